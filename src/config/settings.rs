@@ -1,0 +1,179 @@
+//! The validated configuration: every value has its final type, and nothing in here needs checking again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::SecretSource;
+
+/// Everything the program can be told, after defaults were filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The way out to Sezzle.
+    pub gateway: GatewaySettings,
+    /// The merchant's keys.
+    pub credentials: CredentialSettings,
+    /// The listener that services call.
+    pub proxy: ProxySettings,
+    /// What happens on SIGTERM.
+    pub drain: DrainSettings,
+    /// Bounds on what callers may take.
+    pub limits: LimitSettings,
+    /// Metrics and health.
+    pub ops: OpsSettings,
+    /// The session cache.
+    pub cache: CacheSettings,
+    /// Rewriting of `links[].href`.
+    pub links: LinkSettings,
+    /// Logging.
+    pub log: LogSettings,
+}
+
+/// `gateway.*`
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Which of Sezzle's gateways the keys belong to.
+    pub environment: Environment,
+    /// Scheme and authority requests are sent to, without a trailing slash: the environment's own, or the override.
+    pub url: String,
+    /// Further trust anchors in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Bound on one TCP connection attempt.
+    pub connect_timeout: Duration,
+    /// Until the head of an answer to a safe call.
+    pub read_timeout: Duration,
+    /// Until the head of an answer to a write.
+    pub write_timeout: Duration,
+    /// Until the head of a report.
+    pub report_timeout: Duration,
+}
+
+/// `gateway.environment`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// US and Canada, test money.
+    Sandbox,
+    /// US and Canada.
+    Production,
+    /// Europe, test money.
+    SandboxEu,
+    /// Europe.
+    ProductionEu,
+}
+
+/// `credentials.*`
+#[derive(Clone, Debug)]
+pub struct CredentialSettings {
+    /// The public half of the key pair.
+    pub public_key: SecretSource,
+    /// The private half of the key pair.
+    pub private_key: SecretSource,
+    /// The only merchant the keys may authenticate as.
+    pub merchant_uuid: Option<String>,
+}
+
+/// `proxy.*`
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// Addresses to listen on; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Further `Host` values that callers may use, with or without a port.
+    pub hosts: Vec<String>,
+    /// Threads that serve requests; at least one.
+    pub workers: usize,
+}
+
+/// `drain.*`
+#[derive(Clone, Debug)]
+pub struct DrainSettings {
+    /// How long connections are still accepted after SIGTERM.
+    pub grace: Duration,
+    /// From SIGTERM to the hard end.
+    pub timeout: Duration,
+}
+
+/// `limits.*`
+#[derive(Clone, Debug)]
+pub struct LimitSettings {
+    /// Open connections on the proxy listener.
+    pub connections: usize,
+    /// Requests being served at once.
+    pub in_flight: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Bytes of a request's head.
+    pub head: usize,
+}
+
+/// `ops.*`
+#[derive(Clone, Debug)]
+pub struct OpsSettings {
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+}
+
+/// `cache.*`
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Bodies, keys and bookkeeping together, in bytes.
+    pub max_bytes: u64,
+    /// Upper bound of any entry's life.
+    pub max_ttl: Duration,
+    /// Life of a session without `tokenize` for which Sezzle names no lifetime either.
+    pub untokenized_ttl: Duration,
+    /// How long before `tokenize.expiration` an entry is already dead.
+    pub expiration_margin: Duration,
+    /// Whether the origin's `no-store`, `no-cache` and `max-age=0` are obeyed.
+    pub origin_cache_control: OriginCacheControl,
+}
+
+/// `cache.origin_cache_control`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginCacheControl {
+    /// Obey it.
+    Honor,
+    /// Store even what Sezzle marks `no-store`, `no-cache` or `max-age=0`.
+    Ignore,
+}
+
+/// `links.*`
+#[derive(Clone, Debug)]
+pub struct LinkSettings {
+    /// Whether links to the gateway are rewritten.
+    pub rewrite: bool,
+    /// What they are rewritten to, without a trailing slash; `None`: the first address of `proxy.listen` as bound.
+    pub base_url: Option<String>,
+}
+
+/// `log.*`
+#[derive(Clone, Copy, Debug)]
+pub struct LogSettings {
+    /// One JSON object per line, or text for people.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Failures that need a person.
+    Error,
+    /// And what may become one.
+    Warn,
+    /// And one line per request.
+    Info,
+    /// And what the program decided.
+    Debug,
+    /// And everything it can say.
+    Trace,
+}

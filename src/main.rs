@@ -1,0 +1,2 @@
+//! sezzle-sidecar.
+fn main() {}
