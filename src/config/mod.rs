@@ -1,2 +1,127 @@
-//! Configuration.
+//! Configuration: files and environment variables in, [`Settings`] or the complete list of mistakes out.
+//!
+//! Files are laid over each other in order and variables over files. Only configuration files are read here; files that
+//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds.
+
+mod parse;
+mod problem;
+mod reader;
+mod sections;
 pub mod settings;
+mod source;
+mod unknown;
+mod unsupported;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::thread;
+
+use self::reader::Reader;
+use self::source::Environment;
+
+pub use self::problem::{Problem, Problems};
+pub use self::settings::Settings;
+
+/// Reads the configuration from `files` and from the variables among `environment` that begin with `SEZZLE_SIDECAR__`.
+///
+/// [`std::env::vars_os`] is meant for `environment`, because [`std::env::vars`] panics on a value that is not UTF-8.
+///
+/// # Errors
+///
+/// Every mistake in every source.
+pub fn load(
+    files: &[PathBuf],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Problems> {
+    let mut problems = Problems::default();
+    let mut layers = Vec::new();
+    for path in files {
+        match source::file(path) {
+            Ok(layer) => layers.push(layer),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let Environment { layers: variables, secrets, problems: unusable } = source::environment(environment);
+    layers.extend(variables);
+    problems.append(unusable);
+    let tree = source::merge(&layers).unwrap_or_else(|problem| {
+        problems.push(problem);
+        source::empty_table()
+    });
+
+    let mut reader = Reader::new(&tree, secrets, problems.is_empty());
+    let settings = sections::settings(&mut reader, thread::available_parallelism().map_or(1, usize::from));
+    let unknown = unknown::find(&layers, &reader);
+    let (_, effective, mistakes) = reader.finish();
+    problems.append(mistakes);
+    problems.append(unknown);
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(Loaded { settings, effective }),
+        _ => Err(problems),
+    }
+}
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program runs with.
+    pub settings: Settings,
+    effective: Vec<Effective>,
+}
+
+impl Loaded {
+    /// The effective configuration as TOML: every key, its value and, as a comment, where that was set. Secrets are
+    /// redacted.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let mut current = "";
+        for Effective { key, value, origin } in &self.effective {
+            let Some((section, name)) = key.split_once('.') else {
+                continue;
+            };
+            if section != current {
+                let gap = if current.is_empty() { "" } else { "\n" };
+                text.push_str(&format!("{gap}[{section}]\n"));
+                current = section;
+            }
+            match value {
+                Some(value) => text.push_str(&format!("{name} = {value} # {origin}\n")),
+                None => text.push_str(&format!("# {name} is not set\n")),
+            }
+        }
+        text
+    }
+}
+
+/// One key as it took effect: its value as TOML, unless there is none.
+#[derive(Clone, Debug)]
+struct Effective {
+    key: &'static str,
+    value: Option<String>,
+    origin: String,
+}
+
+/// What the code knows of one key that a file may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDoc {
+    /// Section and name, with a dot between them.
+    pub key: &'static str,
+    /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
+    pub default: Option<String>,
+    /// Whether it must be set. A key for a secret's file must be unless the secret comes by variable.
+    pub required: bool,
+}
+
+/// Every key that a file may hold, in the order of the sections, with the defaults of a machine that has several cores.
+pub fn reference() -> Vec<KeyDoc> {
+    let nothing = source::empty_table();
+    let mut reader = Reader::new(&nothing, BTreeMap::new(), true);
+    // Nothing is set, so only the keys that were read are of interest.
+    let _ = sections::settings(&mut reader, usize::MAX);
+    let (docs, _, _) = reader.finish();
+    docs
+}
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,18 @@ pub enum Environment {
     ProductionEu,
 }
 
+impl Environment {
+    /// Scheme and authority of this gateway.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Sandbox => "https://sandbox.gateway.sezzle.com",
+            Self::Production => "https://gateway.sezzle.com",
+            Self::SandboxEu => "https://sandbox.gateway.eu.sezzle.com",
+            Self::ProductionEu => "https://gateway.eu.sezzle.com",
+        }
+    }
+}
+
 /// `credentials.*`
 #[derive(Clone, Debug)]
 pub struct CredentialSettings {

@@ -1,0 +1,343 @@
+//! From text to a value of the right type. Every parser says what it expected and never repeats what it was given:
+//! whether a value may be quoted depends on its key, which is not known here.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use http::Uri;
+use http::uri::Authority;
+use rustls::pki_types::ServerName;
+
+use super::unsupported;
+
+/// A value, or a sentence that says what was expected.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// `true` or `false`.
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy, const N: usize>(words: [(&'static str, T); N]) -> impl Fn(&str) -> Parsed<T> {
+    move |text| match words.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(*value),
+        None => Err(format!("expected one of {}", words.map(|(word, _)| format!("{word:?}")).join(", "))),
+    }
+}
+
+/// A whole number within `range`.
+pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<usize> {
+    move |text| match text.parse() {
+        Ok(count) if range.contains(&count) => Ok(count),
+        _ => Err(format!("expected a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A number of bytes within `range`.
+pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Parsed<u64> {
+    move |text| match text.parse::<ByteSize>() {
+        Ok(ByteSize(bytes)) if range.contains(&bytes) => Ok(bytes),
+        Ok(_) => Err(format!("expected a size from {} to {}", shown_size(*range.start()), shown_size(*range.end()))),
+        Err(_) => Err("expected a size such as \"32MiB\"".to_owned()),
+    }
+}
+
+/// A number of bytes that fits memory, within `range`.
+pub(super) fn length(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<usize> {
+    let size = size(*range.start() as u64..=*range.end() as u64);
+    move |text| usize::try_from(size(text)?).map_err(|_| "expected a size that fits memory".to_owned())
+}
+
+/// A span of time within `range`.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Duration> {
+    move |text| match humantime::parse_duration(text) {
+        Ok(duration) if range.contains(&duration) => Ok(duration),
+        Ok(_) => Err(format!(
+            "expected a duration from {} to {}",
+            humantime::format_duration(*range.start()),
+            humantime::format_duration(*range.end())
+        )),
+        Err(_) => Err("expected a duration such as \"30s\"".to_owned()),
+    }
+}
+
+/// An address to listen on.
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    if text.starts_with("unix:") {
+        return Err(unsupported::UNIX_SOCKET.to_owned());
+    }
+    text.parse().map_err(|_| "expected an address such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+}
+
+/// The path of a file.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.trim().is_empty() || text.contains(char::is_control) {
+        return Err("expected the path of a file".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Sezzle promises no form beyond an identifier, so none is asked for.
+pub(super) fn identifier(text: &str) -> Parsed<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        return Err("expected an identifier of letters, digits and hyphens".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A value of the `Host` header, in lower case since hosts are compared without regard to case.
+pub(super) fn host(text: &str) -> Parsed<String> {
+    match text.parse::<Authority>() {
+        Ok(authority) if is_host_and_port(&authority) => Ok(text.to_ascii_lowercase()),
+        _ => Err("expected a host such as \"payments.internal\" or \"payments.internal:8080\"".to_owned()),
+    }
+}
+
+/// Scheme and authority of a gateway. The merchant's keys are sent there, so plain HTTP stays on this machine.
+pub(super) fn gateway_url(text: &str) -> Parsed<String> {
+    let Some(url) = Url::parse(text) else {
+        return Err("expected \"https://host\" or \"https://host:port\", without user, query or fragment".to_owned());
+    };
+    if !url.path.is_empty() && url.path != "/" {
+        return Err("expected scheme and host only, without a path".to_owned());
+    }
+    if !url.secure && !url.is_loopback {
+        return Err("expected https, since http is for a loopback address only".to_owned());
+    }
+    Ok(url.origin)
+}
+
+/// What links to the gateway begin with after rewriting.
+pub(super) fn base_url(text: &str) -> Parsed<String> {
+    // What `Uri` lets pass in a path but JSON would have to escape must not end up inside a body.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c);
+    match Url::parse(text) {
+        Some(url) if !text.ends_with('/') && url.path.chars().all(plain) => Ok(format!("{}{}", url.origin, url.path)),
+        _ => Err("expected a URL such as \"http://localhost:8080\" or \"https://host/path\", without user, query, \
+                  fragment or slash at its end"
+            .to_owned()),
+    }
+}
+
+struct Url {
+    secure: bool,
+    is_loopback: bool,
+    /// Scheme and authority in lower case.
+    origin: String,
+    /// Empty if there is none.
+    path: String,
+}
+
+impl Url {
+    fn parse(text: &str) -> Option<Self> {
+        // `Uri` drops a fragment without a word, and writes a missing path as "/".
+        if text.contains(['#', '?']) {
+            return None;
+        }
+        let uri: Uri = text.parse().ok()?;
+        let secure = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = uri.authority().filter(|authority| is_host_and_port(authority))?;
+        let (_, rest) = text.split_once("://")?;
+        Some(Self {
+            secure,
+            is_loopback: is_loopback(authority.host()),
+            origin: format!("{}://{authority}", if secure { "https" } else { "http" }).to_ascii_lowercase(),
+            path: if rest.contains('/') { uri.path().to_owned() } else { String::new() },
+        })
+    }
+}
+
+fn is_host_and_port(authority: &Authority) -> bool {
+    let host = authority.host();
+    let host_is_valid = match unbracketed(host) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // Names a certificate could carry; `Authority` itself would let `*` and `a$b` pass.
+        None => ServerName::try_from(host).is_ok(),
+    };
+    // Also refuses user information, which stands before the host.
+    let port_is_valid = match authority.as_str().strip_prefix(host) {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).is_some_and(|port: u16| port != 0),
+        None => false,
+    };
+    host_is_valid && port_is_valid
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = unbracketed(host).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn unbracketed(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+fn shown_size(bytes: u64) -> String {
+    for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit && bytes.is_multiple_of(unit) {
+            return format!("{}{name}", bytes / unit);
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn accepts<T: PartialEq + std::fmt::Debug>(parse: impl Fn(&str) -> Parsed<T>, table: &[(&str, T)]) {
+        for (text, expected) in table {
+            assert_eq!(parse(text).as_ref(), Ok(expected), "{text:?}");
+        }
+    }
+
+    fn refuses<T: std::fmt::Debug>(parse: impl Fn(&str) -> Parsed<T>, table: &[&str]) {
+        for text in table {
+            assert!(parse(text).is_err(), "{text:?} gave {:?}", parse(text));
+        }
+    }
+
+    #[test]
+    fn booleans() {
+        refuses(boolean, &["", "yes", "1", "True", " true"]);
+        accepts(boolean, &[("true", true), ("false", false)]);
+    }
+
+    #[test]
+    fn choices() {
+        let parse = choice([("json", 1), ("text", 2)]);
+        assert_eq!(parse("JSON").unwrap_err(), "expected one of \"json\", \"text\"");
+        accepts(parse, &[("json", 1), ("text", 2)]);
+    }
+
+    #[test]
+    fn counts() {
+        refuses(count(1..=256), &["", "0", "257", "-1", "1.5", "1e2", "99999999999999999999999", "two"]);
+        accepts(count(1..=256), &[("1", 1), ("256", 256)]);
+    }
+
+    #[test]
+    fn sizes() {
+        let parse = size(1024..=64 << 20);
+        refuses(&parse, &["", "MiB", "1023", "65MiB", "-1KiB", "1e5", "NaN", "99999999999999EiB", "1 2KiB"]);
+        assert_eq!(parse("1").unwrap_err(), "expected a size from 1KiB to 64MiB");
+        assert_eq!(parse("x").unwrap_err(), "expected a size such as \"32MiB\"");
+        accepts(&parse, &[("1KiB", 1024), ("1024", 1024), ("1.5KiB", 1536), ("2 KiB", 2048), ("1MB", 1_000_000)]);
+        accepts(length(1024..=4096), &[("4KiB", 4096)]);
+        refuses(length(1024..=4096), &["5KiB", "x"]);
+    }
+
+    #[test]
+    fn durations() {
+        let parse = duration(Duration::from_millis(1)..=Duration::from_secs(600));
+        refuses(&parse, &["", "0s", "5", "11m", "1 parsec", "-1s", "999999999999999999999y", "s"]);
+        assert_eq!(parse("0s").unwrap_err(), "expected a duration from 1ms to 10m");
+        assert_eq!(parse("5").unwrap_err(), "expected a duration such as \"30s\"");
+        let table = [("30s", 30_000), ("1500ms", 1500), ("1m 30s", 90_000), ("10m", 600_000)];
+        accepts(&parse, &table.map(|(text, millis)| (text, Duration::from_millis(millis))));
+    }
+
+    #[test]
+    fn addresses() {
+        refuses(address, &["", "8080", ":8080", "localhost:8080", "127.0.0.1", "127.0.0.1:99999", "::1:8080"]);
+        assert_eq!(address("unix:/run/a.sock").unwrap_err(), "unix sockets are not supported by this version");
+        for text in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"] {
+            assert_eq!(address(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn paths_and_identifiers() {
+        refuses(path, &["", "  ", "a\nb", "a\0b"]);
+        accepts(path, &[("/run/secrets/key", PathBuf::from("/run/secrets/key"))]);
+        refuses(identifier, &["", "a b", "a/b", &"a".repeat(65)]);
+        accepts(identifier, &[("00123456", "00123456".to_owned())]);
+    }
+
+    #[test]
+    fn hosts() {
+        refuses(
+            host,
+            &["", "*", "a b", "user@host", "host:", "host:0", "host:99999", "http://host", "host/path", "[host]"],
+        );
+        let table = ["payments.internal", "payments.internal:8080", "10.0.0.1", "[fd00::1]:80"];
+        accepts(host, &table.map(|text| (text, text.to_owned())));
+        accepts(host, &[("Payments", "payments".to_owned())]);
+    }
+
+    #[test]
+    fn gateway_urls() {
+        let wrong = [
+            "",
+            "gateway.sezzle.com",
+            "ftp://gateway.sezzle.com",
+            "https://",
+            "https://:443",
+            "https://user@host",
+            "https://user:pass@host",
+            "https://host/v2",
+            "https://host//",
+            "https://host?",
+            "https://host/?a=b",
+            "https://host#a",
+            "https://host:0",
+            "https://host:x",
+            "https://host:70000",
+            "https://*",
+            "https://a b",
+            "http://host",
+            "http://10.0.0.1",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://localhost.evil.test",
+            "http://127.0.0.1.evil.test",
+            "http://localhost@evil.test",
+            "http://0.0.0.0:80",
+            "https://[host]",
+        ];
+        refuses(gateway_url, &wrong);
+        let right = [
+            ("https://gateway.sezzle.com", "https://gateway.sezzle.com"),
+            ("https://gateway.sezzle.com/", "https://gateway.sezzle.com"),
+            ("HTTPS://Gateway.Sezzle.COM:8443", "https://gateway.sezzle.com:8443"),
+            ("http://127.0.0.1:9000/", "http://127.0.0.1:9000"),
+            ("http://127.255.0.1", "http://127.255.0.1"),
+            ("http://[::1]:9000", "http://[::1]:9000"),
+            ("http://LOCALHOST:9000", "http://localhost:9000"),
+        ];
+        accepts(gateway_url, &right.map(|(text, url)| (text, url.to_owned())));
+    }
+
+    #[test]
+    fn base_urls() {
+        let wrong = [
+            "",
+            "localhost:8080",
+            "http://",
+            "http://host/",
+            "http://host/a/",
+            "http://host?a",
+            "http://host#a",
+            "http://u@host",
+            "unix:/a",
+            "http://host/\"",
+            "http://host/a\\b",
+            "http://host/<a>",
+            "http://host/a b",
+        ];
+        refuses(base_url, &wrong);
+        let right =
+            ["http://host", "http://host:8080", "https://host/a/b", "http://[::1]:8080", "http://10.0.0.1/Sezzle"];
+        accepts(base_url, &right.map(|text| (text, text.to_owned())));
+    }
+}

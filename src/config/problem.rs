@@ -1,0 +1,88 @@
+//! Mistakes in the configuration, as the person who has to correct them reads them.
+//!
+//! A problem holds text only, already free of anything that could be a secret: what may be quoted is decided where the
+//! problem is found, because only there it is known what the value was meant to be.
+
+use std::fmt;
+
+/// Every mistake that was found, in a fixed order: unreadable sources, then keys by section, then unknown keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// The problems, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    pub(super) fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    pub(super) fn append(&mut self, mut later: Problems) {
+        self.0.append(&mut later.0);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One problem per line.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// One mistake: what it is about, what is wrong and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    subject: String,
+    message: String,
+    origin: Option<String>,
+}
+
+impl Problem {
+    /// `subject` is a key, a file or a variable.
+    pub(super) fn new(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { subject: subject.into(), message: message.into(), origin: None }
+    }
+
+    /// Names the file or variable the value came from.
+    pub(super) fn at(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.message)?;
+        match &self.origin {
+            Some(origin) => write!(f, " ({origin})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_each() {
+        let mut problems = Problems::default();
+        problems.push(Problem::new("log.level", "expected a level").at("a.toml"));
+        problems.push(Problem::new("b.toml", "cannot be read"));
+        assert_eq!(problems.to_string(), "log.level: expected a level (a.toml)\nb.toml: cannot be read");
+    }
+}

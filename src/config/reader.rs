@@ -1,0 +1,361 @@
+//! Typed reading of the merged tree. Every read registers its key, so the list of known keys and their defaults is the
+//! code that uses them. Every mistake is noted and reading goes on, so one run reports all of them.
+//!
+//! A read that fails returns `None` and has left a problem behind: here, among the unknown keys, or with the source
+//! that could not be read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config::{Value, ValueKind};
+
+use super::parse::{self, Parsed};
+use super::problem::{Problem, Problems};
+use super::source::{child, may_hold_a_key, variable};
+use super::{Effective, KeyDoc};
+use crate::secret::{Secret, SecretSource};
+
+const DEFAULT: &str = "default";
+
+/// Reads one merged tree, once.
+pub(super) struct Reader<'t> {
+    tree: &'t Value,
+    secrets: BTreeMap<&'static str, Secret>,
+    complete: bool,
+    known: BTreeSet<&'static str>,
+    docs: Vec<KeyDoc>,
+    effective: Vec<Effective>,
+    problems: Problems,
+}
+
+impl<'t> Reader<'t> {
+    /// `complete` says that no source is missing. Only then is what is absent, or does not fit it, a mistake.
+    pub(super) fn new(tree: &'t Value, secrets: BTreeMap<&'static str, Secret>, complete: bool) -> Self {
+        Self {
+            tree,
+            secrets,
+            complete,
+            known: BTreeSet::new(),
+            docs: Vec::new(),
+            effective: Vec::new(),
+            problems: Problems::default(),
+        }
+    }
+
+    /// A key with a default, which is parsed like any other value.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        self.register(key, Some(bare_or_quoted(default)), false);
+        let (text, origin) = match self.find(key) {
+            None => (default.to_owned(), DEFAULT.to_owned()),
+            Some(value) => (self.scalar(key, value)?, origin(value)),
+        };
+        self.show(key, bare_or_quoted(&text), &origin);
+        self.parsed(key, &text, &origin, parse)
+    }
+
+    /// A key that is text and may be absent: `Some(None)`.
+    pub(super) fn optional<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Option<T>> {
+        self.register(key, None, false);
+        let Some(value) = self.find(key) else {
+            return Some(None);
+        };
+        self.text(key, value, parse).map(Some)
+    }
+
+    /// A key that is text and must be there.
+    pub(super) fn required<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        self.register(key, None, true);
+        let Some(value) = self.find(key) else {
+            // Of the parser only its expectation is wanted.
+            let expectation = parse("").err().unwrap_or_default();
+            self.missing(key, format!("required, {expectation}"));
+            return None;
+        };
+        self.text(key, value, parse)
+    }
+
+    /// A list in which nothing may occur twice.
+    pub(super) fn list<T: PartialEq>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Vec<T>> {
+        self.register(key, Some(default.to_owned()), false);
+        let (texts, origin) = match self.find(key) {
+            None => (split(default), DEFAULT.to_owned()),
+            Some(value) => (self.texts(key, value)?, origin(value)),
+        };
+        self.show(key, toml::Value::from(texts.clone()).to_string(), &origin);
+        let mut items = Vec::new();
+        for text in &texts {
+            match self.parsed(key, text, &origin, &parse) {
+                Some(item) if items.contains(&item) => {
+                    let message = format!("listed twice{}", quotation(key, text));
+                    self.problems.push(Problem::new(key, message).at(&origin));
+                }
+                Some(item) => items.push(item),
+                None => {}
+            }
+        }
+        (items.len() == texts.len()).then_some(items)
+    }
+
+    /// A secret: from the file that `file_key` names, or from the variable of `key`, but not from both.
+    pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
+        let name = variable(key);
+        if self.recognise(key).is_some() {
+            self.refuse(key, &format!("a key does not belong here; use {file_key} or the variable {name}"));
+            return None;
+        }
+        let Some(value) = self.secrets.remove(key) else {
+            self.register(file_key, None, true);
+            return match self.find(file_key) {
+                Some(path) => self.text(file_key, path, parse::path).map(SecretSource::File),
+                None => {
+                    self.missing(file_key, format!("required, unless the variable {name} is set"));
+                    None
+                }
+            };
+        };
+        if self.recognise(file_key).is_some() {
+            self.refuse(file_key, &format!("set twice: also by the variable {name}; keep one of them"));
+            return None;
+        }
+        if value.expose().trim().is_empty() {
+            self.problems.push(Problem::new(key, "empty").at(name));
+            return None;
+        }
+        self.effective.push(Effective { key, value: None, origin: String::new() });
+        self.show(key, "\"[redacted]\"".to_owned(), &name);
+        Some(SecretSource::Variable { name, value })
+    }
+
+    /// Takes note of a key that is not read, and says whether it is set: the text of its value, empty if that is none.
+    pub(super) fn recognise(&mut self, key: &'static str) -> Option<String> {
+        self.known.insert(key);
+        self.find(key).map(|value| scalar_text(value).unwrap_or_default())
+    }
+
+    /// A problem with the value of `key`, which is not quoted.
+    pub(super) fn refuse(&mut self, key: &str, message: &str) {
+        let origin = self.find(key).map_or_else(|| DEFAULT.to_owned(), origin);
+        self.problems.push(Problem::new(key, message).at(origin));
+    }
+
+    /// A problem between two keys. With a source missing, either may have another value than it seems.
+    pub(super) fn conflict(&mut self, key: &str, message: &str) {
+        if self.complete {
+            self.refuse(key, message);
+        }
+    }
+
+    /// A problem with a key that ought to be set. With a source missing, it may be.
+    pub(super) fn missing(&mut self, key: &str, message: String) {
+        let section = key.split_once('.').and_then(|(section, _)| child(self.tree, section));
+        // A section that is no table is one mistake, and reported with the unknown keys.
+        let section_is_sound = section.is_none_or(|value| matches!(value.kind, ValueKind::Table(_)));
+        if self.complete && section_is_sound {
+            self.problems.push(Problem::new(key, message));
+        }
+    }
+
+    /// What an absent key amounts to when that follows from other keys.
+    pub(super) fn derived(&mut self, key: &str, text: &str) {
+        self.show(key, quoted(text), DEFAULT);
+    }
+
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.known.contains(key)
+    }
+
+    pub(super) fn knows_section(&self, section: &str) -> bool {
+        self.known.iter().any(|key| key.split_once('.').is_some_and(|(known, _)| known == section))
+    }
+
+    /// The keys a file may hold.
+    pub(super) fn documented(&self) -> impl Iterator<Item = &'static str> {
+        self.docs.iter().map(|doc| doc.key)
+    }
+
+    /// All that was learned by reading.
+    pub(super) fn finish(self) -> (Vec<KeyDoc>, Vec<Effective>, Problems) {
+        (self.docs, self.effective, self.problems)
+    }
+
+    fn register(&mut self, key: &'static str, default: Option<String>, required: bool) {
+        self.known.insert(key);
+        self.docs.push(KeyDoc { key, default, required });
+        self.effective.push(Effective { key, value: None, origin: String::new() });
+    }
+
+    fn show(&mut self, key: &str, toml: String, origin: &str) {
+        if let Some(effective) = self.effective.iter_mut().find(|effective| effective.key == key) {
+            effective.value = Some(toml);
+            effective.origin = origin.to_owned();
+        }
+    }
+
+    fn find(&self, key: &str) -> Option<&'t Value> {
+        let (section, name) = key.split_once('.')?;
+        child(child(self.tree, section)?, name)
+    }
+
+    fn parsed<T>(&mut self, key: &str, text: &str, origin: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let parsed = match is_a_key(text) {
+            true => Err("this is one of Sezzle's keys, which does not belong here".to_owned()),
+            false => parse(text),
+        };
+        match parsed {
+            Ok(value) => Some(value),
+            Err(message) => {
+                let message = format!("{message}{}", quotation(key, text));
+                self.problems.push(Problem::new(key, message).at(origin));
+                None
+            }
+        }
+    }
+
+    fn text<T>(&mut self, key: &str, value: &Value, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+        let text = self.scalar(key, value)?;
+        // A number here is a value meant for another key, or one that lacks its quotes and so its leading zeros.
+        if !matches!(value.kind, ValueKind::String(_)) {
+            self.refuse(key, &format!("expected a string{}", quotation(key, &text)));
+            return None;
+        }
+        self.show(key, quoted(&text), &origin(value));
+        self.parsed(key, &text, &origin(value), parse)
+    }
+
+    fn scalar(&mut self, key: &str, value: &Value) -> Option<String> {
+        if matches!(value.kind, ValueKind::Array(_)) {
+            self.refuse(key, "expected one value, found a list");
+        }
+        scalar_text(value)
+    }
+
+    fn texts(&mut self, key: &str, value: &Value) -> Option<Vec<String>> {
+        let texts = match &value.kind {
+            ValueKind::String(text) => Some(split(text)),
+            ValueKind::Array(items) => items.iter().map(string).collect(),
+            // What is inside a table counts as unknown keys.
+            ValueKind::Table(_) => return None,
+            _ => None,
+        };
+        if texts.is_none() {
+            self.refuse(key, "expected a list of strings");
+        }
+        texts
+    }
+}
+
+/// Accepts `a, b` as well as `["a", "b"]`. A bracket does not tell which: `[::1]:80, [::1]:81` begins with one too.
+fn split(text: &str) -> Vec<String> {
+    if let Ok(toml::Value::Array(items)) = text.trim().parse::<toml::Value>()
+        && let Some(texts) = items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+    {
+        return texts;
+    }
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    text.split(',').map(|item| item.trim().to_owned()).collect()
+}
+
+fn string(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// What the author wrote. Only files have other kinds than strings.
+fn scalar_text(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        ValueKind::Boolean(flag) => Some(flag.to_string()),
+        ValueKind::I64(number) => Some(number.to_string()),
+        ValueKind::Float(number) => Some(format!("{number:?}")),
+        _ => None,
+    }
+}
+
+fn origin(value: &Value) -> String {
+    value.origin().unwrap_or_default().to_owned()
+}
+
+/// Whether a wrong value may be repeated: not where a secret belongs, nor a URL, which may carry a password, nor what
+/// looks as if it was pasted into the wrong line.
+fn quotation(key: &str, text: &str) -> String {
+    let delicate = key.starts_with("credentials.") || key.ends_with("url") || text.contains('@');
+    if delicate || text.len() > 40 || may_hold_a_key(text) {
+        return String::new();
+    }
+    format!(", found {text:?}")
+}
+
+/// A key pasted over a host's name or a file's path would pass as one, and then be shown.
+fn is_a_key(text: &str) -> bool {
+    let text = text.trim_start().to_ascii_lowercase();
+    text.starts_with("sz_pub_") || text.starts_with("sz_pr_")
+}
+
+fn bare_or_quoted(text: &str) -> String {
+    let is_bool = text.parse::<bool>().is_ok();
+    let is_plain_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    if is_bool || is_plain_number { text.to_owned() } else { quoted(text) }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let table: [(&str, &[&str]); 8] = [
+            ("", &[]),
+            ("[]", &[]),
+            ("a", &["a"]),
+            (" a , b ", &["a", "b"]),
+            ("[\"a\", 'b']", &["a", "b"]),
+            ("[::1]:80", &["[::1]:80"]),
+            ("[::1]:80,[::1]:81", &["[::1]:80", "[::1]:81"]),
+            ("a,,b", &["a", "", "b"]),
+        ];
+        for (text, expected) in table {
+            assert_eq!(split(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn quotations() {
+        assert_eq!(quotation("log.level", "loud\n"), ", found \"loud\\n\"");
+        for (key, text) in [
+            ("credentials.merchant_uuid", "x"),
+            ("gateway.url", "x"),
+            ("links.base_url", "x"),
+            ("log.level", "sz_pr_canary"),
+            ("proxy.hosts", "user:canary@host"),
+            ("log.level", "0123456789012345678901234567890123456789x"),
+        ] {
+            assert_eq!(quotation(key, text), "", "{key} {text}");
+        }
+    }
+
+    #[test]
+    fn values_as_toml() {
+        for (text, expected) in
+            [("true", "true"), ("10", "10"), ("007", "\"007\""), ("5s", "\"5s\""), ("1.5", "\"1.5\"")]
+        {
+            assert_eq!(bare_or_quoted(text), expected);
+        }
+    }
+}

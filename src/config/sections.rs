@@ -1,0 +1,250 @@
+//! Every key of this version with its default and its bounds, one function per section. `config/reference.toml` says
+//! the same to whoever writes a file, and a test holds the two equal.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::parse;
+use super::reader::Reader;
+use super::settings::{
+    CacheSettings, CredentialSettings, DrainSettings, Environment, GatewaySettings, LimitSettings, LinkSettings,
+    LogFormat, LogLevel, LogSettings, OpsSettings, OriginCacheControl, ProxySettings, Settings,
+};
+use super::unsupported;
+
+/// Reads everything. `cores` is what the machine offers.
+pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
+    let (gateway, write_timeout) = gateway(r);
+    let credentials = credentials(r);
+    let (proxy, listen) = proxy(r, cores);
+    let drain = drain(r, write_timeout);
+    let limits = limits(r);
+    let ops = ops(r, listen.as_deref());
+    let cache = cache(r);
+    let links = links(r, listen.as_deref());
+    let log = log(r);
+    unsupported::refuse(r);
+    Some(Settings {
+        gateway: gateway?,
+        credentials: credentials?,
+        proxy: proxy?,
+        drain: drain?,
+        limits: limits?,
+        ops: ops?,
+        cache: cache?,
+        links: links?,
+        log: log?,
+    })
+}
+
+/// Also returns the write timeout alone, so that a drain is checked against it even if another key here is wrong.
+fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
+    let environment = r.required(
+        "gateway.environment",
+        parse::choice([
+            ("sandbox", Environment::Sandbox),
+            ("production", Environment::Production),
+            ("sandbox-eu", Environment::SandboxEu),
+            ("production-eu", Environment::ProductionEu),
+        ]),
+    );
+    let url = r.optional("gateway.url", parse::gateway_url);
+    if let (Some(environment), Some(None)) = (environment, &url) {
+        r.derived("gateway.url", environment.url());
+    }
+    let ca_file = r.optional("gateway.ca_file", parse::path);
+    // A connection that takes longer fails soon enough for another attempt within the caller's own patience.
+    let connect_timeout = r.value("gateway.connect_timeout", "2s", parse::duration(INSTANT..=seconds(5)));
+    let read_timeout = r.value("gateway.read_timeout", "10s", parse::duration(TIMEOUT));
+    // Longer than a read: giving up on a write leaves its outcome unknown.
+    let write_timeout = r.value("gateway.write_timeout", "30s", parse::duration(TIMEOUT));
+    // Reports are computed while the caller waits.
+    let report_timeout = r.value("gateway.report_timeout", "60s", parse::duration(TIMEOUT));
+
+    let settings = || {
+        let environment = environment?;
+        Some(GatewaySettings {
+            environment,
+            url: url?.unwrap_or_else(|| environment.url().to_owned()),
+            ca_file: ca_file?,
+            connect_timeout: connect_timeout?,
+            read_timeout: read_timeout?,
+            write_timeout: write_timeout?,
+            report_timeout: report_timeout?,
+        })
+    };
+    (settings(), write_timeout)
+}
+
+fn credentials(r: &mut Reader<'_>) -> Option<CredentialSettings> {
+    let public_key = r.secret("credentials.public_key", "credentials.public_key_file");
+    let private_key = r.secret("credentials.private_key", "credentials.private_key_file");
+    let merchant_uuid = r.optional("credentials.merchant_uuid", parse::identifier);
+
+    Some(CredentialSettings { public_key: public_key?, private_key: private_key?, merchant_uuid: merchant_uuid? })
+}
+
+/// Also returns the addresses alone, for the sections that are checked against them.
+fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec<SocketAddr>>) {
+    // Both loopbacks, because `localhost` means either.
+    let listen = r.list("proxy.listen", r#"["127.0.0.1:8080", "[::1]:8080"]"#, parse::address);
+    let allow_remote = r.value("proxy.allow_remote", "false", parse::boolean);
+    let hosts = r.list("proxy.hosts", "[]", parse::host);
+    let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
+
+    if let Some([]) = listen.as_deref() {
+        r.refuse("proxy.listen", "expected at least one address");
+    }
+    let listen = listen.filter(|addresses| !addresses.is_empty());
+    let remote = listen.iter().flatten().filter(|address| !address.ip().to_canonical().is_loopback());
+    if allow_remote == Some(false) {
+        for address in remote {
+            r.conflict(
+                "proxy.listen",
+                &format!(
+                    "{address} is no loopback address, and whoever can reach it can move money; \
+                     proxy.allow_remote = true accepts that"
+                ),
+            );
+        }
+    }
+    let settings = || Some(ProxySettings { listen: listen.clone()?, hosts: hosts?, workers: workers? });
+    (settings(), listen)
+}
+
+fn drain(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Option<DrainSettings> {
+    // As long as load balancers and endpoints usually take to notice.
+    let grace = r.value("drain.grace", "5s", parse::duration(Duration::ZERO..=HOUR));
+    let timeout = r.value("drain.timeout", "40s", parse::duration(INSTANT..=HOUR));
+
+    if let (Some(grace), Some(timeout)) = (grace, timeout)
+        && timeout < grace
+    {
+        r.conflict("drain.timeout", &format!("{} ends before drain.grace, which is {}", shown(timeout), shown(grace)));
+    }
+    if let (Some(write_timeout), Some(timeout)) = (write_timeout, timeout)
+        && timeout <= write_timeout
+    {
+        r.conflict(
+            "drain.timeout",
+            &format!(
+                "{} would cut off writes; expected more than gateway.write_timeout, which is {}",
+                shown(timeout),
+                shown(write_timeout)
+            ),
+        );
+    }
+    Some(DrainSettings { grace: grace?, timeout: timeout? })
+}
+
+fn limits(r: &mut Reader<'_>) -> Option<LimitSettings> {
+    let connections = r.value("limits.connections", "10000", parse::count(1..=MILLION));
+    let in_flight = r.value("limits.in_flight", "512", parse::count(1..=MILLION));
+    // Bodies of writes are held in memory, as many as are in flight.
+    let body = r.value("limits.body", "1MiB", parse::length(KIB..=64 * KIB * KIB));
+    // The HTTP parser does not work with a buffer of less than 8 KiB.
+    let head = r.value("limits.head", "32KiB", parse::length(8 * KIB..=KIB * KIB));
+
+    Some(LimitSettings { connections: connections?, in_flight: in_flight?, body: body?, head: head? })
+}
+
+fn ops(r: &mut Reader<'_>, proxy: Option<&[SocketAddr]>) -> Option<OpsSettings> {
+    let listen = r.value("ops.listen", "127.0.0.1:9464", parse::address);
+
+    // Port 0 is another port each time.
+    if let (Some(listen), Some(proxy)) = (listen, proxy)
+        && listen.port() != 0
+        && proxy.contains(&listen)
+    {
+        r.conflict("ops.listen", &format!("{listen} is taken by proxy.listen"));
+    }
+    Some(OpsSettings { listen: listen? })
+}
+
+fn cache(r: &mut Reader<'_>) -> Option<CacheSettings> {
+    let max_bytes = r.value("cache.max_bytes", "32MiB", parse::size(1 << 20..=1 << 40));
+    // Bounds how long another sidecar's write can go unnoticed here.
+    let max_ttl = r.value("cache.max_ttl", "60s", parse::duration(INSTANT..=24 * HOUR));
+    let untokenized_ttl = r.value("cache.untokenized_ttl", "30s", parse::duration(Duration::ZERO..=24 * HOUR));
+    // Covers the way to the caller and a clock that is a little off.
+    let expiration_margin = r.value("cache.expiration_margin", "5s", parse::duration(Duration::ZERO..=seconds(600)));
+    let origin_cache_control = r.value(
+        "cache.origin_cache_control",
+        "honor",
+        parse::choice([("honor", OriginCacheControl::Honor), ("ignore", OriginCacheControl::Ignore)]),
+    );
+
+    Some(CacheSettings {
+        max_bytes: max_bytes?,
+        max_ttl: max_ttl?,
+        untokenized_ttl: untokenized_ttl?,
+        expiration_margin: expiration_margin?,
+        origin_cache_control: origin_cache_control?,
+    })
+}
+
+fn links(r: &mut Reader<'_>, listen: Option<&[SocketAddr]>) -> Option<LinkSettings> {
+    let rewrite = r.value("links.rewrite", "true", parse::boolean);
+    let base_url = r.optional("links.base_url", parse::base_url);
+
+    if let (Some(None), Some([first, ..])) = (&base_url, listen) {
+        if !first.ip().is_unspecified() {
+            r.derived("links.base_url", &format!("http://{first}"));
+        } else if rewrite == Some(true) {
+            r.missing(
+                "links.base_url",
+                format!("required, since callers cannot follow links to {first}, the first address of proxy.listen"),
+            );
+        }
+    }
+    Some(LinkSettings { rewrite: rewrite?, base_url: base_url? })
+}
+
+fn log(r: &mut Reader<'_>) -> Option<LogSettings> {
+    let format = r.value("log.format", "json", parse::choice([("json", LogFormat::Json), ("text", LogFormat::Text)]));
+    let level = r.value(
+        "log.level",
+        "info",
+        parse::choice([
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ]),
+    );
+
+    Some(LogSettings { format: format?, level: level? })
+}
+
+/// A sidecar leaves most of the machine to the service beside it, and two threads serve more than Sezzle answers.
+fn default_workers(cores: usize) -> usize {
+    cores.clamp(1, 2)
+}
+
+const KIB: usize = 1024;
+const MILLION: usize = 1_000_000;
+const HOUR: Duration = seconds(3600);
+/// The shortest timeout that is not simply zero.
+const INSTANT: Duration = Duration::from_millis(1);
+/// Nobody waits longer than this for the head of an answer.
+const TIMEOUT: RangeInclusive<Duration> = INSTANT..=seconds(600);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn shown(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_by_cores() {
+        assert_eq!([0, 1, 2, 64].map(default_workers), [1, 1, 2, 2]);
+    }
+}

@@ -1,0 +1,475 @@
+//! The loader as a whole: sources in, settings or the list of mistakes out.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::settings::{Environment as Gateway, LogFormat, LogLevel, OriginCacheControl};
+use super::*;
+use crate::secret::{Secret, SecretSource};
+
+const VALID: &str = r#"
+    gateway.environment = "sandbox"
+    credentials.public_key_file = "/run/public"
+    credentials.private_key_file = "/run/private"
+"#;
+
+/// Loads texts as files `0.toml`, `1.toml` and so on, in which messages and origins have no folder.
+fn attempt(texts: &[&str], variables: &[(&str, &str)]) -> (Result<Loaded, Problems>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> = (0..texts.len()).map(|index| folder.path().join(format!("{index}.toml"))).collect();
+    for (file, text) in files.iter().zip(texts) {
+        fs::write(file, text).unwrap();
+    }
+    (load(&files, environment(variables)), folder)
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(key, value)| (format!("SEZZLE_SIDECAR__{key}").into(), value.into())).collect()
+}
+
+fn loaded(texts: &[&str], variables: &[(&str, &str)]) -> Loaded {
+    attempt(texts, variables).0.unwrap()
+}
+
+fn rendered(texts: &[&str], variables: &[(&str, &str)]) -> String {
+    let (result, folder) = attempt(texts, variables);
+    result.unwrap().render().replace(&format!("{}/", folder.path().display()), "")
+}
+
+fn refused(texts: &[&str], variables: &[(&str, &str)]) -> String {
+    let (result, folder) = attempt(texts, variables);
+    result.unwrap_err().to_string().replace(&format!("{}/", folder.path().display()), "")
+}
+
+/// A valid file and one more line.
+fn refused_line(line: &str) -> String {
+    refused(&[VALID, line], &[])
+}
+
+#[test]
+fn nothing_at_all_lacks_what_is_required() {
+    let expected = "gateway.environment: required, expected one of \"sandbox\", \"production\", \"sandbox-eu\", \
+         \"production-eu\"\n\
+         credentials.public_key_file: required, unless the variable SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY is set\n\
+         credentials.private_key_file: required, unless the variable SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY is set";
+    assert_eq!(refused(&[], &[]), expected);
+}
+
+#[test]
+fn five_mistakes_are_five_lines() {
+    let text = r#"
+        [gatway]
+        environment = "sandbox"
+        [gateway]
+        environment = "sandbox"
+        connect_timeout = "soon"
+        [credentials]
+        public_key_file = "/run/public"
+        private_key_file = "/run/private"
+        [proxy]
+        listen = ["127.0.0.1:8080", "localhost:8080"]
+        [limits]
+        head = "1KiB"
+        [links]
+        rewrite = 1
+    "#;
+    let expected = "gateway.connect_timeout: expected a duration such as \"30s\", found \"soon\" (0.toml)\n\
+         proxy.listen: expected an address such as \"127.0.0.1:8080\" or \"[::1]:8080\", found \"localhost:8080\" \
+         (0.toml)\n\
+         limits.head: expected a size from 8KiB to 1MiB, found \"1KiB\" (0.toml)\n\
+         links.rewrite: expected true or false, found \"1\" (0.toml)\n\
+         gatway.environment: unknown key; did you mean gateway.environment? (0.toml)";
+    assert_eq!(refused(&[text], &[]), expected);
+}
+
+#[test]
+fn every_source_is_checked_even_if_one_cannot_be_read() {
+    let text = refused(&["[gateway\nenvironment = \"sandbox\"", "log.level = \"loud\""], &[("LOG__FORMAT", "xml")]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("0.toml:1: not valid TOML: "), "{text}");
+    assert_eq!(lines[1], "log.format: expected one of \"json\", \"text\", found \"xml\" (SEZZLE_SIDECAR__LOG__FORMAT)");
+    assert!(lines[2].starts_with("log.level: "), "{text}");
+
+    let problems = load(&[PathBuf::from("/nowhere/a.toml")], environment(&[("LOG__LEVL", "info")])).unwrap_err();
+    assert_eq!(problems.iter().count(), 2, "{problems}");
+}
+
+#[test]
+fn defaults() {
+    let Settings { gateway, credentials, proxy, drain, limits, ops, cache, links, log } =
+        loaded(&[VALID], &[]).settings;
+    assert_eq!(gateway.environment, Gateway::Sandbox);
+    assert_eq!(gateway.url, "https://sandbox.gateway.sezzle.com");
+    assert_eq!(gateway.ca_file, None);
+    let timeouts = [gateway.connect_timeout, gateway.read_timeout, gateway.write_timeout, gateway.report_timeout];
+    assert_eq!(timeouts, [2, 10, 30, 60].map(Duration::from_secs));
+    assert_eq!(credentials.public_key, SecretSource::File("/run/public".into()));
+    assert_eq!(credentials.merchant_uuid, None);
+    assert_eq!(proxy.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:8080", "[::1]:8080"]);
+    assert!(proxy.hosts.is_empty() && (1..=2).contains(&proxy.workers));
+    assert_eq!([drain.grace, drain.timeout], [5, 40].map(Duration::from_secs));
+    assert_eq!([limits.connections, limits.in_flight, limits.body, limits.head], [10_000, 512, 1 << 20, 32 << 10]);
+    assert_eq!(ops.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(cache.max_bytes, 32 << 20);
+    assert_eq!([cache.max_ttl, cache.untokenized_ttl, cache.expiration_margin], [60, 30, 5].map(Duration::from_secs));
+    assert_eq!(cache.origin_cache_control, OriginCacheControl::Honor);
+    assert!(links.rewrite && links.base_url.is_none());
+    assert_eq!((log.format, log.level), (LogFormat::Json, LogLevel::Info));
+}
+
+#[test]
+fn each_environment_has_its_gateway() {
+    for (environment, url) in [
+        ("sandbox", "https://sandbox.gateway.sezzle.com"),
+        ("production", "https://gateway.sezzle.com"),
+        ("sandbox-eu", "https://sandbox.gateway.eu.sezzle.com"),
+        ("production-eu", "https://gateway.eu.sezzle.com"),
+    ] {
+        assert_eq!(loaded(&[VALID], &[("GATEWAY__ENVIRONMENT", environment)]).settings.gateway.url, url);
+    }
+}
+
+#[test]
+fn later_files_win_and_variables_win_over_files() {
+    let files = [VALID, "[log]\nlevel = 'warn'\nformat = 'text'\n[drain]\ngrace = '1s'", "[log]\nlevel = 'error'"];
+    let settings = loaded(&files, &[("LOG__FORMAT", "json")]).settings;
+    assert_eq!((settings.log.level, settings.log.format), (LogLevel::Error, LogFormat::Json));
+    assert_eq!(settings.drain.grace, Duration::from_secs(1));
+}
+
+#[test]
+fn a_mistake_that_a_later_file_covers_does_no_harm_unless_its_key_is_unknown() {
+    loaded(&["log.level = 'loud'", VALID, "log.level = 'info'"], &[]);
+    assert_eq!(
+        refused(&["log = 1", VALID, "log.level = 'info'"], &[]),
+        "log: expected a table of keys, found a value (0.toml)"
+    );
+}
+
+#[test]
+fn variables_set_every_kind_of_value() {
+    let settings = loaded(
+        &[VALID],
+        &[
+            ("LINKS__REWRITE", "false"),
+            ("PROXY__ALLOW_REMOTE", "true"),
+            ("PROXY__LISTEN", "0.0.0.0:80, [::1]:81"),
+            ("PROXY__HOSTS", "[\"payments\", \"payments.internal:8080\"]"),
+            ("PROXY__WORKERS", "3"),
+            ("CACHE__MAX_BYTES", "2097152"),
+            ("CACHE__UNTOKENIZED_TTL", "0s"),
+            ("CACHE__STALE_IF_ERROR", "0s"),
+            ("LIMITS__BODY", "2MiB"),
+            ("CREDENTIALS__MERCHANT_UUID", "00123456"),
+        ],
+    )
+    .settings;
+    assert!(!settings.links.rewrite);
+    assert_eq!(settings.proxy.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::1]:81"]);
+    assert_eq!(settings.proxy.hosts, ["payments", "payments.internal:8080"]);
+    assert_eq!((settings.proxy.workers, settings.limits.body), (3, 2 << 20));
+    assert_eq!((settings.cache.max_bytes, settings.cache.untokenized_ttl), (2 << 20, Duration::ZERO));
+    assert_eq!(settings.credentials.merchant_uuid.as_deref(), Some("00123456"));
+}
+
+#[test]
+fn secrets_come_from_a_file_or_a_variable_but_not_both() {
+    let gateway = "gateway.environment = 'sandbox'";
+    let variables = [("CREDENTIALS__PUBLIC_KEY", "00123456"), ("CREDENTIALS__PRIVATE_KEY_FILE", "/run/private")];
+    let credentials = loaded(&[gateway], &variables).settings.credentials;
+    let name = "SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY".to_owned();
+    assert_eq!(credentials.public_key, SecretSource::Variable { name, value: Secret::new("00123456".to_owned()) });
+    assert_eq!(credentials.private_key, SecretSource::File("/run/private".into()));
+
+    assert_eq!(
+        refused(&[VALID], &[("CREDENTIALS__PUBLIC_KEY", "x")]),
+        "credentials.public_key_file: set twice: also by the variable SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY; \
+         keep one of them (0.toml)"
+    );
+    assert_eq!(
+        refused(&[gateway], &[("CREDENTIALS__PUBLIC_KEY", " "), ("CREDENTIALS__PRIVATE_KEY_FILE", "/run/private")]),
+        "credentials.public_key: empty (SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY)"
+    );
+    assert_eq!(
+        refused(&[gateway, "credentials = { public_key = 'canary', private_key_file = '/run/private' }"], &[]),
+        "credentials.public_key: a key does not belong here; use credentials.public_key_file or the variable \
+         SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY (1.toml)"
+    );
+}
+
+#[test]
+fn what_a_key_refuses() {
+    let table = [
+        ("gateway.environment = 'staging'", "gateway.environment: expected one of "),
+        ("gateway.environment = 1", "gateway.environment: expected a string, found \"1\""),
+        ("gateway.url = 'http://gateway.sezzle.com'", "gateway.url: expected https, since http is for a loopback"),
+        ("gateway.url = 'https://gateway.sezzle.com/v2'", "gateway.url: expected scheme and host only"),
+        ("gateway.ca_file = ''", "gateway.ca_file: expected the path of a file"),
+        ("gateway.connect_timeout = '6s'", "gateway.connect_timeout: expected a duration from 1ms to 5s"),
+        ("gateway.connect_timeout = 5", "gateway.connect_timeout: expected a duration such as \"30s\", found \"5\""),
+        ("gateway.read_timeout = '0s'", "gateway.read_timeout: expected a duration from 1ms to 10m"),
+        ("gateway.report_timeout = ['1s']", "gateway.report_timeout: expected one value, found a list"),
+        ("proxy.listen = []", "proxy.listen: expected at least one address"),
+        ("proxy.listen = ''", "proxy.listen: expected at least one address"),
+        ("proxy.listen = [8080]", "proxy.listen: expected a list of strings"),
+        ("proxy.listen = 8080", "proxy.listen: expected a list of strings"),
+        ("proxy.listen = '[::1]:1,[::1]:1'", "proxy.listen: listed twice, found \"[::1]:1\""),
+        ("proxy.listen = 'unix:/run/a'", "proxy.listen: unix sockets are not supported by this version"),
+        ("proxy.listen = '10.0.0.1:80'", "proxy.listen: 10.0.0.1:80 is no loopback address, "),
+        ("proxy.hosts = ['*']", "proxy.hosts: expected a host such as "),
+        ("proxy.workers = 0", "proxy.workers: expected a whole number from 1 to 256"),
+        ("proxy.workers = 1.0", "proxy.workers: expected a whole number from 1 to 256"),
+        (
+            "drain.timeout = '4s'\ngateway.write_timeout = '1s'",
+            "drain.timeout: 4s ends before drain.grace, which is 5s",
+        ),
+        (
+            "gateway.write_timeout = '40s'",
+            "drain.timeout: 40s would cut off writes; expected more than gateway.write_timeout",
+        ),
+        ("limits.connections = 0", "limits.connections: expected a whole number from 1"),
+        ("limits.in_flight = -1", "limits.in_flight: expected a whole number from 1"),
+        ("limits.body = '65MiB'", "limits.body: expected a size from 1KiB to 64MiB"),
+        ("limits.head = 8191", "limits.head: expected a size from 8KiB to 1MiB"),
+        ("ops.listen = '[::1]:8080'", "ops.listen: [::1]:8080 is taken by proxy.listen"),
+        ("cache.max_bytes = '1023KiB'", "cache.max_bytes: expected a size from 1MiB"),
+        ("cache.max_ttl = '0s'", "cache.max_ttl: expected a duration from 1ms to 1day"),
+        ("cache.expiration_margin = '11m'", "cache.expiration_margin: expected a duration from 0s to 10m"),
+        ("cache.origin_cache_control = 'obey'", "cache.origin_cache_control: expected one of \"honor\", \"ignore\""),
+        ("cache.stale_if_error = '1s'", "cache.stale_if_error: not supported by this version"),
+        ("control.listen = '127.0.0.1:1'", "control.listen: not supported by this version"),
+        ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: not supported by this version"),
+        ("webhooks.listen = '127.0.0.1:1'", "webhooks.listen: not supported by this version"),
+        ("webhooks.path = '/'", "webhooks.path: not supported by this version"),
+        ("webhooks.forward_to = 'http://a'", "webhooks.forward_to: not supported by this version"),
+        ("webhooks.forward_secret_file = '/a'", "webhooks.forward_secret_file: not supported by this version"),
+        ("links.base_url = 'http://a/'", "links.base_url: expected a URL such as "),
+        (
+            "proxy = { listen = '[::]:80', allow_remote = true }",
+            "links.base_url: required, since callers cannot follow ",
+        ),
+        ("log.level = 'INFO'", "log.level: expected one of "),
+        ("log.levels = 'info'", "log.levels: unknown key; did you mean log.level? "),
+        ("log.level.x = 'info'", "log.level.x: unknown key; did you mean log.level? "),
+        ("log.level = {}", "log.level: expected a value, found an empty table"),
+        ("limit.bodies = 1", "limit.bodies: unknown key; did you mean limits.body? "),
+        ("workers = 1", "workers: unknown key; did you mean proxy.workers? "),
+        ("'log.level' = 'info'", "[name withheld]: unknown key; "),
+        ("gateway = 5", "gateway: expected a table of keys, found a value"),
+        ("telemetry = {}", "telemetry: unknown key; "),
+    ];
+    for (line, expected) in table {
+        let text = match line.starts_with("gateway = ") {
+            true => refused(&[VALID.trim_start().split_once('\n').unwrap().1, line], &[]),
+            false => refused_line(line),
+        };
+        assert!(text.starts_with(expected), "{line}\n{text}");
+        assert_eq!(text.lines().count(), 1, "{line}\n{text}");
+    }
+}
+
+#[test]
+fn combinations_that_are_allowed() {
+    for line in [
+        "links.rewrite = false\nproxy = { listen = '0.0.0.0:80', allow_remote = true }",
+        "links.base_url = 'http://payments/sezzle'\nproxy = { listen = '0.0.0.0:80', allow_remote = true }",
+        "proxy = { listen = '10.0.0.1:80', allow_remote = true }",
+        "ops.listen = '0.0.0.0:9464'",
+        "proxy.listen = '127.0.0.1:0'\nops.listen = '127.0.0.1:0'",
+        "gateway.url = 'http://127.0.0.1:9000'",
+        "drain = { grace = '0s', timeout = '31s' }",
+        "[log]\n[proxy]",
+    ] {
+        loaded(&[VALID, line], &[]);
+    }
+}
+
+#[test]
+fn rendering_names_every_key_and_its_origin() {
+    let text = rendered(&[VALID], &[("LOG__LEVEL", "warn"), ("PROXY__LISTEN", "127.0.0.1:80")]);
+    for line in [
+        "[gateway]",
+        "environment = \"sandbox\" # 0.toml",
+        "url = \"https://sandbox.gateway.sezzle.com\" # default",
+        "# ca_file is not set",
+        "public_key_file = \"/run/public\" # 0.toml",
+        "listen = [\"127.0.0.1:80\"] # SEZZLE_SIDECAR__PROXY__LISTEN",
+        "allow_remote = false # default",
+        "connections = 10000 # default",
+        "max_bytes = \"32MiB\" # default",
+        "base_url = \"http://127.0.0.1:80\" # default",
+        "level = \"warn\" # SEZZLE_SIDECAR__LOG__LEVEL",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+    for KeyDoc { key, .. } in reference() {
+        assert!(text.contains(key.split_once('.').unwrap().1), "{key}");
+    }
+}
+
+#[test]
+fn what_was_rendered_loads_again() {
+    let first = loaded(&[VALID], &[("PROXY__LISTEN", "127.0.0.1:80,[::1]:80"), ("LINKS__BASE_URL", "http://a")]);
+    let second = loaded(&[&first.render()], &[]);
+    assert_eq!(format!("{:?}", first.settings), format!("{:?}", second.settings));
+}
+
+#[test]
+fn a_secret_shows_nowhere() {
+    let secrets = [("CREDENTIALS__PUBLIC_KEY", "canary-1"), ("CREDENTIALS__PRIVATE_KEY", "canary-2")];
+    let right = loaded(&["gateway.environment = 'sandbox'"], &secrets);
+    let text = format!("{}{right:?}", right.render());
+    assert!(!text.contains("canary"), "{text}");
+    assert!(text.contains("private_key = \"[redacted]\" # SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY"), "{text}");
+    right.render().parse::<toml::Table>().unwrap();
+
+    for line in [
+        "credentials.private_key = 'canary'",
+        "credentials.private_key = ['canary']",
+        "credentials.private_key.canary_is_no_name_but = 1\ncredentials.private_key.x = 'canary'",
+        "credentials.private_key_file = 'sz_pr_canary'",
+        "credentials.merchant_uuid = 'canary secret'",
+        "credentials.privat_key = 'canary'",
+        "credentials.sz_pr_canary = 1",
+        "'canary secret' = 1",
+        "sz_pub_canary.x = 1",
+        "key = 'canary'",
+        "[unknown.table]\nkeys = ['canary']",
+        "log.level = 'sz_pr_canary'",
+        "proxy.hosts = ['sz_pr_canary']",
+        "gateway.ca_file = 'sz_pr_canary'",
+        "gateway.url = 'https://user:canary@host'",
+        "gateway.url = 'https://host/?key=canary'",
+        "links.base_url = 'https://host/#canary'",
+        "gateway.egress_proxy = 'http://user:canary@host'",
+        "credentials.private_key = canary",
+        "credentials.private_key = 'canary",
+        "credentials.private_key 'canary'",
+        "credentials.private_key = \"\\canary\"",
+        "canary",
+        "[canary",
+        "x = 1\nx = 'canary'",
+        "x = 1\nx.canary = 2",
+    ] {
+        let (result, _folder) = attempt(&["gateway.environment = 'sandbox'", line], &secrets);
+        let problems = result.unwrap_err();
+        let text = format!("{problems}{problems:?}").replace("canary_is_no_name_but", "");
+        assert!(!text.contains("canary"), "{line}\n{text}");
+    }
+    for (variable, value) in [
+        ("CREDENTIALS__PRIVAT_KEY", "canary"),
+        ("CREDENTIALS__PRIVATE_KEY__X", "canary"),
+        ("Credentials__Private_Key", "canary"),
+        ("CREDENTIALS", "canary"),
+        ("SZ_PR_CANARY", "canary"),
+        ("GATEWAY__EGRESS_PROXY", "http://user:canary@host"),
+        ("", "canary"),
+    ] {
+        let problems = attempt(&[VALID], &[(variable, value)]).0.unwrap_err();
+        let text = format!("{problems}{problems:?}").to_lowercase();
+        assert!(!text.contains("canary"), "{variable}\n{text}");
+    }
+}
+
+#[test]
+fn shipped_files_are_valid() {
+    for (name, environment) in [
+        ("sandbox.toml", Gateway::Sandbox),
+        ("production.toml", Gateway::Production),
+        ("reference.toml", Gateway::Sandbox),
+    ] {
+        let loaded = load(&[shipped(name)], []).unwrap();
+        assert_eq!(loaded.settings.gateway.environment, environment);
+    }
+}
+
+#[test]
+fn reference_file_has_every_key_with_its_default() {
+    let text = fs::read_to_string(shipped("reference.toml")).unwrap();
+    let written: toml::Table = text.parse().unwrap();
+    let complete = text.lines().map(uncommented).collect::<Vec<_>>().join("\n");
+    loaded(&[&complete], &[]);
+
+    let shown = leaves(&complete.parse().unwrap());
+    let expected = reference();
+    let keys: BTreeSet<&str> = expected.iter().map(|doc| doc.key).collect();
+    assert_eq!(shown.keys().map(String::as_str).collect::<BTreeSet<_>>(), keys);
+    for KeyDoc { key, default, required } in expected {
+        assert_eq!(leaves(&written).contains_key(key), required, "{key} is to be commented exactly if it is optional");
+        if let Some(default) = default {
+            assert_eq!(shown[key], default.parse().unwrap(), "{key}");
+        }
+    }
+}
+
+#[test]
+fn a_name_of_any_depth_is_survived() {
+    let name = "A__".repeat(40_000);
+    assert!(refused(&[VALID], &[(&name, "x")]).contains("unknown key"));
+    let text = "a.".repeat(40_000);
+    assert!(refused_line(&format!("{text}b = 1")).contains("not valid TOML"));
+    assert!(refused_line(&format!("a = {}", "[".repeat(40_000))).contains("not valid TOML"));
+    assert!(refused(&[VALID], &[("PROXY__LISTEN", &"[".repeat(40_000))]).contains("proxy.listen"));
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+/// A line `# key = value` without its comment sign; prose stays a comment.
+fn uncommented(line: &str) -> &str {
+    let name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    match line.strip_prefix("# ") {
+        Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| name(key)) => rest,
+        _ => line,
+    }
+}
+
+fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
+    let pairs = |(section, keys): (&String, &toml::Value)| {
+        let keys = keys.as_table().unwrap().clone();
+        let section = section.clone();
+        keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value)).collect::<Vec<_>>()
+    };
+    table.iter().flat_map(pairs).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in ".*") {
+        let _ = attempt(&[VALID, &text], &[]);
+    }
+
+    #[test]
+    fn any_mixture_of_toml_is_survived_and_keeps_its_secret(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "gateway", "credentials", "private_key", "listen", "proxy", ".", "=", "[", "]", "{", "}", ",", "\"",
+                "'", "'''", "\n", " ", "#", "1", "-", "\\", "true", "1979-05-27", "sz_pr_canary",
+                "'sz_pr_canary'", "\u{7f}",
+            ]),
+            0..24,
+        ),
+    ) {
+        if let Err(problems) = attempt(&[VALID, &words.concat()], &[]).0 {
+            let text = format!("{problems}{problems:?}");
+            prop_assert!(problems.iter().count() > 0);
+            prop_assert!(!text.contains("canary"), "{}", text);
+        }
+    }
+
+    #[test]
+    fn any_variable_is_survived(name in "[A-Z_]{0,20}", value in ".*", listen in "[\\[\\]\",0-9:.]{0,30}") {
+        let variables: [(&str, &str); 3] = [(&name, &value), ("PROXY__LISTEN", &listen), ("GATEWAY__URL", &value)];
+        if let Err(problems) = attempt(&[VALID], &variables).0 {
+            prop_assert!(problems.iter().count() > 0);
+        }
+    }
+}

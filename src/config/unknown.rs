@@ -1,0 +1,53 @@
+//! Keys that nobody reads. A misspelt key is worth an error of its own: ignored, it leaves a default in force that the
+//! author of the file believes to have changed.
+
+use config::{Value, ValueKind};
+
+use super::problem::{Problem, Problems};
+use super::reader::Reader;
+use super::source::{Layer, shown_segment};
+
+/// Looks at every layer on its own, so that a mistake which a later layer covers is found as well.
+pub(super) fn find(layers: &[Layer], reader: &Reader<'_>) -> Problems {
+    let mut problems = Problems::default();
+    for layer in layers {
+        let mut leaves = Vec::new();
+        collect("", &layer.root, &mut leaves);
+        leaves.sort_by(|(left, _), (right, _)| left.cmp(right));
+        for (key, is_table) in leaves {
+            let message = match (reader.knows(&key), is_table) {
+                (true, false) => continue,
+                (true, true) => "expected a value, found an empty table".to_owned(),
+                (false, true) if reader.knows_section(&key) => continue,
+                (false, false) if reader.knows_section(&key) => "expected a table of keys, found a value".to_owned(),
+                (false, _) => match nearest(&key, reader.documented()) {
+                    Some(known) => format!("unknown key; did you mean {known}?"),
+                    None => "unknown key".to_owned(),
+                },
+            };
+            problems.push(Problem::new(key, message).at(&layer.origin));
+        }
+    }
+    problems
+}
+
+/// The dotted names of all leaves, and whether a leaf is an empty table.
+fn collect(prefix: &str, value: &Value, leaves: &mut Vec<(String, bool)>) {
+    match &value.kind {
+        ValueKind::Table(table) if !table.is_empty() => {
+            for (segment, inner) in table {
+                // No known key holds a placeholder or a dot, so `"log.level"` in quotes is not taken for `log.level`.
+                let segment = shown_segment(segment);
+                let key = if prefix.is_empty() { segment.to_owned() } else { format!("{prefix}.{segment}") };
+                collect(&key, inner, leaves);
+            }
+        }
+        ValueKind::Table(_) if prefix.is_empty() => {}
+        kind => leaves.push((prefix.to_owned(), matches!(kind, ValueKind::Table(_)))),
+    }
+}
+
+fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
+    known.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+}
