@@ -1,1 +1,243 @@
-//! Simulator.
+//! A simulated Sezzle gateway over real sockets, with a memory and with faults on demand.
+//!
+//! The demonstration commands and the integration tests use it as their backend. It shares no type with the product, so that a
+//! misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the handle; [`Options`] say how it starts,
+//! [`Rule`]s bend its answers, and its journal tells what it received. What the calls do is in `gateway`.
+
+mod exchange;
+mod gate;
+mod gateway;
+mod journal;
+mod options;
+mod payload;
+mod rule;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
+
+use crate::simulator::gateway::Gateway;
+use crate::simulator::journal::Journal;
+use crate::simulator::rule::Rules;
+
+pub use crate::simulator::gate::Gate;
+pub use crate::simulator::journal::Exchange;
+pub use crate::simulator::options::Options;
+pub use crate::simulator::options::TokenizePlace;
+pub use crate::simulator::rule::Reset;
+pub use crate::simulator::rule::Rule;
+
+/// A handle to a running simulator. Clones share it; it ends with [`Simulator::stop`] or when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    core: Arc<Core>,
+    addr: SocketAddr,
+    scheme: &'static str,
+    _running: Arc<DropGuard>,
+}
+
+impl Simulator {
+    /// Listens and serves from now on, in tasks of the current runtime.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let addr = listener.local_addr()?;
+        let tls = options.tls.clone().map(TlsAcceptor::from);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let core = Arc::new(Core {
+            gateway: Mutex::new(Gateway::new(options)),
+            journal: Mutex::default(),
+            rules: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        core.tasks.spawn(server::accept(core.clone(), listener, tls));
+        let running = Arc::new(core.stopping.clone().drop_guard());
+        Ok(Self { core, addr, scheme, _running: running })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its base URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.addr)
+    }
+
+    /// Every request received so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
+    pub fn journal(&self) -> Vec<Exchange> {
+        self.core.journal().entries().cloned().collect()
+    }
+
+    /// How many requests of the journal have this method and this path: an exact one, or a prefix when it ends in `*`.
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        let journal = self.core.journal();
+        let wanted = |entry: &&Exchange| entry.method == method && rule::path_matches(path, &entry.path);
+        journal.entries().filter(wanted).count()
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.core.connections.load(Ordering::SeqCst)
+    }
+
+    /// Puts a rule in force, before all earlier ones.
+    pub fn script(&self, rule: Rule) {
+        self.core.rules().add(rule);
+    }
+
+    /// Puts all rules out of force. Requests they have caught already are not let go.
+    pub fn clear_rules(&self) {
+        self.core.rules().clear();
+    }
+
+    /// Makes every bearer token issued so far answer 401.
+    pub fn revoke_tokens(&self) {
+        self.core.gateway().revoke_tokens();
+    }
+
+    /// Accepts these keys from now on, and no others. Tokens issued before stay live.
+    pub fn set_keys(&self, public: &str, private: &str) {
+        let options = &mut self.core.gateway().options;
+        options.public_key = public.to_owned();
+        options.private_key = private.to_owned();
+    }
+
+    /// Issues tokens for another merchant from now on. That merchant does not see the sessions and orders of this one.
+    pub fn set_merchant(&self, uuid: &str) {
+        self.core.gateway().options.merchant_uuid = uuid.to_owned();
+    }
+
+    /// Sets the life of the bearer tokens issued from now on.
+    pub fn set_token_life(&self, life: Duration) {
+        self.core.gateway().options.token_life = life;
+    }
+
+    /// Sets the stated life of the tokenize part of the sessions created from now on.
+    pub fn set_tokenize_life(&self, life: Duration) {
+        self.core.gateway().options.tokenize_life = life;
+    }
+
+    /// Sets by how many seconds the gateway's clock is ahead. Sessions created before state other dates, too.
+    pub fn set_clock_skew(&self, seconds: i64) {
+        self.core.gateway().options.clock_skew = seconds;
+    }
+
+    /// Sets the size in bytes of the order reports asked for from now on.
+    pub fn set_report_bytes(&self, bytes: u64) {
+        self.core.gateway().options.report_bytes = bytes;
+    }
+
+    /// Creates a session of the current merchant without a request. Its order is over 100.00 USD with intent `AUTH`.
+    pub fn create_session(&self, kind: SessionKind) -> SessionIds {
+        self.core.gateway().create_session(kind)
+    }
+
+    /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent `CAPTURE`.
+    /// `false` when there is no such order with an open checkout.
+    pub fn complete_checkout(&self, order: &str) -> bool {
+        self.core.gateway().complete_checkout(order)
+    }
+
+    /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.
+    pub fn effects(&self, order: &str) -> Vec<Effect> {
+        self.core.gateway().effects(order)
+    }
+
+    /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.
+    pub async fn stop(self) {
+        self.core.stopping.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// Only an order.
+    Order,
+    /// Only a customer to tokenize.
+    Tokenize,
+    /// Both.
+    OrderAndTokenize,
+}
+
+/// The ids a new session came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionIds {
+    /// The session's UUID.
+    pub session: String,
+    /// The order's id, an opaque string.
+    pub order: Option<String>,
+    /// The token of the tokenize part.
+    pub token: Option<String>,
+}
+
+/// A write to an order that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// What was done.
+    pub kind: EffectKind,
+    /// The amount in cents; 0 where no money moves.
+    pub cents: u64,
+    /// The idempotency key that came with it.
+    pub key: Option<String>,
+}
+
+/// The ways to write to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectKind {
+    /// Its reference was changed.
+    Update,
+    /// Its checkout was deleted.
+    DeleteCheckout,
+    /// Money was captured.
+    Capture,
+    /// Money was refunded.
+    Refund,
+    /// A part of the authorization was released.
+    Release,
+}
+
+/// What the tasks of a simulator share. No lock is held across a wait, nor two at once.
+#[derive(Debug)]
+struct Core {
+    gateway: Mutex<Gateway>,
+    journal: Mutex<Journal>,
+    rules: Mutex<Rules>,
+    connections: AtomicUsize,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Core {
+    fn gateway(&self) -> MutexGuard<'_, Gateway> {
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,114 @@
+//! One request, top to bottom: noted, read, held or cut off as a rule says, answered by the gateway.
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::header::DATE;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use tokio::time::sleep;
+
+use crate::simulator::Core;
+use crate::simulator::Reset;
+use crate::simulator::gateway::Answer;
+use crate::simulator::gateway::Call;
+use crate::simulator::gateway::Content;
+use crate::simulator::gateway::Refusal;
+use crate::simulator::payload::Payload;
+use crate::simulator::payload::Piece;
+use crate::simulator::rule::Action;
+use crate::simulator::server::Ending;
+
+/// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
+pub(super) async fn run(
+    core: &Core,
+    connection: usize,
+    reused: bool,
+    request: Request<Incoming>,
+) -> Result<Response<Payload>, Ending> {
+    let (head, body) = request.into_parts();
+    let entry = core.journal().open(connection, &head);
+    let action = core.rules().apply(&head.method, head.uri.path(), reused);
+
+    reset(&action, Reset::BeforeReading)?;
+    let answer = match read(body).await? {
+        Err(refusal) => refusal.into(),
+        Ok(body) => {
+            core.journal().read(entry, body.clone());
+            if let Some(gate) = &action.gate_before_effect {
+                gate.pass().await;
+            }
+            reset(&action, Reset::BeforeEffect)?;
+            decide(core, &action, &head, &body)
+        }
+    };
+    core.journal().took_effect(entry, answer.effect);
+
+    if let Some(gate) = &action.gate_after_effect {
+        gate.pass().await;
+    }
+    reset(&action, Reset::AfterEffect)?;
+    sleep(action.delay).await;
+    let response = response(core, &action, answer);
+    core.journal().answered(entry, response.status().as_u16());
+    Ok(response)
+}
+
+fn reset(action: &Action, here: Reset) -> Result<(), Ending> {
+    if action.reset == Some(here) { Err(Ending::Reset) } else { Ok(()) }
+}
+
+/// The whole body, or 413. A request that breaks off ends its connection.
+async fn read(body: Incoming) -> Result<Result<Bytes, Refusal>, Ending> {
+    match Limited::new(body, MAX_REQUEST_BODY).collect().await {
+        Ok(body) => Ok(Ok(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Ok(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "body", "The body is too large.")))
+        }
+        Err(_) => Err(Ending::Close),
+    }
+}
+
+/// The rule's own answer, or the gateway's.
+fn decide(core: &Core, action: &Action, head: &Parts, body: &[u8]) -> Answer {
+    match action.status {
+        None => core.gateway().answer(Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body }),
+        Some(status) if action.body.is_some() => Answer { content: Content::Json(Bytes::new()), ..Answer::empty(status) },
+        Some(status) if status.is_client_error() || status.is_server_error() => {
+            Refusal::new(status, "simulated", "", "A rule of the simulator asked for this answer.").into()
+        }
+        Some(status) => Answer::empty(status),
+    }
+}
+
+fn response(core: &Core, action: &Action, answer: Answer) -> Response<Payload> {
+    let (payload, kind) = match answer.content {
+        Content::Empty => (Payload::whole(Bytes::new()), None),
+        Content::Json(bytes) => (Payload::whole(bytes), Some("application/json")),
+        Content::Csv(rows) => {
+            let length = rows.stated_length();
+            (Payload::new(rows.map(Piece::now), length), Some("text/csv"))
+        }
+    };
+    let payload = action.body.clone().map_or(payload, Payload::whole);
+    let mut response = Response::new(payload);
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(core.gateway().clock())) {
+        headers.insert(DATE, date);
+    }
+    action.edit(headers);
+    response
+}
+
+/// Far above any body Sezzle takes.
+const MAX_REQUEST_BODY: usize = 16 * 1024 * 1024;

@@ -1,0 +1,45 @@
+//! A gate holds requests at one point of their way until a test lets them go, so that no test needs to sleep.
+
+use tokio::sync::watch;
+
+/// A handle to one gate. Clones share it. Once released, a gate stays open.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    passage: watch::Sender<Passage>,
+}
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self { passage: watch::Sender::new(Passage::default()) }
+    }
+
+    /// Waits, without a limit of its own, until `requests` requests in all have come to this gate.
+    pub async fn arrived(&self, requests: usize) {
+        // The wait fails only once every sender is gone, and this handle is one.
+        let _ = self.passage.subscribe().wait_for(|passage| passage.arrived >= requests).await;
+    }
+
+    /// Lets every parked request go, and every later one pass.
+    pub fn release(&self) {
+        self.passage.send_modify(|passage| passage.open = true);
+    }
+
+    /// Parks the calling request until the release.
+    pub(super) async fn pass(&self) {
+        self.passage.send_modify(|passage| passage.arrived += 1);
+        let _ = self.passage.subscribe().wait_for(|passage| passage.open).await;
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Passage {
+    arrived: usize,
+    open: bool,
+}

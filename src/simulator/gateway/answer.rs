@@ -1,0 +1,123 @@
+//! What the gateway says to one call, and the fields it reads out of a body.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::simulator::gateway::report::Rows;
+use crate::simulator::gateway::wording;
+
+/// A complete answer, and whether giving it changed anything.
+#[derive(Clone, Debug)]
+pub(in crate::simulator) struct Answer {
+    pub(in crate::simulator) status: StatusCode,
+    pub(in crate::simulator) content: Content,
+    pub(in crate::simulator) effect: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::simulator) enum Content {
+    Empty,
+    Json(Bytes),
+    Csv(Rows),
+}
+
+impl Answer {
+    pub(in crate::simulator) fn empty(status: StatusCode) -> Self {
+        Self { status, content: Content::Empty, effect: false }
+    }
+
+    pub(in crate::simulator) fn json(status: StatusCode, value: &Value) -> Self {
+        Self { status, content: Content::Json(value.to_string().into()), effect: false }
+    }
+
+    pub(super) fn csv(rows: Rows) -> Self {
+        Self { status: StatusCode::OK, content: Content::Csv(rows), effect: false }
+    }
+
+    pub(super) fn with_effect(self) -> Self {
+        Self { effect: true, ..self }
+    }
+}
+
+/// A refusal in Sezzle's words: a status and at least one problem.
+#[derive(Clone, Debug)]
+pub(in crate::simulator) struct Refusal {
+    status: StatusCode,
+    problems: Vec<Value>,
+}
+
+impl Refusal {
+    pub(in crate::simulator) fn new(status: StatusCode, code: &str, location: &str, message: &str) -> Self {
+        let mut refusal = Self { status, problems: Vec::new() };
+        refusal.add(code, location, message);
+        refusal
+    }
+
+    /// 422 for one field.
+    pub(super) fn field(location: &str, message: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", location, message)
+    }
+
+    /// 404 for something in the path.
+    pub(super) fn unknown(location: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", location, "No such resource.")
+    }
+
+    fn add(&mut self, code: &str, location: &str, message: &str) {
+        let debug_uuid = wording::uuid();
+        self.problems.push(json!({"code": code, "location": location, "message": message, "debug_uuid": debug_uuid}));
+    }
+
+    /// Joins all refusals into one, so that every missing field is named at once. `None` when there is none.
+    pub(super) fn all(refusals: impl IntoIterator<Item = Self>) -> Option<Self> {
+        refusals.into_iter().reduce(|mut first, next| {
+            first.problems.extend(next.problems);
+            first
+        })
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::json(refusal.status, &Value::Array(refusal.problems))
+    }
+}
+
+pub(super) type Outcome = Result<Answer, Refusal>;
+
+/// An amount of money in the smallest unit of its currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Price {
+    pub(super) cents: u64,
+    pub(super) currency: String,
+}
+
+impl Price {
+    /// Reads a price and names the wrong field below `location` (empty: the body itself).
+    pub(super) fn read(value: &Value, location: &str) -> Result<Self, Refusal> {
+        let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
+        let cents = value.get("amount_in_cents").and_then(Value::as_u64).filter(|cents| (1..=MAX_CENTS).contains(cents));
+        let currency = value.get("currency").and_then(Value::as_str).filter(|currency| currency.len() == 3);
+        match (cents, currency) {
+            (Some(cents), Some(currency)) => Ok(Self { cents, currency: currency.to_owned() }),
+            (None, _) => Err(Refusal::field(&below("amount_in_cents"), "A positive amount in cents is required.")),
+            (_, None) => Err(Refusal::field(&below("currency"), "A three-letter currency code is required.")),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({"amount_in_cents": self.cents, "currency": self.currency})
+    }
+}
+
+/// The body as a JSON object, or 400.
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let refusal = |_| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", "body", "The body is not a JSON object.");
+    serde_json::from_slice(body).map_err(refusal)
+}
+
+/// Sezzle's amounts are 32-bit integers. The bound also keeps every sum of amounts within 64 bits.
+const MAX_CENTS: u64 = i32::MAX as u64;

@@ -1,0 +1,68 @@
+//! Keys against tokens, and tokens against a merchant.
+
+use http::HeaderMap;
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Answer;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::wording;
+
+/// What a bearer token stands for.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    merchant: String,
+    /// `None` when the end is too far away to be counted.
+    ends: Option<Instant>,
+}
+
+impl Gateway {
+    /// `POST /v2/authentication`. Tokens issued before stay live.
+    pub(super) fn authenticate(&mut self, body: &[u8]) -> Outcome {
+        let body = object(body)?;
+        let key = |name: &str| {
+            let message = "This key is required.";
+            let refusal = || Refusal::new(StatusCode::BAD_REQUEST, "required", name, message);
+            body.get(name).and_then(Value::as_str).ok_or_else(refusal)
+        };
+        let keys = (key("public_key")?, key("private_key")?);
+        if keys != (&self.options.public_key, &self.options.private_key) {
+            return Err(unauthorized("private_key", "These keys are not known."));
+        }
+        let life = self.options.token_life;
+        let (token, merchant) = (wording::uuid(), self.options.merchant_uuid.clone());
+        let stated = self.stated(wording::later(OffsetDateTime::now_utc(), life));
+        let answer = json!({
+            "token": token,
+            "expiration_date": wording::rfc3339(stated, 9),
+            "merchant_uuid": merchant,
+        });
+        self.bearers.put(token, Bearer { merchant, ends: Instant::now().checked_add(life) });
+        Ok(Answer::json(StatusCode::CREATED, &answer).with_effect())
+    }
+
+    /// The merchant on whose behalf a call is made, or 401.
+    pub(super) fn merchant(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+        let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        token
+            .and_then(|token| self.bearers.find(token))
+            .filter(|bearer| bearer.ends.is_none_or(|ends| Instant::now() < ends))
+            .map(|bearer| bearer.merchant.clone())
+            .ok_or_else(|| unauthorized("authorization", "A live bearer token is required."))
+    }
+
+    pub(in crate::simulator) fn revoke_tokens(&mut self) {
+        self.bearers.clear();
+    }
+}
+
+fn unauthorized(location: &str, message: &str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", location, message)
+}

@@ -1,0 +1,169 @@
+//! The gateway itself: what it remembers and how it answers one call at a time, without any I/O.
+//!
+//! [`Gateway::answer`] is the way in. Each of the modules below owns the calls of one kind.
+
+mod answer;
+mod authentication;
+mod order;
+mod report;
+mod session;
+mod shelf;
+mod wording;
+
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::Method;
+use http::StatusCode;
+use time::OffsetDateTime;
+
+use crate::simulator::EffectKind;
+use crate::simulator::Options;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::authentication::Bearer;
+use crate::simulator::gateway::order::Order;
+use crate::simulator::gateway::session::Session;
+use crate::simulator::gateway::shelf::Shelf;
+
+pub(super) use crate::simulator::gateway::answer::Answer;
+pub(super) use crate::simulator::gateway::answer::Content;
+pub(super) use crate::simulator::gateway::answer::Refusal;
+
+/// All state of the simulated gateway.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    pub(super) options: Options,
+    bearers: Shelf<Bearer>,
+    sessions: Shelf<Session>,
+    orders: Shelf<Order>,
+    orders_made: u64,
+    /// Answers to calls with an idempotency key, by merchant, path and key.
+    answered: Shelf<Answer>,
+}
+
+/// One request, completely read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a [u8],
+}
+
+impl Gateway {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            options,
+            bearers: Shelf::default(),
+            sessions: Shelf::default(),
+            orders: Shelf::default(),
+            orders_made: 0,
+            answered: Shelf::default(),
+        }
+    }
+
+    pub(super) fn answer(&mut self, call: Call<'_>) -> Answer {
+        self.dispatch(call).unwrap_or_else(Answer::from)
+    }
+
+    /// What the `Date` header says now.
+    pub(super) fn clock(&self) -> SystemTime {
+        self.stated(OffsetDateTime::now_utc()).into()
+    }
+
+    /// An unknown path is refused before the token is looked at, a wrong method after it.
+    fn dispatch(&mut self, call: Call<'_>) -> Outcome {
+        let segments: Vec<&str> = call.path.split('/').skip(1).collect();
+        let place = Place::of(&segments).ok_or_else(|| Refusal::unknown("path"))?;
+        // HEAD is answered as GET; the connection leaves the body out.
+        let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
+        if (method, place) == ("POST", Place::Authentication) {
+            return self.authenticate(call.body);
+        }
+        if place == Place::Authentication {
+            return Err(wrong_method());
+        }
+        let merchant = &self.merchant(call.headers)?;
+        match (method, place) {
+            ("POST", Place::Sessions) => self.post_session(merchant, call.body),
+            ("GET", Place::Session(id)) => self.get_session(merchant, id),
+            ("GET", Place::Order(id)) => self.get_order(merchant, id),
+            ("PATCH", Place::Order(id)) => self.patch_order(merchant, id, call.body),
+            ("DELETE", Place::Checkout(id)) => self.delete_checkout(merchant, id),
+            ("POST", Place::Money(id, kind)) => {
+                self.once(merchant, call, |gateway, key| gateway.move_money(merchant, id, kind, call.body, key))
+            }
+            ("GET", Place::OrdersReport) => Ok(self.orders_report()),
+            ("GET", Place::SettlementSummaries) => Ok(self.settlement_summaries()),
+            ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
+            ("GET", Place::InterestBalance) => Ok(self.interest_balance()),
+            ("GET", Place::InterestActivity) => Ok(self.interest_activity()),
+            _ => Err(wrong_method()),
+        }
+    }
+
+    /// Gives a call with an idempotency key its first answer again, whatever that was, and without a second effect.
+    fn once(&mut self, merchant: &str, call: Call<'_>, act: impl FnOnce(&mut Self, Option<&str>) -> Outcome) -> Outcome {
+        let Some(key) = call.headers.get("sezzle-request-id").and_then(|key| key.to_str().ok()) else {
+            return act(self, None);
+        };
+        let slot = format!("{merchant} {} {key}", call.path);
+        if let Some(first) = self.answered.find(&slot) {
+            return Ok(Answer { effect: false, ..first.clone() });
+        }
+        let answer = act(self, Some(key)).unwrap_or_else(Answer::from);
+        self.answered.put(slot, answer.clone());
+        Ok(answer)
+    }
+
+    /// A true moment as this gateway's clock shows it.
+    fn stated(&self, moment: OffsetDateTime) -> OffsetDateTime {
+        wording::skewed(moment, self.options.clock_skew)
+    }
+
+    /// A true moment as this gateway writes it into a body.
+    fn date(&self, moment: OffsetDateTime) -> String {
+        wording::rfc3339(self.stated(moment), self.options.expiration_digits)
+    }
+}
+
+/// The paths there are, with their variable parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Authentication,
+    Sessions,
+    Session(&'a str),
+    Order(&'a str),
+    Checkout(&'a str),
+    Money(&'a str, EffectKind),
+    OrdersReport,
+    SettlementSummaries,
+    SettlementDetails(&'a str),
+    InterestBalance,
+    InterestActivity,
+}
+
+impl<'a> Place<'a> {
+    fn of(segments: &[&'a str]) -> Option<Self> {
+        Some(match *segments {
+            ["v2", "authentication"] => Self::Authentication,
+            ["v2", "session"] => Self::Sessions,
+            ["v2", "session", id] => Self::Session(id),
+            ["v2", "order", id] => Self::Order(id),
+            ["v2", "order", id, "checkout"] => Self::Checkout(id),
+            ["v2", "order", id, "capture"] => Self::Money(id, EffectKind::Capture),
+            ["v2", "order", id, "refund"] => Self::Money(id, EffectKind::Refund),
+            ["v2", "order", id, "release"] => Self::Money(id, EffectKind::Release),
+            ["v2", "orders", "report"] => Self::OrdersReport,
+            ["v2", "settlements", "summaries"] => Self::SettlementSummaries,
+            ["v2", "settlements", "details", payout] => Self::SettlementDetails(payout),
+            ["v2", "interest", "balance"] => Self::InterestBalance,
+            ["v2", "interest", "activity"] => Self::InterestActivity,
+            _ => return None,
+        })
+    }
+}
+
+fn wrong_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "method", "This resource has no such method.")
+}

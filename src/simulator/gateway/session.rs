@@ -1,0 +1,143 @@
+//! Sessions: what a shopper is sent to, with an order to pay, a customer to tokenize, or both.
+
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::simulator::SessionIds;
+use crate::simulator::SessionKind;
+use crate::simulator::TokenizePlace;
+use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Answer;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::order::Order;
+use crate::simulator::gateway::wording;
+use crate::simulator::gateway::wording::link;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    merchant: String,
+    order: Option<String>,
+    tokenize: Option<Tokenize>,
+}
+
+#[derive(Debug)]
+struct Tokenize {
+    token: String,
+    expiration: OffsetDateTime,
+    approval: String,
+}
+
+impl Gateway {
+    /// `POST /v2/session`.
+    pub(super) fn post_session(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+        let body = object(body)?;
+        let tokenize = body.get("customer").and_then(|customer| customer.get("tokenize")) == Some(&Value::Bool(true));
+        let order = body.get("order").map(|order| self.new_order(merchant, order, body.get("customer")));
+        let mut problems = missing(&body);
+        if order.is_none() && !tokenize {
+            problems.push(Refusal::field("order", "An order or a customer to tokenize is required."));
+        }
+        let order = match order.transpose() {
+            Ok(order) => order,
+            Err(refusal) => {
+                problems.push(refusal);
+                None
+            }
+        };
+        if let Some(refusal) = Refusal::all(problems) {
+            return Err(refusal);
+        }
+        let ids = self.open_session(merchant.to_owned(), order, tokenize);
+        Ok(Answer { status: StatusCode::CREATED, ..self.get_session(merchant, &ids.session)? }.with_effect())
+    }
+
+    /// `GET /v2/session/{session}`. Neither the end of its token nor its use changes what a session says of it.
+    pub(super) fn get_session(&self, merchant: &str, id: &str) -> Outcome {
+        if Uuid::parse_str(id).is_err() {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid", "session_uuid", "This is not a UUID."));
+        }
+        let session = self.sessions.find(id).filter(|session| session.merchant == merchant);
+        let session = session.ok_or_else(|| Refusal::unknown("session_uuid"))?;
+        Ok(Answer::json(StatusCode::OK, &self.session_body(id, session)))
+    }
+
+    /// A session of the current merchant; an order is over 100.00 USD with intent `AUTH`.
+    pub(in crate::simulator) fn create_session(&mut self, kind: SessionKind) -> SessionIds {
+        let merchant = self.options.merchant_uuid.clone();
+        let order = match kind {
+            SessionKind::Tokenize => None,
+            SessionKind::Order | SessionKind::OrderAndTokenize => Some(Order::sample(&merchant, self.order_id())),
+        };
+        self.open_session(merchant, order, kind != SessionKind::Order)
+    }
+
+    fn open_session(&mut self, merchant: String, order: Option<Order>, tokenize: bool) -> SessionIds {
+        let tokenize = tokenize.then(|| Tokenize {
+            token: wording::uuid(),
+            expiration: wording::later(OffsetDateTime::now_utc(), self.options.tokenize_life),
+            approval: wording::uuid(),
+        });
+        let ids = SessionIds {
+            session: wording::uuid(),
+            order: order.as_ref().map(|order| order.id().to_owned()),
+            token: tokenize.as_ref().map(|tokenize| tokenize.token.clone()),
+        };
+        if let Some(order) = order {
+            self.orders.put(order.id().to_owned(), order);
+        }
+        self.sessions.put(ids.session.clone(), Session { merchant, order: ids.order.clone(), tokenize });
+        ids
+    }
+
+    fn session_body(&self, id: &str, session: &Session) -> Value {
+        let base = &self.options.link_base;
+        let mut body = Map::new();
+        body.insert("uuid".to_owned(), json!(id));
+        body.insert("links".to_owned(), json!([link(base, &format!("session/{id}"), "GET", "self")]));
+        let order = session.order.as_ref().and_then(|id| self.orders.find(id));
+        let mut order = order.map(|order| order.in_session(base));
+        if let Some(tokenize) = &session.tokenize {
+            let (beside, inside) = match self.options.tokenize_place {
+                TokenizePlace::TopLevel => (true, false),
+                TokenizePlace::InOrder => (order.is_none(), order.is_some()),
+                TokenizePlace::Both => (true, order.is_some()),
+            };
+            let tokenize = self.tokenize_body(tokenize);
+            if let Some(order) = order.as_mut().filter(|_| inside) {
+                order.insert("tokenize".to_owned(), tokenize.clone());
+            }
+            if beside {
+                body.insert("tokenize".to_owned(), tokenize);
+            }
+        }
+        if let Some(order) = order {
+            body.insert("order".to_owned(), order.into());
+        }
+        body.into()
+    }
+
+    fn tokenize_body(&self, tokenize: &Tokenize) -> Value {
+        let Tokenize { token, expiration, approval } = tokenize;
+        json!({
+            "token": token,
+            "expiration": self.date(*expiration),
+            "approval_url": format!("https://dashboard.sezzle.com/customer/checkout-approval?merchant-request-id={approval}"),
+            "links": [link(&self.options.link_base, &format!("token/{token}/session"), "GET", "token")],
+        })
+    }
+}
+
+/// A refusal for each URL the shopper could not be sent back to.
+fn missing(body: &Map<String, Value>) -> Vec<Refusal> {
+    ["cancel_url", "complete_url"]
+        .into_iter()
+        .filter(|name| !body.get(*name).and_then(|url| url.get("href")).is_some_and(Value::is_string))
+        .map(|name| Refusal::field(name, "A URL to return to is required."))
+        .collect()
+}

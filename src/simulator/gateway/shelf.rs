@@ -1,0 +1,62 @@
+//! A bounded map that forgets what was put there first, so that a long demonstration cannot fill the memory.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+#[derive(Debug)]
+pub(super) struct Shelf<T> {
+    items: HashMap<String, T>,
+    /// The keys in the order they came.
+    order: VecDeque<String>,
+}
+
+impl<T> Shelf<T> {
+    pub(super) fn put(&mut self, key: String, item: T) {
+        if self.items.insert(key.clone(), item).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > CAPACITY {
+            if let Some(oldest) = self.order.pop_front() {
+                self.items.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn find(&self, key: &str) -> Option<&T> {
+        self.items.get(key)
+    }
+
+    pub(super) fn find_mut(&mut self, key: &str) -> Option<&mut T> {
+        self.items.get_mut(key)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.items.clear();
+        self.order.clear();
+    }
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { items: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+/// More sessions, orders or tokens than any test looks back on.
+const CAPACITY: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_item_is_forgotten_first() {
+        let mut shelf = Shelf::default();
+        for number in 0..=CAPACITY {
+            shelf.put(number.to_string(), number);
+        }
+        assert_eq!(shelf.find("0"), None);
+        assert_eq!(shelf.find("1"), Some(&1));
+        assert_eq!(shelf.items.len(), CAPACITY);
+    }
+}

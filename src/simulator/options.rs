@@ -1,0 +1,73 @@
+//! What a simulated gateway is started with. Every default imitates the sandbox as merchants see it.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::rustls::ServerConfig;
+
+/// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen. Port 0 lets the system choose; [`crate::simulator::Simulator::addr`] tells which one it was.
+    pub listen: SocketAddr,
+    /// The public key that `POST /v2/authentication` accepts.
+    pub public_key: String,
+    /// The private key that `POST /v2/authentication` accepts.
+    pub private_key: String,
+    /// The merchant stated with every token. A merchant sees only its own sessions and orders.
+    pub merchant_uuid: String,
+    /// How long a bearer token issued from now on is accepted.
+    pub token_life: Duration,
+    /// How long the tokenize part of a session created from now on claims to be valid.
+    pub tokenize_life: Duration,
+    /// Where a session shows its tokenize part.
+    pub tokenize_place: TokenizePlace,
+    /// Fractional digits in RFC 3339 dates, 0 to 9. A bearer token's `expiration_date` always has nine.
+    pub expiration_digits: u8,
+    /// What every `links[].href` starts with: scheme and host, no slash at the end.
+    pub link_base: String,
+    /// Size of the CSV order report in bytes, rounded up to a whole row.
+    pub report_bytes: u64,
+    /// Whether the CSV order report states its length. If not, it is sent in chunks.
+    pub report_length: bool,
+    /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
+    /// body, never the moment at which a token really ends.
+    pub clock_skew: i64,
+    /// Serves TLS with this configuration; plain HTTP without.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public_key: "sz_pub_simulated".to_owned(),
+            private_key: "sz_pr_simulated".to_owned(),
+            merchant_uuid: "5f2c1ab8-90b4-4d0e-8a3c-6d1f0e7b9a24".to_owned(),
+            token_life: Duration::from_secs(120 * 60),
+            tokenize_life: Duration::from_secs(30 * 60),
+            tokenize_place: TokenizePlace::TopLevel,
+            expiration_digits: 3,
+            // The sandbox links to the production host, so the default does too.
+            link_base: "https://gateway.sezzle.com".to_owned(),
+            report_bytes: 64 * 1024,
+            report_length: false,
+            clock_skew: 0,
+            tls: None,
+        }
+    }
+}
+
+/// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenizePlace {
+    /// Beside `order`, as the guide has it.
+    #[default]
+    TopLevel,
+    /// Inside `order`, as the example has it.
+    InOrder,
+    /// In both places at once.
+    Both,
+}

@@ -1,0 +1,212 @@
+//! Rules bend the answers of the simulated gateway: late, wrong, missing, or held until a test lets them go.
+//!
+//! Every knob of a [`Rule`] is independent of the others. The newest rule that matches a request is the only one applied to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+
+use crate::simulator::Gate;
+
+/// Which requests to treat specially, how often, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    method: Option<Method>,
+    path: Option<String>,
+    times: Option<u32>,
+    reused_only: bool,
+    pub(super) action: Action,
+}
+
+/// Where a request's way ends with its connection being reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The head arrived; the body was not read.
+    BeforeReading,
+    /// The request was read; nothing happened at the gateway.
+    BeforeEffect,
+    /// The request took effect; no answer was sent.
+    AfterEffect,
+}
+
+impl Rule {
+    /// Matches every request, always.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Matches a method and a path: an exact one, or a prefix when it ends in `*`.
+    pub fn on(method: Method, path: &str) -> Self {
+        Self { method: Some(method), ..Self::path(path) }
+    }
+
+    /// Matches a path with any method: an exact one, or a prefix when it ends in `*`.
+    pub fn path(path: &str) -> Self {
+        Self { path: Some(path.to_owned()), ..Self::default() }
+    }
+
+    /// Applies at most this often.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Applies only to requests that are not the first on their connection.
+    pub fn reused_only(mut self) -> Self {
+        self.reused_only = true;
+        self
+    }
+
+    /// Waits this long before the head of the answer; the request has taken effect by then.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.action.delay = delay;
+        self
+    }
+
+    /// Parks the request after it was read, before its effect.
+    pub fn gate(mut self, gate: &Gate) -> Self {
+        self.action.gate_before_effect = Some(gate.clone());
+        self
+    }
+
+    /// Parks the request after its effect, before the answer.
+    pub fn gate_after_effect(mut self, gate: &Gate) -> Self {
+        self.action.gate_after_effect = Some(gate.clone());
+        self
+    }
+
+    /// Answers this status instead of asking the gateway: no effect, and no look at keys or tokens.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.action.status = Some(status);
+        self
+    }
+
+    /// Replaces the body of the answer. Together with [`Rule::status`] it is sent as JSON; otherwise the effect, the status and
+    /// the type of the normal answer stay.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.action.body = Some(body.into());
+        self
+    }
+
+    /// Adds a header to the answer, beside those of the same name.
+    pub fn add_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.action.headers.push(Edit::Add(name, value));
+        self
+    }
+
+    /// Sets a header of the answer in place of those of the same name.
+    pub fn set_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.action.headers.push(Edit::Set(name, value));
+        self
+    }
+
+    /// Removes a header from the answer, `date` and `content-type` included. `content-length` is the connection's own affair.
+    pub fn remove_header(mut self, name: HeaderName) -> Self {
+        self.action.headers.push(Edit::Remove(name));
+        self
+    }
+
+    /// Resets the connection at this point instead of answering.
+    pub fn reset(mut self, at: Reset) -> Self {
+        self.action.reset = Some(at);
+        self
+    }
+
+    fn matches(&self, method: &Method, path: &str, reused: bool) -> bool {
+        self.method.as_ref().is_none_or(|wanted| wanted == method)
+            && self.path.as_ref().is_none_or(|wanted| path_matches(wanted, path))
+            && (reused || !self.reused_only)
+    }
+}
+
+/// What happens to one request. The default lets it through untouched.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Action {
+    pub(super) delay: Duration,
+    pub(super) gate_before_effect: Option<Gate>,
+    pub(super) gate_after_effect: Option<Gate>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) body: Option<Bytes>,
+    pub(super) reset: Option<Reset>,
+    headers: Vec<Edit>,
+}
+
+impl Action {
+    pub(super) fn edit(&self, headers: &mut HeaderMap) {
+        for edit in &self.headers {
+            match edit {
+                Edit::Add(name, value) => {
+                    headers.append(name, value.clone());
+                }
+                Edit::Set(name, value) => {
+                    headers.insert(name, value.clone());
+                }
+                Edit::Remove(name) => {
+                    headers.remove(name);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Add(HeaderName, HeaderValue),
+    Set(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+/// The rules in force, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Rules(Vec<Rule>);
+
+impl Rules {
+    pub(super) fn add(&mut self, rule: Rule) {
+        self.0.push(rule);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The action for a request that arrives now. Counts as one application of the rule it comes from.
+    pub(super) fn apply(&mut self, method: &Method, path: &str, reused: bool) -> Action {
+        self.0.retain(|rule| rule.times != Some(0));
+        let Some(rule) = self.0.iter_mut().rev().find(|rule| rule.matches(method, path, reused)) else {
+            return Action::default();
+        };
+        rule.times = rule.times.map(|times| times.saturating_sub(1));
+        rule.action.clone()
+    }
+}
+
+/// Whether a path is the wanted one, or starts with it when the wanted one ends in `*`.
+pub(super) fn path_matches(wanted: &str, path: &str) -> bool {
+    wanted.strip_suffix('*').map_or(wanted == path, |prefix| path.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_match_wins_until_it_is_used_up() {
+        let mut rules = Rules::default();
+        rules.add(Rule::any().status(StatusCode::IM_A_TEAPOT));
+        rules.add(Rule::on(Method::GET, "/v2/session/*").times(1).status(StatusCode::BAD_GATEWAY));
+        rules.add(Rule::path("/v2/session").reused_only().status(StatusCode::CONFLICT));
+        let mut status = |method, path, reused| rules.apply(method, path, reused).status;
+        assert_eq!(status(&Method::POST, "/v2/session/a", false), Some(StatusCode::IM_A_TEAPOT));
+        assert_eq!(status(&Method::GET, "/v2/session/a", false), Some(StatusCode::BAD_GATEWAY));
+        assert_eq!(status(&Method::GET, "/v2/session/a", false), Some(StatusCode::IM_A_TEAPOT));
+        assert_eq!(status(&Method::POST, "/v2/session", false), Some(StatusCode::IM_A_TEAPOT));
+        assert_eq!(status(&Method::POST, "/v2/session", true), Some(StatusCode::CONFLICT));
+        rules.clear();
+        assert_eq!(rules.apply(&Method::GET, "/", false).status, None);
+    }
+}

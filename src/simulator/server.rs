@@ -1,0 +1,133 @@
+//! Sockets: accepts connections, serves HTTP/1.1 on them and ends them in the ways a rule asks for.
+//!
+//! One task accepts, one serves each connection and one runs each request. All of them are tracked and end when `stopping` is
+//! cancelled; nothing waits for their results.
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::simulator::Core;
+use crate::simulator::exchange;
+
+/// Accepts until the simulator stops.
+pub(super) async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    loop {
+        let Some(accepted) = core.stopping.run_until_cancelled(listener.accept()).await else { return };
+        match accepted {
+            Ok((stream, _)) => {
+                let number = core.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                let connection = connection(core.clone(), number, stream, tls.clone());
+                let stopping = core.stopping.clone();
+                core.tasks.spawn(async move { stopping.run_until_cancelled(connection).await });
+            }
+            // Usually out of file descriptors: wait for some to be closed.
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(core: Arc<Core>, number: usize, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    // Without it small answers wait for the peer's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => serve(core, number, stream).await,
+        Some(tls) => {
+            if let Ok(Ok(stream)) = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+                serve(core, number, stream).await;
+            }
+        }
+    }
+}
+
+async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
+    let requests = AtomicUsize::new(0);
+    let service = service_fn(|request| {
+        let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
+        // A task of its own: what a request does at the gateway does not depend on its caller's patience.
+        let task = core.tasks.spawn({
+            let core = core.clone();
+            async move {
+                let exchange = exchange::run(&core, number, reused, request);
+                core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(Ending::Close))
+            }
+        });
+        Box::pin(async { task.await.unwrap_or(Err(Ending::Close)) })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The gateway's own clock goes into `Date`.
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let stream = connection.into_parts().io.into_inner();
+    let ending = result.as_ref().err().and_then(|error| error.source()?.downcast_ref::<Ending>());
+    match ending {
+        Some(Ending::Reset) => stream.reset(),
+        Some(Ending::Close) | None => stream.close().await,
+    }
+}
+
+/// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Close,
+    Reset,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl Error for Ending {}
+
+/// A plain or an encrypted stream, with the socket below it.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+    fn tcp(&self) -> &TcpStream;
+
+    /// Throws away what is unsent and makes the peer see a reset.
+    fn reset(self) {
+        let _ = self.tcp().set_zero_linger();
+    }
+
+    async fn close(mut self) {
+        let _ = timeout(CLOSE_LIMIT, self.shutdown()).await;
+    }
+}
+
+impl Socket for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Long enough for a busy machine, short enough that a silent peer does not hold its socket.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::simulator::Options;
+use crate::simulator::SessionKind;
+use crate::simulator::Simulator;
+use crate::simulator::tests::Caller;
+use crate::simulator::tests::start;
+
+#[tokio::test]
+async fn wrong_keys_and_malformed_bodies_are_refused() {
+    let simulator = start().await;
+    let mut caller = Caller::connect(&simulator).await;
+    let path = "/v2/authentication";
+    let reply = caller.post(path, &json!({"public_key": "sz_pub_simulated", "private_key": "no"})).await;
+    assert_eq!(reply.status, 401);
+    let problem = &reply.json()[0];
+    assert!(["code", "location", "message", "debug_uuid"].iter().all(|name| problem[name].is_string()));
+    assert_eq!(caller.post(path, &json!({"public_key": "sz_pub_simulated"})).await.status, 400);
+    assert_eq!(caller.post(path, &json!({"public_key": 1, "private_key": 2})).await.status, 400);
+    assert_eq!(caller.send("POST", path, Bytes::from("{")).await.unwrap().status, 400);
+    assert_eq!(caller.send("GET", path, Bytes::new()).await.unwrap().status, 405);
+}
+
+#[tokio::test]
+async fn several_tokens_live_at_once_until_they_are_revoked() {
+    let simulator = start().await;
+    let path = format!("/v2/session/{}", simulator.create_session(SessionKind::Order).session);
+    assert_eq!(Caller::connect(&simulator).await.get(&path).await.status, 401);
+    let mut first = Caller::login(&simulator).await;
+    let mut second = Caller::login(&simulator).await;
+    assert_ne!(first.headers, second.headers);
+    assert_eq!(first.get(&path).await.status, 200);
+    assert_eq!(second.get(&path).await.status, 200);
+    simulator.revoke_tokens();
+    assert_eq!(first.get(&path).await.status, 401);
+    assert_eq!(second.get(&path).await.status, 401);
+    assert_eq!(Caller::login(&simulator).await.get(&path).await.status, 200);
+    assert_eq!(simulator.count("POST", "/v2/authentication"), 3);
+    assert_eq!(simulator.count("GET", "/v2/session/*"), 6);
+    assert_eq!(simulator.connections(), 4);
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_life_and_not_with_the_stated_date() {
+    let simulator = start().await;
+    let path = format!("/v2/session/{}", simulator.create_session(SessionKind::Order).session);
+    simulator.set_clock_skew(-86_400);
+    let mut caller = Caller::login(&simulator).await;
+    assert_eq!(caller.get(&path).await.status, 200);
+    simulator.set_token_life(Duration::ZERO);
+    assert_eq!(Caller::login(&simulator).await.get(&path).await.status, 401);
+    assert_eq!(caller.get(&path).await.status, 200);
+    simulator.set_token_life(Duration::MAX);
+    assert_eq!(Caller::login(&simulator).await.get(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_stated_end_has_nine_digits_and_follows_the_skew() {
+    let options = Options { expiration_digits: 0, clock_skew: 7200, ..Options::default() };
+    let simulator = Simulator::start(options).await.unwrap();
+    let reply = Caller::connect(&simulator).await.authenticate().await;
+    let body = reply.json();
+    let date = body["expiration_date"].as_str().unwrap();
+    assert_eq!(date.len(), "2017-01-01T01:30:25.388940303Z".len());
+    assert_eq!(body["merchant_uuid"], Options::default().merchant_uuid.as_str());
+    let stated = httpdate::parse_http_date(reply.headers["date"].to_str().unwrap()).unwrap();
+    let ahead = stated.duration_since(std::time::SystemTime::now()).unwrap();
+    assert!((7100..=7200).contains(&ahead.as_secs()));
+}
+
+#[tokio::test]
+async fn changed_keys_hold_for_new_tokens_only() {
+    let simulator = start().await;
+    let mut old = Caller::login(&simulator).await;
+    simulator.set_keys("public", "private");
+    assert_eq!(old.authenticate().await.status, 401);
+    let reply = old.post("/v2/authentication", &json!({"public_key": "public", "private_key": "private"})).await;
+    assert_eq!(reply.status, 201);
+    assert_eq!(old.get("/v2/interest/balance").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_merchant_sees_only_its_own() {
+    let simulator = start().await;
+    let ids = simulator.create_session(SessionKind::Order);
+    simulator.set_merchant("another");
+    let mut caller = Caller::login(&simulator).await;
+    assert_eq!(caller.get(&format!("/v2/session/{}", ids.session)).await.status, 404);
+    assert_eq!(caller.get(&format!("/v2/order/{}", ids.order.unwrap())).await.status, 404);
+}

@@ -1,0 +1,163 @@
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+use http::header::CONTENT_TYPE;
+use http::header::DATE;
+use http::header::VARY;
+use serde_json::json;
+
+use crate::simulator::Gate;
+use crate::simulator::Reset;
+use crate::simulator::Rule;
+use crate::simulator::SessionKind;
+use crate::simulator::Simulator;
+use crate::simulator::tests::Caller;
+use crate::simulator::tests::soon;
+use crate::simulator::tests::start;
+
+/// The path that captures from a fresh authorized order, and the order's id.
+fn capture_path(simulator: &Simulator) -> (String, String) {
+    let order = simulator.create_session(SessionKind::Order).order.unwrap();
+    simulator.complete_checkout(&order);
+    (format!("/v2/order/{order}/capture"), order)
+}
+
+fn capture() -> Bytes {
+    json!({"capture_amount": {"amount_in_cents": 1, "currency": "USD"}, "partial_capture": true}).to_string().into()
+}
+
+#[tokio::test]
+async fn a_status_rule_answers_in_place_of_the_gateway() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (path, order) = capture_path(&simulator);
+    simulator.script(Rule::on(Method::POST, "/v2/order/*").times(2).status(StatusCode::SERVICE_UNAVAILABLE));
+    let reply = caller.send("POST", &path, capture()).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.locations().len()), (503, 1));
+    simulator.script(Rule::path(&path).times(1).status(StatusCode::BAD_GATEWAY).body("odd"));
+    let reply = caller.send("POST", &path, capture()).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.body.as_ref()), (502, b"odd".as_slice()));
+    assert_eq!(caller.send("POST", &path, capture()).await.unwrap().status, 503);
+    assert!(simulator.effects(&order).is_empty());
+    assert_eq!(caller.send("POST", &path, capture()).await.unwrap().status, 200);
+    simulator.script(Rule::any().status(StatusCode::NOT_MODIFIED));
+    assert_eq!(caller.get("/anything").await.status, 304);
+    simulator.clear_rules();
+    assert_eq!(caller.get("/anything").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_body_rule_keeps_the_effect() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (path, order) = capture_path(&simulator);
+    simulator.script(Rule::path(&path).body("{"));
+    let reply = caller.send("POST", &path, capture()).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.body.as_ref()), (200, b"{".as_slice()));
+    assert_eq!(simulator.effects(&order).len(), 1);
+}
+
+#[tokio::test]
+async fn headers_are_added_set_and_removed() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let rule = Rule::any()
+        .add_header(VARY, HeaderValue::from_static("accept"))
+        .add_header(VARY, HeaderValue::from_static("origin"))
+        .add_header(CACHE_CONTROL, HeaderValue::from_static("public"))
+        .set_header(CACHE_CONTROL, HeaderValue::from_static("max-age=5"))
+        .remove_header(CONTENT_TYPE)
+        .remove_header(DATE);
+    simulator.script(rule);
+    let headers = caller.get("/v2/interest/balance").await.headers;
+    assert_eq!(headers.get_all(VARY).iter().collect::<Vec<_>>(), ["accept", "origin"]);
+    assert_eq!(headers[CACHE_CONTROL], "max-age=5");
+    let mut names: Vec<&str> = headers.keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["cache-control", "content-length", "vary"]);
+}
+
+#[tokio::test]
+async fn a_delay_holds_the_head() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    simulator.script(Rule::any().delay(Duration::from_millis(50)));
+    let begin = Instant::now();
+    caller.get("/v2/interest/balance").await;
+    assert!(begin.elapsed() >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn a_gate_parks_requests_on_either_side_of_the_effect() {
+    let simulator = start().await;
+    for after in [false, true] {
+        let (path, order) = capture_path(&simulator);
+        let gate = Gate::new();
+        let rule = Rule::on(Method::POST, &path);
+        simulator.script(if after { rule.gate_after_effect(&gate) } else { rule.gate(&gate) });
+        let calls = [Caller::login(&simulator).await, Caller::login(&simulator).await];
+        let calls = calls.map(|mut caller| {
+            let path = path.clone();
+            tokio::spawn(async move { caller.send("POST", &path, capture()).await.unwrap().status })
+        });
+        soon(gate.arrived(2)).await;
+        assert_eq!(simulator.effects(&order).len(), if after { 2 } else { 0 });
+        assert!(simulator.journal().iter().rev().take(2).all(|entry| entry.status.is_none() && !entry.body.is_empty()));
+        gate.release();
+        for call in calls {
+            assert_eq!(soon(call).await.unwrap(), 200);
+        }
+        // An open gate lets everybody pass.
+        let status = soon(Caller::login(&simulator).await.send("POST", &path, capture())).await.unwrap().status;
+        assert_eq!(status, 200);
+        assert_eq!(simulator.effects(&order).len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_write_takes_effect_although_its_caller_has_gone() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (path, order) = capture_path(&simulator);
+    let gates = [Gate::new(), Gate::new()];
+    simulator.script(Rule::path(&path).gate(&gates[0]).gate_after_effect(&gates[1]));
+    let call = tokio::spawn(async move { caller.send("POST", &path, capture()).await });
+    soon(gates[0].arrived(1)).await;
+    call.abort();
+    let _ = call.await;
+    gates[0].release();
+    soon(gates[1].arrived(1)).await;
+    assert_eq!(simulator.effects(&order).len(), 1);
+}
+
+#[tokio::test]
+async fn a_reset_comes_where_it_was_asked_for() {
+    let simulator = start().await;
+    let (path, order) = capture_path(&simulator);
+    for (at, read, effect) in
+        [(Reset::BeforeReading, false, false), (Reset::BeforeEffect, true, false), (Reset::AfterEffect, true, true)]
+    {
+        simulator.clear_rules();
+        simulator.script(Rule::on(Method::POST, &path).reset(at));
+        let mut caller = Caller::login(&simulator).await;
+        soon(caller.send("POST", &path, capture())).await.unwrap_err();
+        let entry = simulator.journal().pop().unwrap();
+        assert_eq!((entry.status, !entry.body.is_empty(), entry.effect), (None, read, effect));
+    }
+    assert_eq!(simulator.effects(&order).len(), 1);
+}
+
+#[tokio::test]
+async fn only_a_reused_connection_can_be_met() {
+    let simulator = start().await;
+    simulator.script(Rule::any().reused_only().reset(Reset::BeforeReading));
+    let mut caller = Caller::connect(&simulator).await;
+    assert_eq!(caller.get("/").await.status, 404);
+    assert!(soon(caller.send("GET", "/", Bytes::new())).await.is_err());
+    assert_eq!(Caller::connect(&simulator).await.get("/").await.status, 404);
+}

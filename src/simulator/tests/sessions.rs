@@ -1,0 +1,116 @@
+use serde_json::Value;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::simulator::Options;
+use crate::simulator::SessionKind;
+use crate::simulator::Simulator;
+use crate::simulator::TokenizePlace;
+use crate::simulator::tests::Caller;
+use crate::simulator::tests::start;
+
+fn request() -> Value {
+    json!({
+        "cancel_url": {"href": "https://shop.example/cancel", "method": "GET"},
+        "complete_url": {"href": "https://shop.example/complete", "method": "GET"},
+        "customer": {"tokenize": true, "email": "a@shop.example"},
+        "order": {"intent": "AUTH", "reference_id": "r-1", "order_amount": {"amount_in_cents": 500, "currency": "USD"}},
+    })
+}
+
+fn without(name: &str) -> Value {
+    let mut body = request();
+    body.as_object_mut().unwrap().remove(name);
+    body
+}
+
+#[tokio::test]
+async fn every_missing_field_is_named() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let reply = caller.post("/v2/session", &json!({"order": {"intent": "AUTH"}})).await;
+    assert_eq!(reply.status, 422);
+    assert_eq!(reply.locations(), ["cancel_url", "complete_url", "order.order_amount"]);
+    let mut body = request();
+    body["order"]["order_amount"]["amount_in_cents"] = json!(-1);
+    assert_eq!(caller.post("/v2/session", &body).await.locations(), ["order.order_amount.amount_in_cents"]);
+    body["order"] = json!({"intent": "SALE", "order_amount": {"amount_in_cents": 1, "currency": "USD"}});
+    assert_eq!(caller.post("/v2/session", &body).await.locations(), ["order.intent"]);
+    body = without("order");
+    body["customer"] = json!({});
+    assert_eq!(caller.post("/v2/session", &body).await.locations(), ["order"]);
+    assert_eq!(caller.send("POST", "/v2/session", "[]".into()).await.unwrap().status, 400);
+    assert!(simulator.journal().iter().skip(1).all(|entry| !entry.effect));
+}
+
+#[tokio::test]
+async fn unknown_sessions_are_not_found_and_odd_ids_refused() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let reply = caller.get("/v2/session/fadbc642-05a4-4e38-9e74-80e325623af9").await;
+    assert_eq!((reply.status.as_u16(), reply.locations()), (404, vec!["session_uuid".to_owned()]));
+    assert_eq!(caller.get("/v2/session/12a34bc5-6de7-890f-g123-4hi1238jk902").await.status, 400);
+}
+
+#[tokio::test]
+async fn each_kind_shows_its_parts() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    for (body, order, tokenize) in [(request(), true, true), (without("customer"), true, false), (without("order"), false, true)]
+    {
+        let created = caller.post("/v2/session", &body).await;
+        assert_eq!(created.status, 201);
+        let session = created.json();
+        let read = caller.get(&format!("/v2/session/{}", session["uuid"].as_str().unwrap())).await;
+        assert_eq!((read.status.as_u16(), read.json()), (200, session.clone()));
+        assert_eq!(read.headers["content-type"], "application/json");
+        assert!(!read.headers.contains_key("etag") && !read.headers.contains_key("cache-control"));
+        assert_eq!((session.get("order").is_some(), session.get("tokenize").is_some()), (order, tokenize));
+    }
+    let writes = simulator.journal().iter().filter(|entry| entry.effect).count();
+    assert_eq!(writes, 4, "one token and three sessions");
+}
+
+#[tokio::test]
+async fn bodies_have_the_documented_shape() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let ids = simulator.create_session(SessionKind::OrderAndTokenize);
+    let (order, token) = (ids.order.unwrap(), ids.token.unwrap());
+    let body = caller.get(&format!("/v2/session/{}", ids.session)).await.json();
+    assert_eq!(body["uuid"], ids.session.as_str());
+    let own = json!({"href": format!("https://gateway.sezzle.com/v2/session/{}", ids.session), "method": "GET", "rel": "self"});
+    assert_eq!(body["links"], json!([own]));
+    assert_eq!(body["order"]["uuid"], order.as_str());
+    assert_eq!(body["order"]["intent"], "AUTH");
+    assert_eq!(body["order"]["checkout_url"], format!("https://checkout.sezzle.com/?id={order}"));
+    let rels: Vec<&str> = body["order"]["links"].as_array().unwrap().iter().map(|link| link["rel"].as_str().unwrap()).collect();
+    assert_eq!(rels, ["self", "self", "release", "capture", "refund"]);
+    assert_eq!(body["tokenize"]["token"], token.as_str());
+    assert_eq!(body["tokenize"]["links"][0]["href"], format!("https://gateway.sezzle.com/v2/token/{token}/session"));
+    assert_eq!(body["tokenize"]["expiration"].as_str().unwrap().len(), "2020-04-27T14:46:59.000Z".len());
+}
+
+#[tokio::test]
+async fn the_tokenize_part_is_where_it_was_asked_for() {
+    for (place, beside, inside) in
+        [(TokenizePlace::TopLevel, true, false), (TokenizePlace::InOrder, false, true), (TokenizePlace::Both, true, true)]
+    {
+        let options = Options { tokenize_place: place, ..Options::default() };
+        let simulator = Simulator::start(options).await.unwrap();
+        let mut caller = Caller::login(&simulator).await;
+        let both = simulator.create_session(SessionKind::OrderAndTokenize);
+        let body = caller.get(&format!("/v2/session/{}", both.session)).await.json();
+        assert_eq!((body.get("tokenize").is_some(), body["order"].get("tokenize").is_some()), (beside, inside));
+        let alone = simulator.create_session(SessionKind::Tokenize);
+        let body = caller.get(&format!("/v2/session/{}", alone.session)).await.json();
+        assert!(body.get("tokenize").is_some() && body.get("order").is_none());
+    }
+}
+
+#[tokio::test]
+async fn order_ids_are_not_always_uuids() {
+    let simulator = start().await;
+    let mut valid = (0..4).map(|_| Uuid::parse_str(&simulator.create_session(SessionKind::Order).order.unwrap()).is_ok());
+    assert!(valid.by_ref().eq([false, true, false, true]));
+}
