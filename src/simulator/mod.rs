@@ -156,6 +156,18 @@ impl Simulator {
         self.core.gateway().complete_checkout(order)
     }
 
+    /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token is unknown,
+    /// already used or past its time.
+    pub fn approve_token(&self, token: &str) -> Option<String> {
+        self.core.gateway().approve_token(token)
+    }
+
+    /// Says whether authorizations without a checkout are approved from now on: preapprovals, and orders by customer, by
+    /// reauthorization and by upcharge. If not, they are answered with 200 and `approved: false`.
+    pub fn set_approving(&self, approving: bool) {
+        self.core.gateway().approving = approving;
+    }
+
     /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.
     pub fn effects(&self, order: &str) -> Vec<Effect> {
         self.core.gateway().effects(order)

@@ -4,6 +4,7 @@
 
 mod answer;
 mod authentication;
+mod customer;
 mod order;
 mod report;
 mod session;
@@ -21,6 +22,7 @@ use crate::simulator::EffectKind;
 use crate::simulator::Options;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::authentication::Bearer;
+use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::shelf::Shelf;
@@ -35,8 +37,13 @@ pub(super) struct Gateway {
     pub(super) options: Options,
     bearers: Shelf<Bearer>,
     sessions: Shelf<Session>,
+    /// The session of each tokenize token.
+    tokens: Shelf<String>,
+    customers: Shelf<Customer>,
     orders: Shelf<Order>,
     orders_made: u64,
+    /// Whether new authorizations are approved.
+    pub(super) approving: bool,
     /// Answers to calls with an idempotency key, by merchant, path and key.
     answered: Shelf<Answer>,
 }
@@ -56,8 +63,11 @@ impl Gateway {
             options,
             bearers: Shelf::default(),
             sessions: Shelf::default(),
+            tokens: Shelf::default(),
+            customers: Shelf::default(),
             orders: Shelf::default(),
             orders_made: 0,
+            approving: true,
             answered: Shelf::default(),
         }
     }
@@ -93,6 +103,14 @@ impl Gateway {
             ("POST", Place::Money(id, kind)) => {
                 self.once(merchant, call, |gateway, key| gateway.move_money(merchant, id, kind, call.body, key))
             }
+            ("GET", Place::Customers) => Ok(self.list_customers(merchant)),
+            ("GET", Place::Customer(id)) => self.get_customer(merchant, id),
+            ("DELETE", Place::Customer(id)) => self.delete_customer(merchant, id),
+            ("POST", Place::Preapprove(id)) => self.preapprove(merchant, id, call.body),
+            ("POST", Place::CustomerOrder(id)) => {
+                self.once(merchant, call, |gateway, _| gateway.order_by_customer(merchant, id, call.body))
+            }
+            ("GET", Place::Token(token)) => self.get_token(merchant, token),
             ("GET", Place::OrdersReport) => Ok(self.orders_report()),
             ("GET", Place::SettlementSummaries) => Ok(self.settlement_summaries()),
             ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
@@ -136,6 +154,11 @@ enum Place<'a> {
     Order(&'a str),
     Checkout(&'a str),
     Money(&'a str, EffectKind),
+    Customers,
+    Customer(&'a str),
+    Preapprove(&'a str),
+    CustomerOrder(&'a str),
+    Token(&'a str),
     OrdersReport,
     SettlementSummaries,
     SettlementDetails(&'a str),
@@ -154,6 +177,11 @@ impl<'a> Place<'a> {
             ["v2", "order", id, "capture"] => Self::Money(id, EffectKind::Capture),
             ["v2", "order", id, "refund"] => Self::Money(id, EffectKind::Refund),
             ["v2", "order", id, "release"] => Self::Money(id, EffectKind::Release),
+            ["v2", "customer"] => Self::Customers,
+            ["v2", "customer", id] => Self::Customer(id),
+            ["v2", "customer", id, "preapprove"] => Self::Preapprove(id),
+            ["v2", "customer", id, "order"] => Self::CustomerOrder(id),
+            ["v2", "token", token, "session"] => Self::Token(token),
             ["v2", "orders", "report"] => Self::OrdersReport,
             ["v2", "settlements", "summaries"] => Self::SettlementSummaries,
             ["v2", "settlements", "details", payout] => Self::SettlementDetails(payout),

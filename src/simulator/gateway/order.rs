@@ -40,6 +40,8 @@ pub(super) struct Order {
 enum Stage {
     Open,
     Authorized,
+    /// The authorization was not approved.
+    Declined,
     Deleted,
 }
 
@@ -51,21 +53,26 @@ struct Movement {
 }
 
 impl Gateway {
-    /// Reads the order of a new session.
-    pub(super) fn new_order(&mut self, merchant: &str, body: &Value, customer: Option<&Value>) -> Result<Order, Refusal> {
-        let amount = body.get("order_amount");
-        let amount = amount.ok_or_else(|| Refusal::field("order.order_amount", "An amount is required."))?;
-        let amount = Price::read(amount, "order.order_amount")?;
+    /// Reads a new order, whose fields are named with `location` in front.
+    pub(super) fn new_order(
+        &mut self,
+        merchant: &str,
+        body: &Value,
+        location: &str,
+        customer: Option<&Map<String, Value>>,
+    ) -> Result<Order, Refusal> {
+        let field = format!("{location}order_amount");
+        let amount = body.get("order_amount").ok_or_else(|| Refusal::field(&field, "An amount is required."))?;
+        let amount = Price::read(amount, &field)?;
         let capture_at_once = match body.get("intent").map(Value::as_str) {
             None | Some(Some("CAPTURE")) => true,
             Some(Some("AUTH")) => false,
-            Some(_) => return Err(Refusal::field("order.intent", "The intent is AUTH or CAPTURE.")),
+            Some(_) => return Err(Refusal::field(&format!("{location}intent"), "The intent is AUTH or CAPTURE.")),
         };
         let mut order = Order { amount, capture_at_once, ..Order::sample(merchant, self.order_id()) };
-        let sent = DETAILS.iter().filter_map(|name| Some((*name, body.get(*name)?)));
-        for (name, value) in sent.chain(customer.map(|customer| ("customer", customer))) {
-            order.details.insert(name.to_owned(), value.clone());
-        }
+        let sent = DETAILS.iter().filter_map(|name| Some(((*name).to_owned(), body.get(*name)?.clone())));
+        order.details.extend(sent);
+        order.details.extend(customer.map(|customer| ("customer".to_owned(), customer.clone().into())));
         Ok(order)
     }
 
@@ -129,12 +136,20 @@ impl Gateway {
 
     pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
         let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
-        order.stage = Stage::Authorized;
-        order.revision += 1;
-        if order.capture_at_once {
-            order.book(EffectKind::Capture, order.amount.cents);
-        }
+        order.authorize();
         true
+    }
+
+    /// Keeps an order that comes into being without a checkout, approved or not, and answers with it.
+    pub(super) fn authorize_new(&mut self, mut order: Order) -> Answer {
+        if self.approving {
+            order.authorize();
+        } else {
+            order.stage = Stage::Declined;
+        }
+        let body = order.body(&self.options.link_base, &self.date(order.expiration));
+        self.orders.put(order.id.clone(), order);
+        Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &body) }
     }
 
     pub(in crate::simulator) fn effects(&self, id: &str) -> Vec<Effect> {
@@ -191,10 +206,10 @@ impl Order {
         let mut body = self.in_session(base);
         body.extend(self.details.clone());
         body.insert("order_amount".to_owned(), self.amount.to_json());
-        if self.stage == Stage::Authorized {
+        if matches!(self.stage, Stage::Authorized | Stage::Declined) {
             let authorization = json!({
                 "authorization_amount": self.amount.to_json(),
-                "approved": true,
+                "approved": self.stage == Stage::Authorized,
                 "expiration": expiration,
                 "captures": self.listed(EffectKind::Capture),
                 "refunds": self.listed(EffectKind::Refund),
@@ -214,11 +229,20 @@ impl Order {
     fn status(&self) -> &'static str {
         match self.stage {
             Stage::Open => "created",
+            Stage::Declined => "declined",
             Stage::Deleted => "deleted",
             Stage::Authorized if self.sum(EffectKind::Refund) > 0 => "refunded",
             Stage::Authorized if self.sum(EffectKind::Capture) > 0 => "captured",
             Stage::Authorized if self.sum(EffectKind::Release) > 0 => "released",
             Stage::Authorized => "authorized",
+        }
+    }
+
+    fn authorize(&mut self) {
+        self.stage = Stage::Authorized;
+        self.revision += 1;
+        if self.capture_at_once {
+            self.book(EffectKind::Capture, self.amount.cents);
         }
     }
 

@@ -21,24 +21,29 @@ use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Session {
-    merchant: String,
+    pub(super) merchant: String,
     order: Option<String>,
-    tokenize: Option<Tokenize>,
+    pub(super) tokenize: Option<Tokenize>,
 }
 
 #[derive(Debug)]
-struct Tokenize {
+pub(super) struct Tokenize {
     token: String,
-    expiration: OffsetDateTime,
+    pub(super) expiration: OffsetDateTime,
     approval: String,
+    /// What the request said of the shopper.
+    pub(super) details: Map<String, Value>,
+    /// Whom the token was used for.
+    pub(super) customer: Option<String>,
 }
 
 impl Gateway {
     /// `POST /v2/session`.
     pub(super) fn post_session(&mut self, merchant: &str, body: &[u8]) -> Outcome {
         let body = object(body)?;
-        let tokenize = body.get("customer").and_then(|customer| customer.get("tokenize")) == Some(&Value::Bool(true));
-        let order = body.get("order").map(|order| self.new_order(merchant, order, body.get("customer")));
+        let mut customer = body.get("customer").and_then(Value::as_object).cloned().unwrap_or_default();
+        let tokenize = customer.remove("tokenize") == Some(Value::Bool(true));
+        let order = body.get("order").map(|order| self.new_order(merchant, order, "order.", Some(&customer)));
         let mut problems = missing(&body);
         if order.is_none() && !tokenize {
             problems.push(Refusal::field("order", "An order or a customer to tokenize is required."));
@@ -53,7 +58,7 @@ impl Gateway {
         if let Some(refusal) = Refusal::all(problems) {
             return Err(refusal);
         }
-        let ids = self.open_session(merchant.to_owned(), order, tokenize);
+        let ids = self.open_session(merchant.to_owned(), order, tokenize.then_some(customer));
         Ok(Answer { status: StatusCode::CREATED, ..self.get_session(merchant, &ids.session)? }.with_effect())
     }
 
@@ -74,14 +79,16 @@ impl Gateway {
             SessionKind::Tokenize => None,
             SessionKind::Order | SessionKind::OrderAndTokenize => Some(Order::sample(&merchant, self.order_id())),
         };
-        self.open_session(merchant, order, kind != SessionKind::Order)
+        self.open_session(merchant, order, (kind != SessionKind::Order).then(Map::new))
     }
 
-    fn open_session(&mut self, merchant: String, order: Option<Order>, tokenize: bool) -> SessionIds {
-        let tokenize = tokenize.then(|| Tokenize {
+    fn open_session(&mut self, merchant: String, order: Option<Order>, shopper: Option<Map<String, Value>>) -> SessionIds {
+        let tokenize = shopper.map(|details| Tokenize {
             token: wording::uuid(),
             expiration: wording::later(OffsetDateTime::now_utc(), self.options.tokenize_life),
             approval: wording::uuid(),
+            details,
+            customer: None,
         });
         let ids = SessionIds {
             session: wording::uuid(),
@@ -90,6 +97,9 @@ impl Gateway {
         };
         if let Some(order) = order {
             self.orders.put(order.id().to_owned(), order);
+        }
+        if let Some(token) = &ids.token {
+            self.tokens.put(token.clone(), ids.session.clone());
         }
         self.sessions.put(ids.session.clone(), Session { merchant, order: ids.order.clone(), tokenize });
         ids
@@ -123,7 +133,7 @@ impl Gateway {
     }
 
     fn tokenize_body(&self, tokenize: &Tokenize) -> Value {
-        let Tokenize { token, expiration, approval } = tokenize;
+        let Tokenize { token, expiration, approval, .. } = tokenize;
         json!({
             "token": token,
             "expiration": self.date(*expiration),

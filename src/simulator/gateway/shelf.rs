@@ -30,6 +30,17 @@ impl<T> Shelf<T> {
         self.items.get_mut(key)
     }
 
+    pub(super) fn remove(&mut self, key: &str) {
+        if self.items.remove(key).is_some() {
+            self.order.retain(|kept| kept != key);
+        }
+    }
+
+    /// All items, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.order.iter().filter_map(|key| Some((key, self.items.get(key)?)))
+    }
+
     pub(super) fn clear(&mut self) {
         self.items.clear();
         self.order.clear();

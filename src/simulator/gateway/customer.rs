@@ -1,0 +1,117 @@
+//! Customers: shoppers who agreed to be charged again, and the tokens they agreed with.
+
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use time::Duration;
+use time::OffsetDateTime;
+
+use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Answer;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Price;
+use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::wording;
+use crate::simulator::gateway::wording::link;
+
+#[derive(Debug)]
+pub(super) struct Customer {
+    merchant: String,
+    expiration: OffsetDateTime,
+    /// What the session said of the shopper.
+    details: Map<String, Value>,
+}
+
+impl Gateway {
+    /// `GET /v2/customer`.
+    pub(super) fn list_customers(&self, merchant: &str) -> Answer {
+        let own = self.customers.iter().filter(|(_, customer)| customer.merchant == merchant);
+        let list = own.map(|(id, customer)| self.customer_reference(id, customer).into()).collect();
+        Answer::json(StatusCode::OK, &Value::Array(list))
+    }
+
+    /// `GET /v2/customer/{customer}`.
+    pub(super) fn get_customer(&self, merchant: &str, id: &str) -> Outcome {
+        let customer = self.customer(merchant, id)?;
+        let mut body = self.customer_reference(id, customer);
+        body.extend(customer.details.clone());
+        Ok(Answer::json(StatusCode::OK, &body.into()))
+    }
+
+    /// `DELETE /v2/customer/{customer}`.
+    pub(super) fn delete_customer(&mut self, merchant: &str, id: &str) -> Outcome {
+        self.customer(merchant, id)?;
+        self.customers.remove(id);
+        Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
+    }
+
+    /// `POST /v2/customer/{customer}/preapprove`.
+    pub(super) fn preapprove(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        self.customer(merchant, id)?;
+        Price::read(&object(body)?.into(), "")?;
+        let answer = json!({"uuid": wording::uuid(), "approved": self.approving});
+        Ok(Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &answer) })
+    }
+
+    /// `POST /v2/customer/{customer}/order`. No checkout is needed.
+    pub(super) fn order_by_customer(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        self.customer(merchant, id)?;
+        let order = self.new_order(merchant, &object(body)?.into(), "", None)?;
+        Ok(self.authorize_new(order))
+    }
+
+    /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
+    pub(super) fn get_token(&self, merchant: &str, token: &str) -> Outcome {
+        let session = self.tokens.find(token).and_then(|session| self.sessions.find(session));
+        let tokenize = session.filter(|session| session.merchant == merchant).and_then(|session| session.tokenize.as_ref());
+        let tokenize = tokenize.ok_or_else(|| Refusal::unknown("token"))?;
+        let own = link(&self.options.link_base, &format!("token/{token}/session"), "GET", "self");
+        let mut body = json!({"token": token, "expiration": self.date(tokenize.expiration), "links": [own]});
+        let customer = tokenize.customer.as_ref().and_then(|id| Some((id, self.customers.find(id)?)));
+        if let (Some((id, customer)), Some(body)) = (customer, body.as_object_mut()) {
+            body.insert("customer".to_owned(), self.customer_reference(id, customer).into());
+        }
+        Ok(Answer::json(StatusCode::OK, &body))
+    }
+
+    /// The shopper agrees: answers the new customer, or `None` for a token that is unknown, used or past its time.
+    pub(in crate::simulator) fn approve_token(&mut self, token: &str) -> Option<String> {
+        let session = self.sessions.find_mut(self.tokens.find(token)?)?;
+        let tokenize = session.tokenize.as_mut()?;
+        let now = OffsetDateTime::now_utc();
+        if tokenize.customer.is_some() || tokenize.expiration <= now {
+            return None;
+        }
+        let id = wording::uuid();
+        tokenize.customer = Some(id.clone());
+        let expiration = now.saturating_add(CUSTOMER_LIFE);
+        let customer = Customer { merchant: session.merchant.clone(), expiration, details: tokenize.details.clone() };
+        self.customers.put(id.clone(), customer);
+        Some(id)
+    }
+
+    fn customer(&self, merchant: &str, id: &str) -> Result<&Customer, Refusal> {
+        let customer = self.customers.find(id).filter(|customer| customer.merchant == merchant);
+        customer.ok_or_else(|| Refusal::unknown("customer_uuid"))
+    }
+
+    fn customer_reference(&self, id: &str, customer: &Customer) -> Map<String, Value> {
+        let (base, path) = (&self.options.link_base, format!("customer/{id}"));
+        let links = json!([
+            link(base, &path, "GET", "self"),
+            link(base, &path, "DELETE", "self"),
+            link(base, &format!("{path}/preapprove"), "POST", "preapprove"),
+            link(base, &format!("{path}/order"), "POST", "order"),
+        ]);
+        let mut body = Map::new();
+        body.insert("uuid".to_owned(), json!(id));
+        body.insert("expiration".to_owned(), json!(self.date(customer.expiration)));
+        body.insert("links".to_owned(), links);
+        body
+    }
+}
+
+/// Sezzle does not publish it.
+const CUSTOMER_LIFE: Duration = Duration::days(365);
