@@ -227,6 +227,10 @@ pub enum EffectKind {
     Refund,
     /// A part of the authorization was released.
     Release,
+    /// A new order was authorized in its place.
+    Reauthorize,
+    /// A new order was authorized beside it.
+    Upcharge,
 }
 
 /// What the tasks of a simulator share. No lock is held across a wait, nor two at once.

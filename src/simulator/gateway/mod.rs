@@ -6,6 +6,7 @@ mod answer;
 mod authentication;
 mod customer;
 mod order;
+mod payment;
 mod report;
 mod session;
 mod shelf;
@@ -103,6 +104,9 @@ impl Gateway {
             ("POST", Place::Money(id, kind)) => {
                 self.once(merchant, call, |gateway, key| gateway.move_money(merchant, id, kind, call.body, key))
             }
+            ("POST", Place::Renewal(id, kind)) => {
+                self.once(merchant, call, |gateway, key| gateway.renew(merchant, id, kind, call.body, key))
+            }
             ("GET", Place::Customers) => Ok(self.list_customers(merchant)),
             ("GET", Place::Customer(id)) => self.get_customer(merchant, id),
             ("DELETE", Place::Customer(id)) => self.delete_customer(merchant, id),
@@ -154,6 +158,7 @@ enum Place<'a> {
     Order(&'a str),
     Checkout(&'a str),
     Money(&'a str, EffectKind),
+    Renewal(&'a str, EffectKind),
     Customers,
     Customer(&'a str),
     Preapprove(&'a str),
@@ -177,6 +182,8 @@ impl<'a> Place<'a> {
             ["v2", "order", id, "capture"] => Self::Money(id, EffectKind::Capture),
             ["v2", "order", id, "refund"] => Self::Money(id, EffectKind::Refund),
             ["v2", "order", id, "release"] => Self::Money(id, EffectKind::Release),
+            ["v2", "order", id, "reauthorize"] => Self::Renewal(id, EffectKind::Reauthorize),
+            ["v2", "order", id, "upcharge"] => Self::Renewal(id, EffectKind::Upcharge),
             ["v2", "customer"] => Self::Customers,
             ["v2", "customer", id] => Self::Customer(id),
             ["v2", "customer", id, "preapprove"] => Self::Preapprove(id),

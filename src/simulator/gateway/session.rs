@@ -13,6 +13,7 @@ use crate::simulator::TokenizePlace;
 use crate::simulator::gateway::Gateway;
 use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
 use crate::simulator::gateway::order::Order;
@@ -75,10 +76,10 @@ impl Gateway {
     /// A session of the current merchant; an order is over 100.00 USD with intent `AUTH`.
     pub(in crate::simulator) fn create_session(&mut self, kind: SessionKind) -> SessionIds {
         let merchant = self.options.merchant_uuid.clone();
-        let order = match kind {
-            SessionKind::Tokenize => None,
-            SessionKind::Order | SessionKind::OrderAndTokenize => Some(Order::sample(&merchant, self.order_id())),
-        };
+        let order = (kind != SessionKind::Tokenize).then(|| {
+            let amount = Price { cents: 10_000, currency: "USD".to_owned() };
+            Order::new(&merchant, self.order_id(), amount, false)
+        });
         self.open_session(merchant, order, (kind != SessionKind::Order).then(Map::new))
     }
 
@@ -92,11 +93,11 @@ impl Gateway {
         });
         let ids = SessionIds {
             session: wording::uuid(),
-            order: order.as_ref().map(|order| order.id().to_owned()),
+            order: order.as_ref().map(|order| order.id.clone()),
             token: tokenize.as_ref().map(|tokenize| tokenize.token.clone()),
         };
         if let Some(order) = order {
-            self.orders.put(order.id().to_owned(), order);
+            self.orders.put(order.id.clone(), order);
         }
         if let Some(token) = &ids.token {
             self.tokens.put(token.clone(), ids.session.clone());

@@ -141,6 +141,29 @@ async fn a_checkout_is_deleted_once_and_before_it_is_complete() {
 }
 
 #[tokio::test]
+async fn a_renewal_is_a_new_order_if_it_is_approved() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (path, order) = authorized(&simulator);
+    let upcharge = json!({"intent": "CAPTURE", "upcharge_amount": price(300)});
+    assert_eq!(caller.post(&format!("{path}/reauthorize"), &price(10_001)).await.locations(), ["amount_in_cents"]);
+    for (call, body, captures) in [("reauthorize", price(200), 0), ("upcharge", upcharge, 1)] {
+        let path = format!("{path}/{call}");
+        let renewed = caller.post(&path, &body).await.json();
+        assert_ne!(renewed["uuid"], order.as_str());
+        assert_eq!(renewed["authorization"]["captures"].as_array().unwrap().len(), captures);
+        let own = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());
+        assert_eq!(caller.get(&own).await.json(), renewed);
+        simulator.set_approving(false);
+        let reply = caller.post(&path, &body).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["authorization"]["approved"]), (200, &json!(false)));
+        simulator.set_approving(true);
+    }
+    let effects: Vec<(EffectKind, u64)> = simulator.effects(&order).iter().map(|effect| (effect.kind, effect.cents)).collect();
+    assert_eq!(effects, [(EffectKind::Reauthorize, 200), (EffectKind::Upcharge, 300)]);
+}
+
+#[tokio::test]
 async fn intent_capture_captures_with_the_checkout() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;

@@ -1,0 +1,157 @@
+//! The calls that read an order and write to it.
+
+use http::StatusCode;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::simulator::Effect;
+use crate::simulator::EffectKind;
+use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Answer;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Price;
+use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::order::Order;
+use crate::simulator::gateway::order::Stage;
+use crate::simulator::gateway::wording;
+
+impl Gateway {
+    /// Reads a new order, whose fields are named with `location` in front.
+    pub(super) fn new_order(
+        &mut self,
+        merchant: &str,
+        body: &Value,
+        location: &str,
+        customer: Option<&Map<String, Value>>,
+    ) -> Result<Order, Refusal> {
+        let field = format!("{location}order_amount");
+        let amount = body.get("order_amount").ok_or_else(|| Refusal::field(&field, "An amount is required."))?;
+        let amount = Price::read(amount, &field)?;
+        let capture_at_once = read_intent(body, location)?;
+        let mut order = Order::new(merchant, self.order_id(), amount, capture_at_once);
+        let sent = DETAILS.iter().filter_map(|name| Some(((*name).to_owned(), body.get(*name)?.clone())));
+        order.details.extend(sent);
+        order.details.extend(customer.map(|customer| ("customer".to_owned(), customer.clone().into())));
+        Ok(order)
+    }
+
+    /// An id for the next order: every other one is no hexadecimal number, beginning with the first.
+    pub(super) fn order_id(&mut self) -> String {
+        self.orders_made += 1;
+        if self.orders_made % 2 == 1 { wording::opaque() } else { wording::uuid() }
+    }
+
+    /// `GET /v2/order/{order}`.
+    pub(super) fn get_order(&mut self, merchant: &str, id: &str) -> Outcome {
+        let order = self.order(merchant, id)?;
+        let expiration = order.expiration;
+        let date = self.date(expiration);
+        let base = self.options.link_base.clone();
+        Ok(Answer::json(StatusCode::OK, &self.order(merchant, id)?.body(&base, &date)))
+    }
+
+    /// `PATCH /v2/order/{order}`.
+    pub(super) fn patch_order(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        let order = self.order(merchant, id)?;
+        let reference = object(body)?.remove("reference_id").filter(Value::is_string);
+        let reference = reference.ok_or_else(|| Refusal::field("reference_id", "A text is required."))?;
+        order.details.insert("reference_id".to_owned(), reference);
+        order.changed(EffectKind::Update, 0, None);
+        Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
+    }
+
+    /// `DELETE /v2/order/{order}/checkout`.
+    pub(super) fn delete_checkout(&mut self, merchant: &str, id: &str) -> Outcome {
+        let order = self.order(merchant, id)?;
+        if order.stage != Stage::Open {
+            return Err(Refusal::field("order_uuid", "The checkout is not open."));
+        }
+        order.stage = Stage::Deleted;
+        order.changed(EffectKind::DeleteCheckout, 0, None);
+        Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
+    }
+
+    /// `POST /v2/order/{order}/capture`, `/refund` and `/release`.
+    pub(super) fn move_money(&mut self, merchant: &str, id: &str, kind: EffectKind, body: &[u8], key: Option<&str>) -> Outcome {
+        let order = self.order(merchant, id)?;
+        let body = Value::Object(object(body)?);
+        let (price, location) = match kind {
+            EffectKind::Capture => (body.get("capture_amount").unwrap_or(&Value::Null), "capture_amount"),
+            _ => (&body, ""),
+        };
+        let price = Price::read(price, location)?;
+        order.check(kind, &price, location)?;
+        let movement = order.book(kind, price.cents);
+        // A capture that is not called partial is the last one: the rest of the authorization is let go.
+        if kind == EffectKind::Capture && body.get("partial_capture") != Some(&Value::Bool(true)) {
+            let rest = order.room(EffectKind::Release);
+            if rest > 0 {
+                order.book(EffectKind::Release, rest);
+            }
+        }
+        order.changed(kind, price.cents, key.map(str::to_owned));
+        Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
+    }
+
+    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names. Sezzle
+    /// reauthorizes only what has run out; here it need not have.
+    pub(super) fn renew(&mut self, merchant: &str, id: &str, kind: EffectKind, body: &[u8], key: Option<&str>) -> Outcome {
+        let order = self.order(merchant, id)?;
+        let body = Value::Object(object(body)?);
+        let (price, location) = match kind {
+            EffectKind::Upcharge => (body.get("upcharge_amount").unwrap_or(&Value::Null), "upcharge_amount"),
+            _ => (&body, ""),
+        };
+        let amount = Price::read(price, location)?;
+        order.check(kind, &amount, location)?;
+        let capture_at_once = kind == EffectKind::Upcharge && read_intent(&body, "")?;
+        let cents = amount.cents;
+        let renewed = Order::new(merchant, self.order_id(), amount, capture_at_once);
+        let answer = self.authorize_new(renewed);
+        // A refused authorization leaves the first order as it was.
+        if answer.effect {
+            self.order(merchant, id)?.changed(kind, cents, key.map(str::to_owned));
+        }
+        Ok(answer)
+    }
+
+    pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
+        let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
+        order.authorize();
+        true
+    }
+
+    /// Keeps an order that comes into being without a checkout, approved or not, and answers with it.
+    pub(super) fn authorize_new(&mut self, mut order: Order) -> Answer {
+        if self.approving {
+            order.authorize();
+        } else {
+            order.stage = Stage::Declined;
+        }
+        let body = order.body(&self.options.link_base, &self.date(order.expiration));
+        self.orders.put(order.id.clone(), order);
+        Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &body) }
+    }
+
+    pub(in crate::simulator) fn effects(&self, id: &str) -> Vec<Effect> {
+        self.orders.find(id).map(|order| order.effects.clone()).unwrap_or_default()
+    }
+
+    fn order(&mut self, merchant: &str, id: &str) -> Result<&mut Order, Refusal> {
+        let order = self.orders.find_mut(id).filter(|order| order.merchant == merchant);
+        order.ok_or_else(|| Refusal::unknown("order_uuid"))
+    }
+}
+
+/// Whether the intent is to capture at once, which is so unless it says otherwise.
+fn read_intent(body: &Value, location: &str) -> Result<bool, Refusal> {
+    match body.get("intent").map(Value::as_str) {
+        None | Some(Some("CAPTURE")) => Ok(true),
+        Some(Some("AUTH")) => Ok(false),
+        Some(_) => Err(Refusal::field(&format!("{location}intent"), "The intent is AUTH or CAPTURE.")),
+    }
+}
+
+const DETAILS: [&str; 3] = ["reference_id", "description", "metadata"];
