@@ -10,6 +10,7 @@ mod payment;
 mod report;
 mod session;
 mod shelf;
+mod webhook;
 mod wording;
 
 use std::time::SystemTime;
@@ -27,6 +28,7 @@ use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::shelf::Shelf;
+use crate::simulator::gateway::webhook::Webhook;
 
 pub(super) use crate::simulator::gateway::answer::Answer;
 pub(super) use crate::simulator::gateway::answer::Content;
@@ -41,6 +43,7 @@ pub(super) struct Gateway {
     /// The session of each tokenize token.
     tokens: Shelf<String>,
     customers: Shelf<Customer>,
+    webhooks: Shelf<Webhook>,
     orders: Shelf<Order>,
     orders_made: u64,
     /// Whether new authorizations are approved.
@@ -66,6 +69,7 @@ impl Gateway {
             sessions: Shelf::default(),
             tokens: Shelf::default(),
             customers: Shelf::default(),
+            webhooks: Shelf::default(),
             orders: Shelf::default(),
             orders_made: 0,
             approving: true,
@@ -115,6 +119,11 @@ impl Gateway {
                 self.once(merchant, call, |gateway, _| gateway.order_by_customer(merchant, id, call.body))
             }
             ("GET", Place::Token(token)) => self.get_token(merchant, token),
+            ("POST", Place::Webhooks) => self.post_webhook(merchant, call.body),
+            ("GET", Place::Webhooks) => Ok(self.list_webhooks(merchant)),
+            ("GET", Place::Webhook(id)) => self.get_webhook(merchant, id),
+            ("DELETE", Place::Webhook(id)) => self.delete_webhook(merchant, id),
+            ("POST", Place::WebhookTest) => self.test_webhook(call.body),
             ("GET", Place::OrdersReport) => Ok(self.orders_report()),
             ("GET", Place::SettlementSummaries) => Ok(self.settlement_summaries()),
             ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
@@ -164,6 +173,9 @@ enum Place<'a> {
     Preapprove(&'a str),
     CustomerOrder(&'a str),
     Token(&'a str),
+    Webhooks,
+    Webhook(&'a str),
+    WebhookTest,
     OrdersReport,
     SettlementSummaries,
     SettlementDetails(&'a str),
@@ -189,6 +201,9 @@ impl<'a> Place<'a> {
             ["v2", "customer", id, "preapprove"] => Self::Preapprove(id),
             ["v2", "customer", id, "order"] => Self::CustomerOrder(id),
             ["v2", "token", token, "session"] => Self::Token(token),
+            ["v2", "webhooks"] => Self::Webhooks,
+            ["v2", "webhooks", "test"] => Self::WebhookTest,
+            ["v2", "webhooks", id] => Self::Webhook(id),
             ["v2", "orders", "report"] => Self::OrdersReport,
             ["v2", "settlements", "summaries"] => Self::SettlementSummaries,
             ["v2", "settlements", "details", payout] => Self::SettlementDetails(payout),

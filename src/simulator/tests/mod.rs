@@ -8,6 +8,7 @@ mod faults;
 mod orders;
 mod reports;
 mod sessions;
+mod webhooks;
 mod wire;
 
 use std::time::Duration;
