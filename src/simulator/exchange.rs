@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use crate::simulator::Core;
+use crate::simulator::Fault;
 use crate::simulator::Reset;
 use crate::simulator::gateway::Answer;
 use crate::simulator::gateway::Call;
@@ -56,8 +57,13 @@ pub(super) async fn run(
     reset(&action, Reset::AfterEffect)?;
     sleep(action.delay).await;
     let response = response(core, &action, answer);
-    core.journal().answered(entry, response.status().as_u16());
-    Ok(response)
+    if action.fault.as_ref().is_none_or(Fault::shows_status) {
+        core.journal().answered(entry, response.status().as_u16());
+    }
+    match &action.fault {
+        None => Ok(response),
+        Some(fault) => fault.apply(response),
+    }
 }
 
 fn reset(action: &Action, here: Reset) -> Result<(), Ending> {

@@ -5,6 +5,7 @@
 //! [`Rule`]s bend its answers, and its journal tells what it received. What the calls do is in `gateway`.
 
 mod exchange;
+mod fault;
 mod gate;
 mod gateway;
 mod journal;
@@ -35,6 +36,7 @@ use crate::simulator::gateway::Gateway;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::Rules;
 
+pub use crate::simulator::fault::Fault;
 pub use crate::simulator::gate::Gate;
 pub use crate::simulator::journal::Exchange;
 pub use crate::simulator::options::Options;

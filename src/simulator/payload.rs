@@ -1,6 +1,5 @@
 //! The body of an answer: pieces that are made and sent one after the other.
 
-use std::convert::Infallible;
 use std::iter::once;
 use std::pin::Pin;
 use std::task::Context;
@@ -9,16 +8,21 @@ use std::task::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytes::BytesMut;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 use tokio::time::Sleep;
 use tokio::time::sleep;
 
+use crate::simulator::server::Ending;
+
 pub(super) struct Payload {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
     /// Bytes still to come, if the length is stated; without it the body is chunked.
     length: Option<u64>,
+    /// Bytes still to be sent before the connection is closed in front of the end.
+    cut: Option<usize>,
     waiting: Option<(Pause, Bytes)>,
 }
 
@@ -41,27 +45,68 @@ impl Piece {
 
 impl Payload {
     pub(super) fn new(pieces: impl Iterator<Item = Piece> + Send + 'static, length: Option<u64>) -> Self {
-        Self { pieces: Box::new(pieces), length, waiting: None }
+        Self { pieces: Box::new(pieces), length, cut: None, waiting: None }
     }
 
     pub(super) fn whole(bytes: Bytes) -> Self {
         let length = bytes.len() as u64;
         Self::new(once(Piece::now(bytes)), Some(length))
     }
+
+    /// The same bytes in other pieces.
+    pub(super) fn reshape<I>(self, change: impl FnOnce(Box<dyn Iterator<Item = Piece> + Send>) -> I) -> Self
+    where
+        I: Iterator<Item = Piece> + Send + 'static,
+    {
+        Self { pieces: Box::new(change(self.pieces)), ..self }
+    }
+
+    pub(super) fn cut(self, kept: usize) -> Self {
+        Self { cut: Some(kept), ..self }
+    }
+
+    /// All bytes, but no piece that begins after so many.
+    pub(super) fn beginning(self, limit: usize) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for piece in self.pieces {
+            if bytes.len() >= limit {
+                break;
+            }
+            bytes.extend_from_slice(&piece.bytes);
+        }
+        bytes.freeze()
+    }
+
+    /// The next piece; once the cut is reached an empty one, after a moment in which the rest is flushed.
+    fn next(&mut self) -> Option<(Pause, Bytes)> {
+        if self.cut == Some(0) {
+            return Some((pause(FLUSH), Bytes::new()));
+        }
+        let Piece { wait, mut bytes } = self.pieces.next()?;
+        if let Some(cut) = &mut self.cut {
+            bytes.truncate(*cut);
+            *cut -= bytes.len();
+        }
+        Some((pause(wait), bytes))
+    }
 }
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Ending;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ending>>> {
+        let cut = self.cut == Some(0);
         if self.waiting.is_none() {
-            self.waiting = self.pieces.next().map(|piece| (pause(piece.wait), piece.bytes));
+            self.waiting = self.next();
         }
         if let Some((Some(pause), _)) = &mut self.waiting {
             ready!(pause.as_mut().poll(context));
         }
         let Some((_, bytes)) = self.waiting.take() else { return Poll::Ready(None) };
+        if cut && bytes.is_empty() {
+            return Poll::Ready(Some(Err(Ending::Close)));
+        }
         self.length = self.length.map(|length| length.saturating_sub(bytes.len() as u64));
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -78,3 +123,6 @@ impl Body for Payload {
 fn pause(wait: Duration) -> Pause {
     (!wait.is_zero()).then(|| Box::pin(sleep(wait)))
 }
+
+/// Gives hyper one turn to write what it holds before it learns of the cut.
+const FLUSH: Duration = Duration::from_millis(1);

@@ -11,6 +11,7 @@ use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 
+use crate::simulator::Fault;
 use crate::simulator::Gate;
 
 /// Which requests to treat specially, how often, and how.
@@ -117,6 +118,12 @@ impl Rule {
         self
     }
 
+    /// Spoils the answer on its way.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.action.fault = Some(fault);
+        self
+    }
+
     fn matches(&self, method: &Method, path: &str, reused: bool) -> bool {
         self.method.as_ref().is_none_or(|wanted| wanted == method)
             && self.path.as_ref().is_none_or(|wanted| path_matches(wanted, path))
@@ -133,6 +140,7 @@ pub(super) struct Action {
     pub(super) status: Option<StatusCode>,
     pub(super) body: Option<Bytes>,
     pub(super) reset: Option<Reset>,
+    pub(super) fault: Option<Fault>,
     headers: Vec<Edit>,
 }
 

@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::simulator::Core;
 use crate::simulator::exchange;
+use crate::simulator::payload::Piece;
 
 /// Accepts until the simulator stops.
 pub(super) async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<TlsAcceptor>) {
@@ -82,20 +83,23 @@ async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
     let ending = result.as_ref().err().and_then(|error| error.source()?.downcast_ref::<Ending>());
     match ending {
         Some(Ending::Reset) => stream.reset(),
+        Some(Ending::Raw(pieces)) => stream.send(pieces).await,
         Some(Ending::Close) | None => stream.close().await,
     }
 }
 
 /// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Ending {
     Close,
     Reset,
+    /// Sends these pieces past HTTP, then closes.
+    Raw(Vec<Piece>),
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+        f.write_str("a rule ends the connection")
     }
 }
 
@@ -108,6 +112,16 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     /// Throws away what is unsent and makes the peer see a reset.
     fn reset(self) {
         let _ = self.tcp().set_zero_linger();
+    }
+
+    async fn send(mut self, pieces: &[Piece]) {
+        for piece in pieces {
+            sleep(piece.wait).await;
+            if self.write_all(&piece.bytes).await.is_err() {
+                return;
+            }
+        }
+        self.close().await;
     }
 
     async fn close(mut self) {

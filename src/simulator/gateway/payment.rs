@@ -44,12 +44,11 @@ impl Gateway {
     }
 
     /// `GET /v2/order/{order}`.
-    pub(super) fn get_order(&mut self, merchant: &str, id: &str) -> Outcome {
-        let order = self.order(merchant, id)?;
-        let expiration = order.expiration;
-        let date = self.date(expiration);
-        let base = self.options.link_base.clone();
-        Ok(Answer::json(StatusCode::OK, &self.order(merchant, id)?.body(&base, &date)))
+    pub(super) fn get_order(&self, merchant: &str, id: &str) -> Outcome {
+        let order = self.orders.find(id).filter(|order| order.merchant == merchant);
+        let order = order.ok_or_else(|| Refusal::unknown("order_uuid"))?;
+        let body = order.body(&self.options.link_base, &self.date(order.expiration));
+        Ok(Answer::json(StatusCode::OK, &body))
     }
 
     /// `PATCH /v2/order/{order}`.

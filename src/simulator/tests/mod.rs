@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod authentication;
+mod broken;
 mod customers;
 mod faults;
 mod orders;
