@@ -1,5 +1,41 @@
-//! Skeleton.
+//! sezzle-sidecar: a caching reverse proxy that runs beside a service and is called instead of the Sezzle payment
+//! gateway.
+//!
+//! # Layout
+//! In the order a request meets them:
+//!
+//! - [`server`]: sockets to requests. Accept, connection limits and timers, drain.
+//! - [`proxy`]: one request, top to bottom.
+//! - [`session`]: the session cache. What is stored, what is served, what a write does to it.
+//! - [`credentials`]: keys to bearer tokens.
+//! - [`upstream`]: the way out to Sezzle.
+//!
+//! Beside the request's way: [`ops`] (metrics and health), [`telemetry`], [`config`]. Leaves that know nothing of the
+//! others: [`sezzle`] (Sezzle's own words), [`clock`], [`secret`]. [`app`] puts it all together.
+//!
+//! Imports point one way: `app` to `server`, `ops` and `proxy`, those to `session`, `credentials` and `upstream`, those
+//! to the leaves. The simulated gateway in `simulator` shares no type with the rest.
+
+pub mod app;
+pub mod cli;
+pub mod server;
+
+pub mod proxy;
+
+pub mod credentials;
+pub mod session;
+pub mod upstream;
+
+pub mod ops;
+
 pub mod config;
+pub mod telemetry;
+
+pub mod clock;
 pub mod secret;
+pub mod sezzle;
+
+#[cfg(feature = "simulator")]
+pub mod demo;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -1,2 +1,7 @@
-//! sezzle-sidecar.
-fn main() {}
+//! The binary: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sezzle_sidecar::cli::run(std::env::args_os())
+}

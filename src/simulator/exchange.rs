@@ -84,8 +84,12 @@ async fn read(body: Incoming) -> Result<Result<Bytes, Refusal>, Ending> {
 /// The rule's own answer, or the gateway's.
 fn decide(core: &Core, action: &Action, head: &Parts, body: &[u8]) -> Answer {
     match action.status {
-        None => core.gateway().answer(Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body }),
-        Some(status) if action.body.is_some() => Answer { content: Content::Json(Bytes::new()), ..Answer::empty(status) },
+        None => {
+            core.gateway().answer(Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body })
+        }
+        Some(status) if action.body.is_some() => {
+            Answer { content: Content::Json(Bytes::new()), ..Answer::empty(status) }
+        }
         Some(status) if status.is_client_error() || status.is_server_error() => {
             Refusal::new(status, "simulated", "", "A rule of the simulator asked for this answer.").into()
         }

@@ -83,7 +83,10 @@ fn raw(response: Response<Payload>, stated: Option<u64>) -> (Bytes, Bytes) {
     (head.into(), body)
 }
 
-fn halve_first(mut pieces: impl Iterator<Item = Piece> + Send + 'static, wait: Duration) -> impl Iterator<Item = Piece> + Send {
+fn halve_first(
+    mut pieces: impl Iterator<Item = Piece> + Send + 'static,
+    wait: Duration,
+) -> impl Iterator<Item = Piece> + Send {
     let mut first = pieces.next().map(|piece| piece.bytes).unwrap_or_default();
     let rest = first.split_off(first.len() / 2);
     once(Piece::now(first)).chain(once(Piece { wait, bytes: rest })).chain(pieces)

@@ -99,7 +99,8 @@ impl Price {
     /// Reads a price and names the wrong field below `location` (empty: the body itself).
     pub(super) fn read(value: &Value, location: &str) -> Result<Self, Refusal> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
-        let cents = value.get("amount_in_cents").and_then(Value::as_u64).filter(|cents| (1..=MAX_CENTS).contains(cents));
+        let cents =
+            value.get("amount_in_cents").and_then(Value::as_u64).filter(|cents| (1..=MAX_CENTS).contains(cents));
         let currency = value.get("currency").and_then(Value::as_str).filter(|currency| currency.len() == 3);
         match (cents, currency) {
             (Some(cents), Some(currency)) => Ok(Self { cents, currency: currency.to_owned() }),

@@ -65,7 +65,8 @@ impl Gateway {
     /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
     pub(super) fn get_token(&self, merchant: &str, token: &str) -> Outcome {
         let session = self.tokens.find(token).and_then(|session| self.sessions.find(session));
-        let tokenize = session.filter(|session| session.merchant == merchant).and_then(|session| session.tokenize.as_ref());
+        let tokenize =
+            session.filter(|session| session.merchant == merchant).and_then(|session| session.tokenize.as_ref());
         let tokenize = tokenize.ok_or_else(|| Refusal::unknown("token"))?;
         let own = link(&self.options.link_base, &format!("token/{token}/session"), "GET", "self");
         let mut body = json!({"token": token, "expiration": self.date(tokenize.expiration), "links": [own]});

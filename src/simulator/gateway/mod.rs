@@ -134,7 +134,12 @@ impl Gateway {
     }
 
     /// Gives a call with an idempotency key its first answer again, whatever that was, and without a second effect.
-    fn once(&mut self, merchant: &str, call: Call<'_>, act: impl FnOnce(&mut Self, Option<&str>) -> Outcome) -> Outcome {
+    fn once(
+        &mut self,
+        merchant: &str,
+        call: Call<'_>,
+        act: impl FnOnce(&mut Self, Option<&str>) -> Outcome,
+    ) -> Outcome {
         let Some(key) = call.headers.get("sezzle-request-id").and_then(|key| key.to_str().ok()) else {
             return act(self, None);
         };

@@ -73,7 +73,14 @@ impl Gateway {
     }
 
     /// `POST /v2/order/{order}/capture`, `/refund` and `/release`.
-    pub(super) fn move_money(&mut self, merchant: &str, id: &str, kind: EffectKind, body: &[u8], key: Option<&str>) -> Outcome {
+    pub(super) fn move_money(
+        &mut self,
+        merchant: &str,
+        id: &str,
+        kind: EffectKind,
+        body: &[u8],
+        key: Option<&str>,
+    ) -> Outcome {
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
         let (price, location) = match kind {
@@ -96,7 +103,14 @@ impl Gateway {
 
     /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names. Sezzle
     /// reauthorizes only what has run out; here it need not have.
-    pub(super) fn renew(&mut self, merchant: &str, id: &str, kind: EffectKind, body: &[u8], key: Option<&str>) -> Outcome {
+    pub(super) fn renew(
+        &mut self,
+        merchant: &str,
+        id: &str,
+        kind: EffectKind,
+        body: &[u8],
+        key: Option<&str>,
+    ) -> Outcome {
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
         let (price, location) = match kind {

@@ -83,7 +83,12 @@ impl Gateway {
         self.open_session(merchant, order, (kind != SessionKind::Order).then(Map::new))
     }
 
-    fn open_session(&mut self, merchant: String, order: Option<Order>, shopper: Option<Map<String, Value>>) -> SessionIds {
+    fn open_session(
+        &mut self,
+        merchant: String,
+        order: Option<Order>,
+        shopper: Option<Map<String, Value>>,
+    ) -> SessionIds {
         let tokenize = shopper.map(|details| Tokenize {
             token: wording::uuid(),
             expiration: wording::later(OffsetDateTime::now_utc(), self.options.tokenize_life),

@@ -22,7 +22,8 @@ async fn answer(simulator: &Simulator, fault: Fault) -> String {
     let bearer = Caller::login(simulator).await.headers["authorization"].to_str().unwrap().to_owned();
     simulator.script(Rule::path(BALANCE).times(1).fault(fault));
     let mut stream = TcpStream::connect(simulator.addr()).await.unwrap();
-    let request = format!("GET {BALANCE} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nAuthorization: {bearer}\r\n\r\n");
+    let request =
+        format!("GET {BALANCE} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nAuthorization: {bearer}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon(stream.read_to_string(&mut answer)).await.unwrap();

@@ -30,7 +30,8 @@ async fn customers_are_listed_read_and_deleted() {
     let mut caller = Caller::login(&simulator).await;
     let url = json!({"href": "https://shop.example/", "method": "GET"});
     let customer = json!({"tokenize": true, "email": "a@shop.example"});
-    let session = caller.post("/v2/session", &json!({"cancel_url": url, "complete_url": url, "customer": customer})).await.json();
+    let session =
+        caller.post("/v2/session", &json!({"cancel_url": url, "complete_url": url, "customer": customer})).await.json();
     assert_eq!(caller.get("/v2/customer").await.json(), json!([]));
     let id = simulator.approve_token(session["tokenize"]["token"].as_str().unwrap()).unwrap();
     let path = format!("/v2/customer/{id}");

@@ -159,7 +159,8 @@ async fn a_renewal_is_a_new_order_if_it_is_approved() {
         assert_eq!((reply.status.as_u16(), &reply.json()["authorization"]["approved"]), (200, &json!(false)));
         simulator.set_approving(true);
     }
-    let effects: Vec<(EffectKind, u64)> = simulator.effects(&order).iter().map(|effect| (effect.kind, effect.cents)).collect();
+    let effects: Vec<(EffectKind, u64)> =
+        simulator.effects(&order).iter().map(|effect| (effect.kind, effect.cents)).collect();
     assert_eq!(effects, [(EffectKind::Reauthorize, 200), (EffectKind::Upcharge, 300)]);
 }
 

@@ -56,7 +56,8 @@ async fn unknown_sessions_are_not_found_and_odd_ids_refused() {
 async fn each_kind_shows_its_parts() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;
-    for (body, order, tokenize) in [(request(), true, true), (without("customer"), true, false), (without("order"), false, true)]
+    for (body, order, tokenize) in
+        [(request(), true, true), (without("customer"), true, false), (without("order"), false, true)]
     {
         let created = caller.post("/v2/session", &body).await;
         assert_eq!(created.status, 201);
@@ -84,7 +85,8 @@ async fn bodies_have_the_documented_shape() {
     assert_eq!(body["order"]["uuid"], order.as_str());
     assert_eq!(body["order"]["intent"], "AUTH");
     assert_eq!(body["order"]["checkout_url"], format!("https://checkout.sezzle.com/?id={order}"));
-    let rels: Vec<&str> = body["order"]["links"].as_array().unwrap().iter().map(|link| link["rel"].as_str().unwrap()).collect();
+    let rels: Vec<&str> =
+        body["order"]["links"].as_array().unwrap().iter().map(|link| link["rel"].as_str().unwrap()).collect();
     assert_eq!(rels, ["self", "self", "release", "capture", "refund"]);
     assert_eq!(body["tokenize"]["token"], token.as_str());
     assert_eq!(body["tokenize"]["links"][0]["href"], format!("https://gateway.sezzle.com/v2/token/{token}/session"));
@@ -93,9 +95,11 @@ async fn bodies_have_the_documented_shape() {
 
 #[tokio::test]
 async fn the_tokenize_part_is_where_it_was_asked_for() {
-    for (place, beside, inside) in
-        [(TokenizePlace::TopLevel, true, false), (TokenizePlace::InOrder, false, true), (TokenizePlace::Both, true, true)]
-    {
+    for (place, beside, inside) in [
+        (TokenizePlace::TopLevel, true, false),
+        (TokenizePlace::InOrder, false, true),
+        (TokenizePlace::Both, true, true),
+    ] {
         let options = Options { tokenize_place: place, ..Options::default() };
         let simulator = Simulator::start(options).await.unwrap();
         let mut caller = Caller::login(&simulator).await;
@@ -111,6 +115,7 @@ async fn the_tokenize_part_is_where_it_was_asked_for() {
 #[tokio::test]
 async fn order_ids_are_not_always_uuids() {
     let simulator = start().await;
-    let mut valid = (0..4).map(|_| Uuid::parse_str(&simulator.create_session(SessionKind::Order).order.unwrap()).is_ok());
+    let mut valid =
+        (0..4).map(|_| Uuid::parse_str(&simulator.create_session(SessionKind::Order).order.unwrap()).is_ok());
     assert!(valid.by_ref().eq([false, true, false, true]));
 }

@@ -61,7 +61,10 @@ async fn the_journal_has_everything_in_order() {
     assert_eq!(journal.len(), 2);
     assert_eq!((journal[0].method.as_str(), journal[0].path.as_str()), ("POST", "/v2/nothing"));
     assert_eq!(journal[0].query.as_deref(), Some("a=b"));
-    assert_eq!((journal[0].headers["x-odd"].as_bytes(), journal[0].body.as_ref()), (b"1".as_slice(), b"abc".as_slice()));
+    assert_eq!(
+        (journal[0].headers["x-odd"].as_bytes(), journal[0].body.as_ref()),
+        (b"1".as_slice(), b"abc".as_slice())
+    );
     assert_eq!((journal[0].connection, journal[1].connection), (1, 1));
     assert_eq!((journal[0].status, journal[1].status), (Some(404), Some(404)));
 }
@@ -123,7 +126,8 @@ async fn tls_is_served_on_demand() {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let server = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let server =
+        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
     let server = server.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
     let simulator = Simulator::start(Options { tls: Some(Arc::new(server)), ..Options::default() }).await.unwrap();
     assert!(simulator.url().starts_with("https://127.0.0.1:"));

@@ -1,0 +1,285 @@
+//! The composition root: the one file that knows every part.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::settings::OriginCacheControl;
+use crate::credentials::TokenManager;
+use crate::credentials::keys::{KeyError, KeyPair};
+use crate::ops::Ops;
+use crate::proxy::forward::Forwarder;
+use crate::proxy::inbound::Rules;
+use crate::proxy::links::LinkRewriter;
+use crate::proxy::response::Body;
+use crate::proxy::{self, Proxy};
+use crate::server::connection::Timeouts;
+use crate::server::{self, BindError, Handler, Stop};
+use crate::session::freshness::Policy;
+use crate::session::{self, SessionCache};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connector::Connector;
+use crate::upstream::tls::{self, TlsError};
+use crate::upstream::{AddressError, Upstream};
+
+/// The sidecar could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A key could not be loaded.
+    #[error("credentials: {0}")]
+    Key(#[from] KeyError),
+    /// The trust anchors could not be set up.
+    #[error("gateway.ca_file: {0}")]
+    Tls(#[from] TlsError),
+    /// The gateway's address cannot be used.
+    #[error("gateway.url: {0}")]
+    Address(#[from] AddressError),
+    /// A listener could not be opened.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// A metric is not valid.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A socket that was opened does not know its address.
+    #[error("listener: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// A running sidecar.
+pub struct App {
+    proxy: Arc<Proxy>,
+    ops: Ops,
+    metrics: Arc<Metrics>,
+    proxy_addresses: Vec<SocketAddr>,
+    ops_address: SocketAddr,
+    drain: (Duration, Duration),
+    stop: Stop,
+    ops_stop: Stop,
+    /// Connections of callers.
+    connections: TaskTracker,
+    /// Fetches and writes that go on without their callers.
+    work: TaskTracker,
+    background: TaskTracker,
+    background_stop: CancellationToken,
+}
+
+impl App {
+    /// Builds every part in the order of their needs, and starts serving.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way.
+    pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let keys = KeyPair::load(&settings.credentials.public_key, &settings.credentials.private_key)?;
+        let gateway = &settings.gateway;
+        let trust = tls::client_config(gateway.ca_file.as_deref())?;
+        let connector = Connector::new(trust, gateway.connect_timeout, clock.clone(), Arc::clone(&metrics));
+        let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
+
+        let listeners = server::bind("proxy", &settings.proxy.listen)?;
+        let ops_listeners = server::bind("ops", &[settings.ops.listen])?;
+        let proxy_addresses = addresses(&listeners)?;
+        let ops_address = addresses(&ops_listeners)?.first().copied().unwrap_or(settings.ops.listen);
+
+        let merchant = settings.credentials.merchant_uuid.clone();
+        let tokens = TokenManager::new(keys, merchant, clock.clone(), Arc::clone(&metrics));
+        let work = TaskTracker::new();
+        let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
+        let links = link_rewriter(settings, &proxy_addresses);
+        let proxy = Arc::new(Proxy::new(
+            Rules::new(&settings.proxy.hosts),
+            proxy_limits(settings),
+            Arc::clone(&sessions),
+            Forwarder::new(upstream.clone(), Arc::clone(&tokens), links),
+            work.clone(),
+            clock,
+            Arc::clone(&metrics),
+        ));
+        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || sessions.observe());
+
+        let app = Self {
+            proxy,
+            ops,
+            metrics,
+            proxy_addresses,
+            ops_address,
+            drain: (settings.drain.grace, settings.drain.timeout),
+            stop: Stop::default(),
+            ops_stop: Stop::default(),
+            connections: TaskTracker::new(),
+            work,
+            background: TaskTracker::new(),
+            background_stop: CancellationToken::new(),
+        };
+        app.background.spawn(tokens.run(upstream, app.background_stop.clone()));
+        app.serve(listeners, ops_listeners, settings);
+        Ok(app)
+    }
+
+    /// Where services call.
+    pub fn proxy_addresses(&self) -> &[SocketAddr] {
+        &self.proxy_addresses
+    }
+
+    /// Where operators look.
+    pub fn ops_address(&self) -> SocketAddr {
+        self.ops_address
+    }
+
+    /// Everything that is measured.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Stops: not ready at once, no new connections after the grace period, and the end when the last answer has
+    /// been sent and the last write has ended, or at the deadline.
+    pub async fn drain(self) {
+        let (grace, limit) = self.drain;
+        let began = Instant::now();
+        let hard_end = began.checked_add(limit).unwrap_or(began);
+        self.ops.drain();
+        self.proxy.drain();
+        tracing::info!(grace_ms = millis(grace), timeout_ms = millis(limit), "draining");
+        sleep(grace).await;
+
+        self.stop.accepting.cancel();
+        self.stop.closing.cancel();
+        self.connections.close();
+        self.work.close();
+        let quiet = async {
+            self.connections.wait().await;
+            self.work.wait().await;
+        };
+        if timeout_at(hard_end, quiet).await.is_ok() {
+            tracing::info!(took_ms = millis(began.elapsed()), "drained");
+        } else {
+            let (connections, work) = (self.connections.len(), self.work.len());
+            tracing::warn!(connections, work, "the drain's hard end cut what was still under way");
+        }
+
+        self.background_stop.cancel();
+        self.ops_stop.accepting.cancel();
+        self.ops_stop.closing.cancel();
+        self.background.close();
+        // Both only have to notice; a scrape that hangs must not hold the process.
+        let _ = timeout_at(Instant::now() + Duration::from_secs(1), self.background.wait()).await;
+    }
+
+    fn serve(&self, listeners: Vec<TcpListener>, ops_listeners: Vec<TcpListener>, settings: &Settings) {
+        let limits = &settings.limits;
+        let proxy_limits =
+            server::Limits { connections: limits.connections, head: limits.head, timeouts: PROXY_TIMEOUTS };
+        let ops_limits = server::Limits { connections: OPS_CONNECTIONS, head: OPS_HEAD, timeouts: OPS_TIMEOUTS };
+        let places = Arc::new(Semaphore::new(proxy_limits.connections));
+        for listener in listeners {
+            self.background.spawn(server::serve(
+                "proxy",
+                listener,
+                ProxyHandler(Arc::clone(&self.proxy)),
+                proxy_limits,
+                Arc::clone(&places),
+                self.stop.clone(),
+                self.connections.clone(),
+                Arc::clone(&self.metrics),
+            ));
+        }
+        let ops_places = Arc::new(Semaphore::new(ops_limits.connections));
+        for listener in ops_listeners {
+            self.background.spawn(server::serve(
+                "ops",
+                listener,
+                OpsHandler(self.ops.clone()),
+                ops_limits,
+                Arc::clone(&ops_places),
+                self.ops_stop.clone(),
+                self.background.clone(),
+                Arc::clone(&self.metrics),
+            ));
+        }
+    }
+}
+
+// Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
+// the moment of its reuse.
+const PROXY_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
+const OPS_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(10) };
+const OPS_CONNECTIONS: usize = 64;
+const OPS_HEAD: usize = 16 * 1024;
+
+#[derive(Clone)]
+struct ProxyHandler(Arc<Proxy>);
+
+impl Handler for ProxyHandler {
+    type Body = Body;
+
+    async fn handle(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
+        self.0.handle(request, local).await
+    }
+}
+
+#[derive(Clone)]
+struct OpsHandler(Ops);
+
+impl Handler for OpsHandler {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+        self.0.answer(request.method(), request.uri().path())
+    }
+}
+
+fn session_options(settings: &Settings) -> session::Options {
+    let cache = &settings.cache;
+    session::Options {
+        max_bytes: cache.max_bytes,
+        policy: Policy {
+            max_ttl: cache.max_ttl,
+            untokenized_ttl: cache.untokenized_ttl,
+            expiration_margin: cache.expiration_margin,
+            honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
+        },
+        max_flights: settings.limits.in_flight,
+        // A fetch ends by its own deadlines, head and body; a caller waits no longer than they allow.
+        patience: settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
+    }
+}
+
+fn proxy_limits(settings: &Settings) -> proxy::Limits {
+    proxy::Limits {
+        in_flight: settings.limits.in_flight,
+        body: settings.limits.body,
+        read: settings.gateway.read_timeout,
+        write: settings.gateway.write_timeout,
+        report: settings.gateway.report_timeout,
+    }
+}
+
+fn link_rewriter(settings: &Settings, bound: &[SocketAddr]) -> Option<LinkRewriter> {
+    let base_url = match &settings.links.base_url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", bound.first()?),
+    };
+    settings.links.rewrite.then(|| LinkRewriter::new(&settings.gateway.url, base_url))
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,233 @@
+//! The command line: what can be asked for, and which exit code that ends with.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+
+use crate::app::{App, StartError};
+use crate::clock::Clock;
+use crate::config::settings::{LogFormat, LogLevel, LogSettings};
+use crate::config::{self, Loaded};
+use crate::telemetry::log;
+
+/// A caching reverse proxy that runs beside a service and is called instead of the Sezzle payment gateway.
+///
+/// It holds the merchant's keys, so that services need none; it answers repeated session lookups from memory and
+/// passes every other call through.
+#[derive(Debug, Parser)]
+#[command(name = "sezzle-sidecar", disable_version_flag = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    files: ConfigFiles,
+}
+
+const EXIT_CODES: &str = "Configuration comes from --config files, later ones over earlier ones, and from environment \
+variables over files: gateway.environment is SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT. Secrets are never arguments.\n\n\
+Exit codes: 0 clean stop, 64 usage, 77 secret unreadable, 78 bad configuration, 1 otherwise.";
+
+#[derive(Args, Debug)]
+struct ConfigFiles {
+    /// A TOML file to read the configuration from; may repeat.
+    #[arg(long = "config", value_name = "FILE", global = true)]
+    config: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar (the default).
+    Run,
+    /// Check the configuration: print it with secrets redacted, or list every mistake in it.
+    Check,
+    /// Run a simulated gateway and a sidecar before it, and show what the sidecar does.
+    #[cfg(feature = "simulator")]
+    Demo {
+        /// End after the tour instead of waiting for a signal.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Run the simulated gateway alone.
+    #[cfg(feature = "simulator")]
+    Simulate {
+        /// The address to listen on.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+        listen: std::net::SocketAddr,
+    },
+    /// Print the version.
+    Version,
+}
+
+const USAGE: u8 = 64;
+const NO_PERMISSION: u8 = 77;
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Does what the arguments ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => load(&cli.files.config).map_or_else(ExitCode::from, |loaded| serve(&loaded)),
+        Command::Check => load(&cli.files.config).map_or_else(ExitCode::from, |loaded| {
+            say(&loaded.render());
+            ExitCode::SUCCESS
+        }),
+        #[cfg(feature = "simulator")]
+        Command::Demo { once } => with_runtime(2, crate::demo::demo(once)),
+        #[cfg(feature = "simulator")]
+        Command::Simulate { listen } => with_runtime(2, crate::demo::simulate(listen)),
+        Command::Version => {
+            say(&format!("sezzle-sidecar {}\n", version()));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")")
+}
+
+fn load(files: &[PathBuf]) -> Result<Loaded, u8> {
+    config::load(files, std::env::vars_os()).map_err(|problems| {
+        complain(&format!("{problems}\n"));
+        BAD_CONFIGURATION
+    })
+}
+
+/// Runs the sidecar until a signal, and drains it.
+fn serve(loaded: &Loaded) -> ExitCode {
+    let settings = &loaded.settings;
+    if let Err(error) = install_log(settings.log) {
+        complain(&format!("{error}\n"));
+        return ExitCode::FAILURE;
+    }
+    with_runtime(settings.proxy.workers, async {
+        // Before anything is served, so that an early signal is not lost.
+        let mut signals = Signals::new()?;
+        let app = App::start(settings, Clock::system()).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+        tracing::info!(
+            version = version(),
+            gateway = settings.gateway.url,
+            proxy = ?app.proxy_addresses(),
+            ops = %app.ops_address(),
+            cache_max_bytes = settings.cache.max_bytes,
+            workers = settings.proxy.workers,
+            "started"
+        );
+        signals.next().await;
+        tokio::select! {
+            () = app.drain() => Ok(()),
+            () = signals.next() => Err(Failure::Interrupted),
+        }
+    })
+}
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The sidecar could not be started.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// The machine refused something.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// A second signal came before the drain was over.
+    #[error("stopped before everything under way had ended")]
+    Interrupted,
+    /// A step of the tour did not go as it should.
+    #[error("{0}")]
+    Tour(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start(StartError::Key(_)) => NO_PERMISSION,
+            Self::Start(StartError::Tls(_) | StartError::Address(_)) => BAD_CONFIGURATION,
+            Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
+            | Self::System(_)
+            | Self::Interrupted
+            | Self::Tour(_) => 1,
+        }
+    }
+}
+
+fn with_runtime(workers: usize, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let built: io::Result<Runtime> = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let ended = match built {
+        Ok(runtime) => {
+            let ended = runtime.block_on(command);
+            // What is still running has had its time.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&format!("sezzle-sidecar: {failure}\n"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Takes both signals from now on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn install_log(settings: LogSettings) -> Result<(), log::InstallError> {
+    let format = match settings.format {
+        LogFormat::Json => log::Format::Json,
+        LogFormat::Text => log::Format::Text,
+    };
+    let level = match settings.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    log::install(format, level)
+}
+
+/// Writes to standard output. A reader that has gone away is no reason to fail.
+pub(crate) fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,192 @@
+//! Time as a value. Decisions take a [`Now`] as an argument; only this file asks the machine.
+//!
+//! Two clocks are read together because each one alone can lie: the monotonic clock stops while a machine is
+//! suspended, the wall clock can be stepped. Whatever must die in time dies by whichever clock says so first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The source of [`Now`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    anchor: Instant,
+    shift: Option<Arc<ClockShift>>,
+}
+
+impl Clock {
+    /// The machine's clocks.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
+    pub fn system() -> Self {
+        Self { anchor: Instant::now(), shift: None }
+    }
+
+    /// The machine's clocks, moved by what a test asks for.
+    pub fn shifted() -> (Self, Arc<ClockShift>) {
+        let shift = Arc::new(ClockShift::default());
+        (Self { shift: Some(Arc::clone(&shift)), ..Self::system() }, shift)
+    }
+
+    /// Reads both clocks.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
+    pub fn now(&self) -> Now {
+        let mono = self.anchor.elapsed();
+        let wall = SystemTime::now();
+        let (mono_shift, wall_shift) = match &self.shift {
+            None => (0, 0),
+            Some(shift) => (shift.mono.load(Ordering::SeqCst), shift.wall.load(Ordering::SeqCst)),
+        };
+        let mono = mono.saturating_add(Duration::from_millis(u64::try_from(mono_shift).unwrap_or(0)));
+        Now { mono: Mono(mono), wall: Wall(Wall::from(wall).0.saturating_add(wall_shift)) }
+    }
+}
+
+/// Moves a [`Clock::shifted`] clock while it is in use.
+#[derive(Debug, Default)]
+pub struct ClockShift {
+    mono: AtomicI64,
+    wall: AtomicI64,
+}
+
+impl ClockShift {
+    /// Both clocks go forward, as time does.
+    pub fn advance(&self, by: Duration) {
+        let millis = millis(by);
+        self.mono.fetch_add(millis, Ordering::SeqCst);
+        self.wall.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Only the wall clock moves: a step by an operator or NTP, or (forward) a machine that was suspended.
+    pub fn step_wall(&self, by_millis: i64) {
+        self.wall.fetch_add(by_millis, Ordering::SeqCst);
+    }
+}
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The monotonic clock.
+    pub mono: Mono,
+    /// The wall clock.
+    pub wall: Wall,
+}
+
+/// Monotonic time since an anchor inside this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mono(pub Duration);
+
+impl Mono {
+    /// This long after; saturates.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(by))
+    }
+
+    /// Time since `earlier`; zero if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Wall time in milliseconds since the Unix epoch; negative before it (Go's zero date is the year 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wall(pub i64);
+
+impl Wall {
+    /// This long after; saturates.
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(millis(by)))
+    }
+
+    /// Time since `earlier`; zero if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Milliseconds since `other`, negative if it lies ahead.
+    pub fn millis_since(self, other: Self) -> i64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+impl From<SystemTime> for Wall {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => Self(millis(after)),
+            Err(before) => Self(millis(before.duration()).saturating_neg()),
+        }
+    }
+}
+
+impl From<Wall> for SystemTime {
+    fn from(wall: Wall) -> Self {
+        let distance = Duration::from_millis(wall.0.unsigned_abs());
+        let time = if wall.0 >= 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) };
+        time.unwrap_or(UNIX_EPOCH)
+    }
+}
+
+/// A moment after which something is dead, kept on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    mono: Mono,
+    wall: Wall,
+}
+
+impl Deadline {
+    /// `life` after `now`, on both clocks.
+    pub fn after(now: Now, life: Duration) -> Self {
+        Self { mono: now.mono.plus(life), wall: now.wall.plus(life) }
+    }
+
+    /// What is left of the life; zero once either clock has reached the deadline.
+    pub fn remaining(&self, now: Now) -> Duration {
+        self.mono.since(now.mono).min(self.wall.since(now.wall))
+    }
+
+    /// Whether either clock has reached the deadline.
+    pub fn passed(&self, now: Now) -> bool {
+        now.mono >= self.mono || now.wall >= self.wall
+    }
+
+    /// The deadline on the wall clock.
+    pub fn wall(&self) -> Wall {
+        self.wall
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_deadline_passes_by_whichever_clock_is_first() {
+        let (clock, shift) = Clock::shifted();
+        let deadline = Deadline::after(clock.now(), LIFE);
+        assert!(!deadline.passed(clock.now()));
+
+        shift.step_wall(61_000);
+        assert!(deadline.passed(clock.now()), "the wall clock alone went past it");
+        shift.step_wall(-3_600_000);
+        assert!(!deadline.passed(clock.now()));
+
+        shift.advance(LIFE);
+        assert!(deadline.passed(clock.now()), "the wall clock is an hour behind, the monotonic one is not");
+        assert_eq!(deadline.remaining(clock.now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Mono(Duration::MAX).plus(LIFE), Mono(Duration::MAX));
+        assert_eq!(Wall(i64::MAX).plus(LIFE), Wall(i64::MAX));
+        assert_eq!(Wall(i64::MIN).since(Wall(i64::MAX)), Duration::ZERO);
+        assert_eq!(Wall(5).since(Wall(9)), Duration::ZERO);
+        assert_eq!(Wall::from(SystemTime::from(Wall(-1_500))), Wall(-1_500));
+        let _ = SystemTime::from(Wall(i64::MIN));
+    }
+}

@@ -1,0 +1,132 @@
+//! One exchange of the key pair for a bearer token: `POST /v2/authentication`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::keys::KeyPair;
+use crate::clock::{Clock, Wall};
+use crate::sezzle::time::{parse_http_date, parse_rfc3339};
+use crate::upstream::{Deadlines, Outgoing, Upstream};
+
+/// What a successful exchange brought.
+#[derive(Debug)]
+pub struct Granted {
+    /// `Bearer …`, marked sensitive.
+    pub authorization: HeaderValue,
+    /// When the token ends, on the gateway's clock.
+    pub expiration: Wall,
+    /// The gateway's clock, if it told.
+    pub date: Option<Wall>,
+    /// Whom the keys belong to.
+    pub merchant: String,
+}
+
+/// Why an exchange brought nothing. The texts hold neither a key nor a token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeError {
+    /// Sezzle does not know the pair, or not in this environment.
+    #[error("Sezzle rejected the key pair with status {0}; are the keys of this environment?")]
+    Rejected(StatusCode),
+    /// The keys are somebody else's.
+    #[error("the keys authenticate as another merchant than credentials.merchant_uuid or the keys before them")]
+    WrongMerchant,
+    /// Sezzle could not be asked, or gave no answer that can be used.
+    #[error("no token: {0}")]
+    Failed(String),
+}
+
+impl ExchangeError {
+    /// What may be told to anybody who asks: no address, no library's words.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "Sezzle rejected the key pair",
+            Self::WrongMerchant => "the keys authenticate as another merchant",
+            Self::Failed(_) => "the token exchange failed and is tried again",
+        }
+    }
+}
+
+/// Asks for a token. `merchant` is the only one the keys may belong to.
+///
+/// # Errors
+/// Why there is none.
+pub async fn exchange(
+    upstream: &Upstream,
+    keys: &KeyPair,
+    merchant: Option<&str>,
+    clock: &Clock,
+) -> Result<Granted, ExchangeError> {
+    let failed = |what: &str| ExchangeError::Failed(what.to_owned());
+    let request = Request { public_key: keys.public.expose(), private_key: keys.private.expose() };
+    let body = serde_json::to_vec(&request).map_err(|_| failed("the keys cannot be written as JSON"))?;
+    let outgoing = Outgoing {
+        method: Method::POST,
+        target: PathAndQuery::from_static("/v2/authentication"),
+        headers: headers(),
+        body: Bytes::from_owner(Zeroizing::new(body)),
+        deadlines: Deadlines { head: TIME_LIMIT, body: TIME_LIMIT },
+        route: "/v2/authentication",
+        class: "credentials",
+    };
+    let answer = upstream.send(outgoing).await.map_err(|error| ExchangeError::Failed(error.to_string()))?;
+    let (head, body) = answer.into_parts();
+    match head.status {
+        StatusCode::OK | StatusCode::CREATED => {}
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            return Err(ExchangeError::Rejected(head.status));
+        }
+        status => return Err(ExchangeError::Failed(format!("status {status}"))),
+    }
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    let body = body.map_err(|_| failed("the answer broke off or is too large"))?.to_bytes();
+    let answer: Answer = serde_json::from_slice(&body).map_err(|_| failed("the answer holds no token"))?;
+    let token = Zeroizing::new(answer.token);
+    if token.is_empty() {
+        return Err(failed("the answer holds no token"));
+    }
+    let expiration =
+        parse_rfc3339(&answer.expiration_date).ok_or_else(|| failed("the token's expiration cannot be read"))?;
+    let found = answer.merchant_uuid.unwrap_or_default();
+    if merchant.is_some_and(|expected| !expected.eq_ignore_ascii_case(&found)) {
+        return Err(ExchangeError::WrongMerchant);
+    }
+    let line = Zeroizing::new(format!("Bearer {}", *token));
+    let mut authorization = HeaderValue::from_str(&line).map_err(|_| failed("the token is no header value"))?;
+    authorization.set_sensitive(true);
+    let date = head.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_http_date);
+    tracing::debug!(merchant = found, skew_ms = date.map(|date| date.millis_since(clock.now().wall)), "token granted");
+    Ok(Granted { authorization, expiration, date, merchant: found })
+}
+
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+const MAX_ANSWER: usize = 64 * 1024;
+
+fn headers() -> HeaderMap {
+    let json = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([
+        (ACCEPT, json.clone()),
+        (CONTENT_TYPE, json),
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        (USER_AGENT, HeaderValue::from_static(concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION")))),
+    ])
+}
+
+#[derive(Serialize)]
+struct Request<'k> {
+    public_key: &'k str,
+    private_key: &'k str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: String,
+    expiration_date: String,
+    merchant_uuid: Option<String>,
+}

@@ -1,0 +1,279 @@
+//! The bearer token: one task obtains and refreshes it, requests read it without a lock.
+//!
+//! A token has a generation. A 401 that answers an older generation is answered by sending the request again; one
+//! that answers the current generation makes the task exchange the keys, once for however many requests saw it.
+//! Read next: [`schedule`] for every decision in time.
+
+pub mod exchange;
+pub mod keys;
+pub mod schedule;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use self::exchange::{ExchangeError, Granted, exchange};
+use self::keys::KeyPair;
+use self::schedule::OnUnauthorized;
+use crate::clock::{Clock, Deadline, Mono};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+
+/// A bearer token and what is known of it.
+#[derive(Debug)]
+pub struct Token {
+    /// 1 for the first, then counting up.
+    pub generation: u64,
+    /// `Bearer …`, marked sensitive.
+    pub authorization: HeaderValue,
+    /// The merchant it acts for.
+    pub merchant: String,
+    /// When it ends.
+    pub expires: Deadline,
+}
+
+/// There is no live token. Nothing was sent to Sezzle.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no live token ({})", .last.as_ref().map_or("none was obtained yet".to_owned(), ToString::to_string))]
+pub struct NoToken {
+    /// How the last exchange failed, if one did.
+    pub last: Option<ExchangeError>,
+}
+
+/// Holds the keys and the token.
+#[derive(Debug)]
+pub struct TokenManager {
+    keys: KeyPair,
+    token: ArcSwapOption<Token>,
+    state: Mutex<State>,
+    /// Wakes the task: somebody needs a token sooner than planned.
+    wanted: Notify,
+    /// Wakes requests: an exchange ended.
+    ended: Notify,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// What requests need to know of the task's work. Not touched by a request that finds a live token.
+#[derive(Debug, Default)]
+struct State {
+    /// The merchant of the configuration, or else of the first token.
+    merchant: Option<String>,
+    failures: u32,
+    last_error: Option<ExchangeError>,
+    /// From the moment an exchange is asked for to its end.
+    refreshing: bool,
+    last_forced: Option<Mono>,
+    ever: bool,
+}
+
+impl TokenManager {
+    /// `merchant` is the only one the keys may belong to; without it, the first token's merchant is.
+    pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            keys,
+            token: ArcSwapOption::empty(),
+            state: Mutex::new(State { merchant, refreshing: true, ..State::default() }),
+            wanted: Notify::new(),
+            ended: Notify::new(),
+            clock,
+            metrics,
+        })
+    }
+
+    /// The live token, if there is one.
+    pub fn live(&self) -> Option<Arc<Token>> {
+        self.token.load_full().filter(|token| !token.expires.passed(self.clock.now()))
+    }
+
+    /// Whether there ever was a token.
+    pub fn ever_had_token(&self) -> bool {
+        self.state().ever
+    }
+
+    /// The merchant this process acts for, once known.
+    pub fn merchant(&self) -> Option<String> {
+        self.state().merchant.clone()
+    }
+
+    /// How the last exchange failed; `None` after a success.
+    pub fn last_error(&self) -> Option<ExchangeError> {
+        self.state().last_error.clone()
+    }
+
+    /// Whether a public key that a caller sent is ours.
+    pub fn is_our_public_key(&self, key: &str) -> bool {
+        self.keys.public.expose() == key
+    }
+
+    /// The live token; waits a bounded time for one that is being obtained.
+    ///
+    /// # Errors
+    /// When there is none within that time, or at once when the exchange failed and is not being tried right now.
+    pub async fn acquire(&self) -> Result<Arc<Token>, NoToken> {
+        // Far from representable limits: seconds from now.
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let ended = self.ended.notified();
+            if let Some(token) = self.live() {
+                return Ok(token);
+            }
+            {
+                let mut state = self.state();
+                let no_token = NoToken { last: state.last_error.clone() };
+                match (&state.last_error, state.refreshing) {
+                    // Nothing has failed: the token just ended, perhaps because the machine was suspended.
+                    (None, false) => {
+                        state.refreshing = true;
+                        self.wanted.notify_one();
+                    }
+                    (_, true) => {}
+                    // At the start a moment's patience saves every caller a retry, unless waiting cannot help.
+                    (Some(ExchangeError::Failed(_)), false) if !state.ever => {}
+                    (Some(_), false) => return Err(no_token),
+                }
+                if Instant::now() >= deadline {
+                    return Err(no_token);
+                }
+            }
+            let _ = timeout_at(deadline, ended).await;
+        }
+    }
+
+    /// To be called when a request sent with the token of generation `sent` was answered 401. Returns the token to
+    /// send it again with, or `None` when the 401 is the answer.
+    pub async fn after_unauthorized(&self, sent: u64) -> Option<Arc<Token>> {
+        self.metrics.upstream_unauthorized.inc();
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let ended = self.ended.notified();
+            {
+                let mut state = self.state();
+                // Read under the lock that a new token is stored under, or an exchange that ends right here would
+                // look like none.
+                let current = self.token.load_full().map_or(0, |token| token.generation);
+                let now = self.clock.now().mono;
+                match schedule::on_unauthorized(sent, current, state.refreshing, state.last_forced, now) {
+                    OnUnauthorized::Replay => return self.live(),
+                    OnUnauthorized::GiveUp => return None,
+                    OnUnauthorized::Refresh if !state.refreshing => {
+                        state.refreshing = true;
+                        state.last_forced = Some(now);
+                        self.wanted.notify_one();
+                    }
+                    OnUnauthorized::Refresh => {}
+                }
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            let _ = timeout_at(deadline, ended).await;
+        }
+    }
+
+    /// Obtains and refreshes the token until `stop`. Runs as the one task that does.
+    pub async fn run(self: Arc<Self>, upstream: Upstream, stop: CancellationToken) {
+        let mut trigger = "start";
+        loop {
+            let wait = tokio::select! {
+                () = stop.cancelled() => return,
+                wait = self.refresh(&upstream, trigger) => wait,
+            };
+            trigger = tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(wait) => "schedule",
+                () = self.wanted.notified() => "demand",
+            };
+            self.state().refreshing = true;
+        }
+    }
+
+    /// One exchange. Returns how long to wait until the next.
+    async fn refresh(&self, upstream: &Upstream, trigger: &str) -> Duration {
+        let expected = self.state().merchant.clone();
+        let began = self.clock.now();
+        let answer = exchange(upstream, &self.keys, expected.as_deref(), &self.clock).await;
+        let took = self.clock.now().mono.since(began.mono);
+        self.metrics.token_refresh_duration.observe(took.as_secs_f64());
+
+        let granted = answer.and_then(|granted| {
+            if let Some(date) = granted.date {
+                self.metrics.clock_skew.set(seconds(date.millis_since(self.clock.now().wall)));
+            }
+            // Counted from before the request: the token is never younger than that.
+            let life = schedule::life(granted.expiration, granted.date, began.wall);
+            let life = life.ok_or_else(|| ExchangeError::Failed("the token has ended already".to_owned()))?;
+            Ok((granted, life))
+        });
+        let (wait, result) = match granted {
+            Ok((granted, life)) => {
+                self.replace(granted, Deadline::after(began, life));
+                (schedule::refresh_after(life, fastrand::f64()), "success")
+            }
+            Err(error) => (self.note_failure(&error), result_label(&error)),
+        };
+        self.metrics.token_refreshes.with_label_values(&[trigger, result]).inc();
+        self.ended.notify_waiters();
+        wait
+    }
+
+    fn replace(&self, granted: Granted, expires: Deadline) {
+        let mut state = self.state();
+        let generation = self.token.load_full().map_or(0, |token| token.generation).saturating_add(1);
+        let merchant = granted.merchant;
+        if !state.ever || state.last_error.is_some() {
+            tracing::info!(merchant, generation, "token obtained");
+        }
+        state.merchant.get_or_insert_with(|| merchant.clone());
+        state.failures = 0;
+        state.last_error = None;
+        state.ever = true;
+        state.refreshing = false;
+        self.metrics.token_expiry.set(seconds(expires.wall().0));
+        let token = Token { generation, authorization: granted.authorization, merchant, expires };
+        self.token.store(Some(Arc::new(token)));
+    }
+
+    fn note_failure(&self, error: &ExchangeError) -> Duration {
+        let have_token = self.live().is_some();
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        state.last_error = Some(error.clone());
+        state.refreshing = false;
+        let wait = schedule::back_off(state.failures, have_token, fastrand::f64());
+        let (failures, retry_ms) = (state.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        match error {
+            ExchangeError::Rejected(_) | ExchangeError::WrongMerchant => {
+                tracing::error!(%error, failures, have_token, retry_ms, "token exchange");
+            }
+            ExchangeError::Failed(_) => tracing::warn!(%error, failures, have_token, retry_ms, "token exchange"),
+        }
+        wait
+    }
+
+    // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// How long a request waits for a token that is being obtained: one exchange and a little.
+const WAIT: Duration = Duration::from_secs(6);
+
+fn result_label(error: &ExchangeError) -> &'static str {
+    match error {
+        ExchangeError::Rejected(_) => "rejected",
+        ExchangeError::WrongMerchant => "wrong_merchant",
+        ExchangeError::Failed(_) => "failed",
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float's 53 bits")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}

@@ -1,0 +1,137 @@
+//! When to exchange, when to wait, when to give up: pure functions of their arguments.
+
+use std::time::Duration;
+
+use crate::clock::{Mono, Wall};
+
+/// How long a token lives, from what the exchange said. `None` when it is over already.
+///
+/// The gateway's own `Date` is the reference, so that a skewed local clock does not matter; without one the local
+/// clock has to do.
+pub fn life(expiration: Wall, date: Option<Wall>, local: Wall) -> Option<Duration> {
+    let stated = expiration.since(date.unwrap_or(local));
+    // A dead token must never be sent, so it is dead a little early.
+    let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
+    (!life.is_zero()).then_some(life)
+}
+
+/// How long after an exchange the next one is due: about three quarters of the token's life.
+///
+/// `jitter` is between 0 and 1 and spreads a fleet of sidecars over ± 10 %.
+pub fn refresh_after(life: Duration, jitter: f64) -> Duration {
+    life.mul_f64(0.75 + 0.075 * (2.0 * jitter.clamp(0.0, 1.0) - 1.0))
+}
+
+/// How long to wait after the `failures`-th failure in a row: exponential from 1 s to 60 s with full jitter, and no
+/// longer than 5 s while there is no token to serve with.
+pub fn back_off(failures: u32, have_token: bool, jitter: f64) -> Duration {
+    let cap = if have_token { Duration::from_secs(60) } else { Duration::from_secs(5) };
+    let step = Duration::from_secs(1u64 << failures.saturating_sub(1).min(6)).min(cap);
+    step.mul_f64(jitter.clamp(0.0, 1.0)).max(SHORTEST_BACK_OFF)
+}
+
+/// What a 401 from the gateway leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnauthorized {
+    /// A newer token is there already: send the request again with it.
+    Replay,
+    /// An exchange is to be made, or under way: wait for it, then send the request again.
+    Refresh,
+    /// The caller gets the 401.
+    GiveUp,
+}
+
+/// Decides on a 401 to a request that was sent with the token of generation `sent`.
+pub fn on_unauthorized(
+    sent: u64,
+    current: u64,
+    refreshing: bool,
+    last_forced: Option<Mono>,
+    now: Mono,
+) -> OnUnauthorized {
+    if sent < current {
+        OnUnauthorized::Replay
+    } else if refreshing {
+        OnUnauthorized::Refresh
+    } else if last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
+        // A token this young is not refused for its age, and a route that always answers 401 must not cause a storm.
+        OnUnauthorized::GiveUp
+    } else {
+        OnUnauthorized::Refresh
+    }
+}
+
+// Sezzle asks for a new token within 120 minutes.
+const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
+const MARGIN: Duration = Duration::from_secs(5);
+const SHORTEST_BACK_OFF: Duration = Duration::from_millis(100);
+const FORCED_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    #[test]
+    fn life_is_measured_on_the_gateways_clock() {
+        let minutes = |life: Option<Duration>| life.map(|life| life.as_secs() / 60);
+        let noon = Wall(1_800_000_000_000);
+        let later = |minutes: i64| Wall(noon.0 + minutes * MINUTE);
+        assert_eq!(minutes(life(later(120), Some(noon), noon)), Some(109), "capped, with the margin");
+        assert_eq!(minutes(life(later(60), Some(noon), later(600))), Some(59), "a fast local clock does not matter");
+        assert_eq!(minutes(life(later(60), Some(noon), later(-600))), Some(59), "nor does a slow one");
+        assert_eq!(minutes(life(later(60), None, noon)), Some(59));
+        assert_eq!(life(later(-1), Some(noon), noon), None);
+        assert_eq!(life(Wall(-62_135_596_800_000), Some(noon), noon), None, "Go's zero date");
+        let short = life(Wall(noon.0 + 2_000), Some(noon), noon);
+        assert_eq!(short, Some(Duration::from_millis(1_900)), "a short life keeps most of itself");
+    }
+
+    #[test]
+    fn refresh_is_early_and_spread() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(refresh_after(hour, 0.5).as_secs(), 2700);
+        assert_eq!(refresh_after(hour, 0.0).as_secs(), 2430);
+        assert_eq!(refresh_after(hour, 1.0).as_secs(), 2970);
+    }
+
+    #[test]
+    fn back_off_grows_to_its_cap() {
+        let seconds = |failures, have_token| back_off(failures, have_token, 1.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 7, 40].map(|failures| seconds(failures, true)), [1, 2, 4, 8, 60, 60]);
+        assert_eq!([1, 3, 4, 40].map(|failures| seconds(failures, false)), [1, 4, 5, 5]);
+        assert_eq!(back_off(9, true, 0.0), SHORTEST_BACK_OFF);
+    }
+
+    #[test]
+    fn a_401_refreshes_once_and_never_storms() {
+        let at = |seconds| Mono(Duration::from_secs(seconds));
+        for (sent, current, refreshing, last_forced, expected) in [
+            (1, 2, false, Some(at(99)), OnUnauthorized::Replay),
+            (1, 2, true, None, OnUnauthorized::Replay),
+            (2, 2, true, Some(at(99)), OnUnauthorized::Refresh),
+            (2, 2, false, None, OnUnauthorized::Refresh),
+            (2, 2, false, Some(at(90)), OnUnauthorized::Refresh),
+            (2, 2, false, Some(at(91)), OnUnauthorized::GiveUp),
+        ] {
+            let decided = on_unauthorized(sent, current, refreshing, last_forced, at(100));
+            assert_eq!(decided, expected, "{sent} {current} {refreshing} {last_forced:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_refresh_is_within_life(
+            expiration: i64, date: Option<i64>, local: i64, jitter: f64, failures: u32, have_token: bool,
+        ) {
+            if let Some(life) = life(Wall(expiration), date.map(Wall), Wall(local)) {
+                prop_assert!(life <= LONGEST_LIFE);
+                prop_assert!(refresh_after(life, if jitter.is_nan() { 0.5 } else { jitter }) < life);
+            }
+            let _ = back_off(failures, have_token, if jitter.is_nan() { 0.5 } else { jitter });
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `demo` and `simulate`: the product without an account.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tracing::level_filters::LevelFilter;
+
+use crate::app::App;
+use crate::cli::{Failure, Signals, say};
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::simulator::{Options, Simulator};
+use crate::telemetry::log;
+
+/// Runs a simulated gateway and a sidecar before it, and shows what the sidecar does. Stays until a signal, unless
+/// `once`.
+///
+/// # Errors
+/// When something could not be started, or did not do what the tour says it does.
+pub async fn demo(once: bool) -> Result<(), Failure> {
+    // Whatever goes wrong is to be seen; the tour itself is told on standard output.
+    let _ = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
+    let mut signals = Signals::new()?;
+    let gateway = Simulator::start(Options::default()).await?;
+    let settings = settings(&gateway.url(), free_port(8080), free_port(9464))?;
+    let app = App::start(&settings, Clock::system())?;
+    let proxy = app.proxy_addresses().first().copied().ok_or_else(|| failed("the sidecar has no address"))?;
+
+    let mut tour = Tour { client: Client::builder(TokioExecutor::new()).build_http(), proxy, gateway };
+    let ids = tour.take().await?;
+    if once {
+        say("The tour is over.\n");
+    } else {
+        say(&invitation(proxy, app.ops_address(), &ids));
+        signals.next().await;
+        say("\nStopping.\n");
+    }
+    // Nobody depends on this one: no grace.
+    tokio::select! {
+        () = app.drain() => {}
+        () = signals.next() => {}
+    }
+    tour.gateway.stop().await;
+    Ok(())
+}
+
+/// Runs the simulated gateway alone until a signal.
+///
+/// # Errors
+/// When it could not be started.
+pub async fn simulate(listen: SocketAddr) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let options = Options { listen, ..Options::default() };
+    let (public, private) = (options.public_key.clone(), options.private_key.clone());
+    let gateway = Simulator::start(options).await?;
+    let url = gateway.url();
+    say(&format!(
+        "A simulated Sezzle gateway listens on {url}. Its state is lost when it stops.\n\n\
+         A sidecar before it:\n\n\
+         \x20 SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\\n\
+         \x20 SEZZLE_SIDECAR__GATEWAY__URL={url} \\\n\
+         \x20 SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY={public} \\\n\
+         \x20 SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY={private} \\\n\
+         \x20 sezzle-sidecar run\n\n\
+         Ctrl-C stops it.\n"
+    ));
+    signals.next().await;
+    gateway.stop().await;
+    Ok(())
+}
+
+/// The configuration, by the same way as any other.
+fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Settings, Failure> {
+    let defaults = Options::default();
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox".to_owned()),
+        ("GATEWAY__URL", gateway.to_owned()),
+        ("CREDENTIALS__PUBLIC_KEY", defaults.public_key),
+        ("CREDENTIALS__PRIVATE_KEY", defaults.private_key),
+        ("PROXY__LISTEN", proxy.to_string()),
+        ("OPS__LISTEN", ops.to_string()),
+        ("DRAIN__GRACE", "0s".to_owned()),
+    ];
+    let environment =
+        variables.map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
+    let loaded = config::load(&[], environment).map_err(|problems| failed(&problems.to_string()))?;
+    Ok(loaded.settings)
+}
+
+/// The usual port if nothing else has it, else any.
+fn free_port(usual: u16) -> SocketAddr {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
+    match TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+/// What the tour made, for the lines to try.
+struct Ids {
+    session: String,
+    order: String,
+}
+
+struct Tour {
+    client: Client<HttpConnector, Full<Bytes>>,
+    proxy: SocketAddr,
+    gateway: Simulator,
+}
+
+impl Tour {
+    async fn take(&mut self) -> Result<Ids, Failure> {
+        say(&format!(
+            "A simulated Sezzle gateway and a sidecar before it run in this process.\n\
+             The sidecar listens on http://{}. No call below carries a key or a token.\n\n",
+            self.proxy
+        ));
+        let ids = self.create().await?;
+        self.look_up_twice(&ids.session).await?;
+        self.look_up_together().await?;
+        self.capture(&ids).await?;
+        let exchanges = self.gateway.count("POST", "/v2/authentication");
+        say(&format!("5. All of it took {exchanges} exchange of the keys for a token.\n\n"));
+        expect(exchanges == 1, "more than one token exchange")?;
+        Ok(ids)
+    }
+
+    async fn create(&self) -> Result<Ids, Failure> {
+        let body = r#"{"cancel_url":{"href":"https://shop.example/no"},"complete_url":{"href":"https://shop.example/yes"},"order":{"intent":"AUTH","reference_id":"demo","description":"demo","order_amount":{"amount_in_cents":10000,"currency":"USD"}}}"#;
+        let answer = self.call(Method::POST, "/v2/session", body).await?;
+        expect(answer.status == StatusCode::CREATED, "the session was not created")?;
+        let text = |pointer| answer.json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let ids = (text("/uuid"), text("/order/uuid"));
+        let (Some(session), Some(order)) = ids else { return Err(failed("the new session names no order")) };
+        say(&format!("1. POST /v2/session: {}, session {session}\n\n", answer.status));
+        Ok(Ids { session, order })
+    }
+
+    async fn look_up_twice(&self, session: &str) -> Result<(), Failure> {
+        say("2. The same session looked up twice:\n");
+        let path = format!("/v2/session/{session}");
+        for _ in 0..2 {
+            let answer = self.call(Method::GET, &path, "").await?;
+            say(&format!("   GET {path}: {}\n   Cache-Status: {}\n", answer.status, answer.cache));
+        }
+        let fetched = self.gateway.count("GET", &path);
+        say(&format!("   Requests that reached the gateway: {fetched}\n\n"));
+        expect(fetched == 1, "the second lookup was not answered from the cache")
+    }
+
+    async fn look_up_together(&self) -> Result<(), Failure> {
+        let ids = self.gateway.create_session(crate::simulator::SessionKind::OrderAndTokenize);
+        let path = format!("/v2/session/{}", ids.session);
+        let mut callers = JoinSet::new();
+        for _ in 0..100 {
+            let request = self.request(Method::GET, &path, "")?;
+            let answer = self.client.request(request);
+            callers.spawn(async move { answer.await.is_ok_and(|answer| answer.status() == StatusCode::OK) });
+        }
+        let answered = callers.join_all().await.into_iter().filter(|ok| *ok).count();
+        let fetched = self.gateway.count("GET", &path);
+        say(&format!(
+            "3. Another session looked up by 100 callers at once: {answered} answers, {fetched} request to the gateway\n\n"
+        ));
+        expect(answered == 100 && fetched == 1, "the callers were not served by one request")
+    }
+
+    async fn capture(&self, ids: &Ids) -> Result<(), Failure> {
+        self.gateway.complete_checkout(&ids.order);
+        let path = format!("/v2/order/{}/capture", ids.order);
+        let capture = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
+        let answer = self.call(Method::POST, &path, capture).await?;
+        say(&format!("4. A capture of 25.00 USD through the sidecar: {}\n", answer.status));
+        let session = format!("/v2/session/{}", ids.session);
+        let lookup = self.call(Method::GET, &session, "").await?;
+        let captured = lookup.json.pointer("/order/captured_amount_in_cents").and_then(Value::as_i64);
+        say(&format!(
+            "   The next lookup sees it, though none of the URLs names both:\n   captured {} cents, Cache-Status: {}\n\n",
+            captured.unwrap_or_default(),
+            lookup.cache
+        ));
+        expect(captured == Some(2500), "the lookup after the capture does not show it")
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &'static str) -> Result<Called, Failure> {
+        let request = self.request(method, path, body)?;
+        let answer: Response<_> = self.client.request(request).await.map_err(|error| failed(&error.to_string()))?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|error| failed(&error.to_string()))?.to_bytes();
+        let cache = head.headers.get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Ok(Called { status: head.status, cache: cache.to_owned(), json })
+    }
+
+    fn request(&self, method: Method, path: &str, body: &'static str) -> Result<Request<Full<Bytes>>, Failure> {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.proxy))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .map_err(|error| failed(&error.to_string()))
+    }
+}
+
+struct Called {
+    status: StatusCode,
+    cache: String,
+    json: Value,
+}
+
+fn invitation(proxy: SocketAddr, ops: SocketAddr, ids: &Ids) -> String {
+    let Ids { session, order } = ids;
+    format!(
+        "It keeps running. Try, in another terminal:\n\n\
+         \x20 curl -i http://{proxy}/v2/session/{session}\n\
+         \x20 curl -i -X POST http://{proxy}/v2/order/{order}/capture -H 'Content-Type: application/json' \
+         -d '{{\"capture_amount\":{{\"amount_in_cents\":500,\"currency\":\"USD\"}},\"partial_capture\":true}}'\n\
+         \x20 curl -i http://{proxy}/v2/order/{order}\n\
+         \x20 curl -i -X POST http://{proxy}/v2/authentication -d '{{}}'\n\
+         \x20 curl -sS -o report.csv 'http://{proxy}/v2/orders/report?start-date=2026-01-01'\n\
+         \x20 curl -sS http://{ops}/readyz\n\
+         \x20 curl -sS http://{ops}/metrics\n\n\
+         Ctrl-C stops it.\n"
+    )
+}
+
+fn expect(holds: bool, otherwise: &str) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(failed(otherwise)) }
+}
+
+fn failed(what: &str) -> Failure {
+    Failure::Tour(what.to_owned())
+}

@@ -1,0 +1,100 @@
+//! The operators' listener: `/metrics`, `/livez`, `/readyz`. GET only, and nothing here changes anything, so that it
+//! may be reachable from the pod's network.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::credentials::TokenManager;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers for metrics and health. Cheap to clone.
+#[derive(Clone)]
+pub struct Ops(Arc<Inner>);
+
+struct Inner {
+    metrics: Arc<Metrics>,
+    tokens: Arc<TokenManager>,
+    before_scrape: Box<dyn Fn() + Send + Sync>,
+    draining: AtomicBool,
+}
+
+impl Ops {
+    /// Answers for these parts. `before_scrape` brings gauges up to date.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        tokens: Arc<TokenManager>,
+        before_scrape: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let before_scrape = Box::new(before_scrape);
+        Self(Arc::new(Inner { metrics, tokens, before_scrape, draining: AtomicBool::new(false) }))
+    }
+
+    /// Not ready from now on.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.metrics.draining.set(1);
+    }
+
+    /// Answers one request.
+    pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let known = matches!(path, "/metrics" | "/livez" | "/readyz");
+        if !known {
+            return text(StatusCode::NOT_FOUND, "try /metrics, /livez or /readyz\n");
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match path {
+            "/metrics" => self.metrics(),
+            "/readyz" => self.ready(),
+            // Whoever can answer is alive. An outage of Sezzle must not restart anything.
+            _ => text(StatusCode::OK, "alive\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        (self.0.before_scrape)();
+        match self.0.metrics.render() {
+            Ok(body) => {
+                let mut answer = text(StatusCode::OK, body);
+                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                answer.headers_mut().insert(CONTENT_TYPE, format);
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be written");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n")
+            }
+        }
+    }
+
+    /// Ready: configured, listening, and there was a token once. It does not follow Sezzle's health.
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n");
+        }
+        if self.0.tokens.ever_had_token() {
+            return text(StatusCode::OK, "ready\n");
+        }
+        let why = match self.0.tokens.last_error() {
+            Some(error) => error.public(),
+            None => "the first token is being obtained",
+        };
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

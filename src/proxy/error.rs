@@ -1,0 +1,229 @@
+//! What the sidecar itself answers, in the shape of Sezzle's own errors. The status is chosen here and nowhere else.
+//!
+//! The text a caller gets names no address and holds no secret; what exactly failed goes to the log.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::credentials::NoToken;
+use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+
+/// Why a caller gets no answer of Sezzle's.
+#[derive(Clone, Debug)]
+pub enum ProxyError {
+    /// The request is malformed; the text says how. The connection is closed: its framing may not be trusted.
+    Malformed(&'static str),
+    /// The path lies outside `/v2/`.
+    NotFound,
+    /// The method is not served here; these are.
+    MethodNotAllowed(&'static str),
+    /// The request comes from a browser.
+    Browser,
+    /// `Host` is not one of ours.
+    Misdirected,
+    /// The request has been here before.
+    Loop,
+    /// The target is longer than [`super::inbound::MAX_TARGET`].
+    TargetTooLong,
+    /// The body is larger than `limits.body`.
+    BodyTooLarge,
+    /// The body did not come in time.
+    BodyTimeout,
+    /// The body broke off.
+    BodyBroken,
+    /// The caller authenticates with a public key that is not ours.
+    ForeignKeys,
+    /// `limits.in_flight` is reached.
+    Overloaded,
+    /// There is no live token.
+    NoToken(NoToken),
+    /// The exchange with Sezzle failed, and repeating it cannot do harm.
+    Upstream(UpstreamError),
+    /// A write may have been done, and its answer did not come.
+    OutcomeUnknown {
+        /// `Sezzle-Request-Id`, if the write carried one.
+        key: Option<HeaderValue>,
+    },
+    /// The caller wants what is stored, and nothing is.
+    NotStored,
+    /// The task that was to answer ended without doing so.
+    Internal,
+}
+
+/// Header of the idempotency key.
+pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+impl ProxyError {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::ForeignKeys => StatusCode::UNAUTHORIZED,
+            Self::Browser => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overloaded | Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OutcomeUnknown { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
+            // A 503 of ours always means that nothing was sent.
+            Self::Upstream(error) => match (error.sent, error.kind) {
+                (Sent::No, _) => StatusCode::SERVICE_UNAVAILABLE,
+                (Sent::Maybe, ErrorKind::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+                (Sent::Maybe, _) => StatusCode::BAD_GATEWAY,
+            },
+        }
+    }
+
+    /// The `code` of the body, less its prefix `sidecar.`; also the word in metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::BodyBroken => "bad_request",
+            Self::ForeignKeys => "foreign_keys",
+            Self::Browser => "browser_refused",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::Misdirected => "misdirected",
+            Self::Loop => "loop_detected",
+            Self::Internal => "internal",
+            Self::Overloaded => "overloaded",
+            Self::NoToken(_) => "no_token",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::NotStored => "not_stored",
+            Self::Upstream(error) => match (error.sent, error.kind) {
+                (Sent::No, _) => "upstream_unreachable",
+                (Sent::Maybe, ErrorKind::Timeout) => "upstream_timeout",
+                (Sent::Maybe, _) => "upstream_failed",
+            },
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Malformed(how) => Cow::Borrowed(how),
+            Self::BodyBroken => "the request's body broke off; nothing was sent to Sezzle".into(),
+            Self::ForeignKeys => {
+                "the public key is not this sidecar's; calls made here would act for another merchant".into()
+            }
+            Self::Browser => "requests with Origin or Sec-Fetch-* headers come from a browser and are refused".into(),
+            Self::NotFound => "only paths under /v2/ are served here".into(),
+            Self::MethodNotAllowed(allowed) => format!("this is served here for {allowed} only").into(),
+            Self::BodyTimeout => "the request's body did not arrive in time; nothing was sent to Sezzle".into(),
+            Self::BodyTooLarge => "the request's body is larger than limits.body; nothing was sent to Sezzle".into(),
+            Self::TargetTooLong => "the request's path and query are too long".into(),
+            Self::Misdirected => "the Host is not one this sidecar answers for (see proxy.hosts)".into(),
+            Self::Loop => "the request has passed this sidecar before".into(),
+            Self::Internal => "the sidecar failed to answer".into(),
+            Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
+            Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
+            Self::OutcomeUnknown { key: Some(_) } => {
+                "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
+                 Sezzle-Request-Id, or read the order before doing anything else"
+                    .into()
+            }
+            Self::OutcomeUnknown { key: None } => {
+                "the write was sent and its answer did not arrive, so it may have been done: read the resource before \
+                 repeating it"
+                    .into()
+            }
+            Self::NotStored => "only-if-cached was asked for, and nothing is stored".into(),
+            Self::Upstream(error) => match (error.sent, error.kind) {
+                (Sent::No, _) => "Sezzle could not be reached; nothing was sent".into(),
+                (Sent::Maybe, ErrorKind::Timeout) => "Sezzle did not answer in time".into(),
+                (Sent::Maybe, _) => "the exchange with Sezzle failed".into(),
+            },
+        }
+    }
+
+    /// The error type of RFC 9209, 2.3.
+    fn proxy_status(&self) -> &'static str {
+        match self {
+            Self::Malformed(_)
+            | Self::BodyBroken
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::TargetTooLong
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::NotStored => "http_request_error",
+            Self::Browser | Self::Misdirected | Self::ForeignKeys => "http_request_denied",
+            Self::Loop => "proxy_loop_detected",
+            Self::Internal | Self::NoToken(_) => "proxy_internal_error",
+            Self::Overloaded => "connection_limit_reached",
+            Self::OutcomeUnknown { .. } => "http_response_timeout",
+            Self::Upstream(error) => match error.kind {
+                ErrorKind::Dns => "dns_error",
+                ErrorKind::ConnectionRefused => "connection_refused",
+                ErrorKind::ConnectionFailed => "destination_unavailable",
+                ErrorKind::ConnectTimeout => "connection_timeout",
+                ErrorKind::TlsCertificate => "tls_certificate_error",
+                ErrorKind::Tls => "tls_protocol_error",
+                ErrorKind::Timeout => "http_response_timeout",
+                ErrorKind::Reset => "connection_terminated",
+                ErrorKind::Protocol => "http_protocol_error",
+                ErrorKind::Body => "http_response_incomplete",
+            },
+        }
+    }
+
+    /// Status, headers and body of the answer.
+    pub fn answer(&self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
+        let code = format!("sidecar.{}", self.code());
+        let message = self.message();
+        let element = Element { code: &code, location: "", message: &message, debug_uuid: request_id };
+        let body = serde_json::to_vec(&[element]).unwrap_or_default();
+
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(value) = HeaderValue::try_from(format!("sezzle-sidecar; error={}", self.proxy_status())) {
+            headers.insert(PROXY_STATUS, value);
+        }
+        match self {
+            Self::Malformed(_) | Self::BodyBroken | Self::BodyTimeout | Self::BodyTooLarge => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Overloaded | Self::NoToken(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::OutcomeUnknown { key: Some(key) } => {
+                headers.insert(REQUEST_KEY, key.clone());
+            }
+            Self::NotFound
+            | Self::Browser
+            | Self::Misdirected
+            | Self::Loop
+            | Self::TargetTooLong
+            | Self::ForeignKeys
+            | Self::Upstream(_)
+            | Self::OutcomeUnknown { key: None }
+            | Self::NotStored
+            | Self::Internal => {}
+        }
+        (self.status(), headers, body.into())
+    }
+}
+
+/// One element of Sezzle's error array.
+#[derive(Serialize)]
+struct Element<'e> {
+    code: &'e str,
+    location: &'e str,
+    message: &'e str,
+    debug_uuid: &'e str,
+}

@@ -1,0 +1,332 @@
+//! What comes in: which requests are let through, and what of their headers goes on to Sezzle.
+//!
+//! Whoever can reach the listener acts as the merchant, so a request is refused unless it is plainly meant for us.
+//! Nothing refused here reaches Sezzle.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
+};
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+
+use super::error::ProxyError;
+use super::route::Matched;
+
+/// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
+pub const PSEUDONYM: &str = "sezzle-sidecar";
+
+/// Longest path and query that is accepted, in bytes.
+pub const MAX_TARGET: usize = 4096;
+
+/// Hosts that callers may name besides loopback names and the address they connected to.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    hosts: Vec<String>,
+}
+
+impl Rules {
+    /// `hosts` are names with or without a port; one without stands for every port.
+    pub fn new(hosts: &[String]) -> Self {
+        Self { hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
+    }
+
+    /// Decides whether a request is let through, and which call it is.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn admit(&self, head: &Parts, has_body: bool, local: SocketAddr) -> Result<Matched, ProxyError> {
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        self.check_host(head, local)?;
+        let sec_fetch = |name: &HeaderName| name.as_str().starts_with("sec-fetch-");
+        if head.headers.contains_key(ORIGIN) || head.headers.keys().any(sec_fetch) {
+            return Err(ProxyError::Browser);
+        }
+        if head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
+            return Err(ProxyError::Loop);
+        }
+        if has_body && head.method.is_safe() {
+            return Err(ProxyError::Malformed("a request with this method has no body here"));
+        }
+        let path = head.uri.path();
+        if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+            return Err(ProxyError::TargetTooLong);
+        }
+        check_path(path)?;
+        Matched::path(path).ok_or(ProxyError::NotFound)
+    }
+
+    /// `Host` must be there, once, and ours, or a web page could point a name of its own at this address and call it
+    /// (DNS rebinding). An absolute target must name an authority of ours too.
+    fn check_host(&self, head: &Parts, local: SocketAddr) -> Result<(), ProxyError> {
+        let mut hosts = head.headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err(ProxyError::Malformed("exactly one Host header is required"));
+        };
+        let host: Authority = host
+            .to_str()
+            .ok()
+            .and_then(|host| host.parse().ok())
+            .ok_or(ProxyError::Malformed("the Host header is not a host with an optional port"))?;
+        if !self.is_ours(&host, local) {
+            return Err(ProxyError::Misdirected);
+        }
+        match (head.uri.scheme(), head.uri.authority()) {
+            (None, None) => Ok(()),
+            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && self.is_ours(authority, local) => Ok(()),
+            (_, _) => Err(ProxyError::Misdirected),
+        }
+    }
+
+    fn is_ours(&self, authority: &Authority, local: SocketAddr) -> bool {
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host().to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        match address {
+            // An address cannot be rebound; the one the caller reached us by is ours.
+            Ok(address) if address.is_loopback() || address == local.ip() => return true,
+            Ok(_) => {}
+            Err(_) if host == "localhost" => return true,
+            Err(_) => {}
+        }
+        let named = authority.as_str().to_ascii_lowercase();
+        self.hosts.iter().any(|known| *known == host || *known == named)
+    }
+}
+
+/// A path that two parties could read differently is refused, since a write must be known for what it is.
+fn check_path(path: &str) -> Result<(), ProxyError> {
+    let refused = Err(ProxyError::Malformed("the path has empty, dot or ambiguously encoded segments"));
+    // The first piece is what lies before the leading slash; a slash at the end leaves an empty last one.
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return refused;
+        }
+        if !is_well_encoded(segment) {
+            return refused;
+        }
+        let decoded: Vec<u8> = percent_decode_str(segment).collect();
+        let ambiguous = decoded.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'%' | 0x00..=0x1f | 0x7f));
+        if ambiguous || decoded == b"." || decoded == b".." {
+            return refused;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every `%` is followed by two hexadecimal digits.
+fn is_well_encoded(segment: &str) -> bool {
+    segment.split('%').skip(1).all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
+}
+
+fn passed_here(via: &str) -> bool {
+    via.split(',').any(|hop| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
+}
+
+/// Whether a header is between two neighbours only (RFC 9110, 7.6.1).
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// The header names that `Connection` declares to be hop-by-hop.
+pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+/// The headers of a caller's request that Sezzle gets. `identity` asks for an answer that is not encoded.
+pub fn outgoing_headers(headers: &HeaderMap, identity: bool) -> HeaderMap {
+    let named = connection_named(headers);
+    let mut outgoing = HeaderMap::with_capacity(headers.len().saturating_add(4));
+    for (name, value) in headers {
+        if !is_private(name) && !named.contains(name) {
+            outgoing.append(name.clone(), value.clone());
+        }
+    }
+    outgoing.insert(USER_AGENT, user_agent(headers.get(USER_AGENT)));
+    outgoing.insert(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
+    if identity {
+        outgoing.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    outgoing
+}
+
+/// Removes what would make Sezzle answer a session lookup in part or not at all.
+pub fn remove_conditions(headers: &mut HeaderMap) {
+    for name in [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
+        headers.remove(name);
+    }
+}
+
+/// Whether a header of the caller's stays here.
+fn is_private(name: &HeaderName) -> bool {
+    is_hop_by_hop(name)
+        || matches!(*name, HOST | CONTENT_LENGTH | AUTHORIZATION | COOKIE | FORWARDED | EXPECT | VIA | USER_AGENT)
+        || matches!(name.as_str(), "x-real-ip" | "baggage" | "tracestate" | "traceparent")
+        || name.as_str().starts_with("x-forwarded-")
+        // Some servers read `a_b` as `a-b`, and so would be told what we took away.
+        || name.as_str().contains('_')
+}
+
+fn user_agent(caller: Option<&HeaderValue>) -> HeaderValue {
+    const OWN: &str = concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION"));
+    let both = caller.and_then(|caller| caller.to_str().ok()).filter(|caller| caller.len() <= 512);
+    both.and_then(|caller| HeaderValue::try_from(format!("{caller} {OWN}")).ok())
+        .unwrap_or(HeaderValue::from_static(OWN))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn admit(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Matched, &'static str> {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).expect("valid").into_parts();
+        let rules = Rules::new(&["sidecar.internal".to_owned(), "Named:8080".to_owned()]);
+        let local = "10.1.2.3:8080".parse().expect("valid");
+        rules.admit(&head, false, local).map_err(|error| error.code())
+    }
+
+    #[test]
+    fn hosts_that_are_ours() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:9",
+            "127.9.9.9",
+            "[::1]:8080",
+            "10.1.2.3:8080",
+            "sidecar.internal",
+            "sidecar.internal:1",
+            "named:8080",
+        ] {
+            assert!(admit("GET", "/v2/customer", &[("host", host)]).is_ok(), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "10.1.2.4", "named:8081", "user@localhost", "127.0.0.1.nip.io"]
+        {
+            assert_eq!(admit("GET", "/v2/customer", &[("host", host)]), Err("misdirected"), "{host}");
+        }
+        for hosts in [&[][..], &[("host", "localhost"), ("host", "localhost")], &[("host", "a b")], &[("host", "")]] {
+            assert_eq!(admit("GET", "/v2/customer", hosts), Err("bad_request"), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_targets_must_be_ours() {
+        let host = [("host", "localhost")];
+        assert!(admit("GET", "http://127.0.0.1:8080/v2/customer", &host).is_ok());
+        for target in ["http://gateway.sezzle.com/v2/customer", "https://localhost/v2/customer"] {
+            assert_eq!(admit("GET", target, &host), Err("misdirected"), "{target}");
+        }
+    }
+
+    #[test]
+    fn browsers_loops_and_tunnels_are_refused() {
+        let with = |name, value| admit("POST", "/v2/session", &[("host", "localhost"), (name, value)]);
+        assert_eq!(with("origin", "null"), Err("browser_refused"));
+        assert_eq!(with("sec-fetch-mode", "cors"), Err("browser_refused"));
+        assert_eq!(with("via", "1.1 other, 1.1 sezzle-sidecar (x)"), Err("loop_detected"));
+        assert!(with("via", "1.1 not-sezzle-sidecar").is_ok());
+        assert_eq!(admit("TRACE", "/v2/session", &[("host", "localhost")]), Err("method_not_allowed"));
+    }
+
+    #[test]
+    fn ambiguous_paths_are_refused() {
+        for path in [
+            "/v2//session",
+            "//v2/session",
+            "/v2/./session",
+            "/v2/order/../session",
+            "/v2/order/%2e%2E/x",
+            "/v2/order/a%2Fcapture",
+            "/v2/order/a%5cb",
+            "/v2/order/a%00",
+            "/v2/order/a%25b",
+            "/v2/order/a%zz",
+            "/v2/order/a%4",
+        ] {
+            assert_eq!(admit("GET", path, &[("host", "localhost")]), Err("bad_request"), "{path}");
+        }
+        for path in ["/v2/session/", "/v2/order/a%20b", "/v2/customer?a=%2F..//"] {
+            assert!(admit("GET", path, &[("host", "localhost")]).is_ok(), "{path}");
+        }
+        assert_eq!(admit("GET", "/metrics", &[("host", "localhost")]), Err("not_found"));
+        let long = format!("/v2/customer?{}", "a".repeat(MAX_TARGET));
+        assert_eq!(admit("GET", &long, &[("host", "localhost")]), Err("target_too_long"));
+    }
+
+    #[test]
+    fn what_goes_on_to_sezzle() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "localhost"),
+            ("authorization", "Bearer theirs"),
+            ("cookie", "a=b"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("upgrade", "h2c"),
+            ("te", "trailers"),
+            ("expect", "100-continue"),
+            ("content-length", "3"),
+            ("via", "1.0 caller"),
+            ("user-agent", "service/1"),
+            ("accept-encoding", "gzip"),
+            ("content-type", "application/json"),
+            ("sezzle-request-id", "key"),
+            ("x-custom", "1"),
+            ("x-custom", "2"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let outgoing = outgoing_headers(&headers, true);
+        let mut lines: Vec<String> =
+            outgoing.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "accept-encoding: identity",
+                "content-type: application/json",
+                "sezzle-request-id: key",
+                concat!("user-agent: service/1 sezzle-sidecar/", env!("CARGO_PKG_VERSION")),
+                "via: 1.1 sezzle-sidecar",
+                "x-custom: 1",
+                "x-custom: 2",
+            ]
+        );
+        assert_eq!(outgoing_headers(&headers, false).get(ACCEPT_ENCODING), headers.get(ACCEPT_ENCODING));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_paths_and_hosts_never_panic(path in "[ -~]{0,60}", host in "[ -~]{0,40}") {
+            let _ = check_path(&path);
+            let rules = Rules::default();
+            if let Ok(authority) = host.parse::<Authority>() {
+                let _ = rules.is_ours(&authority, SocketAddr::from(([127, 0, 0, 1], 1)));
+            }
+        }
+    }
+}

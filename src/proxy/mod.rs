@@ -1,0 +1,351 @@
+//! One request, top to bottom: [`Proxy::handle`].
+//!
+//! [`inbound`] decides whether it is let through, [`route`] which call it is. A lookup of a session goes to the
+//! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
+
+mod authentication;
+pub mod error;
+pub mod forward;
+pub mod inbound;
+pub mod links;
+pub mod record;
+pub mod response;
+pub mod route;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderName, Method, Request, Response};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::error::{ProxyError, REQUEST_KEY};
+use self::forward::{Forwarded, Forwarder};
+use self::inbound::{Rules, outgoing_headers, remove_conditions};
+use self::record::Record;
+use self::response::{Body, CacheStatus, Content, Reply, Source};
+use self::route::{Class, Matched};
+use crate::clock::Clock;
+use crate::session::entry::Answer;
+use crate::session::freshness::{Skip, Wishes};
+use crate::session::{CacheResult, Found, Hit, Outcome, SessionCache};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Deadlines, Outgoing};
+
+/// The session cache of this proxy.
+pub type Sessions = SessionCache<Forwarded, ProxyError>;
+
+/// Bounds that the proxy keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests being served at once.
+    pub in_flight: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Until the head of the answer to a safe call.
+    pub read: Duration,
+    /// Until the head of the answer to a write.
+    pub write: Duration,
+    /// Until the head of a report.
+    pub report: Duration,
+}
+
+/// Serves requests. One per process, shared by all connections.
+pub struct Proxy {
+    rules: Rules,
+    limits: Limits,
+    in_flight: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
+    forwarder: Arc<Forwarder>,
+    /// Writes run here, so that a caller who hangs up does not stop them and a drain waits for them.
+    tasks: TaskTracker,
+    draining: AtomicBool,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Proxy {
+    /// Puts the parts together.
+    pub fn new(
+        rules: Rules,
+        limits: Limits,
+        sessions: Arc<Sessions>,
+        forwarder: Forwarder,
+        tasks: TaskTracker,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+            forwarder: Arc::new(forwarder),
+            draining: AtomicBool::new(false),
+            rules,
+            limits,
+            sessions,
+            tasks,
+            clock,
+            metrics,
+        }
+    }
+
+    /// From now on every answer asks the caller to open a new connection elsewhere.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves one request that came in at `local`.
+    pub async fn handle(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let mut record = Record::begin(&head.method, request_id(&head), &self.clock, &self.metrics);
+        let reply = match self.serve(&head, body, local, &mut record).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                record.failed(&error);
+                let (status, headers, body) = error.answer(record.request_id());
+                let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
+                Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
+            }
+        };
+        reply.finish(record, self.draining.load(Ordering::Relaxed))
+    }
+
+    async fn serve(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        local: SocketAddr,
+        record: &mut Record,
+    ) -> Result<Reply, ProxyError> {
+        let matched = self.rules.admit(head, !body.is_end_stream(), local)?;
+        let class = matched.route.class(&head.method);
+        record.admitted(matched.clone(), class);
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| ProxyError::Overloaded)?;
+        record.holds(permit);
+
+        match class {
+            Class::Credentials if head.method == Method::POST => {
+                let body = self.receive(body).await?;
+                authentication::answer(&body, self.forwarder.tokens(), self.clock.now()).await
+            }
+            Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
+            _ if !head.method.is_safe() => {
+                let body = self.receive(body).await?;
+                self.write(head, &matched, class, body, record).await
+            }
+            Class::Session => match matched.session().filter(|_| is_cacheable(head)) {
+                Some(session) => self.lookup(head, &matched, session).await,
+                None => {
+                    self.count(CacheResult::Bypass);
+                    self.read(head, &matched, class).await
+                }
+            },
+            Class::Read | Class::Report | Class::Money | Class::Webhooks => self.read(head, &matched, class).await,
+        }
+    }
+
+    /// A lookup of a session: from the cache, or from Sezzle and into the cache.
+    async fn lookup(&self, head: &Parts, matched: &Matched, session: Uuid) -> Result<Reply, ProxyError> {
+        let wishes = Wishes::read(&head.headers);
+        let found = self.sessions.find(session, &wishes);
+        let (result, by_request) = match found {
+            Found::Fresh(hit) => return Ok(self.hit(head, &hit)),
+            Found::Unwanted => (CacheResult::Miss, true),
+            Found::Dead => (CacheResult::Expired, false),
+            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
+        };
+        if wishes.only_if_cached {
+            self.count(result);
+            return Err(ProxyError::NotStored);
+        }
+        if head.method == Method::HEAD {
+            self.count(result);
+            let reply = self.read(head, matched, Class::Session).await?;
+            let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
+            return Ok(Reply { cache, ..reply });
+        }
+
+        let mut outgoing = self.outgoing(head, matched, Class::Session, Bytes::new());
+        remove_conditions(&mut outgoing.headers);
+        let fetch = || {
+            let (forwarder, outgoing) = (Arc::clone(&self.forwarder), outgoing.clone());
+            async move { forwarder.session(outgoing).await }
+        };
+        let (outcome, collapsed) = self.sessions.fetch(session, &wishes, fetch).await;
+        let result = if collapsed { CacheResult::Collapsed } else { result };
+        let status = |ttl, stored| CacheStatus { result, ttl, by_request, stored: Some(stored) };
+        match outcome {
+            Outcome::Stored(hit) => Ok(self.hit(head, &hit)),
+            Outcome::Answer(answer, Ok(life)) => {
+                self.count(result);
+                Ok(fetched(head, &answer, status(Some(life.ttl), Ok(()))))
+            }
+            Outcome::Answer(answer, Err(skip)) => {
+                self.count(result);
+                Ok(fetched(head, &answer, status(None, Err(skip))))
+            }
+            Outcome::Streaming(forwarded) => {
+                self.count(result);
+                Ok(upstream(forwarded, status(None, Err(Skip::TooLarge))))
+            }
+            Outcome::Failed(error) => {
+                self.count(CacheResult::Error);
+                Err(error)
+            }
+            Outcome::Lost => {
+                self.count(CacheResult::Error);
+                Err(ProxyError::Internal)
+            }
+        }
+    }
+
+    fn hit(&self, head: &Parts, hit: &Hit) -> Reply {
+        self.count(CacheResult::Hit);
+        let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(hit.ttl), ..CacheStatus::BYPASS };
+        stored(head, &hit.entry.answer, Some(hit.age), Source::Cache, cache)
+    }
+
+    /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
+    async fn read(&self, head: &Parts, matched: &Matched, class: Class) -> Result<Reply, ProxyError> {
+        let outgoing = self.outgoing(head, matched, class, Bytes::new());
+        let forwarded = self.forwarder.call(outgoing, matched.route.carries_links()).await?;
+        Ok(upstream(forwarded, CacheStatus::BYPASS))
+    }
+
+    /// A write. What it changes is purged before it is sent, and again when it has ended, before the first byte of
+    /// its answer: whoever has seen the answer finds nothing older than the write.
+    async fn write(
+        &self,
+        head: &Parts,
+        matched: &Matched,
+        class: Class,
+        body: Bytes,
+        record: &Record,
+    ) -> Result<Reply, ProxyError> {
+        let outgoing = self.outgoing(head, matched, class, body);
+        let key = outgoing.headers.get(REQUEST_KEY).cloned();
+        let tag = Matched::written(head.uri.path());
+        let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
+        let (metrics, request_id) = (Arc::clone(&self.metrics), record.request_id().to_owned());
+        let route = matched.route;
+        let (give, answer) = oneshot::channel();
+        // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
+        self.tasks.spawn(async move {
+            let purge = || {
+                if let Some(tag) = &tag {
+                    sessions.purge(tag);
+                    metrics.cache_invalidations.with_label_values(&["write"]).inc();
+                }
+            };
+            purge();
+            let result = forwarder.call(outgoing, route.carries_links()).await;
+            purge();
+            if let Err(error @ ProxyError::OutcomeUnknown { .. }) = &result {
+                metrics.outcome_unknown.with_label_values(&[route.template()]).inc();
+                tracing::error!(
+                    request_id,
+                    route = route.template(),
+                    code = error.code(),
+                    "outcome of a write unknown"
+                );
+            }
+            if let Err(unclaimed) = give.send(result) {
+                let code = match &unclaimed {
+                    Ok(forwarded) => forwarded.status.as_u16(),
+                    Err(error) => error.status().as_u16(),
+                };
+                tracing::info!(request_id, route = route.template(), code, "write ended after its caller had gone");
+            }
+        });
+        let forwarded = answer.await.unwrap_or(Err(ProxyError::OutcomeUnknown { key }))?;
+        Ok(upstream(forwarded, CacheStatus::BYPASS))
+    }
+
+    /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
+    async fn receive(&self, body: Incoming) -> Result<Bytes, ProxyError> {
+        if body.size_hint().lower() > self.limits.body as u64 {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.limits.body).collect()).await;
+        match received.map_err(|_| ProxyError::BodyTimeout)? {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
+            Err(_) => Err(ProxyError::BodyBroken),
+        }
+    }
+
+    fn outgoing(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes) -> Outgoing {
+        let limits = &self.limits;
+        let (head_limit, body_limit) = match class {
+            Class::Report => (limits.report, REPORT_BODY),
+            _ if head.method.is_safe() => (limits.read, READ_BODY),
+            _ => (limits.write, WRITE_BODY),
+        };
+        let readable = self.forwarder.rewrites_links() && matched.route.carries_links();
+        let target = head.uri.path_and_query().cloned();
+        Outgoing {
+            method: head.method.clone(),
+            target: target.unwrap_or(PathAndQuery::from_static("/")),
+            headers: outgoing_headers(&head.headers, readable || class == Class::Session),
+            body,
+            deadlines: Deadlines { head: head_limit, body: body_limit },
+            route: matched.route.template(),
+            class: class.as_str(),
+        }
+    }
+
+    fn count(&self, result: CacheResult) {
+        self.metrics.cache_requests.with_label_values(&[result.as_str()]).inc();
+    }
+}
+
+// For a caller to send the body of a write.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the head of the answer to a safe call to its end.
+pub const READ_BODY: Duration = Duration::from_secs(30);
+const WRITE_BODY: Duration = Duration::from_secs(60);
+const REPORT_BODY: Duration = Duration::from_secs(300);
+
+/// Only the plain lookup is cached: a query may ask for something else.
+fn is_cacheable(head: &Parts) -> bool {
+    head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
+}
+
+fn fetched(head: &Parts, answer: &Answer, cache: CacheStatus) -> Reply {
+    stored(head, answer, None, Source::Upstream, cache)
+}
+
+fn stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, cache: CacheStatus) -> Reply {
+    let request = (&head.method, &head.headers);
+    let (status, headers, content) =
+        Reply::from_stored(answer.status, answer.headers.clone(), answer.body.clone(), request, age);
+    Reply { status, headers, content, source, cache }
+}
+
+fn upstream(forwarded: Forwarded, cache: CacheStatus) -> Reply {
+    let Forwarded { status, headers, content } = forwarded;
+    Reply { status, headers, content, source: Source::Upstream, cache }
+}
+
+/// The caller's own id where it sent a plain one, else a new one.
+fn request_id(head: &Parts) -> String {
+    const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+    let plain = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+    };
+    match head.headers.get(HEADER).and_then(|id| id.to_str().ok()).filter(plain) {
+        Some(id) => id.to_owned(),
+        // An id to find a line by, not a secret: it need not be hard to guess.
+        None => uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string(),
+    }
+}

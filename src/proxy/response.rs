@@ -1,0 +1,260 @@
+//! What goes out to the caller: Sezzle's headers cleaned, ours added, the body, and the record of it all.
+
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use super::inbound::{connection_named, is_hop_by_hop};
+use super::record::Record;
+use crate::session::CacheResult;
+use crate::session::freshness::Skip;
+use crate::sezzle::time::parse_http_date;
+use crate::upstream::body::{BodyError, GatewayBody};
+
+/// An answer on its way to the caller.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// Headers, cleaned.
+    pub headers: HeaderMap,
+    /// The content.
+    pub content: Content,
+    /// Who made it.
+    pub source: Source,
+    /// What the cache had to do with it.
+    pub cache: CacheStatus,
+}
+
+/// Who made an answer: a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The session cache.
+    Cache,
+    /// Sezzle, just now.
+    Upstream,
+    /// The sidecar.
+    Sidecar,
+}
+
+impl Source {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Upstream => "upstream",
+            Self::Sidecar => "sidecar",
+        }
+    }
+}
+
+/// What the cache had to do with an answer, in the words of RFC 9211.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheStatus {
+    /// One word.
+    pub result: CacheResult,
+    /// Seconds of life left, of what was served or stored.
+    pub ttl: Option<Duration>,
+    /// The caller's own wishes made us ask Sezzle.
+    pub by_request: bool,
+    /// Whether the answer was stored, and if not, why.
+    pub stored: Option<Result<(), Skip>>,
+}
+
+impl CacheStatus {
+    /// The cache was not asked.
+    pub const BYPASS: Self = Self { result: CacheResult::Bypass, ttl: None, by_request: false, stored: None };
+
+    /// The word for why it was not stored.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self.stored {
+            Some(Err(skip)) => Some(skip.as_str()),
+            Some(Ok(())) | None => None,
+        }
+    }
+
+    fn header(&self, status: StatusCode) -> Option<HeaderValue> {
+        let mut text = "sezzle-sidecar".to_owned();
+        match self.result {
+            CacheResult::Hit => text.push_str("; hit"),
+            CacheResult::Bypass => text.push_str("; fwd=bypass"),
+            _ if self.by_request => text.push_str("; fwd=request"),
+            CacheResult::Expired => text.push_str("; fwd=stale"),
+            CacheResult::Miss | CacheResult::Collapsed | CacheResult::Error => text.push_str("; fwd=uri-miss"),
+        }
+        // Writing to a string cannot fail.
+        if !matches!(self.result, CacheResult::Hit | CacheResult::Error) {
+            let _ = write!(text, "; fwd-status={}", status.as_u16());
+        }
+        if let Some(ttl) = self.ttl {
+            let _ = write!(text, "; ttl={}", ttl.as_secs());
+        }
+        if self.stored == Some(Ok(())) {
+            text.push_str("; stored");
+        }
+        if self.result == CacheResult::Collapsed {
+            text.push_str("; collapsed");
+        }
+        if let Some(detail) = self.detail() {
+            let _ = write!(text, "; detail={detail}");
+        }
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+impl Reply {
+    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
+    pub fn finish(mut self, mut record: Record, closing: bool) -> Response<Body> {
+        let headers = &mut self.headers;
+        headers.append(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
+        if let Ok(id) = HeaderValue::try_from(record.request_id()) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        if self.source != Source::Sidecar
+            && let Some(status) = self.cache.header(self.status)
+        {
+            headers.append(CACHE_STATUS, status);
+        }
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        }
+        if closing {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        record.answered(&self);
+        let mut response = Response::new(Body { content: self.content, record });
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+
+    /// Turns a stored 200 into what a conditional request or a HEAD gets. `age` is set on what came from the cache.
+    pub fn from_stored(
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: Bytes,
+        request: (&Method, &HeaderMap),
+        age: Option<Duration>,
+    ) -> (StatusCode, HeaderMap, Content) {
+        let (method, conditions) = request;
+        if let Some(age) = age {
+            headers.insert(AGE, age.as_secs().into());
+        }
+        if status == StatusCode::OK && is_unchanged(conditions, &headers) {
+            return (StatusCode::NOT_MODIFIED, headers, Content::Whole(None));
+        }
+        if *method == Method::HEAD {
+            headers.insert(CONTENT_LENGTH, body.len().into());
+            return (status, headers, Content::Whole(None));
+        }
+        (status, headers, Content::Whole(Some(body)))
+    }
+}
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Removes from Sezzle's headers what does not belong to the caller.
+pub fn clean(headers: &mut HeaderMap) {
+    for name in connection_named(headers) {
+        headers.remove(name);
+    }
+    let hop: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    for name in hop.into_iter().chain([SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY, AUTHORIZATION, X_REQUEST_ID]) {
+        headers.remove(name);
+    }
+}
+
+/// Whether what the caller holds is what it would get (RFC 9110, 13.1.2 and 13.1.3).
+fn is_unchanged(conditions: &HeaderMap, headers: &HeaderMap) -> bool {
+    if conditions.contains_key(IF_NONE_MATCH) {
+        let Some(etag) = headers.get(ETAG).and_then(|etag| etag.to_str().ok()) else { return false };
+        let lines = conditions.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+        let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+        return tags.any(|tag| tag == "*" || weak(tag) == weak(etag));
+    }
+    let date = |headers: &HeaderMap, name| {
+        headers.get(name).and_then(|date: &HeaderValue| date.to_str().ok()).and_then(parse_http_date)
+    };
+    match (date(conditions, IF_MODIFIED_SINCE), date(headers, LAST_MODIFIED)) {
+        (Some(since), Some(modified)) => modified <= since,
+        (_, _) => false,
+    }
+}
+
+fn weak(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// The content of an answer.
+#[derive(Debug)]
+pub enum Content {
+    /// Held whole; `None` when there is none or it was handed over.
+    Whole(Option<Bytes>),
+    /// Streamed from the gateway, as fast as the caller reads.
+    Streamed {
+        /// What was read ahead.
+        read: Option<Bytes>,
+        /// The rest.
+        rest: GatewayBody,
+    },
+}
+
+/// The body that hyper sends, with the record of the exchange it ends.
+#[derive(Debug)]
+pub struct Body {
+    content: Content,
+    record: Record,
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.content {
+            Content::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Streamed { read, rest } => match read.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => Pin::new(rest).poll_frame(context),
+            },
+        };
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => this.record.sent(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(Some(Err(_))) => this.record.broken(),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        if matches!(frame, Poll::Ready(None)) || this.is_end_stream() {
+            this.record.complete();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(body) => body.is_none(),
+            Content::Streamed { read, rest } => read.is_none() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Content::Streamed { read: None, rest } => rest.size_hint(),
+            Content::Streamed { read: Some(_), .. } => SizeHint::default(),
+        }
+    }
+}

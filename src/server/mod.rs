@@ -1,0 +1,177 @@
+//! Sockets to requests: addresses, the accept loop, connection limits, drain.
+//!
+//! Read next: [`connection`] for what one connection may do and for how long.
+
+pub mod connection;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::{Timeouts, serve_connection};
+use crate::telemetry::metrics::Metrics;
+
+/// Answers requests. `local` is the address the caller connected to.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
+
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// What a listener allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// How long a connection may take for what.
+    pub timeouts: Timeouts,
+}
+
+/// When a listener stops.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// No new connections.
+    pub accepting: CancellationToken,
+    /// Connections end as soon as they are idle.
+    pub closing: CancellationToken,
+}
+
+/// A socket could not be opened for listening.
+#[derive(Debug, thiserror::Error)]
+#[error("{listener}.listen: cannot listen on {address}: {cause}")]
+pub struct BindError {
+    listener: &'static str,
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+/// Opens every address. One of a family that this machine lacks is skipped with a warning, as long as another is left.
+///
+/// # Errors
+/// When an address is in use or may not be used, or none is left.
+pub fn bind(listener: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners = Vec::new();
+    let mut skipped = None;
+    for &address in addresses {
+        match open(address) {
+            Ok(socket) => listeners.push(socket),
+            Err(cause) if family_is_missing(&cause, address.ip()) => {
+                tracing::warn!(listener, %address, %cause, "this machine lacks the address family; skipped");
+                skipped = Some(BindError { listener, address, cause });
+            }
+            Err(cause) => return Err(BindError { listener, address, cause }),
+        }
+    }
+    match skipped {
+        Some(error) if listeners.is_empty() => Err(error),
+        Some(_) | None => Ok(listeners),
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can both be listened on.
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for old connections to time out. On Linux a second listener is refused all the same.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+const BACKLOG: i32 = 1024;
+
+fn family_is_missing(error: &io::Error, address: IpAddr) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT)
+        || (address.is_ipv6() && address.is_loopback() && error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// Accepts connections until told to stop. Each runs as one of `connections`, which the drain waits for.
+pub async fn serve<H: Handler>(
+    name: &'static str,
+    listener: TcpListener,
+    handler: H,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    stop: Stop,
+    connections: TaskTracker,
+    metrics: Arc<Metrics>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.accepting.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be closed.
+                tracing::warn!(listener = name, %error, "cannot accept connections");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics.connections_refused.with_label_values(&[name, "limit"]).inc();
+            turn_away(stream);
+            continue;
+        };
+        let (handler, stop, metrics) = (handler.clone(), stop.clone(), Arc::clone(&metrics));
+        connections.spawn(async move {
+            let open = metrics.connections.with_label_values(&[name]);
+            open.inc();
+            if let Err(reason) = serve_connection(stream, handler, limits, stop.closing).await {
+                metrics.connections_refused.with_label_values(&[name, reason.as_str()]).inc();
+            }
+            open.dec();
+            drop(place);
+        });
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Answers without reading and without waiting: a full house must not take time.
+fn turn_away(stream: TcpStream) {
+    const BODY: &str =
+        r#"[{"code":"sidecar.overloaded","location":"","message":"too many connections","debug_uuid":""}]"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         proxy-status: sezzle-sidecar; error=connection_limit_reached\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    // An empty send buffer takes all of it at once; a caller that is gone does not matter.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = io::Write::write(&mut stream, answer.as_bytes());
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+}

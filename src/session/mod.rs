@@ -1,0 +1,466 @@
+//! The session cache: what is stored, and one fetch per session however many callers wait for it.
+//!
+//! One cache serves one principal: a process has one environment, and its credentials refuse to become another
+//! merchant's, so a session's UUID, compared in full, is the whole key.
+//!
+//! How a session is fetched is passed in. Read next: [`freshness`] (what may be stored and served) and
+//! [`invalidation`] (what a write does).
+
+pub mod entry;
+pub mod freshness;
+pub mod invalidation;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::entry::{Answer, Entry};
+use self::freshness::{Life, Policy, Skip, Wishes};
+use self::invalidation::{Invalidation, Moment, Stored, Tag};
+use crate::clock::Clock;
+use crate::sezzle::session::SessionFacts;
+use crate::telemetry::metrics::Metrics;
+
+/// What the session cache may use.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bodies, keys and bookkeeping together, in bytes.
+    pub max_bytes: u64,
+    /// Rules for what is stored.
+    pub policy: Policy,
+    /// Fetches that callers may wait for together; beyond it each caller fetches for itself.
+    pub max_flights: usize,
+    /// How long a caller waits for an answer.
+    pub patience: Duration,
+}
+
+/// How a lookup was answered: one word for metrics, logs and headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheResult {
+    /// From the cache.
+    Hit,
+    /// Fetched: nothing was stored.
+    Miss,
+    /// Fetched by somebody else, who was asked first.
+    Collapsed,
+    /// Fetched: what was stored was dead.
+    Expired,
+    /// The cache was not asked.
+    Bypass,
+    /// No answer could be had.
+    Error,
+}
+
+impl CacheResult {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Expired => "expired",
+            Self::Bypass => "bypass",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Something stored that may be served.
+#[derive(Debug)]
+pub struct Hit {
+    /// What to serve.
+    pub entry: Arc<Entry>,
+    /// Its age.
+    pub age: Duration,
+    /// Its life left.
+    pub ttl: Duration,
+}
+
+/// What is stored for a session.
+#[derive(Debug)]
+pub enum Found {
+    /// Something the caller will take.
+    Fresh(Hit),
+    /// Something that is alive, and not what this caller will take.
+    Unwanted,
+    /// Something that is dead.
+    Dead,
+    /// Nothing.
+    Absent,
+}
+
+/// What a fetch brought: `S` is an answer too large to be held, `E` why there is none.
+#[derive(Debug)]
+pub enum Fetched<S, E> {
+    /// An answer received whole.
+    Whole(Answer),
+    /// An answer that has to be streamed, and so can go to one caller only.
+    Streaming(S),
+    /// No answer.
+    Failed(E),
+}
+
+/// How a fetch ended for one caller.
+#[derive(Debug)]
+pub enum Outcome<S, E> {
+    /// Somebody else's fetch was stored a moment ago.
+    Stored(Hit),
+    /// An answer, and whether it is stored now.
+    Answer(Arc<Answer>, Result<Life, Skip>),
+    /// An answer that has to be streamed.
+    Streaming(S),
+    /// No answer.
+    Failed(E),
+    /// No answer in the time a caller waits, or the task that fetched it ended without one.
+    Lost,
+}
+
+/// The session cache.
+#[derive(Debug)]
+pub struct SessionCache<S, E> {
+    options: Options,
+    store: Cache<Uuid, Arc<Entry>>,
+    departed: Departed,
+    invalidation: Invalidation,
+    flights: Mutex<HashMap<Uuid, Arc<Flight<E>>>>,
+    /// Sessions whose last answer was for one caller only: nobody waits for another caller's fetch of them.
+    unshared: Cache<Uuid, ()>,
+    next_id: AtomicU64,
+    tasks: TaskTracker,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    streams: std::marker::PhantomData<fn() -> S>,
+}
+
+impl<S, E> SessionCache<S, E>
+where
+    S: Send + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    /// An empty cache. Fetches run as `tasks`.
+    pub fn new(options: Options, tasks: TaskTracker, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        for skip in Skip::ALL {
+            metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc_by(0);
+        }
+        let departed = Departed::default();
+        let listener = (departed.clone(), Arc::clone(&metrics));
+        let store = Cache::builder()
+            .max_capacity(options.max_bytes)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .expire_after(FreeWhenDead(clock.clone()))
+            .eviction_listener(move |_, entry, cause| {
+                let (departed, metrics) = &listener;
+                metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
+                departed.push(entry);
+            })
+            .build();
+        let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
+        Arc::new(Self {
+            invalidation: Invalidation::new(PURGE_LOG),
+            flights: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            streams: std::marker::PhantomData,
+            options,
+            store,
+            departed,
+            unshared,
+            tasks,
+            clock,
+            metrics,
+        })
+    }
+
+    /// What is stored for a session, by the caller's wishes and both clocks. Takes no lock.
+    pub fn find(&self, key: Uuid, wishes: &Wishes) -> Found {
+        let Some(entry) = self.store.get(&key) else { return Found::Absent };
+        let now = self.clock.now();
+        let (age, ttl) = (entry.age(now), entry.ttl(now));
+        if ttl.is_zero() {
+            Found::Dead
+        } else if wishes.accept(age, ttl) {
+            Found::Fresh(Hit { entry, age, ttl })
+        } else {
+            Found::Unwanted
+        }
+    }
+
+    /// Fetches a session, or waits for the fetch that is under way. The second value says which: `true` when the
+    /// answer came from another caller's fetch.
+    ///
+    /// A caller that goes away takes nothing with it: a fetch that others may wait for runs in a task of its own.
+    pub async fn fetch<F>(self: &Arc<Self>, key: Uuid, wishes: &Wishes, fetch: impl Fn() -> F) -> (Outcome<S, E>, bool)
+    where
+        F: Future<Output = Fetched<S, E>> + Send + 'static,
+    {
+        let arrived = self.invalidation.now();
+        let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
+        // Any flight will do at first. If a write came between its beginning and this caller's arrival, one that
+        // began after the arrival is needed, and that one cannot be refused: so this looks twice at most.
+        for not_before in [None, Some(arrived)] {
+            if alone {
+                break;
+            }
+            match self.join_or_lead(key, wishes, not_before, &fetch) {
+                Role::Stored(hit) => return (Outcome::Stored(hit), true),
+                Role::Leader(own) => {
+                    let outcome = timeout(self.options.patience, own).await;
+                    return (outcome.ok().and_then(Result::ok).unwrap_or(Outcome::Lost), false);
+                }
+                Role::Follower(flight) => match timeout(self.options.patience, flight.answer()).await {
+                    Ok(Shared::Answer { answer, tags, stored }) => {
+                        if self.invalidation.accepts(&tags, flight.began, arrived) {
+                            return (Outcome::Answer(answer, stored), true);
+                        }
+                    }
+                    Ok(Shared::Failed(error)) => return (Outcome::Failed(error), true),
+                    Ok(Shared::Released) => break,
+                    Ok(Shared::Lost) | Err(_) => return (Outcome::Lost, true),
+                },
+                Role::Alone => break,
+            }
+        }
+        let began = self.invalidation.now();
+        let (outcome, _) = self.settle(key, began, !wishes.no_store, fetch()).await;
+        (outcome, false)
+    }
+
+    /// Purges everything that relates to a tag, and keeps what is being fetched from being stored.
+    pub fn purge(&self, tag: &Tag) {
+        self.invalidation.purge(tag, |key| self.store.invalidate(&key));
+        self.clear_departed();
+    }
+
+    /// Brings the gauges up to date, and lets the store do what it puts off.
+    pub fn observe(&self) {
+        self.store.run_pending_tasks();
+        self.clear_departed();
+        self.metrics.cache_entries.set(i64::try_from(self.store.entry_count()).unwrap_or(i64::MAX));
+        self.metrics.cache_bytes.set(i64::try_from(self.store.weighted_size()).unwrap_or(i64::MAX));
+    }
+
+    /// Joins the fetch under way, or begins one.
+    fn join_or_lead<F>(
+        self: &Arc<Self>,
+        key: Uuid,
+        wishes: &Wishes,
+        not_before: Option<Moment>,
+        fetch: impl Fn() -> F,
+    ) -> Role<S, E>
+    where
+        F: Future<Output = Fetched<S, E>> + Send + 'static,
+    {
+        let mut flights = self.flights();
+        if let Some(flight) = flights.get(&key)
+            && not_before.is_none_or(|moment| flight.began >= moment)
+        {
+            return Role::Follower(Arc::clone(flight));
+        }
+        // A flight is taken off the list after its answer was stored: whoever finds neither is really the first.
+        if let Found::Fresh(hit) = self.find(key, wishes) {
+            return Role::Stored(hit);
+        }
+        if flights.len() >= self.options.max_flights {
+            return Role::Alone;
+        }
+        let (share, shared) = watch::channel(None);
+        let (give, own) = oneshot::channel();
+        let flight = Arc::new(Flight { began: self.invalidation.now(), shared });
+        flights.insert(key, Arc::clone(&flight));
+        drop(flights);
+
+        let began = flight.began;
+        let landing = Landing { cache: Arc::clone(self), key, flight };
+        let fetch = fetch();
+        // Awaited by whoever waits for the flight, and by the drain. It ends by itself: every fetch has a deadline.
+        self.tasks.spawn(async move {
+            let (outcome, shared) = landing.cache.settle(key, began, true, fetch).await;
+            if matches!(shared, Shared::Released) {
+                landing.cache.unshared.insert(key, ());
+            }
+            // New callers must find what was stored before the flight is gone, and not wait for one that is over.
+            drop(landing);
+            share.send_replace(Some(shared));
+            let _ = give.send(outcome);
+        });
+        Role::Leader(own)
+    }
+
+    /// Runs a fetch and stores what it brought if it may be stored. Returns what the caller who asked for it gets,
+    /// and what those who waited get.
+    async fn settle(
+        &self,
+        key: Uuid,
+        began: Moment,
+        may_store: bool,
+        fetch: impl Future<Output = Fetched<S, E>>,
+    ) -> (Outcome<S, E>, Shared<E>) {
+        let sent = self.clock.now();
+        let answer = match fetch.await {
+            Fetched::Whole(answer) => answer,
+            Fetched::Streaming(stream) => {
+                self.count_skip(Skip::TooLarge);
+                return (Outcome::Streaming(stream), Shared::Released);
+            }
+            Fetched::Failed(error) => return (Outcome::Failed(error.clone()), Shared::Failed(error)),
+        };
+        let now = self.clock.now();
+        let facts = SessionFacts::read(&answer.body);
+        let tags: Arc<[Tag]> = match &facts {
+            Some(facts) => Tag::of(key, facts).into(),
+            None => Arc::new([Tag::Session(key)]),
+        };
+        let elapsed = now.mono.since(sent.mono);
+        let decided =
+            freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        let stored = match decided {
+            Ok(_) if !may_store => Err(Skip::Request),
+            Ok(life) => self.insert(key, began, &answer, &tags, life),
+            Err(skip) => Err(skip),
+        };
+        match &stored {
+            Ok(life) => self.metrics.cache_ttl.observe(life.ttl.as_secs_f64()),
+            Err(skip) => self.count_skip(*skip),
+        }
+        let answer = Arc::new(answer);
+        let shared = match stored {
+            Err(skip) if skip.forbids_sharing() => Shared::Released,
+            Ok(_) | Err(_) => Shared::Answer { answer: Arc::clone(&answer), tags, stored },
+        };
+        (Outcome::Answer(answer, stored), shared)
+    }
+
+    fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life) -> Result<Life, Skip> {
+        let stored = Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) };
+        let entry = Entry::new(answer.clone(), stored, tags.into(), life, self.clock.now());
+        let inserted = self.invalidation.store(tags, began, stored, || self.store.insert(key, Arc::new(entry)));
+        self.clear_departed();
+        if inserted { Ok(life) } else { Err(Skip::Purged) }
+    }
+
+    fn clear_departed(&self) {
+        for entry in self.departed.take() {
+            self.invalidation.forget(&entry.tags, entry.stored);
+        }
+    }
+
+    fn count_skip(&self, skip: Skip) {
+        self.metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc();
+    }
+}
+
+impl<S, E> SessionCache<S, E> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Flight<E>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// How long nobody waits for another caller's fetch of a session whose answer was for one caller only.
+const UNSHARED_FOR: Duration = Duration::from_secs(5);
+const MAX_UNSHARED: u64 = 10_000;
+// Purged tags remembered one by one, about 100 bytes each.
+const PURGE_LOG: usize = 10_000;
+
+enum Role<S, E> {
+    /// It was stored in the meantime.
+    Stored(Hit),
+    /// First to ask: a task fetches it, and this is where its answer comes.
+    Leader(oneshot::Receiver<Outcome<S, E>>),
+    /// Somebody else was first.
+    Follower(Arc<Flight<E>>),
+    /// There are too many flights already.
+    Alone,
+}
+
+/// A fetch that callers wait for.
+#[derive(Debug)]
+struct Flight<E> {
+    began: Moment,
+    shared: watch::Receiver<Option<Shared<E>>>,
+}
+
+/// What those who waited for a flight get.
+#[derive(Clone, Debug)]
+enum Shared<E> {
+    Answer {
+        answer: Arc<Answer>,
+        tags: Arc<[Tag]>,
+        stored: Result<Life, Skip>,
+    },
+    /// The answer was for one caller only: each has to ask for itself.
+    Released,
+    Failed(E),
+    /// The task ended without an answer.
+    Lost,
+}
+
+impl<E: Clone> Flight<E> {
+    async fn answer(&self) -> Shared<E> {
+        let mut shared = self.shared.clone();
+        let answer = shared.wait_for(Option::is_some).await;
+        answer.ok().and_then(|answer| answer.clone()).unwrap_or(Shared::Lost)
+    }
+}
+
+/// Takes a flight off the list when its task ends, in whatever way.
+struct Landing<S, E> {
+    cache: Arc<SessionCache<S, E>>,
+    key: Uuid,
+    flight: Arc<Flight<E>>,
+}
+
+impl<S, E> Drop for Landing<S, E> {
+    fn drop(&mut self) {
+        let mut flights = self.cache.flights();
+        // A younger flight may have taken its place.
+        if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+/// Entries that left the store and are still in the index. The store reports them while a lock of the index may be
+/// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.
+#[derive(Clone, Debug, Default)]
+struct Departed(Arc<Mutex<Vec<Arc<Entry>>>>);
+
+impl Departed {
+    fn push(&self, entry: Arc<Entry>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    fn take(&self) -> Vec<Arc<Entry>> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Frees the memory of dead entries. Whether one is dead is decided at every read, not here.
+struct FreeWhenDead(Clock);
+
+impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
+    fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+        Some(entry.ttl(self.0.now()))
+    }
+
+    // Without this an overwrite would keep the deadline of what it overwrote.
+    fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(entry.ttl(self.0.now()))
+    }
+}
+
+fn cause_label(cause: RemovalCause) -> &'static str {
+    match cause {
+        RemovalCause::Expired => "expired",
+        RemovalCause::Explicit => "explicit",
+        RemovalCause::Replaced => "replaced",
+        RemovalCause::Size => "size",
+    }
+}

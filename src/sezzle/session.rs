@@ -1,0 +1,172 @@
+//! What the body of `GET /v2/session/{uuid}` says about itself: who it is, what it relates to, when it ends.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::time::parse_rfc3339;
+use crate::clock::Wall;
+
+/// The facts the cache needs from a session's body. Everything else in the body is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// The session the body speaks of; `None` when it names none, or not by a UUID.
+    pub uuid: Option<Uuid>,
+    /// `order.uuid`: an opaque string, not always a valid UUID.
+    pub order: Option<String>,
+    /// `tokenize.token` from each place that `tokenize` is shown in.
+    pub tokens: Vec<String>,
+    /// `tokenize.expiration`, the earliest where there are two.
+    pub expiration: Expiration,
+}
+
+/// When a session's `tokenize` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiration {
+    /// The session has no `tokenize`.
+    NotTokenized,
+    /// It ends then.
+    At(Wall),
+    /// There is a `tokenize`, and it does not say when it ends in a way that can be read.
+    Unreadable,
+}
+
+impl SessionFacts {
+    /// Reads the facts. `None` when the body is not a JSON object of the documented types, or says a thing twice:
+    /// nothing can be concluded from such a body.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let session: Session = serde_json::from_slice(body).ok()?;
+        let (order, nested) = match session.order {
+            Some(order) => (order.uuid, order.tokenize),
+            None => (None, None),
+        };
+        let places = [session.tokenize, nested];
+        let mut expiration = Expiration::NotTokenized;
+        for tokenize in places.iter().flatten() {
+            expiration = expiration.earliest(tokenize.expiration());
+        }
+        Some(Self {
+            uuid: session.uuid.and_then(|text| Uuid::try_parse(&text).ok()),
+            order,
+            tokens: places.into_iter().flatten().filter_map(|tokenize| tokenize.token).collect(),
+            expiration,
+        })
+    }
+}
+
+impl Expiration {
+    fn earliest(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unreadable, _) | (_, Self::Unreadable) => Self::Unreadable,
+            (Self::NotTokenized, known) | (known, Self::NotTokenized) => known,
+            (Self::At(a), Self::At(b)) => Self::At(a.min(b)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Session {
+    uuid: Option<String>,
+    order: Option<Order>,
+    tokenize: Option<Tokenize>,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    uuid: Option<String>,
+    tokenize: Option<Tokenize>,
+}
+
+#[derive(Deserialize)]
+struct Tokenize {
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
+impl Tokenize {
+    fn expiration(&self) -> Expiration {
+        match self.expiration.as_deref().and_then(parse_rfc3339) {
+            Some(at) => Expiration::At(at),
+            None => Expiration::Unreadable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UUID: &str = "fadbc642-05a4-4e38-9e74-80e325623af9";
+
+    fn read(json: &str) -> SessionFacts {
+        SessionFacts::read(json.as_bytes()).expect("readable")
+    }
+
+    #[test]
+    fn tokenize_is_read_in_both_places_and_the_earliest_binds() {
+        let tokenize = |token: &str, second: u8| {
+            format!(r#"{{"token":"{token}","expiration":"2020-04-27T14:46:{second:02}Z","extra":[1]}}"#)
+        };
+        let at = |second: i64| Expiration::At(Wall(1_587_998_760_000 + second * 1000));
+        let beside = format!(r#"{{"uuid":"{UUID}","order":{{"uuid":"o-g1"}},"tokenize":{}}}"#, tokenize("a", 9));
+        let inside = format!(r#"{{"uuid":"{UUID}","order":{{"uuid":"o-g1","tokenize":{}}}}}"#, tokenize("a", 9));
+        for body in [&beside, &inside] {
+            let facts = read(body);
+            assert_eq!(facts.expiration, at(9));
+            assert_eq!(facts.tokens, ["a"]);
+            assert_eq!(facts.order.as_deref(), Some("o-g1"));
+            assert_eq!(facts.uuid, Uuid::try_parse(UUID).ok());
+        }
+        for (first, second) in [(9, 5), (5, 9)] {
+            let both = format!(
+                r#"{{"order":{{"uuid":"o","tokenize":{}}},"tokenize":{}}}"#,
+                tokenize("a", first),
+                tokenize("b", second)
+            );
+            let facts = read(&both);
+            assert_eq!(facts.expiration, at(5));
+            assert_eq!(facts.tokens, ["b", "a"]);
+        }
+    }
+
+    #[test]
+    fn a_tokenize_that_does_not_say_when_it_ends_is_unreadable() {
+        for tokenize in [r#"{}"#, r#"{"expiration":null}"#, r#"{"expiration":"soon"}"#, r#"{"expiration":""}"#] {
+            assert_eq!(read(&format!(r#"{{"tokenize":{tokenize}}}"#)).expiration, Expiration::Unreadable);
+            let other = r#"{"expiration":"2020-04-27T14:46:59Z"}"#;
+            let both = format!(r#"{{"tokenize":{other},"order":{{"tokenize":{tokenize}}}}}"#);
+            assert_eq!(
+                read(&both).expiration,
+                Expiration::Unreadable,
+                "one readable place does not vouch for the other"
+            );
+        }
+        assert_eq!(read(r#"{"tokenize":null,"order":null}"#).expiration, Expiration::NotTokenized);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_says_nothing() {
+        for body in [
+            "",
+            "[]",
+            "null",
+            "{",
+            r#"{"uuid":7}"#,
+            r#"{"uuid":"a","uuid":"b"}"#,
+            r#"{"tokenize":{"expiration":1587998819}}"#,
+            r#"{"tokenize":"x"}"#,
+            r#"{"order":[]}"#,
+        ] {
+            assert_eq!(SessionFacts::read(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(SessionFacts::read(b"{\"uuid\":\"\xff\"}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = SessionFacts::read(&bytes);
+        }
+    }
+}

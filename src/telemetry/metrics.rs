@@ -1,0 +1,333 @@
+//! Every metric, its labels and its help text.
+//!
+//! Labels come from closed sets of words in the code, never from a request: a caller cannot create a series.
+//! Series that alerts look at exist from the start with the value 0.
+
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// The metrics of one sidecar, in a registry of its own.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Answers given to callers.
+    pub requests: IntCounterVec,
+    /// Seconds from a request's head to the end of its answer.
+    pub request_duration: HistogramVec,
+    /// Requests being served.
+    pub in_flight: IntGaugeVec,
+    /// Requests that were refused for what they are, by the error code's last part.
+    pub requests_refused: IntCounterVec,
+    /// Open connections of callers, by listener.
+    pub connections: IntGaugeVec,
+    /// Connections turned away or cut, by reason.
+    pub connections_refused: IntCounterVec,
+    /// Answers received from the gateway.
+    pub upstream_requests: IntCounterVec,
+    /// Seconds from sending a request to the head of its answer.
+    pub upstream_duration: HistogramVec,
+    /// Exchanges with the gateway that failed.
+    pub upstream_errors: IntCounterVec,
+    /// Connections to the gateway: open at all, and carrying a request.
+    pub upstream_connections: IntGaugeVec,
+    /// Connections to the gateway that were opened.
+    pub upstream_connections_opened: IntCounter,
+    /// Answers 401 from the gateway.
+    pub upstream_unauthorized: IntCounter,
+    /// How session lookups were answered.
+    pub cache_requests: IntCounterVec,
+    /// Sessions stored.
+    pub cache_entries: IntGauge,
+    /// Bytes they take, bookkeeping included.
+    pub cache_bytes: IntGauge,
+    /// Entries that left the cache.
+    pub cache_evictions: IntCounterVec,
+    /// Answers that were not stored, by reason.
+    pub cache_store_skipped: IntCounterVec,
+    /// Purges, by what caused them.
+    pub cache_invalidations: IntCounterVec,
+    /// Seconds of life given to stored sessions.
+    pub cache_ttl: Histogram,
+    /// When the bearer token ends, in seconds since the epoch; 0 without a token.
+    pub token_expiry: Gauge,
+    /// Token exchanges.
+    pub token_refreshes: IntCounterVec,
+    /// Seconds one token exchange took.
+    pub token_refresh_duration: Histogram,
+    /// The gateway's `Date` less the local wall clock.
+    pub clock_skew: Gauge,
+    /// Writes whose outcome is not known.
+    pub outcome_unknown: IntCounterVec,
+    /// 1 from SIGTERM on.
+    pub draining: IntGauge,
+}
+
+/// `source` of `requests_total`: who made the answer.
+pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
+/// `class` of a route.
+pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
+/// `result` of `cache_requests_total`.
+pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
+/// `cause` of `cache_evictions_total`.
+pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
+/// `source` of `cache_invalidations_total`.
+pub const INVALIDATION_SOURCES: [&str; 1] = ["write"];
+/// `result` of `token_refreshes_total`.
+pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
+/// `trigger` of `token_refreshes_total`.
+pub const TOKEN_TRIGGERS: [&str; 3] = ["start", "schedule", "demand"];
+/// `kind` of `upstream_errors_total`.
+pub const UPSTREAM_ERRORS: [&str; 10] = [
+    "dns",
+    "connection_refused",
+    "connection_failed",
+    "connect_timeout",
+    "tls_certificate",
+    "tls",
+    "timeout",
+    "reset",
+    "protocol",
+    "body",
+];
+/// `listener` of `connections`.
+pub const LISTENERS: [&str; 2] = ["proxy", "ops"];
+/// `reason` of `connections_refused_total`.
+pub const CONNECTION_REASONS: [&str; 5] = ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain"];
+
+// OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
+const DURATION_BUCKETS: [f64; 18] =
+    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
+const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
+
+impl Metrics {
+    /// Builds and registers everything.
+    ///
+    /// # Errors
+    /// When a name or label is not valid or not unique, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let r = Build(Registry::new());
+        let metrics = Self {
+            requests: r.counters("requests_total", "Answers to callers.", &["route", "method", "code", "source"])?,
+            request_duration: r.durations(
+                "request_duration_seconds",
+                "Time from a request's head to the end of its answer, by class of route and cache result.",
+                &["class", "cache"],
+            )?,
+            in_flight: r.gauges("in_flight_requests", "Requests being served.", &["class"])?,
+            requests_refused: r.counters(
+                "requests_refused_total",
+                "Requests refused before anything was sent to Sezzle.",
+                &["reason"],
+            )?,
+            connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
+            connections_refused: r.counters(
+                "connections_refused_total",
+                "Connections of callers that were turned away or cut.",
+                &["listener", "reason"],
+            )?,
+            upstream_requests: r.counters(
+                "upstream_requests_total",
+                "Answers received from Sezzle.",
+                &["route", "method", "code"],
+            )?,
+            upstream_duration: r.durations(
+                "upstream_request_duration_seconds",
+                "Time from sending a request to Sezzle to the head of its answer.",
+                &["class"],
+            )?,
+            upstream_errors: r.counters("upstream_errors_total", "Failed exchanges with Sezzle.", &["kind"])?,
+            upstream_connections: r.gauges(
+                "upstream_connections",
+                "Connections to Sezzle: open, and active (carrying a request).",
+                &["state"],
+            )?,
+            upstream_connections_opened: r
+                .counter("upstream_connections_opened_total", "Connections opened to Sezzle.")?,
+            upstream_unauthorized: r.counter("upstream_unauthorized_total", "Answers 401 from Sezzle.")?,
+            cache_requests: r.counters(
+                "cache_requests_total",
+                "Session lookups by how they were answered.",
+                &["result"],
+            )?,
+            cache_entries: r.gauge("cache_entries", "Sessions stored.")?,
+            cache_bytes: r.gauge("cache_bytes", "Bytes that stored sessions take, bookkeeping included.")?,
+            cache_evictions: r.counters("cache_evictions_total", "Sessions that left the cache.", &["cause"])?,
+            cache_store_skipped: r.counters(
+                "cache_store_skipped_total",
+                "Answers to session lookups that were not stored.",
+                &["reason"],
+            )?,
+            cache_invalidations: r.counters(
+                "cache_invalidations_total",
+                "Purges of what relates to a change.",
+                &["source"],
+            )?,
+            cache_ttl: r.histogram("cache_ttl_seconds", "Life given to stored sessions.", &TTL_BUCKETS)?,
+            token_expiry: r.float_gauge(
+                "token_expiry_timestamp_seconds",
+                "When the bearer token ends, in seconds since the epoch; 0 without a token.",
+            )?,
+            token_refreshes: r.counters("token_refreshes_total", "Token exchanges.", &["trigger", "result"])?,
+            token_refresh_duration: r.histogram(
+                "token_refresh_duration_seconds",
+                "Time one token exchange took.",
+                &DURATION_BUCKETS,
+            )?,
+            clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
+            outcome_unknown: r.counters(
+                "money_outcome_unknown_total",
+                "Writes that were sent and whose outcome is not known.",
+                &["route"],
+            )?,
+            draining: r.gauge("draining", "1 from SIGTERM on.")?,
+            registry: r.0,
+        };
+        metrics.initialise()?;
+        Ok(metrics)
+    }
+
+    /// The text exposition format.
+    ///
+    /// # Errors
+    /// When a metric cannot be encoded, which would be a defect of this file.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    fn initialise(&self) -> Result<(), prometheus::Error> {
+        for class in CLASSES {
+            self.in_flight.with_label_values(&[class]).set(0);
+        }
+        for result in CACHE_RESULTS {
+            self.cache_requests.with_label_values(&[result]).inc_by(0);
+        }
+        for cause in EVICTION_CAUSES {
+            self.cache_evictions.with_label_values(&[cause]).inc_by(0);
+        }
+        for source in INVALIDATION_SOURCES {
+            self.cache_invalidations.with_label_values(&[source]).inc_by(0);
+        }
+        for trigger in TOKEN_TRIGGERS {
+            for result in TOKEN_RESULTS {
+                self.token_refreshes.with_label_values(&[trigger, result]).inc_by(0);
+            }
+        }
+        for kind in UPSTREAM_ERRORS {
+            self.upstream_errors.with_label_values(&[kind]).inc_by(0);
+        }
+        for state in ["open", "active"] {
+            self.upstream_connections.with_label_values(&[state]).set(0);
+        }
+        for listener in LISTENERS {
+            self.connections.with_label_values(&[listener]).set(0);
+            for reason in CONNECTION_REASONS {
+                self.connections_refused.with_label_values(&[listener, reason]).inc_by(0);
+            }
+        }
+        let build = IntGauge::with_opts(
+            options("build_info", "The running build; always 1.")
+                .const_label("version", env!("CARGO_PKG_VERSION"))
+                .const_label("commit", env!("SEZZLE_SIDECAR_COMMIT"))
+                .const_label("rustc", env!("SEZZLE_SIDECAR_RUSTC")),
+        )?;
+        build.set(1);
+        self.registry.register(Box::new(build))?;
+        self.registry.register(Box::new(ProcessCollector::for_self()))
+    }
+}
+
+/// A status code as a label: those that HTTP names, and one word for all others, so that a gateway cannot create
+/// series either.
+pub fn code_label(status: StatusCode) -> &'static str {
+    // `StatusCode::as_str` borrows from the value; the names of the registered ones are static.
+    const CODES: [&str; 62] = [
+        "100", "101", "102", "103", "200", "201", "202", "203", "204", "205", "206", "207", "208", "226", "300", "301",
+        "302", "303", "304", "305", "307", "308", "400", "401", "402", "403", "404", "405", "406", "407", "408", "409",
+        "410", "411", "412", "413", "414", "415", "416", "417", "418", "421", "422", "423", "424", "425", "426", "428",
+        "429", "431", "451", "499", "500", "501", "502", "503", "504", "505", "506", "507", "508", "511",
+    ];
+    CODES.iter().find(|code| **code == status.as_str()).copied().unwrap_or("other")
+}
+
+/// A method as a label: the registered ones that callers use, and `_OTHER`.
+pub fn method_label(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+/// Creates a metric and registers it.
+struct Build(Registry);
+
+impl Build {
+    fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::with_opts(options(name, help))?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        self.add(Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()))?)
+    }
+
+    fn durations(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::from(options(name, help)).buckets(DURATION_BUCKETS.to_vec());
+        self.add(HistogramVec::new(options, labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    // Not the registry's prefix: that would rename the standard `process_*` metrics too.
+    Opts::new(name, help).namespace("sezzle_sidecar")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_renders() {
+        let text = Metrics::new().and_then(|metrics| metrics.render()).expect("valid metrics");
+        for name in ["sezzle_sidecar_build_info{", "sezzle_sidecar_draining 0", "process_resident_memory_bytes"] {
+            assert!(text.contains(name), "{name} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn codes_outside_the_registry_share_a_label() {
+        for (code, label) in [(200, "200"), (499, "499"), (511, "511"), (299, "other"), (999, "other")] {
+            assert_eq!(code_label(StatusCode::from_u16(code).expect("valid")), label);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The body of the gateway's answer, under deadlines.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use prometheus::{IntCounter, IntGauge};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A body that ends with an error when the gateway stops sending, and when the exchange takes too long in all.
+///
+/// The time a slow caller takes to read does not count against the gateway's silence: the clock runs only while
+/// the gateway is waited for.
+#[derive(Debug)]
+pub struct GatewayBody {
+    inner: Incoming,
+    silence: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+    end: Instant,
+    failures: IntCounter,
+    _active: Active,
+}
+
+/// Why a body stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection failed, or the body broke its own framing.
+    #[error("the gateway's answer broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Nothing came for too long.
+    #[error("the gateway stopped sending")]
+    Silent,
+}
+
+impl GatewayBody {
+    /// `silence` bounds each wait for the gateway, `total` the whole body from now on.
+    pub(super) fn new(
+        inner: Incoming,
+        silence: Duration,
+        total: Duration,
+        failures: IntCounter,
+        active: Active,
+    ) -> Self {
+        // Far enough away where the sum cannot be represented.
+        let now = Instant::now();
+        let end = now.checked_add(total).unwrap_or(now + Duration::from_secs(3600));
+        Self { inner, silence, waiting: None, end, failures, _active: active }
+    }
+}
+
+impl Body for GatewayBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
+                this.waiting = None;
+                return match frame {
+                    // Trailers of the gateway have no use here.
+                    Some(Ok(frame)) if frame.is_trailers() => continue,
+                    Some(Err(error)) => {
+                        this.failures.inc();
+                        Poll::Ready(Some(Err(error.into())))
+                    }
+                    frame => Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from))),
+                };
+            }
+            let left = this.end.saturating_duration_since(Instant::now());
+            let wait = this.waiting.get_or_insert_with(|| Box::pin(sleep(this.silence.min(left))));
+            ready!(wait.as_mut().poll(context));
+            this.failures.inc();
+            return Poll::Ready(Some(Err(BodyError::Silent)));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Counts an exchange as active until its answer has been read or dropped.
+#[derive(Debug)]
+pub struct Active(IntGauge);
+
+impl Active {
+    pub(super) fn begin(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,143 @@
+//! Why an exchange with the gateway failed, and whether anything of it was sent.
+
+use std::error::Error;
+use std::io;
+
+/// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {detail}", kind.as_str())]
+pub struct UpstreamError {
+    /// What failed.
+    pub kind: ErrorKind,
+    /// Whether Sezzle may have seen the request.
+    pub sent: Sent,
+    /// The library's words, with causes.
+    pub detail: String,
+}
+
+/// Whether Sezzle may have seen a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Provably nothing of it was sent.
+    No,
+    /// It, or a part of it, may have arrived.
+    Maybe,
+}
+
+/// What failed, in one word for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The gateway's name could not be resolved.
+    Dns,
+    /// The gateway's port is closed.
+    ConnectionRefused,
+    /// The connection could not be made for another reason.
+    ConnectionFailed,
+    /// The connection, TLS included, was not made in time.
+    ConnectTimeout,
+    /// The gateway's certificate was refused.
+    TlsCertificate,
+    /// TLS failed otherwise.
+    Tls,
+    /// The head of the answer did not come in time.
+    Timeout,
+    /// The connection ended before the head of the answer was complete.
+    Reset,
+    /// The answer is not HTTP.
+    Protocol,
+    /// The answer's body stopped before its end.
+    Body,
+}
+
+impl ErrorKind {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::ConnectionRefused => "connection_refused",
+            Self::ConnectionFailed => "connection_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsCertificate => "tls_certificate",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// The gateway's name could not be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("name resolution failed")]
+pub struct DnsError(#[source] pub io::Error);
+
+/// The connection, TLS included, was not made in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {0:?}")]
+pub struct ConnectTimeout(pub std::time::Duration);
+
+impl UpstreamError {
+    /// The head of the answer did not come in time.
+    pub fn timeout(detail: String) -> Self {
+        Self { kind: ErrorKind::Timeout, sent: Sent::Maybe, detail }
+    }
+
+    /// Reads the client's error.
+    pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
+        let detail = chain(error);
+        if error.is_connect() {
+            return Self { kind: connect_kind(error), sent: Sent::No, detail };
+        }
+        let kind = match find::<hyper::Error>(error) {
+            Some(cause) if cause.is_parse() => ErrorKind::Protocol,
+            Some(_) | None => ErrorKind::Reset,
+        };
+        Self { kind, sent: Sent::Maybe, detail }
+    }
+}
+
+fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
+    if find::<DnsError>(error).is_some() {
+        return ErrorKind::Dns;
+    }
+    if find::<ConnectTimeout>(error).is_some() {
+        return ErrorKind::ConnectTimeout;
+    }
+    match find::<rustls::Error>(error) {
+        Some(rustls::Error::InvalidCertificate(_)) => return ErrorKind::TlsCertificate,
+        Some(_) => return ErrorKind::Tls,
+        None => {}
+    }
+    match find::<io::Error>(error).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => ErrorKind::ConnectionRefused,
+        Some(io::ErrorKind::TimedOut) => ErrorKind::ConnectTimeout,
+        Some(_) | None => ErrorKind::ConnectionFailed,
+    }
+}
+
+/// The first cause of a type. An `io::Error` keeps the error it wraps out of its `source`, so that is looked at too.
+fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

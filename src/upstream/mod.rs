@@ -1,0 +1,167 @@
+//! The way out: one gateway, a pool of connections to it, a deadline for every wait.
+//!
+//! This module sends what it is given and says how that went. It adds no credential and repeats nothing by itself;
+//! only hyper-util's client does, when a pooled connection had closed before a byte was written.
+
+pub mod body;
+pub mod connector;
+pub mod error;
+pub mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+use self::body::{Active, GatewayBody};
+use self::connector::{Connector, RetireAt};
+use self::error::{ErrorKind, UpstreamError};
+use crate::clock::Clock;
+use crate::telemetry::metrics::{Metrics, code_label, method_label};
+
+/// The one gateway requests are sent to.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client<Connector, Full<Bytes>>,
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// Path and query, byte for byte.
+    pub target: PathAndQuery,
+    /// The headers, without `Host`.
+    pub headers: HeaderMap,
+    /// The content.
+    pub body: Bytes,
+    /// How long it may take.
+    pub deadlines: Deadlines,
+    /// For metrics: the route's template and class.
+    pub route: &'static str,
+    /// For metrics.
+    pub class: &'static str,
+}
+
+/// Bounds of one exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Until the head of the answer.
+    pub head: Duration,
+    /// From the head of the answer to the end of its body.
+    pub body: Duration,
+}
+
+/// The gateway's address is not usable.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: not a gateway address")]
+pub struct AddressError(String);
+
+impl Upstream {
+    /// `url` is a scheme and an authority.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn new(url: &str, connector: Connector, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, AddressError> {
+        let refused = || AddressError(url.to_owned());
+        let parts = url.parse::<Uri>().map_err(|_| refused())?.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| refused())?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_MAX_IDLE)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http1_max_buf_size(MAX_ANSWER_HEAD)
+            .set_host(false)
+            .build(connector);
+        Ok(Self { client, scheme, authority, host, clock, metrics })
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// When there was none, with what is known of why and of whether anything was sent.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
+        let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
+        let method_name = method_label(&method);
+        let active = Active::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
+        let began = self.clock.now();
+
+        let mut request = self.request(method, target, headers, body)?;
+        let connection = capture_connection(&mut request);
+        let sent = timeout(deadlines.head, self.client.request(request)).await;
+        let answer = match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(UpstreamError::from_client(&error)),
+            Err(_) if connection.connection_metadata().is_none() => Err(UpstreamError {
+                kind: ErrorKind::ConnectTimeout,
+                sent: error::Sent::No,
+                detail: format!("no connection within {:?}", deadlines.head),
+            }),
+            Err(_) => Err(UpstreamError::timeout(format!("no answer within {:?}", deadlines.head))),
+        };
+        let now = self.clock.now();
+        self.metrics.upstream_duration.with_label_values(&[class]).observe(now.mono.since(began.mono).as_secs_f64());
+        let response = answer.inspect_err(|error| {
+            self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
+        })?;
+
+        let code = code_label(response.status());
+        self.metrics.upstream_requests.with_label_values(&[route, method_name, code]).inc();
+        if response.extensions().get::<RetireAt>().is_some_and(|retire| now.mono >= retire.0)
+            && let Some(connected) = &*connection.connection_metadata()
+        {
+            connected.poison();
+        }
+        let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
+        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, failures, active)))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        target: PathAndQuery,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, UpstreamError> {
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(target)
+            .build()
+            .map_err(|error| UpstreamError {
+                kind: ErrorKind::Protocol,
+                sent: error::Sent::No,
+                detail: error.to_string(),
+            })?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.clone());
+        Ok(request)
+    }
+}
+
+// Shorter than the keep-alive of any load balancer in front of a gateway, so that this side closes first.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+const POOL_MAX_IDLE: usize = 32;
+const MAX_ANSWER_HEAD: usize = 64 * 1024;
+// A report may take minutes; a gateway that sends nothing for this long has stopped.
+const BODY_SILENCE: Duration = Duration::from_secs(30);
