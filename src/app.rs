@@ -26,7 +26,7 @@ use crate::proxy::links::LinkRewriter;
 use crate::proxy::response::Body;
 use crate::proxy::{self, Proxy};
 use crate::server::connection::Timeouts;
-use crate::server::{self, BindError, Handler, Stop};
+use crate::server::{self, BindError, Handler, Listener, Stop};
 use crate::session::freshness::Policy;
 use crate::session::{self, SessionCache};
 use crate::telemetry::metrics::Metrics;
@@ -177,36 +177,30 @@ impl App {
         let _ = timeout_at(Instant::now() + Duration::from_secs(1), self.background.wait()).await;
     }
 
-    fn serve(&self, listeners: Vec<TcpListener>, ops_listeners: Vec<TcpListener>, settings: &Settings) {
-        let limits = &settings.limits;
-        let proxy_limits =
-            server::Limits { connections: limits.connections, head: limits.head, timeouts: PROXY_TIMEOUTS };
-        let ops_limits = server::Limits { connections: OPS_CONNECTIONS, head: OPS_HEAD, timeouts: OPS_TIMEOUTS };
-        let places = Arc::new(Semaphore::new(proxy_limits.connections));
-        for listener in listeners {
-            self.background.spawn(server::serve(
-                "proxy",
-                listener,
-                ProxyHandler(Arc::clone(&self.proxy)),
-                proxy_limits,
-                Arc::clone(&places),
-                self.stop.clone(),
-                self.connections.clone(),
-                Arc::clone(&self.metrics),
-            ));
+    fn serve(&self, proxy: Vec<TcpListener>, ops: Vec<TcpListener>, settings: &Settings) {
+        let listener = Listener {
+            name: "proxy",
+            max_head: settings.limits.head,
+            timeouts: PROXY_TIMEOUTS,
+            places: Arc::new(Semaphore::new(settings.limits.connections)),
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        for socket in proxy {
+            self.background.spawn(listener.clone().serve(socket, ProxyHandler(Arc::clone(&self.proxy))));
         }
-        let ops_places = Arc::new(Semaphore::new(ops_limits.connections));
-        for listener in ops_listeners {
-            self.background.spawn(server::serve(
-                "ops",
-                listener,
-                OpsHandler(self.ops.clone()),
-                ops_limits,
-                Arc::clone(&ops_places),
-                self.ops_stop.clone(),
-                self.background.clone(),
-                Arc::clone(&self.metrics),
-            ));
+        let listener = Listener {
+            name: "ops",
+            max_head: OPS_HEAD,
+            timeouts: OPS_TIMEOUTS,
+            places: Arc::new(Semaphore::new(OPS_CONNECTIONS)),
+            stop: self.ops_stop.clone(),
+            connections: self.background.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        for socket in ops {
+            self.background.spawn(listener.clone().serve(socket, OpsHandler(self.ops.clone())));
         }
     }
 }

@@ -21,9 +21,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
-use super::{Handler, Limits};
+use super::{Handler, Listener};
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -65,12 +64,7 @@ impl Cut {
 ///
 /// # Errors
 /// When it had to be cut. Whatever else ends a connection is the caller's business.
-pub async fn serve_connection<H: Handler>(
-    stream: TcpStream,
-    handler: H,
-    limits: Limits,
-    closing: CancellationToken,
-) -> Result<(), Cut> {
+pub async fn serve_connection<H: Handler>(stream: TcpStream, handler: H, listener: &Listener) -> Result<(), Cut> {
     // Both can only fail when the connection is gone already.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return Ok(()) };
@@ -86,17 +80,18 @@ pub async fn serve_connection<H: Handler>(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_buf_size(limits.head)
-            .max_header_size(limits.head)
+            .max_buf_size(listener.max_head)
+            .max_header_size(listener.max_head)
             .max_headers(MAX_HEADERS)
             // A caller that closes its sending side after a request still gets its answer.
             .half_close(true)
             .serve_connection(io, service)
     );
 
-    let mut closing = pin!(closing.cancelled_owned());
+    let timeouts = listener.timeouts;
+    let mut closing = pin!(listener.stop.closing.cancelled());
     let mut drain_since = None;
-    let mut alarm = pin!(sleep_until(phase.deadline(limits.timeouts, None).0));
+    let mut alarm = pin!(sleep_until(phase.deadline(timeouts, None).0));
     poll_fn(|context| {
         if drain_since.is_none() && closing.as_mut().poll(context).is_ready() {
             drain_since = Some(Instant::now());
@@ -106,7 +101,7 @@ pub async fn serve_connection<H: Handler>(
             return Poll::Ready(Ok(()));
         }
         loop {
-            let (deadline, cut) = phase.deadline(limits.timeouts, drain_since);
+            let (deadline, cut) = phase.deadline(timeouts, drain_since);
             // An alarm that is too early is put off only once it has rung: most requests never touch it.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);

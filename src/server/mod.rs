@@ -35,15 +35,23 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// What a listener allows.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Open connections.
-    pub connections: usize,
+/// One kind of listener: what it allows, when it stops, and what it shares over all its addresses.
+#[derive(Clone)]
+pub struct Listener {
+    /// Its name in metrics, logs and the configuration.
+    pub name: &'static str,
     /// Bytes of a request's head.
-    pub head: usize,
+    pub max_head: usize,
     /// How long a connection may take for what.
     pub timeouts: Timeouts,
+    /// One for each connection that may be open.
+    pub places: Arc<Semaphore>,
+    /// When it stops.
+    pub stop: Stop,
+    /// The connections, for the drain to wait for.
+    pub connections: TaskTracker,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
 }
 
 /// When a listener stops.
@@ -109,47 +117,42 @@ fn family_is_missing(error: &io::Error, address: IpAddr) -> bool {
         || (address.is_ipv6() && address.is_loopback() && error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-/// Accepts connections until told to stop. Each runs as one of `connections`, which the drain waits for.
-pub async fn serve<H: Handler>(
-    name: &'static str,
-    listener: TcpListener,
-    handler: H,
-    limits: Limits,
-    places: Arc<Semaphore>,
-    stop: Stop,
-    connections: TaskTracker,
-    metrics: Arc<Metrics>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.accepting.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) if is_of_one_connection(&error) => continue,
-            Err(error) => {
-                // Out of file descriptors, most likely: wait for some to be closed.
-                tracing::warn!(listener = name, %error, "cannot accept connections");
-                sleep(Duration::from_millis(100)).await;
+impl Listener {
+    /// Accepts connections until told to stop, and serves each in a task of its own.
+    pub async fn serve<H: Handler>(self, socket: TcpListener, handler: H) {
+        let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.accepting.cancelled() => return,
+                accepted = socket.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    // Out of file descriptors, most likely: wait for some to be closed.
+                    tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                refused("limit").inc();
+                turn_away(stream);
                 continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics.connections_refused.with_label_values(&[name, "limit"]).inc();
-            turn_away(stream);
-            continue;
-        };
-        let (handler, stop, metrics) = (handler.clone(), stop.clone(), Arc::clone(&metrics));
-        connections.spawn(async move {
-            let open = metrics.connections.with_label_values(&[name]);
-            open.inc();
-            if let Err(reason) = serve_connection(stream, handler, limits, stop.closing).await {
-                metrics.connections_refused.with_label_values(&[name, reason.as_str()]).inc();
-            }
-            open.dec();
-            drop(place);
-        });
+            };
+            let (handler, listener) = (handler.clone(), self.clone());
+            self.connections.spawn(async move {
+                let open = listener.metrics.connections.with_label_values(&[listener.name]);
+                open.inc();
+                if let Err(cut) = serve_connection(stream, handler, &listener).await {
+                    let labels = [listener.name, cut.as_str()];
+                    listener.metrics.connections_refused.with_label_values(&labels).inc();
+                }
+                open.dec();
+                drop(place);
+            });
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Entry {
             .map(|(name, value)| name.as_str().len().saturating_add(value.len()).saturating_add(PER_HEADER))
             .sum();
         // Each tag stands here and in the index.
-        let tags: usize = self.tags.iter().map(|tag| tag.len().saturating_add(PER_TAG).saturating_mul(2)).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.size().saturating_add(PER_TAG).saturating_mul(2)).sum();
         let total = self.answer.body.len().saturating_add(headers).saturating_add(tags).saturating_add(PER_ENTRY);
         u32::try_from(total).unwrap_or(u32::MAX)
     }

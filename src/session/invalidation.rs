@@ -42,7 +42,7 @@ impl Tag {
     }
 
     /// Bytes of the identifier.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::Session(_) => size_of::<Uuid>(),
             Self::Order(text) | Self::Token(text) => text.len(),
@@ -181,7 +181,7 @@ mod tests {
         assert!(invalidation.store(&tags, invalidation.now(), Stored { key: KEY, id: 1 }, || ()));
         assert_eq!(removed(&invalidation, &Tag::order("12A-g")), [KEY]);
         assert_eq!(removed(&invalidation, &Tag::token("t")), [KEY]);
-        assert_eq!(removed(&invalidation, &Tag::order("t")), [], "an order is not a token");
+        assert_eq!(removed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
     }
 
     #[test]

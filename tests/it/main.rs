@@ -1,0 +1,15 @@
+//! The promises of the product, each proven against the real server over real sockets, with the simulated gateway
+//! behind it. One file per promise; `support` has what they share.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a test that fails may panic, and measures real time"
+)]
+
+mod cache;
+mod support;

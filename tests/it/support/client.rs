@@ -1,0 +1,125 @@
+//! A caller of the sidecar. It fails on every response header that is not on its list, so that leaks show themselves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::header;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Headers an answer of the sidecar may carry. `x-gateway` stands for any that the gateway may add.
+const ALLOWED: [&str; 19] = [
+    "age",
+    "allow",
+    "cache-control",
+    "cache-status",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "last-modified",
+    "proxy-status",
+    "retry-after",
+    "sezzle-request-id",
+    "transfer-encoding",
+    "vary",
+    "via",
+    "x-gateway",
+    "x-request-id",
+];
+
+pub struct Client(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>);
+
+/// An answer, received whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Client {
+    pub fn new() -> Self {
+        Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http())
+    }
+
+    pub async fn get(&self, address: SocketAddr, path: &str) -> Answer {
+        self.send(address, Method::GET, path, &[], "").await
+    }
+
+    pub async fn send(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request");
+        let exchange = async {
+            let (head, body) = self.0.request(request).await.expect("an answer").into_parts();
+            (head, body.collect().await.expect("a whole body").to_bytes())
+        };
+        let (head, body) = timeout(LIMIT, exchange).await.expect("an answer in time");
+        for name in head.headers.keys() {
+            assert!(ALLOWED.contains(&name.as_str()), "{name} must not reach a caller");
+        }
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).expect("UTF-8")
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        header(&self.headers, name)
+    }
+
+    /// `Cache-Status`, without the name of the cache.
+    pub fn cache(&self) -> &str {
+        let status = self.header("cache-status");
+        status.strip_prefix("sezzle-sidecar; ").unwrap_or(status)
+    }
+
+    /// The `code` of an error in Sezzle's shape; checks that the shape is kept.
+    pub fn error_code(&self) -> String {
+        let json = self.json();
+        let error = &json.as_array().expect("an array of errors")[0];
+        for member in ["location", "message", "debug_uuid"] {
+            assert!(error[member].is_string(), "{member} in {error}");
+        }
+        assert_eq!(error["debug_uuid"], self.header("x-request-id"), "support finds the request by it");
+        error["code"].as_str().expect("a code").to_owned()
+    }
+}
+
+/// Sends bytes as they are and returns all that comes back until the other side closes.
+pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    // The other side may close before it has read everything.
+    let _ = stream.write_all(request.as_ref()).await;
+    let mut answer = Vec::new();
+    timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("closes in time").expect("reads");
+    String::from_utf8_lossy(&answer).into_owned()
+}

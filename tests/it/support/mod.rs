@@ -1,0 +1,151 @@
+//! A simulated gateway and a sidecar before it, in this process, on free ports, with a clock that can be moved.
+
+pub mod client;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use sezzle_sidecar::app::App;
+use sezzle_sidecar::clock::{Clock, ClockShift};
+use sezzle_sidecar::config;
+use sezzle_sidecar::simulator::{Options, Simulator};
+use tokio::time::{Instant, sleep, timeout};
+
+use self::client::{Answer, Client};
+
+/// What a test runs against.
+pub struct Harness {
+    pub gateway: Simulator,
+    pub clock: Arc<ClockShift>,
+    pub proxy: SocketAddr,
+    pub ops: SocketAddr,
+    pub client: Client,
+    app: App,
+}
+
+/// What differs from the defaults.
+#[derive(Default)]
+pub struct Setup {
+    gateway: Options,
+    variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A setting by its variable's name, without the prefix: `CACHE__MAX_TTL`. An empty value unsets it.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// How the gateway behaves.
+    pub fn gateway(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.gateway);
+        self
+    }
+
+    /// Starts both, and waits until the sidecar is ready.
+    pub async fn start(self) -> Harness {
+        let harness = self.start_unready().await;
+        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        harness
+    }
+
+    /// Starts both. The first token may not have been obtained yet.
+    pub async fn start_unready(self) -> Harness {
+        let keys = (self.gateway.public_key.clone(), self.gateway.private_key.clone());
+        let gateway = Simulator::start(self.gateway).await.expect("gateway starts");
+        let mut variables = vec![
+            ("GATEWAY__ENVIRONMENT".to_owned(), "sandbox".to_owned()),
+            ("GATEWAY__URL".to_owned(), gateway.url()),
+            ("CREDENTIALS__PUBLIC_KEY".to_owned(), keys.0),
+            ("CREDENTIALS__PRIVATE_KEY".to_owned(), keys.1),
+            ("PROXY__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            ("OPS__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            ("DRAIN__GRACE".to_owned(), "0s".to_owned()),
+        ];
+        for (name, value) in self.variables {
+            variables.retain(|(known, _)| *known != name);
+            if !value.is_empty() {
+                variables.push((name, value));
+            }
+        }
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
+        let loaded = config::load(&[], variables).unwrap_or_else(|problems| panic!("{problems}"));
+        let (clock, shift) = Clock::shifted();
+        let app = App::start(&loaded.settings, clock).unwrap_or_else(|error| panic!("{error}"));
+        Harness {
+            proxy: app.proxy_addresses()[0],
+            ops: app.ops_address(),
+            client: Client::new(),
+            clock: shift,
+            gateway,
+            app,
+        }
+    }
+}
+
+impl Harness {
+    /// Both with the defaults, ready.
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    /// GET through the sidecar.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.client.get(self.proxy, path).await
+    }
+
+    /// GET through the sidecar with headers of the caller's.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.client.send(self.proxy, Method::GET, path, headers, "").await
+    }
+
+    /// POST of JSON through the sidecar.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        self.send(Method::POST, path, &[("content-type", "application/json")], body).await
+    }
+
+    /// Any request through the sidecar.
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.client.send(self.proxy, method, path, headers, body).await
+    }
+
+    /// The value of a series on /metrics, named as it stands there without the prefix, labels in alphabetical order.
+    /// 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.client.get(self.ops, "/metrics").await.text();
+        let series = format!("sezzle_sidecar_{series} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Ends both; a drain that does not come to an end fails the test.
+    pub async fn stop(self) {
+        timeout(Duration::from_secs(10), self.app.drain()).await.expect("the drain ends");
+        timeout(Duration::from_secs(10), self.gateway.stop()).await.expect("the gateway stops");
+    }
+
+    /// Hands out the sidecar and the gateway, to be drained by the test.
+    pub fn into_parts(self) -> (App, Simulator) {
+        (self.app, self.gateway)
+    }
+}
+
+/// Waits until something holds; fails when it does not within 10 s.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A header as text; empty when it is not there.
+pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).map_or("", |value| value.to_str().expect("text"))
+}
