@@ -9,7 +9,11 @@ use crate::clock::{Mono, Wall};
 /// The gateway's own `Date` is the reference, so that a skewed local clock does not matter; without one the local
 /// clock has to do.
 pub fn life(expiration: Wall, date: Option<Wall>, local: Wall) -> Option<Duration> {
-    let stated = expiration.since(date.unwrap_or(local));
+    let stated = match date {
+        // A `Date` names the second that has begun, so the moment it was written may be almost a second later.
+        Some(date) => expiration.since(date).saturating_sub(DATE_RESOLUTION),
+        None => expiration.since(local),
+    };
     // A dead token must never be sent, so it is dead a little early.
     let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
     (!life.is_zero()).then_some(life)
@@ -63,6 +67,7 @@ pub fn on_unauthorized(
 
 // Sezzle asks for a new token within 120 minutes.
 const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
+const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(5);
 const SHORTEST_BACK_OFF: Duration = Duration::from_millis(100);
 const FORCED_INTERVAL: Duration = Duration::from_secs(10);
@@ -87,7 +92,7 @@ mod tests {
         assert_eq!(life(later(-1), Some(noon), noon), None);
         assert_eq!(life(Wall(-62_135_596_800_000), Some(noon), noon), None, "Go's zero date");
         let short = life(Wall(noon.0 + 2_000), Some(noon), noon);
-        assert_eq!(short, Some(Duration::from_millis(1_900)), "a short life keeps most of itself");
+        assert_eq!(short, Some(Duration::from_millis(950)), "a short life keeps most of itself");
     }
 
     #[test]

@@ -12,4 +12,8 @@
 )]
 
 mod cache;
+mod credentials;
+mod flight;
+mod passthrough;
 mod support;
+mod writes;

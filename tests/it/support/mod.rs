@@ -55,8 +55,14 @@ impl Setup {
 
     /// Starts both. The first token may not have been obtained yet.
     pub async fn start_unready(self) -> Harness {
+        self.start_with(|_| ()).await
+    }
+
+    /// Starts both, the sidecar once `prepare` has been applied to the gateway.
+    pub async fn start_with(self, prepare: impl FnOnce(&Simulator)) -> Harness {
         let keys = (self.gateway.public_key.clone(), self.gateway.private_key.clone());
         let gateway = Simulator::start(self.gateway).await.expect("gateway starts");
+        prepare(&gateway);
         let mut variables = vec![
             ("GATEWAY__ENVIRONMENT".to_owned(), "sandbox".to_owned()),
             ("GATEWAY__URL".to_owned(), gateway.url()),

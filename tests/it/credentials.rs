@@ -1,0 +1,237 @@
+//! One token for everybody: obtained early, replaced in time, never sent after its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::support::{Harness, Setup, eventually};
+
+const EXCHANGE: &str = "/v2/authentication";
+
+fn exchanges(harness: &Harness) -> usize {
+    harness.gateway.count("POST", EXCHANGE)
+}
+
+#[tokio::test]
+async fn one_exchange_serves_a_thousand_requests() {
+    let harness = Arc::new(Setup::default().set("LIMITS__IN_FLIGHT", "2000").start().await);
+    let mut callers = JoinSet::new();
+    for _ in 0..1000 {
+        let harness = Arc::clone(&harness);
+        callers.spawn(async move { harness.get("/v2/customer").await.status });
+    }
+    assert!(callers.join_all().await.iter().all(|status| *status == 200));
+    assert_eq!(harness.gateway.count("GET", "/v2/customer"), 1000);
+    assert_eq!(exchanges(&harness), 1);
+    let tokens: std::collections::HashSet<_> = harness
+        .gateway
+        .journal()
+        .iter()
+        .filter(|exchange| exchange.path != EXCHANGE)
+        .map(|exchange| exchange.headers["authorization"].clone())
+        .collect();
+    assert_eq!(tokens.len(), 1);
+    Arc::into_inner(harness).expect("no caller is left").stop().await;
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_first_token() {
+    let gate = Gate::new();
+    let harness = Setup::default().start_with(|gateway| gateway.script(Rule::path(EXCHANGE).gate(&gate))).await;
+    let harness = Arc::new(harness);
+    gate.arrived(1).await;
+    assert_eq!(harness.client.get(harness.ops, "/readyz").await.status, 503);
+    assert_eq!(harness.client.get(harness.ops, "/livez").await.status, 200);
+    let caller = Arc::clone(&harness);
+    let waiting = tokio::spawn(async move { caller.get("/v2/customer").await.status });
+    eventually("waiting", async || harness.metric(r#"in_flight_requests{class="read"}"#).await == 1.0).await;
+    gate.release();
+    assert_eq!(waiting.await.expect("no panic"), 200);
+    Arc::into_inner(harness).expect("no caller is left").stop().await;
+}
+
+#[tokio::test]
+async fn rejected_and_foreign_keys_are_refused_clearly_and_recover() {
+    let harness = Setup::default()
+        .start_with(|gateway| gateway.script(Rule::path(EXCHANGE).status(StatusCode::UNAUTHORIZED)))
+        .await;
+    eventually("rejected", async || {
+        harness.client.get(harness.ops, "/readyz").await.text() == "not ready: Sezzle rejected the key pair\n"
+    })
+    .await;
+    let answer = harness.get("/v2/customer").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(harness.gateway.count("GET", "*"), 0, "nothing was sent");
+    harness.gateway.clear_rules();
+    eventually("recovers by itself", async || harness.get("/v2/customer").await.status == 200).await;
+    harness.stop().await;
+
+    let other = "00000000-0000-4000-8000-000000000001";
+    let harness = Setup::default().set("CREDENTIALS__MERCHANT_UUID", other).start_unready().await;
+    eventually("refused", async || {
+        let ready = harness.client.get(harness.ops, "/readyz").await.text();
+        ready == "not ready: the keys authenticate as another merchant\n"
+    })
+    .await;
+    assert_eq!(harness.get("/v2/customer").await.status, 503);
+    assert!(harness.metric(r#"token_refreshes_total{result="wrong_merchant",trigger="start"}"#).await >= 1.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_hold_no_token_are_tried_again() {
+    for rule in [
+        Rule::path(EXCHANGE).status(StatusCode::OK).body(""),
+        Rule::path(EXCHANGE).body("<html>busy</html>"),
+        Rule::path(EXCHANGE).body(r#"{"token":"","expiration_date":"2999-01-01T00:00:00Z"}"#),
+        Rule::path(EXCHANGE).body(r#"{"token":"t","expiration_date":"0001-01-01T00:00:00Z","merchant_uuid":"m"}"#),
+        Rule::path(EXCHANGE).body("{\"token\":\"a\\nb\",\"expiration_date\":\"2999-01-01T00:00:00Z\"}"),
+        Rule::path(EXCHANGE).status(StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        let harness = Setup::default().start_with(|gateway| gateway.script(rule.times(2))).await;
+        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        assert_eq!(harness.metric(r#"token_refreshes_total{result="failed",trigger="start"}"#).await, 1.0);
+        assert_eq!(exchanges(&harness), 3);
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn sixty_requests_on_a_revoked_token_make_one_exchange_and_all_succeed() {
+    let harness = Arc::new(Harness::start().await);
+    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
+    harness.gateway.revoke_tokens();
+    let mut callers = JoinSet::new();
+    for number in 0..60 {
+        let (harness, order) = (Arc::clone(&harness), order.clone());
+        callers.spawn(async move {
+            if number % 2 == 0 {
+                harness.get("/v2/customer").await.status
+            } else {
+                // Writes too: a 401 was not processed.
+                let body = json!({ "reference_id": number.to_string() }).to_string();
+                let headers = [("content-type", "application/json")];
+                harness.send(Method::PATCH, &format!("/v2/order/{order}"), &headers, &body).await.status
+            }
+        });
+    }
+    let statuses = callers.join_all().await;
+    assert!(statuses.iter().all(|status| [200, 204].contains(status)), "{statuses:?}");
+    assert_eq!(exchanges(&harness), 2, "the first, and one for all sixty");
+    assert_eq!(harness.gateway.effects(&order).len(), 30, "each write once");
+    assert!(harness.metric("upstream_unauthorized_total").await >= 1.0);
+    Arc::into_inner(harness).expect("no caller is left").stop().await;
+}
+
+#[tokio::test]
+async fn a_route_that_always_answers_401_causes_no_storm() {
+    let harness = Harness::start().await;
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::UNAUTHORIZED));
+    for _ in 0..20 {
+        let answer = harness.get("/v2/customer").await;
+        assert_eq!(answer.status, 401, "Sezzle's answer goes to the caller");
+        assert!(!answer.text().contains("sidecar."));
+    }
+    assert_eq!(exchanges(&harness), 2, "one forced refresh");
+    assert_eq!(harness.gateway.count("GET", "/v2/customer"), 21, "one replay");
+    assert_eq!(harness.get("/v2/orders/report").await.status, 200, "other routes go on");
+    harness.clock.advance(Duration::from_secs(11));
+    harness.get("/v2/customer").await;
+    assert_eq!(exchanges(&harness), 3, "after 10 s it may be tried again");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_replaced_before_its_end() {
+    let harness = Setup::default().gateway(|gateway| gateway.token_life = Duration::from_secs(2)).start().await;
+    let began = Instant::now();
+    while exchanges(&harness) < 3 {
+        assert_eq!(harness.get("/v2/customer").await.status, 200);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(harness.metric("upstream_unauthorized_total").await, 0.0, "no request saw a dead token");
+    assert!(harness.metric(r#"token_refreshes_total{result="success",trigger="schedule"}"#).await >= 2.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_token_is_never_sent() {
+    let harness = Harness::start().await;
+    // The machine was suspended: only the wall clock knows. Nobody can be asked for a new token meanwhile.
+    harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE));
+    harness.clock.step_wall(3 * 3600 * 1000);
+    let answer = harness.get("/v2/customer").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
+    let began = Instant::now();
+    assert_eq!(harness.get("/v2/customer").await.status, 503);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!(harness.gateway.count("GET", "/v2/customer"), 0);
+    assert_eq!(harness.client.get(harness.ops, "/readyz").await.status, 200, "Sezzle's health is not readiness");
+    harness.gateway.clear_rules();
+    eventually("recovers by itself", async || harness.get("/v2/customer").await.status == 200).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_refresh_keeps_the_live_token() {
+    let harness = Setup::default().gateway(|gateway| gateway.token_life = Duration::from_secs(4)).start().await;
+    harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE));
+    eventually("the refresh failed", async || {
+        harness.metric(r#"token_refreshes_total{result="failed",trigger="schedule"}"#).await >= 1.0
+    })
+    .await;
+    assert_eq!(harness.get("/v2/customer").await.status, 200, "the old token is used to its end");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_local_clock_does_not_matter() {
+    for skew in [-7200, 7200] {
+        let harness = Setup::default().gateway(|gateway| gateway.clock_skew = skew).start().await;
+        assert_eq!(harness.get("/v2/customer").await.status, 200);
+        assert_eq!(exchanges(&harness), 1);
+        let measured = harness.metric("clock_skew_seconds").await;
+        assert!((measured - skew as f64).abs() < 5.0, "{measured}");
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn callers_authenticate_here_and_get_a_placeholder() {
+    let harness = Harness::start().await;
+    let ask = async |body: &str| harness.post(EXCHANGE, body).await;
+    let answer = ask(r#"{"public_key":"sz_pub_simulated","private_key":"whatever"}"#).await;
+    assert_eq!(answer.status, 201);
+    let json = answer.json();
+    let issued = harness.gateway.journal().iter().find_map(|exchange| exchange.headers.get("authorization").cloned());
+    assert!(issued.is_none(), "nothing but the sidecar's own exchange was sent");
+    assert!(json["token"].as_str().is_some_and(|token| token.contains("placeholder")));
+    assert_eq!(json["merchant_uuid"], sezzle_sidecar::simulator::Options::default().merchant_uuid);
+    let expires = time::OffsetDateTime::parse(
+        json["expiration_date"].as_str().expect("a date"),
+        &time::format_description::well_known::Rfc3339,
+    );
+    let left = expires.expect("RFC 3339") - time::OffsetDateTime::now_utc();
+    assert!(left.whole_minutes() > 100 && left.whole_minutes() <= 120, "{left}");
+
+    for body in ["", "{}", r#"{"public_key":"anything","private_key":""}"#] {
+        assert_eq!(ask(body).await.status, 201, "{body}");
+    }
+    let foreign = ask(r#"{"public_key":"sz_pub_somebody","private_key":"x"}"#).await;
+    assert_eq!((foreign.status, foreign.error_code().as_str()), (401, "sidecar.foreign_keys"));
+    assert_eq!(ask("public_key=x").await.status, 400);
+    assert_eq!(harness.get(EXCHANGE).await.status, 405);
+    assert_eq!(exchanges(&harness), 1, "none of it was forwarded");
+
+    // What an unmodified client does next: the placeholder goes no further than here.
+    let bearer = format!("Bearer {}", json["token"].as_str().expect("a token"));
+    assert_eq!(harness.get_with("/v2/customer", &[("authorization", &bearer)]).await.status, 200);
+    harness.stop().await;
+}

@@ -1,0 +1,179 @@
+//! What is not a session lookup passes through: every byte, as fast as the caller reads, in constant memory.
+
+use std::fs;
+
+use http::header::{CONTENT_ENCODING, SET_COOKIE};
+use http::{HeaderName, HeaderValue, Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use sezzle_sidecar::simulator::{Fault, Rule, SessionKind};
+use tokio::net::TcpStream;
+
+use crate::support::client::raw;
+use crate::support::{Harness, Setup, eventually};
+
+#[tokio::test]
+async fn a_report_of_100_mb_passes_in_constant_memory() {
+    let size: u64 = 100 * 1024 * 1024;
+    let harness = Setup::default().gateway(|gateway| gateway.report_bytes = size).start().await;
+    let stream = TcpStream::connect(harness.proxy).await.expect("connects");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("starts");
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/v2/orders/report?start-date=2026-01-01").header("host", "localhost");
+    let request = request.body(Empty::<bytes::Bytes>::new()).expect("valid");
+    let before = resident();
+    let mut peak = before;
+    let answer = sender.send_request(request).await.expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "text/csv");
+    let (mut received, mut frames) = (0, 0_u64);
+    let mut body = answer.into_body();
+    while let Some(frame) = body.frame().await {
+        received += frame.expect("no error").data_ref().map_or(0, bytes::Bytes::len) as u64;
+        frames += 1;
+        if frames % 512 == 0 {
+            peak = peak.max(resident());
+        }
+    }
+    assert!(received >= size, "{received}");
+    let growth = peak.saturating_sub(before);
+    assert!(growth < 20 * 1024 * 1024, "gateway, sidecar and caller together grew by {growth} bytes");
+    drop(sender);
+    connection.await.expect("no panic").expect("clean end");
+    harness.stop().await;
+}
+
+fn resident() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").expect("readable");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+#[tokio::test]
+async fn unknown_calls_are_forwarded() {
+    let harness = Harness::start().await;
+    for (method, path) in [(Method::GET, "/v2/new"), (Method::POST, "/v2/new/thing"), (Method::OPTIONS, "/v2/session")]
+    {
+        let answer = harness.send(method.clone(), path, &[], "").await;
+        assert!(!answer.text().contains("sidecar."), "{method} {path}: {}", answer.text());
+        assert_eq!(harness.gateway.count(method.as_str(), path), 1);
+    }
+    assert_eq!(
+        harness.metric(r#"requests_total{code="404",method="POST",route="other",source="upstream"}"#).await,
+        1.0
+    );
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_and_queries_pass_byte_for_byte() {
+    let harness = Harness::start().await;
+    let body = "{ \"a\" :\u{e9}1.0,\r\n\"b\":\"\\u0000\" ";
+    harness.post("/v2/new?a=%2F&b=+&c=%zz&&=;", body).await;
+    let journal = harness.gateway.journal();
+    let seen = journal.last().expect("an exchange");
+    assert_eq!(seen.query.as_deref(), Some("a=%2F&b=+&c=%zz&&=;"));
+    assert_eq!(seen.body, body);
+    assert_eq!(seen.headers["content-length"], body.len().to_string());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn encoded_answers_pass_as_they_are() {
+    let harness = Harness::start().await;
+    let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
+    let path = format!("/v2/order/{order}");
+    let rule = Rule::path(&path).set_header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(gzip);
+    harness.gateway.script(rule);
+    let answer = harness.get_with(&path, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(answer.body, gzip);
+    assert_eq!(answer.header("content-encoding"), "gzip");
+    let journal = harness.gateway.journal();
+    assert_eq!(
+        journal.last().expect("an exchange").headers["accept-encoding"],
+        "identity",
+        "asked for what can be read"
+    );
+    harness.get_with("/v2/orders/report", &[("accept-encoding", "gzip")]).await;
+    let journal = harness.gateway.journal();
+    assert_eq!(journal.last().expect("an exchange").headers["accept-encoding"], "gzip", "nothing to be read there");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_belong_to_the_caller_is_removed() {
+    let harness = Harness::start().await;
+    let mut rule = Rule::path("/v2/customer");
+    for (name, value) in [
+        ("alt-svc", "h3=\":443\""),
+        ("strict-transport-security", "max-age=1"),
+        ("keep-alive", "timeout=5"),
+        ("x-hop", "1"),
+        ("connection", "x-hop"),
+        ("x-request-id", "theirs"),
+        ("authorization", "Bearer echoed"),
+        ("x-gateway", "kept"),
+    ] {
+        rule = rule.add_header(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    for cookie in ["a=b", "c=d"] {
+        rule = rule.add_header(SET_COOKIE, HeaderValue::from_static(cookie));
+    }
+    harness.gateway.script(rule);
+    // The client of the harness fails on any header that is not on its list.
+    let answer = harness.get("/v2/customer").await;
+    assert_eq!(answer.header("x-gateway"), "kept");
+    assert_ne!(answer.header("x-request-id"), "theirs");
+    assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1);
+    let own = harness.get_with("/v2/customer", &[("x-request-id", "caller-1")]).await;
+    assert_eq!(own.header("x-request-id"), "caller-1", "a plain id of the caller's is used");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_made_to_look_whole() {
+    let harness = Setup::default().gateway(|gateway| gateway.report_bytes = 10 * 1024 * 1024).start().await;
+    harness.gateway.script(Rule::path("/v2/orders/report").fault(Fault::CutBody(100_000)));
+    let answer =
+        raw(harness.proxy, "GET /v2/orders/report HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"));
+    assert!(!answer.ends_with("0\r\n\r\n"), "the last chunk says that it is whole");
+    eventually("counted", async || harness.metric(r#"upstream_errors_total{kind="body"}"#).await == 1.0).await;
+
+    // Where the whole body is needed first, a clear error can still be given.
+    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    harness.gateway.script(Rule::path(&path).fault(Fault::CutBody(10)));
+    let answer = harness.get(&path).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (502, "sidecar.upstream_failed"));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn garbage_is_a_clear_error() {
+    let harness = Harness::start().await;
+    harness.gateway.script(Rule::path("/v2/customer").fault(Fault::Garbage("\u{16}\u{3}\u{1} no http\r\n\r\n".into())));
+    let answer = harness.get("/v2/customer").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (502, "sidecar.upstream_failed"));
+    assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=http_protocol_error");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn connections_to_sezzle_are_reused() {
+    let harness = Harness::start().await;
+    for _ in 0..50 {
+        harness.get("/v2/customer").await;
+    }
+    assert_eq!(harness.gateway.connections(), 1);
+    assert_eq!(harness.metric("upstream_connections_opened_total").await, 1.0);
+    assert_eq!(harness.metric(r#"upstream_connections{state="open"}"#).await, 1.0);
+    assert_eq!(harness.metric(r#"upstream_connections{state="active"}"#).await, 0.0);
+
+    // Retired after about five minutes, so that a change of the gateway's address is followed.
+    harness.clock.advance(std::time::Duration::from_secs(7 * 60));
+    for _ in 0..3 {
+        harness.get("/v2/customer").await;
+    }
+    assert_eq!(harness.gateway.connections(), 2);
+    harness.stop().await;
+}
