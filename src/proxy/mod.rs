@@ -40,6 +40,7 @@ use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::{CacheResult, Found, Hit, Outcome, SessionCache};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::error::UpstreamError;
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
@@ -203,7 +204,7 @@ impl Proxy {
             }
             Outcome::Lost => {
                 self.count(CacheResult::Error);
-                Err(ProxyError::Internal)
+                Err(ProxyError::Upstream(UpstreamError::timeout("the fetch did not end in time".to_owned())))
             }
         }
     }

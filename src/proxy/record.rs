@@ -170,7 +170,7 @@ impl Record {
             source = self.source.as_str(),
             cache = self.cache,
             cache_detail = self.cache_detail,
-            dur_ms = seconds * 1000.0,
+            dur_ms = (seconds * 1e6).round() / 1e3,
             bytes_out = self.bytes_out,
             session,
             order,

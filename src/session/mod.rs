@@ -9,14 +9,13 @@
 pub mod entry;
 pub mod freshness;
 pub mod invalidation;
+mod store;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::Expiry;
-use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -25,7 +24,8 @@ use uuid::Uuid;
 
 use self::entry::{Answer, Entry};
 use self::freshness::{Life, Policy, Skip, Wishes};
-use self::invalidation::{Invalidation, Moment, Stored, Tag};
+use self::invalidation::{Moment, Tag};
+use self::store::Store;
 use crate::clock::Clock;
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
@@ -128,17 +128,14 @@ pub enum Outcome<S, E> {
 #[derive(Debug)]
 pub struct SessionCache<S, E> {
     options: Options,
-    store: Cache<Uuid, Arc<Entry>>,
-    departed: Departed,
-    invalidation: Invalidation,
+    store: Store,
     flights: Mutex<HashMap<Uuid, Arc<Flight<E>>>>,
     /// Sessions whose last answer was for one caller only: nobody waits for another caller's fetch of them.
     unshared: Cache<Uuid, ()>,
-    next_id: AtomicU64,
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
-    streams: std::marker::PhantomData<fn() -> S>,
+    streams: PhantomData<fn() -> S>,
 }
 
 impl<S, E> SessionCache<S, E>
@@ -151,27 +148,12 @@ where
         for skip in Skip::ALL {
             metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc_by(0);
         }
-        let departed = Departed::default();
-        let listener = (departed.clone(), Arc::clone(&metrics));
-        let store = Cache::builder()
-            .max_capacity(options.max_bytes)
-            .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            .expire_after(FreeWhenDead(clock.clone()))
-            .eviction_listener(move |_, entry, cause| {
-                let (departed, metrics) = &listener;
-                metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
-                departed.push(entry);
-            })
-            .build();
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         Arc::new(Self {
-            invalidation: Invalidation::new(PURGE_LOG),
+            store: Store::new(options.max_bytes, clock.clone(), Arc::clone(&metrics)),
             flights: Mutex::default(),
-            next_id: AtomicU64::new(0),
-            streams: std::marker::PhantomData,
+            streams: PhantomData,
             options,
-            store,
-            departed,
             unshared,
             tasks,
             clock,
@@ -181,7 +163,7 @@ where
 
     /// What is stored for a session, by the caller's wishes and both clocks. Takes no lock.
     pub fn find(&self, key: Uuid, wishes: &Wishes) -> Found {
-        let Some(entry) = self.store.get(&key) else { return Found::Absent };
+        let Some(entry) = self.store.get(key) else { return Found::Absent };
         let now = self.clock.now();
         let (age, ttl) = (entry.age(now), entry.ttl(now));
         if ttl.is_zero() {
@@ -201,7 +183,7 @@ where
     where
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
-        let arrived = self.invalidation.now();
+        let arrived = self.store.invalidation().now();
         let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
         // Any flight will do at first. If a write came between its beginning and this caller's arrival, one that
         // began after the arrival is needed, and that one cannot be refused: so this looks twice at most.
@@ -217,7 +199,7 @@ where
                 }
                 Role::Follower(flight) => match timeout(self.options.patience, flight.answer()).await {
                     Ok(Shared::Answer { answer, tags, stored }) => {
-                        if self.invalidation.accepts(&tags, flight.began, arrived) {
+                        if self.store.invalidation().accepts(&tags, flight.began, arrived) {
                             return (Outcome::Answer(answer, stored), true);
                         }
                     }
@@ -228,23 +210,19 @@ where
                 Role::Alone => break,
             }
         }
-        let began = self.invalidation.now();
+        let began = self.store.invalidation().now();
         let (outcome, _) = self.settle(key, began, !wishes.no_store, fetch()).await;
         (outcome, false)
     }
 
     /// Purges everything that relates to a tag, and keeps what is being fetched from being stored.
     pub fn purge(&self, tag: &Tag) {
-        self.invalidation.purge(tag, |key| self.store.invalidate(&key));
-        self.clear_departed();
+        self.store.purge(tag);
     }
 
-    /// Brings the gauges up to date, and lets the store do what it puts off.
+    /// Brings the gauges up to date.
     pub fn observe(&self) {
-        self.store.run_pending_tasks();
-        self.clear_departed();
-        self.metrics.cache_entries.set(i64::try_from(self.store.entry_count()).unwrap_or(i64::MAX));
-        self.metrics.cache_bytes.set(i64::try_from(self.store.weighted_size()).unwrap_or(i64::MAX));
+        self.store.observe();
     }
 
     /// Joins the fetch under way, or begins one.
@@ -273,7 +251,7 @@ where
         }
         let (share, shared) = watch::channel(None);
         let (give, own) = oneshot::channel();
-        let flight = Arc::new(Flight { began: self.invalidation.now(), shared });
+        let flight = Arc::new(Flight { began: self.store.invalidation().now(), shared });
         flights.insert(key, Arc::clone(&flight));
         drop(flights);
 
@@ -323,7 +301,8 @@ where
             freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let stored = match decided {
             Ok(_) if !may_store => Err(Skip::Request),
-            Ok(life) => self.insert(key, began, &answer, &tags, life),
+            Ok(life) if self.store.insert(key, began, &answer, &tags, life) => Ok(life),
+            Ok(_) => Err(Skip::Purged),
             Err(skip) => Err(skip),
         };
         match &stored {
@@ -336,20 +315,6 @@ where
             Ok(_) | Err(_) => Shared::Answer { answer: Arc::clone(&answer), tags, stored },
         };
         (Outcome::Answer(answer, stored), shared)
-    }
-
-    fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life) -> Result<Life, Skip> {
-        let stored = Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) };
-        let entry = Entry::new(answer.clone(), stored, tags.into(), life, self.clock.now());
-        let inserted = self.invalidation.store(tags, began, stored, || self.store.insert(key, Arc::new(entry)));
-        self.clear_departed();
-        if inserted { Ok(life) } else { Err(Skip::Purged) }
-    }
-
-    fn clear_departed(&self) {
-        for entry in self.departed.take() {
-            self.invalidation.forget(&entry.tags, entry.stored);
-        }
     }
 
     fn count_skip(&self, skip: Skip) {
@@ -366,8 +331,6 @@ impl<S, E> SessionCache<S, E> {
 // How long nobody waits for another caller's fetch of a session whose answer was for one caller only.
 const UNSHARED_FOR: Duration = Duration::from_secs(5);
 const MAX_UNSHARED: u64 = 10_000;
-// Purged tags remembered one by one, about 100 bytes each.
-const PURGE_LOG: usize = 10_000;
 
 enum Role<S, E> {
     /// It was stored in the meantime.
@@ -424,43 +387,5 @@ impl<S, E> Drop for Landing<S, E> {
         if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             flights.remove(&self.key);
         }
-    }
-}
-
-/// Entries that left the store and are still in the index. The store reports them while a lock of the index may be
-/// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.
-#[derive(Clone, Debug, Default)]
-struct Departed(Arc<Mutex<Vec<Arc<Entry>>>>);
-
-impl Departed {
-    fn push(&self, entry: Arc<Entry>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-    }
-
-    fn take(&self) -> Vec<Arc<Entry>> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Frees the memory of dead entries. Whether one is dead is decided at every read, not here.
-struct FreeWhenDead(Clock);
-
-impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
-    fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()))
-    }
-
-    // Without this an overwrite would keep the deadline of what it overwrote.
-    fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()))
-    }
-}
-
-fn cause_label(cause: RemovalCause) -> &'static str {
-    match cause {
-        RemovalCause::Expired => "expired",
-        RemovalCause::Explicit => "explicit",
-        RemovalCause::Replaced => "replaced",
-        RemovalCause::Size => "size",
     }
 }

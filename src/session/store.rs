@@ -1,0 +1,127 @@
+//! What is stored: a bounded map of sessions with the index of what they relate to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+use uuid::Uuid;
+
+use super::entry::{Answer, Entry};
+use super::freshness::Life;
+use super::invalidation::{Invalidation, Moment, Stored, Tag};
+use crate::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+
+/// Stored sessions, bounded in bytes.
+#[derive(Debug)]
+pub(super) struct Store {
+    entries: Cache<Uuid, Arc<Entry>>,
+    departed: Departed,
+    invalidation: Invalidation,
+    next_id: AtomicU64,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Store {
+    pub(super) fn new(max_bytes: u64, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let departed = Departed::default();
+        let listener = (departed.clone(), Arc::clone(&metrics));
+        let entries = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .expire_after(FreeWhenDead(clock.clone()))
+            .eviction_listener(move |_, entry, cause| {
+                let (departed, metrics) = &listener;
+                metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
+                departed.push(entry);
+            })
+            .build();
+        let invalidation = Invalidation::new(PURGE_LOG);
+        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), clock, metrics }
+    }
+
+    /// What is stored under a key, dead or alive. Takes no lock of ours.
+    pub(super) fn get(&self, key: Uuid) -> Option<Arc<Entry>> {
+        self.entries.get(&key)
+    }
+
+    /// Stores an answer whose fetch began at `began`, unless something it relates to was purged since. Returns whether
+    /// it is stored.
+    pub(super) fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life) -> bool {
+        let stored = Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) };
+        let entry = Entry::new(answer.clone(), stored, tags.into(), life, self.clock.now());
+        let inserted = self.invalidation.store(tags, began, stored, || self.entries.insert(key, Arc::new(entry)));
+        self.clear_departed();
+        inserted
+    }
+
+    /// Purges everything that relates to a tag.
+    pub(super) fn purge(&self, tag: &Tag) {
+        self.invalidation.purge(tag, |key| self.entries.invalidate(&key));
+        self.clear_departed();
+    }
+
+    /// The order of purges.
+    pub(super) fn invalidation(&self) -> &Invalidation {
+        &self.invalidation
+    }
+
+    /// Brings the gauges up to date, and lets the map do what it puts off.
+    pub(super) fn observe(&self) {
+        self.entries.run_pending_tasks();
+        self.clear_departed();
+        self.metrics.cache_entries.set(i64::try_from(self.entries.entry_count()).unwrap_or(i64::MAX));
+        self.metrics.cache_bytes.set(i64::try_from(self.entries.weighted_size()).unwrap_or(i64::MAX));
+    }
+
+    fn clear_departed(&self) {
+        for entry in self.departed.take() {
+            self.invalidation.forget(&entry.tags, entry.stored);
+        }
+    }
+}
+
+// Purged tags remembered one by one, about 100 bytes each.
+const PURGE_LOG: usize = 10_000;
+
+/// Entries that left the store and are still in the index. The map reports them while a lock of the index may be
+/// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.
+#[derive(Clone, Debug, Default)]
+struct Departed(Arc<Mutex<Vec<Arc<Entry>>>>);
+
+impl Departed {
+    fn push(&self, entry: Arc<Entry>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    fn take(&self) -> Vec<Arc<Entry>> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Frees the memory of dead entries. Whether one is dead is decided at every read, not here.
+struct FreeWhenDead(Clock);
+
+impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
+    fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+        Some(entry.ttl(self.0.now()))
+    }
+
+    // Without this an overwrite would keep the deadline of what it overwrote.
+    fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(entry.ttl(self.0.now()))
+    }
+}
+
+fn cause_label(cause: RemovalCause) -> &'static str {
+    match cause {
+        RemovalCause::Expired => "expired",
+        RemovalCause::Explicit => "explicit",
+        RemovalCause::Replaced => "replaced",
+        RemovalCause::Size => "size",
+    }
+}
