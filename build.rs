@@ -13,7 +13,12 @@ fn main() {
     println!("cargo::rustc-env=SEZZLE_SIDECAR_RUSTC={}", version.unwrap_or_else(|| "unknown".to_owned()));
     println!("cargo::rustc-env=SEZZLE_SIDECAR_COMMIT={}", commit.unwrap_or_else(|| "unknown".to_owned()));
     println!("cargo::rerun-if-env-changed=SEZZLE_SIDECAR_COMMIT");
-    println!("cargo::rerun-if-changed=.git/HEAD");
+    // The log of HEAD grows with every commit and checkout. A path that is not there would rebuild each time.
+    for path in [".git/logs/HEAD", ".git/HEAD"] {
+        if std::path::Path::new(path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
     println!("cargo::rerun-if-changed=build.rs");
 }
 

@@ -116,11 +116,11 @@ fn serve(loaded: &Loaded) -> ExitCode {
     with_runtime(settings.proxy.workers, async {
         // Before anything is served, so that an early signal is not lost.
         let mut signals = Signals::new()?;
-        let app = App::start(settings, Clock::system()).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+        let app = App::start(settings, Clock::system())?;
         tracing::info!(
             version = version(),
             gateway = settings.gateway.url,
-            proxy = ?app.proxy_addresses(),
+            proxy = app.proxy_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             ops = %app.ops_address(),
             cache_max_bytes = settings.cache.max_bytes,
             workers = settings.proxy.workers,

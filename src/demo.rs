@@ -63,6 +63,8 @@ pub async fn simulate(listen: SocketAddr) -> Result<(), Failure> {
     let (public, private) = (options.public_key.clone(), options.private_key.clone());
     let gateway = Simulator::start(options).await?;
     let url = gateway.url();
+    // As it was called, so that the line works where it is not installed.
+    let program = std::env::args().next().unwrap_or_else(|| "sezzle-sidecar".to_owned());
     say(&format!(
         "A simulated Sezzle gateway listens on {url}. Its state is lost when it stops.\n\n\
          A sidecar before it:\n\n\
@@ -70,7 +72,7 @@ pub async fn simulate(listen: SocketAddr) -> Result<(), Failure> {
          \x20 SEZZLE_SIDECAR__GATEWAY__URL={url} \\\n\
          \x20 SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY={public} \\\n\
          \x20 SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY={private} \\\n\
-         \x20 sezzle-sidecar run\n\n\
+         \x20 {program} run\n\n\
          Ctrl-C stops it.\n"
     ));
     signals.next().await;

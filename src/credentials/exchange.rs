@@ -32,13 +32,13 @@ pub struct Granted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
     /// Sezzle does not know the pair, or not in this environment.
-    #[error("Sezzle rejected the key pair with status {0}; are the keys of this environment?")]
+    #[error("Sezzle rejected the key pair with status {0}; are they the keys of this environment?")]
     Rejected(StatusCode),
     /// The keys are somebody else's.
     #[error("the keys authenticate as another merchant than credentials.merchant_uuid or the keys before them")]
     WrongMerchant,
     /// Sezzle could not be asked, or gave no answer that can be used.
-    #[error("no token: {0}")]
+    #[error("{0}")]
     Failed(String),
 }
 

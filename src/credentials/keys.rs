@@ -45,7 +45,7 @@ pub enum KeyError {
         source_name: String,
     },
     /// Anybody could replace the key.
-    #[error("{file}: may be written by others (mode {mode:03o}); take that right away")]
+    #[error("{file}: may be written by others than its owner (mode {mode:03o}); take that right away")]
     Writable {
         /// The file.
         file: String,
@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Secret, KeyError> {
     let unreadable = |cause| KeyError::Unreadable { file: file(), cause };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o002 != 0 {
+    if mode & 0o022 != 0 {
         return Err(KeyError::Writable { file: file(), mode });
     }
     if mode & 0o004 != 0 {
@@ -123,7 +123,8 @@ mod tests {
     fn errors_name_the_file_and_not_its_content() {
         let directory = tempfile::tempdir().expect("temporary directory");
         for (content, mode, expected) in [
-            ("canary", 0o602, "may be written by others (mode 602)"),
+            ("canary", 0o602, "may be written by others than its owner (mode 602)"),
+            ("canary", 0o620, "may be written by others than its owner (mode 620)"),
             ("", 0o600, "is empty"),
             ("canary canary", 0o600, "white space"),
             ("canary\u{7}", 0o600, "printable"),

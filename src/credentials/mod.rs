@@ -39,7 +39,7 @@ pub struct Token {
 
 /// There is no live token. Nothing was sent to Sezzle.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no live token ({})", .last.as_ref().map_or("none was obtained yet".to_owned(), ToString::to_string))]
+#[error("no live token: {}", .last.as_ref().map_or("none was obtained yet".to_owned(), ToString::to_string))]
 pub struct NoToken {
     /// How the last exchange failed, if one did.
     pub last: Option<ExchangeError>,
@@ -249,9 +249,9 @@ impl TokenManager {
         let (failures, retry_ms) = (state.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         match error {
             ExchangeError::Rejected(_) | ExchangeError::WrongMerchant => {
-                tracing::error!(%error, failures, have_token, retry_ms, "token exchange");
+                tracing::error!(%error, failures, have_token, retry_ms, "token exchange failed");
             }
-            ExchangeError::Failed(_) => tracing::warn!(%error, failures, have_token, retry_ms, "token exchange"),
+            ExchangeError::Failed(_) => tracing::warn!(%error, failures, have_token, retry_ms, "token exchange failed"),
         }
         wait
     }

@@ -47,12 +47,29 @@ pub enum ProxyError {
     OutcomeUnknown {
         /// `Sezzle-Request-Id`, if the write carried one.
         key: Option<HeaderValue>,
+        /// What is known of why.
+        cause: UpstreamError,
     },
     /// The caller wants what is stored, and nothing is.
     NotStored,
     /// The task that was to answer ended without doing so.
     Internal,
 }
+
+/// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
+pub const REFUSALS: [&str; 11] = [
+    "bad_request",
+    "body_timeout",
+    "body_too_large",
+    "browser_refused",
+    "foreign_keys",
+    "loop_detected",
+    "method_not_allowed",
+    "misdirected",
+    "not_found",
+    "overloaded",
+    "target_too_long",
+];
 
 /// Header of the idempotency key.
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
@@ -128,14 +145,14 @@ impl ProxyError {
             Self::Internal => "the sidecar failed to answer".into(),
             Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
             Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
-            Self::OutcomeUnknown { key: Some(_) } => {
+            Self::OutcomeUnknown { key: Some(_), .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
                  Sezzle-Request-Id, or read the order before doing anything else"
                     .into()
             }
-            Self::OutcomeUnknown { key: None } => {
-                "the write was sent and its answer did not arrive, so it may have been done: read the resource before \
-                 repeating it"
+            Self::OutcomeUnknown { key: None, .. } => {
+                "the write was sent and its answer did not arrive, so it may have been done: find out \
+                 whether it was before repeating it"
                     .into()
             }
             Self::NotStored => "only-if-cached was asked for, and nothing is stored".into(),
@@ -162,8 +179,7 @@ impl ProxyError {
             Self::Loop => "proxy_loop_detected",
             Self::Internal | Self::NoToken(_) => "proxy_internal_error",
             Self::Overloaded => "connection_limit_reached",
-            Self::OutcomeUnknown { .. } => "http_response_timeout",
-            Self::Upstream(error) => match error.kind {
+            Self::Upstream(error) | Self::OutcomeUnknown { cause: error, .. } => match error.kind {
                 ErrorKind::Dns => "dns_error",
                 ErrorKind::ConnectionRefused => "connection_refused",
                 ErrorKind::ConnectionFailed => "destination_unavailable",
@@ -175,6 +191,27 @@ impl ProxyError {
                 ErrorKind::Protocol => "http_protocol_error",
                 ErrorKind::Body => "http_response_incomplete",
             },
+        }
+    }
+
+    /// Whether the request was turned down without anything being sent, for what it is or for want of room.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NoToken(_) | Self::NotStored | Self::Internal => {
+                false
+            }
+            Self::Malformed(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::Browser
+            | Self::Misdirected
+            | Self::Loop
+            | Self::TargetTooLong
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::ForeignKeys
+            | Self::Overloaded => true,
         }
     }
 
@@ -201,7 +238,7 @@ impl ProxyError {
             Self::Overloaded | Self::NoToken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::OutcomeUnknown { key: Some(key) } => {
+            Self::OutcomeUnknown { key: Some(key), .. } => {
                 headers.insert(REQUEST_KEY, key.clone());
             }
             Self::NotFound
@@ -211,7 +248,7 @@ impl ProxyError {
             | Self::TargetTooLong
             | Self::ForeignKeys
             | Self::Upstream(_)
-            | Self::OutcomeUnknown { key: None }
+            | Self::OutcomeUnknown { key: None, .. }
             | Self::NotStored
             | Self::Internal => {}
         }

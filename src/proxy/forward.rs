@@ -76,7 +76,7 @@ impl Forwarder {
             return Ok(Forwarded { status, headers, content: Content::Whole(None) });
         }
         let content = match read(body, MAX_REWRITTEN).await {
-            Err(error) => return Err(broken(error, &method, key)),
+            Err(error) => return Err(failed(error, &method, key)),
             Ok(Read::Whole(bytes)) if bytes.is_empty() => Content::Whole(None),
             Ok(Read::Whole(bytes)) => {
                 // Its length is stated anew by whoever sends it.
@@ -146,27 +146,21 @@ impl Forwarder {
         }
         outgoing.headers.insert(http::header::AUTHORIZATION, authorization.clone());
         outgoing.deadlines.head = left;
-        self.upstream.send(outgoing.clone()).await.map_err(|error| {
-            if error.sent == Sent::Maybe && !outgoing.method.is_safe() {
-                unknown(&error, outgoing.headers.get(REQUEST_KEY).cloned())
-            } else {
-                ProxyError::Upstream(error)
-            }
-        })
+        let answer = self.upstream.send(outgoing.clone()).await;
+        answer.map_err(|error| failed(error, &outgoing.method, outgoing.headers.get(REQUEST_KEY).cloned()))
     }
 }
 
 // Answers that carry links are small; a larger one is passed on as it is.
 const MAX_REWRITTEN: usize = 1024 * 1024;
 
-/// An answer's body broke off. Of a write it is known that it was answered, and not what the answer was.
-fn broken(error: UpstreamError, method: &Method, key: Option<HeaderValue>) -> ProxyError {
-    if method.is_safe() { ProxyError::Upstream(error) } else { unknown(&error, key) }
-}
-
-fn unknown(cause: &UpstreamError, key: Option<HeaderValue>) -> ProxyError {
-    tracing::warn!(%cause, "the outcome of a write is unknown");
-    ProxyError::OutcomeUnknown { key }
+/// What a failed exchange means for the caller. A write that may have been done must not look as if it had not.
+fn failed(cause: UpstreamError, method: &Method, key: Option<HeaderValue>) -> ProxyError {
+    if cause.sent == Sent::Maybe && !method.is_safe() {
+        ProxyError::OutcomeUnknown { key, cause }
+    } else {
+        ProxyError::Upstream(cause)
+    }
 }
 
 /// Whether a body may be read and changed.

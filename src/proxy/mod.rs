@@ -29,18 +29,18 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::error::{ProxyError, REQUEST_KEY};
+use self::error::{ProxyError, REFUSALS, REQUEST_KEY};
 use self::forward::{Forwarded, Forwarder};
 use self::inbound::{Rules, outgoing_headers, remove_conditions};
 use self::record::Record;
 use self::response::{Body, CacheStatus, Content, Reply, Source};
-use self::route::{Class, Matched};
+use self::route::{Class, Matched, Route};
 use crate::clock::Clock;
 use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::{CacheResult, Found, Hit, Outcome, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::error::UpstreamError;
+use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
@@ -86,6 +86,12 @@ impl Proxy {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
+        for code in REFUSALS {
+            metrics.requests_refused.with_label_values(&[code]).inc_by(0);
+        }
+        for route in Route::WRITES {
+            metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
+        }
         Self {
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
             forwarder: Arc::new(forwarder),
@@ -250,14 +256,11 @@ impl Proxy {
             purge();
             let result = forwarder.call(outgoing, route.carries_links()).await;
             purge();
-            if let Err(error @ ProxyError::OutcomeUnknown { .. }) = &result {
+            if let Err(ProxyError::OutcomeUnknown { key, cause }) = &result {
                 metrics.outcome_unknown.with_label_values(&[route.template()]).inc();
-                tracing::error!(
-                    request_id,
-                    route = route.template(),
-                    code = error.code(),
-                    "outcome of a write unknown"
-                );
+                let key = key.as_ref().and_then(|key| key.to_str().ok());
+                let route = route.template();
+                tracing::error!(request_id, route, sezzle_request_id = key, %cause, "the outcome of a write is unknown");
             }
             if let Err(unclaimed) = give.send(result) {
                 let code = match &unclaimed {
@@ -267,7 +270,11 @@ impl Proxy {
                 tracing::info!(request_id, route = route.template(), code, "write ended after its caller had gone");
             }
         });
-        let forwarded = answer.await.unwrap_or(Err(ProxyError::OutcomeUnknown { key }))?;
+        let forwarded = answer.await.unwrap_or_else(|_| {
+            let detail = "the task that sent it ended without an answer".to_owned();
+            let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail };
+            Err(ProxyError::OutcomeUnknown { key, cause })
+        })?;
         Ok(upstream(forwarded, CacheStatus::BYPASS))
     }
 

@@ -86,7 +86,7 @@ impl Record {
     /// The request is answered with an error of ours.
     pub fn failed(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
-        if self.matched.is_none() {
+        if error.is_refusal() {
             self.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }
         if let ProxyError::Upstream(cause) = error {

@@ -166,6 +166,23 @@ impl Matched {
 }
 
 impl Route {
+    /// The calls that write, for metrics that start at 0.
+    pub const WRITES: [Self; 13] = [
+        Self::Sessions,
+        Self::Order,
+        Self::Checkout,
+        Self::Capture,
+        Self::Refund,
+        Self::Release,
+        Self::Reauthorize,
+        Self::Upcharge,
+        Self::Customer,
+        Self::Preapprove,
+        Self::CustomerOrder,
+        Self::Webhooks,
+        Self::Other,
+    ];
+
     /// The path's template, the label of this call in metrics and logs.
     pub fn template(self) -> &'static str {
         match self {

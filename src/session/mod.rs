@@ -13,6 +13,7 @@ mod store;
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +136,8 @@ pub struct SessionCache<S, E> {
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// Whether it was said that Sezzle's `no-store` keeps the cache from doing its work.
+    warned: AtomicBool,
     streams: PhantomData<fn() -> S>,
 }
 
@@ -152,6 +155,7 @@ where
         Arc::new(Self {
             store: Store::new(options.max_bytes, clock.clone(), Arc::clone(&metrics)),
             flights: Mutex::default(),
+            warned: AtomicBool::new(false),
             streams: PhantomData,
             options,
             unshared,
@@ -318,6 +322,12 @@ where
     }
 
     fn count_skip(&self, skip: Skip) {
+        if skip == Skip::NoStore && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "Sezzle marks sessions no-store, so they are not cached; cache.origin_cache_control = \"ignore\" would \
+                 store them all the same (said once)"
+            );
+        }
         self.metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc();
     }
 }

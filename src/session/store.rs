@@ -103,19 +103,22 @@ impl Departed {
     }
 }
 
-/// Frees the memory of dead entries. Whether one is dead is decided at every read, not here.
+/// Frees the memory of entries that have been dead for a while. Whether one is dead is decided at every read, not here:
+/// a lookup should still find that something had been stored.
 struct FreeWhenDead(Clock);
 
 impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
     fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()))
+        Some(entry.ttl(self.0.now()).saturating_add(KEEP_DEAD))
     }
 
     // Without this an overwrite would keep the deadline of what it overwrote.
     fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()))
+        Some(entry.ttl(self.0.now()).saturating_add(KEEP_DEAD))
     }
 }
+
+const KEEP_DEAD: Duration = Duration::from_secs(60);
 
 fn cause_label(cause: RemovalCause) -> &'static str {
     match cause {

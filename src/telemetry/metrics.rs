@@ -121,7 +121,7 @@ impl Metrics {
             in_flight: r.gauges("in_flight_requests", "Requests being served.", &["class"])?,
             requests_refused: r.counters(
                 "requests_refused_total",
-                "Requests refused before anything was sent to Sezzle.",
+                "Requests turned down without anything being sent to Sezzle, by the last part of the error code.",
                 &["reason"],
             )?,
             connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,

@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY};
 use http::{HeaderValue, Method, StatusCode};
 use sezzle_sidecar::simulator::{Rule, SessionKind, TokenizePlace};
 
-use crate::support::{Harness, Setup};
+use crate::support::{Harness, Setup, eventually};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -95,6 +95,17 @@ async fn either_clock_ends_a_life() {
     harness.clock.advance(seconds(61));
     let stepped = harness.get(&path).await;
     assert!(stepped.cache().starts_with("fwd=stale"), "the wall clock was set back: {}", stepped.cache());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_died_is_remembered_as_expired() {
+    // Real time: the store frees memory by a clock of its own, and must not forget at once.
+    let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "50ms").start().await;
+    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    harness.get(&path).await;
+    eventually("dead", async || !harness.get(&path).await.cache().starts_with("hit")).await;
+    assert!(harness.metric(r#"cache_requests_total{result="expired"}"#).await >= 1.0);
     harness.stop().await;
 }
 

@@ -40,10 +40,13 @@ fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, Sk
         .map(|life| life.ttl.as_secs())
 }
 
+/// A name, header lines, an expiration, and the seconds of life they give.
+type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, Skip>);
+
 #[test]
 fn the_least_bound_wins() {
     let date = |seconds: i64| format_http_date(Wall(WALL.0 + seconds * 1000));
-    let rows: [(&str, &[(&'static str, &str)], Expiration, Result<u64, Skip>); 17] = [
+    let rows: [Row<'_>; 17] = [
         ("max_ttl", &[], in_seconds(1800), Ok(60)),
         ("tokenize less the margin", &[], in_seconds(25), Ok(20)),
         ("tokenize within the margin", &[], in_seconds(5), Err(Skip::Tokenize)),
