@@ -12,6 +12,7 @@
 )]
 
 mod cache;
+mod contract;
 mod credentials;
 mod flight;
 mod passthrough;
