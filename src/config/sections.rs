@@ -189,13 +189,16 @@ fn links(r: &mut Reader<'_>, listen: Option<&[SocketAddr]>) -> Option<LinkSettin
     let base_url = r.optional("links.base_url", parse::base_url);
 
     if let (Some(None), Some([first, ..])) = (&base_url, listen) {
-        if !first.ip().is_unspecified() {
-            r.derived("links.base_url", &format!("http://{first}"));
-        } else if rewrite == Some(true) {
+        let wildcard = first.ip().is_unspecified();
+        if wildcard && rewrite == Some(true) {
             r.missing(
                 "links.base_url",
                 format!("required, since callers cannot follow links to {first}, the first address of proxy.listen"),
             );
+        }
+        // A port of 0 is chosen at start, so nothing can be said of it here.
+        if !wildcard && first.port() != 0 {
+            r.derived("links.base_url", &format!("http://{first}"));
         }
     }
     Some(LinkSettings { rewrite: rewrite?, base_url: base_url? })
