@@ -34,19 +34,20 @@ const EXIT_CODES: &str = "Configuration comes from --config files, later ones ov
 variables over files: gateway.environment is SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT. Secrets are never arguments.\n\n\
 Exit codes: 0 clean stop, 64 usage, 77 secret unreadable, 78 bad configuration, 1 otherwise.";
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 struct ConfigFiles {
     /// A TOML file to read the configuration from; may repeat.
-    #[arg(long = "config", value_name = "FILE", global = true)]
+    // Not global: clap would drop the files before the command when there are others after it.
+    #[arg(long = "config", value_name = "FILE")]
     config: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the sidecar (the default).
-    Run,
+    Run(ConfigFiles),
     /// Check the configuration: print it with secrets redacted, or list every mistake in it.
-    Check,
+    Check(ConfigFiles),
     /// Run a simulated gateway and a sidecar before it, and show what the sidecar does.
     #[cfg(feature = "simulator")]
     Demo {
@@ -78,12 +79,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match cli.command.unwrap_or(Command::Run) {
-        Command::Run => load(&cli.files.config).map_or_else(ExitCode::from, |loaded| serve(&loaded)),
-        Command::Check => load(&cli.files.config).map_or_else(ExitCode::from, |loaded| {
-            say(&loaded.render());
-            ExitCode::SUCCESS
-        }),
+    let mut files = cli.files.config;
+    match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
+        Command::Run(more) => {
+            files.extend(more.config);
+            load(&files).map_or_else(ExitCode::from, |loaded| serve(&loaded))
+        }
+        Command::Check(more) => {
+            files.extend(more.config);
+            load(&files).map_or_else(ExitCode::from, |loaded| {
+                say(&loaded.render());
+                ExitCode::SUCCESS
+            })
+        }
+        _ if !files.is_empty() => {
+            complain("error: only run and check read a configuration\n");
+            ExitCode::from(USAGE)
+        }
         #[cfg(feature = "simulator")]
         Command::Demo { once } => with_runtime(2, crate::demo::demo(once)),
         #[cfg(feature = "simulator")]
