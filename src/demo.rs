@@ -1,7 +1,7 @@
 //! `demo` and `simulate`: the product without an account.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::cli::{Failure, Signals, say};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
@@ -31,8 +31,12 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
     let _ = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
     let mut signals = Signals::new()?;
     let gateway = Simulator::start(Options::default()).await?;
-    let settings = settings(&gateway.url(), free_port(8080), free_port(9464))?;
-    let app = App::start(&settings, Clock::system())?;
+    let usual = settings(&gateway.url(), free_port(8080), free_port(9464))?;
+    let app = match App::start(&usual, Clock::system()) {
+        // Somebody took a port between the look and the start.
+        Err(StartError::Bind(_)) => App::start(&settings(&gateway.url(), ANY_PORT, ANY_PORT)?, Clock::system())?,
+        started => started?,
+    };
     let proxy = app.proxy_addresses().first().copied().ok_or_else(|| failed("the sidecar has no address"))?;
 
     let mut tour = Tour { client: Client::builder(TokioExecutor::new()).build_http(), proxy, gateway };
@@ -103,9 +107,11 @@ fn free_port(usual: u16) -> SocketAddr {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
     match TcpListener::bind(address) {
         Ok(_) => address,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        Err(_) => ANY_PORT,
     }
 }
+
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the tour made, for the lines to try.
 struct Ids {
