@@ -1,0 +1,373 @@
+//! The binary keeps what its command line promises: commands, exit codes, signals, the lines of its log, and a tour
+//! whose printed lines work as they are printed.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+use sezzle_sidecar::simulator::{Options, SessionKind};
+use tokio::net::TcpListener;
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, run};
+
+const KEYS: [(&str, &str); 2] =
+    [("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated")];
+
+/// A whole configuration that reads its keys from `public` and `private` in a folder.
+fn configuration(folder: &Folder) -> String {
+    let path = folder.path().display();
+    format!(
+        "[gateway]\nenvironment = \"sandbox\"\n[credentials]\npublic_key_file = \"{path}/public\"\n\
+         private_key_file = \"{path}/private\"\n[proxy]\nlisten = [\"127.0.0.1:0\"]\n[ops]\nlisten = \"127.0.0.1:0\"\n"
+    )
+}
+
+#[tokio::test]
+async fn version_names_the_release_and_what_it_was_built_from() {
+    let Ended { code, stdout, stderr } = run(&["version"], &[]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.starts_with(concat!("sezzle-sidecar ", env!("CARGO_PKG_VERSION"), " (")), "{stdout}");
+    assert!(stdout.contains("rustc ") && stdout.ends_with(")\n") && stdout.lines().count() == 1, "{stdout}");
+}
+
+#[tokio::test]
+async fn help_names_every_command_and_exit_code_and_no_value_of_the_environment() {
+    let canary = [("CREDENTIALS__PRIVATE_KEY", "sz_pr_canary"), ("CONFIG", "canary.toml"), ("LOG__LEVEL", "canary")];
+    for arguments in [&["--help"][..], &["help"], &["run", "--help"], &["check", "--help"], &["demo", "--help"]] {
+        let Ended { code, stdout, stderr } = run(arguments, &canary).await;
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(!stdout.contains("canary"), "{arguments:?}: {stdout}");
+    }
+    let help = run(&["--help"], &[]).await.stdout;
+    for word in ["run", "check", "demo", "simulate", "version", "--config", "64", "77", "78"] {
+        assert!(help.contains(word), "{word} in\n{help}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_command_line_is_a_usage_error() {
+    for arguments in [
+        &["--unknown"][..],
+        &["unknown"],
+        &["run", "unknown"],
+        &["check", "--config"],
+        &["demo", "--config", "sidecar.toml"],
+        &["--config", "sidecar.toml", "version"],
+        &["--private-key", "sz_pr_canary"],
+        &["simulate", "--listen", "nowhere"],
+    ] {
+        let Ended { code, stdout, stderr } = run(arguments, &[]).await;
+        assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("error: "), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn check_prints_a_configuration_that_means_the_same() {
+    let folder = Folder::new();
+    let file = folder.write("sidecar.toml", &format!("{}[cache]\nmax_ttl = \"42s\"\n", configuration(&folder)));
+    let first = run(&["check", "--config", &file], &[]).await;
+    assert_eq!((first.code, first.stderr.as_str()), (Some(0), ""));
+    let parsed: toml::Table = first.stdout.parse().unwrap_or_else(|error| panic!("{error}:\n{}", first.stdout));
+    assert_eq!(parsed["cache"]["max_ttl"].as_str(), Some("42s"));
+
+    let printed = folder.write("printed.toml", &first.stdout);
+    let second = run(&["check", "--config", &printed], &[]).await;
+    assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""));
+    let again: toml::Table = second.stdout.parse().expect("TOML");
+    assert_eq!(again, parsed);
+}
+
+#[tokio::test]
+async fn check_redacts_keys_that_come_by_variable() {
+    let folder = Folder::new();
+    let variables =
+        [("GATEWAY__ENVIRONMENT", "sandbox"), KEYS[0], ("CREDENTIALS__PRIVATE_KEY", "sz_pr_canary"), KEYS[0]];
+    let Ended { code, stdout, stderr } = run(&["check"], &variables).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(!stdout.contains("canary") && !stdout.contains("sz_pub_simulated"), "{stdout}");
+    assert!(stdout.contains("redacted") && stdout.contains("SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY"), "{stdout}");
+
+    // Apart from the two secrets, which no file may hold, it can be read again.
+    let rest: String =
+        stdout.lines().filter(|line| !line.contains("redacted")).map(|line| format!("{line}\n")).collect();
+    let printed = folder.write("printed.toml", &rest);
+    let again = run(&["check", "--config", &printed], &KEYS).await;
+    assert_eq!((again.code, again.stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn check_lists_every_mistake_at_once() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "five.toml",
+        "[gateway]\nenvironment = \"staging\"\nread_timeout = \"soon\"\n[credentials]\npublic_key_file = \"p\"\n\
+         private_key_file = \"q\"\n[proxy]\nlisten = [\"0.0.0.0:8080\"]\n[links]\nbase_url = \"http://localhost\"\n\
+         [cache]\nmax_tll = \"1s\"\n[log]\nlevel = \"loud\"\n",
+    );
+    for arguments in [["check", "--config", &file], ["run", "--config", &file]] {
+        let Ended { code, stdout, stderr } = run(&arguments, &[]).await;
+        assert_eq!((code, stdout.as_str()), (Some(78), ""), "{stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines.len(), 5, "{stderr}");
+        for key in ["gateway.environment", "gateway.read_timeout", "proxy.listen", "cache.max_tll", "log.level"] {
+            let about = lines.iter().filter(|line| line.starts_with(&format!("{key}: ")) && line.contains(&file));
+            assert_eq!(about.count(), 1, "{key} in\n{stderr}");
+        }
+        assert!(stderr.contains("did you mean cache.max_ttl"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_is_bad_configuration() {
+    let Ended { code, stderr, .. } = run(&["check", "--config", "/nowhere/sidecar.toml"], &KEYS).await;
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("/nowhere/sidecar.toml: cannot be read"), "{stderr}");
+}
+
+#[tokio::test]
+async fn later_files_win_and_the_environment_wins_over_files() {
+    let folder = Folder::new();
+    let base = folder.write("base.toml", &format!("{}[cache]\nmax_ttl = \"11s\"\n", configuration(&folder)));
+    let over = folder.write("over.toml", "[cache]\nmax_ttl = \"22s\"\n");
+    let max_ttl = async |arguments: &[&str], variables: &[(&str, &str)]| {
+        let ended = run(arguments, variables).await;
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
+        let parsed: toml::Table = ended.stdout.parse().expect("TOML");
+        parsed["cache"]["max_ttl"].as_str().expect("text").to_owned()
+    };
+    assert_eq!(max_ttl(&["check", "--config", &base, "--config", &over], &[]).await, "22s");
+    assert_eq!(max_ttl(&["check", "--config", &over, "--config", &base], &[]).await, "11s");
+    let variable = [("CACHE__MAX_TTL", "33s")];
+    assert_eq!(max_ttl(&["check", "--config", &base, "--config", &over], &variable).await, "33s");
+    // None is dropped, wherever it stands.
+    assert_eq!(max_ttl(&["--config", &base, "check", "--config", &over], &[]).await, "22s");
+    assert_eq!(max_ttl(&["--config", &base, "--config", &over, "check"], &[]).await, "22s");
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_used_ends_the_start_and_is_named() {
+    let folder = Folder::new();
+    let file = folder.write("sidecar.toml", &configuration(&folder));
+    let private = folder.path().join("private").display().to_string();
+    folder.write("public", "sz_pub_canary\n");
+
+    let missing = run(&["run", "--config", &file], &[]).await;
+    assert_eq!(missing.code, Some(77), "{}", missing.stderr);
+    assert!(missing.stderr.contains(&format!("{private}: cannot be read")), "{}", missing.stderr);
+
+    for mode in [0o602, 0o622, 0o666] {
+        folder.write_with("private", "sz_pr_canary\n", mode);
+        let writable = run(&["run", "--config", &file], &[]).await;
+        assert_eq!(writable.code, Some(77), "{mode:o}: {}", writable.stderr);
+        assert!(writable.stderr.contains(&format!("{private}: may be written by others")), "{}", writable.stderr);
+        assert!(!format!("{writable:?}").contains("canary"), "{writable:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_ends_the_start_and_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let free = free_address().to_string();
+    for (key, listen) in [("proxy.listen", [&address, &free]), ("ops.listen", [&free, &address])] {
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            KEYS[0],
+            KEYS[1],
+            ("PROXY__LISTEN", listen[0]),
+            ("OPS__LISTEN", listen[1]),
+        ];
+        // Without a command it runs.
+        let Ended { code, stderr, .. } = run(&[], &variables).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(&format!("{key}: cannot listen on {address}")), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_drains_and_ends_it_well() {
+    for signal in ["TERM", "INT"] {
+        let sidecar = Sidecar::start(Options::default(), &[]).await;
+        let session = sidecar.gateway.create_session(SessionKind::Order).session;
+        let path = format!("/v2/session/{session}");
+        let answer = sidecar.get(&path).await;
+        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+        assert!(sidecar.get(&path).await.cache().starts_with("hit"));
+
+        sidecar.process.signal(signal);
+        let Ended { code, stdout, stderr } = sidecar.process.end().await;
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{signal}: {stdout}");
+        let messages: Vec<String> = lines(&stdout).iter().map(|line| line["message"].to_string()).collect();
+        assert_eq!(messages.last().map(String::as_str), Some("\"drained\""), "{signal}: {stdout}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        // Far more than a test waits.
+        let drain = [("DRAIN__GRACE", "10m"), ("DRAIN__TIMEOUT", "20m")];
+        let mut sidecar = Sidecar::start(Options::default(), &drain).await;
+        sidecar.process.signal(first);
+        sidecar.process.says("draining").await;
+        assert_eq!(sidecar.client.get(sidecar.ops, "/readyz").await.status, 503, "{first}");
+        assert_eq!(sidecar.get("/v2/customer").await.status, 200, "{first}: in grace it goes on serving");
+        sidecar.process.signal(second);
+        let Ended { code, stdout, stderr } = sidecar.process.end().await;
+        assert_eq!(code, Some(1), "{first}, {second}: {stderr}");
+        assert!(stderr.contains("stopped before everything under way had ended"), "{stderr}");
+        assert!(!stdout.contains("drained"), "{stdout}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
+    let sidecar = Sidecar::start(Options::default(), &[]).await;
+    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
+    let (session, order) = (ids.session, ids.order.expect("an order"));
+    let id = [("x-request-id", "one")];
+    sidecar.send(Method::GET, &format!("/v2/session/{session}"), &id, "").await;
+    sidecar.send(Method::GET, &format!("/v2/session/{session}"), &[("x-request-id", "two")], "").await;
+    sidecar.send(Method::POST, &format!("/v2/order/{order}/capture"), &[("x-request-id", "three")], "{}").await;
+    sidecar.send(Method::GET, "/elsewhere", &[("x-request-id", "four")], "").await;
+    let ended = sidecar.stop().await;
+
+    let lines = lines(&ended.stdout);
+    for line in &lines {
+        for field in ["timestamp", "level", "message", "target"] {
+            assert!(line[field].is_string(), "{field} in {line}");
+        }
+    }
+    let requests: Vec<&Value> = lines.iter().filter(|line| line["message"] == "request").collect();
+    assert_eq!(requests.len(), 4, "{}", ended.stdout);
+    for (id, method, route, code, source, cache) in [
+        ("one", "GET", "/v2/session/{session}", 200, "upstream", "miss"),
+        ("two", "GET", "/v2/session/{session}", 200, "cache", "hit"),
+        ("three", "POST", "/v2/order/{order}/capture", 422, "upstream", "bypass"),
+        ("four", "GET", "other", 404, "sidecar", "bypass"),
+    ] {
+        let line = requests.iter().find(|line| line["request_id"] == id).expect(id);
+        assert_eq!(line["method"], method, "{line}");
+        assert_eq!(line["route"], route, "{line}");
+        assert_eq!(line["code"], code, "{line}");
+        assert_eq!(line["source"], source, "{line}");
+        assert_eq!(line["cache"], cache, "{line}");
+        assert!(line["dur_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{line}");
+    }
+    assert_eq!(requests[0]["session"], session.as_str());
+    assert_eq!(requests[2]["order"], order.as_str());
+    assert_eq!(requests[3]["error"], "not_found");
+}
+
+/// Every line of a log, parsed.
+fn lines(log: &str) -> Vec<Value> {
+    assert!(log.ends_with('\n'), "the last line is whole: {log}");
+    let parsed = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    parsed.inspect(|line: &Value| assert!(line.is_object(), "{line}")).collect()
+}
+
+#[tokio::test]
+async fn at_warn_no_request_has_a_line() {
+    let sidecar = Sidecar::start(Options::default(), &[("LOG__LEVEL", "warn")]).await;
+    for path in ["/v2/customer", "/v2/session/fadbc642-05a4-4e38-9e74-80e325623af9", "/elsewhere"] {
+        sidecar.get(path).await;
+    }
+    let ended = sidecar.stop().await;
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
+}
+
+#[tokio::test]
+async fn text_is_for_people() {
+    let sidecar = Sidecar::start(Options::default(), &[("LOG__FORMAT", "text")]).await;
+    sidecar.get("/v2/customer").await;
+    let log = sidecar.stop().await.stdout;
+    let line = log.lines().find(|line| line.contains("route=\"/v2/customer\"")).expect("a line for the request");
+    assert!(line.contains(" INFO ") && line.contains("code=200"), "{line}");
+    assert!(!log.contains('\u{1b}'), "no colours in what is collected");
+}
+
+#[tokio::test]
+async fn the_tour_can_end_by_itself() {
+    let Ended { code, stdout, stderr } = run(&["demo", "--once"], &[]).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    for promise in [
+        "Requests that reached the gateway: 1\n",
+        "by 100 callers at once: 100 answers, 1 request to the gateway\n",
+        "captured 2500 cents",
+        "took 1 exchange",
+        "The tour is over.",
+    ] {
+        assert!(stdout.contains(promise), "{promise} in\n{stdout}");
+    }
+}
+
+#[tokio::test]
+async fn every_line_the_tour_prints_to_try_works_as_printed() {
+    // So that it has to choose other ports than the usual ones; somebody else may hold them, which serves as well.
+    let taken = [TcpListener::bind("127.0.0.1:8080").await, TcpListener::bind("127.0.0.1:9464").await];
+    let mut demo = Process::start(&["demo"], &[]);
+    demo.says("Ctrl-C stops it.").await;
+    let tour = demo.stdout();
+    assert!(!tour.contains("127.0.0.1:8080") && !tour.contains("127.0.0.1:9464"), "both are taken:\n{tour}");
+    drop(taken);
+
+    let commands: Vec<&str> = tour.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    assert!(commands.len() >= 7, "{tour}");
+    let folder = Folder::new();
+    for command in commands {
+        // As printed, and made to fail on a status from 400 on and not to wait for ever.
+        let line = format!("{command} --fail --max-time 20");
+        let Ended { code, stdout, stderr } = Process::shell(&line, folder.path(), &[]).end().await;
+        assert_eq!(code, Some(0), "{line}\n{stdout}\n{stderr}");
+        let written = command.contains("-o report.csv").then(|| folder.path().join("report.csv"));
+        let answer = written.map_or(stdout, |file| std::fs::read_to_string(file).expect("a report"));
+        assert!(!answer.trim().is_empty(), "{line} answers nothing");
+        if command.contains("/readyz") {
+            assert_eq!(answer, "ready\n");
+        }
+    }
+
+    demo.signal("INT");
+    let Ended { code, stderr, .. } = demo.end().await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn a_simulated_gateway_alone_prints_a_recipe_that_works() {
+    let mut gateway = Process::start(&["simulate", "--listen", "127.0.0.1:0"], &[]);
+    gateway.says("Ctrl-C stops it.").await;
+    let text = gateway.stdout();
+    let url = text.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("a URL");
+    let address = url.trim_end_matches('.').parse().unwrap_or_else(|error| panic!("{error}: {url}"));
+    let client = Client::new();
+    let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
+    let answer = client.send(address, Method::POST, "/v2/authentication", &[], keys).await;
+    assert_eq!(answer.status, 201);
+
+    let recipe: String = text
+        .lines()
+        .skip_while(|line| !line.trim().starts_with("SEZZLE_SIDECAR__"))
+        .take_while(|line| !line.trim().is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(recipe.trim().ends_with("sezzle-sidecar run"), "{text}");
+    let folder = Folder::new();
+    let (proxy, ops) = (free_address(), free_address());
+    let listen = [("PROXY__LISTEN", proxy.to_string()), ("OPS__LISTEN", ops.to_string())];
+    let variables: Vec<(&str, &str)> = listen.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // `exec` and `env` only make the shell's process become the sidecar's, so that the signal reaches it.
+    let line = format!("exec env {}", recipe.trim_start());
+    let mut sidecar = Process::shell(&line, folder.path(), &[&variables[..], &[("DRAIN__GRACE", "0s")]].concat());
+    sidecar.says("token obtained").await;
+    eventually("ready", async || client.get(ops, "/readyz").await.status == 200).await;
+    assert_eq!(client.get(proxy, "/v2/customer").await.status, 200);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.code, Some(0));
+
+    gateway.signal("TERM");
+    let ended = tokio::time::timeout(Duration::from_secs(20), gateway.end()).await.expect("in time");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+}

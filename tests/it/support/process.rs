@@ -1,0 +1,268 @@
+//! The binary as a process of its own: started without this process's environment, watched, and gone with its handle.
+
+use std::fs;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use http::Method;
+use sezzle_sidecar::simulator::{Options, Simulator};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Answer, Client};
+use super::eventually;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sezzle-sidecar");
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running process. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// What an ended process left.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Process {
+    /// Starts the binary. Variables are named without their prefix.
+    pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env_clear();
+        for (name, value) in variables {
+            command.env(format!("SEZZLE_SIDECAR__{name}"), value);
+        }
+        Self::spawn(command)
+    }
+
+    /// Starts a line of shell with nothing in its environment but a PATH that begins with the binary's folder.
+    pub fn shell(line: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]).current_dir(folder).env_clear();
+        let own = Path::new(BINARY).parent().expect("a folder").display();
+        let rest = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        command.env("PATH", format!("{own}:{rest}"));
+        for (name, value) in variables {
+            command.env(format!("SEZZLE_SIDECAR__{name}"), value);
+        }
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = Output::collect(child.stdout.take().expect("piped"));
+        let stderr = Output::collect(child.stderr.take().expect("piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until standard output contains something; fails when the process ends first.
+    pub async fn says(&mut self, what: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.stdout().contains(what) {
+            let ended = self.child.try_wait().expect("a child");
+            // What it wrote last may not have been read when it was seen to have ended.
+            if ended.is_some() {
+                self.stdout.join();
+                if self.stdout().contains(what) {
+                    return;
+                }
+            }
+            let state = format!("\nstdout: {}\nstderr: {}", self.stdout(), self.stderr());
+            assert!(ended.is_none(), "ended without saying {what:?}{state}");
+            assert!(Instant::now() < deadline, "did not say {what:?}{state}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let line = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ended {
+        let deadline = Instant::now() + LIMIT;
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            let state = format!("\nstdout: {}\nstderr: {}", self.stdout(), self.stderr());
+            assert!(Instant::now() < deadline, "did not end{state}");
+            sleep(Duration::from_millis(5)).await;
+        };
+        self.stdout.join();
+        self.stderr.join();
+        Ended { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One of its streams, read by a thread so that it never blocks the writer.
+struct Output {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    fn collect(mut stream: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(read @ 1..) = stream.read(&mut chunk) {
+                sink.lock().expect("not poisoned").extend_from_slice(&chunk[..read]);
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().expect("not poisoned")).into_owned()
+    }
+
+    fn join(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("reads");
+        }
+    }
+}
+
+/// Runs the binary to its end.
+pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    Process::start(arguments, variables).end().await
+}
+
+/// The binary as a sidecar before a simulated gateway in this process.
+pub struct Sidecar {
+    pub process: Process,
+    pub gateway: Simulator,
+    pub proxy: SocketAddr,
+    pub ops: SocketAddr,
+    pub client: Client,
+}
+
+impl Sidecar {
+    /// Starts both and waits until the sidecar is ready.
+    pub async fn start(options: Options, variables: &[(&str, &str)]) -> Self {
+        let sidecar = Self::start_unready(options, variables).await;
+        sidecar.ready().await;
+        sidecar
+    }
+
+    /// Starts both, and waits for no more than the listeners.
+    pub async fn start_unready(options: Options, variables: &[(&str, &str)]) -> Self {
+        let keys = (options.public_key.clone(), options.private_key.clone());
+        let gateway = Simulator::start(options).await.expect("gateway starts");
+        Self::before(gateway, &keys.0, &keys.1, variables).await
+    }
+
+    /// Starts the sidecar before a gateway that runs.
+    pub async fn before(gateway: Simulator, public: &str, private: &str, variables: &[(&str, &str)]) -> Self {
+        // Not port 0: at `warn` no line of the log tells which ports were chosen.
+        let (proxy, ops) = (free_address(), free_address());
+        let (url, listen, ops_listen) = (gateway.url(), proxy.to_string(), ops.to_string());
+        let mut all = vec![
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("GATEWAY__URL", &url),
+            ("CREDENTIALS__PUBLIC_KEY", public),
+            ("CREDENTIALS__PRIVATE_KEY", private),
+            ("PROXY__LISTEN", &listen),
+            ("OPS__LISTEN", &ops_listen),
+            ("DRAIN__GRACE", "0s"),
+        ];
+        all.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
+        all.extend(variables);
+        let process = Process::start(&["run"], &all);
+        let sidecar = Self { process, gateway, proxy, ops, client: Client::new() };
+        eventually("listening", async || tokio::net::TcpStream::connect(ops).await.is_ok()).await;
+        sidecar
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        eventually("ready", async || self.client.get(self.ops, "/readyz").await.status == 200).await;
+    }
+
+    /// GET through the sidecar.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.client.get(self.proxy, path).await
+    }
+
+    /// Any request through the sidecar.
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.client.send(self.proxy, method, path, headers, body).await
+    }
+
+    /// Ends it with SIGTERM, and the gateway after it.
+    pub async fn stop(self) -> Ended {
+        self.process.signal("TERM");
+        let ended = self.process.end().await;
+        self.gateway.stop().await;
+        ended
+    }
+}
+
+/// An address nobody listens on. Somebody else may take it before it is used; the system hands out others first.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+/// A folder for files that are gone after the test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file that only its owner may touch, and returns its path.
+    pub fn write(&self, name: &str, content: &str) -> String {
+        self.write_with(name, content, 0o600)
+    }
+
+    /// Writes a file with these permissions, and returns its path.
+    pub fn write_with(&self, name: &str, content: &str, mode: u32) -> String {
+        let path: PathBuf = self.path().join(name);
+        fs::write(&path, content).expect("writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("settable");
+        path.display().to_string()
+    }
+}
