@@ -11,6 +11,7 @@
     reason = "a test that fails may panic, and measures real time"
 )]
 
+mod architecture;
 mod binary;
 mod cache;
 mod contract;

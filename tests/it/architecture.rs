@@ -1,0 +1,267 @@
+//! The shape of the source: who may import whom, what stays pure, and that no file outgrows a reader.
+//!
+//! It reads `src` as text, and not the tests in it. The simulator, which shares nothing with the product, is held to
+//! a rule of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules that know nothing of the product around them.
+const LEAVES: [&str; 4] = ["sezzle", "clock", "secret", "telemetry"];
+
+/// What each module below the composition root may import, beside itself and the leaves.
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
+    ("sezzle", &[]),
+    ("clock", &[]),
+    ("secret", &[]),
+    ("telemetry", &[]),
+    ("session", &[]),
+    ("upstream", &[]),
+    ("credentials", &["upstream"]),
+    ("proxy", &["session", "credentials", "upstream"]),
+    ("ops", &["session", "credentials", "upstream"]),
+];
+
+/// Modules with a rule of their own: a listener knows nothing of what it serves, and a configuration is only read.
+const ONLY_LEAVES: [&str; 2] = ["server", "config"];
+
+/// The composition root and what stands above it: these may import everything but the simulator.
+const ROOT: [&str; 4] = ["app", "cli", "demo", "main"];
+
+/// Decisions that take the time as an argument and do no I/O.
+const PURE: [&str; 5] =
+    ["session/freshness.rs", "session/invalidation.rs", "credentials/schedule.rs", "proxy/route.rs", "proxy/links.rs"];
+const IMPURE: [&str; 7] = ["tokio", ".await", "async ", "std::fs", "std::net", "SystemTime", "Instant::now"];
+
+/// Where metrics are touched by their type besides `telemetry/metrics.rs`: gauges held for as long as something lives.
+const PROMETHEUS: [&str; 4] = ["app.rs", "proxy/record.rs", "upstream/body.rs", "upstream/connector.rs"];
+
+/// Lines of a file before its tests.
+const LONGEST: usize = 400;
+/// Files that are longer and by how much they may be. To be split, not to be added to.
+const LONGER: [(&str, usize); 1] = [("session/mod.rs", 480)];
+
+/// A line of the product, with where it stands.
+struct Line {
+    file: String,
+    number: usize,
+    text: String,
+}
+
+/// Every line under `src` that is neither a comment nor part of the tests.
+fn lines() -> Vec<Line> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut lines = Vec::new();
+    for path in files(&root) {
+        let file = path.strip_prefix(&root).expect("below src").to_str().expect("UTF-8").to_owned();
+        let text = fs::read_to_string(&path).expect("readable");
+        let product = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for (index, text) in product.lines().enumerate() {
+            if !text.trim_start().starts_with("//") {
+                lines.push(Line { file: file.clone(), number: index + 1, text: text.to_owned() });
+            }
+        }
+    }
+    assert!(lines.len() > 3000, "the source was not found in {}", root.display());
+    lines
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        if path.is_dir() && name != "tests" {
+            found.extend(files(&path));
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+impl Line {
+    /// The module at the top of the crate that it belongs to.
+    fn module(&self) -> &str {
+        self.file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+    }
+
+    /// The modules at the top of the crate that it names: `crate::a::b`, and every part of `crate::{a, b::c}`.
+    fn imports(&self) -> Vec<String> {
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let mut found = Vec::new();
+        for rest in self.text.split("crate::").skip(1) {
+            match rest.strip_prefix('{') {
+                Some(list) => found.extend(list.split(',').map(|part| word(part.trim()))),
+                None => found.push(word(rest)),
+            }
+        }
+        found.retain(|module| !module.is_empty());
+        found
+    }
+
+    fn place(&self) -> String {
+        format!("src/{}:{}: {}", self.file, self.number, self.text.trim())
+    }
+}
+
+/// Whether a module may import another one.
+fn may_import(module: &str, other: &str) -> bool {
+    if module == other || (LEAVES.contains(&other) && module != "simulator") {
+        return true;
+    }
+    match module {
+        "simulator" => false,
+        // A library's list of its modules imports none of them.
+        "lib" => false,
+        "demo" => true,
+        _ if ROOT.contains(&module) => other != "simulator",
+        _ if ONLY_LEAVES.contains(&module) => false,
+        _ => {
+            let rule = MAY_IMPORT.iter().find(|(known, _)| *known == module);
+            let (_, allowed) = rule.unwrap_or_else(|| panic!("say in {} what src/{module} may import", file!()));
+            allowed.contains(&other)
+        }
+    }
+}
+
+fn none(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn imports_point_one_way() {
+    let lines = lines();
+    let crossing = |line: &&Line| line.imports().iter().any(|other| !may_import(line.module(), other));
+    none("imports against the direction", lines.iter().filter(crossing).map(Line::place).collect());
+    // A rule for a module that is gone, or a reading that finds nothing, would hold nothing.
+    for (module, _) in MAY_IMPORT {
+        assert!(lines.iter().any(|line| line.module() == module), "there is no src/{module}");
+    }
+    assert!(lines.iter().filter(|line| line.module() == "app").flat_map(Line::imports).count() >= 15);
+}
+
+#[test]
+fn what_no_rule_allows() {
+    for (module, other) in [
+        ("sezzle", "session"),
+        ("clock", "config"),
+        ("telemetry", "proxy"),
+        ("session", "upstream"),
+        ("session", "credentials"),
+        ("session", "proxy"),
+        ("credentials", "server"),
+        ("upstream", "config"),
+        ("upstream", "credentials"),
+        ("proxy", "server"),
+        ("proxy", "ops"),
+        ("proxy", "config"),
+        ("server", "proxy"),
+        ("ops", "proxy"),
+        ("ops", "app"),
+        ("config", "session"),
+        ("app", "simulator"),
+        ("simulator", "clock"),
+        ("simulator", "sezzle"),
+    ] {
+        assert!(!may_import(module, other), "{module} may not import {other}");
+    }
+    let line = |text: &str| Line { file: "proxy/mod.rs".to_owned(), number: 1, text: text.to_owned() };
+    assert_eq!(line("use crate::session::{Hit, Found};").imports(), ["session"]);
+    assert_eq!(line("use crate::{clock::Clock, app, proxy};").imports(), ["clock", "app", "proxy"]);
+    assert_eq!(line("let a = crate::app::run(crate::config::load());").imports(), ["app", "config"]);
+    assert_eq!(line("pub(crate) fn say() {}").imports(), [""; 0]);
+}
+
+#[test]
+fn other_modules_are_named_from_the_top_of_the_crate() {
+    // Or this test would not see them.
+    let lines = lines();
+    let upward = |line: &&Line| {
+        let depth = line.file.split('/').filter(|part| *part != "mod.rs").count();
+        line.text.contains(&format!("{}::", ["super"; 8][..depth].join("::")))
+    };
+    none("paths that lead out of a module", lines.iter().filter(upward).map(Line::place).collect());
+}
+
+#[test]
+fn an_import_of_several_modules_stands_on_one_line() {
+    // Or this test would not see what it names.
+    let several = |line: &&Line| line.text.trim_end() == "use crate::{" || line.text.trim_end() == "pub use crate::{";
+    none("imports over several lines", lines().iter().filter(several).map(Line::place).collect());
+}
+
+#[test]
+fn decisions_do_no_io() {
+    let lines = lines();
+    for file in PURE {
+        assert!(lines.iter().any(|line| line.file == file), "there is no src/{file}");
+    }
+    let impure =
+        |line: &&Line| PURE.contains(&line.file.as_str()) && IMPURE.iter().any(|word| line.text.contains(word));
+    none("I/O or time in a pure file", lines.iter().filter(impure).map(Line::place).collect());
+}
+
+#[test]
+fn metrics_are_defined_in_one_file() {
+    let lines = lines();
+    let stray = |line: &&Line| {
+        let allowed = line.file == "telemetry/metrics.rs" || PROMETHEUS.contains(&line.file.as_str());
+        line.text.contains("prometheus::") && !allowed
+    };
+    none("prometheus outside its places", lines.iter().filter(stray).map(Line::place).collect());
+    for file in PROMETHEUS {
+        let uses = lines.iter().any(|line| line.file == file && line.text.contains("prometheus::"));
+        assert!(uses, "src/{file} needs no exception any more");
+    }
+    let named = |line: &&Line| line.text.contains("\"sezzle_sidecar_") && line.file != "telemetry/metrics.rs";
+    none("a metric's name outside telemetry/metrics.rs", lines.iter().filter(named).map(Line::place).collect());
+}
+
+#[test]
+fn no_file_outgrows_a_reader() {
+    let lines = lines();
+    let ends = |index: usize, line: &Line| lines.get(index + 1).is_none_or(|next| next.file != line.file);
+    let mut long = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let exception = LONGER.iter().find(|(file, _)| *file == line.file);
+        let limit = exception.map_or(LONGEST, |(_, limit)| *limit);
+        if ends(index, line) && line.number > limit {
+            long.push(format!("src/{}:{}: its last line; {limit} are allowed", line.file, line.number));
+        }
+    }
+    none("files that are too long", long);
+    for (file, _) in LONGER {
+        let last = lines.iter().filter(|line| line.file == file).map(|line| line.number).max();
+        assert!(last.is_some_and(|last| last > LONGEST), "src/{file} needs no exception any more");
+    }
+}
+
+#[test]
+fn a_test_that_is_left_out_says_why() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut silent = Vec::new();
+    for path in ["src", "tests"].iter().flat_map(|folder| all_files(&root.join(folder))) {
+        let text = fs::read_to_string(&path).expect("readable");
+        for (index, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("#[ignore") && !line.contains("#[ignore = \"") {
+                silent.push(format!("{}:{}: {}", path.display(), index + 1, line.trim()));
+            }
+        }
+    }
+    none("tests left out without a reason", silent);
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(all_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
