@@ -142,12 +142,13 @@ impl Record {
     }
 
     fn log(&self, seconds: f64) {
-        // Identifiers of customers and tokens stay out of the log.
+        // Identifiers of customers and tokens stay out of the log, and so does what only stands in the place of one: a
+        // caller may have put anything there.
         let identifier = |routes: &[Route]| {
             let matched = self.matched.as_ref().filter(|matched| routes.contains(&matched.route))?;
-            matched.identifier.as_deref().filter(|text| text.len() <= 64)
+            matched.identifier.as_deref().filter(|text| is_plain(text))
         };
-        let session = identifier(&[Route::Session]);
+        let session = self.matched.as_ref().and_then(Matched::session).map(tracing::field::display);
         let order = identifier(&[
             Route::Order,
             Route::Checkout,
@@ -179,6 +180,11 @@ impl Record {
             "request"
         );
     }
+}
+
+/// Whether it can be an identifier of Sezzle's, which are made like UUIDs without always being some.
+fn is_plain(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Drop for Record {
