@@ -1,6 +1,7 @@
 //! Records what was built, for `version` and the `build_info` metric.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -13,10 +14,10 @@ fn main() {
     println!("cargo::rustc-env=SEZZLE_SIDECAR_RUSTC={}", version.unwrap_or_else(|| "unknown".to_owned()));
     println!("cargo::rustc-env=SEZZLE_SIDECAR_COMMIT={}", commit.unwrap_or_else(|| "unknown".to_owned()));
     println!("cargo::rerun-if-env-changed=SEZZLE_SIDECAR_COMMIT");
-    // The log of HEAD grows with every commit and checkout. A path that is not there would rebuild each time.
-    for path in [".git/logs/HEAD", ".git/HEAD"] {
-        if std::path::Path::new(path).exists() {
-            println!("cargo::rerun-if-changed={path}");
+    // HEAD changes with the branch, its log with every commit. Naming a file that is not there would build anew each time.
+    for file in [".git/HEAD", ".git/logs/HEAD"] {
+        if Path::new(file).exists() {
+            println!("cargo::rerun-if-changed={file}");
         }
     }
     println!("cargo::rerun-if-changed=build.rs");
