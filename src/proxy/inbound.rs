@@ -74,6 +74,7 @@ impl Rules {
             .to_str()
             .ok()
             .and_then(|host| host.parse().ok())
+            .filter(has_port_or_none)
             .ok_or(ProxyError::Malformed("the Host header is not a host with an optional port"))?;
         if !self.is_ours(&host, local) {
             return Err(ProxyError::Misdirected);
@@ -101,6 +102,13 @@ impl Rules {
         let named = authority.as_str().to_ascii_lowercase();
         self.hosts.iter().any(|known| *known == host || *known == named)
     }
+}
+
+/// Whether what follows the host is a port, which the parser of authorities leaves unchecked.
+fn has_port_or_none(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let named = text.rsplit_once('@').map_or(text, |(_, named)| named);
+    authority.port_u16().is_some() || matches!(named.strip_prefix(authority.host()), Some("" | ":"))
 }
 
 /// A path that two parties could read differently is refused, since a write must be known for what it is.
@@ -212,6 +220,8 @@ mod tests {
             "127.0.0.1:9",
             "127.9.9.9",
             "[::1]:8080",
+            "[::1]",
+            "localhost:",
             "10.1.2.3:8080",
             "sidecar.internal",
             "sidecar.internal:1",
@@ -224,7 +234,14 @@ mod tests {
         {
             assert_eq!(admit("GET", "/v2/customer", &[("host", host)]), Err("misdirected"), "{host}");
         }
-        for hosts in [&[][..], &[("host", "localhost"), ("host", "localhost")], &[("host", "a b")], &[("host", "")]] {
+        for hosts in [
+            &[][..],
+            &[("host", "localhost"), ("host", "localhost")],
+            &[("host", "a b")],
+            &[("host", "")],
+            &[("host", "localhost:x")],
+            &[("host", "[::1]:70000")],
+        ] {
             assert_eq!(admit("GET", "/v2/customer", hosts), Err("bad_request"), "{hosts:?}");
         }
     }
