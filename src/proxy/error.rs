@@ -101,6 +101,27 @@ impl ProxyError {
         }
     }
 
+    /// Whether the request was refused for what it is or how many there are, before anything of it was tried.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::Browser
+            | Self::Misdirected
+            | Self::Loop
+            | Self::TargetTooLong
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::ForeignKeys
+            | Self::Overloaded => true,
+            Self::NoToken(_) | Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NotStored | Self::Internal => {
+                false
+            }
+        }
+    }
+
     /// The `code` of the body, less its prefix `sidecar.`; also the word in metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
