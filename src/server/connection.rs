@@ -167,16 +167,17 @@ impl PhaseClock {
             let due = self.origin.checked_add(Duration::from_millis(millis)).and_then(|since| since.checked_add(limit));
             due.unwrap_or(self.origin)
         };
+        // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
+        let held_up = self.write_held_up.load(Ordering::Relaxed);
+        if held_up != 0 {
+            return (after(held_up, timeouts.write), Cut::Write);
+        }
         let since = self.since.load(Ordering::Relaxed);
         let (deadline, cut) = match self.phase.load(Ordering::Relaxed) {
             IDLE => (after(since, timeouts.idle), Cut::Idle),
             HEAD => (after(since, timeouts.head), Cut::Head),
             // The handler keeps its own deadlines.
             _ => (after(self.millis(), NO_DEADLINE), Cut::Write),
-        };
-        let (deadline, cut) = match self.write_held_up.load(Ordering::Relaxed) {
-            0 => (deadline, cut),
-            millis => (after(millis, timeouts.write).min(deadline), Cut::Write),
         };
         match drain_since {
             Some(drain) if self.phase.load(Ordering::Relaxed) != BUSY => {
