@@ -215,27 +215,6 @@ impl ProxyError {
         }
     }
 
-    /// Whether the request was turned down without anything being sent, for what it is or for want of room.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NoToken(_) | Self::NotStored | Self::Internal => {
-                false
-            }
-            Self::Malformed(_)
-            | Self::NotFound
-            | Self::MethodNotAllowed(_)
-            | Self::Browser
-            | Self::Misdirected
-            | Self::Loop
-            | Self::TargetTooLong
-            | Self::BodyTooLarge
-            | Self::BodyTimeout
-            | Self::BodyBroken
-            | Self::ForeignKeys
-            | Self::Overloaded => true,
-        }
-    }
-
     /// Status, headers and body of the answer.
     pub fn answer(&self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
         let code = format!("sidecar.{}", self.code());

@@ -17,6 +17,7 @@ mod cache;
 mod contract;
 mod credentials;
 mod flight;
+mod inbound;
 mod leaks;
 mod metrics;
 mod passthrough;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod process;
+pub mod wire;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
-use sezzle_sidecar::app::App;
+use sezzle_sidecar::app::{App, StartError};
 use sezzle_sidecar::clock::{Clock, ClockShift};
 use sezzle_sidecar::config;
 use sezzle_sidecar::simulator::{Options, Simulator};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::client::{Answer, Client};
+use self::wire::Wire;
 
 /// What a test runs against.
 pub struct Harness {
@@ -31,6 +33,7 @@ pub struct Harness {
 #[derive(Default)]
 pub struct Setup {
     gateway: Options,
+    gateway_host: Option<&'static str>,
     variables: Vec<(String, String)>,
 }
 
@@ -44,6 +47,12 @@ impl Setup {
     /// How the gateway behaves.
     pub fn gateway(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.gateway);
+        self
+    }
+
+    /// The name in `gateway.url`, in place of the gateway's address.
+    pub fn gateway_host(mut self, host: &'static str) -> Self {
+        self.gateway_host = Some(host);
         self
     }
 
@@ -61,12 +70,21 @@ impl Setup {
 
     /// Starts both, the sidecar once `prepare` has been applied to the gateway.
     pub async fn start_with(self, prepare: impl FnOnce(&Simulator)) -> Harness {
+        self.try_start(prepare).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts the gateway, prepares it, and starts the sidecar if it can be.
+    pub async fn try_start(self, prepare: impl FnOnce(&Simulator)) -> Result<Harness, StartError> {
         let keys = (self.gateway.public_key.clone(), self.gateway.private_key.clone());
         let gateway = Simulator::start(self.gateway).await.expect("gateway starts");
         prepare(&gateway);
+        let url = match self.gateway_host {
+            Some(host) => gateway.url().replace("127.0.0.1", host),
+            None => gateway.url(),
+        };
         let mut variables = vec![
             ("GATEWAY__ENVIRONMENT".to_owned(), "sandbox".to_owned()),
-            ("GATEWAY__URL".to_owned(), gateway.url()),
+            ("GATEWAY__URL".to_owned(), url),
             ("CREDENTIALS__PUBLIC_KEY".to_owned(), keys.0),
             ("CREDENTIALS__PRIVATE_KEY".to_owned(), keys.1),
             ("PROXY__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
@@ -84,15 +102,15 @@ impl Setup {
             .map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
         let loaded = config::load(&[], variables).unwrap_or_else(|problems| panic!("{problems}"));
         let (clock, shift) = Clock::shifted();
-        let app = App::start(&loaded.settings, clock).unwrap_or_else(|error| panic!("{error}"));
-        Harness {
+        let app = App::start(&loaded.settings, clock)?;
+        Ok(Harness {
             proxy: app.proxy_addresses()[0],
             ops: app.ops_address(),
             client: Client::new(),
             clock: shift,
             gateway,
             app,
-        }
+        })
     }
 }
 
@@ -120,6 +138,24 @@ impl Harness {
     /// Any request through the sidecar.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         self.client.send(self.proxy, method, path, headers, body).await
+    }
+
+    /// A connection to the sidecar, for bytes.
+    pub async fn wire(&self) -> Wire {
+        Wire::connect(self.proxy).await
+    }
+
+    /// Every address the sidecar listens on for callers.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.app.proxy_addresses()
+    }
+
+    /// What the gateway received besides token exchanges, as method, path and query.
+    pub fn received(&self) -> Vec<String> {
+        let calls = self.gateway.journal().into_iter().filter(|call| call.path != "/v2/authentication");
+        let target =
+            |path: String, query: Option<String>| query.map_or(path.clone(), |query| format!("{path}?{query}"));
+        calls.map(|call| format!("{} {}", call.method, target(call.path, call.query))).collect()
     }
 
     /// The value of a series on /metrics, named as it stands there without the prefix, labels in alphabetical order.

@@ -1,0 +1,442 @@
+//! What is let through and what is refused, byte by byte; what Sezzle gets to see of a caller, and a caller of Sezzle.
+
+use http::header::{
+    ALT_SVC, AUTHORIZATION, CONNECTION, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use sezzle_sidecar::simulator::{Exchange, Rule, SessionKind};
+
+use crate::support::client::raw;
+use crate::support::wire::Wire;
+use crate::support::{Harness, Setup, header};
+
+/// A request that is always answered, by the sidecar alone.
+const NEXT: &str = "POST /v2/authentication HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+
+/// Sends a request that is refused, with another one right behind it, and checks the refusal.
+async fn refused(harness: &Harness, request: impl AsRef<[u8]>, status: u16, code: &str, closes: bool) {
+    let mut bytes = request.as_ref().to_vec();
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+    let to_head = bytes.starts_with(b"HEAD ");
+    bytes.extend(NEXT.as_bytes());
+    let series = format!("requests_refused_total{{reason=\"{code}\"}}");
+    let before = harness.metric(&series).await;
+
+    let mut wire = harness.wire().await;
+    wire.send(&bytes).await;
+    let answer = if to_head { wire.answer_to_head().await } else { wire.answer().await };
+    assert_eq!(answer.status, status, "{shown}");
+    if !to_head {
+        assert_eq!(answer.error_code(), format!("sidecar.{code}"), "{shown}");
+    }
+    assert_eq!(answer.header("content-type"), "application/json", "{shown}");
+    assert!(answer.header("proxy-status").starts_with("sezzle-sidecar; error="), "{shown}");
+    assert_eq!(answer.header("cache-control"), "no-store", "{shown}");
+    if closes {
+        assert_eq!(answer.header("connection"), "close", "{shown}");
+        let rest = wire.rest().await;
+        assert!(rest.is_empty(), "read on after {shown}: {}", String::from_utf8_lossy(&rest));
+    } else {
+        assert_eq!(answer.header("connection"), "", "{shown}");
+        assert_eq!(wire.answer().await.status, 201, "the next request after {shown}");
+    }
+    assert_eq!(harness.received(), [""; 0], "{shown}");
+    assert_eq!(harness.metric(&series).await - before, 1.0, "{shown}");
+}
+
+fn get(target: &str, lines: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n")
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_plainly_ours_are_refused() {
+    let harness = Harness::start().await;
+    for lines in ["", "host: localhost\r\nhost: localhost\r\n", "host: a b\r\n", "host:\r\n", "host: localhost:x\r\n"] {
+        let request = format!("GET /v2/customer HTTP/1.1\r\n{lines}\r\n");
+        refused(&harness, request, 400, "bad_request", true).await;
+    }
+    let first_foreign = "host: evil.example\r\nhost: localhost\r\n";
+    let request = format!("POST /v2/session HTTP/1.1\r\n{first_foreign}content-length: 0\r\n\r\n");
+    refused(&harness, request, 400, "bad_request", true).await;
+    for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "gateway.sezzle.com", "u@localhost"] {
+        let request = format!("GET /v2/customer HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        refused(&harness, request, 421, "misdirected", false).await;
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn absolute_targets_go_to_the_gateway_or_nowhere() {
+    let harness = Harness::start().await;
+    let proxy = harness.proxy;
+    for (target, host) in [
+        ("http://gateway.sezzle.com/v2/customer".to_owned(), "localhost".to_owned()),
+        ("http://evil.example/v2/customer".to_owned(), "localhost".to_owned()),
+        (format!("https://{proxy}/v2/customer"), "localhost".to_owned()),
+        (format!("http://{proxy}@evil.example/v2/customer"), proxy.to_string()),
+        (format!("http://{proxy}/v2/customer"), "evil.example".to_owned()),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        refused(&harness, request, 421, "misdirected", false).await;
+    }
+    let mut wire = harness.wire().await;
+    wire.send(format!("GET http://{proxy}/v2/customer?a=b HTTP/1.1\r\nhost: {proxy}\r\n\r\n")).await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert_eq!(harness.received(), ["GET /v2/customer?a=b"]);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn configured_hosts_are_ours() {
+    let harness = Setup::default().set("PROXY__HOSTS", "payments.internal,other.internal:81").start().await;
+    let mut wire = harness.wire().await;
+    for (host, status) in [
+        ("payments.internal", 200),
+        ("Payments.Internal:9", 200),
+        ("other.internal:81", 200),
+        ("other.internal:82", 421),
+    ] {
+        wire.send(format!("GET /v2/customer HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+        assert_eq!(wire.answer().await.status, status, "{host}");
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn tunnels_browsers_loops_and_foreign_paths_are_refused() {
+    let harness = Harness::start().await;
+    for request in [
+        "CONNECT gateway.sezzle.com:443 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "TRACE /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "GET /v2/authentication HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ] {
+        refused(&harness, request, 405, "method_not_allowed", false).await;
+    }
+    for lines in
+        ["origin: null\r\n", "origin: http://localhost\r\n", "sec-fetch-site: none\r\n", "Sec-Fetch-Mode: x\r\n"]
+    {
+        refused(&harness, get("/v2/customer", lines), 403, "browser_refused", false).await;
+        let request = format!("POST /v2/session HTTP/1.1\r\nhost: localhost\r\n{lines}content-length: 2\r\n\r\n{{}}");
+        refused(&harness, request, 403, "browser_refused", false).await;
+    }
+    for lines in ["via: 1.1 sezzle-sidecar\r\n", "via: 1.0 a\r\nvia: 1.1 b, 1.1 sezzle-sidecar (v)\r\n"] {
+        refused(&harness, get("/v2/customer", lines), 508, "loop_detected", false).await;
+    }
+    for target in ["/", "/v2", "/v1/session", "/V2/customer", "/metrics", "/v22/customer", "/v2%2fcustomer/.."] {
+        let (status, code) = if target.contains('%') { (400, "bad_request") } else { (404, "not_found") };
+        refused(&harness, get(target, ""), status, code, status == 400).await;
+    }
+    refused(&harness, "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n", 404, "not_found", false).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn paths_that_two_could_read_differently_are_refused() {
+    let harness = Harness::start().await;
+    for target in [
+        "/v2//customer",
+        "//v2/customer",
+        "/v2/./customer",
+        "/v2/order/../customer",
+        "/v2/order/o/..",
+        "/v2/order/%2e%2E/capture",
+        "/v2/order/%2E/capture",
+        "/v2/order/a%2Fcapture",
+        "/v2/order/a%5ccapture",
+        "/v2/order/a\\capture",
+        "/v2/order/a%00",
+        "/v2/order/a%0d%0ax",
+        "/v2/order/a%252f",
+        "/v2/order/a%zz",
+        "/v2/order/a%4",
+    ] {
+        refused(&harness, get(target, ""), 400, "bad_request", true).await;
+    }
+    let longest = format!("/v2/customer?{}", "q".repeat(4096 - "/v2/customer?".len()));
+    refused(&harness, get(&format!("{longest}q"), ""), 414, "target_too_long", false).await;
+    assert_eq!(harness.get(&longest).await.status, 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_where_none_belongs_is_never_read_as_a_request() {
+    let harness = Harness::start().await;
+    let smuggled = "DELETE /v2/customer/c HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for method in ["GET", "HEAD"] {
+        let framed = format!("content-length: {}\r\n\r\n{smuggled}", smuggled.len());
+        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+        for body in [framed, chunked, "transfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()] {
+            let request = format!("{method} /v2/customer HTTP/1.1\r\nhost: localhost\r\n{body}");
+            refused(&harness, request, 400, "bad_request", true).await;
+        }
+    }
+    // Refused for another reason, before its body was read.
+    let request = format!(
+        "POST /v2/session HTTP/1.1\r\nhost: evil.example\r\ncontent-length: {}\r\n\r\n{smuggled}",
+        smuggled.len()
+    );
+    refused(&harness, request, 421, "misdirected", false).await;
+    let mut wire = harness.wire().await;
+    wire.send(get("/v2/customer", "content-length: 0\r\n")).await;
+    assert_eq!(wire.answer().await.status, 200, "a stated length of nothing is no body");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_and_received_whole_before_anything_is_sent() {
+    let harness = Setup::default().set("LIMITS__BODY", "1KiB").start().await;
+    let head = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\n";
+    let chunks = |length: usize| format!("{:x}\r\n{}\r\n0\r\n\r\n", length, "x".repeat(length));
+    let too_long = format!("{head}content-length: 1025\r\n\r\n{}", "x".repeat(1025));
+    refused(&harness, too_long, 413, "body_too_large", true).await;
+    let too_long = format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunks(1025));
+    refused(&harness, too_long, 413, "body_too_large", true).await;
+    // Refused by what it says of itself: nothing is waited for, nor asked for.
+    let announced = format!("{head}expect: 100-continue\r\ncontent-length: 99999999\r\n\r\n");
+    refused(&harness, announced, 413, "body_too_large", true).await;
+
+    let mut wire = harness.wire().await;
+    wire.send(format!("{head}content-length: 5\r\n\r\nhal")).await;
+    wire.finish_sending().await;
+    assert_eq!(wire.answer().await.error_code(), "sidecar.bad_request");
+    let mut wire = harness.wire().await;
+    wire.send(format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhalxx\r\nzz\r\n")).await;
+    assert_eq!(wire.answer().await.error_code(), "sidecar.bad_request");
+    assert_eq!(harness.received(), [""; 0], "half a body is none");
+    assert_eq!(harness.metric(r#"requests_refused_total{reason="bad_request"}"#).await, 2.0);
+
+    let mut wire = harness.wire().await;
+    for request in [
+        format!("{head}content-length: 1024\r\n\r\n{}", "x".repeat(1024)),
+        format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunks(1024)),
+    ] {
+        wire.send(request).await;
+        assert_eq!(wire.answer().await.status, 400, "Sezzle does not like it");
+    }
+    let bodies: Vec<usize> = harness.gateway.journal().iter().map(|call| call.body.len()).collect();
+    assert_eq!(bodies[1..], [1024, 1024]);
+    wire.send(format!("{head}expect: 100-continue\r\ncontent-length: 2\r\n\r\n")).await;
+    assert_eq!(wire.answer_to_head().await.status, 100);
+    wire.send("{}").await;
+    assert_eq!(wire.answer().await.status, 422);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_ends_the_connection() {
+    let harness = Setup::default().set("LIMITS__HEAD", "16KiB").start().await;
+    let large = get("/v2/customer", &format!("x-large: {}\r\n", "x".repeat(17 * 1024)));
+    let many = get("/v2/customer", &"x-many: 1\r\n".repeat(101));
+    for (request, status) in [
+        (large, 431),
+        (many, 431),
+        ("hello\r\n\r\n".to_owned(), 400),
+        ("GET /v2/customer HTTP/9.9\r\nhost: localhost\r\n\r\n".to_owned(), 400),
+        (get("/v2/customer", "x-bad : 1\r\n"), 400),
+        (get("/v2/customer", "x-folded: 1\r\n 2\r\n"), 400),
+        (get("/v2/customer", "x-\0: 1\r\n"), 400),
+        (get("/v2/customer", "content-length: 1\r\ncontent-length: 2\r\n"), 400),
+        (get("/v2/customer", "content-length: -1\r\n"), 400),
+        (get("/v2/customer", "content-length: 1, 1\r\n"), 400),
+        (get("/v2/customer", "transfer-encoding: gzip\r\n"), 400),
+        (get("/v2/customer", "transfer-encoding: chunked, x\r\n"), 400),
+        ("POST /v2/session HTTP/1.0\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = raw(harness.proxy, format!("{request}{NEXT}")).await;
+        let shown = &request[..request.len().min(100)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shown}: {answer}");
+        assert_eq!(harness.received(), [""; 0], "{shown}");
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn two_framings_are_read_as_chunks_and_nothing_follows() {
+    let harness = Harness::start().await;
+    let (length, chunked) = ("content-length: 4\r\n", "transfer-encoding: chunked\r\n");
+    for framing in [format!("{length}{chunked}"), format!("{chunked}{length}")] {
+        let before = harness.gateway.journal().len();
+        let mut wire = harness.wire().await;
+        let head = format!("POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n");
+        wire.send(format!("{head}a\r\n0123456789\r\n0\r\n\r\n{NEXT}")).await;
+        assert_eq!(wire.answer().await.status, 400, "Sezzle's answer to that body");
+        assert!(wire.rest().await.is_empty(), "{framing}");
+        let received = &harness.gateway.journal()[before..];
+        assert_eq!(received.len(), 1);
+        assert_eq!(received[0].body, "0123456789");
+        assert_eq!(header(&received[0].headers, "content-length"), "10");
+        assert_eq!(header(&received[0].headers, "transfer-encoding"), "");
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn callers_of_http_1_0_are_answered_and_let_go() {
+    let harness = Harness::start().await;
+    for target in ["/v2/customer", "/v2/orders/report"] {
+        let expected = harness.get(target).await;
+        let mut wire = harness.wire().await;
+        wire.send(format!("GET {target} HTTP/1.0\r\nhost: localhost\r\n\r\n")).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.header("transfer-encoding")), (200, ""));
+        assert!(answer.body == expected.body, "{target}");
+        assert!(wire.rest().await.is_empty());
+    }
+    let before = harness.received();
+    let mut wire = harness.wire().await;
+    wire.send("GET /v2/customer HTTP/1.0\r\n\r\n").await;
+    assert_eq!(wire.answer().await.error_code(), "sidecar.bad_request", "no Host");
+    assert_eq!(harness.received(), before);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn queries_pass_byte_for_byte() {
+    let harness = Harness::start().await;
+    let mut wire = harness.wire().await;
+    for query in ["?a=%2F&b=+&c=é-encoded&&=", "?", "?%c3%A9=%zz&x=/../?/", "?a={b:[1]}|^`\\'~!$*;,()"] {
+        wire.send(get(&format!("/v2/customer{query}"), "")).await;
+        assert_eq!(wire.answer().await.status, 200, "{query}");
+        assert_eq!(harness.received().last(), Some(&format!("GET /v2/customer{query}")));
+    }
+    harness.stop().await;
+}
+
+/// Headers as sorted lines.
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        format!("{name}: {}", value.to_str().expect("text").replace(env!("CARGO_PKG_VERSION"), "VERSION"))
+    };
+    let mut lines: Vec<String> = headers.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn what_sezzle_sees_of_a_caller() {
+    const SENT: &str = "Authorization: Bearer theirs\r\nProxy-Authorization: Basic eDp5\r\nCookie: a=b\r\n\
+        Connection: keep-alive, X-Hop,x-other\r\nX-Hop: 1\r\nX-Other: 1\r\nKeep-Alive: timeout=5\r\n\
+        Proxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: x-end\r\nUpgrade: h2c\r\n\
+        Forwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Host: evil.example\r\n\
+        X-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nAuthori_zation: Bearer x\r\n\
+        Via: 1.0 caller\r\nUser-Agent: service/1\r\nAccept-Encoding: gzip\r\nAccept: application/json\r\n\
+        X-Request-Id: mine\r\nSezzle-Request-Id: key\r\nX-Custom: 1\r\nX-Custom: 2\r\nIf-None-Match: \"e\"\r\n";
+    let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let mut wire = harness.wire().await;
+    let mut status = async |request: String| {
+        wire.send(request).await;
+        wire.answer().await.status
+    };
+    assert_eq!(status(get("/v2/customer", SENT)).await, 200);
+    let post = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\nContent-Type: application/json\r\n";
+    let body = "{\"url\":\"https://a.example\"}";
+    assert_eq!(status(format!("{post}{SENT}Content-Length: {}\r\n\r\n{body}", body.len())).await, 204);
+    assert_eq!(status(get("/v2/orders/report", SENT)).await, 200);
+    assert_eq!(status(get(&session, SENT)).await, 200);
+    assert_eq!(status("DELETE /v2/webhooks/w HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned()).await, 404);
+
+    let calls = harness.gateway.journal().split_off(1);
+    let bearer = |call: &Exchange| {
+        let all: Vec<&HeaderValue> = call.headers.get_all(AUTHORIZATION).iter().collect();
+        assert_eq!(all.len(), 1, "one token: {:?}", call.headers);
+        all[0].clone()
+    };
+    let bearers: Vec<HeaderValue> = calls.iter().map(bearer).collect();
+    assert!(bearers[0].to_str().is_ok_and(|bearer| bearer.starts_with("Bearer ") && bearer != "Bearer theirs"));
+    assert!(bearers.iter().all(|bearer| *bearer == bearers[0]));
+
+    let gateway = harness.gateway.addr();
+    let common = |more: &[&str]| {
+        let mut expected: Vec<String> = [
+            "accept: application/json",
+            "sezzle-request-id: key",
+            "user-agent: service/1 sezzle-sidecar/VERSION",
+            "via: 1.1 sezzle-sidecar",
+            "x-custom: 1",
+            "x-custom: 2",
+            "x-request-id: mine",
+        ]
+        .iter()
+        .chain(more)
+        .map(|line| (*line).to_owned())
+        .collect();
+        expected.push(format!("authorization: {}", bearers[0].to_str().expect("text")));
+        expected.push(format!("host: {gateway}"));
+        expected.sort();
+        expected
+    };
+    let seen: Vec<Vec<String>> = calls.iter().map(|call| lines(&call.headers)).collect();
+    assert_eq!(seen[0], common(&["accept-encoding: identity", "if-none-match: \"e\""]));
+    let with_body =
+        ["accept-encoding: identity", "if-none-match: \"e\"", "content-length: 27", "content-type: application/json"];
+    assert_eq!(seen[1], common(&with_body));
+    assert_eq!(seen[2], common(&["accept-encoding: gzip", "if-none-match: \"e\""]), "a report is streamed as it is");
+    assert_eq!(seen[3], common(&["accept-encoding: identity"]), "a fill is not conditional");
+    let names: Vec<&str> = seen[4].iter().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(names.join(" "), "accept-encoding authorization host user-agent via", "nothing of its own is made up");
+    assert_eq!(harness.metric("upstream_connections_opened_total").await, 1.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_caller_sees_of_sezzle() {
+    let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let text = HeaderValue::from_static;
+    let named = HeaderName::from_static;
+    let rule = Rule::path("/v2/*")
+        .add_header(SET_COOKIE, text("a=b"))
+        .add_header(SET_COOKIE, text("c=d"))
+        .add_header(ALT_SVC, text("h3=\":443\""))
+        .add_header(STRICT_TRANSPORT_SECURITY, text("max-age=1"))
+        .add_header(CONNECTION, text("X-Hop, keep-alive"))
+        .add_header(named("x-hop"), text("1"))
+        .add_header(named("keep-alive"), text("timeout=5"))
+        .add_header(named("proxy-connection"), text("keep-alive"))
+        .add_header(PROXY_AUTHENTICATE, text("Basic"))
+        .add_header(UPGRADE, text("h2c"))
+        .add_header(AUTHORIZATION, text("Bearer echoed"))
+        .add_header(named("x-request-id"), text("theirs"))
+        .add_header(named("x-gateway"), text("1"))
+        .add_header(named("x-gateway"), text("2"));
+    harness.gateway.script(rule);
+    let own = "cache-control cache-status content-length content-type date via x-gateway x-gateway x-request-id";
+    let mut wire = harness.wire().await;
+    for (target, expected) in [
+        ("/v2/customer", own.to_owned()),
+        ("/v2/interest/activity", own.to_owned()),
+        ("/v2/orders/report", own.replace("content-length", "").replace(" via", " transfer-encoding via")),
+        (session.as_str(), own.replace("date", "date etag")),
+        (session.as_str(), format!("age {}", own.replace("date", "date etag"))),
+        ("/v2/order/unknown", own.to_owned()),
+    ] {
+        // `Wire` fails on a header that is not on the list of allowed ones.
+        wire.send(get(target, "")).await;
+        let answer = wire.answer().await;
+        let mut names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>(), "{target}");
+        assert_ne!(answer.header("x-request-id"), "theirs");
+    }
+    assert_eq!(harness.gateway.count("GET", &session), 1);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_survives_what_belongs_to_one_request() {
+    let harness = Harness::start().await;
+    let mut wire: Wire = harness.wire().await;
+    wire.send("HEAD /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let head = wire.answer_to_head().await;
+    assert_eq!((head.status, head.header("connection")), (200, ""));
+    // An upgrade that is not ours to make is left unmade.
+    wire.send(get("/v2/customer", "connection: upgrade\r\nupgrade: websocket\r\n")).await;
+    assert_eq!(wire.answer().await.status, 200);
+    wire.send(get("/v2/customer", "connection: close\r\n")).await;
+    assert_eq!(wire.answer().await.status, 200);
+    assert!(wire.rest().await.is_empty());
+    assert_eq!(harness.gateway.count(Method::GET.as_str(), "/v2/customer"), 2);
+    harness.stop().await;
+}
