@@ -19,6 +19,7 @@ mod credentials;
 mod flight;
 mod inbound;
 mod leaks;
+mod listener;
 mod metrics;
 mod passthrough;
 mod support;

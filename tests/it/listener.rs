@@ -1,0 +1,286 @@
+//! What one connection may do, and for how long; how many there may be; what a listener needs to start.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use sezzle_sidecar::app::StartError;
+use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep};
+
+use crate::support::client::Client;
+use crate::support::wire::Wire;
+use crate::support::{Harness, Setup, eventually};
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+}
+
+fn refused(reason: &str) -> String {
+    format!("connections_refused_total{{listener=\"proxy\",reason=\"{reason}\"}}")
+}
+
+const OPEN: &str = r#"connections{listener="proxy"}"#;
+
+#[tokio::test]
+async fn a_connection_carries_many_requests_pipelined_too() {
+    let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let mut wire = harness.wire().await;
+    for _ in 0..3 {
+        wire.send(get(&session)).await;
+        assert_eq!(wire.answer().await.status, 200);
+    }
+    // One after the other, in their order, whatever serves them.
+    let body = "{\"url\":\"https://a.example\"}";
+    let post = format!("POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!("HEAD {session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let all =
+        [get("/v2/customer"), get(&session), post, body.to_owned(), head, get("/nowhere"), get("/v2/orders/report")];
+    wire.send(all.concat()).await;
+    assert_eq!(wire.answer().await.cache(), "fwd=bypass; fwd-status=200");
+    assert!(wire.answer().await.cache().starts_with("hit"));
+    assert_eq!(wire.answer().await.status, 204);
+    assert!(wire.answer_to_head().await.cache().starts_with("hit"));
+    assert_eq!(wire.answer().await.error_code(), "sidecar.not_found");
+    assert!(wire.answer().await.body.starts_with(b"row"));
+    assert_eq!(harness.received().len(), 4);
+    assert_eq!(harness.metric(OPEN).await, 1.0);
+    drop(wire);
+    eventually("the connection is gone", async || harness.metric(OPEN).await == 0.0).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut_while_others_are_served() {
+    let harness = Harness::start().await;
+    let began = Instant::now();
+    let mut first = harness.wire().await;
+    first.send("GET /v2/customer HTTP/1.1\r\nhost: local").await;
+    let mut later = harness.wire().await;
+    later.send(get("/v2/customer")).await;
+    assert_eq!(later.answer().await.status, 200);
+    later.send("G").await;
+    let drip = async {
+        // Bytes that come now and then buy no time.
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            later.send("E").await;
+            assert_eq!(harness.get("/v2/customer").await.status, 200);
+        }
+    };
+    let cut = async {
+        assert!(first.rest().await.is_empty(), "no answer to half a request");
+        eventually("both are cut", async || harness.metric(&refused("head_timeout")).await == 2.0).await;
+    };
+    tokio::select! {
+        () = cut => {}
+        () = drip => {}
+    }
+    let took = began.elapsed();
+    assert!((4_900..15_000).contains(&took.as_millis()), "{took:?}");
+    assert!(later.rest().await.is_empty());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let harness = Setup::default().set("LIMITS__CONNECTIONS", 2).start().await;
+    let mut first = harness.wire().await;
+    let second = harness.wire().await;
+    eventually("two are open", async || harness.metric(OPEN).await == 2.0).await;
+    for turned_away in 1..=3 {
+        let mut extra = harness.wire().await;
+        extra.send(get("/v2/customer")).await;
+        let answer = extra.answer().await;
+        assert_eq!((answer.status, answer.header("retry-after"), answer.header("connection")), (503, "1", "close"));
+        assert_eq!(answer.json()[0]["code"], "sidecar.overloaded");
+        assert!(extra.rest().await.is_empty());
+        assert_eq!(harness.metric(&refused("limit")).await, f64::from(turned_away));
+    }
+    assert_eq!(harness.received(), [""; 0]);
+    first.send(get("/v2/customer")).await;
+    assert_eq!(first.answer().await.status, 200, "those who are in are served");
+    drop(second);
+    eventually("a place is free", async || harness.metric(OPEN).await == 1.0).await;
+    assert_eq!(harness.get("/v2/customer").await.status, 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_bounded() {
+    let harness = Setup::default().set("LIMITS__IN_FLIGHT", 2).start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let shed = r#"requests_refused_total{reason="overloaded"}"#;
+    let (get, post) = (harness.get("/v2/customer"), harness.post("/v2/customer", "{}"));
+    let crowd = async {
+        gate.arrived(2).await;
+        assert_eq!(harness.metric(r#"in_flight_requests{class="read"}"#).await, 1.0);
+        assert_eq!(harness.metric(r#"in_flight_requests{class="money"}"#).await, 1.0);
+        for method in [Method::GET, Method::POST] {
+            let answer = harness.send(method, "/v2/order/o/capture", &[], "").await;
+            assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.overloaded"));
+            assert_eq!(answer.header("retry-after"), "1");
+            assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=connection_limit_reached");
+        }
+        assert_eq!(harness.gateway.count("POST", "/v2/order/*") + harness.gateway.count("GET", "/v2/order/*"), 0);
+        assert_eq!(harness.metric(shed).await, 2.0);
+        gate.release();
+    };
+    let (got, posted, ()) = tokio::join!(get, post, crowd);
+    assert_eq!((got.status, posted.status), (200, 405));
+    eventually("there is room", async || harness.get("/v2/customer").await.status == 200).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_sends_no_more_still_gets_its_answer() {
+    let harness = Harness::start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/*").gate(&gate));
+    let mut reader = harness.wire().await;
+    reader.send(get("/v2/customer")).await;
+    reader.finish_sending().await;
+    let mut writer = harness.wire().await;
+    let body = "{\"url\":\"https://a.example\"}";
+    let head = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\n";
+    writer.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
+    writer.finish_sending().await;
+    gate.arrived(2).await;
+    gate.release();
+    assert_eq!(reader.answer().await.status, 200);
+    assert_eq!(writer.answer().await.status, 204);
+    assert!(reader.rest().await.is_empty() && writer.rest().await.is_empty(), "and the connection ends");
+    harness.stop().await;
+}
+
+/// Passes bytes on between the sidecar and the gateway, and counts those of the gateway.
+async fn relay(listener: TcpListener, gateway: SocketAddr, passed: Arc<AtomicUsize>) {
+    loop {
+        let (sidecar, _) = listener.accept().await.expect("accepts");
+        let passed = Arc::clone(&passed);
+        tokio::spawn(async move {
+            let gateway = TcpStream::connect(gateway).await.expect("connects");
+            let ((mut from, mut to), (mut back, mut out)) = (gateway.into_split(), sidecar.into_split());
+            tokio::spawn(async move { copy(&mut back, &mut to).await });
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                passed.fetch_add(read, Ordering::SeqCst);
+                if out.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// How many bytes had passed when none came any more.
+async fn settled(passed: &AtomicUsize) -> usize {
+    let mut last = (passed.load(Ordering::SeqCst), Instant::now());
+    eventually("the gateway is held up", async || {
+        let now = passed.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_millis(500)
+    })
+    .await;
+    last.0
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_stops_the_gateway() {
+    const REPORT: u64 = 1 << 30;
+    let (listener, passed) = (TcpListener::bind("127.0.0.1:0").await.expect("binds"), Arc::new(AtomicUsize::new(0)));
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let setup = Setup::default().gateway(|gateway| gateway.report_bytes = REPORT).set("GATEWAY__URL", url);
+    let harness = setup.start_unready().await;
+    tokio::spawn(relay(listener, harness.gateway.addr(), Arc::clone(&passed)));
+    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("a size");
+    let mut wire = Wire::over(socket.connect(harness.proxy).await.expect("connects"));
+    wire.send(get("/v2/orders/report")).await;
+    eventually("the report has begun", async || passed.load(Ordering::SeqCst) > 1024).await;
+    let held = settled(&passed).await;
+    // What the buffers of four sockets take, and not what is in memory of ours.
+    assert!(held < 32 << 20, "{held} bytes for a caller that reads none");
+    assert_eq!(harness.get("/v2/customer").await.status, 200, "others are served");
+
+    // It goes on where the caller does.
+    let mut read = 0;
+    while read < held + (8 << 20) {
+        read += wire.read_some().await.expect("more of the report").len();
+    }
+    let after = settled(&passed).await;
+    assert!(after >= read && after < read + (32 << 20), "{after} bytes for a caller that read {read}");
+    drop(wire);
+    let active = r#"upstream_connections{state="active"}"#;
+    eventually("the rest is not fetched", async || harness.metric(active).await == 0.0).await;
+    assert!(passed.load(Ordering::SeqCst) < 128 << 20);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_that_names_it() {
+    let first = Harness::start().await;
+    for (variable, key, address) in
+        [("PROXY__LISTEN", "proxy.listen", first.proxy), ("OPS__LISTEN", "ops.listen", first.ops)]
+    {
+        let started = Setup::default().set(variable, address).try_start().await;
+        let error = started.err().expect("a second one cannot start");
+        assert!(matches!(error, StartError::Bind(_)), "{error}");
+        assert!(error.to_string().starts_with(&format!("{key}: cannot listen on {address}: ")), "{error}");
+    }
+    assert_eq!(first.get("/v2/customer").await.status, 200, "the first one does not notice");
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn several_addresses_are_one_sidecar() {
+    let harness = Setup::default().set("PROXY__LISTEN", "127.0.0.1:0, 127.0.0.2:0").start().await;
+    let addresses = harness.addresses().to_vec();
+    assert_eq!(
+        addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(),
+        ["127.0.0.1", "127.0.0.2"]
+    );
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    for address in &addresses {
+        assert_eq!(harness.client.get(*address, &session).await.status, 200);
+    }
+    assert_eq!(harness.gateway.count("GET", &session), 1, "one cache for all");
+    assert_eq!(harness.metric(OPEN).await, 2.0);
+    harness.stop().await;
+
+    let taken = Harness::start().await;
+    let both = format!("127.0.0.1:0, {}", taken.proxy);
+    assert!(
+        Setup::default().set("PROXY__LISTEN", both).try_start().await.is_err(),
+        "one that is taken is one too many"
+    );
+    taken.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_without_ipv6_is_served_on_the_rest() {
+    let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let harness = Setup::default().set("PROXY__LISTEN", "127.0.0.1:0, [::1]:0").start().await;
+    assert_eq!(harness.addresses().len(), if has_ipv6 { 2 } else { 1 });
+    for address in harness.addresses() {
+        assert_eq!(Client::new().get(*address, "/v2/customer").await.status, 200, "{address}");
+    }
+    harness.stop().await;
+
+    let only = Setup::default().set("PROXY__LISTEN", "[::1]:0").try_start().await;
+    assert_eq!(only.is_ok(), has_ipv6, "nothing to listen on is an error");
+    if let Ok(harness) = only {
+        assert_eq!(harness.get("/v2/customer").await.status, 200);
+        harness.stop().await;
+    }
+}
