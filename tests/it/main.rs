@@ -16,6 +16,7 @@ mod binary;
 mod cache;
 mod contract;
 mod credentials;
+mod drain;
 mod flight;
 mod inbound;
 mod leaks;

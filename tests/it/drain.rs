@@ -1,0 +1,255 @@
+//! Stopping: what is under way ends well, what is idle ends at once, and nothing lasts beyond the hard end.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::IntCounterVec;
+use sezzle_sidecar::app::App;
+use sezzle_sidecar::simulator::{EffectKind, Gate, Rule, SessionKind, Simulator};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::support::client::Client;
+use crate::support::wire::Wire;
+use crate::support::{Harness, Setup, eventually};
+
+const GET: &str = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+/// A sidecar that is draining.
+struct Draining {
+    gateway: Simulator,
+    proxy: SocketAddr,
+    ops: SocketAddr,
+    cut: IntCounterVec,
+    invalidations: IntCounterVec,
+    drain: JoinHandle<()>,
+    began: Instant,
+}
+
+impl Draining {
+    /// Begins the drain.
+    fn begin(harness: Harness) -> Self {
+        let (proxy, ops) = (harness.proxy, harness.ops);
+        let (app, gateway): (App, Simulator) = harness.into_parts();
+        let cut = app.metrics().connections_refused.clone();
+        let invalidations = app.metrics().cache_invalidations.clone();
+        let drain = tokio::spawn(app.drain());
+        Self { gateway, proxy, ops, cut, invalidations, drain, began: Instant::now() }
+    }
+
+    /// Waits until no new connection is accepted: the grace period is over.
+    async fn closed(&self) {
+        eventually("closed to callers", async || TcpStream::connect(self.proxy).await.is_err()).await;
+    }
+
+    /// The drain waits for something. That it does is seen only by looking for a while.
+    async fn waits(&mut self, what: &str) {
+        let ended = timeout(Duration::from_millis(300), &mut self.drain).await;
+        assert!(ended.is_err(), "the drain did not wait for {what}");
+    }
+
+    /// Waits for the end; answers how long the whole drain took.
+    async fn end(self) -> Duration {
+        timeout(Duration::from_secs(20), self.drain).await.expect("the drain ends").expect("no panic");
+        self.began.elapsed()
+    }
+}
+
+#[tokio::test]
+async fn not_ready_at_once_and_serving_through_the_grace_period() {
+    let harness = Setup::default().set("DRAIN__GRACE", "2s").start().await;
+    let mut kept = harness.wire().await;
+    kept.send(GET).await;
+    assert_eq!(kept.answer().await.header("connection"), "");
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    assert_eq!(harness.get(&session).await.status, 200);
+
+    let draining = Draining::begin(harness);
+    let client = Client::new();
+    eventually("not ready", async || client.get(draining.ops, "/readyz").await.status == 503).await;
+    assert_eq!(client.get(draining.ops, "/readyz").await.text(), "not ready: draining\n");
+    assert_eq!(client.get(draining.ops, "/livez").await.status, 200, "a restart is not asked for");
+    assert!(client.get(draining.ops, "/metrics").await.text().contains("\nsezzle_sidecar_draining 1\n"));
+
+    kept.send(GET).await;
+    let last = kept.answer().await;
+    assert_eq!((last.status, last.header("connection")), (200, "close"));
+    assert!(kept.rest().await.is_empty());
+    for (target, status) in [("/v2/customer", 200), (session.as_str(), 200), ("/nowhere", 404)] {
+        let mut wire = Wire::connect(draining.proxy).await;
+        wire.send(GET.replace("/v2/customer", target)).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.header("connection")), (status, "close"), "{target}");
+        assert!(wire.rest().await.is_empty(), "{target}");
+    }
+    let took = draining.end().await;
+    assert!((2_000..4_000).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_lookup_under_way_is_answered() {
+    let harness = Harness::start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let mut wire = harness.wire().await;
+    wire.send(GET).await;
+    gate.arrived(1).await;
+    let mut draining = Draining::begin(harness);
+    draining.closed().await;
+    draining.waits("a lookup").await;
+    let readiness = Client::new().get(draining.ops, "/readyz").await;
+    assert_eq!(readiness.status, 503, "operators can look until the end");
+    gate.release();
+    let answer = wire.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    draining.end().await;
+}
+
+#[tokio::test]
+async fn a_report_under_way_is_sent_to_its_end() {
+    let harness = Setup::default().gateway(|gateway| gateway.report_bytes = 16 << 20).start().await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("a size");
+    let mut wire = Wire::over(socket.connect(harness.proxy).await.expect("connects"));
+    wire.send(GET.replace("/v2/customer", "/v2/orders/report")).await;
+    eventually("the report has begun", async || harness.received() == ["GET /v2/orders/report"]).await;
+    let mut draining = Draining::begin(harness);
+    draining.closed().await;
+    // Longer than the patience with connections that ask for nothing.
+    for _ in 0..4 {
+        draining.waits("a report").await;
+    }
+    let report = wire.answer().await;
+    assert!(report.body.len() >= 16 << 20);
+    assert_eq!(draining.cut.with_label_values(&["proxy", "drain"]).get(), 0);
+    draining.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_whose_caller_is_slow_to_take_it_is_not_cut() {
+    let harness = Harness::start().await;
+    // Held whole by the sidecar, and more than the sockets take at once, since small segments have small buffers.
+    let body = format!("[\"{}\"]", "x".repeat((1 << 20) - 100));
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::OK).body(body.clone()));
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_tcp_mss(536).expect("a size");
+    socket.set_recv_buffer_size(4 * 1024).expect("a size");
+    socket.connect(&harness.proxy.into()).expect("connects");
+    socket.set_nonblocking(true).expect("an open socket");
+    let mut wire = Wire::over(TcpStream::from_std(socket.into()).expect("an open socket"));
+    wire.send(GET).await;
+    let sent = r#"request_duration_seconds_count{cache="bypass",class="read"}"#;
+    eventually("it is answered", async || harness.metric(sent).await == 1.0).await;
+    let mut draining = Draining::begin(harness);
+    draining.closed().await;
+    // Longer than the patience with connections that ask for nothing.
+    for _ in 0..5 {
+        draining.waits("an answer that is being taken").await;
+    }
+    let answer = wire.answer().await;
+    assert!(answer.body == body.as_bytes(), "{} bytes", answer.body.len());
+    draining.end().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_has_gone_is_done_and_purged() {
+    let harness = Harness::start().await;
+    let ids = harness.gateway.create_session(SessionKind::Order);
+    let order = ids.order.expect("an order");
+    assert!(harness.gateway.complete_checkout(&order));
+    let gate = Gate::new();
+    let capture = format!("/v2/order/{order}/capture");
+    harness.gateway.script(Rule::path(&capture).gate(&gate));
+    for gone in ["reset", "closed"] {
+        let mut wire = harness.wire().await;
+        let body = "{\"capture_amount\":{\"amount_in_cents\":100,\"currency\":\"USD\"},\"partial_capture\":true}";
+        let head = format!("POST {capture} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
+        wire.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
+        let arrived = if gone == "reset" { 1 } else { 2 };
+        gate.arrived(arrived).await;
+        if gone == "reset" {
+            wire.reset();
+        }
+    }
+    let mut draining = Draining::begin(harness);
+    let (gateway, purges) = (draining.gateway.clone(), draining.invalidations.with_label_values(&["write"]));
+    draining.closed().await;
+    draining.waits("writes").await;
+    assert_eq!(gateway.effects(&order), []);
+    assert_eq!(purges.get(), 2, "before each was sent");
+    gate.release();
+    draining.end().await;
+    let kinds: Vec<EffectKind> = gateway.effects(&order).iter().map(|effect| effect.kind).collect();
+    assert_eq!(kinds, [EffectKind::Capture, EffectKind::Capture]);
+    assert_eq!(purges.get(), 4, "and after each");
+}
+
+#[tokio::test]
+async fn what_is_idle_or_half_sent_does_not_hold_it() {
+    let harness = Harness::start().await;
+    let mut idle = harness.wire().await;
+    idle.send(GET).await;
+    idle.answer().await;
+    let fresh = harness.wire().await;
+    let mut half = harness.wire().await;
+    half.send("GET /v2/customer HTTP/1.1\r\nhost: loc").await;
+    let mut half_next = harness.wire().await;
+    half_next.send(format!("{GET}GET /v2/cust")).await;
+    half_next.answer().await;
+    eventually("all are open", async || harness.metric(r#"connections{listener="proxy"}"#).await == 4.0).await;
+    let draining = Draining::begin(harness);
+    assert!(idle.rest().await.is_empty());
+    assert!(draining.began.elapsed() < Duration::from_millis(900), "an idle connection is closed at once");
+    let cut = draining.cut.with_label_values(&["proxy", "drain"]);
+    for mut wire in [fresh, half, half_next] {
+        assert!(wire.rest().await.is_empty());
+    }
+    let took = draining.end().await;
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(cut.get() >= 1, "half a head was cut");
+}
+
+#[tokio::test]
+async fn a_head_that_is_completed_in_time_is_answered() {
+    let harness = Harness::start().await;
+    let mut wire = harness.wire().await;
+    let (begun, rest) = GET.split_at(30);
+    wire.send(begun).await;
+    eventually("it is open", async || harness.metric(r#"connections{listener="proxy"}"#).await == 1.0).await;
+    let draining = Draining::begin(harness);
+    draining.closed().await;
+    wire.send(rest).await;
+    let answer = wire.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    draining.end().await;
+}
+
+/// As the program does it: the drain ends, and with the runtime everything that is left.
+#[test]
+fn the_hard_end_cuts_what_is_left() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let (gate, harness) = runtime.block_on(async {
+        let setup = Setup::default().set("GATEWAY__WRITE_TIMEOUT", "300ms").set("DRAIN__TIMEOUT", "700ms");
+        let (gate, harness) = (Gate::new(), setup.start().await);
+        harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+        (gate, harness)
+    });
+    let mut caller = std::net::TcpStream::connect(harness.proxy).expect("connects");
+    caller.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    caller.write_all(GET.as_bytes()).expect("writes");
+    runtime.block_on(async {
+        gate.arrived(1).await;
+        let took = Draining::begin(harness).end().await;
+        assert!((700..3_000).contains(&took.as_millis()), "{took:?}");
+    });
+    runtime.shutdown_background();
+    let mut answer = Vec::new();
+    let end = caller.read_to_end(&mut answer);
+    let timed_out = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!timed_out && answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
