@@ -24,4 +24,5 @@ mod listener;
 mod metrics;
 mod passthrough;
 mod support;
+mod tls;
 mod writes;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod process;
+pub mod tls;
 pub mod wire;
 
 use std::ffi::OsString;

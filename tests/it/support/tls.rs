@@ -1,0 +1,78 @@
+//! Certificates for the simulated gateway, from an authority of the test's own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tempfile::TempDir;
+
+/// Signs certificates. Its own lies in a file, for `gateway.ca_file`.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: TempDir,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new([]).expect("valid");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs");
+        let authority = Self { issuer, directory: tempfile::tempdir().expect("a directory") };
+        authority.write("ca.pem", &authority.pem());
+        authority
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The file with its certificate.
+    pub fn file(&self) -> String {
+        self.path("ca.pem").display().to_string()
+    }
+
+    /// Another file beside it.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).expect("writes");
+        self.path(name).display().to_string()
+    }
+
+    /// What a server with a certificate for `names` (hosts or addresses) runs with.
+    pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        self.serve(params(names), rustls::ALL_VERSIONS)
+    }
+
+    /// The same with a certificate that has ended.
+    pub fn expired(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let mut params = params(names);
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.serve(params, rustls::ALL_VERSIONS)
+    }
+
+    /// The same with one version of TLS only.
+    pub fn only(&self, version: &'static SupportedProtocolVersion, names: &[&str]) -> Arc<ServerConfig> {
+        self.serve(params(names), &[version])
+    }
+
+    fn serve(&self, params: CertificateParams, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).expect("versions");
+        let chain = vec![certificate.der().clone()];
+        Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).expect("a pair"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+fn params(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid names")
+}
