@@ -20,6 +20,7 @@ mod drain;
 mod flight;
 mod inbound;
 mod leaks;
+mod links;
 mod listener;
 mod metrics;
 mod passthrough;

@@ -1,0 +1,210 @@
+//! Links lead back to the sidecar, and every other byte stays as Sezzle sent it.
+
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use serde_json::Value;
+use sezzle_sidecar::simulator::{Rule, SessionKind};
+
+use crate::support::{Harness, Setup};
+
+const GATEWAY: &str = "https://gateway.sezzle.com";
+
+/// Every link in a body, at any depth: method and href.
+fn links(body: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    match body {
+        Value::Array(items) => found.extend(items.iter().flat_map(links)),
+        Value::Object(members) => {
+            if let (Some(method), Some(href)) = (body["method"].as_str(), body["href"].as_str()) {
+                found.push((method.to_owned(), href.to_owned()));
+            }
+            found.extend(members.values().flat_map(links));
+        }
+        _ => {}
+    }
+    found
+}
+
+/// Checks that the links of a body lead to the sidecar; follows those of GET. Answers how many there were.
+async fn follow(harness: &Harness, body: &Value) -> usize {
+    let here = format!("http://{}", harness.proxy);
+    let links = links(body);
+    for (method, href) in &links {
+        let path = href.strip_prefix(&here).unwrap_or_else(|| panic!("{href} leads away from {here}"));
+        assert!(path.starts_with("/v2/"), "{href}");
+        if method == "GET" {
+            assert_eq!(harness.get(path).await.status, 200, "{href}");
+        }
+    }
+    links.len()
+}
+
+#[tokio::test]
+async fn every_kind_of_link_leads_back_and_can_be_followed() {
+    let harness = Harness::start().await;
+    let create = serde_json::json!({
+        "cancel_url": {"href": "https://shop.example/cancel"},
+        "complete_url": {"href": "https://shop.example/done"},
+        "customer": {"tokenize": true, "email": "a@b.example", "first_name": "A", "last_name": "B", "phone": "1"},
+        "order": {
+            "intent": "AUTH",
+            "reference_id": "r",
+            "description": "d",
+            "order_amount": {"amount_in_cents": 10_000, "currency": "USD"},
+        },
+    });
+    let created = harness.post("/v2/session", &create.to_string()).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let created = created.json();
+    assert_eq!(follow(&harness, &created).await, 7, "self, five of the order, one of the token: {created}");
+
+    let session = format!("/v2/session/{}", created["uuid"].as_str().expect("a uuid"));
+    let order = format!("/v2/order/{}", created["order"]["uuid"].as_str().expect("an order"));
+    let token = format!("/v2/token/{}/session", created["tokenize"]["token"].as_str().expect("a token"));
+    for (path, expected) in [(&session, 7), (&session, 7), (&order, 5)] {
+        assert_eq!(follow(&harness, &harness.get(path).await.json()).await, expected, "{path}");
+    }
+    assert!(follow(&harness, &harness.get(&token).await.json()).await > 0);
+
+    let customer = harness.gateway.approve_token(created["tokenize"]["token"].as_str().expect("a token"));
+    let customer = format!("/v2/customer/{}", customer.expect("a customer"));
+    assert_eq!(follow(&harness, &harness.get(&customer).await.json()).await, 4);
+
+    let webhook = r#"{"url": "https://shop.example/hook", "events": ["order.captured"]}"#;
+    let subscribed = harness.post("/v2/webhooks", webhook).await.json();
+    assert_eq!(follow(&harness, &subscribed).await, 2, "{subscribed}");
+    let list = harness.get("/v2/webhooks").await.json();
+    assert_eq!(follow(&harness, &list).await, 2, "{list}");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn only_links_change_and_the_length_is_right() {
+    for host in [
+        GATEWAY,
+        "https://sandbox.gateway.sezzle.com",
+        "https://gateway.eu.sezzle.com",
+        "https://sandbox.gateway.eu.sezzle.com",
+    ] {
+        let harness = Setup::default().gateway(|gateway| gateway.link_base = host.to_owned()).start().await;
+        let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+        let order = ids.order.expect("an order");
+        for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{order}")] {
+            // What Sezzle sent, as it is.
+            harness.gateway.script(
+                Rule::path(&path).set_header(CACHE_CONTROL, HeaderValue::from_static("no-store, No-Transform")),
+            );
+            let original = harness.get(&path).await.text();
+            assert!(original.contains(host));
+            harness.gateway.clear_rules();
+
+            let expected = original.replace(host, &format!("http://{}", harness.proxy));
+            let mut wire = harness.wire().await;
+            for turn in ["first", "second"] {
+                wire.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+                let answer = wire.answer().await;
+                assert_eq!(answer.text(), expected, "{path}, {turn}");
+                assert_eq!(answer.header("content-length"), expected.len().to_string(), "{path}, {turn}");
+                let json = answer.json();
+                let order_part = if json["order"].is_object() { &json["order"] } else { &json };
+                assert_eq!(order_part["checkout_url"], format!("https://checkout.sezzle.com/?id={order}"));
+                wire.send(format!("HEAD {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+                let head = wire.answer_to_head().await;
+                assert!(["", &expected.len().to_string()].contains(&head.header("content-length")), "{head:?}");
+            }
+        }
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn shoppers_urls_stay_whatever_their_host() {
+    let harness = Harness::start().await;
+    let uuid = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
+    let path = format!("/v2/session/{uuid}");
+    let body = format!(
+        "{{ \"uuid\" : \"{uuid}\", \"links\":[{{\"href\":\"{GATEWAY}/v2/session/{uuid}\",\"method\":\"GET\"}}],\n\
+         \"order\":{{\"checkout_url\":\"{GATEWAY}/checkout\",\"tokenize\":{{\"approval_url\":\"{GATEWAY}/approve\",\
+         \"expiration\":\"2000-01-01T00:00:00Z\"}},\"links\":[{{\"href\":\"https://checkout.sezzle.com/x\"}}]}} }}"
+    );
+    harness.gateway.script(Rule::path(&path).body(body.clone()));
+    let own = format!("http://{}/v2/session", harness.proxy);
+    assert_eq!(harness.get(&path).await.text(), body.replace(&format!("{GATEWAY}/v2/session"), &own));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_base_is_what_is_configured() {
+    let base = "https://payments.internal:8443/sezzle";
+    let harness = Setup::default().set("LINKS__BASE_URL", base).start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let body = harness.get(&session).await.json();
+    let found = links(&body);
+    assert_eq!(found[0].1, format!("{base}{session}"));
+    assert!(found.iter().all(|(_, href)| href.starts_with(&format!("{base}/v2/"))), "{body}");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_of_ones_own_is_known_by_its_url() {
+    let harness = Harness::start().await;
+    let path = "/v2/customer/c";
+    let own = harness.gateway.url();
+    harness
+        .gateway
+        .script(Rule::path(path).body(format!("{{\"links\":[{{\"href\":\"{own}/v2/x\",\"method\":\"POST\"}}]}}")));
+    let (_, href) = links(&harness.get(path).await.json()).remove(0);
+    assert_eq!(href, format!("http://{}/v2/x", harness.proxy));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn rewriting_can_be_turned_off() {
+    let harness = Setup::default().set("LINKS__REWRITE", false).start().await;
+    let ids = harness.gateway.create_session(SessionKind::Order);
+    for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{}", ids.order.expect("an order"))] {
+        for _ in 0..2 {
+            let found = links(&harness.get(&path).await.json());
+            assert!(!found.is_empty() && found.iter().all(|(_, href)| href.starts_with(GATEWAY)), "{found:?}");
+        }
+    }
+    let order = harness.gateway.journal().pop().expect("a call");
+    assert!(!order.headers.contains_key("accept-encoding"), "nothing has to be readable");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_may_or_can_not_be_read_is_left_alone() {
+    let harness = Harness::start().await;
+    let uuid = harness.gateway.create_session(SessionKind::Order).session;
+    let body = format!("{{\"uuid\":\"{uuid}\",\"links\":[{{\"href\":\"{GATEWAY}/v2/x\",\"method\":\"GET\"}}]}}");
+    let large = format!("{{\"fill\":\"{}\",{}", "x".repeat(1 << 20), &body[1..]);
+    for path in [format!("/v2/session/{uuid}"), "/v2/customer/c".to_owned(), "/v2/new/call".to_owned()] {
+        let sent = |text: &str| Rule::path(&path).body(text.to_owned());
+        let header = |name, value: &'static str| sent(&body).set_header(name, HeaderValue::from_static(value));
+        for (rule, expected) in [
+            (header(CACHE_CONTROL, "no-transform, no-store"), body.as_str()),
+            (header(CONTENT_ENCODING, "gzip"), &body),
+            (header(CONTENT_TYPE, "text/plain"), &body),
+            (sent(&large), &large),
+            (sent(&body[1..]), &body[1..]),
+        ] {
+            harness.gateway.script(rule);
+            let answer = harness.get_with(&path, &[("cache-control", "no-store")]).await;
+            assert!(answer.body == expected.as_bytes(), "{path}: {:?}", answer.headers);
+        }
+        harness.gateway.script(header(CONTENT_ENCODING, "gzip"));
+        let encoded = harness.get_with(&path, &[("cache-control", "no-store")]).await;
+        assert_eq!(encoded.header("content-encoding"), "gzip", "{path}");
+        assert_eq!(encoded.header("content-length"), body.len().to_string(), "{path}");
+    }
+    // Of a write too.
+    harness.gateway.script(
+        Rule::path("/v2/order/o/capture")
+            .body(body.clone())
+            .set_header(CONTENT_ENCODING, HeaderValue::from_static("br")),
+    );
+    let answer = harness.send(Method::POST, "/v2/order/o/capture", &[], "{}").await;
+    assert_eq!(answer.text(), body);
+    harness.stop().await;
+}
