@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::client::Client;
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup, arrived, eventually};
 
 const GET: &str = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
@@ -97,7 +97,7 @@ async fn a_lookup_under_way_is_answered() {
     harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
     let mut wire = harness.wire().await;
     wire.send(GET).await;
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     let mut draining = Draining::begin(harness);
     draining.closed().await;
     draining.waits("a lookup").await;
@@ -169,8 +169,8 @@ async fn a_write_whose_caller_has_gone_is_done_and_purged() {
         let body = "{\"capture_amount\":{\"amount_in_cents\":100,\"currency\":\"USD\"},\"partial_capture\":true}";
         let head = format!("POST {capture} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
         wire.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
-        let arrived = if gone == "reset" { 1 } else { 2 };
-        gate.arrived(arrived).await;
+        let sent = if gone == "reset" { 1 } else { 2 };
+        arrived(&gate, sent).await;
         if gone == "reset" {
             wire.reset();
         }
@@ -243,7 +243,7 @@ fn the_hard_end_cuts_what_is_left() {
     caller.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
     caller.write_all(GET.as_bytes()).expect("writes");
     runtime.block_on(async {
-        gate.arrived(1).await;
+        arrived(&gate, 1).await;
         let took = Draining::begin(harness).end().await;
         assert!((700..3_000).contains(&took.as_millis()), "{took:?}");
     });

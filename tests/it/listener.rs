@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::client::Client;
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup, arrived, eventually};
 
 fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -119,7 +119,7 @@ async fn requests_in_flight_are_bounded() {
     let shed = r#"requests_refused_total{reason="overloaded"}"#;
     let (get, post) = (harness.get("/v2/customer"), harness.post("/v2/customer", "{}"));
     let crowd = async {
-        gate.arrived(2).await;
+        arrived(&gate, 2).await;
         assert_eq!(harness.metric(r#"in_flight_requests{class="read"}"#).await, 1.0);
         assert_eq!(harness.metric(r#"in_flight_requests{class="money"}"#).await, 1.0);
         for method in [Method::GET, Method::POST] {
@@ -151,7 +151,7 @@ async fn a_caller_that_sends_no_more_still_gets_its_answer() {
     let head = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\n";
     writer.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
     writer.finish_sending().await;
-    gate.arrived(2).await;
+    arrived(&gate, 2).await;
     gate.release();
     assert_eq!(reader.answer().await.status, 200);
     assert_eq!(writer.answer().await.status, 204);

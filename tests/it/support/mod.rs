@@ -14,7 +14,7 @@ use http::{HeaderMap, Method};
 use sezzle_sidecar::app::{App, StartError};
 use sezzle_sidecar::clock::{Clock, ClockShift};
 use sezzle_sidecar::config;
-use sezzle_sidecar::simulator::{Options, Simulator};
+use sezzle_sidecar::simulator::{Gate, Options, Simulator};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::client::{Answer, Client};
@@ -187,6 +187,11 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within 10 s: {what}");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until so many requests in all have come to a gate; fails when they do not within 10 s.
+pub async fn arrived(gate: &Gate, requests: usize) {
+    timeout(Duration::from_secs(10), gate.arrived(requests)).await.expect("requests at the gate within 10 s");
 }
 
 /// A header as text; empty when it is not there.
