@@ -46,6 +46,8 @@ pub enum Cut {
     Write,
     /// The listener closes, and half a head was all there was.
     Drain,
+    /// What came is no head of a request, or too large a one; hyper has answered 400 or 431 without a body.
+    Malformed,
 }
 
 impl Cut {
@@ -56,6 +58,7 @@ impl Cut {
             Self::Idle => "idle_timeout",
             Self::Write => "write_timeout",
             Self::Drain => "drain",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -97,8 +100,9 @@ pub async fn serve_connection<H: Handler>(stream: TcpStream, handler: H, listene
             drain_since = Some(Instant::now());
             connection.as_mut().graceful_shutdown();
         }
-        if connection.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Ok(()));
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            let malformed = ended.is_err_and(|error| error.is_parse());
+            return Poll::Ready(if malformed { Err(Cut::Malformed) } else { Ok(()) });
         }
         loop {
             let (deadline, cut) = phase.deadline(timeouts, drain_since);

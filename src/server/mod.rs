@@ -165,12 +165,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Answers without reading and without waiting: a full house must not take time.
 fn turn_away(stream: TcpStream) {
-    const BODY: &str =
-        r#"[{"code":"sidecar.overloaded","location":"","message":"too many connections","debug_uuid":""}]"#;
+    // Nobody has read the request, so its id is a new one, and no line of the log has it.
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let body = format!(
+        r#"[{{"code":"sidecar.overloaded","location":"","message":"too many connections; nothing was sent to Sezzle","debug_uuid":"{id}"}}]"#
+    );
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
-         proxy-status: sezzle-sidecar; error=connection_limit_reached\r\nconnection: close\r\n\r\n{BODY}",
-        BODY.len()
+         cache-control: no-store\r\nproxy-status: sezzle-sidecar; error=connection_limit_reached\r\n\
+         x-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
     );
     // An empty send buffer takes all of it at once; a caller that is gone does not matter.
     if let Ok(mut stream) = stream.into_std() {

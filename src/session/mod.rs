@@ -7,23 +7,24 @@
 //! [`invalidation`] (what a write does).
 
 pub mod entry;
+mod flight;
 pub mod freshness;
 pub mod invalidation;
 mod store;
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::entry::{Answer, Entry};
+use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, Policy, Skip, Wishes};
 use self::invalidation::{Moment, Tag};
 use self::store::Store;
@@ -130,7 +131,7 @@ pub enum Outcome<S, E> {
 pub struct SessionCache<S, E> {
     options: Options,
     store: Store,
-    flights: Mutex<HashMap<Uuid, Arc<Flight<E>>>>,
+    flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: nobody waits for another caller's fetch of them.
     unshared: Cache<Uuid, ()>,
     tasks: TaskTracker,
@@ -154,7 +155,7 @@ where
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         Arc::new(Self {
             store: Store::new(options.max_bytes, clock.clone(), Arc::clone(&metrics)),
-            flights: Mutex::default(),
+            flights: Flights::new(),
             warned: AtomicBool::new(false),
             streams: PhantomData,
             options,
@@ -240,7 +241,7 @@ where
     where
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
-        let mut flights = self.flights();
+        let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&key)
             && not_before.is_none_or(|moment| flight.began >= moment)
         {
@@ -253,20 +254,18 @@ where
         if flights.len() >= self.options.max_flights {
             return Role::Alone;
         }
-        let (share, shared) = watch::channel(None);
         let (give, own) = oneshot::channel();
-        let flight = Arc::new(Flight { began: self.store.invalidation().now(), shared });
-        flights.insert(key, Arc::clone(&flight));
+        let began = self.store.invalidation().now();
+        let (landing, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 
-        let began = flight.began;
-        let landing = Landing { cache: Arc::clone(self), key, flight };
+        let cache = Arc::clone(self);
         let fetch = fetch();
         // Awaited by whoever waits for the flight, and by the drain. It ends by itself: every fetch has a deadline.
         self.tasks.spawn(async move {
-            let (outcome, shared) = landing.cache.settle(key, began, true, fetch).await;
+            let (outcome, shared) = cache.settle(key, began, true, fetch).await;
             if matches!(shared, Shared::Released) {
-                landing.cache.unshared.insert(key, ());
+                cache.unshared.insert(key, ());
             }
             // New callers must find what was stored before the flight is gone, and not wait for one that is over.
             drop(landing);
@@ -305,7 +304,7 @@ where
             freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let stored = match decided {
             Ok(_) if !may_store => Err(Skip::Request),
-            Ok(life) if self.store.insert(key, began, &answer, &tags, life) => Ok(life),
+            Ok(life) if self.store.insert(key, began, &answer, &tags, life, now) => Ok(life),
             Ok(_) => Err(Skip::Purged),
             Err(skip) => Err(skip),
         };
@@ -332,12 +331,6 @@ where
     }
 }
 
-impl<S, E> SessionCache<S, E> {
-    fn flights(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Flight<E>>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 // How long nobody waits for another caller's fetch of a session whose answer was for one caller only.
 const UNSHARED_FOR: Duration = Duration::from_secs(5);
 const MAX_UNSHARED: u64 = 10_000;
@@ -351,51 +344,4 @@ enum Role<S, E> {
     Follower(Arc<Flight<E>>),
     /// There are too many flights already.
     Alone,
-}
-
-/// A fetch that callers wait for.
-#[derive(Debug)]
-struct Flight<E> {
-    began: Moment,
-    shared: watch::Receiver<Option<Shared<E>>>,
-}
-
-/// What those who waited for a flight get.
-#[derive(Clone, Debug)]
-enum Shared<E> {
-    Answer {
-        answer: Arc<Answer>,
-        tags: Arc<[Tag]>,
-        stored: Result<Life, Skip>,
-    },
-    /// The answer was for one caller only: each has to ask for itself.
-    Released,
-    Failed(E),
-    /// The task ended without an answer.
-    Lost,
-}
-
-impl<E: Clone> Flight<E> {
-    async fn answer(&self) -> Shared<E> {
-        let mut shared = self.shared.clone();
-        let answer = shared.wait_for(Option::is_some).await;
-        answer.ok().and_then(|answer| answer.clone()).unwrap_or(Shared::Lost)
-    }
-}
-
-/// Takes a flight off the list when its task ends, in whatever way.
-struct Landing<S, E> {
-    cache: Arc<SessionCache<S, E>>,
-    key: Uuid,
-    flight: Arc<Flight<E>>,
-}
-
-impl<S, E> Drop for Landing<S, E> {
-    fn drop(&mut self) {
-        let mut flights = self.cache.flights();
-        // A younger flight may have taken its place.
-        if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            flights.remove(&self.key);
-        }
-    }
 }

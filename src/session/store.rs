@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::entry::{Answer, Entry};
 use super::freshness::Life;
 use super::invalidation::{Invalidation, Moment, Stored, Tag};
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::Metrics;
 
 /// Stored sessions, bounded in bytes.
@@ -22,7 +22,6 @@ pub(super) struct Store {
     departed: Departed,
     invalidation: Invalidation,
     next_id: AtomicU64,
-    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -33,7 +32,7 @@ impl Store {
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            .expire_after(FreeWhenDead(clock.clone()))
+            .expire_after(FreeWhenDead(clock))
             .eviction_listener(move |_, entry, cause| {
                 let (departed, metrics) = &listener;
                 metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
@@ -41,7 +40,7 @@ impl Store {
             })
             .build();
         let invalidation = Invalidation::new(PURGE_LOG);
-        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), clock, metrics }
+        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), metrics }
     }
 
     /// What is stored under a key, dead or alive. Takes no lock of ours.
@@ -51,9 +50,9 @@ impl Store {
 
     /// Stores an answer whose fetch began at `began`, unless something it relates to was purged since. Returns whether
     /// it is stored.
-    pub(super) fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life) -> bool {
+    pub(super) fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life, now: Now) -> bool {
         let stored = Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) };
-        let entry = Entry::new(answer.clone(), stored, tags.into(), life, self.clock.now());
+        let entry = Entry::new(answer.clone(), stored, tags.into(), life, now);
         let inserted = self.invalidation.store(tags, began, stored, || self.entries.insert(key, Arc::new(entry)));
         self.clear_departed();
         inserted

@@ -97,7 +97,8 @@ pub const UPSTREAM_ERRORS: [&str; 10] = [
 /// `listener` of `connections`.
 pub const LISTENERS: [&str; 2] = ["proxy", "ops"];
 /// `reason` of `connections_refused_total`.
-pub const CONNECTION_REASONS: [&str; 5] = ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain"];
+pub const CONNECTION_REASONS: [&str; 6] =
+    ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];
 
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
 const DURATION_BUCKETS: [f64; 18] =

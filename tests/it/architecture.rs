@@ -38,8 +38,6 @@ const PROMETHEUS: [&str; 4] = ["app.rs", "proxy/record.rs", "upstream/body.rs", 
 
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
-/// Files that are longer and by how much they may be. To be split, not to be added to.
-const LONGER: [(&str, usize); 1] = [("session/mod.rs", 480)];
 
 /// A line of the product, with where it stands.
 struct Line {
@@ -225,17 +223,11 @@ fn no_file_outgrows_a_reader() {
     let ends = |index: usize, line: &Line| lines.get(index + 1).is_none_or(|next| next.file != line.file);
     let mut long = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let exception = LONGER.iter().find(|(file, _)| *file == line.file);
-        let limit = exception.map_or(LONGEST, |(_, limit)| *limit);
-        if ends(index, line) && line.number > limit {
-            long.push(format!("src/{}:{}: its last line; {limit} are allowed", line.file, line.number));
+        if ends(index, line) && line.number > LONGEST {
+            long.push(format!("src/{}:{}: its last line; {LONGEST} are allowed", line.file, line.number));
         }
     }
     none("files that are too long", long);
-    for (file, _) in LONGER {
-        let last = lines.iter().filter(|line| line.file == file).map(|line| line.number).max();
-        assert!(last.is_some_and(|last| last > LONGEST), "src/{file} needs no exception any more");
-    }
 }
 
 #[test]

@@ -285,9 +285,10 @@ fn every_word_is_in_its_list() {
     assert_eq!(sources.len(), SOURCES.len(), "a source that is none");
 
     let listed = |cut: Cut| match cut {
-        Cut::Head | Cut::Idle | Cut::Write | Cut::Drain => cut.as_str(),
+        Cut::Head | Cut::Idle | Cut::Write | Cut::Drain | Cut::Malformed => cut.as_str(),
     };
-    contained("CONNECTION_REASONS", &CONNECTION_REASONS, &[Cut::Head, Cut::Idle, Cut::Write, Cut::Drain].map(listed));
+    let cuts = [Cut::Head, Cut::Idle, Cut::Write, Cut::Drain, Cut::Malformed];
+    contained("CONNECTION_REASONS", &CONNECTION_REASONS, &cuts.map(listed));
 
     let listed = |kind: ErrorKind| match kind {
         ErrorKind::Dns

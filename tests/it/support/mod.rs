@@ -71,11 +71,15 @@ impl Setup {
 
     /// Starts both, the sidecar once `prepare` has been applied to the gateway.
     pub async fn start_with(self, prepare: impl FnOnce(&Simulator)) -> Harness {
-        self.try_start(prepare).await.unwrap_or_else(|error| panic!("{error}"))
+        self.try_start_with(prepare).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts the gateway, prepares it, and starts the sidecar if it can be.
-    pub async fn try_start(self, prepare: impl FnOnce(&Simulator)) -> Result<Harness, StartError> {
+    /// Starts the gateway, and the sidecar if it can be. The first token may not have been obtained yet.
+    pub async fn try_start(self) -> Result<Harness, StartError> {
+        self.try_start_with(|_| ()).await
+    }
+
+    async fn try_start_with(self, prepare: impl FnOnce(&Simulator)) -> Result<Harness, StartError> {
         let keys = (self.gateway.public_key.clone(), self.gateway.private_key.clone());
         let gateway = Simulator::start(self.gateway).await.expect("gateway starts");
         prepare(&gateway);
