@@ -97,8 +97,10 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
         r.refuse("proxy.listen", "expected at least one address");
     }
     let listen = listen.filter(|addresses| !addresses.is_empty());
-    let remote = listen.iter().flatten().filter(|address| !address.ip().to_canonical().is_loopback());
-    if allow_remote == Some(false) {
+    let remote: Vec<SocketAddr> =
+        listen.iter().flatten().filter(|address| !address.ip().to_canonical().is_loopback()).copied().collect();
+    let refused = allow_remote == Some(false) && !remote.is_empty();
+    if refused {
         for address in remote {
             r.conflict(
                 "proxy.listen",
@@ -110,7 +112,9 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
         }
     }
     let settings = || Some(ProxySettings { listen: listen.clone()?, hosts: hosts?, workers: workers? });
-    (settings(), listen)
+    let settings = settings();
+    // What follows from an address that is refused is no further mistake.
+    (settings, listen.filter(|_| !refused))
 }
 
 fn drain(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Option<DrainSettings> {

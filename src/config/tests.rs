@@ -53,6 +53,13 @@ fn refused_line(line: &str) -> String {
 }
 
 #[test]
+fn a_refused_address_is_one_mistake() {
+    let problems = load(&[], [("SEZZLE_SIDECAR__PROXY__LISTEN".into(), "0.0.0.0:8080".into())]).unwrap_err();
+    let of_the_address = problems.iter().filter(|problem| problem.to_string().contains("0.0.0.0")).count();
+    assert_eq!(of_the_address, 1, "{problems}");
+}
+
+#[test]
 fn nothing_at_all_lacks_what_is_required() {
     let expected = "gateway.environment: required, expected one of \"sandbox\", \"production\", \"sandbox-eu\", \
          \"production-eu\"\n\
