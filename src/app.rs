@@ -209,8 +209,9 @@ impl App {
 // the moment of its reuse.
 const PROXY_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
+// Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
 const OPS_TIMEOUTS: Timeouts =
-    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(10) };
+    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
 const OPS_CONNECTIONS: usize = 64;
 const OPS_HEAD: usize = 16 * 1024;
 

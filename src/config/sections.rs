@@ -127,14 +127,17 @@ fn drain(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Option<DrainSet
     {
         r.conflict("drain.timeout", &format!("{} ends before drain.grace, which is {}", shown(timeout), shown(grace)));
     }
-    if let (Some(write_timeout), Some(timeout)) = (write_timeout, timeout)
-        && timeout <= write_timeout
+    // The last write may come in at the end of the grace period.
+    if let (Some(write_timeout), Some(grace), Some(timeout)) = (write_timeout, grace, timeout)
+        && timeout >= grace
+        && timeout <= grace.saturating_add(write_timeout)
     {
         r.conflict(
             "drain.timeout",
             &format!(
-                "{} would cut off writes; expected more than gateway.write_timeout, which is {}",
+                "{} would cut off writes; expected more than drain.grace ({}) and gateway.write_timeout ({}) together",
                 shown(timeout),
+                shown(grace),
                 shown(write_timeout)
             ),
         );

@@ -239,7 +239,7 @@ fn what_a_key_refuses() {
         ),
         (
             "gateway.write_timeout = '40s'",
-            "drain.timeout: 40s would cut off writes; expected more than gateway.write_timeout",
+            "drain.timeout: 40s would cut off writes; expected more than drain.grace (5s) and gateway.write_timeout",
         ),
         ("limits.connections = 0", "limits.connections: expected a whole number from 1"),
         ("limits.in_flight = -1", "limits.in_flight: expected a whole number from 1"),

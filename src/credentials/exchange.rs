@@ -71,7 +71,7 @@ pub async fn exchange(
         target: PathAndQuery::from_static("/v2/authentication"),
         headers: headers(),
         body: Bytes::from_owner(Zeroizing::new(body)),
-        deadlines: Deadlines { head: TIME_LIMIT, body: TIME_LIMIT },
+        deadlines: Deadlines { head: HEAD_LIMIT, body: BODY_LIMIT },
         route: "/v2/authentication",
         class: "credentials",
     };
@@ -105,7 +105,8 @@ pub async fn exchange(
     Ok(Granted { authorization, expiration, date, merchant: found })
 }
 
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+const BODY_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ANSWER: usize = 64 * 1024;
 
 fn headers() -> HeaderMap {

@@ -111,13 +111,13 @@ impl TokenManager {
         self.keys.public.expose() == key
     }
 
-    /// The live token; waits a bounded time for one that is being obtained.
+    /// The live token; waits for one that is being obtained, for `limit` and a few seconds at most.
     ///
     /// # Errors
     /// When there is none within that time, or at once when the exchange failed and is not being tried right now.
-    pub async fn acquire(&self) -> Result<Arc<Token>, NoToken> {
+    pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // Far from representable limits: seconds from now.
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + WAIT.min(limit);
         loop {
             let ended = self.ended.notified();
             if let Some(token) = self.live() {
@@ -125,6 +125,10 @@ impl TokenManager {
             }
             {
                 let mut state = self.state();
+                // Again, under the lock that a new token is stored under: an exchange may have ended right here.
+                if let Some(token) = self.live() {
+                    return Ok(token);
+                }
                 let no_token = NoToken { last: state.last_error.clone() };
                 match (&state.last_error, state.refreshing) {
                     // Nothing has failed: the token just ended, perhaps because the machine was suspended.
@@ -147,9 +151,9 @@ impl TokenManager {
 
     /// To be called when a request sent with the token of generation `sent` was answered 401. Returns the token to
     /// send it again with, or `None` when the 401 is the answer.
-    pub async fn after_unauthorized(&self, sent: u64) -> Option<Arc<Token>> {
+    pub async fn after_unauthorized(&self, sent: u64, limit: Duration) -> Option<Arc<Token>> {
         self.metrics.upstream_unauthorized.inc();
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + WAIT.min(limit);
         loop {
             let ended = self.ended.notified();
             {
@@ -229,7 +233,9 @@ impl TokenManager {
         if !state.ever || state.last_error.is_some() {
             tracing::info!(merchant, generation, "token obtained");
         }
-        state.merchant.get_or_insert_with(|| merchant.clone());
+        if !merchant.is_empty() {
+            state.merchant.get_or_insert_with(|| merchant.clone());
+        }
         state.failures = 0;
         state.last_error = None;
         state.ever = true;
@@ -240,12 +246,13 @@ impl TokenManager {
     }
 
     fn note_failure(&self, error: &ExchangeError) -> Duration {
-        let have_token = self.live().is_some();
+        let token_left = self.live().map(|token| token.expires.remaining(self.clock.now()));
+        let have_token = token_left.is_some();
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         state.last_error = Some(error.clone());
         state.refreshing = false;
-        let wait = schedule::back_off(state.failures, have_token, fastrand::f64());
+        let wait = schedule::back_off(state.failures, token_left, fastrand::f64());
         let (failures, retry_ms) = (state.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         match error {
             ExchangeError::Rejected(_) | ExchangeError::WrongMerchant => {
@@ -263,7 +270,7 @@ impl TokenManager {
 }
 
 // How long a request waits for a token that is being obtained: one exchange and a little.
-const WAIT: Duration = Duration::from_secs(6);
+const WAIT: Duration = Duration::from_secs(7);
 
 fn result_label(error: &ExchangeError) -> &'static str {
     match error {

@@ -23,13 +23,13 @@ pub fn life(expiration: Wall, date: Option<Wall>, local: Wall) -> Option<Duratio
 ///
 /// `jitter` is between 0 and 1 and spreads a fleet of sidecars over ± 10 %.
 pub fn refresh_after(life: Duration, jitter: f64) -> Duration {
-    life.mul_f64(0.75 + 0.075 * (2.0 * jitter.clamp(0.0, 1.0) - 1.0))
+    life.mul_f64(0.75 + 0.075 * (2.0 * jitter.clamp(0.0, 1.0) - 1.0)).max(SHORTEST_INTERVAL.min(life / 2))
 }
 
-/// How long to wait after the `failures`-th failure in a row: exponential from 1 s to 60 s with full jitter, and no
-/// longer than 5 s while there is no token to serve with.
-pub fn back_off(failures: u32, have_token: bool, jitter: f64) -> Duration {
-    let cap = if have_token { Duration::from_secs(60) } else { Duration::from_secs(5) };
+/// How long to wait after the `failures`-th failure in a row: exponential from 1 s with full jitter. With a token to
+/// serve with, up to 60 s and not past its end (`token_left`); without one, up to 5 s.
+pub fn back_off(failures: u32, token_left: Option<Duration>, jitter: f64) -> Duration {
+    let cap = token_left.map_or(Duration::from_secs(5), |left| left.min(Duration::from_secs(60)));
     let step = Duration::from_secs(1u64 << failures.saturating_sub(1).min(6)).min(cap);
     step.mul_f64(jitter.clamp(0.0, 1.0)).max(SHORTEST_BACK_OFF)
 }
@@ -69,6 +69,8 @@ pub fn on_unauthorized(
 const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
 const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(5);
+// Tokens that end at once must not make the exchange a busy loop.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
 const SHORTEST_BACK_OFF: Duration = Duration::from_millis(100);
 const FORCED_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -105,10 +107,11 @@ mod tests {
 
     #[test]
     fn back_off_grows_to_its_cap() {
-        let seconds = |failures, have_token| back_off(failures, have_token, 1.0).as_secs();
-        assert_eq!([1, 2, 3, 4, 7, 40].map(|failures| seconds(failures, true)), [1, 2, 4, 8, 60, 60]);
-        assert_eq!([1, 3, 4, 40].map(|failures| seconds(failures, false)), [1, 4, 5, 5]);
-        assert_eq!(back_off(9, true, 0.0), SHORTEST_BACK_OFF);
+        let seconds = |failures, left: Option<u64>| back_off(failures, left.map(Duration::from_secs), 1.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 7, 40].map(|failures| seconds(failures, Some(900))), [1, 2, 4, 8, 60, 60]);
+        assert_eq!([1, 3, 4, 40].map(|failures| seconds(failures, None)), [1, 4, 5, 5]);
+        assert_eq!(seconds(7, Some(3)), 3, "no longer than the token that is left");
+        assert_eq!(back_off(9, None, 0.0), SHORTEST_BACK_OFF);
     }
 
     #[test]
@@ -130,13 +133,13 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics_and_refresh_is_within_life(
-            expiration: i64, date: Option<i64>, local: i64, jitter in 0.0..1.0f64, failures: u32, have_token: bool,
+            expiration: i64, date: Option<i64>, local: i64, jitter in 0.0..1.0f64, failures: u32, left: Option<u32>,
         ) {
             if let Some(life) = life(Wall(expiration), date.map(Wall), Wall(local)) {
                 prop_assert!(life <= LONGEST_LIFE);
                 prop_assert!(refresh_after(life, jitter) < life);
             }
-            let _ = back_off(failures, have_token, jitter);
+            let _ = back_off(failures, left.map(|left| Duration::from_secs(left.into())), jitter);
         }
     }
 }

@@ -31,7 +31,7 @@ pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Rep
     }
     let merchant_uuid = match tokens.merchant() {
         Some(merchant) => merchant,
-        None => tokens.acquire().await.map_err(ProxyError::NoToken)?.merchant.clone(),
+        None => tokens.acquire(PATIENCE).await.map_err(ProxyError::NoToken)?.merchant.clone(),
     };
     let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
     let answer = Answer { token: PLACEHOLDER, expiration_date, merchant_uuid };
@@ -48,6 +48,8 @@ pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Rep
 
 // Says to whoever finds it in a log that it opens nothing.
 const PLACEHOLDER: &str = "placeholder-the-sidecar-adds-the-real-token";
+// Until it is known whom we act for.
+const PATIENCE: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(120 * 60);
 
 #[derive(Default, Deserialize)]

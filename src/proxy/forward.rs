@@ -118,19 +118,19 @@ impl Forwarder {
     /// Sends a request with the live token; once more with a new one when Sezzle answers 401, which it does before
     /// it processes anything. The deadline covers it all.
     async fn exchange(&self, mut outgoing: Outgoing) -> Result<Response<GatewayBody>, ProxyError> {
-        let began = Instant::now();
-        let limit = outgoing.deadlines.head;
-        let token = self.tokens.acquire().await.map_err(ProxyError::NoToken)?;
-        let answer = self.send(&mut outgoing, &token.authorization, limit.saturating_sub(began.elapsed())).await?;
+        let (began, limit) = (Instant::now(), outgoing.deadlines.head);
+        let left = || limit.saturating_sub(began.elapsed());
+        let token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
+        let answer = self.send(&mut outgoing, &token.authorization, left()).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        match self.tokens.after_unauthorized(token.generation).await {
-            None => Ok(answer),
-            Some(token) => {
+        match self.tokens.after_unauthorized(token.generation, left()).await {
+            Some(token) if !left().is_zero() => {
                 drop(answer);
-                self.send(&mut outgoing, &token.authorization, limit.saturating_sub(began.elapsed())).await
+                self.send(&mut outgoing, &token.authorization, left()).await
             }
+            Some(_) | None => Ok(answer),
         }
     }
 

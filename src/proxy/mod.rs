@@ -44,7 +44,7 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
-pub type Sessions = SessionCache<Forwarded, ProxyError>;
+pub type Sessions = SessionCache<ProxyError>;
 
 /// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]

@@ -109,7 +109,8 @@ impl Matched {
         let rest = path.strip_prefix("/v2/")?;
         let segments: Vec<&str> = rest.split('/').collect();
         let (route, identifier) = match *segments.as_slice() {
-            ["authentication"] => (Route::Authentication, None),
+            // Whatever it is, it may hold keys, and so goes no further than here.
+            [first, ..] if first.eq_ignore_ascii_case("authentication") => (Route::Authentication, None),
             ["session"] => (Route::Sessions, None),
             ["session", session] => (Route::Session, Some(session)),
             // Whatever is done below an order is done to the order, a call that is not known yet too.
@@ -156,7 +157,8 @@ impl Matched {
         let mut segments = path.strip_prefix("/v2/")?.split('/');
         let collection = segments.next()?;
         let identifier = percent_decode_str(segments.next().filter(|text| !text.is_empty())?).decode_utf8_lossy();
-        match collection {
+        // A server that does not mind the case of a path would do it all the same.
+        match collection.to_ascii_lowercase().as_str() {
             "order" => Some(Tag::order(&identifier)),
             "token" => Some(Tag::token(&identifier)),
             "session" => Uuid::try_parse(&identifier).ok().map(Tag::Session),
@@ -293,6 +295,7 @@ mod tests {
         let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
         for (method, path, expected, class) in [
             (&post, "/v2/authentication", Route::Authentication, Class::Credentials),
+            (&post, "/v2/Authentication/", Route::Authentication, Class::Credentials),
             (&post, "/v2/session", Route::Sessions, Class::Money),
             (&get, "/v2/session/x", Route::Session, Class::Session),
             (&get, "/v2/order/12a-g", Route::Order, Class::Read),
@@ -348,7 +351,7 @@ mod tests {
     #[test]
     fn a_write_names_what_it_changes() {
         let order = Some(Tag::order("12a-g"));
-        for path in ["/v2/order/12a-g", "/v2/order/12a-G/capture", "/v2/order/12a%2Dg/new/call"] {
+        for path in ["/v2/order/12a-g", "/v2/order/12a-G/capture", "/v2/ORDER/12a-g/new/call/"] {
             assert_eq!(Matched::written(path), order, "{path}");
         }
         assert_eq!(Matched::written("/v2/token/T/x"), Some(Tag::token("t")));

@@ -11,7 +11,7 @@ use super::freshness::{Life, Skip};
 use super::invalidation::{Moment, Tag};
 
 /// The list of flights.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Flights<E>(Arc<Mutex<HashMap<Uuid, Arc<Flight<E>>>>>);
 
 /// A fetch that callers wait for.
@@ -25,8 +25,8 @@ pub(super) struct Flight<E> {
 /// What those who waited for a flight get.
 #[derive(Clone, Debug)]
 pub(super) enum Shared<E> {
-    /// Sezzle's answer, what it relates to, and whether it is stored now.
-    Answer { answer: Arc<Answer>, tags: Arc<[Tag]>, stored: Result<Life, Skip> },
+    /// Sezzle's answer, what it relates to if that can be known, and whether it is stored now.
+    Answer { answer: Arc<Answer>, tags: Option<Arc<[Tag]>>, stored: Result<Life, Skip> },
     /// The answer was for one caller only: each has to ask for itself.
     Released,
     /// No answer.

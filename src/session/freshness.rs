@@ -30,8 +30,8 @@ pub const MAX_BODY: usize = 256 * 1024;
 // A token lives about 30 minutes. A date further ahead than this is a mistake, not a long-lived token.
 const MAX_EXPIRATION_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
-// Identifiers become index keys; real ones have 36 bytes.
-const MAX_IDENTIFIER: usize = 128;
+/// Longest identifier of an order or token that is indexed, in bytes; real ones have 36.
+pub const MAX_IDENTIFIER: usize = 128;
 
 /// The life an answer was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +73,15 @@ pub enum Skip {
     Untokenized,
     /// Something the body relates to was changed after the fetch began.
     Purged,
+    /// A fetch that began later was stored before.
+    Superseded,
     /// The caller asked that it not be stored.
     Request,
 }
 
 impl Skip {
     /// Every reason, for metrics that start at 0.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Status,
         Self::NotJson,
         Self::Encoded,
@@ -94,6 +96,7 @@ impl Skip {
         Self::Tokenize,
         Self::Untokenized,
         Self::Purged,
+        Self::Superseded,
         Self::Request,
     ];
 
@@ -114,6 +117,7 @@ impl Skip {
             Self::Tokenize => "tokenize",
             Self::Untokenized => "untokenized",
             Self::Purged => "purged",
+            Self::Superseded => "superseded",
             Self::Request => "request",
         }
     }
@@ -133,6 +137,7 @@ impl Skip {
             | Self::Tokenize
             | Self::Untokenized
             | Self::Purged
+            | Self::Superseded
             | Self::Request => false,
         }
     }
@@ -184,7 +189,7 @@ pub fn life(
         ttl = ttl.min(lifetime);
     }
     match facts.expiration {
-        Expiration::At(at) => ttl = ttl.min(until(at, policy, &origin, now)?),
+        Expiration::At(at) => ttl = ttl.min(until(at, policy, origin.date, elapsed, now)?),
         Expiration::Unreadable => return Err(Skip::Expiration),
         Expiration::NotTokenized if lifetime.is_none() => ttl = ttl.min(policy.untokenized_ttl),
         Expiration::NotTokenized => {}
@@ -196,12 +201,13 @@ pub fn life(
 }
 
 /// How long until `tokenize.expiration`, by whichever of the two clocks is further on.
-fn until(at: Wall, policy: &Policy, origin: &OriginFreshness, now: Now) -> Result<Duration, Skip> {
+fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: Now) -> Result<Duration, Skip> {
     // Dates before the epoch are Go's zero date or nonsense.
     if at.0 <= 0 {
         return Err(Skip::Expiration);
     }
-    let reference = origin.date.map_or(now.wall, |date| date.max(now.wall));
+    // The gateway wrote its `Date` before the exchange was over.
+    let reference = date.map_or(now.wall, |date| date.plus(elapsed).max(now.wall));
     let left = at.since(reference);
     if left > MAX_EXPIRATION_AHEAD {
         return Err(Skip::Expiration);

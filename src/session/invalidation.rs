@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use super::freshness::MAX_IDENTIFIER;
 use crate::sezzle::session::SessionFacts;
 
 /// Something a session relates to.
@@ -101,22 +102,21 @@ impl Invalidation {
     ///
     /// It may when no purge lies between the two, or none of its tags was purged since it began. A purge after the
     /// arrival refuses it too where it hides an earlier one: one more fetch, never an old body.
-    pub fn accepts(&self, tags: &[Tag], began: Moment, arrived: Moment) -> bool {
-        arrived <= began || !self.lock().purged_since(tags, began)
+    ///
+    /// Without tags it is not known what the body relates to, so that any purge may concern it.
+    pub fn accepts(&self, tags: Option<&[Tag]>, began: Moment, arrived: Moment) -> bool {
+        arrived <= began || tags.is_some_and(|tags| !self.lock().purged_since(tags, began))
     }
 
-    /// Runs `insert` and indexes what it stored, unless one of the tags was purged since `began`.
-    /// Returns whether it ran.
-    pub fn store(&self, tags: &[Tag], began: Moment, stored: Stored, insert: impl FnOnce()) -> bool {
+    /// Runs `insert`, unless one of the tags was purged since `began`, and indexes what it stored, if it did.
+    pub fn store(&self, tags: &[Tag], began: Moment, stored: Stored, insert: impl FnOnce() -> bool) {
         let mut state = self.lock();
-        if state.purged_since(tags, began) {
-            return false;
+        if state.purged_since(tags, began) || !insert() {
+            return;
         }
-        insert();
         for tag in tags {
             state.index.entry(tag.clone()).or_default().push(stored);
         }
-        true
     }
 
     /// Purges a tag: `remove` is called for each key stored under it.
@@ -124,11 +124,16 @@ impl Invalidation {
         let mut state = self.lock();
         // Not wrapping: at one purge per nanosecond it lasts for centuries.
         let moment = Moment(self.latest.load(Ordering::SeqCst).saturating_add(1));
-        if state.log.len() >= self.capacity && !state.log.contains_key(tag) {
-            state.log.clear();
+        if tag.size() > MAX_IDENTIFIER {
+            // Nothing is stored under it, and the log must not grow with what a caller makes up.
             state.floor = Some(moment);
+        } else {
+            if state.log.len() >= self.capacity && !state.log.contains_key(tag) {
+                state.log.clear();
+                state.floor = Some(moment);
+            }
+            state.log.insert(tag.clone(), moment);
         }
-        state.log.insert(tag.clone(), moment);
         for stored in state.index.get(tag).into_iter().flatten() {
             remove(stored.key);
         }
@@ -178,7 +183,7 @@ mod tests {
     fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
         let invalidation = Invalidation::new(8);
         let tags = [Tag::order("12a-G"), Tag::token("T")];
-        assert!(invalidation.store(&tags, invalidation.now(), Stored { key: KEY, id: 1 }, || ()));
+        invalidation.store(&tags, invalidation.now(), Stored { key: KEY, id: 1 }, || true);
         assert_eq!(removed(&invalidation, &Tag::order("12A-g")), [KEY]);
         assert_eq!(removed(&invalidation, &Tag::token("t")), [KEY]);
         assert_eq!(removed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
@@ -192,12 +197,19 @@ mod tests {
         invalidation.purge(&Tag::order("o"), |_| ());
         let late = invalidation.now();
 
-        assert!(!invalidation.store(&tags, early, Stored { key: KEY, id: 1 }, || panic!("must not run")));
-        assert!(invalidation.accepts(&tags, early, early), "it joined before the purge");
-        assert!(!invalidation.accepts(&tags, early, late));
-        assert!(invalidation.accepts(&[Tag::order("p")], early, late), "another order's purge does not matter");
-        assert!(invalidation.accepts(&tags, late, late));
-        assert!(invalidation.store(&tags, late, Stored { key: KEY, id: 2 }, || ()));
+        invalidation.store(&tags, early, Stored { key: KEY, id: 1 }, || panic!("must not run"));
+        assert!(invalidation.accepts(Some(&tags), early, early), "it joined before the purge");
+        assert!(!invalidation.accepts(Some(&tags), early, late));
+        assert!(invalidation.accepts(Some(&[Tag::order("p")]), early, late), "another order's purge does not matter");
+        assert!(!invalidation.accepts(None, early, late), "it may relate to anything");
+        assert!(invalidation.accepts(Some(&tags), late, late));
+        assert!(invalidation.accepts(None, late, late));
+        let mut stored = false;
+        invalidation.store(&tags, late, Stored { key: KEY, id: 2 }, || {
+            stored = true;
+            stored
+        });
+        assert!(stored);
     }
 
     #[test]
@@ -209,10 +221,19 @@ mod tests {
         }
         let late = invalidation.now();
         for order in ["a", "b", "c", "never-purged"] {
-            assert!(!invalidation.accepts(&[Tag::order(order)], early, late), "{order}");
+            assert!(!invalidation.accepts(Some(&[Tag::order(order)]), early, late), "{order}");
         }
-        assert!(invalidation.accepts(&[Tag::order("a")], late, late));
+        assert!(invalidation.accepts(Some(&[Tag::order("a")]), late, late));
         assert!(invalidation.lock().log.len() <= 2);
+    }
+
+    #[test]
+    fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
+        let invalidation = Invalidation::new(8);
+        let early = invalidation.now();
+        invalidation.purge(&Tag::order(&"o".repeat(4000)), |_| ());
+        assert!(invalidation.lock().log.is_empty());
+        assert!(!invalidation.accepts(Some(&[Tag::order("p")]), early, invalidation.now()), "cautious instead");
     }
 
     #[test]
@@ -221,7 +242,7 @@ mod tests {
         let tags = [Tag::order("o")];
         let (old, new) = (Stored { key: KEY, id: 1 }, Stored { key: KEY, id: 2 });
         for stored in [old, new] {
-            assert!(invalidation.store(&tags, invalidation.now(), stored, || ()));
+            invalidation.store(&tags, invalidation.now(), stored, || true);
         }
         invalidation.forget(&tags, old);
         assert_eq!(removed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");

@@ -12,7 +12,6 @@ pub mod freshness;
 pub mod invalidation;
 mod store;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -128,7 +127,7 @@ pub enum Outcome<S, E> {
 
 /// The session cache.
 #[derive(Debug)]
-pub struct SessionCache<S, E> {
+pub struct SessionCache<E> {
     options: Options,
     store: Store,
     flights: Flights<E>,
@@ -139,14 +138,9 @@ pub struct SessionCache<S, E> {
     metrics: Arc<Metrics>,
     /// Whether it was said that Sezzle's `no-store` keeps the cache from doing its work.
     warned: AtomicBool,
-    streams: PhantomData<fn() -> S>,
 }
 
-impl<S, E> SessionCache<S, E>
-where
-    S: Send + 'static,
-    E: Clone + Send + Sync + 'static,
-{
+impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// An empty cache. Fetches run as `tasks`.
     pub fn new(options: Options, tasks: TaskTracker, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         for skip in Skip::ALL {
@@ -157,7 +151,6 @@ where
             store: Store::new(options.max_bytes, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
-            streams: PhantomData,
             options,
             unshared,
             tasks,
@@ -184,8 +177,14 @@ where
     /// answer came from another caller's fetch.
     ///
     /// A caller that goes away takes nothing with it: a fetch that others may wait for runs in a task of its own.
-    pub async fn fetch<F>(self: &Arc<Self>, key: Uuid, wishes: &Wishes, fetch: impl Fn() -> F) -> (Outcome<S, E>, bool)
+    pub async fn fetch<S, F>(
+        self: &Arc<Self>,
+        key: Uuid,
+        wishes: &Wishes,
+        fetch: impl Fn() -> F,
+    ) -> (Outcome<S, E>, bool)
     where
+        S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
         let arrived = self.store.invalidation().now();
@@ -204,7 +203,7 @@ where
                 }
                 Role::Follower(flight) => match timeout(self.options.patience, flight.answer()).await {
                     Ok(Shared::Answer { answer, tags, stored }) => {
-                        if self.store.invalidation().accepts(&tags, flight.began, arrived) {
+                        if self.store.invalidation().accepts(tags.as_deref(), flight.began, arrived) {
                             return (Outcome::Answer(answer, stored), true);
                         }
                     }
@@ -231,7 +230,7 @@ where
     }
 
     /// Joins the fetch under way, or begins one.
-    fn join_or_lead<F>(
+    fn join_or_lead<S, F>(
         self: &Arc<Self>,
         key: Uuid,
         wishes: &Wishes,
@@ -239,6 +238,7 @@ where
         fetch: impl Fn() -> F,
     ) -> Role<S, E>
     where
+        S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
         let mut flights = self.flights.lock();
@@ -277,14 +277,14 @@ where
 
     /// Runs a fetch and stores what it brought if it may be stored. Returns what the caller who asked for it gets,
     /// and what those who waited get.
-    async fn settle(
+    async fn settle<S>(
         &self,
         key: Uuid,
         began: Moment,
         may_store: bool,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (Outcome<S, E>, Shared<E>) {
-        let sent = self.clock.now();
+        let (sent, stored) = (self.clock.now(), self.store.next(key));
         let answer = match fetch.await {
             Fetched::Whole(answer) => answer,
             Fetched::Streaming(stream) => {
@@ -295,18 +295,15 @@ where
         };
         let now = self.clock.now();
         let facts = SessionFacts::read(&answer.body);
-        let tags: Arc<[Tag]> = match &facts {
-            Some(facts) => Tag::of(key, facts).into(),
-            None => Arc::new([Tag::Session(key)]),
-        };
+        let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
         let elapsed = now.mono.since(sent.mono);
         let decided =
             freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
-        let stored = match decided {
-            Ok(_) if !may_store => Err(Skip::Request),
-            Ok(life) if self.store.insert(key, began, &answer, &tags, life, now) => Ok(life),
-            Ok(_) => Err(Skip::Purged),
-            Err(skip) => Err(skip),
+        let stored = match (decided, &tags) {
+            (Ok(_), _) if !may_store => Err(Skip::Request),
+            (Ok(life), Some(tags)) => self.store.insert(stored, began, &answer, tags, life, now).map(|()| life),
+            (Ok(_), None) => Err(Skip::Unreadable),
+            (Err(skip), _) => Err(skip),
         };
         match &stored {
             Ok(life) => self.metrics.cache_ttl.observe(life.ttl.as_secs_f64()),

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::entry::{Answer, Entry};
-use super::freshness::Life;
+use super::freshness::{Life, Skip};
 use super::invalidation::{Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::Metrics;
@@ -48,14 +48,37 @@ impl Store {
         self.entries.get(&key)
     }
 
-    /// Stores an answer whose fetch began at `began`, unless something it relates to was purged since. Returns whether
-    /// it is stored.
-    pub(super) fn insert(&self, key: Uuid, began: Moment, answer: &Answer, tags: &[Tag], life: Life, now: Now) -> bool {
-        let stored = Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) };
-        let entry = Entry::new(answer.clone(), stored, tags.into(), life, now);
-        let inserted = self.invalidation.store(tags, began, stored, || self.entries.insert(key, Arc::new(entry)));
+    /// Names the body that a fetch which begins now may bring.
+    pub(super) fn next(&self, key: Uuid) -> Stored {
+        Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Stores an answer whose fetch began at `began`.
+    ///
+    /// # Errors
+    /// When something it relates to was purged since, or a fetch that began later was stored before.
+    pub(super) fn insert(
+        &self,
+        stored: Stored,
+        began: Moment,
+        answer: &Answer,
+        tags: &[Tag],
+        life: Life,
+        now: Now,
+    ) -> Result<(), Skip> {
+        let mut result = Err(Skip::Purged);
+        self.invalidation.store(tags, began, stored, || {
+            if self.entries.get(&stored.key).is_some_and(|entry| entry.stored.id > stored.id) {
+                result = Err(Skip::Superseded);
+                return false;
+            }
+            let entry = Entry::new(answer.clone(), stored, tags.into(), life, now);
+            self.entries.insert(stored.key, Arc::new(entry));
+            result = Ok(());
+            true
+        });
         self.clear_departed();
-        inserted
+        result
     }
 
     /// Purges everything that relates to a tag.

@@ -10,16 +10,17 @@ use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A body that ends with an error when the gateway stops sending, and when the exchange takes too long in all.
+/// A body that ends with an error when the gateway stops sending, and when it has been waited for too long in all.
 ///
-/// The time a slow caller takes to read does not count against the gateway's silence: the clock runs only while
-/// the gateway is waited for.
+/// The time that a slow caller takes to read does not count: the clock runs only while the gateway is waited for, so a
+/// report may take as long as its reader does.
 #[derive(Debug)]
 pub struct GatewayBody {
     inner: Incoming,
     silence: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
-    end: Instant,
+    /// What is left of the time that may be spent waiting for the gateway in all.
+    left: Duration,
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     failures: IntCounter,
     _active: Active,
 }
@@ -36,7 +37,7 @@ pub enum BodyError {
 }
 
 impl GatewayBody {
-    /// `silence` bounds each wait for the gateway, `total` the whole body from now on.
+    /// `silence` bounds each wait for the gateway, `total` all of them together.
     pub(super) fn new(
         inner: Incoming,
         silence: Duration,
@@ -44,10 +45,7 @@ impl GatewayBody {
         failures: IntCounter,
         active: Active,
     ) -> Self {
-        // Far enough away where the sum cannot be represented.
-        let now = Instant::now();
-        let end = now.checked_add(total).unwrap_or(now + Duration::from_secs(3600));
-        Self { inner, silence, waiting: None, end, failures, _active: active }
+        Self { inner, silence, left: total, waiting: None, failures, _active: active }
     }
 }
 
@@ -62,7 +60,9 @@ impl Body for GatewayBody {
         let this = &mut *self;
         loop {
             if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
-                this.waiting = None;
+                if let Some((since, _)) = this.waiting.take() {
+                    this.left = this.left.saturating_sub(since.elapsed());
+                }
                 return match frame {
                     // Trailers of the gateway have no use here.
                     Some(Ok(frame)) if frame.is_trailers() => continue,
@@ -73,9 +73,9 @@ impl Body for GatewayBody {
                     frame => Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from))),
                 };
             }
-            let left = this.end.saturating_duration_since(Instant::now());
-            let wait = this.waiting.get_or_insert_with(|| Box::pin(sleep(this.silence.min(left))));
-            ready!(wait.as_mut().poll(context));
+            let limit = this.silence.min(this.left);
+            let (_, alarm) = this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
+            ready!(alarm.as_mut().poll(context));
             this.failures.inc();
             return Poll::Ready(Some(Err(BodyError::Silent)));
         }

@@ -62,7 +62,7 @@ pub struct Outgoing {
 pub struct Deadlines {
     /// Until the head of the answer.
     pub head: Duration,
-    /// From the head of the answer to the end of its body.
+    /// All waits for the answer's body together.
     pub body: Duration,
 }
 
@@ -107,6 +107,10 @@ impl Upstream {
         let sent = timeout(deadlines.head, self.client.request(request)).await;
         let answer = match sent {
             Ok(Ok(response)) => Ok(response),
+            // A request that was never given to a connection was not sent, whatever the error says.
+            Ok(Err(error)) if connection.connection_metadata().is_none() => {
+                Err(UpstreamError { sent: error::Sent::No, ..UpstreamError::from_client(&error) })
+            }
             Ok(Err(error)) => Err(UpstreamError::from_client(&error)),
             Err(_) if connection.connection_metadata().is_none() => Err(UpstreamError {
                 kind: ErrorKind::ConnectTimeout,
