@@ -21,7 +21,7 @@ use crate::telemetry::log;
 /// It holds the merchant's keys, so that services need none; it answers repeated session lookups from memory and
 /// passes every other call through.
 #[derive(Debug, Parser)]
-#[command(name = "sezzle-sidecar", disable_version_flag = true, after_help = EXIT_CODES)]
+#[command(name = "sezzle-sidecar", version = version(), after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

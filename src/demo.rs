@@ -234,7 +234,7 @@ fn invitation(proxy: SocketAddr, ops: SocketAddr, ids: &Ids) -> String {
          -d '{{\"capture_amount\":{{\"amount_in_cents\":500,\"currency\":\"USD\"}},\"partial_capture\":true}}'\n\
          \x20 curl -i http://{proxy}/v2/order/{order}\n\
          \x20 curl -i -X POST http://{proxy}/v2/authentication -d '{{}}'\n\
-         \x20 curl -sS -o report.csv 'http://{proxy}/v2/orders/report?start-date=2026-01-01'\n\
+         \x20 curl -sS 'http://{proxy}/v2/orders/report?start-date=2026-01-01' -o /dev/null -w '%{{size_download}}'\n\
          \x20 curl -sS http://{ops}/readyz\n\
          \x20 curl -sS http://{ops}/metrics\n\n\
          Ctrl-C stops it.\n"

@@ -109,7 +109,7 @@ pub struct DrainSettings {
 pub struct LimitSettings {
     /// Open connections on the proxy listener.
     pub connections: usize,
-    /// Requests being served at once.
+    /// Requests under way to Sezzle, and as many whose body is being received.
     pub in_flight: usize,
     /// Bytes of a request's body.
     pub body: usize,

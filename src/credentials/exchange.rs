@@ -35,8 +35,13 @@ pub enum ExchangeError {
     #[error("Sezzle rejected the key pair with status {0}; are they the keys of this environment?")]
     Rejected(StatusCode),
     /// The keys are somebody else's.
-    #[error("the keys authenticate as another merchant than credentials.merchant_uuid or the keys before them")]
-    WrongMerchant,
+    #[error("the keys authenticate as merchant {found:?}, not as {expected:?}")]
+    WrongMerchant {
+        /// The one of `credentials.merchant_uuid`, or of the first token.
+        expected: String,
+        /// Whom Sezzle named.
+        found: String,
+    },
     /// Sezzle could not be asked, or gave no answer that can be used.
     #[error("{0}")]
     Failed(String),
@@ -47,7 +52,7 @@ impl ExchangeError {
     pub fn public(&self) -> &'static str {
         match self {
             Self::Rejected(_) => "Sezzle rejected the key pair",
-            Self::WrongMerchant => "the keys authenticate as another merchant",
+            Self::WrongMerchant { .. } => "the keys authenticate as another merchant",
             Self::Failed(_) => "the token exchange failed and is tried again",
         }
     }
@@ -93,9 +98,12 @@ pub async fn exchange(
     }
     let expiration =
         parse_rfc3339(&answer.expiration_date).ok_or_else(|| failed("the token's expiration cannot be read"))?;
-    let found = answer.merchant_uuid.unwrap_or_default();
-    if merchant.is_some_and(|expected| !expected.eq_ignore_ascii_case(&found)) {
-        return Err(ExchangeError::WrongMerchant);
+    // Named in logs and to callers, so nothing but an identifier counts as one.
+    let is_identifier =
+        |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let found = answer.merchant_uuid.filter(is_identifier).unwrap_or_default();
+    if let Some(expected) = merchant.filter(|expected| !expected.eq_ignore_ascii_case(&found)) {
+        return Err(ExchangeError::WrongMerchant { expected: expected.to_owned(), found });
     }
     let line = Zeroizing::new(format!("Bearer {}", *token));
     let mut authorization = HeaderValue::from_str(&line).map_err(|_| failed("the token is no header value"))?;

@@ -13,6 +13,8 @@ pub struct KeyPair {
     pub public: Secret,
     /// Proves it.
     pub private: Secret,
+    /// The files or variables they came from, for messages.
+    pub source: String,
 }
 
 /// A key could not be loaded.
@@ -44,6 +46,12 @@ pub enum KeyError {
         /// The file or variable.
         source_name: String,
     },
+    /// The halves are in each other's place, or one stands in both.
+    #[error("{source_name}: the public key is not where it belongs, or the private key is not")]
+    Swapped {
+        /// Both files or variables.
+        source_name: String,
+    },
     /// Anybody could replace the key.
     #[error("{file}: may be written by others than its owner (mode {mode:03o}); take that right away")]
     Writable {
@@ -60,16 +68,32 @@ impl KeyPair {
     /// # Errors
     /// The first key that cannot be used.
     pub fn load(public: &SecretSource, private: &SecretSource) -> Result<Self, KeyError> {
-        Ok(Self { public: load(public)?, private: load(private)? })
+        let keys = Self {
+            public: load(public)?,
+            private: load(private)?,
+            source: format!("{}, {}", name(public), name(private)),
+        };
+        if keys.public.expose().starts_with("sz_pr_") || keys.private.expose().starts_with("sz_pub_") {
+            return Err(KeyError::Swapped { source_name: keys.source });
+        }
+        Ok(keys)
     }
 }
 
 const MAX_KEY: u64 = 4096;
 
+fn name(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Variable { name, .. } => name.clone(),
+        SecretSource::File(path) => path.display().to_string(),
+    }
+}
+
 fn load(source: &SecretSource) -> Result<Secret, KeyError> {
-    let (source_name, secret) = match source {
-        SecretSource::Variable { name, value } => (name.clone(), Secret::new(value.expose().trim().to_owned())),
-        SecretSource::File(path) => (path.display().to_string(), read(path)?),
+    let source_name = name(source);
+    let secret = match source {
+        SecretSource::Variable { value, .. } => Secret::new(value.expose().trim().to_owned()),
+        SecretSource::File(path) => read(path)?,
     };
     if secret.expose().is_empty() {
         return Err(KeyError::Empty { source_name });
@@ -117,6 +141,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let key = load(&source(&directory, "  sz_pr_1\r\n\n", 0o400)).expect("a key");
         assert_eq!(key.expose(), "sz_pr_1");
+    }
+
+    #[test]
+    fn keys_in_each_others_place_are_noticed_before_they_are_sent() {
+        let variable = |name: &str, key: &str| SecretSource::Variable {
+            name: name.to_owned(),
+            value: Secret::new(key.to_owned()),
+        };
+        for (public, private) in [("sz_pr_1", "sz_pub_1"), ("sz_pub_1", "sz_pub_1"), ("sz_pr_1", "sz_pr_1")] {
+            let error = KeyPair::load(&variable("PUBLIC", public), &variable("PRIVATE", private)).expect_err(public);
+            assert!(error.to_string().starts_with("PUBLIC, PRIVATE: "), "{error}");
+        }
+        assert!(KeyPair::load(&variable("PUBLIC", "sz_pub_1"), &variable("PRIVATE", "sz_pr_1")).is_ok());
+        assert!(KeyPair::load(&variable("PUBLIC", "other"), &variable("PRIVATE", "kind")).is_ok());
     }
 
     #[test]

@@ -255,8 +255,8 @@ impl TokenManager {
         let wait = schedule::back_off(state.failures, token_left, fastrand::f64());
         let (failures, retry_ms) = (state.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         match error {
-            ExchangeError::Rejected(_) | ExchangeError::WrongMerchant => {
-                tracing::error!(%error, failures, have_token, retry_ms, "token exchange failed");
+            ExchangeError::Rejected(_) | ExchangeError::WrongMerchant { .. } => {
+                tracing::error!(%error, keys = self.keys.source, failures, have_token, retry_ms, "token exchange failed");
             }
             ExchangeError::Failed(_) => tracing::warn!(%error, failures, have_token, retry_ms, "token exchange failed"),
         }
@@ -275,7 +275,7 @@ const WAIT: Duration = Duration::from_secs(7);
 fn result_label(error: &ExchangeError) -> &'static str {
     match error {
         ExchangeError::Rejected(_) => "rejected",
-        ExchangeError::WrongMerchant => "wrong_merchant",
+        ExchangeError::WrongMerchant { .. } => "wrong_merchant",
         ExchangeError::Failed(_) => "failed",
     }
 }

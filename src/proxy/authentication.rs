@@ -26,7 +26,8 @@ pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Rep
             .map_err(|_| ProxyError::Malformed("the body is not a JSON object with the keys"))?
     };
     // A placeholder is fine; a real key that is not ours means that the caller expects to act for somebody else.
-    if keys.public_key.is_some_and(|key| key.starts_with("sz_pub_") && !tokens.is_our_public_key(&key)) {
+    let looks_real = |key: &str| key.trim().to_ascii_lowercase().starts_with("sz_pub_");
+    if keys.public_key.is_some_and(|key| looks_real(&key) && !tokens.is_our_public_key(key.trim())) {
         return Err(ProxyError::ForeignKeys);
     }
     let merchant_uuid = match tokens.merchant() {

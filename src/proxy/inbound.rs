@@ -52,6 +52,10 @@ impl Rules {
         if head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
             return Err(ProxyError::Loop);
         }
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(ProxyError::Malformed("a transfer coding other than chunked is not accepted"));
+        }
         if has_body && head.method.is_safe() {
             return Err(ProxyError::Malformed("a request with this method has no body here"));
         }
@@ -125,7 +129,8 @@ fn check_path(path: &str) -> Result<(), ProxyError> {
         }
         let decoded: Vec<u8> = percent_decode_str(segment).collect();
         let ambiguous = decoded.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'%' | b';' | 0x00..=0x1f | 0x7f));
-        if ambiguous || encodes_plain_letters(segment) || decoded == b"." || decoded == b".." {
+        let padded = decoded.trim_ascii().len() != decoded.len();
+        if ambiguous || padded || encodes_plain_letters(segment) || decoded == b"." || decoded == b".." {
             return refused;
         }
     }
@@ -270,6 +275,7 @@ mod tests {
         assert_eq!(with("sec-fetch-mode", "cors"), Err("browser_refused"));
         assert_eq!(with("via", "1.1 other, 1.1 sezzle-sidecar (x)"), Err("loop_detected"));
         assert!(with("via", "1.1 not-sezzle-sidecar").is_ok());
+        assert_eq!(with("transfer-encoding", "gzip, chunked"), Err("bad_request"));
         assert_eq!(admit("TRACE", "/v2/session", &[("host", "localhost")]), Err("method_not_allowed"));
     }
 
@@ -289,6 +295,8 @@ mod tests {
             "/v2/order/a%4",
             "/v2/%6frder/a/capture",
             "/v2/order/a%2Db",
+            "/v2/order/a%20/capture",
+            "/v2/authentication%20",
             "/v2/order/a;x=1/capture",
             "/v2/order;x/a%3bb",
         ] {

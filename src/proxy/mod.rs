@@ -11,6 +11,7 @@ pub mod links;
 pub mod record;
 pub mod response;
 pub mod route;
+mod write;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,14 +23,12 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, Method, Request, Response};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::error::{ProxyError, REFUSALS, REQUEST_KEY};
+use self::error::{ProxyError, REFUSALS};
 use self::forward::{Forwarded, Forwarder};
 use self::inbound::{Rules, outgoing_headers, remove_conditions};
 use self::record::Record;
@@ -38,9 +37,9 @@ use self::route::{Class, Matched, Route};
 use crate::clock::Clock;
 use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
-use crate::session::{CacheResult, Found, Hit, Outcome, SessionCache};
+use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::error::UpstreamError;
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
@@ -49,7 +48,7 @@ pub type Sessions = SessionCache<ProxyError>;
 /// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests being served at once.
+    /// Requests under way to Sezzle, and as many whose body is being received.
     pub in_flight: usize,
     /// Bytes of a request's body.
     pub body: usize,
@@ -66,6 +65,7 @@ pub struct Proxy {
     rules: Rules,
     limits: Limits,
     in_flight: Arc<Semaphore>,
+    receiving: Arc<Semaphore>,
     sessions: Arc<Sessions>,
     forwarder: Arc<Forwarder>,
     /// Writes run here, so that a caller who hangs up does not stop them and a drain waits for them.
@@ -94,6 +94,7 @@ impl Proxy {
         }
         Self {
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+            receiving: Arc::new(Semaphore::new(limits.in_flight)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
             rules,
@@ -136,9 +137,6 @@ impl Proxy {
         let matched = self.rules.admit(head, !body.is_end_stream(), local)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| ProxyError::Overloaded)?;
-        record.holds(permit);
-
         match class {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body).await?;
@@ -150,18 +148,26 @@ impl Proxy {
                 self.write(head, &matched, class, body, record).await
             }
             Class::Session => match matched.session().filter(|_| is_cacheable(head)) {
-                Some(session) => self.lookup(head, &matched, session).await,
+                Some(session) => self.lookup(head, &matched, session, record).await,
                 None => {
                     self.count(CacheResult::Bypass);
-                    self.read(head, &matched, class).await
+                    self.read(head, &matched, class, record).await
                 }
             },
-            Class::Read | Class::Report | Class::Money | Class::Webhooks => self.read(head, &matched, class).await,
+            Class::Read | Class::Report | Class::Money | Class::Webhooks => {
+                self.read(head, &matched, class, record).await
+            }
         }
     }
 
     /// A lookup of a session: from the cache, or from Sezzle and into the cache.
-    async fn lookup(&self, head: &Parts, matched: &Matched, session: Uuid) -> Result<Reply, ProxyError> {
+    async fn lookup(
+        &self,
+        head: &Parts,
+        matched: &Matched,
+        session: Uuid,
+        record: &mut Record,
+    ) -> Result<Reply, ProxyError> {
         let wishes = Wishes::read(&head.headers);
         let found = self.sessions.find(session, &wishes);
         let (result, by_request) = match found {
@@ -176,20 +182,27 @@ impl Proxy {
         }
         if head.method == Method::HEAD {
             self.count(result);
-            let reply = self.read(head, matched, Class::Session).await?;
-            let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
+            let reply = self.read(head, matched, Class::Session, record).await?;
+            let cache = CacheStatus { result, by_request, ..reply.cache };
             return Ok(Reply { cache, ..reply });
         }
 
         let mut outgoing = self.outgoing(head, matched, Class::Session, Bytes::new());
         remove_conditions(&mut outgoing.headers);
         let fetch = || {
-            let (forwarder, outgoing) = (Arc::clone(&self.forwarder), outgoing.clone());
-            async move { forwarder.session(outgoing).await }
+            let (forwarder, outgoing, places) =
+                (Arc::clone(&self.forwarder), outgoing.clone(), Arc::clone(&self.in_flight));
+            async move {
+                // One place for the fetch, however many callers wait for it.
+                match place(&places) {
+                    Ok(_place) => forwarder.session(outgoing).await,
+                    Err(error) => Fetched::Failed(error),
+                }
+            }
         };
         let (outcome, collapsed) = self.sessions.fetch(session, &wishes, fetch).await;
         let result = if collapsed { CacheResult::Collapsed } else { result };
-        let status = |ttl, stored| CacheStatus { result, ttl, by_request, stored: Some(stored) };
+        let status = |ttl, stored| CacheStatus { result, ttl, by_request, stored: Some(stored), fwd_status: None };
         match outcome {
             Outcome::Stored(hit) => Ok(self.hit(head, &hit)),
             Outcome::Answer(answer, Ok(life)) => {
@@ -222,73 +235,17 @@ impl Proxy {
     }
 
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
-    async fn read(&self, head: &Parts, matched: &Matched, class: Class) -> Result<Reply, ProxyError> {
-        let outgoing = self.outgoing(head, matched, class, Bytes::new());
-        let forwarded = self.forwarder.call(outgoing, matched.route.carries_links()).await?;
-        Ok(upstream(forwarded, CacheStatus::BYPASS))
-    }
-
-    /// A write. What it changes is purged before it is sent, and again when it has ended, before the first byte of
-    /// its answer: whoever has seen the answer finds nothing older than the write.
-    async fn write(
+    async fn read(
         &self,
         head: &Parts,
         matched: &Matched,
         class: Class,
-        body: Bytes,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let outgoing = self.outgoing(head, matched, class, body);
-        let key = outgoing.headers.get(REQUEST_KEY).cloned();
-        let tag = Matched::written(head.uri.path());
-        let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
-        let (metrics, request_id) = (Arc::clone(&self.metrics), record.request_id().to_owned());
-        let route = matched.route;
-        let (give, answer) = oneshot::channel();
-        // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
-        self.tasks.spawn(async move {
-            let purge = || {
-                if let Some(tag) = &tag {
-                    sessions.purge(tag);
-                    metrics.cache_invalidations.with_label_values(&["write"]).inc();
-                }
-            };
-            purge();
-            let result = forwarder.call(outgoing, route.carries_links()).await;
-            purge();
-            if let Err(ProxyError::OutcomeUnknown { key, cause }) = &result {
-                metrics.outcome_unknown.with_label_values(&[route.template()]).inc();
-                let key = key.as_ref().and_then(|key| key.to_str().ok());
-                let route = route.template();
-                tracing::error!(request_id, route, sezzle_request_id = key, %cause, "the outcome of a write is unknown");
-            }
-            if let Err(unclaimed) = give.send(result) {
-                let code = match &unclaimed {
-                    Ok(forwarded) => forwarded.status.as_u16(),
-                    Err(error) => error.status().as_u16(),
-                };
-                tracing::info!(request_id, route = route.template(), code, "write ended after its caller had gone");
-            }
-        });
-        let forwarded = answer.await.unwrap_or_else(|_| {
-            let detail = "the task that sent it ended without an answer".to_owned();
-            let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail };
-            Err(ProxyError::OutcomeUnknown { key, cause })
-        })?;
+        record.holds(place(&self.in_flight)?);
+        let outgoing = self.outgoing(head, matched, class, Bytes::new());
+        let forwarded = self.forwarder.call(outgoing, matched.route.carries_links()).await?;
         Ok(upstream(forwarded, CacheStatus::BYPASS))
-    }
-
-    /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
-    async fn receive(&self, body: Incoming) -> Result<Bytes, ProxyError> {
-        if body.size_hint().lower() > self.limits.body as u64 {
-            return Err(ProxyError::BodyTooLarge);
-        }
-        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.limits.body).collect()).await;
-        match received.map_err(|_| ProxyError::BodyTimeout)? {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
-            Err(_) => Err(ProxyError::BodyBroken),
-        }
     }
 
     fn outgoing(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes) -> Outgoing {
@@ -316,12 +273,15 @@ impl Proxy {
     }
 }
 
-// For a caller to send the body of a write.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// From the head of the answer to a safe call to its end.
 pub const READ_BODY: Duration = Duration::from_secs(30);
-const WRITE_BODY: Duration = Duration::from_secs(60);
+// Short, so that a drain outlasts a write; what it waits for is small.
+const WRITE_BODY: Duration = Duration::from_secs(5);
 const REPORT_BODY: Duration = Duration::from_secs(300);
+
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ProxyError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| ProxyError::Overloaded)
+}
 
 /// Only the plain lookup is cached: a query may ask for something else.
 fn is_cacheable(head: &Parts) -> bool {
@@ -329,7 +289,7 @@ fn is_cacheable(head: &Parts) -> bool {
 }
 
 fn fetched(head: &Parts, answer: &Answer, cache: CacheStatus) -> Reply {
-    stored(head, answer, None, Source::Upstream, cache)
+    stored(head, answer, None, Source::Upstream, CacheStatus { fwd_status: Some(answer.status), ..cache })
 }
 
 fn stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, cache: CacheStatus) -> Reply {
@@ -341,6 +301,7 @@ fn stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, 
 
 fn upstream(forwarded: Forwarded, cache: CacheStatus) -> Reply {
     let Forwarded { status, headers, content } = forwarded;
+    let cache = CacheStatus { fwd_status: Some(status), ..cache };
     Reply { status, headers, content, source: Source::Upstream, cache }
 }
 

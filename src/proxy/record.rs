@@ -7,7 +7,7 @@ use prometheus::IntGauge;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ProxyError;
-use super::response::{Content, Reply, Source};
+use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
 use crate::clock::{Clock, Mono};
 use crate::session::CacheResult;
@@ -103,10 +103,9 @@ impl Record {
         self.source = reply.source;
         self.cache = reply.cache.result.as_str();
         self.cache_detail = reply.cache.detail();
-        // Nothing of these bodies may ever be asked for.
-        let no_body = matches!(reply.content, Content::Whole(None)) || self.method == Method::HEAD;
-        if no_body {
-            self.end = End::Complete;
+        if self.method == Method::HEAD {
+            // Its body is never asked for.
+            self.complete();
         }
     }
 

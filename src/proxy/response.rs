@@ -11,7 +11,7 @@ use http::header::{
     LAST_MODIFIED, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 
 use super::inbound::{connection_named, is_hop_by_hop};
 use super::record::Record;
@@ -62,6 +62,8 @@ impl Source {
 pub struct CacheStatus {
     /// One word.
     pub result: CacheResult,
+    /// Sezzle's own status, where it was asked.
+    pub fwd_status: Option<StatusCode>,
     /// Seconds of life left, of what was served or stored.
     pub ttl: Option<Duration>,
     /// The caller's own wishes made us ask Sezzle.
@@ -72,7 +74,8 @@ pub struct CacheStatus {
 
 impl CacheStatus {
     /// The cache was not asked.
-    pub const BYPASS: Self = Self { result: CacheResult::Bypass, ttl: None, by_request: false, stored: None };
+    pub const BYPASS: Self =
+        Self { result: CacheResult::Bypass, fwd_status: None, ttl: None, by_request: false, stored: None };
 
     /// The word for why it was not stored.
     pub fn detail(&self) -> Option<&'static str> {
@@ -82,7 +85,7 @@ impl CacheStatus {
         }
     }
 
-    fn header(&self, status: StatusCode) -> Option<HeaderValue> {
+    fn header(&self) -> Option<HeaderValue> {
         let mut text = "sezzle-sidecar".to_owned();
         match self.result {
             CacheResult::Hit => text.push_str("; hit"),
@@ -92,7 +95,7 @@ impl CacheStatus {
             CacheResult::Miss | CacheResult::Collapsed | CacheResult::Error => text.push_str("; fwd=uri-miss"),
         }
         // Writing to a string cannot fail.
-        if !matches!(self.result, CacheResult::Hit | CacheResult::Error) {
+        if let Some(status) = self.fwd_status {
             let _ = write!(text, "; fwd-status={}", status.as_u16());
         }
         if let Some(ttl) = self.ttl {
@@ -120,7 +123,7 @@ impl Reply {
             headers.insert(X_REQUEST_ID, id);
         }
         if self.source != Source::Sidecar
-            && let Some(status) = self.cache.header(self.status)
+            && let Some(status) = self.cache.header()
         {
             headers.append(CACHE_STATUS, status);
         }
@@ -130,8 +133,16 @@ impl Reply {
         if closing {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if matches!(&self.content, Content::Whole(Some(body)) if body.is_empty()) {
+            self.content = Content::Whole(None);
+        }
         record.answered(&self);
-        let mut response = Response::new(Body { content: self.content, record });
+        let mut body = Body { content: self.content, record };
+        if body.is_end_stream() {
+            // Nobody will ask for it, so that this is the end.
+            body.record.complete();
+        }
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -106,6 +106,12 @@ impl Upstream {
         let connection = capture_connection(&mut request);
         let sent = timeout(deadlines.head, self.client.request(request)).await;
         let answer = match sent {
+            // Nobody asked for another protocol, and it is no answer to the request.
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(UpstreamError {
+                kind: ErrorKind::Protocol,
+                sent: error::Sent::Maybe,
+                detail: "101 without an upgrade".to_owned(),
+            }),
             Ok(Ok(response)) => Ok(response),
             // A request that was never given to a connection was not sent, whatever the error says.
             Ok(Err(error)) if connection.connection_metadata().is_none() => {

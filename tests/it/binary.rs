@@ -322,8 +322,7 @@ async fn every_line_the_tour_prints_to_try_works_as_printed() {
         let line = format!("{command} --fail --max-time 20");
         let Ended { code, stdout, stderr } = Process::shell(&line, folder.path(), &[]).end().await;
         assert_eq!(code, Some(0), "{line}\n{stdout}\n{stderr}");
-        let written = command.contains("-o report.csv").then(|| folder.path().join("report.csv"));
-        let answer = written.map_or(stdout, |file| std::fs::read_to_string(file).expect("a report"));
+        let answer = stdout;
         assert!(!answer.trim().is_empty(), "{line} answers nothing");
         if command.contains("/readyz") {
             assert_eq!(answer, "ready\n");

@@ -306,7 +306,7 @@ async fn an_exchange_that_goes_wrong_does_not_tell_what_was_in_it() {
         ("a token of the past", created(r#"{"token":"canary","expiration_date":"2001-01-01T00:00:00Z"}"#)),
         (
             "another merchant",
-            created(r#"{"token":"canary","expiration_date":"2999-01-01T00:00:00Z","merchant_uuid":"canary"}"#),
+            created(r#"{"token":"canary","expiration_date":"2999-01-01T00:00:00Z","merchant_uuid":"the canary"}"#),
         ),
         ("no HTTP", Rule::any().fault(Fault::Garbage("HTTP/1.1 canary\r\n".into()))),
     ] {
