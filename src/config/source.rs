@@ -81,11 +81,21 @@ pub(super) struct Environment {
 
 /// Takes our variables out of `variables` and leaves all others alone.
 pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
+    let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+    let mut environment = Environment::default();
+    for (name, _) in &variables {
+        // Kubernetes sets variables of this form for a service of this name, but none with two underscores.
+        let name = name.to_string_lossy();
+        let rest = name.strip_prefix(PREFIX.trim_end_matches('_')).filter(|rest| !rest.starts_with("__"));
+        if rest.is_some_and(|rest| rest.starts_with('_') && rest.contains("__")) {
+            let shown = name.split("__").map(shown_segment).collect::<Vec<_>>().join("__");
+            environment.problems.push(Problem::new(shown, format!("such a variable begins with {PREFIX}")));
+        }
+    }
     let ours: BTreeMap<String, OsString> = variables
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_string_lossy().strip_prefix(PREFIX)?.to_owned(), value)))
         .collect();
-    let mut environment = Environment::default();
     for (name, value) in ours {
         let shown = format!("{PREFIX}{}", name.split("__").map(shown_segment).collect::<Vec<_>>().join("__"));
         let Ok(value) = value.into_string() else {

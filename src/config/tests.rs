@@ -53,6 +53,17 @@ fn refused_line(line: &str) -> String {
 }
 
 #[test]
+fn a_prefix_with_one_underscore_is_a_mistake_unless_kubernetes_sets_it() {
+    let set = |name: &str| load(&[], [(name.into(), "canary".into())]).unwrap_err().to_string();
+    let mistyped = set("SEZZLE_SIDECAR_LOG__LEVEL");
+    assert!(mistyped.contains("such a variable begins with SEZZLE_SIDECAR__"), "{mistyped}");
+    assert!(!mistyped.contains("canary"), "{mistyped}");
+    for name in ["SEZZLE_SIDECAR_PORT_8080_TCP_ADDR", "SEZZLE_SIDECAR_SERVICE_HOST", "OTHER_LOG__LEVEL"] {
+        assert!(!set(name).contains(name), "{name}");
+    }
+}
+
+#[test]
 fn a_refused_address_is_one_mistake() {
     let problems = load(&[], [("SEZZLE_SIDECAR__PROXY__LISTEN".into(), "0.0.0.0:8080".into())]).unwrap_err();
     let of_the_address = problems.iter().filter(|problem| problem.to_string().contains("0.0.0.0")).count();

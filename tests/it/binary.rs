@@ -233,6 +233,9 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
     sidecar.send(Method::GET, &format!("/v2/session/{session}"), &[("x-request-id", "two")], "").await;
     sidecar.send(Method::POST, &format!("/v2/order/{order}/capture"), &[("x-request-id", "three")], "{}").await;
     sidecar.send(Method::GET, "/elsewhere", &[("x-request-id", "four")], "").await;
+    let patch = r#"{"reference_id":"new"}"#;
+    sidecar.send(Method::PATCH, &format!("/v2/order/{order}"), &[("x-request-id", "five")], patch).await;
+    sidecar.send(Method::HEAD, &format!("/v2/session/{session}"), &[("x-request-id", "six")], "").await;
     let ended = sidecar.stop().await;
 
     let lines = lines(&ended.stdout);
@@ -242,12 +245,14 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
         }
     }
     let requests: Vec<&Value> = lines.iter().filter(|line| line["message"] == "request").collect();
-    assert_eq!(requests.len(), 4, "{}", ended.stdout);
+    assert_eq!(requests.len(), 6, "{}", ended.stdout);
     for (id, method, route, code, source, cache) in [
         ("one", "GET", "/v2/session/{session}", 200, "upstream", "miss"),
         ("two", "GET", "/v2/session/{session}", 200, "cache", "hit"),
         ("three", "POST", "/v2/order/{order}/capture", 422, "upstream", "bypass"),
         ("four", "GET", "other", 404, "sidecar", "bypass"),
+        ("five", "PATCH", "/v2/order/{order}", 204, "upstream", "bypass"),
+        ("six", "HEAD", "/v2/session/{session}", 200, "upstream", "miss"),
     ] {
         let line = requests.iter().find(|line| line["request_id"] == id).expect(id);
         assert_eq!(line["method"], method, "{line}");
@@ -255,6 +260,7 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
         assert_eq!(line["code"], code, "{line}");
         assert_eq!(line["source"], source, "{line}");
         assert_eq!(line["cache"], cache, "{line}");
+        assert!(line.get("aborted").is_none(), "an answer without a body is whole: {line}");
         assert!(line["dur_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{line}");
     }
     assert_eq!(requests[0]["session"], session.as_str());

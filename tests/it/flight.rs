@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::Answer;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup, arrived, eventually};
 
 fn session(harness: &Harness) -> String {
     format!("/v2/session/{}", harness.gateway.create_session(SessionKind::OrderAndTokenize).session)
@@ -38,7 +38,7 @@ async fn a_hundred_callers_make_one_request() {
     let gate = Gate::new();
     harness.gateway.script(Rule::path(&path).gate(&gate));
     let mut waiting = callers(&harness, &path, 100);
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     eventually("all are waiting", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 100.0)
         .await;
     gate.release();
@@ -75,7 +75,7 @@ async fn the_first_caller_may_hang_up() {
     harness.gateway.script(Rule::path(&path).gate(&gate));
     let mut first = TcpStream::connect(harness.proxy).await.expect("connects");
     first.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.expect("writes");
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     let waiting = callers(&harness, &path, 50);
     eventually("all are waiting", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 51.0)
         .await;
@@ -95,7 +95,7 @@ async fn a_flight_whose_callers_have_all_gone_is_stored() {
     harness.gateway.script(Rule::path(&path).gate(&gate));
     let mut only = TcpStream::connect(harness.proxy).await.expect("connects");
     only.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.expect("writes");
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     drop(only);
     gate.release();
     eventually("stored", async || harness.metric("cache_entries").await == 1.0).await;
@@ -113,7 +113,7 @@ async fn an_answer_for_one_caller_only_releases_the_others_in_parallel() {
     harness.gateway.script(no_store().delay(Duration::from_millis(300)));
     harness.gateway.script(no_store().gate(&gate).times(1));
     let waiting = callers(&harness, &path, 20);
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     eventually("all are waiting", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 20.0)
         .await;
     let began = Instant::now();
@@ -144,7 +144,7 @@ async fn failures_are_shared_and_not_kept() {
         let gate = Gate::new();
         harness.gateway.script(rule.gate(&gate));
         let waiting = callers(&harness, &path, 10);
-        gate.arrived(1).await;
+        arrived(&gate, 1).await;
         eventually("all wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 10.0).await;
         gate.release();
         assert!(waiting.join_all().await.iter().all(|answer| answer.status == status));
@@ -162,10 +162,10 @@ async fn a_callers_own_no_store_shares_no_flight() {
     let gate = Gate::new();
     harness.gateway.script(Rule::path(&path).gate(&gate));
     let waiting = callers(&harness, &path, 1);
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     let (caller, own) = (Arc::clone(&harness), path.clone());
     let alone = tokio::spawn(async move { caller.get_with(&own, &[("cache-control", "no-store")]).await });
-    gate.arrived(2).await;
+    arrived(&gate, 2).await;
     gate.release();
     assert_eq!(alone.await.expect("no panic").status, 200);
     waiting.join_all().await;
@@ -199,7 +199,7 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     // It holds the body from before the write.
     harness.gateway.script(Rule::on(Method::GET, &path).gate_after_effect(&gate).times(1));
     let early = callers(&harness, &path, 3);
-    gate.arrived(1).await;
+    arrived(&gate, 1).await;
     eventually("all wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 3.0).await;
 
     let order = format!("/v2/order/{order}");
@@ -218,5 +218,65 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     let stored = harness.get(&path).await;
     assert!(stored.cache().starts_with("hit"));
     assert!(stored.json()["order"]["revision"].as_i64().expect("a revision") > old);
+    stop(harness).await;
+}
+
+#[tokio::test]
+async fn an_older_fetch_does_not_overwrite_a_newer_one() {
+    let harness = Arc::new(Harness::start().await);
+    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let path = format!("/v2/session/{}", ids.session);
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(&path).gate_after_effect(&gate).times(1));
+    let slow = callers(&harness, &path, 1);
+    arrived(&gate, 1).await;
+    // A change that does not come through here, seen by a caller who insists.
+    assert!(harness.gateway.complete_checkout(&ids.order.expect("an order")));
+    let newer = harness.get_with(&path, &[("cache-control", "no-cache")]).await;
+    assert!(newer.cache().contains("stored"), "{}", newer.cache());
+    gate.release();
+    let older = slow.join_all().await.remove(0);
+    assert_ne!(older.body, newer.body);
+    assert!(older.cache().ends_with("detail=superseded"), "{}", older.cache());
+    let hit = harness.get(&path).await;
+    assert!(hit.cache().starts_with("hit") && hit.body == newer.body);
+    stop(harness).await;
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_kept_from_callers_after_any_write() {
+    let harness = Arc::new(Harness::start().await);
+    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let (path, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let gate = Gate::new();
+    let twice = r#"{"order":{"uuid":"a","uuid":"b"}}"#;
+    harness.gateway.script(Rule::path(&path).body(twice).gate(&gate).times(1));
+    let early = callers(&harness, &path, 1);
+    arrived(&gate, 1).await;
+    let json = [("content-type", "application/json")];
+    harness.send(Method::PATCH, &format!("/v2/order/{order}"), &json, r#"{"reference_id":"new"}"#).await;
+    let late = callers(&harness, &path, 1);
+    eventually("both wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 2.0).await;
+    gate.release();
+    assert_eq!(early.join_all().await[0].text(), twice);
+    assert_eq!(late.join_all().await[0].json()["uuid"], ids.session.as_str());
+    stop(harness).await;
+}
+
+#[tokio::test]
+async fn waiting_callers_take_one_place_and_hits_take_none() {
+    let harness = Arc::new(Setup::default().set("LIMITS__IN_FLIGHT", "1").start().await);
+    let (path, other) = (session(&harness), session(&harness));
+    harness.get(&other).await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(&path).gate(&gate));
+    let waiting = callers(&harness, &path, 600);
+    arrived(&gate, 1).await;
+    eventually("all wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 600.0).await;
+    assert_eq!(harness.get("/v2/customer").await.error_code(), "sidecar.overloaded");
+    assert!(harness.get(&other).await.cache().starts_with("hit"));
+    gate.release();
+    assert!(waiting.join_all().await.iter().all(|answer| answer.status == 200));
+    assert_eq!(harness.gateway.count("GET", &path), 1);
     stop(harness).await;
 }

@@ -177,3 +177,15 @@ async fn connections_to_sezzle_are_reused() {
     assert_eq!(harness.gateway.connections(), 2);
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn a_101_nobody_asked_for_is_no_answer() {
+    let harness = Harness::start().await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    harness.gateway.script(Rule::path("/v2/*").fault(Fault::Garbage(switch.into())));
+    let read = harness.get("/v2/customer").await;
+    assert_eq!((read.status, read.error_code().as_str()), (502, "sidecar.upstream_failed"));
+    let write = harness.post("/v2/order/o/capture", "{}").await;
+    assert_eq!((write.status, write.error_code().as_str()), (504, "sidecar.outcome_unknown"));
+    harness.stop().await;
+}
