@@ -215,7 +215,7 @@ impl Proxy {
             }
             Outcome::Streaming(forwarded) => {
                 self.count(result);
-                Ok(upstream(forwarded, status(None, Err(Skip::TooLarge))))
+                Ok(passed_on(forwarded, status(None, Err(Skip::TooLarge))))
             }
             Outcome::Failed(error) => {
                 self.count(CacheResult::Error);
@@ -245,7 +245,7 @@ impl Proxy {
         record.holds(place(&self.in_flight)?);
         let outgoing = self.outgoing(head, matched, class, Bytes::new());
         let forwarded = self.forwarder.call(outgoing, matched.route.carries_links()).await?;
-        Ok(upstream(forwarded, CacheStatus::BYPASS))
+        Ok(passed_on(forwarded, CacheStatus::BYPASS))
     }
 
     fn outgoing(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes) -> Outgoing {
@@ -299,7 +299,7 @@ fn stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, 
     Reply { status, headers, content, source, cache }
 }
 
-fn upstream(forwarded: Forwarded, cache: CacheStatus) -> Reply {
+fn passed_on(forwarded: Forwarded, cache: CacheStatus) -> Reply {
     let Forwarded { status, headers, content } = forwarded;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };
     Reply { status, headers, content, source: Source::Upstream, cache }

@@ -223,58 +223,25 @@ impl Route {
             Self::Webhooks | Self::WebhookTest | Self::Webhook => Class::Webhooks,
             _ if !method.is_safe() => Class::Money,
             Self::Session => Class::Session,
-            Self::SettlementSummaries
-            | Self::SettlementDetails
-            | Self::OrdersReport
-            | Self::InterestBalance
-            | Self::InterestActivity => Class::Report,
-            Self::Sessions
-            | Self::Order
-            | Self::Checkout
-            | Self::Capture
-            | Self::Refund
-            | Self::Release
-            | Self::Reauthorize
-            | Self::Upcharge
-            | Self::Customers
-            | Self::Customer
-            | Self::Preapprove
-            | Self::CustomerOrder
-            | Self::TokenSession
-            | Self::TokenCustomer
-            | Self::Other => Class::Read,
+            _ if self.is_report() => Class::Report,
+            _ => Class::Read,
         }
     }
 
     /// Whether answers of this call may carry `links` to the gateway. Reports never do, and are streamed untouched.
     pub fn carries_links(self) -> bool {
-        match self {
-            Self::Authentication
-            | Self::SettlementSummaries
-            | Self::SettlementDetails
-            | Self::OrdersReport
-            | Self::InterestBalance
-            | Self::InterestActivity => false,
-            Self::Sessions
-            | Self::Session
-            | Self::Order
-            | Self::Checkout
-            | Self::Capture
-            | Self::Refund
-            | Self::Release
-            | Self::Reauthorize
-            | Self::Upcharge
-            | Self::Customers
-            | Self::Customer
-            | Self::Preapprove
-            | Self::CustomerOrder
-            | Self::TokenSession
-            | Self::TokenCustomer
-            | Self::Webhooks
-            | Self::WebhookTest
-            | Self::Webhook
-            | Self::Other => true,
-        }
+        self != Self::Authentication && !self.is_report()
+    }
+
+    fn is_report(self) -> bool {
+        matches!(
+            self,
+            Self::SettlementSummaries
+                | Self::SettlementDetails
+                | Self::OrdersReport
+                | Self::InterestBalance
+                | Self::InterestActivity
+        )
     }
 }
 

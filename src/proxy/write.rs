@@ -15,7 +15,7 @@ use super::error::{ProxyError, REQUEST_KEY};
 use super::record::Record;
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, Sessions, place, upstream};
+use super::{Proxy, Sessions, passed_on, place};
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
@@ -65,7 +65,7 @@ impl Proxy {
             let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail };
             Err(ProxyError::OutcomeUnknown { key, cause })
         })?;
-        Ok(upstream(forwarded, CacheStatus::BYPASS))
+        Ok(passed_on(forwarded, CacheStatus::BYPASS))
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
