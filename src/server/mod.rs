@@ -12,10 +12,12 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -120,6 +122,7 @@ fn family_is_missing(error: &io::Error, address: IpAddr) -> bool {
 impl Listener {
     /// Accepts connections until told to stop, and serves each in a task of its own.
     pub async fn serve<H: Handler>(self, socket: TcpListener, handler: H) {
+        let farewells = Arc::new(Semaphore::new(FAREWELLS));
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
         loop {
             let accepted = tokio::select! {
@@ -138,18 +141,22 @@ impl Listener {
             };
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                 refused("limit").inc();
-                turn_away(stream);
+                // Beyond these it is closed without a word: a full house must not take memory either.
+                if let Ok(place) = Arc::clone(&farewells).try_acquire_owned() {
+                    self.connections.spawn(async move {
+                        let _ = timeout(FAREWELL, turn_away(stream)).await;
+                        drop(place);
+                    });
+                }
                 continue;
             };
             let (handler, listener) = (handler.clone(), self.clone());
             self.connections.spawn(async move {
-                let open = listener.metrics.connections.with_label_values(&[listener.name]);
-                open.inc();
+                let _open = Open::begin(listener.metrics.connections.with_label_values(&[listener.name]));
                 if let Err(cut) = serve_connection(stream, handler, &listener).await {
                     let labels = [listener.name, cut.as_str()];
                     listener.metrics.connections_refused.with_label_values(&labels).inc();
                 }
-                open.dec();
                 drop(place);
             });
         }
@@ -163,9 +170,29 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Answers without reading and without waiting: a full house must not take time.
-fn turn_away(stream: TcpStream) {
-    // Nobody has read the request, so its id is a new one, and no line of the log has it.
+/// Counts a connection as open for as long as it is served.
+struct Open(IntGauge);
+
+impl Open {
+    fn begin(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+// Connections over the limit that are told so at the same time, and how long that may take.
+const FAREWELLS: usize = 64;
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Answers a connection for which there is no place, whatever it asks for.
+async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+    // Nobody reads the request, so its id is a new one, and no line of the log has it.
     let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
     let body = format!(
         r#"[{{"code":"sidecar.overloaded","location":"","message":"too many connections; nothing was sent to Sezzle","debug_uuid":"{id}"}}]"#
@@ -176,9 +203,8 @@ fn turn_away(stream: TcpStream) {
          x-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
-    // An empty send buffer takes all of it at once; a caller that is gone does not matter.
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = io::Write::write(&mut stream, answer.as_bytes());
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-    }
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Closed with something unread, the connection would be reset and the answer lost with it.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }

@@ -99,6 +99,7 @@ async fn connections_are_bounded() {
         let answer = extra.answer().await;
         assert_eq!((answer.status, answer.header("retry-after"), answer.header("connection")), (503, "1", "close"));
         assert_eq!(answer.json()[0]["code"], "sidecar.overloaded");
+        assert_eq!(answer.json()[0]["debug_uuid"], answer.header("x-request-id"));
         assert!(extra.rest().await.is_empty());
         assert_eq!(harness.metric(&refused("limit")).await, f64::from(turned_away));
     }
