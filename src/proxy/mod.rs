@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, SessionCache};
+use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::{Deadlines, Outgoing};
@@ -314,7 +315,6 @@ fn request_id(head: &Parts) -> String {
     };
     match head.headers.get(HEADER).and_then(|id| id.to_str().ok()).filter(plain) {
         Some(id) => id.to_owned(),
-        // An id to find a line by, not a secret: it need not be hard to guess.
-        None => uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid().to_string(),
+        None => new_request_id().to_string(),
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use prometheus::IntGauge;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ProxyError;
@@ -11,7 +10,7 @@ use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
 use crate::clock::{Clock, Mono};
 use crate::session::CacheResult;
-use crate::telemetry::metrics::{Metrics, code_label, method_label};
+use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
 /// once.
@@ -24,7 +23,7 @@ pub struct Record {
     method: Method,
     matched: Option<Matched>,
     class: Class,
-    in_flight: Option<IntGauge>,
+    in_flight: Option<Counted>,
     permit: Option<OwnedSemaphorePermit>,
     status: Option<StatusCode>,
     source: Source,
@@ -71,9 +70,7 @@ impl Record {
 
     /// The request was let through as this call.
     pub fn admitted(&mut self, matched: Matched, class: Class) {
-        let gauge = self.metrics.in_flight.with_label_values(&[class.as_str()]);
-        gauge.inc();
-        self.in_flight = Some(gauge);
+        self.in_flight = Some(Counted::begin(self.metrics.in_flight.with_label_values(&[class.as_str()])));
         self.class = class;
         self.matched = Some(matched);
     }
@@ -188,9 +185,8 @@ fn is_plain(text: &str) -> bool {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(gauge) = &self.in_flight {
-            gauge.dec();
-        }
+        // Before the request counts as answered, so that the two never overlap.
+        self.in_flight = None;
         let code = self.status.map_or("499", code_label);
         let labels = [self.route().template(), method_label(&self.method), code, self.source.as_str()];
         self.metrics.requests.with_label_values(&labels).inc();

@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use prometheus::IntGauge;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::{Timeouts, serve_connection};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::log::new_request_id;
+use crate::telemetry::metrics::{Counted, Metrics};
 
 /// Answers requests. `local` is the address the caller connected to.
 pub trait Handler: Clone + Send + Sync + 'static {
@@ -152,7 +152,7 @@ impl Listener {
             };
             let (handler, listener) = (handler.clone(), self.clone());
             self.connections.spawn(async move {
-                let _open = Open::begin(listener.metrics.connections.with_label_values(&[listener.name]));
+                let _open = Counted::begin(listener.metrics.connections.with_label_values(&[listener.name]));
                 if let Err(cut) = serve_connection(stream, handler, &listener).await {
                     let labels = [listener.name, cut.as_str()];
                     listener.metrics.connections_refused.with_label_values(&labels).inc();
@@ -170,22 +170,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Counts a connection as open for as long as it is served.
-struct Open(IntGauge);
-
-impl Open {
-    fn begin(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 // Connections over the limit that are told so at the same time, and how long that may take.
 const FAREWELLS: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -193,7 +177,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Answers a connection for which there is no place, whatever it asks for.
 async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
     // Nobody reads the request, so its id is a new one, and no line of the log has it.
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let id = new_request_id();
     let body = format!(
         r#"[{{"code":"sidecar.overloaded","location":"","message":"too many connections; nothing was sent to Sezzle","debug_uuid":"{id}"}}]"#
     );

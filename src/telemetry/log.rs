@@ -8,6 +8,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use uuid::Uuid;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,11 @@ pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<(), Insta
 #[derive(Debug, thiserror::Error)]
 #[error("the log is installed already")]
 pub struct InstallError;
+
+/// A new id for a request: to find a line by, not a secret, so that it need not be hard to guess.
+pub fn new_request_id() -> Uuid {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+}
 
 fn install_to<W>(format: Format, level: LevelFilter, writer: W) -> Result<(), InstallError>
 where

@@ -242,6 +242,24 @@ impl Metrics {
     }
 }
 
+/// Counts something in a gauge for as long as it lives, in whatever way it ends.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    /// One more.
+    pub fn begin(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A status code as a label: those that HTTP names, and one word for all others, so that a gateway cannot create
 /// series either.
 pub fn code_label(status: StatusCode) -> &'static str {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::telemetry::metrics::Counted;
 
 /// A body that ends with an error when the gateway stops sending, and when it has been waited for too long in all.
 ///
@@ -22,7 +24,7 @@ pub struct GatewayBody {
     left: Duration,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     failures: IntCounter,
-    _active: Active,
+    _active: Counted,
 }
 
 /// Why a body stopped before its end.
@@ -43,7 +45,7 @@ impl GatewayBody {
         silence: Duration,
         total: Duration,
         failures: IntCounter,
-        active: Active,
+        active: Counted,
     ) -> Self {
         Self { inner, silence, left: total, waiting: None, failures, _active: active }
     }
@@ -87,22 +89,5 @@ impl Body for GatewayBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// Counts an exchange as active until its answer has been read or dropped.
-#[derive(Debug)]
-pub struct Active(IntGauge);
-
-impl Active {
-    pub(super) fn begin(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -13,14 +13,13 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::error::{ConnectTimeout, DnsError};
 use crate::clock::{Clock, Mono};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Counted, Metrics};
 
 /// Makes connections for hyper-util's client.
 #[derive(Clone)]
@@ -69,11 +68,10 @@ impl Service<Uri> for Connector {
             };
             let io = timeout(limit, connect).await.map_err(|_| ConnectTimeout(limit))??;
             metrics.upstream_connections_opened.inc();
-            let open = metrics.upstream_connections.with_label_values(&["open"]);
-            open.inc();
+            let open = Counted::begin(metrics.upstream_connections.with_label_values(&["open"]));
             // Spread, so that connections opened together are not replaced together.
             let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
-            Ok(GatewayConnection { io, retire: RetireAt(clock.now().mono.plus(life)), open })
+            Ok(GatewayConnection { io, retire: RetireAt(clock.now().mono.plus(life)), _open: open })
         })
     }
 }
@@ -95,13 +93,7 @@ pub struct RetireAt(pub Mono);
 pub struct GatewayConnection {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     retire: RetireAt,
-    open: IntGauge,
-}
-
-impl Drop for GatewayConnection {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
+    _open: Counted,
 }
 
 impl Connection for GatewayConnection {

@@ -21,11 +21,11 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
-use self::body::{Active, GatewayBody};
+use self::body::GatewayBody;
 use self::connector::{Connector, RetireAt};
 use self::error::{ErrorKind, UpstreamError};
 use crate::clock::Clock;
-use crate::telemetry::metrics::{Metrics, code_label, method_label};
+use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
 
 /// The one gateway requests are sent to.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl Upstream {
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
         let method_name = method_label(&method);
-        let active = Active::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
+        let active = Counted::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
         let began = self.clock.now();
 
         let mut request = self.request(method, target, headers, body)?;
