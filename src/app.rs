@@ -8,25 +8,28 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::address::Address;
+use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::OriginCacheControl;
+use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keys::{KeyError, KeyPair};
 use crate::ops::Ops;
+use crate::proxy::error::ProxyError;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::inbound::Rules;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::response::Body;
 use crate::proxy::{self, Proxy};
 use crate::server::connection::Timeouts;
-use crate::server::{self, BindError, Handler, Listener, Stop};
+use crate::server::socket::{self, BindError, Socket};
+use crate::server::{Handler, Listener, Stop};
 use crate::session::freshness::Policy;
 use crate::session::{self, SessionCache};
 use crate::telemetry::metrics::Metrics;
@@ -62,11 +65,12 @@ pub struct App {
     proxy: Arc<Proxy>,
     ops: Ops,
     metrics: Arc<Metrics>,
-    proxy_addresses: Vec<SocketAddr>,
+    proxy_addresses: Vec<Address>,
+    control_address: Option<Address>,
     ops_address: SocketAddr,
     drain: (Duration, Duration),
     stop: Stop,
-    ops_stop: Stop,
+    side_stop: Stop,
     /// Connections of callers.
     connections: TaskTracker,
     /// Fetches and writes that go on without their callers.
@@ -88,10 +92,10 @@ impl App {
         let connector = Connector::new(trust, gateway.connect_timeout, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
 
-        let listeners = server::bind("proxy", &settings.proxy.listen)?;
-        let ops_listeners = server::bind("ops", &[settings.ops.listen])?;
-        let proxy_addresses = addresses(&listeners)?;
-        let ops_address = addresses(&ops_listeners)?.first().copied().unwrap_or(settings.ops.listen);
+        let sockets = Sockets::open(settings)?;
+        let proxy_addresses = addresses(&sockets.proxy)?;
+        let control_address = addresses(&sockets.control)?.pop();
+        let ops_address = addresses(&sockets.ops)?.iter().find_map(Address::tcp).unwrap_or(settings.ops.listen);
 
         let merchant = settings.credentials.merchant_uuid.clone();
         let tokens = TokenManager::new(keys, merchant, clock.clone(), Arc::clone(&metrics));
@@ -99,7 +103,7 @@ impl App {
         let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
         let links = link_rewriter(settings, &proxy_addresses);
         let proxy = Arc::new(Proxy::new(
-            Rules::new(&settings.proxy.hosts),
+            Hosts::new(&settings.proxy.hosts),
             proxy_limits(settings),
             Arc::clone(&sessions),
             Forwarder::new(upstream.clone(), Arc::clone(&tokens), links),
@@ -107,6 +111,7 @@ impl App {
             clock,
             Arc::clone(&metrics),
         ));
+        let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
         let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || sessions.observe());
 
         let app = Self {
@@ -114,23 +119,29 @@ impl App {
             ops,
             metrics,
             proxy_addresses,
+            control_address,
             ops_address,
             drain: (settings.drain.grace, settings.drain.timeout),
             stop: Stop::default(),
-            ops_stop: Stop::default(),
+            side_stop: Stop::default(),
             connections: TaskTracker::new(),
             work,
             background: TaskTracker::new(),
             background_stop: CancellationToken::new(),
         };
         app.background.spawn(tokens.run(upstream, app.background_stop.clone()));
-        app.serve(listeners, ops_listeners, settings);
+        app.serve(sockets, control, settings);
         Ok(app)
     }
 
     /// Where services call.
-    pub fn proxy_addresses(&self) -> &[SocketAddr] {
+    pub fn proxy_addresses(&self) -> &[Address] {
         &self.proxy_addresses
+    }
+
+    /// Where the process is steered, if it can be.
+    pub fn control_address(&self) -> Option<&Address> {
+        self.control_address.as_ref()
     }
 
     /// Where operators look.
@@ -170,16 +181,17 @@ impl App {
         }
 
         self.background_stop.cancel();
-        self.ops_stop.accepting.cancel();
-        self.ops_stop.closing.cancel();
+        self.side_stop.accepting.cancel();
+        self.side_stop.closing.cancel();
         self.background.close();
         // Both only have to notice; a scrape that hangs must not hold the process.
         let _ = timeout_at(Instant::now() + Duration::from_secs(1), self.background.wait()).await;
     }
 
-    fn serve(&self, proxy: Vec<TcpListener>, ops: Vec<TcpListener>, settings: &Settings) {
-        let listener = Listener {
+    fn serve(&self, sockets: Sockets, control: Control<ProxyError>, settings: &Settings) {
+        let proxy = Listener {
             name: "proxy",
+            http2: true,
             max_head: settings.limits.head,
             timeouts: PROXY_TIMEOUTS,
             places: Arc::new(Semaphore::new(settings.limits.connections)),
@@ -187,33 +199,59 @@ impl App {
             connections: self.connections.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        for socket in proxy {
-            self.background.spawn(listener.clone().serve(socket, ProxyHandler(Arc::clone(&self.proxy))));
-        }
-        let listener = Listener {
-            name: "ops",
-            max_head: OPS_HEAD,
-            timeouts: OPS_TIMEOUTS,
-            places: Arc::new(Semaphore::new(OPS_CONNECTIONS)),
-            stop: self.ops_stop.clone(),
+        // For operators: neither is part of what a drain waits for, and both go on until it is over.
+        let side = |name| Listener {
+            name,
+            http2: false,
+            max_head: SIDE_HEAD,
+            timeouts: SIDE_TIMEOUTS,
+            places: Arc::new(Semaphore::new(SIDE_CONNECTIONS)),
+            stop: self.side_stop.clone(),
             connections: self.background.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        for socket in ops {
-            self.background.spawn(listener.clone().serve(socket, OpsHandler(self.ops.clone())));
+        self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
+        self.listen(sockets.control, &side("control"), &ControlHandler(control));
+        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone()));
+    }
+
+    fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {
+        for socket in sockets {
+            self.background.spawn(listener.clone().serve(socket, handler.clone()));
         }
     }
 }
+
+/// Everything that is listened on, by what it is for.
+struct Sockets {
+    proxy: Vec<Socket>,
+    control: Vec<Socket>,
+    ops: Vec<Socket>,
+}
+
+impl Sockets {
+    fn open(settings: &Settings) -> Result<Self, BindError> {
+        let Settings { proxy, control, ops, .. } = settings;
+        Ok(Self {
+            proxy: socket::bind("proxy", &proxy.listen, proxy.socket_mode)?,
+            control: socket::bind("control", control.listen.as_slice(), CONTROL_MODE)?,
+            ops: socket::bind("ops", &[Address::Tcp(ops.listen)], CONTROL_MODE)?,
+        })
+    }
+}
+
+// Whoever steers the process runs as the same user.
+const CONTROL_MODE: u32 = 0o600;
 
 // Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
 // the moment of its reuse.
 const PROXY_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
 // Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
-const OPS_TIMEOUTS: Timeouts =
+const SIDE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
-const OPS_CONNECTIONS: usize = 64;
-const OPS_HEAD: usize = 16 * 1024;
+const SIDE_CONNECTIONS: usize = 64;
+const SIDE_HEAD: usize = 16 * 1024;
 
 #[derive(Clone)]
 struct ProxyHandler(Arc<Proxy>);
@@ -221,8 +259,19 @@ struct ProxyHandler(Arc<Proxy>);
 impl Handler for ProxyHandler {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
-        self.0.handle(request, local).await
+    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
+        self.0.handle(request, caller).await
+    }
+}
+
+#[derive(Clone)]
+struct ControlHandler(Control<ProxyError>);
+
+impl Handler for ControlHandler {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+        self.0.handle(request, caller).await
     }
 }
 
@@ -232,7 +281,7 @@ struct OpsHandler(Ops);
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Response<Full<Bytes>> {
+    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
         self.0.answer(request.method(), request.uri().path())
     }
 }
@@ -263,16 +312,16 @@ fn proxy_limits(settings: &Settings) -> proxy::Limits {
     }
 }
 
-fn link_rewriter(settings: &Settings, bound: &[SocketAddr]) -> Option<LinkRewriter> {
+fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
     let base_url = match &settings.links.base_url {
         Some(url) => url.clone(),
-        None => format!("http://{}", bound.first()?),
+        None => format!("http://{}", bound.iter().find_map(Address::tcp)?),
     };
     settings.links.rewrite.then(|| LinkRewriter::new(&settings.gateway.url, base_url))
 }
 
-fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
+fn addresses(sockets: &[Socket]) -> std::io::Result<Vec<Address>> {
+    sockets.iter().map(Socket::address).collect()
 }
 
 fn millis(duration: Duration) -> u64 {

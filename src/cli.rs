@@ -8,11 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::level_filters::LevelFilter;
 
 use crate::app::{App, StartError};
 use crate::clock::Clock;
-use crate::config::settings::{LogFormat, LogLevel, LogSettings};
 use crate::config::{self, Loaded};
 use crate::telemetry::log;
 
@@ -121,7 +119,7 @@ fn load(files: &[PathBuf]) -> Result<Loaded, u8> {
 /// Runs the sidecar until a signal, and drains it.
 fn serve(loaded: &Loaded) -> ExitCode {
     let settings = &loaded.settings;
-    if let Err(error) = install_log(settings.log) {
+    if let Err(error) = log::install(settings.log.format, settings.log.level) {
         complain(&format!("{error}\n"));
         return ExitCode::FAILURE;
     }
@@ -133,6 +131,7 @@ fn serve(loaded: &Loaded) -> ExitCode {
             version = version(),
             gateway = settings.gateway.url,
             proxy = app.proxy_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            control = app.control_address().map(tracing::field::display),
             ops = %app.ops_address(),
             cache_max_bytes = settings.cache.max_bytes,
             workers = settings.proxy.workers,
@@ -218,21 +217,6 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-fn install_log(settings: LogSettings) -> Result<(), log::InstallError> {
-    let format = match settings.format {
-        LogFormat::Json => log::Format::Json,
-        LogFormat::Text => log::Format::Text,
-    };
-    let level = match settings.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    log::install(format, level)
 }
 
 /// Writes to standard output. A reader that has gone away is no reason to fail.

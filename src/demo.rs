@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
+use crate::address::Address;
 use crate::app::{App, StartError};
 use crate::cli::{Failure, Signals, say};
 use crate::clock::Clock;
@@ -37,7 +38,8 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
         Err(StartError::Bind(_)) => App::start(&settings(&gateway.url(), ANY_PORT, ANY_PORT)?, Clock::system())?,
         started => started?,
     };
-    let proxy = app.proxy_addresses().first().copied().ok_or_else(|| failed("the sidecar has no address"))?;
+    let proxy =
+        app.proxy_addresses().iter().find_map(Address::tcp).ok_or_else(|| failed("the sidecar has no address"))?;
 
     let mut tour = Tour { client: Client::builder(TokioExecutor::new()).build_http(), proxy, gateway };
     let ids = tour.take().await?;

@@ -10,10 +10,12 @@
 //! - [`credentials`]: keys to bearer tokens.
 //! - [`upstream`]: the way out to Sezzle.
 //!
-//! Beside the request's way: [`ops`] (metrics and health), [`telemetry`], [`config`]. Leaves that know nothing of the
-//! others: [`sezzle`] (Sezzle's own words), [`clock`], [`secret`]. [`app`] puts it all together.
+//! Beside the request's way: [`ops`] (metrics and health), [`control`] (what steers the process), [`telemetry`],
+//! [`config`]. Leaves that know nothing of the
+//! others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`clock`], [`secret`]. [`app`] puts it all
+//! together.
 //!
-//! Imports point one way: `app` to `server`, `ops` and `proxy`, those to `session`, `credentials` and `upstream`, those
+//! Imports point one way: `app` to `server`, `control`, `ops` and `proxy`, those to `session`, `credentials` and `upstream`, those
 //! to the leaves. The simulated gateway in `simulator` shares no type with the rest.
 
 pub mod app;
@@ -26,11 +28,14 @@ pub mod credentials;
 pub mod session;
 pub mod upstream;
 
+pub mod control;
 pub mod ops;
 
 pub mod config;
 pub mod telemetry;
 
+pub mod address;
+pub mod caller;
 pub mod clock;
 pub mod secret;
 pub mod sezzle;

@@ -11,7 +11,7 @@ use http::Uri;
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
-use super::unsupported;
+use crate::address::Address;
 
 /// A value, or a sentence that says what was expected.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -65,13 +65,39 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Pars
     }
 }
 
-/// An address to listen on.
-pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
-    if text.starts_with("unix:") {
-        return Err(unsupported::UNIX_SOCKET.to_owned());
+/// An address to listen on: an IP address with a port, or the path of a Unix socket.
+pub(super) fn address(text: &str) -> Parsed<Address> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        let expected = "expected an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \"unix:/run/sidecar.sock\"";
+        return text.parse().map(Address::Tcp).map_err(|_| expected.to_owned());
+    };
+    // Relative, it would depend on where the process was started.
+    if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
+        return Err("expected an absolute path after \"unix:\"".to_owned());
     }
-    text.parse().map_err(|_| "expected an address such as \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!("expected a path of at most {LONGEST_SOCKET_PATH} bytes, the system's limit for a socket"));
+    }
+    Ok(Address::Unix(PathBuf::from(path)))
 }
+
+/// An IP address with a port to listen on.
+pub(super) fn tcp_address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| "expected an address such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned())
+}
+
+/// The mode of a socket's file, in octal. Connecting needs the right to write.
+pub(super) fn socket_mode(text: &str) -> Parsed<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o666 == 0 && mode & 0o600 == 0o600 => Ok(mode),
+        _ => {
+            Err("expected the octal mode of a socket, such as \"0660\": 0600, and 06 for a group or others".to_owned())
+        }
+    }
+}
+
+// `sun_path` of unix(7), less the NUL at its end.
+const LONGEST_SOCKET_PATH: usize = 107;
 
 /// The path of a file.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
@@ -250,10 +276,19 @@ mod tests {
     #[test]
     fn addresses() {
         refuses(address, &["", "8080", ":8080", "localhost:8080", "127.0.0.1", "127.0.0.1:99999", "::1:8080"]);
-        assert_eq!(address("unix:/run/a.sock").unwrap_err(), "unix sockets are not supported by this version");
-        for text in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0"] {
+        refuses(address, &["unix:", "unix:run/a.sock", "unix:@a", "unix:/run/", "unix:/a\0b", "UNIX:/a"]);
+        refuses(address, &[&format!("unix:/{}", "a".repeat(107))]);
+        for text in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:0", "unix:/run/a b.sock"] {
             assert_eq!(address(text).unwrap().to_string(), text);
         }
+        refuses(tcp_address, &["", "8080", "unix:/run/a.sock"]);
+        accepts(tcp_address, &[("[::1]:1", "[::1]:1".parse().unwrap())]);
+    }
+
+    #[test]
+    fn modes_of_sockets() {
+        refuses(socket_mode, &["", "0", "0060", "0400", "0700", "0661", "1660", "rw", "-600", "0o600", "99999999999"]);
+        accepts(socket_mode, &[("0660", 0o660), ("600", 0o600), ("0666", 0o666)]);
     }
 
     #[test]

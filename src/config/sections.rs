@@ -8,10 +8,12 @@ use std::time::Duration;
 use super::parse;
 use super::reader::Reader;
 use super::settings::{
-    CacheSettings, CredentialSettings, DrainSettings, Environment, GatewaySettings, LimitSettings, LinkSettings,
-    LogFormat, LogLevel, LogSettings, OpsSettings, OriginCacheControl, ProxySettings, Settings,
+    CacheSettings, ControlSettings, CredentialSettings, DrainSettings, Environment, GatewaySettings, LimitSettings,
+    LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings, Settings,
 };
 use super::unsupported;
+use crate::address::Address;
+use crate::telemetry::log::{Format, LEVELS};
 
 /// Reads everything. `cores` is what the machine offers.
 pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
@@ -20,7 +22,8 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     let (proxy, listen) = proxy(r, cores);
     let drain = drain(r, write_timeout);
     let limits = limits(r);
-    let ops = ops(r, listen.as_deref());
+    let control = control(r, listen.as_deref());
+    let ops = ops(r, listen.as_deref(), control.as_ref());
     let cache = cache(r);
     let links = links(r, listen.as_deref());
     let log = log(r);
@@ -31,6 +34,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         proxy: proxy?,
         drain: drain?,
         limits: limits?,
+        control: control?,
         ops: ops?,
         cache: cache?,
         links: links?,
@@ -86,9 +90,11 @@ fn credentials(r: &mut Reader<'_>) -> Option<CredentialSettings> {
 }
 
 /// Also returns the addresses alone, for the sections that are checked against them.
-fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec<SocketAddr>>) {
+fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec<Address>>) {
     // Both loopbacks, because `localhost` means either.
     let listen = r.list("proxy.listen", r#"["127.0.0.1:8080", "[::1]:8080"]"#, parse::address);
+    // The service's group, and nobody else.
+    let socket_mode = r.value("proxy.socket_mode", "0660", parse::socket_mode);
     let allow_remote = r.value("proxy.allow_remote", "false", parse::boolean);
     let hosts = r.list("proxy.hosts", "[]", parse::host);
     let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
@@ -98,7 +104,7 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
     }
     let listen = listen.filter(|addresses| !addresses.is_empty());
     let remote: Vec<SocketAddr> =
-        listen.iter().flatten().filter(|address| !address.ip().to_canonical().is_loopback()).copied().collect();
+        listen.iter().flatten().filter_map(Address::tcp).filter(|address| !is_loopback(*address)).collect();
     let refused = allow_remote == Some(false) && !remote.is_empty();
     if refused {
         for address in remote {
@@ -111,7 +117,8 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
             );
         }
     }
-    let settings = || Some(ProxySettings { listen: listen.clone()?, hosts: hosts?, workers: workers? });
+    let settings =
+        || Some(ProxySettings { listen: listen.clone()?, socket_mode: socket_mode?, hosts: hosts?, workers: workers? });
     let settings = settings();
     // What follows from an address that is refused is no further mistake.
     (settings, listen.filter(|_| !refused))
@@ -156,17 +163,40 @@ fn limits(r: &mut Reader<'_>) -> Option<LimitSettings> {
     Some(LimitSettings { connections: connections?, in_flight: in_flight?, body: body?, head: head? })
 }
 
-fn ops(r: &mut Reader<'_>, proxy: Option<&[SocketAddr]>) -> Option<OpsSettings> {
-    let listen = r.value("ops.listen", "127.0.0.1:9464", parse::address);
+fn control(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSettings> {
+    let listen = r.optional("control.listen", parse::address);
 
-    // Port 0 is another port each time.
-    if let (Some(listen), Some(proxy)) = (listen, proxy)
-        && listen.port() != 0
-        && proxy.contains(&listen)
-    {
-        r.conflict("ops.listen", &format!("{listen} is taken by proxy.listen"));
+    if let Some(Some(address)) = &listen {
+        if address.tcp().is_some_and(|address| !is_loopback(address)) {
+            r.refuse("control.listen", "expected a Unix socket or a loopback address, since it steers the process");
+        } else if taken(address, proxy) {
+            r.conflict("control.listen", &format!("{address} is taken by proxy.listen"));
+        }
+    }
+    Some(ControlSettings { listen: listen? })
+}
+
+fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSettings>) -> Option<OpsSettings> {
+    let listen = r.value("ops.listen", "127.0.0.1:9464", parse::tcp_address);
+
+    if let Some(address) = listen.map(Address::Tcp) {
+        if taken(&address, proxy) {
+            r.conflict("ops.listen", &format!("{address} is taken by proxy.listen"));
+        }
+        if taken(&address, control.and_then(|control| control.listen.as_ref()).map(std::slice::from_ref)) {
+            r.conflict("ops.listen", &format!("{address} is taken by control.listen"));
+        }
     }
     Some(OpsSettings { listen: listen? })
+}
+
+/// Whether another listener has the address. Port 0 is another port each time.
+fn taken(address: &Address, by: Option<&[Address]>) -> bool {
+    address.tcp().is_none_or(|address| address.port() != 0) && by.is_some_and(|others| others.contains(address))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn cache(r: &mut Reader<'_>) -> Option<CacheSettings> {
@@ -191,39 +221,33 @@ fn cache(r: &mut Reader<'_>) -> Option<CacheSettings> {
     })
 }
 
-fn links(r: &mut Reader<'_>, listen: Option<&[SocketAddr]>) -> Option<LinkSettings> {
+fn links(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings> {
     let rewrite = r.value("links.rewrite", "true", parse::boolean);
     let base_url = r.optional("links.base_url", parse::base_url);
 
-    if let (Some(None), Some([first, ..])) = (&base_url, listen) {
-        let wildcard = first.ip().is_unspecified();
-        if wildcard && rewrite == Some(true) {
-            r.missing(
-                "links.base_url",
-                format!("required, since callers cannot follow links to {first}, the first address of proxy.listen"),
-            );
-        }
-        // A port of 0 is chosen at start, so nothing can be said of it here.
-        if !wildcard && first.port() != 0 {
-            r.derived("links.base_url", &format!("http://{first}"));
+    if let (Some(None), Some(listen)) = (&base_url, listen) {
+        let why = match listen.iter().find_map(Address::tcp) {
+            None => Some("required, since callers cannot follow links to a Unix socket".to_owned()),
+            Some(first) if first.ip().is_unspecified() => Some(format!(
+                "required, since callers cannot follow links to {first}, the first address of proxy.listen"
+            )),
+            // A port of 0 is chosen at start, so nothing can be said of it here.
+            Some(first) if first.port() == 0 => None,
+            Some(first) => {
+                r.derived("links.base_url", &format!("http://{first}"));
+                None
+            }
+        };
+        if let Some(why) = why.filter(|_| rewrite == Some(true)) {
+            r.missing("links.base_url", why);
         }
     }
     Some(LinkSettings { rewrite: rewrite?, base_url: base_url? })
 }
 
 fn log(r: &mut Reader<'_>) -> Option<LogSettings> {
-    let format = r.value("log.format", "json", parse::choice([("json", LogFormat::Json), ("text", LogFormat::Text)]));
-    let level = r.value(
-        "log.level",
-        "info",
-        parse::choice([
-            ("error", LogLevel::Error),
-            ("warn", LogLevel::Warn),
-            ("info", LogLevel::Info),
-            ("debug", LogLevel::Debug),
-            ("trace", LogLevel::Trace),
-        ]),
-    );
+    let format = r.value("log.format", "json", parse::choice([("json", Format::Json), ("text", Format::Text)]));
+    let level = r.value("log.level", "info", parse::choice(LEVELS));
 
     Some(LogSettings { format: format?, level: level? })
 }

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
+use crate::address::Address;
 use crate::secret::SecretSource;
+use crate::telemetry::log::Format;
 
 /// Everything the program can be told, after defaults were filled in.
 #[derive(Clone, Debug)]
@@ -19,6 +23,8 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// Bounds on what callers may take.
     pub limits: LimitSettings,
+    /// The listener that steers the process.
+    pub control: ControlSettings,
     /// Metrics and health.
     pub ops: OpsSettings,
     /// The session cache.
@@ -88,7 +94,9 @@ pub struct CredentialSettings {
 #[derive(Clone, Debug)]
 pub struct ProxySettings {
     /// Addresses to listen on; at least one.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
+    /// The mode of the files of Unix sockets.
+    pub socket_mode: u32,
     /// Further `Host` values that callers may use, with or without a port.
     pub hosts: Vec<String>,
     /// Threads that serve requests; at least one.
@@ -115,6 +123,13 @@ pub struct LimitSettings {
     pub body: usize,
     /// Bytes of a request's head.
     pub head: usize,
+}
+
+/// `control.*`
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// Where the process can be steered; nowhere unless set.
+    pub listen: Option<Address>,
 }
 
 /// `ops.*`
@@ -161,31 +176,7 @@ pub struct LinkSettings {
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
     /// One JSON object per line, or text for people.
-    pub format: LogFormat,
+    pub format: Format,
     /// The least severe level that is written.
-    pub level: LogLevel,
-}
-
-/// `log.format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// `log.level`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Failures that need a person.
-    Error,
-    /// And what may become one.
-    Warn,
-    /// And one line per request.
-    Info,
-    /// And what the program decided.
-    Debug,
-    /// And everything it can say.
-    Trace,
+    pub level: LevelFilter,
 }

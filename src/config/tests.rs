@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tracing::level_filters::LevelFilter;
 
-use super::settings::{Environment as Gateway, LogFormat, LogLevel, OriginCacheControl};
+use super::settings::{Environment as Gateway, OriginCacheControl};
 use super::*;
 use crate::secret::{Secret, SecretSource};
+use crate::telemetry::log::Format;
 
 const VALID: &str = r#"
     gateway.environment = "sandbox"
@@ -98,7 +100,8 @@ fn five_mistakes_are_five_lines() {
         rewrite = 1
     "#;
     let expected = "gateway.connect_timeout: expected a duration such as \"30s\", found \"soon\" (0.toml)\n\
-         proxy.listen: expected an address such as \"127.0.0.1:8080\" or \"[::1]:8080\", found \"localhost:8080\" \
+         proxy.listen: expected an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \
+         \"unix:/run/sidecar.sock\", found \"localhost:8080\" \
          (0.toml)\n\
          limits.head: expected a size from 8KiB to 1MiB, found \"1KiB\" (0.toml)\n\
          links.rewrite: expected true or false, found \"1\" (0.toml)\n\
@@ -121,7 +124,7 @@ fn every_source_is_checked_even_if_one_cannot_be_read() {
 
 #[test]
 fn defaults() {
-    let Settings { gateway, credentials, proxy, drain, limits, ops, cache, links, log } =
+    let Settings { gateway, credentials, proxy, drain, limits, control, ops, cache, links, log } =
         loaded(&[VALID], &[]).settings;
     assert_eq!(gateway.environment, Gateway::Sandbox);
     assert_eq!(gateway.url, "https://sandbox.gateway.sezzle.com");
@@ -134,12 +137,13 @@ fn defaults() {
     assert!(proxy.hosts.is_empty() && (1..=2).contains(&proxy.workers));
     assert_eq!([drain.grace, drain.timeout], [5, 40].map(Duration::from_secs));
     assert_eq!([limits.connections, limits.in_flight, limits.body, limits.head], [10_000, 512, 1 << 20, 32 << 10]);
+    assert_eq!((proxy.socket_mode, control.listen), (0o660, None));
     assert_eq!(ops.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(cache.max_bytes, 32 << 20);
     assert_eq!([cache.max_ttl, cache.untokenized_ttl, cache.expiration_margin], [60, 30, 5].map(Duration::from_secs));
     assert_eq!(cache.origin_cache_control, OriginCacheControl::Honor);
     assert!(links.rewrite && links.base_url.is_none());
-    assert_eq!((log.format, log.level), (LogFormat::Json, LogLevel::Info));
+    assert_eq!((log.format, log.level), (Format::Json, LevelFilter::INFO));
 }
 
 #[test]
@@ -158,7 +162,7 @@ fn each_environment_has_its_gateway() {
 fn later_files_win_and_variables_win_over_files() {
     let files = [VALID, "[log]\nlevel = 'warn'\nformat = 'text'\n[drain]\ngrace = '1s'", "[log]\nlevel = 'error'"];
     let settings = loaded(&files, &[("LOG__FORMAT", "json")]).settings;
-    assert_eq!((settings.log.level, settings.log.format), (LogLevel::Error, LogFormat::Json));
+    assert_eq!((settings.log.level, settings.log.format), (LevelFilter::ERROR, Format::Json));
     assert_eq!(settings.drain.grace, Duration::from_secs(1));
 }
 
@@ -239,7 +243,11 @@ fn what_a_key_refuses() {
         ("proxy.listen = [8080]", "proxy.listen: expected a list of strings"),
         ("proxy.listen = 8080", "proxy.listen: expected a list of strings"),
         ("proxy.listen = '[::1]:1,[::1]:1'", "proxy.listen: listed twice, found \"[::1]:1\""),
-        ("proxy.listen = 'unix:/run/a'", "proxy.listen: unix sockets are not supported by this version"),
+        (
+            "proxy.listen = 'unix:run/a'",
+            "proxy.listen: expected an absolute path after \"unix:\", found \"unix:run/a\"",
+        ),
+        ("proxy.socket_mode = '0777'", "proxy.socket_mode: expected the octal mode of a socket, such as \"0660\""),
         ("proxy.listen = '10.0.0.1:80'", "proxy.listen: 10.0.0.1:80 is no loopback address, "),
         ("proxy.hosts = ['*']", "proxy.hosts: expected a host such as "),
         ("proxy.workers = 0", "proxy.workers: expected a whole number from 1 to 256"),
@@ -262,7 +270,16 @@ fn what_a_key_refuses() {
         ("cache.expiration_margin = '11m'", "cache.expiration_margin: expected a duration from 0s to 10m"),
         ("cache.origin_cache_control = 'obey'", "cache.origin_cache_control: expected one of \"honor\", \"ignore\""),
         ("cache.stale_if_error = '1s'", "cache.stale_if_error: not supported by this version"),
-        ("control.listen = '127.0.0.1:1'", "control.listen: not supported by this version"),
+        (
+            "control.listen = '0.0.0.0:1'",
+            "control.listen: expected a Unix socket or a loopback address, since it steers the process",
+        ),
+        ("control.listen = '[::1]:8080'", "control.listen: [::1]:8080 is taken by proxy.listen"),
+        ("control.listen = '127.0.0.1:9464'", "ops.listen: 127.0.0.1:9464 is taken by control.listen"),
+        (
+            "proxy.listen = 'unix:/run/a'",
+            "links.base_url: required, since callers cannot follow links to a Unix socket",
+        ),
         ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: not supported by this version"),
         ("webhooks.listen = '127.0.0.1:1'", "webhooks.listen: not supported by this version"),
         ("webhooks.path = '/'", "webhooks.path: not supported by this version"),

@@ -3,11 +3,7 @@
 
 use super::reader::Reader;
 
-/// `proxy.listen` will take these too.
-pub(super) const UNIX_SOCKET: &str = "unix sockets are not supported by this version";
-
-const KEYS: [&str; 7] = [
-    "control.listen",
+const KEYS: [&str; 6] = [
     "gateway.egress_proxy",
     "webhooks.listen",
     "webhooks.path",

@@ -9,6 +9,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::caller::Refusal;
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 
@@ -54,6 +55,16 @@ pub enum ProxyError {
     NotStored,
     /// The task that was to answer ended without doing so.
     Internal,
+}
+
+impl From<Refusal> for ProxyError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed(how) => Self::Malformed(how),
+            Refusal::Misdirected => Self::Misdirected,
+            Refusal::Browser => Self::Browser,
+        }
+    }
 }
 
 /// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.

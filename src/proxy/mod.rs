@@ -13,7 +13,6 @@ pub mod response;
 pub mod route;
 mod write;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,10 +29,11 @@ use uuid::Uuid;
 
 use self::error::{ProxyError, REFUSALS};
 use self::forward::{Forwarded, Forwarder};
-use self::inbound::{Rules, outgoing_headers, remove_conditions};
+use self::inbound::{admit, outgoing_headers, remove_conditions};
 use self::record::Record;
 use self::response::{Body, CacheStatus, Content, Reply, Source};
 use self::route::{Class, Matched, Route};
+use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
@@ -63,7 +63,7 @@ pub struct Limits {
 
 /// Serves requests. One per process, shared by all connections.
 pub struct Proxy {
-    rules: Rules,
+    hosts: Hosts,
     limits: Limits,
     in_flight: Arc<Semaphore>,
     receiving: Arc<Semaphore>,
@@ -79,7 +79,7 @@ pub struct Proxy {
 impl Proxy {
     /// Puts the parts together.
     pub fn new(
-        rules: Rules,
+        hosts: Hosts,
         limits: Limits,
         sessions: Arc<Sessions>,
         forwarder: Forwarder,
@@ -98,7 +98,7 @@ impl Proxy {
             receiving: Arc::new(Semaphore::new(limits.in_flight)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
-            rules,
+            hosts,
             limits,
             sessions,
             tasks,
@@ -112,11 +112,11 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Serves one request that came in at `local`.
-    pub async fn handle(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
+    /// Serves one request of a caller's.
+    pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let mut record = Record::begin(&head.method, request_id(&head), &self.clock, &self.metrics);
-        let reply = match self.serve(&head, body, local, &mut record).await {
+        let mut record = Record::begin(&head.method, request_id(&head), caller.peer, &self.clock, &self.metrics);
+        let reply = match self.serve(&head, body, &caller, &mut record).await {
             Ok(reply) => reply,
             Err(error) => {
                 record.failed(&error);
@@ -132,10 +132,10 @@ impl Proxy {
         &self,
         head: &Parts,
         body: Incoming,
-        local: SocketAddr,
+        caller: &Caller,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let matched = self.rules.admit(head, !body.is_end_stream(), local)?;
+        let matched = admit(&self.hosts, head, !body.is_end_stream(), caller)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         match class {

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::ProxyError;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
+use crate::caller::Peer;
 use crate::clock::{Clock, Mono};
 use crate::session::CacheResult;
 use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
@@ -20,6 +21,7 @@ pub struct Record {
     metrics: Arc<Metrics>,
     began: Mono,
     request_id: String,
+    peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
     class: Class,
@@ -47,12 +49,19 @@ enum End {
 
 impl Record {
     /// Begins a record.
-    pub fn begin(method: &Method, request_id: String, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
+    pub fn begin(
+        method: &Method,
+        request_id: String,
+        peer: Option<Peer>,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         Self {
             began: clock.now().mono,
             clock: clock.clone(),
             metrics: Arc::clone(metrics),
             request_id,
+            peer,
             method: method.clone(),
             matched: None,
             class: Class::Read,
@@ -161,6 +170,8 @@ impl Record {
         };
         tracing::info!(
             request_id = self.request_id,
+            peer_uid = self.peer.map(|peer| peer.uid),
+            peer_pid = self.peer.and_then(|peer| peer.pid),
             method = method_label(&self.method),
             route = self.route().template(),
             code = self.status.map_or(499, |status| status.as_u16()),

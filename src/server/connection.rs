@@ -1,28 +1,31 @@
-//! One connection: hyper's HTTP/1.1, and the clock that hyper does not keep.
-//!
-//! hyper bounds the reading of a head only, and takes an idle connection for one that reads a head. So the phases are
-//! told apart here, by what the socket and the handler do, and each has its own deadline.
+//! One connection: HTTP/1.1, or HTTP/2 where that is allowed and what comes begins like it, under deadlines.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
-use http_body::{Body, Frame, SizeHint};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::socket::Stream;
+use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener};
+use crate::caller::Caller;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub enum Cut {
     Write,
     /// The listener closes, and half a head was all there was.
     Drain,
-    /// What came is no head of a request, or too large a one; hyper has answered 400 or 431 without a body.
+    /// What came is no head of a request, or too large a one.
     Malformed,
 }
 
@@ -67,19 +70,75 @@ impl Cut {
 ///
 /// # Errors
 /// When it had to be cut. Whatever else ends a connection is the caller's business.
-pub async fn serve_connection<H: Handler>(stream: TcpStream, handler: H, listener: &Listener) -> Result<(), Cut> {
-    // Both can only fail when the connection is gone already.
-    let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return Ok(()) };
+pub async fn serve_connection<H: Handler>(
+    mut stream: Stream,
+    caller: Caller,
+    handler: H,
+    listener: &Listener,
+) -> Result<(), Cut> {
+    let mut ahead = BytesMut::new();
+    if listener.http2 {
+        match read_preface(&mut stream, &mut ahead, listener).await? {
+            Beginning::Http2 => return serve_http2(stream, ahead.freeze(), caller, handler, listener).await,
+            Beginning::Http1 => {}
+            Beginning::Nothing => return Ok(()),
+        }
+    }
+    serve_http1(stream, ahead.freeze(), caller, handler, listener).await
+}
 
-    let phase = Arc::new(PhaseClock::new());
-    let io = WatchedIo { io: TokioIo::new(stream), phase: Arc::clone(&phase) };
+/// What a connection begins with.
+enum Beginning {
+    Http1,
+    Http2,
+    /// It was closed, or is to be, before that could be told.
+    Nothing,
+}
+
+/// Reads until what comes is HTTP/2's preface, or cannot become it.
+async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
+    let Timeouts { idle, head, .. } = listener.timeouts;
+    let (mut limit, mut cut) = (idle, Cut::Idle);
+    loop {
+        let read = tokio::select! {
+            // An idle connection is closed at once, and one with half a head after a little patience.
+            () = listener.stop.closing.cancelled(), if ahead.is_empty() => return Ok(Beginning::Nothing),
+            read = timeout(limit, stream.read_buf(ahead)) => read,
+        };
+        match read {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) => return Ok(Beginning::Nothing),
+            Err(_) => return Err(cut),
+        }
+        if ahead.starts_with(PREFACE) {
+            return Ok(Beginning::Http2);
+        }
+        if !PREFACE.starts_with(ahead) {
+            return Ok(Beginning::Http1);
+        }
+        (limit, cut) =
+            if listener.stop.closing.is_cancelled() { (DRAIN_PATIENCE, Cut::Drain) } else { (head, Cut::Head) };
+    }
+}
+
+// RFC 9113, 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+async fn serve_http1<H: Handler>(
+    stream: Stream,
+    ahead: Bytes,
+    caller: Caller,
+    handler: H,
+    listener: &Listener,
+) -> Result<(), Cut> {
+    let clock = PhaseClock::new(true);
+    let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = Busy::begin(&phase);
-        let answer = handler.handle(request, local);
+        let busy = Busy::begin(&clock, !request.body().is_end_stream());
+        let answer = handler.handle(request, caller);
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _busy: busy })) }
     });
-    let mut connection = pin!(
+    let connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
@@ -90,22 +149,61 @@ pub async fn serve_connection<H: Handler>(stream: TcpStream, handler: H, listene
             .half_close(true)
             .serve_connection(io, service)
     );
+    drive(connection, http1::Connection::graceful_shutdown, &clock, listener).await
+}
 
+async fn serve_http2<H: Handler>(
+    stream: Stream,
+    ahead: Bytes,
+    caller: Caller,
+    handler: H,
+    listener: &Listener,
+) -> Result<(), Cut> {
+    let clock = PhaseClock::new(false);
+    let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
+    let service = service_fn(|request: Request<Incoming>| {
+        let busy = Busy::begin(&clock, false);
+        let (handler, listener) = (handler.clone(), listener.clone());
+        async move { Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener)) }
+    });
+    let connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(listener.max_head).unwrap_or(u32::MAX))
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            // Finds a caller that is gone without a word, and would otherwise hold its place until it is idle.
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(io, service)
+    );
+    drive(connection, http2::Connection::graceful_shutdown, &clock, listener).await
+}
+
+/// Runs a connection to its end, or until a deadline cuts it.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    graceful_shutdown: impl Fn(Pin<&mut C>),
+    clock: &PhaseClock,
+    listener: &Listener,
+) -> Result<(), Cut> {
     let timeouts = listener.timeouts;
     let mut closing = pin!(listener.stop.closing.cancelled());
     let mut drain_since = None;
-    let mut alarm = pin!(sleep_until(phase.deadline(timeouts, None).0));
+    let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None).0));
     poll_fn(|context| {
         if drain_since.is_none() && closing.as_mut().poll(context).is_ready() {
             drain_since = Some(Instant::now());
-            connection.as_mut().graceful_shutdown();
+            graceful_shutdown(connection.as_mut());
         }
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            let malformed = ended.is_err_and(|error| error.is_parse());
+            let malformed = ended.is_err_and(|error| is_malformed(&error));
             return Poll::Ready(if malformed { Err(Cut::Malformed) } else { Ok(()) });
         }
         loop {
-            let (deadline, cut) = phase.deadline(timeouts, drain_since);
+            let (deadline, cut) = clock.deadline(timeouts, drain_since);
             // An alarm that is too early is put off only once it has rung: most requests never touch it.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
@@ -123,170 +221,74 @@ pub async fn serve_connection<H: Handler>(stream: TcpStream, handler: H, listene
 }
 
 const MAX_HEADERS: usize = 100;
-// What a caller with half a head gets when the listener closes.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a connection is doing, and since when. Shared by its socket, its answers and its alarm, all in one task.
-struct PhaseClock {
-    origin: Instant,
-    phase: AtomicU8,
-    /// Milliseconds since `origin`.
-    since: AtomicU64,
-    /// Milliseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
-    write_held_up: AtomicU64,
+// What one connection may take in HTTP/2: as many requests at once as a pool of HTTP/1.1 connections would carry, and
+// their bodies in small pieces, since each is received whole and bounded elsewhere.
+const MAX_STREAMS: u32 = 128;
+const WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether the caller broke the protocol, and did not just go away.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<io::Error>() {
+            return false;
+        }
+        cause = error.source();
+    }
+    error.is_parse()
+        || !(error.is_timeout() || error.is_closed() || error.is_canceled() || error.is_incomplete_message())
 }
 
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-
-impl PhaseClock {
-    fn new() -> Self {
-        let origin = Instant::now();
-        Self { origin, phase: AtomicU8::new(IDLE), since: AtomicU64::new(0), write_held_up: AtomicU64::new(0) }
+/// An answer whose body is read by a task of its own. In HTTP/2 a caller can withhold the credit to send one answer
+/// while the connection goes on; nobody would then ask for the body, and nothing would end the wait.
+fn pumped<B>(answer: Response<B>, busy: Busy, listener: &Listener) -> Response<Pumped<B>>
+where
+    B: Body<Data: Send, Error: Error + Send + Sync> + Send + Unpin + 'static,
+{
+    if answer.body().is_end_stream() {
+        return answer.map(Either::Left);
     }
-
-    fn enter(&self, phase: u8) {
-        self.since.store(self.millis(), Ordering::Relaxed);
-        self.phase.store(phase, Ordering::Relaxed);
+    let (mut head, mut body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
-
-    fn received(&self) {
-        if self.phase.load(Ordering::Relaxed) == IDLE {
-            self.enter(HEAD);
-        }
-    }
-
-    fn written(&self, pending: bool) {
-        let held_up = self.write_held_up.load(Ordering::Relaxed);
-        if pending && held_up == 0 {
-            self.write_held_up.store(self.millis().saturating_add(1), Ordering::Relaxed);
-        } else if !pending && held_up != 0 {
-            self.write_held_up.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn deadline(&self, timeouts: Timeouts, drain_since: Option<Instant>) -> (Instant, Cut) {
-        let after = |millis: u64, limit: Duration| {
-            let due = self.origin.checked_add(Duration::from_millis(millis)).and_then(|since| since.checked_add(limit));
-            due.unwrap_or(self.origin)
-        };
-        // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
-        let held_up = self.write_held_up.load(Ordering::Relaxed);
-        if held_up != 0 {
-            return (after(held_up, timeouts.write), Cut::Write);
-        }
-        let since = self.since.load(Ordering::Relaxed);
-        let (deadline, cut) = match self.phase.load(Ordering::Relaxed) {
-            IDLE => (after(since, timeouts.idle), Cut::Idle),
-            HEAD => (after(since, timeouts.head), Cut::Head),
-            // The handler keeps its own deadlines.
-            _ => (after(self.millis(), NO_DEADLINE), Cut::Write),
-        };
-        match drain_since {
-            Some(drain) if self.phase.load(Ordering::Relaxed) != BUSY => {
-                (drain.checked_add(DRAIN_PATIENCE).unwrap_or(drain).min(deadline), Cut::Drain)
+    let (mut sender, channel) = Channel::new(1);
+    let limit = listener.timeouts.write;
+    let cut = listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Write.as_str()]);
+    listener.connections.spawn(async move {
+        let _busy = busy;
+        while let Some(frame) = body.frame().await {
+            let sent = match frame {
+                Ok(frame) => timeout(limit, sender.send(frame)).await,
+                Err(error) => return sender.abort(Unsent::Body(error)),
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                // The caller has cancelled the request.
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    cut.inc();
+                    return sender.abort(Unsent::Late);
+                }
             }
-            Some(_) | None => (deadline, cut),
         }
-    }
-
-    fn millis(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
+    });
+    Response::from_parts(head, Either::Right(channel))
 }
 
-// Re-armed whenever it rings, so that a busy connection wakes its task once in this while.
-const NO_DEADLINE: Duration = Duration::from_secs(60);
+/// A body that is at its end already, or is read by another task.
+type Pumped<B> = Either<B, Channel<<B as Body>::Data, Unsent<<B as Body>::Error>>>;
 
-/// Marks a connection busy until the answer's body is gone.
-struct Busy(Arc<PhaseClock>);
-
-impl Busy {
-    fn begin(phase: &Arc<PhaseClock>) -> Self {
-        phase.enter(BUSY);
-        Self(Arc::clone(phase))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.enter(IDLE);
-    }
-}
-
-/// An answer's body; dropped when hyper is done with it.
-struct WatchedBody<B> {
-    body: B,
-    _busy: Busy,
-}
-
-impl<B: Body + Unpin> Body for WatchedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The socket, telling the phase clock what passes through it.
-struct WatchedIo {
-    io: TokioIo<TcpStream>,
-    phase: Arc<PhaseClock>,
-}
-
-impl Read for WatchedIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) {
-            self.phase.received();
-        }
-        read
-    }
-}
-
-impl Write for WatchedIo {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.phase.written(written.is_pending());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
-        self.phase.written(written.is_pending());
-        written
-    }
+/// Why an answer was not sent to its end.
+#[derive(Debug, thiserror::Error)]
+enum Unsent<E> {
+    #[error(transparent)]
+    Body(E),
+    #[error("the caller did not take its answer")]
+    Late,
 }

@@ -122,8 +122,7 @@ impl Invalidation {
     /// Purges a tag: `remove` is called for each key stored under it.
     pub fn purge(&self, tag: &Tag, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
-        // Not wrapping: at one purge per nanosecond it lasts for centuries.
-        let moment = Moment(self.latest.load(Ordering::SeqCst).saturating_add(1));
+        let moment = self.next();
         if tag.size() > MAX_IDENTIFIER {
             // Nothing is stored under it, and the log must not grow with what a caller makes up.
             state.floor = Some(moment);
@@ -139,6 +138,24 @@ impl Invalidation {
         }
         // Published under the lock: whoever sees the new moment, and then takes the lock, sees the log entry too.
         self.latest.store(moment.0, Ordering::SeqCst);
+    }
+
+    /// Purges every tag: `remove` is called for each key stored, more than once for one that has several tags.
+    pub fn purge_all(&self, mut remove: impl FnMut(Uuid)) {
+        let mut state = self.lock();
+        let moment = self.next();
+        state.log.clear();
+        state.floor = Some(moment);
+        for stored in state.index.values().flatten() {
+            remove(stored.key);
+        }
+        self.latest.store(moment.0, Ordering::SeqCst);
+    }
+
+    /// The moment after the latest, for who holds the lock.
+    fn next(&self) -> Moment {
+        // Not wrapping: at one purge per nanosecond it lasts for centuries.
+        Moment(self.latest.load(Ordering::SeqCst).saturating_add(1))
     }
 
     /// Forgets a body that left the cache, for whatever cause.

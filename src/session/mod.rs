@@ -219,9 +219,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         (outcome, false)
     }
 
-    /// Purges everything that relates to a tag, and keeps what is being fetched from being stored.
-    pub fn purge(&self, tag: &Tag) {
-        self.store.purge(tag);
+    /// Purges everything that relates to a tag, and keeps what is being fetched from being stored. Returns how many
+    /// sessions were stored under it.
+    pub fn purge(&self, tag: &Tag) -> usize {
+        self.store.purge(tag)
+    }
+
+    /// Purges every session there is, and keeps what is being fetched from being stored. Returns how many there were.
+    pub fn purge_all(&self) -> usize {
+        self.store.purge_all()
     }
 
     /// Brings the gauges up to date.

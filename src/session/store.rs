@@ -82,9 +82,21 @@ impl Store {
     }
 
     /// Purges everything that relates to a tag.
-    pub(super) fn purge(&self, tag: &Tag) {
-        self.invalidation.purge(tag, |key| self.entries.invalidate(&key));
+    pub(super) fn purge(&self, tag: &Tag) -> usize {
+        self.removed(|remove| self.invalidation.purge(tag, remove))
+    }
+
+    /// Purges everything.
+    pub(super) fn purge_all(&self) -> usize {
+        self.removed(|remove| self.invalidation.purge_all(remove))
+    }
+
+    /// How many entries a purge removed.
+    fn removed(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
+        let mut removed: usize = 0;
+        purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
         self.clear_departed();
+        removed
     }
 
     /// The order of purges.

@@ -76,7 +76,7 @@ pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "re
 /// `cause` of `cache_evictions_total`.
 pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 /// `source` of `cache_invalidations_total`.
-pub const INVALIDATION_SOURCES: [&str; 1] = ["write"];
+pub const INVALIDATION_SOURCES: [&str; 2] = ["write", "control"];
 /// `result` of `token_refreshes_total`.
 pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
 /// `trigger` of `token_refreshes_total`.
@@ -95,7 +95,7 @@ pub const UPSTREAM_ERRORS: [&str; 10] = [
     "body",
 ];
 /// `listener` of `connections`.
-pub const LISTENERS: [&str; 2] = ["proxy", "ops"];
+pub const LISTENERS: [&str; 3] = ["proxy", "control", "ops"];
 /// `reason` of `connections_refused_total`.
 pub const CONNECTION_REASONS: [&str; 6] =
     ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];

@@ -7,10 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of the product around them.
-const LEAVES: [&str; 4] = ["sezzle", "clock", "secret", "telemetry"];
+const LEAVES: [&str; 6] = ["address", "caller", "sezzle", "clock", "secret", "telemetry"];
 
 /// What each module below the composition root may import, beside itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
+    ("address", &[]),
+    ("caller", &[]),
     ("sezzle", &[]),
     ("clock", &[]),
     ("secret", &[]),
@@ -20,6 +22,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("credentials", &["upstream"]),
     ("proxy", &["session", "credentials", "upstream"]),
     ("ops", &["session", "credentials", "upstream"]),
+    ("control", &["session"]),
 ];
 
 /// Modules with a rule of their own: a listener knows nothing of what it serves, and a configuration is only read.

@@ -246,14 +246,14 @@ async fn a_port_in_use_is_an_error_that_names_it() {
 #[tokio::test]
 async fn several_addresses_are_one_sidecar() {
     let harness = Setup::default().set("PROXY__LISTEN", "127.0.0.1:0, 127.0.0.2:0").start().await;
-    let addresses = harness.addresses().to_vec();
+    let addresses = harness.addresses();
     assert_eq!(
         addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(),
         ["127.0.0.1", "127.0.0.2"]
     );
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
-    for address in &addresses {
-        assert_eq!(harness.client.get(*address, &session).await.status, 200);
+    for &address in &addresses {
+        assert_eq!(harness.client.get(address, &session).await.status, 200);
     }
     assert_eq!(harness.gateway.count("GET", &session), 1, "one cache for all");
     assert_eq!(harness.metric(OPEN).await, 2.0);
@@ -274,7 +274,7 @@ async fn a_machine_without_ipv6_is_served_on_the_rest() {
     let harness = Setup::default().set("PROXY__LISTEN", "127.0.0.1:0, [::1]:0").start().await;
     assert_eq!(harness.addresses().len(), if has_ipv6 { 2 } else { 1 });
     for address in harness.addresses() {
-        assert_eq!(Client::new().get(*address, "/v2/customer").await.status, 200, "{address}");
+        assert_eq!(Client::new().get(address, "/v2/customer").await.status, 200, "{address}");
     }
     harness.stop().await;
 
@@ -284,4 +284,50 @@ async fn a_machine_without_ipv6_is_served_on_the_rest() {
         assert_eq!(harness.get("/v2/customer").await.status, 200);
         harness.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_parsed_is_told_why_in_the_usual_shape() {
+    let harness = Setup::default().set("LIMITS__HEAD", "16KiB").start().await;
+    let large = format!("GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    for (request, status, code) in
+        [(large, 431, "sidecar.head_too_large"), ("no request at all\r\n\r\n".to_owned(), 400, "sidecar.bad_request")]
+    {
+        // As the first request and after another one.
+        for before in [0, 1] {
+            let mut wire = harness.wire().await;
+            for _ in 0..before {
+                wire.send(get("/v2/customer")).await;
+                assert_eq!(wire.answer().await.status, 200);
+            }
+            wire.send(&request).await;
+            let answer = wire.answer().await;
+            assert_eq!((answer.status, answer.header("connection")), (status, "close"));
+            assert_eq!(answer.error_code(), code);
+            assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=http_request_error");
+            assert!(wire.rest().await.is_empty());
+        }
+    }
+    eventually("each is counted", async || harness.metric(&refused("malformed")).await == 4.0).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_answered_early_can_finish_sending_and_read_why() {
+    let harness = Setup::default().set("LIMITS__BODY", "1KiB").start().await;
+    for (head, code) in [
+        ("POST /v2/session HTTP/1.1\r\nhost: localhost\r\n", "sidecar.body_too_large"),
+        ("POST /v2/session HTTP/1.1\r\nhost: evil.example\r\n", "sidecar.misdirected"),
+        ("POST /v2/session HTTP/1.1\r\nhost: localhost\r\norigin: null\r\n", "sidecar.browser_refused"),
+    ] {
+        let mut wire = harness.wire().await;
+        wire.send(format!("{head}content-length: 1000000\r\n\r\n")).await;
+        for _ in 0..10 {
+            wire.send("x".repeat(100_000)).await;
+        }
+        assert_eq!(wire.answer().await.error_code(), code);
+        assert!(wire.rest().await.is_empty());
+    }
+    assert_eq!(harness.received(), [""; 0]);
+    harness.stop().await;
 }

@@ -54,6 +54,11 @@ impl Client {
         Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http())
     }
 
+    /// One that speaks HTTP/2 from the first byte.
+    pub fn http2() -> Self {
+        Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http())
+    }
+
     pub async fn get(&self, address: SocketAddr, path: &str) -> Answer {
         self.send(address, Method::GET, path, &[], "").await
     }

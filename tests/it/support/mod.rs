@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
+use sezzle_sidecar::address::Address;
 use sezzle_sidecar::app::{App, StartError};
 use sezzle_sidecar::clock::{Clock, ClockShift};
 use sezzle_sidecar::config;
@@ -109,7 +110,7 @@ impl Setup {
         let (clock, shift) = Clock::shifted();
         let app = App::start(&loaded.settings, clock)?;
         Ok(Harness {
-            proxy: app.proxy_addresses()[0],
+            proxy: app.proxy_addresses().iter().find_map(Address::tcp).expect("an address with a port"),
             ops: app.ops_address(),
             client: Client::new(),
             clock: shift,
@@ -150,9 +151,14 @@ impl Harness {
         Wire::connect(self.proxy).await
     }
 
-    /// Every address the sidecar listens on for callers.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.app.proxy_addresses()
+    /// Every address and port the sidecar listens on for callers.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.app.proxy_addresses().iter().filter_map(Address::tcp).collect()
+    }
+
+    /// The address and port of the control listener.
+    pub fn control(&self) -> SocketAddr {
+        self.app.control_address().and_then(Address::tcp).expect("an address with a port")
     }
 
     /// What the gateway received besides token exchanges, as method, path and query.

@@ -1,13 +1,15 @@
 //! A caller that writes its requests byte by byte, for what a client library would never send.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use super::client::{Answer, check};
 use super::header;
@@ -16,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// One connection. Reads answers by their framing, and fails on one that breaks it.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Either<TcpStream, UnixStream>,
     read: Vec<u8>,
 }
 
@@ -27,7 +29,13 @@ impl Wire {
 
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("an open socket");
-        Self { stream, read: Vec::new() }
+        Self { stream: Either::Left(stream), read: Vec::new() }
+    }
+
+    /// Connects to a Unix socket.
+    pub async fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).await.expect("connects");
+        Self { stream: Either::Right(stream), read: Vec::new() }
     }
 
     /// Sends bytes as they are. The other side may have closed without reading them: what it answered tells.
@@ -42,7 +50,8 @@ impl Wire {
 
     /// Hangs up in a way that the other side notices at once.
     pub fn reset(self) {
-        self.stream.set_zero_linger().expect("an open socket");
+        let Either::Left(stream) = self.stream else { panic!("only TCP can be reset") };
+        stream.set_zero_linger().expect("an open socket");
     }
 
     /// The next answer, to a request other than HEAD.

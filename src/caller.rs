@@ -1,0 +1,222 @@
+//! Who calls, and which requests are plainly meant for us.
+//!
+//! Whoever reaches a listener can move money or steer the process, so that a web page must not be able to make a
+//! browser do it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, HeaderValue, Version};
+
+/// What a connection tells of its caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller {
+    /// The address the caller connected to; none on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// The process at the other end of a Unix socket, as the kernel knows it.
+    pub peer: Option<Peer>,
+}
+
+/// A process of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The user it ran as when it connected.
+    pub uid: u32,
+    /// Its number then, where the kernel tells it.
+    pub pid: Option<i32>,
+}
+
+/// Why a request is not plainly meant for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The authority is missing, repeated, contradictory or none; the text says how.
+    Malformed(&'static str),
+    /// The authority is not one of ours.
+    Misdirected,
+    /// It comes from a browser.
+    Browser,
+}
+
+/// Hosts that callers may name besides loopback names and the address they connected to.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Vec<String>);
+
+impl Hosts {
+    /// Names with or without a port; one without stands for every port.
+    pub fn new(hosts: &[String]) -> Self {
+        Self(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+    }
+
+    /// Decides whether a request is plainly meant for us: it names an authority of ours, or a web page could point a
+    /// name of its own at this address and call it (DNS rebinding), and it bears no mark of a browser.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn check(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
+        let named = named_host(head)?;
+        if !self.is_ours(&named, caller.local) {
+            return Err(Refusal::Misdirected);
+        }
+        match (head.uri.scheme(), head.uri.authority()) {
+            (None, None) => {}
+            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && self.is_ours(authority, caller.local) => {}
+            (_, _) => return Err(Refusal::Misdirected),
+        }
+        let sec_fetch = |name: &HeaderName| name.as_str().starts_with("sec-fetch-");
+        if head.headers.contains_key(ORIGIN) || head.headers.keys().any(sec_fetch) {
+            return Err(Refusal::Browser);
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, authority: &Authority, local: Option<SocketAddr>) -> bool {
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let host = authority.host().to_ascii_lowercase();
+        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            // An address cannot be rebound; the one the caller reached us by is ours.
+            Ok(address) if address.is_loopback() || local.is_some_and(|local| address == local.ip()) => return true,
+            Ok(_) => {}
+            Err(_) if host == "localhost" => return true,
+            Err(_) => {}
+        }
+        let named = authority.as_str().to_ascii_lowercase();
+        self.0.iter().any(|known| *known == host || *known == named)
+    }
+}
+
+/// The host that a request names: in `Host`, exactly once; in HTTP/2 as well in `:authority`, and then the same or alone
+/// (RFC 9113, 8.3.1).
+fn named_host(head: &Parts) -> Result<Authority, Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let pseudo = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
+    match (hosts.next(), hosts.next(), pseudo) {
+        (Some(host), None, None) => parsed(host),
+        (None, None, Some(authority)) if has_port_or_none(authority) => Ok(authority.clone()),
+        (Some(host), None, Some(authority)) if parsed(host)? == *authority => Ok(authority.clone()),
+        (Some(_), None, Some(_)) => Err(Refusal::Malformed("Host and :authority differ")),
+        (None, None, Some(_)) => Err(NO_HOST),
+        (_, _, _) => Err(Refusal::Malformed("exactly one Host header is required")),
+    }
+}
+
+fn parsed(host: &HeaderValue) -> Result<Authority, Refusal> {
+    let authority = host.to_str().ok().and_then(|host| host.parse().ok());
+    authority.filter(has_port_or_none).ok_or(NO_HOST)
+}
+
+const NO_HOST: Refusal = Refusal::Malformed("the Host header is not a host with an optional port");
+
+/// Whether what follows the host is a port, which the parser of authorities leaves unchecked.
+fn has_port_or_none(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let named = text.rsplit_once('@').map_or(text, |(_, named)| named);
+    authority.port_u16().is_some() || matches!(named.strip_prefix(authority.host()), Some("" | ":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(target: &str, version: Version, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut request = Request::get(target).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).expect("valid").into_parts();
+        let hosts = Hosts::new(&["sidecar.internal".to_owned(), "Named:8080".to_owned()]);
+        let caller = Caller { local: Some("10.1.2.3:8080".parse().expect("valid")), peer: None };
+        hosts.check(&head, &caller)
+    }
+
+    fn named(host: &str) -> Result<(), Refusal> {
+        check("/", Version::HTTP_11, &[("host", host)])
+    }
+
+    #[test]
+    fn hosts_that_are_ours() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:9",
+            "127.9.9.9",
+            "[::1]:8080",
+            "[::1]",
+            "localhost:",
+            "10.1.2.3:8080",
+            "sidecar.internal",
+            "sidecar.internal:1",
+            "named:8080",
+        ] {
+            assert_eq!(named(host), Ok(()), "{host}");
+        }
+        for host in
+            ["evil.example", "localhost.evil.example", "10.1.2.4", "named:8081", "user@localhost", "127.0.0.1.nip.io"]
+        {
+            assert_eq!(named(host), Err(Refusal::Misdirected), "{host}");
+        }
+        for hosts in [
+            &[][..],
+            &[("host", "localhost"), ("host", "localhost")],
+            &[("host", "a b")],
+            &[("host", "")],
+            &[("host", "localhost:x")],
+            &[("host", "[::1]:70000")],
+        ] {
+            assert!(matches!(check("/", Version::HTTP_11, hosts), Err(Refusal::Malformed(_))), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_has_no_address_of_its_own() {
+        let check = |host| {
+            let (head, ()) = Request::get("/").header(HOST, host).body(()).expect("valid").into_parts();
+            Hosts::default().check(&head, &Caller::default())
+        };
+        assert_eq!(check("localhost"), Ok(()));
+        assert_eq!(check("10.1.2.3"), Err(Refusal::Misdirected));
+    }
+
+    #[test]
+    fn absolute_targets_must_be_ours() {
+        let host = [("host", "localhost")];
+        assert_eq!(check("http://127.0.0.1:8080/", Version::HTTP_11, &host), Ok(()));
+        for target in ["http://gateway.sezzle.com/", "https://localhost/"] {
+            assert_eq!(check(target, Version::HTTP_11, &host), Err(Refusal::Misdirected), "{target}");
+        }
+    }
+
+    #[test]
+    fn http_2_names_its_authority_in_a_field_of_its_own() {
+        let check = |target, headers| check(target, Version::HTTP_2, headers);
+        assert_eq!(check("http://localhost:8080/", &[]), Ok(()));
+        assert_eq!(check("http://localhost:8080/", &[("host", "localhost:8080")]), Ok(()));
+        assert_eq!(check("http://evil.example/", &[]), Err(Refusal::Misdirected));
+        assert_eq!(check("https://localhost/", &[]), Err(Refusal::Misdirected));
+        assert!(matches!(check("http://localhost/", &[("host", "evil.example")]), Err(Refusal::Malformed(_))));
+        assert!(matches!(check("http://localhost:x/", &[]), Err(Refusal::Malformed(_))));
+        let twice = [("host", "localhost"), ("host", "localhost")];
+        assert!(matches!(check("http://localhost/", &twice), Err(Refusal::Malformed(_))));
+        assert!(matches!(check("/", &[]), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn browsers_are_refused() {
+        for mark in [("origin", "null"), ("sec-fetch-mode", "cors")] {
+            assert_eq!(check("/", Version::HTTP_11, &[("host", "localhost"), mark]), Err(Refusal::Browser));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_hosts_never_panic(host in "[ -~]{0,40}") {
+            let _ = named(&host);
+        }
+    }
+}

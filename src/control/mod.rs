@@ -1,0 +1,206 @@
+//! The control listener: what steers a running process. To forget stored sessions, and to log more or less.
+//!
+//! Off unless configured, and then on a Unix socket or a loopback address only. What is asked for here is logged with
+//! the user who asked, as far as the kernel tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::caller::{Caller, Hosts, Refusal};
+use crate::session::SessionCache;
+use crate::session::invalidation::Tag;
+use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers for the control listener. Cheap to clone.
+pub struct Control<E> {
+    sessions: Arc<SessionCache<E>>,
+    metrics: Arc<Metrics>,
+}
+
+// Derived, it would ask the same of `E`.
+impl<E> Clone for Control<E> {
+    fn clone(&self) -> Self {
+        Self { sessions: Arc::clone(&self.sessions), metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Purge {
+    /// One session.
+    Session(Uuid),
+    /// The sessions of an order.
+    Order(String),
+    /// The sessions of a tokenize token.
+    Token(String),
+    /// Every session.
+    All(True),
+}
+
+/// `true`: `{"all": false}` has no meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "bool")]
+struct True;
+
+impl TryFrom<bool> for True {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, &'static str> {
+        if value { Ok(Self) } else { Err("expected true") }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogLevel {
+    level: String,
+}
+
+impl<E: Clone + Send + Sync + 'static> Control<E> {
+    /// Steers these parts.
+    pub fn new(sessions: Arc<SessionCache<E>>, metrics: Arc<Metrics>) -> Self {
+        Self { sessions, metrics }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        if let Err(refusal) = Hosts::default().check(&head, &caller) {
+            return refused(refusal);
+        }
+        match (head.uri.path(), &head.method) {
+            ("/log/level", &Method::GET | &Method::HEAD) => match log::level() {
+                Some(level) => answer(StatusCode::OK, &json!({ "level": level })),
+                None => error(StatusCode::CONFLICT, "this process has no log of its own"),
+            },
+            ("/log/level", &Method::PUT) => match receive(body).await {
+                Ok(body) => set_level(&body, &caller),
+                Err(refused) => refused,
+            },
+            ("/purge", &Method::POST) => match receive(body).await {
+                Ok(body) => self.purge(&body, &caller),
+                Err(refused) => refused,
+            },
+            ("/log/level", _) => method_not_allowed("GET, HEAD, PUT"),
+            ("/purge", _) => method_not_allowed("POST"),
+            _ => error(StatusCode::NOT_FOUND, "try /purge or /log/level"),
+        }
+    }
+
+    fn purge(&self, body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
+        let purge = match serde_json::from_slice(body) {
+            Ok(purge) => purge,
+            Err(cause) => return unreadable(&cause),
+        };
+        let removed = match &purge {
+            Purge::Session(session) => self.sessions.purge(&Tag::Session(*session)),
+            Purge::Order(order) => self.sessions.purge(&Tag::order(order)),
+            Purge::Token(token) => self.sessions.purge(&Tag::token(token)),
+            Purge::All(True) => self.sessions.purge_all(),
+        };
+        self.metrics.cache_invalidations.with_label_values(&["control"]).inc();
+        let (what, id) = match &purge {
+            Purge::Session(session) => ("session", Some(session.to_string())),
+            // Tokens stay out of the log, and so does what only stands in the place of an order's identifier.
+            Purge::Order(_) => ("order", None),
+            Purge::Token(_) => ("token", None),
+            Purge::All(True) => ("all", None),
+        };
+        tracing::info!(what, id, removed, peer_uid = caller.peer.map(|peer| peer.uid), "purged by control");
+        answer(StatusCode::OK, &json!({ "removed": removed }))
+    }
+}
+
+fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
+    let wanted: LogLevel = match serde_json::from_slice(body) {
+        Ok(wanted) => wanted,
+        Err(cause) => return unreadable(&cause),
+    };
+    let Some((word, level)) = log::LEVELS.into_iter().find(|(word, _)| *word == wanted.level) else {
+        let words = log::LEVELS.map(|(word, _)| word).join(", ");
+        return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("level: expected one of {words}"));
+    };
+    if log::set_level(level).is_err() {
+        return error(StatusCode::CONFLICT, "this process has no log of its own");
+    }
+    // At a level that every log shows.
+    tracing::error!(level = word, peer_uid = caller.peer.map(|peer| peer.uid), "log level set by control");
+    answer(StatusCode::OK, &json!({ "level": word }))
+}
+
+async fn receive(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+    match timeout(RECEIVE, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => {
+            Err(error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))
+        }
+        Ok(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+    }
+}
+
+const RECEIVE: Duration = Duration::from_secs(5);
+// No request here needs a hundredth of it.
+const MAX_BODY: usize = 16 * 1024;
+
+fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+    match refusal {
+        Refusal::Malformed(how) => error(StatusCode::BAD_REQUEST, how),
+        Refusal::Misdirected => error(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine's own"),
+        Refusal::Browser => error(StatusCode::FORBIDDEN, "requests with Origin or Sec-Fetch-* come from a browser"),
+    }
+}
+
+fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this is served for {allowed} only"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+fn unreadable(cause: &serde_json::Error) -> Response<Full<Bytes>> {
+    error(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body: {cause}"))
+}
+
+fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+    answer(status, &json!({ "error": message }))
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(format!("{body}\n").into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_purged() {
+        let parse = |text: &str| serde_json::from_str::<Purge>(text).ok();
+        assert_eq!(parse(r#"{"order":"12a-g"}"#), Some(Purge::Order("12a-g".to_owned())));
+        assert_eq!(parse(r#"{"token":"t"}"#), Some(Purge::Token("t".to_owned())));
+        assert_eq!(parse(r#"{"all":true}"#), Some(Purge::All(True)));
+        assert!(parse(r#"{"session":"6c9db5d4-d09a-4224-860a-b5438ac32ca8"}"#).is_some());
+        for wrong in
+            ["", "{}", r#"{"all":false}"#, r#"{"session":"x"}"#, r#"{"order":1}"#, r#"{"orders":"a"}"#, "\"all\""]
+        {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+        assert_eq!(parse(r#"{"order":"a","token":"b"}"#), None, "one at a time");
+    }
+}

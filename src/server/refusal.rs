@@ -1,0 +1,72 @@
+//! Answers that are given without reading a request: to a connection too many, and in place of hyper's own, which have
+//! no body.
+
+use std::io;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::io::AsyncWriteExt;
+
+use super::socket::Stream;
+use crate::telemetry::log::new_request_id;
+
+/// Answers a connection for which there is no place, whatever it asks for.
+///
+/// # Errors
+/// When the caller is gone.
+pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
+    let answer = answer(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "too many connections; nothing was sent to Sezzle",
+        "connection_limit_reached",
+    );
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // Closed with something unread, the connection would be reset and the answer lost with it.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+}
+
+/// The answer to give in place of what hyper wrote, if that is its bare answer to what it could not parse.
+pub(super) fn in_place_of(written: &[u8]) -> Option<Bytes> {
+    let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
+    let (status, code, message) = match status.get(..3)? {
+        b"400" => (StatusCode::BAD_REQUEST, "bad_request", "what came is no HTTP request"),
+        b"414" => (StatusCode::URI_TOO_LONG, "target_too_long", "the request's path and query are too long"),
+        b"431" => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head_too_large",
+            "the request's head is larger than limits.head, or has more than 100 lines",
+        ),
+        _ => return None,
+    };
+    Some(answer(status, code, message, "http_request_error"))
+}
+
+/// An answer in the shape of Sezzle's own errors, after which the connection is closed. Nobody has read the request, so
+/// its id is a new one, and no line of the log has it.
+fn answer(status: StatusCode, code: &str, message: &str, proxy_status: &str) -> Bytes {
+    let id = new_request_id();
+    let body = format!(r#"[{{"code":"sidecar.{code}","location":"","message":"{message}","debug_uuid":"{id}"}}]"#);
+    let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}cache-control: no-store\r\n\
+         proxy-status: sezzle-sidecar; error={proxy_status}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    answer.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_hyper_says_of_its_own_is_replaced() {
+        let replaced = in_place_of(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n").expect("replaced");
+        assert!(replaced.starts_with(b"HTTP/1.1 431 Request Header Fields Too Large\r\n"));
+        for other in [&b""[..], b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 4", b"[{}]", b"HTTP/1.1 404 Not Found\r\n"] {
+            assert!(in_place_of(other).is_none());
+        }
+    }
+}

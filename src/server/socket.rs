@@ -1,0 +1,179 @@
+//! An address becomes a socket that listens.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+
+use crate::address::Address;
+use crate::caller::{Caller, Peer};
+
+/// A connection of a caller's.
+pub type Stream = Either<TcpStream, UnixStream>;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Socket {
+    /// On an address and port.
+    Tcp(TcpListener),
+    /// On a path.
+    Unix(UnixListener, SocketFile),
+}
+
+/// A socket could not be opened for listening.
+#[derive(Debug, thiserror::Error)]
+#[error("{listener}.listen: cannot listen on {address}: {cause}")]
+pub struct BindError {
+    listener: &'static str,
+    address: Address,
+    cause: io::Error,
+}
+
+/// Opens every address; `mode` is for the files of Unix sockets. An address of a family that this machine lacks is
+/// skipped with a warning, as long as another is left.
+///
+/// # Errors
+/// When an address is in use or may not be used, or none is left.
+pub fn bind(listener: &'static str, addresses: &[Address], mode: u32) -> Result<Vec<Socket>, BindError> {
+    let mut sockets = Vec::new();
+    let mut skipped = None;
+    for address in addresses {
+        let opened = match address {
+            Address::Tcp(address) => open_tcp(*address).map(Socket::Tcp),
+            Address::Unix(path) => open_unix(path, mode),
+        };
+        let failed = |cause| BindError { listener, address: address.clone(), cause };
+        match opened {
+            Ok(socket) => sockets.push(socket),
+            Err(cause) if family_is_missing(&cause, address) => {
+                tracing::warn!(listener, %address, %cause, "this machine lacks the address family; skipped");
+                skipped = Some(failed(cause));
+            }
+            Err(cause) => return Err(failed(cause)),
+        }
+    }
+    match skipped {
+        Some(error) if sockets.is_empty() => Err(error),
+        Some(_) | None => Ok(sockets),
+    }
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // So that 0.0.0.0 and [::] can both be listened on.
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for old connections to time out. On Linux a second listener is refused all the same.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Nobody can connect before `listen`, so that nobody gets in before the file has its mode.
+fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::new(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(Socket::Unix(UnixListener::from_std(socket.into())?, file))
+}
+
+const BACKLOG: i32 = 1024;
+
+/// Removes the file that a process left behind which was killed. Nothing else is ever removed: neither a socket that
+/// somebody listens on, nor what is no socket.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is taken by something that is no socket"));
+    }
+    let caller = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A listener whose queue is full would make a connection wait.
+    caller.set_nonblocking(true)?;
+    match caller.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => Err(error),
+    }
+}
+
+fn family_is_missing(error: &io::Error, address: &Address) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    let Some(ip) = address.tcp().map(|address| address.ip()) else { return false };
+    error.raw_os_error() == Some(EAFNOSUPPORT)
+        || (ip == IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) && error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// The file of a Unix socket. Removed when this is dropped, unless another process has put its own there.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // At worst it is left behind, and found stale at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Socket {
+    /// The address as bound: with the port that the system chose, where it was asked to.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+            Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+
+    /// The next connection, and what it tells of its caller.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Caller)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Both can only fail when the connection is gone already, which its first read will tell.
+                let _ = stream.set_nodelay(true);
+                let local = stream.local_addr().ok();
+                Ok((Either::Left(stream), Caller { local, peer: None }))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = stream.peer_cred().ok().map(|peer| Peer { uid: peer.uid(), pid: peer.pid() });
+                Ok((Either::Right(stream), Caller { local: None, peer }))
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a connection is doing: told by its socket and its answers, asked by its alarm.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::connection::{Cut, Timeouts};
+use super::refusal;
+use super::socket::Stream;
+
+/// What a connection is doing, and since when.
+///
+/// hyper bounds the reading of a head only, and takes an idle connection for one that reads a head. So the phases are
+/// told apart here, and each has its own deadline.
+pub(super) struct PhaseClock {
+    origin: Instant,
+    /// Whether bytes that come between requests begin one. In HTTP/2 they may be a ping just as well.
+    bytes_begin_requests: bool,
+    phase: AtomicU8,
+    /// Milliseconds since `origin`.
+    since: AtomicU64,
+    /// Requests being answered.
+    open: AtomicU32,
+    /// Milliseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
+    write_held_up: AtomicU64,
+    /// Whether all that was written before the next request has left, so that what follows is an answer of hyper's own.
+    flushed: AtomicBool,
+    /// Whether the last request had a body, which may not have been read to its end.
+    had_body: AtomicBool,
+}
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+impl PhaseClock {
+    pub fn new(bytes_begin_requests: bool) -> Arc<Self> {
+        Arc::new(Self {
+            origin: Instant::now(),
+            bytes_begin_requests,
+            phase: AtomicU8::new(IDLE),
+            since: AtomicU64::new(0),
+            open: AtomicU32::new(0),
+            write_held_up: AtomicU64::new(0),
+            flushed: AtomicBool::new(true),
+            had_body: AtomicBool::new(false),
+        })
+    }
+
+    fn enter(&self, phase: u8) {
+        self.since.store(self.millis(), Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn received(&self) {
+        if self.bytes_begin_requests && self.phase.load(Ordering::Relaxed) == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    fn written(&self, pending: bool) {
+        let held_up = self.write_held_up.load(Ordering::Relaxed);
+        if pending && held_up == 0 {
+            self.write_held_up.store(self.millis().saturating_add(1), Ordering::Relaxed);
+        } else if !pending && held_up != 0 {
+            self.write_held_up.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn flushed(&self) {
+        if self.phase.load(Ordering::Relaxed) != BUSY {
+            self.flushed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last request had a body and was answered just now, so that its caller may still be sending it.
+    fn may_get_more_of_a_body(&self) -> bool {
+        let answered = Duration::from_millis(self.millis().saturating_sub(self.since.load(Ordering::Relaxed)));
+        self.had_body.load(Ordering::Relaxed) && answered < FAREWELL
+    }
+
+    /// When the connection is cut unless something happens before, and for what.
+    pub fn deadline(&self, timeouts: Timeouts, drain_since: Option<Instant>) -> (Instant, Cut) {
+        let after = |millis: u64, limit: Duration| {
+            let due = self.origin.checked_add(Duration::from_millis(millis)).and_then(|since| since.checked_add(limit));
+            due.unwrap_or(self.origin)
+        };
+        // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
+        let held_up = self.write_held_up.load(Ordering::Relaxed);
+        if held_up != 0 {
+            return (after(held_up, timeouts.write), Cut::Write);
+        }
+        let since = self.since.load(Ordering::Relaxed);
+        let phase = self.phase.load(Ordering::Relaxed);
+        let (deadline, cut) = match phase {
+            IDLE => (after(since, timeouts.idle), Cut::Idle),
+            HEAD => (after(since, timeouts.head), Cut::Head),
+            // The handler keeps its own deadlines.
+            _ => (after(self.millis(), NO_DEADLINE), Cut::Write),
+        };
+        match drain_since {
+            Some(drain) if phase != BUSY => {
+                (drain.checked_add(DRAIN_PATIENCE).unwrap_or(drain).min(deadline), Cut::Drain)
+            }
+            Some(_) | None => (deadline, cut),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+// Re-armed whenever it rings, so that a busy connection wakes its task once in this while.
+const NO_DEADLINE: Duration = Duration::from_secs(60);
+// What a caller with half a head gets when the listener closes.
+pub(super) const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Marks a connection busy until the answer's body is gone.
+pub(super) struct Busy(Arc<PhaseClock>);
+
+impl Busy {
+    pub fn begin(clock: &Arc<PhaseClock>, has_body: bool) -> Self {
+        clock.open.fetch_add(1, Ordering::Relaxed);
+        clock.enter(BUSY);
+        clock.flushed.store(false, Ordering::Relaxed);
+        clock.had_body.store(has_body, Ordering::Relaxed);
+        Self(Arc::clone(clock))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.enter(IDLE);
+        }
+    }
+}
+
+/// An answer's body; dropped when hyper is done with it.
+pub(super) struct WatchedBody<B> {
+    pub body: B,
+    pub _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for WatchedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The socket, telling the phase clock what passes through it.
+pub(super) struct WatchedIo {
+    io: TokioIo<Stream>,
+    clock: Arc<PhaseClock>,
+    /// What was read of the connection before hyper had it.
+    ahead: Bytes,
+    /// What is still to be written in place of so many bytes of hyper's.
+    instead: Option<(Bytes, usize)>,
+    /// Since the sending side was closed: how long and how much is still read and thrown away.
+    farewell: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl WatchedIo {
+    pub fn new(stream: Stream, ahead: Bytes, clock: Arc<PhaseClock>) -> Self {
+        Self { io: TokioIo::new(stream), clock, ahead, instead: None, farewell: None }
+    }
+
+    /// Replaces an answer of hyper's own, which it gives to what it could not parse, by one that says something.
+    fn poll_replace(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Option<io::Result<usize>>> {
+        if self.instead.is_none() && self.clock.flushed.load(Ordering::Relaxed) {
+            self.instead = refusal::in_place_of(bytes).map(|answer| (answer, bytes.len()));
+        }
+        let Some((answer, replaced)) = &mut self.instead else { return Poll::Ready(None) };
+        while !answer.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(context, answer));
+            match written {
+                Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::WriteZero.into()))),
+                Ok(count) => answer.advance(count.min(answer.len())),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        Poll::Ready(Some(Ok((*replaced).min(bytes.len()))))
+    }
+
+    /// Reads what is left and throws it away: closed with something unread, the connection would be reset, and the
+    /// answer lost with it.
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (until, left) = self.farewell.get_or_insert_with(|| (Box::pin(sleep(FAREWELL)), FAREWELL_BYTES));
+        loop {
+            let mut space = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(context, buffer.unfilled()) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *left = left.saturating_sub(buffer.filled().len());
+                    if *left == 0 {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return until.as_mut().poll(context),
+            }
+        }
+    }
+}
+
+const FAREWELL: Duration = Duration::from_secs(1);
+// Twice the largest body that is accepted by default, so that a caller that is answered early can finish its sending.
+const FAREWELL_BYTES: usize = 2 * 1024 * 1024;
+
+impl Read for WatchedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(count));
+            self.clock.received();
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) {
+            self.clock.received();
+        }
+        read
+    }
+}
+
+impl Write for WatchedIo {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(written) = ready!(self.poll_replace(context, bytes)) {
+            return Poll::Ready(written);
+        }
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.clock.written(written.is_pending());
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        if flushed.is_ready() {
+            self.clock.flushed();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.farewell.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+            if self.instead.is_none() && !self.clock.may_get_more_of_a_body() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_farewell(context).map(Ok)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = bytes.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        if let Some(written) = ready!(self.poll_replace(context, first)) {
+            return Poll::Ready(written);
+        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
+        self.clock.written(written.is_pending());
+        written
+    }
+}

@@ -1,0 +1,122 @@
+//! The control listener: what it does, who may ask it, and that it is not there unless it is configured.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use sezzle_sidecar::simulator::{Options, SessionKind, TokenizePlace};
+
+use crate::support::client::Answer;
+use crate::support::process::{Folder, Sidecar};
+use crate::support::wire::Wire;
+use crate::support::{Harness, Setup, eventually};
+
+async fn call(path: &Path, method: &str, target: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+    let mut wire = Wire::unix(path).await;
+    wire.send(head + body).await;
+    wire.answer().await
+}
+
+async fn start(folder: &Folder) -> (Harness, std::path::PathBuf) {
+    let path = folder.path().join("control.sock");
+    let harness = Setup::default()
+        .set("CONTROL__LISTEN", format!("unix:{}", path.display()))
+        .gateway(|gateway| gateway.tokenize_place = TokenizePlace::Both)
+        .start()
+        .await;
+    (harness, path)
+}
+
+#[tokio::test]
+async fn a_purge_removes_what_it_names_and_nothing_else() {
+    let folder = Folder::new();
+    let (harness, control) = start(&folder).await;
+    assert_eq!(std::fs::metadata(&control).expect("a file").permissions().mode() & 0o777, 0o600, "its own user only");
+    let first = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let second = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let paths = [&first, &second].map(|ids| format!("/v2/session/{}", ids.session));
+    let stored = async |index: usize| harness.get(&paths[index]).await.cache().starts_with("hit");
+    let (order, token) = (first.order.clone().expect("an order"), first.token.clone().expect("a token"));
+
+    for body in [
+        format!(r#"{{"session":"{}"}}"#, first.session),
+        format!(r#"{{"order":"{order}"}}"#),
+        format!(r#"{{"token":"{token}"}}"#),
+    ] {
+        stored(0).await;
+        stored(1).await;
+        let answer = call(&control, "POST", "/purge", &body).await;
+        assert_eq!((answer.status, answer.text().trim()), (200, r#"{"removed":1}"#), "{body}");
+        assert!(!stored(0).await, "{body}");
+        assert!(stored(1).await, "{body}");
+    }
+    assert_eq!(call(&control, "POST", "/purge", r#"{"all":true}"#).await.json()["removed"], 2);
+    assert!(!stored(0).await && !stored(1).await);
+    assert_eq!(call(&control, "POST", "/purge", r#"{"order":"nobody's"}"#).await.json()["removed"], 0);
+    assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 5.0);
+    harness.stop().await;
+    assert!(!control.exists());
+}
+
+#[tokio::test]
+async fn what_is_not_understood_changes_nothing_and_says_why() {
+    let folder = Folder::new();
+    let (harness, control) = start(&folder).await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    harness.get(&session).await;
+    for (method, target, body, status, why) in [
+        ("POST", "/purge", "", 422, "the body: "),
+        ("POST", "/purge", "{\"al\":true}", 422, "unknown variant `al`, expected one of `session`, `order`"),
+        ("POST", "/purge", "{\"all\":false}", 422, "expected true"),
+        ("POST", "/purge", &" ".repeat(20_000), 413, "the body is too large"),
+        ("GET", "/purge", "", 405, "this is served for POST only"),
+        ("PUT", "/log/level", "{\"level\":\"loud\"}", 422, "expected one of error, warn, info, debug, trace"),
+        ("DELETE", "/log/level", "", 405, "GET, HEAD, PUT"),
+        ("GET", "/metrics", "", 404, "try /purge or /log/level"),
+        ("GET", "/v2/customer", "", 404, "try /purge or /log/level"),
+    ] {
+        let answer = call(&control, method, target, body).await;
+        assert_eq!(answer.status, status, "{method} {target}: {}", answer.text());
+        let error = answer.json()["error"].as_str().expect("a text").to_owned();
+        assert!(error.contains(why), "{error}");
+    }
+    assert!(harness.get(&session).await.cache().starts_with("hit"));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_ask_it() {
+    let harness = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0").start().await;
+    let control = harness.control();
+    for (header, status) in [("host: evil.example", 421), ("host: localhost\r\norigin: null", 403), ("x: y", 400)] {
+        let mut wire = Wire::connect(control).await;
+        wire.send(format!("POST /purge HTTP/1.1\r\n{header}\r\ncontent-length: 12\r\n\r\n{{\"all\":true}}")).await;
+        assert_eq!(wire.answer().await.status, status, "{header}");
+    }
+    assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 0.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_it_runs() {
+    let folder = Folder::new();
+    let control = folder.path().join("control.sock");
+    let listen = format!("unix:{}", control.display());
+    let variables = [("CONTROL__LISTEN", listen.as_str()), ("LOG__LEVEL", "warn")];
+    let sidecar = Sidecar::start(Options::default(), &variables).await;
+    let lines = || sidecar.process.stdout().lines().filter(|line| line.contains(r#""message":"request""#)).count();
+
+    sidecar.get("/v2/customer").await;
+    assert_eq!(call(&control, "GET", "/log/level", "").await.json()["level"], "warn");
+    assert_eq!(call(&control, "PUT", "/log/level", r#"{"level":"info"}"#).await.json()["level"], "info");
+    sidecar.get("/v2/customer").await;
+    eventually("a line for the second request", async || lines() == 1).await;
+    assert_eq!(call(&control, "GET", "/log/level", "").await.json()["level"], "info");
+    call(&control, "PUT", "/log/level", r#"{"level":"error"}"#).await;
+    sidecar.get("/v2/customer").await;
+    let changes = || sidecar.process.stdout().matches("log level set by control").count();
+    eventually("both changes are in the log", async || changes() == 2).await;
+    assert_eq!(lines(), 1);
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}

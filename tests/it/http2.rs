@@ -1,0 +1,184 @@
+//! HTTP/2 without TLS beside HTTP/1.1 on the same port, for callers that begin with its preface.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::support::client::Client;
+use crate::support::{Harness, Setup, arrived, eventually};
+
+const OPEN: &str = r#"connections{listener="proxy"}"#;
+
+async fn http2(setup: Setup) -> Harness {
+    let mut harness = setup.start().await;
+    harness.client = Client::new();
+    harness
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_calls_at_once() {
+    let harness = http2(Setup::default()).await;
+    let caller = std::sync::Arc::new(Client::http2());
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    assert_eq!(caller.get(harness.proxy, &session).await.status, 200);
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let mut parked = JoinSet::new();
+    for _ in 0..50 {
+        let (caller, proxy) = (caller.clone(), harness.proxy);
+        parked.spawn(async move { caller.get(proxy, "/v2/customer").await.status });
+    }
+    arrived(&gate, 50).await;
+    let hit = caller.get(harness.proxy, &session).await;
+    assert!(hit.cache().starts_with("hit"), "served while the others wait");
+    let body = "{\"url\":\"https://a.example\"}";
+    let posted = caller.send(harness.proxy, Method::POST, "/v2/webhooks/test", &[], body).await;
+    assert_eq!(posted.status, 204);
+    let report = caller.get(harness.proxy, "/v2/orders/report?start-date=2026-01-01").await;
+    assert!(report.body.len() > 60_000 && report.text().ends_with('\n'));
+    assert_eq!(harness.metric(OPEN).await, 1.0);
+    gate.release();
+    assert!(parked.join_all().await.into_iter().all(|status| status == 200));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_rules_for_callers_are_the_same() {
+    let harness = http2(Setup::default().set("LIMITS__BODY", "1KiB")).await;
+    let caller = Client::http2();
+    let code = async |method, path: &str, headers: &[(&str, &str)], body: &str| {
+        caller.send(harness.proxy, method, path, headers, body).await.error_code()
+    };
+    assert_eq!(code(Method::GET, "/v2/customer", &[("origin", "null")], "").await, "sidecar.browser_refused");
+    assert_eq!(code(Method::GET, "/v2/customer", &[("host", "evil.example")], "").await, "sidecar.bad_request");
+    assert_eq!(code(Method::GET, "/v2//customer", &[], "").await, "sidecar.bad_request");
+    assert_eq!(code(Method::POST, "/v2/session", &[], &" ".repeat(1025)).await, "sidecar.body_too_large");
+    assert_eq!(code(Method::GET, "/metrics", &[], "").await, "sidecar.not_found");
+    assert_eq!(harness.received(), [""; 0]);
+
+    let mut stranger = connect(&harness).await;
+    let answer = stranger.send_request(request("http://evil.example/v2/customer")).await.expect("an answer");
+    assert_eq!(answer.status(), 421);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_over_the_limit_is_refused_and_the_connection_goes_on() {
+    let harness = http2(Setup::default()).await;
+    let mut caller = connect(&harness).await;
+    let mut large = request(&format!("http://{}/v2/customer", harness.proxy));
+    for number in 0..40 {
+        let name: http::HeaderName = format!("x-{number}").parse().expect("a name");
+        large.headers_mut().insert(name, "v".repeat(1000).parse().expect("a value"));
+    }
+    assert_eq!(caller.send_request(large).await.expect("an answer").status(), 431);
+    let small = request(&format!("http://{}/v2/customer", harness.proxy));
+    assert_eq!(caller.send_request(small).await.expect("an answer").status(), 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_withholds_credit_frees_what_its_answer_held() {
+    let harness = http2(Setup::default().gateway(|gateway| gateway.report_bytes = 8 << 20)).await;
+    let mut caller = connect(&harness).await;
+    let began = Instant::now();
+    let report = request(&format!("http://{}/v2/orders/report?start-date=2026-01-01", harness.proxy));
+    let answer = caller.send_request(report).await.expect("an answer");
+    assert_eq!(harness.metric(r#"in_flight_requests{class="report"}"#).await, 1.0);
+    // Its body is not read: the window is used up, and the connection still carries other calls.
+    let other = request(&format!("http://{}/v2/customer", harness.proxy));
+    let whole = caller.send_request(other).await.expect("an answer").into_body().collect().await;
+    assert!(whole.is_ok());
+    let freed = async {
+        eventually_long("its place is free", async || {
+            harness.metric(r#"in_flight_requests{class="report"}"#).await == 0.0
+        })
+        .await
+    };
+    freed.await;
+    assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
+    assert_eq!(harness.metric(r#"connections_refused_total{listener="proxy",reason="write_timeout"}"#).await, 1.0);
+    // What it reads after all ends with an error, and not as if it had been all.
+    assert!(answer.into_body().collect().await.is_err());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye_and_lets_calls_end() {
+    let harness = http2(Setup::default()).await;
+    let mut idle = connect(&harness).await;
+    let url = format!("http://{}/v2/customer", harness.proxy);
+    assert_eq!(idle.send_request(request(&url)).await.expect("an answer").status(), 200);
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let mut busy = connect(&harness).await;
+    let waiting = tokio::spawn(busy.send_request(request(&url)));
+    arrived(&gate, 1).await;
+    let (app, gateway) = harness.into_parts();
+    let drain = tokio::spawn(app.drain());
+    // Told to go, the idle one ends while the other is still served.
+    timeout(Duration::from_secs(10), async {
+        while idle.ready().await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await
+    .expect("goodbye");
+    gate.release();
+    assert_eq!(waiting.await.expect("a task").expect("an answer").status(), 200);
+    timeout(Duration::from_secs(10), drain).await.expect("in time").expect("a task");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn half_a_preface_is_half_a_head() {
+    let harness = http2(Setup::default()).await;
+    let mut wire = harness.wire().await;
+    wire.send("PRI * HTTP/2.0\r\n\r\nS").await;
+    assert!(wire.rest().await.is_empty());
+    let cut = r#"connections_refused_total{listener="proxy",reason="head_timeout"}"#;
+    assert_eq!(harness.metric(cut).await, 1.0);
+    // What only begins like it is HTTP/1.1, however it is cut into pieces.
+    let mut wire = harness.wire().await;
+    for piece in ["P", "O", "ST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"] {
+        wire.send(piece).await;
+    }
+    assert_eq!(wire.answer().await.status, 400, "the gateway's own, for an empty body");
+    assert_eq!(harness.received(), ["POST /v2/webhooks/test"]);
+    let mut wire = harness.wire().await;
+    wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nno frames at all, and more of it than a frame's head").await;
+    wire.rest().await;
+    let malformed = r#"connections_refused_total{listener="proxy",reason="malformed"}"#;
+    eventually("it is counted", async || harness.metric(malformed).await == 1.0).await;
+    harness.stop().await;
+}
+
+type Sender = http2::SendRequest<Empty<Bytes>>;
+
+async fn connect(harness: &Harness) -> Sender {
+    let stream = TcpStream::connect(harness.proxy).await.expect("connects");
+    let (sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(url: &str) -> Request<Empty<Bytes>> {
+    Request::get(url).body(Empty::new()).expect("a valid request")
+}
+
+async fn eventually_long(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
