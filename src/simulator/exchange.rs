@@ -5,6 +5,7 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http::Version;
 use http::header::CONTENT_TYPE;
 use http::header::DATE;
 use http::request::Parts;
@@ -62,6 +63,7 @@ pub(super) async fn run(
     }
     match &action.fault {
         None => Ok(response),
+        Some(fault) if head.version == Version::HTTP_2 => fault.apply_to_stream(response).await,
         Some(fault) => fault.apply(response),
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http::header::CONTENT_LENGTH;
+use tokio::time::sleep;
 
 use crate::simulator::payload::Payload;
 use crate::simulator::payload::Piece;
@@ -33,7 +34,7 @@ pub enum Fault {
     },
     /// Sends spaces in place of the body, in chunks and without end.
     EndlessBody,
-    /// States this length, sends the body as it is and closes the connection.
+    /// States this length, too short or too long, sends the body as it is and closes the connection.
     StatedLength(u64),
 }
 
@@ -41,6 +42,22 @@ impl Fault {
     /// Whether the peer gets to see a status.
     pub(super) fn shows_status(&self) -> bool {
         !matches!(self, Self::Garbage(_))
+    }
+
+    /// As [`Self::apply`], for an answer that shares its connection with others: nothing is sent past the framing.
+    pub(super) async fn apply_to_stream(&self, mut response: Response<Payload>) -> Result<Response<Payload>, Ending> {
+        match *self {
+            Self::Garbage(_) => Err(Ending::Close),
+            Self::SlowHead(wait) => {
+                sleep(wait).await;
+                Ok(response)
+            }
+            Self::StatedLength(length) => {
+                response.headers_mut().insert(CONTENT_LENGTH, length.into());
+                Ok(response)
+            }
+            _ => self.apply(response),
+        }
     }
 
     pub(super) fn apply(&self, response: Response<Payload>) -> Result<Response<Payload>, Ending> {

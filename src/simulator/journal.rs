@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Method;
+use http::Version;
 use http::request::Parts;
 
 /// One request as it arrived, and what came of it.
@@ -12,6 +13,8 @@ use http::request::Parts;
 pub struct Exchange {
     /// Counts the accepted connections from 1: requests with the same number shared a connection.
     pub connection: usize,
+    /// The version of HTTP it came by.
+    pub version: Version,
     /// The request's method.
     pub method: Method,
     /// The request's path, without the query.
@@ -42,6 +45,7 @@ impl Journal {
         let number = self.dropped + self.entries.len();
         self.entries.push_back(Exchange {
             connection,
+            version: head.version,
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             query: head.uri.query().map(str::to_owned),

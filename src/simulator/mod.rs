@@ -8,6 +8,7 @@ mod exchange;
 mod fault;
 mod gate;
 mod gateway;
+mod http2;
 mod journal;
 mod options;
 mod payload;
@@ -58,9 +59,10 @@ impl Simulator {
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
-        let tls = options.tls.clone().map(TlsAcceptor::from);
+        let tls = options.tls.clone().map(|tls| TlsAcceptor::from(http2::offer(tls, options.http2)));
         let scheme = if tls.is_some() { "https" } else { "http" };
         let core = Arc::new(Core {
+            http2: options.http2,
             gateway: Mutex::new(Gateway::new(options)),
             journal: Mutex::default(),
             rules: Mutex::default(),
@@ -238,6 +240,8 @@ pub enum EffectKind {
 /// What the tasks of a simulator share. No lock is held across a wait, nor two at once.
 #[derive(Debug)]
 struct Core {
+    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    http2: bool,
     gateway: Mutex<Gateway>,
     journal: Mutex<Journal>,
     rules: Mutex<Rules>,

@@ -35,6 +35,10 @@ pub struct Options {
     /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
     /// body, never the moment at which a token really ends.
     pub clock_skew: i64,
+    /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any point
+    /// and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole connection without a
+    /// farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
+    pub http2: bool,
     /// Serves TLS with this configuration; plain HTTP without.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -55,6 +59,7 @@ impl Default for Options {
             report_bytes: 64 * 1024,
             report_length: false,
             clock_skew: 0,
+            http2: false,
             tls: None,
         }
     }

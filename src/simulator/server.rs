@@ -1,4 +1,4 @@
-//! Sockets: accepts connections, serves HTTP/1.1 on them and ends them in the ways a rule asks for.
+//! Sockets: accepts connections, serves HTTP/1.1 on them and ends them in the ways a rule asks for. HTTP/2 is in `http2`.
 //!
 //! One task accepts, one serves each connection and one runs each request. All of them are tracked and end when `stopping` is
 //! cancelled; nothing waits for their results.
@@ -11,6 +11,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -27,6 +30,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::simulator::Core;
 use crate::simulator::exchange;
+use crate::simulator::http2;
+use crate::simulator::payload::Payload;
 use crate::simulator::payload::Piece;
 
 /// Accepts until the simulator stops.
@@ -50,28 +55,40 @@ async fn connection(core: Arc<Core>, number: usize, stream: TcpStream, tls: Opti
     // Without it small answers wait for the peer's acknowledgement.
     let _ = stream.set_nodelay(true);
     match tls {
+        None if core.http2 && http2::announced(&stream).await => http2::serve(core, number, stream).await,
         None => serve(core, number, stream).await,
         Some(tls) => {
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
-                serve(core, number, stream).await;
+            let Ok(Ok(stream)) = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await else { return };
+            match stream.get_ref().1.alpn_protocol() {
+                Some(http2::PROTOCOL) => http2::serve(core, number, stream).await,
+                _ => serve(core, number, stream).await,
             }
         }
     }
+}
+
+/// Runs a request in a task of its own: what it does at the gateway does not depend on its caller's patience.
+pub(super) async fn run(
+    core: Arc<Core>,
+    number: usize,
+    reused: bool,
+    request: Request<Incoming>,
+) -> Result<Response<Payload>, Ending> {
+    let task = core.tasks.spawn({
+        let core = core.clone();
+        async move {
+            let exchange = exchange::run(&core, number, reused, request);
+            core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(Ending::Close))
+        }
+    });
+    task.await.unwrap_or(Err(Ending::Close))
 }
 
 async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
     let requests = AtomicUsize::new(0);
     let service = service_fn(|request| {
         let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
-        // A task of its own: what a request does at the gateway does not depend on its caller's patience.
-        let task = core.tasks.spawn({
-            let core = core.clone();
-            async move {
-                let exchange = exchange::run(&core, number, reused, request);
-                core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(Ending::Close))
-            }
-        });
-        Box::pin(async { task.await.unwrap_or(Err(Ending::Close)) })
+        Box::pin(run(core.clone(), number, reused, request))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,7 +123,7 @@ impl fmt::Display for Ending {
 impl Error for Ending {}
 
 /// A plain or an encrypted stream, with the socket below it.
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     fn tcp(&self) -> &TcpStream;
 
     /// Throws away what is unsent and makes the peer see a reset.
@@ -143,5 +160,5 @@ impl Socket for TlsStream<TcpStream> {
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Long enough for a busy machine, short enough that a silent peer does not hold its socket.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);

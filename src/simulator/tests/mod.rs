@@ -6,12 +6,14 @@ mod authentication;
 mod broken;
 mod customers;
 mod faults;
+mod http2;
 mod orders;
 mod reports;
 mod sessions;
 mod webhooks;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +29,8 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls;
 
 use crate::simulator::Options;
 use crate::simulator::Simulator;
@@ -114,4 +118,20 @@ async fn start() -> Simulator {
 /// Fails a test that would hang otherwise.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("takes too long")
+}
+
+/// A server with a fresh certificate for `localhost`, and a client that trusts it and offers these protocols.
+fn tls(protocols: &[&[u8]]) -> (Arc<rustls::ServerConfig>, TlsConnector) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+    let server =
+        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let server = server.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(signed.cert.der().clone()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut client = client.with_root_certificates(roots).with_no_client_auth();
+    client.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    (Arc::new(server), TlsConnector::from(Arc::new(client)))
 }

@@ -1,12 +1,9 @@
 use std::io;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls;
 
 use crate::simulator::Gate;
 use crate::simulator::Options;
@@ -16,6 +13,7 @@ use crate::simulator::Simulator;
 use crate::simulator::tests::Caller;
 use crate::simulator::tests::soon;
 use crate::simulator::tests::start;
+use crate::simulator::tests::tls;
 
 /// Sends bytes and reads until the other side ends.
 async fn raw(simulator: &Simulator, request: &str) -> io::Result<String> {
@@ -123,19 +121,9 @@ async fn it_ends_with_its_last_handle() {
 
 #[tokio::test]
 async fn tls_is_served_on_demand() {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
-    let server =
-        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-    let server = server.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
-    let simulator = Simulator::start(Options { tls: Some(Arc::new(server)), ..Options::default() }).await.unwrap();
+    let (server, connector) = tls(&[]);
+    let simulator = Simulator::start(Options { tls: Some(server), ..Options::default() }).await.unwrap();
     assert!(simulator.url().starts_with("https://127.0.0.1:"));
-
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(signed.cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let connector = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
     let stream = TcpStream::connect(simulator.addr()).await.unwrap();
     let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();

@@ -1,0 +1,88 @@
+//! HTTP/2 on the simulator's connections: by ALPN over TLS, by prior knowledge without.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::simulator::Core;
+use crate::simulator::server;
+use crate::simulator::server::Ending;
+use crate::simulator::server::Socket;
+
+/// The configuration, offering HTTP/2 in front of HTTP/1.1 if asked to.
+pub(super) fn offer(mut tls: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {
+    if http2 {
+        Arc::make_mut(&mut tls).alpn_protocols = vec![PROTOCOL.to_vec(), b"http/1.1".to_vec()];
+    }
+    tls
+}
+
+/// Whether the peer of a plain connection begins with the preface of HTTP/2. A silent peer is one of HTTP/1.1.
+pub(super) async fn announced(stream: &TcpStream) -> bool {
+    let look = async {
+        let mut begin = [0; PREFACE.len()];
+        loop {
+            let seen = stream.peek(&mut begin).await.unwrap_or(0);
+            let seen = begin.get(..seen).unwrap_or_default();
+            if seen.is_empty() || seen.len() == PREFACE.len() || !PREFACE.starts_with(seen) {
+                return seen == PREFACE;
+            }
+            // What is there stays readable, so only time can tell whether more has come.
+            sleep(PEEK_PAUSE).await;
+        }
+    };
+    timeout(server::HANDSHAKE_LIMIT, look).await.unwrap_or(false)
+}
+
+/// Serves until the peer is done or a rule closes the connection. A rule's reset ends only its stream.
+pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
+    let requests = AtomicUsize::new(0);
+    let closing = CancellationToken::new();
+    let service = service_fn(|request| {
+        let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
+        let (core, closing) = (core.clone(), closing.clone());
+        async move {
+            let result = server::run(core, number, reused, request).await;
+            if matches!(result, Err(Ending::Close | Ending::Raw(_))) {
+                closing.cancel();
+            }
+            result
+        }
+    });
+    let connection = http2::Builder::new(Tracked(core.clone()))
+        .timer(TokioTimer::new())
+        // The gateway's own clock goes into `Date`.
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Its error is the peer's doing or a rule's.
+    let _ = closing.run_until_cancelled(connection).await;
+}
+
+/// Spawns hyper's tasks where `stop` finds them.
+#[derive(Clone)]
+struct Tracked(Arc<Core>);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
+    fn execute(&self, task: F) {
+        let stopping = self.0.stopping.clone();
+        self.0.tasks.spawn(async move { stopping.run_until_cancelled(task).await.is_some() });
+    }
+}
+
+/// The name by which ALPN knows it.
+pub(super) const PROTOCOL: &[u8] = b"h2";
+/// As much of the preface as no request of HTTP/1.1 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const PEEK_PAUSE: Duration = Duration::from_millis(1);
