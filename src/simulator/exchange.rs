@@ -1,5 +1,7 @@
 //! One request, top to bottom: noted, read, held or cut off as a rule says, answered by the gateway.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use http::Request;
@@ -29,7 +31,7 @@ use crate::simulator::server::Ending;
 
 /// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
 pub(super) async fn run(
-    core: &Core,
+    core: &Arc<Core>,
     connection: usize,
     reused: bool,
     request: Request<Incoming>,
@@ -84,10 +86,11 @@ async fn read(body: Incoming) -> Result<Result<Bytes, Refusal>, Ending> {
 }
 
 /// The rule's own answer, or the gateway's.
-fn decide(core: &Core, action: &Action, head: &Parts, body: &[u8]) -> Answer {
+fn decide(core: &Arc<Core>, action: &Action, head: &Parts, body: &[u8]) -> Answer {
     match action.status {
         None => {
-            core.gateway().answer(Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body })
+            let call = Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body };
+            core.act(|gateway| gateway.answer(call))
         }
         Some(status) if action.body.is_some() => {
             Answer { content: Content::Json(Bytes::new()), ..Answer::empty(status) }

@@ -1,12 +1,12 @@
-//! The record of every request the simulator received. Bounded in entries and in bytes: the oldest go first.
-
-use std::collections::VecDeque;
+//! The record of every request the simulator received.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Method;
 use http::Version;
 use http::request::Parts;
+
+use crate::simulator::ledger::Ledger;
 
 /// One request as it arrived, and what came of it.
 #[derive(Clone, Debug)]
@@ -31,19 +31,13 @@ pub struct Exchange {
     pub effect: bool,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Journal {
-    entries: VecDeque<Exchange>,
-    /// How many entries were dropped, so that an entry keeps its number.
-    dropped: usize,
-    body_bytes: usize,
-}
+#[derive(Debug)]
+pub(super) struct Journal(Ledger<Exchange>);
 
 impl Journal {
     /// Opens an entry and answers its number.
     pub(super) fn open(&mut self, connection: usize, head: &Parts) -> usize {
-        let number = self.dropped + self.entries.len();
-        self.entries.push_back(Exchange {
+        let exchange = Exchange {
             connection,
             version: head.version,
             method: head.method.clone(),
@@ -53,46 +47,30 @@ impl Journal {
             body: Bytes::new(),
             status: None,
             effect: false,
-        });
-        self.trim();
-        number
+        };
+        self.0.push(exchange, 0)
     }
 
     pub(super) fn read(&mut self, number: usize, body: Bytes) {
-        let length = body.len();
-        if let Some(entry) = self.entry(number) {
-            entry.body = body;
-            self.body_bytes += length;
-            self.trim();
-        }
+        self.0.change(number, body.len(), |entry| entry.body = body);
     }
 
     pub(super) fn took_effect(&mut self, number: usize, effect: bool) {
-        if let Some(entry) = self.entry(number) {
-            entry.effect = effect;
-        }
+        self.0.change(number, 0, |entry| entry.effect = effect);
     }
 
     pub(super) fn answered(&mut self, number: usize, status: u16) {
-        if let Some(entry) = self.entry(number) {
-            entry.status = Some(status);
-        }
+        self.0.change(number, 0, |entry| entry.status = Some(status));
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Exchange> {
-        self.entries.iter()
+        self.0.iter()
     }
+}
 
-    fn entry(&mut self, number: usize) -> Option<&mut Exchange> {
-        self.entries.get_mut(number.checked_sub(self.dropped)?)
-    }
-
-    fn trim(&mut self) {
-        while self.entries.len() > MAX_ENTRIES || self.body_bytes > MAX_BODY_BYTES {
-            let Some(oldest) = self.entries.pop_front() else { return };
-            self.dropped += 1;
-            self.body_bytes -= oldest.body.len();
-        }
+impl Default for Journal {
+    fn default() -> Self {
+        Self(Ledger::new(MAX_ENTRIES, MAX_BODY_BYTES))
     }
 }
 
@@ -100,28 +78,3 @@ impl Journal {
 const MAX_ENTRIES: usize = 100_000;
 /// Room for a few requests of the largest size.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn oldest_entries_go_first_and_numbers_stay_true() {
-        let (head, ()) = http::Request::get("/v2/session/a?b=c").body(()).unwrap().into_parts();
-        let mut journal = Journal::default();
-        let first = journal.open(1, &head);
-        for _ in 0..MAX_ENTRIES {
-            journal.open(2, &head);
-        }
-        let last = journal.open(3, &head);
-        journal.answered(first, 500);
-        journal.answered(last, 200);
-        assert_eq!(journal.entries().count(), MAX_ENTRIES);
-        assert!(journal.entries().all(|entry| entry.connection != 1 && entry.status != Some(500)));
-        assert_eq!(journal.entries().last().unwrap().status, Some(200));
-        journal.read(last, Bytes::from(vec![0; MAX_BODY_BYTES + 1]));
-        assert_eq!(journal.entries().count(), 0);
-        assert_eq!(journal.body_bytes, 0);
-    }
-}

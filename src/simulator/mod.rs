@@ -2,14 +2,17 @@
 //!
 //! The demonstration commands and the integration tests use it as their backend. It shares no type with the product, so that a
 //! misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the handle; [`Options`] say how it starts,
-//! [`Rule`]s bend its answers, and its journal tells what it received. What the calls do is in `gateway`.
+//! [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by webhook. What the calls do
+//! is in `gateway`.
 
+mod delivery;
 mod exchange;
 mod fault;
 mod gate;
 mod gateway;
 mod http2;
 mod journal;
+mod ledger;
 mod options;
 mod payload;
 mod rule;
@@ -28,15 +31,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
+use crate::simulator::delivery::Deliveries;
 use crate::simulator::gateway::Gateway;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::Rules;
 
+pub use crate::simulator::delivery::Attempt;
+pub use crate::simulator::delivery::Delivery;
+pub use crate::simulator::delivery::DeliveryState;
 pub use crate::simulator::fault::Fault;
 pub use crate::simulator::gate::Gate;
 pub use crate::simulator::journal::Exchange;
@@ -67,7 +75,9 @@ impl Simulator {
             journal: Mutex::default(),
             rules: Mutex::default(),
             connections: AtomicUsize::new(0),
+            deliveries: Deliveries::default(),
             stopping: CancellationToken::new(),
+            runtime: Handle::current(),
             tasks: TaskTracker::new(),
         });
         core.tasks.spawn(server::accept(core.clone(), listener, tls));
@@ -157,13 +167,13 @@ impl Simulator {
     /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent `CAPTURE`.
     /// `false` when there is no such order with an open checkout.
     pub fn complete_checkout(&self, order: &str) -> bool {
-        self.core.gateway().complete_checkout(order)
+        self.core.act(|gateway| gateway.complete_checkout(order))
     }
 
     /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token is unknown,
     /// already used or past its time.
     pub fn approve_token(&self, token: &str) -> Option<String> {
-        self.core.gateway().approve_token(token)
+        self.core.act(|gateway| gateway.approve_token(token))
     }
 
     /// Says whether authorizations without a checkout are approved from now on: preapprovals, and orders by customer, by
@@ -246,13 +256,26 @@ struct Core {
     journal: Mutex<Journal>,
     rules: Mutex<Rules>,
     connections: AtomicUsize,
+    deliveries: Deliveries,
     stopping: CancellationToken,
+    /// Where tasks run that a handle starts, wherever it is used.
+    runtime: Handle,
     tasks: TaskTracker,
 }
 
 impl Core {
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
         self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something at the gateway and delivers what it announces.
+    fn act<T>(self: &Arc<Self>, act: impl FnOnce(&mut Gateway) -> T) -> T {
+        let (done, parcels) = {
+            let mut gateway = self.gateway();
+            (act(&mut gateway), gateway.outbox())
+        };
+        delivery::dispatch(self, parcels);
+        done
     }
 
     fn journal(&self) -> MutexGuard<'_, Journal> {

@@ -35,6 +35,11 @@ pub struct Options {
     /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
     /// body, never the moment at which a token really ends.
     pub clock_skew: i64,
+    /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A thousand
+    /// waits at most are used.
+    pub webhook_retries: Vec<Duration>,
+    /// How long a webhook's receiver may take to answer, connecting included.
+    pub webhook_timeout: Duration,
     /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any point
     /// and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole connection without a
     /// farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
@@ -59,6 +64,8 @@ impl Default for Options {
             report_bytes: 64 * 1024,
             report_length: false,
             clock_skew: 0,
+            webhook_retries: RETRY_MINUTES.map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
+            webhook_timeout: Duration::from_secs(10),
             http2: false,
             tls: None,
         }
@@ -76,3 +83,7 @@ pub enum TokenizePlace {
     /// In both places at once.
     Both,
 }
+
+/// Sezzle retries several times within the first hour, a few times that day, then one day and three days later. The exact
+/// moments are not published.
+const RETRY_MINUTES: [u64; 9] = [1, 5, 15, 30, 3 * 60, 6 * 60, 12 * 60, 24 * 60, 72 * 60];

@@ -87,9 +87,16 @@ impl Gateway {
         }
         let id = wording::uuid();
         tokenize.customer = Some(id.clone());
-        let expiration = now.saturating_add(CUSTOMER_LIFE);
-        let customer = Customer { merchant: session.merchant.clone(), expiration, details: tokenize.details.clone() };
+        let (token_expiration, expiration) = (tokenize.expiration, now.saturating_add(CUSTOMER_LIFE));
+        let merchant = session.merchant.clone();
+        let customer = Customer { merchant: merchant.clone(), expiration, details: tokenize.details.clone() };
         self.customers.put(id.clone(), customer);
+        let data = json!({
+            "token": token,
+            "expiration": self.date(token_expiration),
+            "customer": {"uuid": id, "created_at": self.date(now), "expiration": self.date(expiration)},
+        });
+        self.announce(&merchant, "customer.tokenized", &data);
         Some(id)
     }
 

@@ -5,6 +5,7 @@
 mod answer;
 mod authentication;
 mod customer;
+mod event;
 mod order;
 mod payment;
 mod report;
@@ -33,6 +34,7 @@ use crate::simulator::gateway::webhook::Webhook;
 pub(super) use crate::simulator::gateway::answer::Answer;
 pub(super) use crate::simulator::gateway::answer::Content;
 pub(super) use crate::simulator::gateway::answer::Refusal;
+pub(super) use crate::simulator::gateway::event::Parcel;
 
 /// All state of the simulated gateway.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(super) struct Gateway {
     tokens: Shelf<String>,
     customers: Shelf<Customer>,
     webhooks: Shelf<Webhook>,
+    /// What is to be delivered.
+    outbox: Vec<Parcel>,
     orders: Shelf<Order>,
     orders_made: u64,
     /// Whether new authorizations are approved.
@@ -70,6 +74,7 @@ impl Gateway {
             tokens: Shelf::default(),
             customers: Shelf::default(),
             webhooks: Shelf::default(),
+            outbox: Vec::new(),
             orders: Shelf::default(),
             orders_made: 0,
             approving: true,
@@ -123,7 +128,7 @@ impl Gateway {
             ("GET", Place::Webhooks) => Ok(self.list_webhooks(merchant)),
             ("GET", Place::Webhook(id)) => self.get_webhook(merchant, id),
             ("DELETE", Place::Webhook(id)) => self.delete_webhook(merchant, id),
-            ("POST", Place::WebhookTest) => self.test_webhook(call.body),
+            ("POST", Place::WebhookTest) => self.test_webhook(merchant, call.body),
             ("GET", Place::OrdersReport) => Ok(self.orders_report()),
             ("GET", Place::SettlementSummaries) => Ok(self.settlement_summaries()),
             ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),

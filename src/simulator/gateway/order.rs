@@ -18,7 +18,7 @@ pub(super) struct Order {
     pub(super) merchant: String,
     pub(super) id: String,
     amount: Price,
-    capture_at_once: bool,
+    pub(super) capture_at_once: bool,
     pub(super) stage: Stage,
     pub(super) expiration: OffsetDateTime,
     /// `reference_id`, `description`, `metadata` and `customer`, as they were sent.

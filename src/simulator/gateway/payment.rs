@@ -98,6 +98,11 @@ impl Gateway {
             }
         }
         order.changed(kind, price.cents, key.map(str::to_owned));
+        match kind {
+            EffectKind::Capture => self.announce_order(id, "order.captured"),
+            EffectKind::Refund => self.announce_order(id, "order.refunded"),
+            _ => {}
+        }
         Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
     }
 
@@ -133,6 +138,7 @@ impl Gateway {
     pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
         let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
         order.authorize();
+        self.announce_authorized(id);
         true
     }
 
@@ -144,7 +150,11 @@ impl Gateway {
             order.stage = Stage::Declined;
         }
         let body = order.body(&self.options.link_base, &self.date(order.expiration));
-        self.orders.put(order.id.clone(), order);
+        let id = order.id.clone();
+        self.orders.put(id.clone(), order);
+        if self.approving {
+            self.announce_authorized(&id);
+        }
         Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &body) }
     }
 

@@ -1,6 +1,8 @@
-//! Subscriptions to webhooks. They are kept and shown; nothing is delivered.
+//! Subscriptions to webhooks. What they get is made in `event` and delivered in `delivery`.
 
 use http::StatusCode;
+use http::Uri;
+use http::uri::Scheme;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -10,21 +12,22 @@ use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::event;
 use crate::simulator::gateway::wording;
 use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Webhook {
-    merchant: String,
-    url: String,
-    events: Vec<Value>,
+    pub(super) merchant: String,
+    pub(super) url: String,
+    pub(super) events: Vec<Value>,
 }
 
 impl Gateway {
     /// `POST /v2/webhooks`.
     pub(super) fn post_webhook(&mut self, merchant: &str, body: &[u8]) -> Outcome {
         let body = object(body)?;
-        let url = read_url(&body)?;
+        let url = read_url(&body).ok_or_else(|| Refusal::field("url", "A URL to deliver to is required."))?;
         let events = body.get("events").and_then(Value::as_array).filter(|events| events.iter().all(Value::is_string));
         let events = events.cloned().ok_or_else(|| Refusal::field("events", "A list of events is required."))?;
         let id = wording::uuid();
@@ -52,10 +55,31 @@ impl Gateway {
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
-    /// `POST /v2/webhooks/test`.
-    pub(super) fn test_webhook(&self, body: &[u8]) -> Outcome {
-        read_url(&object(body)?)?;
+    /// `POST /v2/webhooks/test`: one event, to the URL given or to all that subscribed to it.
+    pub(super) fn test_webhook(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+        let body = object(body)?;
+        let event = body.get("event").and_then(Value::as_str);
+        if event.is_none() && !body.contains_key("url") {
+            return Err(bad_request("event", "An event or a URL is required."));
+        }
+        let event = event.unwrap_or("order.authorized");
+        if body.contains_key("url") {
+            let url = read_url(&body).ok_or_else(|| bad_request("url", "This is no URL to deliver to."))?;
+            self.announce_to(url, event, &event::example(event));
+        } else {
+            self.announce(merchant, event, &event::example(event));
+        }
         Ok(Answer::empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Whether the subscription is still there.
+    pub(in crate::simulator) fn subscribed(&self, id: &str) -> bool {
+        self.webhooks.find(id).is_some()
+    }
+
+    /// Ends a subscription, for all its events.
+    pub(in crate::simulator) fn unsubscribe(&mut self, id: &str) {
+        self.webhooks.remove(id);
     }
 
     fn webhook(&self, merchant: &str, id: &str) -> Result<&Webhook, Refusal> {
@@ -77,7 +101,13 @@ impl Gateway {
     }
 }
 
-fn read_url(body: &Map<String, Value>) -> Result<String, Refusal> {
-    let url = body.get("url").and_then(Value::as_str).filter(|url| url.starts_with("http"));
-    url.map(str::to_owned).ok_or_else(|| Refusal::field("url", "A URL to deliver to is required."))
+fn read_url(body: &Map<String, Value>) -> Option<String> {
+    let url = body.get("url")?.as_str()?;
+    let scheme = url.parse::<Uri>().ok()?.scheme().cloned()?;
+    (scheme == Scheme::HTTP || scheme == Scheme::HTTPS).then(|| url.to_owned())
+}
+
+/// The documents name no 422 for the calls that use it.
+fn bad_request(location: &str, message: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "invalid", location, message)
 }

@@ -5,6 +5,7 @@
 mod authentication;
 mod broken;
 mod customers;
+mod deliveries;
 mod faults;
 mod http2;
 mod orders;

@@ -20,12 +20,3 @@ async fn subscriptions_are_made_listed_and_deleted() {
     assert_eq!(caller.send("DELETE", &path, "".into()).await.unwrap().status, 204);
     assert_eq!(caller.get(&path).await.status, 404);
 }
-
-#[tokio::test]
-async fn a_test_delivery_is_accepted() {
-    let simulator = start().await;
-    let mut caller = Caller::login(&simulator).await;
-    let body = json!({"url": "https://shop.example/hook", "event": "order.captured"});
-    assert_eq!(caller.post("/v2/webhooks/test", &body).await.status, 204);
-    assert_eq!(caller.post("/v2/webhooks/test", &json!({})).await.status, 422);
-}

@@ -1,0 +1,49 @@
+//! The attempts of one delivery, until it is accepted or given up.
+
+use time::OffsetDateTime;
+use tokio::time::sleep;
+
+use crate::simulator::Core;
+use crate::simulator::delivery::Attempt;
+use crate::simulator::delivery::DeliveryState;
+use crate::simulator::delivery::post;
+use crate::simulator::delivery::post::Target;
+use crate::simulator::gateway::Parcel;
+
+pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> DeliveryState {
+    let target = match Target::of(&parcel.url) {
+        Ok(target) => target,
+        Err(reason) => return DeliveryState::NotSent(reason),
+    };
+    let gone = |id: &String| !core.gateway().subscribed(id);
+    for retry in 0.. {
+        // It is never closed, and an attempt without a place would do no harm.
+        let place = core.deliveries.attempts.acquire().await;
+        if parcel.subscription.as_ref().is_some_and(gone) {
+            return DeliveryState::Unsubscribed;
+        }
+        let (key, limit) = {
+            let options = &core.gateway().options;
+            (options.private_key.clone(), options.webhook_timeout)
+        };
+        let at = OffsetDateTime::now_utc().into();
+        let status = post::attempt(&target, &key, &parcel.body, limit).await;
+        drop(place);
+        core.deliveries.attempted(number, Attempt { at, status });
+        if status == Some(200) {
+            return DeliveryState::Accepted;
+        }
+        let wait = core.gateway().options.webhook_retries.get(retry).copied();
+        match wait.filter(|_| parcel.subscription.is_some() && retry < MAX_RETRIES) {
+            Some(wait) => sleep(wait).await,
+            None => break,
+        }
+    }
+    if let Some(id) = &parcel.subscription {
+        core.gateway().unsubscribe(id);
+    }
+    DeliveryState::GivenUp
+}
+
+/// More than five days have room for.
+const MAX_RETRIES: usize = 1000;

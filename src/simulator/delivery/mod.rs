@@ -1,0 +1,199 @@
+//! Webhooks on their way: the record of every delivery, and the handle's methods about them.
+//!
+//! What is delivered to whom is decided in `gateway`; [`courier`] makes the attempts, [`post`] sends one of them.
+
+mod courier;
+mod post;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+
+use crate::simulator::Core;
+use crate::simulator::Simulator;
+use crate::simulator::gateway::Parcel;
+use crate::simulator::ledger::Ledger;
+
+/// One event on its way to one URL.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Counts the deliveries from 0; it stays the same while older ones are forgotten.
+    pub number: usize,
+    /// The subscription it is made for. A test event and a delivery sent again have none: they are tried once.
+    pub subscription: Option<String>,
+    /// The event's name.
+    pub event: String,
+    /// Where it goes.
+    pub url: String,
+    /// What is sent, the same in every attempt.
+    pub body: Bytes,
+    /// The attempts that are over, the first one first.
+    pub attempts: Vec<Attempt>,
+    /// What has become of it.
+    pub state: DeliveryState,
+}
+
+/// One try to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it began, by the machine's clock.
+    pub at: SystemTime,
+    /// The status that was answered; `None` without a connection or a complete head in time.
+    pub status: Option<u16>,
+}
+
+/// What has become of a delivery. All but the first are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Being tried, or waiting to be tried again. So it stays when the simulator is stopped meanwhile.
+    Pending,
+    /// Answered with 200.
+    Accepted,
+    /// The last attempt failed. The subscription, if it has one, was deleted for all its events.
+    GivenUp,
+    /// The subscription was deleted before the next attempt.
+    Unsubscribed,
+    /// Never tried, for this reason.
+    NotSent(&'static str),
+}
+
+impl Simulator {
+    /// Raises any event, known to Sezzle or not, with any data: disputes come about in no other way. Answers how many
+    /// subscriptions of the current merchant list it.
+    pub fn raise_event(&self, event: &str, data: &Value) -> usize {
+        self.core.act(|gateway| gateway.raise(event, data))
+    }
+
+    /// Every delivery so far, in the order they began. Only the newest 10,000 and 64 MiB of bodies are kept.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.core.deliveries.ledger().iter().cloned().collect()
+    }
+
+    /// Waits, without a limit of its own, until so many deliveries in all have come to their end.
+    pub async fn deliveries_settled(&self, deliveries: u64) {
+        // The wait fails only once the sender is gone, and this handle keeps it.
+        let _ = self.core.deliveries.settled.subscribe().wait_for(|settled| *settled >= deliveries).await;
+    }
+
+    /// How many deliveries were not begun because a thousand were pending already.
+    pub fn deliveries_dropped(&self) -> u64 {
+        self.core.deliveries.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false` when
+    /// there is no such delivery any more.
+    pub fn redeliver(&self, number: usize) -> bool {
+        let parcel = self.core.deliveries.ledger().find(number).map(|delivery| Parcel {
+            subscription: None,
+            event: delivery.event.clone(),
+            url: delivery.url.clone(),
+            body: delivery.body.clone(),
+        });
+        let found = parcel.is_some();
+        dispatch(&self.core, parcel);
+        found
+    }
+
+    /// Sets the waits between the attempts to deliver a webhook. A wait that has begun goes on.
+    pub fn set_webhook_retries(&self, waits: Vec<Duration>) {
+        self.core.gateway().options.webhook_retries = waits;
+    }
+
+    /// Sets how long the receiver of a webhook may take to answer the attempts made from now on.
+    pub fn set_webhook_timeout(&self, timeout: Duration) {
+        self.core.gateway().options.webhook_timeout = timeout;
+    }
+}
+
+/// What the tasks that deliver share.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    ledger: Mutex<Ledger<Delivery>>,
+    settled: watch::Sender<u64>,
+    dropped: AtomicU64,
+    /// Places for deliveries that are not settled.
+    pending: Arc<Semaphore>,
+    /// Places for attempts under way.
+    attempts: Semaphore,
+}
+
+impl Deliveries {
+    fn ledger(&self) -> MutexGuard<'_, Ledger<Delivery>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, parcel: &Parcel) -> usize {
+        let mut ledger = self.ledger();
+        let delivery = Delivery {
+            number: ledger.next(),
+            subscription: parcel.subscription.clone(),
+            event: parcel.event.clone(),
+            url: parcel.url.clone(),
+            body: parcel.body.clone(),
+            attempts: Vec::new(),
+            state: DeliveryState::Pending,
+        };
+        ledger.push(delivery, parcel.body.len())
+    }
+
+    fn attempted(&self, number: usize, attempt: Attempt) {
+        self.ledger().change(number, size_of::<Attempt>(), |delivery| delivery.attempts.push(attempt));
+    }
+
+    fn settle(&self, number: usize, state: DeliveryState) {
+        self.ledger().change(number, 0, |delivery| delivery.state = state);
+        self.settled.send_modify(|settled| *settled += 1);
+    }
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self {
+            ledger: Mutex::new(Ledger::new(MAX_ENTRIES, MAX_BYTES)),
+            settled: watch::Sender::new(0),
+            dropped: AtomicU64::new(0),
+            pending: Arc::new(Semaphore::new(MAX_PENDING)),
+            attempts: Semaphore::new(MAX_ATTEMPTS_AT_ONCE),
+        }
+    }
+}
+
+/// Begins to deliver, each parcel in a task of its own: none waits for another's retries. They end with the simulator.
+pub(super) fn dispatch(core: &Arc<Core>, parcels: impl IntoIterator<Item = Parcel>) {
+    for parcel in parcels {
+        let Ok(place) = core.deliveries.pending.clone().try_acquire_owned() else {
+            core.deliveries.dropped.fetch_add(1, Ordering::SeqCst);
+            continue;
+        };
+        let number = core.deliveries.open(&parcel);
+        let task = {
+            let core = core.clone();
+            async move {
+                let state = courier::deliver(&core, number, &parcel);
+                if let Some(state) = core.stopping.run_until_cancelled(state).await {
+                    drop(place);
+                    core.deliveries.settle(number, state);
+                }
+            }
+        };
+        core.tasks.spawn_on(task, &core.runtime);
+    }
+}
+
+/// Enough to look back on, little enough for a demonstration that runs for days.
+const MAX_ENTRIES: usize = 10_000;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// More than any test has under way.
+const MAX_PENDING: usize = 1000;
+/// A receiver sees some at once, but not a flood.
+const MAX_ATTEMPTS_AT_ONCE: usize = 16;

@@ -1,0 +1,127 @@
+//! One webhook over one connection: signed, sent, and its status read. Only to this machine.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::Request;
+use http::Uri;
+use http::header::CONNECTION;
+use http::header::CONTENT_TYPE;
+use http::header::HOST;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use http_body_util::Limited;
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::select;
+use tokio::time::timeout;
+
+/// Where on this machine a webhook goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    addrs: Vec<SocketAddr>,
+    host: String,
+    path: String,
+}
+
+impl Target {
+    /// Reads a URL, or says why nothing is delivered there: the simulator never talks to another machine.
+    pub(super) fn of(url: &str) -> Result<Self, &'static str> {
+        let uri: Uri = url.parse().map_err(|_| "the URL cannot be read")?;
+        if uri.scheme_str() != Some("http") {
+            return Err("the simulator delivers over plain http only");
+        }
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ips = match bare.parse::<IpAddr>() {
+            Ok(ip) if ip.is_loopback() => vec![ip],
+            Err(_) if bare.eq_ignore_ascii_case("localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            _ => return Err("the simulator delivers to loopback addresses only"),
+        };
+        let port = uri.port_u16().unwrap_or(80);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let addrs = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        Ok(Self { addrs, host: format!("{host}:{port}"), path })
+    }
+}
+
+/// The status the receiver answers in time, if it does.
+pub(super) async fn attempt(target: &Target, key: &str, body: &Bytes, limit: Duration) -> Option<u16> {
+    let mut status = None;
+    let _ = timeout(limit, send(target, key, body.clone(), &mut status)).await;
+    status
+}
+
+/// Notes the status as soon as it is there. `None` when there is none to come.
+async fn send(target: &Target, key: &str, body: Bytes, status: &mut Option<u16>) -> Option<()> {
+    let stream = TcpStream::connect(target.addrs.as_slice()).await.ok()?;
+    let request = Request::post(&target.path)
+        .header(HOST, &target.host)
+        .header(CONTENT_TYPE, "application/json")
+        .header(CONNECTION, "close")
+        .header("sezzle-signature", signature(key, &body))
+        .body(Full::new(body))
+        .ok()?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+    let exchange = async move {
+        let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+        *status = Some(head.status.as_u16());
+        // Read to its end, so that the receiver does not see its answer cut off.
+        let _ = Limited::new(body, MAX_ANSWER).collect().await;
+        Some(())
+    };
+    let mut exchange = pin!(exchange);
+    select! {
+        done = &mut exchange => done,
+        // It may end together with the answer.
+        _ = connection => exchange.await,
+    }
+}
+
+/// HMAC-SHA256 in lower-case hexadecimal digits.
+fn signature(key: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+    hmac::sign(&key, body).as_ref().iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Nobody reads it.
+const MAX_ANSWER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_http_on_this_machine_is_a_target() {
+        let target = Target::of("http://localhost/hook?a=b#c").unwrap();
+        assert_eq!(target.addrs, ["127.0.0.1:80".parse().unwrap(), "[::1]:80".parse().unwrap()]);
+        assert_eq!((target.host.as_str(), target.path.as_str()), ("localhost:80", "/hook?a=b"));
+        assert_eq!(Target::of("http://[::1]:81").unwrap().host, "[::1]:81");
+        assert_eq!(Target::of("http://me:secret@127.0.0.9:81").unwrap().host, "127.0.0.9:81");
+        for url in
+            ["https://127.0.0.1/", "http://192.0.2.1/", "http://localhost.example/", "http://127.0.0.1.nip.io/", "/"]
+        {
+            assert!(Target::of(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_signature_is_that_of_rfc_4231() {
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(signature("Jefe", b"what do ya want for nothing?"), expected);
+    }
+}

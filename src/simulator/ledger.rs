@@ -1,0 +1,84 @@
+//! A record that keeps its newest entries only: bounded in their number and in the bytes they hold.
+
+use std::collections::VecDeque;
+
+#[derive(Debug)]
+pub(super) struct Ledger<T> {
+    /// Each entry with the bytes it holds.
+    entries: VecDeque<(T, usize)>,
+    /// How many entries were forgotten, so that an entry keeps its number.
+    forgotten: usize,
+    bytes: usize,
+    max_entries: usize,
+    max_bytes: usize,
+}
+
+impl<T> Ledger<T> {
+    pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Self { entries: VecDeque::new(), forgotten: 0, bytes: 0, max_entries, max_bytes }
+    }
+
+    /// The number of the next entry.
+    pub(super) fn next(&self) -> usize {
+        self.forgotten + self.entries.len()
+    }
+
+    /// Adds an entry that holds so many bytes, and answers its number.
+    pub(super) fn push(&mut self, entry: T, bytes: usize) -> usize {
+        let number = self.next();
+        self.entries.push_back((entry, bytes));
+        self.bytes += bytes;
+        self.trim();
+        number
+    }
+
+    /// Changes an entry, which holds so many bytes more from now on. Nothing happens to one that is forgotten.
+    pub(super) fn change(&mut self, number: usize, more: usize, change: impl FnOnce(&mut T)) {
+        let Some((entry, bytes)) =
+            number.checked_sub(self.forgotten).and_then(|position| self.entries.get_mut(position))
+        else {
+            return;
+        };
+        change(entry);
+        *bytes += more;
+        self.bytes += more;
+        self.trim();
+    }
+
+    pub(super) fn find(&self, number: usize) -> Option<&T> {
+        self.entries.get(number.checked_sub(self.forgotten)?).map(|(entry, _)| entry)
+    }
+
+    /// All entries, the oldest first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.entries.iter().map(|(entry, _)| entry)
+    }
+
+    fn trim(&mut self) {
+        while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
+            let Some((_, bytes)) = self.entries.pop_front() else { return };
+            self.forgotten += 1;
+            self.bytes -= bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oldest_entries_go_first_and_numbers_stay_true() {
+        let mut ledger = Ledger::new(3, 10);
+        assert!((0..4).eq((0..4).map(|entry| ledger.push(entry, 1))));
+        assert!(ledger.iter().eq(&[1, 2, 3]));
+        ledger.change(0, 5, |entry| *entry = 50);
+        ledger.change(3, 7, |entry| *entry = 30);
+        assert_eq!((ledger.find(0), ledger.find(3), ledger.bytes), (None, Some(&30), 10));
+        ledger.change(2, 1, |_| ());
+        assert!(ledger.iter().eq(&[2, 30]));
+        ledger.change(3, 10, |_| ());
+        assert_eq!((ledger.iter().count(), ledger.bytes), (0, 0));
+        assert_eq!(ledger.push(4, 0), 4);
+    }
+}
