@@ -40,7 +40,7 @@ pub(super) async fn run(
     let entry = core.journal().open(connection, &head);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
-    reset(&action, Reset::BeforeReading)?;
+    end(&action, Reset::BeforeReading)?;
     let answer = match read(body).await? {
         Err(refusal) => refusal.into(),
         Ok(body) => {
@@ -48,7 +48,7 @@ pub(super) async fn run(
             if let Some(gate) = &action.gate_before_effect {
                 gate.pass().await;
             }
-            reset(&action, Reset::BeforeEffect)?;
+            end(&action, Reset::BeforeEffect)?;
             decide(core, &action, &head, &body)
         }
     };
@@ -57,7 +57,7 @@ pub(super) async fn run(
     if let Some(gate) = &action.gate_after_effect {
         gate.pass().await;
     }
-    reset(&action, Reset::AfterEffect)?;
+    end(&action, Reset::AfterEffect)?;
     sleep(action.delay).await;
     let response = response(core, &action, answer);
     if action.fault.as_ref().is_none_or(Fault::shows_status) {
@@ -70,8 +70,12 @@ pub(super) async fn run(
     }
 }
 
-fn reset(action: &Action, here: Reset) -> Result<(), Ending> {
-    if action.reset == Some(here) { Err(Ending::Reset) } else { Ok(()) }
+fn end(action: &Action, here: Reset) -> Result<(), Ending> {
+    match (action.reset, action.close) {
+        (Some(at), _) if at == here => Err(Ending::Reset),
+        (_, Some(at)) if at == here => Err(Ending::Close),
+        _ => Ok(()),
+    }
 }
 
 /// The whole body, or 413. A request that breaks off ends its connection.

@@ -21,6 +21,8 @@ pub enum Fault {
     Garbage(Bytes),
     /// Waits this long in the middle of the head; closes the connection after the answer.
     SlowHead(Duration),
+    /// Sends the head at once and waits this long before the body.
+    LateBody(Duration),
     /// Waits this long in the middle of the body; in a report, in the middle of its first rows.
     SlowBody(Duration),
     /// Closes the connection after this many bytes of the body, in front of its stated or chunked end.
@@ -72,6 +74,7 @@ impl Fault {
                 let (head, body) = raw(response, Some(length));
                 Err(Ending::Raw(vec![Piece::now(head), Piece::now(body)]))
             }
+            Self::LateBody(wait) => Ok(response.map(|payload| payload.reshape(|pieces| delay_first(pieces, wait)))),
             Self::SlowBody(wait) => Ok(response.map(|payload| payload.reshape(|pieces| halve_first(pieces, wait)))),
             Self::CutBody(kept) => Ok(response.map(|payload| payload.cut(kept))),
             Self::DrippingBody { bytes, wait } => Ok(response.map(|payload| {
@@ -98,6 +101,13 @@ fn raw(response: Response<Payload>, stated: Option<u64>) -> (Bytes, Bytes) {
     }
     let _ = write!(head, "content-length: {}\r\n\r\n", stated.unwrap_or(body.len() as u64));
     (head.into(), body)
+}
+
+fn delay_first(
+    mut pieces: impl Iterator<Item = Piece> + Send + 'static,
+    wait: Duration,
+) -> impl Iterator<Item = Piece> + Send {
+    pieces.next().map(|first| Piece { wait, ..first }).into_iter().chain(pieces)
 }
 
 fn halve_first(

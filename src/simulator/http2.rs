@@ -11,12 +11,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
+use tokio::select;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulator::Core;
+use crate::simulator::idle::Load;
 use crate::simulator::server;
 use crate::simulator::server::Ending;
 use crate::simulator::server::Socket;
@@ -48,13 +50,13 @@ pub(super) async fn announced(stream: &TcpStream) -> bool {
 
 /// Serves until the peer is done or a rule closes the connection. A rule's reset ends only its stream.
 pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
-    let requests = AtomicUsize::new(0);
+    let (requests, load) = (AtomicUsize::new(0), Load::default());
     let closing = CancellationToken::new();
     let service = service_fn(|request| {
         let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
-        let (core, closing) = (core.clone(), closing.clone());
+        let (core, closing, busy) = (core.clone(), closing.clone(), load.begin());
         async move {
-            let result = server::run(core, number, reused, request).await;
+            let result = server::run(core, number, reused, busy, request).await;
             if matches!(result, Err(Ending::Close | Ending::Raw(_))) {
                 closing.cancel();
             }
@@ -66,8 +68,12 @@ pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) 
         // The gateway's own clock goes into `Date`.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
-    // Its error is the peer's doing or a rule's.
-    let _ = closing.run_until_cancelled(connection).await;
+    select! {
+        // Its error is the peer's doing or a rule's.
+        _ = connection => {}
+        () = closing.cancelled() => {}
+        () = load.idle_too_long(&core) => {}
+    }
 }
 
 /// Spawns hyper's tasks where `stop` finds them.

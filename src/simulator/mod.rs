@@ -11,7 +11,9 @@ mod fault;
 mod gate;
 mod gateway;
 mod http2;
+mod idle;
 mod journal;
+mod knobs;
 mod ledger;
 mod options;
 mod payload;
@@ -49,6 +51,7 @@ pub use crate::simulator::fault::Fault;
 pub use crate::simulator::gate::Gate;
 pub use crate::simulator::journal::Exchange;
 pub use crate::simulator::options::Options;
+pub use crate::simulator::options::TokenizeExpiration;
 pub use crate::simulator::options::TokenizePlace;
 pub use crate::simulator::rule::Reset;
 pub use crate::simulator::rule::Rule;
@@ -100,7 +103,8 @@ impl Simulator {
         self.core.journal().entries().cloned().collect()
     }
 
-    /// How many requests of the journal have this method and this path: an exact one, or a prefix when it ends in `*`.
+    /// How many requests of the journal have this method and this path: matched as by
+    /// [`Rule::path`].
     pub fn count(&self, method: &str, path: &str) -> usize {
         let journal = self.core.journal();
         let wanted = |entry: &&Exchange| entry.method == method && rule::path_matches(path, &entry.path);
@@ -129,9 +133,7 @@ impl Simulator {
 
     /// Accepts these keys from now on, and no others. Tokens issued before stay live.
     pub fn set_keys(&self, public: &str, private: &str) {
-        let options = &mut self.core.gateway().options;
-        options.public_key = public.to_owned();
-        options.private_key = private.to_owned();
+        self.core.gateway().set_keys(public, private, Duration::ZERO);
     }
 
     /// Issues tokens for another merchant from now on. That merchant does not see the sessions and orders of this one.

@@ -26,6 +26,10 @@ pub struct Options {
     pub tokenize_place: TokenizePlace,
     /// Fractional digits in RFC 3339 dates, 0 to 9. A bearer token's `expiration_date` always has nine.
     pub expiration_digits: u8,
+    /// How the `expiration` of a tokenize part is written.
+    pub tokenize_expiration: TokenizeExpiration,
+    /// How long an authorization given from now on lets money be captured or released.
+    pub authorization_life: Duration,
     /// What every `links[].href` starts with: scheme and host, no slash at the end.
     pub link_base: String,
     /// Size of the CSV order report in bytes, rounded up to a whole row.
@@ -35,6 +39,8 @@ pub struct Options {
     /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
     /// body, never the moment at which a token really ends.
     pub clock_skew: i64,
+    /// After how long without a request under way a connection is closed; never without.
+    pub idle_timeout: Option<Duration>,
     /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A thousand
     /// waits at most are used.
     pub webhook_retries: Vec<Duration>,
@@ -59,11 +65,15 @@ impl Default for Options {
             tokenize_life: Duration::from_secs(30 * 60),
             tokenize_place: TokenizePlace::TopLevel,
             expiration_digits: 3,
+            tokenize_expiration: TokenizeExpiration::Utc,
+            // It is set per merchant; a week is the longest that Sezzle's documents mention.
+            authorization_life: Duration::from_secs(7 * 24 * 60 * 60),
             // The sandbox links to the production host, so the default does too.
             link_base: "https://gateway.sezzle.com".to_owned(),
             report_bytes: 64 * 1024,
             report_length: false,
             clock_skew: 0,
+            idle_timeout: None,
             webhook_retries: RETRY_MINUTES.map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
             webhook_timeout: Duration::from_secs(10),
             http2: false,
@@ -82,6 +92,22 @@ pub enum TokenizePlace {
     InOrder,
     /// In both places at once.
     Both,
+}
+
+/// How the `expiration` of a tokenize part is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TokenizeExpiration {
+    /// RFC 3339, ending in `Z`.
+    #[default]
+    Utc,
+    /// RFC 3339 with an offset of this many minutes, less than a day.
+    Offset(i16),
+    /// `0001-01-01T00:00:00Z`, which Go writes for a date that was never set.
+    GoZero,
+    /// This text.
+    Text(String),
+    /// The field is left out.
+    Absent,
 }
 
 /// Sezzle retries several times within the first hour, a few times that day, then one day and three days later. The exact

@@ -15,6 +15,7 @@ use http_body::SizeHint;
 use tokio::time::Sleep;
 use tokio::time::sleep;
 
+use crate::simulator::idle::Busy;
 use crate::simulator::server::Ending;
 
 pub(super) struct Payload {
@@ -24,6 +25,8 @@ pub(super) struct Payload {
     /// Bytes still to be sent before the connection is closed in front of the end.
     cut: Option<usize>,
     waiting: Option<(Pause, Bytes)>,
+    /// Given back once the body is sent or nobody wants it.
+    _busy: Option<Busy>,
 }
 
 /// A timer, unless there is nothing to wait for.
@@ -45,7 +48,7 @@ impl Piece {
 
 impl Payload {
     pub(super) fn new(pieces: impl Iterator<Item = Piece> + Send + 'static, length: Option<u64>) -> Self {
-        Self { pieces: Box::new(pieces), length, cut: None, waiting: None }
+        Self { pieces: Box::new(pieces), length, cut: None, waiting: None, _busy: None }
     }
 
     pub(super) fn whole(bytes: Bytes) -> Self {
@@ -59,6 +62,11 @@ impl Payload {
         I: Iterator<Item = Piece> + Send + 'static,
     {
         Self { pieces: Box::new(change(self.pieces)), ..self }
+    }
+
+    /// Keeps its connection busy until the end.
+    pub(super) fn busy(self, busy: Busy) -> Self {
+        Self { _busy: Some(busy), ..self }
     }
 
     pub(super) fn cut(self, kept: usize) -> Self {

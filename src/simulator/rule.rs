@@ -24,7 +24,7 @@ pub struct Rule {
     pub(super) action: Action,
 }
 
-/// Where a request's way ends with its connection being reset.
+/// Where a request's way ends with its connection being reset or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// The head arrived; the body was not read.
@@ -41,12 +41,14 @@ impl Rule {
         Self::default()
     }
 
-    /// Matches a method and a path: an exact one, or a prefix when it ends in `*`.
+    /// Matches a method and a path: an exact one, a prefix when it ends in `*`, or
+    /// with `*` in place of a segment.
     pub fn on(method: Method, path: &str) -> Self {
         Self { method: Some(method), ..Self::path(path) }
     }
 
-    /// Matches a path with any method: an exact one, or a prefix when it ends in `*`.
+    /// Matches a path with any method: an exact one, a prefix when it ends in `*`, or
+    /// with `*` in place of a segment.
     pub fn path(path: &str) -> Self {
         Self { path: Some(path.to_owned()), ..Self::default() }
     }
@@ -118,6 +120,14 @@ impl Rule {
         self
     }
 
+    /// Closes the connection at this point instead of answering, without a reset unless a part of the request is unread. With
+    /// [`Rule::reused_only`] and [`Reset::BeforeReading`] it is the gateway that ends an idle connection just as the next
+    /// request comes.
+    pub fn close(mut self, at: Reset) -> Self {
+        self.action.close = Some(at);
+        self
+    }
+
     /// Spoils the answer on its way.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.action.fault = Some(fault);
@@ -140,6 +150,7 @@ pub(super) struct Action {
     pub(super) status: Option<StatusCode>,
     pub(super) body: Option<Bytes>,
     pub(super) reset: Option<Reset>,
+    pub(super) close: Option<Reset>,
     pub(super) fault: Option<Fault>,
     headers: Vec<Edit>,
 }
@@ -193,9 +204,16 @@ impl Rules {
     }
 }
 
-/// Whether a path is the wanted one, or starts with it when the wanted one ends in `*`.
+/// Whether a path is the wanted one. A `*` at its end stands for anything, one before it for the rest of a segment.
 pub(super) fn path_matches(wanted: &str, path: &str) -> bool {
-    wanted.strip_suffix('*').map_or(wanted == path, |prefix| path.starts_with(prefix))
+    match wanted.split_once('*') {
+        None => wanted == path,
+        Some((before, "")) => path.starts_with(before),
+        Some((before, after)) => path.strip_prefix(before).is_some_and(|rest| {
+            let end = rest.find('/').unwrap_or(rest.len());
+            rest.get(end..).is_some_and(|rest| path_matches(after, rest))
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -216,5 +234,20 @@ mod tests {
         assert_eq!(status(&Method::POST, "/v2/session", true), Some(StatusCode::CONFLICT));
         rules.clear();
         assert_eq!(rules.apply(&Method::GET, "/", false).status, None);
+    }
+
+    #[test]
+    fn a_star_is_a_segment_or_the_rest() {
+        for (wanted, path, matches) in [
+            ("/v2/order/*/capture", "/v2/order/a/capture", true),
+            ("/v2/order/*/capture", "/v2/order/a/b/capture", false),
+            ("/v2/order/*/capture", "/v2/order/a/refund", false),
+            ("/v2/order/*/capture", "/v2/order/a", false),
+            ("/v2/*/a/*", "/v2/order/a/capture/b", true),
+            ("/v2/*", "/v2/order/a", true),
+            ("/v2/*", "/v1/", false),
+        ] {
+            assert_eq!(path_matches(wanted, path), matches, "{wanted} {path}");
+        }
     }
 }

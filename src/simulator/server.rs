@@ -23,6 +23,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::select;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +32,8 @@ use tokio_rustls::server::TlsStream;
 use crate::simulator::Core;
 use crate::simulator::exchange;
 use crate::simulator::http2;
+use crate::simulator::idle::Busy;
+use crate::simulator::idle::Load;
 use crate::simulator::payload::Payload;
 use crate::simulator::payload::Piece;
 
@@ -72,6 +75,7 @@ pub(super) async fn run(
     core: Arc<Core>,
     number: usize,
     reused: bool,
+    busy: Busy,
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Ending> {
     let task = core.tasks.spawn({
@@ -81,21 +85,25 @@ pub(super) async fn run(
             core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(Ending::Close))
         }
     });
-    task.await.unwrap_or(Err(Ending::Close))
+    let response = task.await.unwrap_or(Err(Ending::Close))?;
+    Ok(response.map(|payload| payload.busy(busy)))
 }
 
 async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
-    let requests = AtomicUsize::new(0);
+    let (requests, load) = (AtomicUsize::new(0), Load::default());
     let service = service_fn(|request| {
         let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
-        Box::pin(run(core.clone(), number, reused, request))
+        Box::pin(run(core.clone(), number, reused, load.begin(), request))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // The gateway's own clock goes into `Date`.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
-    let result = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let result = select! {
+        result = poll_fn(|context| connection.poll_without_shutdown(context)) => result,
+        () = load.idle_too_long(&core) => Ok(()),
+    };
     let stream = connection.into_parts().io.into_inner();
     let ending = result.as_ref().err().and_then(|error| error.source()?.downcast_ref::<Ending>());
     match ending {

@@ -335,7 +335,7 @@ async fn what_sezzle_sees_of_a_caller() {
     assert_eq!(status(format!("{post}{SENT}Content-Length: {}\r\n\r\n{body}", body.len())).await, 204);
     assert_eq!(status(get("/v2/orders/report", SENT)).await, 200);
     assert_eq!(status(get(&session, SENT)).await, 200);
-    assert_eq!(status("DELETE /v2/webhooks/w HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned()).await, 404);
+    assert_eq!(status("DELETE /v2/webhooks/w HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned()).await, 400);
 
     let calls = harness.gateway.journal().split_off(1);
     let bearer = |call: &Exchange| {

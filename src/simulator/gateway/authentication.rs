@@ -1,5 +1,8 @@
 //! Keys against tokens, and tokens against a merchant.
 
+use std::mem;
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
@@ -23,6 +26,21 @@ pub(super) struct Bearer {
     ends: Option<Instant>,
 }
 
+/// The pair of keys before the current one.
+#[derive(Debug)]
+pub(super) struct PreviousKeys {
+    public: String,
+    private: String,
+    /// `None` when the end is too far away to be counted.
+    ends: Option<Instant>,
+}
+
+impl PreviousKeys {
+    fn live(&self) -> bool {
+        self.ends.is_none_or(|ends| Instant::now() < ends)
+    }
+}
+
 impl Gateway {
     /// `POST /v2/authentication`. Tokens issued before stay live.
     pub(super) fn authenticate(&mut self, body: &[u8]) -> Outcome {
@@ -33,7 +51,10 @@ impl Gateway {
             body.get(name).and_then(Value::as_str).ok_or_else(refusal)
         };
         let keys = (key("public_key")?, key("private_key")?);
-        if keys != (&self.options.public_key, &self.options.private_key) {
+        let current = keys == (&self.options.public_key, &self.options.private_key);
+        let previous =
+            self.previous_keys.as_ref().is_some_and(|pair| pair.live() && keys == (&pair.public, &pair.private));
+        if !current && !previous {
             return Err(unauthorized("private_key", "These keys are not known."));
         }
         let life = self.options.token_life;
@@ -56,6 +77,16 @@ impl Gateway {
             .filter(|bearer| bearer.ends.is_none_or(|ends| Instant::now() < ends))
             .map(|bearer| bearer.merchant.clone())
             .ok_or_else(|| unauthorized("authorization", "A live bearer token is required."))
+    }
+
+    /// Accepts a new pair, and the one before for a while.
+    pub(in crate::simulator) fn set_keys(&mut self, public: &str, private: &str, overlap: Duration) {
+        let options = &mut self.options;
+        self.previous_keys = Some(PreviousKeys {
+            public: mem::replace(&mut options.public_key, public.to_owned()),
+            private: mem::replace(&mut options.private_key, private.to_owned()),
+            ends: Instant::now().checked_add(overlap),
+        });
     }
 
     pub(in crate::simulator) fn revoke_tokens(&mut self) {

@@ -13,6 +13,9 @@ use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::session::Decision;
+use crate::simulator::gateway::session::Session;
+use crate::simulator::gateway::session::Tokenize;
 use crate::simulator::gateway::wording;
 use crate::simulator::gateway::wording::link;
 
@@ -64,40 +67,70 @@ impl Gateway {
 
     /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
     pub(super) fn get_token(&self, merchant: &str, token: &str) -> Outcome {
-        let session = self.tokens.find(token).and_then(|session| self.sessions.find(session));
-        let tokenize =
-            session.filter(|session| session.merchant == merchant).and_then(|session| session.tokenize.as_ref());
-        let tokenize = tokenize.ok_or_else(|| Refusal::unknown("token"))?;
+        let tokenize = self.tokenize(merchant, token)?;
         let own = link(&self.options.link_base, &format!("token/{token}/session"), "GET", "self");
-        let mut body = json!({"token": token, "expiration": self.date(tokenize.expiration), "links": [own]});
-        let customer = tokenize.customer.as_ref().and_then(|id| Some((id, self.customers.find(id)?)));
+        let mut body = json!({"token": token, "links": [own]});
+        self.put_expiration(&mut body, tokenize.expiration);
+        let customer = tokenize.customer().and_then(|id| Some((id, self.customers.find(id)?)));
         if let (Some((id, customer)), Some(body)) = (customer, body.as_object_mut()) {
             body.insert("customer".to_owned(), self.customer_reference(id, customer).into());
         }
         Ok(Answer::json(StatusCode::OK, &body))
     }
 
+    /// `GET /v2/token/{token}/customer`. Sezzle's shoppers make such a token in an app; here the token of a session serves, once
+    /// the shopper has agreed.
+    pub(super) fn get_token_customer(&self, merchant: &str, token: &str) -> Outcome {
+        let customer = self.tokenize(merchant, token)?.customer().filter(|id| self.customers.find(id).is_some());
+        let customer = customer.ok_or_else(|| Refusal::unknown("token"))?;
+        let base = &self.options.link_base;
+        let links = json!([
+            link(base, &format!("token/{token}/customer"), "GET", "self"),
+            link(base, &format!("customer/{customer}"), "GET", "customer"),
+        ]);
+        Ok(Answer::json(StatusCode::OK, &json!({"customer_uuid": customer, "status": "Active", "links": links})))
+    }
+
     /// The shopper agrees: answers the new customer, or `None` for a token that is unknown, used or past its time.
     pub(in crate::simulator) fn approve_token(&mut self, token: &str) -> Option<String> {
-        let session = self.sessions.find_mut(self.tokens.find(token)?)?;
-        let tokenize = session.tokenize.as_mut()?;
-        let now = OffsetDateTime::now_utc();
-        if tokenize.customer.is_some() || tokenize.expiration <= now {
-            return None;
-        }
         let id = wording::uuid();
-        tokenize.customer = Some(id.clone());
-        let (token_expiration, expiration) = (tokenize.expiration, now.saturating_add(CUSTOMER_LIFE));
-        let merchant = session.merchant.clone();
-        let customer = Customer { merchant: merchant.clone(), expiration, details: tokenize.details.clone() };
-        self.customers.put(id.clone(), customer);
+        let (merchant, ended, details) = {
+            let session = self.decide(token, Decision::Accepted(id.clone()))?;
+            let tokenize = session.tokenize.as_ref()?;
+            (session.merchant.clone(), tokenize.expiration, tokenize.details.clone())
+        };
+        let now = OffsetDateTime::now_utc();
+        let expiration = now.saturating_add(CUSTOMER_LIFE);
+        self.customers.put(id.clone(), Customer { merchant: merchant.clone(), expiration, details });
         let data = json!({
             "token": token,
-            "expiration": self.date(token_expiration),
+            "expiration": self.date(ended),
             "customer": {"uuid": id, "created_at": self.date(now), "expiration": self.date(expiration)},
         });
         self.announce(&merchant, "customer.tokenized", &data);
         Some(id)
+    }
+
+    /// The shopper refuses. `false` as for [`Self::approve_token`].
+    pub(in crate::simulator) fn deny_token(&mut self, token: &str) -> bool {
+        self.decide(token, Decision::Denied).is_some()
+    }
+
+    /// Uses up a token.
+    fn decide(&mut self, token: &str, decision: Decision) -> Option<&Session> {
+        let session = self.sessions.find_mut(self.tokens.find(token)?)?;
+        let tokenize = session.tokenize.as_mut()?;
+        if tokenize.decision.is_some() || tokenize.expiration <= OffsetDateTime::now_utc() {
+            return None;
+        }
+        tokenize.decision = Some(decision);
+        Some(session)
+    }
+
+    fn tokenize(&self, merchant: &str, token: &str) -> Result<&Tokenize, Refusal> {
+        let session = self.tokens.find(token).and_then(|session| self.sessions.find(session));
+        let own = session.filter(|session| session.merchant == merchant);
+        own.and_then(|session| session.tokenize.as_ref()).ok_or_else(|| Refusal::unknown("token"))
     }
 
     fn customer(&self, merchant: &str, id: &str) -> Result<&Customer, Refusal> {

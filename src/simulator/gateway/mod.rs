@@ -23,8 +23,10 @@ use time::OffsetDateTime;
 
 use crate::simulator::EffectKind;
 use crate::simulator::Options;
+use crate::simulator::TokenizeExpiration;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::authentication::Bearer;
+use crate::simulator::gateway::authentication::PreviousKeys;
 use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
 use crate::simulator::gateway::session::Session;
@@ -40,6 +42,7 @@ pub(super) use crate::simulator::gateway::event::Parcel;
 #[derive(Debug)]
 pub(super) struct Gateway {
     pub(super) options: Options,
+    previous_keys: Option<PreviousKeys>,
     bearers: Shelf<Bearer>,
     sessions: Shelf<Session>,
     /// The session of each tokenize token.
@@ -69,6 +72,7 @@ impl Gateway {
     pub(super) fn new(options: Options) -> Self {
         Self {
             options,
+            previous_keys: None,
             bearers: Shelf::default(),
             sessions: Shelf::default(),
             tokens: Shelf::default(),
@@ -124,6 +128,7 @@ impl Gateway {
                 self.once(merchant, call, |gateway, _| gateway.order_by_customer(merchant, id, call.body))
             }
             ("GET", Place::Token(token)) => self.get_token(merchant, token),
+            ("GET", Place::TokenCustomer(token)) => self.get_token_customer(merchant, token),
             ("POST", Place::Webhooks) => self.post_webhook(merchant, call.body),
             ("GET", Place::Webhooks) => Ok(self.list_webhooks(merchant)),
             ("GET", Place::Webhook(id)) => self.get_webhook(merchant, id),
@@ -162,6 +167,19 @@ impl Gateway {
         wording::skewed(moment, self.options.clock_skew)
     }
 
+    /// When a tokenize part ends, as this gateway writes it; `None` when it does not.
+    fn tokenize_date(&self, moment: OffsetDateTime) -> Option<String> {
+        match &self.options.tokenize_expiration {
+            TokenizeExpiration::Utc => Some(self.date(moment)),
+            TokenizeExpiration::Offset(minutes) => {
+                Some(wording::rfc3339_at(self.stated(moment), self.options.expiration_digits, *minutes))
+            }
+            TokenizeExpiration::GoZero => Some("0001-01-01T00:00:00Z".to_owned()),
+            TokenizeExpiration::Text(text) => Some(text.clone()),
+            TokenizeExpiration::Absent => None,
+        }
+    }
+
     /// A true moment as this gateway writes it into a body.
     fn date(&self, moment: OffsetDateTime) -> String {
         wording::rfc3339(self.stated(moment), self.options.expiration_digits)
@@ -183,6 +201,7 @@ enum Place<'a> {
     Preapprove(&'a str),
     CustomerOrder(&'a str),
     Token(&'a str),
+    TokenCustomer(&'a str),
     Webhooks,
     Webhook(&'a str),
     WebhookTest,
@@ -211,6 +230,7 @@ impl<'a> Place<'a> {
             ["v2", "customer", id, "preapprove"] => Self::Preapprove(id),
             ["v2", "customer", id, "order"] => Self::CustomerOrder(id),
             ["v2", "token", token, "session"] => Self::Token(token),
+            ["v2", "token", token, "customer"] => Self::TokenCustomer(token),
             ["v2", "webhooks"] => Self::Webhooks,
             ["v2", "webhooks", "test"] => Self::WebhookTest,
             ["v2", "webhooks", id] => Self::Webhook(id),

@@ -3,7 +3,6 @@
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
-use time::Duration;
 use time::OffsetDateTime;
 
 use crate::simulator::Effect;
@@ -20,6 +19,7 @@ pub(super) struct Order {
     amount: Price,
     pub(super) capture_at_once: bool,
     pub(super) stage: Stage,
+    /// When the authorization ends; without meaning before there is one.
     pub(super) expiration: OffsetDateTime,
     /// `reference_id`, `description`, `metadata` and `customer`, as they were sent.
     pub(super) details: Map<String, Value>,
@@ -56,7 +56,7 @@ impl Order {
             amount,
             capture_at_once,
             stage: Stage::Open,
-            expiration: OffsetDateTime::now_utc().saturating_add(AUTHORIZATION_LIFE),
+            expiration: OffsetDateTime::UNIX_EPOCH,
             details: Map::new(),
             movements: Vec::new(),
             effects: Vec::new(),
@@ -127,10 +127,27 @@ impl Order {
         }
     }
 
-    pub(super) fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), Refusal> {
+    /// Reads how much money a call is about, and checks it against what the order lets it move.
+    pub(super) fn read_price(&self, kind: EffectKind, body: &Value) -> Result<Price, Refusal> {
+        let field = match kind {
+            EffectKind::Capture => "capture_amount",
+            EffectKind::Upcharge => "upcharge_amount",
+            _ => "",
+        };
+        let value = if field.is_empty() { body } else { body.get(field).unwrap_or(&Value::Null) };
+        let price = Price::read(value, field)?;
+        self.check(kind, &price, field)?;
+        Ok(price)
+    }
+
+    fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), Refusal> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         if self.stage != Stage::Authorized {
             return Err(Refusal::field("order_uuid", "The order is not authorized."));
+        }
+        let needs_life = matches!(kind, EffectKind::Capture | EffectKind::Release);
+        if needs_life && self.expiration <= OffsetDateTime::now_utc() {
+            return Err(Refusal::field("order_uuid", "The authorization has run out."));
         }
         if price.currency != self.amount.currency {
             return Err(Refusal::field(&below("currency"), "The order is in another currency."));
@@ -171,6 +188,3 @@ impl Order {
         self.effects.push(Effect { kind, cents, key });
     }
 }
-
-/// An authorization's life at Sezzle is set per merchant; a week is the longest its documents mention.
-const AUTHORIZATION_LIFE: Duration = Duration::days(7);

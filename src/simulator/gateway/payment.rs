@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::simulator::Effect;
 use crate::simulator::EffectKind;
@@ -83,12 +84,7 @@ impl Gateway {
     ) -> Outcome {
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
-        let (price, location) = match kind {
-            EffectKind::Capture => (body.get("capture_amount").unwrap_or(&Value::Null), "capture_amount"),
-            _ => (&body, ""),
-        };
-        let price = Price::read(price, location)?;
-        order.check(kind, &price, location)?;
+        let price = order.read_price(kind, &body)?;
         let movement = order.book(kind, price.cents);
         // A capture that is not called partial is the last one: the rest of the authorization is let go.
         if kind == EffectKind::Capture && body.get("partial_capture") != Some(&Value::Bool(true)) {
@@ -106,8 +102,8 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
     }
 
-    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names. Sezzle
-    /// reauthorizes only what has run out; here it need not have.
+    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names. The
+    /// authorization that is renewed may have run out, but need not have.
     pub(super) fn renew(
         &mut self,
         merchant: &str,
@@ -118,12 +114,7 @@ impl Gateway {
     ) -> Outcome {
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
-        let (price, location) = match kind {
-            EffectKind::Upcharge => (body.get("upcharge_amount").unwrap_or(&Value::Null), "upcharge_amount"),
-            _ => (&body, ""),
-        };
-        let amount = Price::read(price, location)?;
-        order.check(kind, &amount, location)?;
+        let amount = order.read_price(kind, &body)?;
         let capture_at_once = kind == EffectKind::Upcharge && read_intent(&body, "")?;
         let cents = amount.cents;
         let renewed = Order::new(merchant, self.order_id(), amount, capture_at_once);
@@ -136,7 +127,9 @@ impl Gateway {
     }
 
     pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
+        let end = self.authorization_end();
         let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
+        order.expiration = end;
         order.authorize();
         self.announce_authorized(id);
         true
@@ -144,6 +137,7 @@ impl Gateway {
 
     /// Keeps an order that comes into being without a checkout, approved or not, and answers with it.
     pub(super) fn authorize_new(&mut self, mut order: Order) -> Answer {
+        order.expiration = self.authorization_end();
         if self.approving {
             order.authorize();
         } else {
@@ -156,6 +150,11 @@ impl Gateway {
             self.announce_authorized(&id);
         }
         Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &body) }
+    }
+
+    /// When an authorization given now ends.
+    fn authorization_end(&self) -> OffsetDateTime {
+        wording::later(OffsetDateTime::now_utc(), self.options.authorization_life)
     }
 
     pub(in crate::simulator) fn effects(&self, id: &str) -> Vec<Effect> {

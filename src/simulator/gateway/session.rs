@@ -34,8 +34,25 @@ pub(super) struct Tokenize {
     approval: String,
     /// What the request said of the shopper.
     pub(super) details: Map<String, Value>,
-    /// Whom the token was used for.
-    pub(super) customer: Option<String>,
+    pub(super) decision: Option<Decision>,
+}
+
+/// What the shopper has said, which uses up the token.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Yes, and became this customer.
+    Accepted(String),
+    Denied,
+}
+
+impl Tokenize {
+    /// The customer the shopper has become by it.
+    pub(super) fn customer(&self) -> Option<&String> {
+        match &self.decision {
+            Some(Decision::Accepted(customer)) => Some(customer),
+            Some(Decision::Denied) | None => None,
+        }
+    }
 }
 
 impl Gateway {
@@ -94,7 +111,7 @@ impl Gateway {
             expiration: wording::later(OffsetDateTime::now_utc(), self.options.tokenize_life),
             approval: wording::uuid(),
             details,
-            customer: None,
+            decision: None,
         });
         let ids = SessionIds {
             session: wording::uuid(),
@@ -140,12 +157,20 @@ impl Gateway {
 
     fn tokenize_body(&self, tokenize: &Tokenize) -> Value {
         let Tokenize { token, expiration, approval, .. } = tokenize;
-        json!({
+        let mut body = json!({
             "token": token,
-            "expiration": self.date(*expiration),
             "approval_url": format!("https://dashboard.sezzle.com/customer/checkout-approval?merchant-request-id={approval}"),
             "links": [link(&self.options.link_base, &format!("token/{token}/session"), "GET", "token")],
-        })
+        });
+        self.put_expiration(&mut body, *expiration);
+        body
+    }
+
+    /// Adds when a tokenize part ends, if this gateway says so.
+    pub(super) fn put_expiration(&self, body: &mut Value, expiration: OffsetDateTime) {
+        if let (Some(body), Some(date)) = (body.as_object_mut(), self.tokenize_date(expiration)) {
+            body.insert("expiration".to_owned(), date.into());
+        }
     }
 }
 

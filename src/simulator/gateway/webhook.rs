@@ -50,7 +50,7 @@ impl Gateway {
 
     /// `DELETE /v2/webhooks/{id}`.
     pub(super) fn delete_webhook(&mut self, merchant: &str, id: &str) -> Outcome {
-        self.webhook(merchant, id)?;
+        self.webhook(merchant, id).map_err(|_| bad_request("webhooks_uuid", "No such subscription."))?;
         self.webhooks.remove(id);
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }

@@ -43,6 +43,15 @@ pub(super) fn rfc3339(moment: OffsetDateTime, digits: u8) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{fraction}Z")
 }
 
+/// RFC 3339 with an offset of so many minutes, less than a day.
+pub(super) fn rfc3339_at(moment: OffsetDateTime, digits: u8, minutes: i16) -> String {
+    let minutes = minutes.clamp(-1439, 1439);
+    let local = rfc3339(moment.saturating_add(Duration::minutes(minutes.into())), digits);
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
+    format!("{}{sign}{hours:02}:{minutes:02}", local.trim_end_matches('Z'))
+}
+
 /// One element of a `links` array. `path` comes after `/v2/`.
 pub(super) fn link(base: &str, path: &str, method: &str, rel: &str) -> Value {
     json!({"href": format!("{base}/v2/{path}"), "method": method, "rel": rel})
@@ -60,6 +69,8 @@ mod tests {
         assert_eq!(rfc3339(moment, 3), "2017-01-01T01:30:25.388Z");
         assert_eq!(rfc3339(moment, 9), "2017-01-01T01:30:25.388940303Z");
         assert_eq!(rfc3339(skewed(moment, -25), 0), "2017-01-01T01:30:00Z");
+        assert_eq!(rfc3339_at(moment, 1, 330), "2017-01-01T07:00:25.3+05:30");
+        assert_eq!(rfc3339_at(moment, 0, -90), "2017-01-01T00:00:25-01:30");
         assert_eq!(skewed(moment, i64::MIN), OffsetDateTime::UNIX_EPOCH);
         assert_eq!(skewed(moment, i64::MAX).year(), 9999);
     }

@@ -91,3 +91,20 @@ async fn a_merchant_sees_only_its_own() {
     assert_eq!(caller.get(&format!("/v2/session/{}", ids.session)).await.status, 404);
     assert_eq!(caller.get(&format!("/v2/order/{}", ids.order.unwrap())).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_rotated_pair_stays_valid_for_its_overlap() {
+    let simulator = start().await;
+    let mut caller = Caller::connect(&simulator).await;
+    simulator.rotate_keys("public", "private", Duration::MAX);
+    assert_eq!(caller.authenticate().await.status, 201);
+    let mixed = json!({"public_key": "public", "private_key": "sz_pr_simulated"});
+    assert_eq!(caller.post("/v2/authentication", &mixed).await.status, 401);
+    simulator.rotate_keys("third", "third", Duration::ZERO);
+    for (public, private, status) in
+        [("third", "third", 201), ("public", "private", 401), ("sz_pub_simulated", "sz_pr_simulated", 401)]
+    {
+        let keys = json!({"public_key": public, "private_key": private});
+        assert_eq!(caller.post("/v2/authentication", &keys).await.status, status);
+    }
+}

@@ -15,6 +15,7 @@ use crate::simulator::tests::start;
 
 const WAIT: Duration = Duration::from_millis(30);
 const BALANCE: &str = "/v2/interest/balance";
+const REPORT: &str = "/v2/orders/report?start-date=2026-01-01";
 const BODY: &str = r#"{"interest_balance":103.27}"#;
 
 /// The whole answer to a request for the balance, as bytes on the wire, until the simulator closes.
@@ -61,14 +62,14 @@ async fn a_cut_body_lacks_its_end() {
     }
     let mut caller = Caller::login(&simulator).await;
     simulator.script(Rule::path("/v2/orders/report").fault(Fault::CutBody(20_000)));
-    assert!(soon(caller.send("GET", "/v2/orders/report", Bytes::new())).await.is_err());
+    assert!(soon(caller.send("GET", REPORT, Bytes::new())).await.is_err());
 }
 
 #[tokio::test]
 async fn slow_answers_arrive_whole() {
     let simulator = start().await;
     let drip = Fault::DrippingBody { bytes: 20, wait: WAIT / 2 };
-    for fault in [Fault::SlowHead(WAIT), Fault::SlowBody(WAIT), drip] {
+    for fault in [Fault::SlowHead(WAIT), Fault::LateBody(WAIT), Fault::SlowBody(WAIT), drip] {
         let begin = Instant::now();
         let answer = answer(&simulator, fault).await;
         assert!(begin.elapsed() >= WAIT);
@@ -76,7 +77,7 @@ async fn slow_answers_arrive_whole() {
     }
     let mut caller = Caller::login(&simulator).await;
     simulator.script(Rule::path("/v2/orders/report").fault(Fault::SlowBody(WAIT)));
-    assert_eq!(soon(caller.get("/v2/orders/report")).await.body.len(), 65_575);
+    assert_eq!(soon(caller.get(REPORT)).await.body.len(), 65_575);
 }
 
 #[tokio::test]
@@ -91,4 +92,19 @@ async fn an_endless_body_ends_with_the_simulator() {
     let mut rest = Vec::new();
     let _ = soon(stream.read_to_end(&mut rest)).await;
     assert!(!rest.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn a_late_body_does_not_hold_its_head() {
+    let simulator = start().await;
+    simulator.script(Rule::any().fault(Fault::LateBody(Duration::from_secs(3600))));
+    let mut stream = TcpStream::connect(simulator.addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon(stream.read_u8()).await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 404 "));
+    let entry = simulator.journal().pop().unwrap();
+    assert_eq!(entry.status, Some(404));
 }

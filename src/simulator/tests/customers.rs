@@ -68,3 +68,34 @@ async fn a_customer_can_be_charged_without_a_checkout() {
     assert_eq!(caller.post(&release, &price).await.status, 422);
     assert_eq!(caller.post("/v2/customer/unknown/order", &json!({"order_amount": price})).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_denied_token_is_used_up_and_nobody_is_told() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let hook = json!({"url": "https://shop.example/", "events": ["customer.tokenized"]});
+    assert_eq!(caller.post("/v2/webhooks", &hook).await.status, 200);
+    let token = simulator.create_session(SessionKind::Tokenize).token.unwrap();
+    assert!(simulator.deny_token(&token));
+    assert!(!simulator.deny_token(&token) && !simulator.deny_token("unknown"));
+    assert_eq!(simulator.approve_token(&token), None);
+    assert!(caller.get(&format!("/v2/token/{token}/session")).await.json().get("customer").is_none());
+    assert_eq!(caller.get(&format!("/v2/token/{token}/customer")).await.status, 404);
+    assert_eq!(caller.get("/v2/customer").await.json(), json!([]));
+    assert!(simulator.deliveries().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_names_its_customer() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let token = simulator.create_session(SessionKind::Tokenize).token.unwrap();
+    let path = format!("/v2/token/{token}/customer");
+    assert_eq!(caller.get(&path).await.status, 404);
+    let customer = simulator.approve_token(&token).unwrap();
+    let body = caller.get(&path).await.json();
+    assert_eq!((&body["customer_uuid"], &body["status"]), (&json!(customer), &json!("Active")));
+    assert_eq!(body["links"].as_array().unwrap().len(), 2);
+    caller.send("DELETE", &format!("/v2/customer/{customer}"), "".into()).await.unwrap();
+    assert_eq!(caller.get(&path).await.status, 404);
+}

@@ -8,9 +8,14 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use http::header::CONTENT_TYPE;
 use http::header::DATE;
+use http::header::RETRY_AFTER;
 use http::header::VARY;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
+use crate::simulator::Fault;
 use crate::simulator::Gate;
 use crate::simulator::Reset;
 use crate::simulator::Rule;
@@ -160,4 +165,73 @@ async fn only_a_reused_connection_can_be_met() {
     assert_eq!(caller.get("/").await.status, 404);
     assert!(soon(caller.send("GET", "/", Bytes::new())).await.is_err());
     assert_eq!(Caller::connect(&simulator).await.get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_reused_connection_is_closed_as_its_next_request_comes() {
+    let simulator = start().await;
+    simulator.script(Rule::any().reused_only().close(Reset::BeforeReading));
+    let mut stream = TcpStream::connect(simulator.addr()).await.unwrap();
+    let request = b"GET /nowhere HTTP/1.1\r\nHost: here\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut byte = [0];
+    soon(stream.read_exact(&mut byte)).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut rest = String::new();
+    // No reset: the end comes as a plain one.
+    soon(stream.read_to_string(&mut rest)).await.unwrap();
+    assert!(rest.starts_with("TTP/1.1 404 ") && rest.matches("HTTP/1.1").count() == 0);
+    let journal = simulator.journal();
+    assert_eq!(journal.iter().map(|entry| entry.status).collect::<Vec<_>>(), [Some(404), None]);
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_where_it_was_asked_for() {
+    let simulator = start().await;
+    let (path, order) = capture_path(&simulator);
+    for (at, effects) in [(Reset::BeforeReading, 0), (Reset::BeforeEffect, 0), (Reset::AfterEffect, 1)] {
+        simulator.script(Rule::on(Method::POST, "/v2/order/*/capture").times(1).close(at));
+        let mut caller = Caller::login(&simulator).await;
+        soon(caller.send("POST", &path, capture())).await.unwrap_err();
+        assert_eq!((simulator.effects(&order).len(), simulator.journal().pop().unwrap().status), (effects, None));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
+    let simulator = start().await;
+    let mut before = Caller::connect(&simulator).await;
+    assert_eq!(before.get("/").await.status, 404);
+    let idle = Duration::from_millis(20);
+    simulator.set_idle_timeout(Some(idle));
+    let slow = Rule::path("/slow").delay(idle * 2).fault(Fault::SlowBody(idle * 2));
+    simulator.script(slow);
+    let mut caller = Caller::connect(&simulator).await;
+    let begin = Instant::now();
+    assert_eq!(soon(caller.get("/slow")).await.status, 404);
+    assert!(begin.elapsed() >= idle * 4);
+    let mut silent = TcpStream::connect(simulator.addr()).await.unwrap();
+    let begin = Instant::now();
+    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0);
+    assert!(begin.elapsed() >= idle / 2);
+    // This one became idle before there was a limit.
+    simulator.set_idle_timeout(None);
+    assert_eq!(before.get("/").await.status, 404);
+}
+
+#[tokio::test]
+async fn an_unauthorized_or_too_early_call_is_answered_once_or_always() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let balance = "/v2/interest/balance";
+    simulator.script(Rule::path(balance).times(1).status(StatusCode::UNAUTHORIZED));
+    assert_eq!(caller.get(balance).await.status, 401);
+    assert_eq!(caller.get(balance).await.status, 200);
+    simulator.script(Rule::path(balance).status(StatusCode::TOO_MANY_REQUESTS));
+    let reply = caller.get(balance).await;
+    assert_eq!((reply.status.as_u16(), reply.headers.contains_key(RETRY_AFTER)), (429, false));
+    let early = Rule::path(balance).times(1).status(StatusCode::TOO_MANY_REQUESTS);
+    simulator.script(early.set_header(RETRY_AFTER, HeaderValue::from_static("7")));
+    assert_eq!(caller.get(balance).await.headers[RETRY_AFTER], "7");
+    assert_eq!(caller.get(balance).await.status, 429);
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::Value;
 use serde_json::json;
 
@@ -177,4 +179,24 @@ async fn intent_capture_captures_with_the_checkout() {
     let body = caller.get(&format!("/v2/order/{order}")).await.json();
     assert_eq!(body["authorization"]["captures"][0]["amount"], price(700));
     assert!(simulator.effects(order).is_empty());
+}
+
+#[tokio::test]
+async fn an_authorization_runs_out_and_is_renewed() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (captured, _) = authorized(&simulator);
+    assert_eq!(caller.post(&format!("{captured}/capture"), &capture(100)).await.status, 200);
+    simulator.set_authorization_life(Duration::ZERO);
+    assert_eq!(caller.post(&format!("{captured}/capture"), &capture(100)).await.status, 200, "given before");
+    let (path, _) = authorized(&simulator);
+    for (call, body) in [("capture", capture(1)), ("release", price(1))] {
+        assert_eq!(caller.post(&format!("{path}/{call}"), &body).await.locations(), ["order_uuid"]);
+    }
+    simulator.set_authorization_life(Duration::MAX);
+    let renewed = caller.post(&format!("{path}/reauthorize"), &price(10_000)).await.json();
+    assert_eq!(renewed["authorization"]["approved"], true);
+    let renewed = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());
+    assert_eq!(caller.post(&format!("{renewed}/capture"), &capture(10_000)).await.status, 200);
+    assert_eq!(caller.post(&format!("{path}/capture"), &capture(1)).await.status, 422, "the first stays as it was");
 }

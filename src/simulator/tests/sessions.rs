@@ -1,10 +1,13 @@
 use serde_json::Value;
 use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::simulator::Options;
 use crate::simulator::SessionKind;
 use crate::simulator::Simulator;
+use crate::simulator::TokenizeExpiration;
 use crate::simulator::TokenizePlace;
 use crate::simulator::tests::Caller;
 use crate::simulator::tests::start;
@@ -118,4 +121,36 @@ async fn order_ids_are_not_always_uuids() {
     let mut valid =
         (0..4).map(|_| Uuid::parse_str(&simulator.create_session(SessionKind::Order).order.unwrap()).is_ok());
     assert!(valid.by_ref().eq([false, true, false, true]));
+}
+
+#[tokio::test]
+async fn the_expiration_is_written_as_asked_for() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let ids = simulator.create_session(SessionKind::OrderAndTokenize);
+    let session = format!("/v2/session/{}", ids.session);
+    let token = format!("/v2/token/{}/session", ids.token.unwrap());
+    simulator.set_expiration_digits(0);
+    simulator.set_tokenize_place(TokenizePlace::InOrder);
+    simulator.set_link_base("http://127.0.0.1:1");
+    let body = caller.get(&session).await.json();
+    assert_eq!(body["links"][0]["href"], format!("http://127.0.0.1:1{session}"));
+    let utc = OffsetDateTime::parse(body["order"]["tokenize"]["expiration"].as_str().unwrap(), &Rfc3339).unwrap();
+    simulator.set_tokenize_expiration(TokenizeExpiration::Offset(-330));
+    let text = caller.get(&session).await.json()["order"]["tokenize"]["expiration"].as_str().unwrap().to_owned();
+    assert!(text.ends_with("-05:30"));
+    assert_eq!(OffsetDateTime::parse(&text, &Rfc3339).unwrap(), utc);
+    for (expiration, written) in [
+        (TokenizeExpiration::GoZero, json!("0001-01-01T00:00:00Z")),
+        (TokenizeExpiration::Text("soon".to_owned()), json!("soon")),
+        (TokenizeExpiration::Absent, Value::Null),
+    ] {
+        let absent = written.is_null();
+        simulator.set_tokenize_expiration(expiration);
+        for tokenize in [caller.get(&session).await.json()["order"]["tokenize"].take(), caller.get(&token).await.json()]
+        {
+            assert_eq!((&tokenize["expiration"], tokenize.get("expiration").is_none()), (&written, absent));
+            assert!(tokenize["token"].is_string());
+        }
+    }
 }

@@ -19,4 +19,5 @@ async fn subscriptions_are_made_listed_and_deleted() {
     assert_eq!(caller.get("/v2/webhooks").await.json(), json!([webhook]));
     assert_eq!(caller.send("DELETE", &path, "".into()).await.unwrap().status, 204);
     assert_eq!(caller.get(&path).await.status, 404);
+    assert_eq!(caller.send("DELETE", &path, "".into()).await.unwrap().status, 400);
 }

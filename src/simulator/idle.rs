@@ -1,0 +1,43 @@
+//! How long a connection has had nothing to do, and when that is too long.
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::simulator::Core;
+
+/// Counts the requests of one connection that are not answered to their end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Load(watch::Sender<usize>);
+
+impl Load {
+    /// One request more, until the answer is dropped.
+    pub(super) fn begin(&self) -> Busy {
+        self.0.send_modify(|requests| *requests += 1);
+        Busy(self.0.clone())
+    }
+
+    /// Returns once the connection has been idle for as long as the gateway lets it. It is idle from its first moment.
+    pub(super) async fn idle_too_long(&self, core: &Core) {
+        let mut load = self.0.subscribe();
+        loop {
+            // Neither wait fails: the sender is in `self`.
+            let _ = load.wait_for(|requests| *requests == 0).await;
+            let limit = core.gateway().options.idle_timeout;
+            match limit {
+                None => _ = load.changed().await,
+                Some(limit) if timeout(limit, load.changed()).await.is_err() => return,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// One request under way.
+#[derive(Debug)]
+pub(super) struct Busy(watch::Sender<usize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
+    }
+}
