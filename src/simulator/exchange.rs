@@ -93,7 +93,13 @@ async fn read(body: Incoming) -> Result<Result<Bytes, Refusal>, Ending> {
 fn decide(core: &Arc<Core>, action: &Action, head: &Parts, body: &[u8]) -> Answer {
     match action.status {
         None => {
-            let call = Call { method: &head.method, path: head.uri.path(), headers: &head.headers, body };
+            let call = Call {
+                method: &head.method,
+                path: head.uri.path(),
+                query: head.uri.query(),
+                headers: &head.headers,
+                body,
+            };
             core.act(|gateway| gateway.answer(call))
         }
         Some(status) if action.body.is_some() => {

@@ -115,8 +115,9 @@ async fn a_report_under_way_is_sent_to_its_end() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("a size");
     let mut wire = Wire::over(socket.connect(harness.proxy).await.expect("connects"));
-    wire.send(GET.replace("/v2/customer", "/v2/orders/report")).await;
-    eventually("the report has begun", async || harness.received() == ["GET /v2/orders/report"]).await;
+    wire.send(GET.replace("/v2/customer", "/v2/orders/report?start-date=2026-01-01")).await;
+    eventually("the report has begun", async || harness.received() == ["GET /v2/orders/report?start-date=2026-01-01"])
+        .await;
     let mut draining = Draining::begin(harness);
     draining.closed().await;
     // Longer than the patience with connections that ask for nothing.

@@ -274,7 +274,7 @@ async fn two_framings_are_read_as_chunks_and_nothing_follows() {
 #[tokio::test]
 async fn callers_of_http_1_0_are_answered_and_let_go() {
     let harness = Harness::start().await;
-    for target in ["/v2/customer", "/v2/orders/report"] {
+    for target in ["/v2/customer", "/v2/orders/report?start-date=2026-01-01"] {
         let expected = harness.get(target).await;
         let mut wire = harness.wire().await;
         wire.send(format!("GET {target} HTTP/1.0\r\nhost: localhost\r\n\r\n")).await;
@@ -333,7 +333,7 @@ async fn what_sezzle_sees_of_a_caller() {
     let post = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\nContent-Type: application/json\r\n";
     let body = "{\"url\":\"https://a.example\"}";
     assert_eq!(status(format!("{post}{SENT}Content-Length: {}\r\n\r\n{body}", body.len())).await, 204);
-    assert_eq!(status(get("/v2/orders/report", SENT)).await, 200);
+    assert_eq!(status(get("/v2/orders/report?start-date=2026-01-01", SENT)).await, 200);
     assert_eq!(status(get(&session, SENT)).await, 200);
     assert_eq!(status("DELETE /v2/webhooks/w HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned()).await, 400);
 
@@ -406,8 +406,11 @@ async fn what_a_caller_sees_of_sezzle() {
     let mut wire = harness.wire().await;
     for (target, expected) in [
         ("/v2/customer", own.to_owned()),
-        ("/v2/interest/activity", own.to_owned()),
-        ("/v2/orders/report", own.replace("content-length", "").replace(" via", " transfer-encoding via")),
+        ("/v2/interest/activity?start-date=2026-01-01", own.to_owned()),
+        (
+            "/v2/orders/report?start-date=2026-01-01",
+            own.replace("content-length", "").replace(" via", " transfer-encoding via"),
+        ),
         (session.as_str(), own.replace("date", "date etag")),
         (session.as_str(), format!("age {}", own.replace("date", "date etag"))),
         ("/v2/order/unknown", own.to_owned()),

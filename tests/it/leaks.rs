@@ -147,7 +147,10 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
     assert_eq!(call(sidecar, outlets, post.clone(), &capture, r#"{"canary":"canary"}"#).await.status, 422);
     let webhook = r#"{"url":"https://shop.example/canary?key=canary","events":["order.authorized"]}"#;
     assert_eq!(call(sidecar, outlets, post.clone(), "/v2/webhooks", webhook).await.status, 200);
-    assert_eq!(call(sidecar, outlets, get.clone(), "/v2/orders/report?start-date=canary", "").await.status, 200);
+    assert_eq!(
+        call(sidecar, outlets, get.clone(), "/v2/orders/report?start-date=2026-01-01&canary=canary", "").await.status,
+        200
+    );
 
     // Refused here.
     for (method, path) in [

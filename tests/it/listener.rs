@@ -39,8 +39,15 @@ async fn a_connection_carries_many_requests_pipelined_too() {
     let body = "{\"url\":\"https://a.example\"}";
     let post = format!("POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
     let head = format!("HEAD {session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let all =
-        [get("/v2/customer"), get(&session), post, body.to_owned(), head, get("/nowhere"), get("/v2/orders/report")];
+    let all = [
+        get("/v2/customer"),
+        get(&session),
+        post,
+        body.to_owned(),
+        head,
+        get("/nowhere"),
+        get("/v2/orders/report?start-date=2026-01-01"),
+    ];
     wire.send(all.concat()).await;
     assert_eq!(wire.answer().await.cache(), "fwd=bypass; fwd-status=200");
     assert!(wire.answer().await.cache().starts_with("hit"));
@@ -207,7 +214,7 @@ async fn a_caller_that_stops_reading_stops_the_gateway() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("a size");
     let mut wire = Wire::over(socket.connect(harness.proxy).await.expect("connects"));
-    wire.send(get("/v2/orders/report")).await;
+    wire.send(get("/v2/orders/report?start-date=2026-01-01")).await;
     eventually("the report has begun", async || passed.load(Ordering::SeqCst) > 1024).await;
     let held = settled(&passed).await;
     // What the buffers of four sockets take, and not what is in memory of ours.

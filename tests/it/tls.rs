@@ -18,7 +18,7 @@ async fn works(setup: Setup, what: &str) {
     let harness = setup.start().await;
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     assert_eq!(harness.get(&session).await.status, 200, "{what}");
-    assert_eq!(harness.get("/v2/orders/report").await.status, 200, "{what}");
+    assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "{what}");
     assert_eq!(harness.gateway.connections(), 1, "{what}: the connection is kept");
     harness.stop().await;
 }

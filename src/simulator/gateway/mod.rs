@@ -8,6 +8,7 @@ mod customer;
 mod event;
 mod order;
 mod payment;
+mod query;
 mod report;
 mod session;
 mod shelf;
@@ -29,6 +30,7 @@ use crate::simulator::gateway::authentication::Bearer;
 use crate::simulator::gateway::authentication::PreviousKeys;
 use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
+use crate::simulator::gateway::query::Query;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::shelf::Shelf;
 use crate::simulator::gateway::webhook::Webhook;
@@ -64,6 +66,7 @@ pub(super) struct Gateway {
 pub(super) struct Call<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
 }
@@ -134,11 +137,11 @@ impl Gateway {
             ("GET", Place::Webhook(id)) => self.get_webhook(merchant, id),
             ("DELETE", Place::Webhook(id)) => self.delete_webhook(merchant, id),
             ("POST", Place::WebhookTest) => self.test_webhook(merchant, call.body),
-            ("GET", Place::OrdersReport) => Ok(self.orders_report()),
-            ("GET", Place::SettlementSummaries) => Ok(self.settlement_summaries()),
+            ("GET", Place::OrdersReport) => self.orders_report(&Query::of(call.query)),
+            ("GET", Place::SettlementSummaries) => self.settlement_summaries(&Query::of(call.query)),
             ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
-            ("GET", Place::InterestBalance) => Ok(self.interest_balance()),
-            ("GET", Place::InterestActivity) => Ok(self.interest_activity()),
+            ("GET", Place::InterestBalance) => self.interest_balance(&Query::of(call.query)),
+            ("GET", Place::InterestActivity) => self.interest_activity(&Query::of(call.query)),
             _ => Err(wrong_method()),
         }
     }

@@ -4,46 +4,77 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde_json::Value;
 use serde_json::json;
+use time::Date;
+use time::Duration;
 use time::OffsetDateTime;
 
 use crate::simulator::gateway::Gateway;
 use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::query;
+use crate::simulator::gateway::query::Query;
+use crate::simulator::gateway::wording;
 
 impl Gateway {
-    pub(super) fn orders_report(&self) -> Answer {
-        Answer::csv(Rows::new(self.options.report_bytes, self.options.report_length))
+    /// `GET /v2/orders/report`, over a week at most.
+    pub(super) fn orders_report(&self, query: &Query<'_>) -> Outcome {
+        let range = query.range(self.today())?;
+        if range.start < range.end.saturating_sub(Duration::days(7)) && query.value("end-date").is_some() {
+            return Err(query::invalid("end-date", "A report covers seven days at most."));
+        }
+        Ok(Answer::csv(Rows::new(self.options.report_bytes, self.options.report_length)))
     }
 
-    pub(super) fn settlement_summaries(&self) -> Answer {
-        let date = self.date(OffsetDateTime::now_utc());
-        let payout = json!({
-            "uuid": PAYOUT,
-            "payout_currency": "USD",
-            "payout_date": date,
-            "net_settlement_amount": 9412.5,
-            "forex_fees": 0,
-            "status": "Complete",
-        });
-        Answer::json(StatusCode::OK, &json!([payout]))
+    /// `GET /v2/settlements/summaries`: a payout for each day, in US dollars only.
+    pub(super) fn settlement_summaries(&self, query: &Query<'_>) -> Outcome {
+        let range = query.range(self.today())?;
+        let offset = query.offset()?;
+        let days = range.start.to_julian_day()..=range.end.min(self.today()).to_julian_day();
+        let days = days.filter(|_| query.is_about("USD")).skip(offset).take(PAGE);
+        let payouts: Vec<Value> = days.filter_map(|day| Date::from_julian_day(day).ok()).map(payout).collect();
+        Ok(Answer::json(StatusCode::OK, &payouts.into()))
     }
 
+    /// `GET /v2/settlements/details/{payout}`.
     pub(super) fn settlement_details(&self, payout: &str) -> Outcome {
-        if payout != PAYOUT {
+        if payout.len() != PAYOUT.len() + PAYOUT_DAY || !payout.starts_with(PAYOUT) {
             return Err(Refusal::unknown("payout_uuid"));
         }
         Ok(Answer::csv(Rows::new(SMALL_REPORT, true)))
     }
 
-    pub(super) fn interest_balance(&self) -> Answer {
-        Answer::json(StatusCode::OK, &json!({"interest_balance": 103.27}))
+    /// `GET /v2/interest/balance`: there is only an account in US dollars.
+    pub(super) fn interest_balance(&self, query: &Query<'_>) -> Outcome {
+        let balance = if query.is_about("USD") { 103.27 } else { 0.0 };
+        Ok(Answer::json(StatusCode::OK, &json!({"interest_balance": balance})))
     }
 
-    pub(super) fn interest_activity(&self) -> Answer {
-        Answer::csv(Rows::new(SMALL_REPORT, true))
+    /// `GET /v2/interest/activity`: nine lines.
+    pub(super) fn interest_activity(&self, query: &Query<'_>) -> Outcome {
+        query.range(self.today())?;
+        let offset = query.offset()?;
+        let any = offset == 0 && query.is_about("USD");
+        Ok(Answer::csv(Rows::new(if any { SMALL_REPORT } else { 0 }, true)))
     }
+
+    fn today(&self) -> Date {
+        self.stated(OffsetDateTime::now_utc()).date()
+    }
+}
+
+/// What was paid out on a day.
+fn payout(day: Date) -> Value {
+    json!({
+        "uuid": format!("{PAYOUT}{:01$x}", day.to_julian_day(), PAYOUT_DAY),
+        "payout_currency": "USD",
+        "payout_date": wording::rfc3339(day.midnight().assume_utc(), 0),
+        "net_settlement_amount": 9412.5,
+        "forex_fees": 0,
+        "status": "Complete",
+    })
 }
 
 /// The rows of a CSV report, made as they are asked for. All rows have the same length, the heading too.
@@ -88,8 +119,11 @@ impl Iterator for Rows {
     }
 }
 
-/// The one payout there is.
-const PAYOUT: &str = "c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13";
+/// The beginning of a payout's UUID, and how many digits of the day follow.
+const PAYOUT: &str = "c1a0b9d2-3d6e-4f0a-9b51-";
+const PAYOUT_DAY: usize = 12;
+/// Payouts in one answer, as Sezzle has it.
+const PAGE: usize = 20;
 /// 12 + 32 + 10 + 3 characters, three commas and a line feed.
 const ROW_BYTES: u64 = 61;
 /// Pieces of about 16 KiB: large enough to be fast, small enough never to matter.
