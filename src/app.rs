@@ -17,10 +17,10 @@ use crate::address::Address;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::OriginCacheControl;
+use crate::config::settings::{GatewaySettings, OriginCacheControl};
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keys::{KeyError, KeyPair};
+use crate::credentials::keys::{self, KeyError, KeyPair};
 use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::Forwarder;
@@ -34,6 +34,7 @@ use crate::session::freshness::Policy;
 use crate::session::{self, SessionCache};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::Connector;
+use crate::upstream::egress::{EgressProxy, EgressProxyError};
 use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
 
@@ -43,6 +44,12 @@ pub enum StartError {
     /// A key could not be loaded.
     #[error("credentials: {0}")]
     Key(#[from] KeyError),
+    /// The egress proxy's credentials could not be loaded.
+    #[error("gateway.egress_proxy_credentials: {0}")]
+    EgressKey(#[source] KeyError),
+    /// The egress proxy cannot be used as it is described.
+    #[error("gateway.egress_proxy: {0}")]
+    EgressProxy(#[from] EgressProxyError),
     /// The trust anchors could not be set up.
     #[error("gateway.ca_file: {0}")]
     Tls(#[from] TlsError),
@@ -89,7 +96,8 @@ impl App {
         let keys = KeyPair::load(&settings.credentials.public_key, &settings.credentials.private_key)?;
         let gateway = &settings.gateway;
         let trust = tls::client_config(gateway.ca_file.as_deref())?;
-        let connector = Connector::new(trust, gateway.connect_timeout, clock.clone(), Arc::clone(&metrics));
+        let egress = egress_proxy(gateway)?;
+        let connector = Connector::new(trust, gateway.connect_timeout, egress, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
 
         let sockets = Sockets::open(settings)?;
@@ -310,6 +318,12 @@ fn proxy_limits(settings: &Settings) -> proxy::Limits {
         write: settings.gateway.write_timeout,
         report: settings.gateway.report_timeout,
     }
+}
+
+fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
+    let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
+    let credentials = proxy.credentials.as_ref().map(keys::load).transpose().map_err(StartError::EgressKey)?;
+    Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
 }
 
 fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {

@@ -165,7 +165,7 @@ pub enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(StartError::Key(_)) => NO_PERMISSION,
+            Self::Start(StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_)) => NO_PERMISSION,
             Self::Start(StartError::Tls(_) | StartError::Address(_)) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)

@@ -138,6 +138,19 @@ pub(super) fn gateway_url(text: &str) -> Parsed<String> {
     Ok(url.origin)
 }
 
+/// Scheme and authority of an HTTP proxy. Its port differs from network to network, so none is assumed.
+pub(super) fn egress_proxy(text: &str) -> Parsed<String> {
+    if text.contains('@') {
+        return Err("user and password do not belong here: put \"user:password\" into a file, and its path into \
+                    gateway.egress_proxy_credentials_file"
+            .to_owned());
+    }
+    match Url::parse(text) {
+        Some(url) if !url.secure && url.has_port && matches!(url.path.as_str(), "" | "/") => Ok(url.origin),
+        _ => Err("expected \"http://host:port\"".to_owned()),
+    }
+}
+
 /// What links to the gateway begin with after rewriting.
 pub(super) fn base_url(text: &str) -> Parsed<String> {
     // What `Uri` lets pass in a path but JSON would have to escape must not end up inside a body.
@@ -153,6 +166,7 @@ pub(super) fn base_url(text: &str) -> Parsed<String> {
 struct Url {
     secure: bool,
     is_loopback: bool,
+    has_port: bool,
     /// Scheme and authority in lower case.
     origin: String,
     /// Empty if there is none.
@@ -176,6 +190,7 @@ impl Url {
         Some(Self {
             secure,
             is_loopback: is_loopback(authority.host()),
+            has_port: authority.port().is_some(),
             origin: format!("{}://{authority}", if secure { "https" } else { "http" }).to_ascii_lowercase(),
             path: if rest.contains('/') { uri.path().to_owned() } else { String::new() },
         })

@@ -105,21 +105,41 @@ impl<'t> Reader<'t> {
         (items.len() == texts.len()).then_some(items)
     }
 
-    /// A secret: from the file that `file_key` names, or from the variable of `key`, but not from both.
+    /// A secret that must be there: from the file that `file_key` names, or from the variable of `key`, but not from
+    /// both.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
+        let source = self.secret_source(key, file_key, true)?;
+        if source.is_none() {
+            self.missing(file_key, format!("required, unless the variable {} is set", variable(key)));
+        }
+        source
+    }
+
+    /// The same for a secret that may be absent: `Some(None)`.
+    pub(super) fn optional_secret(
+        &mut self,
+        key: &'static str,
+        file_key: &'static str,
+    ) -> Option<Option<SecretSource>> {
+        self.secret_source(key, file_key, false)
+    }
+
+    fn secret_source(
+        &mut self,
+        key: &'static str,
+        file_key: &'static str,
+        required: bool,
+    ) -> Option<Option<SecretSource>> {
         let name = variable(key);
         if self.recognise(key).is_some() {
-            self.refuse(key, &format!("a key does not belong here; use {file_key} or the variable {name}"));
+            self.refuse(key, &format!("a secret does not belong here; use {file_key} or the variable {name}"));
             return None;
         }
         let Some(value) = self.secrets.remove(key) else {
-            self.register(file_key, None, true);
+            self.register(file_key, None, required);
             return match self.find(file_key) {
-                Some(path) => self.text(file_key, path, parse::path).map(SecretSource::File),
-                None => {
-                    self.missing(file_key, format!("required, unless the variable {name} is set"));
-                    None
-                }
+                Some(path) => self.text(file_key, path, parse::path).map(|path| Some(SecretSource::File(path))),
+                None => Some(None),
             };
         };
         if self.recognise(file_key).is_some() {
@@ -132,7 +152,7 @@ impl<'t> Reader<'t> {
         }
         self.effective.push(Effective { key, value: None, origin: String::new() });
         self.show(key, "\"[redacted]\"".to_owned(), &name);
-        Some(SecretSource::Variable { name, value })
+        Some(Some(SecretSource::Variable { name, value }))
     }
 
     /// Takes note of a key that is not read, and says whether it is set: the text of its value, empty if that is none.
@@ -291,7 +311,8 @@ fn origin(value: &Value) -> String {
 /// Whether a wrong value may be repeated: not where a secret belongs, nor a URL, which may carry a password, nor what
 /// looks as if it was pasted into the wrong line.
 fn quotation(key: &str, text: &str) -> String {
-    let delicate = key.starts_with("credentials.") || key.ends_with("url") || text.contains('@');
+    let delicate =
+        key.starts_with("credentials.") || key.ends_with("url") || key.ends_with("proxy") || text.contains('@');
     if delicate || text.len() > 40 || may_hold_a_key(text) {
         return String::new();
     }

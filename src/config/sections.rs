@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::parse;
 use super::reader::Reader;
 use super::settings::{
-    CacheSettings, ControlSettings, CredentialSettings, DrainSettings, Environment, GatewaySettings, LimitSettings,
-    LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings, Settings,
+    CacheSettings, ControlSettings, CredentialSettings, DrainSettings, EgressProxySettings, Environment,
+    GatewaySettings, LimitSettings, LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings,
+    Settings,
 };
 use super::unsupported;
 use crate::address::Address;
+use crate::secret::SecretSource;
 use crate::telemetry::log::{Format, LEVELS};
 
 /// Reads everything. `cores` is what the machine offers.
@@ -65,6 +67,7 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let write_timeout = r.value("gateway.write_timeout", "30s", parse::duration(TIMEOUT));
     // Reports are computed while the caller waits.
     let report_timeout = r.value("gateway.report_timeout", "60s", parse::duration(TIMEOUT));
+    let egress_proxy = egress_proxy(r, url.as_ref().and_then(Option::as_deref));
 
     let settings = || {
         let environment = environment?;
@@ -73,12 +76,34 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
             url: url?.unwrap_or_else(|| environment.url().to_owned()),
             ca_file: ca_file?,
             connect_timeout: connect_timeout?,
+            egress_proxy: egress_proxy?,
             read_timeout: read_timeout?,
             write_timeout: write_timeout?,
             report_timeout: report_timeout?,
         })
     };
     (settings(), write_timeout)
+}
+
+/// `gateway` is the address that was set in place of the environment's, which is https.
+fn egress_proxy(r: &mut Reader<'_>, gateway: Option<&str>) -> Option<Option<EgressProxySettings>> {
+    let url = r.optional("gateway.egress_proxy", parse::egress_proxy);
+    let credentials = r.optional_secret("gateway.egress_proxy_credentials", "gateway.egress_proxy_credentials_file");
+
+    if let Some(Some(_)) = url
+        && gateway.is_some_and(|gateway| gateway.starts_with("http:"))
+    {
+        r.conflict("gateway.egress_proxy", "only https goes through a proxy, and gateway.url is http");
+    }
+    if let (Some(None), Some(Some(source))) = (&url, &credentials) {
+        let key = match source {
+            SecretSource::File(_) => "gateway.egress_proxy_credentials_file",
+            SecretSource::Variable { .. } => "gateway.egress_proxy_credentials",
+        };
+        r.conflict(key, "there is no gateway.egress_proxy to send them to");
+    }
+    let credentials = credentials?;
+    Some(url?.map(|url| EgressProxySettings { url, credentials }))
 }
 
 fn credentials(r: &mut Reader<'_>) -> Option<CredentialSettings> {

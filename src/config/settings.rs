@@ -46,12 +46,23 @@ pub struct GatewaySettings {
     pub ca_file: Option<PathBuf>,
     /// Bound on one TCP connection attempt.
     pub connect_timeout: Duration,
+    /// The proxy that connections are made through.
+    pub egress_proxy: Option<EgressProxySettings>,
     /// Until the head of an answer to a safe call.
     pub read_timeout: Duration,
     /// Until the head of an answer to a write.
     pub write_timeout: Duration,
     /// Until the head of a report.
     pub report_timeout: Duration,
+}
+
+/// `gateway.egress_proxy*`
+#[derive(Clone, Debug)]
+pub struct EgressProxySettings {
+    /// Scheme and authority, without a trailing slash.
+    pub url: String,
+    /// User and password, with a colon between them.
+    pub credentials: Option<SecretSource>,
 }
 
 /// `gateway.environment`

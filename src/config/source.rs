@@ -1,7 +1,7 @@
 //! Where values come from: files and environment variables become layers, which `config` then lays over each other.
 //!
 //! A layer's values carry their origin. Nothing is converted here: a variable stays a string, because guessing turns a
-//! key such as `00123456` into a number. The two secrets leave the environment before a layer is made.
+//! key such as `00123456` into a number. The secrets leave the environment before a layer is made.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +20,8 @@ use crate::secret::Secret;
 pub(super) const PREFIX: &str = "SEZZLE_SIDECAR__";
 
 /// Keys whose value may be given by variable, and by variable only.
-pub(super) const SECRETS: [&str; 2] = ["credentials.public_key", "credentials.private_key"];
+pub(super) const SECRETS: [&str; 3] =
+    ["credentials.public_key", "credentials.private_key", "gateway.egress_proxy_credentials"];
 
 /// More than any configuration needs, and little enough that a wrong path such as a device cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1024 * 1024;

@@ -221,7 +221,7 @@ fn secrets_come_from_a_file_or_a_variable_but_not_both() {
     );
     assert_eq!(
         refused(&[gateway, "credentials = { public_key = 'canary', private_key_file = '/run/private' }"], &[]),
-        "credentials.public_key: a key does not belong here; use credentials.public_key_file or the variable \
+        "credentials.public_key: a secret does not belong here; use credentials.public_key_file or the variable \
          SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY (1.toml)"
     );
 }
@@ -280,7 +280,28 @@ fn what_a_key_refuses() {
             "proxy.listen = 'unix:/run/a'",
             "links.base_url: required, since callers cannot follow links to a Unix socket",
         ),
-        ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: not supported by this version"),
+        ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: expected \"http://host:port\" "),
+        ("gateway.egress_proxy = 'https://a:1'", "gateway.egress_proxy: expected \"http://host:port\" "),
+        ("gateway.egress_proxy = 'a:1'", "gateway.egress_proxy: expected \"http://host:port\" "),
+        ("gateway.egress_proxy = 'http://a:1/b'", "gateway.egress_proxy: expected \"http://host:port\" "),
+        (
+            "gateway.egress_proxy = 'http://user:password@a:1'",
+            "gateway.egress_proxy: user and password do not belong here: put \"user:password\" into a file, and its \
+             path into gateway.egress_proxy_credentials_file ",
+        ),
+        (
+            "gateway.egress_proxy = 'http://a:1'\ngateway.url = 'http://localhost:1'",
+            "gateway.egress_proxy: only https goes through a proxy, and gateway.url is http ",
+        ),
+        (
+            "gateway.egress_proxy_credentials_file = '/a'",
+            "gateway.egress_proxy_credentials_file: there is no gateway.egress_proxy to send them to ",
+        ),
+        (
+            "gateway.egress_proxy_credentials = 'canary'",
+            "gateway.egress_proxy_credentials: a secret does not belong here; use gateway.egress_proxy_credentials_file \
+             or the variable SEZZLE_SIDECAR__GATEWAY__EGRESS_PROXY_CREDENTIALS ",
+        ),
         ("webhooks.listen = '127.0.0.1:1'", "webhooks.listen: not supported by this version"),
         ("webhooks.path = '/'", "webhooks.path: not supported by this version"),
         ("webhooks.forward_to = 'http://a'", "webhooks.forward_to: not supported by this version"),
@@ -359,7 +380,9 @@ fn what_was_rendered_loads_again() {
 #[test]
 fn a_secret_shows_nowhere() {
     let secrets = [("CREDENTIALS__PUBLIC_KEY", "canary-1"), ("CREDENTIALS__PRIVATE_KEY", "canary-2")];
-    let right = loaded(&["gateway.environment = 'sandbox'"], &secrets);
+    let egress =
+        [("GATEWAY__EGRESS_PROXY", "http://proxy:3128"), ("GATEWAY__EGRESS_PROXY_CREDENTIALS", "user:canary-3")];
+    let right = loaded(&["gateway.environment = 'sandbox'"], &[secrets, egress].concat());
     let text = format!("{}{right:?}", right.render());
     assert!(!text.contains("canary"), "{text}");
     assert!(text.contains("private_key = \"[redacted]\" # SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY"), "{text}");
@@ -384,6 +407,9 @@ fn a_secret_shows_nowhere() {
         "gateway.url = 'https://host/?key=canary'",
         "links.base_url = 'https://host/#canary'",
         "gateway.egress_proxy = 'http://user:canary@host'",
+        "gateway.egress_proxy = 'http://user:canary@host:1'",
+        "gateway.egress_proxy = 'canary'",
+        "gateway.egress_proxy_credentials = 'user:canary'",
         "credentials.private_key = canary",
         "credentials.private_key = 'canary",
         "credentials.private_key 'canary'",

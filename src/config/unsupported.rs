@@ -3,14 +3,8 @@
 
 use super::reader::Reader;
 
-const KEYS: [&str; 6] = [
-    "gateway.egress_proxy",
-    "webhooks.listen",
-    "webhooks.path",
-    "webhooks.forward_to",
-    "webhooks.forward_secret_file",
-    STALE_IF_ERROR,
-];
+const KEYS: [&str; 5] =
+    ["webhooks.listen", "webhooks.path", "webhooks.forward_to", "webhooks.forward_secret_file", STALE_IF_ERROR];
 
 const STALE_IF_ERROR: &str = "cache.stale_if_error";
 

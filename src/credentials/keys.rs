@@ -89,7 +89,11 @@ fn name(source: &SecretSource) -> String {
     }
 }
 
-fn load(source: &SecretSource) -> Result<Secret, KeyError> {
+/// Loads one secret. What is said of keys holds for it too: printable ASCII without white space inside.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn load(source: &SecretSource) -> Result<Secret, KeyError> {
     let source_name = name(source);
     let secret = match source {
         SecretSource::Variable { value, .. } => Secret::new(value.expose().trim().to_owned()),

@@ -216,6 +216,7 @@ impl ProxyError {
                 ErrorKind::ConnectionRefused => "connection_refused",
                 ErrorKind::ConnectionFailed => "destination_unavailable",
                 ErrorKind::ConnectTimeout => "connection_timeout",
+                ErrorKind::EgressProxy => "destination_unavailable",
                 ErrorKind::TlsCertificate => "tls_certificate_error",
                 ErrorKind::Tls => "tls_protocol_error",
                 ErrorKind::Timeout => "http_response_timeout",

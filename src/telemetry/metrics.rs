@@ -82,11 +82,12 @@ pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "
 /// `trigger` of `token_refreshes_total`.
 pub const TOKEN_TRIGGERS: [&str; 3] = ["start", "schedule", "demand"];
 /// `kind` of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 10] = [
+pub const UPSTREAM_ERRORS: [&str; 11] = [
     "dns",
     "connection_refused",
     "connection_failed",
     "connect_timeout",
+    "egress_proxy",
     "tls_certificate",
     "tls",
     "timeout",

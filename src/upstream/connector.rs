@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::egress::{EgressProxy, Way};
 use super::error::{ConnectTimeout, DnsError};
 use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::{Counted, Metrics};
@@ -24,15 +25,22 @@ use crate::telemetry::metrics::{Counted, Metrics};
 /// Makes connections for hyper-util's client.
 #[derive(Clone)]
 pub struct Connector {
-    inner: HttpsConnector<HttpConnector<Resolver>>,
+    inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
     limit: Duration,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Connector {
-    /// `tcp` bounds TCP alone; with TLS it may take 3 s more, and never more than 5 s in all.
-    pub fn new(tls: rustls::ClientConfig, tcp: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    /// `tcp` bounds TCP alone; with TLS, and a tunnel before it, it may take 3 s more, and never more than 5 s in all.
+    pub fn new(
+        tls: rustls::ClientConfig,
+        tcp: Duration,
+        egress: Option<EgressProxy>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
         let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         http.enforce_http(false);
         http.set_connect_timeout(Some(tcp));
@@ -43,8 +51,8 @@ impl Connector {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
-        Self { inner, limit: tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT), clock, metrics }
+            .wrap_connector(Way::new(http, egress, limit));
+        Self { inner, limit, clock, metrics }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use super::egress::EgressError;
+
 /// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.as_str())]
@@ -35,6 +37,8 @@ pub enum ErrorKind {
     ConnectionFailed,
     /// The connection, TLS included, was not made in time.
     ConnectTimeout,
+    /// The egress proxy could not be reached, or made no tunnel to the gateway.
+    EgressProxy,
     /// The gateway's certificate was refused.
     TlsCertificate,
     /// TLS failed otherwise.
@@ -57,6 +61,7 @@ impl ErrorKind {
             Self::ConnectionRefused => "connection_refused",
             Self::ConnectionFailed => "connection_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::EgressProxy => "egress_proxy",
             Self::TlsCertificate => "tls_certificate",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
@@ -98,6 +103,10 @@ impl UpstreamError {
 }
 
 fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
+    // First, since it has such causes as the others.
+    if find::<EgressError>(error).is_some() {
+        return ErrorKind::EgressProxy;
+    }
     if find::<DnsError>(error).is_some() {
         return ErrorKind::Dns;
     }

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod connector;
+pub mod egress;
 pub mod error;
 pub mod tls;
 

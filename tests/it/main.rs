@@ -18,6 +18,7 @@ mod contract;
 mod control;
 mod credentials;
 mod drain;
+mod egress;
 mod flight;
 mod http2;
 mod inbound;

@@ -295,6 +295,7 @@ fn every_word_is_in_its_list() {
         | ErrorKind::ConnectionRefused
         | ErrorKind::ConnectionFailed
         | ErrorKind::ConnectTimeout
+        | ErrorKind::EgressProxy
         | ErrorKind::TlsCertificate
         | ErrorKind::Tls
         | ErrorKind::Timeout
@@ -307,6 +308,7 @@ fn every_word_is_in_its_list() {
         ErrorKind::ConnectionRefused,
         ErrorKind::ConnectionFailed,
         ErrorKind::ConnectTimeout,
+        ErrorKind::EgressProxy,
         ErrorKind::TlsCertificate,
         ErrorKind::Tls,
         ErrorKind::Timeout,

@@ -1,0 +1,175 @@
+//! The egress proxy: a tunnel to the gateway, asked for by CONNECT. TLS runs through it, so all that the proxy learns is
+//! the gateway's name. Its credentials go to it alone.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use tokio::time::timeout;
+use tower_service::Service;
+
+use crate::secret::Secret;
+
+/// An HTTP proxy on the way out.
+#[derive(Clone, Debug)]
+pub struct EgressProxy {
+    address: Uri,
+    /// Marked sensitive.
+    authorization: Option<HeaderValue>,
+}
+
+/// What the proxy is described by cannot be used. The text repeats none of it.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressProxyError {
+    /// No scheme and authority.
+    #[error("not the address of a proxy")]
+    Address,
+    /// No colon that ends the user's name, or no name before it.
+    #[error("the credentials are not user:password")]
+    Credentials,
+}
+
+impl EgressProxy {
+    /// `address` is a scheme and an authority, `credentials` are a user and a password with a colon between them.
+    ///
+    /// # Errors
+    /// When either is something else.
+    pub fn new(address: &str, credentials: Option<&Secret>) -> Result<Self, EgressProxyError> {
+        let address = address.parse().map_err(|_| EgressProxyError::Address)?;
+        Ok(Self { address, authorization: credentials.map(authorization).transpose()? })
+    }
+
+    /// Asks for a tunnel to the gateway. The connection that comes back is as if made to the gateway.
+    async fn tunnel<T>(&self, io: T, gateway: &Uri) -> Result<T, EgressError>
+    where
+        T: Read + Write + Unpin,
+    {
+        let request = self.request(gateway)?;
+        let (mut sender, mut connection) =
+            http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await.map_err(EgressError::Broken)?;
+        let mut answer = pin!(sender.send_request(request));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answer => answer,
+            // A connection that became a tunnel, or failed, has handed out its answer.
+            _ = poll_fn(|context| connection.poll_without_shutdown(context)) => answer.await,
+        };
+        match answer.map_err(EgressError::Broken)?.status() {
+            status if status.is_success() => {}
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => return Err(EgressError::Unauthorized),
+            status => return Err(EgressError::Refused(status)),
+        }
+        let parts = connection.into_parts();
+        // In TLS the client speaks first, so this is not the gateway's.
+        if parts.read_buf.is_empty() { Ok(parts.io) } else { Err(EgressError::Unasked) }
+    }
+
+    fn request(&self, gateway: &Uri) -> Result<Request<Empty<Bytes>>, EgressError> {
+        let target = format!("{}:{}", gateway.host().unwrap_or_default(), gateway.port_u16().unwrap_or(443));
+        let mut request =
+            Request::builder().method(Method::CONNECT).uri(&target).header(HOST, target).body(Empty::new())?;
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
+        }
+        Ok(request)
+    }
+}
+
+fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> {
+    let credentials = credentials.expose();
+    // A user's name may be empty only by mistake; a password may be.
+    if credentials.find(':').is_none_or(|colon| colon == 0) {
+        return Err(EgressProxyError::Credentials);
+    }
+    let encoded = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+    let mut value = HeaderValue::try_from(encoded).map_err(|_| EgressProxyError::Credentials)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+const MAX_HEAD: usize = 16 * 1024;
+
+/// There is no tunnel. Nothing was sent to the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// No connection to the proxy.
+    #[error("the egress proxy cannot be reached")]
+    Unreachable(#[source] BoxError),
+    /// 407.
+    #[error("the egress proxy does not accept the credentials, or wants some (407)")]
+    Unauthorized,
+    /// Another status: 403 by a rule of the proxy's, 502 to 504 when it does not reach the gateway.
+    #[error("the egress proxy made no tunnel to the gateway ({})", .0.as_str())]
+    Refused(StatusCode),
+    /// The proxy does not speak HTTP, or closed.
+    #[error("the egress proxy gave no answer in HTTP")]
+    Broken(#[source] hyper::Error),
+    /// Something came through the tunnel before anything was sent.
+    #[error("the egress proxy sent more than its answer")]
+    Unasked,
+    /// The gateway's address cannot be asked for.
+    #[error("the egress proxy cannot be asked for the gateway's address")]
+    Address(#[from] http::Error),
+    /// It took too long.
+    #[error("no tunnel through the egress proxy within {0:?}")]
+    Timeout(Duration),
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes connections for TLS to run on: as `C` does, or through the proxy to which `C` connects.
+#[derive(Clone)]
+pub(super) struct Way<C> {
+    direct: C,
+    proxy: Option<Arc<EgressProxy>>,
+    limit: Duration,
+}
+
+impl<C> Way<C> {
+    /// `limit` is what a connection may take, TLS included.
+    pub(super) fn new(direct: C, proxy: Option<EgressProxy>, limit: Duration) -> Self {
+        Self { direct, proxy: proxy.map(Arc::new), limit: limit.mul_f64(TUNNEL_SHARE) }
+    }
+}
+
+// Less than the whole, so that a proxy which hangs is told from a gateway that does.
+const TUNNEL_SHARE: f64 = 0.8;
+
+impl<C> Service<Uri> for Way<C>
+where
+    C: Service<Uri, Future: Send + 'static, Response: Read + Write + Unpin + Send, Error: Into<BoxError>>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.direct.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, gateway: Uri) -> Self::Future {
+        let Some(proxy) = self.proxy.clone() else {
+            let connecting = self.direct.call(gateway);
+            return Box::pin(async move { connecting.await.map_err(Into::into) });
+        };
+        let connecting = self.direct.call(proxy.address.clone());
+        let limit = self.limit;
+        Box::pin(async move {
+            let tunnel = async move {
+                let io = connecting.await.map_err(|error| EgressError::Unreachable(error.into()))?;
+                proxy.tunnel(io, &gateway).await
+            };
+            Ok(timeout(limit, tunnel).await.map_err(|_| EgressError::Timeout(limit))??)
+        })
+    }
+}

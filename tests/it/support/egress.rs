@@ -1,0 +1,164 @@
+//! An HTTP proxy that makes tunnels, or fails to in ways of its own.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// What the proxy does with a CONNECT.
+#[derive(Clone, Copy)]
+pub enum Conduct {
+    /// Makes a tunnel.
+    Tunnel,
+    /// Makes one if the head holds this line, and answers 407 if not.
+    Wants(&'static str),
+    /// Answers this and keeps the connection open.
+    Answer(&'static str),
+    /// Answers this and closes.
+    Close(&'static str),
+    /// Answers a head that never ends.
+    Endless,
+}
+
+/// A running proxy. It ends with its handle.
+pub struct EgressProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+struct Shared {
+    conduct: Conduct,
+    /// Where every tunnel leads, whatever was asked for.
+    gateway: Mutex<Option<SocketAddr>>,
+    heads: Mutex<Vec<String>>,
+    /// What came after the heads, tunnelled or not.
+    rest: Mutex<Vec<u8>>,
+    tunnels: AtomicUsize,
+}
+
+impl EgressProxy {
+    pub async fn start(conduct: Conduct) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            conduct,
+            gateway: Mutex::default(),
+            heads: Mutex::default(),
+            rest: Mutex::default(),
+            tunnels: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("accepts");
+                let shared = Arc::clone(&serving);
+                tokio::spawn(async move { serve(stream, &shared).await });
+            }
+        });
+        Self { address, shared, accepting }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Tunnels lead there from now on.
+    pub fn lead_to(&self, gateway: SocketAddr) {
+        *self.shared.gateway.lock().expect("not poisoned") = Some(gateway);
+    }
+
+    /// Closes its port. Tunnels stand.
+    pub async fn stop_accepting(&mut self) {
+        self.accepting.abort();
+        assert!((&mut self.accepting).await.is_err_and(|error| error.is_cancelled()));
+    }
+
+    /// The heads it was sent.
+    pub fn heads(&self) -> Vec<String> {
+        self.shared.heads.lock().expect("not poisoned").clone()
+    }
+
+    /// The bytes it was sent after those heads.
+    pub fn rest(&self) -> Vec<u8> {
+        self.shared.rest.lock().expect("not poisoned").clone()
+    }
+
+    /// How many tunnels it made.
+    pub fn tunnels(&self) -> usize {
+        self.shared.tunnels.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for EgressProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).expect("a head of text");
+    shared.heads.lock().expect("not poisoned").push(head.clone());
+    match shared.conduct {
+        Conduct::Tunnel => tunnel(stream, shared).await,
+        Conduct::Wants(line) if head.lines().any(|found| found == line) => tunnel(stream, shared).await,
+        Conduct::Wants(_) => {
+            let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\
+                          content-length: 0\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            record(stream, shared).await
+        }
+        Conduct::Answer(answer) => {
+            stream.write_all(answer.as_bytes()).await.ok()?;
+            record(stream, shared).await
+        }
+        Conduct::Close(answer) => stream.write_all(answer.as_bytes()).await.ok(),
+        Conduct::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await.ok()?;
+            loop {
+                stream.write_all(b"x-more: and more and more and more\r\n").await.ok()?;
+                sleep(Duration::from_micros(100)).await;
+            }
+        }
+    }
+}
+
+/// Keeps what comes until the end of the connection.
+async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+    loop {
+        let byte = stream.read_u8().await.ok()?;
+        shared.rest.lock().expect("not poisoned").push(byte);
+    }
+}
+
+async fn tunnel(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+    let gateway = shared.gateway.lock().expect("not poisoned").expect("known by now");
+    let gateway = TcpStream::connect(gateway).await.ok()?;
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+    shared.tunnels.fetch_add(1, Ordering::SeqCst);
+    let (mut from_client, mut to_client) = stream.into_split();
+    let (mut from_gateway, mut to_gateway) = gateway.into_split();
+    let up = async {
+        let mut chunk = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
+            shared.rest.lock().expect("not poisoned").extend_from_slice(&chunk[..read]);
+            to_gateway.write_all(&chunk[..read]).await.ok()?;
+        }
+        to_gateway.shutdown().await.ok()
+    };
+    let down = async {
+        copy(&mut from_gateway, &mut to_client).await.ok()?;
+        to_client.shutdown().await.ok()
+    };
+    tokio::join!(up, down);
+    Some(())
+}
