@@ -1,13 +1,19 @@
 //! Keys and tokens go to a gateway that has proven its name, and to no other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use sezzle_sidecar::app::StartError;
-use sezzle_sidecar::simulator::{Options, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Options, Rule, SessionKind, Simulator};
+use tokio::time::Instant;
 
-use crate::support::tls::Authority;
+use crate::support::client::Answer;
+use crate::support::peer::{Conduct, Peer};
+use crate::support::tls::{Authority, self_signed};
 use crate::support::{Harness, Setup, eventually};
 
 fn setup(server: Arc<ServerConfig>, host: &'static str) -> Setup {
@@ -23,18 +29,83 @@ async fn works(setup: Setup, what: &str) {
     harness.stop().await;
 }
 
-/// Not ready, and nothing was sent; the errors are counted as `kind`.
-async fn refused(setup: Setup, kind: &str, what: &str) {
-    let harness: Harness = setup.start_unready().await;
+/// Without a proof: not ready, callers get a clear answer, the errors are counted as `kind`, and what came over the
+/// wire is no more than a handshake.
+async fn refused(server: Arc<ServerConfig>, host: &'static str, trust: &str, kind: &str, what: &str) {
+    let peer = Peer::start(Conduct::Relay).await;
+    let harness = Setup::default()
+        .gateway(|gateway| gateway.tls = Some(server))
+        .set("GATEWAY__URL", format!("https://{host}:{}", peer.address().port()))
+        .set("GATEWAY__CA_FILE", trust)
+        // How long a caller waits for the token.
+        .set("GATEWAY__WRITE_TIMEOUT", "200ms")
+        .start_with(|gateway| peer.lead_to(gateway.addr()))
+        .await;
+    unproven(&harness, &peer, kind, what).await;
+    assert!(harness.gateway.connections() >= 1, "{what}: it was tried");
+    assert!(harness.gateway.journal().is_empty(), "{what}: the keys were sent");
+    harness.stop().await;
+}
+
+/// The same for a peer that answers by itself.
+async fn refused_peer(conduct: Conduct, kind: &str, what: &str) {
+    let peer = Peer::start(conduct).await;
+    let harness = Setup::default()
+        .set("GATEWAY__URL", format!("https://localhost:{}", peer.address().port()))
+        .set("GATEWAY__CONNECT_TIMEOUT", "100ms")
+        .set("GATEWAY__WRITE_TIMEOUT", "200ms")
+        .start_unready()
+        .await;
+    unproven(&harness, &peer, kind, what).await;
+    harness.stop().await;
+}
+
+async fn unproven(harness: &Harness, peer: &Peer, kind: &str, what: &str) {
     let errors = format!("upstream_errors_total{{kind=\"{kind}\"}}");
-    eventually(what, async || harness.metric(&errors).await >= 2.0).await;
+    let began = Instant::now();
+    eventually(what, async || harness.metric(&errors).await >= 1.0).await;
+    // A connection may take 5 s at most, and the machine a while.
+    assert!(began.elapsed() < Duration::from_secs(7), "{what}: after {:?}", began.elapsed());
     let readiness = harness.client.get(harness.ops, "/readyz").await;
     assert_eq!(readiness.status, 503, "{what}");
     assert_eq!(readiness.text(), "not ready: the token exchange failed and is tried again\n", "{what}");
-    assert!(harness.gateway.connections() >= 1, "{what}: it was tried");
-    assert!(harness.gateway.journal().is_empty(), "{what}: the keys were sent");
     assert_eq!(harness.metric("upstream_connections_opened_total").await, 0.0, "{what}");
-    harness.stop().await;
+
+    let answer = harness.post("/v2/session", "{}").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"), "{what}");
+    assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=proxy_internal_error", "{what}");
+    no_address(&answer);
+    only_handshakes(&peer.received(), what);
+}
+
+fn no_address(answer: &Answer) {
+    let shown = format!("{}{:?}", answer.text(), answer.headers);
+    assert!(!shown.contains("localhost") && !shown.contains("127.0.0.1"), "{shown}");
+}
+
+fn only_handshakes(connections: &[Vec<u8>], what: &str) {
+    assert!(!connections.is_empty(), "{what}: it was tried");
+    for bytes in connections {
+        assert!(!carries_data(bytes), "{what}: more than a handshake");
+        for secret in ["sz_p", "Bearer", "/v2/"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{what}: {secret}");
+        }
+    }
+}
+
+/// Whether there is a record of data among those of the handshake. In TLS 1.3 an alert may look like data, but is
+/// shorter than any request.
+fn carries_data(connection: &[u8]) -> bool {
+    const ALERT: usize = 40;
+    let mut rest = connection;
+    while let [kind, _, _, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if !(0x14..=0x16).contains(kind) && (*kind != 0x17 || length > ALERT) {
+            return true;
+        }
+        rest = after.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 #[tokio::test]
@@ -62,38 +133,75 @@ async fn tls_1_2_and_1_3_are_spoken() {
 }
 
 #[tokio::test]
+async fn a_chain_over_an_intermediate_authority_is_trusted() {
+    let ca = Authority::new();
+    let server = ca.intermediate(true, &["localhost"]);
+    works(setup(server, "localhost").set("GATEWAY__CA_FILE", ca.file()), "an intermediate").await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_does_not_prove_its_name_gets_no_key() {
     let (ca, other) = (Authority::new(), Authority::new());
-    let trusting = |server, host| setup(server, host).set("GATEWAY__CA_FILE", ca.file());
-    let certificate = "tls_certificate";
-    refused(setup(ca.server(&["localhost"]), "localhost"), certificate, "the extra authority is not named").await;
-    refused(trusting(other.server(&["localhost"]), "localhost"), certificate, "another authority").await;
-    refused(trusting(ca.server(&["other.example"]), "localhost"), certificate, "another host").await;
-    refused(trusting(ca.server(&["localhost"]), "127.0.0.1"), certificate, "a name is not an address").await;
-    refused(trusting(ca.expired(&["localhost"]), "localhost"), certificate, "expired").await;
+    let (host, trust, kind) = (&["localhost"][..], ca.file(), "tls_certificate");
+    refused(ca.server(host), "localhost", "", kind, "the extra authority is not named").await;
+    refused(other.server(host), "localhost", &trust, kind, "another authority").await;
+    refused(self_signed(host), "localhost", &trust, kind, "its own authority").await;
+    refused(ca.intermediate(false, host), "localhost", &trust, kind, "a link of the chain is missing").await;
+    refused(ca.by_a_leaf(host), "localhost", &trust, kind, "signed by no authority").await;
+    refused(ca.server(&["other.example"]), "localhost", &trust, kind, "another host").await;
+    refused(ca.server(&["*.localhost"]), "localhost", &trust, kind, "a wildcard is for names below").await;
+    refused(ca.server(host), "127.0.0.1", &trust, kind, "a name is not an address").await;
+    refused(ca.expired(host), "localhost", &trust, kind, "expired").await;
+    refused(ca.early(host), "localhost", &trust, kind, "not yet valid").await;
+    refused(other.only(&TLS12, host), "localhost", &trust, kind, "another authority over TLS 1.2").await;
 }
 
 #[tokio::test]
-async fn a_gateway_without_tls_gets_no_key() {
-    let plain = Simulator::start(Options::default()).await.expect("starts");
-    let url = format!("https://localhost:{}", plain.addr().port());
-    let harness = Setup::default().set("GATEWAY__URL", url).start_unready().await;
-    eventually("it is tried", async || harness.metric(r#"upstream_errors_total{kind="tls"}"#).await >= 1.0).await;
-    assert!(plain.journal().is_empty());
-    harness.stop().await;
+async fn a_gateway_without_proper_tls_gets_no_key() {
+    // A ServerHello of TLS 1.1: version, random, no session, RSA with AES-128-CBC, no compression.
+    const TLS11: &[u8] = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02\
+        01234567890123456789012345678901\x00\x00\x2f\x00";
+    refused_peer(Conduct::Answer(TLS11), "tls", "TLS 1.1").await;
+    refused_peer(Conduct::Answer(b"\x15\x03\x01\x00\x02\x02\x46"), "tls", "an alert: protocol version").await;
+    refused_peer(Conduct::Answer(b"220 smtp.example ESMTP\r\n"), "tls", "another protocol").await;
+    refused_peer(Conduct::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "tls", "plain HTTP").await;
+    refused_peer(Conduct::Close(b""), "connection_failed", "closes").await;
+    refused_peer(Conduct::Close(b"\x16\x03\x03\x00\x7a\x02"), "connection_failed", "closes within a record").await;
 }
 
 #[tokio::test]
-async fn a_caller_learns_that_nothing_was_sent_and_no_address() {
-    let ca = Authority::new();
-    let harness = setup(ca.server(&["localhost"]), "localhost").start_unready().await;
+async fn a_handshake_that_stalls_is_given_up() {
+    refused_peer(Conduct::Answer(b""), "connect_timeout", "silent").await;
+    refused_peer(Conduct::Answer(b"\x16\x03\x03\x00\x7a\x02"), "connect_timeout", "half a record").await;
+}
+
+#[tokio::test]
+async fn an_impostor_that_appears_later_gets_no_token() {
+    let (ca, other, peer) = (Authority::new(), Authority::new(), Peer::start(Conduct::Relay).await);
+    let harness = Setup::default()
+        .gateway(|gateway| gateway.tls = Some(ca.server(&["localhost"])))
+        .set("GATEWAY__URL", format!("https://localhost:{}", peer.address().port()))
+        .set("GATEWAY__CA_FILE", ca.file())
+        .start_with(|gateway| peer.lead_to(gateway.addr()))
+        .await;
+    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    let options = Options { tls: Some(other.server(&["localhost"])), ..Options::default() };
+    let impostor = Simulator::start(options).await.expect("starts");
+    let close = HeaderValue::from_static("close");
+    harness.gateway.script(Rule::path("/v2/orders/report").set_header(CONNECTION, close));
+    assert_eq!(harness.get("/v2/orders/report").await.status, 200);
+    let genuine = peer.received().len();
+    assert!(peer.received().iter().all(|bytes| carries_data(bytes)), "calls are seen where there are some");
+    peer.lead_to(impostor.addr());
+
     let answer = harness.post("/v2/session", "{}").await;
-    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
-    assert_eq!(answer.header("retry-after"), "1");
-    let shown = format!("{}{:?}", answer.text(), answer.headers);
-    assert!(!shown.contains("localhost") && !shown.contains("127.0.0.1"), "{shown}");
-    assert!(harness.gateway.journal().is_empty());
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
+    assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=tls_certificate_error");
+    no_address(&answer);
+    assert!(impostor.connections() >= 1 && impostor.journal().is_empty());
+    only_handshakes(&peer.received()[genuine..], "an impostor");
     harness.stop().await;
+    impostor.stop().await;
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+
+use super::peer::relay;
 
 /// What the proxy does with a CONNECT.
 #[derive(Clone, Copy)]
@@ -142,23 +144,7 @@ async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
 
 async fn tunnel(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     let gateway = shared.gateway.lock().expect("not poisoned").expect("known by now");
-    let gateway = TcpStream::connect(gateway).await.ok()?;
     stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
     shared.tunnels.fetch_add(1, Ordering::SeqCst);
-    let (mut from_client, mut to_client) = stream.into_split();
-    let (mut from_gateway, mut to_gateway) = gateway.into_split();
-    let up = async {
-        let mut chunk = vec![0; 16 * 1024];
-        while let Ok(read @ 1..) = from_client.read(&mut chunk).await {
-            shared.rest.lock().expect("not poisoned").extend_from_slice(&chunk[..read]);
-            to_gateway.write_all(&chunk[..read]).await.ok()?;
-        }
-        to_gateway.shutdown().await.ok()
-    };
-    let down = async {
-        copy(&mut from_gateway, &mut to_client).await.ok()?;
-        to_client.shutdown().await.ok()
-    };
-    tokio::join!(up, down);
-    Some(())
+    relay(stream, gateway, &shared.rest).await
 }

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod egress;
+pub mod peer;
 pub mod process;
 pub mod tls;
 pub mod wire;

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
@@ -16,10 +18,7 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).expect("valid");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs");
+        let issuer = CertifiedIssuer::self_signed(authority_params("root"), a_key()).expect("signs");
         let authority = Self { issuer, directory: tempfile::tempdir().expect("a directory") };
         authority.write("ca.pem", &authority.pem());
         authority
@@ -53,24 +52,77 @@ impl Authority {
         self.serve(params, rustls::ALL_VERSIONS)
     }
 
+    /// The same with a certificate that is not valid yet.
+    pub fn early(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let mut params = params(names);
+        params.not_before = date_time_ymd(2200, 1, 1);
+        params.not_after = date_time_ymd(2201, 1, 1);
+        self.serve(params, rustls::ALL_VERSIONS)
+    }
+
+    /// The same with a certificate by an intermediate authority, whose own is sent along only if `shown`.
+    pub fn intermediate(&self, shown: bool, names: &[&str]) -> Arc<ServerConfig> {
+        let intermediate =
+            CertifiedIssuer::signed_by(authority_params("intermediate"), a_key(), &self.issuer).expect("signs");
+        let key = a_key();
+        let leaf = params(names).signed_by(&key, &intermediate).expect("signs");
+        let mut chain = vec![leaf.der().clone()];
+        chain.extend(shown.then(|| intermediate.der().clone()));
+        server(chain, &key, rustls::ALL_VERSIONS)
+    }
+
+    /// The same with a certificate by another server's, which is no authority.
+    pub fn by_a_leaf(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let issuer = CertifiedIssuer::signed_by(params(names), a_key(), &self.issuer).expect("signs");
+        let key = a_key();
+        let leaf = params(names).signed_by(&key, &issuer).expect("signs");
+        server(vec![leaf.der().clone(), issuer.der().clone()], &key, rustls::ALL_VERSIONS)
+    }
+
     /// The same with one version of TLS only.
     pub fn only(&self, version: &'static SupportedProtocolVersion, names: &[&str]) -> Arc<ServerConfig> {
         self.serve(params(names), &[version])
     }
 
     fn serve(&self, params: CertificateParams, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().expect("a key");
+        let key = a_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).expect("versions");
-        let chain = vec![certificate.der().clone()];
-        Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).expect("a pair"))
+        server(vec![certificate.der().clone()], &key, versions)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
+}
+
+/// What a server runs with that signed its certificate itself.
+pub fn self_signed(names: &[&str]) -> Arc<ServerConfig> {
+    let key = a_key();
+    let certificate = params(names).self_signed(&key).expect("signs");
+    server(vec![certificate.der().clone()], &key, rustls::ALL_VERSIONS)
+}
+
+fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: &KeyPair,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).expect("versions");
+    Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).expect("a pair"))
+}
+
+fn a_key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new([]).expect("valid");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 fn params(names: &[&str]) -> CertificateParams {
