@@ -1,136 +1,174 @@
-//! Every call of Sezzle's v2 API through the sidecar: the documented status, and Sezzle's own bytes but for links.
+//! Every call of Sezzle's v2 API through the sidecar, with its success and each error that is documented for it. What
+//! Sezzle gets and what the caller gets is compared byte for byte in [`BothSides::call`].
 
-use http::Method;
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CACHE_CONTROL, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::{Fault, Rule, SessionKind, Simulator};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::timeout;
 
+use crate::support::both_sides::{BothSides, Request};
 use crate::support::{Harness, eventually};
 
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-
-/// What Sezzle itself answers, asked with a token of its own, links as the sidecar would point them.
-async fn direct(harness: &Harness, path: &str) -> (u16, String) {
-    let keys = Options::default();
-    let body = json!({ "public_key": keys.public_key, "private_key": keys.private_key }).to_string();
-    let gateway = harness.gateway.addr();
-    let granted = harness.client.send(gateway, Method::POST, "/v2/authentication", &JSON, &body).await;
-    let bearer = format!("Bearer {}", granted.json()["token"].as_str().expect("a token"));
-    let answer = harness.client.send(gateway, Method::GET, path, &[("authorization", &bearer)], "").await;
-    let base = format!("\"href\":\"http://{}/", harness.proxy);
-    (answer.status, answer.text().replace("\"href\":\"https://gateway.sezzle.com/", &base))
+/// A call, what it answers when all is well, and the errors that are documented for it.
+struct Call {
+    request: Request,
+    success: u16,
+    errors: &'static [u16],
 }
 
-async fn write(harness: &Harness, method: Method, path: &str, body: Value, status: u16) -> Value {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = harness.send(method.clone(), path, &JSON, &body).await;
-    assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-    if answer.body.is_empty() { Value::Null } else { answer.json() }
+const READ: &[u16] = &[401, 404];
+const SESSION_READ: &[u16] = &[400, 401, 404];
+const CREATE: &[u16] = &[400, 401, 422];
+const WRITE: &[u16] = &[400, 401, 404, 422];
+const WEBHOOKS: &[u16] = &[400, 401];
+const REPORT: &[u16] = &[401];
+
+/// Every call but the token exchange, in an order in which each of them succeeds.
+async fn calls(both: &BothSides) -> Vec<Call> {
+    let gateway = &both.harness.gateway;
+    let session = gateway.create_session(SessionKind::OrderAndTokenize);
+    let (order, token) = (session.order.expect("an order"), session.token.expect("a token"));
+    assert!(gateway.complete_checkout(&order));
+    let customer = gateway.approve_token(&token).expect("a customer");
+    let open = gateway.create_session(SessionKind::Order).order.expect("an order");
+    let url = |path: &str| json!({ "href": format!("https://shop.example/{path}"), "method": "GET" });
+    let checkout = json!({
+        "cancel_url": url("no"), "complete_url": url("yes"),
+        "customer": { "tokenize": true, "email": "a@b.example", "first_name": "\u{e9}" },
+        "order": { "intent": "AUTH", "reference_id": "1", "description": "d", "order_amount": price(10_000) },
+    });
+    let capture = json!({ "capture_amount": price(4_000), "partial_capture": true });
+    let upcharge = json!({ "intent": "AUTH", "upcharge_amount": price(100) });
+    let customers_order = json!({ "intent": "AUTH", "reference_id": "1", "order_amount": price(100) });
+    let hook = json!({ "url": "https://shop.example/hook", "events": ["order.captured"] });
+    let test = json!({ "url": "https://shop.example/hook", "event": "order.captured" });
+    let webhook = both.harness.post("/v2/webhooks", &hook.to_string()).await.json()["uuid"].clone();
+    let webhook = webhook.as_str().expect("a webhook");
+
+    let read = |path: String, errors| call(Method::GET, &path, Value::Null, 200, errors);
+    let write = |method, path: String, body, success| call(method, &path, body, success, WRITE);
+    let of = |tail: &str| format!("/v2/order/{order}{tail}");
+    let to = |tail: &str| format!("/v2/customer/{customer}{tail}");
+    let report =
+        |path: &str| read(format!("{path}?start-date=2026-01-01&end-date=&offset=20&currency-code=U%53D"), REPORT);
+    vec![
+        call(Method::POST, "/v2/session", checkout, 201, CREATE),
+        read(format!("/v2/session/{}", session.session), SESSION_READ),
+        read(of(""), READ),
+        write(Method::PATCH, of(""), json!({ "reference_id": "2" }), 204),
+        write(Method::DELETE, format!("/v2/order/{open}/checkout"), Value::Null, 204),
+        with_key(write(Method::POST, of("/capture"), capture, 200)),
+        with_key(write(Method::POST, of("/refund"), price(1_000), 200)),
+        with_key(write(Method::POST, of("/release"), price(2_000), 200)),
+        with_key(write(Method::POST, of("/reauthorize"), price(100), 200)),
+        with_key(write(Method::POST, of("/upcharge"), upcharge, 200)),
+        read("/v2/customer".to_owned(), READ),
+        read(to(""), READ),
+        write(Method::POST, to("/preapprove"), price(100), 200),
+        with_key(write(Method::POST, to("/order"), customers_order, 200)),
+        read(format!("/v2/token/{token}/session"), SESSION_READ),
+        read(format!("/v2/token/{token}/customer"), SESSION_READ),
+        call(Method::DELETE, &to(""), Value::Null, 204, READ),
+        call(Method::POST, "/v2/webhooks", hook, 200, CREATE),
+        read("/v2/webhooks".to_owned(), WEBHOOKS),
+        read(format!("/v2/webhooks/{webhook}"), WEBHOOKS),
+        call(Method::POST, "/v2/webhooks/test", test, 204, WEBHOOKS),
+        call(Method::DELETE, &format!("/v2/webhooks/{webhook}"), Value::Null, 204, WEBHOOKS),
+        report("/v2/settlements/summaries"),
+        read("/v2/settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13".to_owned(), REPORT),
+        report("/v2/orders/report"),
+        read("/v2/interest/balance?currency-code=USD".to_owned(), REPORT),
+        report("/v2/interest/activity"),
+    ]
 }
 
-fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {value}"))
+fn call(method: Method, target: &str, body: Value, success: u16, errors: &'static [u16]) -> Call {
+    let body = if body.is_null() { String::new() } else { format!(" {body:#}\n") };
+    Call { request: Request::new(method, target, body), success, errors }
+}
+
+/// Where Sezzle documents an idempotency key.
+fn with_key(mut call: Call) -> Call {
+    call.request.headers.push(("sezzle-request-id", format!("key of {}", call.request.target)));
+    call
 }
 
 fn price(cents: u64) -> Value {
     json!({ "amount_in_cents": cents, "currency": "USD" })
 }
 
-#[tokio::test]
-async fn a_checkout_from_beginning_to_end() {
-    let harness = Harness::start().await;
-    let url = |path: &str| json!({ "href": format!("https://shop.example/{path}"), "method": "GET" });
-    let create = json!({
-        "cancel_url": url("no"), "complete_url": url("yes"), "customer": { "tokenize": true },
-        "order": { "intent": "AUTH", "reference_id": "1", "description": "d", "order_amount": price(10_000) },
+/// What Sezzle's reference says of a call that its OpenAPI file does not have yet.
+fn token_customer(gateway: &Simulator, token_path: &str) {
+    let body = json!({
+        "customer_uuid": "c", "status": "active",
+        "links": [{ "href": "https://gateway.sezzle.com/v2/customer/c", "method": "GET", "rel": "customer" }],
     });
-    let created = write(&harness, Method::POST, "/v2/session", create, 201).await;
-    let order = text(&created, "/order/uuid").to_owned();
-    assert!(harness.gateway.complete_checkout(&order));
+    gateway.script(Rule::on(Method::GET, token_path).status(StatusCode::OK).body(body.to_string()));
+}
 
-    // Links are followed as they are, as Sezzle's own plugin does.
-    let base = format!("http://{}", harness.proxy);
-    let path = |href: &str| href.strip_prefix(&base).unwrap_or_else(|| panic!("{href} leaves the sidecar")).to_owned();
-    let session = harness.get(&path(text(&created, "/links/0/href"))).await;
-    assert_eq!(text(&session.json(), "/order/uuid"), order);
-    let links = session.json()["order"]["links"].as_array().expect("links").clone();
-    let of = |rel: &str| {
-        let link = links.iter().find(|link| link["rel"] == rel && link["method"] == "POST");
-        path(text(link.unwrap_or_else(|| panic!("{rel}")), "/href"))
-    };
-    let capture = json!({ "capture_amount": price(4_000), "partial_capture": true });
-    let captured = write(&harness, Method::POST, &of("capture"), capture, 200).await;
-    assert!(!text(&captured, "/uuid").is_empty());
-    write(&harness, Method::POST, &of("refund"), price(1_000), 200).await;
-    write(&harness, Method::POST, &of("release"), price(2_000), 200).await;
-    write(&harness, Method::PATCH, &format!("/v2/order/{order}"), json!({ "reference_id": "2" }), 204).await;
-    for call in ["reauthorize", "upcharge"] {
-        let body =
-            if call == "upcharge" { json!({ "intent": "AUTH", "upcharge_amount": price(100) }) } else { price(100) };
-        let answer = harness.send(Method::POST, &format!("/v2/order/{order}/{call}"), &JSON, &body.to_string()).await;
-        assert_eq!(answer.status, 200, "{call}: {}", answer.text());
+#[tokio::test]
+async fn every_call_succeeds_as_it_would_without_the_sidecar() {
+    let both = BothSides::start().await;
+    let calls = calls(&both).await;
+    let token =
+        calls.iter().find(|call| call.request.target.ends_with("/customer") && call.request.target != "/v2/customer");
+    token_customer(&both.harness.gateway, &token.expect("in the list").request.target);
+    for Call { request, success, .. } in &calls {
+        let answer = both.call(request).await;
+        assert_eq!(answer.status, *success, "{} {}: {}", request.method, request.target, answer.text());
+        assert_eq!(answer.body.is_empty(), *success == 204, "{} {}", request.method, request.target);
     }
-    let open = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-    write(&harness, Method::DELETE, &format!("/v2/order/{open}/checkout"), Value::Null, 204).await;
-    harness.stop().await;
+    let routes: BTreeSet<_> = calls.iter().map(|call| (call.request.method.as_str(), &call.request.target)).collect();
+    assert_eq!(routes.len(), 27, "the whole surface but the token exchange");
+    both.stop().await;
 }
 
 #[tokio::test]
-async fn customers_tokens_and_webhooks() {
-    let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Tokenize);
-    let customer = harness.gateway.approve_token(&ids.token.expect("a token")).expect("a customer");
-    let of = |tail: &str| format!("/v2/customer/{customer}{tail}");
-    let approved = write(&harness, Method::POST, &of("/preapprove"), price(100), 200).await;
-    assert_eq!(approved["approved"], true);
-    let order = json!({ "intent": "AUTH", "reference_id": "1", "order_amount": price(100) });
-    write(&harness, Method::POST, &of("/order"), order, 200).await;
-    write(&harness, Method::DELETE, &of(""), Value::Null, 204).await;
-
-    let webhook = json!({ "url": "https://shop.example/hook", "events": ["order.captured"] });
-    let created = write(&harness, Method::POST, "/v2/webhooks", webhook, 200).await;
-    let listed = harness.get("/v2/webhooks").await.json();
-    assert_eq!(listed[0]["uuid"], created["uuid"]);
-    let test = json!({ "url": "https://shop.example/hook", "event": "order.captured" });
-    write(&harness, Method::POST, "/v2/webhooks/test", test, 204).await;
-    let path = format!("/v2/webhooks/{}", text(&created, "/uuid"));
-    write(&harness, Method::DELETE, &path, Value::Null, 204).await;
-    harness.stop().await;
-}
-
-#[tokio::test]
-async fn every_read_passes_sezzles_bytes() {
-    let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let token = ids.token.expect("a token");
-    let customer = harness.gateway.approve_token(&token).expect("a customer");
-    for path in [
-        format!("/v2/session/{}", ids.session),
-        format!("/v2/order/{}", ids.order.expect("an order")),
-        "/v2/customer".to_owned(),
-        format!("/v2/customer/{customer}"),
-        format!("/v2/token/{token}/session"),
-        "/v2/webhooks".to_owned(),
-        "/v2/settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13".to_owned(),
-        "/v2/orders/report?start-date=2026-01-01".to_owned(),
-        "/v2/interest/balance?currency-code=USD".to_owned(),
-        "/v2/interest/activity?start-date=2026-01-01".to_owned(),
-    ] {
-        let (status, body) = direct(&harness, &path).await;
-        let answer = harness.get(&path).await;
-        assert_eq!((answer.status, answer.text()), (status, body), "{path}");
-        assert_eq!(status, 200, "{path}");
+async fn every_documented_error_passes_as_sezzle_gave_it() {
+    let both = BothSides::start().await;
+    let problem = |location: &str| json!({ "code": "invalid", "location": location, "message": "No \u{201c}such\u{201d} thing.", "debug_uuid": "d-1" });
+    let bodies = [
+        json!([problem("order.amount.amount_in_cents"), problem("")]).to_string(),
+        // One documented example is no array.
+        format!("{:#}\n", problem("order")),
+    ];
+    for Call { request, errors, .. } in calls(&both).await {
+        let path = request.target.split('?').next().expect("a path").to_owned();
+        for status in errors.iter().copied().chain([429, 500, 503]) {
+            for body in &bodies {
+                let status = StatusCode::from_u16(status).expect("a status");
+                let rule = Rule::on(request.method.clone(), &path).status(status).body(body.clone());
+                let rule = if status == StatusCode::TOO_MANY_REQUESTS {
+                    rule.set_header(RETRY_AFTER, HeaderValue::from_static("7"))
+                } else {
+                    rule
+                };
+                both.harness.gateway.script(rule);
+                let answer = both.call(&request).await;
+                assert_eq!((answer.status, &answer.text()), (status.as_u16(), body));
+                assert_eq!(answer.header("retry-after"), if status.as_u16() == 429 { "7" } else { "" });
+                both.harness.gateway.clear_rules();
+            }
+        }
     }
-    // It states the present moment, so two answers differ.
-    let summaries = harness.get("/v2/settlements/summaries?start-date=2026-01-01").await;
-    assert!(summaries.status == 200 && summaries.json().is_array());
-    harness.stop().await;
+    eventually("nothing is left under way", async || {
+        both.harness.metric(r#"upstream_connections{state="active"}"#).await == 0.0
+    })
+    .await;
+    both.stop().await;
 }
 
 #[tokio::test]
-async fn every_error_passes_as_sezzle_gave_it() {
-    let harness = Harness::start().await;
+async fn the_gateways_own_refusals_pass() {
+    let both = BothSides::start().await;
     let absent = "fadbc642-05a4-4e38-9e74-80e325623af9";
-    for (method, path, body, status) in [
+    for (method, target, body, status) in [
         (Method::GET, format!("/v2/session/{absent}"), "", 404),
         (Method::GET, "/v2/session/nonsense".to_owned(), "", 400),
         (Method::GET, format!("/v2/order/{absent}"), "", 404),
@@ -140,15 +178,88 @@ async fn every_error_passes_as_sezzle_gave_it() {
         (Method::DELETE, format!("/v2/customer/{absent}"), "", 404),
         (Method::GET, "/v2/nothing".to_owned(), "", 404),
     ] {
-        let answer = harness.send(method.clone(), &path, &JSON, body).await;
-        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
-        let error = &answer.json()[0];
-        assert!(error["debug_uuid"].is_string() && error["message"].is_string(), "{error}");
-        assert!(!error["code"].as_str().expect("a code").starts_with("sidecar."), "{error}");
+        let answer = both.call(&Request::new(method, target, body)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.json()[0]["debug_uuid"].is_string(), "{}", answer.text());
     }
-    eventually("nothing is left under way", async || {
-        harness.metric(r#"upstream_connections{state="active"}"#).await == 0.0
-    })
-    .await;
+    both.stop().await;
+}
+
+#[tokio::test]
+async fn a_stored_session_is_what_sezzle_sent() {
+    let both = BothSides::start().await;
+    let path = format!("/v2/session/{}", both.harness.gateway.create_session(SessionKind::OrderAndTokenize).session);
+    let first = both.call(&Request::new(Method::GET, path.as_str(), "")).await;
+    let second = both.harness.get(&path).await;
+    assert!(first.cache().ends_with("; stored") && second.cache().starts_with("hit"), "{}", second.cache());
+    assert_eq!(second.body, first.body);
+    for name in ["content-type", "content-length", "date", "etag", "cache-control"] {
+        assert_eq!(second.header(name), first.header(name), "{name}");
+    }
+    both.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_may_not_be_transformed_is_sezzles_to_the_last_byte() {
+    let both = BothSides::start().await;
+    let ids = both.harness.gateway.create_session(SessionKind::Order);
+    let rule = Rule::any().set_header(CACHE_CONTROL, HeaderValue::from_static("no-transform, no-store"));
+    both.harness.gateway.script(rule);
+    for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{}", ids.order.expect("an order"))] {
+        assert!(both.harness.get(&path).await.text().contains("\"href\":\"https://gateway.sezzle.com/v2/"), "{path}");
+    }
+    both.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_reaches_the_caller_while_sezzle_is_still_sending_it() {
+    let harness = Harness::start().await;
+    let mut callers = Vec::new();
+    for report in ["orders/report", "settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13", "interest/activity"] {
+        // Half of the first rows, and nothing more for an hour.
+        let path = format!("/v2/{report}");
+        harness.gateway.script(Rule::path(&path).fault(Fault::SlowBody(Duration::from_secs(3600))));
+        let mut wire = harness.wire().await;
+        wire.send(format!("GET {path}?start-date=2026-01-01 HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        let mut read = String::new();
+        while !read.contains("order_uuid") {
+            let more = wire.read_some().await.unwrap_or_else(|| panic!("closed after {read}"));
+            read.push_str(&String::from_utf8(more).expect("text"));
+        }
+        assert!(read.contains("content-type: text/csv\r\n"), "{read}");
+        callers.push(wire);
+    }
+    let (app, gateway) = harness.into_parts();
+    gateway.stop().await;
+    timeout(Duration::from_secs(10), app.drain()).await.expect("the drain ends");
+}
+
+#[tokio::test]
+async fn the_token_exchange_has_sezzles_shape_and_goes_nowhere() {
+    let harness = Harness::start().await;
+    let exchanges = harness.gateway.count("POST", "/v2/authentication");
+    let placeholder = r#"{"public_key":"any","private_key":"any"}"#;
+    // As a plugin of Sezzle's own sends it, as a client that was told to leave the keys out, and as written by hand.
+    let plugin = r#"{"public_key":"any","private_key":"any","cancel_url":"https://shop.example/"}"#;
+    for body in [placeholder, plugin, "{}", "", " {\n}"] {
+        let answer = harness.post("/v2/authentication", body).await;
+        let json = answer.json();
+        assert_eq!(answer.status, 201, "{json}");
+        assert_eq!(answer.header("content-type"), "application/json");
+        let members: Vec<&String> = json.as_object().expect("an object").keys().collect();
+        assert_eq!(members, ["expiration_date", "merchant_uuid", "token"]);
+        assert_eq!(json["merchant_uuid"], "5f2c1ab8-90b4-4d0e-8a3c-6d1f0e7b9a24");
+        let expiration = OffsetDateTime::parse(json["expiration_date"].as_str().expect("a date"), &Rfc3339);
+        let left = SystemTime::from(expiration.expect("RFC 3339")).duration_since(SystemTime::now()).expect("ahead");
+        assert!((Duration::from_secs(7100)..=Duration::from_secs(7200)).contains(&left), "{left:?}");
+    }
+    for (body, status, code) in [
+        ("not json", 400, "sidecar.bad_request"),
+        (r#"{"public_key":"sz_pub_of_another","private_key":"sz_pr_x"}"#, 401, "sidecar.foreign_keys"),
+    ] {
+        let answer = harness.post("/v2/authentication", body).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (status, code));
+    }
+    assert_eq!(harness.gateway.count("POST", "/v2/authentication"), exchanges);
     harness.stop().await;
 }

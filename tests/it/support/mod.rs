@@ -1,5 +1,6 @@
 //! A simulated gateway and a sidecar before it, in this process, on free ports, with a clock that can be moved.
 
+pub mod both_sides;
 pub mod client;
 pub mod egress;
 pub mod peer;

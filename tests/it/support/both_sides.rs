@@ -1,0 +1,256 @@
+//! A sidecar whose calls are seen from both sides: what the caller sent and got, and what the gateway got and sent.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use sezzle_sidecar::simulator::Exchange;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::client::Answer;
+use super::{Harness, Setup, header};
+
+/// A harness, and everything that the gateway sends in it, byte for byte. One call at a time.
+pub struct BothSides {
+    pub harness: Harness,
+    gateway: SocketAddr,
+    heard: Heard,
+}
+
+type Heard = Arc<Mutex<Vec<u8>>>;
+
+/// A call through the sidecar.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
+}
+
+impl Request {
+    /// With a body of JSON, unless it is empty.
+    pub fn new(method: Method, target: impl Into<String>, body: impl Into<String>) -> Self {
+        let (target, body) = (target.into(), body.into());
+        let mut headers = CALLERS.map(|(name, value)| (name, value.to_owned())).to_vec();
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json".to_owned()));
+        }
+        Self { method, target, headers, body }
+    }
+
+    fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    fn is_report(&self) -> bool {
+        ["/v2/settlements/", "/v2/orders/", "/v2/interest/"].iter().any(|start| self.target.starts_with(start))
+    }
+}
+
+/// Sent with every call: a header that stays here, one that is replaced, two that are completed and one that passes.
+const CALLERS: [(&str, &str); 5] = [
+    ("authorization", "Bearer of-the-caller"),
+    ("accept-encoding", "gzip"),
+    ("user-agent", "service/1"),
+    ("accept", "application/json"),
+    ("x-custom", "1, \"2\""),
+];
+
+impl BothSides {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let gateway = listener.local_addr().expect("an address");
+        let (heard, simulator) = (Heard::default(), Arc::new(OnceLock::new()));
+        tokio::spawn(relay(listener, Arc::clone(&simulator), Arc::clone(&heard)));
+        let setup = Setup::default().set("GATEWAY__URL", format!("http://{gateway}"));
+        let harness = setup.start_with(|gateway| simulator.set(gateway.addr()).expect("set once")).await;
+        super::eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        Self { harness, gateway, heard }
+    }
+
+    /// Makes a call that goes to the gateway. Fails unless the gateway got what the caller sent, and the caller what
+    /// the gateway sent, but for what is documented.
+    pub async fn call(&self, request: &Request) -> Answer {
+        self.heard.lock().expect("no panic").clear();
+        let before = self.harness.gateway.journal().len();
+        let headers: Vec<(&str, &str)> = request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = self.harness.send(request.method.clone(), &request.target, &headers, &request.body).await;
+        let journal = self.harness.gateway.journal();
+        let got = journal[before..].iter().filter(|call| call.path != "/v2/authentication");
+        let got: Vec<&Exchange> = got.collect();
+        assert!(!got.is_empty(), "{request:?} did not reach the gateway: {}", answer.text());
+        for exchange in got {
+            self.gateway_got(request, exchange);
+        }
+        let sent = answers(&self.heard.lock().expect("no panic")).pop().expect("the gateway's answer");
+        self.caller_got(request, &sent, &answer);
+        answer
+    }
+
+    fn gateway_got(&self, request: &Request, got: &Exchange) {
+        let target = got.query.as_ref().map_or(got.path.clone(), |query| format!("{}?{query}", got.path));
+        assert_eq!((&got.method, &target), (&request.method, &request.target));
+        assert_eq!(got.body, request.body, "{} {target}", request.method);
+        let mut expected = HeaderMap::new();
+        for (name, value) in &request.headers {
+            expected.append(*name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let user_agent = format!("service/1 sezzle-sidecar/{}", env!("CARGO_PKG_VERSION"));
+        expected.insert("user-agent", user_agent.parse().expect("a value"));
+        expected.insert("via", HeaderValue::from_static("1.1 sezzle-sidecar"));
+        expected.insert("host", self.gateway.to_string().parse().expect("a value"));
+        if !request.is_report() {
+            expected.insert("accept-encoding", HeaderValue::from_static("identity"));
+        }
+        if !request.body.is_empty() {
+            expected.insert("content-length", request.body.len().into());
+        }
+        let mut headers = got.headers.clone();
+        let bearer = headers.remove("authorization");
+        let bearer = bearer.as_ref().and_then(|bearer| bearer.to_str().ok()).expect("a token");
+        assert!(bearer.starts_with("Bearer ") && !bearer.contains("caller"), "{bearer}");
+        expected.remove("authorization");
+        if request.body.is_empty() {
+            assert!(["", "0"].contains(&header(&headers, "content-length")), "{headers:?}");
+            headers.remove("content-length");
+        }
+        assert_eq!(lines(&headers), lines(&expected), "{} {target}", request.method);
+    }
+
+    fn caller_got(&self, request: &Request, sent: &Answer, got: &Answer) {
+        let call = format!("{} {}", request.method, request.target);
+        assert_eq!(got.status, sent.status, "{call}: {}", got.text());
+        let body = if request.is_report() { sent.body.clone() } else { self.relinked(&sent.body) };
+        assert!(got.body == body, "{call}\n{}\nis not\n{}", got.text(), String::from_utf8_lossy(&body));
+
+        let mut headers = got.headers.clone();
+        assert!(!headers.remove("x-request-id").expect("an id").is_empty(), "{call}");
+        let cache = headers.remove("cache-status").expect("a word on the cache");
+        let cache = cache.to_str().expect("text");
+        let session = request.method == Method::GET && request.path().starts_with("/v2/session/");
+        if session && request.path().len() == "/v2/session/".len() + 36 {
+            assert!(cache.starts_with("sezzle-sidecar; fwd="), "{call}: {cache}");
+            // Of our own where Sezzle sends none.
+            assert_eq!(headers.remove("etag").is_some(), got.status == 200, "{call}");
+        } else {
+            assert_eq!(cache, format!("sezzle-sidecar; fwd=bypass; fwd-status={}", got.status), "{call}");
+        }
+        let mut expected = sent.headers.clone();
+        expected.append("via", HeaderValue::from_static("1.1 sezzle-sidecar"));
+        if !expected.contains_key("cache-control") {
+            expected.insert("cache-control", HeaderValue::from_static("private, no-cache"));
+        }
+        if sent.headers.contains_key("content-length") && got.status != 204 {
+            expected.insert("content-length", got.body.len().into());
+        }
+        assert_eq!(lines(&headers), lines(&expected), "{call}");
+    }
+
+    /// A body with its links as the sidecar points them. `href` stands nowhere else in Sezzle's answers.
+    fn relinked(&self, body: &Bytes) -> Bytes {
+        let Ok(mut text) = String::from_utf8(body.to_vec()) else { return body.clone() };
+        for host in HOSTS {
+            for colon in [":", ": "] {
+                let own = format!("\"href\"{colon}\"http://{}/", self.harness.proxy);
+                text = text.replace(&format!("\"href\"{colon}\"{host}/"), &own);
+            }
+        }
+        text.into()
+    }
+
+    pub async fn stop(self) {
+        self.harness.stop().await;
+    }
+}
+
+/// Every gateway of Sezzle's.
+pub const HOSTS: [&str; 4] = [
+    "https://gateway.sezzle.com",
+    "https://sandbox.gateway.sezzle.com",
+    "https://gateway.eu.sezzle.com",
+    "https://sandbox.gateway.eu.sezzle.com",
+];
+
+fn lines(headers: &HeaderMap) -> Vec<String> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().expect("text"));
+    let mut lines: Vec<String> = headers.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// Passes connections on to the simulator and keeps what it answers. Ends with the runtime of the test.
+async fn relay(listener: TcpListener, simulator: Arc<OnceLock<SocketAddr>>, heard: Heard) {
+    loop {
+        let (sidecar, _) = listener.accept().await.expect("a connection");
+        let gateway = TcpStream::connect(simulator.get().expect("started before the sidecar")).await;
+        let (mut requests, mut back) = sidecar.into_split();
+        let (mut answers, mut on) = gateway.expect("the simulator listens").into_split();
+        tokio::spawn(async move {
+            let _ = copy(&mut requests, &mut on).await;
+            on.shutdown().await
+        });
+        let heard = Arc::clone(&heard);
+        tokio::spawn(async move {
+            let mut piece = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = answers.read(&mut piece).await {
+                heard.lock().expect("no panic").extend_from_slice(&piece[..read]);
+                if back.write_all(&piece[..read]).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+/// The answers in what a gateway sent, one after the other.
+fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while !bytes.is_empty() {
+        let mut parsed = http_head(bytes);
+        let rest = &bytes[parsed.1..];
+        let length = header(&parsed.0.headers, "content-length").parse().unwrap_or(0);
+        let (body, used) = match header(&parsed.0.headers, "transfer-encoding") {
+            "chunked" => chunks(rest),
+            _ => (rest[..length].to_vec(), length),
+        };
+        parsed.0.body = body.into();
+        answers.push(parsed.0);
+        bytes = &rest[used..];
+    }
+    answers
+}
+
+/// The head of an answer and its length.
+fn http_head(bytes: &[u8]) -> (Answer, usize) {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+    let head = std::str::from_utf8(&bytes[..end]).expect("a head of text");
+    let mut lines = head.trim_end().lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").expect("a header");
+        let name: HeaderName = name.parse().expect("a header's name");
+        headers.append(name, value.parse().expect("a header's value"));
+    }
+    (Answer { status, headers, body: Bytes::new() }, end)
+}
+
+/// A chunked body and the length it was sent in.
+fn chunks(bytes: &[u8]) -> (Vec<u8>, usize) {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = bytes[at..].windows(2).position(|window| window == b"\r\n").expect("a chunk's size");
+        let size = std::str::from_utf8(&bytes[at..at + line]).expect("text");
+        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        let start = at + line + 2;
+        body.extend_from_slice(&bytes[start..start + size]);
+        at = start + size + 2;
+        if size == 0 {
+            return (body, at);
+        }
+    }
+}
