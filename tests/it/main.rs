@@ -26,6 +26,7 @@ mod leaks;
 mod links;
 mod listener;
 mod metrics;
+mod openapi;
 mod passthrough;
 mod support;
 mod tls;
