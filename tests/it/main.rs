@@ -14,6 +14,7 @@
 mod architecture;
 mod binary;
 mod cache;
+mod clients;
 mod contract;
 mod control;
 mod credentials;
