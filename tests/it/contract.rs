@@ -55,8 +55,9 @@ async fn calls(both: &BothSides) -> Vec<Call> {
     let write = |method, path: String, body, success| call(method, &path, body, success, WRITE);
     let of = |tail: &str| format!("/v2/order/{order}{tail}");
     let to = |tail: &str| format!("/v2/customer/{customer}{tail}");
-    let report =
-        |path: &str| read(format!("{path}?start-date=2026-01-01&end-date=&offset=20&currency-code=U%53D"), REPORT);
+    let report = |path: &str| {
+        read(format!("{path}?start-date=2026-01-01&end-date=2026-01-31&offset=0&currency-code=USD&x=%2f+&&="), REPORT)
+    };
     vec![
         call(Method::POST, "/v2/session", checkout, 201, CREATE),
         read(format!("/v2/session/{}", session.session), SESSION_READ),

@@ -9,7 +9,7 @@ use std::fs;
 use fastrand::Rng;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sezzle_sidecar::proxy::route::{Matched, Route};
@@ -23,6 +23,8 @@ const NOT_IN_THE_FILE: [(&str, &str); 1] = [("/v2/orders/report", "the reference
 /// Made from this and the number of the round, so that a failure comes again.
 const SEED: u64 = 20_260_101;
 const ROUNDS: u64 = 8;
+
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-');
 
 #[derive(Deserialize)]
 struct Api {
@@ -186,7 +188,7 @@ impl Operation {
                 }
                 "query" if wanted => {
                     let value = if name.ends_with("-date") { "2026-01-01".to_owned() } else { make.string(name) };
-                    query.push(format!("{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC)));
+                    query.push(format!("{name}={}", utf8_percent_encode(&value, QUERY)));
                 }
                 "header" if wanted => headers.push(("sezzle-request-id", make.uuid())),
                 "query" | "header" => {}
