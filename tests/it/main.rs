@@ -21,6 +21,7 @@ mod credentials;
 mod drain;
 mod egress;
 mod flight;
+mod hostile;
 mod http2;
 mod inbound;
 mod leaks;

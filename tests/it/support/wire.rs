@@ -64,6 +64,12 @@ impl Wire {
         self.read_answer(false).await
     }
 
+    /// The status of the next answer; `None` at the end of the connection, which a reset is too.
+    pub async fn status(&mut self) -> Option<u16> {
+        let more = !self.read.is_empty() || self.fill().await;
+        if more { Some(self.answer().await.status) } else { None }
+    }
+
     /// Everything up to the end of the connection. Closing with something unread is a reset, and an end too.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
@@ -92,7 +98,7 @@ impl Wire {
         let lengths = headers.get_all("content-length").iter().count();
         let chunked = header(&headers, "transfer-encoding") == "chunked";
         assert!(lengths <= 1 && !(chunked && lengths == 1), "ambiguous framing: {headers:?}");
-        let body = match (has_body && status != 204 && status != 304, chunked, lengths) {
+        let body = match (has_body && status >= 200 && status != 204 && status != 304, chunked, lengths) {
             (false, _, _) => Vec::new(),
             (true, true, _) => self.chunks().await,
             (true, false, 1) => self.take(header(&headers, "content-length").parse().expect("a length")).await,
