@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
@@ -113,6 +113,12 @@ impl Upstream {
                 sent: error::Sent::Maybe,
                 detail: "101 without an upgrade".to_owned(),
             }),
+            // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
+            Ok(Ok(response)) if is_coded(response.headers()) => Err(UpstreamError {
+                kind: ErrorKind::Protocol,
+                sent: error::Sent::Maybe,
+                detail: "a transfer coding other than chunked".to_owned(),
+            }),
             Ok(Ok(response)) => Ok(response),
             // A request that was never given to a connection was not sent, whatever the error says.
             Ok(Err(error)) if connection.connection_metadata().is_none() => {
@@ -128,13 +134,17 @@ impl Upstream {
         };
         let now = self.clock.now();
         self.metrics.upstream_duration.with_label_values(&[class]).observe(now.mono.since(began.mono).as_secs_f64());
-        let response = answer.inspect_err(|error| {
+        let mut response = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
         })?;
 
         let code = code_label(response.status());
         self.metrics.upstream_requests.with_label_values(&[route, method_name, code]).inc();
-        if response.extensions().get::<RetireAt>().is_some_and(|retire| now.mono >= retire.0)
+        // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
+        let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
+            && response.headers_mut().remove(CONTENT_LENGTH).is_some();
+        let retired = response.extensions().get::<RetireAt>().is_some_and(|retire| now.mono >= retire.0);
+        if (in_doubt || retired)
             && let Some(connected) = &*connection.connection_metadata()
         {
             connected.poison();
@@ -168,6 +178,10 @@ impl Upstream {
         request.headers_mut().insert(HOST, self.host.clone());
         Ok(request)
     }
+}
+
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 // Shorter than the keep-alive of any load balancer in front of a gateway, so that this side closes first.

@@ -4,6 +4,7 @@
 
 mod connections;
 mod framing;
+mod gateway;
 mod heads;
 
 use std::time::Duration;

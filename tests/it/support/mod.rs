@@ -5,6 +5,7 @@ pub mod client;
 pub mod egress;
 pub mod peer;
 pub mod process;
+pub mod scripted;
 pub mod tls;
 pub mod wire;
 

@@ -1,0 +1,110 @@
+//! A gateway that answers with bytes: what it is told to, as it stands, and then leaves the connection open, so that
+//! the sidecar alone decides what becomes of it. Without a script it answers as a gateway should.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What it answers with to everything but token exchanges.
+#[derive(Clone, Debug, Default)]
+pub enum Script {
+    /// As a gateway should.
+    #[default]
+    Good,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// These bytes, and then others again and again.
+    Endless(Vec<u8>, Vec<u8>),
+}
+
+/// A handle to it; it runs as long as the test's runtime does.
+pub struct Scripted {
+    pub addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    script: Mutex<Script>,
+    /// Number of the connection, method and path of every call but token exchanges.
+    calls: Mutex<Vec<(usize, String)>>,
+}
+
+impl Scripted {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let addr = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared::default());
+        let serving = Arc::clone(&shared);
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.expect("accepts");
+                tokio::spawn(serve(Arc::clone(&serving), stream, number));
+            }
+        });
+        Self { addr, shared }
+    }
+
+    pub fn script(&self, script: Script) {
+        *self.shared.script.lock().expect("not poisoned") = script;
+    }
+
+    /// Number of the connection, method and path of every call so far.
+    pub fn calls(&self) -> Vec<(usize, String)> {
+        self.shared.calls.lock().expect("not poisoned").clone()
+    }
+}
+
+async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
+    let mut read = Vec::new();
+    while let Some(line) = request(&mut stream, &mut read).await {
+        if line.ends_with("/v2/authentication") {
+            let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
+            let _ = stream.write_all(&answer("201 Created", token)).await;
+            continue;
+        }
+        let id = line.rsplit('/').next().unwrap_or_default();
+        let good = answer("200 OK", &format!(r#"{{"uuid":"{id}","good":true}}"#));
+        shared.calls.lock().expect("not poisoned").push((number, line));
+        let script = shared.script.lock().expect("not poisoned").clone();
+        let (bytes, rest) = match script {
+            Script::Good => (good, None),
+            Script::Bytes(bytes) => (bytes, None),
+            Script::Endless(bytes, rest) => (bytes, Some(rest)),
+        };
+        let _ = stream.write_all(&bytes).await;
+        while let Some(rest) = &rest {
+            if stream.write_all(rest).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// An answer with a JSON body.
+pub fn answer(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// Method and path of the next request, once its body has come. The sidecar always states a length.
+async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
+    loop {
+        let text = String::from_utf8_lossy(read).into_owned();
+        if let Some((head, rest)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
+            if rest.len() >= length {
+                let line = head.lines().next()?.rsplit_once(' ')?.0.to_owned();
+                read.drain(..head.len() + 4 + length);
+                return Some(line);
+            }
+        }
+        if stream.read_buf(read).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
