@@ -1,6 +1,10 @@
 //! What the body of `GET /v2/session/{uuid}` says about itself: who it is, what it relates to, when it ends.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use uuid::Uuid;
 
 use super::time::parse_rfc3339;
@@ -34,20 +38,20 @@ impl SessionFacts {
     /// Reads the facts. `None` when the body is not a JSON object of the documented types, or says a thing twice:
     /// nothing can be concluded from such a body.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let session: Session = serde_json::from_slice(body).ok()?;
+        let Object(session): Object<Session> = serde_json::from_slice(body).ok()?;
         let (order, nested) = match session.order {
-            Some(order) => (order.uuid, order.tokenize),
+            Some(Object(order)) => (order.uuid, order.tokenize),
             None => (None, None),
         };
         let places = [session.tokenize, nested];
         let mut expiration = Expiration::NotTokenized;
         for tokenize in places.iter().flatten() {
-            expiration = expiration.earliest(tokenize.expiration());
+            expiration = expiration.earliest(tokenize.0.expiration());
         }
         Some(Self {
             uuid: session.uuid.and_then(|text| Uuid::try_parse(&text).ok()),
             order,
-            tokens: places.into_iter().flatten().filter_map(|tokenize| tokenize.token).collect(),
+            tokens: places.into_iter().flatten().filter_map(|tokenize| tokenize.0.token).collect(),
             expiration,
         })
     }
@@ -63,20 +67,20 @@ impl Expiration {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Session {
     uuid: Option<String>,
-    order: Option<Order>,
-    tokenize: Option<Tokenize>,
+    order: Option<Object<Order>>,
+    tokenize: Option<Object<Tokenize>>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Order {
     uuid: Option<String>,
-    tokenize: Option<Tokenize>,
+    tokenize: Option<Object<Tokenize>>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct Tokenize {
     token: Option<String>,
     expiration: Option<String>,
@@ -88,6 +92,29 @@ impl Tokenize {
             Some(at) => Expiration::At(at),
             None => Expiration::Unreadable,
         }
+    }
+}
+
+/// A structure written as a JSON object. By itself serde also takes an array of its members in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        json.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -148,6 +175,9 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_says_nothing() {
         for body in [
+            r#"["fadbc642-05a4-4e38-9e74-80e325623af9", {"uuid": "o"}, null]"#,
+            r#"{"tokenize": ["t", "2020-04-27T14:46:59Z"]}"#,
+            r#"{"order": ["o"]}"#,
             "",
             "[]",
             "null",
