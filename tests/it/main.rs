@@ -17,6 +17,7 @@ mod cache;
 mod clients;
 mod contract;
 mod control;
+mod corpus;
 mod credentials;
 mod drain;
 mod egress;

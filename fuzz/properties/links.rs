@@ -1,0 +1,98 @@
+//! Whatever a body holds: rewriting changes nothing but hrefs in arrays called `links`, and those to lead back here.
+//!
+//! Input: the body.
+
+use serde_json::Value;
+use sezzle_sidecar::proxy::links::LinkRewriter;
+
+const BASE: &str = "http://127.0.0.1:8080";
+const GATEWAY: &str = "http://127.0.0.1:4010";
+
+pub fn holds(data: &[u8]) {
+    let rewriter = LinkRewriter::new(GATEWAY, BASE.to_owned());
+    let Some(rewritten) = rewriter.rewrite(data) else { return };
+    let before = std::str::from_utf8(data).expect("only text is rewritten");
+    let after = std::str::from_utf8(&rewritten).expect("text stays text");
+
+    let (old, new) = (tokens(before), tokens(after));
+    assert_eq!(old.len(), new.len());
+    let mut changed = 0;
+    for (at, (old_token, new_token)) in old.iter().zip(&new).enumerate() {
+        if old_token != new_token {
+            let name = old[..at].iter().rev().filter(|token| token.starts_with('"')).map(|token| value(token)).next();
+            assert_eq!(name.as_deref(), Some("href"), "{old_token} became {new_token}");
+            link(&value(old_token), &value(new_token));
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "nothing to change, and yet a new body");
+
+    let parse = |text| serde_json::from_str::<Value>(text).expect("only JSON is rewritten, and stays JSON");
+    same(&parse(before), &parse(after), false);
+    assert_eq!(rewriter.rewrite(&rewritten), None, "what leads here is left alone");
+}
+
+/// Equal, but for `href` of the objects in an array called `links`.
+fn same(old: &Value, new: &Value, in_links: bool) {
+    match (old, new) {
+        (Value::Array(old), Value::Array(new)) => {
+            assert_eq!(old.len(), new.len());
+            old.iter().zip(new).for_each(|(old, new)| same(old, new, false));
+        }
+        (Value::Object(old), Value::Object(new)) => {
+            assert!(old.keys().eq(new.keys()));
+            for ((name, old), (_, new)) in old.iter().zip(new) {
+                match (old, new) {
+                    (Value::String(old), Value::String(new)) if in_links && name == "href" && old != new => {
+                        link(old, new);
+                    }
+                    (Value::Array(old), Value::Array(new)) if name == "links" => {
+                        assert_eq!(old.len(), new.len());
+                        old.iter().zip(new).for_each(|(old, new)| same(old, new, true));
+                    }
+                    (old, new) => same(old, new, false),
+                }
+            }
+        }
+        (old, new) => assert_eq!(old, new),
+    }
+}
+
+/// The path stays, and only a gateway's origin is taken away.
+fn link(old: &str, new: &str) {
+    let path = new.strip_prefix(BASE).unwrap_or_else(|| panic!("{new} leads away"));
+    let origin = old.strip_suffix(path).unwrap_or_else(|| panic!("{old} became {new}")).to_ascii_lowercase();
+    let known = [
+        GATEWAY,
+        "https://gateway.sezzle.com",
+        "https://sandbox.gateway.sezzle.com",
+        "https://gateway.eu.sezzle.com",
+        "https://sandbox.gateway.eu.sezzle.com",
+    ];
+    assert!(known.iter().any(|gateway| origin == *gateway || origin == format!("{gateway}:443")), "{origin}");
+    assert!(path.is_empty() || path.starts_with(['/', '?', '#']), "{path}");
+}
+
+/// The strings of a JSON text and the pieces between them, byte for byte.
+fn tokens(text: &str) -> Vec<&str> {
+    let (mut tokens, mut start, mut in_string, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => {
+                let end = if in_string { at + 1 } else { at };
+                tokens.push(&text[start..end]);
+                start = end;
+                in_string = !in_string;
+            }
+            _ => {}
+        }
+    }
+    tokens.push(&text[start..]);
+    tokens
+}
+
+fn value(token: &str) -> String {
+    serde_json::from_str(token).unwrap_or_else(|error| panic!("{token}: {error}"))
+}

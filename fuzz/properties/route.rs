@@ -1,0 +1,95 @@
+//! Whatever comes in, what is let through is one call under `/v2/`, read alike by whoever decodes it first or last.
+//!
+//! Input: a line with method and target, then lines of headers. A method in front of `+` comes with a body.
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER_ENCODING, USER_AGENT, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use percent_encoding::percent_decode_str;
+use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Rules, is_hop_by_hop, outgoing_headers};
+use sezzle_sidecar::proxy::route::{Class, Matched, Route};
+use sezzle_sidecar::session::invalidation::Tag;
+
+pub fn holds(data: &[u8]) {
+    let Some((method, has_body, uri, headers)) = read(data) else { return };
+    let mut request = Request::new(());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers.clone();
+    let (head, ()) = request.into_parts();
+
+    forwarded(&headers);
+    let rules = Rules::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
+    let Ok(matched) = rules.admit(&head, has_body, ([10, 1, 2, 3], 8080).into()) else { return };
+
+    assert!(!matches!(method, Method::CONNECT | Method::TRACE));
+    assert!(!has_body || !method.is_safe());
+    assert_eq!(headers.get_all(HOST).iter().count(), 1);
+    assert!(!headers.contains_key(ORIGIN));
+    assert!(headers.keys().all(|name| !name.as_str().starts_with("sec-fetch-")));
+    assert!(uri.scheme_str().is_none_or(|scheme| scheme == "http"));
+    assert!(uri.path_and_query().is_some_and(|target| target.as_str().len() <= MAX_TARGET));
+    path(uri.path(), &method, &matched);
+}
+
+fn path(path: &str, method: &Method, matched: &Matched) {
+    assert!(path.starts_with("/v2/"));
+    let decoded: Vec<Vec<u8>> = path.split('/').map(|segment| percent_decode_str(segment).collect()).collect();
+    for segment in &decoded {
+        assert!(segment != b"." && segment != b"..");
+        assert!(!segment.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f)));
+    }
+    // Whoever decodes the path before it looks for segments comes to the same call.
+    if let Ok(decoded) = String::from_utf8(decoded.join(&b'/')) {
+        assert_eq!(Matched::path(&decoded).as_ref(), Some(matched));
+        assert_eq!(Matched::written(&decoded), Matched::written(path));
+    }
+    assert_ne!(matched.identifier.as_deref(), Some(""));
+    if let Some(session) = matched.session() {
+        assert_eq!(matched.route, Route::Session);
+        let identifier = matched.identifier.as_deref().unwrap_or_default();
+        assert_eq!(session.hyphenated().to_string(), identifier.to_ascii_lowercase());
+        assert_eq!(Matched::written(path), Some(Tag::Session(session)));
+    }
+    // A write is one whatever it is called, and one below an order or a token names what it changes.
+    let class = matched.route.class(method);
+    if !method.is_safe() {
+        assert!(!matches!(class, Class::Session | Class::Read | Class::Report));
+    }
+    if path.starts_with("/v2/order/") || path.starts_with("/v2/token/") {
+        assert_eq!(Matched::written(path).is_some(), path.len() > 10 && !path[10..].starts_with('/'));
+    }
+    if path.get(4..18).is_some_and(|first| first.eq_ignore_ascii_case("authentication")) {
+        assert_eq!(class == Class::Credentials, matches!(path.as_bytes().get(18), None | Some(b'/')));
+    }
+}
+
+/// What goes on to Sezzle of any headers.
+fn forwarded(headers: &HeaderMap) {
+    let outgoing = outgoing_headers(headers, true);
+    for name in outgoing.keys() {
+        assert!(!is_hop_by_hop(name), "{name}");
+        assert!(![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE].contains(name), "{name}");
+        assert!(!name.as_str().contains('_') && !name.as_str().starts_with("x-forwarded-"), "{name}");
+    }
+    for name in [VIA, USER_AGENT] {
+        assert_eq!(outgoing.get_all(name).iter().count(), 1);
+    }
+}
+
+fn read(data: &[u8]) -> Option<(Method, bool, Uri, HeaderMap)> {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let first = lines.next()?;
+    let space = first.iter().position(|byte| *byte == b' ')?;
+    let (method, target) = (&first[..space], &first[space + 1..]);
+    let has_body = method.ends_with(b"+");
+    let method = Method::from_bytes(method.strip_suffix(b"+").unwrap_or(method)).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines.take(20) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii())) {
+            headers.append(name, value);
+        }
+    }
+    Some((method, has_body, Uri::try_from(target).ok()?, headers))
+}
