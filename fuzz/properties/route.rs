@@ -5,7 +5,8 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER_ENCODING, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
-use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Rules, is_hop_by_hop, outgoing_headers};
+use sezzle_sidecar::caller::{Caller, Hosts};
+use sezzle_sidecar::proxy::inbound::{MAX_TARGET, admit, is_hop_by_hop, outgoing_headers};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
 
@@ -18,8 +19,9 @@ pub fn holds(data: &[u8]) {
     let (head, ()) = request.into_parts();
 
     forwarded(&headers);
-    let rules = Rules::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
-    let Ok(matched) = rules.admit(&head, has_body, ([10, 1, 2, 3], 8080).into()) else { return };
+    let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
+    let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), peer: None };
+    let Ok(matched) = admit(&hosts, &head, has_body, &caller) else { return };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));
     assert!(!has_body || !method.is_safe());

@@ -293,7 +293,7 @@ async fn journey(
 
     let customers = call(Method::GET, "/v2/customer", Value::Null, 200).await;
     assert!(customers.as_array().expect("a list").iter().any(|one| one["uuid"].as_str() == customer.as_deref()));
-    let period = "start-date=2026-01-01&end-date=2026-02-01";
+    let period = "start-date=2026-01-01&end-date=2026-01-05";
     let payouts = call(Method::GET, &format!("/v2/settlements/summaries?{period}"), Value::Null, 200).await;
     let details = format!("/v2/settlements/details/{}", payouts[0]["uuid"].as_str().expect("a payout"));
     for report in [details, format!("/v2/orders/report?{period}")] {

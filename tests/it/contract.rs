@@ -56,7 +56,7 @@ async fn calls(both: &BothSides) -> Vec<Call> {
     let of = |tail: &str| format!("/v2/order/{order}{tail}");
     let to = |tail: &str| format!("/v2/customer/{customer}{tail}");
     let report = |path: &str| {
-        read(format!("{path}?start-date=2026-01-01&end-date=2026-01-31&offset=0&currency-code=USD&x=%2f+&&="), REPORT)
+        read(format!("{path}?start-date=2026-01-01&end-date=2026-01-05&offset=0&currency-code=USD&x=%2f+&&="), REPORT)
     };
     vec![
         call(Method::POST, "/v2/session", checkout, 201, CREATE),

@@ -35,7 +35,7 @@ async fn works(setup: Setup, proxy: &EgressProxy, expected: &[&str]) {
     ready(&harness).await;
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     assert_eq!(harness.get(&session).await.status, 200);
-    assert_eq!(harness.get("/v2/orders/report").await.status, 200);
+    assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     assert_eq!((proxy.tunnels(), harness.gateway.connections()), (1, 1), "the tunnel is kept");
 
     let target = format!("{GATEWAY}:{}", harness.gateway.addr().port());
@@ -153,7 +153,7 @@ async fn a_caller_learns_that_nothing_was_sent_and_no_address() {
     let close = HeaderValue::from_static("close");
     harness.gateway.script(Rule::path("/v2/orders/report").set_header(CONNECTION, close));
     proxy.stop_accepting().await;
-    assert_eq!(harness.get("/v2/orders/report").await.status, 200);
+    assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     let answer = harness.post("/v2/session", "{}").await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=destination_unavailable");

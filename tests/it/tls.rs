@@ -189,7 +189,7 @@ async fn an_impostor_that_appears_later_gets_no_token() {
     let impostor = Simulator::start(options).await.expect("starts");
     let close = HeaderValue::from_static("close");
     harness.gateway.script(Rule::path("/v2/orders/report").set_header(CONNECTION, close));
-    assert_eq!(harness.get("/v2/orders/report").await.status, 200);
+    assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     let genuine = peer.received().len();
     assert!(peer.received().iter().all(|bytes| carries_data(bytes)), "calls are seen where there are some");
     peer.lead_to(impostor.addr());
