@@ -14,7 +14,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every fuzz target's name and function.
-const TARGETS: [(&str, fn(&[u8])); 4] = [
+type Property = fn(&[u8]);
+
+const TARGETS: [(&str, Property); 4] = [
     ("config", config::holds),
     ("links", links::holds),
     ("route", route::holds),
