@@ -33,7 +33,7 @@ use crate::server::{Handler, Listener, Stop};
 use crate::session::freshness::Policy;
 use crate::session::{self, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::connector::Connector;
+use crate::upstream::connector::{self, Connector};
 use crate::upstream::egress::{EgressProxy, EgressProxyError};
 use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
@@ -95,9 +95,13 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         let keys = KeyPair::load(&settings.credentials.public_key, &settings.credentials.private_key)?;
         let gateway = &settings.gateway;
-        let trust = tls::client_config(gateway.ca_file.as_deref())?;
-        let egress = egress_proxy(gateway)?;
-        let connector = Connector::new(trust, gateway.connect_timeout, egress, clock.clone(), Arc::clone(&metrics));
+        let connect = connector::Options {
+            tls: tls::client_config(gateway.ca_file.as_deref())?,
+            tcp: gateway.connect_timeout,
+            egress: egress_proxy(gateway)?,
+            http2: gateway.http2,
+        };
+        let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
 
         let sockets = Sockets::open(settings)?;

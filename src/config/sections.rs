@@ -67,7 +67,12 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let write_timeout = r.value("gateway.write_timeout", "30s", parse::duration(TIMEOUT));
     // Reports are computed while the caller waits.
     let report_timeout = r.value("gateway.report_timeout", "60s", parse::duration(TIMEOUT));
-    let egress_proxy = egress_proxy(r, url.as_ref().and_then(Option::as_deref));
+    // One connection for all calls is one that a network can silently drop; several are the safer choice.
+    let http2 = r.value("gateway.http2", "false", parse::boolean);
+    if http2 == Some(true) && plain_http(&url) {
+        r.conflict("gateway.http2", "HTTP/2 is agreed on within TLS, and gateway.url is http");
+    }
+    let egress_proxy = egress_proxy(r, plain_http(&url));
 
     let settings = || {
         let environment = environment?;
@@ -76,6 +81,7 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
             url: url?.unwrap_or_else(|| environment.url().to_owned()),
             ca_file: ca_file?,
             connect_timeout: connect_timeout?,
+            http2: http2?,
             egress_proxy: egress_proxy?,
             read_timeout: read_timeout?,
             write_timeout: write_timeout?,
@@ -85,13 +91,17 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     (settings(), write_timeout)
 }
 
-/// `gateway` is the address that was set in place of the environment's, which is https.
-fn egress_proxy(r: &mut Reader<'_>, gateway: Option<&str>) -> Option<Option<EgressProxySettings>> {
+/// Whether `gateway.url` was set to such an address. Every environment's own is https.
+fn plain_http(url: &Option<Option<String>>) -> bool {
+    matches!(url, Some(Some(url)) if url.starts_with("http:"))
+}
+
+fn egress_proxy(r: &mut Reader<'_>, plain_http: bool) -> Option<Option<EgressProxySettings>> {
     let url = r.optional("gateway.egress_proxy", parse::egress_proxy);
     let credentials = r.optional_secret("gateway.egress_proxy_credentials", "gateway.egress_proxy_credentials_file");
 
     if let Some(Some(_)) = url
-        && gateway.is_some_and(|gateway| gateway.starts_with("http:"))
+        && plain_http
     {
         r.conflict("gateway.egress_proxy", "only https goes through a proxy, and gateway.url is http");
     }

@@ -46,6 +46,8 @@ pub struct GatewaySettings {
     pub ca_file: Option<PathBuf>,
     /// Bound on one TCP connection attempt.
     pub connect_timeout: Duration,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
     /// The proxy that connections are made through.
     pub egress_proxy: Option<EgressProxySettings>,
     /// Until the head of an answer to a safe call.

@@ -294,6 +294,10 @@ fn what_a_key_refuses() {
             "gateway.egress_proxy: only https goes through a proxy, and gateway.url is http ",
         ),
         (
+            "gateway.http2 = true\ngateway.url = 'http://localhost:1'",
+            "gateway.http2: HTTP/2 is agreed on within TLS, and gateway.url is http ",
+        ),
+        (
             "gateway.egress_proxy_credentials_file = '/a'",
             "gateway.egress_proxy_credentials_file: there is no gateway.egress_proxy to send them to ",
         ),
@@ -486,7 +490,8 @@ fn shipped(name: &str) -> PathBuf {
 
 /// A line `# key = value` without its comment sign; prose stays a comment.
 fn uncommented(line: &str) -> &str {
-    let name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let name =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     match line.strip_prefix("# ") {
         Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| name(key)) => rest,
         _ => line,

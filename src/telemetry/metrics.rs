@@ -145,7 +145,7 @@ impl Metrics {
             upstream_errors: r.counters("upstream_errors_total", "Failed exchanges with Sezzle.", &["kind"])?,
             upstream_connections: r.gauges(
                 "upstream_connections",
-                "Connections to Sezzle: open, and active (carrying a request).",
+                "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares one).",
                 &["state"],
             )?,
             upstream_connections_opened: r

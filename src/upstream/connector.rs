@@ -31,29 +31,42 @@ pub struct Connector {
     metrics: Arc<Metrics>,
 }
 
+/// How connections are made.
+pub struct Options {
+    /// Whom to trust.
+    pub tls: rustls::ClientConfig,
+    /// Bounds TCP alone, for each address family on its own; with TLS, and a tunnel before it, a connection may take
+    /// 3 s more, and never more than 5 s in all.
+    pub tcp: Duration,
+    /// The proxy to go through.
+    pub egress: Option<EgressProxy>,
+    /// Whether HTTP/2 is offered; what is spoken is the gateway's choice.
+    pub http2: bool,
+}
+
 impl Connector {
-    /// `tcp` bounds TCP alone; with TLS, and a tunnel before it, it may take 3 s more, and never more than 5 s in all.
-    pub fn new(
-        tls: rustls::ClientConfig,
-        tcp: Duration,
-        egress: Option<EgressProxy>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    /// Makes connections as `options` say.
+    pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        let Options { tls, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
-        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(tcp));
-        http.set_nodelay(true);
-        http.set_keepalive(Some(TCP_KEEPALIVE));
-        http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        let inner = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Way::new(http, egress, limit));
+        let way = Way::new(sockets(Resolver(GaiResolver::new()), tcp), egress, limit);
+        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
         Self { inner, limit, clock, metrics }
     }
+}
+
+/// TCP. Both address families are tried, and each address gets its share of its family's time: one that does not
+/// answer costs the others nothing but the head start.
+fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
+    let mut http = HttpConnector::new_with_resolver(resolver);
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(limit));
+    http.set_happy_eyeballs_timeout(Some(HEAD_START));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(TCP_KEEPALIVE));
+    http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    http
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -87,6 +100,8 @@ impl Service<Uri> for Connector {
 // Fails fast and is safe to try again: nothing was sent yet.
 const TLS_LIMIT: Duration = Duration::from_secs(3);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+// Of the family that the resolver prefers, as RFC 8305 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
 // Finds a peer that vanished behind a NAT before the next request does.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -162,5 +177,127 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let resolving = self.0.call(name);
         Box::pin(async move { resolving.await.map_err(DnsError) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Answers with these lists of addresses, one after the other.
+    #[derive(Clone)]
+    struct Names {
+        answers: Arc<Vec<Vec<SocketAddr>>>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Service<Name> for Names {
+        type Response = std::vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = std::future::Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Name) -> Self::Future {
+            let answer = self.answers.get(self.asked.fetch_add(1, Ordering::SeqCst)).cloned().unwrap_or_default();
+            std::future::ready(Ok(answer.into_iter()))
+        }
+    }
+
+    /// Connects once for each answer. The name has no port, so that those of the addresses count.
+    async fn reached(limit: Duration, answers: &[&[SocketAddr]]) -> Vec<io::Result<SocketAddr>> {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let all = Arc::new(answers.iter().map(|answer| answer.to_vec()).collect());
+        let mut sockets = sockets(Names { answers: all, asked: Arc::clone(&asked) }, limit);
+        let mut reached = Vec::new();
+        for _ in answers {
+            let connected = sockets.call(Uri::from_static("https://gateway.test")).await;
+            reached.push(match connected {
+                Ok(stream) => stream.into_inner().peer_addr(),
+                Err(error) => Err(io::Error::other(error)),
+            });
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), answers.len(), "the name is resolved for each connection");
+        reached
+    }
+
+    fn listener(address: &str) -> Option<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind((address, 0)).ok()?;
+        let address = listener.local_addr().ok()?;
+        Some((listener, address))
+    }
+
+    /// A port that nobody listens on.
+    fn closed(address: &str) -> Option<SocketAddr> {
+        listener(address).map(|(_, address)| address)
+    }
+
+    /// A port that does not answer: its queue is full. The second part keeps it so.
+    fn silent(address: &str) -> Option<(SocketAddr, impl Sized)> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(format!("{address}:0").parse().ok()?),
+            socket2::Type::STREAM,
+            None,
+        )
+        .ok()?;
+        socket.bind(&format!("{address}:0").parse::<SocketAddr>().ok()?.into()).ok()?;
+        socket.listen(0).ok()?;
+        let address = socket.local_addr().ok()?.as_socket()?;
+        let mut queue = Vec::new();
+        for _ in 0..16 {
+            match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+                Ok(stream) => queue.push(stream),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Some((address, (socket, queue))),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    #[tokio::test]
+    async fn each_connection_follows_the_name() {
+        let ((_a, a), (_b, b)) = (listener("127.0.0.1").expect("v4"), listener("127.0.0.1").expect("v4"));
+        let reached = reached(Duration::from_secs(2), &[&[a], &[b], &[]]).await;
+        assert_eq!(
+            reached.iter().map(|address| address.as_ref().ok().copied()).collect::<Vec<_>>(),
+            [Some(a), Some(b), None]
+        );
+    }
+
+    #[tokio::test]
+    #[expect(clippy::print_stderr, reason = "what was not tried must not look as if it had been")]
+    async fn an_address_that_refuses_or_hangs_does_not_keep_from_the_next() {
+        let (_v4, v4) = listener("127.0.0.1").expect("v4");
+        let closed_v4 = closed("127.0.0.1").expect("v4");
+        let mut lists = vec![vec![closed_v4, v4]];
+        let v6 = listener("::1").zip(closed("::1"));
+        match &v6 {
+            Some(((_, v6), closed_v6)) => {
+                lists.extend([vec![*closed_v6, v4], vec![closed_v4, *v6], vec![*closed_v6, closed_v4, v4]]);
+            }
+            None => eprintln!("not tried: ::1, which this machine does not have"),
+        }
+        let hanging = [silent("127.0.0.1"), silent("[::1]")];
+        for found in &hanging {
+            match found {
+                Some((address, _)) => lists.push(vec![*address, v4]),
+                None => eprintln!("not tried: an address that hangs, which cannot be made here"),
+            }
+        }
+        for list in &lists {
+            let began = Instant::now();
+            let reached = reached(Duration::from_secs(2), &[list]).await;
+            let last = list.last().copied();
+            assert_eq!(reached.first().and_then(|reached| reached.as_ref().ok()).copied(), last, "{list:?}");
+            assert!(began.elapsed() < Duration::from_millis(1900), "{list:?}: {:?}", began.elapsed());
+        }
     }
 }

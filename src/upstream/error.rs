@@ -20,7 +20,7 @@ pub struct UpstreamError {
 /// Whether Sezzle may have seen a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// Provably nothing of it was sent.
+    /// Provably nothing of it was sent, or the gateway stated by HTTP/2 that it did not look at it.
     No,
     /// It, or a part of it, may have arrived.
     Maybe,
@@ -94,12 +94,24 @@ impl UpstreamError {
         if error.is_connect() {
             return Self { kind: connect_kind(error), sent: Sent::No, detail };
         }
+        if let Some(cause) = find::<h2::Error>(error) {
+            let kind = if cause.is_library() { ErrorKind::Protocol } else { ErrorKind::Reset };
+            let sent = if is_unprocessed(cause) { Sent::No } else { Sent::Maybe };
+            return Self { kind, sent, detail };
+        }
         let kind = match find::<hyper::Error>(error) {
             Some(cause) if cause.is_parse() => ErrorKind::Protocol,
             Some(_) | None => ErrorKind::Reset,
         };
         Self { kind, sent: Sent::Maybe, detail }
     }
+}
+
+/// Whether HTTP/2 vouches that the gateway did nothing with a request (RFC 9113, 8.7). Of the streams that a received
+/// GOAWAY ends, h2 gives this error to those above its last stream only.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
 }
 
 fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
@@ -34,7 +34,6 @@ pub struct Upstream {
     client: Client<Connector, Full<Bytes>>,
     scheme: Scheme,
     authority: Authority,
-    host: HeaderValue,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -46,7 +45,7 @@ pub struct Outgoing {
     pub method: Method,
     /// Path and query, byte for byte.
     pub target: PathAndQuery,
-    /// The headers, without `Host`.
+    /// The headers, without `Host`, which follows from the gateway's address.
     pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
@@ -81,16 +80,19 @@ impl Upstream {
         let refused = || AddressError(url.to_owned());
         let parts = url.parse::<Uri>().map_err(|_| refused())?.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| refused())?;
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_MAX_IDLE)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .http1_max_buf_size(MAX_ANSWER_HEAD)
-            .set_host(false)
+            .http2_max_header_list_size(HTTP2_HEADER_LIST)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        Ok(Self { client, scheme, authority, host, clock, metrics })
+        Ok(Self { client, scheme, authority, clock, metrics })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -136,6 +138,10 @@ impl Upstream {
         self.metrics.upstream_duration.with_label_values(&[class]).observe(now.mono.since(began.mono).as_secs_f64());
         let mut response = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
+            // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
+            if error.kind == ErrorKind::Timeout {
+                retire(&connection);
+            }
         })?;
 
         let code = code_label(response.status());
@@ -143,11 +149,10 @@ impl Upstream {
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
         let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
             && response.headers_mut().remove(CONTENT_LENGTH).is_some();
-        let retired = response.extensions().get::<RetireAt>().is_some_and(|retire| now.mono >= retire.0);
-        if (in_doubt || retired)
-            && let Some(connected) = &*connection.connection_metadata()
-        {
-            connected.poison();
+        // It may be idle for so long before its next request, which must not find it too old.
+        let old = response.extensions().get::<RetireAt>().is_some_and(|at| now.mono.plus(POOL_IDLE) >= at.0);
+        if in_doubt || old {
+            retire(&connection);
         }
         let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
         Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, failures, active)))
@@ -175,7 +180,6 @@ impl Upstream {
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        request.headers_mut().insert(HOST, self.host.clone());
         Ok(request)
     }
 }
@@ -184,9 +188,24 @@ fn is_coded(headers: &HeaderMap) -> bool {
     headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
+/// Keeps a connection from being given another request. Those it has go on.
+fn retire(connection: &CaptureConnection) {
+    if let Some(connected) = &*connection.connection_metadata() {
+        connected.poison();
+    }
+}
+
 // Shorter than the keep-alive of any load balancer in front of a gateway, so that this side closes first.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 const POOL_MAX_IDLE: usize = 32;
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
+const HTTP2_HEADER_LIST: u32 = 64 * 1024;
+// What one answer, and all of them together, may leave in memory when callers read slowly. The second is many times the
+// first, or a few slow callers would hold up all others.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+// Only while answers are waited for: a gateway may take pings on an idle connection for an attack.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 // A report may take minutes; a gateway that sends nothing for this long has stopped.
 const BODY_SILENCE: Duration = Duration::from_secs(30);

@@ -34,4 +34,5 @@ mod passthrough;
 mod support;
 mod tls;
 mod unix;
+mod upstream;
 mod writes;
