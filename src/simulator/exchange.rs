@@ -41,7 +41,7 @@ pub(super) async fn run(
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
     end(&action, Reset::BeforeReading)?;
-    let answer = match read(body).await? {
+    let answer = match read(body, head.version).await? {
         Err(refusal) => refusal.into(),
         Ok(body) => {
             core.journal().read(entry, body.clone());
@@ -78,13 +78,14 @@ fn end(action: &Action, here: Reset) -> Result<(), Ending> {
     }
 }
 
-/// The whole body, or 413. A request that breaks off ends its connection.
-async fn read(body: Incoming) -> Result<Result<Bytes, Refusal>, Ending> {
+/// The whole body, or 413. A request that breaks off ends its connection, or its stream where it shares one.
+async fn read(body: Incoming, version: Version) -> Result<Result<Bytes, Refusal>, Ending> {
     match Limited::new(body, MAX_REQUEST_BODY).collect().await {
         Ok(body) => Ok(Ok(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => {
             Ok(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "body", "The body is too large.")))
         }
+        Err(_) if version == Version::HTTP_2 => Err(Ending::Reset),
         Err(_) => Err(Ending::Close),
     }
 }

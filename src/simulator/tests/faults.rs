@@ -210,10 +210,10 @@ async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
     let begin = Instant::now();
     assert_eq!(soon(caller.get("/slow")).await.status, 404);
     assert!(begin.elapsed() >= idle * 4);
-    let mut silent = TcpStream::connect(simulator.addr()).await.unwrap();
     let begin = Instant::now();
+    let mut silent = TcpStream::connect(simulator.addr()).await.unwrap();
     assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0);
-    assert!(begin.elapsed() >= idle / 2);
+    assert!(begin.elapsed() >= idle);
     // This one became idle before there was a limit.
     simulator.set_idle_timeout(None);
     assert_eq!(before.get("/").await.status, 404);

@@ -1,3 +1,8 @@
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -5,6 +10,8 @@ use bytes::Bytes;
 use http::Request;
 use http::StatusCode;
 use http::Version;
+use http_body::Body;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::client::conn::http2::SendRequest;
@@ -135,4 +142,44 @@ async fn garbage_closes_the_connection_and_a_slow_head_is_late() {
     assert!(get(&mut sender, "/garbage").await.is_err());
     assert!(get(&mut sender, "/").await.is_err());
     assert_eq!(simulator.journal().len(), 2);
+}
+
+/// A body of one frame, which may break off after it.
+struct Half {
+    sent: bool,
+    breaks: bool,
+}
+
+impl Body for Half {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let sent = mem::replace(&mut self.sent, true);
+        Poll::Ready(match (sent, self.breaks) {
+            (false, _) => Some(Ok(Frame::data(Bytes::from("{")))),
+            (true, true) => Some(Err(io::Error::other("no more"))),
+            (true, false) => None,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_ends_its_stream_only() {
+    let simulator = both_versions().await;
+    let stream = TcpStream::connect(simulator.addr()).await.unwrap();
+    let (mut sender, connection) = soon(handshake(TokioExecutor::new(), TokioIo::new(stream))).await.unwrap();
+    tokio::spawn(connection);
+    let gate = Gate::new();
+    simulator.script(Rule::path("/parked").gate(&gate));
+    let request = |path: &str, breaks| {
+        Request::post(format!("http://localhost{path}")).body(Half { sent: false, breaks }).unwrap()
+    };
+    let parked = tokio::spawn(sender.send_request(request("/parked", false)));
+    soon(gate.arrived(1)).await;
+    assert!(soon(sender.send_request(request("/broken", true))).await.is_err());
+    // The simulator has seen the break before it sees this.
+    assert_eq!(soon(sender.send_request(request("/next", false))).await.unwrap().status(), 404);
+    gate.release();
+    assert_eq!(soon(parked).await.unwrap().unwrap().status(), 404);
 }
