@@ -3,6 +3,7 @@
 //! nothing of it is left for the next caller.
 
 mod connections;
+mod crowd;
 mod framing;
 mod gateway;
 mod heads;

@@ -1,0 +1,186 @@
+//! What callers cost who only hold their connections: memory of the sidecar for each, and what others notice of them.
+//!
+//! `cargo bench --bench connections` starts the binary as it is released, before a simulated gateway in this process.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a measurement that fails may panic; it measures real time and prints what it found"
+)]
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sezzle_sidecar::simulator::{Options, SessionKind, Simulator};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+const IDLE: usize = 10_000;
+const HALF_HEADS: usize = 2_000;
+const REQUESTS: u32 = 1_000;
+
+/// What each of the held connections has sent.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    /// One request, whose answer it has read.
+    Request,
+    /// So many bytes of a head.
+    HalfHead(usize),
+}
+
+fn main() {
+    const RAISED: &str = "CONNECTIONS_LIMIT_RAISED";
+    if env::var_os(RAISED).is_none() {
+        // A process cannot raise its own limit without unsafe code, and a shell can before it becomes one.
+        let script = r#"ulimit -n "$(ulimit -Hn)"; exec "$0""#;
+        let own = env::current_exe().expect("a path");
+        let status = Command::new("/bin/sh").arg("-c").arg(script).arg(own).env(RAISED, "1").status();
+        assert!(status.expect("a shell").success());
+        return;
+    }
+    let files = open_files();
+    println!("open files allowed: {files}, limits.head: 32KiB");
+    println!("{:<42}{:>8}{:>14}{:>12}{:>22}", "connections", "number", "VmRSS before", "each", "1000 requests beside");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for (name, number, held) in [
+        ("none", 0, Held::Nothing),
+        ("idle, nothing sent", IDLE, Held::Nothing),
+        ("idle after a request", IDLE, Held::Request),
+        ("half a head, 8 KiB of it", HALF_HEADS, Held::HalfHead(8 << 10)),
+        ("half a head, 31 KiB of it", HALF_HEADS, Held::HalfHead(31 << 10)),
+    ] {
+        let number = number.min(files.saturating_sub(200));
+        runtime.block_on(measure(name, number, held));
+    }
+}
+
+async fn measure(name: &str, number: usize, held: Held) {
+    let gateway = Simulator::start(Options::default()).await.expect("a gateway");
+    let sidecar = Sidecar::start(&gateway, number + 100).await;
+    let session = gateway.create_session(SessionKind::Order).session;
+    let request = format!("GET /v2/session/{session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut caller = TcpStream::connect(sidecar.proxy).await.expect("connects");
+    for _ in 0..100 {
+        exchange(&mut caller, &request).await;
+    }
+
+    let before = sidecar.resident();
+    let mut connections = Vec::with_capacity(number);
+    for _ in 0..number {
+        let mut connection = TcpStream::connect(sidecar.proxy).await.expect("connects");
+        match held {
+            Held::Nothing => {}
+            Held::Request => exchange(&mut connection, &request).await,
+            Held::HalfHead(bytes) => {
+                let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-half: {}", "x".repeat(bytes - 42));
+                connection.write_all(head.as_bytes()).await.expect("is taken");
+            }
+        }
+        connections.push(connection);
+    }
+    let began = Instant::now();
+    for _ in 0..REQUESTS {
+        exchange(&mut caller, &request).await;
+    }
+    let took = began.elapsed();
+    let grown = sidecar.resident().saturating_sub(before);
+    let each = grown.checked_div(number).map_or("-".to_owned(), |each| format!("{:.1} KiB", each as f64 / 1024.0));
+    let before = format!("{} KiB", before / 1024);
+    println!("{name:<42}{number:>8}{before:>14}{each:>12}{:>22}", format!("{took:.1?}"));
+    drop(connections);
+    drop(sidecar);
+    gateway.stop().await;
+}
+
+/// Sends a request and reads its answer, whose body is as long as it says.
+async fn exchange(stream: &mut TcpStream, request: &str) {
+    stream.write_all(request.as_bytes()).await.expect("is taken");
+    let mut read = Vec::with_capacity(4096);
+    loop {
+        assert!(stream.read_buf(&mut read).await.expect("an answer") > 0, "closed");
+        let text = String::from_utf8_lossy(&read);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            if body.len() >= length.parse().expect("a number") {
+                return;
+            }
+        }
+    }
+}
+
+struct Sidecar {
+    child: Child,
+    proxy: SocketAddr,
+}
+
+impl Sidecar {
+    async fn start(gateway: &Simulator, connections: usize) -> Self {
+        let (proxy, ops) = (free_address(), free_address());
+        let options = Options::default();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sezzle-sidecar"));
+        command.arg("run").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        for (name, value) in [
+            ("GATEWAY__ENVIRONMENT", "sandbox".to_owned()),
+            ("GATEWAY__URL", gateway.url()),
+            ("CREDENTIALS__PUBLIC_KEY", options.public_key),
+            ("CREDENTIALS__PRIVATE_KEY", options.private_key),
+            ("PROXY__LISTEN", proxy.to_string()),
+            ("OPS__LISTEN", ops.to_string()),
+            ("LIMITS__CONNECTIONS", connections.max(1).to_string()),
+            ("LOG__LEVEL", "warn".to_owned()),
+        ] {
+            command.env(format!("SEZZLE_SIDECAR__{name}"), value);
+        }
+        let sidecar = Self { child: command.spawn().expect("starts"), proxy };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_ready(ops).await {
+            assert!(Instant::now() < deadline, "not ready in time");
+            sleep(Duration::from_millis(10)).await;
+        }
+        sidecar
+    }
+
+    /// Its resident memory in bytes.
+    fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn is_ready(ops: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(ops).await else { return false };
+    let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let mut answer = String::new();
+    let sent = stream.write_all(request.as_bytes()).await;
+    sent.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.starts_with("HTTP/1.1 200 ")
+}
+
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+fn open_files() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").expect("readable");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX)
+}
