@@ -7,6 +7,7 @@ mod crowd;
 mod framing;
 mod gateway;
 mod heads;
+mod soak;
 
 use std::time::Duration;
 

@@ -15,6 +15,8 @@ pub enum Script {
     Good,
     /// These bytes.
     Bytes(Vec<u8>),
+    /// These bytes, and then the end of the connection.
+    Last(Vec<u8>),
     /// These bytes, and then others again and again.
     Endless(Vec<u8>, Vec<u8>),
 }
@@ -69,12 +71,16 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
         let good = answer("200 OK", &format!(r#"{{"uuid":"{id}","good":true}}"#));
         shared.calls.lock().expect("not poisoned").push((number, line));
         let script = shared.script.lock().expect("not poisoned").clone();
-        let (bytes, rest) = match script {
-            Script::Good => (good, None),
-            Script::Bytes(bytes) => (bytes, None),
-            Script::Endless(bytes, rest) => (bytes, Some(rest)),
+        let (bytes, is_last, rest) = match script {
+            Script::Good => (good, false, None),
+            Script::Bytes(bytes) => (bytes, false, None),
+            Script::Last(bytes) => (bytes, true, None),
+            Script::Endless(bytes, rest) => (bytes, false, Some(rest)),
         };
         let _ = stream.write_all(&bytes).await;
+        if is_last {
+            return;
+        }
         while let Some(rest) = &rest {
             if stream.write_all(rest).await.is_err() {
                 return;
@@ -93,14 +99,13 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
 /// Method and path of the next request, once its body has come. The sidecar always states a length.
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
     loop {
-        let text = String::from_utf8_lossy(read).into_owned();
-        if let Some((head, rest)) = text.split_once("\r\n\r\n") {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&read[..end]).into_owned();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
-            if rest.len() >= length {
-                let line = head.lines().next()?.rsplit_once(' ')?.0.to_owned();
-                read.drain(..head.len() + 4 + length);
-                return Some(line);
+            if read.len() >= end + 4 + length {
+                read.drain(..end + 4 + length);
+                return Some(head.lines().next()?.rsplit_once(' ')?.0.to_owned());
             }
         }
         if stream.read_buf(read).await.ok()? == 0 {
