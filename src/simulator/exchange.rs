@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use crate::simulator::Core;
 use crate::simulator::Fault;
 use crate::simulator::Reset;
+use crate::simulator::control;
 use crate::simulator::gateway::Answer;
 use crate::simulator::gateway::Call;
 use crate::simulator::gateway::Content;
@@ -36,6 +37,9 @@ pub(super) async fn run(
     reused: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Ending> {
+    if request.uri().path().starts_with(control::PREFIX) {
+        return control::serve(core, request).await;
+    }
     let (head, body) = request.into_parts();
     let entry = core.journal().open(connection, &head);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);

@@ -25,6 +25,14 @@ impl Gate {
         self.passage.send_modify(|passage| passage.open = true);
     }
 
+    pub(super) fn arrivals(&self) -> usize {
+        self.passage.borrow().arrived
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.passage.borrow().open
+    }
+
     /// Parks the calling request until the release.
     pub(super) async fn pass(&self) {
         self.passage.send_modify(|passage| passage.arrived += 1);

@@ -66,6 +66,21 @@ impl Journal {
     pub(super) fn entries(&self) -> impl Iterator<Item = &Exchange> {
         self.0.iter()
     }
+
+    /// The entries from this number on, with their numbers.
+    pub(super) fn since(&self, number: usize) -> impl Iterator<Item = (usize, &Exchange)> {
+        self.0.since(number)
+    }
+
+    /// The number of the next entry.
+    pub(super) fn next(&self) -> usize {
+        self.0.next()
+    }
+
+    /// Forgets all entries. What their requests still have to say is not noted.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Default for Journal {

@@ -54,6 +54,20 @@ impl<T> Ledger<T> {
         self.entries.iter().map(|(entry, _)| entry)
     }
 
+    /// The entries from this number on, with their numbers.
+    pub(super) fn since(&self, number: usize) -> impl Iterator<Item = (usize, &T)> {
+        // Never beyond the end, or the first number could be the last one there is.
+        let skipped = number.saturating_sub(self.forgotten).min(self.entries.len());
+        (self.forgotten + skipped..).zip(self.iter().skip(skipped))
+    }
+
+    /// Forgets all entries. The numbers of those to come go on.
+    pub(super) fn clear(&mut self) {
+        self.forgotten = self.next();
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
     fn trim(&mut self) {
         while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
             let Some((_, bytes)) = self.entries.pop_front() else { return };
@@ -80,5 +94,12 @@ mod tests {
         ledger.change(3, 10, |_| ());
         assert_eq!((ledger.iter().count(), ledger.bytes), (0, 0));
         assert_eq!(ledger.push(4, 0), 4);
+        assert_eq!(ledger.push(5, 9), 5);
+        assert!(ledger.since(5).eq([(5, &5)]) && ledger.since(0).eq([(4, &4), (5, &5)]));
+        assert_eq!(ledger.since(usize::MAX).next(), None);
+        ledger.clear();
+        ledger.change(5, 1, |entry| *entry = 50);
+        assert_eq!((ledger.iter().count(), ledger.bytes, ledger.push(6, 10)), (0, 0, 6));
+        assert!(ledger.since(0).eq([(6, &6)]));
     }
 }

@@ -5,6 +5,7 @@
 //! [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by webhook. What the calls do
 //! is in `gateway`.
 
+pub mod control;
 mod delivery;
 mod exchange;
 mod fault;
@@ -32,6 +33,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
@@ -39,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
+use crate::simulator::control::Gates;
 use crate::simulator::delivery::Deliveries;
 use crate::simulator::gateway::Gateway;
 use crate::simulator::journal::Journal;
@@ -60,9 +64,8 @@ pub use crate::simulator::rule::Rule;
 #[derive(Clone, Debug)]
 pub struct Simulator {
     core: Arc<Core>,
-    addr: SocketAddr,
-    scheme: &'static str,
-    _running: Arc<DropGuard>,
+    /// None in the handles of the simulator's own tasks, which do not keep it alive.
+    _running: Option<Arc<DropGuard>>,
 }
 
 impl Simulator {
@@ -74,9 +77,13 @@ impl Simulator {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let core = Arc::new(Core {
             http2: options.http2,
+            addr,
+            scheme,
+            options: options.clone(),
             gateway: Mutex::new(Gateway::new(options)),
             journal: Mutex::default(),
             rules: Mutex::default(),
+            gates: Mutex::default(),
             connections: AtomicUsize::new(0),
             deliveries: Deliveries::default(),
             stopping: CancellationToken::new(),
@@ -85,17 +92,22 @@ impl Simulator {
         });
         core.tasks.spawn(server::accept(core.clone(), listener, tls));
         let running = Arc::new(core.stopping.clone().drop_guard());
-        Ok(Self { core, addr, scheme, _running: running })
+        Ok(Self { core, _running: Some(running) })
+    }
+
+    /// A handle for a task of the simulator's own.
+    fn of(core: &Arc<Core>) -> Self {
+        Self { core: core.clone(), _running: None }
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.core.addr
     }
 
     /// Its base URL, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.addr)
+        format!("{}://{}", self.core.scheme, self.core.addr)
     }
 
     /// Every request received so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
@@ -109,6 +121,11 @@ impl Simulator {
         let journal = self.core.journal();
         let wanted = |entry: &&Exchange| entry.method == method && rule::path_matches(path, &entry.path);
         journal.entries().filter(wanted).count()
+    }
+
+    /// Forgets every request received so far. The numbers of those to come go on.
+    pub fn clear_journal(&self) {
+        self.core.journal().clear();
     }
 
     /// How many connections were accepted so far.
@@ -186,7 +203,17 @@ impl Simulator {
 
     /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.
     pub fn effects(&self, order: &str) -> Vec<Effect> {
-        self.core.gateway().effects(order)
+        self.core.gateway().effects(order).unwrap_or_default()
+    }
+
+    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, rules, journal and
+    /// named gates, which let go what they hold. Only bearer tokens stay live, because whoever holds one would otherwise take the
+    /// next call's refusal for a fault of its own.
+    pub fn reset(&self) {
+        self.core.rules().clear();
+        self.core.gateway().reset(self.core.options.clone());
+        self.core.gates().clear();
+        self.core.journal().clear();
     }
 
     /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.
@@ -198,7 +225,8 @@ impl Simulator {
 }
 
 /// What a session is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
 pub enum SessionKind {
     /// Only an order.
     Order,
@@ -220,7 +248,7 @@ pub struct SessionIds {
 }
 
 /// A write to an order that took effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Effect {
     /// What was done.
     pub kind: EffectKind,
@@ -231,7 +259,8 @@ pub struct Effect {
 }
 
 /// The ways to write to an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EffectKind {
     /// Its reference was changed.
     Update,
@@ -254,9 +283,14 @@ pub enum EffectKind {
 struct Core {
     /// Whether HTTP/2 is spoken beside HTTP/1.1.
     http2: bool,
+    addr: SocketAddr,
+    scheme: &'static str,
+    /// What it was started with.
+    options: Options,
     gateway: Mutex<Gateway>,
     journal: Mutex<Journal>,
     rules: Mutex<Rules>,
+    gates: Mutex<Gates>,
     connections: AtomicUsize,
     deliveries: Deliveries,
     stopping: CancellationToken,
@@ -286,5 +320,9 @@ impl Core {
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

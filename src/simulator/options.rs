@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
 use tokio_rustls::rustls::ServerConfig;
 
 /// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
@@ -83,7 +85,8 @@ impl Default for Options {
 }
 
 /// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TokenizePlace {
     /// Beside `order`, as the guide has it.
     #[default]

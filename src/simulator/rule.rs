@@ -10,6 +10,7 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
+use serde::Deserialize;
 
 use crate::simulator::Fault;
 use crate::simulator::Gate;
@@ -25,7 +26,8 @@ pub struct Rule {
 }
 
 /// Where a request's way ends with its connection being reset or closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
 pub enum Reset {
     /// The head arrived; the body was not read.
     BeforeReading,
@@ -191,6 +193,11 @@ impl Rules {
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// How many rules may still apply to a request.
+    pub(super) fn in_force(&self) -> usize {
+        self.0.iter().filter(|rule| rule.times != Some(0)).count()
     }
 
     /// The action for a request that arrives now. Counts as one application of the rule it comes from.

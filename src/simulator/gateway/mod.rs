@@ -89,6 +89,12 @@ impl Gateway {
         }
     }
 
+    /// Forgets everything but the bearer tokens.
+    pub(super) fn reset(&mut self, options: Options) {
+        let bearers = std::mem::take(&mut self.bearers);
+        *self = Self { bearers, ..Self::new(options) };
+    }
+
     pub(super) fn answer(&mut self, call: Call<'_>) -> Answer {
         self.dispatch(call).unwrap_or_else(Answer::from)
     }

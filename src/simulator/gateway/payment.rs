@@ -157,8 +157,8 @@ impl Gateway {
         wording::later(OffsetDateTime::now_utc(), self.options.authorization_life)
     }
 
-    pub(in crate::simulator) fn effects(&self, id: &str) -> Vec<Effect> {
-        self.orders.find(id).map(|order| order.effects.clone()).unwrap_or_default()
+    pub(in crate::simulator) fn effects(&self, id: &str) -> Option<Vec<Effect>> {
+        self.orders.find(id).map(|order| order.effects.clone())
     }
 
     fn order(&mut self, merchant: &str, id: &str) -> Result<&mut Order, Refusal> {

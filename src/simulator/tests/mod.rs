@@ -4,6 +4,7 @@
 
 mod authentication;
 mod broken;
+mod control;
 mod customers;
 mod deliveries;
 mod faults;

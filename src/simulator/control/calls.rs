@@ -1,0 +1,128 @@
+//! Every call of the control interface. One more is one more line here, and a section of its own in `docs/simulator.md`.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::simulator::SessionKind;
+use crate::simulator::control::Act;
+use crate::simulator::control::Input;
+use crate::simulator::control::Outcome;
+use crate::simulator::control::Refusal;
+use crate::simulator::control::Step;
+use crate::simulator::control::page;
+use crate::simulator::control::rules;
+use crate::simulator::control::settings;
+
+pub(super) const CALLS: [Call; 15] = [
+    act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
+    act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
+        Ok(settings::show(&mut simulator.core.gateway()))
+    }),
+    input("PATCH", "/_simulator/settings", "change settings: {name: value, …}", |input| {
+        Ok(Step::Change(settings::read(&input.json()?)?))
+    }),
+    input("POST", "/_simulator/sessions", "create a session: {kind}", |input| {
+        Ok(Step::Create(input.json::<NewSession>()?.kind))
+    }),
+    act("POST", "/_simulator/orders/{order}/complete", "the shopper finishes the checkout", |simulator, order| {
+        done_if(simulator.complete_checkout(order), "there is no such order with an open checkout")
+    }),
+    act("GET", "/_simulator/orders/{order}/effects", "what was done to an order", |simulator, order| {
+        let effects =
+            simulator.core.gateway().effects(order).ok_or_else(|| Refusal::unknown("there is no such order"))?;
+        Ok(json!({"effects": effects}))
+    }),
+    act("POST", "/_simulator/tokens/{token}/approve", "the shopper agrees to be charged again", |simulator, token| {
+        let unusable = "there is no such token that is neither used nor past its time";
+        let customer = simulator.approve_token(token).ok_or_else(|| Refusal::unknown(unusable))?;
+        Ok(json!({"customer": customer}))
+    }),
+    act("POST", "/_simulator/revoke-tokens", "every bearer token issued so far ends", |simulator, _| {
+        simulator.revoke_tokens();
+        done()
+    }),
+    input("POST", "/_simulator/rules", "put a rule in force, before all earlier ones", |input| {
+        Ok(Step::Script(Box::new(rules::read(input.json()?)?)))
+    }),
+    act("DELETE", "/_simulator/rules", "put all rules out of force", |simulator, _| {
+        simulator.clear_rules();
+        done()
+    }),
+    act("GET", "/_simulator/gates/{name}", "how many requests came to a gate", |simulator, name| {
+        simulator.core.gates().show(name)
+    }),
+    act("POST", "/_simulator/gates/{name}/release", "let them go, and all later ones pass", |simulator, name| {
+        simulator.core.gates().release(name)
+    }),
+    input("GET", "/_simulator/journal", "requests received: ?since=&method=&path=", |input| {
+        Ok(Step::Read(page::read(input)?))
+    }),
+    act("DELETE", "/_simulator/journal", "forget the requests received", |simulator, _| {
+        simulator.clear_journal();
+        done()
+    }),
+    act("POST", "/_simulator/reset", "all as at the start; bearer tokens stay live", |simulator, _| {
+        simulator.reset();
+        done()
+    }),
+];
+
+pub(super) struct Call {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    says: &'static str,
+    pub(super) takes: Takes,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Takes {
+    /// Neither query nor body.
+    Nothing(Act),
+    Input(Read),
+}
+
+type Read = fn(Input<'_>) -> Result<Step, Refusal>;
+
+impl Call {
+    /// What a path has in the variable place of this call's, if it is this call's at all. Empty where there is no such place.
+    pub(super) fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let (mut wanted, mut given, mut name) = (self.path.split('/'), path.split('/'), "");
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return Some(name),
+                (Some(wanted), Some(given)) if wanted.starts_with('{') && !given.is_empty() => name = given,
+                (Some(wanted), Some(given)) if wanted == given => {}
+                _ => return None,
+            }
+        }
+    }
+}
+
+const fn act(method: &'static str, path: &'static str, says: &'static str, act: Act) -> Call {
+    Call { method, path, says, takes: Takes::Nothing(act) }
+}
+
+const fn input(method: &'static str, path: &'static str, says: &'static str, read: Read) -> Call {
+    Call { method, path, says, takes: Takes::Input(read) }
+}
+
+fn index() -> Value {
+    let calls = CALLS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.says}));
+    json!({"calls": calls.collect::<Vec<_>>()})
+}
+
+/// The answer of a call that has nothing to tell.
+fn done() -> Outcome {
+    Ok(json!({}))
+}
+
+fn done_if(done: bool, otherwise: &str) -> Outcome {
+    if done { self::done() } else { Err(Refusal::unknown(otherwise)) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewSession {
+    kind: SessionKind,
+}

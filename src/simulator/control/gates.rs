@@ -1,0 +1,65 @@
+//! Gates that go by names, for those who cannot hold a [`Gate`].
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::simulator::Gate;
+use crate::simulator::control::Outcome;
+use crate::simulator::control::Refusal;
+
+#[derive(Debug, Default)]
+pub(in crate::simulator) struct Gates(HashMap<String, Gate>);
+
+impl Gates {
+    /// The closed gate of this name; a new one if there is none or if it was released.
+    pub(in crate::simulator) fn closed(&mut self, name: String) -> Result<Gate, Refusal> {
+        if let Some(gate) = self.0.get(&name).filter(|gate| !gate.is_open()) {
+            return Ok(gate.clone());
+        }
+        if self.0.len() >= MAX_GATES {
+            self.0.retain(|_, gate| !gate.is_open());
+        }
+        if self.0.len() >= MAX_GATES {
+            return Err(Refusal::wrong(format!("{MAX_GATES} gates are closed; release some first")));
+        }
+        let gate = Gate::new();
+        self.0.insert(name, gate.clone());
+        Ok(gate)
+    }
+
+    pub(super) fn show(&self, name: &str) -> Outcome {
+        let gate = self.find(name)?;
+        Ok(json!({"arrived": gate.arrivals(), "open": gate.is_open()}))
+    }
+
+    pub(super) fn release(&self, name: &str) -> Outcome {
+        self.find(name)?.release();
+        self.show(name)
+    }
+
+    /// Releases and forgets every gate.
+    pub(in crate::simulator) fn clear(&mut self) {
+        for (_, gate) in self.0.drain() {
+            gate.release();
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<&Gate, Refusal> {
+        self.0.get(name).ok_or_else(|| Refusal::unknown("no rule has named such a gate"))
+    }
+}
+
+/// A name that fits into a path as it is.
+pub(super) fn name(text: String) -> Result<String, Refusal> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=MAX_NAME).contains(&text.len()) && text.chars().all(fits) {
+        Ok(text)
+    } else {
+        Err(Refusal::wrong(format!("gate: expected 1 to {MAX_NAME} letters, digits, - _ or ., found {text:?}")))
+    }
+}
+
+const MAX_NAME: usize = 64;
+/// As many as there can be rules with two gates each.
+const MAX_GATES: usize = 200;

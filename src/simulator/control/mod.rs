@@ -1,0 +1,176 @@
+//! The control interface: everything that a test in the same process does with [`Simulator`], over HTTP and from any language.
+//!
+//! It shares the gateway's port, below a prefix that Sezzle does not have, and is itself neither noted nor bent by rules. [`parse`]
+//! turns a request into a [`Command`] without any I/O; `calls` is the list of all there are, and `settings` that of all settings.
+
+mod calls;
+mod gates;
+mod page;
+mod rules;
+mod serve;
+mod settings;
+
+use std::fmt;
+
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::error::Category;
+use serde_json::json;
+
+use crate::simulator::SessionKind;
+use crate::simulator::Simulator;
+use crate::simulator::control::calls::CALLS;
+use crate::simulator::control::calls::Takes;
+use crate::simulator::control::page::Page;
+use crate::simulator::control::rules::Draft;
+use crate::simulator::control::settings::Change;
+
+pub(super) use crate::simulator::control::gates::Gates;
+pub(super) use crate::simulator::control::serve::serve;
+
+/// What every path of the control interface begins with.
+pub const PREFIX: &str = "/_simulator/";
+
+/// Reads a request to the control interface. `query` comes without its question mark.
+///
+/// # Errors
+/// When there is no such call, or its query or body is not what the call takes.
+pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Command, Refusal> {
+    let mut allowed = Vec::new();
+    for call in &CALLS {
+        let Some(name) = call.matches(path) else { continue };
+        if call.method != method {
+            allowed.push(call.method);
+            continue;
+        }
+        let input = Input { query, body };
+        return Ok(Command(match call.takes {
+            Takes::Nothing(act) => {
+                input.refuse()?;
+                Step::Act(act, name.to_owned())
+            }
+            Takes::Input(read) => read(input)?,
+        }));
+    }
+    if allowed.is_empty() {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("no such call; GET {PREFIX} lists them")));
+    }
+    let allow = allowed.join(", ");
+    let message = format!("{path} takes {allow} only");
+    Err(Refusal { allow: Some(allow), ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message) })
+}
+
+/// One thing to do, read completely.
+#[derive(Clone, Debug)]
+pub struct Command(Step);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// With what the path names.
+    Act(Act, String),
+    Create(SessionKind),
+    Change(Vec<Change>),
+    Script(Box<Draft>),
+    Read(Page),
+}
+
+/// What a call without input does. The text is the variable part of its path, if it has one.
+type Act = fn(&Simulator, &str) -> Outcome;
+
+type Outcome = Result<Value, Refusal>;
+
+impl Command {
+    /// Does it, and says what the answer is.
+    ///
+    /// # Errors
+    /// When what it names is not there, or is not in a state for it.
+    pub fn run(self, simulator: &Simulator) -> Result<Value, Refusal> {
+        match self.0 {
+            Step::Act(act, name) => act(simulator, &name),
+            Step::Create(kind) => {
+                let ids = simulator.create_session(kind);
+                Ok(json!({"session": ids.session, "order": ids.order, "token": ids.token}))
+            }
+            Step::Change(changes) => Ok(settings::change(&mut simulator.core.gateway(), &changes)),
+            Step::Script(draft) => draft.script(simulator),
+            Step::Read(page) => Ok(page.read(&simulator.core.journal())),
+        }
+    }
+}
+
+/// Why a call was turned down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status to answer.
+    pub status: StatusCode,
+    /// What is wrong, for a person.
+    pub message: String,
+    /// The methods there are, where the one asked for is none of them.
+    allow: Option<String>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), allow: None }
+    }
+
+    /// 400: not to be read at all.
+    fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 422: read, but wrong.
+    fn wrong(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    fn unknown(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What came with a request beside its path.
+#[derive(Clone, Copy, Debug)]
+struct Input<'a> {
+    query: Option<&'a str>,
+    body: &'a [u8],
+}
+
+impl Input<'_> {
+    /// For a call that takes nothing. An empty object is what some clients send when there is nothing to say.
+    fn refuse(self) -> Result<(), Refusal> {
+        self.refuse_query()?;
+        match self.body.trim_ascii() {
+            b"" | b"{}" => Ok(()),
+            _ => Err(Refusal::unreadable("this call takes no body")),
+        }
+    }
+
+    fn refuse_query(self) -> Result<(), Refusal> {
+        match self.query {
+            None | Some("") => Ok(()),
+            Some(_) => Err(Refusal::unreadable("this call takes no query")),
+        }
+    }
+
+    /// The body; no query.
+    fn json<T: DeserializeOwned>(self) -> Result<T, Refusal> {
+        self.refuse_query()?;
+        serde_json::from_slice(self.body).map_err(|error| match error.classify() {
+            Category::Data => Refusal::wrong(error.to_string()),
+            Category::Syntax | Category::Eof | Category::Io => Refusal::unreadable(format!("not JSON: {error}")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The journal, page by page, as JSON.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::simulator::Exchange;
+use crate::simulator::control::Input;
+use crate::simulator::control::Refusal;
+use crate::simulator::journal::Journal;
+use crate::simulator::rule::path_matches;
+
+/// Which part of the journal is asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Page {
+    since: usize,
+    method: Option<String>,
+    path: Option<String>,
+}
+
+pub(super) fn read(input: Input<'_>) -> Result<Page, Refusal> {
+    let Input { query, body } = input;
+    Input { query: None, body }.refuse()?;
+    let mut page = Page::default();
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let unreadable = |expected: &str| Refusal::unreadable(format!("{name}: expected {expected}, found {value:?}"));
+        let text = percent_decode_str(value).decode_utf8().map_err(|_| unreadable("UTF-8"))?.into_owned();
+        match name {
+            "since" => page.since = text.parse().map_err(|_| unreadable("a number"))?,
+            "method" => page.method = Some(text),
+            "path" => page.path = Some(text),
+            _ => return Err(Refusal::unreadable(format!("unknown {name:?}, expected since, method or path"))),
+        }
+    }
+    Ok(page)
+}
+
+impl Page {
+    pub(super) fn read(&self, journal: &Journal) -> Value {
+        let (mut next, mut bytes, mut exchanges) = (journal.next(), 0, Vec::new());
+        for (number, exchange) in journal.since(self.since).filter(|(_, exchange)| self.wants(exchange)) {
+            if exchanges.len() >= MAX_EXCHANGES || bytes >= MAX_BODY_BYTES {
+                next = number;
+                break;
+            }
+            bytes += exchange.body.len();
+            exchanges.push(show(number, exchange));
+        }
+        json!({"exchanges": exchanges, "next": next})
+    }
+
+    fn wants(&self, exchange: &Exchange) -> bool {
+        self.method.as_ref().is_none_or(|method| exchange.method == method.as_str())
+            && self.path.as_ref().is_none_or(|path| path_matches(path, &exchange.path))
+    }
+}
+
+fn show(number: usize, exchange: &Exchange) -> Value {
+    let (name, body) = match std::str::from_utf8(&exchange.body) {
+        Ok(text) => ("body", text.to_owned()),
+        Err(_) => ("body_base64", base64(&exchange.body)),
+    };
+    json!({
+        "number": number,
+        "connection": exchange.connection,
+        "method": exchange.method.as_str(),
+        "path": exchange.path,
+        "query": exchange.query,
+        "headers": headers(&exchange.headers),
+        name: body,
+        "status": exchange.status,
+        "effect": exchange.effect,
+    })
+}
+
+fn headers(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.keys().map(|name| (name.as_str(), headers.get_all(name).iter().map(text).collect())).collect()
+}
+
+/// Base64 of RFC 4648 with its padding.
+fn base64(bytes: &[u8]) -> String {
+    let digit = |bits: u32| char::from(*ALPHABET.get(bits as usize & 63).unwrap_or(&b'='));
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, place| bits << 8 | u32::from(group.get(place).copied().unwrap_or_default()));
+        for place in 0..4 {
+            text.push(if place <= group.len() { digit(bits >> (18 - 6 * place)) } else { '=' });
+        }
+    }
+    text
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// A page that a person can still look through.
+const MAX_EXCHANGES: usize = 100;
+/// A page may exceed it by one body.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        let words = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        for (length, word) in words.into_iter().enumerate() {
+            assert_eq!(base64(&b"foobar"[..length]), word);
+        }
+        assert_eq!(base64(&[0xff, 0xef, 0xbf]), "/++/");
+    }
+}

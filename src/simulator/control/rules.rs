@@ -1,0 +1,230 @@
+//! A [`Rule`] as JSON.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use http::header::TRANSFER_ENCODING;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::simulator::Fault;
+use crate::simulator::Reset;
+use crate::simulator::Rule;
+use crate::simulator::Simulator;
+use crate::simulator::control::Outcome;
+use crate::simulator::control::Refusal;
+use crate::simulator::control::gates;
+
+/// A rule whose gates are still names.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    rule: Rule,
+    gate: Option<String>,
+    gate_after_effect: Option<String>,
+}
+
+/// The body of the call, field by field.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Text {
+    method: Option<String>,
+    path: Option<String>,
+    times: Option<NonZeroU32>,
+    #[serde(default)]
+    reused_only: bool,
+    delay: Option<Span>,
+    gate: Option<String>,
+    gate_after_effect: Option<String>,
+    reset: Option<Reset>,
+    status: Option<u16>,
+    body: Option<Value>,
+    #[serde(default)]
+    remove_headers: Vec<String>,
+    #[serde(default)]
+    set_headers: BTreeMap<String, String>,
+    #[serde(default)]
+    add_headers: BTreeMap<String, String>,
+    fault: Option<FaultText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+enum FaultText {
+    Garbage(String),
+    SlowHead(Span),
+    SlowBody(Span),
+    CutBody(usize),
+    DrippingBody { bytes: usize, wait: Span },
+    EndlessBody,
+    StatedLength(u64),
+}
+
+pub(super) fn read(text: Text) -> Result<Draft, Refusal> {
+    let mut rule = match (text.method.map(method).transpose()?, text.path.map(path).transpose()?) {
+        (None, None) => Rule::any(),
+        (None, Some(path)) => Rule::path(&path),
+        (Some(method), path) => Rule::on(method, &path.unwrap_or_else(|| "*".to_owned())),
+    };
+    if let Some(times) = text.times {
+        rule = rule.times(times.get());
+    }
+    if text.reused_only {
+        rule = rule.reused_only();
+    }
+    if let Some(Span(delay)) = text.delay {
+        rule = rule.delay(delay);
+    }
+    if let Some(at) = text.reset {
+        rule = rule.reset(at);
+    }
+    if let Some(code) = text.status {
+        rule = rule.status(status(code)?);
+    }
+    if let Some(value) = text.body {
+        rule = rule.body(body(value)?);
+    }
+    for name in text.remove_headers {
+        rule = rule.remove_header(header(&name)?);
+    }
+    for (name, value) in text.set_headers {
+        rule = rule.set_header(header(&name)?, header_value(&name, &value)?);
+    }
+    for (name, value) in text.add_headers {
+        rule = rule.add_header(header(&name)?, header_value(&name, &value)?);
+    }
+    if let Some(fault) = text.fault {
+        rule = rule.fault(fault.into());
+    }
+    let gate = text.gate.map(gates::name).transpose()?;
+    let gate_after_effect = text.gate_after_effect.map(gates::name).transpose()?;
+    Ok(Draft { rule, gate, gate_after_effect })
+}
+
+impl Draft {
+    /// Puts the rule in force, with its gates closed.
+    pub(super) fn script(self, simulator: &Simulator) -> Outcome {
+        let in_force = simulator.core.rules().in_force();
+        if in_force >= MAX_RULES {
+            return Err(Refusal::wrong(format!("{in_force} rules are in force already; delete them first")));
+        }
+        let mut rule = self.rule;
+        if let Some(name) = self.gate {
+            rule = rule.gate(&simulator.core.gates().closed(name)?);
+        }
+        if let Some(name) = self.gate_after_effect {
+            rule = rule.gate_after_effect(&simulator.core.gates().closed(name)?);
+        }
+        simulator.script(rule);
+        Ok(json!({"rules": in_force + 1}))
+    }
+}
+
+impl From<FaultText> for Fault {
+    fn from(text: FaultText) -> Self {
+        match text {
+            FaultText::Garbage(bytes) => Self::Garbage(bytes.into()),
+            FaultText::SlowHead(Span(wait)) => Self::SlowHead(wait),
+            FaultText::SlowBody(Span(wait)) => Self::SlowBody(wait),
+            FaultText::CutBody(kept) => Self::CutBody(kept),
+            FaultText::DrippingBody { bytes, wait: Span(wait) } => Self::DrippingBody { bytes, wait },
+            FaultText::EndlessBody => Self::EndlessBody,
+            FaultText::StatedLength(length) => Self::StatedLength(length),
+        }
+    }
+}
+
+/// A duration written like `"30s"`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Span(Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let span = humantime::parse_duration(&text);
+        span.map(Self).map_err(|error| format!("expected a duration such as \"30s\", found {text:?}: {error}"))
+    }
+}
+
+fn method(text: String) -> Result<Method, Refusal> {
+    Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is none")))
+}
+
+/// A path that a request can have, so that a slip does not make a rule that never applies.
+fn path(text: String) -> Result<String, Refusal> {
+    if text.starts_with('/') && !text.contains(['?', '#']) {
+        Ok(text)
+    } else {
+        Err(Refusal::wrong(format!("path: expected one that begins with / and has no query, found {text:?}")))
+    }
+}
+
+fn status(code: u16) -> Result<StatusCode, Refusal> {
+    let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
+    status.ok_or_else(|| Refusal::wrong(format!("status: expected a number from 200 to 599, found {code}")))
+}
+
+/// A text as it is, so that it need not be JSON; an object or a list as JSON.
+fn body(value: Value) -> Result<Bytes, Refusal> {
+    match value {
+        Value::String(text) => Ok(text.into()),
+        Value::Object(_) | Value::Array(_) => Ok(value.to_string().into()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {
+            Err(Refusal::wrong(format!("body: expected a text, an object or a list, found {value}")))
+        }
+    }
+}
+
+fn header(name: &str) -> Result<HeaderName, Refusal> {
+    let name = HeaderName::try_from(name).map_err(|_| Refusal::wrong(format!("headers: {name:?} is no name")))?;
+    if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+        return Err(Refusal::wrong(format!("headers: {name} follows from the body; see the fault stated_length")));
+    }
+    Ok(name)
+}
+
+fn header_value(name: &str, value: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::try_from(value).map_err(|_| Refusal::wrong(format!("headers: {name} cannot be {value:?}")))
+}
+
+/// More than a test needs; with bodies of the largest size they fit into memory.
+const MAX_RULES: usize = 100;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::header::DATE;
+    use http::header::VARY;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_takes_every_knob() {
+        let text = r#"{"method":"POST","path":"/v2/order/*","times":2,"reused_only":true,"delay":"1s","gate":"a",
+        "gate_after_effect":"b","reset":"after_effect","status":503,"body":[{"code":"x"}],"remove_headers":["date"],
+        "set_headers":{"vary":"accept"},"add_headers":{"vary":"origin"},"fault":{"cut_body":3}}"#;
+        let draft = read(serde_json::from_str(text).unwrap()).unwrap();
+        let rule = Rule::on(http::Method::POST, "/v2/order/*")
+            .times(2)
+            .reused_only()
+            .delay(Duration::from_secs(1))
+            .reset(Reset::AfterEffect)
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .body(r#"[{"code":"x"}]"#)
+            .remove_header(DATE)
+            .set_header(VARY, HeaderValue::from_static("accept"))
+            .add_header(VARY, HeaderValue::from_static("origin"))
+            .fault(Fault::CutBody(3));
+        assert_eq!(format!("{:?}", draft.rule), format!("{rule:?}"));
+        assert_eq!((draft.gate.as_deref(), draft.gate_after_effect.as_deref()), (Some("a"), Some("b")));
+    }
+}

@@ -1,0 +1,73 @@
+//! Requests to the control interface, from head to answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header::ALLOW;
+use http::header::CONTENT_TYPE;
+use http::header::ORIGIN;
+use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use serde_json::Value;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::simulator::Core;
+use crate::simulator::Simulator;
+use crate::simulator::control::Outcome;
+use crate::simulator::control::Refusal;
+use crate::simulator::control::parse;
+use crate::simulator::payload::Payload;
+use crate::simulator::server::Ending;
+
+/// Serves one request.
+pub(in crate::simulator) async fn serve(
+    core: &Arc<Core>,
+    request: Request<Incoming>,
+) -> Result<Response<Payload>, Ending> {
+    let (head, body) = request.into_parts();
+    if from_browser(&head.headers) {
+        // A page that a developer looks at must not reach in.
+        return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "requests from browsers are refused"))));
+    }
+    let body = match timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is larger than {MAX_BODY} bytes");
+            return Ok(response(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message))));
+        }
+        Ok(Err(_)) | Err(_) => return Err(Ending::Close),
+    };
+    let command = parse(head.method.as_str(), head.uri.path(), head.uri.query(), &body);
+    Ok(response(command.and_then(|command| command.run(&Simulator::of(core)))))
+}
+
+fn from_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+}
+
+fn response(outcome: Outcome) -> Response<Payload> {
+    let (status, allow, content): (_, _, Value) = match outcome {
+        Ok(content) => (StatusCode::OK, None, content),
+        Err(refusal) => (refusal.status, refusal.allow, json!({"error": refusal.message})),
+    };
+    let mut response = Response::new(Payload::whole(format!("{content}\n").into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(allow) = allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
+        headers.insert(ALLOW, allow);
+    }
+    response
+}
+
+const MAX_BODY: usize = 1024 * 1024;
+/// Long enough for a busy machine, short enough that a silent caller does not stay.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
