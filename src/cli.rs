@@ -55,13 +55,26 @@ enum Command {
     },
     /// Run the simulated gateway alone.
     #[cfg(feature = "simulator")]
-    Simulate {
-        /// The address to listen on.
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
-        listen: std::net::SocketAddr,
-    },
+    Simulate(Simulate),
     /// Print the version.
     Version,
+}
+
+#[cfg(feature = "simulator")]
+#[derive(Args, Debug)]
+pub(crate) struct Simulate {
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Allow an address that is not loopback; whoever reaches it controls the gateway.
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// Serve HTTPS with the certificates in this PEM file, the gateway's own first.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The PEM file with the key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 const USAGE: u8 = 64;
@@ -97,7 +110,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Demo { once } => with_runtime(2, crate::demo::demo(once)),
         #[cfg(feature = "simulator")]
-        Command::Simulate { listen } => with_runtime(2, crate::demo::simulate(listen)),
+        Command::Simulate(arguments) => with_runtime(2, crate::simulate::simulate(arguments)),
         Command::Version => {
             say(&format!("sezzle-sidecar {}\n", version()));
             ExitCode::SUCCESS
@@ -160,12 +173,24 @@ pub enum Failure {
     /// A step of the tour did not go as it should.
     #[error("{0}")]
     Tour(String),
+    /// An argument that is not allowed by itself.
+    #[cfg(feature = "simulator")]
+    #[error("{0}")]
+    Usage(&'static str),
+    /// A certificate for the simulated gateway that cannot be used.
+    #[cfg(feature = "simulator")]
+    #[error("{0}")]
+    Certificate(String),
 }
 
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Start(StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_)) => NO_PERMISSION,
+            #[cfg(feature = "simulator")]
+            Self::Usage(_) => USAGE,
+            #[cfg(feature = "simulator")]
+            Self::Certificate(_) => BAD_CONFIGURATION,
             Self::Start(StartError::Tls(_) | StartError::Address(_)) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)

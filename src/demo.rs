@@ -1,4 +1,4 @@
-//! `demo` and `simulate`: the product without an account.
+//! `demo`: the product without an account.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -56,33 +56,6 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
         () = signals.next() => {}
     }
     tour.gateway.stop().await;
-    Ok(())
-}
-
-/// Runs the simulated gateway alone until a signal.
-///
-/// # Errors
-/// When it could not be started.
-pub async fn simulate(listen: SocketAddr) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
-    let options = Options { listen, ..Options::default() };
-    let (public, private) = (options.public_key.clone(), options.private_key.clone());
-    let gateway = Simulator::start(options).await?;
-    let url = gateway.url();
-    // As it was called, so that the line works where it is not installed.
-    let program = std::env::args().next().unwrap_or_else(|| "sezzle-sidecar".to_owned());
-    say(&format!(
-        "A simulated Sezzle gateway listens on {url}. Its state is lost when it stops.\n\n\
-         A sidecar before it:\n\n\
-         \x20 SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\\n\
-         \x20 SEZZLE_SIDECAR__GATEWAY__URL={url} \\\n\
-         \x20 SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY={public} \\\n\
-         \x20 SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY={private} \\\n\
-         \x20 {program} run\n\n\
-         Ctrl-C stops it.\n"
-    ));
-    signals.next().await;
-    gateway.stop().await;
     Ok(())
 }
 

@@ -43,4 +43,6 @@ pub mod sezzle;
 #[cfg(feature = "simulator")]
 pub mod demo;
 #[cfg(feature = "simulator")]
+pub mod simulate;
+#[cfg(feature = "simulator")]
 pub mod simulator;

@@ -22,6 +22,7 @@ mod rule;
 mod server;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;

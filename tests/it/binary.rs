@@ -1,15 +1,11 @@
 //! The binary keeps what its command line promises: commands, exit codes, signals, the lines of its log, and a tour
 //! whose printed lines work as they are printed.
 
-use std::time::Duration;
-
 use http::Method;
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, SessionKind};
 use tokio::net::TcpListener;
 
-use crate::support::client::Client;
-use crate::support::eventually;
 use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, run};
 
 const KEYS: [(&str, &str); 2] =
@@ -35,7 +31,14 @@ async fn version_names_the_release_and_what_it_was_built_from() {
 #[tokio::test]
 async fn help_names_every_command_and_exit_code_and_no_value_of_the_environment() {
     let canary = [("CREDENTIALS__PRIVATE_KEY", "sz_pr_canary"), ("CONFIG", "canary.toml"), ("LOG__LEVEL", "canary")];
-    for arguments in [&["--help"][..], &["help"], &["run", "--help"], &["check", "--help"], &["demo", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["help"],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["demo", "--help"],
+        &["simulate", "--help"],
+    ] {
         let Ended { code, stdout, stderr } = run(arguments, &canary).await;
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(!stdout.contains("canary"), "{arguments:?}: {stdout}");
@@ -57,6 +60,7 @@ async fn a_misspelt_command_line_is_a_usage_error() {
         &["--config", "sidecar.toml", "version"],
         &["--private-key", "sz_pr_canary"],
         &["simulate", "--listen", "nowhere"],
+        &["simulate", "--tls-key", "key.pem"],
     ] {
         let Ended { code, stdout, stderr } = run(arguments, &[]).await;
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{arguments:?}: {stderr}");
@@ -338,41 +342,4 @@ async fn every_line_the_tour_prints_to_try_works_as_printed() {
     demo.signal("INT");
     let Ended { code, stderr, .. } = demo.end().await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-}
-
-#[tokio::test]
-async fn a_simulated_gateway_alone_prints_a_recipe_that_works() {
-    let mut gateway = Process::start(&["simulate", "--listen", "127.0.0.1:0"], &[]);
-    gateway.says("Ctrl-C stops it.").await;
-    let text = gateway.stdout();
-    let url = text.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("a URL");
-    let address = url.trim_end_matches('.').parse().unwrap_or_else(|error| panic!("{error}: {url}"));
-    let client = Client::new();
-    let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
-    let answer = client.send(address, Method::POST, "/v2/authentication", &[], keys).await;
-    assert_eq!(answer.status, 201);
-
-    let recipe: String = text
-        .lines()
-        .skip_while(|line| !line.trim().starts_with("SEZZLE_SIDECAR__"))
-        .take_while(|line| !line.trim().is_empty())
-        .map(|line| format!("{line}\n"))
-        .collect();
-    assert!(recipe.trim().ends_with("sezzle-sidecar run"), "{text}");
-    let folder = Folder::new();
-    let (proxy, ops) = (free_address(), free_address());
-    let listen = [("PROXY__LISTEN", proxy.to_string()), ("OPS__LISTEN", ops.to_string())];
-    let variables: Vec<(&str, &str)> = listen.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    // `exec` and `env` only make the shell's process become the sidecar's, so that the signal reaches it.
-    let line = format!("exec env {}", recipe.trim_start());
-    let mut sidecar = Process::shell(&line, folder.path(), &[&variables[..], &[("DRAIN__GRACE", "0s")]].concat());
-    sidecar.says("token obtained").await;
-    eventually("ready", async || client.get(ops, "/readyz").await.status == 200).await;
-    assert_eq!(client.get(proxy, "/v2/customer").await.status, 200);
-    sidecar.signal("TERM");
-    assert_eq!(sidecar.end().await.code, Some(0));
-
-    gateway.signal("TERM");
-    let ended = tokio::time::timeout(Duration::from_secs(20), gateway.end()).await.expect("in time");
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }

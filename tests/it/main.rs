@@ -31,6 +31,7 @@ mod listener;
 mod metrics;
 mod openapi;
 mod passthrough;
+mod simulate;
 mod support;
 mod tls;
 mod unix;

@@ -125,6 +125,13 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
+/// A certificate for `names` that vouches for itself, and its key, as PEM.
+pub fn self_signed_pem(names: &[&str]) -> (String, String) {
+    let key = a_key();
+    let certificate = params(names).self_signed(&key).expect("signs");
+    (certificate.pem(), key.serialize_pem())
+}
+
 fn params(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid names")
 }

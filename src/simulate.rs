@@ -1,0 +1,75 @@
+//! `simulate`: the simulated gateway alone, for a sidecar or any other client.
+
+use std::path::Path;
+
+use crate::cli::{Failure, Signals, Simulate, say};
+use crate::simulator::{Options, SessionKind, Simulator, tls};
+
+/// Runs the simulated gateway until a signal.
+///
+/// # Errors
+/// When it could not be started.
+pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
+    let Simulate { listen, allow_remote, tls_certificate, tls_key } = arguments;
+    if !listen.ip().is_loopback() && !allow_remote {
+        return Err(Failure::Usage(
+            "--listen is not a loopback address. Whoever reaches the simulated gateway controls it; \
+             if that is meant, add --allow-remote",
+        ));
+    }
+    let tls = match (&tls_certificate, &tls_key) {
+        (Some(certificate), Some(key)) => {
+            let config = tls::server_config(certificate, key);
+            Some(config.map_err(|error| Failure::Certificate(error.to_string()))?)
+        }
+        _ => None,
+    };
+    let mut signals = Signals::new()?;
+    let gateway = Simulator::start(Options { listen, tls, ..Options::default() }).await?;
+    say(&banner(&gateway, tls_certificate.as_deref()));
+    signals.next().await;
+    gateway.stop().await;
+    Ok(())
+}
+
+/// What to do with it, in lines that work as they are printed. `ca` is what a client must trust, if it speaks TLS.
+fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
+    let url = gateway.url();
+    let Options { public_key, private_key, .. } = Options::default();
+    // As it was called, so that the line works where it is not installed.
+    let program = std::env::args().next().unwrap_or_else(|| "sezzle-sidecar".to_owned());
+    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+    let trust = ca.map_or_else(String::new, |ca| format!("  SEZZLE_SIDECAR__GATEWAY__CA_FILE={} \\\n", quoted(ca)));
+    let curl = ca.map_or_else(|| "curl -sS".to_owned(), |ca| format!("curl -sS --cacert {}", quoted(ca)));
+    let order = gateway.create_session(SessionKind::Order).order.unwrap_or_default();
+    let amount = r#"'{"capture_amount":{"amount_in_cents":500,"currency":"USD"},"partial_capture":true}'"#;
+    let rule = r#"'{"path":"/v2/order/*","times":3,"status":503}'"#;
+    let lines = [
+        "",
+        "A sidecar before it:",
+        "",
+        "  SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\",
+        &format!("  SEZZLE_SIDECAR__GATEWAY__URL={url} \\"),
+        &format!("{trust}  SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY={public_key} \\"),
+        &format!("  SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY={private_key} \\"),
+        &format!("  {program} run"),
+        "",
+        "An order waits for its shopper. Finish the checkout, capture through the sidecar, see what happened to it:",
+        "",
+        &format!("  {curl} -X POST {url}/_simulator/orders/{order}/complete"),
+        &format!(
+            "  curl -sS -X POST http://127.0.0.1:8080/v2/order/{order}/capture -H 'Content-Type: application/json' -d {amount}"
+        ),
+        &format!("  {curl} {url}/_simulator/orders/{order}/effects"),
+        "",
+        "Answer the next three calls for an order with 503, list everything that can be asked for, begin anew:",
+        "",
+        &format!("  {curl} -X POST {url}/_simulator/rules -d {rule}"),
+        &format!("  {curl} {url}/_simulator/"),
+        &format!("  {curl} -X POST {url}/_simulator/reset"),
+        "",
+        "docs/simulator.md explains them all. Ctrl-C stops it.",
+        "",
+    ];
+    format!("A simulated Sezzle gateway listens on {url}. Its state is lost when it stops.\n{}", lines.join("\n"))
+}
