@@ -69,6 +69,9 @@ pub(crate) struct Simulate {
     /// Allow an address that is not loopback; whoever reaches it controls the gateway.
     #[arg(long)]
     pub(crate) allow_remote: bool,
+    /// Speak HTTP/2, too: agreed by ALPN with HTTPS, with prior knowledge without.
+    #[arg(long)]
+    pub(crate) http2: bool,
     /// Serve HTTPS with the certificates in this PEM file, the gateway's own first.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,

@@ -10,7 +10,7 @@ use crate::simulator::{Options, SessionKind, Simulator, tls};
 /// # Errors
 /// When it could not be started.
 pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
-    let Simulate { listen, allow_remote, tls_certificate, tls_key } = arguments;
+    let Simulate { listen, allow_remote, http2, tls_certificate, tls_key } = arguments;
     if !listen.ip().is_loopback() && !allow_remote {
         return Err(Failure::Usage(
             "--listen is not a loopback address. Whoever reaches the simulated gateway controls it; \
@@ -25,7 +25,7 @@ pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
         _ => None,
     };
     let mut signals = Signals::new()?;
-    let gateway = Simulator::start(Options { listen, tls, ..Options::default() }).await?;
+    let gateway = Simulator::start(Options { listen, http2, tls, ..Options::default() }).await?;
     say(&banner(&gateway, tls_certificate.as_deref()));
     signals.next().await;
     gateway.stop().await;

@@ -207,14 +207,15 @@ impl Simulator {
         self.core.gateway().effects(order).unwrap_or_default()
     }
 
-    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, rules, journal and
-    /// named gates, which let go what they hold. Only bearer tokens stay live, because whoever holds one would otherwise take the
+    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, deliveries, rules,
+    /// journal and named gates, which let go what they hold. Only bearer tokens stay live, because whoever holds one would otherwise take the
     /// next call's refusal for a fault of its own.
     pub fn reset(&self) {
         self.core.rules().clear();
         self.core.gateway().reset(self.core.options.clone());
         self.core.gates().clear();
         self.core.journal().clear();
+        self.core.deliveries.ledger().clear();
     }
 
     /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.

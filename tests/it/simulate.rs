@@ -1,9 +1,16 @@
 //! `simulate`: a gateway for everybody's tests. It is driven here as others do, as a process and by HTTP alone.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::client::{Answer, Client};
 use crate::support::eventually;
@@ -155,6 +162,14 @@ async fn every_line_it_prints_works_over_tls() {
 async fn every_control_call_in_the_manual_works_as_written() {
     let manual = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulator.md"));
     let gateway = Gateway::start(&[]).await;
+    // A webhook that there is to be sent again. Nobody listens there, which is no matter.
+    let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
+    let token = gateway.client.send(gateway.address, Method::POST, "/v2/authentication", &[], keys).await.json();
+    let bearer = format!("Bearer {}", token["token"].as_str().expect("a token"));
+    let test = format!(r#"{{"url":"http://{}/"}}"#, free_address());
+    let headers = [("authorization", bearer.as_str())];
+    let tested = gateway.client.send(gateway.address, Method::POST, "/v2/webhooks/test", &headers, &test).await;
+    assert_eq!(tested.status, 204);
     let mut lines = 0;
     for line in manual.lines().map(str::trim).filter(|line| line.starts_with("curl ") && line.contains("/_simulator/"))
     {
@@ -212,6 +227,21 @@ async fn a_test_in_any_language_scripts_what_happens() {
     assert_eq!(sidecar.capture(&order, &[]).await, 404, "no order, no rule, but a live token");
     sidecar.stop().await;
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_it_is_asked_for() {
+    for (arguments, spoken) in [(&["--http2"][..], true), (&[], false)] {
+        let gateway = Gateway::start(arguments).await;
+        let stream = TcpStream::connect(gateway.address).await.expect("connects");
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a preface is only sent");
+        tokio::spawn(connection);
+        let request = Request::get(format!("http://{}/_simulator/", gateway.address)).body(Empty::<Bytes>::new());
+        let answer = timeout(Duration::from_secs(10), sender.send_request(request.expect("valid"))).await;
+        assert_eq!(answer.expect("in time").is_ok_and(|answer| answer.status() == 200), spoken, "{arguments:?}");
+        gateway.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Every call of the control interface. One more is one more line here, and a section of its own in `docs/simulator.md`.
 
 use serde::Deserialize;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::simulator::control::page;
 use crate::simulator::control::rules;
 use crate::simulator::control::settings;
 
-pub(super) const CALLS: [Call; 15] = [
+pub(super) const CALLS: [Call; 18] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
         Ok(settings::show(&mut simulator.core.gateway()))
@@ -56,11 +57,22 @@ pub(super) const CALLS: [Call; 15] = [
         simulator.core.gates().release(name)
     }),
     input("GET", "/_simulator/journal", "requests received: ?since=&method=&path=", |input| {
-        Ok(Step::Read(page::read(input)?))
+        Ok(Step::Journal(page::read(input, &["since", "method", "path"])?))
     }),
     act("DELETE", "/_simulator/journal", "forget the requests received", |simulator, _| {
         simulator.clear_journal();
         done()
+    }),
+    input("POST", "/_simulator/events", "raise an event for the subscriptions that list it: {event, data}", |input| {
+        let NewEvent { event, data } = input.json()?;
+        Ok(Step::Raise(event, data.into()))
+    }),
+    input("GET", "/_simulator/deliveries", "webhooks sent: ?since=", |input| {
+        Ok(Step::Deliveries(page::read(input, &["since"])?))
+    }),
+    act("POST", "/_simulator/deliveries/{number}/redeliver", "send a webhook again, once", |simulator, number| {
+        let found = number.parse().is_ok_and(|number| simulator.redeliver(number));
+        done_if(found, "there is no such delivery")
     }),
     act("POST", "/_simulator/reset", "all as at the start; bearer tokens stay live", |simulator, _| {
         simulator.reset();
@@ -125,4 +137,11 @@ fn done_if(done: bool, otherwise: &str) -> Outcome {
 #[serde(deny_unknown_fields)]
 struct NewSession {
     kind: SessionKind,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewEvent {
+    event: String,
+    data: Map<String, Value>,
 }

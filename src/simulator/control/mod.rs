@@ -72,7 +72,9 @@ enum Step {
     Create(SessionKind),
     Change(Vec<Change>),
     Script(Box<Draft>),
-    Read(Page),
+    Journal(Page),
+    Raise(String, Value),
+    Deliveries(Page),
 }
 
 /// What a call without input does. The text is the variable part of its path, if it has one.
@@ -94,7 +96,9 @@ impl Command {
             }
             Step::Change(changes) => Ok(settings::change(&mut simulator.core.gateway(), &changes)),
             Step::Script(draft) => draft.script(simulator),
-            Step::Read(page) => Ok(page.read(&simulator.core.journal())),
+            Step::Journal(page) => Ok(page.journal(&simulator.core.journal())),
+            Step::Raise(event, data) => Ok(json!({"subscriptions": simulator.raise_event(&event, &data)})),
+            Step::Deliveries(page) => Ok(page.deliveries(&simulator.core.deliveries, simulator.deliveries_dropped())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The journal, page by page, as JSON.
+//! The journal and the deliveries, page by page, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,17 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::simulator::Attempt;
+use crate::simulator::Delivery;
+use crate::simulator::DeliveryState;
 use crate::simulator::Exchange;
 use crate::simulator::control::Input;
 use crate::simulator::control::Refusal;
+use crate::simulator::delivery::Deliveries;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::path_matches;
 
-/// Which part of the journal is asked for.
+/// Which part is asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {
     since: usize,
@@ -21,7 +25,8 @@ pub(super) struct Page {
     path: Option<String>,
 }
 
-pub(super) fn read(input: Input<'_>) -> Result<Page, Refusal> {
+/// Reads a query of which only these names are known.
+pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, Refusal> {
     let Input { query, body } = input;
     Input { query: None, body }.refuse()?;
     let mut page = Page::default();
@@ -30,27 +35,32 @@ pub(super) fn read(input: Input<'_>) -> Result<Page, Refusal> {
         let unreadable = |expected: &str| Refusal::unreadable(format!("{name}: expected {expected}, found {value:?}"));
         let text = percent_decode_str(value).decode_utf8().map_err(|_| unreadable("UTF-8"))?.into_owned();
         match name {
+            _ if !known.contains(&name) => {
+                let known = known.join(", ");
+                return Err(Refusal::unreadable(format!("unknown {name:?}, expected {known}")));
+            }
             "since" => page.since = text.parse().map_err(|_| unreadable("a number"))?,
             "method" => page.method = Some(text),
-            "path" => page.path = Some(text),
-            _ => return Err(Refusal::unreadable(format!("unknown {name:?}, expected since, method or path"))),
+            _ => page.path = Some(text),
         }
     }
     Ok(page)
 }
 
 impl Page {
-    pub(super) fn read(&self, journal: &Journal) -> Value {
-        let (mut next, mut bytes, mut exchanges) = (journal.next(), 0, Vec::new());
-        for (number, exchange) in journal.since(self.since).filter(|(_, exchange)| self.wants(exchange)) {
-            if exchanges.len() >= MAX_EXCHANGES || bytes >= MAX_BODY_BYTES {
-                next = number;
-                break;
-            }
-            bytes += exchange.body.len();
-            exchanges.push(show(number, exchange));
-        }
+    pub(super) fn journal(&self, journal: &Journal) -> Value {
+        let wanted = journal.since(self.since).filter(|(_, exchange)| self.wants(exchange));
+        let shown = wanted.map(|(number, exchange)| (number, exchange.body.len(), show_exchange(number, exchange)));
+        let (exchanges, next) = fill(shown, journal.next());
         json!({"exchanges": exchanges, "next": next})
+    }
+
+    pub(super) fn deliveries(&self, deliveries: &Deliveries, dropped: u64) -> Value {
+        let ledger = deliveries.ledger();
+        let since = ledger.since(self.since);
+        let shown = since.map(|(number, delivery)| (number, delivery.body.len(), show_delivery(delivery)));
+        let (deliveries, next) = fill(shown, ledger.next());
+        json!({"deliveries": deliveries, "next": next, "dropped": dropped})
     }
 
     fn wants(&self, exchange: &Exchange) -> bool {
@@ -59,7 +69,20 @@ impl Page {
     }
 }
 
-fn show(number: usize, exchange: &Exchange) -> Value {
+/// As many entries, given with their numbers and the lengths of their bodies, as a page has room for, and the number after.
+fn fill(entries: impl Iterator<Item = (usize, usize, Value)>, end: usize) -> (Vec<Value>, usize) {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for (number, length, entry) in entries {
+        if page.len() >= MAX_ENTRIES || bytes >= MAX_BODY_BYTES {
+            return (page, number);
+        }
+        bytes += length;
+        page.push(entry);
+    }
+    (page, end)
+}
+
+fn show_exchange(number: usize, exchange: &Exchange) -> Value {
     let (name, body) = match std::str::from_utf8(&exchange.body) {
         Ok(text) => ("body", text.to_owned()),
         Err(_) => ("body_base64", base64(&exchange.body)),
@@ -67,6 +90,7 @@ fn show(number: usize, exchange: &Exchange) -> Value {
     json!({
         "number": number,
         "connection": exchange.connection,
+        "version": format!("{:?}", exchange.version),
         "method": exchange.method.as_str(),
         "path": exchange.path,
         "query": exchange.query,
@@ -74,6 +98,27 @@ fn show(number: usize, exchange: &Exchange) -> Value {
         name: body,
         "status": exchange.status,
         "effect": exchange.effect,
+    })
+}
+
+fn show_delivery(delivery: &Delivery) -> Value {
+    let (state, reason) = match delivery.state {
+        DeliveryState::Pending => ("pending", None),
+        DeliveryState::Accepted => ("accepted", None),
+        DeliveryState::GivenUp => ("given_up", None),
+        DeliveryState::Unsubscribed => ("unsubscribed", None),
+        DeliveryState::NotSent(reason) => ("not_sent", Some(reason)),
+    };
+    let attempt = |attempt: &Attempt| json!({"at": humantime::format_rfc3339_millis(attempt.at).to_string(), "status": attempt.status});
+    json!({
+        "number": delivery.number,
+        "subscription": delivery.subscription,
+        "event": delivery.event,
+        "url": delivery.url,
+        "body": String::from_utf8_lossy(&delivery.body),
+        "attempts": delivery.attempts.iter().map(attempt).collect::<Vec<_>>(),
+        "state": state,
+        "reason": reason,
     })
 }
 
@@ -97,7 +142,7 @@ fn base64(bytes: &[u8]) -> String {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// A page that a person can still look through.
-const MAX_EXCHANGES: usize = 100;
+const MAX_ENTRIES: usize = 100;
 /// A page may exceed it by one body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 

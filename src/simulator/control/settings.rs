@@ -12,7 +12,7 @@ use crate::simulator::control::Refusal;
 use crate::simulator::gateway::Gateway;
 
 /// Names, and where the values are kept.
-pub(super) const SETTINGS: [(&str, Place); 12] = [
+pub(super) const SETTINGS: [(&str, Place); 14] = [
     ("public_key", |gateway| &mut gateway.options.public_key),
     ("private_key", |gateway| &mut gateway.options.private_key),
     ("merchant_uuid", |gateway| &mut gateway.options.merchant_uuid),
@@ -25,6 +25,8 @@ pub(super) const SETTINGS: [(&str, Place); 12] = [
     ("link_base", |gateway| &mut gateway.options.link_base),
     ("report_bytes", |gateway| &mut gateway.options.report_bytes),
     ("report_length", |gateway| &mut gateway.options.report_length),
+    ("webhook_retries", |gateway| &mut gateway.options.webhook_retries),
+    ("webhook_timeout", |gateway| &mut gateway.options.webhook_timeout),
 ];
 
 type Place = fn(&mut Gateway) -> &mut dyn Field;
@@ -138,6 +140,23 @@ impl Field for Duration {
     fn put(&mut self, value: &Value) -> Result<(), &'static str> {
         let span = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
         *self = span.ok_or("a duration such as \"30s\"")?;
+        Ok(())
+    }
+}
+
+impl Field for Vec<Duration> {
+    fn show(&self) -> Value {
+        self.iter().map(Field::show).collect()
+    }
+
+    fn put(&mut self, value: &Value) -> Result<(), &'static str> {
+        let expected = "a list of at most 1000 durations such as \"30s\"";
+        let list = value.as_array().filter(|list| list.len() <= 1000).ok_or(expected)?;
+        let read = |value| {
+            let mut span = Duration::ZERO;
+            span.put(value).map(|()| span)
+        };
+        *self = list.iter().map(read).collect::<Result<_, _>>().map_err(|_| expected)?;
         Ok(())
     }
 }

@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 
+use crate::simulator::Options;
 use crate::simulator::control::PREFIX;
 use crate::simulator::control::calls::CALLS;
 use crate::simulator::control::calls::Call;
 use crate::simulator::control::parse;
 use crate::simulator::control::settings;
+use crate::simulator::gateway::Gateway;
 
 /// Status and message of a refusal; 200 and nothing for a command.
 fn outcome(method: &str, target: &str, body: &str) -> (u16, String) {
@@ -56,6 +58,8 @@ fn what_a_call_does_not_take_is_refused() {
         ("GET", "/_simulator/journal?since=-1", "", 400),
         ("GET", "/_simulator/journal?path=%ff", "", 400),
         ("GET", "/_simulator/journal?limit=1", "", 400),
+        ("GET", "/_simulator/deliveries?since=3", "", 200),
+        ("GET", "/_simulator/deliveries?path=/", "", 400),
     ] {
         assert_eq!(outcome(method, target, body).0, status, "{method} {target} {body}");
     }
@@ -83,6 +87,7 @@ fn a_wrong_body_is_refused_with_the_field_named() {
         (settings, r#"{"report_bytes":-1}"#, 422, "report_bytes"),
         (settings, r#"{"approving":"no"}"#, 422, "approving"),
         (settings, r#"{"public_key":""}"#, 422, "public_key"),
+        (settings, r#"{"webhook_retries":["1s","soon"]}"#, 422, "webhook_retries"),
         (rules, r#"{"time":2}"#, 422, "`time`"),
         (rules, r#"{"times":0}"#, 422, "nonzero"),
         (rules, r#"{"method":"NO WAY"}"#, 422, "method"),
@@ -113,8 +118,10 @@ fn every_call_and_every_setting_is_in_the_manual() {
     for Call { method, path, .. } in &CALLS {
         assert!(MANUAL.contains(&format!("`{method} {path}`")), "{method} {path} is not explained");
     }
+    let defaults = settings::show(&mut Gateway::new(Options::default()));
     for (name, _) in settings::SETTINGS {
-        assert!(MANUAL.contains(&format!("| `{name}` |")), "the setting {name} is not explained");
+        let row = format!("| `{name}` | `{}` |", defaults[name].to_string().replace(',', ", "));
+        assert!(MANUAL.contains(&row), "the setting {name} is not explained by {row}");
     }
 }
 

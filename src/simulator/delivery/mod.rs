@@ -128,7 +128,7 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    fn ledger(&self) -> MutexGuard<'_, Ledger<Delivery>> {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<Delivery>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

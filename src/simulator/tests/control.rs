@@ -85,7 +85,7 @@ async fn settings_are_changed_together_or_not_at_all() {
     let wanted = json!({
         "public_key": "sz_pub_new", "private_key": "sz_pr_new", "merchant_uuid": "merchant", "approving": false,
         "token_life": "1m 30s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
-        "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true,
+        "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true, "webhook_retries": ["1s", "2m"], "webhook_timeout": "3s",
     });
     assert_eq!(control(&mut caller, "PATCH", "settings", &wanted).await, wanted);
     assert_eq!(control(&mut caller, "GET", "settings", &Value::Null).await, wanted);
@@ -182,7 +182,7 @@ async fn the_journal_is_read_page_by_page_and_does_not_know_the_control() {
     assert!(exchange["headers"]["authorization"][0].as_str().unwrap().starts_with("Bearer "), "{exchange}");
     let mut exchange = exchange.clone();
     exchange.as_object_mut().unwrap().remove("headers");
-    let expected = json!({"number": 1, "connection": 1, "method": "GET", "path": "/v2/nothing/0", "query": "a=b",
+    let expected = json!({"number": 1, "connection": 1, "version": "HTTP/1.1", "method": "GET", "path": "/v2/nothing/0", "query": "a=b",
         "body": "", "status": 404, "effect": false});
     assert_eq!(exchange, expected);
     let second = control(&mut caller, "GET", "journal?since=101", &Value::Null).await;
@@ -231,6 +231,40 @@ async fn a_reset_makes_everything_new_but_the_tokens() {
     assert_eq!(attempt(&mut caller, "GET", "gates/a", &Value::Null).await.status, 404);
     assert_eq!(control(&mut caller, "GET", "journal", &Value::Null).await["exchanges"], json!([]));
     assert_eq!(caller.get("/v2/customer").await.status, 200, "no rule, and a token that is live");
+}
+
+#[tokio::test]
+async fn an_event_is_raised_seen_and_sent_again() {
+    let simulator = start().await;
+    let receiver = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let disputes = json!({"url": format!("{}/hook", receiver.url()), "events": ["dispute.closed.neutral"]});
+    assert_eq!(caller.post("/v2/webhooks", &disputes).await.status, 200);
+    // The receiver knows no such path: the one attempt fails, and the subscription is gone.
+    control(&mut caller, "PATCH", "settings", &json!({"webhook_retries": []})).await;
+    let event = json!({"event": "dispute.closed.neutral", "data": {"order": "abc"}});
+    assert_eq!(control(&mut caller, "POST", "events", &event).await, json!({"subscriptions": 1}));
+    soon(simulator.deliveries_settled(1)).await;
+    script(&mut Caller::connect(&receiver).await, json!({"path": "/hook", "status": 200})).await;
+    assert_eq!(control(&mut caller, "POST", "deliveries/0/redeliver", &Value::Null).await, json!({}));
+    soon(simulator.deliveries_settled(2)).await;
+    assert_eq!(attempt(&mut caller, "POST", "deliveries/2/redeliver", &Value::Null).await.status, 404);
+    assert_eq!(attempt(&mut caller, "POST", "deliveries/x/redeliver", &Value::Null).await.status, 404);
+
+    let seen = control(&mut caller, "GET", "deliveries", &Value::Null).await;
+    let [first, second] = [&seen["deliveries"][0], &seen["deliveries"][1]];
+    assert_eq!((&first["state"], &first["attempts"][0]["status"]), (&json!("given_up"), &json!(404)));
+    assert_eq!((&second["state"], &second["attempts"][0]["status"]), (&json!("accepted"), &json!(200)));
+    assert_eq!((&first["body"], &second["subscription"]), (&second["body"], &Value::Null));
+    let body: Value = serde_json::from_str(first["body"].as_str().unwrap()).unwrap();
+    assert_eq!((&body["event"], &body["data"]), (&event["event"], &event["data"]));
+    assert_eq!((&seen["next"], &seen["dropped"]), (&json!(2), &json!(0)));
+    let rest = control(&mut caller, "GET", "deliveries?since=1", &Value::Null).await;
+    assert_eq!(rest["deliveries"].as_array().unwrap().len(), 1);
+
+    assert_eq!(control(&mut caller, "POST", "events", &event).await, json!({"subscriptions": 0}));
+    control(&mut caller, "POST", "reset", &Value::Null).await;
+    assert_eq!(control(&mut caller, "GET", "deliveries", &Value::Null).await["deliveries"], json!([]));
 }
 
 #[tokio::test]
