@@ -98,7 +98,8 @@ pub enum TokenizePlace {
 }
 
 /// How the `expiration` of a tokenize part is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TokenizeExpiration {
     /// RFC 3339, ending in `Z`.
     #[default]

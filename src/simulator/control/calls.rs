@@ -13,9 +13,10 @@ use crate::simulator::control::Refusal;
 use crate::simulator::control::Step;
 use crate::simulator::control::page;
 use crate::simulator::control::rules;
+use crate::simulator::control::rules::Span;
 use crate::simulator::control::settings;
 
-pub(super) const CALLS: [Call; 18] = [
+pub(super) const CALLS: [Call; 20] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
         Ok(settings::show(&mut simulator.core.gateway()))
@@ -35,9 +36,15 @@ pub(super) const CALLS: [Call; 18] = [
         Ok(json!({"effects": effects}))
     }),
     act("POST", "/_simulator/tokens/{token}/approve", "the shopper agrees to be charged again", |simulator, token| {
-        let unusable = "there is no such token that is neither used nor past its time";
-        let customer = simulator.approve_token(token).ok_or_else(|| Refusal::unknown(unusable))?;
+        let customer = simulator.approve_token(token).ok_or_else(|| Refusal::unknown(UNUSABLE))?;
         Ok(json!({"customer": customer}))
+    }),
+    act("POST", "/_simulator/tokens/{token}/deny", "the shopper refuses, and nobody is told", |simulator, token| {
+        done_if(simulator.deny_token(token), UNUSABLE)
+    }),
+    input("PUT", "/_simulator/keys", "other keys: {public_key, private_key, overlap}", |input| {
+        let NewKeys { public_key, private_key, overlap } = input.json()?;
+        Ok(Step::Keys(public_key, private_key, overlap.0))
     }),
     act("POST", "/_simulator/revoke-tokens", "every bearer token issued so far ends", |simulator, _| {
         simulator.revoke_tokens();
@@ -131,6 +138,17 @@ fn done() -> Outcome {
 
 fn done_if(done: bool, otherwise: &str) -> Outcome {
     if done { self::done() } else { Err(Refusal::unknown(otherwise)) }
+}
+
+const UNUSABLE: &str = "there is no such token that is neither used nor past its time";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKeys {
+    public_key: String,
+    private_key: String,
+    #[serde(default)]
+    overlap: Span,
 }
 
 #[derive(Deserialize)]

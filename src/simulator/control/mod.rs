@@ -11,6 +11,7 @@ mod serve;
 mod settings;
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::de::DeserializeOwned;
@@ -72,6 +73,7 @@ enum Step {
     Create(SessionKind),
     Change(Vec<Change>),
     Script(Box<Draft>),
+    Keys(String, String, Duration),
     Journal(Page),
     Raise(String, Value),
     Deliveries(Page),
@@ -96,6 +98,10 @@ impl Command {
             }
             Step::Change(changes) => Ok(settings::change(&mut simulator.core.gateway(), &changes)),
             Step::Script(draft) => draft.script(simulator),
+            Step::Keys(public, private, overlap) => {
+                simulator.rotate_keys(&public, &private, overlap);
+                Ok(json!({}))
+            }
             Step::Journal(page) => Ok(page.journal(&simulator.core.journal())),
             Step::Raise(event, data) => Ok(json!({"subscriptions": simulator.raise_event(&event, &data)})),
             Step::Deliveries(page) => Ok(page.deliveries(&simulator.core.deliveries, simulator.deliveries_dropped())),

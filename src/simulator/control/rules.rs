@@ -44,6 +44,7 @@ pub(super) struct Text {
     gate: Option<String>,
     gate_after_effect: Option<String>,
     reset: Option<Reset>,
+    close: Option<Reset>,
     status: Option<u16>,
     body: Option<Value>,
     #[serde(default)]
@@ -60,6 +61,7 @@ pub(super) struct Text {
 enum FaultText {
     Garbage(String),
     SlowHead(Span),
+    LateBody(Span),
     SlowBody(Span),
     CutBody(usize),
     DrippingBody { bytes: usize, wait: Span },
@@ -84,6 +86,9 @@ pub(super) fn read(text: Text) -> Result<Draft, Refusal> {
     }
     if let Some(at) = text.reset {
         rule = rule.reset(at);
+    }
+    if let Some(at) = text.close {
+        rule = rule.close(at);
     }
     if let Some(code) = text.status {
         rule = rule.status(status(code)?);
@@ -132,6 +137,7 @@ impl From<FaultText> for Fault {
         match text {
             FaultText::Garbage(bytes) => Self::Garbage(bytes.into()),
             FaultText::SlowHead(Span(wait)) => Self::SlowHead(wait),
+            FaultText::LateBody(Span(wait)) => Self::LateBody(wait),
             FaultText::SlowBody(Span(wait)) => Self::SlowBody(wait),
             FaultText::CutBody(kept) => Self::CutBody(kept),
             FaultText::DrippingBody { bytes, wait: Span(wait) } => Self::DrippingBody { bytes, wait },
@@ -142,9 +148,9 @@ impl From<FaultText> for Fault {
 }
 
 /// A duration written like `"30s"`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(try_from = "String")]
-struct Span(Duration);
+pub(super) struct Span(pub(super) Duration);
 
 impl TryFrom<String> for Span {
     type Error = String;
@@ -210,7 +216,7 @@ mod tests {
     #[test]
     fn a_rule_takes_every_knob() {
         let text = r#"{"method":"POST","path":"/v2/order/*","times":2,"reused_only":true,"delay":"1s","gate":"a",
-        "gate_after_effect":"b","reset":"after_effect","status":503,"body":[{"code":"x"}],"remove_headers":["date"],
+        "gate_after_effect":"b","reset":"after_effect","close":"before_effect","status":503,"body":[{"code":"x"}],"remove_headers":["date"],
         "set_headers":{"vary":"accept"},"add_headers":{"vary":"origin"},"fault":{"cut_body":3}}"#;
         let draft = read(serde_json::from_str(text).unwrap()).unwrap();
         let rule = Rule::on(http::Method::POST, "/v2/order/*")
@@ -218,6 +224,7 @@ mod tests {
             .reused_only()
             .delay(Duration::from_secs(1))
             .reset(Reset::AfterEffect)
+            .close(Reset::BeforeEffect)
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .body(r#"[{"code":"x"}]"#)
             .remove_header(DATE)

@@ -7,20 +7,22 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::simulator::Options;
+use crate::simulator::TokenizeExpiration;
 use crate::simulator::TokenizePlace;
 use crate::simulator::control::Refusal;
 use crate::simulator::gateway::Gateway;
 
 /// Names, and where the values are kept.
-pub(super) const SETTINGS: [(&str, Place); 14] = [
-    ("public_key", |gateway| &mut gateway.options.public_key),
-    ("private_key", |gateway| &mut gateway.options.private_key),
+pub(super) const SETTINGS: [(&str, Place); 15] = [
     ("merchant_uuid", |gateway| &mut gateway.options.merchant_uuid),
     ("approving", |gateway| &mut gateway.approving),
     ("token_life", |gateway| &mut gateway.options.token_life),
     ("tokenize_life", |gateway| &mut gateway.options.tokenize_life),
     ("tokenize_place", |gateway| &mut gateway.options.tokenize_place),
     ("expiration_digits", |gateway| &mut gateway.options.expiration_digits),
+    ("tokenize_expiration", |gateway| &mut gateway.options.tokenize_expiration),
+    ("authorization_life", |gateway| &mut gateway.options.authorization_life),
+    ("idle_timeout", |gateway| &mut gateway.options.idle_timeout),
     ("clock_skew", |gateway| &mut gateway.options.clock_skew),
     ("link_base", |gateway| &mut gateway.options.link_base),
     ("report_bytes", |gateway| &mut gateway.options.report_bytes),
@@ -144,6 +146,21 @@ impl Field for Duration {
     }
 }
 
+impl Field for Option<Duration> {
+    fn show(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Field::show)
+    }
+
+    fn put(&mut self, value: &Value) -> Result<(), &'static str> {
+        let mut span = Duration::ZERO;
+        *self = match value {
+            Value::Null => None,
+            value => Some(span.put(value).map(|()| span).map_err(|_| "a duration such as \"30s\", or null")?),
+        };
+        Ok(())
+    }
+}
+
 impl Field for Vec<Duration> {
     fn show(&self) -> Value {
         self.iter().map(Field::show).collect()
@@ -168,6 +185,21 @@ impl Field for TokenizePlace {
 
     fn put(&mut self, value: &Value) -> Result<(), &'static str> {
         *self = serde_json::from_value(value.clone()).map_err(|_| "top_level, in_order or both")?;
+        Ok(())
+    }
+}
+
+impl Field for TokenizeExpiration {
+    fn show(&self) -> Value {
+        json!(self)
+    }
+
+    fn put(&mut self, value: &Value) -> Result<(), &'static str> {
+        let expected = "utc, go_zero, absent, {\"offset\": minutes of less than a day} or {\"text\": …}";
+        *self = match serde_json::from_value(value.clone()).map_err(|_| expected)? {
+            Self::Offset(minutes) if minutes.unsigned_abs() >= 24 * 60 => return Err(expected),
+            expiration => expiration,
+        };
         Ok(())
     }
 }

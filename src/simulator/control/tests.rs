@@ -86,7 +86,11 @@ fn a_wrong_body_is_refused_with_the_field_named() {
         (settings, r#"{"tokenize_place":"nowhere"}"#, 422, "tokenize_place"),
         (settings, r#"{"report_bytes":-1}"#, 422, "report_bytes"),
         (settings, r#"{"approving":"no"}"#, 422, "approving"),
-        (settings, r#"{"public_key":""}"#, 422, "public_key"),
+        (settings, r#"{"link_base":""}"#, 422, "link_base"),
+        (settings, r#"{"idle_timeout":"never"}"#, 422, "or null"),
+        (settings, r#"{"tokenize_expiration":{"offset":1440}}"#, 422, "less than a day"),
+        (settings, r#"{"tokenize_expiration":"local"}"#, 422, "go_zero"),
+        (("PUT", "/_simulator/keys"), r#"{"public_key":"a","private_key":"b","overlap":1}"#, 422, "string"),
         (settings, r#"{"webhook_retries":["1s","soon"]}"#, 422, "webhook_retries"),
         (rules, r#"{"time":2}"#, 422, "`time`"),
         (rules, r#"{"times":0}"#, 422, "nonzero"),
@@ -144,7 +148,7 @@ fn every_fault_in_the_manual_can_be_asked_for() {
     let (section, _) = rest.split_once("\n## ").unwrap();
     let faults: Vec<&str> =
         section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).skip(1).collect();
-    assert_eq!(faults.len(), 7, "{faults:?}");
+    assert_eq!(faults.len(), 8, "{faults:?}");
     for fault in faults {
         let rule = format!("{{\"fault\":{fault}}}");
         assert_eq!(outcome("POST", "/_simulator/rules", &rule), (200, String::new()), "{rule}");

@@ -83,18 +83,44 @@ async fn settings_are_changed_together_or_not_at_all() {
     assert_eq!(control(&mut caller, "GET", "settings", &Value::Null).await, before);
 
     let wanted = json!({
-        "public_key": "sz_pub_new", "private_key": "sz_pr_new", "merchant_uuid": "merchant", "approving": false,
+        "merchant_uuid": "merchant", "approving": false, "tokenize_expiration": {"offset": -330},
+        "authorization_life": "1day", "idle_timeout": "20s",
         "token_life": "1m 30s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
         "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true, "webhook_retries": ["1s", "2m"], "webhook_timeout": "3s",
     });
     assert_eq!(control(&mut caller, "PATCH", "settings", &wanted).await, wanted);
     assert_eq!(control(&mut caller, "GET", "settings", &Value::Null).await, wanted);
-    assert_eq!(caller.authenticate().await.status, 401);
-    let reply =
-        caller.post("/v2/authentication", &json!({"public_key": "sz_pub_new", "private_key": "sz_pr_new"})).await;
-    assert_eq!(reply.json()["merchant_uuid"], "merchant");
+    assert_eq!(caller.authenticate().await.json()["merchant_uuid"], "merchant");
     control(&mut caller, "POST", "revoke-tokens", &Value::Null).await;
     assert_eq!(caller.get("/v2/customer").await.status, 401);
+}
+
+#[tokio::test]
+async fn keys_rotate_with_an_overlap_or_at_once() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    for (overlap, old) in [("1h", 201), ("0s", 401)] {
+        let keys = json!({"public_key": "sz_pub_new", "private_key": "sz_pr_new"});
+        let mut rotation = keys.clone();
+        rotation["overlap"] = json!(overlap);
+        assert_eq!(control(&mut caller, "PUT", "keys", &rotation).await, json!({}));
+        assert_eq!(caller.post("/v2/authentication", &keys).await.status, 201, "{overlap}");
+        assert_eq!(caller.authenticate().await.status, old, "{overlap}");
+        control(&mut caller, "POST", "reset", &Value::Null).await;
+    }
+}
+
+#[tokio::test]
+async fn a_shopper_denies_a_token_once() {
+    let simulator = start().await;
+    let mut caller = Caller::connect(&simulator).await;
+    let ids = control(&mut caller, "POST", "sessions", &json!({"kind": "tokenize"})).await;
+    let token = ids["token"].as_str().unwrap();
+    assert_eq!(control(&mut caller, "POST", &format!("tokens/{token}/deny"), &Value::Null).await, json!({}));
+    for verdict in ["deny", "approve"] {
+        let again = attempt(&mut caller, "POST", &format!("tokens/{token}/{verdict}"), &Value::Null).await;
+        assert_eq!(again.status, 404, "{verdict}");
+    }
 }
 
 #[tokio::test]
@@ -124,6 +150,7 @@ async fn every_way_to_spoil_an_answer_can_be_asked_for() {
     for (fault, whole) in [
         (json!({"garbage": "SSH-2.0-simulated\r\n"}), false),
         (json!({"slow_head": "1ms"}), true),
+        (json!({"late_body": "1ms"}), true),
         (json!({"slow_body": "1ms"}), true),
         (json!({"cut_body": 1}), false),
         (json!({"dripping_body": {"bytes": 1, "wait": "1ms"}}), true),
