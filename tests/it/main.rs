@@ -19,6 +19,7 @@ mod contract;
 mod control;
 mod corpus;
 mod credentials;
+mod docs;
 mod drain;
 mod egress;
 mod flight;

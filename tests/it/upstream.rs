@@ -69,7 +69,7 @@ async fn a_gateway_on_either_address_family_is_found() {
             .gateway(|gateway| gateway.listen = format!("{address}:0").parse().expect("an address"))
             .start()
             .await;
-        assert_eq!(harness.get("/v2/orders/report").await.status, 200, "{address}");
+        assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "{address}");
         harness.stop().await;
 
         let localhost: Vec<SocketAddr> = ("localhost", 0).to_socket_addrs().expect("resolves").collect();
@@ -84,7 +84,7 @@ async fn a_gateway_on_either_address_family_is_found() {
             .set("GATEWAY__URL", format!("http://localhost:{port}"))
             .start()
             .await;
-        assert_eq!(harness.get("/v2/orders/report").await.status, 200, "localhost on {address}");
+        assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "localhost on {address}");
         harness.stop().await;
     }
 }
@@ -94,7 +94,8 @@ async fn a_connection_is_replaced_after_five_minutes_or_so() {
     let ca = Authority::new();
     for (what, setup) in [("HTTP/1.1", plain(&ca)), ("HTTP/2", http2(&ca))] {
         let harness = setup.start().await;
-        let report = async || assert_eq!(harness.get("/v2/orders/report").await.status, 200, "{what}");
+        let report =
+            async || assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "{what}");
         report().await;
         harness.clock.advance(YOUNGEST - Duration::from_secs(5));
         report().await;
@@ -120,7 +121,7 @@ async fn an_old_http2_connection_ends_the_answers_it_carries() {
     let ca = Authority::new();
     let harness = http2(&ca).gateway(|gateway| gateway.report_bytes = 4 << 20).start().await;
     let client = HyperClient::builder(TokioExecutor::new()).build_http::<http_body_util::Empty<Bytes>>();
-    let uri = format!("http://{}/v2/orders/report", harness.proxy).parse().expect("a URI");
+    let uri = format!("http://{}/v2/orders/report?start-date=2026-01-01", harness.proxy).parse().expect("a URI");
     let mut slow = client.get(uri).await.expect("an answer");
     let mut read = slow.frame().await.expect("a frame").expect("data").into_data().expect("data").len();
     harness.clock.advance(OLDEST);
@@ -137,7 +138,7 @@ async fn an_old_http2_connection_ends_the_answers_it_carries() {
 async fn http2_is_spoken_only_if_both_want_it() {
     let ca = Authority::new();
     let both = http2(&ca).start().await;
-    assert_eq!(both.get("/v2/orders/report").await.status, 200);
+    assert_eq!(both.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     assert_eq!(versions(&both), [Version::HTTP_2]);
     for call in both.gateway.journal() {
         assert!(!call.headers.contains_key("host"), "{}: :authority says it", call.path);
@@ -145,14 +146,14 @@ async fn http2_is_spoken_only_if_both_want_it() {
     both.stop().await;
 
     let not_offered = http2(&ca).set("GATEWAY__HTTP2", "").start().await;
-    assert_eq!(not_offered.get("/v2/orders/report").await.status, 200);
+    assert_eq!(not_offered.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     assert_eq!(versions(&not_offered), [Version::HTTP_11]);
     not_offered.stop().await;
 
     for server in [ca.server(&["localhost"]), only_http1(ca.server(&["localhost"]))] {
         let not_taken =
             http2(&ca).gateway(|gateway| (gateway.tls, gateway.http2) = (Some(server), false)).start().await;
-        assert_eq!(not_taken.get("/v2/orders/report").await.status, 200);
+        assert_eq!(not_taken.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
         assert_eq!(versions(&not_taken), [Version::HTTP_11]);
         not_taken.stop().await;
     }
@@ -193,7 +194,7 @@ async fn a_slow_call_does_not_hold_up_others_on_the_same_http2_connection() {
     let ((), slow) = tokio::join!(
         async {
             arrived(&gate, 1).await;
-            assert_eq!(harness.get("/v2/orders/report").await.status, 200);
+            assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
             gate.release();
         },
         harness.post("/v2/session", r#"{"cancel_url":{"href":"https://a"},"complete_url":{"href":"https://a"}}"#),
@@ -222,7 +223,7 @@ async fn a_hundred_megabytes_stream_over_http2_in_little_memory() {
     };
     let before = resident().await;
     let client = HyperClient::builder(TokioExecutor::new()).build_http::<http_body_util::Empty<Bytes>>();
-    let uri = format!("http://{}/v2/orders/report", sidecar.proxy).parse().expect("a URI");
+    let uri = format!("http://{}/v2/orders/report?start-date=2026-01-01", sidecar.proxy).parse().expect("a URI");
     let mut answer = client.get(uri).await.expect("an answer");
     let (mut read, mut most) = (0, 0.0_f64);
     while let Some(frame) = answer.frame().await {
