@@ -101,6 +101,7 @@ async fn call(sidecar: &Sidecar, mut rng: Rng, until: Instant, sent: &AtomicUsiz
     }
 }
 
+#[expect(clippy::print_stderr, reason = "shown only when the test fails")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_bytes_from_both_sides_do_no_lasting_harm() {
     let seed = std::env::var("SOAK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
