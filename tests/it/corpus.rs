@@ -9,18 +9,21 @@ mod links;
 mod route;
 #[path = "../../fuzz/properties/session_facts.rs"]
 mod session_facts;
+#[path = "../../fuzz/properties/simulator_control.rs"]
+mod simulator_control;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every fuzz target's name and function.
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 4] = [
+/// Every fuzz target's name and function.
+const TARGETS: [(&str, Property); 5] = [
     ("config", config::holds),
     ("links", links::holds),
     ("route", route::holds),
     ("session_facts", session_facts::holds),
+    ("simulator_control", simulator_control::holds),
 ];
 
 fn entries(folder: &str) -> Vec<PathBuf> {
