@@ -135,7 +135,8 @@ async fn serve_http1<H: Handler>(
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
-        let answer = handler.handle(request, caller);
+        // Or hyper would keep room for all of it in every connection, those that only stand there included.
+        let answer = Box::pin(handler.handle(request, caller));
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _busy: busy })) }
     });
     let connection = pin!(
