@@ -298,16 +298,21 @@ impl Handler for OpsHandler {
     }
 }
 
-fn session_options(settings: &Settings) -> session::Options {
+/// What the settings say of the life of stored sessions.
+pub fn policy(settings: &Settings) -> Policy {
     let cache = &settings.cache;
+    Policy {
+        max_ttl: cache.max_ttl,
+        untokenized_ttl: cache.untokenized_ttl,
+        expiration_margin: cache.expiration_margin,
+        honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
+    }
+}
+
+fn session_options(settings: &Settings) -> session::Options {
     session::Options {
-        max_bytes: cache.max_bytes,
-        policy: Policy {
-            max_ttl: cache.max_ttl,
-            untokenized_ttl: cache.untokenized_ttl,
-            expiration_margin: cache.expiration_margin,
-            honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
-        },
+        max_bytes: settings.cache.max_bytes,
+        policy: policy(settings),
         max_flights: settings.limits.in_flight,
         // A fetch ends by its own deadlines, head and body; a caller waits no longer than they allow.
         patience: settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),

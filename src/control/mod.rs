@@ -3,6 +3,8 @@
 //! Off unless configured, and then on a Unix socket or a loopback address only. What is asked for here is logged with
 //! the user who asked, as far as the kernel tells.
 
+pub mod client;
+
 use std::sync::Arc;
 use std::time::Duration;
 

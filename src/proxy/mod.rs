@@ -5,6 +5,7 @@
 
 mod authentication;
 pub mod error;
+pub mod explain;
 pub mod forward;
 pub mod inbound;
 pub mod links;

@@ -31,6 +31,7 @@ mod links;
 mod listener;
 mod metrics;
 mod openapi;
+mod operators;
 mod passthrough;
 mod simulate;
 mod support;

@@ -1,5 +1,8 @@
 //! The command line: what can be asked for, and which exit code that ends with.
 
+mod explain;
+mod purge;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Loaded};
+use crate::control::client::CallError;
 use crate::telemetry::log;
 
 /// A caching reverse proxy that runs beside a service and is called instead of the Sezzle payment gateway.
@@ -56,6 +60,10 @@ enum Command {
     /// Run the simulated gateway alone.
     #[cfg(feature = "simulator")]
     Simulate(Simulate),
+    /// Say what the sidecar would do with a request and, given one on standard input, with Sezzle's answer to it.
+    Explain(explain::Explain),
+    /// Let a running sidecar forget sessions, through control.listen of its configuration.
+    Purge(purge::Purge),
     /// Print the version.
     Version,
 }
@@ -93,21 +101,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let mut files = cli.files.config;
+    let files = cli.files;
     match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
-        Command::Run(more) => {
-            files.extend(more.config);
-            load(&files).map_or_else(ExitCode::from, |loaded| serve(&loaded))
+        Command::Run(more) => configured(files, more, serve),
+        Command::Check(more) => configured(files, more, |loaded| {
+            say(&loaded.render());
+            ExitCode::SUCCESS
+        }),
+        Command::Explain(mut explain) => {
+            let more = std::mem::take(&mut explain.files);
+            configured(files, more, |loaded| ended(explain.run(&loaded.settings)))
         }
-        Command::Check(more) => {
-            files.extend(more.config);
-            load(&files).map_or_else(ExitCode::from, |loaded| {
-                say(&loaded.render());
-                ExitCode::SUCCESS
-            })
+        Command::Purge(mut purge) => {
+            let more = std::mem::take(&mut purge.files);
+            configured(files, more, |loaded| with_runtime(1, purge.run(&loaded.settings)))
         }
-        _ if !files.is_empty() => {
-            complain("error: only run and check read a configuration\n");
+        _ if !files.config.is_empty() => {
+            complain("error: this command reads no configuration\n");
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
@@ -125,11 +135,16 @@ fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")")
 }
 
-fn load(files: &[PathBuf]) -> Result<Loaded, u8> {
-    config::load(files, std::env::vars_os()).map_err(|problems| {
-        complain(&format!("{problems}\n"));
-        BAD_CONFIGURATION
-    })
+/// Does something with the configuration, or says every mistake in it.
+fn configured(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    let files = [files.config, more.config].concat();
+    match config::load(&files, std::env::vars_os()) {
+        Ok(loaded) => command(&loaded),
+        Err(problems) => {
+            complain(&format!("{problems}\n"));
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+    }
 }
 
 /// Runs the sidecar until a signal, and drains it.
@@ -176,8 +191,13 @@ pub enum Failure {
     /// A step of the tour did not go as it should.
     #[error("{0}")]
     Tour(String),
-    /// An argument that is not allowed by itself.
-    #[cfg(feature = "simulator")]
+    /// The configuration has no control listener.
+    #[error("control.listen is not set, so there is nobody to ask")]
+    NoControl,
+    /// A running sidecar did not do what it was asked to.
+    #[error("{0}")]
+    Control(#[from] CallError),
+    /// What the command was given is not allowed or cannot be read.
     #[error("{0}")]
     Usage(&'static str),
     /// A certificate for the simulated gateway that cannot be used.
@@ -190,14 +210,15 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Start(StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_)) => NO_PERMISSION,
-            #[cfg(feature = "simulator")]
             Self::Usage(_) => USAGE,
+            Self::NoControl => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
             Self::Start(StartError::Tls(_) | StartError::Address(_)) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)
             | Self::Interrupted
+            | Self::Control(_)
             | Self::Tour(_) => 1,
         }
     }
@@ -205,16 +226,21 @@ impl Failure {
 
 fn with_runtime(workers: usize, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let built: io::Result<Runtime> = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    let ended = match built {
+    let result = match built {
         Ok(runtime) => {
-            let ended = runtime.block_on(command);
+            let result = runtime.block_on(command);
             // What is still running has had its time.
             runtime.shutdown_background();
-            ended
+            result
         }
         Err(error) => Err(error.into()),
     };
-    match ended {
+    ended(result)
+}
+
+/// The exit code of what a command came to.
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&format!("sezzle-sidecar: {failure}\n"));

@@ -1,0 +1,94 @@
+//! `explain`: what the sidecar would do with a request and with Sezzle's answer to it.
+
+use std::io::{IsTerminal, Read};
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+use super::{ConfigFiles, Failure, say};
+use crate::app;
+use crate::caller::Hosts;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::proxy::explain;
+
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// The request's method.
+    method: Method,
+    /// Its path, with the query if it has one.
+    path: Uri,
+    /// A header of the request, as curl takes it; may repeat.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+}
+
+impl Explain {
+    /// Explains the request, and an answer of Sezzle's if there is one on standard input.
+    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
+        let mut request = Request::new(());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.path;
+        request.headers_mut().extend(self.headers);
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        }
+        let (head, ()) = request.into_parts();
+        say(&explain::request(&Hosts::new(&settings.proxy.hosts), &head, false));
+        if let Some(answer) = answer_on_stdin()? {
+            say(&explain::answer(&app::policy(settings), &head, &answer, Clock::system().now()));
+        }
+        Ok(())
+    }
+}
+
+/// An answer as `curl -i` shows it, or a body alone, which is taken for a 200 of JSON. `None` from a terminal, and when
+/// nothing comes.
+fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    stdin.lock().take(MAX_ANSWER).read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    parse(&bytes).map(Some).ok_or(Failure::Usage("standard input begins like an answer of HTTP and is none"))
+}
+
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
+
+fn parse(bytes: &[u8]) -> Option<Response<Bytes>> {
+    if !bytes.starts_with(b"HTTP/") {
+        let mut answer = Response::new(Bytes::copy_from_slice(bytes));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        return Some(answer);
+    }
+    let (end, gap) = ["\r\n\r\n", "\n\n"].into_iter().find_map(|gap| {
+        let at = bytes.windows(gap.len()).position(|window| window == gap.as_bytes())?;
+        Some((at, gap.len()))
+    })?;
+    let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut answer = Response::new(Bytes::copy_from_slice(bytes.get(end.checked_add(gap)?..)?));
+    *answer.status_mut() = StatusCode::from_u16(status).ok()?;
+    for line in lines {
+        let (name, value) = header(line).ok()?;
+        answer.headers_mut().append(name, value);
+    }
+    Some(answer)
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|_| "the name is none of a header")?;
+    let value = value.trim().parse().map_err(|_| "the value is none of a header")?;
+    Ok((name, value))
+}

@@ -1,0 +1,57 @@
+//! `purge`: a running sidecar forgets sessions.
+
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{ConfigFiles, Failure, say};
+use crate::config::Settings;
+use crate::control::client;
+
+#[derive(Args, Debug)]
+pub(super) struct Purge {
+    #[command(flatten)]
+    what: What,
+
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// The session to forget.
+    #[arg(value_name = "UUID")]
+    session: Option<Uuid>,
+    /// Forget the sessions of this order.
+    #[arg(long, value_name = "UUID")]
+    order: Option<String>,
+    /// Forget the sessions of this tokenize token.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Forget every session.
+    #[arg(long)]
+    all: bool,
+}
+
+impl Purge {
+    /// Asks the sidecar of this configuration.
+    pub(super) async fn run(self, settings: &Settings) -> Result<(), Failure> {
+        let address = settings.control.listen.as_ref().ok_or(Failure::NoControl)?;
+        let answer = client::call(address, Method::POST, "/purge", &self.what.body()).await?;
+        say(&format!("removed {}\n", answer.get("removed").and_then(Value::as_u64).unwrap_or_default()));
+        Ok(())
+    }
+}
+
+impl What {
+    fn body(&self) -> Value {
+        match (&self.session, &self.order, &self.token) {
+            (Some(session), _, _) => json!({"session": session}),
+            (_, Some(order), _) => json!({"order": order}),
+            (_, _, Some(token)) => json!({"token": token}),
+            _ => json!({"all": self.all}),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Why a request is or is not served from memory, and an answer stored or not: the decisions of the pipeline in words,
+//! without sending anything.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response};
+
+use super::error::ProxyError;
+use super::inbound::admit;
+use super::route::{Class, Matched};
+use super::{is_cacheable, response};
+use crate::caller::{Caller, Hosts};
+use crate::clock::Now;
+use crate::session::freshness::{self, MAX_BODY, Policy, Skip, Wishes};
+use crate::session::invalidation::Tag;
+use crate::sezzle::session::SessionFacts;
+
+/// Says what becomes of a request.
+pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
+    let mut text = String::new();
+    let mut say = |what: &str, is: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{what:<12}{is}");
+    };
+    let matched = match admit(hosts, head, has_body, &Caller::default()) {
+        Ok(matched) => matched,
+        Err(error) => {
+            say("request", &refusal(&error));
+            return text;
+        }
+    };
+    let class = matched.route.class(&head.method);
+    say("request", "let through");
+    say("route", &format!("{} (class {})", matched.route.template(), class.as_str()));
+    say("cache", &cache(head, &matched, class));
+    for wish in wishes(&Wishes::read(&head.headers)) {
+        say("asks for", &wish);
+    }
+    if !head.method.is_safe() {
+        say("purges", &purges(head));
+    }
+    text
+}
+
+fn refusal(error: &ProxyError) -> String {
+    let (status, _, body) = error.answer("");
+    let json: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let message = json.pointer("/0/message").and_then(serde_json::Value::as_str).unwrap_or_default();
+    format!("refused: {} sidecar.{}: {message}", status.as_u16(), error.code())
+}
+
+fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
+    if class == Class::Credentials {
+        return "bypass: it is answered here with a placeholder".to_owned();
+    }
+    if !head.method.is_safe() {
+        return "bypass: it is a write".to_owned();
+    }
+    match matched.session() {
+        None if class == Class::Session => "bypass: the identifier is no UUID".to_owned(),
+        None => "bypass: only GET /v2/session/{uuid} is cached".to_owned(),
+        Some(_) if !is_cacheable(head) => "bypass: it has a query, or its method is neither GET nor HEAD".to_owned(),
+        Some(session) => format!("looked up under {session}"),
+    }
+}
+
+fn wishes(wishes: &Wishes) -> Vec<String> {
+    let seconds = |what: &str, wish: Option<Duration>| wish.map(|wish| format!("{what} {} s", wish.as_secs()));
+    let said = |holds: bool, what: &str| holds.then(|| what.to_owned());
+    let all = [
+        said(wishes.no_cache, "an answer fetched anew, which is stored (no-cache)"),
+        said(wishes.no_store, "an answer fetched for this caller alone, which is not stored (no-store)"),
+        seconds("an answer no older than (max-age)", wishes.max_age),
+        seconds("an answer that stays fresh for (min-fresh)", wishes.min_fresh),
+        said(wishes.only_if_cached, "an answer from memory or none: else 504 sidecar.not_stored (only-if-cached)"),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn purges(head: &Parts) -> String {
+    match Matched::written(head.uri.path()) {
+        Some(Tag::Order(order)) => format!("the sessions of order {order}"),
+        Some(Tag::Token(_)) => "the sessions of this tokenize token".to_owned(),
+        Some(Tag::Session(session)) => format!("session {session}"),
+        None => "nothing: its path names no order, token or session".to_owned(),
+    }
+}
+
+/// Says what becomes of Sezzle's answer to a lookup, as the cache sees it.
+pub fn answer(policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
+    let session = Matched::path(head.uri.path()).as_ref().and_then(Matched::session);
+    let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
+    let Some(asked) = looked_up else { return line("answer", "not stored: it is no answer to a cached lookup") };
+    let mut headers = answer.headers().clone();
+    response::clean(&mut headers);
+    let facts = SessionFacts::read(answer.body());
+    let life = freshness::life(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
+    let life = if answer.body().len() > MAX_BODY { Err(Skip::TooLarge) } else { life };
+    let life = if Wishes::read(&head.headers).no_store { life.and(Err(Skip::Request)) } else { life };
+    let mut text = match life {
+        Ok(life) => line("answer", &format!("stored for {} s, less the time the exchange took", life.ttl.as_secs())),
+        Err(skip) => line("answer", &format!("not stored: detail={}", skip.as_str())),
+    };
+    if let Some(facts) = facts {
+        let tags = Tag::of(asked, &facts).len();
+        text += &line("relates to", &format!("{tags} identifiers, its own included; a write to any of them purges it"));
+    }
+    text
+}
+
+fn line(what: &str, is: &str) -> String {
+    format!("{what:<12}{is}\n")
+}

@@ -1,0 +1,126 @@
+//! The commands for operators: `explain` says what would be done and why, `purge` makes a running sidecar forget.
+
+use std::process::{Command, Stdio};
+
+use sezzle_sidecar::simulator::{Options, SessionKind};
+
+use crate::support::process::{BINARY, Folder, Sidecar, run};
+
+const SESSION: &str = "6c9db5d4-d09a-4224-860a-b5438ac32ca8";
+const CONFIGURED: [(&str, &str); 3] =
+    [("GATEWAY__ENVIRONMENT", "sandbox"), ("CREDENTIALS__PUBLIC_KEY", "a"), ("CREDENTIALS__PRIVATE_KEY", "b")];
+
+/// Explains a request, and the answer given, if any.
+fn explain(arguments: &[&str], answer: &str) -> (Option<i32>, String) {
+    let folder = Folder::new();
+    let input = std::fs::File::open(folder.write("answer", answer)).expect("readable");
+    let mut command = Command::new(BINARY);
+    command.arg("explain").args(arguments).env_clear().stdin(Stdio::from(input));
+    command.envs(CONFIGURED.map(|(name, value)| (format!("SEZZLE_SIDECAR__{name}"), value)));
+    let output = command.output().expect("runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8") + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+fn says(arguments: &[&str], answer: &str, expected: &[&str]) {
+    let (code, text) = explain(arguments, answer);
+    assert_eq!(code, Some(0), "{text}");
+    for line in expected {
+        assert!(text.lines().any(|found| found == *line), "{arguments:?} does not say {line:?}:\n{text}");
+    }
+}
+
+#[test]
+fn a_request_is_explained() {
+    let lookup = format!("/v2/session/{SESSION}");
+    says(
+        &["GET", &lookup, "-H", "Cache-Control: no-cache, max-age=5"],
+        "",
+        &[
+            "request     let through",
+            "route       /v2/session/{session} (class session)",
+            &format!("cache       looked up under {SESSION}"),
+            "asks for    an answer fetched anew, which is stored (no-cache)",
+            "asks for    an answer no older than (max-age) 5 s",
+        ],
+    );
+    says(
+        &["GET", &format!("{lookup}?a=b")],
+        "",
+        &["cache       bypass: it has a query, or its method is neither GET nor HEAD"],
+    );
+    says(&["GET", "/v2/customer"], "", &["cache       bypass: only GET /v2/session/{uuid} is cached"]);
+    says(&["GET", "/v2/session/x"], "", &["cache       bypass: the identifier is no UUID"]);
+    says(
+        &["POST", "/v2/order/A-1/capture"],
+        "",
+        &[
+            "route       /v2/order/{order}/capture (class money)",
+            "cache       bypass: it is a write",
+            "purges      the sessions of order a-1",
+        ],
+    );
+    says(
+        &["GET", "/v2/customer", "-H", "Host: evil.example"],
+        "",
+        &[
+            "request     refused: 421 sidecar.misdirected: the Host is not one this sidecar answers for (see proxy.hosts)",
+        ],
+    );
+}
+
+#[test]
+fn an_answer_is_explained() {
+    let lookup = format!("/v2/session/{SESSION}");
+    let body = format!(r#"{{"uuid":"{SESSION}","order":{{"uuid":"o-1"}}}}"#);
+    says(
+        &["GET", &lookup],
+        &body,
+        &[
+            "answer      stored for 30 s, less the time the exchange took",
+            "relates to  2 identifiers, its own included; a write to any of them purges it",
+        ],
+    );
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\r\n";
+    says(&["GET", &lookup], &format!("{head}{body}"), &["answer      not stored: detail=no-store"]);
+    says(
+        &["GET", &lookup],
+        "HTTP/2 404\ncontent-type: application/json\n\n[]",
+        &["answer      not stored: detail=status"],
+    );
+    says(&["GET", &lookup], "{}", &["answer      not stored: detail=other-session"]);
+    says(&["GET", &lookup], "nonsense", &["answer      not stored: detail=unreadable"]);
+    says(&["GET", &lookup, "-H", "cache-control: no-store"], &body, &["answer      not stored: detail=request"]);
+    says(&["GET", "/v2/customer"], &body, &["answer      not stored: it is no answer to a cached lookup"]);
+    let (code, text) = explain(&["GET", &lookup], "HTTP/1.1 oops\r\n\r\n");
+    assert_eq!(code, Some(64), "{text}");
+}
+
+#[tokio::test]
+async fn a_purge_reaches_the_running_sidecar() {
+    let folder = Folder::new();
+    let control = format!("unix:{}", folder.path().join("control.sock").display());
+    let sidecar = Sidecar::start(Options::default(), &[("CONTROL__LISTEN", &control)]).await;
+    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
+    let lookup = format!("/v2/session/{}", ids.session);
+    let (order, token) = (ids.order.expect("an order"), ids.token.expect("a token"));
+    let variables = [&CONFIGURED[..], &[("CONTROL__LISTEN", control.as_str())]].concat();
+    for what in [&[ids.session.as_str()][..], &["--order", &order], &["--token", &token], &["--all"]] {
+        sidecar.get(&lookup).await;
+        assert!(sidecar.get(&lookup).await.cache().starts_with("hit"));
+        let purged = run(&[&["purge"], what].concat(), &variables).await;
+        assert_eq!((purged.code, purged.stdout.as_str()), (Some(0), "removed 1\n"), "{what:?}: {}", purged.stderr);
+        assert!(!sidecar.get(&lookup).await.cache().starts_with("hit"), "{what:?}");
+    }
+
+    let unset = run(&["purge", "--all"], &CONFIGURED).await;
+    assert_eq!(unset.code, Some(78), "{unset:?}");
+    assert!(unset.stderr.contains("control.listen is not set"));
+    for wrong in [&["purge"][..], &["purge", "--all", "--order", "a"], &["purge", "no-uuid"]] {
+        assert_eq!(run(wrong, &variables).await.code, Some(64), "{wrong:?}");
+    }
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    let gone = run(&["purge", "--all"], &variables).await;
+    assert_eq!(gone.code, Some(1));
+    assert!(gone.stderr.contains("cannot reach the sidecar at unix:"), "{}", gone.stderr);
+}
