@@ -1,0 +1,203 @@
+//! What the session cache takes and what it keeps: resident memory when far more is stored than fits, and the hit ratio
+//! beside that of a plain LRU of the same size.
+//!
+//! `cargo bench --bench cache`
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a measurement that fails may panic; it prints what it found"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use sezzle_sidecar::clock::Clock;
+use sezzle_sidecar::session::entry::Answer;
+use sezzle_sidecar::session::freshness::{Policy, Wishes};
+use sezzle_sidecar::session::invalidation::Tag;
+use sezzle_sidecar::session::{Fetched, Found, Options, SessionCache};
+use sezzle_sidecar::telemetry::metrics::Metrics;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+const MIB: u64 = 1 << 20;
+
+type Cache = Arc<SessionCache<String>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    memory().await;
+    hit_ratio().await;
+}
+
+/// Ten times more sessions than fit, of mixed size, and as many purges of orders that nobody has.
+async fn memory() {
+    println!(
+        "{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "max_bytes", "offered", "kept", "idle", "full", "grown", "ratio"
+    );
+    for max_bytes in [32 * MIB, 128 * MIB] {
+        let idle = resident();
+        let cache = new(max_bytes);
+        let (mut offered, mut number) = (0, 0);
+        while offered < 10 * max_bytes {
+            let size = [900, 1300, 1300, 2000, 5000, 30_000][number % 6];
+            store(&cache, number, size).await;
+            let _ = cache.purge(&Tag::order(&format!("nobodys-order-{number}")));
+            offered += size as u64;
+            number += 1;
+        }
+        cache.observe();
+        let kept = (0..number).filter(|number| is_stored(&cache, *number)).count();
+        let grown = resident().saturating_sub(idle);
+        println!(
+            "{:<12}{:>10}{:>12}{:>8} KiB{:>8} KiB{:>8} KiB{:>12.2}",
+            format!("{} MiB", max_bytes / MIB),
+            number,
+            kept,
+            idle / 1024,
+            resident() / 1024,
+            grown / 1024,
+            grown as f64 / max_bytes as f64
+        );
+    }
+}
+
+/// 100 000 sessions of 1.3 KB asked for with Zipf's law, room for a tenth of them.
+async fn hit_ratio() {
+    const SESSIONS: usize = 100_000;
+    const ASKED: usize = 1_000_000;
+    let one = weight_of_one().await;
+    let room = SESSIONS / 10;
+    let cache = new(room as u64 * one);
+    let mut lru = Lru::new(room);
+    let zipf = Zipf::new(SESSIONS);
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut own, mut plain) = (0_u32, 0_u32);
+    for _ in 0..ASKED {
+        let number = zipf.draw(&mut random);
+        if is_stored(&cache, number) {
+            own += 1;
+        } else {
+            store(&cache, number, 1300).await;
+        }
+        plain += u32::from(lru.ask(number));
+    }
+    let percent = |hits: u32| 100.0 * f64::from(hits) / ASKED as f64;
+    println!("\nhit ratio, Zipf s = 1.0, {SESSIONS} sessions, room for {room} ({one} bytes each)");
+    println!("{:<12}{:>8.2} %\n{:<12}{:>8.2} %", "session cache", percent(own), "plain LRU", percent(plain));
+}
+
+fn new(max_bytes: u64) -> Cache {
+    let policy = Policy {
+        max_ttl: Duration::from_secs(3600),
+        untokenized_ttl: Duration::from_secs(3600),
+        expiration_margin: Duration::from_secs(5),
+        honor_origin: true,
+    };
+    let options = Options { max_bytes, policy, max_flights: 512, patience: Duration::from_secs(10) };
+    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+    SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)
+}
+
+fn key(number: usize) -> Uuid {
+    Uuid::from_u128(number as u128 | 0x4000_8000_0000_0000_0000)
+}
+
+fn is_stored(cache: &Cache, number: usize) -> bool {
+    matches!(cache.find(key(number), &Wishes::default()), Found::Fresh(_))
+}
+
+async fn store(cache: &Cache, number: usize, size: usize) {
+    let fetch = || async move { Fetched::<(), String>::Whole(answer(number, size)) };
+    let _ = cache.fetch(key(number), &Wishes::default(), fetch).await;
+}
+
+/// What Sezzle's answer is like, with about so many bytes of body.
+fn answer(number: usize, size: usize) -> Answer {
+    let mut body = format!(r#"{{"uuid":"{}","order":{{"uuid":"order-of-{number:020}"}},"filler":""#, key(number));
+    body.push_str(&"x".repeat(size.saturating_sub(body.len() + 2)));
+    body.push_str("\"}");
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ETAG, HeaderValue::from_static("\"0123456789abcdef0123456789abcdef\""));
+    Answer { status: StatusCode::OK, headers, body: Bytes::from(body.into_bytes()) }
+}
+
+/// Bytes that the cache counts for one session of 1.3 KB.
+async fn weight_of_one() -> u64 {
+    let cache = new(MIB);
+    store(&cache, 1, 1300).await;
+    match cache.find(key(1), &Wishes::default()) {
+        Found::Fresh(hit) => u64::from(hit.entry.weight()),
+        _ => unreachable_entry(),
+    }
+}
+
+#[expect(clippy::panic, reason = "there is nothing to measure then")]
+fn unreachable_entry() -> u64 {
+    panic!("one session does not fit into 1 MiB")
+}
+
+/// Bytes of this process's memory that are resident.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+/// The least recently asked for goes first.
+struct Lru {
+    room: usize,
+    turn: u64,
+    turns: HashMap<usize, u64>,
+    order: BTreeMap<u64, usize>,
+}
+
+impl Lru {
+    fn new(room: usize) -> Self {
+        Self { room, turn: 0, turns: HashMap::new(), order: BTreeMap::new() }
+    }
+
+    fn ask(&mut self, number: usize) -> bool {
+        self.turn += 1;
+        let before = self.turns.insert(number, self.turn);
+        if let Some(before) = before {
+            self.order.remove(&before);
+        } else if self.turns.len() > self.room
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.turns.remove(&oldest);
+        }
+        self.order.insert(self.turn, number);
+        before.is_some()
+    }
+}
+
+/// Zipf's law with s = 1.0: the k-th is asked for in proportion to 1/k.
+struct Zipf(Vec<f64>);
+
+impl Zipf {
+    fn new(number: usize) -> Self {
+        let mut sum = 0.0;
+        let sums = (1..=number).map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        });
+        Self(sums.collect())
+    }
+
+    fn draw(&self, random: &mut fastrand::Rng) -> usize {
+        let at = random.f64() * self.0.last().copied().unwrap_or_default();
+        self.0.partition_point(|sum| *sum < at)
+    }
+}
