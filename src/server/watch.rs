@@ -109,7 +109,9 @@ impl PhaseClock {
         };
         match drain_since {
             Some(drain) if phase != BUSY => {
-                (drain.checked_add(DRAIN_PATIENCE).unwrap_or(drain).min(deadline), Cut::Drain)
+                // Its last answer may have been given just now, and still be on its way.
+                let since = drain.max(after(since, Duration::ZERO));
+                (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
             Some(_) | None => (deadline, cut),
         }

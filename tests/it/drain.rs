@@ -9,6 +9,7 @@ use prometheus::IntCounterVec;
 use sezzle_sidecar::app::App;
 use sezzle_sidecar::simulator::{EffectKind, Gate, Rule, SessionKind, Simulator};
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -253,4 +254,31 @@ fn the_hard_end_cuts_what_is_left() {
     let end = caller.read_to_end(&mut answer);
     let timed_out = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
     assert!(!timed_out && answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_read_while_its_body_is_still_sent() {
+    let harness = Setup::default().set("LIMITS__BODY", "1KiB").start().await;
+    let stream = TcpStream::connect(harness.proxy).await.expect("connects");
+    let (mut reader, mut writer) = stream.into_split();
+    let head = "POST /v2/session HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n";
+    writer.write_all(head.as_bytes()).await.expect("sends");
+    let mut draining = Draining::begin(harness);
+    draining.closed().await;
+    // Longer than the patience with connections that ask for nothing.
+    for _ in 0..4 {
+        draining.waits("a body").await;
+    }
+    let large = vec![b'x'; 8 << 20];
+    let send = async {
+        let _ = writer.write_all(format!("{:x}\r\n", large.len()).as_bytes()).await;
+        let _ = writer.write_all(&large).await;
+    };
+    let mut answer = Vec::new();
+    let receive = async { while let Ok(1..) = reader.read_buf(&mut answer).await {} };
+    timeout(Duration::from_secs(10), async { tokio::join!(send, receive) }).await.expect("ends in time");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("}]"), "{answer}");
+    assert_eq!(draining.cut.with_label_values(&["proxy", "drain"]).get(), 0);
+    draining.end().await;
 }
