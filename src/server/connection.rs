@@ -13,14 +13,16 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::channel::Channel;
+use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::io::AsyncReadExt;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::socket::Stream;
 use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
@@ -137,7 +139,7 @@ async fn serve_http1<H: Handler>(
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
         // Or hyper would keep room for all of it in every connection, those that only stand there included.
         let answer = Box::pin(handler.handle(request, caller));
-        async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _busy: busy })) }
+        async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
     let connection = pin!(
         http1::Builder::new()
@@ -249,41 +251,69 @@ fn is_malformed(error: &hyper::Error) -> bool {
 /// while the connection goes on; nobody would then ask for the body, and nothing would end the wait.
 fn pumped<B>(answer: Response<B>, busy: Busy, listener: &Listener) -> Response<Pumped<B>>
 where
-    B: Body<Data: Send, Error: Error + Send + Sync> + Send + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
     if answer.body().is_end_stream() {
         return answer.map(Either::Left);
     }
-    let (mut head, mut body) = answer.into_parts();
+    let (mut head, body) = answer.into_parts();
     if let Some(length) = body.size_hint().exact() {
         head.headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
-    let (mut sender, channel) = Channel::new(1);
+    let (sender, channel) = Channel::new(1);
+    let taken = CancellationToken::new();
+    let guard = taken.clone().drop_guard();
     let limit = listener.timeouts.write;
     let cut = listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Write.as_str()]);
     listener.connections.spawn(async move {
         let _busy = busy;
-        while let Some(frame) = body.frame().await {
-            let sent = match frame {
-                Ok(frame) => timeout(limit, sender.send(frame)).await,
-                Err(error) => return sender.abort(Unsent::Body(error)),
-            };
-            match sent {
-                Ok(Ok(())) => {}
-                // The caller has cancelled the request.
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    cut.inc();
-                    return sender.abort(Unsent::Late);
-                }
-            }
+        if pump(body, sender, limit).await.is_err() {
+            cut.inc();
+        } else {
+            // The last piece waits for credit like the others, but nothing waits behind it.
+            let _ = timeout(limit, taken.cancelled()).await;
         }
     });
-    Response::from_parts(head, Either::Right(channel))
+    Response::from_parts(head, Either::Right(WatchedBody { body: channel, _guard: guard }))
 }
 
 /// A body that is at its end already, or is read by another task.
-type Pumped<B> = Either<B, Channel<<B as Body>::Data, Unsent<<B as Body>::Error>>>;
+type Pumped<B> = Either<B, WatchedBody<Channel<Bytes, Unsent<<B as Body>::Error>>, DropGuard>>;
+
+/// Sends a body on in pieces, until it ends, breaks off or the caller has cancelled the request.
+///
+/// # Errors
+/// When the caller does not take the next piece in time.
+async fn pump<B>(mut body: B, mut sender: Sender<Bytes, Unsent<B::Error>>, limit: Duration) -> Result<(), Elapsed>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        // No answer has trailers.
+        let mut data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => {
+                sender.abort(Unsent::Body(error));
+                return Ok(());
+            }
+        };
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(PIECE));
+            match timeout(limit, sender.send_data(piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(()),
+                Err(late) => {
+                    sender.abort(Unsent::Late);
+                    return Err(late);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+// A piece is given away as soon as there is credit for a byte of it, and is out of sight from then on.
+const PIECE: usize = 16 * 1024;
 
 /// Why an answer was not sent to its end.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -28,7 +29,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 /// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of an answer.
-    type Body: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
+    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
 
     /// Answers one request.
     fn handle(&self, request: Request<Incoming>, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send;

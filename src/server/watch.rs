@@ -148,13 +148,13 @@ impl Drop for Busy {
     }
 }
 
-/// An answer's body; dropped when hyper is done with it.
-pub(super) struct WatchedBody<B> {
+/// An answer's body with what is to be dropped when hyper is done with it.
+pub(super) struct WatchedBody<B, G> {
     pub body: B,
-    pub _busy: Busy,
+    pub _guard: G,
 }
 
-impl<B: Body + Unpin> Body for WatchedBody<B> {
+impl<B: Body + Unpin, G: Unpin> Body for WatchedBody<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 

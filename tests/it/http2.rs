@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -139,6 +139,45 @@ async fn a_drain_says_goodbye_and_lets_calls_end() {
 }
 
 #[tokio::test]
+async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
+    let harness = http2(Setup::default()).await;
+    // Small, and more than the window; both are held whole by the sidecar.
+    let bodies = [100, 400_000].map(|size| format!("[\"{}\"]", "x".repeat(size)));
+    let gate = Gate::new();
+    for (path, body) in PATHS.into_iter().zip(&bodies) {
+        harness.gateway.script(Rule::path(path).status(StatusCode::OK).body(body.clone()).gate(&gate));
+    }
+    let mut waiting = Vec::new();
+    for path in PATHS {
+        let mut caller = connect(&harness).await;
+        waiting.push(tokio::spawn(caller.send_request(request(&format!("http://{}{path}", harness.proxy)))));
+    }
+    arrived(&gate, 2).await;
+    let proxy = harness.proxy;
+    let (app, gateway) = harness.into_parts();
+    let drain = tokio::spawn(app.drain());
+    eventually("closed to callers", async || TcpStream::connect(proxy).await.is_err()).await;
+    // Longer than the patience with connections that ask for nothing.
+    tokio::time::sleep(PATIENCE).await;
+    gate.release();
+    for (waiting, body) in waiting.into_iter().zip(bodies) {
+        let mut answer = waiting.await.expect("a task").expect("an answer").into_body();
+        // The same again while it is taken.
+        tokio::time::sleep(PATIENCE).await;
+        let mut taken = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            taken.extend_from_slice(&frame.expect("not cut").into_data().unwrap_or_default());
+        }
+        assert!(taken == body.as_bytes(), "{} bytes", taken.len());
+    }
+    timeout(Duration::from_secs(10), drain).await.expect("in time").expect("a task");
+    gateway.stop().await;
+}
+
+const PATHS: [&str; 2] = ["/v2/customer", "/v2/webhooks"];
+const PATIENCE: Duration = Duration::from_millis(1200);
+
+#[tokio::test]
 async fn half_a_preface_is_half_a_head() {
     let harness = http2(Setup::default()).await;
     let mut wire = harness.wire().await;
@@ -165,8 +204,10 @@ type Sender = http2::SendRequest<Empty<Bytes>>;
 
 async fn connect(harness: &Harness) -> Sender {
     let stream = TcpStream::connect(harness.proxy).await.expect("connects");
-    let (sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
+    // The window that the protocol begins with: hyper's own is larger than any answer here but a report.
+    let mut caller = http2::Builder::new(TokioExecutor::new());
+    caller.initial_stream_window_size(65_535);
+    let (sender, connection) = caller.handshake(TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
     tokio::spawn(connection);
     sender
 }
