@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::socket::Stream;
@@ -100,12 +100,18 @@ enum Beginning {
 /// Reads until what comes is HTTP/2's preface, or cannot become it.
 async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
     let Timeouts { idle, head, .. } = listener.timeouts;
-    let (mut limit, mut cut) = (idle, Cut::Idle);
+    let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
         let read = tokio::select! {
             // An idle connection is closed at once, and one with half a head after a little patience.
-            () = listener.stop.closing.cancelled(), if ahead.is_empty() => return Ok(Beginning::Nothing),
-            read = timeout(limit, stream.read_buf(ahead)) => read,
+            () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
+                if ahead.is_empty() {
+                    return Ok(Beginning::Nothing);
+                }
+                (until, cut) = (until.min(Instant::now() + DRAIN_PATIENCE), Cut::Drain);
+                continue;
+            }
+            read = timeout_at(until, stream.read_buf(ahead)) => read,
         };
         match read {
             Ok(Ok(1..)) => {}
@@ -118,8 +124,9 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
         if !PREFACE.starts_with(ahead) {
             return Ok(Beginning::Http1);
         }
-        (limit, cut) =
-            if listener.stop.closing.is_cancelled() { (DRAIN_PATIENCE, Cut::Drain) } else { (head, Cut::Head) };
+        if cut == Cut::Idle {
+            (until, cut) = (Instant::now() + head, Cut::Head);
+        }
     }
 }
 

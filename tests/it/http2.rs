@@ -181,8 +181,13 @@ const PATIENCE: Duration = Duration::from_millis(1200);
 async fn half_a_preface_is_half_a_head() {
     let harness = http2(Setup::default()).await;
     let mut wire = harness.wire().await;
-    wire.send("PRI * HTTP/2.0\r\n\r\nS").await;
+    let began = Instant::now();
+    for byte in b"PRI * HTTP/2" {
+        wire.send([*byte]).await;
+        tokio::time::sleep(Duration::from_millis(350)).await;
+    }
     assert!(wire.rest().await.is_empty());
+    assert!(began.elapsed() < Duration::from_secs(7), "it has 5 s from its first byte on: {:?}", began.elapsed());
     let cut = r#"connections_refused_total{listener="proxy",reason="head_timeout"}"#;
     assert_eq!(harness.metric(cut).await, 1.0);
     // What only begins like it is HTTP/1.1, however it is cut into pieces.
