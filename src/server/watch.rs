@@ -23,8 +23,9 @@ use super::socket::Stream;
 /// told apart here, and each has its own deadline.
 pub(super) struct PhaseClock {
     origin: Instant,
-    /// Whether bytes that come between requests begin one. In HTTP/2 they may be a ping just as well.
-    bytes_begin_requests: bool,
+    /// Only in HTTP/1 do bytes that come between requests begin one (in HTTP/2 they may be a ping just as well), and
+    /// only there are bytes that look like an answer to a request always one.
+    http1: bool,
     phase: AtomicU8,
     /// Milliseconds since `origin`.
     since: AtomicU64,
@@ -33,6 +34,7 @@ pub(super) struct PhaseClock {
     /// Milliseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
     write_held_up: AtomicU64,
     /// Whether all that was written before the next request has left, so that what follows is an answer of hyper's own.
+    /// Never so in HTTP/2.
     flushed: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
     had_body: AtomicBool,
@@ -43,15 +45,15 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
 impl PhaseClock {
-    pub fn new(bytes_begin_requests: bool) -> Arc<Self> {
+    pub fn new(http1: bool) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
-            bytes_begin_requests,
+            http1,
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
             open: AtomicU32::new(0),
             write_held_up: AtomicU64::new(0),
-            flushed: AtomicBool::new(true),
+            flushed: AtomicBool::new(http1),
             had_body: AtomicBool::new(false),
         })
     }
@@ -62,7 +64,7 @@ impl PhaseClock {
     }
 
     fn received(&self) {
-        if self.bytes_begin_requests && self.phase.load(Ordering::Relaxed) == IDLE {
+        if self.http1 && self.phase.load(Ordering::Relaxed) == IDLE {
             self.enter(HEAD);
         }
     }
@@ -77,7 +79,7 @@ impl PhaseClock {
     }
 
     fn flushed(&self) {
-        if self.phase.load(Ordering::Relaxed) != BUSY {
+        if self.http1 && self.phase.load(Ordering::Relaxed) != BUSY {
             self.flushed.store(true, Ordering::Relaxed);
         }
     }
@@ -297,5 +299,34 @@ impl Write for WatchedIo {
         let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
         self.clock.written(written.is_pending());
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio_util::either::Either;
+
+    use super::*;
+
+    /// What arrives of bytes that are written while nothing is answered.
+    async fn written(http1: bool, bytes: &[u8]) -> String {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut io = TokioIo::new(WatchedIo::new(Either::Right(near), Bytes::new(), PhaseClock::new(http1)));
+        io.write_all(bytes).await.expect("writes");
+        io.flush().await.expect("writes");
+        drop(io);
+        let mut arrived = String::new();
+        far.read_to_string(&mut arrived).await.expect("text");
+        arrived
+    }
+
+    #[tokio::test]
+    async fn only_in_http_1_there_is_an_answer_to_replace() {
+        let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        assert!(written(true, bare.as_bytes()).await.contains("sidecar.bad_request"));
+        // A part of some answer's body, whose frame was begun before.
+        assert_eq!(written(false, bare.as_bytes()).await, bare);
     }
 }
