@@ -11,12 +11,11 @@
 //! - [`upstream`]: the way out to Sezzle.
 //!
 //! Beside the request's way: [`ops`] (metrics and health), [`control`] (what steers the process), [`telemetry`],
-//! [`config`]. Leaves that know nothing of the
-//! others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`clock`], [`secret`]. [`app`] puts it all
-//! together.
+//! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words),
+//! [`clock`], [`secret`]. [`app`] puts it all together.
 //!
-//! Imports point one way: `app` to `server`, `control`, `ops` and `proxy`, those to `session`, `credentials` and `upstream`, those
-//! to the leaves. The simulated gateway in `simulator` shares no type with the rest.
+//! Imports point one way: `app` to `server`, `control`, `ops` and `proxy`, those to `session`, `credentials` and
+//! `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
 
 pub mod app;
 pub mod cli;
