@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
 use crate::caller::{Caller, Hosts, Refusal};
@@ -134,11 +135,18 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
         let words = log::LEVELS.map(|(word, _)| word).join(", ");
         return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("level: expected one of {words}"));
     };
+    let say = || tracing::warn!(level = word, peer_uid = caller.peer.map(|peer| peer.uid), "log level set by control");
+    // At the more talkative of the two levels.
+    let quieter = level < LevelFilter::WARN;
+    if quieter {
+        say();
+    }
     if log::set_level(level).is_err() {
         return error(StatusCode::CONFLICT, "this process has no log of its own");
     }
-    // At a level that every log shows.
-    tracing::error!(level = word, peer_uid = caller.peer.map(|peer| peer.uid), "log level set by control");
+    if !quieter {
+        say();
+    }
     answer(StatusCode::OK, &json!({ "level": word }))
 }
 

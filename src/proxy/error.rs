@@ -189,6 +189,7 @@ impl ProxyError {
             }
             Self::NotStored => "only-if-cached was asked for, and nothing is stored".into(),
             Self::Upstream(error) => match (error.sent, error.kind) {
+                (Sent::No, ErrorKind::Reset) => "Sezzle did not take the request; nothing of it was done".into(),
                 (Sent::No, _) => "Sezzle could not be reached; nothing was sent".into(),
                 (Sent::Maybe, ErrorKind::Timeout) => "Sezzle did not answer in time".into(),
                 (Sent::Maybe, _) => "the exchange with Sezzle failed".into(),

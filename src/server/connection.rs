@@ -201,19 +201,23 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 ) -> Result<(), Cut> {
     let timeouts = listener.timeouts;
     let mut closing = pin!(listener.stop.closing.cancelled());
-    let mut drain_since = None;
+    let mut closing_since = None;
+    let mut was_idle = false;
     let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None).0));
     poll_fn(|context| {
-        if drain_since.is_none() && closing.as_mut().poll(context).is_ready() {
-            drain_since = Some(Instant::now());
-            graceful_shutdown(connection.as_mut());
-        }
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            let malformed = ended.is_err_and(|error| is_malformed(&error));
-            return Poll::Ready(if malformed { Err(Cut::Malformed) } else { Ok(()) });
-        }
         loop {
-            let (deadline, cut) = clock.deadline(timeouts, drain_since);
+            if closing_since.is_none() && (was_idle || closing.as_mut().poll(context).is_ready()) {
+                closing_since = Some(Instant::now());
+                graceful_shutdown(connection.as_mut());
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(match ended {
+                    Err(error) if is_malformed(&error) => Err(Cut::Malformed),
+                    Ok(()) | Err(_) if was_idle => Err(Cut::Idle),
+                    Ok(()) | Err(_) => Ok(()),
+                });
+            }
+            let (deadline, cut) = clock.deadline(timeouts, closing_since);
             // An alarm that is too early is put off only once it has rung: most requests never touch it.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
@@ -221,10 +225,14 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             if alarm.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            if deadline <= Instant::now() {
-                return Poll::Ready(Err(cut));
+            if deadline > Instant::now() {
+                alarm.as_mut().reset(deadline);
+            } else if cut == Cut::Idle && !was_idle {
+                // Told to go, a caller of HTTP/2 knows that a request it sends just now was not taken.
+                was_idle = true;
+            } else {
+                return Poll::Ready(Err(if was_idle { Cut::Idle } else { cut }));
             }
-            alarm.as_mut().reset(deadline);
         }
     })
     .await

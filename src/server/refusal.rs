@@ -36,7 +36,7 @@ pub(super) fn in_place_of(written: &[u8]) -> Option<Bytes> {
         b"431" => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head_too_large",
-            "the request's head is larger than limits.head, or has more than 100 lines",
+            "the request's head is too large, or has more than 100 lines",
         ),
         _ => return None,
     };

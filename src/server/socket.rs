@@ -1,10 +1,11 @@
 //! An address becomes a socket that listens.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -79,6 +80,8 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Nobody can connect before `listen`, so that nobody gets in before the file has its mode.
 fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
+    // Two processes that start at once must not take each other's file for one left behind.
+    let _lock = lock_folder(path)?;
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -90,6 +93,23 @@ fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
 }
 
 const BACKLOG: i32 = 1024;
+
+/// Locks the folder of a socket against others who open one there. A folder that may not be read cannot be locked.
+fn lock_folder(path: &Path) -> io::Result<Option<File>> {
+    let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) else { return Ok(None) };
+    for _ in 0..LOCK_ATTEMPTS {
+        match folder.try_lock() {
+            Ok(()) => return Ok(Some(folder)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has its folder locked"))
+}
+
+// Others hold the lock for a few system calls.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Removes the file that a process left behind which was killed. Nothing else is ever removed: neither a socket that
 /// somebody listens on, nor what is no socket.

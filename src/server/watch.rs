@@ -91,7 +91,7 @@ impl PhaseClock {
     }
 
     /// When the connection is cut unless something happens before, and for what.
-    pub fn deadline(&self, timeouts: Timeouts, drain_since: Option<Instant>) -> (Instant, Cut) {
+    pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>) -> (Instant, Cut) {
         let after = |millis: u64, limit: Duration| {
             let due = self.origin.checked_add(Duration::from_millis(millis)).and_then(|since| since.checked_add(limit));
             due.unwrap_or(self.origin)
@@ -109,10 +109,10 @@ impl PhaseClock {
             // The handler keeps its own deadlines.
             _ => (after(self.millis(), NO_DEADLINE), Cut::Write),
         };
-        match drain_since {
-            Some(drain) if phase != BUSY => {
+        match closing_since {
+            Some(closing) if phase != BUSY => {
                 // Its last answer may have been given just now, and still be on its way.
-                let since = drain.max(after(since, Duration::ZERO));
+                let since = closing.max(after(since, Duration::ZERO));
                 (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
             Some(_) | None => (deadline, cut),

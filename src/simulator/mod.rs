@@ -215,7 +215,7 @@ impl Simulator {
         self.core.gateway().reset(self.core.options.clone());
         self.core.gates().clear();
         self.core.journal().clear();
-        self.core.deliveries.ledger().clear();
+        self.core.deliveries.reset();
     }
 
     /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.

@@ -1,18 +1,29 @@
 //! HTTP/2 without TLS beside HTTP/1.1 on the same port, for callers that begin with its preface.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use sezzle_sidecar::address::Address;
+use sezzle_sidecar::caller::Caller;
+use sezzle_sidecar::server::connection::Timeouts;
+use sezzle_sidecar::server::socket::bind;
+use sezzle_sidecar::server::{Handler, Listener, Stop};
 use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::support::client::Client;
+use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
 
 const OPEN: &str = r#"connections{listener="proxy"}"#;
@@ -26,7 +37,7 @@ async fn http2(setup: Setup) -> Harness {
 #[tokio::test]
 async fn one_connection_carries_many_calls_at_once() {
     let harness = http2(Setup::default()).await;
-    let caller = std::sync::Arc::new(Client::http2());
+    let caller = Arc::new(Client::http2());
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     assert_eq!(caller.get(harness.proxy, &session).await.status, 200);
     let gate = Gate::new();
@@ -176,6 +187,51 @@ async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
 
 const PATHS: [&str; 2] = ["/v2/customer", "/v2/webhooks"];
 const PATIENCE: Duration = Duration::from_millis(1200);
+
+#[tokio::test]
+async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
+    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+    let brief = Duration::from_millis(200);
+    let listener = Listener {
+        name: "proxy",
+        http2: true,
+        max_head: 16 * 1024,
+        timeouts: Timeouts { head: brief, idle: brief, write: brief },
+        places: Arc::new(Semaphore::new(1)),
+        stop: Stop::default(),
+        connections: TaskTracker::new(),
+        metrics: Arc::clone(&metrics),
+    };
+    let mut sockets = bind("proxy", &[Address::Tcp(([127, 0, 0, 1], 0).into())], 0o600).expect("binds");
+    let socket = sockets.pop().expect("a socket");
+    let address = socket.address().ok().and_then(|address| address.tcp()).expect("an address");
+    let serving = tokio::spawn(listener.serve(socket, Nothing));
+
+    let mut wire = Wire::connect(address).await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    wire.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
+    let (received, mut kinds) = (wire.rest().await, Vec::new());
+    let mut rest = received.as_slice();
+    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+        kinds.push(*kind);
+        rest = &payload[usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c)..];
+    }
+    assert!(kinds.contains(&7), "no GOAWAY among frames of the kinds {kinds:?}");
+    let counted = || metrics.connections_refused.with_label_values(&["proxy", "idle_timeout"]).get();
+    eventually("it is counted", async || counted() == 1).await;
+    serving.abort();
+}
+
+#[derive(Clone)]
+struct Nothing;
+
+impl Handler for Nothing {
+    type Body = http_body_util::Full<Bytes>;
+
+    async fn handle(&self, _: Request<Incoming>, _: Caller) -> Response<Self::Body> {
+        Response::default()
+    }
+}
 
 #[tokio::test]
 async fn half_a_preface_is_half_a_head() {

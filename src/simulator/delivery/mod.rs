@@ -18,6 +18,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::simulator::Core;
 use crate::simulator::Simulator;
@@ -121,6 +122,8 @@ pub(super) struct Deliveries {
     ledger: Mutex<Ledger<Delivery>>,
     settled: watch::Sender<u64>,
     dropped: AtomicU64,
+    /// Ends the deliveries under way.
+    abandoned: Mutex<CancellationToken>,
     /// Places for deliveries that are not settled.
     pending: Arc<Semaphore>,
     /// Places for attempts under way.
@@ -130,6 +133,16 @@ pub(super) struct Deliveries {
 impl Deliveries {
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<Delivery>> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets all deliveries, and ends those under way.
+    pub(super) fn reset(&self) {
+        std::mem::take(&mut *self.abandoned()).cancel();
+        self.ledger().clear();
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, CancellationToken> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self, parcel: &Parcel) -> usize {
@@ -162,6 +175,7 @@ impl Default for Deliveries {
             ledger: Mutex::new(Ledger::new(MAX_ENTRIES, MAX_BYTES)),
             settled: watch::Sender::new(0),
             dropped: AtomicU64::new(0),
+            abandoned: Mutex::default(),
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
             attempts: Semaphore::new(MAX_ATTEMPTS_AT_ONCE),
         }
@@ -175,13 +189,14 @@ pub(super) fn dispatch(core: &Arc<Core>, parcels: impl IntoIterator<Item = Parce
             core.deliveries.dropped.fetch_add(1, Ordering::SeqCst);
             continue;
         };
-        let number = core.deliveries.open(&parcel);
+        let (abandoned, number) = (core.deliveries.abandoned().clone(), core.deliveries.open(&parcel));
         let task = {
             let core = core.clone();
             async move {
-                let state = courier::deliver(&core, number, &parcel);
-                if let Some(state) = core.stopping.run_until_cancelled(state).await {
-                    drop(place);
+                let state = core.stopping.run_until_cancelled(courier::deliver(&core, number, &parcel));
+                let state = abandoned.run_until_cancelled(state).await.flatten();
+                drop(place);
+                if let Some(state) = state {
                     core.deliveries.settle(number, state);
                 }
             }

@@ -334,3 +334,27 @@ async fn deliveries_are_bounded_and_end_with_the_simulator() {
     soon(simulator.stop()).await;
     assert!(handle.deliveries().iter().all(|delivery| delivery.state == DeliveryState::Pending));
 }
+
+#[tokio::test]
+async fn a_reset_ends_the_deliveries_under_way() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    subscribe(&mut caller, &format!("http://{}/", silent.local_addr().unwrap()), &["a"]).await;
+    for _ in 0..1000 {
+        simulator.raise_event("a", &json!({}));
+    }
+    let mut stream = soon(silent.accept()).await.unwrap().0;
+    simulator.reset();
+    let mut sent = Vec::new();
+    let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut sent)).await;
+    assert!(simulator.deliveries().is_empty());
+    // Every place is free again, and nothing of before counts as settled.
+    simulator.set_webhook_retries(Vec::new());
+    simulator.set_webhook_timeout(Duration::from_millis(20));
+    let mut caller = Caller::login(&simulator).await;
+    subscribe(&mut caller, &format!("http://{}/", silent.local_addr().unwrap()), &["b"]).await;
+    simulator.raise_event("b", &json!({}));
+    soon(simulator.deliveries_settled(1)).await;
+    assert_eq!((simulator.deliveries_dropped(), simulator.deliveries().len()), (0, 1));
+}
