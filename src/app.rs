@@ -29,7 +29,7 @@ use crate::proxy::response::Body;
 use crate::proxy::{self, Proxy};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
-use crate::server::{Handler, Listener, Stop};
+use crate::server::{Handler, Listener, Stop, files};
 use crate::session::freshness::Policy;
 use crate::session::{self, SessionCache};
 use crate::telemetry::metrics::Metrics;
@@ -206,7 +206,10 @@ impl App {
             http2: true,
             max_head: settings.limits.head,
             timeouts: PROXY_TIMEOUTS,
-            places: Arc::new(Semaphore::new(settings.limits.connections)),
+            places: Arc::new(Semaphore::new(files::room_for_connections(
+                settings.limits.connections,
+                settings.limits.in_flight,
+            ))),
             stop: self.stop.clone(),
             connections: self.connections.clone(),
             metrics: Arc::clone(&self.metrics),

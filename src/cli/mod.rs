@@ -16,6 +16,7 @@ use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Loaded};
 use crate::control::client::CallError;
+use crate::server::files;
 use crate::telemetry::log;
 
 /// A caching reverse proxy that runs beside a service and is called instead of the Sezzle payment gateway.
@@ -155,6 +156,7 @@ fn serve(loaded: &Loaded) -> ExitCode {
         return ExitCode::FAILURE;
     }
     with_runtime(settings.proxy.workers, async {
+        files::raise_limit();
         // Before anything is served, so that an early signal is not lost.
         let mut signals = Signals::new()?;
         let app = App::start(settings, Clock::system())?;

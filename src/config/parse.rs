@@ -107,6 +107,14 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+/// The path of a file with a secret. What looks like the secret itself is refused, or its path would be shown.
+pub(super) fn secret_file(text: &str) -> Parsed<PathBuf> {
+    if !text.contains('/') && text.contains([':', ' ', '=']) {
+        return Err("expected the path of a file that holds the secret".to_owned());
+    }
+    path(text)
+}
+
 /// Sezzle promises no form beyond an identifier, so none is asked for.
 pub(super) fn identifier(text: &str) -> Parsed<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';

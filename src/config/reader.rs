@@ -138,7 +138,7 @@ impl<'t> Reader<'t> {
         let Some(value) = self.secrets.remove(key) else {
             self.register(file_key, None, required);
             return match self.find(file_key) {
-                Some(path) => self.text(file_key, path, parse::path).map(|path| Some(SecretSource::File(path))),
+                Some(path) => self.text(file_key, path, parse::secret_file).map(|path| Some(SecretSource::File(path))),
                 None => Some(None),
             };
         };

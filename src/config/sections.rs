@@ -225,9 +225,17 @@ fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSe
     Some(OpsSettings { listen: listen? })
 }
 
-/// Whether another listener has the address. Port 0 is another port each time.
+/// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every address
+/// of its family.
 fn taken(address: &Address, by: Option<&[Address]>) -> bool {
-    address.tcp().is_none_or(|address| address.port() != 0) && by.is_some_and(|others| others.contains(address))
+    let collides = |other: &Address| match (address.tcp(), other.tcp()) {
+        (Some(one), Some(two)) if one.port() == two.port() && one.is_ipv4() == two.is_ipv4() => {
+            one.port() != 0 && (one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified())
+        }
+        (Some(_), Some(_)) => false,
+        (_, _) => address == other,
+    };
+    by.is_some_and(|others| others.iter().any(collides))
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -274,6 +274,11 @@ fn what_a_key_refuses() {
             "control.listen = '0.0.0.0:1'",
             "control.listen: expected a Unix socket or a loopback address, since it steers the process",
         ),
+        ("ops.listen = '0.0.0.0:8080'", "ops.listen: 0.0.0.0:8080 is taken by proxy.listen"),
+        (
+            "gateway.egress_proxy = 'http://a:1'\ngateway.egress_proxy_credentials_file = 'user:canary'",
+            "gateway.egress_proxy_credentials_file: expected the path of a file that holds the secret",
+        ),
         ("control.listen = '[::1]:8080'", "control.listen: [::1]:8080 is taken by proxy.listen"),
         ("control.listen = '127.0.0.1:9464'", "ops.listen: 127.0.0.1:9464 is taken by control.listen"),
         (

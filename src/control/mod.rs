@@ -105,7 +105,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
     fn purge(&self, body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
         let purge = match serde_json::from_slice(body) {
             Ok(purge) => purge,
-            Err(cause) => return unreadable(&cause),
+            Err(cause) => return unreadable("one of session, order, token or all", &cause),
         };
         let removed = match &purge {
             Purge::Session(session) => self.sessions.purge(&Tag::Session(*session)),
@@ -129,7 +129,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
 fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
     let wanted: LogLevel = match serde_json::from_slice(body) {
         Ok(wanted) => wanted,
-        Err(cause) => return unreadable(&cause),
+        Err(cause) => return unreadable("a level", &cause),
     };
     let Some((word, level)) = log::LEVELS.into_iter().find(|(word, _)| *word == wanted.level) else {
         let words = log::LEVELS.map(|(word, _)| word).join(", ");
@@ -179,8 +179,8 @@ fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     answer
 }
 
-fn unreadable(cause: &serde_json::Error) -> Response<Full<Bytes>> {
-    error(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body: {cause}"))
+fn unreadable(expected: &str, cause: &serde_json::Error) -> Response<Full<Bytes>> {
+    error(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body is to name {expected}: {cause}"))
 }
 
 fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {

@@ -35,8 +35,9 @@ pub fn admit(hosts: &Hosts, head: &Parts, has_body: bool, caller: &Caller) -> Re
         return Err(ProxyError::Loop);
     }
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(ProxyError::Malformed("a transfer coding other than chunked is not accepted"));
+    let chunked_or_none = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !chunked_or_none || codings.next().is_some() {
+        return Err(ProxyError::Malformed("a transfer coding other than chunked, once, is not accepted"));
     }
     if has_body && head.method.is_safe() {
         return Err(ProxyError::Malformed("a request with this method has no body here"));

@@ -4,6 +4,7 @@
 //! how long.
 
 pub mod connection;
+pub mod files;
 pub mod refusal;
 pub mod socket;
 mod watch;
@@ -17,7 +18,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -69,6 +70,7 @@ impl Listener {
     /// Accepts connections until told to stop, and serves each in a task of its own.
     pub async fn serve<H: Handler>(self, socket: Socket, handler: H) {
         let farewells = Arc::new(Semaphore::new(FAREWELLS));
+        let mut silent_until = None;
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
         loop {
             let accepted = tokio::select! {
@@ -80,7 +82,10 @@ impl Listener {
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
                     // Out of file descriptors, most likely: wait for some to be closed.
-                    tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                    if silent_until.is_none_or(|until| until <= Instant::now()) {
+                        tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                        silent_until = Instant::now().checked_add(SILENCE);
+                    }
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -115,6 +120,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
+
+// Between two lines that say that connections cannot be accepted.
+const SILENCE: Duration = Duration::from_secs(10);
 
 // Connections over the limit that are told so at the same time, and how long that may take.
 const FAREWELLS: usize = 64;

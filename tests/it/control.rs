@@ -66,7 +66,7 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     harness.get(&session).await;
     for (method, target, body, status, why) in [
-        ("POST", "/purge", "", 422, "the body: "),
+        ("POST", "/purge", "", 422, "the body is to name one of session, order, token or all: "),
         ("POST", "/purge", "{\"al\":true}", 422, "unknown variant `al`, expected one of `session`, `order`"),
         ("POST", "/purge", "{\"all\":false}", 422, "expected true"),
         ("POST", "/purge", &" ".repeat(20_000), 413, "the body is too large"),

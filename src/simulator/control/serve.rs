@@ -1,5 +1,6 @@
 //! Requests to the control interface, from head to answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use http::Response;
 use http::StatusCode;
 use http::header::ALLOW;
 use http::header::CONTENT_TYPE;
+use http::header::HOST;
 use http::header::ORIGIN;
+use http::uri::Authority;
 use http_body_util::BodyExt;
 use http_body_util::LengthLimitError;
 use http_body_util::Limited;
@@ -37,6 +40,10 @@ pub(in crate::simulator) async fn serve(
         // A page that a developer looks at must not reach in.
         return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "requests from browsers are refused"))));
     }
+    if core.addr.ip().is_loopback() && !names_this_machine(&head.headers) {
+        // Nor one that has pointed a name of its own at this address.
+        return Ok(response(Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine"))));
+    }
     let body = match timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -51,6 +58,16 @@ pub(in crate::simulator) async fn serve(
 
 fn from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+}
+
+/// Whether `Host` is an address or `localhost`. HTTP/2 puts it elsewhere, and no browser speaks that without TLS.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+    })
 }
 
 fn response(outcome: Outcome) -> Response<Payload> {

@@ -297,6 +297,11 @@ async fn an_event_is_raised_seen_and_sent_again() {
 #[tokio::test]
 async fn what_comes_from_a_browser_or_is_too_large_is_refused() {
     let simulator = start().await;
+    for (host, status) in [("evil.example", 421), ("localhost:8081", 200), ("[::1]:8081", 200), ("10.0.0.1", 200)] {
+        let mut caller = Caller::connect(&simulator).await;
+        caller.headers.insert("host", host.parse().unwrap());
+        assert_eq!(attempt(&mut caller, "GET", "settings", &Value::Null).await.status, status, "{host}");
+    }
     for (name, value) in [("origin", "http://127.0.0.1"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-site", "none")] {
         let mut caller = Caller::connect(&simulator).await;
         caller.headers.insert(name, value.parse().unwrap());

@@ -1,0 +1,47 @@
+//! Open files: every connection is one, and what the system allows is often less than what the settings do.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the number of files this process may have open as far as it may itself.
+pub fn raise_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(limit = current, "the limit of open files could not be raised");
+    }
+}
+
+/// How many callers' connections the system has files for, of those that are allowed. The others have to leave room for
+/// `in_flight` connections to Sezzle, or callers would be let in who cannot be served, and probes kept out.
+pub fn room_for_connections(connections: usize, in_flight: usize) -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX));
+    let room = room(connections, in_flight, allowed.unwrap_or(usize::MAX));
+    if room < connections {
+        tracing::warn!(
+            open_files = allowed,
+            connections = room,
+            "limits.connections is lowered to what the limit of open files has room for"
+        );
+    }
+    room
+}
+
+fn room(connections: usize, in_flight: usize, files: usize) -> usize {
+    connections.min(files.saturating_sub(in_flight.saturating_add(RESERVED)).max(1))
+}
+
+// Listeners, connections of operators and webhooks, the log, and what libraries keep open.
+const RESERVED: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_the_rest() {
+        assert_eq!(room(10_000, 512, usize::MAX), 10_000);
+        assert_eq!(room(10_000, 512, 20_000), 10_000);
+        assert_eq!(room(10_000, 512, 1024), 256);
+        assert_eq!(room(100, 512, 1024), 100);
+        assert_eq!(room(10_000, 512, 64), 1);
+    }
+}
