@@ -1,20 +1,19 @@
 //! The composition root: the one file that knows every part.
 
+mod handlers;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::handlers::{ControlHandler, OpsHandler, ProxyHandler};
 use crate::address::Address;
-use crate::caller::{Caller, Hosts};
+use crate::caller::Hosts;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{GatewaySettings, OriginCacheControl};
@@ -25,7 +24,6 @@ use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::Forwarder;
 use crate::proxy::links::LinkRewriter;
-use crate::proxy::response::Body;
 use crate::proxy::{self, Proxy};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
@@ -267,39 +265,6 @@ const SIDE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
 const SIDE_CONNECTIONS: usize = 64;
 const SIDE_HEAD: usize = 16 * 1024;
-
-#[derive(Clone)]
-struct ProxyHandler(Arc<Proxy>);
-
-impl Handler for ProxyHandler {
-    type Body = Body;
-
-    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
-        self.0.handle(request, caller).await
-    }
-}
-
-#[derive(Clone)]
-struct ControlHandler(Control<ProxyError>);
-
-impl Handler for ControlHandler {
-    type Body = Full<Bytes>;
-
-    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
-        self.0.handle(request, caller).await
-    }
-}
-
-#[derive(Clone)]
-struct OpsHandler(Ops);
-
-impl Handler for OpsHandler {
-    type Body = Full<Bytes>;
-
-    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
-        self.0.answer(request.method(), request.uri().path())
-    }
-}
 
 /// What the settings say of the life of stored sessions.
 pub fn policy(settings: &Settings) -> Policy {

@@ -1,0 +1,49 @@
+//! What answers on each listener.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use crate::caller::Caller;
+use crate::control::Control;
+use crate::ops::Ops;
+use crate::proxy::Proxy;
+use crate::proxy::error::ProxyError;
+use crate::proxy::response::Body;
+use crate::server::Handler;
+
+#[derive(Clone)]
+pub(super) struct ProxyHandler(pub(super) Arc<Proxy>);
+
+impl Handler for ProxyHandler {
+    type Body = Body;
+
+    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
+        self.0.handle(request, caller).await
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct ControlHandler(pub(super) Control<ProxyError>);
+
+impl Handler for ControlHandler {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+        self.0.handle(request, caller).await
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct OpsHandler(pub(super) Ops);
+
+impl Handler for OpsHandler {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
+        self.0.answer(request.method(), request.uri().path())
+    }
+}
