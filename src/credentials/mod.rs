@@ -7,6 +7,7 @@
 pub mod exchange;
 pub mod keys;
 pub mod schedule;
+pub mod verifier;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::exchange::{ExchangeError, Granted, exchange};
 use self::keys::KeyPair;
 use self::schedule::OnUnauthorized;
+use self::verifier::Verifier;
 use crate::clock::{Clock, Deadline, Mono};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
@@ -49,6 +51,7 @@ pub struct NoToken {
 #[derive(Debug)]
 pub struct TokenManager {
     keys: KeyPair,
+    verifier: Verifier,
     token: ArcSwapOption<Token>,
     state: Mutex<State>,
     /// Wakes the task: somebody needs a token sooner than planned.
@@ -76,6 +79,7 @@ impl TokenManager {
     /// `merchant` is the only one the keys may belong to; without it, the first token's merchant is.
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
+            verifier: Verifier::new(&keys.private),
             keys,
             token: ArcSwapOption::empty(),
             state: Mutex::new(State { merchant, refreshing: true, ..State::default() }),
@@ -109,6 +113,11 @@ impl TokenManager {
     /// Whether a public key that a caller sent is ours.
     pub fn is_our_public_key(&self, key: &str) -> bool {
         self.keys.public.expose() == key
+    }
+
+    /// Whether Sezzle signed these bytes: `tag` is their HMAC-SHA256 with the private key.
+    pub fn is_signed(&self, message: &[u8], tag: &[u8]) -> bool {
+        self.verifier.verify(message, tag, self.clock.now())
     }
 
     /// The live token; waits for one that is being obtained, for `limit` and a few seconds at most.
