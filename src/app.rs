@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::InvalidUri;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::handlers::{ControlHandler, OpsHandler, ProxyHandler};
+use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ use crate::upstream::connector::{self, Connector};
 use crate::upstream::egress::{EgressProxy, EgressProxyError};
 use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
+use crate::webhook::Webhooks;
+use crate::webhook::forward::Forward;
 
 /// The sidecar could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,12 @@ pub enum StartError {
     /// The gateway's address cannot be used.
     #[error("gateway.url: {0}")]
     Address(#[from] AddressError),
+    /// The secret that webhooks are handed on with could not be loaded.
+    #[error("webhooks.forward_secret: {0}")]
+    WebhookKey(#[source] KeyError),
+    /// The service's address cannot be used.
+    #[error("webhooks.forward_to: {0}")]
+    ForwardTo(#[from] InvalidUri),
     /// A listener could not be opened.
     #[error("{0}")]
     Bind(#[from] BindError),
@@ -72,6 +81,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     proxy_addresses: Vec<Address>,
     control_address: Option<Address>,
+    webhooks_address: Option<Address>,
     ops_address: SocketAddr,
     drain: (Duration, Duration),
     stop: Stop,
@@ -101,10 +111,12 @@ impl App {
         };
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
+        let forward = forward(settings)?;
 
         let sockets = Sockets::open(settings)?;
         let proxy_addresses = addresses(&sockets.proxy)?;
         let control_address = addresses(&sockets.control)?.pop();
+        let webhooks_address = addresses(&sockets.webhooks)?.pop();
         let ops_address = addresses(&sockets.ops)?.iter().find_map(Address::tcp).unwrap_or(settings.ops.listen);
 
         let merchant = settings.credentials.merchant_uuid.clone();
@@ -122,6 +134,14 @@ impl App {
             Arc::clone(&metrics),
         ));
         let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
+        let webhooks = Webhooks::new(
+            settings.webhooks.path.clone(),
+            forward,
+            Arc::clone(&sessions),
+            Arc::clone(&tokens),
+            work.clone(),
+            Arc::clone(&metrics),
+        );
         let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || sessions.observe());
 
         let app = Self {
@@ -130,6 +150,7 @@ impl App {
             metrics,
             proxy_addresses,
             control_address,
+            webhooks_address,
             ops_address,
             drain: (settings.drain.grace, settings.drain.timeout),
             stop: Stop::default(),
@@ -140,7 +161,7 @@ impl App {
             background_stop: CancellationToken::new(),
         };
         app.background.spawn(tokens.run(upstream, app.background_stop.clone()));
-        app.serve(sockets, control, settings);
+        app.serve(sockets, control, webhooks, settings);
         Ok(app)
     }
 
@@ -152,6 +173,11 @@ impl App {
     /// Where the process is steered, if it can be.
     pub fn control_address(&self) -> Option<&Address> {
         self.control_address.as_ref()
+    }
+
+    /// Where Sezzle's webhooks are received, if they are.
+    pub fn webhooks_address(&self) -> Option<&Address> {
+        self.webhooks_address.as_ref()
     }
 
     /// Where operators look.
@@ -198,7 +224,13 @@ impl App {
         let _ = timeout_at(Instant::now() + Duration::from_secs(1), self.background.wait()).await;
     }
 
-    fn serve(&self, sockets: Sockets, control: Control<ProxyError>, settings: &Settings) {
+    fn serve(
+        &self,
+        sockets: Sockets,
+        control: Control<ProxyError>,
+        webhooks: Webhooks<ProxyError>,
+        settings: &Settings,
+    ) {
         let proxy = Listener {
             name: "proxy",
             http2: true,
@@ -223,6 +255,15 @@ impl App {
             connections: self.background.clone(),
             metrics: Arc::clone(&self.metrics),
         };
+        // Sezzle's requests are drained like a caller's.
+        let webhook = Listener {
+            name: "webhooks",
+            timeouts: WEBHOOK_TIMEOUTS,
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
+            ..side("webhooks")
+        };
+        self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
         self.listen(sockets.control, &side("control"), &ControlHandler(control));
         self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone()));
@@ -239,15 +280,17 @@ impl App {
 struct Sockets {
     proxy: Vec<Socket>,
     control: Vec<Socket>,
+    webhooks: Vec<Socket>,
     ops: Vec<Socket>,
 }
 
 impl Sockets {
     fn open(settings: &Settings) -> Result<Self, BindError> {
-        let Settings { proxy, control, ops, .. } = settings;
+        let Settings { proxy, control, ops, webhooks, .. } = settings;
         Ok(Self {
             proxy: socket::bind("proxy", &proxy.listen, proxy.socket_mode)?,
             control: socket::bind("control", control.listen.as_slice(), CONTROL_MODE)?,
+            webhooks: socket::bind("webhooks", webhooks.listen.as_slice(), proxy.socket_mode)?,
             ops: socket::bind("ops", &[Address::Tcp(ops.listen)], CONTROL_MODE)?,
         })
     }
@@ -263,6 +306,9 @@ const PROXY_TIMEOUTS: Timeouts =
 // Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
 const SIDE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
+// Load balancers keep idle connections for 60 s; longer here, so that they close first.
+const WEBHOOK_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
 const SIDE_CONNECTIONS: usize = 64;
 const SIDE_HEAD: usize = 16 * 1024;
 
@@ -301,6 +347,13 @@ fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartE
     let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
     let credentials = proxy.credentials.as_ref().map(keys::load).transpose().map_err(StartError::EgressKey)?;
     Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
+}
+
+fn forward(settings: &Settings) -> Result<Option<Forward>, StartError> {
+    let Some(forward) = &settings.webhooks.forward else { return Ok(None) };
+    let secret = forward.secret.as_ref().map(keys::load).transpose().map_err(StartError::WebhookKey)?;
+    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
+    Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
 }
 
 fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {

@@ -14,6 +14,7 @@ use crate::proxy::Proxy;
 use crate::proxy::error::ProxyError;
 use crate::proxy::response::Body;
 use crate::server::Handler;
+use crate::webhook::Webhooks;
 
 #[derive(Clone)]
 pub(super) struct ProxyHandler(pub(super) Arc<Proxy>);
@@ -34,6 +35,17 @@ impl Handler for ControlHandler {
 
     async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
         self.0.handle(request, caller).await
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct WebhookHandler(pub(super) Webhooks<ProxyError>);
+
+impl Handler for WebhookHandler {
+    type Body = Full<Bytes>;
+
+    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
+        self.0.handle(request).await
     }
 }
 

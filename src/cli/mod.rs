@@ -211,12 +211,14 @@ pub enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_)) => NO_PERMISSION,
+            Self::Start(
+                StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_),
+            ) => NO_PERMISSION,
             Self::Usage(_) => USAGE,
             Self::NoControl => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
-            Self::Start(StartError::Tls(_) | StartError::Address(_)) => BAD_CONFIGURATION,
+            Self::Start(StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_)) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)
             | Self::Interrupted

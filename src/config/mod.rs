@@ -11,6 +11,7 @@ pub mod settings;
 mod source;
 mod unknown;
 mod unsupported;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -161,14 +161,44 @@ pub(super) fn egress_proxy(text: &str) -> Parsed<String> {
 
 /// What links to the gateway begin with after rewriting.
 pub(super) fn base_url(text: &str) -> Parsed<String> {
-    // What `Uri` lets pass in a path but JSON would have to escape must not end up inside a body.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c);
     match Url::parse(text) {
-        Some(url) if !text.ends_with('/') && url.path.chars().all(plain) => Ok(format!("{}{}", url.origin, url.path)),
+        Some(url) if !text.ends_with('/') && is_plain(&url.path) => Ok(format!("{}{}", url.origin, url.path)),
         _ => Err("expected a URL such as \"http://localhost:8080\" or \"https://host/path\", without user, query, \
                   fragment or slash at its end"
             .to_owned()),
     }
+}
+
+/// A whole URL that webhooks are handed on to. They tell of the merchant's customers, so plain HTTP stays on this machine.
+pub(super) fn forward_to(text: &str) -> Parsed<String> {
+    match Url::parse(text) {
+        Some(url) if !url.secure && !url.is_loopback => {
+            Err("expected https, since http is for a loopback address only".to_owned())
+        }
+        Some(url) if is_plain(&url.path) => {
+            let path = if url.path.is_empty() { "/" } else { &url.path };
+            Ok(format!("{}{path}", url.origin))
+        }
+        _ => Err("expected a URL such as \"http://127.0.0.1:3000/webhooks\" or \"https://host/path\", without user, \
+                  query or fragment"
+            .to_owned()),
+    }
+}
+
+/// The path of a URL, compared byte for byte with that of a request.
+pub(super) fn url_path(text: &str) -> Parsed<String> {
+    if !text.starts_with('/') || text.len() > LONGEST_URL_PATH || !is_plain(text) {
+        return Err("expected a path such as \"/webhooks/sezzle\", without query or fragment".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+const LONGEST_URL_PATH: usize = 1024;
+
+/// Whether a path holds only what RFC 3986 lets stand in one: `Uri` also lets pass what JSON would have to escape, and
+/// that must not end up inside a body.
+fn is_plain(path: &str) -> bool {
+    path.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c))
 }
 
 struct Url {

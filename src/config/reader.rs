@@ -311,8 +311,8 @@ fn origin(value: &Value) -> String {
 /// Whether a wrong value may be repeated: not where a secret belongs, nor a URL, which may carry a password, nor what
 /// looks as if it was pasted into the wrong line.
 fn quotation(key: &str, text: &str) -> String {
-    let delicate =
-        key.starts_with("credentials.") || key.ends_with("url") || key.ends_with("proxy") || text.contains('@');
+    let is_url = ["url", "proxy", "forward_to"].iter().any(|end| key.ends_with(end));
+    let delicate = key.starts_with("credentials.") || is_url || text.contains('@');
     if delicate || text.len() > 40 || may_hold_a_key(text) {
         return String::new();
     }
@@ -363,6 +363,7 @@ mod tests {
             ("credentials.merchant_uuid", "x"),
             ("gateway.url", "x"),
             ("links.base_url", "x"),
+            ("webhooks.forward_to", "x"),
             ("log.level", "sz_pr_canary"),
             ("proxy.hosts", "user:canary@host"),
             ("log.level", "0123456789012345678901234567890123456789x"),

@@ -12,7 +12,7 @@ use super::settings::{
     GatewaySettings, LimitSettings, LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings,
     Settings,
 };
-use super::unsupported;
+use super::{unsupported, webhooks};
 use crate::address::Address;
 use crate::secret::SecretSource;
 use crate::telemetry::log::{Format, LEVELS};
@@ -28,6 +28,13 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     let ops = ops(r, listen.as_deref(), control.as_ref());
     let cache = cache(r);
     let links = links(r, listen.as_deref());
+    let ops_listen = ops.as_ref().map(|ops| Address::Tcp(ops.listen));
+    let others = [
+        ("proxy.listen", listen.as_deref().unwrap_or_default()),
+        ("control.listen", control.as_ref().map(|control| control.listen.as_slice()).unwrap_or_default()),
+        ("ops.listen", ops_listen.as_slice()),
+    ];
+    let webhooks = webhooks::webhooks(r, &others);
     let log = log(r);
     unsupported::refuse(r);
     Some(Settings {
@@ -40,6 +47,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         ops: ops?,
         cache: cache?,
         links: links?,
+        webhooks: webhooks?,
         log: log?,
     })
 }
@@ -227,7 +235,7 @@ fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSe
 
 /// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every address
 /// of its family.
-fn taken(address: &Address, by: Option<&[Address]>) -> bool {
+pub(super) fn taken(address: &Address, by: Option<&[Address]>) -> bool {
     let collides = |other: &Address| match (address.tcp(), other.tcp()) {
         (Some(one), Some(two)) if one.port() == two.port() && one.is_ipv4() == two.is_ipv4() => {
             one.port() != 0 && (one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified())

@@ -31,6 +31,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     /// Rewriting of `links[].href`.
     pub links: LinkSettings,
+    /// The listener that Sezzle posts to.
+    pub webhooks: WebhookSettings,
     /// Logging.
     pub log: LogSettings,
 }
@@ -183,6 +185,26 @@ pub struct LinkSettings {
     pub rewrite: bool,
     /// What they are rewritten to, without a trailing slash; `None`: the first address of `proxy.listen` as bound.
     pub base_url: Option<String>,
+}
+
+/// `webhooks.*`
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Where Sezzle's posts are received; nowhere unless set.
+    pub listen: Option<Address>,
+    /// The one path they come to.
+    pub path: String,
+    /// Who gets them next; nobody unless set.
+    pub forward: Option<ForwardSettings>,
+}
+
+/// `webhooks.forward_*`
+#[derive(Clone, Debug)]
+pub struct ForwardSettings {
+    /// A whole URL: https, or http to a loopback address.
+    pub url: String,
+    /// What the hand-on is signed with.
+    pub secret: Option<SecretSource>,
 }
 
 /// `log.*`

@@ -20,8 +20,12 @@ use crate::secret::Secret;
 pub(super) const PREFIX: &str = "SEZZLE_SIDECAR__";
 
 /// Keys whose value may be given by variable, and by variable only.
-pub(super) const SECRETS: [&str; 3] =
-    ["credentials.public_key", "credentials.private_key", "gateway.egress_proxy_credentials"];
+pub(super) const SECRETS: [&str; 4] = [
+    "credentials.public_key",
+    "credentials.private_key",
+    "gateway.egress_proxy_credentials",
+    "webhooks.forward_secret",
+];
 
 /// More than any configuration needs, and little enough that a wrong path such as a device cannot exhaust the memory.
 const LARGEST_FILE: u64 = 1024 * 1024;

@@ -124,7 +124,7 @@ fn every_source_is_checked_even_if_one_cannot_be_read() {
 
 #[test]
 fn defaults() {
-    let Settings { gateway, credentials, proxy, drain, limits, control, ops, cache, links, log } =
+    let Settings { gateway, credentials, proxy, drain, limits, control, ops, cache, links, webhooks, log } =
         loaded(&[VALID], &[]).settings;
     assert_eq!(gateway.environment, Gateway::Sandbox);
     assert_eq!(gateway.url, "https://sandbox.gateway.sezzle.com");
@@ -143,6 +143,8 @@ fn defaults() {
     assert_eq!([cache.max_ttl, cache.untokenized_ttl, cache.expiration_margin], [60, 30, 5].map(Duration::from_secs));
     assert_eq!(cache.origin_cache_control, OriginCacheControl::Honor);
     assert!(links.rewrite && links.base_url.is_none());
+    assert_eq!((webhooks.listen, webhooks.path.as_str()), (None, "/webhooks/sezzle"));
+    assert!(webhooks.forward.is_none());
     assert_eq!((log.format, log.level), (Format::Json, LevelFilter::INFO));
 }
 
@@ -311,10 +313,36 @@ fn what_a_key_refuses() {
             "gateway.egress_proxy_credentials: a secret does not belong here; use gateway.egress_proxy_credentials_file \
              or the variable SEZZLE_SIDECAR__GATEWAY__EGRESS_PROXY_CREDENTIALS ",
         ),
-        ("webhooks.listen = '127.0.0.1:1'", "webhooks.listen: not supported by this version"),
-        ("webhooks.path = '/'", "webhooks.path: not supported by this version"),
-        ("webhooks.forward_to = 'http://a'", "webhooks.forward_to: not supported by this version"),
-        ("webhooks.forward_secret_file = '/a'", "webhooks.forward_secret_file: not supported by this version"),
+        ("webhooks.listen = 'localhost:1'", "webhooks.listen: expected an address such as "),
+        ("webhooks.listen = '[::1]:8080'", "webhooks.listen: [::1]:8080 is taken by proxy.listen"),
+        ("webhooks.listen = '127.0.0.1:9464'", "webhooks.listen: 127.0.0.1:9464 is taken by ops.listen"),
+        (
+            "webhooks.listen = 'unix:/a'\ncontrol.listen = 'unix:/a'",
+            "webhooks.listen: unix:/a is taken by control.listen",
+        ),
+        ("webhooks.path = 'a'", "webhooks.path: expected a path such as \"/webhooks/sezzle\""),
+        (
+            "webhooks.forward_to = 'http://a'",
+            "webhooks.forward_to: expected https, since http is for a loopback address only ",
+        ),
+        ("webhooks.forward_to = 'unix:/a'", "webhooks.forward_to: expected a URL such as "),
+        (
+            "webhooks.forward_to = 'https://a'",
+            "webhooks.forward_to: there is no webhooks.listen to receive what it would be sent",
+        ),
+        (
+            "webhooks = { listen = '127.0.0.1:1', forward_to = 'http://127.0.0.1:1/webhooks/sezzle' }",
+            "webhooks.forward_to: this is the webhook listener itself",
+        ),
+        (
+            "webhooks = { listen = '127.0.0.1:1', forward_secret_file = '/a' }",
+            "webhooks.forward_secret_file: there is no webhooks.forward_to to sign for ",
+        ),
+        (
+            "webhooks.forward_secret = 'canary'",
+            "webhooks.forward_secret: a secret does not belong here; use webhooks.forward_secret_file or the variable \
+             SEZZLE_SIDECAR__WEBHOOKS__FORWARD_SECRET ",
+        ),
         ("links.base_url = 'http://a/'", "links.base_url: expected a URL such as "),
         (
             "proxy = { listen = '[::]:80', allow_remote = true }",
@@ -347,6 +375,8 @@ fn combinations_that_are_allowed() {
         "links.base_url = 'http://payments/sezzle'\nproxy = { listen = '0.0.0.0:80', allow_remote = true }",
         "proxy = { listen = '10.0.0.1:80', allow_remote = true }",
         "ops.listen = '0.0.0.0:9464'",
+        "webhooks = { listen = '0.0.0.0:8082', forward_to = 'http://localhost:3000' }",
+        "webhooks = { listen = '127.0.0.1:1', forward_to = 'http://127.0.0.1:1/a', forward_secret_file = '/b' }",
         "proxy.listen = '127.0.0.1:0'\nops.listen = '127.0.0.1:0'",
         "gateway.url = 'http://127.0.0.1:9000'",
         "drain = { grace = '0s', timeout = '31s' }",
@@ -391,7 +421,12 @@ fn a_secret_shows_nowhere() {
     let secrets = [("CREDENTIALS__PUBLIC_KEY", "canary-1"), ("CREDENTIALS__PRIVATE_KEY", "canary-2")];
     let egress =
         [("GATEWAY__EGRESS_PROXY", "http://proxy:3128"), ("GATEWAY__EGRESS_PROXY_CREDENTIALS", "user:canary-3")];
-    let right = loaded(&["gateway.environment = 'sandbox'"], &[secrets, egress].concat());
+    let webhooks = [
+        ("WEBHOOKS__LISTEN", "127.0.0.1:8082"),
+        ("WEBHOOKS__FORWARD_TO", "http://127.0.0.1:3000"),
+        ("WEBHOOKS__FORWARD_SECRET", "canary-4"),
+    ];
+    let right = loaded(&["gateway.environment = 'sandbox'"], &[&secrets[..], &egress, &webhooks].concat());
     let text = format!("{}{right:?}", right.render());
     assert!(!text.contains("canary"), "{text}");
     assert!(text.contains("private_key = \"[redacted]\" # SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY"), "{text}");
@@ -419,6 +454,9 @@ fn a_secret_shows_nowhere() {
         "gateway.egress_proxy = 'http://user:canary@host:1'",
         "gateway.egress_proxy = 'canary'",
         "gateway.egress_proxy_credentials = 'user:canary'",
+        "webhooks.forward_secret = 'canary'",
+        "webhooks.forward_to = 'https://user:canary@host'",
+        "webhooks.forward_to = 'https://host/?key=canary'",
         "credentials.private_key = canary",
         "credentials.private_key = 'canary",
         "credentials.private_key 'canary'",

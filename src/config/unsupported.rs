@@ -3,8 +3,7 @@
 
 use super::reader::Reader;
 
-const KEYS: [&str; 5] =
-    ["webhooks.listen", "webhooks.path", "webhooks.forward_to", "webhooks.forward_secret_file", STALE_IF_ERROR];
+const KEYS: [&str; 1] = [STALE_IF_ERROR];
 
 const STALE_IF_ERROR: &str = "cache.stale_if_error";
 

@@ -63,6 +63,10 @@ pub struct Metrics {
     pub clock_skew: Gauge,
     /// Writes whose outcome is not known.
     pub outcome_unknown: IntCounterVec,
+    /// What came to the webhook listener, by event and by how it ended.
+    pub webhooks: IntCounterVec,
+    /// Seconds until the service had answered a webhook that was handed on to it.
+    pub webhook_forward_duration: Histogram,
     /// 1 from SIGTERM on.
     pub draining: IntGauge,
 }
@@ -76,7 +80,7 @@ pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "re
 /// `cause` of `cache_evictions_total`.
 pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 /// `source` of `cache_invalidations_total`.
-pub const INVALIDATION_SOURCES: [&str; 2] = ["write", "control"];
+pub const INVALIDATION_SOURCES: [&str; 3] = ["write", "control", "webhook"];
 /// `result` of `token_refreshes_total`.
 pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
 /// `trigger` of `token_refreshes_total`.
@@ -96,10 +100,29 @@ pub const UPSTREAM_ERRORS: [&str; 11] = [
     "body",
 ];
 /// `listener` of `connections`.
-pub const LISTENERS: [&str; 3] = ["proxy", "control", "ops"];
+pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
 /// `reason` of `connections_refused_total`.
 pub const CONNECTION_REASONS: [&str; 6] =
     ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];
+/// `event` of `webhooks_total`: those that Sezzle documents. Every other one is [`OTHER_EVENT`].
+pub const WEBHOOK_EVENTS: [&str; 9] = [
+    "customer.tokenized",
+    "order.authorized",
+    "order.captured",
+    "order.refunded",
+    "dispute.merchant_input_requested",
+    "dispute.deadline_approaching",
+    "dispute.closed.customer_win",
+    "dispute.closed.merchant_win",
+    "dispute.closed.neutral",
+];
+/// `event` of `webhooks_total` for what is none of [`WEBHOOK_EVENTS`], or was not read.
+pub const OTHER_EVENT: &str = "other";
+/// `result` of `webhooks_total` for what Sezzle signed.
+pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_timeout", "busy"];
+/// `result` of `webhooks_total` for what is not known to be an event of Sezzle's.
+pub const OTHER_RESULTS: [&str; 7] =
+    ["malformed", "bad_signature", "too_large", "body_broken", "body_timeout", "not_found", "method_not_allowed"];
 
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
 const DURATION_BUCKETS: [f64; 18] =
@@ -186,6 +209,16 @@ impl Metrics {
                 "Writes that were sent and whose outcome is not known.",
                 &["route"],
             )?,
+            webhooks: r.counters(
+                "webhooks_total",
+                "Requests to the webhook listener, by event and by how they ended.",
+                &["event", "result"],
+            )?,
+            webhook_forward_duration: r.histogram(
+                "webhook_forward_duration_seconds",
+                "Time until the service had answered a webhook that was handed on to it.",
+                &DURATION_BUCKETS,
+            )?,
             draining: r.gauge("draining", "1 from SIGTERM on.")?,
             registry: r.0,
         };
@@ -230,6 +263,14 @@ impl Metrics {
             for reason in CONNECTION_REASONS {
                 self.connections_refused.with_label_values(&[listener, reason]).inc_by(0);
             }
+        }
+        for result in SIGNED_RESULTS {
+            for event in WEBHOOK_EVENTS {
+                self.webhooks.with_label_values(&[event, result]).inc_by(0);
+            }
+        }
+        for result in SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS) {
+            self.webhooks.with_label_values(&[OTHER_EVENT, result]).inc_by(0);
         }
         let build = IntGauge::with_opts(
             options("build_info", "The running build; always 1.")

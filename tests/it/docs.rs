@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use sezzle_sidecar::config;
 use sezzle_sidecar::proxy::error::REFUSALS;
 use sezzle_sidecar::session::freshness::Skip;
-use sezzle_sidecar::telemetry::metrics::CONNECTION_REASONS;
+use sezzle_sidecar::telemetry::metrics::{
+    CONNECTION_REASONS, INVALIDATION_SOURCES, LISTENERS, OTHER_RESULTS, SIGNED_RESULTS,
+};
 
 use crate::support::Harness;
 
@@ -62,8 +64,14 @@ fn every_reason_not_to_store_is_explained() {
     names_all("docs/cache.md", Skip::ALL.iter().map(|skip| skip.as_str().to_owned()));
 }
 
+#[test]
+fn every_result_of_a_webhook_is_explained() {
+    names_all("docs/webhook-listener.md", SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS).map(str::to_owned));
+}
+
 #[tokio::test]
 async fn every_metric_is_explained() {
+    names_all("docs/ops-listener.md", LISTENERS.into_iter().chain(INVALIDATION_SOURCES).map(str::to_owned));
     let harness = Harness::start().await;
     let text = harness.client.get(harness.ops, "/metrics").await.text();
     let own = text.lines().filter_map(|line| line.strip_prefix("# HELP sezzle_sidecar_")?.split(' ').next());

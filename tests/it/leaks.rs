@@ -11,7 +11,8 @@ use sezzle_sidecar::config;
 use sezzle_sidecar::simulator::{Fault, Options, Reset, Rule, Simulator};
 
 use crate::support::client::{Answer, raw};
-use crate::support::process::{Ended, Folder, Sidecar, run};
+use crate::support::process::{Ended, Folder, Sidecar, free_address, run};
+use crate::support::service::{Conduct, Service, signature};
 
 const PUBLIC: &str = "sz_pub_canary_of_ours";
 const PRIVATE: &str = "sz_pr_canary_of_ours";
@@ -275,6 +276,55 @@ async fn nothing_marked_comes_out_whatever_happens() {
             assert!(ended.stdout.contains(line), "{line} in {}", ended.stdout);
         }
         assert!(ended.stdout.lines().filter(|line| line.contains("/v2/customer")).count() >= 10);
+        outlets.hold_none_of(&words);
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_tells_neither_what_is_in_it_nor_what_it_is_signed_with() {
+    let service = Service::start(Conduct::Answer(500)).await;
+    for format in ["json", "text"] {
+        let (webhooks, forward) = (free_address(), format!("http://{}/canary", service.address));
+        let listen = webhooks.to_string();
+        let variables = [
+            ("LOG__LEVEL", "trace"),
+            ("LOG__FORMAT", format),
+            ("WEBHOOKS__LISTEN", listen.as_str()),
+            ("WEBHOOKS__FORWARD_TO", &forward),
+            ("WEBHOOKS__FORWARD_SECRET", "canary-shared-with-the-service"),
+        ];
+        let sidecar = Sidecar::start(options(), &variables).await;
+        let mut outlets = Outlets::default();
+        let mut words = BTreeSet::new();
+        for (body, conduct, status) in [
+            (r#"{"uuid":"a canary","event":"canary.event","data":{"uuid":"canary","token":"canary"}}"#, 500, 502),
+            (
+                r#"{"uuid":"1-a","event":"order.captured","data":{"uuid":"canary","email":"canary@a.example"}}"#,
+                200,
+                200,
+            ),
+            ("canary", 200, 200),
+        ] {
+            service.conduct(Conduct::Answer(conduct));
+            for key in [PRIVATE, "sz_pr_canary_of_another"] {
+                let signed = signature(key, body);
+                words.extend([signed.clone(), signature("canary-shared-with-the-service", body)]);
+                let headers = [("sezzle-signature", signed.as_str()), ("x-canary", "canary"), ("cookie", "canary")];
+                let path = "/webhooks/sezzle?canary=canary";
+                let answer = sidecar.client.send(webhooks, Method::POST, path, &headers, body).await;
+                assert_eq!(answer.status, if key == PRIVATE { status } else { 401 });
+                outlets.answer(body, &answer);
+            }
+        }
+        let answer = sidecar.client.send(webhooks, Method::POST, "/canary", &[], "canary").await;
+        assert_eq!(answer.status, 404);
+        outlets.answer("another path", &answer);
+        outlets.ops(format, &sidecar).await;
+        let ended = sidecar.stop().await;
+        outlets.ended(format, &ended);
+        let lines = ended.stdout.lines().filter(|line| line.contains("dur_ms")).collect::<Vec<_>>();
+        assert_eq!(lines.len(), 7, "a line for each: {}", ended.stdout);
+        assert!(lines.iter().any(|line| line.contains("order.captured") && line.contains("1-a")), "{lines:?}");
         outlets.hold_none_of(&words);
     }
 }

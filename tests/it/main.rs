@@ -38,4 +38,5 @@ mod support;
 mod tls;
 mod unix;
 mod upstream;
+mod webhooks;
 mod writes;

@@ -9,8 +9,11 @@ use sezzle_sidecar::proxy::route::Class;
 use sezzle_sidecar::server::connection::Cut;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind, Simulator};
-use sezzle_sidecar::telemetry::metrics::{CACHE_RESULTS, CLASSES, CONNECTION_REASONS, SOURCES, UPSTREAM_ERRORS};
+use sezzle_sidecar::telemetry::metrics::{
+    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS,
+};
 use sezzle_sidecar::upstream::error::ErrorKind;
+use sezzle_sidecar::webhook::Outcome;
 
 use crate::support::client::raw;
 use crate::support::{Harness, Setup, eventually};
@@ -99,6 +102,8 @@ async fn every_metric_is_there_from_the_start() {
         "token_refreshes_total",
         "token_refresh_duration_seconds",
         "clock_skew_seconds",
+        "webhooks_total",
+        "webhook_forward_duration_seconds",
         "draining",
         "build_info",
     ] {
@@ -317,6 +322,37 @@ fn every_word_is_in_its_list() {
         ErrorKind::Body,
     ]
     .map(listed);
+    let listed = |outcome: Outcome| match outcome {
+        Outcome::Accepted
+        | Outcome::Malformed
+        | Outcome::NotFound
+        | Outcome::MethodNotAllowed
+        | Outcome::BadSignature
+        | Outcome::TooLarge
+        | Outcome::BodyBroken
+        | Outcome::BodyTimeout
+        | Outcome::ForwardFailed
+        | Outcome::ForwardTimeout
+        | Outcome::Busy => outcome.as_str(),
+    };
+    let outcomes = [
+        Outcome::Accepted,
+        Outcome::Malformed,
+        Outcome::NotFound,
+        Outcome::MethodNotAllowed,
+        Outcome::BadSignature,
+        Outcome::TooLarge,
+        Outcome::BodyBroken,
+        Outcome::BodyTimeout,
+        Outcome::ForwardFailed,
+        Outcome::ForwardTimeout,
+        Outcome::Busy,
+    ]
+    .map(listed);
+    let results = [&SIGNED_RESULTS[..], &OTHER_RESULTS].concat();
+    contained("SIGNED_RESULTS and OTHER_RESULTS", &results, &outcomes);
+    assert_eq!(outcomes.len(), results.len(), "a result that is none");
+
     contained("UPSTREAM_ERRORS", &UPSTREAM_ERRORS, &kinds);
     assert_eq!(kinds.len(), UPSTREAM_ERRORS.len(), "an error that is none");
 }

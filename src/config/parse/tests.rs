@@ -136,6 +136,22 @@ fn gateway_urls() {
 }
 
 #[test]
+fn urls_and_paths_of_webhooks() {
+    let wrong = ["", "127.0.0.1:1", "unix:/a", "http://host/a", "http://10.0.0.1/", "https://a:b@host/"];
+    refuses(forward_to, &wrong);
+    refuses(forward_to, &["https://host/a?b", "https://host/#a", "https://host/\"", "ftp://127.0.0.1/", "https://"]);
+    let right = [
+        ("http://127.0.0.1:3000", "http://127.0.0.1:3000/"),
+        ("http://LOCALHOST:3000/Hooks/", "http://localhost:3000/Hooks/"),
+        ("http://[::1]:3000/a", "http://[::1]:3000/a"),
+        ("https://payments.example/hooks/sezzle", "https://payments.example/hooks/sezzle"),
+    ];
+    accepts(forward_to, &right.map(|(text, url)| (text, url.to_owned())));
+    refuses(url_path, &["", "a", "http://a/", "/a?b", "/a#b", "/a b", "/\u{e9}", &"/a".repeat(600)]);
+    accepts(url_path, &["/", "/webhooks/sezzle", "/a%20b/"].map(|text| (text, text.to_owned())));
+}
+
+#[test]
 fn base_urls() {
     let wrong = [
         "",

@@ -6,6 +6,7 @@ pub mod egress;
 pub mod peer;
 pub mod process;
 pub mod scripted;
+pub mod service;
 pub mod tls;
 pub mod wire;
 
@@ -163,6 +164,11 @@ impl Harness {
     /// The address and port of the control listener.
     pub fn control(&self) -> SocketAddr {
         self.app.control_address().and_then(Address::tcp).expect("an address with a port")
+    }
+
+    /// The address and port of the webhook listener.
+    pub fn webhooks(&self) -> SocketAddr {
+        self.app.webhooks_address().and_then(Address::tcp).expect("an address with a port")
     }
 
     /// What the gateway received besides token exchanges, as method, path and query.

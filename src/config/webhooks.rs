@@ -1,0 +1,41 @@
+//! The section `webhooks`: a listener for Sezzle's posts, and where they go on to.
+
+use super::parse;
+use super::reader::Reader;
+use super::settings::{ForwardSettings, WebhookSettings};
+use crate::address::Address;
+use crate::secret::SecretSource;
+
+/// Reads it. `others` are the addresses that are taken, with the keys that took them.
+pub(super) fn webhooks(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
+    let listen = r.optional("webhooks.listen", parse::address);
+    let path = r.value("webhooks.path", "/webhooks/sezzle", parse::url_path);
+    let forward_to = r.optional("webhooks.forward_to", parse::forward_to);
+    let secret = r.optional_secret("webhooks.forward_secret", "webhooks.forward_secret_file");
+
+    if let Some(Some(address)) = &listen {
+        for (key, addresses) in others {
+            if super::sections::taken(address, Some(addresses)) {
+                r.conflict("webhooks.listen", &format!("{address} is taken by {key}"));
+            }
+        }
+    }
+    if let (Some(None), Some(Some(_))) = (&listen, &forward_to) {
+        r.conflict("webhooks.forward_to", "there is no webhooks.listen to receive what it would be sent");
+    }
+    if let (Some(Some(listen)), Some(path), Some(Some(url))) = (&listen, &path, &forward_to)
+        && *url == format!("http://{listen}{path}")
+    {
+        r.conflict("webhooks.forward_to", "this is the webhook listener itself");
+    }
+    if let (Some(None), Some(Some(source))) = (&forward_to, &secret) {
+        let key = match source {
+            SecretSource::File(_) => "webhooks.forward_secret_file",
+            SecretSource::Variable { .. } => "webhooks.forward_secret",
+        };
+        r.conflict(key, "there is no webhooks.forward_to to sign for");
+    }
+    let secret = secret?;
+    let forward = forward_to?.map(|url| ForwardSettings { url, secret });
+    Some(WebhookSettings { listen: listen?, path: path?, forward })
+}

@@ -1,0 +1,166 @@
+//! The hand-on: a webhook's body as it came, to the one service that is configured, under one deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::InvalidUri;
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::signature::{self, Signer};
+use crate::secret::Secret;
+use crate::upstream::error::UpstreamError;
+
+/// Hands webhooks on.
+#[derive(Debug)]
+pub struct Forward {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    url: Uri,
+    signer: Option<Signer>,
+    places: Arc<Semaphore>,
+}
+
+/// Why a webhook was not handed on. The text is for logs.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The service answered, and not with 2xx.
+    #[error("the service answered {0}")]
+    Refused(StatusCode),
+    /// There was no answer.
+    #[error("{0}")]
+    Failed(UpstreamError),
+    /// There was none in time.
+    #[error("no answer within {LIMIT:?}")]
+    Timeout,
+    /// Too many are being handed on already.
+    #[error("{MAX_AT_ONCE} others are being handed on")]
+    Busy,
+}
+
+impl Forward {
+    /// To `url`, signed with `secret`. `tls` says whom to trust there.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn new(url: &str, secret: Option<&Secret>, tls: ClientConfig) -> Result<Self, InvalidUri> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        // A connection for each: they come seldom, and one that was kept may be closed just as it is used again.
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.wrap_connector(tcp));
+        let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Ok(Self { client, url: url.parse()?, signer: secret.map(Signer::new), places })
+    }
+
+    /// Hands one webhook on, once.
+    ///
+    /// # Errors
+    /// Unless the service answered 2xx in time.
+    pub async fn send(&self, headers: &HeaderMap, body: Bytes) -> Result<(), ForwardError> {
+        let _place = self.places.try_acquire().map_err(|_| ForwardError::Busy)?;
+        let mut outgoing = handed_on(headers);
+        if let Some(signature) = self.signer.as_ref().and_then(|signer| signer.sign(&body)) {
+            outgoing.insert(signature::OWN, signature);
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = outgoing;
+        let answer = timeout(LIMIT, self.client.request(request)).await.map_err(|_| ForwardError::Timeout)?;
+        let (head, body) =
+            answer.map_err(|error| ForwardError::Failed(UpstreamError::from_client(&error)))?.into_parts();
+        // Nobody reads it, but the service should not see its answer cut off.
+        let _ = timeout(FAREWELL, Limited::new(body, MAX_ANSWER).collect()).await;
+        if head.status.is_success() { Ok(()) } else { Err(ForwardError::Refused(head.status)) }
+    }
+}
+
+// How long Sezzle waits is not known; most who send webhooks wait ten seconds or more.
+const LIMIT: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_millis(500);
+const MAX_ANSWER: usize = 64 * 1024;
+// Each holds a body in memory.
+const MAX_AT_ONCE: usize = 32;
+
+/// The headers that go on: all but those between two neighbours, and those by which a caller could pass for somebody
+/// else, since only the body is signed.
+fn handed_on(headers: &HeaderMap) -> HeaderMap {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        named.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    let mut outgoing = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if !stays_here(name) && !named.contains(name) {
+            outgoing.append(name.clone(), value.clone());
+        }
+    }
+    outgoing
+}
+
+fn stays_here(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
+        || *name == signature::OWN
+        // Some servers read `a_b` as `a-b`.
+        || name.as_str().contains('_')
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_on_to_the_service() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "hooks.example"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("expect", "100-continue"),
+            ("authorization", "Basic theirs"),
+            ("cookie", "a=b"),
+            ("sezzle-sidecar-signature", "forged"),
+            ("sezzle_sidecar_signature", "forged"),
+            ("content-type", "application/json"),
+            ("sezzle-signature", "abc"),
+            ("user-agent", "Sezzle/1"),
+            ("x-custom", "1"),
+            ("x-custom", "2"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let mut lines: Vec<String> = handed_on(&headers)
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect();
+        lines.sort();
+        let expected = [
+            "content-type: application/json",
+            "sezzle-signature: abc",
+            "user-agent: Sezzle/1",
+            "x-custom: 1",
+            "x-custom: 2",
+        ];
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,88 @@
+//! How a webhook ended: one word for metrics and logs, one status for Sezzle.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+/// How a webhook ended. Sezzle takes only 200 for accepted, and repeats all others for days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It purged what it names, and the service has it, if there is one.
+    Accepted,
+    /// The same, but it is no JSON and purged nothing.
+    Malformed,
+    /// It came to another path.
+    NotFound,
+    /// It was no POST.
+    MethodNotAllowed,
+    /// Sezzle did not sign it.
+    BadSignature,
+    /// It is larger than any webhook.
+    TooLarge,
+    /// It broke off.
+    BodyBroken,
+    /// It did not arrive in time.
+    BodyTimeout,
+    /// The service answered something else than 2xx, or not at all.
+    ForwardFailed,
+    /// The service did not answer in time.
+    ForwardTimeout,
+    /// Too many others are being handed on.
+    Busy,
+}
+
+impl Outcome {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Malformed => "malformed",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BadSignature => "bad_signature",
+            Self::TooLarge => "too_large",
+            Self::BodyBroken => "body_broken",
+            Self::BodyTimeout => "body_timeout",
+            Self::ForwardFailed => "forward_failed",
+            Self::ForwardTimeout => "forward_timeout",
+            Self::Busy => "busy",
+        }
+    }
+
+    /// The status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Accepted | Self::Malformed => StatusCode::OK,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadSignature => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ForwardFailed => StatusCode::BAD_GATEWAY,
+            Self::ForwardTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What Sezzle is answered: the status and, unless it is 200, the word.
+    pub fn answer(self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let body = match status {
+            StatusCode::OK => String::new(),
+            _ => format!("{{\"error\":\"{}\"}}\n", self.as_str()),
+        };
+        let mut answer = Response::new(Full::new(body.into()));
+        *answer.status_mut() = status;
+        let headers = answer.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status != StatusCode::OK {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if self == Self::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        answer
+    }
+}
