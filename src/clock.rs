@@ -72,7 +72,7 @@ pub struct Now {
 }
 
 /// Monotonic time since an anchor inside this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mono(pub Duration);
 
 impl Mono {

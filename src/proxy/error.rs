@@ -133,6 +133,15 @@ impl ProxyError {
         }
     }
 
+    /// Whether provably nothing of the request went to Sezzle, so that it cannot have had an effect.
+    pub fn nothing_was_sent(&self) -> bool {
+        match self {
+            Self::Upstream(error) => error.sent == Sent::No,
+            Self::NoToken(_) => true,
+            _ => self.is_refusal(),
+        }
+    }
+
     /// The `code` of the body, less its prefix `sidecar.`; also the word in metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {

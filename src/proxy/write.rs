@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::error::{ProxyError, REQUEST_KEY};
+use super::forward::Forwarded;
 use super::record::Record;
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, Sessions, passed_on, place};
-use crate::session::invalidation::Tag;
-use crate::telemetry::metrics::Metrics;
+use super::{Proxy, passed_on, place};
+use crate::session::writing::Ending;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 
 impl Proxy {
@@ -41,10 +41,9 @@ impl Proxy {
         let (give, answer) = oneshot::channel();
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         self.tasks.spawn(async move {
-            let purge = Purge { sessions, tag, metrics: Arc::clone(&metrics) };
-            purge.now();
+            let writing = sessions.begin_write(tag);
             let result = forwarder.call(outgoing, route.carries_links()).await;
-            drop(purge);
+            writing.end(ending(&result));
             drop(place);
             if let Err(ProxyError::OutcomeUnknown { key, cause }) = &result {
                 metrics.outcome_unknown.with_label_values(&[route.template()]).inc();
@@ -87,24 +86,13 @@ impl Proxy {
 // For a caller to send the body of a write.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a write changes, purged now and once more when the write has ended, however that ends.
-struct Purge {
-    sessions: Arc<Sessions>,
-    tag: Option<Tag>,
-    metrics: Arc<Metrics>,
-}
-
-impl Purge {
-    fn now(&self) {
-        if let Some(tag) = &self.tag {
-            self.sessions.purge(tag);
-            self.metrics.cache_invalidations.with_label_values(&["write"]).inc();
-        }
-    }
-}
-
-impl Drop for Purge {
-    fn drop(&mut self) {
-        self.now();
+/// How a write ended, as far as what it changes is concerned.
+fn ending(result: &Result<Forwarded, ProxyError>) -> Ending {
+    match result {
+        // A gateway that gave up on what is behind it cannot know what that will still do.
+        Ok(answer) if answer.status.is_server_error() => Ending::Unknown,
+        Ok(_) => Ending::Answered,
+        Err(error) if error.nothing_was_sent() => Ending::NotSent,
+        Err(_) => Ending::Unknown,
     }
 }

@@ -42,6 +42,13 @@ pub struct Life {
     pub age: Duration,
 }
 
+impl Life {
+    /// A life that ends after `most`, for what may be out of date already: nothing of it may outlast that.
+    pub fn at_most(self, most: Duration) -> Self {
+        Self { ttl: self.ttl.min(most), ..self }
+    }
+}
+
 /// Why an answer was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
@@ -73,6 +80,8 @@ pub enum Skip {
     Untokenized,
     /// Something the body relates to was changed after the fetch began.
     Purged,
+    /// A write that may yet take effect concerns something the body relates to.
+    Unsettled,
     /// A fetch that began later was stored before.
     Superseded,
     /// The caller asked that it not be stored.
@@ -81,7 +90,7 @@ pub enum Skip {
 
 impl Skip {
     /// Every reason, for metrics that start at 0.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Status,
         Self::NotJson,
         Self::Encoded,
@@ -96,6 +105,7 @@ impl Skip {
         Self::Tokenize,
         Self::Untokenized,
         Self::Purged,
+        Self::Unsettled,
         Self::Superseded,
         Self::Request,
     ];
@@ -117,6 +127,7 @@ impl Skip {
             Self::Tokenize => "tokenize",
             Self::Untokenized => "untokenized",
             Self::Purged => "purged",
+            Self::Unsettled => "unsettled",
             Self::Superseded => "superseded",
             Self::Request => "request",
         }
@@ -137,6 +148,7 @@ impl Skip {
             | Self::Tokenize
             | Self::Untokenized
             | Self::Purged
+            | Self::Unsettled
             | Self::Superseded
             | Self::Request => false,
         }

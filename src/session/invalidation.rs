@@ -2,15 +2,18 @@
 //!
 //! A stored session is indexed by its tags, read from its body. A purge of a tag removes what is stored under it and
 //! is remembered, so that a fetch which began before the purge can neither be stored nor be handed to a caller who
-//! arrived after it. Only stores and purges take the lock; a hit does not come here.
+//! arrived after it. After a write Sezzle's own answers may be behind for a while: what is fetched then lives shortly,
+//! or is not stored at all. Only stores, purges and callers who joined a fetch take the lock; a hit does not come here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::freshness::MAX_IDENTIFIER;
+use super::freshness::{MAX_IDENTIFIER, Skip};
+use crate::clock::Mono;
 use crate::sezzle::session::SessionFacts;
 
 /// Something a session relates to.
@@ -58,8 +61,25 @@ fn canonical(identifier: &str) -> Arc<str> {
 }
 
 /// A point in the order of purges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
+
+/// Why a tag is purged, which decides what becomes of answers that are fetched after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A write begins, or somebody says that something changed: what is fetched from now on is as good as any.
+    Changed,
+    /// A write has ended and was answered: for [`SETTLING`], an answer lives for [`SETTLING_TTL`] at most.
+    Answered,
+    /// A write has ended and may yet take effect: for as long as an entry may live, nothing is stored.
+    Unknown,
+}
+
+/// How long after a write Sezzle's own answers may be behind it.
+pub const SETTLING: Duration = Duration::from_secs(10);
+
+/// The longest life of what is fetched meanwhile.
+pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 
 /// The purges that were, and which stored session relates to what.
 #[derive(Debug)]
@@ -67,15 +87,30 @@ pub struct Invalidation {
     latest: AtomicU64,
     state: Mutex<State>,
     capacity: usize,
+    max_ttl: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last purge of each tag.
-    log: HashMap<Tag, Moment>,
-    /// Every purge up to here counts as one of every tag: what is left of a log that was full.
-    floor: Option<Moment>,
+    /// What was purged, by tag.
+    log: HashMap<Tag, Trace>,
+    /// Holds for every tag: what is left of those the log had no room for.
+    floor: Trace,
     index: HashMap<Tag, Vec<Stored>>,
+}
+
+/// What is remembered of the purges of a tag, or of several.
+///
+/// The times are on the monotonic clock alone: it never runs ahead of real time, so what it says has passed has. The
+/// wall clock can be stepped forward, which would end them too early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Trace {
+    /// The last one.
+    last: Moment,
+    /// Until then what is fetched lives for [`SETTLING_TTL`] at most.
+    settling: Mono,
+    /// Until then what is fetched is not stored.
+    unsettled: Mono,
 }
 
 /// One stored body: the key it is stored under, and which of the bodies stored there it is.
@@ -88,9 +123,9 @@ pub struct Stored {
 }
 
 impl Invalidation {
-    /// `capacity` is how many purged tags are remembered one by one.
-    pub fn new(capacity: usize) -> Self {
-        Self { latest: AtomicU64::new(0), state: Mutex::default(), capacity }
+    /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest life of an entry.
+    pub fn new(capacity: usize, max_ttl: Duration) -> Self {
+        Self { latest: AtomicU64::new(0), state: Mutex::default(), capacity, max_ttl }
     }
 
     /// The present moment. A purge that ends before this call is before it, one that begins after it is after it.
@@ -105,33 +140,46 @@ impl Invalidation {
     ///
     /// Without tags it is not known what the body relates to, so that any purge may concern it.
     pub fn accepts(&self, tags: Option<&[Tag]>, began: Moment, arrived: Moment) -> bool {
-        arrived <= began || tags.is_some_and(|tags| !self.lock().purged_since(tags, began))
+        arrived <= began || tags.is_some_and(|tags| self.lock().trace(tags).last <= began)
     }
 
-    /// Runs `insert`, unless one of the tags was purged since `began`, and indexes what it stored, if it did.
-    pub fn store(&self, tags: &[Tag], began: Moment, stored: Stored, insert: impl FnOnce() -> bool) {
+    /// Stores a body whose fetch began at `began`, which was `sent` by the clock: `insert` does it, is told the longest
+    /// life the body may be given, and may still refuse. What it stored is indexed.
+    ///
+    /// # Errors
+    /// When one of the tags was purged since, when a write to one of them is unsettled, or what `insert` says.
+    pub fn store<T>(
+        &self,
+        tags: &[Tag],
+        began: Moment,
+        sent: Mono,
+        stored: Stored,
+        insert: impl FnOnce(Duration) -> Result<T, Skip>,
+    ) -> Result<T, Skip> {
         let mut state = self.lock();
-        if state.purged_since(tags, began) || !insert() {
-            return;
+        let trace = state.trace(tags);
+        if trace.last > began {
+            return Err(Skip::Purged);
         }
+        if sent < trace.unsettled {
+            return Err(Skip::Unsettled);
+        }
+        let inserted = insert(if sent < trace.settling { SETTLING_TTL } else { Duration::MAX })?;
         for tag in tags {
             state.index.entry(tag.clone()).or_default().push(stored);
         }
+        Ok(inserted)
     }
 
     /// Purges a tag: `remove` is called for each key stored under it.
-    pub fn purge(&self, tag: &Tag, mut remove: impl FnMut(Uuid)) {
+    pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
         let moment = self.next();
         if tag.size() > MAX_IDENTIFIER {
             // Nothing is stored under it, and the log must not grow with what a caller makes up.
-            state.floor = Some(moment);
+            state.floor.last = moment;
         } else {
-            if state.log.len() >= self.capacity && !state.log.contains_key(tag) {
-                state.log.clear();
-                state.floor = Some(moment);
-            }
-            state.log.insert(tag.clone(), moment);
+            state.remember(tag, self.trace(moment, cause, now), now, self.capacity);
         }
         for stored in state.index.get(tag).into_iter().flatten() {
             remove(stored.key);
@@ -144,8 +192,7 @@ impl Invalidation {
     pub fn purge_all(&self, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
         let moment = self.next();
-        state.log.clear();
-        state.floor = Some(moment);
+        state.floor.last = moment;
         for stored in state.index.values().flatten() {
             remove(stored.key);
         }
@@ -171,6 +218,15 @@ impl Invalidation {
         }
     }
 
+    fn trace(&self, last: Moment, cause: Cause, now: Mono) -> Trace {
+        let trace = Trace { last, ..Trace::default() };
+        match cause {
+            Cause::Changed => trace,
+            Cause::Answered => Trace { settling: now.plus(SETTLING), ..trace },
+            Cause::Unknown => Trace { settling: now.plus(SETTLING), unsettled: now.plus(self.max_ttl), ..trace },
+        }
+    }
+
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -178,92 +234,45 @@ impl Invalidation {
 }
 
 impl State {
-    fn purged_since(&self, tags: &[Tag], began: Moment) -> bool {
-        self.floor.is_some_and(|floor| floor > began)
-            || tags.iter().any(|tag| self.log.get(tag).is_some_and(|purge| *purge > began))
+    /// What is remembered of the purges that concern any of these.
+    fn trace(&self, tags: &[Tag]) -> Trace {
+        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, trace| sum.and(trace))
+    }
+
+    fn remember(&mut self, tag: &Tag, trace: Trace, now: Mono, capacity: usize) {
+        if let Some(known) = self.log.get_mut(tag) {
+            *known = known.and(&trace);
+            return;
+        }
+        if self.log.len() >= capacity {
+            self.make_room(trace.last, now, capacity);
+        }
+        self.log.insert(tag.clone(), trace);
+    }
+
+    /// Gives up what the log knows of single tags. What still matters of it holds for every tag from now on: a full
+    /// log forgets nothing, it gets more cautious.
+    fn make_room(&mut self, moment: Moment, now: Mono, capacity: usize) {
+        // Matters to the fetches under way only: the price is that none of them is stored.
+        self.floor.last = moment;
+        self.log.retain(|_, trace| trace.settling > now || trace.unsettled > now);
+        // Too little gained, and the next purge would have to look again.
+        if self.log.len() > capacity / 2 {
+            self.floor = self.log.drain().fold(self.floor, |sum, (_, trace)| sum.and(&trace));
+        }
+    }
+}
+
+impl Trace {
+    /// Both.
+    fn and(&self, other: &Self) -> Self {
+        Self {
+            last: self.last.max(other.last),
+            settling: self.settling.max(other.settling),
+            unsettled: self.unsettled.max(other.unsettled),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: Uuid = Uuid::from_u128(7);
-
-    fn removed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
-        let mut removed = Vec::new();
-        invalidation.purge(tag, |key| removed.push(key));
-        removed
-    }
-
-    #[test]
-    fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
-        let invalidation = Invalidation::new(8);
-        let tags = [Tag::order("12a-G"), Tag::token("T")];
-        invalidation.store(&tags, invalidation.now(), Stored { key: KEY, id: 1 }, || true);
-        assert_eq!(removed(&invalidation, &Tag::order("12A-g")), [KEY]);
-        assert_eq!(removed(&invalidation, &Tag::token("t")), [KEY]);
-        assert_eq!(removed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
-    }
-
-    #[test]
-    fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_callers() {
-        let invalidation = Invalidation::new(8);
-        let tags = [Tag::order("o")];
-        let early = invalidation.now();
-        invalidation.purge(&Tag::order("o"), |_| ());
-        let late = invalidation.now();
-
-        invalidation.store(&tags, early, Stored { key: KEY, id: 1 }, || panic!("must not run"));
-        assert!(invalidation.accepts(Some(&tags), early, early), "it joined before the purge");
-        assert!(!invalidation.accepts(Some(&tags), early, late));
-        assert!(invalidation.accepts(Some(&[Tag::order("p")]), early, late), "another order's purge does not matter");
-        assert!(!invalidation.accepts(None, early, late), "it may relate to anything");
-        assert!(invalidation.accepts(Some(&tags), late, late));
-        assert!(invalidation.accepts(None, late, late));
-        let mut stored = false;
-        invalidation.store(&tags, late, Stored { key: KEY, id: 2 }, || {
-            stored = true;
-            stored
-        });
-        assert!(stored);
-    }
-
-    #[test]
-    fn a_full_log_forgets_nothing_but_gets_more_cautious() {
-        let invalidation = Invalidation::new(2);
-        let early = invalidation.now();
-        for order in ["a", "b", "c"] {
-            invalidation.purge(&Tag::order(order), |_| ());
-        }
-        let late = invalidation.now();
-        for order in ["a", "b", "c", "never-purged"] {
-            assert!(!invalidation.accepts(Some(&[Tag::order(order)]), early, late), "{order}");
-        }
-        assert!(invalidation.accepts(Some(&[Tag::order("a")]), late, late));
-        assert!(invalidation.lock().log.len() <= 2);
-    }
-
-    #[test]
-    fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
-        let invalidation = Invalidation::new(8);
-        let early = invalidation.now();
-        invalidation.purge(&Tag::order(&"o".repeat(4000)), |_| ());
-        assert!(invalidation.lock().log.is_empty());
-        assert!(!invalidation.accepts(Some(&[Tag::order("p")]), early, invalidation.now()), "cautious instead");
-    }
-
-    #[test]
-    fn what_left_the_cache_leaves_the_index() {
-        let invalidation = Invalidation::new(8);
-        let tags = [Tag::order("o")];
-        let (old, new) = (Stored { key: KEY, id: 1 }, Stored { key: KEY, id: 2 });
-        for stored in [old, new] {
-            invalidation.store(&tags, invalidation.now(), stored, || true);
-        }
-        invalidation.forget(&tags, old);
-        assert_eq!(removed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
-        invalidation.forget(&tags, new);
-        assert!(invalidation.lock().index.is_empty());
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod flight;
 pub mod freshness;
 pub mod invalidation;
 mod store;
+pub mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +26,9 @@ use uuid::Uuid;
 use self::entry::{Answer, Entry};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, Policy, Skip, Wishes};
-use self::invalidation::{Moment, Tag};
+use self::invalidation::{Cause, Moment, Tag};
 use self::store::Store;
+use self::writing::Writing;
 use crate::clock::Clock;
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
@@ -148,7 +150,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         Arc::new(Self {
-            store: Store::new(options.max_bytes, clock.clone(), Arc::clone(&metrics)),
+            store: Store::new(options.max_bytes, options.policy.max_ttl, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
             options,
@@ -222,7 +224,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Purges everything that relates to a tag, and keeps what is being fetched from being stored. Returns how many
     /// sessions were stored under it.
     pub fn purge(&self, tag: &Tag) -> usize {
-        self.store.purge(tag)
+        self.store.purge(tag, Cause::Changed, self.clock.now().mono)
+    }
+
+    /// Begins a write to `tag`, if it is known what it changes.
+    pub fn begin_write(self: &Arc<Self>, tag: Option<Tag>) -> Writing<E> {
+        Writing::begin(Arc::clone(self), tag)
     }
 
     /// Purges every session there is, and keeps what is being fetched from being stored. Returns how many there were.
@@ -307,7 +314,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(Skip::Request),
-            (Ok(life), Some(tags)) => self.store.insert(stored, began, &answer, tags, life, now).map(|()| life),
+            (Ok(life), Some(tags)) => self.store.insert(stored, began, sent.mono, &answer, tags, life, now),
             (Ok(_), None) => Err(Skip::Unreadable),
             (Err(skip), _) => Err(skip),
         };
@@ -348,3 +355,6 @@ enum Role<S, E> {
     /// There are too many flights already.
     Alone,
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::entry::{Answer, Entry};
 use super::freshness::{Life, Skip};
-use super::invalidation::{Invalidation, Moment, Stored, Tag};
-use crate::clock::{Clock, Now};
+use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
+use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::Metrics;
 
 /// Stored sessions, bounded in bytes.
@@ -26,7 +26,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(max_bytes: u64, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(max_bytes: u64, max_ttl: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let departed = Departed::default();
         let listener = (departed.clone(), Arc::clone(&metrics));
         let entries = Cache::builder()
@@ -39,7 +39,7 @@ impl Store {
                 departed.push(entry);
             })
             .build();
-        let invalidation = Invalidation::new(PURGE_LOG);
+        let invalidation = Invalidation::new(PURGE_LOG, max_ttl);
         Self { entries, departed, invalidation, next_id: AtomicU64::new(0), metrics }
     }
 
@@ -53,37 +53,37 @@ impl Store {
         Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Stores an answer whose fetch began at `began`.
+    /// Stores an answer whose fetch began at `began`, which was `sent` by the clock, and returns the life it got.
     ///
     /// # Errors
-    /// When something it relates to was purged since, or a fetch that began later was stored before.
+    /// When something it relates to was purged since or is unsettled, or a fetch that began later was stored before.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own about one fetch")]
     pub(super) fn insert(
         &self,
         stored: Stored,
         began: Moment,
+        sent: Mono,
         answer: &Answer,
         tags: &[Tag],
         life: Life,
         now: Now,
-    ) -> Result<(), Skip> {
-        let mut result = Err(Skip::Purged);
-        self.invalidation.store(tags, began, stored, || {
+    ) -> Result<Life, Skip> {
+        let result = self.invalidation.store(tags, began, sent, stored, |most| {
             if self.entries.get(&stored.key).is_some_and(|entry| entry.stored.id > stored.id) {
-                result = Err(Skip::Superseded);
-                return false;
+                return Err(Skip::Superseded);
             }
+            let life = life.at_most(most);
             let entry = Entry::new(answer.clone(), stored, tags.into(), life, now);
             self.entries.insert(stored.key, Arc::new(entry));
-            result = Ok(());
-            true
+            Ok(life)
         });
         self.clear_departed();
         result
     }
 
     /// Purges everything that relates to a tag.
-    pub(super) fn purge(&self, tag: &Tag) -> usize {
-        self.removed(|remove| self.invalidation.purge(tag, remove))
+    pub(super) fn purge(&self, tag: &Tag, cause: Cause, now: Mono) -> usize {
+        self.removed(|remove| self.invalidation.purge(tag, cause, now, remove))
     }
 
     /// Purges everything.
@@ -119,7 +119,7 @@ impl Store {
     }
 }
 
-// Purged tags remembered one by one, about 100 bytes each.
+// Purged tags remembered one by one, about 170 bytes each.
 const PURGE_LOG: usize = 10_000;
 
 /// Entries that left the store and are still in the index. The map reports them while a lock of the index may be
@@ -162,3 +162,6 @@ fn cause_label(cause: RemovalCause) -> &'static str {
         RemovalCause::Size => "size",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,7 +216,6 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     assert_eq!(harness.gateway.count("GET", &path), 2, "those who looked again shared one fetch too");
     assert_eq!(harness.metric(r#"cache_store_skipped_total{reason="purged"}"#).await, 1.0);
     let stored = harness.get(&path).await;
-    assert!(stored.cache().starts_with("hit"));
     assert!(stored.json()["order"]["revision"].as_i64().expect("a revision") > old);
     stop(harness).await;
 }

@@ -1,0 +1,178 @@
+use super::*;
+
+const KEY: Uuid = Uuid::from_u128(7);
+const MAX_TTL: Duration = Duration::from_secs(60);
+const START: Mono = Mono(Duration::ZERO);
+
+fn invalidation(capacity: usize) -> Invalidation {
+    Invalidation::new(capacity, MAX_TTL)
+}
+
+fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
+    let mut removed = Vec::new();
+    invalidation.purge(tag, Cause::Changed, START, |key| removed.push(key));
+    removed
+}
+
+/// Stores what a fetch brought, and tells the longest life it may get.
+fn store(invalidation: &Invalidation, tags: &[Tag], began: Moment, sent: Mono, id: u64) -> Result<Duration, Skip> {
+    invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
+}
+
+fn later(seconds: f64) -> Mono {
+    START.plus(Duration::from_secs_f64(seconds))
+}
+
+#[test]
+fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
+    let invalidation = invalidation(8);
+    let tags = [Tag::order("12a-G"), Tag::token("T")];
+    assert_eq!(store(&invalidation, &tags, invalidation.now(), START, 1), Ok(Duration::MAX));
+    assert_eq!(changed(&invalidation, &Tag::order("12A-g")), [KEY]);
+    assert_eq!(changed(&invalidation, &Tag::token("t")), [KEY]);
+    assert_eq!(changed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
+}
+
+#[test]
+fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_callers() {
+    let invalidation = invalidation(8);
+    let tags = [Tag::order("o")];
+    let early = invalidation.now();
+    changed(&invalidation, &Tag::order("o"));
+    let late = invalidation.now();
+
+    let stored = Stored { key: KEY, id: 1 };
+    let refused = invalidation.store(&tags, early, START, stored, |_| -> Result<(), _> { panic!("must not run") });
+    assert_eq!(refused, Err(Skip::Purged));
+    assert!(invalidation.accepts(Some(&tags), early, early), "it joined before the purge");
+    assert!(!invalidation.accepts(Some(&tags), early, late));
+    assert!(invalidation.accepts(Some(&[Tag::order("p")]), early, late), "another order's purge does not matter");
+    assert!(!invalidation.accepts(None, early, late), "it may relate to anything");
+    assert!(invalidation.accepts(Some(&tags), late, late));
+    assert!(invalidation.accepts(None, late, late));
+    assert_eq!(store(&invalidation, &tags, late, START, 2), Ok(Duration::MAX));
+}
+
+#[test]
+fn what_begins_during_a_purge_began_before_it() {
+    let invalidation = invalidation(8);
+    let tags = [Tag::order("o")];
+    store(&invalidation, &tags, invalidation.now(), START, 1).expect("stored");
+    let mut during = None;
+    invalidation.purge(&tags[0], Cause::Changed, START, |_| during = Some(invalidation.now()));
+    let during = during.expect("something was stored");
+    assert!(during < invalidation.now());
+    assert_eq!(store(&invalidation, &tags, during, START, 2), Err(Skip::Purged));
+}
+
+#[test]
+fn what_is_not_stored_is_not_indexed() {
+    let invalidation = invalidation(8);
+    let (tags, stored) = ([Tag::order("o")], Stored { key: KEY, id: 1 });
+    let superseded = invalidation.store(&tags, invalidation.now(), START, stored, |_| Err::<(), _>(Skip::Superseded));
+    assert_eq!(superseded, Err(Skip::Superseded));
+    assert!(invalidation.lock().index.is_empty());
+}
+
+#[test]
+fn after_an_answered_write_what_is_fetched_lives_shortly_for_a_while() {
+    let invalidation = invalidation(8);
+    let (tags, other) = ([Tag::token("t"), Tag::order("o")], [Tag::order("p")]);
+    invalidation.purge(&Tag::order("o"), Cause::Answered, later(5.0), |_| ());
+    let began = invalidation.now();
+    assert_eq!(store(&invalidation, &tags, began, later(5.0), 1), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(14.999), 2), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(15.0), 3), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &other, began, later(5.0), 4), Ok(Duration::MAX), "another order's write");
+}
+
+#[test]
+fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live() {
+    let invalidation = invalidation(8);
+    let tags = [Tag::order("o")];
+    invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
+    // Neither a further write whose outcome is known nor a purge for another cause settles it.
+    invalidation.purge(&tags[0], Cause::Answered, later(1.0), |_| ());
+    changed(&invalidation, &tags[0]);
+    let mut nobody = 0;
+    invalidation.purge_all(|_| nobody += 1);
+    let began = invalidation.now();
+    assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(Skip::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(60.0), 2), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &[Tag::order("p")], began, later(2.0), 3), Ok(Duration::MAX));
+    assert!(invalidation.accepts(Some(&tags), began, invalidation.now()), "it may be handed on all the same");
+}
+
+#[test]
+fn an_unknown_outcome_settles_where_entries_live_shorter_than_that_takes() {
+    let invalidation = Invalidation::new(8, Duration::from_secs(3));
+    let tags = [Tag::order("o")];
+    invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
+    let began = invalidation.now();
+    assert_eq!(store(&invalidation, &tags, began, later(2.999), 1), Err(Skip::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(3.0), 2), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(10.0), 3), Ok(Duration::MAX));
+}
+
+#[test]
+fn a_full_log_forgets_nothing_but_gets_more_cautious() {
+    let invalidation = invalidation(2);
+    let early = invalidation.now();
+    for order in ["a", "b", "c"] {
+        changed(&invalidation, &Tag::order(order));
+    }
+    let late = invalidation.now();
+    for order in ["a", "b", "c", "never-purged"] {
+        assert!(!invalidation.accepts(Some(&[Tag::order(order)]), early, late), "{order}");
+    }
+    assert!(invalidation.accepts(Some(&[Tag::order("a")]), late, late));
+    assert!(invalidation.lock().log.len() <= 2);
+}
+
+#[test]
+fn a_full_log_keeps_writes_that_have_not_settled() {
+    let invalidation = invalidation(4);
+    let unknown = [Tag::order("unknown")];
+    invalidation.purge(&unknown[0], Cause::Unknown, START, |_| ());
+    for order in 0..100 {
+        changed(&invalidation, &Tag::order(&order.to_string()));
+    }
+    let began = invalidation.now();
+    assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(Skip::Unsettled));
+    // The others have made room for each other, at no cost for what is fetched from now on.
+    assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0), 2), Ok(Duration::MAX));
+
+    // Too many to be known one by one: for the time being each session could be one of theirs.
+    for order in 0..100 {
+        invalidation.purge(&Tag::order(&order.to_string()), Cause::Answered, START, |_| ());
+    }
+    let began = invalidation.now();
+    for tags in [&unknown, &[Tag::order("never-written")]] {
+        assert_eq!(store(&invalidation, tags, began, later(59.0), 3), Err(Skip::Unsettled));
+        assert_eq!(store(&invalidation, tags, began, later(60.0), 4), Ok(Duration::MAX), "and then it is over");
+    }
+    assert!(invalidation.lock().log.len() <= 4);
+}
+
+#[test]
+fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
+    let invalidation = invalidation(8);
+    let early = invalidation.now();
+    changed(&invalidation, &Tag::order(&"o".repeat(4000)));
+    assert!(invalidation.lock().log.is_empty());
+    assert!(!invalidation.accepts(Some(&[Tag::order("p")]), early, invalidation.now()), "cautious instead");
+}
+
+#[test]
+fn what_left_the_cache_leaves_the_index() {
+    let invalidation = invalidation(8);
+    let tags = [Tag::order("o")];
+    let (old, new) = (Stored { key: KEY, id: 1 }, Stored { key: KEY, id: 2 });
+    for stored in [old, new] {
+        invalidation.store(&tags, invalidation.now(), START, stored, |_| Ok(())).expect("stored");
+    }
+    invalidation.forget(&tags, old);
+    assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
+    invalidation.forget(&tags, new);
+    assert!(invalidation.lock().index.is_empty());
+}

@@ -1,0 +1,104 @@
+use std::thread;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::*;
+
+const LIFE: Life = Life { ttl: Duration::from_secs(60), age: Duration::ZERO };
+
+fn store(max_bytes: u64) -> Store {
+    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+    Store::new(max_bytes, LIFE.ttl, Clock::system(), metrics)
+}
+
+fn answer(text: &str) -> Answer {
+    Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+/// A whole fetch of a session that names one order.
+fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Life, Skip> {
+    let (began, now, stored) = (store.invalidation().now(), Clock::system().now(), store.next(key));
+    store.insert(stored, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
+}
+
+fn key(number: u32) -> Uuid {
+    Uuid::from_u128(number.into())
+}
+
+#[test]
+fn what_overwrites_is_found_by_a_purge_whatever_became_of_what_was_overwritten() {
+    let store = store(1024 * 1024);
+    let (old, new) = (Tag::order("old"), Tag::order("new"));
+    fetched(&store, key(1), &old, "1").expect("stored");
+    fetched(&store, key(1), &new, "2").expect("stored");
+    fetched(&store, key(1), &new, "3").expect("stored");
+    store.observe();
+    assert_eq!(store.purge(&old, Cause::Changed, Mono::default()), 0, "the session is of another order now");
+    assert!(store.get(key(1)).is_some());
+    assert_eq!(store.purge(&new, Cause::Changed, Mono::default()), 1);
+    assert!(store.get(key(1)).is_none());
+}
+
+#[test]
+fn what_was_evicted_and_fetched_again_is_found_by_a_purge() {
+    let store = store(64 * 1024);
+    let text = "x".repeat(4000);
+    for round in 0..20 {
+        for number in 0..40 {
+            fetched(&store, key(number), &Tag::order(&number.to_string()), &text).expect("stored");
+        }
+        store.observe();
+        for number in 0..40 {
+            let order = Tag::order(&number.to_string());
+            // Not all of them fit: some are gone, some are back, some were never let in.
+            let found = store.get(key(number)).is_some();
+            assert_eq!(store.purge(&order, Cause::Changed, Mono::default()), usize::from(found), "{round} {number}");
+            assert!(store.get(key(number)).is_none());
+        }
+    }
+}
+
+/// One thread changes what Sezzle would answer and purges, others fetch, store and look up. The map is too small for
+/// all sessions, so that it evicts all the time.
+#[test]
+fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
+    const SESSIONS: u32 = 12;
+    const CHANGES: u64 = 4000;
+    let store = store(8 * 1024);
+    let order = Tag::order("shared");
+    let (truth, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 1..=CHANGES {
+                store.purge(&order, Cause::Changed, Mono::default());
+                truth.store(version, Ordering::SeqCst);
+                store.purge(&order, Cause::Changed, Mono::default());
+                acknowledged.store(version, Ordering::SeqCst);
+            }
+        });
+        for first in 0..3 {
+            let (store, order, truth, acknowledged) = (&store, &order, &truth, &acknowledged);
+            scope.spawn(move || {
+                let mut number = first;
+                loop {
+                    number = (number + 1) % SESSIONS;
+                    let known = acknowledged.load(Ordering::SeqCst);
+                    if let Some(entry) = store.get(key(number)) {
+                        let version: u64 = std::str::from_utf8(&entry.answer.body).unwrap().parse().unwrap();
+                        assert!(version >= known, "{version} was found after {known} was acknowledged");
+                    }
+                    let (began, now, stored) =
+                        (store.invalidation().now(), Clock::system().now(), store.next(key(number)));
+                    let answer = answer(&truth.load(Ordering::SeqCst).to_string());
+                    let tags = [Tag::Session(key(number)), order.clone()];
+                    let _ = store.insert(stored, began, now.mono, &answer, &tags, LIFE, now);
+                    if known == CHANGES {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    assert!(store.get(key(0)).is_none_or(|entry| entry.answer.body == CHANGES.to_string()));
+}

@@ -1,0 +1,126 @@
+//! A write under way, and what it does to the sessions it changes.
+
+use std::sync::Arc;
+
+use super::SessionCache;
+use super::invalidation::{Cause, Tag};
+
+/// A write under way. What it changes was purged when it began, and is purged again when this is dropped.
+#[derive(Debug)]
+pub struct Writing<E: Clone + Send + Sync + 'static> {
+    sessions: Arc<SessionCache<E>>,
+    tag: Option<Tag>,
+    ending: Ending,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Provably nothing of it was sent: it was none.
+    NotSent,
+    /// Sezzle answered and has done with it.
+    Answered,
+    /// It may have been done, or may be yet.
+    Unknown,
+}
+
+impl<E: Clone + Send + Sync + 'static> Writing<E> {
+    pub(super) fn begin(sessions: Arc<SessionCache<E>>, tag: Option<Tag>) -> Self {
+        // Unless somebody says how it ended, nobody knows.
+        let begun = Self { sessions, tag, ending: Ending::Unknown };
+        begun.purge(Cause::Changed);
+        begun
+    }
+
+    /// The write has ended. When this returns, nothing from before it is found any more.
+    pub fn end(mut self, ending: Ending) {
+        self.ending = ending;
+    }
+
+    fn purge(&self, cause: Cause) {
+        if let Some(tag) = &self.tag {
+            self.sessions.store.purge(tag, cause, self.sessions.clock.now().mono);
+            self.sessions.metrics.cache_invalidations.with_label_values(&["write"]).inc();
+        }
+    }
+}
+
+impl<E: Clone + Send + Sync + 'static> Drop for Writing<E> {
+    fn drop(&mut self) {
+        match self.ending {
+            Ending::NotSent => {}
+            Ending::Answered => self.purge(Cause::Answered),
+            Ending::Unknown => self.purge(Cause::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::freshness::{Life, Skip};
+    use crate::session::tests::{fetch, sessions};
+
+    fn order() -> Option<Tag> {
+        Some(Tag::order("o"))
+    }
+
+    fn ttl(stored: Result<Life, Skip>) -> u64 {
+        stored.expect("stored").ttl.as_secs()
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_task_dies_is_one_with_an_unknown_outcome() {
+        let (sessions, shift) = sessions();
+        let writing = sessions.begin_write(order());
+        let died = tokio::spawn(async move {
+            let _writing = writing;
+            panic!("somewhere in the middle");
+        });
+        assert!(died.await.is_err());
+        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        shift.advance(Duration::from_secs(59));
+        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        shift.advance(Duration::from_secs(1));
+        assert_eq!(ttl(fetch(&sessions).await), 30);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_was_never_sent_leaves_nothing_behind() {
+        let (sessions, _) = sessions();
+        let writing = sessions.begin_write(order());
+        assert_eq!(ttl(fetch(&sessions).await), 30);
+        writing.end(Ending::NotSent);
+        assert_eq!(sessions.purge(&Tag::order("o")), 1, "what was fetched meanwhile is still there");
+        assert_eq!(ttl(fetch(&sessions).await), 30);
+    }
+
+    #[tokio::test]
+    async fn of_two_writes_that_overlap_the_worse_ending_counts() {
+        let (sessions, shift) = sessions();
+        let (first, second, unsent) =
+            (sessions.begin_write(order()), sessions.begin_write(order()), sessions.begin_write(order()));
+        first.end(Ending::Unknown);
+        shift.advance(Duration::from_secs(55));
+        second.end(Ending::Answered);
+        unsent.end(Ending::NotSent);
+        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        shift.advance(Duration::from_secs(6));
+        assert_eq!(ttl(fetch(&sessions).await), 2, "the first is settled, the second is not");
+        shift.advance(Duration::from_secs(4));
+        assert_eq!(ttl(fetch(&sessions).await), 30);
+    }
+
+    #[tokio::test]
+    async fn only_real_time_settles_a_write() {
+        let (sessions, shift) = sessions();
+        sessions.begin_write(order()).end(Ending::Answered);
+        shift.step_wall(3_600_000);
+        assert_eq!(ttl(fetch(&sessions).await), 2, "a wall clock stepped forward is not time that has passed");
+        shift.step_wall(-7_200_000);
+        shift.advance(Duration::from_secs(10));
+        assert_eq!(ttl(fetch(&sessions).await), 30, "nor one stepped back time that has not");
+    }
+}
