@@ -1,3 +1,5 @@
+mod model;
+
 use super::*;
 
 const KEY: Uuid = Uuid::from_u128(7);

@@ -1,0 +1,280 @@
+//! The core against a model that keeps the whole history and looks through all of it for every decision.
+//!
+//! Safety is held always: nothing is found, stored or handed on that the history forbids. As long as the log is not
+//! full, usefulness is held too: nothing is refused that the history allows.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A fetch of a session begins.
+    Begin(u8),
+    /// A fetch ends, with a body that names these.
+    End(Index, Vec<Tag>),
+    Purge(Tag, Cause),
+    PurgeAll,
+    Pass(u64),
+    /// The map drops a session by itself.
+    Evict(u8),
+    /// The map reports what it dropped or overwrote.
+    Report(Index),
+    /// A caller arrives.
+    Arrive,
+    /// A caller is offered what a fetch brought: a body that names these, or one that cannot be read.
+    Offer(Index, Index, Option<Vec<Tag>>),
+}
+
+/// History, as far as it is about purges. `None` is a purge of every tag.
+#[derive(Debug)]
+struct Purged {
+    tag: Option<Tag>,
+    cause: Cause,
+    at: Mono,
+}
+
+/// A fetch, as the core and as the model know it.
+#[derive(Clone, Copy, Debug)]
+struct Fetch {
+    began: Moment,
+    sent: Mono,
+    stored: Stored,
+    /// Length of the history.
+    since: usize,
+}
+
+#[derive(Debug)]
+struct World {
+    core: Invalidation,
+    now: Mono,
+    /// Fetches that ever began.
+    begun: u64,
+    /// Those that have not ended.
+    fetches: Vec<Fetch>,
+    callers: Vec<(Moment, usize)>,
+    history: Vec<Purged>,
+    /// What the map holds.
+    entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
+    /// What it does not hold any more and has not reported yet.
+    departed: Vec<(Stored, Vec<Tag>)>,
+    /// Whether the log was never full.
+    exact: bool,
+}
+
+impl World {
+    fn new(capacity: usize, exact: bool) -> Self {
+        Self {
+            core: invalidation(capacity),
+            now: START,
+            begun: 0,
+            fetches: Vec::new(),
+            callers: Vec::new(),
+            history: Vec::new(),
+            entries: HashMap::new(),
+            departed: Vec::new(),
+            exact,
+        }
+    }
+
+    fn concerning(&self, tags: &[Tag], from: usize, to: usize) -> impl Iterator<Item = &Purged> {
+        let part = self.history[from..to].iter();
+        part.filter(move |purge| purge.tag.as_ref().is_none_or(|tag| tags.contains(tag)))
+    }
+
+    fn purged(&self, tags: &[Tag], from: usize, to: usize) -> bool {
+        self.concerning(tags, from, to).next().is_some()
+    }
+
+    /// What the history says of a fetch with this body.
+    fn verdict(&self, fetch: &Fetch, tags: &[Tag]) -> Result<Duration, Skip> {
+        let end = self.history.len();
+        if self.purged(tags, fetch.since, end) {
+            return Err(Skip::Purged);
+        }
+        let within = |causes: &[Cause], time| {
+            self.concerning(tags, 0, end).any(|purge| causes.contains(&purge.cause) && fetch.sent < purge.at.plus(time))
+        };
+        if within(&[Cause::Unknown], MAX_TTL) {
+            return Err(Skip::Unsettled);
+        }
+        if self.entries.get(&fetch.stored.key).is_some_and(|(newer, _)| newer.stored.id > fetch.stored.id) {
+            return Err(Skip::Superseded);
+        }
+        let settling = within(&[Cause::Answered, Cause::Unknown], SETTLING);
+        Ok(if settling { SETTLING_TTL } else { Duration::MAX })
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Begin(key) => {
+                let stored = Stored { key: Uuid::from_u128(key.into()), id: self.begun };
+                self.begun += 1;
+                let (began, since) = (self.core.now(), self.history.len());
+                self.fetches.push(Fetch { began, sent: self.now, stored, since });
+            }
+            Step::End(index, tags) if !self.fetches.is_empty() => {
+                // Once: an identifier of a stored body is unique.
+                let fetch = self.fetches.remove(index.index(self.fetches.len()));
+                self.end(fetch, named(&fetch, tags));
+            }
+            Step::Purge(tag, cause) => {
+                let removed = self.removed(|core, now, remove| core.purge(&tag, cause, now, remove));
+                let under = |key: &Uuid| self.indexed().any(|(stored, tags)| stored.key == *key && tags.contains(&tag));
+                assert!(removed.iter().all(under), "{tag:?} {removed:?}");
+                self.history.push(Purged { tag: Some(tag), cause, at: self.now });
+                self.drop_from_map(removed);
+            }
+            Step::PurgeAll => {
+                let removed = self.removed(|core, _, remove| core.purge_all(remove));
+                self.history.push(Purged { tag: None, cause: Cause::Changed, at: self.now });
+                self.drop_from_map(removed);
+                assert!(self.entries.is_empty());
+            }
+            Step::Pass(millis) => self.now = self.now.plus(Duration::from_millis(millis)),
+            Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
+            Step::Report(index) if !self.departed.is_empty() => {
+                let (stored, tags) = self.departed.remove(index.index(self.departed.len()));
+                self.core.forget(&tags, stored);
+            }
+            Step::Arrive => self.callers.push((self.core.now(), self.history.len())),
+            Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
+                let fetch = fetch.get(&self.fetches);
+                let (arrived, until) = *caller.get(&self.callers);
+                self.offer(fetch, arrived, until, tags.map(|tags| named(fetch, tags)).as_deref());
+            }
+            Step::End(..) | Step::Report(_) | Step::Offer(..) => {}
+        }
+        self.check();
+    }
+
+    fn end(&mut self, fetch: Fetch, tags: Vec<Tag>) {
+        let expected = self.verdict(&fetch, &tags);
+        let newer = self.entries.get(&fetch.stored.key).is_some_and(|(known, _)| known.stored.id > fetch.stored.id);
+        let insert = |most| if newer { Err(Skip::Superseded) } else { Ok(most) };
+        let result = self.core.store(&tags, fetch.began, fetch.sent, fetch.stored, insert);
+        if self.exact {
+            assert_eq!(result, expected, "{fetch:?} {tags:?}");
+        } else if let Ok(most) = result {
+            assert!(expected.is_ok_and(|allowed| most <= allowed), "{fetch:?} {tags:?}: {expected:?}");
+        }
+        if result.is_ok() {
+            let overwritten = self.entries.insert(fetch.stored.key, (fetch, tags));
+            self.departed.extend(overwritten.map(|(fetch, tags)| (fetch.stored, tags)));
+        }
+    }
+
+    fn offer(&self, fetch: &Fetch, arrived: Moment, until: usize, tags: Option<&[Tag]>) {
+        let accepted = self.core.accepts(tags, fetch.began, arrived);
+        // A caller may have arrived before the fetch began.
+        let before_arrival = fetch.since..until.max(fetch.since);
+        let forbidden = match tags {
+            Some(tags) => self.purged(tags, before_arrival.start, before_arrival.end),
+            None => !before_arrival.is_empty(),
+        };
+        assert!(!(accepted && forbidden), "{fetch:?} {tags:?} {until}");
+        let certain =
+            before_arrival.is_empty() || tags.is_some_and(|tags| !self.purged(tags, fetch.since, self.history.len()));
+        assert!(accepted || !certain || !self.exact, "{fetch:?} {tags:?} {until}");
+    }
+
+    /// What a purge removes.
+    fn removed(&self, purge: impl FnOnce(&Invalidation, Mono, &mut dyn FnMut(Uuid))) -> Vec<Uuid> {
+        let mut removed = Vec::new();
+        purge(&self.core, self.now, &mut |key| removed.push(key));
+        removed
+    }
+
+    fn drop_from_map(&mut self, keys: Vec<Uuid>) {
+        for key in keys {
+            self.departed.extend(self.entries.remove(&key).map(|(fetch, tags)| (fetch.stored, tags)));
+        }
+    }
+
+    /// What the map holds, or has not reported yet as gone.
+    fn indexed(&self) -> impl Iterator<Item = (Stored, &Vec<Tag>)> {
+        let held = self.entries.values().map(|(fetch, tags)| (fetch.stored, tags));
+        held.chain(self.departed.iter().map(|(stored, tags)| (*stored, tags)))
+    }
+
+    /// Nothing can be found that was purged, and everything that is there is indexed once, under each of its tags.
+    fn check(&self) {
+        for (fetch, tags) in self.entries.values() {
+            assert!(!self.purged(tags, fetch.since, self.history.len()), "{fetch:?} {tags:?}");
+        }
+        let known: usize = self.indexed().map(|(_, tags)| tags.len()).sum();
+        let state = self.core.lock();
+        assert_eq!(state.index.values().map(Vec::len).sum::<usize>(), known, "the index holds what the map held");
+        assert!(state.log.len() <= self.core.capacity);
+    }
+}
+
+/// What a body names, the session that was asked for included.
+fn named(fetch: &Fetch, mut tags: Vec<Tag>) -> Vec<Tag> {
+    tags.push(Tag::Session(fetch.stored.key));
+    tags
+}
+
+/// A tag of an order or a token.
+fn tag() -> impl Strategy<Value = Tag> {
+    (0_u8..5).prop_map(|number| match number {
+        0..3 => Tag::order(&number.to_string()),
+        _ => Tag::token(&number.to_string()),
+    })
+}
+
+fn tags() -> impl Strategy<Value = Vec<Tag>> {
+    // Each once, as in the body of a session.
+    proptest::collection::hash_set(tag(), 0..3).prop_map(|tags| tags.into_iter().collect())
+}
+
+fn purged() -> impl Strategy<Value = Tag> {
+    prop_oneof![5 => tag(), 1 => (0_u8..3).prop_map(|key| Tag::Session(Uuid::from_u128(key.into())))]
+}
+
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![3 => Just(Cause::Changed), 2 => Just(Cause::Answered), 1 => Just(Cause::Unknown)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0_u8..3).prop_map(Step::Begin),
+        6 => (any::<Index>(), tags()).prop_map(|(fetch, tags)| Step::End(fetch, tags)),
+        3 => (purged(), cause()).prop_map(|(tag, cause)| Step::Purge(tag, cause)),
+        1 => Just(Step::PurgeAll),
+        3 => prop_oneof![Just(1), 0_u64..12_000, Just(10_000), Just(60_000)].prop_map(Step::Pass),
+        1 => (0_u8..3).prop_map(Step::Evict),
+        3 => any::<Index>().prop_map(Step::Report),
+        3 => Just(Step::Arrive),
+        4 => (any::<Index>(), any::<Index>(), proptest::option::weighted(0.9, tags()))
+            .prop_map(|(fetch, caller, tags)| Step::Offer(fetch, caller, tags)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_core_decides_as_the_whole_history_would(steps in proptest::collection::vec(step(), 0..120)) {
+        let mut world = World::new(100, true);
+        steps.into_iter().for_each(|step| world.take(step));
+    }
+
+    #[test]
+    fn a_log_that_overflows_is_never_less_cautious(
+        capacity in 1_usize..5,
+        steps in proptest::collection::vec(step(), 0..120),
+        long in proptest::collection::vec(any::<Index>(), 0..3),
+    ) {
+        let mut world = World::new(capacity, false);
+        let mut steps = steps;
+        for at in long {
+            let too_long = Tag::order(&"o".repeat(MAX_IDENTIFIER + 1));
+            steps.insert(at.index(steps.len() + 1), Step::Purge(too_long, Cause::Answered));
+        }
+        steps.into_iter().for_each(|step| world.take(step));
+    }
+}
