@@ -33,6 +33,7 @@ mod metrics;
 mod openapi;
 mod operators;
 mod passthrough;
+mod read_your_writes;
 mod simulate;
 mod support;
 mod tls;
