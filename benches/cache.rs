@@ -103,6 +103,7 @@ fn new(max_bytes: u64) -> Cache {
         untokenized_ttl: Duration::from_secs(3600),
         expiration_margin: Duration::from_secs(5),
         honor_origin: true,
+        stale_if_error: Duration::ZERO,
     };
     let options = Options { max_bytes, policy, max_flights: 512, patience: Duration::from_secs(10) };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));

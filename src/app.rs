@@ -320,6 +320,7 @@ pub fn policy(settings: &Settings) -> Policy {
         untokenized_ttl: cache.untokenized_ttl,
         expiration_margin: cache.expiration_margin,
         honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
+        stale_if_error: cache.stale_if_error,
     }
 }
 

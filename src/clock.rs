@@ -75,6 +75,13 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mono(pub Duration);
 
+impl Now {
+    /// Time since `earlier`, by the clock that has gone further: a suspended machine stops the monotonic one.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.mono.since(earlier.mono).max(self.wall.since(earlier.wall))
+    }
+}
+
 impl Mono {
     /// This long after; saturates.
     pub fn plus(self, by: Duration) -> Self {
@@ -143,6 +150,11 @@ impl Deadline {
         self.mono.since(now.mono).min(self.wall.since(now.wall))
     }
 
+    /// How long ago the deadline passed, by the clock that is further past it; zero if it has not.
+    pub fn overdue(&self, now: Now) -> Duration {
+        now.mono.since(self.mono).max(now.wall.since(self.wall))
+    }
+
     /// Whether either clock has reached the deadline.
     pub fn passed(&self, now: Now) -> bool {
         now.mono >= self.mono || now.wall >= self.wall
@@ -175,9 +187,15 @@ mod tests {
         shift.step_wall(-3_600_000);
         assert!(!deadline.passed(clock.now()));
 
+        let before = clock.now();
         shift.advance(LIFE);
         assert!(deadline.passed(clock.now()), "the wall clock is an hour behind, the monotonic one is not");
         assert_eq!(deadline.remaining(clock.now()), Duration::ZERO);
+        assert!(deadline.overdue(clock.now()) < LIFE);
+        shift.step_wall(7_200_000);
+        assert!(deadline.overdue(clock.now()) > 59 * LIFE, "an hour by the wall clock");
+        assert!(clock.now().since(before) >= 121 * LIFE, "two hours more than the monotonic clock saw");
+        assert_eq!(before.since(clock.now()), Duration::ZERO);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub fn holds(data: &[u8]) {
             untokenized_ttl: Duration::from_secs(30),
             expiration_margin: MARGIN,
             honor_origin,
+            stale_if_error: Duration::from_secs(600),
         };
         let decide = |asked| life(&policy, asked, status, &headers, facts.as_ref(), elapsed, now);
         let other = Uuid::from_u128(asked.as_u128() ^ 1);
@@ -48,7 +49,9 @@ pub fn holds(data: &[u8]) {
         let facts = facts.as_ref().expect("a body that is no session is not stored");
         assert!(facts.order.iter().chain(&facts.tokens).all(|identifier| identifier.len() <= MAX_IDENTIFIER));
         match facts.expiration {
-            Expiration::At(at) => assert!(NOW.plus(life.ttl).plus(MARGIN) <= at, "served past its expiration"),
+            Expiration::At(at) => {
+                assert!(NOW.plus(life.ttl).plus(life.stale).plus(MARGIN) <= at, "served past its expiration")
+            }
             Expiration::Unreadable => panic!("stored without knowing for how long"),
             Expiration::NotTokenized => {}
         }

@@ -10,7 +10,6 @@ mod sections;
 pub mod settings;
 mod source;
 mod unknown;
-mod unsupported;
 mod webhooks;
 
 use std::collections::BTreeMap;

@@ -12,7 +12,7 @@ use super::settings::{
     GatewaySettings, LimitSettings, LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings,
     Settings,
 };
-use super::{unsupported, webhooks};
+use super::webhooks;
 use crate::address::Address;
 use crate::secret::SecretSource;
 use crate::telemetry::log::{Format, LEVELS};
@@ -36,7 +36,6 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     ];
     let webhooks = webhooks::webhooks(r, &others);
     let log = log(r);
-    unsupported::refuse(r);
     Some(Settings {
         gateway: gateway?,
         credentials: credentials?,
@@ -262,6 +261,7 @@ fn cache(r: &mut Reader<'_>) -> Option<CacheSettings> {
         "honor",
         parse::choice([("honor", OriginCacheControl::Honor), ("ignore", OriginCacheControl::Ignore)]),
     );
+    let stale_if_error = r.value("cache.stale_if_error", "0s", parse::duration(Duration::ZERO..=24 * HOUR));
 
     Some(CacheSettings {
         max_bytes: max_bytes?,
@@ -269,6 +269,7 @@ fn cache(r: &mut Reader<'_>) -> Option<CacheSettings> {
         untokenized_ttl: untokenized_ttl?,
         expiration_margin: expiration_margin?,
         origin_cache_control: origin_cache_control?,
+        stale_if_error: stale_if_error?,
     })
 }
 

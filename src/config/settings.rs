@@ -167,6 +167,8 @@ pub struct CacheSettings {
     pub expiration_margin: Duration,
     /// Whether the origin's `no-store`, `no-cache` and `max-age=0` are obeyed.
     pub origin_cache_control: OriginCacheControl,
+    /// How long something that has died may be served when Sezzle fails.
+    pub stale_if_error: Duration,
 }
 
 /// `cache.origin_cache_control`

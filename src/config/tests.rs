@@ -141,7 +141,7 @@ fn defaults() {
     assert_eq!(ops.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(cache.max_bytes, 32 << 20);
     assert_eq!([cache.max_ttl, cache.untokenized_ttl, cache.expiration_margin], [60, 30, 5].map(Duration::from_secs));
-    assert_eq!(cache.origin_cache_control, OriginCacheControl::Honor);
+    assert_eq!((cache.origin_cache_control, cache.stale_if_error), (OriginCacheControl::Honor, Duration::ZERO));
     assert!(links.rewrite && links.base_url.is_none());
     assert_eq!((webhooks.listen, webhooks.path.as_str()), (None, "/webhooks/sezzle"));
     assert!(webhooks.forward.is_none());
@@ -271,7 +271,7 @@ fn what_a_key_refuses() {
         ("cache.max_ttl = '0s'", "cache.max_ttl: expected a duration from 1ms to 1day"),
         ("cache.expiration_margin = '11m'", "cache.expiration_margin: expected a duration from 0s to 10m"),
         ("cache.origin_cache_control = 'obey'", "cache.origin_cache_control: expected one of \"honor\", \"ignore\""),
-        ("cache.stale_if_error = '1s'", "cache.stale_if_error: not supported by this version"),
+        ("cache.stale_if_error = '25h'", "cache.stale_if_error: expected a duration from 0s to 1day"),
         (
             "control.listen = '0.0.0.0:1'",
             "control.listen: expected a Unix socket or a loopback address, since it steers the process",

@@ -18,6 +18,7 @@ use crate::credentials::TokenManager;
 use crate::session::Fetched;
 use crate::session::entry::Answer;
 use crate::session::freshness::{MAX_BODY, is_json};
+use crate::session::revalidation::{Conditions, validator};
 use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::{Outgoing, Upstream};
@@ -88,8 +89,34 @@ impl Forwarder {
         Ok(Forwarded { status, headers, content })
     }
 
-    /// Fetches a session for the cache.
-    pub async fn session(&self, outgoing: Outgoing) -> Fetched<Forwarded, ProxyError> {
+    /// Fetches a session for the cache, or asks whether what is stored is still right.
+    ///
+    /// A 304 that nobody asked for, or that speaks of something else, is no answer: then Sezzle is asked once more,
+    /// for all of it.
+    pub async fn session(
+        &self,
+        mut outgoing: Outgoing,
+        mut conditions: Option<Conditions>,
+    ) -> Fetched<Forwarded, ProxyError> {
+        let (began, limit) = (Instant::now(), outgoing.deadlines.head);
+        for _ in 0..2 {
+            let mut asking = outgoing.clone();
+            if let Some(conditions) = &conditions {
+                conditions.apply(&mut asking.headers);
+            }
+            match self.fetch(asking).await {
+                Fetched::Unchanged(headers) => match conditions.take() {
+                    Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
+                    Some(_) | None => outgoing.deadlines.head = limit.saturating_sub(began.elapsed()),
+                },
+                fetched => return fetched,
+            }
+        }
+        let detail = "304 to a request without conditions".to_owned();
+        Fetched::Failed(ProxyError::Upstream(UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail }))
+    }
+
+    async fn fetch(&self, outgoing: Outgoing) -> Fetched<Forwarded, ProxyError> {
         let response = match self.exchange(outgoing).await {
             Ok(response) => response,
             Err(error) => return Fetched::Failed(error),
@@ -97,6 +124,9 @@ impl Forwarder {
         let (head, body) = response.into_parts();
         let (status, mut headers) = (head.status, head.headers);
         clean(&mut headers);
+        if status == StatusCode::NOT_MODIFIED {
+            return Fetched::Unchanged(headers);
+        }
         match read(body, MAX_BODY).await {
             Err(error) => Fetched::Failed(ProxyError::Upstream(error)),
             Ok(Read::TooLarge(read, rest)) => {
@@ -104,13 +134,14 @@ impl Forwarder {
             }
             Ok(Read::Whole(mut body)) => {
                 headers.remove(CONTENT_LENGTH);
+                let own = validator(&headers);
                 if let Some(rewriter) = self.links.as_ref().filter(|_| is_readable(&headers)) {
                     body = rewrite(rewriter, &mut headers, body);
                 }
                 if status == StatusCode::OK && !headers.contains_key(ETAG) {
                     headers.insert(ETAG, etag(&body));
                 }
-                Fetched::Whole(Answer { status, headers, body })
+                Fetched::Whole(Answer { status, fwd_status: status, headers, etag: own, body })
             }
         }
     }

@@ -92,7 +92,7 @@ fn passed_here(via: &str) -> bool {
 /// Whether a header is between two neighbours only (RFC 9110, 7.6.1).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info")
 }
 
 /// The header names that `Connection` declares to be hop-by-hop.

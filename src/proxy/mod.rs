@@ -4,11 +4,13 @@
 //! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
 
 mod authentication;
+mod conditional;
 pub mod error;
 pub mod explain;
 pub mod forward;
 pub mod inbound;
 pub mod links;
+mod lookup;
 pub mod record;
 pub mod response;
 pub mod route;
@@ -26,22 +28,18 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use self::error::{ProxyError, REFUSALS};
 use self::forward::{Forwarded, Forwarder};
-use self::inbound::{admit, outgoing_headers, remove_conditions};
+use self::inbound::{admit, outgoing_headers};
 use self::record::Record;
 use self::response::{Body, CacheStatus, Content, Reply, Source};
 use self::route::{Class, Matched, Route};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
-use crate::session::entry::Answer;
-use crate::session::freshness::{Skip, Wishes};
-use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, SessionCache};
+use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::error::UpstreamError;
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
@@ -162,80 +160,6 @@ impl Proxy {
         }
     }
 
-    /// A lookup of a session: from the cache, or from Sezzle and into the cache.
-    async fn lookup(
-        &self,
-        head: &Parts,
-        matched: &Matched,
-        session: Uuid,
-        record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
-        let wishes = Wishes::read(&head.headers);
-        let found = self.sessions.find(session, &wishes);
-        let (result, by_request) = match found {
-            Found::Fresh(hit) => return Ok(self.hit(head, &hit)),
-            Found::Unwanted => (CacheResult::Miss, true),
-            Found::Dead => (CacheResult::Expired, false),
-            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
-        };
-        if wishes.only_if_cached {
-            self.count(result);
-            return Err(ProxyError::NotStored);
-        }
-        if head.method == Method::HEAD {
-            self.count(result);
-            let reply = self.read(head, matched, Class::Session, record).await?;
-            let cache = CacheStatus { result, by_request, ..reply.cache };
-            return Ok(Reply { cache, ..reply });
-        }
-
-        let mut outgoing = self.outgoing(head, matched, Class::Session, Bytes::new());
-        remove_conditions(&mut outgoing.headers);
-        let fetch = || {
-            let (forwarder, outgoing, places) =
-                (Arc::clone(&self.forwarder), outgoing.clone(), Arc::clone(&self.in_flight));
-            async move {
-                // One place for the fetch, however many callers wait for it.
-                match place(&places) {
-                    Ok(_place) => forwarder.session(outgoing).await,
-                    Err(error) => Fetched::Failed(error),
-                }
-            }
-        };
-        let (outcome, collapsed) = self.sessions.fetch(session, &wishes, fetch).await;
-        let result = if collapsed { CacheResult::Collapsed } else { result };
-        let status = |ttl, stored| CacheStatus { result, ttl, by_request, stored: Some(stored), fwd_status: None };
-        match outcome {
-            Outcome::Stored(hit) => Ok(self.hit(head, &hit)),
-            Outcome::Answer(answer, Ok(life)) => {
-                self.count(result);
-                Ok(fetched(head, &answer, status(Some(life.ttl), Ok(()))))
-            }
-            Outcome::Answer(answer, Err(skip)) => {
-                self.count(result);
-                Ok(fetched(head, &answer, status(None, Err(skip))))
-            }
-            Outcome::Streaming(forwarded) => {
-                self.count(result);
-                Ok(passed_on(forwarded, status(None, Err(Skip::TooLarge))))
-            }
-            Outcome::Failed(error) => {
-                self.count(CacheResult::Error);
-                Err(error)
-            }
-            Outcome::Lost => {
-                self.count(CacheResult::Error);
-                Err(ProxyError::Upstream(UpstreamError::timeout("the fetch did not end in time".to_owned())))
-            }
-        }
-    }
-
-    fn hit(&self, head: &Parts, hit: &Hit) -> Reply {
-        self.count(CacheResult::Hit);
-        let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(hit.ttl), ..CacheStatus::BYPASS };
-        stored(head, &hit.entry.answer, Some(hit.age), Source::Cache, cache)
-    }
-
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
     async fn read(
         &self,
@@ -288,17 +212,6 @@ fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ProxyError> {
 /// Only the plain lookup is cached: a query may ask for something else.
 fn is_cacheable(head: &Parts) -> bool {
     head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
-}
-
-fn fetched(head: &Parts, answer: &Answer, cache: CacheStatus) -> Reply {
-    stored(head, answer, None, Source::Upstream, CacheStatus { fwd_status: Some(answer.status), ..cache })
-}
-
-fn stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, cache: CacheStatus) -> Reply {
-    let request = (&head.method, &head.headers);
-    let (status, headers, content) =
-        Reply::from_stored(answer.status, answer.headers.clone(), answer.body.clone(), request, age);
-    Reply { status, headers, content, source, cache }
 }
 
 fn passed_on(forwarded: Forwarded, cache: CacheStatus) -> Reply {

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    LAST_MODIFIED, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
+    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::conditional::is_unchanged;
 use super::inbound::{connection_named, is_hop_by_hop};
 use super::record::Record;
 use crate::session::CacheResult;
 use crate::session::freshness::Skip;
-use crate::sezzle::time::parse_http_date;
 use crate::upstream::body::{BodyError, GatewayBody};
 
 /// An answer on its way to the caller.
@@ -64,8 +63,8 @@ pub struct CacheStatus {
     pub result: CacheResult,
     /// Sezzle's own status, where it was asked.
     pub fwd_status: Option<StatusCode>,
-    /// Seconds of life left, of what was served or stored.
-    pub ttl: Option<Duration>,
+    /// Seconds of life left, of what was served or stored; negative for what has died.
+    pub ttl: Option<i64>,
     /// The caller's own wishes made us ask Sezzle.
     pub by_request: bool,
     /// Whether the answer was stored, and if not, why.
@@ -77,9 +76,10 @@ impl CacheStatus {
     pub const BYPASS: Self =
         Self { result: CacheResult::Bypass, fwd_status: None, ttl: None, by_request: false, stored: None };
 
-    /// The word for why it was not stored.
+    /// Why it was not stored, or served though it is dead.
     pub fn detail(&self) -> Option<&'static str> {
         match self.stored {
+            _ if self.result == CacheResult::Stale => Some("stale-if-error"),
             Some(Err(skip)) => Some(skip.as_str()),
             Some(Ok(())) | None => None,
         }
@@ -88,10 +88,10 @@ impl CacheStatus {
     fn header(&self) -> Option<HeaderValue> {
         let mut text = "sezzle-sidecar".to_owned();
         match self.result {
-            CacheResult::Hit => text.push_str("; hit"),
+            CacheResult::Hit | CacheResult::Stale => text.push_str("; hit"),
             CacheResult::Bypass => text.push_str("; fwd=bypass"),
             _ if self.by_request => text.push_str("; fwd=request"),
-            CacheResult::Expired => text.push_str("; fwd=stale"),
+            CacheResult::Expired | CacheResult::Revalidated => text.push_str("; fwd=stale"),
             CacheResult::Miss | CacheResult::Collapsed | CacheResult::Error => text.push_str("; fwd=uri-miss"),
         }
         // Writing to a string cannot fail.
@@ -99,7 +99,7 @@ impl CacheStatus {
             let _ = write!(text, "; fwd-status={}", status.as_u16());
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={}", ttl.as_secs());
+            let _ = write!(text, "; ttl={ttl}");
         }
         if self.stored == Some(Ok(())) {
             text.push_str("; stored");
@@ -183,27 +183,6 @@ pub fn clean(headers: &mut HeaderMap) {
     for name in hop.into_iter().chain([SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY, AUTHORIZATION, X_REQUEST_ID]) {
         headers.remove(name);
     }
-}
-
-/// Whether what the caller holds is what it would get (RFC 9110, 13.1.2 and 13.1.3).
-fn is_unchanged(conditions: &HeaderMap, headers: &HeaderMap) -> bool {
-    if conditions.contains_key(IF_NONE_MATCH) {
-        let Some(etag) = headers.get(ETAG).and_then(|etag| etag.to_str().ok()) else { return false };
-        let lines = conditions.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
-        let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
-        return tags.any(|tag| tag == "*" || weak(tag) == weak(etag));
-    }
-    let date = |headers: &HeaderMap, name| {
-        headers.get(name).and_then(|date: &HeaderValue| date.to_str().ok()).and_then(parse_http_date)
-    };
-    match (date(conditions, IF_MODIFIED_SINCE), date(headers, LAST_MODIFIED)) {
-        (Some(since), Some(modified)) => modified <= since,
-        (_, _) => false,
-    }
-}
-
-fn weak(tag: &str) -> &str {
-    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// The content of an answer.

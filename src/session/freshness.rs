@@ -1,15 +1,20 @@
 //! Whether an answer may be stored, for how long, and whether what is stored may be served: pure functions of their
 //! arguments. The rules are RFC 9111 read as a private cache, and Sezzle's `tokenize.expiration`.
 
+mod directives;
+mod origin;
+mod wishes;
+
 use std::time::Duration;
 
-use http::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPIRES, PRAGMA, VARY};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
+use self::origin::OriginFreshness;
+pub use self::wishes::Wishes;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
-use crate::sezzle::time::parse_http_date;
 
 /// The operator's part of the decision.
 #[derive(Clone, Debug)]
@@ -22,6 +27,8 @@ pub struct Policy {
     pub expiration_margin: Duration,
     /// Whether the origin's `Cache-Control` and `Expires` are obeyed.
     pub honor_origin: bool,
+    /// How long something that has died may be served when Sezzle fails.
+    pub stale_if_error: Duration,
 }
 
 /// Largest session body that is stored, in bytes. Real ones take a few kilobytes.
@@ -40,12 +47,18 @@ pub struct Life {
     pub ttl: Duration,
     /// How old it was when it arrived (RFC 9111, 4.2.3).
     pub age: Duration,
+    /// For how long after that it may still be served when Sezzle fails.
+    pub stale: Duration,
+    /// How long from now until the session itself is over: after that nothing can revive it.
+    pub session: Duration,
 }
 
 impl Life {
     /// A life that ends after `most`, for what may be out of date already: nothing of it may outlast that.
     pub fn at_most(self, most: Duration) -> Self {
-        Self { ttl: self.ttl.min(most), ..self }
+        let ttl = self.ttl.min(most);
+        // Not even because Sezzle fails, nor by a 304 of a server that lags behind.
+        Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session: self.session.min(most), ..self }
     }
 }
 
@@ -200,16 +213,22 @@ pub fn life(
     if let Some(lifetime) = lifetime {
         ttl = ttl.min(lifetime);
     }
-    match facts.expiration {
-        Expiration::At(at) => ttl = ttl.min(until(at, policy, origin.date, elapsed, now)?),
+    let session = match facts.expiration {
+        Expiration::At(at) => until(at, policy, origin.date, elapsed, now)?,
         Expiration::Unreadable => return Err(Skip::Expiration),
-        Expiration::NotTokenized if lifetime.is_none() => ttl = ttl.min(policy.untokenized_ttl),
-        Expiration::NotTokenized => {}
-    }
+        Expiration::NotTokenized if lifetime.is_none() => {
+            ttl = ttl.min(policy.untokenized_ttl);
+            Duration::MAX
+        }
+        Expiration::NotTokenized => Duration::MAX,
+    };
+    ttl = ttl.min(session);
     if ttl.is_zero() {
         return Err(Skip::Untokenized);
     }
-    Ok(Life { ttl, age: origin.age })
+    let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
+    let stale = policy.stale_if_error.min(allowed).min(session.saturating_sub(ttl));
+    Ok(Life { ttl, age: origin.age, stale, session })
 }
 
 /// How long until `tokenize.expiration`, by whichever of the two clocks is further on.
@@ -230,116 +249,6 @@ fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: 
     }
 }
 
-/// What the origin says about the freshness of its answer (RFC 9111, 4.2 and 5.2.2).
-struct OriginFreshness {
-    no_store: bool,
-    no_cache: bool,
-    /// `max-age`, else `Expires` less `Date`.
-    lifetime: Option<Duration>,
-    age: Duration,
-    date: Option<Wall>,
-}
-
-impl OriginFreshness {
-    fn read(headers: &HeaderMap, elapsed: Duration, now: Now) -> Self {
-        let mut read = Self { no_store: false, no_cache: false, lifetime: None, age: Duration::ZERO, date: None };
-        read.date = text(headers, &DATE).and_then(parse_http_date);
-        let mut max_age: Option<Duration> = None;
-        for (name, argument) in directives(headers, &CACHE_CONTROL) {
-            if name.eq_ignore_ascii_case("no-store") {
-                read.no_store = true;
-            } else if name.eq_ignore_ascii_case("no-cache") {
-                // With field names it forbids only those fields; read as without, which is always allowed.
-                read.no_cache = true;
-            } else if name.eq_ignore_ascii_case("max-age") {
-                // Of several the least, and nonsense means stale (RFC 9111, 4.2.1).
-                let seconds = argument.and_then(delta_seconds).unwrap_or(Duration::ZERO);
-                max_age = Some(max_age.map_or(seconds, |known| known.min(seconds)));
-            }
-        }
-        read.lifetime = max_age.or_else(|| {
-            headers.contains_key(EXPIRES).then(|| {
-                let expires = text(headers, &EXPIRES).and_then(parse_http_date);
-                expires.map_or(Duration::ZERO, |expires| expires.since(read.date.unwrap_or(now.wall)))
-            })
-        });
-        let stated = text(headers, &AGE).and_then(delta_seconds).unwrap_or(Duration::ZERO);
-        let apparent = read.date.map_or(Duration::ZERO, |date| now.wall.since(date));
-        read.age = apparent.max(stated.saturating_add(elapsed));
-        read
-    }
-
-    fn allows(&self) -> Result<(), Skip> {
-        if self.no_store {
-            return Err(Skip::NoStore);
-        }
-        if self.no_cache {
-            return Err(Skip::NoCache);
-        }
-        match self.remaining() {
-            Some(Duration::ZERO) => Err(Skip::Expired),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn remaining(&self) -> Option<Duration> {
-        self.lifetime.map(|lifetime| lifetime.saturating_sub(self.age))
-    }
-}
-
-/// What a caller says about the answer it will take (RFC 9111, 5.2.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// Nothing stored without asking Sezzle.
-    pub no_cache: bool,
-    /// Nothing stored, neither now nor for others.
-    pub no_store: bool,
-    /// Nothing older than this.
-    pub max_age: Option<Duration>,
-    /// Nothing that will not stay fresh for this long.
-    pub min_fresh: Option<Duration>,
-    /// Nothing that is not stored.
-    pub only_if_cached: bool,
-}
-
-impl Wishes {
-    /// Reads the request directives. `Pragma: no-cache` counts where there is no `Cache-Control`.
-    pub fn read(headers: &HeaderMap) -> Self {
-        let mut wishes = Self::default();
-        if !headers.contains_key(CACHE_CONTROL) {
-            wishes.no_cache = directives(headers, &PRAGMA).any(|(name, _)| name.eq_ignore_ascii_case("no-cache"));
-            return wishes;
-        }
-        for (name, argument) in directives(headers, &CACHE_CONTROL) {
-            let seconds = argument.and_then(delta_seconds);
-            match name.to_ascii_lowercase().as_str() {
-                "no-cache" => wishes.no_cache = true,
-                "no-store" => wishes.no_store = true,
-                "only-if-cached" => wishes.only_if_cached = true,
-                // Nonsense is read as the strictest wish.
-                "max-age" => {
-                    let seconds = seconds.unwrap_or(Duration::ZERO);
-                    wishes.max_age = Some(wishes.max_age.map_or(seconds, |known| known.min(seconds)));
-                }
-                "min-fresh" => {
-                    let seconds = seconds.unwrap_or(Duration::MAX);
-                    wishes.min_fresh = Some(wishes.min_fresh.map_or(seconds, |known| known.max(seconds)));
-                }
-                _ => {}
-            }
-        }
-        wishes
-    }
-
-    /// Whether something with this age and this life left is what the caller will take.
-    pub fn accept(&self, age: Duration, ttl: Duration) -> bool {
-        !self.no_cache
-            && !self.no_store
-            && self.max_age.is_none_or(|max_age| age <= max_age)
-            && self.min_fresh.is_none_or(|min_fresh| ttl >= min_fresh)
-    }
-}
-
 fn varies(headers: &HeaderMap) -> bool {
     headers.get_all(VARY).iter().any(|value| match value.to_str() {
         Ok(list) => {
@@ -351,35 +260,10 @@ fn varies(headers: &HeaderMap) -> bool {
 
 /// Whether the content is JSON by its media type, `application/json` or any `+json`.
 pub fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = text(headers, &CONTENT_TYPE) else { return false };
+    let mut lines = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (lines.next().and_then(|line| line.to_str().ok()), lines.next()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The directives of a list header with their arguments, unquoted. Commas inside quotes do not separate.
-fn directives<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = (&'h str, Option<&'h str>)> {
-    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| {
-        let mut quoted = false;
-        line.split(move |c: char| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        })
-        .map(|directive| match directive.split_once('=') {
-            Some((name, argument)) => (name.trim(), Some(argument.trim().trim_matches('"'))),
-            None => (directive.trim(), None),
-        })
-    })
-}
-
-/// Seconds as RFC 9111, 1.2.2 writes them; too large a number is the largest there is.
-fn delta_seconds(text: &str) -> Option<Duration> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub mod entry;
 mod flight;
 pub mod freshness;
 pub mod invalidation;
+mod outcome;
+pub mod revalidation;
 mod store;
 pub mod writing;
 
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use moka::sync::Cache;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -26,7 +29,9 @@ use uuid::Uuid;
 use self::entry::{Answer, Entry};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, Policy, Skip, Wishes};
-use self::invalidation::{Cause, Moment, Tag};
+use self::invalidation::{Cause, Moment, Stored, Tag};
+pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
+use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use self::writing::Writing;
 use crate::clock::Clock;
@@ -44,72 +49,6 @@ pub struct Options {
     pub max_flights: usize,
     /// How long a caller waits for an answer.
     pub patience: Duration,
-}
-
-/// How a lookup was answered: one word for metrics, logs and headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheResult {
-    /// From the cache.
-    Hit,
-    /// Fetched: nothing was stored.
-    Miss,
-    /// Fetched by somebody else, who was asked first.
-    Collapsed,
-    /// Fetched: what was stored was dead.
-    Expired,
-    /// The cache was not asked.
-    Bypass,
-    /// No answer could be had.
-    Error,
-}
-
-impl CacheResult {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Expired => "expired",
-            Self::Bypass => "bypass",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// Something stored that may be served.
-#[derive(Debug)]
-pub struct Hit {
-    /// What to serve.
-    pub entry: Arc<Entry>,
-    /// Its age.
-    pub age: Duration,
-    /// Its life left.
-    pub ttl: Duration,
-}
-
-/// What is stored for a session.
-#[derive(Debug)]
-pub enum Found {
-    /// Something the caller will take.
-    Fresh(Hit),
-    /// Something that is alive, and not what this caller will take.
-    Unwanted,
-    /// Something that is dead.
-    Dead,
-    /// Nothing.
-    Absent,
-}
-
-/// What a fetch brought: `S` is an answer too large to be held, `E` why there is none.
-#[derive(Debug)]
-pub enum Fetched<S, E> {
-    /// An answer received whole.
-    Whole(Answer),
-    /// An answer that has to be streamed, and so can go to one caller only.
-    Streaming(S),
-    /// No answer.
-    Failed(E),
 }
 
 /// How a fetch ended for one caller.
@@ -175,7 +114,28 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
     }
 
-    /// Fetches a session, or waits for the fetch that is under way. The second value says which: `true` when the
+    /// What may be served of a session although it is dead, because Sezzle failed. A purge has removed what it purged.
+    pub fn stale(&self, key: Uuid, wishes: &Wishes) -> Option<Stale> {
+        let entry = self.store.get(key).filter(|_| wishes.accept_stale())?;
+        let now = self.clock.now();
+        entry.stale(now).map(|overdue| Stale { age: entry.age(now), overdue, entry })
+    }
+
+    /// Takes notice of Sezzle's answer to a HEAD (RFC 9111, 4.3.5): when it is not of what is stored, that is outdated.
+    pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
+        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer, headers);
+        if is_verdict(status) && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
+            self.store.outdate(asked);
+        }
+    }
+
+    /// Names an exchange about a session that begins now, in the order of all of them.
+    pub fn begin(&self, key: Uuid) -> Stored {
+        self.store.next(key)
+    }
+
+    /// Fetches a session, or waits for the fetch that is under way. `fetch` is given what to ask Sezzle whether what is
+    /// stored is still right, if that can be asked. The second value says which: `true` when the
     /// answer came from another caller's fetch.
     ///
     /// A caller that goes away takes nothing with it: a fetch that others may wait for runs in a task of its own.
@@ -183,7 +143,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self: &Arc<Self>,
         key: Uuid,
         wishes: &Wishes,
-        fetch: impl Fn() -> F,
+        fetch: impl Fn(Option<Conditions>) -> F,
     ) -> (Outcome<S, E>, bool)
     where
         S: Send + 'static,
@@ -217,7 +177,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             }
         }
         let began = self.store.invalidation().now();
-        let (outcome, _) = self.settle(key, began, !wishes.no_store, fetch()).await;
+        let (outcome, _) = self.settle(key, began, !wishes.no_store, None, fetch(None)).await;
         (outcome, false)
     }
 
@@ -248,7 +208,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         key: Uuid,
         wishes: &Wishes,
         not_before: Option<Moment>,
-        fetch: impl Fn() -> F,
+        fetch: impl Fn(Option<Conditions>) -> F,
     ) -> Role<S, E>
     where
         S: Send + 'static,
@@ -273,10 +233,14 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         drop(flights);
 
         let cache = Arc::clone(self);
-        let fetch = fetch();
+        // Read after the moment was: what is purged from now on is purged since the fetch began.
+        let now = self.clock.now();
+        let (basis, conditions) =
+            self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
+        let fetch = fetch(conditions);
         // Awaited by whoever waits for the flight, and by the drain. It ends by itself: every fetch has a deadline.
         self.tasks.spawn(async move {
-            let (outcome, shared) = cache.settle(key, began, true, fetch).await;
+            let (outcome, shared) = cache.settle(key, began, true, basis, fetch).await;
             if matches!(shared, Shared::Released) {
                 cache.unshared.insert(key, ());
             }
@@ -290,34 +254,47 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Runs a fetch and stores what it brought if it may be stored. Returns what the caller who asked for it gets,
     /// and what those who waited get.
+    ///
+    /// That `basis` is unchanged is an answer like any other: Sezzle gave it after the fetch began, and so it is stored
+    /// and handed on as the same body sent once more would be.
     async fn settle<S>(
         &self,
         key: Uuid,
         began: Moment,
         may_store: bool,
+        basis: Option<Arc<Entry>>,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (Outcome<S, E>, Shared<E>) {
         let (sent, stored) = (self.clock.now(), self.store.next(key));
-        let answer = match fetch.await {
+        let fetched = fetch.await;
+        let now = self.clock.now();
+        let answer = match fetched {
             Fetched::Whole(answer) => answer,
+            Fetched::Unchanged(headers) => match basis {
+                Some(basis) => freshen(&basis.answer, &headers),
+                None => return (Outcome::Lost, Shared::Lost),
+            },
             Fetched::Streaming(stream) => {
                 self.count_skip(Skip::TooLarge);
                 return (Outcome::Streaming(stream), Shared::Released);
             }
             Fetched::Failed(error) => return (Outcome::Failed(error.clone()), Shared::Failed(error)),
         };
-        let now = self.clock.now();
         let facts = SessionFacts::read(&answer.body);
         let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
-        let elapsed = now.mono.since(sent.mono);
+        let elapsed = now.since(sent);
         let decided =
             freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        let (answer, named) = (with_date(answer, now.wall), stored);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(Skip::Request),
-            (Ok(life), Some(tags)) => self.store.insert(stored, began, sent.mono, &answer, tags, life, now),
+            (Ok(life), Some(tags)) => self.store.insert(named, began, sent.mono, &answer, tags, life, now),
             (Ok(_), None) => Err(Skip::Unreadable),
             (Err(skip), _) => Err(skip),
         };
+        if decided.is_err() && is_verdict(answer.status) {
+            self.store.outdate(named);
+        }
         match &stored {
             Ok(life) => self.metrics.cache_ttl.observe(life.ttl.as_secs_f64()),
             Err(skip) => self.count_skip(*skip),
@@ -339,6 +316,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         self.metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc();
     }
+}
+
+/// Whether a status says what has become of the session, and not only that this request failed: what was known before
+/// is outdated then.
+fn is_verdict(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
 // How long nobody waits for another caller's fetch of a session whose answer was for one caller only.

@@ -81,6 +81,14 @@ impl Store {
         result
     }
 
+    /// Forgets what was stored before the body that a fetch of this name brought: Sezzle has said something else since.
+    pub(super) fn outdate(&self, stored: Stored) {
+        // Something newer may come between the two lines. To forget that, too, costs a fetch and no more.
+        if self.get(stored.key).is_some_and(|entry| entry.stored.id < stored.id) {
+            self.entries.invalidate(&stored.key);
+        }
+    }
+
     /// Purges everything that relates to a tag.
     pub(super) fn purge(&self, tag: &Tag, cause: Cause, now: Mono) -> usize {
         self.removed(|remove| self.invalidation.purge(tag, cause, now, remove))
@@ -143,15 +151,23 @@ struct FreeWhenDead(Clock);
 
 impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
     fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()).saturating_add(KEEP_DEAD))
+        Some(self.keep(entry))
     }
 
     // Without this an overwrite would keep the deadline of what it overwrote.
     fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(entry.ttl(self.0.now()).saturating_add(KEEP_DEAD))
+        Some(self.keep(entry))
     }
 }
 
+impl FreeWhenDead {
+    fn keep(&self, entry: &Entry) -> Duration {
+        let now = self.0.now();
+        entry.ttl(now).saturating_add(KEEP_DEAD).max(entry.useful(now))
+    }
+}
+
+// So long it can be revived by a 304.
 const KEEP_DEAD: Duration = Duration::from_secs(60);
 
 fn cause_label(cause: RemovalCause) -> &'static str {

@@ -20,6 +20,7 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
         untokenized_ttl: 30 * second,
         expiration_margin: 5 * second,
         honor_origin: true,
+        stale_if_error: Duration::ZERO,
     };
     let options = Options { max_bytes: 1024 * 1024, policy, max_flights: 8, patience: 10 * second };
     let (clock, shift) = Clock::shifted();
@@ -29,10 +30,16 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
 
 /// Fetches the session, whose order is `o`.
 pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, Skip> {
-    let fetched = || async {
+    let fetched = |_| async {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
-        Fetched::<(), ()>::Whole(Answer { status: StatusCode::OK, headers, body })
+        Fetched::<(), ()>::Whole(Answer {
+            status: StatusCode::OK,
+            fwd_status: StatusCode::OK,
+            headers,
+            etag: None,
+            body,
+        })
     };
     match sessions.fetch(KEY, &Wishes::default(), fetched).await {
         (Outcome::Answer(_, stored), _) => stored,

@@ -33,13 +33,18 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 8] = [
+const PURE: [&str; 13] = [
     "session/freshness.rs",
     "session/invalidation.rs",
+    "session/freshness/directives.rs",
+    "session/freshness/origin.rs",
+    "session/freshness/wishes.rs",
+    "session/revalidation.rs",
     "credentials/schedule.rs",
     "credentials/verifier.rs",
     "proxy/route.rs",
     "proxy/links.rs",
+    "proxy/conditional.rs",
     "webhook/event.rs",
     "webhook/signature.rs",
 ];

@@ -259,6 +259,8 @@ fn every_word_is_in_its_list() {
         | CacheResult::Miss
         | CacheResult::Collapsed
         | CacheResult::Expired
+        | CacheResult::Revalidated
+        | CacheResult::Stale
         | CacheResult::Bypass
         | CacheResult::Error => result.as_str(),
     };
@@ -267,6 +269,8 @@ fn every_word_is_in_its_list() {
         CacheResult::Miss,
         CacheResult::Collapsed,
         CacheResult::Expired,
+        CacheResult::Revalidated,
+        CacheResult::Stale,
         CacheResult::Bypass,
         CacheResult::Error,
     ];

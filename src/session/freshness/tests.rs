@@ -1,5 +1,8 @@
 use proptest::prelude::*;
 
+use http::header::{AGE, CACHE_CONTROL, DATE};
+use http::{HeaderName, HeaderValue};
+
 use super::*;
 use crate::clock::Mono;
 use crate::sezzle::time::{format_http_date, format_rfc3339};
@@ -14,6 +17,7 @@ fn policy() -> Policy {
         untokenized_ttl: Duration::from_secs(30),
         expiration_margin: Duration::from_secs(5),
         honor_origin: true,
+        stale_if_error: Duration::ZERO,
     }
 }
 
@@ -80,6 +84,12 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
     for (line, skip) in [
         ("no-store", Skip::NoStore),
         ("No-Store, max-age=60", Skip::NoStore),
+        ("must-understand, no-store", Skip::NoStore),
+        ("no-store=\"x\"", Skip::NoStore),
+        ("no-store=0", Skip::NoStore),
+        ("no-cache, no-store", Skip::NoStore),
+        ("public, immutable, max-age=60, no-cache", Skip::NoCache),
+        ("private=\"never closed, no-store", Skip::NoStore),
         ("private=\"a, no-store\", no-cache", Skip::NoCache),
         ("no-cache=\"set-cookie\"", Skip::NoCache),
         ("max-age=0", Skip::Expired),
@@ -94,6 +104,121 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
     assert_eq!(ttl(&[("cache-control", "private=\"no-store\"")], in_seconds(1800)), Ok(60), "quoted is not said");
 }
 
+/// A name, header lines, and the seconds of life they give.
+type NamedRow<'r> = (&'r str, &'r [(&'static str, &'r str)], Result<u64, Skip>);
+
+#[test]
+fn every_line_counts_and_the_stricter_word_wins() {
+    let date = |seconds: i64| format_http_date(Wall(WALL.0 + seconds * 1000));
+    let (soon, late) = (date(12), date(3600));
+    let cache_control = "cache-control";
+    let rows: [NamedRow<'_>; 32] = [
+        ("two lines", &[(cache_control, "max-age=50"), (cache_control, "no-store")], Err(Skip::NoStore)),
+        ("two lifetimes", &[(cache_control, "max-age=50"), (cache_control, "max-age=7")], Ok(7)),
+        ("one of them nonsense", &[(cache_control, "max-age=50, max-age=x")], Err(Skip::Expired)),
+        ("any case", &[(cache_control, "MaX-aGe=7")], Ok(7)),
+        ("in quotes", &[(cache_control, "max-age=\"7\"")], Ok(7)),
+        ("in other quotes", &[(cache_control, "max-age='7'")], Err(Skip::Expired)),
+        ("in quotes of something else", &[(cache_control, "x=\"max-age=3\", max-age=7")], Ok(7)),
+        ("space before", &[(cache_control, "max-age =7")], Err(Skip::Expired)),
+        ("space after", &[(cache_control, "max-age= 7")], Err(Skip::Expired)),
+        ("leading zeros", &[(cache_control, "max-age=007")], Ok(7)),
+        ("a fraction", &[(cache_control, "max-age=7.5")], Err(Skip::Expired)),
+        ("negative", &[(cache_control, "max-age=-7")], Err(Skip::Expired)),
+        ("letters", &[(cache_control, "max-age=7a")], Err(Skip::Expired)),
+        ("nothing", &[(cache_control, "max-age")], Err(Skip::Expired)),
+        ("more than fits", &[(cache_control, "max-age=99999999999999999999999")], Ok(60)),
+        ("shared caches' words", &[(cache_control, "s-maxage=1, proxy-revalidate, public, max-age=7")], Ok(7)),
+        ("private's fields", &[(cache_control, "private=\"x\", max-age=7")], Ok(7)),
+        ("pragma", &[("pragma", "no-cache")], Err(Skip::NoCache)),
+        ("pragma beside", &[("pragma", "no-cache"), (cache_control, "max-age=7")], Ok(7)),
+        ("two expires", &[("date", &date(0)), ("expires", &late), ("expires", &soon)], Ok(12)),
+        ("one of them nonsense", &[("date", &date(0)), ("expires", &late), ("expires", "0")], Err(Skip::Expired)),
+        ("expires in a list", &[("expires", "Thu, 01 Jan 2099 00:00:00 GMT, 0")], Err(Skip::Expired)),
+        ("expires without date", &[("expires", &soon)], Ok(12)),
+        ("expires with no date at all", &[("date", "today"), ("expires", &soon)], Ok(12)),
+        ("expires now", &[("date", &date(0)), ("expires", &date(0))], Err(Skip::Expired)),
+        ("expires before date, both ahead", &[("date", &date(400)), ("expires", &date(300))], Err(Skip::Expired)),
+        ("two dates", &[("date", &date(0)), ("date", &date(5)), ("expires", &soon)], Ok(7)),
+        ("age in a list", &[(cache_control, "max-age=10"), ("age", "4, 0")], Ok(6)),
+        ("the older of two", &[(cache_control, "max-age=10"), ("age", "0"), ("age", "4")], Ok(6)),
+        ("age is no number", &[(cache_control, "max-age=10"), ("age", "-4")], Ok(10)),
+        ("age is too large", &[(cache_control, "max-age=10"), ("age", "99999999999999999999999")], Err(Skip::Expired)),
+        ("age with a slow date", &[("date", &date(-3)), (cache_control, "max-age=10"), ("age", "2")], Ok(7)),
+    ];
+    for (name, lines, expected) in rows {
+        assert_eq!(ttl(lines, in_seconds(1800)), expected, "{name}: {lines:?}");
+    }
+    let mut spoiled = headers(&[]);
+    spoiled.append(CACHE_CONTROL, HeaderValue::from_bytes(b"x=\xff, no-store").expect("valid"));
+    let life = life(&policy(), ASKED, StatusCode::OK, &spoiled, Some(&facts(in_seconds(1800))), Duration::ZERO, NOW);
+    assert_eq!(life, Err(Skip::NoStore), "what is not ASCII hides nothing");
+}
+
+#[test]
+fn only_dates_as_the_rfc_writes_them_are_dates() {
+    for (expires, is_date) in [
+        ("Thu, 18 Aug 2050 02:01:18 GMT", true),
+        ("Thursday, 18-Aug-50 02:01:18 GMT", true),
+        ("Thu Aug 18 02:01:18 2050", true),
+        ("Thu, 18 AUG 2050 02:01:18 GMT", false),
+        ("Thu, 18 Aug 2050 02:01:18 UTC", false),
+        ("Thu, 18 Aug 2050 02:01:18 gMT", false),
+        ("Thu, 18 Aug 50 02:01:18 GMT", false),
+        ("Thu 18 Aug 2050 02:01:18 GMT", false),
+        ("Thu, 18  Aug  2050 02:01:18 GMT", false),
+        ("Thu, 18-Aug-2050 02:01:18 GMT", false),
+        ("Thu, 18 Aug 2050 02.01.18 GMT", false),
+        ("Thu, 18 Aug 2050 2:01:18 GMT", false),
+        ("Thu, 18 Aug 2050 02:01:18 +0000", false),
+        ("2050-08-18T02:01:18Z", false),
+        ("2545012878", false),
+        ("-1", false),
+        ("", false),
+    ] {
+        let expected = if is_date { Ok(60) } else { Err(Skip::Expired) };
+        assert_eq!(ttl(&[("expires", expires)], in_seconds(1800)), expected, "{expires}");
+    }
+}
+
+#[test]
+fn what_may_be_served_stale_is_bounded_by_everybody() {
+    let stale = |lines: &[(&'static str, &str)], expiration: Expiration, honor_origin: bool| {
+        let policy = Policy { stale_if_error: Duration::from_secs(600), honor_origin, ..policy() };
+        let life = life(&policy, ASKED, StatusCode::OK, &headers(lines), Some(&facts(expiration)), Duration::ZERO, NOW);
+        life.map(|life| life.stale.as_secs())
+    };
+    let long = in_seconds(1800);
+    for (line, expected) in [
+        ("max-age=10", 600),
+        ("max-age=10, must-revalidate", 0),
+        ("max-age=10, Must-Revalidate=1", 0),
+        ("max-age=10, proxy-revalidate", 0),
+        ("max-age=10, s-maxage=10", 0),
+        ("max-age=10, stale-if-error=20", 20),
+        ("max-age=10, stale-if-error=20, stale-if-error=5", 5),
+        ("max-age=10, stale-if-error=x", 0),
+        ("max-age=10, stale-if-error=86400", 600),
+        ("max-age=10, stale-if-error=20, must-revalidate", 0),
+        ("max-age=10, stale-while-revalidate=5", 600),
+    ] {
+        assert_eq!(stale(&[("cache-control", line)], long, true), Ok(expected), "{line}");
+        assert_eq!(stale(&[("cache-control", line)], long, false), Ok(600), "{line}, ignored");
+    }
+    assert_eq!(stale(&[], in_seconds(100), true), Ok(100 - 5 - 60), "no longer than the session lives");
+    assert_eq!(stale(&[], in_seconds(20), true), Ok(0));
+    assert_eq!(stale(&[], Expiration::NotTokenized, true), Ok(600));
+}
+
+#[test]
+fn what_may_be_out_of_date_ends_for_every_use() {
+    let seconds = Duration::from_secs;
+    let life = Life { ttl: seconds(60), age: seconds(1), stale: seconds(600), session: seconds(1700) };
+    let short = Life { ttl: seconds(2), age: seconds(1), stale: Duration::ZERO, session: seconds(2) };
+    assert_eq!(life.at_most(seconds(2)), short);
+    assert_eq!(life.at_most(Duration::MAX), life);
+}
+
 #[test]
 fn every_other_reason_has_its_name() {
     let good = facts(in_seconds(1800));
@@ -105,6 +230,7 @@ fn every_other_reason_has_its_name() {
     assert_eq!(ask(ok, &json, Some(&good)), Ok(60));
     assert_eq!(ask(StatusCode::NOT_FOUND, &json, Some(&good)), Err(Skip::Status));
     assert_eq!(ask(ok, &HeaderMap::new(), Some(&good)), Err(Skip::NotJson));
+    assert_eq!(ask(ok, &headers(&[("content-type", "application/json")]), Some(&good)), Err(Skip::NotJson), "twice");
     assert_eq!(ask(ok, &headers(&[("content-encoding", "gzip")]), Some(&good)), Err(Skip::Encoded));
     assert_eq!(ask(ok, &json, None), Err(Skip::Unreadable));
     assert_eq!(ask(ok, &headers(&[("vary", "accept-encoding")]), Some(&good)), Ok(60));
@@ -165,6 +291,23 @@ fn callers_wishes() {
     assert!(strict.accept(second(4), second(3)));
     assert!(!strict.accept(second(5), second(3)));
     assert!(!strict.accept(second(4), second(2)));
+    for (line, hit, stale) in [
+        ("max-stale", true, true),
+        ("max-stale=3600", true, true),
+        ("max-age=0", false, false),
+        ("max-age=9", true, false),
+        ("max-age=\"9\"", true, false),
+        ("max-age=9, max-stale", true, false),
+        ("min-fresh=1", true, false),
+        ("No-Cache", false, false),
+        ("no-cache=\"x\"", false, false),
+        ("no-store=1", false, false),
+        ("x=\"no-cache\"", true, true),
+        ("only-if-cached, no-transform, immutable", true, true),
+    ] {
+        let wishes = wishes(&[("cache-control", line)]);
+        assert_eq!((wishes.accept(second(4), second(3)), wishes.accept_stale()), (hit, stale), "{line}");
+    }
     let nonsense = wishes(&[("cache-control", "max-age=x, min-fresh=")]);
     assert!(!nonsense.accept(Duration::from_millis(1), second(60)));
 }
@@ -177,6 +320,7 @@ proptest! {
         max_age in proptest::option::of(0u64..1_000_000),
         age in proptest::option::of(0u64..1_000),
         date in proptest::option::of(-100_000i64..100_000),
+        stale in 0u64..100_000,
         honor_origin: bool,
     ) {
         let mut lines = headers(&[]);
@@ -189,12 +333,15 @@ proptest! {
         if let Some(date) = date {
             lines.insert(DATE, format_http_date(Wall(WALL.0 + date * 1000)).parse().expect("valid"));
         }
-        let policy = Policy { honor_origin, ..policy() };
+        let policy = Policy { honor_origin, stale_if_error: Duration::from_secs(stale), ..policy() };
         let facts = facts(in_seconds(seconds));
         if let Ok(life) = life(&policy, ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW) {
             prop_assert!(!life.ttl.is_zero());
             prop_assert!(life.ttl <= policy.max_ttl);
             prop_assert!(i64::try_from(life.ttl.as_secs()).is_ok_and(|ttl| ttl + 5 <= seconds));
+            let useful = life.ttl + life.stale;
+            prop_assert!(i64::try_from(useful.as_secs()).is_ok_and(|useful| useful + 5 <= seconds));
+            prop_assert!(useful <= life.session);
             if let (true, Some(max_age)) = (honor_origin, max_age) {
                 prop_assert!(life.ttl <= Duration::from_secs(max_age));
             }

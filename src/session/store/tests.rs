@@ -5,7 +5,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::*;
 
-const LIFE: Life = Life { ttl: Duration::from_secs(60), age: Duration::ZERO };
+const LIFE: Life =
+    Life { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session: Duration::MAX };
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
@@ -13,7 +14,8 @@ fn store(max_bytes: u64) -> Store {
 }
 
 fn answer(text: &str) -> Answer {
-    Answer { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::copy_from_slice(text.as_bytes()) }
+    let (ok, body) = (StatusCode::OK, Bytes::copy_from_slice(text.as_bytes()));
+    Answer { status: ok, fwd_status: ok, headers: HeaderMap::new(), etag: None, body }
 }
 
 /// A whole fetch of a session that names one order.

@@ -17,7 +17,7 @@ use super::header;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Headers an answer of the sidecar may carry. `x-gateway` stands for any that the gateway may add.
-const ALLOWED: [&str; 19] = [
+const ALLOWED: [&str; 21] = [
     "age",
     "allow",
     "cache-control",
@@ -28,7 +28,9 @@ const ALLOWED: [&str; 19] = [
     "content-type",
     "date",
     "etag",
+    "expires",
     "last-modified",
+    "pragma",
     "proxy-status",
     "retry-after",
     "sezzle-request-id",

@@ -3,6 +3,7 @@
 pub mod both_sides;
 pub mod client;
 pub mod egress;
+pub mod origin;
 pub mod peer;
 pub mod process;
 pub mod scripted;

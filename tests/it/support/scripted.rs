@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 
 /// What it answers with to everything but token exchanges.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,7 @@ pub enum Script {
 pub struct Scripted {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
+    accepting: AbortHandle,
 }
 
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct Shared {
     script: Mutex<Script>,
     /// Number of the connection, method and path of every call but token exchanges.
     calls: Mutex<Vec<(usize, String)>>,
+    /// The head of each of them.
+    heads: Mutex<Vec<String>>,
 }
 
 impl Scripted {
@@ -40,13 +44,24 @@ impl Scripted {
         let addr = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared::default());
         let serving = Arc::clone(&shared);
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             for number in 0.. {
                 let (stream, _) = listener.accept().await.expect("accepts");
                 tokio::spawn(serve(Arc::clone(&serving), stream, number));
             }
         });
-        Self { addr, shared }
+        Self { addr, shared, accepting: accepting.abort_handle() }
+    }
+
+    /// Refuses connections from now on, and ends those there are with the next call.
+    pub fn vanish(&self) {
+        self.accepting.abort();
+        self.script(Script::Last(Vec::new()));
+    }
+
+    /// The head of every call so far, as it came.
+    pub fn heads(&self) -> Vec<String> {
+        self.shared.heads.lock().expect("not poisoned").clone()
     }
 
     pub fn script(&self, script: Script) {
@@ -61,7 +76,8 @@ impl Scripted {
 
 async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
     let mut read = Vec::new();
-    while let Some(line) = request(&mut stream, &mut read).await {
+    while let Some(head) = request(&mut stream, &mut read).await {
+        let line = head.lines().next().and_then(|line| line.rsplit_once(' ')).map_or("", |(line, _)| line).to_owned();
         if line.ends_with("/v2/authentication") {
             let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
             let _ = stream.write_all(&answer("201 Created", token)).await;
@@ -69,6 +85,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
         }
         let id = line.rsplit('/').next().unwrap_or_default();
         let good = answer("200 OK", &format!(r#"{{"uuid":"{id}","good":true}}"#));
+        shared.heads.lock().expect("not poisoned").push(head);
         shared.calls.lock().expect("not poisoned").push((number, line));
         let script = shared.script.lock().expect("not poisoned").clone();
         let (bytes, is_last, rest) = match script {
@@ -96,7 +113,7 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Method and path of the next request, once its body has come. The sidecar always states a length.
+/// The head of the next request, once its body has come. The sidecar always states a length.
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -105,7 +122,7 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
             let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
             if read.len() >= end + 4 + length {
                 read.drain(..end + 4 + length);
-                return Some(head.lines().next()?.rsplit_once(' ')?.0.to_owned());
+                return Some(head);
             }
         }
         if stream.read_buf(read).await.ok()? == 0 {

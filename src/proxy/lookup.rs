@@ -1,0 +1,155 @@
+//! A lookup of a session: from the cache, or from Sezzle and into the cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use uuid::Uuid;
+
+use super::error::ProxyError;
+use super::inbound::remove_conditions;
+use super::record::Record;
+use super::response::{CacheStatus, Reply, Source};
+use super::route::{Class, Matched};
+use super::{Proxy, passed_on, place};
+use crate::session::entry::Answer;
+use crate::session::freshness::{Skip, Wishes};
+use crate::session::revalidation::Conditions;
+use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, Stale};
+use crate::upstream::error::UpstreamError;
+
+impl Proxy {
+    /// Answers a lookup.
+    pub(super) async fn lookup(
+        &self,
+        head: &Parts,
+        matched: &Matched,
+        session: Uuid,
+        record: &mut Record,
+    ) -> Result<Reply, ProxyError> {
+        let wishes = Wishes::read(&head.headers);
+        let (result, by_request) = match self.sessions.find(session, &wishes) {
+            Found::Fresh(hit) => {
+                self.count(CacheResult::Hit);
+                return Ok(from_hit(head, &hit));
+            }
+            Found::Unwanted => (CacheResult::Miss, true),
+            Found::Dead => (CacheResult::Expired, false),
+            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
+        };
+        if wishes.only_if_cached {
+            self.count(result);
+            return Err(ProxyError::NotStored);
+        }
+        let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
+        let answered = if head.method == Method::HEAD {
+            self.head(head, matched, session, cache, record).await
+        } else {
+            self.fetched(head, matched, session, &wishes, cache).await
+        };
+        let failed = match &answered {
+            Ok(reply) => is_failure(reply.status),
+            Err(error) => matches!(error, ProxyError::Upstream(_)),
+        };
+        if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
+            if let Err(error) = &answered {
+                record.failed(error);
+            }
+            self.count(CacheResult::Stale);
+            return Ok(from_stale(head, &stale));
+        }
+        self.count(answered.as_ref().map_or(CacheResult::Error, |reply| reply.cache.result));
+        answered
+    }
+
+    /// A GET that the cache cannot answer by itself.
+    async fn fetched(
+        &self,
+        head: &Parts,
+        matched: &Matched,
+        session: Uuid,
+        wishes: &Wishes,
+        cache: CacheStatus,
+    ) -> Result<Reply, ProxyError> {
+        let mut outgoing = self.outgoing(head, matched, Class::Session, Bytes::new());
+        remove_conditions(&mut outgoing.headers);
+        let fetch = |conditions: Option<Conditions>| {
+            let (forwarder, outgoing, places) =
+                (Arc::clone(&self.forwarder), outgoing.clone(), Arc::clone(&self.in_flight));
+            async move {
+                // One place for the fetch, however many callers wait for it.
+                match place(&places) {
+                    Ok(_place) => forwarder.session(outgoing, conditions).await,
+                    Err(error) => Fetched::Failed(error),
+                }
+            }
+        };
+        let (outcome, collapsed) = self.sessions.fetch(session, wishes, fetch).await;
+        let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
+        match outcome {
+            Outcome::Stored(hit) => Ok(from_hit(head, &hit)),
+            Outcome::Answer(answer, stored) => {
+                let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
+                let cache = CacheStatus {
+                    result: if revalidated { CacheResult::Revalidated } else { cache.result },
+                    fwd_status: Some(answer.fwd_status),
+                    ttl: stored.ok().map(|life| seconds(life.ttl)),
+                    stored: Some(stored.map(|_| ())),
+                    ..cache
+                };
+                Ok(from_stored(head, &answer, None, Source::Upstream, cache))
+            }
+            Outcome::Streaming(forwarded) => {
+                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(Skip::TooLarge)), ..cache }))
+            }
+            Outcome::Failed(error) => Err(error),
+            Outcome::Lost => {
+                Err(ProxyError::Upstream(UpstreamError::timeout("the fetch did not end in time".to_owned())))
+            }
+        }
+    }
+
+    /// A HEAD that the cache cannot answer. It is passed on as one: nobody asked for the body.
+    async fn head(
+        &self,
+        head: &Parts,
+        matched: &Matched,
+        session: Uuid,
+        cache: CacheStatus,
+        record: &mut Record,
+    ) -> Result<Reply, ProxyError> {
+        let asked = self.sessions.begin(session);
+        let reply = self.read(head, matched, Class::Session, record).await?;
+        self.sessions.head_seen(asked, reply.status, &reply.headers);
+        Ok(Reply { cache: CacheStatus { fwd_status: reply.cache.fwd_status, ..cache }, ..reply })
+    }
+}
+
+/// Whether a status is one that RFC 5861, 4 calls an error.
+fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+fn from_hit(head: &Parts, hit: &Hit) -> Reply {
+    let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
+    from_stored(head, &hit.entry.answer, Some(hit.age), Source::Cache, cache)
+}
+
+fn from_stale(head: &Parts, stale: &Stale) -> Reply {
+    let ttl = seconds(stale.overdue).saturating_neg();
+    let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
+    from_stored(head, &stale.entry.answer, Some(stale.age), Source::Cache, cache)
+}
+
+fn from_stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, cache: CacheStatus) -> Reply {
+    let request = (&head.method, &head.headers);
+    let (status, headers, content) =
+        Reply::from_stored(answer.status, answer.headers.clone(), answer.body.clone(), request, age);
+    Reply { status, headers, content, source, cache }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
