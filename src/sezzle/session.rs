@@ -193,7 +193,60 @@ mod tests {
         assert_eq!(SessionFacts::read(b"{\"uuid\":\"\xff\"}"), None);
     }
 
+    const WHOLE: &str = r#"{"uuid":"fadbc642-05a4-4e38-9e74-80e325623af9","links":[{"href":"h"}],"order":{"uuid":"o",
+        "intent":"AUTH","tokenize":{"token":"t","expiration":"2020-04-27T14:46:59Z"}},
+        "tokenize":{"token":"u","expiration":"2020-04-27T14:46:58Z"},"new":{"uuid":[1,{"tokenize":null}]}}"#;
+
+    #[test]
+    fn nothing_is_concluded_from_what_is_said_twice() {
+        assert!(SessionFacts::read(WHOLE.as_bytes()).is_some());
+        for (member, again) in [
+            (r#""uuid":"fad"#, r#""uuid":"fadbc642-05a4-4e38-9e74-80e325623af9","#),
+            (r#""uuid":"fad"#, r#""\u0075uid":null,"#),
+            (r#""uuid":"o""#, r#""uuid":"p","#),
+            (r#""order":{"#, r#""order":null,"#),
+            (r#""token":"t""#, r#""token":"t","#),
+            (r#""expiration":"2020-04-27T14:46:59Z""#, r#""expiration":"2030-04-27T14:46:59Z","#),
+            (r#""expiration":"2020-04-27T14:46:58Z""#, r#""expirat\u0069on":"2030-04-27T14:46:59Z","#),
+            (r#""tokenize":{"token":"t""#, r#""tokenize":{},"#),
+            (r#""tokenize":{"token":"u""#, r#""tokenize":null,"#),
+        ] {
+            let twice = WHOLE.replacen(member, &format!("{again}{member}"), 1);
+            assert_ne!(twice, WHOLE, "{member}");
+            assert!(serde_json::from_str::<serde_json::Value>(&twice).is_ok(), "{twice}");
+            assert_eq!(SessionFacts::read(twice.as_bytes()), None, "{twice}");
+        }
+    }
+
+    #[test]
+    fn depth_and_size_end_in_an_answer() {
+        for depth in [100, 1_000, 100_000] {
+            for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("{\"order\":", "}"), ("{\"tokenize\":", "}")] {
+                let deep = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+                let named = SessionFacts::read(deep.as_bytes()).and_then(|facts| facts.uuid);
+                assert_eq!(named, None, "{open} {depth}");
+                let _ = SessionFacts::read(format!(r#"{{"uuid":"{UUID}","new":{deep}}}"#).as_bytes());
+            }
+        }
+        let long = format!(r#"{{"uuid":"{}"}}"#, "a".repeat(1 << 20));
+        assert_eq!(read(&long).uuid, None);
+    }
+
     proptest! {
+        #[test]
+        fn what_was_cut_short_says_nothing(end in 0..WHOLE.len()) {
+            prop_assert_eq!(SessionFacts::read(&WHOLE.as_bytes()[..end]), None);
+        }
+
+        #[test]
+        fn spoiled_bytes_never_panic(at in 0..WHOLE.len(), byte: u8, cut in 0..WHOLE.len()) {
+            let mut bytes = WHOLE.as_bytes().to_vec();
+            bytes[at] = byte;
+            let _ = SessionFacts::read(&bytes);
+            bytes.drain(at.min(cut)..at.max(cut));
+            let _ = SessionFacts::read(&bytes);
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             let _ = SessionFacts::read(&bytes);

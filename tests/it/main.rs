@@ -12,6 +12,7 @@
 )]
 
 mod architecture;
+mod bad_input;
 mod binary;
 mod cache;
 mod clients;
