@@ -119,7 +119,7 @@ fn is_stored(cache: &Cache, number: usize) -> bool {
 }
 
 async fn store(cache: &Cache, number: usize, size: usize) {
-    let fetch = || async move { Fetched::<(), String>::Whole(answer(number, size)) };
+    let fetch = |_| async move { Fetched::<(), String>::Whole(answer(number, size)) };
     let _ = cache.fetch(key(number), &Wishes::default(), fetch).await;
 }
 
