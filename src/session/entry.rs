@@ -25,6 +25,24 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+impl Answer {
+    /// The same in allocations of its own and of its size. As it was received, each part holds on to the whole buffer
+    /// that it was read into.
+    fn compacted(&self) -> Self {
+        let own = |value: &HeaderValue| {
+            let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+            copy.set_sensitive(value.is_sensitive());
+            copy
+        };
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name.clone(), own(value));
+        }
+        let body = Bytes::from(Box::<[u8]>::from(self.body.as_ref()));
+        Self { headers, etag: self.etag.as_ref().map(own), body, ..*self }
+    }
+}
+
 /// A stored answer.
 #[derive(Debug)]
 pub struct Entry {
@@ -45,10 +63,10 @@ pub struct Entry {
 
 impl Entry {
     /// Stores `answer` at `now` with the life it was given.
-    pub fn new(answer: Answer, stored: Stored, tags: Box<[Tag]>, life: Life, now: Now) -> Self {
+    pub fn new(answer: &Answer, stored: Stored, tags: Box<[Tag]>, life: Life, now: Now) -> Self {
         let after = |life| Deadline::after(now, life);
         Self {
-            answer,
+            answer: answer.compacted(),
             stored,
             tags,
             since: now,
@@ -106,3 +124,30 @@ impl Entry {
 const PER_ENTRY: usize = 900;
 const PER_HEADER: usize = 64;
 const PER_TAG: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use http::header::ETAG;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn what_is_stored_does_not_hold_on_to_the_buffers_it_was_read_into() {
+        let read = Bytes::from(vec![b'x'; 8192]);
+        let value = || HeaderValue::from_maybe_shared(read.slice(0..10)).expect("a value");
+        let mut headers = HeaderMap::new();
+        headers.insert(ETAG, value());
+        let (status, body) = (StatusCode::OK, read.slice(100..200));
+        let answer = Answer { status, fwd_status: status, headers, etag: Some(value()), body };
+        let second = Duration::from_secs(1);
+        let life = Life { ttl: second, age: second, stale: second, session: second };
+        let now = Clock::system().now();
+        let stored = Stored { key: uuid::Uuid::nil(), id: 1 };
+        let entry = Entry::new(&answer, stored, Box::default(), life, now);
+        assert_eq!(entry.answer.body, answer.body);
+        assert_eq!(entry.answer.headers, answer.headers);
+        drop(answer);
+        assert!(read.is_unique());
+    }
+}

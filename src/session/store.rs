@@ -73,7 +73,7 @@ impl Store {
                 return Err(Skip::Superseded);
             }
             let life = life.at_most(most);
-            let entry = Entry::new(answer.clone(), stored, tags.into(), life, now);
+            let entry = Entry::new(answer, stored, tags.into(), life, now);
             self.entries.insert(stored.key, Arc::new(entry));
             Ok(life)
         });
