@@ -47,7 +47,7 @@ async fn memory() {
     );
     // What a dropped cache leaves resident is used again by the next one.
     let idle = resident();
-    for max_bytes in [32 * MIB, 128 * MIB] {
+    for max_bytes in [MIB, 32 * MIB, 128 * MIB] {
         let cache = new(max_bytes);
         let (mut offered, mut number) = (0, 0);
         while offered < 10 * max_bytes {

@@ -39,9 +39,10 @@ impl Explain {
             request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         }
         let (head, ()) = request.into_parts();
-        say(&explain::request(&Hosts::new(&settings.proxy.hosts), &head, false));
+        let hosts = Hosts::new(&settings.proxy.hosts);
+        say(&explain::request(&hosts, &head, false));
         if let Some(answer) = answer_on_stdin()? {
-            say(&explain::answer(&app::policy(settings), &head, &answer, Clock::system().now()));
+            say(&explain::answer(&hosts, &app::policy(settings), &head, &answer, Clock::system().now()));
         }
         Ok(())
     }

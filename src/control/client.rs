@@ -70,10 +70,15 @@ async fn exchange(address: &Address, method: Method, path: &str, body: &Value) -
         let why = json.get("error").and_then(Value::as_str).map_or_else(|| head.status.to_string(), str::to_owned);
         Err(CallError::Refused(why))
     };
+    let mut answer = std::pin::pin!(answer);
     tokio::select! {
-        answer = answer => answer,
-        // Ends by itself only when the sidecar closes before it has answered.
-        ended = connection => Err(CallError::Broken(ended.err().map_or("it closed".to_owned(), |error| error.to_string()))),
+        biased;
+        answer = &mut answer => answer,
+        ended = connection => match ended {
+            // A sidecar that is about to end closes with its last answer.
+            Ok(()) => answer.await,
+            Err(error) => Err(broken(error)),
+        },
     }
 }
 

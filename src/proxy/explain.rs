@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::DATE;
 use http::request::Parts;
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
 use super::inbound::admit;
@@ -17,6 +18,7 @@ use crate::clock::Now;
 use crate::session::freshness::{self, MAX_BODY, Policy, Skip, Wishes};
 use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
+use crate::sezzle::time::parse_http_date;
 
 /// Says what becomes of a request.
 pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
@@ -36,8 +38,10 @@ pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
     say("request", "let through");
     say("route", &format!("{} (class {})", matched.route.template(), class.as_str()));
     say("cache", &cache(head, &matched, class));
-    for wish in wishes(&Wishes::read(&head.headers)) {
-        say("asks for", &wish);
+    if matched.session().is_some() && is_cacheable(head) {
+        for wish in wishes(&Wishes::read(&head.headers)) {
+            say("asks for", &wish);
+        }
     }
     if !head.method.is_safe() {
         say("purges", &purges(head));
@@ -53,8 +57,11 @@ fn refusal(error: &ProxyError) -> String {
 }
 
 fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
-    if class == Class::Credentials {
+    if class == Class::Credentials && head.method == Method::POST {
         return "bypass: it is answered here with a placeholder".to_owned();
+    }
+    if class == Class::Credentials {
+        return "bypass: it is refused, since only POST is served there".to_owned();
     }
     if !head.method.is_safe() {
         return "bypass: it is a write".to_owned();
@@ -89,8 +96,20 @@ fn purges(head: &Parts) -> String {
     }
 }
 
-/// Says what becomes of Sezzle's answer to a lookup, as the cache sees it.
-pub fn answer(policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
+/// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
+pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
+    if admit(hosts, head, false, &Caller::default()).is_err() || Wishes::read(&head.headers).only_if_cached {
+        return line("answer", "never asked for");
+    }
+    if answer.status() == StatusCode::NOT_MODIFIED {
+        return line(
+            "answer",
+            "new headers and a new life for what is stored, if it was asked about; else it is asked for anew",
+        );
+    }
+    // As it was when it was sent: it may have lain in a file since.
+    let sent = answer.headers().get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
+    let now = Now { wall: sent.unwrap_or(now.wall), ..now };
     let session = Matched::path(head.uri.path()).as_ref().and_then(Matched::session);
     let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
     let Some(asked) = looked_up else { return line("answer", "not stored: it is no answer to a cached lookup") };
@@ -101,7 +120,11 @@ pub fn answer(policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now)
     let life = if answer.body().len() > MAX_BODY { Err(Skip::TooLarge) } else { life };
     let life = if Wishes::read(&head.headers).no_store { life.and(Err(Skip::Request)) } else { life };
     let mut text = match life {
-        Ok(life) => line("answer", &format!("stored for {} s, less the time the exchange took", life.ttl.as_secs())),
+        Ok(life) => {
+            let seconds = life.ttl.as_secs();
+            let less = "less the time the exchange took; 2 s at most, or not at all, shortly after a write";
+            line("answer", &format!("stored for {seconds} s, {less}"))
+        }
         Err(skip) => line("answer", &format!("not stored: detail={}", skip.as_str())),
     };
     if let Some(facts) = facts {

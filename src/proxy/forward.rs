@@ -130,7 +130,8 @@ impl Forwarder {
         match read(body, MAX_BODY).await {
             Err(error) => Fetched::Failed(ProxyError::Upstream(error)),
             Ok(Read::TooLarge(read, rest)) => {
-                Fetched::Streaming(Forwarded { status, headers, content: Content::Streamed { read: Some(read), rest } })
+                let content = Content::Streamed { read: Some(read), rest };
+                Fetched::Streaming(Forwarded { status, headers, content }, status)
             }
             Ok(Read::Whole(mut body)) => {
                 headers.remove(CONTENT_LENGTH);

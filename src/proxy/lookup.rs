@@ -40,7 +40,7 @@ impl Proxy {
             Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
         };
         if wishes.only_if_cached {
-            self.count(result);
+            self.count(CacheResult::Error);
             return Err(ProxyError::NotStored);
         }
         let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
@@ -53,6 +53,11 @@ impl Proxy {
             Ok(reply) => is_failure(reply.status),
             Err(error) => matches!(error, ProxyError::Upstream(_)),
         };
+        if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes) {
+            // Somebody else's fetch was stored in the meantime.
+            self.count(CacheResult::Hit);
+            return Ok(from_hit(head, &hit));
+        }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
                 record.failed(error);

@@ -22,7 +22,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use moka::sync::Cache;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -150,6 +150,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
         let arrived = self.store.invalidation().now();
+        // However often it looks, and whoever it waits for.
+        let until = Instant::now().checked_add(self.options.patience).unwrap_or_else(Instant::now);
         let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
         // Any flight will do at first. If a write came between its beginning and this caller's arrival, one that
         // began after the arrival is needed, and that one cannot be refused: so this looks twice at most.
@@ -160,15 +162,17 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             match self.join_or_lead(key, wishes, not_before, &fetch) {
                 Role::Stored(hit) => return (Outcome::Stored(hit), true),
                 Role::Leader(own) => {
-                    let outcome = timeout(self.options.patience, own).await;
+                    let outcome = timeout_at(until, own).await;
                     return (outcome.ok().and_then(Result::ok).unwrap_or(Outcome::Lost), false);
                 }
-                Role::Follower(flight) => match timeout(self.options.patience, flight.answer()).await {
+                Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
                     Ok(Shared::Answer { answer, tags, stored }) => {
                         if self.store.invalidation().accepts(tags.as_deref(), flight.began, arrived) {
                             return (Outcome::Answer(answer, stored), true);
                         }
                     }
+                    // What failed before something was purged says nothing of how it is now.
+                    Ok(Shared::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
                     Ok(Shared::Failed(error)) => return (Outcome::Failed(error), true),
                     Ok(Shared::Released) => break,
                     Ok(Shared::Lost) | Err(_) => return (Outcome::Lost, true),
@@ -177,8 +181,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             }
         }
         let began = self.store.invalidation().now();
-        let (outcome, _) = self.settle(key, began, !wishes.no_store, None, fetch(None)).await;
-        (outcome, false)
+        let alone = self.settle(key, began, !wishes.no_store, None, fetch(None));
+        (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
     }
 
     /// Purges everything that relates to a tag, and keeps what is being fetched from being stored. Returns how many
@@ -274,8 +278,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 Some(basis) => freshen(&basis.answer, &headers),
                 None => return (Outcome::Lost, Shared::Lost),
             },
-            Fetched::Streaming(stream) => {
+            Fetched::Streaming(stream, status) => {
                 self.count_skip(Skip::TooLarge);
+                if is_verdict(status) {
+                    self.store.outdate(stored);
+                }
                 return (Outcome::Streaming(stream), Shared::Released);
             }
             Fetched::Failed(error) => return (Outcome::Failed(error.clone()), Shared::Failed(error)),
@@ -292,7 +299,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             (Ok(_), None) => Err(Skip::Unreadable),
             (Err(skip), _) => Err(skip),
         };
-        if decided.is_err() && is_verdict(answer.status) {
+        if (decided.is_err() || !may_store) && is_verdict(answer.status) {
             self.store.outdate(named);
         }
         match &stored {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::entry::{Answer, Entry};
 
@@ -86,8 +86,8 @@ pub enum Fetched<S, E> {
     Whole(Answer),
     /// What the conditions came from is still right. These are the headers that say so.
     Unchanged(HeaderMap),
-    /// An answer that has to be streamed, and so can go to one caller only.
-    Streaming(S),
+    /// An answer that has to be streamed, and so can go to one caller only, with its status.
+    Streaming(S, StatusCode),
     /// No answer.
     Failed(E),
 }

@@ -29,8 +29,9 @@ impl Store {
     pub(super) fn new(max_bytes: u64, max_ttl: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let departed = Departed::default();
         let listener = (departed.clone(), Arc::clone(&metrics));
+        let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
         let entries = Cache::builder()
-            .max_capacity(max_bytes)
+            .max_capacity(max_bytes.saturating_sub(purge_log.saturating_mul(PER_PURGE)))
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .expire_after(FreeWhenDead(clock))
             .eviction_listener(move |_, entry, cause| {
@@ -39,7 +40,7 @@ impl Store {
                 departed.push(entry);
             })
             .build();
-        let invalidation = Invalidation::new(PURGE_LOG, max_ttl);
+        let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
         Self { entries, departed, invalidation, next_id: AtomicU64::new(0), metrics }
     }
 
@@ -127,8 +128,11 @@ impl Store {
     }
 }
 
-// Purged tags remembered one by one, about 170 bytes each.
-const PURGE_LOG: usize = 10_000;
+// Purged tags remembered one by one: no more of them than these, and than take an eighth of what the cache may have. Each
+// takes about 170 bytes, and its table as much again when it has just grown.
+const PURGE_LOG: u64 = 10_000;
+const PURGE_LOG_SHARE: u64 = 8;
+const PER_PURGE: u64 = 300;
 
 /// Entries that left the store and are still in the index. The map reports them while a lock of the index may be
 /// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.

@@ -35,15 +35,18 @@ pub enum Expiration {
 }
 
 impl SessionFacts {
-    /// Reads the facts. `None` when the body is not a JSON object of the documented types, or says a thing twice:
-    /// nothing can be concluded from such a body.
+    /// Reads the facts. `None` when the body is not a JSON object of the documented types, says a thing twice, or has an
+    /// order or a `tokenize` that it does not name: nothing can be concluded from such a body.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Object(session): Object<Session> = serde_json::from_slice(body).ok()?;
         let (order, nested) = match session.order {
-            Some(Object(order)) => (order.uuid, order.tokenize),
+            Some(Object(order)) => (Some(order.uuid?), order.tokenize),
             None => (None, None),
         };
         let places = [session.tokenize, nested];
+        if places.iter().flatten().any(|tokenize| tokenize.0.token.is_none()) {
+            return None;
+        }
         let mut expiration = Expiration::NotTokenized;
         for tokenize in places.iter().flatten() {
             expiration = expiration.earliest(tokenize.0.expiration());
@@ -159,10 +162,15 @@ mod tests {
 
     #[test]
     fn a_tokenize_that_does_not_say_when_it_ends_is_unreadable() {
-        for tokenize in [r#"{}"#, r#"{"expiration":null}"#, r#"{"expiration":"soon"}"#, r#"{"expiration":""}"#] {
+        for tokenize in [
+            r#"{"token":"t"}"#,
+            r#"{"token":"t","expiration":null}"#,
+            r#"{"token":"t","expiration":"soon"}"#,
+            r#"{"token":"t","expiration":""}"#,
+        ] {
             assert_eq!(read(&format!(r#"{{"tokenize":{tokenize}}}"#)).expiration, Expiration::Unreadable);
-            let other = r#"{"expiration":"2020-04-27T14:46:59Z"}"#;
-            let both = format!(r#"{{"tokenize":{other},"order":{{"tokenize":{tokenize}}}}}"#);
+            let other = r#"{"token":"t","expiration":"2020-04-27T14:46:59Z"}"#;
+            let both = format!(r#"{{"tokenize":{other},"order":{{"uuid":"o","tokenize":{tokenize}}}}}"#);
             assert_eq!(
                 read(&both).expiration,
                 Expiration::Unreadable,
@@ -175,6 +183,9 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_says_nothing() {
         for body in [
+            r#"{"order": {}}"#,
+            r#"{"order": {"uuid": null}}"#,
+            r#"{"tokenize": {"expiration": "2020-04-27T14:46:59Z"}}"#,
             r#"["fadbc642-05a4-4e38-9e74-80e325623af9", {"uuid": "o"}, null]"#,
             r#"{"tokenize": ["t", "2020-04-27T14:46:59Z"]}"#,
             r#"{"order": ["o"]}"#,

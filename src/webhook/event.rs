@@ -48,6 +48,11 @@ impl Event {
         Some(event)
     }
 
+    /// One that Sezzle has signed and that cannot be read: it may concern anything.
+    pub fn unreadable() -> Self {
+        Self { concerns: Concerns::Everything, ..Self::default() }
+    }
+
     /// Its name if it is a known one, and one word for all others.
     pub fn name(&self) -> &'static str {
         self.name.unwrap_or(OTHER_EVENT)

@@ -124,7 +124,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     fn read(&self, body: &[u8]) -> Read {
         let event = Event::read(body);
         let is_json = event.is_some();
-        let event = event.unwrap_or_default();
+        let event = event.unwrap_or_else(Event::unreadable);
         let sessions = &self.0.sessions;
         let removed = match &event.concerns {
             Concerns::Tags(tags) if tags.is_empty() => 0,

@@ -160,11 +160,23 @@ async fn what_may_not_be_stored_is_passed_on_and_its_reason_counted() {
         ("unreadable", body("{\"uuid\":\"UUID\"")),
         ("unreadable", body("{\"uuid\":\"UUID\",\"order\":7}")),
         ("unreadable", body("")),
+        // What a write to it would have to drop is not known.
+        ("unreadable", body("{\"uuid\":\"UUID\",\"order\":{\"intent\":\"AUTH\"}}")),
+        ("unreadable", body("{\"uuid\":\"UUID\",\"tokenize\":{\"expiration\":\"2999-01-01T00:00:00Z\"}}")),
         ("other-session", body("{\"uuid\":\"fadbc642-05a4-4e38-9e74-80e325623af9\"}")),
-        ("expiration", body("{\"uuid\":\"UUID\",\"tokenize\":{\"expiration\":\"0001-01-01T00:00:00Z\"}}")),
-        ("expiration", body("{\"uuid\":\"UUID\",\"tokenize\":{\"expiration\":\"2999-01-01T00:00:00Z\"}}")),
-        ("expiration", body("{\"uuid\":\"UUID\",\"order\":{\"tokenize\":{\"token\":\"t\"}}}")),
-        ("tokenize", body("{\"uuid\":\"UUID\",\"tokenize\":{\"expiration\":\"2020-04-27T14:46:59Z\"}}")),
+        (
+            "expiration",
+            body("{\"uuid\":\"UUID\",\"tokenize\":{\"token\":\"t\",\"expiration\":\"0001-01-01T00:00:00Z\"}}"),
+        ),
+        (
+            "expiration",
+            body("{\"uuid\":\"UUID\",\"tokenize\":{\"token\":\"t\",\"expiration\":\"2999-01-01T00:00:00Z\"}}"),
+        ),
+        ("expiration", body("{\"uuid\":\"UUID\",\"order\":{\"uuid\":\"o\",\"tokenize\":{\"token\":\"t\"}}}")),
+        (
+            "tokenize",
+            body("{\"uuid\":\"UUID\",\"tokenize\":{\"token\":\"t\",\"expiration\":\"2020-04-27T14:46:59Z\"}}"),
+        ),
     ];
     for (reason, rule) in rows {
         harness.gateway.clear_rules();
@@ -323,8 +335,9 @@ async fn members_nobody_knows_survive() {
     let harness = Harness::start().await;
     let uuid = harness.gateway.create_session(SessionKind::Order).session;
     let path = format!("/v2/session/{uuid}");
-    let body =
-        format!("{{ \"n\" : [1.0e2, null], \"uuid\":\"{uuid}\",\n\t\"order\":{{\"n\\u0065w\":\"\\ud83d\\ude00\"}} }}");
+    let body = format!(
+        "{{ \"n\" : [1.0e2, null], \"uuid\":\"{uuid}\",\n\t\"order\":{{\"uuid\":\"o\",\"n\\u0065w\":\"\\ud83d\\ude00\"}} }}"
+    );
     harness.gateway.script(Rule::path(&path).body(body.clone()));
     for _ in 0..2 {
         assert_eq!(harness.get(&path).await.text(), body);

@@ -77,7 +77,7 @@ fn an_answer_is_explained() {
         &["GET", &lookup],
         &body,
         &[
-            "answer      stored for 30 s, less the time the exchange took",
+            "answer      stored for 30 s, less the time the exchange took; 2 s at most, or not at all, shortly after a write",
             "relates to  2 identifiers, its own included; a write to any of them purges it",
         ],
     );

@@ -279,7 +279,8 @@ async fn conditions_of_a_request_are_answered_here() {
         (&[("Last-Modified", old)], &[("if-modified-since", "Monday, 27-Apr-20 14:46:59 GMT")], 304),
         (&[("Last-Modified", old)], &[("if-modified-since", "Mon, 27 Apr 2020 14:46:58 GMT")], 200),
         (&[("Last-Modified", old)], &[("if-modified-since", "yesterday")], 200),
-        (&[("Date", "@-9")], &[("if-modified-since", "@0")], 304),
+        // No `Last-Modified`, and a clock of Sezzle's that may be behind.
+        (&[("Date", "@-9")], &[("if-modified-since", "@0")], 200),
         (&[("Date", "@0")], &[("if-modified-since", "@-9")], 200),
         (&[("ETag", "\"a\"")], &[("if-match", "\"b\"")], 200),
         (&[("Last-Modified", old)], &[("if-unmodified-since", "Mon, 27 Apr 2009 14:46:59 GMT")], 200),

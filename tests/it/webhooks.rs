@@ -239,7 +239,7 @@ async fn every_other_request_is_told_what_is_wrong() {
         .await;
     wire.finish_sending().await;
     eventually("counted", async || counted(&harness, "other", "body_broken").await == 1.0).await;
-    assert_eq!(purges(&harness).await, 0.0);
+    assert_eq!(purges(&harness).await, 1.0, "what was signed and could not be read");
     harness.stop().await;
 }
 
@@ -255,18 +255,21 @@ async fn a_body_that_stops_arriving_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_signed_body_that_is_no_json_goes_on_and_purges_nothing() {
+async fn a_signed_body_that_cannot_be_read_goes_on_and_purges_everything() {
     let service = Service::start(Conduct::Answer(204)).await;
     let harness = before(&service).await;
     let (ids, path) = stored(&harness).await;
     let order = ids.order.expect("an order");
     let (broken, deep) = (format!("{{\"data\":{{\"uuid\":\"{order}\"}}"), "[".repeat(5000));
-    for body in ["", "order=1", &broken, &deep] {
+    let odd = r#"{"event":"order.captured","data":{"order_uuid":"o","z":"\ud800"}}"#;
+    for body in ["", "order=1", &broken, &deep, odd] {
+        harness.get(&path).await;
+        assert!(is_stored(&harness, &path).await);
         assert_eq!(post(&harness, body).await.status, 200, "{body}");
+        assert!(!is_stored(&harness, &path).await, "{body}");
         assert_eq!(service.received().last().expect("one").body, body);
     }
-    assert_eq!(counted(&harness, "other", "malformed").await, 4.0);
-    assert!(is_stored(&harness, &path).await);
+    assert_eq!(counted(&harness, "other", "malformed").await, 5.0);
     harness.stop().await;
 }
 
