@@ -6,7 +6,8 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use sezzle_sidecar::caller::{Caller, Hosts};
-use sezzle_sidecar::proxy::inbound::{MAX_TARGET, admit, is_hop_by_hop, outgoing_headers};
+use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
+use sezzle_sidecar::proxy::inbound::{MAX_TARGET, admit, outgoing_headers};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
 

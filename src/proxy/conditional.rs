@@ -4,7 +4,7 @@ use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName};
 
 use crate::clock::Wall;
-use crate::session::revalidation::same_tag;
+use crate::session::revalidation::{same_tag, single};
 use crate::sezzle::time::parse_http_date;
 
 /// Decides it by the conditions of a request and the headers of the answer. Where there is a doubt, it does not.
@@ -41,8 +41,7 @@ fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The date of a header that stands there once.
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<Wall> {
-    let mut lines = headers.get_all(name).into_iter();
-    let line = lines.next().filter(|_| lines.next().is_none())?;
+    let line = single(headers, &name)?;
     parse_http_date(line.to_str().ok()?)
 }
 

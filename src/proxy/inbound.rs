@@ -4,9 +4,8 @@
 //! Nothing refused here reaches Sezzle.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -15,6 +14,7 @@ use percent_encoding::percent_decode_str;
 use super::error::ProxyError;
 use super::route::Matched;
 use crate::caller::{Caller, Hosts};
+use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 
 /// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "sezzle-sidecar";
@@ -87,18 +87,6 @@ fn is_well_encoded(segment: &str) -> bool {
 
 fn passed_here(via: &str) -> bool {
     via.split(',').any(|hop| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
-}
-
-/// Whether a header is between two neighbours only (RFC 9110, 7.6.1).
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authentication-info")
-}
-
-/// The header names that `Connection` declares to be hop-by-hop.
-pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
 /// The headers of a caller's request that Sezzle gets. `identity` asks for an answer that is not encoded.

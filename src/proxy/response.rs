@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::conditional::is_unchanged;
-use super::inbound::{connection_named, is_hop_by_hop};
 use super::record::Record;
+use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 use crate::session::CacheResult;
 use crate::session::freshness::Skip;
 use crate::upstream::body::{BodyError, GatewayBody};

@@ -4,10 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::signature::{self, Signer};
+use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
 
@@ -99,9 +97,7 @@ const MAX_AT_ONCE: usize = 32;
 /// The headers that go on: all but those between two neighbours, and those by which a caller could pass for somebody
 /// else, since only the body is signed.
 fn handed_on(headers: &HeaderMap) -> HeaderMap {
-    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        named.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    let named = connection_named(headers);
     let mut outgoing = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         if !stays_here(name) && !named.contains(name) {
@@ -112,8 +108,7 @@ fn handed_on(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn stays_here(name: &HeaderName) -> bool {
-    matches!(*name, CONNECTION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    is_hop_by_hop(name)
         || matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
         || *name == signature::OWN
         // Some servers read `a_b` as `a-b`.
