@@ -1,0 +1,95 @@
+//! The closed sets of words that labels take.
+
+use http::StatusCode;
+
+/// `source` of `requests_total`: who made the answer.
+pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
+/// `class` of a route.
+pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
+/// `result` of `cache_requests_total`.
+pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
+/// `cause` of `cache_evictions_total`.
+pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
+/// `source` of `cache_invalidations_total`.
+pub const INVALIDATION_SOURCES: [&str; 3] = ["write", "control", "webhook"];
+/// `result` of `token_refreshes_total`.
+pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
+/// `trigger` of `token_refreshes_total`.
+pub const TOKEN_TRIGGERS: [&str; 3] = ["start", "schedule", "demand"];
+/// `kind` of `upstream_errors_total`.
+pub const UPSTREAM_ERRORS: [&str; 11] = [
+    "dns",
+    "connection_refused",
+    "connection_failed",
+    "connect_timeout",
+    "egress_proxy",
+    "tls_certificate",
+    "tls",
+    "timeout",
+    "reset",
+    "protocol",
+    "body",
+];
+/// `listener` of `connections`.
+pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
+/// `reason` of `connections_refused_total`.
+pub const CONNECTION_REASONS: [&str; 6] =
+    ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];
+/// `event` of `webhooks_total`: those that Sezzle documents. Every other one is [`OTHER_EVENT`].
+pub const WEBHOOK_EVENTS: [&str; 9] = [
+    "customer.tokenized",
+    "order.authorized",
+    "order.captured",
+    "order.refunded",
+    "dispute.merchant_input_requested",
+    "dispute.deadline_approaching",
+    "dispute.closed.customer_win",
+    "dispute.closed.merchant_win",
+    "dispute.closed.neutral",
+];
+/// `event` of `webhooks_total` for what is none of [`WEBHOOK_EVENTS`], or was not read.
+pub const OTHER_EVENT: &str = "other";
+/// `result` of `webhooks_total` for what Sezzle signed.
+pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_timeout", "busy"];
+/// `result` of `webhooks_total` for what is not known to be an event of Sezzle's.
+pub const OTHER_RESULTS: [&str; 7] =
+    ["malformed", "bad_signature", "too_large", "body_broken", "body_timeout", "not_found", "method_not_allowed"];
+
+/// A status code as a label: those that HTTP names, and one word for all others, so that a gateway cannot create
+/// series either.
+pub fn code_label(status: StatusCode) -> &'static str {
+    // `StatusCode::as_str` borrows from the value; the names of the registered ones are static.
+    const CODES: [&str; 62] = [
+        "100", "101", "102", "103", "200", "201", "202", "203", "204", "205", "206", "207", "208", "226", "300", "301",
+        "302", "303", "304", "305", "307", "308", "400", "401", "402", "403", "404", "405", "406", "407", "408", "409",
+        "410", "411", "412", "413", "414", "415", "416", "417", "418", "421", "422", "423", "424", "425", "426", "428",
+        "429", "431", "451", "499", "500", "501", "502", "503", "504", "505", "506", "507", "508", "511",
+    ];
+    CODES.iter().find(|code| **code == status.as_str()).copied().unwrap_or("other")
+}
+
+/// A method as a label: the registered ones that callers use, and `_OTHER`.
+pub fn method_label(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_outside_the_registry_share_a_label() {
+        for (code, label) in [(200, "200"), (499, "499"), (511, "511"), (299, "other"), (999, "other")] {
+            assert_eq!(code_label(StatusCode::from_u16(code).expect("valid")), label);
+        }
+    }
+}
