@@ -8,6 +8,7 @@ pub mod connector;
 pub mod egress;
 pub mod error;
 pub mod tls;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
