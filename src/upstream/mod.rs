@@ -7,6 +7,8 @@ pub mod body;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod retry;
+pub mod retry_after;
 pub mod tls;
 pub mod window;
 

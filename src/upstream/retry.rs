@@ -1,0 +1,228 @@
+//! Whether a request is sent again, and when: pure.
+//!
+//! What is sent again is decided by what a second effect would do. A 401 is apart from this: it was not processed, so
+//! it is answered with a new token, whatever the call.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::error::{ErrorKind, Sent};
+use super::window::Window;
+use crate::clock::Mono;
+
+/// What a call can stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// A safe method (RFC 9110, 9.2.1): it has no effect, however often it is sent.
+    Safe,
+    /// A write under `Sezzle-Request-Id` on a call that documents it: it has one effect, however often it is sent.
+    Keyed,
+    /// Any other write: each time it is sent it may have its effect.
+    Unkeyed,
+}
+
+/// How an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no answer, or not all of it.
+    Error(ErrorKind, Sent),
+    /// The gateway answered that it, or what is behind it, cannot answer now; with its `Retry-After`.
+    Status(StatusCode, Option<Duration>),
+}
+
+impl Failure {
+    /// Reads an answer's status: some say that there may be another answer in a moment.
+    pub fn of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<Self> {
+        matches!(status.as_u16(), 502..=504).then_some(Self::Status(status, retry_after))
+    }
+
+    /// Whether the attempt may have had its effect all the same.
+    pub fn may_have_had_effect(self) -> bool {
+        match self {
+            Self::Error(_, sent) => sent == Sent::Maybe,
+            // It comes from a load balancer, which need not know what the gateway behind it did or will do.
+            Self::Status(..) => true,
+        }
+    }
+
+    /// The word for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error(kind, _) => kind.as_str(),
+            Self::Status(StatusCode::BAD_GATEWAY, _) => "bad_gateway",
+            Self::Status(StatusCode::GATEWAY_TIMEOUT, _) => "gateway_timeout",
+            Self::Status(..) => "unavailable",
+        }
+    }
+
+    /// Whether the gateway may do better next time.
+    fn may_pass(self) -> bool {
+        match self {
+            Self::Error(kind, _) => match kind {
+                ErrorKind::Dns
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionFailed
+                | ErrorKind::ConnectTimeout
+                | ErrorKind::EgressProxy
+                | ErrorKind::Reset
+                | ErrorKind::Body => true,
+                // Whoever answers there is not, or no more, whom we trust.
+                ErrorKind::TlsCertificate | ErrorKind::Tls => false,
+                // Its time is over.
+                ErrorKind::Timeout => false,
+                // Nobody knows what speaks there.
+                ErrorKind::Protocol => false,
+            },
+            // Longer than we would wait ourselves: that is for the caller to decide.
+            Self::Status(_, retry_after) => retry_after.is_none_or(|wait| wait <= LONGEST_WAIT),
+        }
+    }
+}
+
+/// Whether the call is sent again after its attempt number `attempt`, counted from 1, failed.
+pub fn is_repeated(call: Call, failure: Failure, attempt: u32) -> bool {
+    let harmless = match call {
+        Call::Safe | Call::Keyed => true,
+        Call::Unkeyed => !failure.may_have_had_effect(),
+    };
+    harmless && attempt < ATTEMPTS && failure.may_pass()
+}
+
+/// How long to wait before the next attempt when number `attempt` failed; `random` lies in 0 … 1. All of the wait is
+/// random, so that callers who failed together do not come back together.
+pub fn back_off(attempt: u32, failure: Failure, random: f64) -> Duration {
+    let doubled = FIRST_WAIT.saturating_mul(1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));
+    let wait = doubled.min(LONGEST_WAIT).mul_f64(random.clamp(0.0, 1.0));
+    match failure {
+        Failure::Status(_, Some(retry_after)) => wait.max(retry_after),
+        Failure::Status(_, None) | Failure::Error(..) => wait,
+    }
+}
+
+/// How often a call is sent at most, replays of a 401 aside.
+pub const ATTEMPTS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Bounds what repeating adds to the trouble of a gateway that fails anyway: of the last ten seconds, a fifth of the
+/// requests and 3 for each second may be repeated.
+#[derive(Debug, Default)]
+pub struct Budget(Window);
+
+impl Budget {
+    /// A request is sent for the first time.
+    pub fn deposit(&mut self, now: Mono) {
+        self.0.count(now, false);
+    }
+
+    /// Takes room for one more attempt, if there is some.
+    pub fn withdraw(&mut self, now: Mono) -> bool {
+        let sums = self.0.sums(now);
+        let requests = sums.all.saturating_sub(sums.marked);
+        let allowed = sums.marked < ALWAYS.saturating_add(requests / SHARE);
+        if allowed {
+            self.0.count(now, true);
+        }
+        allowed
+    }
+}
+
+const ALWAYS: u32 = 30;
+const SHARE: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: [Call; 3] = [Call::Safe, Call::Keyed, Call::Unkeyed];
+
+    /// Every failure there is, and which of [`CALLS`] are repeated after it.
+    fn table() -> Vec<(Failure, [bool; 3])> {
+        use ErrorKind as Kind;
+        let (all, none, harmless) = ([true; 3], [false; 3], [true, true, false]);
+        let status = |code, retry_after: Option<u64>| {
+            let status = StatusCode::from_u16(code).expect("a status");
+            Failure::of_status(status, retry_after.map(Duration::from_secs)).expect("a failure")
+        };
+        vec![
+            (Failure::Error(Kind::Dns, Sent::No), all),
+            (Failure::Error(Kind::ConnectionRefused, Sent::No), all),
+            (Failure::Error(Kind::ConnectionFailed, Sent::No), all),
+            (Failure::Error(Kind::ConnectTimeout, Sent::No), all),
+            (Failure::Error(Kind::EgressProxy, Sent::No), all),
+            (Failure::Error(Kind::TlsCertificate, Sent::No), none),
+            (Failure::Error(Kind::Tls, Sent::No), none),
+            (Failure::Error(Kind::Timeout, Sent::No), none),
+            (Failure::Error(Kind::Timeout, Sent::Maybe), none),
+            (Failure::Error(Kind::Reset, Sent::No), all),
+            (Failure::Error(Kind::Reset, Sent::Maybe), harmless),
+            (Failure::Error(Kind::Body, Sent::Maybe), harmless),
+            (Failure::Error(Kind::Protocol, Sent::No), none),
+            (Failure::Error(Kind::Protocol, Sent::Maybe), none),
+            (status(502, None), harmless),
+            (status(503, None), harmless),
+            (status(504, None), harmless),
+            (status(503, Some(0)), harmless),
+            (status(503, Some(1)), harmless),
+            (status(503, Some(2)), none),
+            (status(502, Some(3600)), none),
+        ]
+    }
+
+    #[test]
+    fn every_call_failure_and_attempt() {
+        for (failure, repeated) in table() {
+            for (call, repeated) in CALLS.into_iter().zip(repeated) {
+                for attempt in 1..=4 {
+                    let expected = repeated && attempt < 3;
+                    assert_eq!(is_repeated(call, failure, attempt), expected, "{call:?} {failure:?} attempt {attempt}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_without_a_key_is_never_repeated_once_it_may_have_had_its_effect() {
+        for (failure, _) in table() {
+            if failure.may_have_had_effect() {
+                assert!(!is_repeated(Call::Unkeyed, failure, 1), "{failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_answers_are_answers() {
+        for code in [100, 200, 201, 204, 304, 400, 401, 404, 408, 409, 422, 429, 500, 501, 505] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            assert_eq!(Failure::of_status(status, None), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_are_all_random() {
+        let failure = Failure::Error(ErrorKind::Reset, Sent::Maybe);
+        let longest: Vec<u128> =
+            (1..8).chain([40, u32::MAX]).map(|attempt| back_off(attempt, failure, 1.0).as_millis()).collect();
+        assert_eq!(longest, [50, 100, 200, 400, 800, 1000, 1000, 1000, 1000]);
+        assert_eq!(back_off(7, failure, 0.0), Duration::ZERO);
+        assert_eq!(back_off(1, failure, 0.5), Duration::from_millis(25));
+        let told = Failure::Status(StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1)));
+        assert_eq!(back_off(1, told, 0.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn repeating_is_bounded_by_the_traffic() {
+        let at = |seconds| Mono(Duration::from_secs(seconds));
+        let mut budget = Budget::default();
+        let withdrawn = |budget: &mut Budget, now| (0..1000).take_while(|_| budget.withdraw(at(now))).count();
+        assert_eq!(withdrawn(&mut budget, 0), 30, "without any traffic, 3 for each second");
+        for _ in 0..100 {
+            budget.deposit(at(5));
+        }
+        assert_eq!(withdrawn(&mut budget, 5), 20, "and a fifth of the requests");
+        assert_eq!(withdrawn(&mut budget, 10), 30, "what is ten seconds old is forgotten");
+        assert_eq!(withdrawn(&mut budget, 15), 0, "and the requests with it, but not what was repeated since");
+        assert_eq!(withdrawn(&mut budget, 20), 30);
+    }
+}
