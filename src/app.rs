@@ -1,43 +1,43 @@
 //! The composition root: the one file that knows every part.
 
 mod handlers;
+mod parts;
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::InvalidUri;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
+pub use self::parts::policy;
+use self::parts::{egress_proxy, forward, link_rewriter, proxy_options, session_options};
 use crate::address::Address;
-use crate::caller::Hosts;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{GatewaySettings, OriginCacheControl};
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keys::{self, KeyError, KeyPair};
+use crate::credentials::keys::{KeyError, KeyPair};
 use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::links::LinkRewriter;
-use crate::proxy::{self, Proxy};
+use crate::proxy::{Proxy, Writes};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
 use crate::server::{Handler, Listener, Stop, files};
-use crate::session::freshness::Policy;
-use crate::session::{self, SessionCache};
+use crate::session::SessionCache;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::{self, Connector};
-use crate::upstream::egress::{EgressProxy, EgressProxyError};
+use crate::upstream::egress::EgressProxyError;
 use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
 use crate::webhook::Webhooks;
-use crate::webhook::forward::Forward;
 
 /// The sidecar could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,8 @@ pub struct App {
     side_stop: Stop,
     /// Connections of callers.
     connections: TaskTracker,
-    /// Fetches and writes that go on without their callers.
+    writes: Writes,
+    /// Fetches that go on without their callers, and webhooks that are handed on.
     work: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
@@ -124,12 +125,13 @@ impl App {
         let work = TaskTracker::new();
         let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
         let links = link_rewriter(settings, &proxy_addresses);
+        let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
+        let writes = Writes::default();
         let proxy = Arc::new(Proxy::new(
-            Hosts::new(&settings.proxy.hosts),
-            proxy_limits(settings),
+            proxy_options(settings),
             Arc::clone(&sessions),
-            Forwarder::new(upstream.clone(), Arc::clone(&tokens), links),
-            work.clone(),
+            Forwarder::new(exchange, links),
+            writes.clone(),
             clock,
             Arc::clone(&metrics),
         ));
@@ -156,6 +158,7 @@ impl App {
             stop: Stop::default(),
             side_stop: Stop::default(),
             connections: TaskTracker::new(),
+            writes,
             work,
             background: TaskTracker::new(),
             background_stop: CancellationToken::new(),
@@ -193,27 +196,37 @@ impl App {
     /// Stops: not ready at once, no new connections after the grace period, and the end when the last answer has
     /// been sent and the last write has ended, or at the deadline.
     pub async fn drain(self) {
+        self.drain_until(pending()).await;
+    }
+
+    /// As [`Self::drain`], but at once when `stop` says so. Returns whether it did not.
+    pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
         let (grace, limit) = self.drain;
         let began = Instant::now();
         let hard_end = began.checked_add(limit).unwrap_or(began);
         self.ops.drain();
         self.proxy.drain();
         tracing::info!(grace_ms = millis(grace), timeout_ms = millis(limit), "draining");
-        sleep(grace).await;
-
-        self.stop.accepting.cancel();
-        self.stop.closing.cancel();
-        self.connections.close();
-        self.work.close();
         let quiet = async {
+            sleep(grace).await;
+            self.stop_serving();
             self.connections.wait().await;
+            self.writes.ended().await;
             self.work.wait().await;
         };
-        if timeout_at(hard_end, quiet).await.is_ok() {
+        let (quiet, stopped) = tokio::select! {
+            quiet = timeout_at(hard_end, quiet) => (quiet.is_ok(), false),
+            () = stop => (false, true),
+        };
+        if quiet {
             tracing::info!(took_ms = millis(began.elapsed()), "drained");
         } else {
             let (connections, work) = (self.connections.len(), self.work.len());
-            tracing::warn!(connections, work, "the drain's hard end cut what was still under way");
+            tracing::warn!(connections, work, "what was still under way is cut");
+            self.stop_serving();
+            self.writes.cut().await;
+            // Callers of the writes that were cut are told so, where they still listen.
+            let _ = timeout(LAST_WORD, self.connections.wait()).await;
         }
 
         self.background_stop.cancel();
@@ -221,7 +234,16 @@ impl App {
         self.side_stop.closing.cancel();
         self.background.close();
         // Both only have to notice; a scrape that hangs must not hold the process.
-        let _ = timeout_at(Instant::now() + Duration::from_secs(1), self.background.wait()).await;
+        let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
+        !stopped
+    }
+
+    /// Accepts nothing more, and closes what is idle.
+    fn stop_serving(&self) {
+        self.stop.accepting.cancel();
+        self.stop.closing.cancel();
+        self.connections.close();
+        self.work.close();
     }
 
     fn serve(
@@ -276,6 +298,8 @@ impl App {
     }
 }
 
+const LAST_WORD: Duration = Duration::from_millis(250);
+
 /// Everything that is listened on, by what it is for.
 struct Sockets {
     proxy: Vec<Socket>,
@@ -311,59 +335,6 @@ const WEBHOOK_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
 const SIDE_CONNECTIONS: usize = 64;
 const SIDE_HEAD: usize = 16 * 1024;
-
-/// What the settings say of the life of stored sessions.
-pub fn policy(settings: &Settings) -> Policy {
-    let cache = &settings.cache;
-    Policy {
-        max_ttl: cache.max_ttl,
-        untokenized_ttl: cache.untokenized_ttl,
-        expiration_margin: cache.expiration_margin,
-        honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
-        stale_if_error: cache.stale_if_error,
-    }
-}
-
-fn session_options(settings: &Settings) -> session::Options {
-    session::Options {
-        max_bytes: settings.cache.max_bytes,
-        policy: policy(settings),
-        max_flights: settings.limits.in_flight,
-        // A fetch ends by its own deadlines, head and body; a caller waits no longer than they allow.
-        patience: settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
-    }
-}
-
-fn proxy_limits(settings: &Settings) -> proxy::Limits {
-    proxy::Limits {
-        in_flight: settings.limits.in_flight,
-        body: settings.limits.body,
-        read: settings.gateway.read_timeout,
-        write: settings.gateway.write_timeout,
-        report: settings.gateway.report_timeout,
-    }
-}
-
-fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
-    let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
-    let credentials = proxy.credentials.as_ref().map(keys::load).transpose().map_err(StartError::EgressKey)?;
-    Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
-}
-
-fn forward(settings: &Settings) -> Result<Option<Forward>, StartError> {
-    let Some(forward) = &settings.webhooks.forward else { return Ok(None) };
-    let secret = forward.secret.as_ref().map(keys::load).transpose().map_err(StartError::WebhookKey)?;
-    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
-    Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
-}
-
-fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
-    let base_url = match &settings.links.base_url {
-        Some(url) => url.clone(),
-        None => format!("http://{}", bound.iter().find_map(Address::tcp)?),
-    };
-    settings.links.rewrite.then(|| LinkRewriter::new(&settings.gateway.url, base_url))
-}
 
 fn addresses(sockets: &[Socket]) -> std::io::Result<Vec<Address>> {
     sockets.iter().map(Socket::address).collect()

@@ -171,10 +171,7 @@ fn serve(loaded: &Loaded) -> ExitCode {
             "started"
         );
         signals.next().await;
-        tokio::select! {
-            () = app.drain() => Ok(()),
-            () = signals.next() => Err(Failure::Interrupted),
-        }
+        if app.drain_until(signals.next()).await { Ok(()) } else { Err(Failure::Interrupted) }
     })
 }
 

@@ -139,6 +139,8 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
     let socket_mode = r.value("proxy.socket_mode", "0660", parse::socket_mode);
     let allow_remote = r.value("proxy.allow_remote", "false", parse::boolean);
     let hosts = r.list("proxy.hosts", "[]", parse::host);
+    // Sezzle does not know the misspelt name, so that what its sender means to happen once could happen twice.
+    let normalise_request_id = r.value("proxy.normalise_request_id", "true", parse::boolean);
     let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
 
     if let Some([]) = listen.as_deref() {
@@ -159,8 +161,11 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
             );
         }
     }
-    let settings =
-        || Some(ProxySettings { listen: listen.clone()?, socket_mode: socket_mode?, hosts: hosts?, workers: workers? });
+    let settings = || {
+        let (hosts, workers) = (hosts?, workers?);
+        let normalise_request_id = normalise_request_id?;
+        Some(ProxySettings { listen: listen.clone()?, socket_mode: socket_mode?, hosts, normalise_request_id, workers })
+    };
     let settings = settings();
     // What follows from an address that is refused is no further mistake.
     (settings, listen.filter(|_| !refused))

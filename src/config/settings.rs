@@ -114,6 +114,8 @@ pub struct ProxySettings {
     pub socket_mode: u32,
     /// Further `Host` values that callers may use, with or without a port.
     pub hosts: Vec<String>,
+    /// Whether `X-Sezzle-Request-Id` is read as `Sezzle-Request-Id`.
+    pub normalise_request_id: bool,
     /// Threads that serve requests; at least one.
     pub workers: usize,
 }

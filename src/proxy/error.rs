@@ -46,7 +46,7 @@ pub enum ProxyError {
     Upstream(UpstreamError),
     /// A write may have been done, and its answer did not come.
     OutcomeUnknown {
-        /// `Sezzle-Request-Id`, if the write carried one.
+        /// The idempotency key under which it can be repeated, if it can.
         key: Option<HeaderValue>,
         /// What is known of why.
         cause: UpstreamError,
@@ -82,9 +82,8 @@ pub const REFUSALS: [&str; 11] = [
     "target_too_long",
 ];
 
-/// Header of the idempotency key.
-pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 impl ProxyError {
     /// The status.
@@ -260,9 +259,6 @@ impl ProxyError {
             Self::Overloaded | Self::NoToken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::OutcomeUnknown { key: Some(key), .. } => {
-                headers.insert(REQUEST_KEY, key.clone());
-            }
             Self::NotFound
             | Self::Browser
             | Self::Misdirected
@@ -270,7 +266,7 @@ impl ProxyError {
             | Self::TargetTooLong
             | Self::ForeignKeys
             | Self::Upstream(_)
-            | Self::OutcomeUnknown { key: None, .. }
+            | Self::OutcomeUnknown { .. }
             | Self::NotStored
             | Self::Internal => {}
         }

@@ -47,7 +47,7 @@ impl Proxy {
         let answered = if head.method == Method::HEAD {
             self.head(head, matched, session, cache, record).await
         } else {
-            self.fetched(head, matched, session, &wishes, cache).await
+            self.fetched(head, matched, session, &wishes, cache, record).await
         };
         let failed = match &answered {
             Ok(reply) => is_failure(reply.status),
@@ -77,16 +77,17 @@ impl Proxy {
         session: Uuid,
         wishes: &Wishes,
         cache: CacheStatus,
+        record: &Record,
     ) -> Result<Reply, ProxyError> {
-        let mut outgoing = self.outgoing(head, matched, Class::Session, Bytes::new());
-        remove_conditions(&mut outgoing.headers);
+        let mut sending = self.sending(head, matched, Class::Session, Bytes::new(), record);
+        remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
-            let (forwarder, outgoing, places) =
-                (Arc::clone(&self.forwarder), outgoing.clone(), Arc::clone(&self.in_flight));
+            let (forwarder, sending, places) =
+                (Arc::clone(&self.forwarder), sending.clone(), Arc::clone(&self.in_flight));
             async move {
                 // One place for the fetch, however many callers wait for it.
                 match place(&places) {
-                    Ok(_place) => forwarder.session(outgoing, conditions).await,
+                    Ok(_place) => forwarder.session(sending, conditions).await,
                     Err(error) => Fetched::Failed(error),
                 }
             }

@@ -6,12 +6,14 @@
 mod authentication;
 mod conditional;
 pub mod error;
+pub mod exchange;
 pub mod explain;
 pub mod forward;
 pub mod inbound;
 pub mod links;
 mod lookup;
 pub mod record;
+mod request_key;
 pub mod response;
 pub mod route;
 mod write;
@@ -27,23 +29,37 @@ use http::{HeaderName, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
 
 use self::error::{ProxyError, REFUSALS};
-use self::forward::{Forwarded, Forwarder};
+use self::exchange::{Answered, Sending};
+use self::forward::Forwarder;
 use self::inbound::{admit, outgoing_headers};
 use self::record::Record;
+use self::request_key::Origin;
 use self::response::{Body, CacheStatus, Content, Reply, Source};
 use self::route::{Class, Matched, Route};
+pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::retry::Call;
 use crate::upstream::{Deadlines, Outgoing};
 
 /// The session cache of this proxy.
 pub type Sessions = SessionCache<ProxyError>;
+
+/// How the proxy serves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whom it answers for.
+    pub hosts: Hosts,
+    /// What it keeps to.
+    pub limits: Limits,
+    /// Whether a misspelt idempotency key is one.
+    pub normalise_request_id: bool,
+}
 
 /// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +78,12 @@ pub struct Limits {
 
 /// Serves requests. One per process, shared by all connections.
 pub struct Proxy {
-    hosts: Hosts,
-    limits: Limits,
+    options: Options,
     in_flight: Arc<Semaphore>,
     receiving: Arc<Semaphore>,
     sessions: Arc<Sessions>,
     forwarder: Arc<Forwarder>,
-    /// Writes run here, so that a caller who hangs up does not stop them and a drain waits for them.
-    tasks: TaskTracker,
+    writes: Writes,
     draining: AtomicBool,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -78,11 +92,10 @@ pub struct Proxy {
 impl Proxy {
     /// Puts the parts together.
     pub fn new(
-        hosts: Hosts,
-        limits: Limits,
+        options: Options,
         sessions: Arc<Sessions>,
         forwarder: Forwarder,
-        tasks: TaskTracker,
+        writes: Writes,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -91,16 +104,19 @@ impl Proxy {
         }
         for route in Route::WRITES {
             metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
+            metrics.refused_in_doubt.with_label_values(&[route.template()]).inc_by(0);
+        }
+        for origin in Origin::ALL {
+            metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc_by(0);
         }
         Self {
-            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
-            receiving: Arc::new(Semaphore::new(limits.in_flight)),
+            in_flight: Arc::new(Semaphore::new(options.limits.in_flight)),
+            receiving: Arc::new(Semaphore::new(options.limits.in_flight)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
-            hosts,
-            limits,
+            options,
             sessions,
-            tasks,
+            writes,
             clock,
             metrics,
         }
@@ -134,7 +150,7 @@ impl Proxy {
         caller: &Caller,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let matched = admit(&self.hosts, head, !body.is_end_stream(), caller)?;
+        let matched = admit(&self.options.hosts, head, !body.is_end_stream(), caller)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         match class {
@@ -169,13 +185,13 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         record.holds(place(&self.in_flight)?);
-        let outgoing = self.outgoing(head, matched, class, Bytes::new());
-        let forwarded = self.forwarder.call(outgoing, matched.route.carries_links()).await?;
-        Ok(passed_on(forwarded, CacheStatus::BYPASS))
+        let sending = self.sending(head, matched, class, Bytes::new(), record);
+        let answer = self.forwarder.call(sending, matched.route.carries_links()).await?;
+        Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 
-    fn outgoing(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes) -> Outgoing {
-        let limits = &self.limits;
+    fn sending(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes, record: &Record) -> Sending {
+        let limits = &self.options.limits;
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
             _ if head.method.is_safe() => (limits.read, READ_BODY),
@@ -183,7 +199,7 @@ impl Proxy {
         };
         let readable = self.forwarder.rewrites_links() && matched.route.carries_links();
         let target = head.uri.path_and_query().cloned();
-        Outgoing {
+        let outgoing = Outgoing {
             method: head.method.clone(),
             target: target.unwrap_or(PathAndQuery::from_static("/")),
             headers: outgoing_headers(&head.headers, readable || class == Class::Session),
@@ -191,7 +207,9 @@ impl Proxy {
             deadlines: Deadlines { head: head_limit, body: body_limit },
             route: matched.route.template(),
             class: class.as_str(),
-        }
+        };
+        let call = if head.method.is_safe() { Call::Safe } else { Call::Unkeyed };
+        Sending { outgoing, call, request_id: record.request_id().to_owned() }
     }
 
     fn count(&self, result: CacheResult) {
@@ -214,8 +232,8 @@ fn is_cacheable(head: &Parts) -> bool {
     head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
 }
 
-fn passed_on(forwarded: Forwarded, cache: CacheStatus) -> Reply {
-    let Forwarded { status, headers, content } = forwarded;
+fn passed_on(answer: Answered, cache: CacheStatus) -> Reply {
+    let Answered { status, headers, content, in_doubt: _ } = answer;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };
     Reply { status, headers, content, source: Source::Upstream, cache }
 }

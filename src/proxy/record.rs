@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ProxyError;
@@ -21,6 +21,7 @@ pub struct Record {
     metrics: Arc<Metrics>,
     began: Mono,
     request_id: String,
+    request_key: Option<HeaderValue>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
@@ -61,6 +62,7 @@ impl Record {
             clock: clock.clone(),
             metrics: Arc::clone(metrics),
             request_id,
+            request_key: None,
             peer,
             method: method.clone(),
             matched: None,
@@ -82,6 +84,11 @@ impl Record {
         self.in_flight = Some(Counted::begin(self.metrics.in_flight.with_label_values(&[class.as_str()])));
         self.class = class;
         self.matched = Some(matched);
+    }
+
+    /// The request is a write under this idempotency key.
+    pub fn keyed(&mut self, key: HeaderValue) {
+        self.request_key = Some(key);
     }
 
     /// Holds a place among the requests in flight until the answer has been sent.
@@ -142,27 +149,18 @@ impl Record {
         &self.request_id
     }
 
+    /// The idempotency key, if the request is a write that has one.
+    pub fn request_key(&self) -> Option<&HeaderValue> {
+        self.request_key.as_ref()
+    }
+
     fn route(&self) -> Route {
         self.matched.as_ref().map_or(Route::Other, |matched| matched.route)
     }
 
     fn log(&self, seconds: f64) {
-        // Identifiers of customers and tokens stay out of the log, and so does what only stands in the place of one: a
-        // caller may have put anything there.
-        let identifier = |routes: &[Route]| {
-            let matched = self.matched.as_ref().filter(|matched| routes.contains(&matched.route))?;
-            matched.identifier.as_deref().filter(|text| is_plain(text))
-        };
         let session = self.matched.as_ref().and_then(Matched::session).map(tracing::field::display);
-        let order = identifier(&[
-            Route::Order,
-            Route::Checkout,
-            Route::Capture,
-            Route::Refund,
-            Route::Release,
-            Route::Reauthorize,
-            Route::Upcharge,
-        ]);
+        let order = self.matched.as_ref().and_then(Matched::order);
         let aborted = match self.end {
             End::Complete => None,
             End::CallerGone => Some("caller"),
@@ -182,16 +180,12 @@ impl Record {
             bytes_out = self.bytes_out,
             session,
             order,
+            sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),
             error = self.error,
             aborted,
             "request"
         );
     }
-}
-
-/// Whether it can be an identifier of Sezzle's, which are made like UUIDs without always being some.
-fn is_plain(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Drop for Record {

@@ -14,6 +14,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::conditional::is_unchanged;
 use super::record::Record;
+use super::request_key::REQUEST_KEY;
 use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 use crate::session::CacheResult;
 use crate::session::freshness::Skip;
@@ -121,6 +122,9 @@ impl Reply {
         headers.append(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
         if let Ok(id) = HeaderValue::try_from(record.request_id()) {
             headers.insert(X_REQUEST_ID, id);
+        }
+        if let Some(key) = record.request_key() {
+            headers.insert(REQUEST_KEY, key.clone());
         }
         if self.source != Source::Sidecar
             && let Some(status) = self.cache.header()

@@ -151,6 +151,16 @@ impl Matched {
         Uuid::try_parse(text).ok()
     }
 
+    /// The order that the call is about, where its identifier can be one of Sezzle's, which are made like UUIDs without
+    /// always being some: a caller may have put anything in its place, and this goes to logs.
+    pub fn order(&self) -> Option<&str> {
+        use Route::{Capture, Checkout, Order, Reauthorize, Refund, Release, Upcharge};
+        let about_one = matches!(self.route, Order | Checkout | Capture | Refund | Release | Reauthorize | Upcharge);
+        let plain =
+            |text: &&str| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        self.identifier.as_deref().filter(|_| about_one).filter(plain)
+    }
+
     /// What a write to `path` changes, as far as its URL tells: the tags to purge. The path decides, not the route,
     /// so that a write to an order that this program does not know yet is one all the same.
     pub fn written(path: &str) -> Option<Tag> {
@@ -233,6 +243,12 @@ impl Route {
         self != Self::Authentication && !self.is_report()
     }
 
+    /// Whether Sezzle documents `Sezzle-Request-Id` for this call: under one key it has one effect.
+    pub fn is_keyed(self, method: &Method) -> bool {
+        use Route::{Capture, CustomerOrder, Reauthorize, Refund, Release, Upcharge};
+        method == Method::POST && matches!(self, Capture | Refund | Release | Reauthorize | Upcharge | CustomerOrder)
+    }
+
     fn is_report(self) -> bool {
         matches!(
             self,
@@ -313,6 +329,23 @@ mod tests {
         assert_eq!(session(&format!("/v2/session/{{{UUID}}}")), None);
         assert_eq!(session(&format!("/v2/order/{UUID}")), None);
         assert_eq!(session("/v2/session/12a34bc5-6de7-890f-g123-4hi1238jk902"), None);
+    }
+
+    #[test]
+    fn the_calls_that_document_a_key() {
+        for path in ["order/o/capture", "order/o/refund", "order/o/release", "order/o/reauthorize", "order/o/upcharge"]
+            .into_iter()
+            .chain(["customer/c/order"])
+        {
+            let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
+            assert!(route.is_keyed(&Method::POST), "{path}");
+            assert!(!route.is_keyed(&Method::PATCH) && !route.is_keyed(&Method::GET), "{path}");
+        }
+        for path in ["session", "order/o", "order/o/checkout", "customer/c", "customer/c/preapprove", "webhooks", "new"]
+        {
+            let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
+            assert!(!route.is_keyed(&Method::POST), "{path}");
+        }
     }
 
     #[test]

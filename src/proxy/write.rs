@@ -4,21 +4,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::error::{ProxyError, REQUEST_KEY};
-use super::forward::Forwarded;
+use super::error::{PROXY_STATUS, ProxyError};
+use super::exchange::Answered;
 use super::record::Record;
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, passed_on, place};
+use super::{Proxy, passed_on, place, request_key};
 use crate::session::writing::Ending;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::Call;
+
+/// Where writes run, so that a caller who hangs up does not stop them and a drain waits for them.
+#[derive(Clone, Debug, Default)]
+pub struct Writes {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl Writes {
+    /// Waits until every write has ended; none is expected to begin any more.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Ends what is under way, each as a write with an unknown outcome.
+    pub async fn cut(&self) {
+        self.cut.cancel();
+        self.ended().await;
+    }
+}
 
 impl Proxy {
     /// A write. What it changes is purged before it is sent, and again when it has ended, before the first byte of
@@ -29,52 +55,55 @@ impl Proxy {
         matched: &Matched,
         class: Class,
         body: Bytes,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let place = place(&self.in_flight)?;
-        let outgoing = self.outgoing(head, matched, class, body);
-        let key = outgoing.headers.get(REQUEST_KEY).cloned();
-        let tag = Matched::written(head.uri.path());
+        let mut sending = self.sending(head, matched, class, body, record);
+        if matched.route.is_keyed(&head.method) {
+            let normalise = self.options.normalise_request_id;
+            let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
+            self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
+            sending.call = Call::Keyed;
+            record.keyed(key);
+        }
+        let key = record.request_key().cloned();
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
-        let (metrics, request_id) = (Arc::clone(&self.metrics), record.request_id().to_owned());
-        let route = matched.route;
+        let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
+        let outcome = Outcome {
+            metrics: Arc::clone(&self.metrics),
+            request_id: record.request_id().to_owned(),
+            matched: matched.clone(),
+            key: key.clone(),
+            known: false,
+        };
         let (give, answer) = oneshot::channel();
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
-        self.tasks.spawn(async move {
-            let writing = sessions.begin_write(tag);
-            let result = forwarder.call(outgoing, route.carries_links()).await;
-            writing.end(ending(&result));
+        let write = async move {
+            let (mut outcome, writing) = (outcome, sessions.begin_write(tag));
+            let mut result = forwarder.call(sending, links).await;
+            writing.end(outcome.is(&mut result));
             drop(place);
-            if let Err(ProxyError::OutcomeUnknown { key, cause }) = &result {
-                metrics.outcome_unknown.with_label_values(&[route.template()]).inc();
-                let key = key.as_ref().and_then(|key| key.to_str().ok());
-                let route = route.template();
-                tracing::error!(request_id, route, sezzle_request_id = key, %cause, "the outcome of a write is unknown");
-            }
             if let Err(unclaimed) = give.send(result) {
-                let code = match &unclaimed {
-                    Ok(forwarded) => forwarded.status.as_u16(),
-                    Err(error) => error.status().as_u16(),
-                };
-                tracing::info!(request_id, route = route.template(), code, "write ended after its caller had gone");
+                outcome.was_unclaimed(&unclaimed);
             }
-        });
-        let forwarded = answer.await.unwrap_or_else(|_| {
-            let detail = "the task that sent it ended without an answer".to_owned();
+        };
+        self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
+        let answer = answer.await.unwrap_or_else(|_| {
+            let detail = "it was stopped before its answer came".to_owned();
             let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail };
             Err(ProxyError::OutcomeUnknown { key, cause })
         })?;
-        Ok(passed_on(forwarded, CacheStatus::BYPASS))
+        Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
     pub(super) async fn receive(&self, body: Incoming) -> Result<Bytes, ProxyError> {
-        if body.size_hint().lower() > self.limits.body as u64 {
+        if body.size_hint().lower() > self.options.limits.body as u64 {
             return Err(ProxyError::BodyTooLarge);
         }
         // Places of their own, so that callers who send slowly do not keep others from Sezzle.
         let _place = place(&self.receiving)?;
-        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.limits.body).collect()).await;
+        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect()).await;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
@@ -86,13 +115,94 @@ impl Proxy {
 // For a caller to send the body of a write.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a write ended, as far as what it changes is concerned.
-fn ending(result: &Result<Forwarded, ProxyError>) -> Ending {
-    match result {
-        // A gateway that gave up on what is behind it cannot know what that will still do.
-        Ok(answer) if answer.status.is_server_error() => Ending::Unknown,
-        Ok(_) => Ending::Answered,
-        Err(error) if error.nothing_was_sent() => Ending::NotSent,
-        Err(_) => Ending::Unknown,
+/// What becomes of a write. Whatever it is, a write that is stopped half-way included, nothing that an operator has to
+/// know of it is lost.
+struct Outcome {
+    metrics: Arc<Metrics>,
+    request_id: String,
+    matched: Matched,
+    key: Option<HeaderValue>,
+    known: bool,
+}
+
+impl Outcome {
+    /// The write has ended with this. Returns how, as far as what it changes is concerned.
+    fn is(&mut self, result: &mut Result<Answered, ProxyError>) -> Ending {
+        self.known = true;
+        match result {
+            Ok(answer) if answer.in_doubt => {
+                self.is_in_doubt(answer);
+                Ending::Unknown
+            }
+            // A gateway that gave up on what is behind it cannot know what that will still do.
+            Ok(answer) if answer.status.is_server_error() => Ending::Unknown,
+            Ok(_) => Ending::Answered,
+            Err(ProxyError::OutcomeUnknown { cause, .. }) => {
+                self.is_unknown(&cause.to_string());
+                Ending::Unknown
+            }
+            Err(error) if error.nothing_was_sent() => Ending::NotSent,
+            Err(_) => Ending::Unknown,
+        }
+    }
+
+    fn is_unknown(&self, cause: &str) {
+        let Self { request_id, matched, .. } = self;
+        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        self.metrics.outcome_unknown.with_label_values(&[route]).inc();
+        tracing::error!(request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
+    }
+
+    /// The refusal may well be that of a write which was done: the caller is told.
+    fn is_in_doubt(&self, answer: &mut Answered) {
+        let Self { request_id, matched, .. } = self;
+        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        let code = answer.status.as_u16();
+        self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
+        tracing::warn!(
+            request_id,
+            route,
+            order,
+            sezzle_request_id,
+            code,
+            "a write was refused after an attempt that may have had its effect"
+        );
+        let text = format!(
+            "sezzle-sidecar; received-status={code}; details=\"an earlier attempt with the same key may have had its effect\""
+        );
+        if let Ok(text) = HeaderValue::try_from(text) {
+            answer.headers.append(PROXY_STATUS, text);
+        }
+    }
+
+    fn was_unclaimed(&self, result: &Result<Answered, ProxyError>) {
+        let Self { request_id, matched, .. } = self;
+        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        let (code, error) = match result {
+            Ok(answer) => (answer.status, None),
+            Err(error) => (error.status(), Some(error.code())),
+        };
+        let code = code.as_u16();
+        tracing::info!(
+            request_id,
+            route,
+            order,
+            sezzle_request_id,
+            code,
+            error,
+            "write ended after its caller had gone"
+        );
+    }
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_ref().and_then(|key| key.to_str().ok())
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if !self.known {
+            self.is_unknown("it was stopped before its answer came");
+        }
     }
 }

@@ -64,8 +64,14 @@ pub struct Metrics {
     pub token_refresh_duration: Histogram,
     /// The gateway's `Date` less the local wall clock.
     pub clock_skew: Gauge,
+    /// Further attempts at a request.
+    pub upstream_retries: IntCounterVec,
     /// Writes whose outcome is not known.
     pub outcome_unknown: IntCounterVec,
+    /// Writes refused after an attempt that may have had its effect.
+    pub refused_in_doubt: IntCounterVec,
+    /// Writes that carry an idempotency key, by where it came from.
+    pub idempotency_keys: IntCounterVec,
     /// What came to the webhook listener, by event and by how it ended.
     pub webhooks: IntCounterVec,
     /// Seconds until the service had answered a webhook that was handed on to it.
@@ -154,10 +160,25 @@ impl Metrics {
                 &DURATION_BUCKETS,
             )?,
             clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
+            upstream_retries: r.counters(
+                "upstream_retries_total",
+                "Further attempts at a request, by how the one before failed; those that the budget did not allow too.",
+                &["reason", "result"],
+            )?,
             outcome_unknown: r.counters(
                 "money_outcome_unknown_total",
                 "Writes that were sent and whose outcome is not known.",
                 &["route"],
+            )?,
+            refused_in_doubt: r.counters(
+                "money_refused_in_doubt_total",
+                "Writes that Sezzle refused after an earlier attempt that may have had its effect.",
+                &["route"],
+            )?,
+            idempotency_keys: r.counters(
+                "idempotency_keys_total",
+                "Writes that carry an idempotency key, by where it came from.",
+                &["origin"],
             )?,
             webhooks: r.counters(
                 "webhooks_total",
@@ -204,6 +225,11 @@ impl Metrics {
         }
         for kind in UPSTREAM_ERRORS {
             self.upstream_errors.with_label_values(&[kind]).inc_by(0);
+        }
+        for reason in RETRY_REASONS {
+            for result in RETRY_RESULTS {
+                self.upstream_retries.with_label_values(&[reason, result]).inc_by(0);
+            }
         }
         for state in ["open", "active"] {
             self.upstream_connections.with_label_values(&[state]).set(0);

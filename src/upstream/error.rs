@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use super::body::BodyError;
 use super::egress::EgressError;
 
 /// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
@@ -86,6 +87,19 @@ impl UpstreamError {
     /// The head of the answer did not come in time.
     pub fn timeout(detail: String) -> Self {
         Self { kind: ErrorKind::Timeout, sent: Sent::Maybe, detail }
+    }
+
+    /// The answer's body did not come whole.
+    pub fn from_body(error: &BodyError) -> Self {
+        let detail = chain(error);
+        let kind = match error {
+            BodyError::Silent => ErrorKind::Timeout,
+            BodyError::Broken(cause) => match find::<io::Error>(cause).map(io::Error::kind) {
+                Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ErrorKind::Protocol,
+                Some(_) | None => ErrorKind::Body,
+            },
+        };
+        Self { kind, sent: Sent::Maybe, detail }
     }
 
     /// Reads the client's error.

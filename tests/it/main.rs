@@ -36,6 +36,7 @@ mod openapi;
 mod operators;
 mod passthrough;
 mod read_your_writes;
+mod retries;
 mod revalidation;
 mod rfc9111;
 mod simulate;

@@ -30,6 +30,21 @@ pub const UPSTREAM_ERRORS: [&str; 11] = [
     "protocol",
     "body",
 ];
+/// `reason` of `upstream_retries_total`.
+pub const RETRY_REASONS: [&str; 10] = [
+    "dns",
+    "connection_refused",
+    "connection_failed",
+    "connect_timeout",
+    "egress_proxy",
+    "reset",
+    "body",
+    "bad_gateway",
+    "unavailable",
+    "gateway_timeout",
+];
+/// `result` of `upstream_retries_total`.
+pub const RETRY_RESULTS: [&str; 3] = ["success", "failure", "no_budget"];
 /// `listener` of `connections`.
 pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
 /// `reason` of `connections_refused_total`.

@@ -46,6 +46,14 @@ impl Request {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
+    /// Whether the call takes an idempotency key, as sezzle-api.md has it.
+    fn is_keyed(&self) -> bool {
+        let tails = ["/capture", "/refund", "/release", "/reauthorize", "/upcharge"];
+        let order = self.path().starts_with("/v2/order/") && tails.iter().any(|tail| self.path().ends_with(tail));
+        let customers = self.path().starts_with("/v2/customer/") && self.path().ends_with("/order");
+        self.method == Method::POST && (order || customers)
+    }
+
     fn is_report(&self) -> bool {
         ["/v2/settlements/", "/v2/orders/", "/v2/interest/"].iter().any(|start| self.target.starts_with(start))
     }
@@ -83,11 +91,12 @@ impl BothSides {
         let got = journal[before..].iter().filter(|call| call.path != "/v2/authentication");
         let got: Vec<&Exchange> = got.collect();
         assert!(!got.is_empty(), "{request:?} did not reach the gateway: {}", answer.text());
-        for exchange in got {
+        for exchange in &got {
             self.gateway_got(request, exchange);
         }
+        let key = got.last().and_then(|exchange| exchange.headers.get("sezzle-request-id")).cloned();
         let sent = answers(&self.heard.lock().expect("no panic")).pop().expect("the gateway's answer");
-        self.caller_got(request, &sent, &answer);
+        self.caller_got(request, &sent, &answer, key);
         answer
     }
 
@@ -114,6 +123,10 @@ impl BothSides {
         let bearer = bearer.as_ref().and_then(|bearer| bearer.to_str().ok()).expect("a token");
         assert!(bearer.starts_with("Bearer ") && !bearer.contains("caller"), "{bearer}");
         expected.remove("authorization");
+        if request.is_keyed() && !expected.contains_key("sezzle-request-id") {
+            let minted = headers.remove("sezzle-request-id").expect("a key");
+            assert_eq!(minted.len(), 36, "{minted:?}");
+        }
         if request.body.is_empty() {
             assert!(["", "0"].contains(&header(&headers, "content-length")), "{headers:?}");
             headers.remove("content-length");
@@ -121,7 +134,7 @@ impl BothSides {
         assert_eq!(lines(&headers), lines(&expected), "{} {target}", request.method);
     }
 
-    fn caller_got(&self, request: &Request, sent: &Answer, got: &Answer) {
+    fn caller_got(&self, request: &Request, sent: &Answer, got: &Answer, key: Option<HeaderValue>) {
         let call = format!("{} {}", request.method, request.target);
         assert_eq!(got.status, sent.status, "{call}: {}", got.text());
         let body = if request.is_report() { sent.body.clone() } else { self.relinked(&sent.body) };
@@ -143,6 +156,9 @@ impl BothSides {
         expected.append("via", HeaderValue::from_static("1.1 sezzle-sidecar"));
         if !expected.contains_key("cache-control") {
             expected.insert("cache-control", HeaderValue::from_static("private, no-cache"));
+        }
+        if let Some(key) = key.filter(|_| request.is_keyed()) {
+            expected.insert("sezzle-request-id", key);
         }
         if sent.headers.contains_key("content-length") && got.status != 204 {
             expected.insert("content-length", got.body.len().into());

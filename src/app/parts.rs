@@ -1,0 +1,70 @@
+//! What the settings make of each part.
+
+use super::StartError;
+use crate::address::Address;
+use crate::caller::Hosts;
+use crate::config::Settings;
+use crate::config::settings::{GatewaySettings, OriginCacheControl};
+use crate::credentials::keys;
+use crate::proxy;
+use crate::proxy::links::LinkRewriter;
+use crate::session;
+use crate::session::freshness::Policy;
+use crate::upstream::egress::EgressProxy;
+use crate::upstream::tls;
+use crate::webhook::forward::Forward;
+
+/// What the settings say of the life of stored sessions.
+pub fn policy(settings: &Settings) -> Policy {
+    let cache = &settings.cache;
+    Policy {
+        max_ttl: cache.max_ttl,
+        untokenized_ttl: cache.untokenized_ttl,
+        expiration_margin: cache.expiration_margin,
+        honor_origin: cache.origin_cache_control == OriginCacheControl::Honor,
+        stale_if_error: cache.stale_if_error,
+    }
+}
+
+pub(super) fn session_options(settings: &Settings) -> session::Options {
+    session::Options {
+        max_bytes: settings.cache.max_bytes,
+        policy: policy(settings),
+        max_flights: settings.limits.in_flight,
+        // A fetch ends by its own deadlines, head and body; a caller waits no longer than they allow.
+        patience: settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
+    }
+}
+
+pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
+    let limits = proxy::Limits {
+        in_flight: settings.limits.in_flight,
+        body: settings.limits.body,
+        read: settings.gateway.read_timeout,
+        write: settings.gateway.write_timeout,
+        report: settings.gateway.report_timeout,
+    };
+    let hosts = Hosts::new(&settings.proxy.hosts);
+    proxy::Options { hosts, limits, normalise_request_id: settings.proxy.normalise_request_id }
+}
+
+pub(super) fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
+    let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
+    let credentials = proxy.credentials.as_ref().map(keys::load).transpose().map_err(StartError::EgressKey)?;
+    Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
+}
+
+pub(super) fn forward(settings: &Settings) -> Result<Option<Forward>, StartError> {
+    let Some(forward) = &settings.webhooks.forward else { return Ok(None) };
+    let secret = forward.secret.as_ref().map(keys::load).transpose().map_err(StartError::WebhookKey)?;
+    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
+    Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
+}
+
+pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
+    let base_url = match &settings.links.base_url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", bound.iter().find_map(Address::tcp)?),
+    };
+    settings.links.rewrite.then(|| LinkRewriter::new(&settings.gateway.url, base_url))
+}

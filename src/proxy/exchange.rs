@@ -1,0 +1,235 @@
+//! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep};
+
+use super::error::ProxyError;
+use super::request_key::REQUEST_KEY;
+use super::response::{Content, clean};
+use crate::clock::Clock;
+use crate::credentials::{Token, TokenManager};
+use crate::session::freshness::{MAX_BODY, is_json};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::body::GatewayBody;
+use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::{Budget, Call, Failure, back_off, is_repeated};
+use crate::upstream::retry_after::retry_after;
+use crate::upstream::{Outgoing, Upstream};
+
+/// A request to Sezzle, and what is to be known of it beside its bytes.
+#[derive(Clone, Debug)]
+pub struct Sending {
+    /// The request.
+    pub outgoing: Outgoing,
+    /// Whether it may be sent again.
+    pub call: Call,
+    /// The id of the caller's request, for logs.
+    pub request_id: String,
+}
+
+/// The way to Sezzle with the merchant's token.
+pub struct Exchange {
+    upstream: Upstream,
+    tokens: Arc<TokenManager>,
+    budget: Mutex<Budget>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// An answer of Sezzle's.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, cleaned.
+    pub headers: HeaderMap,
+    /// Its content, read as far as was asked for.
+    pub content: Content,
+    /// Whether it refuses a write of which an earlier attempt may have had its effect.
+    pub in_doubt: bool,
+}
+
+/// Which answers are read whole before they are passed on. One that breaks off meanwhile can still be asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// None.
+    Nothing,
+    /// Those that may carry links.
+    Links,
+    /// All, for the cache.
+    Session,
+}
+
+impl Exchange {
+    /// Puts the parts together.
+    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { upstream, tokens, budget: Mutex::default(), clock, metrics }
+    }
+
+    /// Whose token it is.
+    pub fn tokens(&self) -> &TokenManager {
+        &self.tokens
+    }
+
+    /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers it all.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn run(&self, sending: Sending, reading: Reading) -> Result<Answered, ProxyError> {
+        let Sending { mut outgoing, call, request_id } = sending;
+        let (began, limit) = (Instant::now(), outgoing.deadlines.head);
+        let left = || limit.saturating_sub(began.elapsed());
+        let mut token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
+        self.deposit();
+        let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, false);
+        loop {
+            let result = self.attempt(&mut outgoing, &token, left(), reading).await;
+            // It was not processed, so that a write too can be sent again.
+            if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+                replayed = true;
+                if let Some(fresh) = self.tokens.after_unauthorized(token.generation, left()).await
+                    && !left().is_zero()
+                {
+                    token = fresh;
+                    continue;
+                }
+            }
+            let failure = failure(&result);
+            if let Some(reason) = repeats {
+                self.count(reason, if failure.is_some() { "failure" } else { "success" });
+            }
+            let wait = match failure {
+                Some(failure) if is_repeated(call, failure, attempt) => {
+                    Some((failure, back_off(attempt, failure, fastrand::f64()))).filter(|(_, wait)| *wait < left())
+                }
+                Some(_) | None => None,
+            };
+            let Some((failure, wait)) = wait else {
+                return concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY));
+            };
+            if !self.withdraw() {
+                self.count(failure.as_str(), "no_budget");
+                return concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY));
+            }
+            drop(result);
+            doubt |= failure.may_have_had_effect();
+            repeats = Some(failure.as_str());
+            let (route, reason) = (outgoing.route, failure.as_str());
+            tracing::info!(
+                request_id,
+                route,
+                attempt,
+                reason,
+                wait_ms = wait.as_millis(),
+                "attempt failed, sending again"
+            );
+            sleep(wait).await;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        outgoing: &mut Outgoing,
+        token: &Token,
+        left: Duration,
+        reading: Reading,
+    ) -> Result<Answered, UpstreamError> {
+        if left.is_zero() {
+            let detail = "the deadline passed before the request was sent".to_owned();
+            return Err(UpstreamError { kind: ErrorKind::Timeout, sent: Sent::No, detail });
+        }
+        outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
+        outgoing.deadlines.head = left;
+        let (head, body) = self.upstream.send(outgoing.clone()).await?.into_parts();
+        let (status, mut headers) = (head.status, head.headers);
+        clean(&mut headers);
+        let limit = match reading {
+            Reading::Nothing => None,
+            Reading::Links => is_readable(&headers).then_some(MAX_LINKED),
+            Reading::Session => Some(MAX_BODY),
+        };
+        let content = match limit {
+            Some(limit) => read(body, limit).await?,
+            None => Content::Streamed { read: None, rest: body },
+        };
+        if matches!(content, Content::Whole(_)) {
+            // Its length is stated anew by whoever sends it.
+            headers.remove(CONTENT_LENGTH);
+        }
+        Ok(Answered { status, headers, content, in_doubt: false })
+    }
+
+    fn deposit(&self) {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).deposit(self.clock.now().mono);
+    }
+
+    fn withdraw(&self) -> bool {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).withdraw(self.clock.now().mono)
+    }
+
+    fn count(&self, reason: &str, result: &str) {
+        self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
+    }
+}
+
+fn failure(result: &Result<Answered, UpstreamError>) -> Option<Failure> {
+    match result {
+        Ok(answer) => Failure::of_status(answer.status, retry_after(&answer.headers)),
+        Err(error) => Some(Failure::Error(error.kind, error.sent)),
+    }
+}
+
+/// What the last attempt means for the caller, with `doubt` whether an earlier one may have had its effect. A write
+/// that may have been done must not look as if it had not.
+fn concluded(
+    result: Result<Answered, UpstreamError>,
+    call: Call,
+    doubt: bool,
+    key: Option<&HeaderValue>,
+) -> Result<Answered, ProxyError> {
+    let is_write = call != Call::Safe;
+    match result {
+        Ok(answer) => Ok(Answered { in_doubt: is_write && doubt && answer.status.is_client_error(), ..answer }),
+        Err(cause) if is_write && (doubt || cause.sent == Sent::Maybe) => {
+            Err(ProxyError::OutcomeUnknown { key: key.filter(|_| call == Call::Keyed).cloned(), cause })
+        }
+        Err(cause) => Err(ProxyError::Upstream(cause)),
+    }
+}
+
+// Answers that carry links are small; a larger one is passed on as it is.
+const MAX_LINKED: usize = 1024 * 1024;
+
+/// Whether a body may be read and changed.
+pub fn is_readable(headers: &HeaderMap) -> bool {
+    let transform = headers.get_all(CACHE_CONTROL).iter().all(|value| {
+        value.to_str().is_ok_and(|list| !list.split(',').any(|word| word.trim().eq_ignore_ascii_case("no-transform")))
+    });
+    transform && is_json(headers) && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// Reads a body whole. One that is larger than `limit` is left as it is, less what was read.
+async fn read(mut body: GatewayBody, limit: usize) -> Result<Content, UpstreamError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Ok(Content::Streamed { read: None, rest: body });
+    }
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| UpstreamError::from_body(&error))?;
+        if let Ok(data) = frame.into_data() {
+            read.extend_from_slice(&data);
+        }
+        if read.len() > limit {
+            return Ok(Content::Streamed { read: Some(read.freeze()), rest: body });
+        }
+    }
+    Ok(Content::Whole(Some(read.freeze())))
+}

@@ -1,0 +1,127 @@
+//! The idempotency key of a write: `Sezzle-Request-Id`.
+//!
+//! Under one key a write has one effect, however often it is sent, on the calls that document it. A key stands for the
+//! caller's intent: it is never derived from the body, since two equal refunds may both be meant.
+
+use aws_lc_rs::rand;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::error::ProxyError;
+
+/// Header of the idempotency key.
+pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
+/// What many clients send in its place; Sezzle does not know it.
+const MISSPELT: HeaderName = HeaderName::from_static("x-sezzle-request-id");
+
+/// Where a key came from: a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The caller sent it.
+    Caller,
+    /// The caller sent it under the misspelt name.
+    Normalised,
+    /// The caller sent none.
+    Minted,
+}
+
+impl Origin {
+    /// Every label, for metrics that start at 0.
+    pub const ALL: [Self; 3] = [Self::Caller, Self::Normalised, Self::Minted];
+
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Normalised => "normalised",
+            Self::Minted => "minted",
+        }
+    }
+}
+
+/// Sees to it that a write carries a key: the caller's, or a new one.
+///
+/// # Errors
+/// When it is not clear which key is meant.
+pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, Origin), ProxyError> {
+    let mut found = only(headers, &REQUEST_KEY)?.map(|key| (key, Origin::Caller));
+    if found.is_none() && normalise {
+        found = only(headers, &MISSPELT)?.map(|key| (key, Origin::Normalised));
+        headers.remove(MISSPELT);
+    }
+    let (key, origin) = match found {
+        Some(found) => found,
+        None => (mint().ok_or(ProxyError::Internal)?, Origin::Minted),
+    };
+    headers.insert(REQUEST_KEY, key.clone());
+    Ok((key, origin))
+}
+
+/// A key that nobody has: two writes under one key would be one.
+fn mint() -> Option<HeaderValue> {
+    let mut random = [0; 16];
+    rand::fill(&mut random).ok()?;
+    HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
+}
+
+/// The one key under this name. An empty one is none: Sezzle could not tell two writes apart by it.
+fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, ProxyError> {
+    let mut keys = headers.get_all(name).iter();
+    match (keys.next(), keys.next()) {
+        (_, Some(_)) => Err(ProxyError::Malformed("the idempotency key stands there more than once")),
+        (key, None) => Ok(key.filter(|key| !key.as_bytes().trim_ascii().is_empty()).cloned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys that go on to Sezzle, and where they came from.
+    fn ensured(lines: &[(&'static str, &'static str)], normalise: bool) -> Result<(Vec<String>, Origin), &'static str> {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.iter().map(line) {
+            headers.append(name, value);
+        }
+        let (key, origin) = ensure(&mut headers, normalise).map_err(|error| error.code())?;
+        let sent = headers.get_all(REQUEST_KEY).iter().chain(headers.get_all(MISSPELT));
+        let sent: Vec<String> = sent.map(|key| key.to_str().expect("text").to_owned()).collect();
+        assert!(sent.contains(&key.to_str().expect("text").to_owned()));
+        Ok((sent, origin))
+    }
+
+    #[test]
+    fn the_callers_key_is_kept_and_a_misspelt_one_is_put_right() {
+        let (right, wrong) = (("sezzle-request-id", "a"), ("x-sezzle-request-id", "b"));
+        let keys = |keys: &[&str], origin| Ok((keys.iter().map(|key| (*key).to_owned()).collect(), origin));
+        assert_eq!(ensured(&[right], true), keys(&["a"], Origin::Caller));
+        assert_eq!(ensured(&[wrong], true), keys(&["b"], Origin::Normalised));
+        assert_eq!(ensured(&[right, wrong], true), keys(&["a", "b"], Origin::Caller), "the right name is right");
+        assert_eq!(ensured(&[right, wrong], false), keys(&["a", "b"], Origin::Caller));
+        assert_eq!(ensured(&[("sezzle-request-id", " "), wrong], true), keys(&["b"], Origin::Normalised));
+    }
+
+    #[test]
+    fn a_key_is_minted_where_there_is_none() {
+        for (lines, normalise) in [
+            (vec![], true),
+            (vec![("sezzle-request-id", "")], true),
+            (vec![("x-sezzle-request-id", "")], true),
+            (vec![("x-sezzle-request-id", "b")], false),
+        ] {
+            let (sent, origin) = ensured(&lines, normalise).expect("clear");
+            assert_eq!(origin, Origin::Minted, "{lines:?}");
+            assert_eq!(sent.first().map(String::len), Some(36), "{lines:?}: {sent:?}");
+        }
+        assert_ne!(ensured(&[], true), ensured(&[], true));
+    }
+
+    #[test]
+    fn two_keys_are_refused() {
+        for name in ["sezzle-request-id", "x-sezzle-request-id"] {
+            assert_eq!(ensured(&[(name, "a"), (name, "a")], true), Err("bad_request"), "{name}");
+        }
+    }
+}
