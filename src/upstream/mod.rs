@@ -7,6 +7,7 @@ pub mod body;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod quiet;
 pub mod retry;
 pub mod retry_after;
 pub mod tls;

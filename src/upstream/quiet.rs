@@ -1,0 +1,108 @@
+//! How long no further call is sent after Sezzle asked for fewer: pure.
+
+use std::time::Duration;
+
+use crate::clock::{Deadline, Now, Wall};
+
+/// A time in which nothing is sent, if there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Quiet(Option<Deadline>);
+
+impl Quiet {
+    /// Sezzle answered 429, with this `Retry-After` if it was one. It never shortens what an earlier answer asked for.
+    /// Returns whether this is where a quiet time begins.
+    pub fn ask(&mut self, retry_after: Option<Duration>, now: Now) -> bool {
+        let wait = retry_after.unwrap_or(UNSAID).min(LONGEST);
+        let left = self.left(now);
+        if wait > left.unwrap_or_default() {
+            self.0 = Some(Deadline::after(now, wait));
+        }
+        left.is_none() && !wait.is_zero()
+    }
+
+    /// What is left of it; `None` if calls may be sent.
+    pub fn left(&self, now: Now) -> Option<Duration> {
+        self.0.map(|until| until.remaining(now)).filter(|left| !left.is_zero())
+    }
+
+    /// When it ends or ended, by the wall clock; `None` if there never was one.
+    pub fn until(&self) -> Option<Wall> {
+        self.0.map(|until| until.wall())
+    }
+}
+
+// For an answer that does not say how long.
+const UNSAID: Duration = Duration::from_secs(1);
+// A mistake of Sezzle's must not silence callers for a day.
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Mono;
+
+    fn at(millis: u64) -> Now {
+        let wall = Wall(1_600_000_000_000).plus(Duration::from_millis(millis));
+        Now { mono: Mono(Duration::from_millis(millis)), wall }
+    }
+
+    #[test]
+    fn it_lasts_as_long_as_was_asked_for_within_bounds() {
+        for (asked, millis) in [
+            (Some(0), None),
+            (Some(5), Some(5000)),
+            (Some(60), Some(60_000)),
+            (Some(86_400), Some(60_000)),
+            (Some(u64::MAX), Some(60_000)),
+            (None, Some(1000)),
+        ] {
+            let mut quiet = Quiet::default();
+            assert_eq!((quiet.left(at(7)), quiet.until()), (None, None));
+            assert_eq!(quiet.ask(asked.map(Duration::from_secs), at(7)), millis.is_some());
+            assert_eq!(quiet.left(at(7)), millis.map(Duration::from_millis), "{asked:?}");
+            let end = 7 + millis.unwrap_or(0);
+            assert_eq!(quiet.left(at(end)), None, "{asked:?}");
+            assert_eq!(quiet.left(at(end.saturating_sub(1))).is_some(), millis.is_some());
+            assert_eq!(quiet.until(), millis.map(|_| at(end).wall));
+        }
+    }
+
+    #[test]
+    fn a_later_answer_never_shortens_it() {
+        let mut quiet = Quiet::default();
+        assert!(quiet.ask(Some(Duration::from_secs(30)), at(0)), "it begins");
+        assert!(!quiet.ask(None, at(10_000)), "it goes on");
+        assert_eq!(quiet.left(at(10_000)), Some(Duration::from_secs(20)));
+        assert!(!quiet.ask(Some(Duration::from_secs(25)), at(10_000)));
+        assert_eq!(quiet.left(at(10_000)), Some(Duration::from_secs(25)));
+        assert!(quiet.ask(None, at(35_000)), "it was over");
+    }
+
+    #[test]
+    fn a_stepped_clock_ends_it_and_never_makes_it_longer() {
+        let mut quiet = Quiet::default();
+        quiet.ask(Some(Duration::from_secs(30)), at(0));
+        let stepped = |by: i64| Now { wall: Wall(at(1000).wall.0 + by), ..at(1000) };
+        assert_eq!(quiet.left(stepped(-86_400_000)), Some(Duration::from_secs(29)));
+        assert_eq!(quiet.left(stepped(86_400_000)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_latest_end_that_was_asked_for(
+            steps in prop::collection::vec((0_u64..20_000, prop::option::of(0_u64..200)), 1..40),
+        ) {
+            let (mut quiet, mut now, mut end) = (Quiet::default(), 0, 0);
+            for (step, asked) in steps {
+                now += step;
+                quiet.ask(asked.map(Duration::from_secs), at(now));
+                end = end.max(now + asked.unwrap_or(1).min(60) * 1000);
+                let left = quiet.left(at(now)).unwrap_or_default();
+                prop_assert_eq!(left, Duration::from_millis(end - now));
+                prop_assert!(left <= LONGEST);
+            }
+        }
+    }
+}
