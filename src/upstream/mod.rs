@@ -4,6 +4,7 @@
 //! only hyper-util's client does, when a pooled connection had closed before a byte was written.
 
 pub mod body;
+pub mod breaker;
 pub mod connector;
 pub mod egress;
 pub mod error;

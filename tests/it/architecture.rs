@@ -34,7 +34,7 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 17] = [
+const PURE: [&str; 18] = [
     "session/freshness.rs",
     "session/invalidation.rs",
     "session/freshness/directives.rs",
@@ -49,6 +49,7 @@ const PURE: [&str; 17] = [
     "proxy/route.rs",
     "proxy/links.rs",
     "proxy/conditional.rs",
+    "upstream/breaker.rs",
     "upstream/quiet.rs",
     "webhook/event.rs",
     "webhook/signature.rs",

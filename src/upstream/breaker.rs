@@ -1,0 +1,420 @@
+//! Whether calls are still worth sending to a gateway that fails: a circuit breaker, pure.
+//!
+//! Closed, it counts how calls end. Once too many have failed it opens: nothing is sent for a while. Then it is half-open:
+//! one call is let through to try, and how that ends closes the breaker or opens it again for longer.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::error::{ErrorKind, Sent, UpstreamError};
+use super::window::Window;
+use crate::clock::Mono;
+
+/// The breaker of calls that are alike.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    state: State,
+    window: Window,
+    /// Calls in a row that found no connection.
+    unreached: u32,
+    /// How often it has opened since a call last succeeded in closing it.
+    opened: u32,
+    /// Counts the changes of state: a call that was let through before the last one says nothing any more.
+    epoch: u64,
+}
+
+/// What a breaker does with calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It lets them through.
+    #[default]
+    Closed,
+    /// It refuses them until then.
+    Open(Mono),
+    /// It lets one through to try; whether that one is under way.
+    HalfOpen {
+        /// Whether it is.
+        probing: bool,
+    },
+}
+
+/// That a call was let through. To be handed back with how it ended.
+#[derive(Debug)]
+pub struct Pass {
+    epoch: u64,
+    probe: bool,
+}
+
+/// How a call ended, as far as it says something of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway is well.
+    Success,
+    /// It failed.
+    Failure,
+    /// No connection to it could be made.
+    Unreached,
+    /// It was not found out: the caller went away, or the gateway only asked for fewer calls.
+    Unknown,
+}
+
+impl Outcome {
+    /// How an exchange ended, by the status of its answer.
+    pub fn of(answer: Result<StatusCode, &UpstreamError>) -> Self {
+        match answer {
+            Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Unknown,
+            Ok(status) if status.is_server_error() => Self::Failure,
+            Ok(_) => Self::Success,
+            Err(error) if error.sent == Sent::No && is_of_connecting(error.kind) => Self::Unreached,
+            Err(_) => Self::Failure,
+        }
+    }
+}
+
+fn is_of_connecting(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Dns
+        | ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionFailed
+        | ErrorKind::ConnectTimeout
+        | ErrorKind::EgressProxy
+        | ErrorKind::TlsCertificate
+        | ErrorKind::Tls => true,
+        ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => false,
+    }
+}
+
+impl Pass {
+    /// Whether the call is the one that tries. It is sent once.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+impl Breaker {
+    /// What it does with calls.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// How long a call had better wait if it came now; `None` if it would be let through.
+    pub fn refuses(&self, now: Mono) -> Option<Duration> {
+        match self.state {
+            State::Closed | State::HalfOpen { probing: false } => None,
+            State::Open(until) => Some(until.since(now)).filter(|left| !left.is_zero()),
+            State::HalfOpen { probing: true } => Some(PROBING),
+        }
+    }
+
+    /// Lets a call through.
+    ///
+    /// # Errors
+    /// How long it had better wait, if not.
+    pub fn admit(&mut self, now: Mono) -> Result<Pass, Duration> {
+        if let Some(wait) = self.refuses(now) {
+            return Err(wait);
+        }
+        let probe = self.state != State::Closed;
+        if probe {
+            self.turn(State::HalfOpen { probing: true });
+        }
+        Ok(Pass { epoch: self.epoch, probe })
+    }
+
+    /// A call that was let through has ended. `jitter` is between 0 and 1 and spreads a fleet of sidecars over ± 10 %.
+    pub fn ended(&mut self, pass: &Pass, outcome: Outcome, now: Mono, jitter: f64) {
+        if pass.epoch != self.epoch {
+            return;
+        }
+        match (self.state, outcome) {
+            (State::Closed, Outcome::Success) => {
+                self.window.count(now, false);
+                self.unreached = 0;
+            }
+            (State::Closed, Outcome::Failure | Outcome::Unreached) => {
+                self.window.count(now, true);
+                self.unreached = if outcome == Outcome::Unreached { self.unreached.saturating_add(1) } else { 0 };
+                if self.unreached >= UNREACHED || self.is_failing(now) {
+                    self.open(now, jitter);
+                }
+            }
+            (State::HalfOpen { .. }, Outcome::Success) => {
+                let epoch = self.epoch;
+                *self = Self { epoch, ..Self::default() };
+                self.turn(State::Closed);
+            }
+            (State::HalfOpen { .. }, Outcome::Failure | Outcome::Unreached) => self.open(now, jitter),
+            (State::HalfOpen { .. }, Outcome::Unknown) => self.turn(State::HalfOpen { probing: false }),
+            (State::Closed, Outcome::Unknown) | (State::Open(_), _) => {}
+        }
+    }
+
+    fn is_failing(&self, now: Mono) -> bool {
+        let recent = self.window.sums(now);
+        recent.all >= ENOUGH && recent.marked.saturating_mul(2) >= recent.all
+    }
+
+    fn open(&mut self, now: Mono, jitter: f64) {
+        let wait = SHORTEST.saturating_mul(1 << self.opened.min(4)).min(LONGEST);
+        let wait = wait.mul_f64(0.9 + 0.2 * jitter.clamp(0.0, 1.0));
+        self.opened = self.opened.saturating_add(1);
+        self.turn(State::Open(now.plus(wait)));
+    }
+
+    fn turn(&mut self, state: State) {
+        self.state = state;
+        self.epoch = self.epoch.saturating_add(1);
+    }
+}
+
+// Half of at least so many calls of the last ten seconds.
+const ENOUGH: u32 = 20;
+// In a row. That nobody is there is found out sooner than that somebody fails now and then.
+const UNREACHED: u32 = 5;
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(60);
+// How the probe ends is known as soon as Sezzle answers it.
+const PROBING: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> Mono {
+        Mono(Duration::from_millis(millis))
+    }
+
+    fn open_until(millis: u64) -> State {
+        State::Open(at(millis))
+    }
+
+    /// Lets a call through that ends at once.
+    fn call(breaker: &mut Breaker, outcome: Outcome, millis: u64) {
+        let pass = breaker.admit(at(millis)).expect("let through");
+        breaker.ended(&pass, outcome, at(millis), 0.5);
+    }
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::default();
+        for _ in 0..5 {
+            call(&mut breaker, Outcome::Unreached, 0);
+        }
+        assert_eq!(breaker.state(), open_until(5000));
+        breaker
+    }
+
+    #[test]
+    fn what_says_something_of_the_gateway() {
+        let failed = |kind, sent| Outcome::of(Err(&UpstreamError { kind, sent, detail: String::new() }));
+        for (status, outcome) in [
+            (200, Outcome::Success),
+            (304, Outcome::Success),
+            (401, Outcome::Success),
+            (404, Outcome::Success),
+            (429, Outcome::Unknown),
+            (499, Outcome::Success),
+            (500, Outcome::Failure),
+            (503, Outcome::Failure),
+            (599, Outcome::Failure),
+        ] {
+            assert_eq!(Outcome::of(Ok(StatusCode::from_u16(status).expect("a status"))), outcome, "{status}");
+        }
+        for (kind, sent, outcome) in [
+            (ErrorKind::ConnectionRefused, Sent::No, Outcome::Unreached),
+            (ErrorKind::Dns, Sent::No, Outcome::Unreached),
+            (ErrorKind::TlsCertificate, Sent::No, Outcome::Unreached),
+            (ErrorKind::ConnectTimeout, Sent::No, Outcome::Unreached),
+            (ErrorKind::Reset, Sent::No, Outcome::Failure),
+            (ErrorKind::Reset, Sent::Maybe, Outcome::Failure),
+            (ErrorKind::Timeout, Sent::Maybe, Outcome::Failure),
+            (ErrorKind::Protocol, Sent::Maybe, Outcome::Failure),
+        ] {
+            assert_eq!(failed(kind, sent), outcome, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn it_opens_at_five_calls_in_a_row_that_find_no_connection() {
+        let mut breaker = Breaker::default();
+        for last in [Outcome::Success, Outcome::Failure] {
+            for _ in 0..4 {
+                call(&mut breaker, Outcome::Unreached, 0);
+            }
+            call(&mut breaker, last, 0);
+        }
+        assert_eq!(breaker.state(), State::Closed, "never five in a row");
+        for now in [0, 60_000, 120_000, 180_000] {
+            call(&mut breaker, Outcome::Unreached, now);
+            call(&mut breaker, Outcome::Unknown, now);
+            assert_eq!(breaker.state(), State::Closed, "however long they take");
+        }
+        call(&mut breaker, Outcome::Unreached, 240_000);
+        assert_eq!(breaker.state(), open_until(245_000));
+    }
+
+    #[test]
+    fn it_opens_when_half_of_twenty_fail_within_ten_seconds() {
+        let half = |all: u32, failures: u32, every: u64| {
+            let mut breaker = Breaker::default();
+            for n in 0..all {
+                let outcome = if n < all - failures { Outcome::Success } else { Outcome::Failure };
+                call(&mut breaker, outcome, u64::from(n) * every);
+            }
+            breaker.state() != State::Closed
+        };
+        assert!(half(20, 10, 0));
+        assert!(!half(20, 9, 0), "less than half");
+        assert!(!half(19, 19, 0), "too few to tell");
+        assert!(half(20, 20, 450), "within ten seconds");
+        assert!(!half(20, 20, 1000), "ten in ten seconds");
+    }
+
+    #[test]
+    fn unknown_outcomes_count_for_nothing() {
+        let mut breaker = Breaker::default();
+        for _ in 0..19 {
+            call(&mut breaker, Outcome::Failure, 0);
+            call(&mut breaker, Outcome::Unknown, 0);
+        }
+        assert_eq!((breaker.state(), breaker.window.sums(at(0)).all), (State::Closed, 19));
+    }
+
+    #[test]
+    fn it_is_tried_by_one_call_and_waits_longer_each_time() {
+        let (mut breaker, mut now) = (opened(), 0);
+        for wait in [5, 10, 20, 40, 60, 60, 60].map(|seconds| seconds * 1000) {
+            assert_eq!(breaker.refuses(at(now + wait - 1)), Some(Duration::from_millis(1)));
+            assert_eq!(breaker.admit(at(now + 1000)).err(), Some(Duration::from_millis(wait - 1000)));
+            now += wait;
+            assert_eq!(breaker.refuses(at(now)), None);
+            let probe = breaker.admit(at(now)).expect("one");
+            assert!(probe.is_probe());
+            assert_eq!(breaker.refuses(at(now)), Some(PROBING));
+            assert!(breaker.admit(at(now + 3_600_000)).is_err(), "no other while it is under way");
+            now += 300;
+            breaker.ended(&probe, Outcome::Failure, at(now), 0.5);
+        }
+        let probe = breaker.admit(at(now + 60_000)).expect("one");
+        breaker.ended(&probe, Outcome::Success, at(now + 60_000), 0.5);
+        assert_eq!(breaker.state(), State::Closed);
+        for _ in 0..4 {
+            call(&mut breaker, Outcome::Unreached, now + 60_000);
+        }
+        assert_eq!(breaker.state(), State::Closed, "what was before is forgotten");
+        call(&mut breaker, Outcome::Unreached, now + 60_000);
+        assert_eq!(breaker.state(), open_until(now + 65_000), "and so is how long it waited");
+    }
+
+    #[test]
+    fn a_probe_that_does_not_tell_leaves_its_place_to_the_next() {
+        let mut breaker = opened();
+        let probe = breaker.admit(at(5000)).expect("one");
+        breaker.ended(&probe, Outcome::Unknown, at(5100), 0.5);
+        let next = breaker.admit(at(5100)).expect("the next");
+        assert!(next.is_probe() && breaker.admit(at(5100)).is_err());
+        breaker.ended(&probe, Outcome::Success, at(5200), 0.5);
+        assert_eq!(breaker.state(), State::HalfOpen { probing: true }, "it has had its turn");
+        breaker.ended(&next, Outcome::Success, at(5200), 0.5);
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
+    fn calls_of_an_earlier_state_say_nothing() {
+        let mut breaker = Breaker::default();
+        let early: Vec<Pass> = (0..40).map(|_| breaker.admit(at(0)).expect("let through")).collect();
+        for pass in early.iter().take(20) {
+            breaker.ended(pass, Outcome::Failure, at(100), 0.5);
+        }
+        assert_eq!(breaker.state(), open_until(5100));
+        breaker.ended(&early[20], Outcome::Success, at(200), 0.5);
+        assert_eq!(breaker.state(), open_until(5100));
+        let probe = breaker.admit(at(5100)).expect("one");
+        breaker.ended(&early[21], Outcome::Failure, at(5100), 0.5);
+        assert_eq!(breaker.state(), State::HalfOpen { probing: true });
+        breaker.ended(&probe, Outcome::Success, at(5200), 0.5);
+        for pass in &early[22..] {
+            breaker.ended(pass, Outcome::Unreached, at(5300), 0.5);
+        }
+        assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
+    fn a_fleet_does_not_come_back_at_once() {
+        for (jitter, millis) in [(0.0, 4500), (0.5, 5000), (1.0, 5500), (-7.0, 4500), (7.0, 5500)] {
+            let mut breaker = Breaker::default();
+            for _ in 0..5 {
+                let pass = breaker.admit(at(0)).expect("let through");
+                breaker.ended(&pass, Outcome::Unreached, at(0), jitter);
+            }
+            assert_eq!(breaker.state(), open_until(millis), "{jitter}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Wait(u64),
+        Call,
+        End(usize, Outcome, f64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let outcome = prop_oneof![
+            4 => Just(Outcome::Failure),
+            2 => Just(Outcome::Unreached),
+            1 => Just(Outcome::Success),
+            1 => Just(Outcome::Unknown),
+        ];
+        prop_oneof![
+            2 => prop_oneof![0_u64..500, 0_u64..70_000].prop_map(Step::Wait),
+            5 => Just(Step::Call),
+            5 => (any::<usize>(), outcome, 0.0..1.0).prop_map(|(which, outcome, jitter)| Step::End(which, outcome, jitter)),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: one probe at most, none refused for more than 66 s, and refusing changes nothing.
+        #[test]
+        fn it_keeps_its_promises(steps in prop::collection::vec(step(), 0..400)) {
+            let (mut breaker, mut now, mut under_way) = (Breaker::default(), 0, Vec::<Pass>::new());
+            let mut probe = false;
+            let mut refused_until: Option<u64> = None;
+            for step in steps {
+                match step {
+                    Step::Wait(millis) => now += millis,
+                    Step::Call => {
+                        let before = format!("{breaker:?}");
+                        match breaker.admit(at(now)) {
+                            Err(wait) => {
+                                prop_assert_eq!(format!("{breaker:?}"), before, "its own refusal changed it");
+                                prop_assert!(!wait.is_zero() && wait <= Duration::from_secs(66));
+                                prop_assert!(probe || refused_until.is_some_and(|until| now < until));
+                            }
+                            Ok(pass) => {
+                                prop_assert!(!(pass.is_probe() && probe), "two probes");
+                                prop_assert!(pass.is_probe() || before.contains("state: Closed"));
+                                probe |= pass.is_probe();
+                                under_way.push(pass);
+                            }
+                        }
+                    }
+                    Step::End(_, _, _) if under_way.is_empty() => {}
+                    Step::End(which, outcome, jitter) => {
+                        let pass = under_way.swap_remove(which % under_way.len());
+                        let before = breaker.state();
+                        breaker.ended(&pass, outcome, at(now), jitter);
+                        probe &= !pass.is_probe();
+                        let state = breaker.state();
+                        if state != before {
+                            prop_assert!(pass.is_probe() || before == State::Closed);
+                            prop_assert_eq!(state == State::Closed, pass.is_probe() && outcome == Outcome::Success);
+                            refused_until = matches!(state, State::Open(_)).then_some(now + 66_000);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
