@@ -27,7 +27,7 @@ use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::{Proxy, Writes};
+use crate::proxy::{Proxy, Writes, pressure};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
 use crate::server::{Handler, Listener, Stop, files};
@@ -260,7 +260,7 @@ impl App {
             timeouts: PROXY_TIMEOUTS,
             places: Arc::new(Semaphore::new(files::room_for_connections(
                 settings.limits.connections,
-                settings.limits.in_flight,
+                pressure::places_in_all(settings.limits.in_flight),
             ))),
             stop: self.stop.clone(),
             connections: self.connections.clone(),

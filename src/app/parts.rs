@@ -8,6 +8,7 @@ use crate::config::settings::{GatewaySettings, OriginCacheControl};
 use crate::credentials::keys;
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
+use crate::proxy::pressure;
 use crate::session;
 use crate::session::freshness::Policy;
 use crate::upstream::egress::EgressProxy;
@@ -30,9 +31,9 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
     session::Options {
         max_bytes: settings.cache.max_bytes,
         policy: policy(settings),
-        max_flights: settings.limits.in_flight,
-        // A fetch ends by its own deadlines, head and body; a caller waits no longer than they allow.
-        patience: settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
+        max_flights: pressure::fetches(settings.limits.in_flight),
+        // A fetch ends by its own deadlines, place, head and body; a caller waits no longer than they allow.
+        patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
     }
 }
 

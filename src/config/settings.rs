@@ -134,7 +134,7 @@ pub struct DrainSettings {
 pub struct LimitSettings {
     /// Open connections on the proxy listener.
     pub connections: usize,
-    /// Requests under way to Sezzle, and as many whose body is being received.
+    /// Calls of one class under way to Sezzle, and as many whose body is being received.
     pub in_flight: usize,
     /// Bytes of a request's body.
     pub body: usize,

@@ -13,7 +13,7 @@ use super::inbound::remove_conditions;
 use super::record::Record;
 use super::response::{CacheStatus, Reply, Source};
 use super::route::{Class, Matched};
-use super::{Proxy, passed_on, place};
+use super::{Proxy, passed_on};
 use crate::session::entry::Answer;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::revalidation::Conditions;
@@ -82,11 +82,11 @@ impl Proxy {
         let mut sending = self.sending(head, matched, Class::Session, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
-            let (forwarder, sending, places) =
-                (Arc::clone(&self.forwarder), sending.clone(), Arc::clone(&self.in_flight));
+            let (forwarder, sending, pressure) =
+                (Arc::clone(&self.forwarder), sending.clone(), Arc::clone(&self.pressure));
             async move {
                 // One place for the fetch, however many callers wait for it.
-                match place(&places) {
+                match pressure.enter(Class::Session).await {
                     Ok(_place) => forwarder.session(sending, conditions).await,
                     Err(error) => Fetched::Failed(error),
                 }

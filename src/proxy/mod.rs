@@ -12,6 +12,7 @@ pub mod forward;
 pub mod inbound;
 pub mod links;
 mod lookup;
+pub mod pressure;
 pub mod record;
 mod request_key;
 pub mod response;
@@ -28,12 +29,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::error::{ProxyError, REFUSALS};
 use self::exchange::{Answered, Sending};
 use self::forward::Forwarder;
 use self::inbound::{admit, outgoing_headers};
+use self::pressure::Pressure;
 use self::record::Record;
 use self::request_key::Origin;
 use self::response::{Body, CacheStatus, Content, Reply, Source};
@@ -64,7 +65,7 @@ pub struct Options {
 /// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests under way to Sezzle, and as many whose body is being received.
+    /// Places of a class of calls to Sezzle, and as many for bodies being received; see [`pressure`].
     pub in_flight: usize,
     /// Bytes of a request's body.
     pub body: usize,
@@ -79,8 +80,7 @@ pub struct Limits {
 /// Serves requests. One per process, shared by all connections.
 pub struct Proxy {
     options: Options,
-    in_flight: Arc<Semaphore>,
-    receiving: Arc<Semaphore>,
+    pressure: Arc<Pressure>,
     sessions: Arc<Sessions>,
     forwarder: Arc<Forwarder>,
     writes: Writes,
@@ -110,8 +110,7 @@ impl Proxy {
             metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc_by(0);
         }
         Self {
-            in_flight: Arc::new(Semaphore::new(options.limits.in_flight)),
-            receiving: Arc::new(Semaphore::new(options.limits.in_flight)),
+            pressure: Arc::new(Pressure::new(options.limits.in_flight, &metrics)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
             options,
@@ -155,12 +154,12 @@ impl Proxy {
         record.admitted(matched.clone(), class);
         match class {
             Class::Credentials if head.method == Method::POST => {
-                let body = self.receive(body).await?;
+                let body = self.receive(body, class).await?;
                 authentication::answer(&body, self.forwarder.tokens(), self.clock.now()).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if !head.method.is_safe() => {
-                let body = self.receive(body).await?;
+                let body = self.receive(body, class).await?;
                 self.write(head, &matched, class, body, record).await
             }
             Class::Session => match matched.session().filter(|_| is_cacheable(head)) {
@@ -184,7 +183,7 @@ impl Proxy {
         class: Class,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        record.holds(place(&self.in_flight)?);
+        record.holds(self.pressure.enter(class).await?);
         let sending = self.sending(head, matched, class, Bytes::new(), record);
         let answer = self.forwarder.call(sending, matched.route.carries_links()).await?;
         Ok(passed_on(answer, CacheStatus::BYPASS))
@@ -222,10 +221,6 @@ pub const READ_BODY: Duration = Duration::from_secs(30);
 // Short, so that a drain outlasts a write; what it waits for is small.
 const WRITE_BODY: Duration = Duration::from_secs(5);
 const REPORT_BODY: Duration = Duration::from_secs(300);
-
-fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ProxyError> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| ProxyError::Overloaded)
-}
 
 /// Only the plain lookup is cached: a query may ask for something else.
 fn is_cacheable(head: &Parts) -> bool {

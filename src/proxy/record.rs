@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ProxyError;
+use super::pressure::Place;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
 use crate::caller::Peer;
@@ -27,7 +27,7 @@ pub struct Record {
     matched: Option<Matched>,
     class: Class,
     in_flight: Option<Counted>,
-    permit: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     status: Option<StatusCode>,
     source: Source,
     cache: &'static str,
@@ -68,7 +68,7 @@ impl Record {
             matched: None,
             class: Class::Read,
             in_flight: None,
-            permit: None,
+            place: None,
             status: None,
             source: Source::Sidecar,
             cache: "bypass",
@@ -91,9 +91,9 @@ impl Record {
         self.request_key = Some(key);
     }
 
-    /// Holds a place among the requests in flight until the answer has been sent.
-    pub fn holds(&mut self, permit: OwnedSemaphorePermit) {
-        self.permit = Some(permit);
+    /// Holds a place among the calls to Sezzle until the answer has been sent.
+    pub fn holds(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     /// The request is answered with an error of ours.

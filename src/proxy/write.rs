@@ -19,7 +19,7 @@ use super::exchange::Answered;
 use super::record::Record;
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, passed_on, place, request_key};
+use super::{Proxy, passed_on, request_key};
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
@@ -57,7 +57,7 @@ impl Proxy {
         body: Bytes,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = place(&self.in_flight)?;
+        let place = self.pressure.enter(class).await?;
         let mut sending = self.sending(head, matched, class, body, record);
         if matched.route.is_keyed(&head.method) {
             let normalise = self.options.normalise_request_id;
@@ -97,12 +97,11 @@ impl Proxy {
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
-    pub(super) async fn receive(&self, body: Incoming) -> Result<Bytes, ProxyError> {
+    pub(super) async fn receive(&self, body: Incoming, class: Class) -> Result<Bytes, ProxyError> {
         if body.size_hint().lower() > self.options.limits.body as u64 {
             return Err(ProxyError::BodyTooLarge);
         }
-        // Places of their own, so that callers who send slowly do not keep others from Sezzle.
-        let _place = place(&self.receiving)?;
+        let _place = self.pressure.receive(class)?;
         let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect()).await;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => Ok(body.to_bytes()),

@@ -11,10 +11,10 @@ pub fn raise_limit() {
 }
 
 /// How many callers' connections the system has files for, of those that are allowed. The others have to leave room for
-/// `in_flight` connections to Sezzle, or callers would be let in who cannot be served, and probes kept out.
-pub fn room_for_connections(connections: usize, in_flight: usize) -> usize {
+/// `upstream` connections to Sezzle, or callers would be let in who cannot be served, and probes kept out.
+pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
     let allowed = getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX));
-    let room = room(connections, in_flight, allowed.unwrap_or(usize::MAX));
+    let room = room(connections, upstream, allowed.unwrap_or(usize::MAX));
     if room < connections {
         tracing::warn!(
             open_files = allowed,
@@ -25,8 +25,10 @@ pub fn room_for_connections(connections: usize, in_flight: usize) -> usize {
     room
 }
 
-fn room(connections: usize, in_flight: usize, files: usize) -> usize {
-    connections.min(files.saturating_sub(in_flight.saturating_add(RESERVED)).max(1))
+fn room(connections: usize, upstream: usize, files: usize) -> usize {
+    let files = files.saturating_sub(RESERVED);
+    // A caller's connection has one call under way at a time, over HTTP/1.1, and so half of the files is enough for those.
+    connections.min(files.saturating_sub(upstream).max(files / 2).max(1))
 }
 
 // Listeners, connections of operators and webhooks, the log, and what libraries keep open.
@@ -38,10 +40,11 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_the_rest() {
-        assert_eq!(room(10_000, 512, usize::MAX), 10_000);
-        assert_eq!(room(10_000, 512, 20_000), 10_000);
-        assert_eq!(room(10_000, 512, 1024), 256);
-        assert_eq!(room(100, 512, 1024), 100);
-        assert_eq!(room(10_000, 512, 64), 1);
+        assert_eq!(room(10_000, 1664, usize::MAX), 10_000);
+        assert_eq!(room(10_000, 1664, 20_000), 10_000);
+        assert_eq!(room(10_000, 1664, 4096), 2176);
+        assert_eq!(room(10_000, 1664, 1024), 384);
+        assert_eq!(room(100, 1664, 1024), 100);
+        assert_eq!(room(10_000, 1664, 64), 1);
     }
 }

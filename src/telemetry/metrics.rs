@@ -26,6 +26,8 @@ pub struct Metrics {
     pub in_flight: IntGaugeVec,
     /// Requests that were refused for what they are, by the error code's last part.
     pub requests_refused: IntCounterVec,
+    /// Calls that were not sent to Sezzle to spare it or others, by class and reason.
+    pub shed: IntCounterVec,
     /// Open connections of callers, by listener.
     pub connections: IntGaugeVec,
     /// Connections turned away or cut, by reason.
@@ -104,6 +106,11 @@ impl Metrics {
                 "requests_refused_total",
                 "Requests turned down without anything being sent to Sezzle, by the last part of the error code.",
                 &["reason"],
+            )?,
+            shed: r.counters(
+                "shed_total",
+                "Calls that were not sent to Sezzle because of too many others or of how those fared, by class of route.",
+                &["class", "reason"],
             )?,
             connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
             connections_refused: r.counters(

@@ -35,6 +35,7 @@ mod metrics;
 mod openapi;
 mod operators;
 mod passthrough;
+mod pressure;
 mod read_your_writes;
 mod retries;
 mod revalidation;

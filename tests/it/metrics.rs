@@ -82,6 +82,7 @@ async fn every_metric_is_there_from_the_start() {
     let at_start = names(&scrape(&harness).await);
     for name in [
         "in_flight_requests",
+        "shed_total",
         "connections",
         "connections_refused_total",
         // Of the token exchange.

@@ -6,6 +6,8 @@ use http::StatusCode;
 pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
 /// `class` of a route.
 pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
+/// `reason` of `shed_total`.
+pub const SHED_REASONS: [&str; 3] = ["queue_full", "queue_timeout", "receiving"];
 /// `result` of `cache_requests_total`.
 pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
 /// `cause` of `cache_evictions_total`.

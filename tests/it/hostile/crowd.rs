@@ -28,7 +28,8 @@ async fn those_who_only_hold_connections_keep_nobody_out() {
     let half_heads = HALF_HEADS.min(places / 2);
     let idle = places - half_heads;
     let limit = (places + 100).to_string();
-    let sidecar = Sidecar::start(Options::default(), &[("LIMITS__CONNECTIONS", &limit), ("LOG__LEVEL", "warn")]).await;
+    let settings = [("LIMITS__CONNECTIONS", limit.as_str()), ("LIMITS__IN_FLIGHT", "64"), ("LOG__LEVEL", "warn")];
+    let sidecar = Sidecar::start(Options::default(), &settings).await;
     let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
     assert_eq!(sidecar.get(&session).await.status, 200);
 
