@@ -3,6 +3,7 @@
 //! The text a caller gets names no address and holds no secret; what exactly failed goes to the log.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -40,6 +41,10 @@ pub enum ProxyError {
     ForeignKeys,
     /// `limits.in_flight` is reached.
     Overloaded,
+    /// Sezzle asked for fewer calls of this class, for so long from now.
+    RateLimited(Duration),
+    /// Calls of this class fail at Sezzle. It is tried again in so long.
+    CircuitOpen(Duration),
     /// There is no live token.
     NoToken(NoToken),
     /// The exchange with Sezzle failed, and repeating it cannot do harm.
@@ -68,17 +73,19 @@ impl From<Refusal> for ProxyError {
 }
 
 /// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
-pub const REFUSALS: [&str; 11] = [
+pub const REFUSALS: [&str; 13] = [
     "bad_request",
     "body_timeout",
     "body_too_large",
     "browser_refused",
+    "circuit_open",
     "foreign_keys",
     "loop_detected",
     "method_not_allowed",
     "misdirected",
     "not_found",
     "overloaded",
+    "rate_limited",
     "target_too_long",
 ];
 
@@ -100,7 +107,8 @@ impl ProxyError {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Overloaded | Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::CircuitOpen(_) | Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::OutcomeUnknown { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
             // A 503 of ours always means that nothing was sent.
             Self::Upstream(error) => match (error.sent, error.kind) {
@@ -111,7 +119,8 @@ impl ProxyError {
         }
     }
 
-    /// Whether the request was refused for what it is or how many there are, before anything of it was tried.
+    /// Whether the request was refused for what it is, how many there are or how others fared, before anything of it was
+    /// tried.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Malformed(_)
@@ -125,11 +134,18 @@ impl ProxyError {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::ForeignKeys
-            | Self::Overloaded => true,
+            | Self::Overloaded
+            | Self::RateLimited(_)
+            | Self::CircuitOpen(_) => true,
             Self::NoToken(_) | Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NotStored | Self::Internal => {
                 false
             }
         }
+    }
+
+    /// Whether it is Sezzle that failed, or failed others a moment ago.
+    pub fn is_of_sezzle(&self) -> bool {
+        matches!(self, Self::Upstream(_) | Self::RateLimited(_) | Self::CircuitOpen(_))
     }
 
     /// Whether provably nothing of the request went to Sezzle, so that it cannot have had an effect.
@@ -156,6 +172,8 @@ impl ProxyError {
             Self::Loop => "loop_detected",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
+            Self::RateLimited(_) => "rate_limited",
+            Self::CircuitOpen(_) => "circuit_open",
             Self::NoToken(_) => "no_token",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NotStored => "not_stored",
@@ -184,6 +202,12 @@ impl ProxyError {
             Self::Loop => "the request has passed this sidecar before".into(),
             Self::Internal => "the sidecar failed to answer".into(),
             Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
+            Self::RateLimited(_) => {
+                "Sezzle asked for fewer calls of this kind; nothing was sent, so repeat it after Retry-After".into()
+            }
+            Self::CircuitOpen(_) => {
+                "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After".into()
+            }
             Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
             Self::OutcomeUnknown { key: Some(_), .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
@@ -216,7 +240,8 @@ impl ProxyError {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::NotStored => "http_request_error",
-            Self::Browser | Self::Misdirected | Self::ForeignKeys => "http_request_denied",
+            Self::Browser | Self::Misdirected | Self::ForeignKeys | Self::RateLimited(_) => "http_request_denied",
+            Self::CircuitOpen(_) => "destination_unavailable",
             Self::Loop => "proxy_loop_detected",
             Self::Internal | Self::NoToken(_) => "proxy_internal_error",
             Self::Overloaded => "connection_limit_reached",
@@ -258,6 +283,11 @@ impl ProxyError {
             }
             Self::Overloaded | Self::NoToken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::RateLimited(wait) | Self::CircuitOpen(wait) => {
+                // Rounded up, or the caller would come back too early.
+                let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+                headers.insert(RETRY_AFTER, seconds.into());
             }
             Self::NotFound
             | Self::Browser

@@ -51,7 +51,7 @@ impl Proxy {
         };
         let failed = match &answered {
             Ok(reply) => is_failure(reply.status),
-            Err(error) => matches!(error, ProxyError::Upstream(_)),
+            Err(error) => error.is_of_sezzle(),
         };
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes) {
             // Somebody else's fetch was stored in the meantime.
@@ -60,7 +60,7 @@ impl Proxy {
         }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
-                record.failed(error);
+                record.spared(error);
             }
             self.count(CacheResult::Stale);
             return Ok(from_stale(head, &stale));
@@ -86,7 +86,7 @@ impl Proxy {
                 (Arc::clone(&self.forwarder), sending.clone(), Arc::clone(&self.pressure));
             async move {
                 // One place for the fetch, however many callers wait for it.
-                match pressure.enter(Class::Session).await {
+                match pressure.enter(Class::Session, &Method::GET).await {
                     Ok(_place) => forwarder.session(sending, conditions).await,
                     Err(error) => Fetched::Failed(error),
                 }

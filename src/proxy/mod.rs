@@ -110,7 +110,7 @@ impl Proxy {
             metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc_by(0);
         }
         Self {
-            pressure: Arc::new(Pressure::new(options.limits.in_flight, &metrics)),
+            pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
             options,
@@ -183,7 +183,7 @@ impl Proxy {
         class: Class,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        record.holds(self.pressure.enter(class).await?);
+        record.holds(self.pressure.enter(class, &head.method).await?);
         let sending = self.sending(head, matched, class, Bytes::new(), record);
         let answer = self.forwarder.call(sending, matched.route.carries_links()).await?;
         Ok(passed_on(answer, CacheStatus::BYPASS))

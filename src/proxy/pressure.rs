@@ -1,23 +1,32 @@
-//! How much may be under way to Sezzle: a bulkhead for each class of calls, so that none can crowd out another.
+//! What is not sent to Sezzle, to spare it or others: a bulkhead for each class of calls, so that none can crowd out
+//! another; quiet when Sezzle asks for fewer calls; a circuit breaker when it fails.
+//!
+//! A call takes a [`Place`], and each time it is sent an [`Attempt`]. An answer from memory takes neither.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{Method, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::error::ProxyError;
 use super::route::Class;
-use crate::telemetry::metrics::{CLASSES, Metrics, SHED_REASONS};
+use crate::clock::Clock;
+use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS};
+use crate::upstream::breaker::{Breaker, Outcome, Pass, State};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::quiet::Quiet;
+use crate::upstream::retry_after::retry_after;
 
 /// The bulkheads of all classes.
 #[derive(Debug)]
 pub struct Pressure {
-    session: Bulkhead,
-    read: Bulkhead,
-    report: Bulkhead,
-    money: Bulkhead,
-    webhooks: Bulkhead,
+    session: Arc<Bulkhead>,
+    read: Arc<Bulkhead>,
+    report: Arc<Bulkhead>,
+    money: Arc<Bulkhead>,
+    webhooks: Arc<Bulkhead>,
     receiving: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -25,28 +34,53 @@ pub struct Pressure {
 /// What calls of one class share.
 #[derive(Debug)]
 struct Bulkhead {
-    class: &'static str,
+    class: Class,
     places: Arc<Semaphore>,
     /// Those who wait for a place, which they get in the order they came.
     queue: Semaphore,
+    fares: Mutex<Fares>,
+    clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// How calls of one class have fared.
+#[derive(Debug, Default)]
+struct Fares {
+    breaker: Breaker,
+    quiet: Quiet,
 }
 
 /// A place among the calls of a class, held until it is dropped.
 #[derive(Debug)]
 pub struct Place {
+    bulkhead: Arc<Bulkhead>,
+    /// Whether the breaker has a say in it.
+    guarded: bool,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Leave to send a call once. Dropped before it has [`Attempt::ended`], it says nothing of Sezzle.
+#[derive(Debug)]
+pub struct Attempt<'p> {
+    bulkhead: &'p Bulkhead,
+    pass: Option<Pass>,
 }
 
 impl Pressure {
     /// With `limits.in_flight` places for each class that callers wait for.
-    pub fn new(in_flight: usize, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
         for class in CLASSES {
             for reason in SHED_REASONS {
                 metrics.shed.with_label_values(&[class, reason]).inc_by(0);
             }
         }
-        let bulkhead = |class| Bulkhead::new(class, in_flight, metrics);
+        for class in BREAKERS {
+            metrics.breaker_state.with_label_values(&[class]).set(0);
+        }
+        for class in QUIETED {
+            metrics.rate_limited_until.with_label_values(&[class]).set(0);
+        }
+        let bulkhead = |class| Arc::new(Bulkhead::new(class, in_flight, clock, metrics));
         Self {
             session: bulkhead(Class::Session),
             read: bulkhead(Class::Read),
@@ -61,9 +95,14 @@ impl Pressure {
     /// Takes a place for a call, or waits for one in the queue of its class. A caller that goes away leaves the queue.
     ///
     /// # Errors
-    /// When the queue is full, or no place became free in time.
-    pub async fn enter(&self, class: Class) -> Result<Place, ProxyError> {
-        Ok(Place { _permit: self.bulkhead(class).place().await? })
+    /// When the queue is full, or no place became free in time, or the call would not be sent anyhow.
+    pub async fn enter(&self, class: Class, method: &Method) -> Result<Place, ProxyError> {
+        let bulkhead = Arc::clone(self.bulkhead(class));
+        // What changes something is worth trying, and what neither changes nor reads is no trial of Sezzle.
+        let guarded = matches!(*method, Method::GET | Method::HEAD);
+        bulkhead.check(guarded)?;
+        let permit = bulkhead.place().await?;
+        Ok(Place { bulkhead, guarded, _permit: permit })
     }
 
     /// Takes a place among the bodies that are being received. These are places of their own, so that callers who send
@@ -78,7 +117,7 @@ impl Pressure {
         })
     }
 
-    fn bulkhead(&self, class: Class) -> &Bulkhead {
+    fn bulkhead(&self, class: Class) -> &Arc<Bulkhead> {
         match class {
             Class::Session => &self.session,
             // A caller's token exchange is answered here and takes no place.
@@ -90,13 +129,63 @@ impl Pressure {
     }
 }
 
+impl Place {
+    /// Asks for leave to send the call now, be it for the first time or once more.
+    ///
+    /// # Errors
+    /// When it must not be sent: Sezzle asked for fewer calls, or fails.
+    pub fn attempt(&self) -> Result<Attempt<'_>, ProxyError> {
+        let bulkhead = &*self.bulkhead;
+        let now = bulkhead.clock.now();
+        let pass = bulkhead.change(|fares| match fares.quiet.left(now) {
+            Some(left) => Err(ProxyError::RateLimited(left)),
+            None if !self.guarded => Ok(None),
+            None => fares.breaker.admit(now.mono).map(Some).map_err(ProxyError::CircuitOpen),
+        });
+        let pass = pass.map_err(|error| bulkhead.shed(error.code(), error))?;
+        Ok(Attempt { bulkhead, pass })
+    }
+}
+
+impl Attempt<'_> {
+    /// Whether it is the one call that tries a gateway which failed: it is sent once and not repeated.
+    pub fn is_probe(&self) -> bool {
+        self.pass.as_ref().is_some_and(Pass::is_probe)
+    }
+
+    /// This came of it.
+    pub fn ended<B>(mut self, answer: &Result<Response<B>, UpstreamError>) {
+        if let Ok(response) = answer
+            && response.status() == StatusCode::TOO_MANY_REQUESTS
+        {
+            self.bulkhead.quieted(retry_after(response.headers()));
+        }
+        self.tell(Outcome::of(answer.as_ref().map(Response::status)));
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(pass) = self.pass.take() {
+            let now = self.bulkhead.clock.now().mono;
+            self.bulkhead.change(|fares| fares.breaker.ended(&pass, outcome, now, fastrand::f64()));
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.tell(Outcome::Unknown);
+    }
+}
+
 impl Bulkhead {
-    fn new(class: Class, in_flight: usize, metrics: &Arc<Metrics>) -> Self {
+    fn new(class: Class, in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
         let places = places(class, in_flight);
         Self {
-            class: class.as_str(),
+            class,
             places: Arc::new(Semaphore::new(places)),
             queue: Semaphore::new(queue(places)),
+            fares: Mutex::default(),
+            clock: clock.clone(),
             metrics: Arc::clone(metrics),
         }
     }
@@ -114,9 +203,73 @@ impl Bulkhead {
         }
     }
 
+    /// Refuses what would not be sent, so that it does not wait for a place first.
+    fn check(&self, guarded: bool) -> Result<(), ProxyError> {
+        let now = self.clock.now();
+        let refusal = self.change(|fares| {
+            let limited = fares.quiet.left(now).map(ProxyError::RateLimited);
+            limited.or_else(|| fares.breaker.refuses(now.mono).filter(|_| guarded).map(ProxyError::CircuitOpen))
+        });
+        refusal.map_or(Ok(()), |error| Err(self.shed(error.code(), error)))
+    }
+
+    /// Sezzle asked for fewer calls of this class.
+    fn quieted(&self, wait: Option<Duration>) {
+        // A call that moves money is worth an answer of Sezzle's own each time.
+        if self.class == Class::Money {
+            return;
+        }
+        let now = self.clock.now();
+        let begins = self.change(|fares| {
+            let begins = fares.quiet.ask(wait, now);
+            let until = fares.quiet.until().map_or(0, |until| until.0.saturating_add(999).div_euclid(1000));
+            self.metrics.rate_limited_until.with_label_values(&[self.class.as_str()]).set(until);
+            begins.then(|| fares.quiet.left(now)).flatten()
+        });
+        if let Some(left) = begins {
+            let (class, seconds) = (self.class.as_str(), left.as_secs_f64());
+            tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429): further ones are answered here");
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Fares) -> T) -> T {
+        let class = self.class.as_str();
+        let mut fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = label(fares.breaker.state());
+        let result = change(&mut fares);
+        let state = fares.breaker.state();
+        if label(state) == before {
+            return result;
+        }
+        self.metrics.breaker_state.with_label_values(&[class]).set(label(state));
+        drop(fares);
+        match state {
+            State::Open(until) => {
+                let seconds = until.since(self.clock.now().mono).as_secs_f64();
+                tracing::warn!(
+                    class,
+                    seconds,
+                    "Sezzle fails: the circuit breaker is open and further calls are not sent"
+                );
+            }
+            State::HalfOpen { .. } => tracing::info!(class, "the circuit breaker is half-open: one call tries Sezzle"),
+            State::Closed => tracing::info!(class, "the circuit breaker is closed: calls are sent again"),
+        }
+        result
+    }
+
     fn shed(&self, reason: &str, error: ProxyError) -> ProxyError {
-        self.metrics.shed.with_label_values(&[self.class, reason]).inc();
+        self.metrics.shed.with_label_values(&[self.class.as_str(), reason]).inc();
         error
+    }
+}
+
+/// The value of `breaker_state`.
+fn label(state: State) -> i64 {
+    match state {
+        State::Closed => 0,
+        State::Open(_) => 1,
+        State::HalfOpen { .. } => 2,
     }
 }
 

@@ -98,10 +98,15 @@ impl Record {
 
     /// The request is answered with an error of ours.
     pub fn failed(&mut self, error: &ProxyError) {
-        self.error = Some(error.code());
+        self.spared(error);
         if error.is_refusal() {
             self.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }
+    }
+
+    /// The caller gets something else in place of an error of ours.
+    pub fn spared(&mut self, error: &ProxyError) {
+        self.error = Some(error.code());
         if let ProxyError::Upstream(cause) = error {
             tracing::warn!(request_id = self.request_id, route = self.route().template(), %cause, "exchange failed");
         }

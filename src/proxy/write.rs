@@ -57,7 +57,7 @@ impl Proxy {
         body: Bytes,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(class).await?;
+        let place = self.pressure.enter(class, &head.method).await?;
         let mut sending = self.sending(head, matched, class, body, record);
         if matched.route.is_keyed(&head.method) {
             let normalise = self.options.normalise_request_id;

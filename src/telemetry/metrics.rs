@@ -28,6 +28,10 @@ pub struct Metrics {
     pub requests_refused: IntCounterVec,
     /// Calls that were not sent to Sezzle to spare it or others, by class and reason.
     pub shed: IntCounterVec,
+    /// Circuit breakers: 0 closed, 1 open, 2 half-open.
+    pub breaker_state: IntGaugeVec,
+    /// Until when no calls are sent because Sezzle asked for fewer, in seconds since the epoch.
+    pub rate_limited_until: IntGaugeVec,
     /// Open connections of callers, by listener.
     pub connections: IntGaugeVec,
     /// Connections turned away or cut, by reason.
@@ -111,6 +115,16 @@ impl Metrics {
                 "shed_total",
                 "Calls that were not sent to Sezzle because of too many others or of how those fared, by class of route.",
                 &["class", "reason"],
+            )?,
+            breaker_state: r.gauges(
+                "breaker_state",
+                "Circuit breakers, by class of route: 0 closed, 1 open, 2 half-open.",
+                &["class"],
+            )?,
+            rate_limited_until: r.gauges(
+                "rate_limited_until_timestamp_seconds",
+                "Until when no calls are sent because Sezzle asked for fewer, in seconds since the epoch; 0 if it never did.",
+                &["class"],
             )?,
             connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
             connections_refused: r.counters(

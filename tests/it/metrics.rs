@@ -83,6 +83,8 @@ async fn every_metric_is_there_from_the_start() {
     for name in [
         "in_flight_requests",
         "shed_total",
+        "breaker_state",
+        "rate_limited_until_timestamp_seconds",
         "connections",
         "connections_refused_total",
         // Of the token exchange.

@@ -7,7 +7,11 @@ pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
 /// `class` of a route.
 pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
 /// `reason` of `shed_total`.
-pub const SHED_REASONS: [&str; 3] = ["queue_full", "queue_timeout", "receiving"];
+pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
+/// `class` of `breaker_state`: writes have none.
+pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
+/// `class` of `rate_limited_until_timestamp_seconds`: what moves money is never kept from Sezzle.
+pub const QUIETED: [&str; 4] = BREAKERS;
 /// `result` of `cache_requests_total`.
 pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
 /// `cause` of `cache_evictions_total`.
