@@ -1,6 +1,6 @@
 //! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,15 +11,15 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 
 use super::error::ProxyError;
+use super::pressure::{Attempt, Place};
 use super::request_key::REQUEST_KEY;
 use super::response::{Content, clean};
-use crate::clock::Clock;
 use crate::credentials::{Token, TokenManager};
 use crate::session::freshness::{MAX_BODY, is_json};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::{Budget, Call, Failure, back_off, is_repeated};
+use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Outgoing, Upstream};
 
@@ -38,8 +38,6 @@ pub struct Sending {
 pub struct Exchange {
     upstream: Upstream,
     tokens: Arc<TokenManager>,
-    budget: Mutex<Budget>,
-    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -69,8 +67,8 @@ pub enum Reading {
 
 impl Exchange {
     /// Puts the parts together.
-    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, tokens, budget: Mutex::default(), clock, metrics }
+    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, metrics: Arc<Metrics>) -> Self {
+        Self { upstream, tokens, metrics }
     }
 
     /// Whose token it is.
@@ -82,15 +80,15 @@ impl Exchange {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn run(&self, sending: Sending, reading: Reading) -> Result<Answered, ProxyError> {
+    pub async fn run(&self, sending: Sending, reading: Reading, place: &Place) -> Result<Answered, ProxyError> {
         let Sending { mut outgoing, call, request_id } = sending;
         let (began, limit) = (Instant::now(), outgoing.deadlines.head);
         let left = || limit.saturating_sub(began.elapsed());
         let mut token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
-        self.deposit();
+        let mut leave = place.attempt()?;
         let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, false);
-        loop {
-            let result = self.attempt(&mut outgoing, &token, left(), reading).await;
+        let result = loop {
+            let result = self.attempt(&mut outgoing, &token, left(), reading, &leave).await;
             // It was not processed, so that a write too can be sent again.
             if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
                 replayed = true;
@@ -105,34 +103,26 @@ impl Exchange {
             if let Some(reason) = repeats {
                 self.count(reason, if failure.is_some() { "failure" } else { "success" });
             }
-            let wait = match failure {
-                Some(failure) if is_repeated(call, failure, attempt) => {
-                    Some((failure, back_off(attempt, failure, fastrand::f64()))).filter(|(_, wait)| *wait < left())
-                }
-                Some(_) | None => None,
-            };
-            let Some((failure, wait)) = wait else {
-                return concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY));
-            };
-            if !self.withdraw() {
-                self.count(failure.as_str(), "no_budget");
-                return concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY));
+            // One call tries a gateway that failed, once.
+            let repeated = |failure: &Failure| !leave.is_probe() && is_repeated(call, *failure, attempt);
+            let Some(failure) = failure.filter(repeated) else { break result };
+            let (wait, reason) = (back_off(attempt, failure, fastrand::f64()), failure.as_str());
+            if wait >= left() {
+                break result;
             }
-            drop(result);
-            doubt |= failure.may_have_had_effect();
-            repeats = Some(failure.as_str());
-            let (route, reason) = (outgoing.route, failure.as_str());
-            tracing::info!(
-                request_id,
-                route,
-                attempt,
-                reason,
-                wait_ms = wait.as_millis(),
-                "attempt failed, sending again"
-            );
+            if !place.may_repeat() {
+                self.count(reason, "no_budget");
+                break result;
+            }
             sleep(wait).await;
-            attempt = attempt.saturating_add(1);
-        }
+            // Its class may be refused since then. The caller gets what came of its own call.
+            let Ok(again) = place.attempt() else { break result };
+            tracing::info!(request_id, route = outgoing.route, attempt, reason, "attempt failed, sending again");
+            doubt |= failure.may_have_had_effect();
+            (leave, repeats, attempt) = (again, Some(reason), attempt.saturating_add(1));
+        };
+        leave.ended(result.as_ref().map(|answer| answer.status));
+        concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY))
     }
 
     async fn attempt(
@@ -141,6 +131,7 @@ impl Exchange {
         token: &Token,
         left: Duration,
         reading: Reading,
+        leave: &Attempt<'_>,
     ) -> Result<Answered, UpstreamError> {
         if left.is_zero() {
             let detail = "the deadline passed before the request was sent".to_owned();
@@ -150,6 +141,7 @@ impl Exchange {
         outgoing.deadlines.head = left;
         let (head, body) = self.upstream.send(outgoing.clone()).await?.into_parts();
         let (status, mut headers) = (head.status, head.headers);
+        leave.heard(status, &headers);
         clean(&mut headers);
         let limit = match reading {
             Reading::Nothing => None,
@@ -165,14 +157,6 @@ impl Exchange {
             headers.remove(CONTENT_LENGTH);
         }
         Ok(Answered { status, headers, content, in_doubt: false })
-    }
-
-    fn deposit(&self) {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).deposit(self.clock.now().mono);
-    }
-
-    fn withdraw(&self) -> bool {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).withdraw(self.clock.now().mono)
     }
 
     fn count(&self, reason: &str, result: &str) {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::error::ProxyError;
 use super::exchange::{Answered, Exchange, Reading, Sending, is_readable};
 use super::links::LinkRewriter;
+use super::pressure::Place;
 use super::response::Content;
 use crate::credentials::TokenManager;
 use crate::session::Fetched;
@@ -44,12 +45,12 @@ impl Forwarder {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(&self, sending: Sending, links: bool) -> Result<Answered, ProxyError> {
+    pub async fn call(&self, sending: Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
         let Some(rewriter) = self.links.as_ref().filter(|_| links) else {
-            return self.exchange.run(sending, Reading::Nothing).await;
+            return self.exchange.run(sending, Reading::Nothing, place).await;
         };
         if sending.outgoing.method == Method::HEAD {
-            let mut answer = self.exchange.run(sending, Reading::Nothing).await?;
+            let mut answer = self.exchange.run(sending, Reading::Nothing, place).await?;
             if is_readable(&answer.headers) {
                 // What a GET would carry is not known before its body was rewritten.
                 answer.headers.remove(CONTENT_LENGTH);
@@ -57,7 +58,7 @@ impl Forwarder {
             }
             return Ok(answer);
         }
-        let mut answer = self.exchange.run(sending, Reading::Links).await?;
+        let mut answer = self.exchange.run(sending, Reading::Links, place).await?;
         if let Content::Whole(Some(body)) = &mut answer.content
             && !body.is_empty()
         {
@@ -74,6 +75,7 @@ impl Forwarder {
         &self,
         mut sending: Sending,
         mut conditions: Option<Conditions>,
+        place: &Place,
     ) -> Fetched<Answered, ProxyError> {
         let (began, limit) = (Instant::now(), sending.outgoing.deadlines.head);
         for _ in 0..2 {
@@ -81,7 +83,7 @@ impl Forwarder {
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);
             }
-            match self.fetch(asking).await {
+            match self.fetch(asking, place).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
                     Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
                     Some(_) | None => sending.outgoing.deadlines.head = limit.saturating_sub(began.elapsed()),
@@ -93,8 +95,8 @@ impl Forwarder {
         Fetched::Failed(ProxyError::Upstream(UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail }))
     }
 
-    async fn fetch(&self, sending: Sending) -> Fetched<Answered, ProxyError> {
-        let mut answer = match self.exchange.run(sending, Reading::Session).await {
+    async fn fetch(&self, sending: Sending, place: &Place) -> Fetched<Answered, ProxyError> {
+        let mut answer = match self.exchange.run(sending, Reading::Session, place).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
         };

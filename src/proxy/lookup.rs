@@ -87,7 +87,7 @@ impl Proxy {
             async move {
                 // One place for the fetch, however many callers wait for it.
                 match pressure.enter(Class::Session, &Method::GET).await {
-                    Ok(_place) => forwarder.session(sending, conditions).await,
+                    Ok(place) => forwarder.session(sending, conditions, &place).await,
                     Err(error) => Fetched::Failed(error),
                 }
             }

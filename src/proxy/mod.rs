@@ -183,9 +183,10 @@ impl Proxy {
         class: Class,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        record.holds(self.pressure.enter(class, &head.method).await?);
+        let place = self.pressure.enter(class, &head.method).await?;
         let sending = self.sending(head, matched, class, Bytes::new(), record);
-        let answer = self.forwarder.call(sending, matched.route.carries_links()).await?;
+        let answer = self.forwarder.call(sending, matched.route.carries_links(), &place).await?;
+        record.holds(place);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 

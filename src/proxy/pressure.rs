@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -17,6 +17,7 @@ use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASON
 use crate::upstream::breaker::{Breaker, Outcome, Pass, State};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::quiet::Quiet;
+use crate::upstream::retry::Budget;
 use crate::upstream::retry_after::retry_after;
 
 /// The bulkheads of all classes.
@@ -48,6 +49,7 @@ struct Bulkhead {
 struct Fares {
     breaker: Breaker,
     quiet: Quiet,
+    budget: Budget,
 }
 
 /// A place among the calls of a class, held until it is dropped.
@@ -59,7 +61,8 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Leave to send a call once. Dropped before it has [`Attempt::ended`], it says nothing of Sezzle.
+/// Leave to send a call once. Dropped before it has [`Attempt::ended`], as when the call is sent again, it says nothing of
+/// Sezzle.
 #[derive(Debug)]
 pub struct Attempt<'p> {
     bulkhead: &'p Bulkhead,
@@ -102,6 +105,7 @@ impl Pressure {
         let guarded = matches!(*method, Method::GET | Method::HEAD);
         bulkhead.check(guarded)?;
         let permit = bulkhead.place().await?;
+        bulkhead.change(|fares| fares.budget.deposit(bulkhead.clock.now().mono));
         Ok(Place { bulkhead, guarded, _permit: permit })
     }
 
@@ -145,6 +149,12 @@ impl Place {
         let pass = pass.map_err(|error| bulkhead.shed(error.code(), error))?;
         Ok(Attempt { bulkhead, pass })
     }
+
+    /// Whether there is room for one more attempt in what may be repeated in this class; takes it.
+    pub fn may_repeat(&self) -> bool {
+        let now = self.bulkhead.clock.now().mono;
+        self.bulkhead.change(|fares| fares.budget.withdraw(now))
+    }
 }
 
 impl Attempt<'_> {
@@ -153,14 +163,16 @@ impl Attempt<'_> {
         self.pass.as_ref().is_some_and(Pass::is_probe)
     }
 
-    /// This came of it.
-    pub fn ended<B>(mut self, answer: &Result<Response<B>, UpstreamError>) {
-        if let Ok(response) = answer
-            && response.status() == StatusCode::TOO_MANY_REQUESTS
-        {
-            self.bulkhead.quieted(retry_after(response.headers()));
+    /// The head of its answer has come; the body may take long.
+    pub fn heard(&self, status: StatusCode, headers: &HeaderMap) {
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.bulkhead.quieted(retry_after(headers));
         }
-        self.tell(Outcome::of(answer.as_ref().map(Response::status)));
+    }
+
+    /// This came of the call: its answer's status, or why there is none.
+    pub fn ended(mut self, answer: Result<StatusCode, &UpstreamError>) {
+        self.tell(Outcome::of(answer));
     }
 
     fn tell(&mut self, outcome: Outcome) {

@@ -80,7 +80,7 @@ impl Proxy {
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
             let (mut outcome, writing) = (outcome, sessions.begin_write(tag));
-            let mut result = forwarder.call(sending, links).await;
+            let mut result = forwarder.call(sending, links, &place).await;
             writing.end(outcome.is(&mut result));
             drop(place);
             if let Err(unclaimed) = give.send(result) {

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+use sezzle_sidecar::simulator::{Fault, Gate, Options, Rule, SessionKind, Simulator};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use crate::support::{Harness, Setup, arrived, eventually};
 
 const REPORT: &str = "/v2/orders/report?start-date=2026-01-01";
 const READ: &str = "/v2/customer";
+const LONG: Duration = Duration::from_secs(8);
 
 /// A sidecar with so many places for each of the larger classes.
 async fn start(in_flight: usize) -> Arc<Harness> {
@@ -213,5 +215,280 @@ async fn bodies_being_received_have_places_of_their_own() {
     slow.send("}").await;
     assert_eq!(slow.answer().await.status, 404);
     assert_eq!(harness.post("/v2/order/o/refund", "{}").await.status, 404);
+    stop(harness).await;
+}
+
+/// One call that Sezzle answers 429, with this `Retry-After` if there is one.
+async fn limited(harness: &Harness, method: Method, path: &str, retry_after: Option<&'static str>) {
+    let mut rule = Rule::on(method.clone(), path).times(1).status(StatusCode::TOO_MANY_REQUESTS);
+    // Sezzle's clock is years behind, and only what its date says counts.
+    rule = rule.set_header(DATE, HeaderValue::from_static("Mon, 27 Apr 2020 14:46:59 GMT"));
+    rule = rule.body(r#"[{"code":"too_many_requests"}]"#);
+    if let Some(value) = retry_after {
+        rule = rule.set_header(RETRY_AFTER, HeaderValue::from_static(value));
+    }
+    harness.gateway.script(rule);
+    let answer = harness.send(method, path, &[], "").await;
+    let code = answer.json()[0]["code"].clone();
+    assert_eq!((answer.status, code.as_str()), (429, Some("too_many_requests")), "Sezzle's own");
+    assert_eq!(answer.header("retry-after"), retry_after.unwrap_or(""));
+}
+
+fn is_limited(answer: &Answer, seconds: u64) {
+    assert_eq!((answer.status, answer.error_code().as_str()), (429, "sidecar.rate_limited"));
+    assert_eq!(answer.header("retry-after"), seconds.to_string());
+    assert_eq!(answer.header("proxy-status"), "sezzle-sidecar; error=http_request_denied");
+}
+
+#[tokio::test]
+async fn a_429_quiets_its_class_for_as_long_as_it_says() {
+    let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let mut refused = 0.0;
+    for (retry_after, seconds) in [
+        (Some("0"), 0),
+        (Some("7"), 7),
+        (Some("Mon, 27 Apr 2020 14:47:19 GMT"), 20),
+        (Some("Mon, 27 Apr 2020 14:46:00 GMT"), 0),
+        (Some("86400"), 60),
+        (Some("99999999999999999999999"), 60),
+        (Some("a while"), 1),
+        (None, 1),
+    ] {
+        limited(&harness, Method::GET, READ, retry_after).await;
+        let sent = harness.received().len();
+        if seconds > 0 {
+            is_limited(&harness.get("/v2/order/o").await, seconds);
+            harness.clock.advance(Duration::from_secs(seconds - 1));
+            is_limited(&harness.send(Method::OPTIONS, READ, &[], "").await, 1);
+            refused += 2.0;
+            assert_eq!(harness.received().len(), sent, "{retry_after:?}");
+            let until = harness.metric(r#"rate_limited_until_timestamp_seconds{class="read"}"#).await;
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+            assert!(until > now.as_secs_f64(), "{until}");
+            // Others do not suffer for it.
+            for path in [session.as_str(), "/v2/session/x", REPORT, "/v2/webhooks"] {
+                assert_ne!(harness.get(path).await.status, 429, "{path}");
+            }
+            assert_eq!(harness.post("/v2/order/o/capture", "{}").await.status, 404);
+            harness.clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(harness.get(READ).await.status, 200, "{retry_after:?}");
+    }
+    assert_eq!(shed(&harness, "read", "rate_limited").await, refused);
+    assert_eq!(harness.metric(r#"requests_refused_total{reason="rate_limited"}"#).await, refused);
+    assert_eq!(harness.metric(r#"rate_limited_until_timestamp_seconds{class="report"}"#).await, 0.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn money_is_never_kept_from_sezzle_and_calls_about_webhooks_are() {
+    let harness = Harness::start().await;
+    for sent in 1..=3 {
+        limited(&harness, Method::POST, "/v2/order/o/capture", Some("30")).await;
+        assert_eq!(harness.gateway.count("POST", "/v2/order/o/capture"), sent);
+    }
+    assert_eq!(harness.post("/v2/order/o/capture", "{}").await.status, 404);
+    assert_eq!(harness.get(READ).await.status, 200);
+    limited(&harness, Method::DELETE, "/v2/webhooks/w", Some("30")).await;
+    is_limited(&harness.send(Method::DELETE, "/v2/webhooks/w", &[], "").await, 30);
+    is_limited(&harness.get("/v2/webhooks").await, 30);
+    assert_eq!(harness.gateway.count("DELETE", "/v2/webhooks/w"), 1);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_comes_before_the_queue() {
+    let harness = start(1).await;
+    // It holds the only place until its body is there.
+    let limit = Rule::path(READ).status(StatusCode::TOO_MANY_REQUESTS).body("[]").fault(Fault::LateBody(LONG));
+    harness.gateway.script(limit.set_header(RETRY_AFTER, HeaderValue::from_static("9")));
+    let slow = hanging(&harness, Method::GET, READ);
+    let until = r#"rate_limited_until_timestamp_seconds{class="read"}"#;
+    eventually("429", async || harness.metric(until).await > 0.0).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        is_limited(&harness.get(READ).await, 9);
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    serving(&harness, "read", 1.0).await;
+    slow.abort();
+    stop(harness).await;
+}
+
+#[tokio::test]
+async fn sessions_in_memory_are_served_while_sezzle_wants_no_calls() {
+    let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
+    let session = || format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let (dead, fresh, absent) = (session(), session(), session());
+    harness.get(&dead).await;
+    harness.clock.advance(Duration::from_secs(40));
+    harness.get(&fresh).await;
+    limited(&harness, Method::GET, &absent, Some("25")).await;
+    let sent = harness.received().len();
+    assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
+    let stale = harness.get(&dead).await;
+    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
+    assert_eq!(harness.metric(r#"requests_refused_total{reason="rate_limited"}"#).await, 0.0, "it was served");
+    is_limited(&harness.get(&absent).await, 25);
+    is_limited(&harness.get_with(&dead, &[("cache-control", "no-cache")]).await, 25);
+    assert_eq!(harness.received().len(), sent);
+    harness.stop().await;
+}
+
+fn is_open(answer: &Answer, wait: std::ops::RangeInclusive<u64>) {
+    assert_eq!((answer.status, answer.header("proxy-status")), (503, "sezzle-sidecar; error=destination_unavailable"));
+    if !answer.body.is_empty() {
+        assert_eq!(answer.error_code(), "sidecar.circuit_open");
+    }
+    let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
+    assert!(wait.contains(&seconds), "{seconds}");
+}
+
+async fn breaker(harness: &Harness, class: &str) -> f64 {
+    harness.metric(&format!("breaker_state{{class=\"{class}\"}}")).await
+}
+
+/// Lets so many calls fail that the breaker of their class opens.
+async fn fail(harness: &Harness, path: &str) {
+    let plain = path.split('?').next().expect("a path");
+    harness.gateway.script(Rule::on(Method::GET, plain).status(StatusCode::INTERNAL_SERVER_ERROR).times(20));
+    for _ in 0..20 {
+        let answer = harness.get(path).await;
+        assert_eq!((answer.status, answer.header("proxy-status")), (500, ""), "Sezzle's own");
+    }
+}
+
+#[tokio::test]
+async fn a_class_that_fails_is_refused_until_one_call_has_tried() {
+    let harness = Arc::new(Harness::start().await);
+    fail(&harness, READ).await;
+    assert_eq!(breaker(&harness, "read").await, 1.0);
+    // Nothing reaches the gateway, and these do not count as failures.
+    for _ in 0..50 {
+        is_open(&harness.get(READ).await, 4..=6);
+    }
+    is_open(&harness.send(Method::HEAD, "/v2/order/o", &[], "").await, 4..=6);
+    assert_eq!(harness.gateway.count("GET", READ), 20);
+    assert_eq!((shed(&harness, "read", "circuit_open").await, harness.gateway.count("HEAD", "/v2/order/o")), (51.0, 0));
+    assert_eq!(harness.metric(r#"requests_refused_total{reason="circuit_open"}"#).await, 51.0);
+
+    // The one that tries fails: longer this time.
+    harness.clock.advance(Duration::from_millis(5600));
+    harness.gateway.script(Rule::path(READ).status(StatusCode::SERVICE_UNAVAILABLE).times(1));
+    assert_eq!(harness.get(READ).await.header("proxy-status"), "", "Sezzle's own");
+    is_open(&harness.get(READ).await, 9..=11);
+
+    // The next one is under way: all others are refused.
+    harness.clock.advance(Duration::from_millis(11_100));
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(READ).gate(&gate));
+    let probe = callers(&harness, [READ]);
+    arrived(&gate, 1).await;
+    assert_eq!(breaker(&harness, "read").await, 2.0);
+    for _ in 0..5 {
+        is_open(&harness.get(READ).await, 1..=1);
+    }
+    assert_eq!(harness.gateway.count("GET", READ), 22);
+    gate.release();
+    assert_eq!(probe.join_all().await[0].status, 200);
+    assert_eq!(breaker(&harness, "read").await, 0.0);
+    assert!(callers(&harness, [READ; 5]).join_all().await.iter().all(|answer| answer.status == 200));
+    stop(harness).await;
+}
+
+#[tokio::test]
+async fn a_probe_whose_caller_hangs_up_leaves_its_turn_to_another() {
+    let harness = Harness::start().await;
+    fail(&harness, READ).await;
+    harness.clock.advance(Duration::from_millis(5600));
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(READ).gate(&gate).times(1));
+    let gone = hanging(&harness, Method::GET, READ);
+    arrived(&gate, 1).await;
+    is_open(&harness.get(READ).await, 1..=1);
+    gone.abort();
+    serving(&harness, "read", 0.0).await;
+    assert_eq!(breaker(&harness, "read").await, 2.0);
+    assert_eq!(harness.get(READ).await.status, 200);
+    assert_eq!(breaker(&harness, "read").await, 0.0);
+    gate.release();
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn five_calls_without_a_connection_are_enough() {
+    let harness = Harness::start().await;
+    let addr = harness.gateway.addr();
+    harness.gateway.clone().stop().await;
+    let refused = async || harness.metric(r#"upstream_errors_total{kind="connection_refused"}"#).await;
+    for _ in 0..5 {
+        assert_eq!(breaker(&harness, "read").await, 0.0);
+        assert_eq!(harness.get(READ).await.error_code(), "sidecar.upstream_unreachable");
+    }
+    is_open(&harness.get(READ).await, 4..=6);
+    assert_eq!((refused().await, breaker(&harness, "read").await), (15.0, 1.0), "three attempts of each call");
+    // Writes are tried all the same, and so are other classes until they have failed themselves.
+    assert_eq!(harness.post("/v2/order/o/capture", "{}").await.error_code(), "sidecar.upstream_unreachable");
+    assert_eq!(harness.get(REPORT).await.error_code(), "sidecar.upstream_unreachable");
+    assert_eq!(refused().await, 21.0);
+
+    harness.clock.advance(Duration::from_millis(5600));
+    let back = Simulator::start(Options { listen: addr, ..Options::default() }).await.expect("the address is free");
+    assert_eq!(harness.get(READ).await.status, 200, "it has a new token by then");
+    assert_eq!(breaker(&harness, "read").await, 0.0);
+    harness.stop().await;
+    back.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_served_while_every_breaker_is_open() {
+    let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
+    let session = || format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let (dead, fresh, absent) = (session(), session(), session());
+    harness.get(&dead).await;
+    harness.clock.advance(Duration::from_secs(40));
+    harness.get(&fresh).await;
+    harness.clock.advance(Duration::from_secs(11));
+    for (class, path) in [("read", READ), ("report", REPORT), ("webhooks", "/v2/webhooks"), ("session", &absent)] {
+        fail(&harness, path).await;
+        assert_eq!(breaker(&harness, class).await, 1.0, "{class}");
+        is_open(&harness.get(path).await, 3..=6);
+    }
+    let sent = harness.received().len();
+    assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
+    let stale = harness.get(&dead).await;
+    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
+    let stale = harness.send(Method::HEAD, &dead, &[], "").await;
+    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
+    assert_eq!(harness.received().len(), sent, "nothing was sent for these");
+
+    assert_eq!(harness.post("/v2/order/o/capture", "{}").await.status, 404, "Sezzle's own");
+    assert_eq!(harness.send(Method::DELETE, "/v2/webhooks/w", &[], "").await.status, 400, "Sezzle's own");
+    harness.send(Method::OPTIONS, READ, &[], "").await;
+    assert_eq!(harness.received().len(), sent + 3);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_failure_opens_no_breaker() {
+    let harness = start(1).await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/order/held").gate(&gate));
+    let held = callers(&harness, ["/v2/order/held"]);
+    arrived(&gate, 1).await;
+    let mut crowd = callers(&harness, [READ; 30]);
+    while let Some(answer) = crowd.join_next().await {
+        is_overloaded(&answer.expect("an answer"));
+    }
+    gate.release();
+    held.join_all().await;
+    for _ in 0..30 {
+        limited(&harness, Method::GET, READ, Some("0")).await;
+    }
+    for _ in 0..60 {
+        assert_eq!(harness.get("/v2/order/none").await.status, 404);
+    }
+    assert_eq!(breaker(&harness, "read").await, 0.0);
     stop(harness).await;
 }

@@ -141,6 +141,8 @@ async fn only_a_200_is_stored_however_fresh() {
         let life = ("Cache-Control", "public, must-understand, max-age=3600");
         origin.answers(status, &[life, ("Content-Type", "application/json")], &body);
         for _ in 0..2 {
+            // After a 429 nothing is sent for a second.
+            origin.pass(1);
             let asked = origin.asked();
             let answer = origin.get(uuid, &[]).await;
             assert_eq!(answer.status.to_string(), status[..3], "as it came");
@@ -354,6 +356,8 @@ async fn a_head_that_was_passed_on_tells_whether_what_is_stored_is_outdated() {
         ("429 T", &[], true),
         ("503 S", &[], true),
     ] {
+        // After a 429 nothing is sent for a second.
+        origin.pass(1);
         let uuid = session();
         origin.serves(uuid, &[("ETag", "\"a\""), life]);
         origin.get(uuid, &[]).await;
@@ -389,6 +393,8 @@ async fn what_sezzle_said_later_outdates_what_is_stored() {
         ("500 I", &[], true),
         ("503 S", &[], true),
     ] {
+        // After a 429 nothing is sent for a second.
+        origin.pass(1);
         let uuid = session();
         origin.serves(uuid, fresh);
         origin.get(uuid, &[]).await;

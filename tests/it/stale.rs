@@ -83,6 +83,8 @@ async fn what_has_died_is_served_when_sezzle_fails() {
 async fn an_answer_that_is_no_failure_is_passed_on() {
     let origin = start().await;
     for status in ["404 N", "410 G", "401 U", "403 F", "429 T", "422 U", "501 N", "505 X"] {
+        // After a 429 nothing is sent for a second.
+        origin.pass(1);
         let uuid = dead(&origin, &[]).await;
         origin.answers(status, &[], "[]");
         let answer = origin.get(uuid, &[]).await;

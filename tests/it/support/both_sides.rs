@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -97,6 +98,10 @@ impl BothSides {
         let key = got.last().and_then(|exchange| exchange.headers.get("sezzle-request-id")).cloned();
         let sent = answers(&self.heard.lock().expect("no panic")).pop().expect("the gateway's answer");
         self.caller_got(request, &sent, &answer, key);
+        if answer.status == 429 || answer.status >= 500 {
+            // So that it is forgotten before the next call.
+            self.harness.clock.advance(Duration::from_secs(10));
+        }
         answer
     }
 
