@@ -489,6 +489,12 @@ async fn what_is_no_failure_opens_no_breaker() {
     for _ in 0..60 {
         assert_eq!(harness.get("/v2/order/none").await.status, 404);
     }
+    harness.clock.advance(Duration::from_secs(10));
+    for _ in 0..25 {
+        // Every second attempt fails, and no call does.
+        harness.gateway.script(Rule::path(READ).status(StatusCode::BAD_GATEWAY).times(1));
+        assert_eq!(harness.get(READ).await.status, 200);
+    }
     assert_eq!(breaker(&harness, "read").await, 0.0);
     stop(harness).await;
 }
