@@ -1,0 +1,177 @@
+// A load generator for keep-alive connections to a loopback port, one request at a time on each.
+//
+//   load -p PORT -u PATH [-c CONNECTIONS] [-s SESSIONS [-e]] (-n REQUESTS | -d SECONDS | -r RATE -d SECONDS)
+//
+// Closed loop, unless a rate is given: every connection sends as soon as it was answered. With -n the requests are counted
+// exactly, and where there are as many connections they are all sent at once.
+// Open loop, with -r: request k is due at k/RATE whatever became of those before it, all of them are sent, and each latency
+// counts from when the request was due. So the wait for a server that stalls is counted for everybody who would have
+// come in that time ("coordinated omission").
+//
+// With -s the path is followed by the UUID of one of so many sessions, drawn at random, or with -e each in turn.
+// Prints one JSON object; latencies are in microseconds.
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_READ = 65536, EVENTS = 256 };
+static const int64_t SECOND = 1000000000;
+
+struct connection {
+    int fd;
+    int64_t due;      // When its request was due, or sent in a closed loop.
+    int64_t missing;  // Bytes of the answer that are still to come; -1 before its head was read.
+    size_t used;      // Bytes of the head that were read.
+    char head[8192];
+};
+
+static int port;
+static const char *path;
+static uint64_t sessions, each, sent, failed, answered, room;
+static float *latencies;
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * SECOND + time.tv_nsec;
+}
+
+static void check(int ok, const char *what) {
+    if (!ok) {
+        perror(what);
+        exit(1);
+    }
+}
+
+// splitmix64: neighbouring numbers become unrelated ones.
+static uint64_t mixed(uint64_t x) {
+    x += 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    return x ^ (x >> 31);
+}
+
+static void send_request(struct connection *c, int64_t due) {
+    char text[512];
+    int length;
+    if (sessions) {
+        uint64_t number = (each ? sent : mixed(sent ^ ((uint64_t)getpid() << 40))) % sessions;
+        uint64_t high = mixed(2 * number), low = mixed(2 * number + 1);
+        length = snprintf(text, sizeof text,
+                          "GET %s%08x-%04x-4%03x-8%03x-%012" PRIx64 " HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path,
+                          (unsigned)(high >> 32), (unsigned)(high >> 16) & 0xffff, (unsigned)high & 0xfff,
+                          (unsigned)(low >> 52), low & 0xffffffffffff, port);
+    } else {
+        length = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path, port);
+    }
+    c->due = due;
+    c->missing = -1;
+    c->used = 0;
+    sent++;
+    check(write(c->fd, text, length) == length, "write");
+}
+
+static void answer(struct connection *c) {
+    if (answered == room) check((latencies = realloc(latencies, (room = 2 * room + 65536) * sizeof(float))) != NULL, "memory");
+    latencies[answered++] = (now() - c->due) / 1e3;
+}
+
+// Reads what has come, and returns whether that was the end of the answer.
+static int receive(struct connection *c) {
+    static char rest[MAX_READ];
+    char *at = c->missing < 0 ? c->head + c->used : rest;
+    ssize_t got = read(c->fd, at, c->missing < 0 ? sizeof c->head - 1 - c->used : sizeof rest);
+    check(got > 0, "the server closed a connection");
+    if (c->missing >= 0) {
+        c->missing -= got;
+    } else {
+        c->used += got;
+        c->head[c->used] = 0;
+        char *end = strstr(c->head, "\r\n\r\n"), *length = strcasestr(c->head, "\r\ncontent-length:");
+        if (!end) return 0;
+        check(length && length < end, "an answer without a length");
+        c->missing = atoll(length + 17) - (c->head + c->used - end - 4);
+        failed += strncmp(c->head, "HTTP/1.1 200 ", 13) != 0;
+    }
+    return c->missing == 0;
+}
+
+static int by_size(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+int main(int argc, char **argv) {
+    uint64_t count = 1, requests = 0;
+    double rate = 0, seconds = 0;
+    for (int option; (option = getopt(argc, argv, "p:u:c:s:en:d:r:")) != -1;) {
+        switch (option) {
+        case 'p': port = atoi(optarg); break;
+        case 'u': path = optarg; break;
+        case 'c': count = atoi(optarg); break;
+        case 's': sessions = atoll(optarg); break;
+        case 'e': each = 1; break;
+        case 'n': requests = atoll(optarg); break;
+        case 'd': seconds = atof(optarg); break;
+        case 'r': rate = atof(optarg); break;
+        default: return 64;
+        }
+    }
+    if (!port || !path || !count || (!requests && seconds <= 0)) return 64;
+    prctl(PR_SET_TIMERSLACK, 1);
+    if (rate > 0) requests = rate * seconds;
+
+    int poll = epoll_create1(0), on = 1;
+    struct connection *connections = calloc(count, sizeof *connections), **idle = calloc(count, sizeof *idle);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    for (uint64_t i = 0; i < count; i++) {
+        struct connection *c = idle[i] = &connections[i];
+        c->fd = socket(AF_INET, SOCK_STREAM, 0);
+        check(!connect(c->fd, (struct sockaddr *)&address, sizeof address), "connect");
+        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+        check(!epoll_ctl(poll, EPOLL_CTL_ADD, c->fd, &event), "epoll");
+    }
+
+    // Idle connections are a ring: the one that has been idle longest is next.
+    uint64_t first = 0, idles = count;
+    int64_t began = now(), end = seconds > 0 && rate <= 0 ? began + (int64_t)(seconds * SECOND) : INT64_MAX;
+    for (;;) {
+        int64_t time = now(), due = time;
+        int more = 1;
+        while (idles) {
+            more = requests ? sent < requests : time < end;
+            if (rate > 0) due = began + (int64_t)(sent / rate * SECOND);
+            if (!more || due > time) break;
+            send_request(idle[first], due);
+            first = (first + 1) % count;
+            idles--;
+        }
+        if (!more && idles == count) break;
+        struct epoll_event ready[EVENTS];
+        struct timespec wait = {due > time ? (due - time) / SECOND : 0, due > time ? (due - time) % SECOND : 0};
+        int number = epoll_pwait2(poll, ready, EVENTS, more && idles ? &wait : NULL, NULL);
+        for (int i = 0; i < number; i++) {
+            struct connection *c = ready[i].data.ptr;
+            if (receive(c)) {
+                answer(c);
+                idle[(first + idles++) % count] = c;
+            }
+        }
+    }
+
+    double took = (now() - began) / 1e9;
+    qsort(latencies, answered, sizeof *latencies, by_size);
+    printf("{\"answers\": %" PRIu64 ", \"failed\": %" PRIu64 ", \"seconds\": %.6f, \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}\n",
+           answered, failed, took, latencies[answered / 2], latencies[(uint64_t)(answered * 0.99)], latencies[answered - 1]);
+    return failed != 0;
+}

@@ -1,0 +1,288 @@
+"""The servers that are compared: how they are installed, set up, started, watched and ended."""
+
+import datetime
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# One per core but at most 2, as the sidecar chooses for itself: everybody gets the same.
+WORKERS = min(os.cpu_count() or 1, 2)
+PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish"}
+
+
+def install(*programs):
+    """Installs from Debian those that are missing."""
+    # Daemons are in /usr/sbin, which is not on every user's path.
+    os.environ["PATH"] += ":/usr/sbin"
+    missing = [PACKAGES.get(program, program) for program in programs if not shutil.which(program)]
+    if missing:
+        root = [] if os.geteuid() == 0 else ["sudo"]
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "libc6-dev", *missing]):
+            subprocess.run([*root, "apt-get", *arguments], check=True, stdout=sys.stderr)
+
+
+def build():
+    """Builds the sidecar as for the image."""
+    subprocess.run(["cargo", "build", "--release", "--locked", "--no-default-features"], cwd=ROOT, check=True)
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/sezzle-sidecar"
+
+
+def version(command):
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return ran.stdout.splitlines()[0].strip() if ran.stdout else "?"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Server:
+    """A process and its children."""
+
+    def __init__(self, name, command, port, folder, environment=None, ready=None):
+        self.name, self.port, self.errors = name, port, folder / f"{name.replace(' ', '-')}.err"
+        # Appended to, so that they can be emptied between two rounds.
+        with open(folder / f"{name.replace(' ', '-')}.log", "ab") as out, open(self.errors, "ab") as errors:
+            self.began = time.perf_counter()
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, env=environment)
+        self.helpers = []
+        self.wait(ready or self.accepts)
+        self.started_in = time.perf_counter() - self.began
+
+    def accepts(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def wait(self, ready):
+        while not ready():
+            if self.process.poll() is not None or time.perf_counter() > self.began + 20:
+                self.stop()
+                raise SystemExit(f"{self.name} did not start:\n{self.errors.read_text()}")
+            time.sleep(0.0005)
+
+    def pids(self):
+        """The process, its helpers and all they started."""
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+        family = {self.process.pid, *(helper.pid for helper in self.helpers)}
+        while more := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= more
+        return family
+
+    def cpu(self):
+        """Seconds of processor time that all of them took, in their own code and in the kernel for them."""
+        ticks = 0
+        for pid in self.pids():
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def resident(self):
+        """Resident bytes of the process."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self):
+        for process in [*self.helpers, self.process]:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+class Bench:
+    """A folder for configurations, programs and logs, and everything that was started in it."""
+
+    def __init__(self, binary):
+        self.binary = binary
+        self.folder = Path(tempfile.mkdtemp(prefix="sezzle-sidecar-compare-"))
+        self.running = []
+        for program in ("serve", "load"):
+            command = ["gcc", "-O2", "-Wall", "-Wextra", "-pthread", "-o", self.folder / program, HERE / f"{program}.c"]
+            subprocess.run(command, check=True)
+        # Nearly a day ahead: dates beyond that are not believed.
+        later = lambda **ahead: (
+            datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(**ahead)
+        ).strftime("%Y-%m-%dT%H:%M:%SZ")
+        session = json.loads((HERE / "session.json").read_text())
+        self.session = json.dumps(session, separators=(",", ":")).replace("EXPIRATION", later(hours=23))
+        token = {"token": "bench", "expiration_date": later(minutes=115), "merchant_uuid": "bench"}
+        self.token = json.dumps(token, separators=(",", ":"))
+        self.write("session", self.session)
+        self.write("token", self.token)
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def start(self, *arguments, helpers=(), **options):
+        server = Server(*arguments, self.folder, **options)
+        self.running.append(server)
+        server.helpers += [subprocess.Popen(command, stdin=subprocess.DEVNULL) for command in helpers]
+        return server
+
+    def stop(self, *servers):
+        for server in servers or reversed(self.running[:]):
+            server.stop()
+            self.running.remove(server)
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # What they are compared with, and what stands behind them.
+
+    def loop(self):
+        port = free_port()
+        return self.start("loop", [self.folder / "serve", str(port), str(WORKERS), self.folder / "session"], port)
+
+    def gateway(self, delay=0):
+        port, threads = free_port(), 1 if delay else WORKERS
+        files = [self.folder / "session", self.folder / "token"]
+        return self.start("gateway", [self.folder / "serve", str(port), str(threads), *files, str(delay)], port)
+
+    def tls_gateway(self):
+        """nginx with a fixed answer: certificates are as for a real server, the authority is the bench's own."""
+        folder, port = self.folder, free_port()
+        new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        own = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-addext", "subjectAltName=DNS:localhost"]
+        quiet = {"check": True, "stderr": subprocess.DEVNULL}
+        subprocess.run([*new, "-subj", "/CN=bench", "-keyout", folder / "ca.key", "-out", folder / "ca.pem"], **quiet)
+        leaf = ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
+        subprocess.run([*new, *leaf, *own, "-keyout", folder / "tls.key", "-out", folder / "tls.pem"], **quiet)
+        return self.nginx(port, f"""
+            server {{
+                listen 127.0.0.1:{port} ssl reuseport;
+                ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.key; ssl_session_cache shared:tls:1m;
+                default_type application/json;
+                location = /v2/authentication {{ return 201 '{self.token}'; }}
+                location / {{ return 200 '{self.session}'; }}
+            }}""", name="tls gateway")
+
+    # Those that are compared. Each listens on one port and does one thing.
+
+    def sidecar(self, gateway, logs=False, rewrite=True, tls=False, name="sidecar", prefix=(), **settings):
+        port, ops = free_port(), free_port()
+        settings = {
+            "gateway__environment": "sandbox",
+            "gateway__url": f"https://localhost:{gateway.port}" if tls else f"http://127.0.0.1:{gateway.port}",
+            "credentials__public_key": "bench",
+            "credentials__private_key": "bench",
+            "proxy__listen": f"127.0.0.1:{port}",
+            "proxy__workers": WORKERS,
+            "ops__listen": f"127.0.0.1:{ops}",
+            # As the peers are told by the gateway.
+            "cache__max_ttl": "1h",
+            "links__rewrite": rewrite,
+            "log__level": "info" if logs else "warn",
+            "drain__grace": "0s",
+            **({"gateway__ca_file": self.folder / "ca.pem"} if tls else {}),
+            **settings,
+        }
+        environment = {f"SEZZLE_SIDECAR__{key.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
+                       for key, value in settings.items()}
+
+        def ready():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{ops}/readyz", timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        return self.start(name, [*prefix, self.binary, "run"], port, environment=environment, ready=ready)
+
+    def nginx(self, port, servers, name="nginx"):
+        folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=self.folder))
+        # The workers run as somebody else when this is started by root.
+        self.folder.chmod(0o755)
+        folder.chmod(0o755)
+        user = "user root;" if os.geteuid() == 0 else ""
+        path = self.write(f"{folder.name}/nginx.conf", f"""
+            {user}
+            worker_processes {WORKERS};
+            daemon off; pid {folder}/pid; error_log {folder}/error.log warn;
+            events {{ worker_connections 4096; }}
+            http {{
+                access_log off;
+                keepalive_requests 1000000000; keepalive_timeout 120s;
+                client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+                fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+                {servers}
+            }}""")
+        return self.start(name, ["nginx", "-e", f"{folder}/error.log", "-c", path], port)
+
+    def nginx_proxy(self, gateway, cache, logs=False, tls=False):
+        port = free_port()
+        scheme = "https" if tls else "http"
+        trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {self.folder}/ca.pem; proxy_ssl_name localhost;
+                    proxy_ssl_server_name on; proxy_ssl_session_reuse on;""" if tls else ""
+        store = f"proxy_cache_path {self.folder}/nginx-cache keys_zone=sessions:10m inactive=1h;" if cache else ""
+        # Its files stay open, or each hit would open one.
+        cached = "proxy_cache sessions; open_file_cache max=10000 inactive=1h; open_file_cache_valid 1h;" if cache else ""
+        log = f"access_log {self.folder}/nginx.log combined;" if logs else ""
+        return self.nginx(port, f"""
+            {store}
+            upstream gateway {{ server 127.0.0.1:{gateway.port}; keepalive 64; keepalive_requests 1000000000; }}
+            server {{
+                listen 127.0.0.1:{port} reuseport;
+                {log}
+                location / {{
+                    proxy_pass {scheme}://gateway; proxy_http_version 1.1; proxy_set_header Connection "";
+                    {trust} {cached}
+                }}
+            }}""")
+
+    def haproxy(self, gateway, cache, logs=False, tls=False):
+        port = free_port()
+        store = "cache sessions\n  total-max-size 64\n  max-object-size 65536\n  max-age 3600" if cache else ""
+        use = "http-request cache-use sessions\n  http-response cache-store sessions" if cache else ""
+        trust = f"ssl verify required ca-file {self.folder}/ca.pem sni str(localhost) verifyhost localhost" if tls else ""
+        path = self.write(f"haproxy-{port}.cfg", f"""
+global
+  nbthread {WORKERS}
+  maxconn 4096
+  {"log stdout format raw local0 info" if logs else ""}
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 120s
+  timeout server 10s
+  http-reuse always
+  {"log global" if logs else ""}
+  {"option httplog" if logs else ""}
+{store}
+listen proxy
+  bind 127.0.0.1:{port}
+  {use}
+  server gateway 127.0.0.1:{gateway.port} {trust}
+""")
+        return self.start("HAProxy", ["haproxy", "-db", "-q", "-f", path], port)
+
+    def varnish(self, gateway, logs=False):
+        port, folder = free_port(), Path(tempfile.mkdtemp(prefix="varnish-", dir=self.folder))
+        backend = f'vcl 4.1; backend gateway {{ .host = "127.0.0.1"; .port = "{gateway.port}"; }}'
+        vcl = self.write(f"{folder.name}.vcl", backend)
+        # Logs by a process of its own, which is counted.
+        log = ["varnishncsa", "-n", folder, "-a", "-w", self.folder / "varnishncsa.log"]
+        return self.start("Varnish", ["varnishd", "-F", "-j", "none", "-n", folder, "-f", vcl, "-a", f"127.0.0.1:{port}",
+                                      "-s", "malloc,64m", "-p", f"thread_pools={WORKERS}"], port,
+                          helpers=[log] if logs else [])
