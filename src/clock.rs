@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
 /// The source of [`Now`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -39,6 +42,20 @@ impl Clock {
         let mono = mono.saturating_add(Duration::from_millis(u64::try_from(mono_shift).unwrap_or(0)));
         Now { mono: Mono(mono), wall: Wall(Wall::from(wall).0.saturating_add(wall_shift)) }
     }
+
+    /// Waits until the monotonic clock has gone this far.
+    pub async fn sleep(&self, length: Duration) {
+        let Some(shift) = &self.shift else { return sleep(length).await };
+        let end = self.now().mono.plus(length);
+        loop {
+            let moved = shift.moved.notified();
+            let left = end.since(self.now().mono);
+            if left.is_zero() {
+                return;
+            }
+            let _ = timeout(left, moved).await;
+        }
+    }
 }
 
 /// Moves a [`Clock::shifted`] clock while it is in use.
@@ -46,6 +63,8 @@ impl Clock {
 pub struct ClockShift {
     mono: AtomicI64,
     wall: AtomicI64,
+    /// Wakes whoever sleeps by the monotonic clock.
+    moved: Notify,
 }
 
 impl ClockShift {
@@ -54,6 +73,7 @@ impl ClockShift {
         let millis = millis(by);
         self.mono.fetch_add(millis, Ordering::SeqCst);
         self.wall.fetch_add(millis, Ordering::SeqCst);
+        self.moved.notify_waiters();
     }
 
     /// Only the wall clock moves: a step by an operator or NTP, or (forward) a machine that was suspended.
@@ -196,6 +216,18 @@ mod tests {
         assert!(deadline.overdue(clock.now()) > 59 * LIFE, "an hour by the wall clock");
         assert!(clock.now().since(before) >= 121 * LIFE, "two hours more than the monotonic clock saw");
         assert_eq!(before.since(clock.now()), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn whoever_sleeps_wakes_when_the_clock_is_moved() {
+        let (clock, shift) = Clock::shifted();
+        let sleeper = tokio::spawn(async move { clock.sleep(60 * LIFE).await });
+        tokio::task::yield_now().await;
+        shift.advance(59 * LIFE);
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        shift.advance(LIFE);
+        timeout(LIFE, sleeper).await.expect("awake").expect("no panic");
     }
 
     #[test]
