@@ -20,8 +20,8 @@ use crate::upstream::{Deadlines, Outgoing, Upstream};
 pub struct Granted {
     /// `Bearer …`, marked sensitive.
     pub authorization: HeaderValue,
-    /// When the token ends, on the gateway's clock.
-    pub expiration: Wall,
+    /// When the token ends, on the gateway's clock, if it told.
+    pub expiration: Option<Wall>,
     /// The gateway's clock, if it told.
     pub date: Option<Wall>,
     /// Whom the keys belong to.
@@ -96,8 +96,10 @@ pub async fn exchange(
     if token.is_empty() {
         return Err(failed("the answer holds no token"));
     }
-    let expiration =
-        parse_rfc3339(&answer.expiration_date).ok_or_else(|| failed("the token's expiration cannot be read"))?;
+    let expiration = answer.expiration_date.as_str().and_then(parse_rfc3339);
+    if expiration.is_none() {
+        tracing::warn!("the token came without an end that can be read");
+    }
     // Named in logs and to callers, so nothing but an identifier counts as one.
     let is_identifier =
         |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -136,6 +138,7 @@ struct Request<'k> {
 #[derive(Deserialize)]
 struct Answer {
     token: String,
-    expiration_date: String,
+    #[serde(default)]
+    expiration_date: serde_json::Value,
     merchant_uuid: Option<String>,
 }

@@ -15,12 +15,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::exchange::{ExchangeError, Granted, exchange};
 use self::keys::KeyPair;
-use self::schedule::OnUnauthorized;
+use self::schedule::{OnNoToken, OnUnauthorized, Trouble};
 use self::verifier::Verifier;
 use crate::clock::{Clock, Deadline, Mono};
 use crate::telemetry::metrics::Metrics;
@@ -123,7 +123,7 @@ impl TokenManager {
     /// The live token; waits for one that is being obtained, for `limit` and a few seconds at most.
     ///
     /// # Errors
-    /// When there is none within that time, or at once when the exchange failed and is not being tried right now.
+    /// When there is none within that time, or at once when exchanges are known to fail.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // Far from representable limits: seconds from now.
         let deadline = Instant::now() + WAIT.min(limit);
@@ -139,16 +139,13 @@ impl TokenManager {
                     return Ok(token);
                 }
                 let no_token = NoToken { last: state.last_error.clone() };
-                match (&state.last_error, state.refreshing) {
-                    // Nothing has failed: the token just ended, perhaps because the machine was suspended.
-                    (None, false) => {
+                match schedule::on_no_token(state.trouble(), state.refreshing) {
+                    OnNoToken::Ask => {
                         state.refreshing = true;
                         self.wanted.notify_one();
                     }
-                    (_, true) => {}
-                    // At the start a moment's patience saves every caller a retry, unless waiting cannot help.
-                    (Some(ExchangeError::Failed(_)), false) if !state.ever => {}
-                    (Some(_), false) => return Err(no_token),
+                    OnNoToken::Wait => {}
+                    OnNoToken::Refuse => return Err(no_token),
                 }
                 if Instant::now() >= deadline {
                     return Err(no_token);
@@ -199,10 +196,20 @@ impl TokenManager {
             };
             trigger = tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(wait) => "schedule",
-                () = self.wanted.notified() => "demand",
+                () = self.clock.sleep(wait) => "schedule",
+                // Unless an exchange has ended since it was wanted.
+                () = self.wanted_still() => "demand",
             };
             self.state().refreshing = true;
+        }
+    }
+
+    async fn wanted_still(&self) {
+        loop {
+            self.wanted.notified().await;
+            if self.state().refreshing {
+                return;
+            }
         }
     }
 
@@ -275,6 +282,16 @@ impl TokenManager {
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn trouble(&self) -> Trouble {
+        match self.last_error {
+            None => Trouble::None,
+            Some(ExchangeError::Failed(_)) if !self.ever => Trouble::Starting,
+            Some(_) => Trouble::Known,
+        }
     }
 }
 

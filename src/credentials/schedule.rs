@@ -6,14 +6,15 @@ use crate::clock::{Mono, Wall};
 
 /// How long a token lives, from what the exchange said. `None` when it is over already.
 ///
-/// The gateway's own `Date` is the reference, so that a skewed local clock does not matter; without one the local
-/// clock has to do.
-pub fn life(expiration: Wall, date: Option<Wall>, local: Wall) -> Option<Duration> {
-    let stated = match date {
+/// The gateway's own `Date` is the reference, so that a skewed local clock does not matter. Without one, or when it says
+/// that the token was dead when it was made, the local clock has to do: a proxy on the way may have put a wrong one in.
+/// A token that names no end lives as long as Sezzle lets any; should it end sooner, a 401 says so.
+pub fn life(expiration: Option<Wall>, date: Option<Wall>, local: Wall) -> Option<Duration> {
+    let stated = expiration.map_or(LONGEST_LIFE, |expiration| {
         // A `Date` names the second that has begun, so the moment it was written may be almost a second later.
-        Some(date) => expiration.since(date).saturating_sub(DATE_RESOLUTION),
-        None => expiration.since(local),
-    };
+        let by_date = date.map(|date| expiration.since(date).saturating_sub(DATE_RESOLUTION));
+        by_date.filter(|life| !life.is_zero()).unwrap_or_else(|| expiration.since(local))
+    });
     // A dead token must never be sent, so it is dead a little early.
     let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
     (!life.is_zero()).then_some(life)
@@ -32,6 +33,40 @@ pub fn back_off(failures: u32, token_left: Option<Duration>, jitter: f64) -> Dur
     let cap = token_left.map_or(Duration::from_secs(5), |left| left.min(Duration::from_secs(60)));
     let step = Duration::from_secs(1u64 << failures.saturating_sub(1).min(6)).min(cap);
     step.mul_f64(jitter.clamp(0.0, 1.0)).max(SHORTEST_BACK_OFF)
+}
+
+/// What is known of exchanges when a request finds no live token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The last one succeeded, or there was none yet.
+    None,
+    /// None has ever succeeded, and the last one found nobody to ask.
+    Starting,
+    /// The last one failed.
+    Known,
+}
+
+/// What a request without a live token does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNoToken {
+    /// It asks for an exchange, and waits for its end.
+    Ask,
+    /// It waits for what is under way, for a bounded time.
+    Wait,
+    /// It is turned away at once.
+    Refuse,
+}
+
+/// Decides on a request that finds no live token.
+pub fn on_no_token(trouble: Trouble, refreshing: bool) -> OnNoToken {
+    match (trouble, refreshing) {
+        // The token just ended, perhaps because the machine was suspended.
+        (Trouble::None, false) => OnNoToken::Ask,
+        // At the start a moment's patience saves every caller a retry.
+        (Trouble::None, true) | (Trouble::Starting, _) => OnNoToken::Wait,
+        // Also while it is being tried again: an exchange that hangs would hold up every caller for seconds.
+        (Trouble::Known, _) => OnNoToken::Refuse,
+    }
 }
 
 /// What a 401 from the gateway leads to.
@@ -86,14 +121,18 @@ mod tests {
     fn life_is_measured_on_the_gateways_clock() {
         let minutes = |life: Option<Duration>| life.map(|life| life.as_secs() / 60);
         let noon = Wall(1_800_000_000_000);
-        let later = |minutes: i64| Wall(noon.0 + minutes * MINUTE);
+        let later = |minutes: i64| Some(Wall(noon.0 + minutes * MINUTE));
+        let at = |minutes: i64| Wall(noon.0 + minutes * MINUTE);
         assert_eq!(minutes(life(later(120), Some(noon), noon)), Some(109), "capped, with the margin");
-        assert_eq!(minutes(life(later(60), Some(noon), later(600))), Some(59), "a fast local clock does not matter");
-        assert_eq!(minutes(life(later(60), Some(noon), later(-600))), Some(59), "nor does a slow one");
+        assert_eq!(minutes(life(later(60), Some(noon), at(600))), Some(59), "a fast local clock does not matter");
+        assert_eq!(minutes(life(later(60), Some(noon), at(-600))), Some(59), "nor does a slow one");
         assert_eq!(minutes(life(later(60), None, noon)), Some(59));
         assert_eq!(life(later(-1), Some(noon), noon), None);
-        assert_eq!(life(Wall(-62_135_596_800_000), Some(noon), noon), None, "Go's zero date");
-        let short = life(Wall(noon.0 + 2_000), Some(noon), noon);
+        assert_eq!(life(Some(Wall(-62_135_596_800_000)), Some(noon), noon), None, "Go's zero date");
+        assert_eq!(minutes(life(later(60), Some(at(1440)), noon)), Some(59), "a `Date` a day ahead is not believed");
+        assert_eq!(minutes(life(later(60), Some(at(-1440)), noon)), Some(109), "one a day behind, up to the cap");
+        assert_eq!(minutes(life(None, Some(noon), noon)), Some(109), "no end is named");
+        let short = life(Some(Wall(noon.0 + 2_000)), Some(noon), noon);
         assert_eq!(short, Some(Duration::from_millis(950)), "a short life keeps most of itself");
     }
 
@@ -130,12 +169,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn callers_wait_only_for_what_may_well_succeed() {
+        for (trouble, refreshing, expected) in [
+            (Trouble::None, false, OnNoToken::Ask),
+            (Trouble::None, true, OnNoToken::Wait),
+            (Trouble::Starting, false, OnNoToken::Wait),
+            (Trouble::Starting, true, OnNoToken::Wait),
+            (Trouble::Known, false, OnNoToken::Refuse),
+            (Trouble::Known, true, OnNoToken::Refuse),
+        ] {
+            assert_eq!(on_no_token(trouble, refreshing), expected, "{trouble:?} {refreshing}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_panics_and_refresh_is_within_life(
-            expiration: i64, date: Option<i64>, local: i64, jitter in 0.0..1.0f64, failures: u32, left: Option<u32>,
+            expiration: Option<i64>, date: Option<i64>, local: i64, jitter in 0.0..1.0f64, failures: u32, left: Option<u32>,
         ) {
-            if let Some(life) = life(Wall(expiration), date.map(Wall), Wall(local)) {
+            if let Some(life) = life(expiration.map(Wall), date.map(Wall), Wall(local)) {
                 prop_assert!(life <= LONGEST_LIFE);
                 prop_assert!(refresh_after(life, jitter) < life);
             }

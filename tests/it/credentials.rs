@@ -1,15 +1,16 @@
 //! One token for everybody: obtained early, replaced in time, never sent after its end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{Method, StatusCode};
+use http::header::DATE;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Fault, Gate, Reset, Rule, SessionKind};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup, arrived, eventually};
 
 const EXCHANGE: &str = "/v2/authentication";
 
@@ -188,6 +189,183 @@ async fn a_failed_refresh_keeps_the_live_token() {
     })
     .await;
     assert_eq!(harness.get("/v2/customer").await.status, 200, "the old token is used to its end");
+    harness.stop().await;
+}
+
+/// Seconds from now by this machine's clock, as an HTTP date.
+fn date(seconds: i64) -> HeaderValue {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let now = SystemTime::now();
+    let date = if seconds < 0 { now - distance } else { now + distance };
+    HeaderValue::from_str(&httpdate::fmt_http_date(date)).expect("a value")
+}
+
+/// A date so many minutes from now, as Sezzle writes it.
+fn minutes(minutes: i64) -> String {
+    let date = time::OffsetDateTime::now_utc() + time::Duration::minutes(minutes);
+    date.format(&time::format_description::well_known::Rfc3339).expect("a year of four digits")
+}
+
+fn failed() -> &'static str {
+    r#"token_refreshes_total{result="failed",trigger="schedule"}"#
+}
+
+#[tokio::test]
+async fn what_authentication_may_answer_instead_of_a_token() {
+    let auth = || Rule::path(EXCHANGE);
+    let token = |merchant: &str, expiration: &str| {
+        format!(r#"{{"token":"t","expiration_date":"{expiration}","merchant_uuid":"{merchant}"}}"#)
+    };
+    let own = sezzle_sidecar::simulator::Options::default().merchant_uuid;
+    let html = HeaderValue::from_static("text/html");
+    for (what, rule, result) in [
+        ("500", auth().status(StatusCode::INTERNAL_SERVER_ERROR), "failed"),
+        ("503", auth().status(StatusCode::SERVICE_UNAVAILABLE), "failed"),
+        ("429", auth().status(StatusCode::TOO_MANY_REQUESTS), "failed"),
+        ("204", auth().status(StatusCode::NO_CONTENT), "failed"),
+        ("a redirect", auth().status(StatusCode::FOUND), "failed"),
+        ("HTML", auth().body("<html>busy</html>").set_header(HeaderName::from_static("content-type"), html), "failed"),
+        ("an empty body", auth().body(""), "failed"),
+        ("half a body", auth().fault(Fault::CutBody(30)), "failed"),
+        ("too long a body", auth().fault(Fault::EndlessBody), "failed"),
+        ("a body that drips", auth().fault(Fault::DrippingBody { bytes: 1, wait: Duration::from_secs(1) }), "failed"),
+        ("no HTTP", auth().fault(Fault::Garbage("\0\u{1}garbage\r\n\r\n".into())), "failed"),
+        ("a reset", auth().reset(Reset::BeforeEffect), "failed"),
+        ("a closed connection", auth().close(Reset::AfterEffect), "failed"),
+        ("a list", auth().body("[]"), "failed"),
+        ("a token that is none", auth().body(r#"{"token":5,"expiration_date":"2999-01-01T00:00:00Z"}"#), "failed"),
+        ("a token that has ended", auth().body(token(&own, &minutes(-1))), "failed"),
+        ("Go's zero date", auth().body(token(&own, "0001-01-01T00:00:00Z")), "failed"),
+        ("400", auth().status(StatusCode::BAD_REQUEST), "rejected"),
+        ("401", auth().status(StatusCode::UNAUTHORIZED), "rejected"),
+        ("403", auth().status(StatusCode::FORBIDDEN), "rejected"),
+        ("another merchant", auth().body(token("m", "2999-01-01T00:00:00Z")), "wrong_merchant"),
+    ] {
+        let harness = Harness::start().await;
+        harness.gateway.script(rule);
+        // The refresh is due, and fails; the token has its last quarter before it.
+        harness.clock.advance(Duration::from_secs(95 * 60));
+        let series = format!("token_refreshes_total{{result=\"{result}\",trigger=\"schedule\"}}");
+        eventually(what, async || harness.metric(&series).await >= 1.0).await;
+        assert_eq!(harness.get("/v2/customer").await.status, 200, "{what}: the token is used to its end");
+
+        harness.clock.advance(Duration::from_secs(16 * 60));
+        harness.gateway.clear_journal();
+        let began = Instant::now();
+        for _ in 0..100 {
+            let answer = harness.get("/v2/customer").await;
+            assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"), "{what}");
+            assert_eq!(answer.header("retry-after"), "1", "{what}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(3), "{what}: nobody waits: {:?}", began.elapsed());
+        assert_eq!(harness.gateway.count("GET", "*"), 0, "{what}: nothing was sent");
+        assert!(exchanges(&harness) <= 20, "{what}: {} exchanges", exchanges(&harness));
+
+        harness.gateway.clear_rules();
+        // The longest wait between two attempts.
+        harness.clock.advance(Duration::from_secs(5));
+        eventually(what, async || harness.get("/v2/customer").await.status == 200).await;
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_authentication_may_answer_with_a_token() {
+    let auth = || Rule::path(EXCHANGE);
+    let merchant = sezzle_sidecar::simulator::Options::default().merchant_uuid;
+    let without = format!(r#"{{"token":"t","merchant_uuid":"{merchant}"}}"#);
+    let unreadable = format!(r#"{{"token":"t","expiration_date":"soon","merchant_uuid":"{merchant}"}}"#);
+    let (minute, day) = (60, 86_400);
+    let answers = ["200", "no end", "an end that cannot be read"];
+    // The skew of the gateway's clock, and minutes that the token is used for at most and at least.
+    for (what, skew, rule, life) in [
+        ("201", 0, None, 109..=110),
+        ("200", 0, Some(auth().status(StatusCode::OK).body(whole(&merchant, 60))), 59..=60),
+        ("no end", 0, Some(auth().status(StatusCode::CREATED).body(without)), 109..=110),
+        ("an end that cannot be read", 0, Some(auth().status(StatusCode::CREATED).body(unreadable)), 109..=110),
+        ("no Date", 0, Some(auth().remove_header(DATE)), 109..=110),
+        ("a clock 10 min ahead", 10 * minute, None, 109..=110),
+        ("a clock 10 min behind", -10 * minute, None, 109..=110),
+        ("a clock a day ahead", day, None, 109..=110),
+        ("a clock a day behind", -day, None, 109..=110),
+        ("a Date 10 min ahead", 0, Some(auth().set_header(DATE, date(10 * minute))), 108..=110),
+        ("a Date 10 min behind", 0, Some(auth().set_header(DATE, date(-10 * minute))), 109..=110),
+        ("a Date a day ahead", 0, Some(auth().set_header(DATE, date(day))), 109..=110),
+        ("a Date a day behind", 0, Some(auth().set_header(DATE, date(-day))), 109..=110),
+        ("no real Date", 0, Some(auth().set_header(DATE, HeaderValue::from_static("yesterday"))), 109..=110),
+    ] {
+        let setup = Setup::default().gateway(|gateway| gateway.clock_skew = skew);
+        let issued = !answers.contains(&what);
+        let harness = setup.start_with(|gateway| rule.into_iter().for_each(|rule| gateway.script(rule))).await;
+        eventually(what, async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        let left = (harness.metric("token_expiry_timestamp_seconds").await - now) / 60.0;
+        assert!(life.contains(&(left.ceil() as i64)), "{what}: {left} minutes");
+        // The gateway knows no token but its own, and then Sezzle's answer is the answer.
+        let status = if issued { 200 } else { 401 };
+        for _ in 0..20 {
+            assert_eq!(harness.get("/v2/customer").await.status, status, "{what}");
+        }
+        let before = exchanges(&harness);
+        assert_eq!(before, if issued { 1 } else { 2 }, "{what}");
+        // Refreshed in time, and not before.
+        harness.clock.advance(Duration::from_secs_f64(left * 60.0 * 0.6));
+        assert!(!issued || harness.get("/v2/customer").await.status == 200, "{what}");
+        assert_eq!(exchanges(&harness), before, "{what}");
+        harness.clock.advance(Duration::from_secs_f64(left * 60.0 * 0.25));
+        eventually(what, async || exchanges(&harness) > before).await;
+        harness.stop().await;
+    }
+}
+
+/// A token with so many minutes to live.
+fn whole(merchant: &str, life: i64) -> String {
+    format!(r#"{{"token":"t","expiration_date":"{}","merchant_uuid":"{merchant}"}}"#, minutes(life))
+}
+
+#[tokio::test]
+async fn authentication_that_hangs_holds_nobody_up() {
+    let harness = Harness::start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(EXCHANGE).gate(&gate));
+    harness.clock.advance(Duration::from_secs(95 * 60));
+    eventually("given up", async || harness.metric(failed()).await >= 1.0).await;
+    assert_eq!(harness.get("/v2/customer").await.status, 200, "the token is used to its end");
+    harness.clock.advance(Duration::from_secs(16 * 60));
+    // It is being tried right now, and callers are not made to wait for it.
+    arrived(&gate, 2).await;
+    let began = Instant::now();
+    for _ in 0..100 {
+        let answer = harness.get("/v2/customer").await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(harness.gateway.count("GET", "/v2/customer"), 1, "nothing was sent");
+    gate.release();
+    eventually("recovers by itself", async || harness.get("/v2/customer").await.status == 200).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn no_restart_is_needed_after_hours_without_authentication() {
+    let harness = Harness::start().await;
+    harness.gateway.script(Rule::path(EXCHANGE).reset(Reset::BeforeReading));
+    harness.clock.advance(Duration::from_secs(2 * 3600));
+    let down = async || harness.get("/v2/customer").await.status == 503;
+    eventually("down", down).await;
+    harness.gateway.clear_journal();
+    // By the clock an hour passes: no attempt is further from the next than 5 s.
+    for minute in 1..=60 {
+        let before = exchanges(&harness);
+        harness.clock.advance(Duration::from_secs(60));
+        eventually("tried", async || exchanges(&harness) > before).await;
+        assert!(down().await, "{minute}");
+    }
+    harness.gateway.clear_rules();
+    harness.clock.advance(Duration::from_secs(5));
+    let began = Instant::now();
+    eventually("recovers by itself", async || harness.get("/v2/customer").await.status == 200).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     harness.stop().await;
 }
 
