@@ -16,13 +16,14 @@ use tokio_util::task::TaskTracker;
 
 use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
 pub use self::parts::policy;
-use self::parts::{egress_proxy, forward, link_rewriter, proxy_options, session_options};
+use self::parts::{egress_proxy, forward, key_sources, link_rewriter, proxy_options, session_options};
 use crate::address::Address;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keys::{KeyError, KeyPair};
+use crate::credentials::keeper::Keeper;
+use crate::credentials::keys::KeyError;
 use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
@@ -102,7 +103,9 @@ impl App {
     /// The first thing that stands in the way.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
-        let keys = KeyPair::load(&settings.credentials.public_key, &settings.credentials.private_key)?;
+        let sources = key_sources(settings);
+        let keys = sources.load()?;
+        sources.warn_of_readers();
         let gateway = &settings.gateway;
         let connect = connector::Options {
             tls: tls::client_config(gateway.ca_file.as_deref())?,
@@ -163,7 +166,7 @@ impl App {
             background: TaskTracker::new(),
             background_stop: CancellationToken::new(),
         };
-        app.background.spawn(tokens.run(upstream, app.background_stop.clone()));
+        app.background.spawn(Keeper::new(tokens, upstream, sources).run(app.background_stop.clone()));
         app.serve(sockets, control, webhooks, settings);
         Ok(app)
     }

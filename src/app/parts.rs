@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::Settings;
 use crate::config::settings::{GatewaySettings, OriginCacheControl};
-use crate::credentials::keys;
+use crate::credentials::keys::{self, KeySources};
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
@@ -49,15 +49,20 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
     proxy::Options { hosts, limits, normalise_request_id: settings.proxy.normalise_request_id }
 }
 
+pub(super) fn key_sources(settings: &Settings) -> KeySources {
+    let credentials = &settings.credentials;
+    KeySources { public: credentials.public_key.clone(), private: credentials.private_key.clone() }
+}
+
 pub(super) fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
     let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
-    let credentials = proxy.credentials.as_ref().map(keys::load).transpose().map_err(StartError::EgressKey)?;
+    let credentials = proxy.credentials.as_ref().map(keys::load_one).transpose().map_err(StartError::EgressKey)?;
     Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
 }
 
 pub(super) fn forward(settings: &Settings) -> Result<Option<Forward>, StartError> {
     let Some(forward) = &settings.webhooks.forward else { return Ok(None) };
-    let secret = forward.secret.as_ref().map(keys::load).transpose().map_err(StartError::WebhookKey)?;
+    let secret = forward.secret.as_ref().map(keys::load_one).transpose().map_err(StartError::WebhookKey)?;
     let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
     Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
 }

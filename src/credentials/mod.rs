@@ -2,29 +2,31 @@
 //!
 //! A token has a generation. A 401 that answers an older generation is answered by sending the request again; one
 //! that answers the current generation makes the task exchange the keys, once for however many requests saw it.
-//! Read next: [`schedule`] for every decision in time.
+//! Read next: [`schedule`] for every decision in time, [`rotation`] for what a change of the key files leads to, and
+//! [`keeper`] for the task that obeys both.
 
 pub mod exchange;
+pub mod keeper;
 pub mod keys;
+pub mod rotation;
 pub mod schedule;
 pub mod verifier;
+pub mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
-use self::exchange::{ExchangeError, Granted, exchange};
+use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
 use self::schedule::{OnNoToken, OnUnauthorized, Trouble};
 use self::verifier::Verifier;
 use crate::clock::{Clock, Deadline, Mono};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstream;
 
 /// A bearer token and what is known of it.
 #[derive(Debug)]
@@ -50,9 +52,7 @@ pub struct NoToken {
 /// Holds the keys and the token.
 #[derive(Debug)]
 pub struct TokenManager {
-    keys: KeyPair,
-    verifier: Verifier,
-    token: ArcSwapOption<Token>,
+    held: ArcSwap<Held>,
     state: Mutex<State>,
     /// Wakes the task: somebody needs a token sooner than planned.
     wanted: Notify,
@@ -60,6 +60,14 @@ pub struct TokenManager {
     ended: Notify,
     clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// What goes together: nobody sees one pair's token beside another pair's keys.
+#[derive(Clone, Debug)]
+struct Held {
+    keys: Arc<KeyPair>,
+    verifier: Arc<Verifier>,
+    token: Option<Arc<Token>>,
 }
 
 /// What requests need to know of the task's work. Not touched by a request that finds a live token.
@@ -78,10 +86,9 @@ struct State {
 impl TokenManager {
     /// `merchant` is the only one the keys may belong to; without it, the first token's merchant is.
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        let verifier = Arc::new(Verifier::new(&keys.private));
         Arc::new(Self {
-            verifier: Verifier::new(&keys.private),
-            keys,
-            token: ArcSwapOption::empty(),
+            held: ArcSwap::from_pointee(Held { keys: Arc::new(keys), verifier, token: None }),
             state: Mutex::new(State { merchant, refreshing: true, ..State::default() }),
             wanted: Notify::new(),
             ended: Notify::new(),
@@ -92,7 +99,8 @@ impl TokenManager {
 
     /// The live token, if there is one.
     pub fn live(&self) -> Option<Arc<Token>> {
-        self.token.load_full().filter(|token| !token.expires.passed(self.clock.now()))
+        let held = self.held.load();
+        held.token.as_ref().filter(|token| !token.expires.passed(self.clock.now())).map(Arc::clone)
     }
 
     /// Whether there ever was a token.
@@ -105,19 +113,19 @@ impl TokenManager {
         self.state().merchant.clone()
     }
 
-    /// How the last exchange failed; `None` after a success.
+    /// How the last exchange of the pair in use failed; `None` after a success.
     pub fn last_error(&self) -> Option<ExchangeError> {
         self.state().last_error.clone()
     }
 
     /// Whether a public key that a caller sent is ours.
     pub fn is_our_public_key(&self, key: &str) -> bool {
-        self.keys.public.expose() == key
+        self.held.load().keys.public.expose() == key
     }
 
     /// Whether Sezzle signed these bytes: `tag` is their HMAC-SHA256 with the private key.
     pub fn is_signed(&self, message: &[u8], tag: &[u8]) -> bool {
-        self.verifier.verify(message, tag, self.clock.now())
+        self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
     /// The live token; waits for one that is being obtained, for `limit` and a few seconds at most.
@@ -166,7 +174,7 @@ impl TokenManager {
                 let mut state = self.state();
                 // Read under the lock that a new token is stored under, or an exchange that ends right here would
                 // look like none.
-                let current = self.token.load_full().map_or(0, |token| token.generation);
+                let current = self.generation();
                 let now = self.clock.now().mono;
                 match schedule::on_unauthorized(sent, current, state.refreshing, state.last_forced, now) {
                     OnUnauthorized::Replay => return self.live(),
@@ -186,65 +194,34 @@ impl TokenManager {
         }
     }
 
-    /// Obtains and refreshes the token until `stop`. Runs as the one task that does.
-    pub async fn run(self: Arc<Self>, upstream: Upstream, stop: CancellationToken) {
-        let mut trigger = "start";
-        loop {
-            let wait = tokio::select! {
-                () = stop.cancelled() => return,
-                wait = self.refresh(&upstream, trigger) => wait,
-            };
-            trigger = tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.clock.sleep(wait) => "schedule",
-                // Unless an exchange has ended since it was wanted.
-                () = self.wanted_still() => "demand",
-            };
-            self.state().refreshing = true;
-        }
+    /// The pair in use.
+    fn keys(&self) -> Arc<KeyPair> {
+        Arc::clone(&self.held.load().keys)
     }
 
-    async fn wanted_still(&self) {
-        loop {
-            self.wanted.notified().await;
-            if self.state().refreshing {
-                return;
-            }
-        }
+    /// What is left of the live token.
+    fn token_left(&self) -> Option<Duration> {
+        self.live().map(|token| token.expires.remaining(self.clock.now()))
     }
 
-    /// One exchange. Returns how long to wait until the next.
-    async fn refresh(&self, upstream: &Upstream, trigger: &str) -> Duration {
-        let expected = self.state().merchant.clone();
-        let began = self.clock.now();
-        let answer = exchange(upstream, &self.keys, expected.as_deref(), &self.clock).await;
-        let took = self.clock.now().mono.since(began.mono);
-        self.metrics.token_refresh_duration.observe(took.as_secs_f64());
-
-        let granted = answer.and_then(|granted| {
-            if let Some(date) = granted.date {
-                self.metrics.clock_skew.set(seconds(date.millis_since(self.clock.now().wall)));
-            }
-            // Counted from before the request: the token is never younger than that.
-            let life = schedule::life(granted.expiration, granted.date, began.wall);
-            let life = life.ok_or_else(|| ExchangeError::Failed("the token has ended already".to_owned()))?;
-            Ok((granted, life))
-        });
-        let (wait, result) = match granted {
-            Ok((granted, life)) => {
-                self.replace(granted, Deadline::after(began, life));
-                (schedule::refresh_after(life, fastrand::f64()), "success")
-            }
-            Err(error) => (self.note_failure(&error), result_label(&error)),
-        };
-        self.metrics.token_refreshes.with_label_values(&[trigger, result]).inc();
-        self.ended.notify_waiters();
-        wait
+    fn generation(&self) -> u64 {
+        self.held.load().token.as_ref().map_or(0, |token| token.generation)
     }
 
-    fn replace(&self, granted: Granted, expires: Deadline) {
+    /// An exchange begins, whoever asked for it.
+    fn begin(&self) {
+        self.state().refreshing = true;
+    }
+
+    /// Whether an exchange was asked for that has not ended.
+    fn is_refreshing(&self) -> bool {
+        self.state().refreshing
+    }
+
+    /// Uses this token from now on, and with `keys` that pair and nothing of the one before. Returns the generation.
+    fn replace(&self, granted: Granted, expires: Deadline, keys: Option<KeyPair>) -> u64 {
         let mut state = self.state();
-        let generation = self.token.load_full().map_or(0, |token| token.generation).saturating_add(1);
+        let generation = self.generation().saturating_add(1);
         let merchant = granted.merchant;
         if !state.ever || state.last_error.is_some() {
             tracing::info!(merchant, generation, "token obtained");
@@ -257,26 +234,33 @@ impl TokenManager {
         state.ever = true;
         state.refreshing = false;
         self.metrics.token_expiry.set(seconds(expires.wall().0));
+        let mut held = Held::clone(&self.held.load());
+        if let Some(keys) = keys {
+            // The same key again would push out the one before it.
+            if keys.private != held.keys.private {
+                held.verifier = Arc::new(held.verifier.replaced(&keys.private, self.clock.now()));
+            }
+            held.keys = Arc::new(keys);
+        }
         let token = Token { generation, authorization: granted.authorization, merchant, expires };
-        self.token.store(Some(Arc::new(token)));
+        held.token = Some(Arc::new(token));
+        self.held.store(Arc::new(held));
+        drop(state);
+        self.ended.notify_waiters();
+        generation
     }
 
-    fn note_failure(&self, error: &ExchangeError) -> Duration {
-        let token_left = self.live().map(|token| token.expires.remaining(self.clock.now()));
-        let have_token = token_left.is_some();
+    /// There is no new token. Returns the number of failures in a row, and how long to wait until the next attempt.
+    fn note_failure(&self, error: &ExchangeError) -> (u32, Duration) {
+        let token_left = self.token_left();
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         state.last_error = Some(error.clone());
         state.refreshing = false;
-        let wait = schedule::back_off(state.failures, token_left, fastrand::f64());
-        let (failures, retry_ms) = (state.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        match error {
-            ExchangeError::Rejected(_) | ExchangeError::WrongMerchant { .. } => {
-                tracing::error!(%error, keys = self.keys.source, failures, have_token, retry_ms, "token exchange failed");
-            }
-            ExchangeError::Failed(_) => tracing::warn!(%error, failures, have_token, retry_ms, "token exchange failed"),
-        }
-        wait
+        let failures = state.failures;
+        drop(state);
+        self.ended.notify_waiters();
+        (failures, schedule::back_off(failures, token_left, fastrand::f64()))
     }
 
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
@@ -297,14 +281,6 @@ impl State {
 
 // How long a request waits for a token that is being obtained: one exchange and a little.
 const WAIT: Duration = Duration::from_secs(7);
-
-fn result_label(error: &ExchangeError) -> &'static str {
-    match error {
-        ExchangeError::Rejected(_) => "rejected",
-        ExchangeError::WrongMerchant { .. } => "wrong_merchant",
-        ExchangeError::Failed(_) => "failed",
-    }
-}
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float's 53 bits")]
 fn seconds(millis: i64) -> f64 {

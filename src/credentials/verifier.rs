@@ -22,8 +22,8 @@ impl Verifier {
 
     /// Checks with this key from now on, and for another hour with the one that was current so far: Sezzle may take a
     /// while to sign with the new one.
-    pub fn replaced(self, private: &Secret, now: Now) -> Self {
-        Self { current: key(private), previous: Some((self.current, Deadline::after(now, OVERLAP))) }
+    pub fn replaced(&self, private: &Secret, now: Now) -> Self {
+        Self { current: key(private), previous: Some((self.current.clone(), Deadline::after(now, OVERLAP))) }
     }
 
     /// Whether `tag` is the signature of `message`. Takes the same time wherever the two differ.

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub token_refreshes: IntCounterVec,
     /// Seconds one token exchange took.
     pub token_refresh_duration: Histogram,
+    /// Attempts to go over to what the key files hold.
+    pub secret_reloads: IntCounterVec,
     /// The gateway's `Date` less the local wall clock.
     pub clock_skew: Gauge,
     /// Further attempts at a request.
@@ -180,6 +182,11 @@ impl Metrics {
                 "Time one token exchange took.",
                 &DURATION_BUCKETS,
             )?,
+            secret_reloads: r.counters(
+                "secret_reloads_total",
+                "Attempts to go over to changed key files.",
+                &["result"],
+            )?,
             clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
             upstream_retries: r.counters(
                 "upstream_retries_total",
@@ -243,6 +250,9 @@ impl Metrics {
             for result in TOKEN_RESULTS {
                 self.token_refreshes.with_label_values(&[trigger, result]).inc_by(0);
             }
+        }
+        for result in RELOAD_RESULTS {
+            self.secret_reloads.with_label_values(&[result]).inc_by(0);
         }
         for kind in UPSTREAM_ERRORS {
             self.upstream_errors.with_label_values(&[kind]).inc_by(0);

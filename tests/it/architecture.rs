@@ -34,13 +34,14 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 18] = [
+const PURE: [&str; 19] = [
     "session/freshness.rs",
     "session/invalidation.rs",
     "session/freshness/directives.rs",
     "session/freshness/origin.rs",
     "session/freshness/wishes.rs",
     "session/revalidation.rs",
+    "credentials/rotation.rs",
     "credentials/schedule.rs",
     "credentials/verifier.rs",
     "upstream/retry.rs",

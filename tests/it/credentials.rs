@@ -150,11 +150,11 @@ async fn a_route_that_always_answers_401_causes_no_storm() {
 
 #[tokio::test]
 async fn a_token_is_replaced_before_its_end() {
-    let harness = Setup::default().gateway(|gateway| gateway.token_life = Duration::from_secs(2)).start().await;
+    let harness = Setup::default().gateway(|gateway| gateway.token_life = Duration::from_secs(4)).start().await;
     let began = Instant::now();
     while exchanges(&harness) < 3 {
         assert_eq!(harness.get("/v2/customer").await.status, 200);
-        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(began.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(harness.metric("upstream_unauthorized_total").await, 0.0, "no request saw a dead token");
@@ -177,18 +177,6 @@ async fn a_dead_token_is_never_sent() {
     assert_eq!(harness.client.get(harness.ops, "/readyz").await.status, 200, "Sezzle's health is not readiness");
     harness.gateway.clear_rules();
     eventually("recovers by itself", async || harness.get("/v2/customer").await.status == 200).await;
-    harness.stop().await;
-}
-
-#[tokio::test]
-async fn a_failed_refresh_keeps_the_live_token() {
-    let harness = Setup::default().gateway(|gateway| gateway.token_life = Duration::from_secs(4)).start().await;
-    harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE));
-    eventually("the refresh failed", async || {
-        harness.metric(r#"token_refreshes_total{result="failed",trigger="schedule"}"#).await >= 1.0
-    })
-    .await;
-    assert_eq!(harness.get("/v2/customer").await.status, 200, "the old token is used to its end");
     harness.stop().await;
 }
 

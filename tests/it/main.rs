@@ -40,6 +40,7 @@ mod read_your_writes;
 mod retries;
 mod revalidation;
 mod rfc9111;
+mod rotation;
 mod simulate;
 mod stale;
 mod support;

@@ -104,6 +104,7 @@ async fn every_metric_is_there_from_the_start() {
         "token_expiry_timestamp_seconds",
         "token_refreshes_total",
         "token_refresh_duration_seconds",
+        "secret_reloads_total",
         "clock_skew_seconds",
         "webhooks_total",
         "webhook_forward_duration_seconds",

@@ -21,7 +21,9 @@ pub const INVALIDATION_SOURCES: [&str; 3] = ["write", "control", "webhook"];
 /// `result` of `token_refreshes_total`.
 pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
 /// `trigger` of `token_refreshes_total`.
-pub const TOKEN_TRIGGERS: [&str; 3] = ["start", "schedule", "demand"];
+pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"];
+/// `result` of `secret_reloads_total`: the key files hold another pair that is in use now, or that is not, and why.
+pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
 /// `kind` of `upstream_errors_total`.
 pub const UPSTREAM_ERRORS: [&str; 11] = [
     "dns",

@@ -80,6 +80,11 @@ impl Process {
         self.stderr.text()
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until standard output contains something; fails when the process ends first.
     pub async fn says(&mut self, what: &str) {
         let deadline = Instant::now() + LIMIT;
@@ -203,7 +208,8 @@ impl Sidecar {
             ("OPS__LISTEN", &ops_listen),
             ("DRAIN__GRACE", "0s"),
         ];
-        all.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
+        // A file in place of a key, too.
+        all.retain(|(name, _)| variables.iter().all(|(other, _)| other.trim_end_matches("_FILE") != *name));
         all.extend(variables);
         let process = Process::start(&["run"], &all);
         let sidecar = Self { process, gateway, proxy, ops, client: Client::new() };
