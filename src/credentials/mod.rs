@@ -24,8 +24,9 @@ use tokio::time::{Instant, timeout_at};
 use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
 use self::schedule::{OnNoToken, OnUnauthorized, Trouble};
-use self::verifier::Verifier;
+use self::verifier::{OVERLAP, Verifier};
 use crate::clock::{Clock, Deadline, Mono};
+use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 
 /// A bearer token and what is known of it.
@@ -67,6 +68,8 @@ pub struct TokenManager {
 struct Held {
     keys: Arc<KeyPair>,
     verifier: Arc<Verifier>,
+    /// Services that were given it need not change at the same moment.
+    previous_public: Option<(Secret, Deadline)>,
     token: Option<Arc<Token>>,
 }
 
@@ -88,7 +91,7 @@ impl TokenManager {
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         let verifier = Arc::new(Verifier::new(&keys.private));
         Arc::new(Self {
-            held: ArcSwap::from_pointee(Held { keys: Arc::new(keys), verifier, token: None }),
+            held: ArcSwap::from_pointee(Held { keys: Arc::new(keys), verifier, previous_public: None, token: None }),
             state: Mutex::new(State { merchant, refreshing: true, ..State::default() }),
             wanted: Notify::new(),
             ended: Notify::new(),
@@ -118,9 +121,11 @@ impl TokenManager {
         self.state().last_error.clone()
     }
 
-    /// Whether a public key that a caller sent is ours.
+    /// Whether a public key that a caller sent is ours, or was until an hour ago.
     pub fn is_our_public_key(&self, key: &str) -> bool {
-        self.held.load().keys.public.expose() == key
+        let held = self.held.load();
+        let previous = held.previous_public.iter().filter(|(_, until)| !until.passed(self.clock.now()));
+        held.keys.public.expose() == key || previous.into_iter().any(|(previous, _)| previous.expose() == key)
     }
 
     /// Whether Sezzle signed these bytes: `tag` is their HMAC-SHA256 with the private key.
@@ -239,6 +244,11 @@ impl TokenManager {
             // The same key again would push out the one before it.
             if keys.private != held.keys.private {
                 held.verifier = Arc::new(held.verifier.replaced(&keys.private, self.clock.now()));
+            }
+            // One that was never taken was never anybody's.
+            if keys.public != held.keys.public && held.token.is_some() {
+                let until = Deadline::after(self.clock.now(), OVERLAP);
+                held.previous_public = Some((held.keys.public.clone(), until));
             }
             held.keys = Arc::new(keys);
         }

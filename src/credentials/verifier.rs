@@ -33,7 +33,8 @@ impl Verifier {
     }
 }
 
-const OVERLAP: Duration = Duration::from_secs(60 * 60);
+/// How long a replaced key still counts.
+pub const OVERLAP: Duration = Duration::from_secs(60 * 60);
 
 fn key(private: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, private.expose().as_bytes())

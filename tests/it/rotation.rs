@@ -525,22 +525,24 @@ async fn the_same_content_again_is_no_change() {
 }
 
 #[tokio::test]
-async fn webhooks_of_the_previous_key_count_for_an_hour() {
+async fn the_previous_keys_count_for_an_hour() {
     let rotating = Rotating::start().await;
     assert!(!rotating.is_signature("b").await);
     rotating.sezzle_knows("b");
     rotating.write("b");
     rotating.comes_to_use("b").await;
     assert!(rotating.is_signature("a").await && !rotating.is_signature("c").await);
-    assert!(!rotating.is_public("a").await, "callers name the merchant by the new key");
+    assert!(rotating.is_public("a").await && !rotating.is_public("c").await, "services need not change at once");
     // A new public key alone changes nothing about it.
     rotating.harness.gateway.set_keys(&public("c"), &private("b"));
     write_one(&rotating.root.path().join("public"), &public("c"));
     eventually("c", async || rotating.is_public("c").await).await;
     rotating.harness.clock.advance(Duration::from_secs(3500));
     assert!(rotating.is_signature("a").await && rotating.is_signature("b").await);
+    assert!(rotating.is_public("b").await && !rotating.is_public("a").await);
     rotating.harness.clock.advance(Duration::from_secs(101));
     assert!(!rotating.is_signature("a").await && rotating.is_signature("b").await);
+    assert!(!rotating.is_public("b").await && rotating.is_public("c").await);
     rotating.stop().await;
 }
 
