@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,19 +73,50 @@ impl Client {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
+        match self.try_send(address, method, path, headers, body).await {
+            Ended::Whole(answer) => answer,
+            other => panic!("no whole answer: {other:?}"),
+        }
+    }
+
+    /// As [`Self::send`], where an answer may be missing or break off.
+    pub async fn try_send(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Ended {
         let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request");
         let exchange = async {
-            let (head, body) = self.0.request(request).await.expect("an answer").into_parts();
-            (head, body.collect().await.expect("a whole body").to_bytes())
+            let (head, body) = self.0.request(request).await.ok()?.into_parts();
+            Some((head, body.collect().await.ok().map(Collected::to_bytes)))
         };
-        let (head, body) = timeout(LIMIT, exchange).await.expect("an answer in time");
+        let Some((head, body)) = timeout(LIMIT, exchange).await.expect("an answer in time") else {
+            return Ended::Unanswered;
+        };
         check(&head.headers);
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        let answer = Answer { status: head.status.as_u16(), headers: head.headers, body: Bytes::new() };
+        match body {
+            Some(body) => Ended::Whole(Answer { body, ..answer }),
+            None => Ended::Cut(answer),
+        }
     }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Ended {
+    Whole(Answer),
+    /// The answer broke off in its body, of which nothing is kept.
+    Cut(Answer),
+    /// The connection ended before the answer's head, or there was none.
+    Unanswered,
 }
 
 /// Fails on a header that must not reach a caller.
