@@ -24,6 +24,7 @@ mod credentials;
 mod docs;
 mod drain;
 mod egress;
+mod faults;
 mod flight;
 mod hostile;
 mod http2;
