@@ -6,6 +6,7 @@
 mod bodies;
 mod connecting;
 mod keys;
+mod property;
 mod resets;
 mod scene;
 mod statuses;
