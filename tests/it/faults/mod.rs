@@ -5,6 +5,7 @@
 
 mod bodies;
 mod connecting;
+mod gone;
 mod keys;
 mod property;
 mod resets;
