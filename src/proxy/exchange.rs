@@ -185,6 +185,8 @@ fn concluded(
         Err(cause) if is_write && (doubt || cause.sent == Sent::Maybe) => {
             Err(ProxyError::OutcomeUnknown { key: key.filter(|_| call == Call::Keyed).cloned(), cause })
         }
+        // A 503 of ours would say that nothing was sent.
+        Err(cause) if doubt => Err(ProxyError::Upstream(UpstreamError { sent: Sent::Maybe, ..cause })),
         Err(cause) => Err(ProxyError::Upstream(cause)),
     }
 }
