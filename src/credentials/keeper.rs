@@ -153,7 +153,8 @@ impl Keeper {
                 self.rotation.done();
                 self.count("success");
                 tracing::info!(merchant, generation, keys = name, changed, "key pair changed");
-                self.sources.warn_of_readers();
+                let sources = Arc::clone(&self.sources);
+                drop(spawn_blocking(move || sources.warn_of_readers()));
                 // What was written meanwhile may be a third one.
                 Duration::ZERO
             }

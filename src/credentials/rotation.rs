@@ -55,8 +55,10 @@ impl Rotation {
             let said = self.pending.take().is_some_and(|pending| pending.failures > 0);
             return if said { Step::Restored } else { Step::Look(INTERVAL) };
         }
-        let mut pending = self.pending.take().filter(|pending| pending.seen == seen);
-        let pending = pending.take().unwrap_or(Pending { seen, since: now, not_before: now, failures: 0 });
+        let pending = match self.pending.take().filter(|pending| pending.seen == seen) {
+            Some(pending) => pending,
+            None => Pending { seen, since: now, not_before: now, failures: 0 },
+        };
         let settled = pending.since.plus(settles_within(in_use, &pending.seen));
         let spaced = self.last_attempt.map_or(now, |last| last.plus(BETWEEN_ATTEMPTS));
         let wait = settled.max(pending.not_before).max(spaced).since(now);
@@ -109,7 +111,7 @@ pub fn changed(in_use: &KeyPair, pair: &KeyPair) -> &'static str {
 
 fn settles_within(in_use: &KeyPair, seen: &Seen) -> Duration {
     match seen {
-        Seen::Pair(pair) if changed(in_use, pair) == "both" => SETTLED,
+        Seen::Pair(pair) if pair.public != in_use.public && pair.private != in_use.private => SETTLED,
         // The other half, or the rest, is probably on its way.
         Seen::Pair(_) | Seen::Unusable(_) => UNFINISHED,
     }

@@ -51,8 +51,8 @@ pub enum ProxyError {
     Upstream(UpstreamError),
     /// A write may have been done, and its answer did not come.
     OutcomeUnknown {
-        /// The idempotency key under which it can be repeated, if it can.
-        key: Option<HeaderValue>,
+        /// Whether it can be repeated under its idempotency key.
+        keyed: bool,
         /// What is known of why.
         cause: UpstreamError,
     },
@@ -209,12 +209,12 @@ impl ProxyError {
                 "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After".into()
             }
             Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
-            Self::OutcomeUnknown { key: Some(_), .. } => {
+            Self::OutcomeUnknown { keyed: true, .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
                  Sezzle-Request-Id, or read the order before doing anything else"
                     .into()
             }
-            Self::OutcomeUnknown { key: None, .. } => {
+            Self::OutcomeUnknown { keyed: false, .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: find out \
                  whether it was before repeating it"
                     .into()

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 
 use super::error::ProxyError;
-use super::pressure::{Attempt, Place};
-use super::request_key::REQUEST_KEY;
+use super::pressure::{Leave, Place};
 use super::response::{Content, clean};
 use crate::credentials::{Token, TokenManager};
 use crate::session::freshness::{MAX_BODY, is_json};
@@ -76,7 +75,8 @@ impl Exchange {
         &self.tokens
     }
 
-    /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers it all.
+    /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers everything up to
+    /// the head of the last answer; a body that is read has time of its own.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -85,8 +85,8 @@ impl Exchange {
         let (began, limit) = (Instant::now(), outgoing.deadlines.head);
         let left = || limit.saturating_sub(began.elapsed());
         let mut token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
-        let mut leave = place.attempt()?;
-        let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, false);
+        let mut leave = place.leave().map_err(|refusal| place.shed(refusal))?;
+        let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, None);
         let result = loop {
             let result = self.attempt(&mut outgoing, &token, left(), reading, &leave).await;
             // It was not processed, so that a write too can be sent again.
@@ -115,14 +115,17 @@ impl Exchange {
                 break result;
             }
             sleep(wait).await;
-            // Its class may be refused since then. The caller gets what came of its own call.
-            let Ok(again) = place.attempt() else { break result };
-            tracing::info!(request_id, route = outgoing.route, attempt, reason, "attempt failed, sending again");
-            doubt |= failure.may_have_had_effect();
+            // Its time may be over, or its class refused since then. The caller gets what came of its own call.
+            let Some(again) = place.leave().ok().filter(|_| !left().is_zero()) else { break result };
+            let (route, cause) = (outgoing.route, result.as_ref().err().map(tracing::field::display));
+            tracing::info!(request_id, route, attempt, reason, cause, "attempt failed, sending again");
+            if failure.may_have_had_effect() {
+                doubt.get_or_insert(reason);
+            }
             (leave, repeats, attempt) = (again, Some(reason), attempt.saturating_add(1));
         };
         leave.ended(result.as_ref().map(|answer| answer.status));
-        concluded(result, call, doubt, outgoing.headers.get(REQUEST_KEY))
+        concluded(result, call, doubt)
     }
 
     async fn attempt(
@@ -131,7 +134,7 @@ impl Exchange {
         token: &Token,
         left: Duration,
         reading: Reading,
-        leave: &Attempt<'_>,
+        leave: &Leave<'_>,
     ) -> Result<Answered, UpstreamError> {
         if left.is_zero() {
             let detail = "the deadline passed before the request was sent".to_owned();
@@ -149,7 +152,11 @@ impl Exchange {
             Reading::Session => Some(MAX_BODY),
         };
         let content = match limit {
-            Some(limit) => read(body, limit).await?,
+            Some(limit) => match read(body, limit).await {
+                // It was not processed, whatever becomes of its body.
+                Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
+                content => content?,
+            },
             None => Content::Streamed { read: None, rest: body },
         };
         if matches!(content, Content::Whole(_)) {
@@ -171,23 +178,27 @@ fn failure(result: &Result<Answered, UpstreamError>) -> Option<Failure> {
     }
 }
 
-/// What the last attempt means for the caller, with `doubt` whether an earlier one may have had its effect. A write
-/// that may have been done must not look as if it had not.
+/// What the last attempt means for the caller. `doubt` says how an earlier one failed that may have had its effect. A
+/// write that may have been done must not look as if it had not, and nothing that was sent as if it had not been.
 fn concluded(
     result: Result<Answered, UpstreamError>,
     call: Call,
-    doubt: bool,
-    key: Option<&HeaderValue>,
+    doubt: Option<&'static str>,
 ) -> Result<Answered, ProxyError> {
     let is_write = call != Call::Safe;
     match result {
-        Ok(answer) => Ok(Answered { in_doubt: is_write && doubt && answer.status.is_client_error(), ..answer }),
-        Err(cause) if is_write && (doubt || cause.sent == Sent::Maybe) => {
-            Err(ProxyError::OutcomeUnknown { key: key.filter(|_| call == Call::Keyed).cloned(), cause })
+        Ok(answer) => Ok(Answered { in_doubt: is_write && doubt.is_some() && !answer.status.is_success(), ..answer }),
+        Err(mut cause) => {
+            if let Some(doubt) = doubt {
+                cause.sent = Sent::Maybe;
+                cause.detail = format!("{}, after an attempt that ended in {doubt}", cause.detail);
+            }
+            if is_write && cause.sent == Sent::Maybe {
+                Err(ProxyError::OutcomeUnknown { keyed: call == Call::Keyed, cause })
+            } else {
+                Err(ProxyError::Upstream(cause))
+            }
         }
-        // A 503 of ours would say that nothing was sent.
-        Err(cause) if doubt => Err(ProxyError::Upstream(UpstreamError { sent: Sent::Maybe, ..cause })),
-        Err(cause) => Err(ProxyError::Upstream(cause)),
     }
 }
 

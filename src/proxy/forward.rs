@@ -79,6 +79,9 @@ impl Forwarder {
     ) -> Fetched<Answered, ProxyError> {
         let (began, limit) = (Instant::now(), sending.outgoing.deadlines.head);
         for _ in 0..2 {
+            if sending.outgoing.deadlines.head.is_zero() {
+                break;
+            }
             let mut asking = sending.clone();
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);

@@ -1,7 +1,7 @@
 //! What is not sent to Sezzle, to spare it or others: a bulkhead for each class of calls, so that none can crowd out
 //! another; quiet when Sezzle asks for fewer calls; a circuit breaker when it fails.
 //!
-//! A call takes a [`Place`], and each time it is sent an [`Attempt`]. An answer from memory takes neither.
+//! A call takes a [`Place`], and each time it is sent a [`Leave`]. An answer from memory takes neither.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -61,10 +61,10 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Leave to send a call once. Dropped before it has [`Attempt::ended`], as when the call is sent again, it says nothing of
+/// Leave to send a call once. Dropped before it has [`Leave::ended`], as when the call is sent again, it says nothing of
 /// Sezzle.
 #[derive(Debug)]
-pub struct Attempt<'p> {
+pub struct Leave<'p> {
     bulkhead: &'p Bulkhead,
     pass: Option<Pass>,
 }
@@ -138,7 +138,7 @@ impl Place {
     ///
     /// # Errors
     /// When it must not be sent: Sezzle asked for fewer calls, or fails.
-    pub fn attempt(&self) -> Result<Attempt<'_>, ProxyError> {
+    pub fn leave(&self) -> Result<Leave<'_>, ProxyError> {
         let bulkhead = &*self.bulkhead;
         let now = bulkhead.clock.now();
         let pass = bulkhead.change(|fares| match fares.quiet.left(now) {
@@ -146,8 +146,12 @@ impl Place {
             None if !self.guarded => Ok(None),
             None => fares.breaker.admit(now.mono).map(Some).map_err(ProxyError::CircuitOpen),
         });
-        let pass = pass.map_err(|error| bulkhead.shed(error.code(), error))?;
-        Ok(Attempt { bulkhead, pass })
+        Ok(Leave { bulkhead, pass: pass? })
+    }
+
+    /// Counts a call that is not sent at all, for this reason.
+    pub fn shed(&self, refusal: ProxyError) -> ProxyError {
+        self.bulkhead.shed(refusal.code(), refusal)
     }
 
     /// Whether there is room for one more attempt in what may be repeated in this class; takes it.
@@ -157,7 +161,7 @@ impl Place {
     }
 }
 
-impl Attempt<'_> {
+impl Leave<'_> {
     /// Whether it is the one call that tries a gateway which failed: it is sent once and not repeated.
     pub fn is_probe(&self) -> bool {
         self.pass.as_ref().is_some_and(Pass::is_probe)
@@ -183,7 +187,7 @@ impl Attempt<'_> {
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.tell(Outcome::Unknown);
     }

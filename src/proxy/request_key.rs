@@ -66,11 +66,18 @@ fn mint() -> Option<HeaderValue> {
 /// The one key under this name. An empty one is none: Sezzle could not tell two writes apart by it.
 fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, ProxyError> {
     let mut keys = headers.get_all(name).iter();
-    match (keys.next(), keys.next()) {
-        (_, Some(_)) => Err(ProxyError::Malformed("the idempotency key stands there more than once")),
-        (key, None) => Ok(key.filter(|key| !key.as_bytes().trim_ascii().is_empty()).cloned()),
+    let key = keys.next().filter(|key| !key.as_bytes().trim_ascii().is_empty());
+    if keys.next().is_some() {
+        return Err(ProxyError::Malformed("the idempotency key stands there more than once"));
     }
+    // It goes to logs, where an operator must find it as the caller wrote it.
+    if key.is_some_and(|key| key.len() > MAX_KEY || key.to_str().is_err()) {
+        return Err(ProxyError::Malformed("the idempotency key is not printable ASCII of 255 characters at most"));
+    }
+    Ok(key.cloned())
 }
+
+const MAX_KEY: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +123,15 @@ mod tests {
             assert_eq!(sent.first().map(String::len), Some(36), "{lines:?}: {sent:?}");
         }
         assert_ne!(ensured(&[], true), ensured(&[], true));
+    }
+
+    #[test]
+    fn what_cannot_be_logged_is_refused() {
+        for (key, taken) in [("k".repeat(255), true), ("k".repeat(256), false), ("ä".to_owned(), false)] {
+            let value = HeaderValue::from_bytes(key.as_bytes()).expect("a value");
+            let mut headers = HeaderMap::from_iter([(REQUEST_KEY, value)]);
+            assert_eq!(ensure(&mut headers, true).is_ok(), taken, "{key}");
+        }
     }
 
     #[test]

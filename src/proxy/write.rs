@@ -1,4 +1,4 @@
-//! A write: received whole, sent once, and seen by every lookup after its answer.
+//! A write: received whole, done once, and seen by every lookup after its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -39,7 +39,7 @@ impl Writes {
         self.tasks.wait().await;
     }
 
-    /// Ends what is under way, each as a write with an unknown outcome.
+    /// Ends what is under way, each as a write with an unknown outcome, though one may not have been sent yet.
     pub async fn cut(&self) {
         self.cut.cancel();
         self.ended().await;
@@ -57,7 +57,6 @@ impl Proxy {
         body: Bytes,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(class, &head.method).await?;
         let mut sending = self.sending(head, matched, class, body, record);
         if matched.route.is_keyed(&head.method) {
             let normalise = self.options.normalise_request_id;
@@ -66,14 +65,18 @@ impl Proxy {
             sending.call = Call::Keyed;
             record.keyed(key);
         }
-        let key = record.request_key().cloned();
+        let began = Instant::now();
+        let place = self.pressure.enter(class, &head.method).await?;
+        // The wait is part of what a write may take: a drain must outlast it.
+        let limit = &mut sending.outgoing.deadlines.head;
+        *limit = limit.saturating_sub(began.elapsed());
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
         let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
         let outcome = Outcome {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id().to_owned(),
             matched: matched.clone(),
-            key: key.clone(),
+            key: record.request_key().cloned(),
             known: false,
         };
         let (give, answer) = oneshot::channel();
@@ -82,18 +85,17 @@ impl Proxy {
             let (mut outcome, writing) = (outcome, sessions.begin_write(tag));
             let mut result = forwarder.call(sending, links, &place).await;
             writing.end(outcome.is(&mut result));
-            drop(place);
-            if let Err(unclaimed) = give.send(result) {
+            if let Err((unclaimed, _)) = give.send((result, place)) {
                 outcome.was_unclaimed(&unclaimed);
             }
         };
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
-        let answer = answer.await.unwrap_or_else(|_| {
-            let detail = "it was stopped before its answer came".to_owned();
-            let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail };
-            Err(ProxyError::OutcomeUnknown { key, cause })
-        })?;
-        Ok(passed_on(answer, CacheStatus::BYPASS))
+        let Ok((result, place)) = answer.await else {
+            let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail: STOPPED.to_owned() };
+            return Err(ProxyError::OutcomeUnknown { keyed: record.request_key().is_some(), cause });
+        };
+        record.holds(place);
+        Ok(passed_on(result?, CacheStatus::BYPASS))
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
@@ -113,6 +115,8 @@ impl Proxy {
 
 // For a caller to send the body of a write.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+const STOPPED: &str = "it was stopped before its answer came";
 
 /// What becomes of a write. Whatever it is, a write that is stopped half-way included, nothing that an operator has to
 /// know of it is lost.
@@ -146,16 +150,14 @@ impl Outcome {
     }
 
     fn is_unknown(&self, cause: &str) {
-        let Self { request_id, matched, .. } = self;
-        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        let Named { request_id, route, order, sezzle_request_id } = self.named();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
         tracing::error!(request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
     }
 
     /// The refusal may well be that of a write which was done: the caller is told.
     fn is_in_doubt(&self, answer: &mut Answered) {
-        let Self { request_id, matched, .. } = self;
-        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        let Named { request_id, route, order, sezzle_request_id } = self.named();
         let code = answer.status.as_u16();
         self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
         tracing::warn!(
@@ -164,7 +166,7 @@ impl Outcome {
             order,
             sezzle_request_id,
             code,
-            "a write was refused after an attempt that may have had its effect"
+            "a write did not succeed after an attempt that may have had its effect"
         );
         let text = format!(
             "sezzle-sidecar; received-status={code}; details=\"an earlier attempt with the same key may have had its effect\""
@@ -175,8 +177,7 @@ impl Outcome {
     }
 
     fn was_unclaimed(&self, result: &Result<Answered, ProxyError>) {
-        let Self { request_id, matched, .. } = self;
-        let (route, order, sezzle_request_id) = (matched.route.template(), matched.order(), self.key());
+        let Named { request_id, route, order, sezzle_request_id } = self.named();
         let (code, error) = match result {
             Ok(answer) => (answer.status, None),
             Err(error) => (error.status(), Some(error.code())),
@@ -193,15 +194,28 @@ impl Outcome {
         );
     }
 
-    fn key(&self) -> Option<&str> {
-        self.key.as_ref().and_then(|key| key.to_str().ok())
+    /// What identifies the write in the log.
+    fn named(&self) -> Named<'_> {
+        Named {
+            request_id: &self.request_id,
+            route: self.matched.route.template(),
+            order: self.matched.order(),
+            sezzle_request_id: self.key.as_ref().and_then(|key| key.to_str().ok()),
+        }
     }
+}
+
+struct Named<'o> {
+    request_id: &'o str,
+    route: &'static str,
+    order: Option<&'o str>,
+    sezzle_request_id: Option<&'o str>,
 }
 
 impl Drop for Outcome {
     fn drop(&mut self) {
         if !self.known {
-            self.is_unknown("it was stopped before its answer came");
+            self.is_unknown(STOPPED);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Metrics {
             )?,
             refused_in_doubt: r.counters(
                 "money_refused_in_doubt_total",
-                "Writes that Sezzle refused after an earlier attempt that may have had its effect.",
+                "Writes with an answer other than 2xx after an earlier attempt that may have had its effect.",
                 &["route"],
             )?,
             idempotency_keys: r.counters(

@@ -66,7 +66,9 @@ impl Outcome {
             Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Unknown,
             Ok(status) if status.is_server_error() => Self::Failure,
             Ok(_) => Self::Success,
-            Err(error) if error.sent == Sent::No && is_of_connecting(error.kind) => Self::Unreached,
+            Err(error) if is_of_connecting(error.kind) => Self::Unreached,
+            // Its time was over before it was sent.
+            Err(UpstreamError { kind: ErrorKind::Timeout, sent: Sent::No, .. }) => Self::Unknown,
             Err(_) => Self::Failure,
         }
     }

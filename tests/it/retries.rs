@@ -145,7 +145,7 @@ async fn two_keys_are_none() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_possible_effect_is_marked() {
+async fn a_failure_after_a_possible_effect_is_marked() {
     let harness = Harness::start().await;
     let (order, capture) = authorized(&harness);
     harness.gateway.script(Rule::path(&capture).status(StatusCode::UNPROCESSABLE_ENTITY));
@@ -159,6 +159,14 @@ async fn a_refusal_after_a_possible_effect_is_marked() {
     assert_eq!(harness.gateway.effects(&order).len(), 1);
     let series = r#"money_refused_in_doubt_total{route="/v2/order/{order}/capture"}"#;
     assert_eq!(harness.metric(series).await, 1.0);
+    harness.gateway.clear_rules();
+    // A load balancer's 503 says nothing of the first attempt either.
+    let (order, capture) = authorized(&harness);
+    harness.gateway.script(Rule::path(&capture).times(3).status(StatusCode::SERVICE_UNAVAILABLE));
+    harness.gateway.script(Rule::path(&capture).times(1).reset(Reset::AfterEffect));
+    let marked = harness.post(&capture, CAPTURE).await;
+    assert!(marked.header("proxy-status").starts_with("sezzle-sidecar; received-status=503; "), "{marked:?}");
+    assert_eq!((marked.status, harness.gateway.effects(&order).len()), (503, 1));
     // A lookup has no effect that could be in doubt.
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::NOT_FOUND));
     harness.gateway.script(Rule::path("/v2/customer").times(1).reset(Reset::AfterEffect));

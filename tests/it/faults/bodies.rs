@@ -106,9 +106,9 @@ async fn no_head_in_time() {
 #[tokio::test]
 async fn a_body_that_drips_is_waited_for() {
     hold(vec![
-        Row::new("a byte a millisecond")
+        Row::new("a few bytes a millisecond")
             .setup(|setup| setup.gateway(|gateway| gateway.report_bytes = 200))
-            .always(|rule| rule.fault(Fault::DrippingBody { bytes: 1, wait: Duration::from_millis(1) })),
+            .always(|rule| rule.fault(Fault::DrippingBody { bytes: 20, wait: Duration::from_millis(1) })),
     ])
     .await;
 }

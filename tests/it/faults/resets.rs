@@ -109,7 +109,7 @@ async fn an_idle_connection_closed_at_the_moment_of_its_reuse() {
     .await;
 }
 
-/// Only a refusal looks as if nothing had been done, so only a refusal is marked.
+/// Whatever is no success looks as if nothing had been done, and is marked.
 #[tokio::test]
 async fn what_the_later_attempts_meet() {
     hold(vec![
@@ -123,13 +123,13 @@ async fn what_the_later_attempts_meet() {
             .once(|rule| rule.reset(Reset::AfterEffect))
             .always(|rule| rule.status(StatusCode::INTERNAL_SERVER_ERROR))
             .reads(2, Passed(500))
-            .keyed(2, 1, Passed(500))
+            .keyed(2, 1, Marked(500))
             .unkeyed(1, 1, UNKNOWN),
         Row::new("a busy gateway, twice")
             .once(|rule| rule.reset(Reset::BeforeEffect))
             .always(|rule| rule.status(StatusCode::SERVICE_UNAVAILABLE))
             .reads(3, Passed(503))
-            .keyed(3, 0, Passed(503))
+            .keyed(3, 0, Marked(503))
             .unkeyed(1, 0, UNKNOWN),
         Row::new("another fault each")
             .once(|rule| rule.status(StatusCode::BAD_GATEWAY))

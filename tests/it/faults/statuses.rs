@@ -27,7 +27,7 @@ async fn trouble_that_passes_is_tried_again() {
 #[tokio::test]
 async fn trouble_that_stays_is_passed_on() {
     let row = |(status, bend)| {
-        Row::new("always").always(bend).reads(3, Passed(status)).keyed(3, 0, Passed(status)).unkeyed(
+        Row::new("always").always(bend).reads(3, Passed(status)).keyed(3, 0, Marked(status)).unkeyed(
             1,
             0,
             Passed(status),
@@ -68,7 +68,7 @@ async fn a_gateway_that_wants_to_be_left_alone_is() {
             .once(|rule| rule.reset(Reset::AfterEffect))
             .always(|rule| busy(rule, "2"))
             .reads(2, Passed(503))
-            .keyed(2, 1, Passed(503))
+            .keyed(2, 1, Marked(503))
             .unkeyed(1, 1, UNKNOWN),
     ])
     .await;

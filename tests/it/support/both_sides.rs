@@ -164,6 +164,12 @@ impl BothSides {
         }
         if let Some(key) = key.filter(|_| request.is_keyed()) {
             expected.insert("sezzle-request-id", key);
+            // Each attempt was answered like this, and the first may have had its effect.
+            if matches!(sent.status, 502..=504) {
+                let mark = headers.remove("proxy-status").expect("a mark");
+                let start = format!("sezzle-sidecar; received-status={}; details=", sent.status);
+                assert!(mark.to_str().expect("text").starts_with(&start), "{call}: {mark:?}");
+            }
         }
         if sent.headers.contains_key("content-length") && got.status != 204 {
             expected.insert("content-length", got.body.len().into());
