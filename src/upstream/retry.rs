@@ -133,7 +133,10 @@ const SHARE: u32 = 5;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+    use crate::telemetry::metrics::RETRY_REASONS;
 
     const CALLS: [Call; 3] = [Call::Safe, Call::Keyed, Call::Unkeyed];
 
@@ -189,6 +192,13 @@ mod tests {
                 assert!(!is_repeated(Call::Unkeyed, failure, 1), "{failure:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_repeated_has_a_series_from_the_start() {
+        let repeated = table().into_iter().filter(|(failure, _)| is_repeated(Call::Safe, *failure, 1));
+        let reasons: HashSet<&str> = repeated.map(|(failure, _)| failure.as_str()).collect();
+        assert_eq!(reasons, HashSet::from(RETRY_REASONS));
     }
 
     #[test]
