@@ -224,8 +224,8 @@ impl App {
         if quiet {
             tracing::info!(took_ms = millis(began.elapsed()), "drained");
         } else {
-            let (connections, work) = (self.connections.len(), self.work.len());
-            tracing::warn!(connections, work, "what was still under way is cut");
+            let (connections, writes) = (self.connections.len(), self.writes.under_way());
+            tracing::warn!(connections, writes, "what was still under way is cut");
             self.stop_serving();
             self.writes.cut().await;
             // Callers of the writes that were cut are told so, where they still listen.

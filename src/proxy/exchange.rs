@@ -101,7 +101,8 @@ impl Exchange {
             }
             let failure = failure(&result);
             if let Some(reason) = repeats {
-                self.count(reason, if failure.is_some() { "failure" } else { "success" });
+                let served = result.as_ref().is_ok_and(|answer| !answer.status.is_server_error());
+                self.count(reason, if served { "success" } else { "failure" });
             }
             // One call tries a gateway that failed, once.
             let repeated = |failure: &Failure| !leave.is_probe() && is_repeated(call, *failure, attempt);

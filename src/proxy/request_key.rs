@@ -7,6 +7,7 @@ use aws_lc_rs::rand;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
+use crate::hop_by_hop::connection_named;
 
 /// Header of the idempotency key.
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
@@ -61,6 +62,19 @@ fn mint() -> Option<HeaderValue> {
     let mut random = [0; 16];
     rand::fill(&mut random).ok()?;
     HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
+}
+
+/// Whether the caller's `Connection` takes its own key away: with a new one in its place a repetition would be another
+/// write.
+///
+/// # Errors
+/// When it does.
+pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
+    let named = connection_named(headers);
+    if named.contains(&REQUEST_KEY) || named.contains(&MISSPELT) {
+        return Err(ProxyError::Malformed("Connection names the idempotency key, which has to reach Sezzle"));
+    }
+    Ok(())
 }
 
 /// The one key under this name. An empty one is none: Sezzle could not tell two writes apart by it.

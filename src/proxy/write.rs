@@ -33,6 +33,11 @@ pub struct Writes {
 }
 
 impl Writes {
+    /// How many are under way.
+    pub fn under_way(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Waits until every write has ended; none is expected to begin any more.
     pub async fn ended(&self) {
         self.tasks.close();
@@ -59,6 +64,7 @@ impl Proxy {
     ) -> Result<Reply, ProxyError> {
         let mut sending = self.sending(head, matched, class, body, record);
         if matched.route.is_keyed(&head.method) {
+            request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
             let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
@@ -67,6 +73,9 @@ impl Proxy {
         }
         let began = Instant::now();
         let place = self.pressure.enter(class, &head.method).await?;
+        if self.writes.cut.is_cancelled() {
+            return Err(ProxyError::Overloaded);
+        }
         // The wait is part of what a write may take: a drain must outlast it.
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(began.elapsed());

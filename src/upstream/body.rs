@@ -15,13 +15,14 @@ use crate::telemetry::metrics::Counted;
 /// A body that ends with an error when the gateway stops sending, and when it has been waited for too long in all.
 ///
 /// The time that a slow caller takes to read does not count: the clock runs only while the gateway is waited for, so a
-/// report may take as long as its reader does.
+/// report may take ten times as long as the gateway may.
 #[derive(Debug)]
 pub struct GatewayBody {
     inner: Incoming,
     silence: Duration,
     /// What is left of the time that may be spent waiting for the gateway in all.
     left: Duration,
+    ends: Instant,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     failures: IntCounter,
     _active: Counted,
@@ -33,8 +34,8 @@ pub enum BodyError {
     /// The connection failed, or the body broke its own framing.
     #[error("the gateway's answer broke off: {0}")]
     Broken(#[from] hyper::Error),
-    /// Nothing came for too long.
-    #[error("the gateway stopped sending")]
+    /// Nothing came for too long, or all of it took too long.
+    #[error("the gateway did not send all of its answer in time")]
     Silent,
 }
 
@@ -47,9 +48,13 @@ impl GatewayBody {
         failures: IntCounter,
         active: Counted,
     ) -> Self {
-        Self { inner, silence, left: total, waiting: None, failures, _active: active }
+        let ends = Instant::now() + total.saturating_mul(SLOWER);
+        Self { inner, silence, left: total, ends, waiting: None, failures, _active: active }
     }
 }
+
+// A caller that takes longer keeps a place from others.
+const SLOWER: u32 = 10;
 
 impl Body for GatewayBody {
     type Data = Bytes;
@@ -60,6 +65,10 @@ impl Body for GatewayBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if Instant::now() >= this.ends {
+            this.failures.inc();
+            return Poll::Ready(Some(Err(BodyError::Silent)));
+        }
         loop {
             if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
                 if let Some((since, _)) = this.waiting.take() {

@@ -110,6 +110,7 @@ impl Upstream {
         let active = Counted::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
         let began = self.clock.now();
 
+        let sent_bytes = body.len();
         let mut request = self.request(method, target, headers, body)?;
         let connection = capture_connection(&mut request);
         let sent = timeout(deadlines.head, self.client.request(request)).await;
@@ -154,9 +155,11 @@ impl Upstream {
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
         let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
             && response.headers_mut().remove(CONTENT_LENGTH).is_some();
+        // An answer that came before the request had been read: what is left of it may never be.
+        let early = sent_bytes > UNREAD && !response.status().is_success();
         // It may be idle for so long before its next request, which must not find it too old.
         let old = response.extensions().get::<RetireAt>().is_some_and(|at| now.mono.plus(POOL_IDLE) >= at.0);
-        if in_doubt || old {
+        if in_doubt || early || old {
             retire(&connection);
         }
         let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
@@ -212,5 +215,7 @@ const HTTP2_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 // Only while answers are waited for: a gateway may take pings on an idle connection for an attack.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
+// What a connection surely holds of a request that nobody reads.
+const UNREAD: usize = 64 * 1024;
 // A report may take minutes; a gateway that sends nothing for this long has stopped.
 const BODY_SILENCE: Duration = Duration::from_secs(30);

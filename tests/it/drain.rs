@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use prometheus::IntCounterVec;
 use sezzle_sidecar::app::App;
 use sezzle_sidecar::simulator::{EffectKind, Gate, Rule, SessionKind, Simulator};
@@ -281,4 +281,27 @@ async fn a_refusal_can_be_read_while_its_body_is_still_sent() {
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("}]"), "{answer}");
     assert_eq!(draining.cut.with_label_values(&["proxy", "drain"]).get(), 0);
     draining.end().await;
+}
+
+#[tokio::test]
+async fn a_write_that_waits_for_its_place_when_all_is_cut_was_not_sent() {
+    let harness = Setup::default().set("LIMITS__IN_FLIGHT", 1).start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/order/*").gate(&gate));
+    let proxy = harness.proxy;
+    let capture = |path: &'static str| {
+        tokio::spawn(async move { Client::new().send(proxy, Method::POST, path, &[], "{}").await })
+    };
+    let under_way = capture("/v2/order/a/capture");
+    arrived(&gate, 1).await;
+    let waiting = capture("/v2/order/b/capture");
+    eventually("waits", async || harness.metric(r#"in_flight_requests{class="money"}"#).await == 2.0).await;
+    let (app, gateway) = harness.into_parts();
+    assert!(!app.drain_until(async {}).await, "it was told to stop at once");
+    let (under_way, waiting) = (under_way.await.expect("an answer"), waiting.await.expect("an answer"));
+    assert_eq!((under_way.status, under_way.error_code().as_str()), (504, "sidecar.outcome_unknown"));
+    assert_eq!((waiting.status, waiting.error_code().as_str()), (503, "sidecar.overloaded"));
+    assert_eq!(gateway.count("POST", "/v2/order/*"), 1);
+    gate.release();
+    gateway.stop().await;
 }

@@ -238,3 +238,22 @@ async fn a_long_retry_after_is_for_the_caller() {
     assert_eq!(harness.get("/v2/customer").await.status, 200);
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn a_key_that_connection_takes_away_is_refused() {
+    let harness = Harness::start().await;
+    let (order, capture) = authorized(&harness);
+    for named in ["Sezzle-Request-Id", "x-sezzle-request-id", "close, sezzle-request-id"] {
+        let mut wire = harness.wire().await;
+        let head = format!(
+            "POST {capture} HTTP/1.1\r\nhost: localhost\r\nconnection: {named}\r\nsezzle-request-id: key-1\r\n\
+             content-length: {}\r\n\r\n{CAPTURE}",
+            CAPTURE.len()
+        );
+        wire.send(head).await;
+        let answer = wire.answer().await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "sidecar.bad_request"), "{named}");
+    }
+    assert!(harness.gateway.effects(&order).is_empty());
+    harness.stop().await;
+}
