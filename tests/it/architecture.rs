@@ -34,7 +34,7 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "session/freshness.rs",
     "session/invalidation.rs",
     "session/freshness/directives.rs",
@@ -49,6 +49,7 @@ const PURE: [&str; 19] = [
     "upstream/window.rs",
     "proxy/route.rs",
     "proxy/links.rs",
+    "proxy/links/scan.rs",
     "proxy/conditional.rs",
     "upstream/breaker.rs",
     "upstream/quiet.rs",

@@ -1,0 +1,250 @@
+//! What is rewritten and what is not, and that a [`reference`] does the same.
+
+mod reference;
+
+use proptest::prelude::*;
+
+use self::reference::Reference;
+use super::*;
+
+const BASE: &str = "http://127.0.0.1:8080";
+
+fn rewrite(body: &str) -> Option<String> {
+    let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
+    rewriter.rewrite(body.as_bytes()).map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+}
+
+#[test]
+fn only_hrefs_of_links_to_a_gateway_change() {
+    let body = "{ \"links\" : [ {\"href\":\"https://gateway.sezzle.com/v2/session/1?a=%20&b\", \"rel\": \"self\"},\r\n\
+        {\"rel\":\"\\u0073elf\", \"href\" : \"https://sandbox.gateway.eu.sezzle.com:443/v2/x\"}, 1e3, null ],\n\
+        \"order\":{\"checkout_url\":\"https://gateway.sezzle.com/c\",\"href\":\"https://gateway.sezzle.com/h\",\
+        \"links\":[{\"href\":\"HTTPS://Gateway.Sezzle.com/v2/order/\u{e9}\"},{\"href\":\"http://127.0.0.1:4010/v2/y\"}]},\
+        \"n\":1.10e+2, \"s\":\"\\ud83d\\ude00\" }  ";
+    let expected = body
+        .replace("https://gateway.sezzle.com/v2/session/1", "http://127.0.0.1:8080/v2/session/1")
+        .replace("https://sandbox.gateway.eu.sezzle.com:443/v2/x", "http://127.0.0.1:8080/v2/x")
+        .replace("HTTPS://Gateway.Sezzle.com/v2/order", "http://127.0.0.1:8080/v2/order")
+        .replace("http://127.0.0.1:4010/v2/y", "http://127.0.0.1:8080/v2/y");
+    assert_eq!(rewrite(body).as_deref(), Some(expected.as_str()));
+}
+
+#[test]
+fn escaped_slashes_are_read() {
+    let body = r#"{"links":[{"href":"https:\/\/gateway.sezzle.com\/v2\/session\/1"}]}"#;
+    assert_eq!(rewrite(body).as_deref(), Some(r#"{"links":[{"href":"http://127.0.0.1:8080/v2/session/1"}]}"#));
+}
+
+#[test]
+fn a_list_of_objects_and_a_bare_origin_are_links_too() {
+    let body = r#"[{"links":[{"href":"https://gateway.sezzle.com"}]},{"links":{"links":[{"href":"https://gateway.sezzle.com?a"}]}}]"#;
+    let expected = body.replace("https://gateway.sezzle.com", BASE);
+    assert_eq!(rewrite(body), Some(expected));
+}
+
+#[test]
+fn everything_else_is_left_alone() {
+    for body in [
+        "",
+        "[]",
+        "not json",
+        r#"{"links":[]}"#,
+        r#"{"links":"https://gateway.sezzle.com/v2"}"#,
+        r#"{"links":["https://gateway.sezzle.com/v2"]}"#,
+        r#"{"links":[{"href":7},{"href":{"href":"https://gateway.sezzle.com/v2"}}]}"#,
+        r#"{"links":[{"href":"https://checkout.sezzle.com/?id=1"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com.evil.example/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com@evil.example/v2"}]}"#,
+        r#"{"links":[{"href":"https://user@gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"https://user@gateway.sezzle.com:443/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com:443:443/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com:80/v2"}]}"#,
+        r#"{"links":[{"href":"http://127.0.0.1:4010:80/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com:8443/v2"}]}"#,
+        r#"{"links":[{"href":"http://gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"//gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}]} trailing"#,
+    ] {
+        assert_eq!(rewrite(body), None, "{body}");
+    }
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(rewrite(&deep), None);
+}
+
+/// Both on one body.
+fn same(body: &[u8]) {
+    let ours = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body);
+    let theirs = Reference::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body);
+    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
+    assert_eq!(text(ours), text(theirs), "{}", String::from_utf8_lossy(body));
+}
+
+#[test]
+fn a_rewritten_body_is_that_of_the_reference() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/links");
+    let bodies =
+        std::fs::read_dir(corpus).expect("a corpus").map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let bodies = bodies.collect::<Vec<_>>();
+    assert!(bodies.len() > 30);
+    // Cut anywhere, too.
+    bodies.iter().for_each(|body| (0..=body.len().min(2000)).for_each(|end| same(&body[..end])));
+
+    let link = r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}],"x":"#;
+    for value in [
+        "0",
+        "-0",
+        "-",
+        "01",
+        "1.",
+        "1.5",
+        ".5",
+        "1e5",
+        "1E+5",
+        "1e-5",
+        "1e",
+        "1e+",
+        "-1.0e-999",
+        "1e308",
+        "1e309",
+        "-1e999",
+        "0e999",
+        "tru",
+        "true",
+        "false",
+        "null",
+        "nul",
+        "True",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud83d\"",
+        "\"\\ude00\"",
+        "\"\\ud83d\\u0041\"",
+        "\"\\ud83dx\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\\uABcd\"",
+        "\"\\x\"",
+        "\"\\/\\b\\f\\n\\r\\t\"",
+        "\"\t\"",
+        "\"\u{7f}\u{85}\"",
+        "[1,]",
+        "[,]",
+        "[1 2]",
+        "[]",
+        "[ ]",
+        "{}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{\"a\":1]",
+        "[1}",
+        "\u{feff}1",
+        "\u{a0}1",
+    ] {
+        same(format!("{link}{value}}}").as_bytes());
+        same(value.as_bytes());
+        // In a link what is not its href is not looked at as closely.
+        same(format!(r#"{{"links":[{{"x":{value},"href":"https://gateway.sezzle.com/v2"}}]}}"#).as_bytes());
+        same(format!(r#"{{"links":[{{"x":[{value}],"href":{value}}},{value}]}}"#).as_bytes());
+    }
+    for deep in [124, 125, 126, 127, 128, 129, 1000] {
+        for (open, close) in [("[", "]"), ("{\"links\":", "}"), ("{\"href\":[", "]}")] {
+            let nested = format!("{}0{}", open.repeat(deep), close.repeat(deep));
+            same(format!("{link}{nested}}}").as_bytes());
+            same(format!(r#"{{"links":[{{"x":{nested},"href":"https://gateway.sezzle.com/v2"}}]}}"#).as_bytes());
+        }
+    }
+    same(format!("{link}1{}}}", "0".repeat(400)).as_bytes());
+    same(format!("{link}0.{}}}", "1".repeat(400)).as_bytes());
+}
+
+#[test]
+fn a_link_is_known_as_by_the_reference() {
+    let authorities =
+        ["gateway.sezzle.com", "Gateway.EU.sezzle.com", "127.0.0.1:4010", "127.0.0.1", "evil.example", ""];
+    for scheme in ["https", "HTTPS", "http", "ftp", ""] {
+        for separator in ["://", ":\\/\\/", ":/", "//"] {
+            for user in ["", "user@", "a:b@", "gateway.sezzle.com@"] {
+                for authority in authorities {
+                    for port in ["", ":", ":443", ":80", ":0443", ":8443", ":443:443", ".", ".evil.example"] {
+                        for tail in
+                            ["", "/", "/v2/\u{e9}?a#b", "\\/v2", "?a", "#a", " /", "\\\\", "@gateway.sezzle.com/"]
+                        {
+                            let href = format!("{scheme}{separator}{user}{authority}{port}{tail}");
+                            same(format!("{{\"links\":[{{\"href\":\"{href}\"}}]}}").as_bytes());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A document that may have links in it, as text, with white space and escapes.
+fn document() -> impl Strategy<Value = String> {
+    let space = "[ \t\r\n]{0,2}";
+    let href = prop_oneof![
+        "https://(sandbox\\.)?gateway\\.(eu\\.)?sezzle\\.com(:443|:80|:8443|:|\\.)?[/?#]?[ -!#-\\[\\]-~]{0,12}",
+        "(https?|HTTPS|ftp)?:?(//)?([a-z]{0,3}@)?(Gateway\\.sezzle\\.com|127\\.0\\.0\\.1:4010)(:443|:80)?(/v2)?",
+        "https:\\\\/\\\\/gateway.sezzle.com(\\\\/|\\\\u002f)[a-z]{0,3}",
+        "([a-z\u{e9}\u{1f600}]|\\\\[nt\"\\\\/]|\\\\u[0-9a-fA-F]{4}|\\\\ud83d\\\\ude00){0,9}",
+    ];
+    let name = prop_oneof![
+        3 => Just("links".to_owned()),
+        3 => Just("href".to_owned()),
+        1 => Just("lin\\u006bs".to_owned()),
+        1 => Just("\\u0068ref".to_owned()),
+        1 => "[a-z]{0,9}",
+    ];
+    let leaf = prop_oneof![
+        4 => href.prop_map(|text| format!("\"{text}\"")),
+        1 => "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?",
+        1 => prop_oneof![Just("true"), Just("false"), Just("null")].prop_map(str::to_owned),
+    ];
+    leaf.prop_recursive(6, 40, 4, move |inner| {
+        let element = (space, inner.clone(), space).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
+        let member = (space, name.clone(), space, inner)
+            .prop_map(|(a, name, b, value)| format!("{a}\"{name}\"{b}:{a}{value}{b}"));
+        prop_oneof![
+            proptest::collection::vec(element, 0..4).prop_map(|all| format!("[{}]", all.join(","))),
+            proptest::collection::vec(member, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_document_is_rewritten_as_by_the_reference(document in document()) {
+        same(document.as_bytes());
+        same(format!("{{\"links\":[{{\"href\":{document}}}]}}").as_bytes());
+    }
+
+    #[test]
+    fn a_damaged_document_is_rewritten_as_by_the_reference(document in document(), at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = document.into_bytes();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        same(&bytes);
+        bytes.remove(at);
+        same(&bytes);
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        let _ = LinkRewriter::new("http://127.0.0.1:1", BASE.to_owned()).rewrite(&bytes);
+    }
+
+    /// Putting the gateway back gives the body that came, byte for byte.
+    #[test]
+    fn the_change_can_be_undone(tail in "[ -!#-\\[\\]-~]{0,20}", other in "[ -!#-\\[\\]-~]{0,20}", space in "[ \\t\\r\\n]{0,4}") {
+        prop_assume!(!tail.contains(BASE) && !other.contains(BASE));
+        let body = format!("{{{space}\"a\":\"{other}\",{space}\"links\":{space}[{{\"href\"{space}:\"https://gateway.sezzle.com/{tail}\"}}{space}]}}");
+        let rewritten = rewrite(&body);
+        prop_assert_eq!(rewritten.map(|text| text.replace(BASE, "https://gateway.sezzle.com")), Some(body));
+    }
+}

@@ -1,0 +1,217 @@
+//! The same by other means: serde_json reads the document and `http` the authorities, with an allocation for each.
+
+use std::fmt;
+use std::ops::Range;
+
+use http::uri::Authority;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// What is rewritten to what.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Scheme and authority of every gateway that links may name, in lower case.
+    gateways: Vec<String>,
+    base_url: String,
+}
+
+impl Reference {
+    /// Links to any of Sezzle's gateways or to `gateway` (scheme and authority) are pointed at `base_url`.
+    /// Sezzle's sandbox answers with links to the production host, so the host says nothing of the environment.
+    pub fn new(gateway: &str, base_url: String) -> Self {
+        let gateways = SEZZLE.into_iter().chain([gateway]).map(str::to_ascii_lowercase).collect();
+        Self { gateways, base_url }
+    }
+
+    /// Rewrites a JSON body. `None` when nothing is to be changed, or the body is not JSON.
+    pub fn rewrite(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(body).ok()?;
+        let mut walk = Walk { rewriter: self, text, edits: Vec::new() };
+        let mut json = serde_json::Deserializer::from_str(text);
+        Value(&mut walk).deserialize(&mut json).ok()?;
+        json.end().ok()?;
+        if walk.edits.is_empty() {
+            return None;
+        }
+        let mut rewritten = String::with_capacity(text.len());
+        let mut copied = 0;
+        for (range, replacement) in walk.edits {
+            rewritten.push_str(text.get(copied..range.start)?);
+            rewritten.push_str(&replacement);
+            copied = range.end;
+        }
+        rewritten.push_str(text.get(copied..)?);
+        Some(rewritten.into_bytes())
+    }
+
+    /// The JSON string to put in the place of the JSON string `raw`, if it is a link to a gateway.
+    fn href(&self, raw: &str) -> Option<String> {
+        let href: String = serde_json::from_str(raw).ok()?;
+        let path = self.path(&href)?;
+        // The rest is copied as it was written, escapes included, unless the escapes hide where it begins.
+        if !raw.contains('\\')
+            && let Some(tail) = raw.len().checked_sub(path.len().checked_add(1)?).and_then(|start| raw.get(start..))
+        {
+            return Some(format!("\"{}{tail}", self.base_url));
+        }
+        serde_json::to_string(&format!("{}{path}", self.base_url)).ok()
+    }
+
+    /// The part of `href` after the authority, if that is a gateway's.
+    fn path<'h>(&self, href: &'h str) -> Option<&'h str> {
+        let (scheme, rest) = href.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = (rest.get(..end)?, rest.get(end..)?);
+        let authority: Authority = authority.parse().ok()?;
+        let default_port = match authority.port().as_ref().map(|port| port.as_str()) {
+            // `host` is without the user.
+            _ if authority.as_str().contains('@') => false,
+            Some("443") => scheme.eq_ignore_ascii_case("https"),
+            Some("80") => scheme.eq_ignore_ascii_case("http"),
+            Some(_) | None => false,
+        };
+        let named = if default_port { authority.host() } else { authority.as_str() };
+        let origin = format!("{scheme}://{named}").to_ascii_lowercase();
+        self.gateways.contains(&origin).then_some(path)
+    }
+}
+
+const SEZZLE: [&str; 4] = [
+    "https://gateway.sezzle.com",
+    "https://sandbox.gateway.sezzle.com",
+    "https://gateway.eu.sezzle.com",
+    "https://sandbox.gateway.eu.sezzle.com",
+];
+
+/// One pass over a document, noting what to replace. The parser bounds its depth.
+struct Walk<'r, 'de> {
+    rewriter: &'r Reference,
+    text: &'de str,
+    edits: Vec<(Range<usize>, String)>,
+}
+
+impl<'de> Walk<'_, 'de> {
+    fn note(&mut self, raw: &'de RawValue) {
+        let raw = raw.get();
+        // The raw value is a slice of the text, so its address tells where.
+        let start = raw.as_ptr().addr().checked_sub(self.text.as_ptr().addr());
+        let end = start.and_then(|start| start.checked_add(raw.len()));
+        if let (Some(start), Some(end), Some(replacement)) = (start, end, self.rewriter.href(raw)) {
+            self.edits.push((start..end, replacement));
+        }
+    }
+}
+
+/// Any value outside `links`.
+struct Value<'w, 'r, 'de>(&'w mut Walk<'r, 'de>);
+
+/// The value of a `links` member: an array of links, or anything else.
+struct Links<'w, 'r, 'de>(&'w mut Walk<'r, 'de>);
+
+/// An element of a `links` array: an object with an `href`, or anything else.
+struct Link<'w, 'r, 'de>(&'w mut Walk<'r, 'de>);
+
+macro_rules! seed {
+    ($type:ident) => {
+        impl<'de> DeserializeSeed<'de> for $type<'_, '_, 'de> {
+            type Value = ();
+
+            fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+                json.deserialize_any(self)
+            }
+        }
+    };
+}
+seed!(Value);
+seed!(Links);
+seed!(Link);
+
+macro_rules! scalars {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<(), E> {
+            Ok(())
+        }
+
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+    };
+}
+
+impl<'de> Visitor<'de> for Value<'_, '_, 'de> {
+    type Value = ();
+
+    scalars!();
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Value(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<std::borrow::Cow<'de, str>>()? {
+            if name == "links" {
+                members.next_value_seed(Links(self.0))?;
+            } else {
+                members.next_value_seed(Value(self.0))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for Links<'_, '_, 'de> {
+    type Value = ();
+
+    scalars!();
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Link(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
+        Value(self.0).visit_map(members)
+    }
+}
+
+impl<'de> Visitor<'de> for Link<'_, '_, 'de> {
+    type Value = ();
+
+    scalars!();
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
+        Value(self.0).visit_seq(items)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(name) = members.next_key::<std::borrow::Cow<'de, str>>()? {
+            if name == "href" {
+                self.0.note(members.next_value::<&'de RawValue>()?);
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
