@@ -25,6 +25,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
 use self::body::GatewayBody;
@@ -41,6 +42,8 @@ pub struct Upstream {
     authority: Authority,
     clock: Clock,
     metrics: Arc<Metrics>,
+    active: IntGauge,
+    broken: IntCounter,
 }
 
 /// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
@@ -97,7 +100,9 @@ impl Upstream {
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        Ok(Self { client, scheme, authority, clock, metrics })
+        let active = metrics.upstream_connections.with_label_values(&["active"]);
+        let broken = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
+        Ok(Self { client, scheme, authority, clock, metrics, active, broken })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -107,7 +112,7 @@ impl Upstream {
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
         let method_name = method_label(&method);
-        let active = Counted::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
+        let active = Counted::begin(self.active.clone());
         let began = self.clock.now();
 
         let sent_bytes = body.len();
@@ -162,8 +167,7 @@ impl Upstream {
         if in_doubt || early || old {
             retire(&connection);
         }
-        let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, failures, active)))
+        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, self.broken.clone(), active)))
     }
 
     fn request(
@@ -205,7 +209,10 @@ fn retire(connection: &CaptureConnection) {
 
 // Shorter than the keep-alive of any load balancer in front of a gateway, so that this side closes first.
 const POOL_IDLE: Duration = Duration::from_secs(15);
-const POOL_MAX_IDLE: usize = 32;
+// As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no
+// place is closed after its answer, and the next call opens another. Idle ones were all in use [`POOL_IDLE`] ago, and what
+// is in use has files set aside for it.
+const POOL_MAX_IDLE: usize = 512;
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 const HTTP2_HEADER_LIST: u32 = 64 * 1024;
 // What one answer, and all of them together, may leave in memory when callers read slowly. The second is many times the
