@@ -25,7 +25,6 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
 use self::body::GatewayBody;
@@ -42,8 +41,6 @@ pub struct Upstream {
     authority: Authority,
     clock: Clock,
     metrics: Arc<Metrics>,
-    active: IntGauge,
-    broken: IntCounter,
 }
 
 /// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
@@ -100,9 +97,7 @@ impl Upstream {
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        let active = metrics.upstream_connections.with_label_values(&["active"]);
-        let broken = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(Self { client, scheme, authority, clock, metrics, active, broken })
+        Ok(Self { client, scheme, authority, clock, metrics })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -112,7 +107,7 @@ impl Upstream {
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
         let method_name = method_label(&method);
-        let active = Counted::begin(self.active.clone());
+        let active = Counted::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
         let began = self.clock.now();
 
         let sent_bytes = body.len();
@@ -167,7 +162,8 @@ impl Upstream {
         if in_doubt || early || old {
             retire(&connection);
         }
-        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, self.broken.clone(), active)))
+        let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
+        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, failures, active)))
     }
 
     fn request(
