@@ -33,6 +33,7 @@ use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
+use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::{self, Connector};
 use crate::upstream::egress::EgressProxyError;
@@ -341,8 +342,4 @@ const SIDE_HEAD: usize = 16 * 1024;
 
 fn addresses(sockets: &[Socket]) -> std::io::Result<Vec<Address>> {
     sockets.iter().map(Socket::address).collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

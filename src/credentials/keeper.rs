@@ -14,6 +14,7 @@ use super::rotation::{INTERVAL, Rotation, Seen, Step, changed};
 use super::watch::{Events, Folders, watch};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
+use crate::telemetry::log::millis;
 use crate::upstream::Upstream;
 
 /// Keeps a token live.
@@ -258,8 +259,4 @@ fn result_label(error: &ExchangeError) -> &'static str {
         ExchangeError::WrongMerchant { .. } => "wrong_merchant",
         ExchangeError::Failed(_) => "failed",
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -74,6 +75,11 @@ pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
 /// A new id for a request: to find a line by, not a secret, so that it need not be hard to guess.
 pub fn new_request_id() -> Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+}
+
+/// A duration as lines have it: in whole milliseconds; saturates.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The log of the process, which has one.

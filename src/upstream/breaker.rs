@@ -232,6 +232,7 @@ mod tests {
             (ErrorKind::Reset, Sent::No, Outcome::Failure),
             (ErrorKind::Reset, Sent::Maybe, Outcome::Failure),
             (ErrorKind::Timeout, Sent::Maybe, Outcome::Failure),
+            (ErrorKind::Timeout, Sent::No, Outcome::Unknown),
             (ErrorKind::Protocol, Sent::Maybe, Outcome::Failure),
         ] {
             assert_eq!(failed(kind, sent), outcome, "{kind:?}");

@@ -316,19 +316,28 @@ async fn a_refusal_comes_before_the_queue() {
     stop(harness).await;
 }
 
+/// A sidecar that serves stale sessions, and lookups of three: one has died in memory, one lives, one is not there.
+async fn with_sessions() -> (Harness, [String; 3]) {
+    let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
+    let session = |_| format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let sessions = [(); 3].map(session);
+    harness.get(&sessions[0]).await;
+    harness.clock.advance(Duration::from_secs(40));
+    harness.get(&sessions[1]).await;
+    (harness, sessions)
+}
+
+fn is_stale(answer: &Answer) {
+    assert!(answer.status == 200 && answer.cache().ends_with("; detail=stale-if-error"), "{}", answer.cache());
+}
+
 #[tokio::test]
 async fn sessions_in_memory_are_served_while_sezzle_wants_no_calls() {
-    let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
-    let session = || format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
-    let (dead, fresh, absent) = (session(), session(), session());
-    harness.get(&dead).await;
-    harness.clock.advance(Duration::from_secs(40));
-    harness.get(&fresh).await;
+    let (harness, [dead, fresh, absent]) = with_sessions().await;
     limited(&harness, Method::GET, &absent, Some("25")).await;
     let sent = harness.received().len();
     assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
-    let stale = harness.get(&dead).await;
-    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
+    is_stale(&harness.get(&dead).await);
     assert_eq!(harness.metric(r#"requests_refused_total{reason="rate_limited"}"#).await, 0.0, "it was served");
     is_limited(&harness.get(&absent).await, 25);
     is_limited(&harness.get_with(&dead, &[("cache-control", "no-cache")]).await, 25);
@@ -443,12 +452,7 @@ async fn five_calls_without_a_connection_are_enough() {
 
 #[tokio::test]
 async fn what_is_served_while_every_breaker_is_open() {
-    let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
-    let session = || format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
-    let (dead, fresh, absent) = (session(), session(), session());
-    harness.get(&dead).await;
-    harness.clock.advance(Duration::from_secs(40));
-    harness.get(&fresh).await;
+    let (harness, [dead, fresh, absent]) = with_sessions().await;
     harness.clock.advance(Duration::from_secs(11));
     for (class, path) in [("read", READ), ("report", REPORT), ("webhooks", "/v2/webhooks"), ("session", &absent)] {
         fail(&harness, path).await;
@@ -457,10 +461,8 @@ async fn what_is_served_while_every_breaker_is_open() {
     }
     let sent = harness.received().len();
     assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
-    let stale = harness.get(&dead).await;
-    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
-    let stale = harness.send(Method::HEAD, &dead, &[], "").await;
-    assert!(stale.status == 200 && stale.cache().ends_with("; detail=stale-if-error"), "{}", stale.cache());
+    is_stale(&harness.get(&dead).await);
+    is_stale(&harness.send(Method::HEAD, &dead, &[], "").await);
     assert_eq!(harness.received().len(), sent, "nothing was sent for these");
 
     assert_eq!(harness.post("/v2/order/o/capture", "{}").await.status, 404, "Sezzle's own");

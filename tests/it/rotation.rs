@@ -103,6 +103,18 @@ impl Rotating {
         eventually(result, async || self.counted(result).await >= 1.0).await;
     }
 
+    /// Lets the time pass in which a pair is tried and rejected eight times more.
+    async fn is_rejected_eight_times(&self) {
+        for _ in 0..8 {
+            let tried = self.counted("rejected").await;
+            eventually("tried again", async || {
+                self.harness.clock.advance(Duration::from_secs(1));
+                self.counted("rejected").await > tried
+            })
+            .await;
+        }
+    }
+
     /// Whether a caller with this public key is one of ours.
     async fn is_public(&self, name: &str) -> bool {
         let keys = format!("{{\"public_key\":\"{}\",\"private_key\":\"any\"}}", public(name));
@@ -428,14 +440,7 @@ async fn a_pair_that_sezzle_does_not_know_yet_is_tried_again_and_again() {
     }
     assert!(rotating.exchanged().len() < 10, "{:?}", rotating.exchanged());
     // Files that change again are tried at once, however long the back-off has become.
-    for _ in 0..8 {
-        let tried = rotating.counted("rejected").await;
-        eventually("tried again", async || {
-            rotating.harness.clock.advance(Duration::from_secs(1));
-            rotating.counted("rejected").await > tried
-        })
-        .await;
-    }
+    rotating.is_rejected_eight_times().await;
     rotating.sezzle_knows("c");
     rotating.write("c");
     rotating.comes_to_use("c").await;
@@ -448,14 +453,7 @@ async fn a_pair_that_was_refused_is_tried_when_the_one_in_use_is() {
     let rotating = Rotating::start().await;
     rotating.write("b");
     // Until the next attempt is a minute away, or nearly.
-    for _ in 0..8 {
-        let tried = rotating.counted("rejected").await;
-        eventually("tried again", async || {
-            rotating.harness.clock.advance(Duration::from_secs(1));
-            rotating.counted("rejected").await > tried
-        })
-        .await;
-    }
+    rotating.is_rejected_eight_times().await;
     rotating.sezzle_knows("b");
     rotating.harness.gateway.revoke_tokens();
     let began = Instant::now();
