@@ -118,7 +118,7 @@ fn key(number: usize) -> Uuid {
 }
 
 fn is_stored(cache: &Cache, number: usize) -> bool {
-    matches!(cache.find(key(number), &Wishes::default()), Found::Fresh(_))
+    matches!(cache.find(key(number), &Wishes::default(), Clock::system().now()), Found::Fresh(_))
 }
 
 async fn store(cache: &Cache, number: usize, size: usize) {
@@ -147,7 +147,7 @@ fn answer(number: usize, size: usize) -> Answer {
 async fn weight_of_one() -> u64 {
     let cache = new(MIB);
     store(&cache, 1, 1300).await;
-    match cache.find(key(1), &Wishes::default()) {
+    match cache.find(key(1), &Wishes::default(), Clock::system().now()) {
         Found::Fresh(hit) => u64::from(hit.entry.weight()),
         _ => unreachable_entry(),
     }

@@ -21,17 +21,20 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sezzle_sidecar::caller::{Caller, Hosts};
 use sezzle_sidecar::clock::{Clock, Mono, Now, Wall};
-use sezzle_sidecar::proxy::inbound::{admit, outgoing_headers};
+use sezzle_sidecar::proxy::inbound::{Seen, admit, outgoing_headers};
 use sezzle_sidecar::proxy::links::LinkRewriter;
-use sezzle_sidecar::proxy::record::Record;
+use sezzle_sidecar::proxy::record::{Ledger, Record, RequestId};
 use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, clean};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::session::freshness::{Policy, Wishes, life};
+use sezzle_sidecar::session::entry::{Answer, Entry};
+use sezzle_sidecar::session::freshness::{Life, Policy, Wishes, life};
+use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use uuid::Uuid;
 
+const LIFE: Duration = Duration::from_secs(60);
 const SESSION: Uuid = Uuid::from_u128(0x4000_8000_0000_0000_0001);
 // 2026-01-01T00:00:00Z
 const NOW: Now = Now { mono: Mono(Duration::from_secs(1000)), wall: Wall(1_767_225_600_000) };
@@ -42,7 +45,9 @@ fn requests(criterion: &mut Criterion) {
     let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), peer: None };
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
     criterion.bench_function("inbound: admit", |b| {
-        b.iter(|| admit(&hosts, black_box(&head), false, &caller).expect("a lookup like any other"));
+        b.iter(|| {
+            admit(&hosts, black_box(&head), Seen::of(&head.headers), false, &caller).expect("a lookup like any other")
+        });
     });
     criterion
         .bench_function("inbound: headers to Sezzle", |b| b.iter(|| outgoing_headers(black_box(&head.headers), true)));
@@ -85,16 +90,22 @@ fn answers(criterion: &mut Criterion) {
     });
 
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new().expect("valid metrics")));
+    let answer = Answer { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
+    let life = Life { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
+    let stored = Stored { key: SESSION, id: 1 };
+    let entry = Arc::new(Entry::new(&answer, stored, Box::default(), life, clock.now(), &Arc::default()));
+    criterion.bench_function("entry: headers and body", |b| b.iter(|| (black_box(&entry).headers(), entry.body())));
+
+    let ledger = Arc::new(Ledger::new(clock, metrics));
     let matched = Matched::path(head.uri.path()).expect("a route");
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(42), ..CacheStatus::BYPASS };
     criterion.bench_function("response: a hit, with its record", |b| {
         b.iter(|| {
-            let mut record = Record::begin(&head.method, SESSION.to_string(), None, &clock, &metrics);
+            let mut record = Box::new(Record::begin(&head.method, RequestId::of(None), None, &ledger));
             record.admitted(matched.clone(), matched.route.class(&head.method));
-            let request = (&head.method, &head.headers);
-            let age = Some(Duration::from_secs(3));
-            let (status, headers, content) =
-                Reply::from_stored(StatusCode::OK, headers.clone(), body.clone(), request, age);
+            let mut headers = entry.headers();
+            let (status, content) =
+                Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
             Reply { status, headers, content, source: Source::Cache, cache }.finish(record, false)
         });
     });

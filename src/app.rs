@@ -31,6 +31,7 @@ use crate::proxy::forward::Forwarder;
 use crate::proxy::{Proxy, Writes, pressure};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
+use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
 use crate::telemetry::log::millis;
@@ -98,11 +99,19 @@ pub struct App {
 }
 
 impl App {
-    /// Builds every part in the order of their needs, and starts serving.
+    /// Builds every part in the order of their needs, and starts serving, on the runtime that runs.
     ///
     /// # Errors
     /// The first thing that stands in the way.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(Workers::none(), settings, clock)
+    }
+
+    /// As [`Self::start`], with workers that serve the callers.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way.
+    pub fn start_with(workers: Workers, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         let sources = key_sources(settings);
         let keys = sources.load()?;
@@ -115,7 +124,7 @@ impl App {
             http2: gateway.http2,
         };
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
-        let upstream = Upstream::new(&gateway.url, connector, clock.clone(), Arc::clone(&metrics))?;
+        let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
         let forward = forward(settings)?;
 
         let sockets = Sockets::open(settings)?;
@@ -132,6 +141,7 @@ impl App {
         let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), Arc::clone(&metrics));
         let writes = Writes::default();
         let proxy = Arc::new(Proxy::new(
+            workers.count(),
             proxy_options(settings),
             Arc::clone(&sessions),
             Forwarder::new(exchange, links),
@@ -168,7 +178,7 @@ impl App {
             background_stop: CancellationToken::new(),
         };
         app.background.spawn(Keeper::new(tokens, upstream, sources).run(app.background_stop.clone()));
-        app.serve(sockets, control, webhooks, settings);
+        app.serve(sockets, control, webhooks, settings, workers);
         Ok(app)
     }
 
@@ -256,6 +266,7 @@ impl App {
         control: Control<ProxyError>,
         webhooks: Webhooks<ProxyError>,
         settings: &Settings,
+        workers: Workers,
     ) {
         let proxy = Listener {
             name: "proxy",
@@ -267,6 +278,7 @@ impl App {
                 pressure::places_in_all(settings.limits.in_flight),
             ))),
             stop: self.stop.clone(),
+            workers,
             connections: self.connections.clone(),
             metrics: Arc::clone(&self.metrics),
         };
@@ -278,6 +290,7 @@ impl App {
             timeouts: SIDE_TIMEOUTS,
             places: Arc::new(Semaphore::new(SIDE_CONNECTIONS)),
             stop: self.side_stop.clone(),
+            workers: Workers::none(),
             connections: self.background.clone(),
             metrics: Arc::clone(&self.metrics),
         };

@@ -55,20 +55,25 @@ impl Hosts {
     /// # Errors
     /// Why it is not.
     pub fn check(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
-        let named = named_host(head)?;
-        if !self.is_ours(&named, caller.local) {
+        self.check_host(head, caller)?;
+        if head.headers.keys().any(is_of_browser) { Err(Refusal::Browser) } else { Ok(()) }
+    }
+
+    /// The first half of it: whether a request names an authority of ours.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check_host(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
+        if !is_plainly_loopback(head) && !self.is_ours(&named_host(head)?, caller.local) {
             return Err(Refusal::Misdirected);
         }
         match (head.uri.scheme(), head.uri.authority()) {
-            (None, None) => {}
-            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && self.is_ours(authority, caller.local) => {}
-            (_, _) => return Err(Refusal::Misdirected),
+            (None, None) => Ok(()),
+            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && self.is_ours(authority, caller.local) => {
+                Ok(())
+            }
+            (_, _) => Err(Refusal::Misdirected),
         }
-        let sec_fetch = |name: &HeaderName| name.as_str().starts_with("sec-fetch-");
-        if head.headers.contains_key(ORIGIN) || head.headers.keys().any(sec_fetch) {
-            return Err(Refusal::Browser);
-        }
-        Ok(())
     }
 
     fn is_ours(&self, authority: &Authority, local: Option<SocketAddr>) -> bool {
@@ -85,6 +90,27 @@ impl Hosts {
         }
         let named = authority.as_str().to_ascii_lowercase();
         self.0.iter().any(|known| *known == host || *known == named)
+    }
+}
+
+/// Whether only browsers send a header of this name.
+pub fn is_of_browser(name: &HeaderName) -> bool {
+    *name == ORIGIN || name.as_str().starts_with("sec-fetch-")
+}
+
+/// Whether a request names its host as nearly all do, which needs no parser: in one `Host`, by a usual name of the
+/// loopback with or without a port.
+fn is_plainly_loopback(head: &Parts) -> bool {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (Some(host), None, None) = (hosts.next(), hosts.next(), head.uri.authority()) else { return false };
+    let names: [&[u8]; 3] = [b"127.0.0.1", b"localhost", b"[::1]"];
+    match names.into_iter().find_map(|name| host.as_bytes().strip_prefix(name)) {
+        Some([]) => true,
+        Some([b':', port @ ..]) => {
+            port.iter().all(u8::is_ascii_digit)
+                && ((1..=4).contains(&port.len()) || (port.len() == 5 && port <= &b"65535"[..]))
+        }
+        Some(_) | None => false,
     }
 }
 
@@ -214,6 +240,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_needs_no_parser_passes_it(name in "(127\\.0\\.0\\.1|localhost|\\[::1\\])", port in ":?[0-9]{0,6}") {
+            let host = format!("{name}{port}");
+            let (head, ()) = Request::get("/").header(HOST, &host).body(()).expect("valid").into_parts();
+            if is_plainly_loopback(&head) {
+                let named = named_host(&head).expect("a host");
+                prop_assert!(Hosts::default().is_ours(&named, None), "{host}");
+            }
+        }
+
         #[test]
         fn arbitrary_hosts_never_panic(host in "[ -~]{0,40}") {
             let _ = named(&host);

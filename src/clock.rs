@@ -33,23 +33,23 @@ impl Clock {
     /// Reads both clocks.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
     pub fn now(&self) -> Now {
-        let mono = self.anchor.elapsed();
-        let wall = SystemTime::now();
-        let (mono_shift, wall_shift) = match &self.shift {
-            None => (0, 0),
-            Some(shift) => (shift.mono.load(Ordering::SeqCst), shift.wall.load(Ordering::SeqCst)),
-        };
-        let mono = mono.saturating_add(Duration::from_millis(u64::try_from(mono_shift).unwrap_or(0)));
-        Now { mono: Mono(mono), wall: Wall(Wall::from(wall).0.saturating_add(wall_shift)) }
+        let shift = self.shift.as_ref().map_or(0, |shift| shift.wall.load(Ordering::SeqCst));
+        Now { mono: self.mono(), wall: Wall(Wall::from(SystemTime::now()).0.saturating_add(shift)) }
+    }
+
+    /// Reads the monotonic clock alone.
+    pub fn mono(&self) -> Mono {
+        let shift = self.shift.as_ref().map_or(0, |shift| shift.mono.load(Ordering::SeqCst));
+        Mono(self.anchor.elapsed().saturating_add(Duration::from_millis(u64::try_from(shift).unwrap_or(0))))
     }
 
     /// Waits until the monotonic clock has gone this far.
     pub async fn sleep(&self, length: Duration) {
         let Some(shift) = &self.shift else { return sleep(length).await };
-        let end = self.now().mono.plus(length);
+        let end = self.mono().plus(length);
         loop {
             let moved = shift.moved.notified();
-            let left = end.since(self.now().mono);
+            let left = end.since(self.mono());
             if left.is_zero() {
                 return;
             }

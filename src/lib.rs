@@ -12,7 +12,7 @@
 //!
 //! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`control`] (what
 //! steers the process), [`telemetry`], [`config`]. Leaves that know nothing of the others: [`address`], [`caller`],
-//! [`sezzle`] (Sezzle's own words), [`clock`], [`hop_by_hop`], [`secret`]. [`app`] puts it all together.
+//! [`sezzle`] (Sezzle's own words), [`clock`], [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
 //!
 //! Imports point one way: `app` to `server`, `control`, `ops`, `webhook` and `proxy`, those to `session`, `credentials` and
 //! `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
@@ -40,6 +40,7 @@ pub mod clock;
 pub mod hop_by_hop;
 pub mod secret;
 pub mod sezzle;
+pub mod worker;
 
 #[cfg(feature = "simulator")]
 pub mod demo;

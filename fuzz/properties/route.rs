@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use sezzle_sidecar::caller::{Caller, Hosts};
 use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
-use sezzle_sidecar::proxy::inbound::{MAX_TARGET, admit, outgoing_headers};
+use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Seen, admit, outgoing_headers};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
 
@@ -22,7 +22,7 @@ pub fn holds(data: &[u8]) {
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
     let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), peer: None };
-    let Ok(matched) = admit(&hosts, &head, has_body, &caller) else { return };
+    let Ok(matched) = admit(&hosts, &head, Seen::of(&head.headers), has_body, &caller) else { return };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));
     assert!(!has_body || !method.is_safe());
@@ -46,11 +46,12 @@ fn path(path: &str, method: &Method, matched: &Matched) {
         assert_eq!(Matched::path(&decoded).as_ref(), Some(matched));
         assert_eq!(Matched::written(&decoded), Matched::written(path));
     }
-    assert_ne!(matched.identifier.as_deref(), Some(""));
+    let identifier = matched.identifier();
+    assert_ne!(identifier.as_deref(), Some(""));
     if let Some(session) = matched.session() {
         assert_eq!(matched.route, Route::Session);
-        let identifier = matched.identifier.as_deref().unwrap_or_default();
-        assert_eq!(session.hyphenated().to_string(), identifier.to_ascii_lowercase());
+        assert_eq!(identifier.as_deref(), Some(&*session.hyphenated().to_string()));
+        assert!(path.to_ascii_lowercase().ends_with(&session.hyphenated().to_string()));
         assert_eq!(Matched::written(path), Some(Tag::Session(session)));
     }
     // A write is one whatever it is called, and one below an order or a token names what it changes.

@@ -1,5 +1,6 @@
 //! What answers on each listener.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,8 +23,12 @@ pub(super) struct ProxyHandler(pub(super) Arc<Proxy>);
 impl Handler for ProxyHandler {
     type Body = Body;
 
-    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
-        self.0.handle(request, caller).await
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> impl Future<Output = Response<Body>> + Send + Unpin {
+        self.0.handle(request, caller)
     }
 }
 
@@ -33,8 +38,12 @@ pub(super) struct ControlHandler(pub(super) Control<ProxyError>);
 impl Handler for ControlHandler {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
-        self.0.handle(request, caller).await
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+        Box::pin(self.0.handle(request, caller))
     }
 }
 
@@ -44,8 +53,12 @@ pub(super) struct WebhookHandler(pub(super) Webhooks<ProxyError>);
 impl Handler for WebhookHandler {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
-        self.0.handle(request).await
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        _: Caller,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+        Box::pin(self.0.handle(request))
     }
 }
 
@@ -55,7 +68,11 @@ pub(super) struct OpsHandler(pub(super) Ops);
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
 
-    async fn handle(&self, request: Request<Incoming>, _: Caller) -> Response<Full<Bytes>> {
-        self.0.answer(request.method(), request.uri().path())
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        _: Caller,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+        ready(self.0.answer(request.method(), request.uri().path()))
     }
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, StartError};
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{self, Loaded};
 use crate::control::client::CallError;
 use crate::server::files;
+use crate::server::workers::Workers;
 use crate::telemetry::log;
 
 /// A caching reverse proxy that runs beside a service and is called instead of the Sezzle payment gateway.
@@ -115,16 +116,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Purge(mut purge) => {
             let more = std::mem::take(&mut purge.files);
-            configured(files, more, |loaded| with_runtime(1, purge.run(&loaded.settings)))
+            configured(files, more, |loaded| {
+                with_runtime(&mut Builder::new_current_thread(), purge.run(&loaded.settings))
+            })
         }
         _ if !files.config.is_empty() => {
             complain("error: this command reads no configuration\n");
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
-        Command::Demo { once } => with_runtime(2, crate::demo::demo(once)),
+        Command::Demo { once } => with_runtime(&mut Builder::new_multi_thread(), crate::demo::demo(once)),
         #[cfg(feature = "simulator")]
-        Command::Simulate(arguments) => with_runtime(2, crate::simulate::simulate(arguments)),
+        Command::Simulate(arguments) => {
+            with_runtime(&mut Builder::new_multi_thread(), crate::simulate::simulate(arguments))
+        }
         Command::Version => {
             say(&format!("sezzle-sidecar {}\n", version()));
             ExitCode::SUCCESS
@@ -155,11 +160,12 @@ fn serve(loaded: &Loaded) -> ExitCode {
         complain(&format!("{error}\n"));
         return ExitCode::FAILURE;
     }
-    with_runtime(settings.proxy.workers, async {
+    // Callers are served by the workers; this thread accepts them, looks after the token and answers operators.
+    with_runtime(&mut Builder::new_current_thread(), async {
         files::raise_limit();
         // Before anything is served, so that an early signal is not lost.
         let mut signals = Signals::new()?;
-        let app = App::start(settings, Clock::system())?;
+        let app = App::start_with(Workers::start(settings.proxy.workers)?, settings, Clock::system())?;
         tracing::info!(
             version = version(),
             gateway = settings.gateway.url,
@@ -225,9 +231,8 @@ impl Failure {
     }
 }
 
-fn with_runtime(workers: usize, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
-    let built: io::Result<Runtime> = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-    let result = match built {
+fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let result = match builder.enable_all().build() {
         Ok(runtime) => {
             let result = runtime.block_on(command);
             // What is still running has had its time.

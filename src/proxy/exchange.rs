@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::ProxyError;
 use super::pressure::{Leave, Place};
+use super::record::RequestId;
 use super::response::{Content, clean};
 use crate::credentials::{Token, TokenManager};
 use crate::session::freshness::{MAX_BODY, is_json};
@@ -30,7 +31,7 @@ pub struct Sending {
     /// Whether it may be sent again.
     pub call: Call,
     /// The id of the caller's request, for logs.
-    pub request_id: String,
+    pub request_id: RequestId,
 }
 
 /// The way to Sezzle with the merchant's token.
@@ -119,7 +120,7 @@ impl Exchange {
             // Its time may be over, or its class refused since then. The caller gets what came of its own call.
             let Some(again) = place.leave().ok().filter(|_| !left().is_zero()) else { break result };
             let (route, cause) = (outgoing.route, result.as_ref().err().map(tracing::field::display));
-            tracing::info!(request_id, route, attempt, reason, cause, "attempt failed, sending again");
+            tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
             if failure.may_have_had_effect() {
                 doubt.get_or_insert(reason);
             }

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
-use super::inbound::admit;
+use super::inbound::{Seen, admit};
 use super::route::{Class, Matched};
 use super::{is_cacheable, response};
 use crate::caller::{Caller, Hosts};
@@ -27,7 +27,7 @@ pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{what:<12}{is}");
     };
-    let matched = match admit(hosts, head, has_body, &Caller::default()) {
+    let matched = match admit(hosts, head, Seen::of(&head.headers), has_body, &Caller::default()) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
@@ -98,7 +98,9 @@ fn purges(head: &Parts) -> String {
 
 /// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
-    if admit(hosts, head, false, &Caller::default()).is_err() || Wishes::read(&head.headers).only_if_cached {
+    if admit(hosts, head, Seen::of(&head.headers), false, &Caller::default()).is_err()
+        || Wishes::read(&head.headers).only_if_cached
+    {
         return line("answer", "never asked for");
     }
     if answer.status() == StatusCode::NOT_MODIFIED {

@@ -4,16 +4,17 @@
 //! Nothing refused here reaches Sezzle.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING, USER_AGENT, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 
 use super::error::ProxyError;
+use super::response::X_REQUEST_ID;
 use super::route::Matched;
-use crate::caller::{Caller, Hosts};
+use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
 use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 
 /// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
@@ -22,21 +23,55 @@ pub const PSEUDONYM: &str = "sezzle-sidecar";
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
 
+/// Which of the headers that decide something a request has, seen in one pass: most requests have none of them, and
+/// each look-up by name takes as long as the pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    via: bool,
+    coding: bool,
+    browser: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// What [`crate::session::freshness::Wishes`] reads.
+    pub wishes: bool,
+    /// `If-None-Match` or `If-Modified-Since`.
+    pub conditions: bool,
+}
+
+impl Seen {
+    /// Looks at every header.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match *name {
+                VIA => seen.via = true,
+                TRANSFER_ENCODING => seen.coding = true,
+                CACHE_CONTROL | PRAGMA => seen.wishes = true,
+                IF_NONE_MATCH | IF_MODIFIED_SINCE => seen.conditions = true,
+                _ if *name == X_REQUEST_ID => seen.request_id = true,
+                _ => seen.browser |= is_of_browser(name),
+            }
+        }
+        seen
+    }
+}
+
 /// Decides whether a request is let through, and which call it is.
 ///
 /// # Errors
 /// Why it is not.
-pub fn admit(hosts: &Hosts, head: &Parts, has_body: bool, caller: &Caller) -> Result<Matched, ProxyError> {
+pub fn admit(hosts: &Hosts, head: &Parts, seen: Seen, has_body: bool, caller: &Caller) -> Result<Matched, ProxyError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    hosts.check(head, caller)?;
-    if head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
+    hosts.check_host(head, caller)?;
+    if seen.browser {
+        return Err(Refusal::Browser.into());
+    }
+    if seen.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
         return Err(ProxyError::Loop);
     }
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked_or_none = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !chunked_or_none || codings.next().is_some() {
+    if seen.coding && !is_chunked_once(&head.headers) {
         return Err(ProxyError::Malformed("a transfer coding other than chunked, once, is not accepted"));
     }
     if has_body && head.method.is_safe() {
@@ -46,8 +81,31 @@ pub fn admit(hosts: &Hosts, head: &Parts, has_body: bool, caller: &Caller) -> Re
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         return Err(ProxyError::TargetTooLong);
     }
-    check_path(path)?;
+    if let Some(matched) = Matched::session_path(path) {
+        return Ok(matched);
+    }
+    if !is_plain(path) {
+        check_path(path)?;
+    }
     Matched::path(path).ok_or(ProxyError::NotFound)
+}
+
+fn is_chunked_once(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    chunked && codings.next().is_none()
+}
+
+/// Whether a path is made of letters, digits, hyphens, underscores and single slashes, as nearly all are: nothing in it
+/// can be read in two ways.
+fn is_plain(path: &str) -> bool {
+    let mut after_slash = false;
+    path.bytes().all(|byte| {
+        let slash = byte == b'/';
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (slash && !after_slash);
+        after_slash = slash;
+        plain
+    })
 }
 
 /// A path that two parties could read differently is refused, since a write must be known for what it is.
@@ -143,7 +201,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
-        super::admit(&Hosts::default(), &head, false, &Caller::default()).map_err(|error| error.code())
+        super::admit(&Hosts::default(), &head, Seen::of(&head.headers), false, &Caller::default())
+            .map_err(|error| error.code())
     }
 
     #[test]
@@ -238,6 +297,17 @@ mod tests {
         #[test]
         fn arbitrary_paths_never_panic(path in "[ -~]{0,60}") {
             let _ = check_path(&path);
+        }
+
+        #[test]
+        fn the_path_of_a_session_needs_no_check(path in "/v2/session/[a-fA-F0-9-]{36}") {
+            let matched = Matched::session_path(&path);
+            prop_assert!(matched.is_none() || (matched == Matched::path(&path) && check_path(&path).is_ok()), "{path}");
+        }
+
+        #[test]
+        fn a_plain_path_needs_no_check(path in "[/a-z0-9_.%;~-]{0,12}") {
+            prop_assert!(!is_plain(&path) || check_path(&path).is_ok(), "{path}");
         }
     }
 }

@@ -4,41 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AGE;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use uuid::Uuid;
 
 use super::error::ProxyError;
-use super::inbound::remove_conditions;
+use super::inbound::{Seen, remove_conditions};
 use super::record::Record;
 use super::response::{CacheStatus, Reply, Source};
 use super::route::{Class, Matched};
 use super::{Proxy, passed_on};
-use crate::session::entry::Answer;
+use crate::session::entry::Entry;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, Stale};
 use crate::upstream::error::UpstreamError;
 
 impl Proxy {
-    /// Answers a lookup.
+    /// Answers a lookup that the cache could not answer by itself.
     pub(super) async fn lookup(
         &self,
         head: &Parts,
         matched: &Matched,
-        session: Uuid,
+        missed: Missed,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let wishes = Wishes::read(&head.headers);
-        let (result, by_request) = match self.sessions.find(session, &wishes) {
-            Found::Fresh(hit) => {
-                self.count(CacheResult::Hit);
-                return Ok(from_hit(head, &hit));
-            }
-            Found::Unwanted => (CacheResult::Miss, true),
-            Found::Dead => (CacheResult::Expired, false),
-            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
-        };
+        let Missed { session, wishes, result, by_request } = missed;
         if wishes.only_if_cached {
             self.count(CacheResult::Error);
             return Err(ProxyError::NotStored);
@@ -53,10 +45,10 @@ impl Proxy {
             Ok(reply) => is_failure(reply.status),
             Err(error) => error.is_of_sezzle(),
         };
-        if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes) {
+        if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
             // Somebody else's fetch was stored in the meantime.
             self.count(CacheResult::Hit);
-            return Ok(from_hit(head, &hit));
+            return Ok(from_hit(head, Seen::of(&head.headers), &hit));
         }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
@@ -95,7 +87,7 @@ impl Proxy {
         let (outcome, collapsed) = self.sessions.fetch(session, wishes, fetch).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
-            Outcome::Stored(hit) => Ok(from_hit(head, &hit)),
+            Outcome::Stored(hit) => Ok(from_hit(head, Seen::of(&head.headers), &hit)),
             Outcome::Answer(answer, stored) => {
                 let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
                 let cache = CacheStatus {
@@ -105,7 +97,10 @@ impl Proxy {
                     stored: Some(stored.map(|_| ())),
                     ..cache
                 };
-                Ok(from_stored(head, &answer, None, Source::Upstream, cache))
+                let (mut headers, body) = (answer.headers.clone(), answer.body.clone());
+                let request = (&head.method, Some(&head.headers));
+                let (status, content) = Reply::from_stored(answer.status, &mut headers, body, request);
+                Ok(Reply { status, headers, content, source: Source::Upstream, cache })
             }
             Outcome::Streaming(forwarded) => {
                 Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(Skip::TooLarge)), ..cache }))
@@ -133,27 +128,38 @@ impl Proxy {
     }
 }
 
+/// A lookup that was not answered from the cache.
+pub(super) struct Missed {
+    pub session: Uuid,
+    pub wishes: Wishes,
+    pub result: CacheResult,
+    /// Whether it is the caller's own wish.
+    pub by_request: bool,
+}
+
 /// Whether a status is one that RFC 5861, 4 calls an error.
 fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-fn from_hit(head: &Parts, hit: &Hit) -> Reply {
+/// What a caller gets of something stored.
+pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit) -> Reply {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
-    from_stored(head, &hit.entry.answer, Some(hit.age), Source::Cache, cache)
+    from_entry(head, seen, &hit.entry, hit.age, cache)
 }
 
 fn from_stale(head: &Parts, stale: &Stale) -> Reply {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
-    from_stored(head, &stale.entry.answer, Some(stale.age), Source::Cache, cache)
+    from_entry(head, Seen::of(&head.headers), &stale.entry, stale.age, cache)
 }
 
-fn from_stored(head: &Parts, answer: &Answer, age: Option<Duration>, source: Source, cache: CacheStatus) -> Reply {
-    let request = (&head.method, &head.headers);
-    let (status, headers, content) =
-        Reply::from_stored(answer.status, answer.headers.clone(), answer.body.clone(), request, age);
-    Reply { status, headers, content, source, cache }
+fn from_entry(head: &Parts, seen: Seen, entry: &Arc<Entry>, age: Duration, cache: CacheStatus) -> Reply {
+    let mut headers = entry.headers();
+    headers.insert(AGE, age.as_secs().into());
+    let conditions = if seen.conditions { Some(&head.headers) } else { None };
+    let (status, content) = Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
+    Reply { status, headers, content, source: Source::Cache, cache }
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -19,6 +19,8 @@ pub mod response;
 pub mod route;
 mod write;
 
+use std::future::{Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,27 +28,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio_util::either::Either;
 
 use self::error::{ProxyError, REFUSALS};
 use self::exchange::{Answered, Sending};
 use self::forward::Forwarder;
-use self::inbound::{admit, outgoing_headers};
+use self::inbound::{Seen, admit, outgoing_headers};
+use self::lookup::{Missed, from_hit};
 use self::pressure::Pressure;
-use self::record::Record;
+use self::record::{Ledger, Record, RequestId};
 use self::request_key::Origin;
-use self::response::{Body, CacheStatus, Content, Reply, Source};
+use self::response::{Body, CacheStatus, Content, Reply, Source, X_REQUEST_ID};
 use self::route::{Class, Matched, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
-use crate::session::{CacheResult, SessionCache};
-use crate::telemetry::log::new_request_id;
+use crate::session::freshness::Wishes;
+use crate::session::{CacheResult, Found, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::retry::Call;
+use crate::upstream::retry;
 use crate::upstream::{Deadlines, Outgoing};
+use crate::worker::PerWorker;
 
 /// The session cache of this proxy.
 pub type Sessions = SessionCache<ProxyError>;
@@ -85,13 +90,34 @@ pub struct Proxy {
     forwarder: Arc<Forwarder>,
     writes: Writes,
     draining: AtomicBool,
+    ledgers: PerWorker<Arc<Ledger>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
+/// An answer, or the future of one.
+pub type Handled<'p> = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send + 'p>>>;
+
+/// What becomes of a request when it comes.
+enum Arrived {
+    /// It is answered from memory.
+    Answered(Reply),
+    /// It has to be waited for.
+    Call(Call),
+}
+
+/// A request that was let through.
+struct Call {
+    matched: Matched,
+    class: Class,
+    /// For a lookup that the cache could have answered: why it did not.
+    missed: Option<Missed>,
+}
+
 impl Proxy {
-    /// Puts the parts together.
+    /// Puts the parts together, for so many workers.
     pub fn new(
+        workers: usize,
         options: Options,
         sessions: Arc<Sessions>,
         forwarder: Forwarder,
@@ -113,6 +139,7 @@ impl Proxy {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             forwarder: Arc::new(forwarder),
             draining: AtomicBool::new(false),
+            ledgers: PerWorker::new(workers, || Arc::new(Ledger::new(clock.clone(), Arc::clone(&metrics)))),
             options,
             sessions,
             writes,
@@ -126,32 +153,52 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Serves one request of a caller's.
-    pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Body> {
+    /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
+    pub fn handle(&self, request: Request<Incoming>, caller: Caller) -> Handled<'_> {
         let (head, body) = request.into_parts();
-        let mut record = Record::begin(&head.method, request_id(&head), caller.peer, &self.clock, &self.metrics);
-        let reply = match self.serve(&head, body, &caller, &mut record).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                record.failed(&error);
-                let (status, headers, body) = error.answer(record.request_id());
-                let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
-                Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
-            }
-        };
-        reply.finish(record, self.draining.load(Ordering::Relaxed))
+        let seen = Seen::of(&head.headers);
+        let id = RequestId::of(head.headers.get(X_REQUEST_ID).filter(|_| seen.request_id));
+        let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
+        match self.arrived(&head, seen, !body.is_end_stream(), &caller, &mut record) {
+            Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
+            Ok(Arrived::Call(call)) => Either::Right(Box::pin(async move {
+                let reply = self.serve(&head, body, call, &mut record).await;
+                self.finish(reply, record)
+            })),
+            Err(error) => Either::Left(ready(self.finish(Err(error), record))),
+        }
     }
 
-    async fn serve(
+    /// All that is decided before anything is waited for.
+    fn arrived(
         &self,
         head: &Parts,
-        body: Incoming,
+        seen: Seen,
+        has_body: bool,
         caller: &Caller,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
-        let matched = admit(&self.options.hosts, head, !body.is_end_stream(), caller)?;
+    ) -> Result<Arrived, ProxyError> {
+        let matched = admit(&self.options.hosts, head, seen, has_body, caller)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
+        let session = matched.session().filter(|_| class == Class::Session && is_cacheable(head));
+        let Some(session) = session else { return Ok(Arrived::Call(Call { matched, class, missed: None })) };
+        let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
+        let (result, by_request) = match self.sessions.find(session, &wishes, record.began()) {
+            Found::Fresh(hit) => {
+                record.ledger().series.looked_up(CacheResult::Hit);
+                return Ok(Arrived::Answered(from_hit(head, seen, &hit)));
+            }
+            Found::Unwanted => (CacheResult::Miss, true),
+            Found::Dead => (CacheResult::Expired, false),
+            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
+        };
+        let missed = Some(Missed { session, wishes, result, by_request });
+        Ok(Arrived::Call(Call { matched, class, missed }))
+    }
+
+    async fn serve(&self, head: &Parts, body: Incoming, call: Call, record: &mut Record) -> Result<Reply, ProxyError> {
+        let Call { matched, class, missed } = call;
         match class {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body, class).await?;
@@ -162,8 +209,8 @@ impl Proxy {
                 let body = self.receive(body, class).await?;
                 self.write(head, &matched, class, body, record).await
             }
-            Class::Session => match matched.session().filter(|_| is_cacheable(head)) {
-                Some(session) => self.lookup(head, &matched, session, record).await,
+            Class::Session => match missed {
+                Some(missed) => self.lookup(head, &matched, missed, record).await,
                 None => {
                     self.count(CacheResult::Bypass);
                     self.read(head, &matched, class, record).await
@@ -173,6 +220,16 @@ impl Proxy {
                 self.read(head, &matched, class, record).await
             }
         }
+    }
+
+    fn finish(&self, reply: Result<Reply, ProxyError>, mut record: Box<Record>) -> Response<Body> {
+        let reply = reply.unwrap_or_else(|error| {
+            record.failed(&error);
+            let (status, headers, body) = error.answer(&record.request_id().to_string());
+            let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
+            Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
+        });
+        reply.finish(record, self.draining.load(Ordering::Relaxed))
     }
 
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
@@ -208,12 +265,12 @@ impl Proxy {
             route: matched.route.template(),
             class: class.as_str(),
         };
-        let call = if head.method.is_safe() { Call::Safe } else { Call::Unkeyed };
-        Sending { outgoing, call, request_id: record.request_id().to_owned() }
+        let call = if head.method.is_safe() { retry::Call::Safe } else { retry::Call::Unkeyed };
+        Sending { outgoing, call, request_id: record.request_id().clone() }
     }
 
     fn count(&self, result: CacheResult) {
-        self.metrics.cache_requests.with_label_values(&[result.as_str()]).inc();
+        self.ledgers.own().series.looked_up(result);
     }
 }
 
@@ -232,17 +289,4 @@ fn passed_on(answer: Answered, cache: CacheStatus) -> Reply {
     let Answered { status, headers, content, in_doubt: _ } = answer;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };
     Reply { status, headers, content, source: Source::Upstream, cache }
-}
-
-/// The caller's own id where it sent a plain one, else a new one.
-fn request_id(head: &Parts) -> String {
-    const HEADER: HeaderName = HeaderName::from_static("x-request-id");
-    let plain = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
-    };
-    match head.headers.get(HEADER).and_then(|id| id.to_str().ok()).filter(plain) {
-        Some(id) => id.to_owned(),
-        None => new_request_id().to_string(),
-    }
 }

@@ -1,40 +1,94 @@
 //! The record of one request: its metrics and its log line, made when the answer has been sent or given up.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode};
+use uuid::Uuid;
 
 use super::error::ProxyError;
 use super::pressure::Place;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
 use crate::caller::Peer;
-use crate::clock::{Clock, Mono};
+use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
-use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
+use crate::telemetry::log::new_request_id;
+use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
 /// once.
 #[derive(Debug)]
 pub struct Record {
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    began: Mono,
-    request_id: String,
+    ledger: Arc<Ledger>,
+    began: Now,
+    request_id: RequestId,
     request_key: Option<HeaderValue>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
     class: Class,
-    in_flight: Option<Counted>,
     place: Option<Place>,
     status: Option<StatusCode>,
     source: Source,
-    cache: &'static str,
+    cache: CacheResult,
     cache_detail: Option<&'static str>,
     error: Option<&'static str>,
     bytes_out: u64,
     end: End,
+}
+
+/// Where records are written. There is one for each worker: every request holds on to it.
+#[derive(Debug)]
+pub struct Ledger {
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// What every request counts in.
+    pub series: RequestSeries,
+}
+
+impl Ledger {
+    /// Records are timed by the clock and counted in the metrics.
+    pub fn new(clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { clock, series: RequestSeries::new(Arc::clone(&metrics)), metrics }
+    }
+}
+
+/// What a request is called in logs, and in its answer.
+#[derive(Clone, Debug)]
+pub enum RequestId {
+    /// By its caller.
+    Given(HeaderValue),
+    /// By us.
+    Minted(Uuid),
+}
+
+impl RequestId {
+    /// The caller's own id where it sent a plain one, else a new one.
+    pub fn of(given: Option<&HeaderValue>) -> Self {
+        let plain = |id: &&HeaderValue| {
+            (1..=128).contains(&id.len())
+                && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+        };
+        given.filter(plain).map_or_else(|| Self::Minted(new_request_id()), |id| Self::Given(id.clone()))
+    }
+
+    /// The id as a header has it.
+    pub fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Given(id) => Some(id.clone()),
+            Self::Minted(id) => HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).ok(),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(id) => formatter.write_str(id.to_str().unwrap_or_default()),
+            Self::Minted(id) => id.fmt(formatter),
+        }
+    }
 }
 
 /// How the answer ended.
@@ -50,28 +104,20 @@ enum End {
 
 impl Record {
     /// Begins a record.
-    pub fn begin(
-        method: &Method,
-        request_id: String,
-        peer: Option<Peer>,
-        clock: &Clock,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub fn begin(method: &Method, request_id: RequestId, peer: Option<Peer>, ledger: &Arc<Ledger>) -> Self {
         Self {
-            began: clock.now().mono,
-            clock: clock.clone(),
-            metrics: Arc::clone(metrics),
+            began: ledger.clock.now(),
+            ledger: Arc::clone(ledger),
             request_id,
             request_key: None,
             peer,
             method: method.clone(),
             matched: None,
             class: Class::Read,
-            in_flight: None,
             place: None,
             status: None,
             source: Source::Sidecar,
-            cache: "bypass",
+            cache: CacheResult::Bypass,
             cache_detail: None,
             error: None,
             bytes_out: 0,
@@ -81,9 +127,19 @@ impl Record {
 
     /// The request was let through as this call.
     pub fn admitted(&mut self, matched: Matched, class: Class) {
-        self.in_flight = Some(Counted::begin(self.metrics.in_flight.with_label_values(&[class.as_str()])));
+        self.ledger.series.begun(class);
         self.class = class;
         self.matched = Some(matched);
+    }
+
+    /// When it came.
+    pub fn began(&self) -> Now {
+        self.began
+    }
+
+    /// What this is written in.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The request is a write under this idempotency key.
@@ -100,7 +156,7 @@ impl Record {
     pub fn failed(&mut self, error: &ProxyError) {
         self.spared(error);
         if error.is_refusal() {
-            self.metrics.requests_refused.with_label_values(&[error.code()]).inc();
+            self.ledger.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }
     }
 
@@ -108,10 +164,12 @@ impl Record {
     pub fn spared(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
         if let ProxyError::Upstream(cause) = error {
-            tracing::warn!(request_id = self.request_id, route = self.route().template(), %cause, "exchange failed");
+            let (request_id, route) = (&self.request_id, self.route().template());
+            tracing::warn!(%request_id, route, %cause, "exchange failed");
         }
         if let ProxyError::NoToken(cause) = error {
-            tracing::warn!(request_id = self.request_id, route = self.route().template(), %cause, "not sent");
+            let (request_id, route) = (&self.request_id, self.route().template());
+            tracing::warn!(%request_id, route, %cause, "not sent");
         }
     }
 
@@ -119,7 +177,7 @@ impl Record {
     pub fn answered(&mut self, reply: &Reply) {
         self.status = Some(reply.status);
         self.source = reply.source;
-        self.cache = reply.cache.result.as_str();
+        self.cache = reply.cache.result;
         self.cache_detail = reply.cache.detail();
         if self.method == Method::HEAD {
             // Its body is never asked for.
@@ -150,7 +208,7 @@ impl Record {
     }
 
     /// The id of this request.
-    pub fn request_id(&self) -> &str {
+    pub fn request_id(&self) -> &RequestId {
         &self.request_id
     }
 
@@ -172,14 +230,14 @@ impl Record {
             End::Broken => Some("upstream"),
         };
         tracing::info!(
-            request_id = self.request_id,
+            request_id = %self.request_id,
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
             method = method_label(&self.method),
             route = self.route().template(),
             code = self.status.map_or(499, |status| status.as_u16()),
             source = self.source.as_str(),
-            cache = self.cache,
+            cache = self.cache.as_str(),
             cache_detail = self.cache_detail,
             dur_ms = (seconds * 1e6).round() / 1e3,
             bytes_out = self.bytes_out,
@@ -195,13 +253,16 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // Before the request counts as answered, so that the two never overlap.
-        self.in_flight = None;
-        let code = self.status.map_or("499", code_label);
-        let labels = [self.route().template(), method_label(&self.method), code, self.source.as_str()];
-        self.metrics.requests.with_label_values(&labels).inc();
-        let seconds = self.clock.now().mono.since(self.began).as_secs_f64();
-        self.metrics.request_duration.with_label_values(&[self.class.as_str(), self.cache]).observe(seconds);
-        self.log(seconds);
+        let Ledger { clock, series, .. } = &*self.ledger;
+        if self.matched.is_some() {
+            // Before the request counts as answered, so that the two never overlap.
+            series.ended(self.class);
+        }
+        series.answered(self.route(), &self.method, self.status, self.source);
+        let seconds = clock.mono().since(self.began.mono).as_secs_f64();
+        series.took(self.class, self.cache, seconds);
+        if tracing::enabled!(tracing::Level::INFO) {
+            self.log(seconds);
+        }
     }
 }

@@ -1,23 +1,23 @@
 //! What goes out to the caller: Sezzle's headers cleaned, ours added, the body, and the record of it all.
 
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
+    ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::conditional::is_unchanged;
+use super::inbound::PSEUDONYM;
 use super::record::Record;
 use super::request_key::REQUEST_KEY;
 use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 use crate::session::CacheResult;
 use crate::session::freshness::Skip;
+use crate::telemetry::metrics::label;
 use crate::upstream::body::{BodyError, GatewayBody};
 
 /// An answer on its way to the caller.
@@ -45,6 +45,8 @@ pub enum Source {
     /// The sidecar.
     Sidecar,
 }
+
+label!(Source, Source::Sidecar, as_str);
 
 impl Source {
     /// The label.
@@ -87,7 +89,8 @@ impl CacheStatus {
     }
 
     fn header(&self) -> Option<HeaderValue> {
-        let mut text = "sezzle-sidecar".to_owned();
+        let mut text = String::with_capacity(128);
+        text.push_str(PSEUDONYM);
         match self.result {
             CacheResult::Hit | CacheResult::Stale => text.push_str("; hit"),
             CacheResult::Bypass => text.push_str("; fwd=bypass"),
@@ -95,12 +98,13 @@ impl CacheStatus {
             CacheResult::Expired | CacheResult::Revalidated => text.push_str("; fwd=stale"),
             CacheResult::Miss | CacheResult::Collapsed | CacheResult::Error => text.push_str("; fwd=uri-miss"),
         }
-        // Writing to a string cannot fail.
         if let Some(status) = self.fwd_status {
-            let _ = write!(text, "; fwd-status={}", status.as_u16());
+            text.push_str("; fwd-status=");
+            text.push_str(status.as_str());
         }
         if let Some(ttl) = self.ttl {
-            let _ = write!(text, "; ttl={ttl}");
+            text.push_str("; ttl=");
+            text.push_str(itoa::Buffer::new().format(ttl));
         }
         if self.stored == Some(Ok(())) {
             text.push_str("; stored");
@@ -109,18 +113,19 @@ impl CacheStatus {
             text.push_str("; collapsed");
         }
         if let Some(detail) = self.detail() {
-            let _ = write!(text, "; detail={detail}");
+            text.push_str("; detail=");
+            text.push_str(detail);
         }
-        HeaderValue::try_from(text).ok()
+        HeaderValue::from_str(&text).ok()
     }
 }
 
 impl Reply {
     /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
-    pub fn finish(mut self, mut record: Record, closing: bool) -> Response<Body> {
+    pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         let headers = &mut self.headers;
         headers.append(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
-        if let Ok(id) = HeaderValue::try_from(record.request_id()) {
+        if let Some(id) = record.request_id().header() {
             headers.insert(X_REQUEST_ID, id);
         }
         if let Some(key) = record.request_key() {
@@ -131,9 +136,7 @@ impl Reply {
         {
             headers.append(CACHE_STATUS, status);
         }
-        if !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-        }
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
         if closing {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -152,31 +155,27 @@ impl Reply {
         response
     }
 
-    /// Turns a stored 200 into what a conditional request or a HEAD gets. `age` is set on what came from the cache.
+    /// Turns a stored 200 into what a conditional request or a HEAD gets.
     pub fn from_stored(
         status: StatusCode,
-        mut headers: HeaderMap,
+        headers: &mut HeaderMap,
         body: Bytes,
-        request: (&Method, &HeaderMap),
-        age: Option<Duration>,
-    ) -> (StatusCode, HeaderMap, Content) {
-        let (method, conditions) = request;
-        if let Some(age) = age {
-            headers.insert(AGE, age.as_secs().into());
-        }
-        if status == StatusCode::OK && is_unchanged(conditions, &headers) {
-            return (StatusCode::NOT_MODIFIED, headers, Content::Whole(None));
+        (method, conditions): (&Method, Option<&HeaderMap>),
+    ) -> (StatusCode, Content) {
+        if status == StatusCode::OK && conditions.is_some_and(|conditions| is_unchanged(conditions, headers)) {
+            return (StatusCode::NOT_MODIFIED, Content::Whole(None));
         }
         if *method == Method::HEAD {
             headers.insert(CONTENT_LENGTH, body.len().into());
-            return (status, headers, Content::Whole(None));
+            return (status, Content::Whole(None));
         }
-        (status, headers, Content::Whole(Some(body)))
+        (status, Content::Whole(Some(body)))
     }
 }
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of a request, in both directions.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Removes from Sezzle's headers what does not belong to the caller.
 pub fn clean(headers: &mut HeaderMap) {
@@ -207,7 +206,7 @@ pub enum Content {
 #[derive(Debug)]
 pub struct Body {
     content: Content,
-    record: Record,
+    record: Box<Record>,
 }
 
 impl http_body::Body for Body {

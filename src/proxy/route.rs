@@ -1,10 +1,13 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
+use std::borrow::Cow;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use crate::session::invalidation::Tag;
+use crate::telemetry::metrics::label;
 
 /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,18 +100,35 @@ impl Class {
 pub struct Matched {
     /// Which call.
     pub route: Route,
-    /// The identifier in the path, decoded, where the call has one.
-    pub identifier: Option<String>,
+    identifier: Identifier,
+}
+
+/// What the path names, where the call has something to name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Identifier {
+    None,
+    /// A session, by a UUID in its usual form.
+    Session(Uuid),
+    /// Anything else, decoded.
+    Text(String),
 }
 
 impl Matched {
+    /// Matches the path of a session by its UUID, which leaves no room for anything that had to be checked before.
+    pub fn session_path(path: &str) -> Option<Self> {
+        let session = usual_uuid(path.strip_prefix("/v2/session/")?)?;
+        Some(Self { route: Route::Session, identifier: Identifier::Session(session) })
+    }
+
     /// Matches the path of a request. `None` when it does not lie under `/v2/`.
     ///
     /// Expects a path that [`super::inbound`] has accepted.
     pub fn path(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v2/")?;
-        let segments: Vec<&str> = rest.split('/').collect();
-        let (route, identifier) = match *segments.as_slice() {
+        // No call has more than three, and what has is none.
+        let mut segments = ["", "", "", ""];
+        let count = segments.iter_mut().zip(rest.split('/')).map(|(segment, found)| *segment = found).count();
+        let (route, identifier) = match *segments.get(..count)? {
             // Whatever it is, it may hold keys, and so goes no further than here.
             [first, ..] if first.eq_ignore_ascii_case("authentication") => (Route::Authentication, None),
             ["session"] => (Route::Sessions, None),
@@ -139,16 +159,33 @@ impl Matched {
         };
         // `/v2/order//capture` or `/v2/session/` name nothing.
         if identifier == Some("") {
-            return Some(Self { route: Route::Other, identifier: None });
+            return Some(Self { route: Route::Other, identifier: Identifier::None });
         }
-        let identifier = identifier.map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned());
+        let identifier = match identifier {
+            None => Identifier::None,
+            Some(text) => match usual_uuid(text).filter(|_| route == Route::Session) {
+                Some(session) => Identifier::Session(session),
+                None => Identifier::Text(percent_decode_str(text).decode_utf8_lossy().into_owned()),
+            },
+        };
         Some(Self { route, identifier })
+    }
+
+    /// The identifier in the path, where the call has one.
+    pub fn identifier(&self) -> Option<Cow<'_, str>> {
+        match &self.identifier {
+            Identifier::None => None,
+            Identifier::Session(session) => Some(session.hyphenated().to_string().into()),
+            Identifier::Text(text) => Some(text.into()),
+        }
     }
 
     /// The session a lookup is for, when its path names one by a UUID in its usual form.
     pub fn session(&self) -> Option<Uuid> {
-        let text = self.identifier.as_deref().filter(|text| self.route == Route::Session && text.len() == 36)?;
-        Uuid::try_parse(text).ok()
+        match self.identifier {
+            Identifier::Session(session) => Some(session),
+            Identifier::None | Identifier::Text(_) => None,
+        }
     }
 
     /// The order that the call is about, where its identifier can be one of Sezzle's, which are made like UUIDs without
@@ -158,7 +195,10 @@ impl Matched {
         let about_one = matches!(self.route, Order | Checkout | Capture | Refund | Release | Reauthorize | Upcharge);
         let plain =
             |text: &&str| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        self.identifier.as_deref().filter(|_| about_one).filter(plain)
+        match &self.identifier {
+            Identifier::Text(text) if about_one => Some(text.as_str()).filter(plain),
+            Identifier::None | Identifier::Session(_) | Identifier::Text(_) => None,
+        }
     }
 
     /// What a write to `path` changes, as far as its URL tells: the tags to purge. The path decides, not the route,
@@ -176,6 +216,14 @@ impl Matched {
         }
     }
 }
+
+/// A UUID of 36 characters: there are other forms, which Sezzle need not know.
+fn usual_uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+label!(Route, Route::Other, template);
+label!(Class, Class::Credentials, as_str);
 
 impl Route {
     /// The calls that write, for metrics that start at 0.

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{PROXY_STATUS, ProxyError};
 use super::exchange::Answered;
-use super::record::Record;
+use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
 use super::{Proxy, passed_on, request_key};
@@ -83,7 +83,7 @@ impl Proxy {
         let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
         let outcome = Outcome {
             metrics: Arc::clone(&self.metrics),
-            request_id: record.request_id().to_owned(),
+            request_id: record.request_id().clone(),
             matched: matched.clone(),
             key: record.request_key().cloned(),
             known: false,
@@ -131,7 +131,7 @@ const STOPPED: &str = "it was stopped before its answer came";
 /// know of it is lost.
 struct Outcome {
     metrics: Arc<Metrics>,
-    request_id: String,
+    request_id: RequestId,
     matched: Matched,
     key: Option<HeaderValue>,
     known: bool,
@@ -161,7 +161,7 @@ impl Outcome {
     fn is_unknown(&self, cause: &str) {
         let Named { request_id, route, order, sezzle_request_id } = self.named();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
-        tracing::error!(request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
+        tracing::error!(%request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
     }
 
     /// The refusal may well be that of a write which was done: the caller is told.
@@ -170,7 +170,7 @@ impl Outcome {
         let code = answer.status.as_u16();
         self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
         tracing::warn!(
-            request_id,
+            %request_id,
             route,
             order,
             sezzle_request_id,
@@ -193,7 +193,7 @@ impl Outcome {
         };
         let code = code.as_u16();
         tracing::info!(
-            request_id,
+            %request_id,
             route,
             order,
             sezzle_request_id,
@@ -215,7 +215,7 @@ impl Outcome {
 }
 
 struct Named<'o> {
-    request_id: &'o str,
+    request_id: &'o RequestId,
     route: &'static str,
     order: Option<&'o str>,
     sezzle_request_id: Option<&'o str>,

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +24,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::bell::Bell;
 use super::socket::Stream;
 use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener};
@@ -144,8 +145,7 @@ async fn serve_http1<H: Handler>(
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
-        // Or hyper would keep room for all of it in every connection, those that only stand there included.
-        let answer = Box::pin(handler.handle(request, caller));
+        let answer = handler.handle(request, caller);
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
     let connection = pin!(
@@ -203,10 +203,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut closing = pin!(listener.stop.closing.cancelled());
     let mut closing_since = None;
     let mut was_idle = false;
-    let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None).0));
+    let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None, Instant::now()).0));
+    let mut bell = Bell::default();
     poll_fn(|context| {
+        let mut rang = bell.rang(context);
+        let rope = bell.waker();
+        let mut ringing = Context::from_waker(&rope);
         loop {
-            if closing_since.is_none() && (was_idle || closing.as_mut().poll(context).is_ready()) {
+            let closes = closing_since.is_none() && rang && closing.as_mut().poll(&mut ringing).is_ready();
+            if closes || (was_idle && closing_since.is_none()) {
                 closing_since = Some(Instant::now());
                 graceful_shutdown(connection.as_mut());
             }
@@ -217,15 +222,17 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     Ok(()) | Err(_) => Ok(()),
                 });
             }
-            let (deadline, cut) = clock.deadline(timeouts, closing_since);
+            let now = Instant::now();
+            let (deadline, cut) = clock.deadline(timeouts, closing_since, now);
             // An alarm that is too early is put off only once it has rung: most requests never touch it.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
+                rang = true;
             }
-            if alarm.as_mut().poll(context).is_pending() {
+            if !rang || alarm.as_mut().poll(&mut ringing).is_pending() {
                 return Poll::Pending;
             }
-            if deadline > Instant::now() {
+            if deadline > now {
                 alarm.as_mut().reset(deadline);
             } else if cut == Cut::Idle && !was_idle {
                 // Told to go, a caller of HTTP/2 knows that a request it sends just now was not taken.

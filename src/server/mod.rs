@@ -3,11 +3,13 @@
 //! Read next: [`socket`] for how an address becomes a socket, [`connection`] for what one connection may do and for
 //! how long.
 
+mod bell;
 pub mod connection;
 pub mod files;
 pub mod refusal;
 pub mod socket;
 mod watch;
+pub mod workers;
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::{Timeouts, serve_connection};
 use self::socket::Socket;
+use self::workers::Workers;
 use crate::caller::Caller;
 use crate::telemetry::metrics::{Counted, Metrics};
 
@@ -32,8 +35,13 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// The body of an answer.
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
 
-    /// Answers one request.
-    fn handle(&self, request: Request<Incoming>, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send;
+    /// Answers one request. A connection keeps room for the future even while it is idle: that it can be moved says that
+    /// it is small, and the rest of it in a box.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + Unpin;
 }
 
 /// One kind of listener: what it allows, when it stops, and what it shares over all its addresses.
@@ -51,6 +59,8 @@ pub struct Listener {
     pub places: Arc<Semaphore>,
     /// When it stops.
     pub stop: Stop,
+    /// Who serves the connections.
+    pub workers: Workers,
     /// The connections, for the drain to wait for.
     pub connections: TaskTracker,
     /// What is measured.
@@ -102,7 +112,7 @@ impl Listener {
                 continue;
             };
             let (handler, listener) = (handler.clone(), self.clone());
-            self.connections.spawn(async move {
+            self.workers.spawn(&self.connections, stream, move |stream| async move {
                 let _open = Counted::begin(listener.metrics.connections.with_label_values(&[listener.name]));
                 if let Err(cut) = serve_connection(stream, caller, handler, &listener).await {
                     let labels = [listener.name, cut.as_str()];

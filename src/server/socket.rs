@@ -17,6 +17,25 @@ use crate::caller::{Caller, Peer};
 /// A connection of a caller's.
 pub type Stream = Either<TcpStream, UnixStream>;
 
+/// A connection that no runtime watches.
+pub(super) type Detached = Either<std::net::TcpStream, std::os::unix::net::UnixStream>;
+
+/// Takes a connection off the runtime that accepted it.
+pub(super) fn detach(stream: Stream) -> io::Result<Detached> {
+    match stream {
+        Either::Left(stream) => stream.into_std().map(Either::Left),
+        Either::Right(stream) => stream.into_std().map(Either::Right),
+    }
+}
+
+/// Puts a connection on the runtime that runs.
+pub(super) fn attach(stream: Detached) -> io::Result<Stream> {
+    match stream {
+        Either::Left(stream) => TcpStream::from_std(stream).map(Either::Left),
+        Either::Right(stream) => UnixStream::from_std(stream).map(Either::Right),
+    }
+}
+
 /// A socket that listens.
 #[derive(Debug)]
 pub enum Socket {

@@ -27,11 +27,11 @@ pub(super) struct PhaseClock {
     /// only there are bytes that look like an answer to a request always one.
     http1: bool,
     phase: AtomicU8,
-    /// Milliseconds since `origin`.
+    /// When it began: nanoseconds since `origin`, or [`JUST_NOW`].
     since: AtomicU64,
     /// Requests being answered.
     open: AtomicU32,
-    /// Milliseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
+    /// Nanoseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
     write_held_up: AtomicU64,
     /// Whether all that was written before the next request has left, so that what follows is an answer of hyper's own.
     /// Never so in HTTP/2.
@@ -39,6 +39,10 @@ pub(super) struct PhaseClock {
     /// Whether the last request had a body, which may not have been read to its end.
     had_body: AtomicBool,
 }
+
+// A clock takes longer to read than a phase to change, and a connection that is woken passes through all of them: when the
+// last one began is noted once, when the connection has nothing more to do.
+const JUST_NOW: u64 = u64::MAX;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
@@ -59,7 +63,9 @@ impl PhaseClock {
     }
 
     fn enter(&self, phase: u8) {
-        self.since.store(self.millis(), Ordering::Relaxed);
+        // In HTTP/2 others than the connection's task end answers, and do not wake it.
+        let since = if self.http1 { JUST_NOW } else { self.nanos(Instant::now()) };
+        self.since.store(since, Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
@@ -72,7 +78,7 @@ impl PhaseClock {
     fn written(&self, pending: bool) {
         let held_up = self.write_held_up.load(Ordering::Relaxed);
         if pending && held_up == 0 {
-            self.write_held_up.store(self.millis().saturating_add(1), Ordering::Relaxed);
+            self.write_held_up.store(self.nanos(Instant::now()).saturating_add(1), Ordering::Relaxed);
         } else if !pending && held_up != 0 {
             self.write_held_up.store(0, Ordering::Relaxed);
         }
@@ -86,14 +92,15 @@ impl PhaseClock {
 
     /// Whether the last request had a body and was answered just now, so that its caller may still be sending it.
     fn may_get_more_of_a_body(&self) -> bool {
-        let answered = Duration::from_millis(self.millis().saturating_sub(self.since.load(Ordering::Relaxed)));
-        self.had_body.load(Ordering::Relaxed) && answered < FAREWELL
+        // What began just now lies ahead.
+        let answered = self.nanos(Instant::now()).saturating_sub(self.since.load(Ordering::Relaxed));
+        self.had_body.load(Ordering::Relaxed) && Duration::from_nanos(answered) < FAREWELL
     }
 
     /// When the connection is cut unless something happens before, and for what.
-    pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>) -> (Instant, Cut) {
-        let after = |millis: u64, limit: Duration| {
-            let due = self.origin.checked_add(Duration::from_millis(millis)).and_then(|since| since.checked_add(limit));
+    pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>, now: Instant) -> (Instant, Cut) {
+        let after = |nanos: u64, limit: Duration| {
+            let due = self.origin.checked_add(Duration::from_nanos(nanos)).and_then(|since| since.checked_add(limit));
             due.unwrap_or(self.origin)
         };
         // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
@@ -101,13 +108,17 @@ impl PhaseClock {
         if held_up != 0 {
             return (after(held_up, timeouts.write), Cut::Write);
         }
-        let since = self.since.load(Ordering::Relaxed);
+        let mut since = self.since.load(Ordering::Relaxed);
+        if since == JUST_NOW {
+            since = self.nanos(now);
+            self.since.store(since, Ordering::Relaxed);
+        }
         let phase = self.phase.load(Ordering::Relaxed);
         let (deadline, cut) = match phase {
             IDLE => (after(since, timeouts.idle), Cut::Idle),
             HEAD => (after(since, timeouts.head), Cut::Head),
             // The handler keeps its own deadlines.
-            _ => (after(self.millis(), NO_DEADLINE), Cut::Write),
+            _ => (now.checked_add(NO_DEADLINE).unwrap_or(now), Cut::Write),
         };
         match closing_since {
             Some(closing) if phase != BUSY => {
@@ -119,8 +130,8 @@ impl PhaseClock {
         }
     }
 
-    fn millis(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(JUST_NOW - 1)
     }
 }
 

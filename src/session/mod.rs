@@ -34,7 +34,7 @@ pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use self::writing::Writing;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
 
@@ -101,9 +101,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// What is stored for a session, by the caller's wishes and both clocks. Takes no lock.
-    pub fn find(&self, key: Uuid, wishes: &Wishes) -> Found {
+    pub fn find(&self, key: Uuid, wishes: &Wishes, now: Now) -> Found {
         let Some(entry) = self.store.get(key) else { return Found::Absent };
-        let now = self.clock.now();
         let (age, ttl) = (entry.age(now), entry.ttl(now));
         if ttl.is_zero() {
             Found::Dead
@@ -123,7 +122,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Takes notice of Sezzle's answer to a HEAD (RFC 9111, 4.3.5): when it is not of what is stored, that is outdated.
     pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
-        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer, headers);
+        let differs = |entry: &Arc<Entry>| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
         if is_verdict(status) && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
             self.store.outdate(asked);
         }
@@ -225,7 +224,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             return Role::Follower(Arc::clone(flight));
         }
         // A flight is taken off the list after its answer was stored: whoever finds neither is really the first.
-        if let Found::Fresh(hit) = self.find(key, wishes) {
+        if let Found::Fresh(hit) = self.find(key, wishes, self.clock.now()) {
             return Role::Stored(hit);
         }
         if flights.len() >= self.options.max_flights {
@@ -275,7 +274,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let answer = match fetched {
             Fetched::Whole(answer) => answer,
             Fetched::Unchanged(headers) => match basis {
-                Some(basis) => freshen(&basis.answer, &headers),
+                Some(basis) => freshen(&basis.answer(), &headers),
                 None => return (Outcome::Lost, Shared::Lost),
             },
             Fetched::Streaming(stream, status) => {

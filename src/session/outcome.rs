@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::entry::{Answer, Entry};
+use crate::telemetry::metrics::label;
 
 /// How a lookup was answered: one word for metrics, logs and headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ impl CacheResult {
         }
     }
 }
+
+label!(CacheResult, CacheResult::Error, as_str);
 
 /// Something stored that may be served.
 #[derive(Debug)]

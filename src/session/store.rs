@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Answer, Entry};
+use super::entry::{Answer, Entry, Shape};
 use super::freshness::{Life, Skip};
 use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
@@ -22,6 +22,8 @@ pub(super) struct Store {
     departed: Departed,
     invalidation: Invalidation,
     next_id: AtomicU64,
+    /// The shape of the last entry.
+    shape: Mutex<Arc<Shape>>,
     metrics: Arc<Metrics>,
 }
 
@@ -41,7 +43,7 @@ impl Store {
             })
             .build();
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
-        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), metrics }
+        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), shape: Mutex::default(), metrics }
     }
 
     /// What is stored under a key, dead or alive. Takes no lock of ours.
@@ -74,7 +76,10 @@ impl Store {
                 return Err(Skip::Superseded);
             }
             let life = life.at_most(most);
-            let entry = Entry::new(answer, stored, tags.into(), life, now);
+            let mut shape = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = Entry::new(answer, stored, tags.into(), life, now, &shape);
+            shape.clone_from(entry.shape());
+            drop(shape);
             self.entries.insert(stored.key, Arc::new(entry));
             Ok(life)
         });

@@ -57,7 +57,9 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
     sessions.store.invalidation().purge(&Tag::order("o"), Cause::Changed, sessions.clock.now().mono, |_| {
         let (give, found) = sync_channel(1);
         let reader = Arc::clone(&sessions);
-        thread::spawn(move || give.send(matches!(reader.find(KEY, &Wishes::default()), Found::Fresh(_))));
+        thread::spawn(move || {
+            give.send(matches!(reader.find(KEY, &Wishes::default(), Clock::system().now()), Found::Fresh(_)))
+        });
         assert_eq!(found.recv_timeout(Duration::from_secs(10)), Ok(true));
         purged += 1;
     });

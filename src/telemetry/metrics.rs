@@ -4,6 +4,7 @@
 //! Series that alerts look at exist from the start with the value 0.
 
 mod labels;
+mod series;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -13,6 +14,8 @@ use prometheus::{
 };
 
 pub use self::labels::*;
+pub(crate) use self::series::label;
+pub use self::series::{Label, RequestSeries};
 
 /// The metrics of one sidecar, in a registry of its own.
 #[derive(Debug)]

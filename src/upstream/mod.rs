@@ -32,11 +32,13 @@ use self::connector::{Connector, RetireAt};
 use self::error::{ErrorKind, UpstreamError};
 use crate::clock::Clock;
 use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
+use crate::worker::PerWorker;
 
 /// The one gateway requests are sent to.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<Connector, Full<Bytes>>,
+    /// A pool is of one worker: another's connection would have to be woken on another thread.
+    clients: Arc<PerWorker<Client<Connector, Full<Bytes>>>>,
     scheme: Scheme,
     authority: Authority,
     clock: Clock,
@@ -77,17 +79,24 @@ pub struct Deadlines {
 pub struct AddressError(String);
 
 impl Upstream {
-    /// `url` is a scheme and an authority.
+    /// `url` is a scheme and an authority. Each of the `workers` has a pool of its own.
     ///
     /// # Errors
     /// When it is not.
-    pub fn new(url: &str, connector: Connector, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, AddressError> {
+    pub fn new(
+        url: &str,
+        connector: Connector,
+        workers: usize,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AddressError> {
         let refused = || AddressError(url.to_owned());
         let parts = url.parse::<Uri>().map_err(|_| refused())?.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
-        let client = Client::builder(TokioExecutor::new())
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_MAX_IDLE)
+            .pool_max_idle_per_host(POOL_MAX_IDLE / workers.max(1))
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .http1_max_buf_size(MAX_ANSWER_HEAD)
@@ -95,9 +104,9 @@ impl Upstream {
             .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
-            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .build(connector);
-        Ok(Self { client, scheme, authority, clock, metrics })
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
+        let clients = Arc::new(PerWorker::new(workers, || builder.build(connector.clone())));
+        Ok(Self { clients, scheme, authority, clock, metrics })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -113,7 +122,7 @@ impl Upstream {
         let sent_bytes = body.len();
         let mut request = self.request(method, target, headers, body)?;
         let connection = capture_connection(&mut request);
-        let sent = timeout(deadlines.head, self.client.request(request)).await;
+        let sent = timeout(deadlines.head, self.clients.own().request(request)).await;
         let answer = match sent {
             // Nobody asked for another protocol, and it is no answer to the request.
             Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(UpstreamError {
@@ -208,7 +217,7 @@ const POOL_IDLE: Duration = Duration::from_secs(15);
 // As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no
 // place is closed after its answer, and the next call opens another. Idle ones were all in use [`POOL_IDLE`] ago, and what
 // is in use has files set aside for it.
-const POOL_MAX_IDLE: usize = 512;
+const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 const HTTP2_HEADER_LIST: u32 = 64 * 1024;
 // What one answer, and all of them together, may leave in memory when callers read slowly. The second is many times the

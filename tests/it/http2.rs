@@ -1,5 +1,6 @@
 //! HTTP/2 without TLS beside HTTP/1.1 on the same port, for callers that begin with its preface.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use sezzle_sidecar::address::Address;
 use sezzle_sidecar::caller::Caller;
 use sezzle_sidecar::server::connection::Timeouts;
 use sezzle_sidecar::server::socket::bind;
+use sezzle_sidecar::server::workers::Workers;
 use sezzle_sidecar::server::{Handler, Listener, Stop};
 use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
 use sezzle_sidecar::telemetry::metrics::Metrics;
@@ -199,6 +201,7 @@ async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
         timeouts: Timeouts { head: brief, idle: brief, write: brief },
         places: Arc::new(Semaphore::new(1)),
         stop: Stop::default(),
+        workers: Workers::none(),
         connections: TaskTracker::new(),
         metrics: Arc::clone(&metrics),
     };
@@ -228,8 +231,8 @@ struct Nothing;
 impl Handler for Nothing {
     type Body = http_body_util::Full<Bytes>;
 
-    async fn handle(&self, _: Request<Incoming>, _: Caller) -> Response<Self::Body> {
-        Response::default()
+    fn handle(&self, _: Request<Incoming>, _: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
+        ready(Response::default())
     }
 }
 

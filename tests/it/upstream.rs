@@ -296,7 +296,7 @@ fn upstream(ca: &Authority, gateway: SocketAddr) -> (Upstream, Arc<Metrics>) {
     };
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
     let url = format!("https://localhost:{}", gateway.port());
-    (Upstream::new(&url, connector, clock, Arc::clone(&metrics)).expect("an address"), metrics)
+    (Upstream::new(&url, connector, 0, clock, Arc::clone(&metrics)).expect("an address"), metrics)
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {

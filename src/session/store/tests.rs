@@ -87,7 +87,7 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                     number = (number + 1) % SESSIONS;
                     let known = acknowledged.load(Ordering::SeqCst);
                     if let Some(entry) = store.get(key(number)) {
-                        let version: u64 = std::str::from_utf8(&entry.answer.body).unwrap().parse().unwrap();
+                        let version: u64 = std::str::from_utf8(&entry.answer().body).unwrap().parse().unwrap();
                         assert!(version >= known, "{version} was found after {known} was acknowledged");
                     }
                     let (began, now, stored) =
@@ -102,5 +102,5 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
             });
         }
     });
-    assert!(store.get(key(0)).is_none_or(|entry| entry.answer.body == CHANGES.to_string()));
+    assert!(store.get(key(0)).is_none_or(|entry| entry.answer().body == CHANGES.to_string()));
 }

@@ -1,0 +1,151 @@
+//! The threads that serve connections. Each has a runtime of its own, and a connection stays on the one it was given
+//! to, with everything that is done for it: nothing has to wake another thread for a request.
+//!
+//! The kernel could spread connections by itself (`SO_REUSEPORT`), but by a hash of their addresses: of the few
+//! connections that a sidecar has, most may fall to one thread. So one thread accepts, and gives each connection to
+//! the worker that has the fewest.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::socket::{Stream, attach, detach};
+use crate::worker::enlist;
+
+/// The workers of one process. The last clone ends them, and cuts what they still do.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    all: Arc<[Worker]>,
+    _end: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// No threads: connections are served by the runtime that accepts them.
+    pub fn none() -> Self {
+        Self { all: [].into(), _end: Arc::new(CancellationToken::new().drop_guard()) }
+    }
+
+    /// Starts so many.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let worker = |number| {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let stop = stop.clone();
+            // Nobody joins it: at the end of the process nothing is left that it could lose.
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                enlist(number);
+                runtime.block_on(stop.cancelled());
+                runtime.shutdown_background();
+            })?;
+            Ok(Worker { runtime: handle, connections: Arc::default() })
+        };
+        let all = (1..=count).map(worker).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { all: all.into(), _end: Arc::new(guard) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Serves a connection in a task of its own, on the worker that has the fewest.
+    pub(super) fn spawn<F>(&self, tasks: &TaskTracker, stream: Stream, serve: impl FnOnce(Stream) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(worker) = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed)) else {
+            tasks.spawn(serve(stream));
+            return;
+        };
+        // What cannot be taken off one runtime or put on another is closed, as a connection that its caller broke off.
+        let Ok(detached) = detach(stream) else { return };
+        let seat = Seat::take(&worker.connections);
+        let served = async move {
+            let _seat = seat;
+            if let Ok(stream) = attach(detached) {
+                serve(stream).await;
+            }
+        };
+        tasks.spawn_on(served, &worker.runtime);
+    }
+}
+
+/// A connection of a worker's, for as long as it is open.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::UnixStream;
+    use tokio::sync::{mpsc, oneshot};
+    use tokio::time::timeout;
+    use tokio_util::either::Either;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_connection_goes_to_whoever_has_the_fewest() {
+        let (workers, tasks) = (Workers::start(2).expect("starts"), TaskTracker::new());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut open = Vec::new();
+        let mut spawn = || {
+            let (stream, _peer) = UnixStream::pair().expect("a pair");
+            let ((end, ended), tell) = (oneshot::channel::<()>(), tell.clone());
+            workers.spawn(&tasks, Either::Right(stream), |_stream| async move {
+                let _ = tell.send(thread::current().name().map(str::to_owned));
+                let _ = ended.await;
+            });
+            end
+        };
+        let mut served_by = async || timeout(SOON, told.recv()).await.expect("in time").flatten().expect("a name");
+        for expected in ["worker-1", "worker-2", "worker-1", "worker-2"] {
+            open.push(spawn());
+            assert_eq!(served_by().await, expected);
+        }
+        // The second worker loses both of its connections.
+        open.remove(3);
+        open.remove(1);
+        while workers.all.iter().map(|worker| worker.connections.load(Ordering::SeqCst)).sum::<usize>() > 2 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2 {
+            open.push(spawn());
+            assert_eq!(served_by().await, "worker-2");
+        }
+        open.clear();
+        tasks.close();
+        timeout(SOON, tasks.wait()).await.expect("all have ended");
+    }
+}

@@ -1,0 +1,179 @@
+//! The series that every request counts in, found by their labels once and by number from then on: a look-up by
+//! labels takes as long as the rest of an answer from memory.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{Method, StatusCode};
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::{Metrics, code_label, method_label};
+
+/// A closed set of words that a label takes.
+pub trait Label: Copy {
+    /// How many there are.
+    const COUNT: usize;
+
+    /// Which one it is, from 0.
+    fn index(self) -> usize;
+
+    /// The word.
+    fn word(self) -> &'static str;
+}
+
+/// Implements [`Label`] for an enum without fields that has `as_str` or the like; the last variant is named.
+macro_rules! label {
+    ($name:ty, $last:expr, $word:ident) => {
+        impl $crate::telemetry::metrics::Label for $name {
+            const COUNT: usize = $last as usize + 1;
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn word(self) -> &'static str {
+                self.$word()
+            }
+        }
+    };
+}
+
+pub(crate) use label;
+
+/// Those series.
+#[derive(Debug)]
+pub struct RequestSeries {
+    metrics: Arc<Metrics>,
+    in_flight: Found<IntGauge>,
+    lookups: Found<IntCounter>,
+    durations: Found<Histogram>,
+    /// Of answers with 200 to a GET, which are most of those that have to be fast.
+    usual: Found<IntCounter>,
+}
+
+impl RequestSeries {
+    /// None is found yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            in_flight: Found::default(),
+            lookups: Found::default(),
+            durations: Found::default(),
+            usual: Found::default(),
+        }
+    }
+
+    /// A request is being served from now on.
+    pub fn begun(&self, class: impl Label) {
+        self.in_flight(class, IntGauge::inc);
+    }
+
+    /// It no longer is.
+    pub fn ended(&self, class: impl Label) {
+        self.in_flight(class, IntGauge::dec);
+    }
+
+    fn in_flight(&self, class: impl Label, change: impl FnOnce(&IntGauge)) {
+        let find = || self.metrics.in_flight.with_label_values(&[class.word()]);
+        self.in_flight.with(class.index(), find, change);
+    }
+
+    /// A session was looked up with this result.
+    pub fn looked_up(&self, result: impl Label) {
+        let find = || self.metrics.cache_requests.with_label_values(&[result.word()]);
+        self.lookups.with(result.index(), find, IntCounter::inc);
+    }
+
+    /// A request was answered; without a status its caller was gone before.
+    pub fn answered<S: Label>(&self, route: impl Label, method: &Method, status: Option<StatusCode>, source: S) {
+        let find = || {
+            let labels = [route.word(), method_label(method), status.map_or("499", code_label), source.word()];
+            self.metrics.requests.with_label_values(&labels)
+        };
+        if *method == Method::GET && status == Some(StatusCode::OK) {
+            self.usual.with(route.index() * S::COUNT + source.index(), find, IntCounter::inc);
+        } else {
+            find().inc();
+        }
+    }
+
+    /// How long a request took, from its head to the end of its answer.
+    pub fn took<R: Label>(&self, class: impl Label, cache: R, seconds: f64) {
+        let find = || self.metrics.request_duration.with_label_values(&[class.word(), cache.word()]);
+        self.durations.with(class.index() * R::COUNT + cache.index(), find, |duration| duration.observe(seconds));
+    }
+}
+
+/// Series that were found, by number.
+#[derive(Debug)]
+struct Found<M>(Box<[OnceLock<M>]>);
+
+// At least as many as any two labels make together.
+const NUMBERS: usize = 96;
+
+impl<M> Default for Found<M> {
+    fn default() -> Self {
+        Self((0..NUMBERS).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl<M> Found<M> {
+    fn with(&self, number: usize, find: impl FnOnce() -> M, act: impl FnOnce(&M)) {
+        match self.0.get(number) {
+            Some(found) => act(found.get_or_init(find)),
+            None => act(&find()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    enum Word {
+        A,
+        B,
+    }
+
+    impl Word {
+        fn as_str(self) -> &'static str {
+            match self {
+                Self::A => "a",
+                Self::B => "b",
+            }
+        }
+    }
+
+    label!(Word, Self::B, as_str);
+
+    #[test]
+    fn what_is_counted_by_number_is_found_by_words() {
+        let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+        let series = RequestSeries::new(Arc::clone(&metrics));
+        for (route, source, times) in [(Word::A, Word::A, 1), (Word::A, Word::B, 2), (Word::B, Word::A, 3)] {
+            for _ in 0..times {
+                series.answered(route, &Method::GET, Some(StatusCode::OK), source);
+                series.answered(route, &Method::GET, None, source);
+                series.took(route, source, 0.5);
+            }
+            let (route, source) = (route.word(), source.word());
+            assert_eq!(metrics.requests.with_label_values(&[route, "GET", "200", source]).get(), times);
+            assert_eq!(metrics.requests.with_label_values(&[route, "GET", "499", source]).get(), times);
+            assert_eq!(metrics.request_duration.with_label_values(&[route, source]).get_sample_count(), times);
+        }
+        series.looked_up(Word::B);
+        assert_eq!(metrics.cache_requests.with_label_values(&["b"]).get(), 1);
+        series.begun(Word::A);
+        series.begun(Word::A);
+        series.ended(Word::A);
+        assert_eq!(metrics.in_flight.with_label_values(&["a"]).get(), 1);
+    }
+
+    #[test]
+    fn beyond_the_numbers_series_are_found_by_words() {
+        let found = Found::default();
+        for number in [NUMBERS - 1, NUMBERS, NUMBERS + 1] {
+            found.with(number, || number, |seen| assert_eq!(*seen, number));
+        }
+    }
+}
