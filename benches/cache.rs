@@ -21,6 +21,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sezzle_sidecar::clock::Clock;
+use sezzle_sidecar::proxy::response::own_headers;
 use sezzle_sidecar::session::entry::Answer;
 use sezzle_sidecar::session::freshness::{Policy, Wishes};
 use sezzle_sidecar::session::invalidation::Tag;
@@ -108,7 +109,8 @@ fn new(max_bytes: u64) -> Cache {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    let options = Options { max_bytes, policy, max_flights: 512, patience: Duration::from_secs(10) };
+    let options =
+        Options { max_bytes, policy, max_flights: 512, patience: Duration::from_secs(10), own_headers: own_headers() };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)
 }

@@ -24,10 +24,10 @@ use sezzle_sidecar::clock::{Clock, Mono, Now, Wall};
 use sezzle_sidecar::proxy::inbound::{Seen, admit, outgoing_headers};
 use sezzle_sidecar::proxy::links::LinkRewriter;
 use sezzle_sidecar::proxy::record::{Ledger, Record, RequestId};
-use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, clean};
+use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, clean, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::session::entry::{Answer, Entry};
+use sezzle_sidecar::session::entry::{Answer, Entry, Shape};
 use sezzle_sidecar::session::freshness::{Life, Policy, Wishes, life};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
@@ -93,8 +93,12 @@ fn answers(criterion: &mut Criterion) {
     let answer = Answer { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
     let life = Life { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
     let stored = Stored { key: SESSION, id: 1 };
-    let entry = Arc::new(Entry::new(&answer, stored, Box::default(), life, clock.now(), &Arc::default()));
-    criterion.bench_function("entry: headers and body", |b| b.iter(|| (black_box(&entry).headers(), entry.body())));
+    let like = Arc::new(Shape::new(own_headers()));
+    let entry = Entry::new(&answer, stored, std::iter::empty(), life, clock.now(), &like).expect("it fits");
+    let own = [const { HeaderValue::from_static("a value") }; 3];
+    criterion.bench_function("entry: headers and body", |b| {
+        b.iter(|| (black_box(&entry).headers(own.clone()), entry.body()))
+    });
 
     let ledger = Arc::new(Ledger::new(clock, metrics));
     let matched = Matched::path(head.uri.path()).expect("a route");
@@ -103,7 +107,7 @@ fn answers(criterion: &mut Criterion) {
         b.iter(|| {
             let mut record = Box::new(Record::begin(&head.method, RequestId::of(None), None, &ledger));
             record.admitted(matched.clone(), matched.route.class(&head.method));
-            let mut headers = entry.headers();
+            let mut headers = entry.headers(own.clone());
             let (status, content) =
                 Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
             Reply { status, headers, content, source: Source::Cache, cache }.finish(record, false)

@@ -9,6 +9,7 @@ use crate::credentials::keys::{self, KeySources};
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
+use crate::proxy::response::own_headers;
 use crate::session;
 use crate::session::freshness::Policy;
 use crate::upstream::egress::EgressProxy;
@@ -34,6 +35,7 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
         max_flights: pressure::fetches(settings.limits.in_flight),
         // A fetch ends by its own deadlines, place, head and body; a caller waits no longer than they allow.
         patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
+        own_headers: own_headers(),
     }
 }
 

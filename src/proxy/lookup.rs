@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AGE;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use uuid::Uuid;
@@ -12,7 +11,7 @@ use uuid::Uuid;
 use super::error::ProxyError;
 use super::inbound::{Seen, remove_conditions};
 use super::record::Record;
-use super::response::{CacheStatus, Reply, Source};
+use super::response::{CacheStatus, Reply, Source, own_values};
 use super::route::{Class, Matched};
 use super::{Proxy, passed_on};
 use crate::session::entry::Entry;
@@ -48,14 +47,14 @@ impl Proxy {
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
             // Somebody else's fetch was stored in the meantime.
             self.count(CacheResult::Hit);
-            return Ok(from_hit(head, Seen::of(&head.headers), &hit));
+            return Ok(from_hit(head, Seen::of(&head.headers), &hit, record));
         }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
                 record.spared(error);
             }
             self.count(CacheResult::Stale);
-            return Ok(from_stale(head, &stale));
+            return Ok(from_stale(head, &stale, record));
         }
         self.count(answered.as_ref().map_or(CacheResult::Error, |reply| reply.cache.result));
         answered
@@ -87,7 +86,7 @@ impl Proxy {
         let (outcome, collapsed) = self.sessions.fetch(session, wishes, fetch).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
-            Outcome::Stored(hit) => Ok(from_hit(head, Seen::of(&head.headers), &hit)),
+            Outcome::Stored(hit) => Ok(from_hit(head, Seen::of(&head.headers), &hit, record)),
             Outcome::Answer(answer, stored) => {
                 let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
                 let cache = CacheStatus {
@@ -143,20 +142,19 @@ fn is_failure(status: StatusCode) -> bool {
 }
 
 /// What a caller gets of something stored.
-pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit) -> Reply {
+pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit, record: &Record) -> Reply {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
-    from_entry(head, seen, &hit.entry, hit.age, cache)
+    from_entry(head, seen, &hit.entry, hit.age, cache, record)
 }
 
-fn from_stale(head: &Parts, stale: &Stale) -> Reply {
+fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> Reply {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
-    from_entry(head, Seen::of(&head.headers), &stale.entry, stale.age, cache)
+    from_entry(head, Seen::of(&head.headers), &stale.entry, stale.age, cache, record)
 }
 
-fn from_entry(head: &Parts, seen: Seen, entry: &Arc<Entry>, age: Duration, cache: CacheStatus) -> Reply {
-    let mut headers = entry.headers();
-    headers.insert(AGE, age.as_secs().into());
+fn from_entry(head: &Parts, seen: Seen, entry: &Entry, age: Duration, cache: CacheStatus, record: &Record) -> Reply {
+    let mut headers = entry.headers(own_values(age, record.request_id(), &cache));
     let conditions = if seen.conditions { Some(&head.headers) } else { None };
     let (status, content) = Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
     Reply { status, headers, content, source: Source::Cache, cache }

@@ -157,7 +157,7 @@ impl Proxy {
     pub fn handle(&self, request: Request<Incoming>, caller: Caller) -> Handled<'_> {
         let (head, body) = request.into_parts();
         let seen = Seen::of(&head.headers);
-        let id = RequestId::of(head.headers.get(X_REQUEST_ID).filter(|_| seen.request_id));
+        let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
         match self.arrived(&head, seen, !body.is_end_stream(), &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
@@ -187,7 +187,7 @@ impl Proxy {
         let (result, by_request) = match self.sessions.find(session, &wishes, record.began()) {
             Found::Fresh(hit) => {
                 record.ledger().series.looked_up(CacheResult::Hit);
-                return Ok(Arrived::Answered(from_hit(head, seen, &hit)));
+                return Ok(Arrived::Answered(from_hit(head, seen, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),
             Found::Dead => (CacheResult::Expired, false),

@@ -105,7 +105,7 @@ impl Pressure {
         let guarded = matches!(*method, Method::GET | Method::HEAD);
         bulkhead.check(guarded)?;
         let permit = bulkhead.place().await?;
-        bulkhead.change(|fares| fares.budget.deposit(bulkhead.clock.now().mono));
+        bulkhead.change(|fares| fares.budget.deposit(bulkhead.clock.mono()));
         Ok(Place { bulkhead, guarded, _permit: permit })
     }
 
@@ -156,7 +156,7 @@ impl Place {
 
     /// Whether there is room for one more attempt in what may be repeated in this class; takes it.
     pub fn may_repeat(&self) -> bool {
-        let now = self.bulkhead.clock.now().mono;
+        let now = self.bulkhead.clock.mono();
         self.bulkhead.change(|fares| fares.budget.withdraw(now))
     }
 }
@@ -181,7 +181,7 @@ impl Leave<'_> {
 
     fn tell(&mut self, outcome: Outcome) {
         if let Some(pass) = self.pass.take() {
-            let now = self.bulkhead.clock.now().mono;
+            let now = self.bulkhead.clock.mono();
             self.bulkhead.change(|fares| fares.breaker.ended(&pass, outcome, now, fastrand::f64()));
         }
     }

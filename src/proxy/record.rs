@@ -74,10 +74,15 @@ impl RequestId {
     }
 
     /// The id as a header has it.
-    pub fn header(&self) -> Option<HeaderValue> {
+    pub fn header(&self) -> HeaderValue {
         match self {
-            Self::Given(id) => Some(id.clone()),
-            Self::Minted(id) => HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).ok(),
+            Self::Given(id) => id.clone(),
+            Self::Minted(id) => {
+                let mut buffer = Uuid::encode_buffer();
+                let text = id.hyphenated().encode_lower(&mut buffer);
+                // Digits and hyphens are what a header may hold.
+                HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+            }
         }
     }
 }

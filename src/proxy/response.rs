@@ -2,20 +2,23 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, SET_COOKIE, STRICT_TRANSPORT_SECURITY, VIA,
+    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::conditional::is_unchanged;
 use super::inbound::PSEUDONYM;
-use super::record::Record;
+use super::record::{Record, RequestId};
 use super::request_key::REQUEST_KEY;
 use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 use crate::session::CacheResult;
+use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
 use crate::telemetry::metrics::label;
 use crate::upstream::body::{BodyError, GatewayBody};
@@ -88,7 +91,7 @@ impl CacheStatus {
         }
     }
 
-    fn header(&self) -> Option<HeaderValue> {
+    fn header(&self) -> HeaderValue {
         let mut text = String::with_capacity(128);
         text.push_str(PSEUDONYM);
         match self.result {
@@ -116,29 +119,19 @@ impl CacheStatus {
             text.push_str("; detail=");
             text.push_str(detail);
         }
-        HeaderValue::from_str(&text).ok()
+        // Words and numbers are no more than a header may hold.
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(PSEUDONYM))
     }
 }
 
 impl Reply {
     /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
-        let headers = &mut self.headers;
-        headers.append(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
-        if let Some(id) = record.request_id().header() {
-            headers.insert(X_REQUEST_ID, id);
+        if self.source != Source::Cache {
+            self.complete(&record);
         }
-        if let Some(key) = record.request_key() {
-            headers.insert(REQUEST_KEY, key.clone());
-        }
-        if self.source != Source::Sidecar
-            && let Some(status) = self.cache.header()
-        {
-            headers.append(CACHE_STATUS, status);
-        }
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
         if closing {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            self.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(&self.content, Content::Whole(Some(body)) if body.is_empty()) {
             self.content = Content::Whole(None);
@@ -153,6 +146,20 @@ impl Reply {
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
+    }
+
+    /// Adds the headers of our own to Sezzle's, or to none. Those of an answer from memory have come with it.
+    fn complete(&mut self, record: &Record) {
+        let headers = &mut self.headers;
+        headers.append(VIA, OWN_VIA);
+        headers.insert(X_REQUEST_ID, record.request_id().header());
+        if let Some(key) = record.request_key() {
+            headers.insert(REQUEST_KEY, key.clone());
+        }
+        if self.source != Source::Sidecar {
+            headers.append(CACHE_STATUS, self.cache.header());
+        }
+        headers.entry(CACHE_CONTROL).or_insert(UNSTORED);
     }
 
     /// Turns a stored 200 into what a conditional request or a HEAD gets.
@@ -173,7 +180,22 @@ impl Reply {
     }
 }
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// The headers that an answer from memory gets beside those that are stored; [`own_values`] has the values.
+pub fn own_headers() -> OwnHeaders {
+    OwnHeaders {
+        names: vec![AGE, X_REQUEST_ID, CACHE_STATUS],
+        fixed: HeaderMap::from_iter([(VIA, OWN_VIA)]),
+        defaults: HeaderMap::from_iter([(CACHE_CONTROL, UNSTORED)]),
+    }
+}
+
+pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheStatus) -> [HeaderValue; 3] {
+    [age.as_secs().into(), request_id.header(), cache.header()]
+}
+
+const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
+// Where Sezzle says nothing: it is not for others, and not to be kept by whoever cannot know when it changes.
+const UNSTORED: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// The id of a request, in both directions.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -182,8 +204,13 @@ pub fn clean(headers: &mut HeaderMap) {
     for name in connection_named(headers) {
         headers.remove(name);
     }
-    let hop: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in hop.into_iter().chain([SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY, AUTHORIZATION, X_REQUEST_ID]) {
+    let is_for_us = |name: &&HeaderName| {
+        is_hop_by_hop(name)
+            || matches!(**name, SET_COOKIE | ALT_SVC | STRICT_TRANSPORT_SECURITY | AUTHORIZATION)
+            || **name == X_REQUEST_ID
+    };
+    let private: Vec<HeaderName> = headers.keys().filter(is_for_us).cloned().collect();
+    for name in private {
         headers.remove(name);
     }
 }

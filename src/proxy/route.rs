@@ -1,6 +1,7 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -110,7 +111,7 @@ enum Identifier {
     /// A session, by a UUID in its usual form.
     Session(Uuid),
     /// Anything else, decoded.
-    Text(String),
+    Text(Arc<str>),
 }
 
 impl Matched {
@@ -165,7 +166,8 @@ impl Matched {
             None => Identifier::None,
             Some(text) => match usual_uuid(text).filter(|_| route == Route::Session) {
                 Some(session) => Identifier::Session(session),
-                None => Identifier::Text(percent_decode_str(text).decode_utf8_lossy().into_owned()),
+                None if !text.contains('%') => Identifier::Text(text.into()),
+                None => Identifier::Text(percent_decode_str(text).decode_utf8_lossy().into()),
             },
         };
         Some(Self { route, identifier })
@@ -176,7 +178,7 @@ impl Matched {
         match &self.identifier {
             Identifier::None => None,
             Identifier::Session(session) => Some(session.hyphenated().to_string().into()),
-            Identifier::Text(text) => Some(text.into()),
+            Identifier::Text(text) => Some(text.as_ref().into()),
         }
     }
 
@@ -196,7 +198,7 @@ impl Matched {
         let plain =
             |text: &&str| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         match &self.identifier {
-            Identifier::Text(text) if about_one => Some(text.as_str()).filter(plain),
+            Identifier::Text(text) if about_one => Some(text.as_ref()).filter(plain),
             Identifier::None | Identifier::Session(_) | Identifier::Text(_) => None,
         }
     }

@@ -1,6 +1,7 @@
 //! What a connection is doing: told by its socket and its answers, asked by its alarm.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -242,6 +243,9 @@ impl WatchedIo {
     }
 }
 
+// An answer with a session is 2 KB.
+const SMALL: usize = 4096;
+
 const FAREWELL: Duration = Duration::from_secs(1);
 // Twice the largest body that is accepted by default, so that a caller that is answered early can finish its sending.
 const FAREWELL_BYTES: usize = 2 * 1024 * 1024;
@@ -307,7 +311,15 @@ impl Write for WatchedIo {
         if let Some(written) = ready!(self.poll_replace(context, first)) {
             return Poll::Ready(written);
         }
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
+        // One piece goes through the kernel faster than two, by more than it takes to put them together.
+        let mut space = [MaybeUninit::uninit(); SMALL];
+        let mut whole = tokio::io::ReadBuf::uninit(&mut space);
+        let written = if bytes.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len())) <= SMALL {
+            bytes.iter().for_each(|slice| whole.put_slice(slice));
+            Pin::new(&mut self.io).poll_write(context, whole.filled())
+        } else {
+            Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+        };
         self.clock.written(written.is_pending());
         written
     }

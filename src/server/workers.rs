@@ -118,13 +118,13 @@ mod tests {
     #[tokio::test]
     async fn a_connection_goes_to_whoever_has_the_fewest() {
         let (workers, tasks) = (Workers::start(2).expect("starts"), TaskTracker::new());
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, mut told) = mpsc::channel(8);
         let mut open = Vec::new();
-        let mut spawn = || {
+        let spawn = || {
             let (stream, _peer) = UnixStream::pair().expect("a pair");
             let ((end, ended), tell) = (oneshot::channel::<()>(), tell.clone());
             workers.spawn(&tasks, Either::Right(stream), |_stream| async move {
-                let _ = tell.send(thread::current().name().map(str::to_owned));
+                let _ = tell.try_send(thread::current().name().map(str::to_owned));
                 let _ = ended.await;
             });
             end

@@ -6,6 +6,8 @@
 //! or is not stored at all. Only stores, purges and callers who joined a fetch take the lock; a hit does not come here.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -81,9 +83,15 @@ pub const SETTLING: Duration = Duration::from_secs(10);
 /// The longest life of what is fetched meanwhile.
 pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 
+/// A tag as the index knows it. There may be a million sessions, and two tags that happen to have the same number cost no
+/// more than a fetch: what is stored under one is purged with the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TagId(pub u64);
+
 /// The purges that were, and which stored session relates to what.
 #[derive(Debug)]
 pub struct Invalidation {
+    ids: RandomState,
     latest: AtomicU64,
     state: Mutex<State>,
     capacity: usize,
@@ -96,7 +104,15 @@ struct State {
     log: HashMap<Tag, Trace>,
     /// Holds for every tag: what is left of those the log had no room for.
     floor: Trace,
-    index: HashMap<Tag, Vec<Stored>>,
+    /// What is stored under each tag, but for sessions: their tag is the key.
+    index: HashMap<TagId, Related>,
+}
+
+/// The bodies that relate to a tag: one, nearly always.
+#[derive(Debug)]
+enum Related {
+    One(Stored),
+    Many(Vec<Stored>),
 }
 
 /// What is remembered of the purges of a tag, or of several.
@@ -125,7 +141,13 @@ pub struct Stored {
 impl Invalidation {
     /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest life of an entry.
     pub fn new(capacity: usize, max_ttl: Duration) -> Self {
-        Self { latest: AtomicU64::new(0), state: Mutex::default(), capacity, max_ttl }
+        Self { ids: RandomState::new(), latest: AtomicU64::new(0), state: Mutex::default(), capacity, max_ttl }
+    }
+
+    /// The tags that a body with these is indexed under.
+    pub fn indexed<'t>(&self, tags: &'t [Tag]) -> impl Iterator<Item = TagId> + use<'_, 't> {
+        let indexed = tags.iter().filter(|tag| !matches!(tag, Tag::Session(_)));
+        indexed.map(|tag| TagId(self.ids.hash_one(tag)))
     }
 
     /// The present moment. A purge that ends before this call is before it, one that begins after it is after it.
@@ -165,8 +187,11 @@ impl Invalidation {
             return Err(Skip::Unsettled);
         }
         let inserted = insert(if sent < trace.settling { SETTLING_TTL } else { Duration::MAX })?;
-        for tag in tags {
-            state.index.entry(tag.clone()).or_default().push(stored);
+        for tag in self.indexed(tags) {
+            match state.index.entry(tag) {
+                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(stored)),
+                Entry::Occupied(mut occupied) => occupied.get_mut().push(stored),
+            }
         }
         Ok(inserted)
     }
@@ -181,21 +206,24 @@ impl Invalidation {
         } else {
             state.remember(tag, self.trace(moment, cause, now), now, self.capacity);
         }
-        for stored in state.index.get(tag).into_iter().flatten() {
-            remove(stored.key);
+        if let Tag::Session(key) = tag {
+            remove(*key);
+        }
+        for tag in self.indexed(std::slice::from_ref(tag)) {
+            for stored in state.index.get(&tag).into_iter().flat_map(Related::all) {
+                remove(stored.key);
+            }
         }
         // Published under the lock: whoever sees the new moment, and then takes the lock, sees the log entry too.
         self.latest.store(moment.0, Ordering::SeqCst);
     }
 
-    /// Purges every tag: `remove` is called for each key stored, more than once for one that has several tags.
-    pub fn purge_all(&self, mut remove: impl FnMut(Uuid)) {
+    /// Purges every tag: `remove` is to remove all that is stored.
+    pub fn purge_all(&self, remove: impl FnOnce()) {
         let mut state = self.lock();
         let moment = self.next();
         state.floor.last = moment;
-        for stored in state.index.values().flatten() {
-            remove(stored.key);
-        }
+        remove();
         self.latest.store(moment.0, Ordering::SeqCst);
     }
 
@@ -206,14 +234,11 @@ impl Invalidation {
     }
 
     /// Forgets a body that left the cache, for whatever cause.
-    pub fn forget(&self, tags: &[Tag], stored: Stored) {
+    pub fn forget(&self, tags: impl IntoIterator<Item = TagId>, stored: Stored) {
         let mut state = self.lock();
         for tag in tags {
-            if let Some(list) = state.index.get_mut(tag) {
-                list.retain(|other| *other != stored);
-                if list.is_empty() {
-                    state.index.remove(tag);
-                }
+            if state.index.get_mut(&tag).is_some_and(|related| related.remove(stored)) {
+                state.index.remove(&tag);
             }
         }
     }
@@ -230,6 +255,33 @@ impl Invalidation {
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Related {
+    fn all(&self) -> &[Stored] {
+        match self {
+            Self::One(stored) => std::slice::from_ref(stored),
+            Self::Many(all) => all,
+        }
+    }
+
+    fn push(&mut self, stored: Stored) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, stored]),
+            Self::Many(all) => all.push(stored),
+        }
+    }
+
+    /// Whether nothing is left without it.
+    fn remove(&mut self, stored: Stored) -> bool {
+        match self {
+            Self::One(only) => *only == stored,
+            Self::Many(all) => {
+                all.retain(|other| *other != stored);
+                all.is_empty()
+            }
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::entry::{Answer, Entry};
+use self::entry::{Answer, Entry, OwnHeaders};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, Policy, Skip, Wishes};
 use self::invalidation::{Cause, Moment, Stored, Tag};
@@ -49,6 +49,8 @@ pub struct Options {
     pub max_flights: usize,
     /// How long a caller waits for an answer.
     pub patience: Duration,
+    /// What callers get beside the headers that are stored.
+    pub own_headers: OwnHeaders,
 }
 
 /// How a fetch ended for one caller.
@@ -89,7 +91,13 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         Arc::new(Self {
-            store: Store::new(options.max_bytes, options.policy.max_ttl, clock.clone(), Arc::clone(&metrics)),
+            store: Store::new(
+                options.max_bytes,
+                options.policy.max_ttl,
+                options.own_headers.clone(),
+                clock.clone(),
+                Arc::clone(&metrics),
+            ),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
             options,
@@ -122,7 +130,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Takes notice of Sezzle's answer to a HEAD (RFC 9111, 4.3.5): when it is not of what is stored, that is outdated.
     pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
-        let differs = |entry: &Arc<Entry>| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
+        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
         if is_verdict(status) && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
             self.store.outdate(asked);
         }
@@ -265,7 +273,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         key: Uuid,
         began: Moment,
         may_store: bool,
-        basis: Option<Arc<Entry>>,
+        basis: Option<Entry>,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (Outcome<S, E>, Shared<E>) {
         let (sent, stored) = (self.clock.now(), self.store.next(key));

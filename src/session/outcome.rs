@@ -1,6 +1,5 @@
 //! What a lookup finds, and what a fetch brings.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -51,7 +50,7 @@ label!(CacheResult, CacheResult::Error, as_str);
 #[derive(Debug)]
 pub struct Hit {
     /// What to serve.
-    pub entry: Arc<Entry>,
+    pub entry: Entry,
     /// Its age.
     pub age: Duration,
     /// Its life left.
@@ -62,7 +61,7 @@ pub struct Hit {
 #[derive(Debug)]
 pub struct Stale {
     /// What to serve.
-    pub entry: Arc<Entry>,
+    pub entry: Entry,
     /// Its age.
     pub age: Duration,
     /// How long it has been dead.

@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Answer, Entry, Shape};
+use super::entry::{Answer, Entry, OwnHeaders, Shape};
 use super::freshness::{Life, Skip};
 use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
@@ -18,7 +18,7 @@ use crate::telemetry::metrics::Metrics;
 /// Stored sessions, bounded in bytes.
 #[derive(Debug)]
 pub(super) struct Store {
-    entries: Cache<Uuid, Arc<Entry>>,
+    entries: Cache<Uuid, Entry>,
     departed: Departed,
     invalidation: Invalidation,
     next_id: AtomicU64,
@@ -28,13 +28,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(max_bytes: u64, max_ttl: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(max_bytes: u64, max_ttl: Duration, own: OwnHeaders, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let departed = Departed::default();
         let listener = (departed.clone(), Arc::clone(&metrics));
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .weigher(|_, entry: &Entry| entry.weight())
             .expire_after(FreeWhenDead(clock))
             .eviction_listener(move |_, entry, cause| {
                 let (departed, metrics) = &listener;
@@ -43,11 +43,18 @@ impl Store {
             })
             .build();
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
-        Self { entries, departed, invalidation, next_id: AtomicU64::new(0), shape: Mutex::default(), metrics }
+        Self {
+            entries,
+            departed,
+            invalidation,
+            next_id: AtomicU64::new(0),
+            shape: Mutex::new(Arc::new(Shape::new(own))),
+            metrics,
+        }
     }
 
     /// What is stored under a key, dead or alive. Takes no lock of ours.
-    pub(super) fn get(&self, key: Uuid) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
         self.entries.get(&key)
     }
 
@@ -72,15 +79,16 @@ impl Store {
         now: Now,
     ) -> Result<Life, Skip> {
         let result = self.invalidation.store(tags, began, sent, stored, |most| {
-            if self.entries.get(&stored.key).is_some_and(|entry| entry.stored.id > stored.id) {
+            if self.entries.get(&stored.key).is_some_and(|entry| entry.stored().id > stored.id) {
                 return Err(Skip::Superseded);
             }
             let life = life.at_most(most);
             let mut shape = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = Entry::new(answer, stored, tags.into(), life, now, &shape);
+            let tags = self.invalidation.indexed(tags);
+            let entry = Entry::new(answer, stored, tags, life, now, &shape).ok_or(Skip::TooLarge)?;
             shape.clone_from(entry.shape());
             drop(shape);
-            self.entries.insert(stored.key, Arc::new(entry));
+            self.entries.insert(stored.key, entry);
             Ok(life)
         });
         self.clear_departed();
@@ -90,7 +98,7 @@ impl Store {
     /// Forgets what was stored before the body that a fetch of this name brought: Sezzle has said something else since.
     pub(super) fn outdate(&self, stored: Stored) {
         // Something newer may come between the two lines. To forget that, too, costs a fetch and no more.
-        if self.get(stored.key).is_some_and(|entry| entry.stored.id < stored.id) {
+        if self.get(stored.key).is_some_and(|entry| entry.stored().id < stored.id) {
             self.entries.invalidate(&stored.key);
         }
     }
@@ -102,7 +110,9 @@ impl Store {
 
     /// Purges everything.
     pub(super) fn purge_all(&self) -> usize {
-        self.removed(|remove| self.invalidation.purge_all(remove))
+        self.removed(|remove| {
+            self.invalidation.purge_all(|| self.entries.iter().for_each(|(key, _)| remove(*key)));
+        })
     }
 
     /// How many entries a purge removed.
@@ -128,7 +138,7 @@ impl Store {
 
     fn clear_departed(&self) {
         for entry in self.departed.take() {
-            self.invalidation.forget(&entry.tags, entry.stored);
+            self.invalidation.forget(entry.tags(), entry.stored());
         }
     }
 }
@@ -143,14 +153,14 @@ const PER_PURGE: u64 = 300;
 /// Entries that left the store and are still in the index. The map reports them while a lock of the index may be
 /// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.
 #[derive(Clone, Debug, Default)]
-struct Departed(Arc<Mutex<Vec<Arc<Entry>>>>);
+struct Departed(Arc<Mutex<Vec<Entry>>>);
 
 impl Departed {
-    fn push(&self, entry: Arc<Entry>) {
+    fn push(&self, entry: Entry) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    fn take(&self) -> Vec<Arc<Entry>> {
+    fn take(&self) -> Vec<Entry> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -159,13 +169,13 @@ impl Departed {
 /// a lookup should still find that something had been stored.
 struct FreeWhenDead(Clock);
 
-impl Expiry<Uuid, Arc<Entry>> for FreeWhenDead {
-    fn expire_after_create(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+impl Expiry<Uuid, Entry> for FreeWhenDead {
+    fn expire_after_create(&self, _: &Uuid, entry: &Entry, _: Instant) -> Option<Duration> {
         Some(self.keep(entry))
     }
 
     // Without this an overwrite would keep the deadline of what it overwrote.
-    fn expire_after_update(&self, _: &Uuid, entry: &Arc<Entry>, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Uuid, entry: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(self.keep(entry))
     }
 }

@@ -22,7 +22,13 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    let options = Options { max_bytes: 1024 * 1024, policy, max_flights: 8, patience: 10 * second };
+    let options = Options {
+        max_bytes: 1024 * 1024,
+        policy,
+        max_flights: 8,
+        patience: 10 * second,
+        own_headers: OwnHeaders::default(),
+    };
     let (clock, shift) = Clock::shifted();
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     (SessionCache::new(options, TaskTracker::new(), clock, metrics), shift)

@@ -25,6 +25,7 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
 use self::body::GatewayBody;
@@ -43,6 +44,9 @@ pub struct Upstream {
     authority: Authority,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// Every request counts in the first, and may in the second.
+    active: IntGauge,
+    broken_off: IntCounter,
 }
 
 /// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
@@ -106,7 +110,9 @@ impl Upstream {
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
         let clients = Arc::new(PerWorker::new(workers, || builder.build(connector.clone())));
-        Ok(Self { clients, scheme, authority, clock, metrics })
+        let active = metrics.upstream_connections.with_label_values(&["active"]);
+        let broken_off = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
+        Ok(Self { clients, scheme, authority, clock, metrics, active, broken_off })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -116,8 +122,8 @@ impl Upstream {
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
         let method_name = method_label(&method);
-        let active = Counted::begin(self.metrics.upstream_connections.with_label_values(&["active"]));
-        let began = self.clock.now();
+        let active = Counted::begin(self.active.clone());
+        let began = self.clock.mono();
 
         let sent_bytes = body.len();
         let mut request = self.request(method, target, headers, body)?;
@@ -149,8 +155,8 @@ impl Upstream {
             }),
             Err(_) => Err(UpstreamError::timeout(format!("no answer within {:?}", deadlines.head))),
         };
-        let now = self.clock.now();
-        self.metrics.upstream_duration.with_label_values(&[class]).observe(now.mono.since(began.mono).as_secs_f64());
+        let now = self.clock.mono();
+        self.metrics.upstream_duration.with_label_values(&[class]).observe(now.since(began).as_secs_f64());
         let mut response = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
             // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
@@ -167,12 +173,11 @@ impl Upstream {
         // An answer that came before the request had been read: what is left of it may never be.
         let early = sent_bytes > UNREAD && !response.status().is_success();
         // It may be idle for so long before its next request, which must not find it too old.
-        let old = response.extensions().get::<RetireAt>().is_some_and(|at| now.mono.plus(POOL_IDLE) >= at.0);
+        let old = response.extensions().get::<RetireAt>().is_some_and(|at| now.plus(POOL_IDLE) >= at.0);
         if in_doubt || early || old {
             retire(&connection);
         }
-        let failures = self.metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, failures, active)))
+        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, self.broken_off.clone(), active)))
     }
 
     fn request(

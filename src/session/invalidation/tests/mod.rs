@@ -96,8 +96,7 @@ fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live()
     // Neither a further write whose outcome is known nor a purge for another cause settles it.
     invalidation.purge(&tags[0], Cause::Answered, later(1.0), |_| ());
     changed(&invalidation, &tags[0]);
-    let mut nobody = 0;
-    invalidation.purge_all(|_| nobody += 1);
+    invalidation.purge_all(|| ());
     let began = invalidation.now();
     assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(Skip::Unsettled));
     assert_eq!(store(&invalidation, &tags, began, later(60.0), 2), Ok(Duration::MAX));
@@ -173,8 +172,8 @@ fn what_left_the_cache_leaves_the_index() {
     for stored in [old, new] {
         invalidation.store(&tags, invalidation.now(), START, stored, |_| Ok(())).expect("stored");
     }
-    invalidation.forget(&tags, old);
+    invalidation.forget(invalidation.indexed(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
-    invalidation.forget(&tags, new);
+    invalidation.forget(invalidation.indexed(&tags), new);
     assert!(invalidation.lock().index.is_empty());
 }

@@ -123,13 +123,18 @@ impl World {
             }
             Step::Purge(tag, cause) => {
                 let removed = self.removed(|core, now, remove| core.purge(&tag, cause, now, remove));
-                let under = |key: &Uuid| self.indexed().any(|(stored, tags)| stored.key == *key && tags.contains(&tag));
+                let under = |key: &Uuid| {
+                    let indexed = self.indexed().any(|(stored, tags)| stored.key == *key && tags.contains(&tag));
+                    indexed || tag == Tag::Session(*key)
+                };
                 assert!(removed.iter().all(under), "{tag:?} {removed:?}");
                 self.history.push(Purged { tag: Some(tag), cause, at: self.now });
                 self.drop_from_map(removed);
             }
             Step::PurgeAll => {
-                let removed = self.removed(|core, _, remove| core.purge_all(remove));
+                let all: Vec<Uuid> = self.entries.keys().copied().collect();
+                let removed =
+                    self.removed(|core, _, remove| core.purge_all(|| all.iter().for_each(|key| remove(*key))));
                 self.history.push(Purged { tag: None, cause: Cause::Changed, at: self.now });
                 self.drop_from_map(removed);
                 assert!(self.entries.is_empty());
@@ -138,7 +143,7 @@ impl World {
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
             Step::Report(index) if !self.departed.is_empty() => {
                 let (stored, tags) = self.departed.remove(index.index(self.departed.len()));
-                self.core.forget(&tags, stored);
+                self.core.forget(self.core.indexed(&tags), stored);
             }
             Step::Arrive => self.callers.push((self.core.now(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
@@ -200,14 +205,18 @@ impl World {
         held.chain(self.departed.iter().map(|(stored, tags)| (*stored, tags)))
     }
 
-    /// Nothing can be found that was purged, and everything that is there is indexed once, under each of its tags.
+    /// Nothing can be found that was purged, and everything that is there is indexed once, under each tag but its own.
     fn check(&self) {
         for (fetch, tags) in self.entries.values() {
             assert!(!self.purged(tags, fetch.since, self.history.len()), "{fetch:?} {tags:?}");
         }
-        let known: usize = self.indexed().map(|(_, tags)| tags.len()).sum();
+        let known: usize = self.indexed().map(|(_, tags)| self.core.indexed(tags).count()).sum();
         let state = self.core.lock();
-        assert_eq!(state.index.values().map(Vec::len).sum::<usize>(), known, "the index holds what the map held");
+        assert_eq!(
+            state.index.values().map(|related| related.all().len()).sum::<usize>(),
+            known,
+            "the index holds what the map held"
+        );
         assert!(state.log.len() <= self.core.capacity);
     }
 }
