@@ -1,10 +1,14 @@
 //! The command line: what can be asked for, and which exit code that ends with.
 
+mod completions;
 mod explain;
+mod health;
+mod help;
 mod purge;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,18 +18,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, StartError};
 use crate::clock::Clock;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Problems};
 use crate::control::client::CallError;
 use crate::server::files;
 use crate::server::workers::Workers;
 use crate::telemetry::log;
 
-/// A caching reverse proxy that runs beside a service and is called instead of the Sezzle payment gateway.
+/// A caching reverse proxy that runs beside a service and is called instead of the
+/// Sezzle payment gateway.
 ///
-/// It holds the merchant's keys, so that services need none; it answers repeated session lookups from memory and
-/// passes every other call through.
+/// It holds the merchant's keys, so that services need none; it answers repeated
+/// session lookups from memory and passes every other call through.
 #[derive(Debug, Parser)]
-#[command(name = "sezzle-sidecar", version = version(), after_help = EXIT_CODES)]
+#[command(name = "sezzle-sidecar", version = version(), verbatim_doc_comment, after_long_help = help::SIDECAR)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -33,10 +38,6 @@ struct Cli {
     #[command(flatten)]
     files: ConfigFiles,
 }
-
-const EXIT_CODES: &str = "Configuration comes from --config files, later ones over earlier ones, and from environment \
-variables over files: gateway.environment is SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT. Secrets are never arguments.\n\n\
-Exit codes: 0 clean stop, 64 usage, 77 secret unreadable, 78 bad configuration, 1 otherwise.";
 
 #[derive(Args, Debug, Default)]
 struct ConfigFiles {
@@ -46,14 +47,34 @@ struct ConfigFiles {
     config: Vec<PathBuf>,
 }
 
+// Lines of at most 80 columns, since `--help` shows them as they are.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the sidecar (the default).
+    #[command(after_long_help = help::RUN)]
     Run(ConfigFiles),
-    /// Check the configuration: print it with secrets redacted, or list every mistake in it.
+    /// Check the configuration.
+    ///
+    /// Prints it with secrets redacted, or lists every mistake in it.
+    #[command(after_long_help = help::CHECK)]
     Check(ConfigFiles),
-    /// Run a simulated gateway and a sidecar before it, and show what the sidecar does.
+    /// Say whether the sidecar of this machine is alive.
+    ///
+    /// Asks /livez on ops.listen, which is all it reads of the configuration; where
+    /// that is one of all addresses, such as 0.0.0.0:9464, on the loopback. An outage
+    /// of Sezzle does not make it fail.
+    #[command(verbatim_doc_comment)]
+    Healthcheck(health::Healthcheck),
+    /// Wait until the sidecar of this machine is ready.
+    ///
+    /// Asks /readyz on ops.listen, which is all it reads of the configuration; where
+    /// that is one of all addresses, such as 0.0.0.0:9464, on the loopback. Ready is a
+    /// sidecar that listens and has had a token.
+    #[command(verbatim_doc_comment)]
+    Wait(health::Wait),
+    /// Show what the sidecar does, before a simulated gateway.
     #[cfg(feature = "simulator")]
+    #[command(after_long_help = help::DEMO)]
     Demo {
         /// End after the tour instead of waiting for a signal.
         #[arg(long)]
@@ -61,11 +82,20 @@ enum Command {
     },
     /// Run the simulated gateway alone.
     #[cfg(feature = "simulator")]
+    #[command(after_long_help = help::SIMULATE)]
     Simulate(Simulate),
-    /// Say what the sidecar would do with a request and, given one on standard input, with Sezzle's answer to it.
+    /// Say what the sidecar would do with a request, and why.
+    ///
+    /// Given an answer on standard input, also with Sezzle's answer to it.
+    #[command(after_long_help = help::EXPLAIN)]
     Explain(explain::Explain),
-    /// Let a running sidecar forget sessions, through control.listen of its configuration.
+    /// Let a running sidecar forget sessions.
+    ///
+    /// Asks it through control.listen of its configuration.
+    #[command(after_long_help = help::PURGE)]
     Purge(purge::Purge),
+    /// Print what makes a shell complete this command line.
+    Completions(completions::Completions),
     /// Print the version.
     Version,
 }
@@ -76,13 +106,13 @@ pub(crate) struct Simulate {
     /// The address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) listen: std::net::SocketAddr,
-    /// Allow an address that is not loopback; whoever reaches it controls the gateway.
+    /// Allow another than loopback; whoever reaches it controls the gateway.
     #[arg(long)]
     pub(crate) allow_remote: bool,
-    /// Speak HTTP/2, too: agreed by ALPN with HTTPS, with prior knowledge without.
+    /// Speak HTTP/2, too: by ALPN with HTTPS, by prior knowledge without.
     #[arg(long)]
     pub(crate) http2: bool,
-    /// Serve HTTPS with the certificates in this PEM file, the gateway's own first.
+    /// Serve HTTPS with the certificates in this PEM file, its own first.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
     /// The PEM file with the key of that certificate.
@@ -110,6 +140,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             say(&loaded.render());
             ExitCode::SUCCESS
         }),
+        Command::Healthcheck(mut healthcheck) => {
+            let more = std::mem::take(&mut healthcheck.files);
+            at_ops(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), healthcheck.run(listen)))
+        }
+        Command::Wait(mut wait) => {
+            let more = std::mem::take(&mut wait.files);
+            at_ops(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), wait.run(listen)))
+        }
         Command::Explain(mut explain) => {
             let more = std::mem::take(&mut explain.files);
             configured(files, more, |loaded| ended(explain.run(&loaded.settings)))
@@ -130,6 +168,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Simulate(arguments) => {
             with_runtime(&mut Builder::new_multi_thread(), crate::simulate::simulate(arguments))
         }
+        Command::Completions(completions) => {
+            completions.run();
+            ExitCode::SUCCESS
+        }
         Command::Version => {
             say(&format!("sezzle-sidecar {}\n", version()));
             ExitCode::SUCCESS
@@ -146,11 +188,23 @@ fn configured(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(&Loade
     let files = [files.config, more.config].concat();
     match config::load(&files, std::env::vars_os()) {
         Ok(loaded) => command(&loaded),
-        Err(problems) => {
-            complain(&format!("{problems}\n"));
-            ExitCode::from(BAD_CONFIGURATION)
-        }
+        Err(problems) => misconfigured(&problems),
     }
+}
+
+/// Does something with the address of the ops listener, or says what is wrong with it.
+fn at_ops(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(SocketAddr) -> ExitCode) -> ExitCode {
+    let files = [files.config, more.config].concat();
+    match config::ops_listen(&files, std::env::vars_os()) {
+        Ok(listen) if listen.port() == 0 => ended(Err(Failure::NoPort)),
+        Ok(listen) => command(listen),
+        Err(problems) => misconfigured(&problems),
+    }
+}
+
+fn misconfigured(problems: &Problems) -> ExitCode {
+    complain(&format!("{problems}\n"));
+    ExitCode::from(BAD_CONFIGURATION)
 }
 
 /// Runs the sidecar until a signal, and drains it.
@@ -202,6 +256,12 @@ pub enum Failure {
     /// A running sidecar did not do what it was asked to.
     #[error("{0}")]
     Control(#[from] CallError),
+    /// The port of the ops listener is another one each time.
+    #[error("ops.listen has port 0, so nobody can know which it is")]
+    NoPort,
+    /// A sidecar is not as it should be.
+    #[error("{0}")]
+    Unwell(String),
     /// What the command was given is not allowed or cannot be read.
     #[error("{0}")]
     Usage(&'static str),
@@ -218,7 +278,7 @@ impl Failure {
                 StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_),
             ) => NO_PERMISSION,
             Self::Usage(_) => USAGE,
-            Self::NoControl => BAD_CONFIGURATION,
+            Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
             Self::Start(StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_)) => BAD_CONFIGURATION,
@@ -226,6 +286,7 @@ impl Failure {
             | Self::System(_)
             | Self::Interrupted
             | Self::Control(_)
+            | Self::Unwell(_)
             | Self::Tour(_) => 1,
         }
     }

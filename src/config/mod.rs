@@ -14,11 +14,12 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
 use self::reader::Reader;
-use self::source::Environment;
+use self::source::{Environment, Layer};
 
 pub use self::problem::{Problem, Problems};
 pub use self::settings::Settings;
@@ -34,14 +35,7 @@ pub fn load(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Problems> {
-    let mut problems = Problems::default();
-    let mut layers = Vec::new();
-    for path in files {
-        match source::file(path) {
-            Ok(layer) => layers.push(layer),
-            Err(problem) => problems.push(problem),
-        }
-    }
+    let (mut layers, mut problems) = read(files);
     let Environment { layers: variables, secrets, problems: unusable } = source::environment(environment);
     layers.extend(variables);
     problems.append(unusable);
@@ -60,6 +54,45 @@ pub fn load(
         Some(settings) if problems.is_empty() => Ok(Loaded { settings, effective }),
         _ => Err(problems),
     }
+}
+
+/// Reads `ops.listen` and nothing else, for whoever asks a running sidecar how it is: a mistake elsewhere, made after it
+/// was started, must not make it look ill.
+///
+/// # Errors
+///
+/// A source that cannot be read, or a mistake in that key.
+pub fn ops_listen(
+    files: &[PathBuf],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<SocketAddr, Problems> {
+    let (mut layers, mut problems) = read(files);
+    layers.extend(source::environment(environment).layers);
+    let tree = source::merge(&layers).unwrap_or_else(|problem| {
+        problems.push(problem);
+        source::empty_table()
+    });
+    let mut reader = Reader::new(&tree, BTreeMap::new(), problems.is_empty());
+    let listen = sections::ops_listen(&mut reader);
+    let (_, _, mistakes) = reader.finish();
+    problems.append(mistakes);
+    match listen {
+        Some(listen) if problems.is_empty() => Ok(listen),
+        _ => Err(problems),
+    }
+}
+
+/// The files that can be read, and what is wrong with the others.
+fn read(files: &[PathBuf]) -> (Vec<Layer>, Problems) {
+    let mut problems = Problems::default();
+    let mut layers = Vec::new();
+    for path in files {
+        match source::file(path) {
+            Ok(layer) => layers.push(layer),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (layers, problems)
 }
 
 /// A configuration without mistakes.

@@ -224,7 +224,7 @@ fn control(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSetti
 }
 
 fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSettings>) -> Option<OpsSettings> {
-    let listen = r.value("ops.listen", "127.0.0.1:9464", parse::tcp_address);
+    let listen = ops_listen(r);
 
     if let Some(address) = listen.map(Address::Tcp) {
         if taken(&address, proxy) {
@@ -235,6 +235,11 @@ fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSe
         }
     }
     Some(OpsSettings { listen: listen? })
+}
+
+/// That key alone, for whoever only asks the listener.
+pub(super) fn ops_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {
+    r.value("ops.listen", "127.0.0.1:9464", parse::tcp_address)
 }
 
 /// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every address

@@ -1,10 +1,10 @@
-//! The other end of the control listener: what the commands for operators ask a running sidecar with.
+//! The other end of the listeners for operators: what their commands ask a running sidecar with.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -39,20 +39,6 @@ pub enum CallError {
 /// # Errors
 /// Why there is none.
 pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -> Result<Value, CallError> {
-    let exchange = timeout(PATIENCE, exchange(address, method, path, body));
-    exchange.await.map_err(|_| CallError::Broken(format!("not within {} s", PATIENCE.as_secs())))?
-}
-
-const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_ANSWER: usize = 1024 * 1024;
-
-async fn exchange(address: &Address, method: Method, path: &str, body: &Value) -> Result<Value, CallError> {
-    let stream = match address {
-        Address::Tcp(address) => TcpStream::connect(address).await.map(Either::Left),
-        Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
-    };
-    let stream = stream.map_err(|cause| CallError::Unreachable { address: address.clone(), cause })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -60,15 +46,43 @@ async fn exchange(address: &Address, method: Method, path: &str, body: &Value) -
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(broken)?;
+    let answer = send(address, request, PATIENCE).await?;
+    let json: Value = serde_json::from_slice(answer.body()).map_err(broken)?;
+    if answer.status() == StatusCode::OK {
+        return Ok(json);
+    }
+    let why = json.get("error").and_then(Value::as_str).map_or_else(|| answer.status().to_string(), str::to_owned);
+    Err(CallError::Refused(why))
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Sends one request to any listener of a running sidecar, over a connection of its own. The answer is whole, and comes
+/// within `patience`.
+///
+/// # Errors
+/// Why there is none.
+pub async fn send(
+    address: &Address,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<Response<Bytes>, CallError> {
+    let late = |_| CallError::Broken(format!("not within {}", humantime::format_duration(patience)));
+    timeout(patience, exchange(address, request)).await.map_err(late)?
+}
+
+async fn exchange(address: &Address, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, CallError> {
+    let stream = match address {
+        Address::Tcp(address) => TcpStream::connect(address).await.map(Either::Left),
+        Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+    };
+    let stream = stream.map_err(|cause| CallError::Unreachable { address: address.clone(), cause })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(broken)?.to_bytes();
-        let json: Value = serde_json::from_slice(&body).map_err(broken)?;
-        if head.status == StatusCode::OK {
-            return Ok(json);
-        }
-        let why = json.get("error").and_then(Value::as_str).map_or_else(|| head.status.to_string(), str::to_owned);
-        Err(CallError::Refused(why))
+        Ok(Response::from_parts(head, body))
     };
     let mut answer = std::pin::pin!(answer);
     tokio::select! {

@@ -1,0 +1,24 @@
+//! `completions`: a script that makes a shell complete this command line.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, help, say};
+
+#[derive(Args, Debug)]
+#[command(after_long_help = help::COMPLETIONS)]
+pub(super) struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+impl Completions {
+    /// Prints the script.
+    pub(super) fn run(self) {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "sezzle-sidecar", &mut script);
+        // For bash, clap_complete up to 4.6.11 spells a name with a hyphen in two ways, so that nothing after a command
+        // is completed: https://github.com/clap-rs/clap/issues/6421.
+        say(&String::from_utf8_lossy(&script).replace("sezzle__subcmd__sidecar", "sezzle__sidecar"));
+    }
+}

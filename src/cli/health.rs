@@ -1,0 +1,145 @@
+//! `healthcheck` and `wait`: ask the ops listener of a sidecar on this machine whether it is alive, or ready.
+//!
+//! An image without a shell has no curl either. They read nothing of the configuration but where that listener is: they
+//! need no keys, and a mistake elsewhere does not make a running sidecar look ill.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::HOST;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::time::{sleep, timeout};
+
+use super::{ConfigFiles, Failure, help, say};
+use crate::address::Address;
+use crate::control::client;
+
+#[derive(Args, Debug)]
+#[command(after_long_help = help::HEALTHCHECK)]
+pub(super) struct Healthcheck {
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+}
+
+impl Healthcheck {
+    /// Says what `/livez` answers.
+    pub(super) async fn run(self, listen: SocketAddr) -> Result<(), Failure> {
+        let said = ask(listen, "/livez").await.map_err(Failure::Unwell)?;
+        say(&format!("{said}\n"));
+        Ok(())
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_long_help = help::WAIT)]
+pub(super) struct Wait {
+    /// How long to wait at most, such as "90s" or "2m".
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = limit)]
+    max: Duration,
+
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+}
+
+impl Wait {
+    /// Asks `/readyz` until it answers 200.
+    pub(super) async fn run(self, listen: SocketAddr) -> Result<(), Failure> {
+        let mut last = "no answer".to_owned();
+        let ready = async {
+            loop {
+                match ask(listen, "/readyz").await {
+                    Ok(said) => return said,
+                    Err(said) => last = said,
+                }
+                sleep(PAUSE).await;
+            }
+        };
+        match timeout(self.max, ready).await {
+            Ok(said) => {
+                say(&format!("{said}\n"));
+                Ok(())
+            }
+            Err(_) => Err(Failure::Unwell(format!("gave up after {}: {last}", humantime::format_duration(self.max)))),
+        }
+    }
+}
+
+/// From 1 s, within which an answer can come, to a day, which nobody waits.
+fn limit(text: &str) -> Result<Duration, &'static str> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let duration = humantime::parse_duration(text).ok().filter(|duration| range.contains(duration));
+    duration.ok_or("expected a duration from 1s to 1day")
+}
+
+/// How long one answer may take: what serves is quick, and a probe that hangs has failed.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the ops listener says at a path: `Ok` with 200.
+async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
+    let address = near(listen);
+    let request = Request::get(path).header(HOST, "localhost").body(Full::default());
+    let request = request.map_err(|error| error.to_string())?;
+    let answer = client::send(&Address::Tcp(address), request, PATIENCE).await.map_err(|error| error.to_string())?;
+    match answer.status() {
+        StatusCode::OK => Ok(first_line(&answer)),
+        status => Err(format!("http://{address}{path} says {}: {}", status.as_u16(), first_line(&answer))),
+    }
+}
+
+/// Where a listener is reached from the same machine: one that listens on all addresses, on the loopback.
+fn near(listen: SocketAddr) -> SocketAddr {
+    let mut address = listen;
+    match listen {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        SocketAddr::V4(_) | SocketAddr::V6(_) => {}
+    }
+    address
+}
+
+/// Of whoever listens there, which need not be a sidecar: nothing that could garble a terminal or fill a log.
+fn first_line(answer: &Response<Bytes>) -> String {
+    let text = String::from_utf8_lossy(answer.body());
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_are_asked_on_the_loopback() {
+        for (listen, asked) in [
+            ("0.0.0.0:9464", "127.0.0.1:9464"),
+            ("[::]:9464", "[::1]:9464"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::1]:1"),
+            ("10.1.2.3:9464", "10.1.2.3:9464"),
+        ] {
+            assert_eq!(near(listen.parse().expect("an address")).to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_says_is_cut() {
+        let said = |body: &'static [u8]| first_line(&Response::new(Bytes::from_static(body)));
+        assert_eq!(said(b"ready\nmore"), "ready");
+        assert_eq!(said(b"a\x1b[31mb\xff"), "a[31mb\u{fffd}");
+        assert_eq!(said(b""), "");
+        assert_eq!(said(&[b'x'; 1000]).len(), 200);
+    }
+
+    #[test]
+    fn limits() {
+        assert_eq!(limit("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "0s", "999ms", "2days", "soon", "30", "99999999999999999999y"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+}
