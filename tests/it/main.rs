@@ -30,6 +30,7 @@ mod flight;
 mod health;
 mod hostile;
 mod http2;
+mod image;
 mod inbound;
 mod leaks;
 mod links;
