@@ -32,6 +32,7 @@ mod hostile;
 mod http2;
 mod image;
 mod inbound;
+mod kubernetes;
 mod leaks;
 mod links;
 mod listener;

@@ -1,0 +1,366 @@
+"""Holds the rendered manifests to Kubernetes' schemas, to what docs/installation.md promises, and to the program.
+
+    check.py RENDERED.yaml SEZZLE-SIDECAR
+
+Every rule is tried on a spoilt copy of the manifests as well, and must find what was spoilt."""
+
+import copy
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+
+import kubernetes_validate
+import yaml
+
+# From the first that starts native sidecars unasked to the newest that the validator knows.
+VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
+USER = 65532
+# How long the service may take to stop, of terminationGracePeriodSeconds.
+SERVICE_STOPS = 45
+# What the program takes besides the cache and bodies.
+RESERVE = 48 << 20
+# Bodies in memory at once for each place in limits.in_flight: received, sent, and an eighth each of two more classes.
+BODIES = 2.25
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+SIZES = {"": 1, "KiB": 1 << 10, "Ki": 1 << 10, "MiB": 1 << 20, "Mi": 1 << 20, "GiB": 1 << 30, "Gi": 1 << 30}
+
+
+class Wrong(Exception):
+    """A rule is broken."""
+
+
+def hold(condition, rule):
+    if not condition:
+        raise Wrong(rule)
+
+
+def seconds(text):
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", text))
+
+
+def size(text):
+    number, unit = re.fullmatch(r"([\d.]+) ?(\w*)", str(text)).groups()
+    return float(number) * SIZES[unit]
+
+
+def one(manifests, kind, name):
+    found = [m for m in manifests if m["kind"] == kind and re.fullmatch(name, m["metadata"]["name"])]
+    hold(len(found) == 1, f"exactly one {kind} {name}")
+    return found[0]
+
+
+def named(items, name):
+    found = [item for item in items or [] if item["name"] == name]
+    hold(len(found) == 1, f"exactly one {name}")
+    return found[0]
+
+
+class Pod:
+    """The pod of the example, and what it refers to."""
+
+    def __init__(self, manifests):
+        self.manifests = manifests
+        self.template = one(manifests, "Deployment", "shop")["spec"]["template"]
+        self.spec = self.template["spec"]
+        self.sidecar = named(self.spec.get("initContainers"), "sezzle-sidecar")
+        self.service = named(self.spec["containers"], "shop")
+        self.labels = self.template["metadata"]["labels"]
+        self.ports = {port["name"]: port["containerPort"] for port in self.sidecar["ports"]}
+
+    def volume(self, container, path):
+        """What is mounted where a file is to be, and the file's name in there."""
+        for mount in container["volumeMounts"]:
+            folder = mount["mountPath"].rstrip("/") + "/"
+            if path.startswith(folder):
+                hold("subPath" not in mount, f"{path} comes by no subPath, or it never changes")
+                hold(mount.get("readOnly"), f"{path} is mounted read-only")
+                return named(self.spec["volumes"], mount["name"]), path.removeprefix(folder)
+        raise Wrong(f"{path} is not mounted")
+
+    def configuration(self):
+        """The text of the file that the sidecar's arguments name."""
+        arguments = self.sidecar["args"]
+        hold(arguments[:2] == ["run", "--config"] and len(arguments) == 3, "run --config FILE")
+        volume, name = self.volume(self.sidecar, arguments[2])
+        text = one(self.manifests, "ConfigMap", re.escape(volume["configMap"]["name"]))["data"].get(name)
+        hold(text is not None, f"{arguments[2]} is in the ConfigMap")
+        return text
+
+
+def schemas(manifests):
+    for manifest in manifests:
+        if manifest["apiVersion"].startswith("monitoring.coreos.com/"):
+            continue  # A custom resource, whose schema Kubernetes does not publish.
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                raise Wrong(f"{manifest['kind']} by {version}: {error}") from None
+
+
+def native_sidecar(pod):
+    hold(pod.sidecar.get("restartPolicy") == "Always", "a native sidecar")
+    hold("command" not in pod.sidecar, "the image's own program")
+    hold("lifecycle" not in pod.sidecar, "no preStop, which would run while the service still calls")
+    hold("readinessProbe" not in pod.sidecar, "the sidecar's readiness is not the pod's")
+    for kind in ["startupProbe", "livenessProbe"]:
+        get = pod.sidecar[kind]["httpGet"]
+        hold(get["path"] == "/livez", f"{kind} asks /livez: an outage of Sezzle fails no rollout")
+        hold(get["port"] == "sezzle-ops", f"{kind} asks the ops port")
+        hold(pod.sidecar[kind]["timeoutSeconds"] >= 2, f"{kind} has patience")
+    image, tag = pod.sidecar["image"].rsplit(":", 1)
+    hold(image.endswith("/sezzle-sidecar") and re.fullmatch(r"\d+\.\d+\.\d+", tag), "an image of one version")
+    version = tomllib.loads(pathlib.Path("Cargo.toml").read_text())["package"]["version"]
+    hold(tag == version, f"the image of this version, {version}")
+
+
+def strict(pod):
+    whole = pod.spec["securityContext"]
+    hold(whole["runAsNonRoot"] is True and whole["seccompProfile"] == {"type": "RuntimeDefault"}, "nobody, seccomp")
+    hold(whole["runAsUser"] == whole["runAsGroup"] == whole["fsGroup"] == USER, f"everything is {USER}")
+    hold(pod.spec["automountServiceAccountToken"] is False, "no token of the cluster")
+    hold(not any(pod.spec.get(key) for key in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"]), "alone")
+    for container in pod.spec["initContainers"] + pod.spec["containers"]:
+        own = container["securityContext"]
+        hold(own["allowPrivilegeEscalation"] is False and own["privileged"] is False, "no more rights")
+        hold(own["readOnlyRootFilesystem"] is True, "a read-only root")
+        hold(own["capabilities"] == {"drop": ["ALL"]}, "no capability")
+        hold(not {"runAsUser", "runAsNonRoot", "seccompProfile"} & own.keys(), "the pod's rules, unchanged")
+
+
+def keys(pod, effective):
+    for key in ["public_key_file", "private_key_file"]:
+        volume, name = pod.volume(pod.sidecar, effective["credentials"][key])
+        hold(volume["secret"]["defaultMode"] == 0o440, "the group may read the keys, and nobody else")
+        hold("items" not in volume["secret"] and name == key.removesuffix("_file"), f"the secret has the key {name}")
+        for mount in pod.service.get("volumeMounts", []):
+            hold(mount["name"] != volume["name"], "the service has no keys")
+
+
+def network(pod, effective):
+    address, port = effective["ops"]["listen"].rsplit(":", 1)
+    hold(address in ["0.0.0.0", "[::]"], "probes reach the ops listener")
+    hold(pod.ports == {"sezzle-ops": int(port)}, "the ops port and no other")
+    annotations = pod.template["metadata"]["annotations"]
+    hold(annotations["prometheus.io/scrape"] == "true", "scraped")
+    hold(annotations["prometheus.io/port"] == port and annotations["prometheus.io/path"] == "/metrics", "where")
+    url = named(pod.service["env"], "SEZZLE_URL")["value"]
+    hold(url.removeprefix("http://") in effective["proxy"]["listen"], f"the proxy listens on {url}")
+
+    policy = one(pod.manifests, "NetworkPolicy", "sezzle-sidecar")["spec"]
+    hold(policy["podSelector"]["matchLabels"].items() <= pod.labels.items(), "the policy is about the pod")
+    hold(set(policy["policyTypes"]) == {"Ingress", "Egress"}, "both ways")
+    hold([rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": int(port)}]], "in: ops")
+    hold(all(rule.get("from") for rule in policy["ingress"]), "in: named namespaces only")
+    out = sorted((port["port"], port["protocol"]) for rule in policy["egress"] for port in rule["ports"])
+    hold(out == [(53, "TCP"), (53, "UDP"), (443, "TCP")], "out: names and TLS")
+    hold(all(rule.get("to") for rule in policy["egress"]), "out: to named peers only")
+
+
+def pod_monitor(pod):
+    monitor = one(pod.manifests, "PodMonitor", "sezzle-sidecar")
+    hold(monitor["apiVersion"] == "monitoring.coreos.com/v1", "the version that the operator serves")
+    spec = monitor["spec"]
+    hold(set(spec) == {"selector", "podMetricsEndpoints"}, "keys of a PodMonitor")
+    hold(spec["selector"]["matchLabels"].items() <= pod.labels.items(), "the monitor is about the pod")
+    hold(len(spec["podMetricsEndpoints"]) == 1, "one endpoint")
+    endpoint = spec["podMetricsEndpoints"][0]
+    hold(set(endpoint) == {"port", "path", "interval", "scrapeTimeout"}, "keys of an endpoint")
+    hold(endpoint["port"] in pod.ports and endpoint["path"] == "/metrics", "where metrics are")
+    hold(seconds(endpoint["scrapeTimeout"]) < seconds(endpoint["interval"]), "a scrape ends before the next")
+
+
+def stopping(pod, effective):
+    drain, grace = effective["drain"], pod.spec["terminationGracePeriodSeconds"]
+    hold(seconds(drain["grace"]) == 0, "nobody is left to wait for")
+    hold(grace >= SERVICE_STOPS + seconds(drain["timeout"]) + 5, "time for the service, the drain, and some more")
+
+
+def memory(pod, effective):
+    limits, cache = effective["limits"], effective["cache"]
+    most = size(cache["max_bytes"]) + limits["in_flight"] * BODIES * size(limits["body"]) + RESERVE
+    resources = pod.sidecar["resources"]
+    limit = size(resources["limits"]["memory"])
+    hold(most <= limit, f"{most / (1 << 20):.0f} MiB at most in {limit / (1 << 20):.0f} MiB")
+    hold(size(resources["requests"]["memory"]) == limit, "requested as a whole")
+    hold("cpu" in resources["requests"] and "cpu" not in resources["limits"], "never throttled")
+
+
+class Program:
+    """The program under test."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def effective(self, text):
+        """The configuration in force with this file, by the program's own word."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder, "sidecar.toml")
+            file.write_text(text)
+            checked = subprocess.run(
+                [self.path, "check", "--config", file], env={}, capture_output=True, text=True, timeout=30
+            )
+            hold(checked.returncode == 0, f"the configuration is right: {checked.stderr}")
+            return tomllib.loads(checked.stdout)
+
+    def answers(self, pod, text):
+        """Runs it as the pod does, without a gateway, and asks it what probes and scrapes ask."""
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {"SEZZLE_SIDECAR__GATEWAY__URL": "http://127.0.0.1:1"}
+            environment |= {"SEZZLE_SIDECAR__PROXY__LISTEN": "127.0.0.1:0"}
+            for name in ["public_key", "private_key"]:
+                key = pathlib.Path(folder, name)
+                key.write_text(f"any_{name}\n")
+                key.chmod(0o600)
+                environment[f"SEZZLE_SIDECAR__CREDENTIALS__{name.upper()}_FILE"] = str(key)
+            file = pathlib.Path(folder, "sidecar.toml")
+            file.write_text(text)
+            ops = free_address()
+            environment["SEZZLE_SIDECAR__OPS__LISTEN"] = ops
+            arguments = [str(file) if word.endswith(".toml") else word for word in pod.sidecar["args"]]
+            running = subprocess.Popen([self.path, *arguments], env=environment, stdout=subprocess.DEVNULL)
+            try:
+                for kind in ["startupProbe", "livenessProbe"]:
+                    eventually(lambda: get(ops, pod.sidecar[kind]["httpGet"]["path"]))
+                path = pod.template["metadata"]["annotations"]["prometheus.io/path"]
+                hold("sezzle_sidecar_build_info{" in get(ops, path), f"metrics at {path}")
+            finally:
+                running.terminate()
+                hold(running.wait(timeout=60) == 0, "it stops when it is told to")
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return "127.0.0.1:{}".format(free.getsockname()[1])
+
+
+def get(address, path):
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+        return answer.read().decode()
+
+
+def eventually(attempt):
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return attempt()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise Wrong(f"not within 30 s: {error}") from error
+            time.sleep(0.05)
+
+
+def check(manifests, program):
+    pod = Pod(manifests)
+    effective = program.effective(pod.configuration())
+    native_sidecar(pod)
+    strict(pod)
+    keys(pod, effective)
+    network(pod, effective)
+    pod_monitor(pod)
+    stopping(pod, effective)
+    memory(pod, effective)
+    # Last, since it takes longest.
+    schemas(manifests)
+
+
+def spoilt(manifests):
+    """Copies of the manifests with one mistake each."""
+
+    def copied():
+        fresh = copy.deepcopy(manifests)
+        return fresh, Pod(fresh)
+
+    def toml(old, new):
+        fresh, _ = copied()
+        for manifest in fresh:
+            for name, text in manifest.get("data", {}).items():
+                if name.endswith(".toml"):
+                    assert old in text, old
+                    manifest["data"][name] = text.replace(old, new)
+        return f"{old} becomes {new}", fresh
+
+    def at(path, value):
+        """Sets what a path leads to, or takes it away."""
+        fresh, pod = copied()
+        place = {"pod": pod.spec, "sidecar": pod.sidecar, "template": pod.template}.get(path[0])
+        if place is None:
+            place = one(fresh, path[0], "sezzle-sidecar")["spec"]
+        for step in path[1:-1]:
+            place = place[step]
+        if value is None:
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        return f"{'.'.join(map(str, path))} becomes {value}", fresh
+
+    yield at(["sidecar", "restartPolicy"], None)
+    yield at(["sidecar", "restartPolicy"], "OnFailure")
+    yield at(["sidecar", "livenessProbe", "httpGet", "path"], "/readyz")
+    yield at(["sidecar", "startupProbe", "httpGet", "port"], "http")
+    yield at(["sidecar", "readinessProbe"], {"httpGet": {"path": "/readyz", "port": "sezzle-ops"}})
+    yield at(["sidecar", "ports", 0, "containerPort"], 9465)
+    yield at(["sidecar", "args"], ["run"])
+    yield at(["sidecar", "args"], ["run", "--config", "/etc/sezzle-sidecar/other.toml"])
+    yield at(["sidecar", "image"], "registry.example/sezzle-sidecar:latest")
+    yield at(["sidecar", "securityContext", "readOnlyRootFilesystem"], False)
+    yield at(["sidecar", "securityContext", "capabilities"], {"drop": ["ALL"], "add": ["NET_ADMIN"]})
+    yield at(["sidecar", "securityContext", "runAsUser"], 0)
+    yield at(["sidecar", "resources", "limits", "memory"], "64Mi")
+    yield at(["sidecar", "resources", "limits", "cpu"], "100m")
+    yield at(["sidecar", "volumeMounts", 1, "subPath"], "public_key")
+    yield at(["sidecar", "volumeMounts", 1, "readonly"], True)
+    yield at(["pod", "terminationGracePeriodSeconds"], 30)
+    yield at(["pod", "securityContext", "fsGroup"], 1000)
+    yield at(["pod", "hostNetwork"], True)
+    yield at(["pod", "volumes", 1, "secret", "defaultMode"], 0o444)
+    yield at(["pod", "containers", 0, "volumeMounts", 0, "name"], "sezzle-keys")
+    yield at(["template", "metadata", "annotations", "prometheus.io/port"], "8080")
+    yield at(["template", "metadata", "labels", "sezzle-sidecar"], "yes")
+    yield at(["NetworkPolicy", "ingress", 0, "ports", 0, "port"], 8080)
+    yield at(["NetworkPolicy", "egress", 0, "ports", 0, "port"], 80)
+    yield at(["NetworkPolicy", "egress", 0, "to"], None)
+    yield at(["PodMonitor", "podMetricsEndpoints", 0, "port"], "metrics")
+    yield at(["PodMonitor", "podMetricsEndpoints", 0, "scrapeTimeout"], "60s")
+    yield toml('timeout = "40s"', 'timeout = "60s"')
+    yield toml('listen = "0.0.0.0:9464"', 'listen = "127.0.0.1:9464"')
+    yield toml('listen = "0.0.0.0:9464"', 'listen = "0.0.0.0:9465"')
+    yield toml("in_flight = 128", "in_flight = 512")
+    yield toml("in_flight", "inflight")
+    yield toml("/run/secrets/sezzle/public_key", "/run/secrets/public_key")
+
+
+def main():
+    rendered, program = sys.argv[1], Program(os.path.abspath(sys.argv[2]))
+    manifests = list(yaml.safe_load_all(pathlib.Path(rendered).read_text()))
+    check(manifests, program)
+    pod = Pod(manifests)
+    program.answers(pod, pod.configuration())
+    missed = []
+    tried = 0
+    for mistake, spoiled in spoilt(manifests):
+        tried += 1
+        try:
+            check(spoiled, program)
+            missed.append(mistake)
+        except (Wrong, KeyError):
+            pass
+    if missed:
+        raise Wrong(f"not noticed: {missed}")
+    print(f"kubernetes: {len(manifests)} manifests by {VERSIONS[0]} to {VERSIONS[-1]}, {tried} mistakes noticed")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Wrong as wrong:
+        sys.exit(f"deploy/kubernetes: {wrong}")

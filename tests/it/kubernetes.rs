@@ -1,0 +1,66 @@
+//! The worked example in `deploy/kubernetes`: its service calls a sidecar beside it, and is outlived by it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use sezzle_sidecar::simulator::{Options, SessionKind};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::process::{Ended, Process, Sidecar, free_address};
+
+/// Starts the service before a sidecar.
+async fn start(sidecar: SocketAddr) -> (Process, SocketAddr) {
+    let shop = free_address();
+    let mut command = Command::new("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/shop.py"));
+    command.env("SEZZLE_URL", format!("http://{sidecar}")).env("PORT", shop.port().to_string());
+    let service = Process::spawn(command);
+    eventually("the service listens", async || TcpStream::connect(shop).await.is_ok()).await;
+    (service, shop)
+}
+
+#[tokio::test]
+#[ignore = "needs python3: tests/run"]
+async fn the_service_of_the_example_gets_on_with_a_sidecar_beside_it() {
+    let sidecar = Sidecar::start(Options::default(), &[]).await;
+    let (service, shop) = start(sidecar.proxy).await;
+    let client = Client::new();
+    assert_eq!(client.get(shop, "/healthz").await.status, 200);
+
+    let ids = sidecar.gateway.create_session(SessionKind::Order);
+    let checkout = format!("/checkout/{}", ids.session);
+    for cache in ["sezzle-sidecar; fwd=uri-miss", "sezzle-sidecar; hit"] {
+        let answer = client.get(shop, &checkout).await;
+        assert_eq!((answer.status, answer.json()["order"].as_str()), (200, ids.order.as_deref()));
+        assert!(answer.json()["cache"].as_str().is_some_and(|found| found.starts_with(cache)), "{}", answer.text());
+    }
+    let unknown = client.get(shop, "/checkout/6c9db5d4-d09a-4224-860a-b5438ac32ca8").await;
+    assert_eq!(unknown.status, 404, "{}", unknown.text());
+    assert_eq!(client.get(shop, "/elsewhere").await.status, 404);
+
+    // Told to stop, it serves the callers that still come, and the sidecar is there for them.
+    let began = Instant::now();
+    service.signal("TERM");
+    let mut served = 0;
+    while began.elapsed().as_secs() < 2 {
+        assert_eq!(client.get(shop, &checkout).await.status, 200);
+        served += 1;
+    }
+    assert!(served > 0);
+    let Ended { code, stderr, .. } = service.end().await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+#[ignore = "needs python3: tests/run"]
+async fn the_service_of_the_example_says_when_the_sidecar_is_gone() {
+    let (_service, shop) = start(free_address()).await;
+    let answer = Client::new().get(shop, "/checkout/6c9db5d4-d09a-4224-860a-b5438ac32ca8").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("the sidecar cannot be reached"), "{}", answer.text());
+}
