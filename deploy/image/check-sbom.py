@@ -1,0 +1,24 @@
+"""Holds the bill of materials on standard input to CycloneDX's schema, and to what must and must not be in the image."""
+
+import json
+import sys
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+# Linked in for certain; only for tests, for building or for another choice of features.
+EXPECTED = {"aws-lc-rs", "aws-lc-sys", "hyper", "rustls", "tokio", "webpki-roots"}
+FOREIGN = {"cc", "criterion", "proptest", "rcgen", "ring", "serde_derive", "syn", "tempfile"}
+
+text = sys.stdin.read()
+mistake = JsonStrictValidator(SchemaVersion.V1_5).validate_str(text)
+if mistake:
+    sys.exit(f"bill of materials: {mistake}")
+bill = json.loads(text)
+names = {component["name"] for component in bill["components"]}
+if not EXPECTED <= names or FOREIGN & names:
+    sys.exit(f"bill of materials: lacks {EXPECTED - names}, has {FOREIGN & names}")
+refs = {component["bom-ref"] for component in bill["components"]} | {bill["metadata"]["component"]["bom-ref"]}
+if {dependency["ref"] for dependency in bill["dependencies"]} != refs:
+    sys.exit("bill of materials: what is listed is not what depends on each other")
+print(f"bill of materials: {len(names)} crates")
