@@ -32,9 +32,10 @@ def install(*programs):
 
 
 def build():
-    """Builds the sidecar as for the image."""
-    subprocess.run(["cargo", "build", "--release", "--locked", "--no-default-features"], cwd=ROOT, check=True)
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/sezzle-sidecar"
+    """Builds what the image holds."""
+    image = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "image"
+    subprocess.run([ROOT / "deploy/image/build", image], check=True, stdout=sys.stderr)
+    return image / "sezzle-sidecar"
 
 
 def version(command):

@@ -207,10 +207,11 @@ impl Proxy {
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if !head.method.is_safe() => {
                 let body = self.receive(body, class).await?;
-                self.write(head, &matched, class, body, record).await
+                // In boxes of their own, or every call that is passed through would pay for the room that these need.
+                Box::pin(self.write(head, &matched, class, body, record)).await
             }
             Class::Session => match missed {
-                Some(missed) => self.lookup(head, &matched, missed, record).await,
+                Some(missed) => Box::pin(self.lookup(head, &matched, missed, record)).await,
                 None => {
                     self.count(CacheResult::Bypass);
                     self.read(head, &matched, class, record).await
