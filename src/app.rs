@@ -35,7 +35,7 @@ use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
 use crate::telemetry::log::millis;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, gauge};
 use crate::upstream::connector::{self, Connector};
 use crate::upstream::egress::EgressProxyError;
 use crate::upstream::tls::{self, TlsError};
@@ -158,7 +158,8 @@ impl App {
             work.clone(),
             Arc::clone(&metrics),
         );
-        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || sessions.observe());
+        let observed = Arc::clone(&proxy);
+        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.observe());
 
         let app = Self {
             proxy,
@@ -309,6 +310,10 @@ impl App {
     }
 
     fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {
+        if !sockets.is_empty() {
+            let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
+            limit.set(gauge(listener.places.available_permits()));
+        }
         for socket in sockets {
             self.background.spawn(listener.clone().serve(socket, handler.clone()));
         }

@@ -126,6 +126,9 @@ impl Exchange {
             }
             (leave, repeats, attempt) = (again, Some(reason), attempt.saturating_add(1));
         };
+        if result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+            self.metrics.unauthorized_passed_on.inc();
+        }
         leave.ended(result.as_ref().map(|answer| answer.status));
         concluded(result, call, doubt)
     }

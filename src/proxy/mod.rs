@@ -153,6 +153,12 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Brings the gauges up to date.
+    pub fn observe(&self) {
+        self.pressure.observe();
+        self.sessions.observe();
+    }
+
     /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
     pub fn handle(&self, request: Request<Incoming>, caller: Caller) -> Handled<'_> {
         let (head, body) = request.into_parts();

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::error::ProxyError;
 use super::route::Class;
 use crate::clock::Clock;
-use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS};
+use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS, gauge};
 use crate::upstream::breaker::{Breaker, Outcome, Pass, State};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::quiet::Quiet;
@@ -121,6 +121,13 @@ impl Pressure {
         })
     }
 
+    /// Brings the gauges up to date.
+    pub fn observe(&self) {
+        for bulkhead in [&self.session, &self.read, &self.report, &self.money, &self.webhooks] {
+            bulkhead.observe();
+        }
+    }
+
     fn bulkhead(&self, class: Class) -> &Arc<Bulkhead> {
         match class {
             Class::Session => &self.session,
@@ -196,14 +203,26 @@ impl Drop for Leave<'_> {
 impl Bulkhead {
     fn new(class: Class, in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
         let places = places(class, in_flight);
+        let queue = queue(places);
+        metrics.places_limit.with_label_values(&[class.as_str()]).set(gauge(places));
+        metrics.queue_limit.with_label_values(&[class.as_str()]).set(gauge(queue));
         Self {
             class,
             places: Arc::new(Semaphore::new(places)),
-            queue: Semaphore::new(queue(places)),
+            queue: Semaphore::new(queue),
             fares: Mutex::default(),
             clock: clock.clone(),
             metrics: Arc::clone(metrics),
         }
+    }
+
+    fn observe(&self) {
+        let (class, metrics) = ([self.class.as_str()], &self.metrics);
+        let places = metrics.places_limit.with_label_values(&class).get();
+        let queue = metrics.queue_limit.with_label_values(&class).get();
+        let taken = |of: i64, free: &Semaphore| of.saturating_sub(gauge(free.available_permits()));
+        metrics.places_taken.with_label_values(&class).set(taken(places, &self.places));
+        metrics.queue_length.with_label_values(&class).set(taken(queue, &self.queue));
     }
 
     async fn place(&self) -> Result<OwnedSemaphorePermit, ProxyError> {

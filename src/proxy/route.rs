@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use crate::session::invalidation::Tag;
-use crate::telemetry::metrics::label;
+use crate::telemetry::metrics::{OTHER_ROUTE, label};
 
 /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,9 +228,11 @@ label!(Route, Route::Other, template);
 label!(Class, Class::Credentials, as_str);
 
 impl Route {
-    /// The calls that write, for metrics that start at 0.
-    pub const WRITES: [Self; 13] = [
+    /// The calls that may write, for metrics that start at 0: with an unsafe method each is a write, also where Sezzle
+    /// documents none, but for the token exchange.
+    pub const WRITES: [Self; 24] = [
         Self::Sessions,
+        Self::Session,
         Self::Order,
         Self::Checkout,
         Self::Capture,
@@ -238,10 +240,20 @@ impl Route {
         Self::Release,
         Self::Reauthorize,
         Self::Upcharge,
+        Self::Customers,
         Self::Customer,
         Self::Preapprove,
         Self::CustomerOrder,
+        Self::TokenSession,
+        Self::TokenCustomer,
         Self::Webhooks,
+        Self::WebhookTest,
+        Self::Webhook,
+        Self::SettlementSummaries,
+        Self::SettlementDetails,
+        Self::OrdersReport,
+        Self::InterestBalance,
+        Self::InterestActivity,
         Self::Other,
     ];
 
@@ -272,7 +284,7 @@ impl Route {
             Self::OrdersReport => "/v2/orders/report",
             Self::InterestBalance => "/v2/interest/balance",
             Self::InterestActivity => "/v2/interest/activity",
-            Self::Other => "other",
+            Self::Other => OTHER_ROUTE,
         }
     }
 

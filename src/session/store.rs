@@ -13,7 +13,7 @@ use super::entry::{Answer, Entry, OwnHeaders, Shape};
 use super::freshness::{Life, Skip};
 use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, gauge};
 
 /// Stored sessions, bounded in bytes.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl Store {
                 departed.push(entry);
             })
             .build();
+        metrics.cache_limit.set(gauge(max_bytes));
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
         Self {
             entries,
@@ -132,8 +133,8 @@ impl Store {
     pub(super) fn observe(&self) {
         self.entries.run_pending_tasks();
         self.clear_departed();
-        self.metrics.cache_entries.set(i64::try_from(self.entries.entry_count()).unwrap_or(i64::MAX));
-        self.metrics.cache_bytes.set(i64::try_from(self.entries.weighted_size()).unwrap_or(i64::MAX));
+        self.metrics.cache_entries.set(gauge(self.entries.entry_count()));
+        self.metrics.cache_bytes.set(gauge(self.entries.weighted_size()));
     }
 
     fn clear_departed(&self) {

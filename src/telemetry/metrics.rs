@@ -3,16 +3,19 @@
 //! Labels come from closed sets of words in the code, never from a request: a caller cannot create a series.
 //! Series that alerts look at exist from the start with the value 0.
 
+mod bound;
+mod build;
 mod labels;
 mod series;
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use self::bound::Bounded;
+pub use self::build::Family;
+use self::build::{Build, options};
 pub use self::labels::*;
 pub(crate) use self::series::label;
 pub use self::series::{Label, RequestSeries};
@@ -21,6 +24,8 @@ pub use self::series::{Label, RequestSeries};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    families: Vec<Family>,
+    bounded: [Bounded; 2],
     /// Answers given to callers.
     pub requests: IntCounterVec,
     /// Seconds from a request's head to the end of its answer.
@@ -31,12 +36,22 @@ pub struct Metrics {
     pub requests_refused: IntCounterVec,
     /// Calls that were not sent to Sezzle to spare it or others, by class and reason.
     pub shed: IntCounterVec,
+    /// Places among the calls to Sezzle that are taken, by class.
+    pub places_taken: IntGaugeVec,
+    /// Places among the calls to Sezzle that there are, by class.
+    pub places_limit: IntGaugeVec,
+    /// Calls that wait for a place, by class.
+    pub queue_length: IntGaugeVec,
+    /// Calls that may wait for a place, by class.
+    pub queue_limit: IntGaugeVec,
     /// Circuit breakers: 0 closed, 1 open, 2 half-open.
     pub breaker_state: IntGaugeVec,
     /// Until when no calls are sent because Sezzle asked for fewer, in seconds since the epoch.
     pub rate_limited_until: IntGaugeVec,
     /// Open connections of callers, by listener.
     pub connections: IntGaugeVec,
+    /// Connections of callers that may be open, by listener.
+    pub connections_limit: IntGaugeVec,
     /// Connections turned away or cut, by reason.
     pub connections_refused: IntCounterVec,
     /// Answers received from the gateway.
@@ -51,12 +66,16 @@ pub struct Metrics {
     pub upstream_connections_opened: IntCounter,
     /// Answers 401 from the gateway.
     pub upstream_unauthorized: IntCounter,
+    /// Answers 401 from the gateway that callers got.
+    pub unauthorized_passed_on: IntCounter,
     /// How session lookups were answered.
     pub cache_requests: IntCounterVec,
     /// Sessions stored.
     pub cache_entries: IntGauge,
     /// Bytes they take, bookkeeping included.
     pub cache_bytes: IntGauge,
+    /// Bytes they may take.
+    pub cache_limit: IntGauge,
     /// Entries that left the cache.
     pub cache_evictions: IntCounterVec,
     /// Answers that were not stored, by reason.
@@ -94,6 +113,9 @@ pub struct Metrics {
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
 const DURATION_BUCKETS: [f64; 18] =
     [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
+// What normal use makes of both is about 200 and 100 series. All others together stay below 1000.
+const MOST_REQUEST_SERIES: usize = 400;
+const MOST_UPSTREAM_SERIES: usize = 300;
 const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
 
 impl Metrics {
@@ -102,7 +124,16 @@ impl Metrics {
     /// # Errors
     /// When a name or label is not valid or not unique, which a test excludes.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let r = Build(Registry::new());
+        let r = Build::default();
+        let build = IntGauge::with_opts(
+            options("build_info", "The running build; always 1.")
+                .const_label("version", env!("CARGO_PKG_VERSION"))
+                .const_label("commit", env!("SEZZLE_SIDECAR_COMMIT"))
+                .const_label("rustc", env!("SEZZLE_SIDECAR_RUSTC")),
+        )?;
+        build.set(1);
+        r.register(Box::new(build))?;
+        r.register(Box::new(ProcessCollector::for_self()))?;
         let metrics = Self {
             requests: r.counters("requests_total", "Answers to callers.", &["route", "method", "code", "source"])?,
             request_duration: r.durations(
@@ -121,6 +152,18 @@ impl Metrics {
                 "Calls that were not sent to Sezzle because of too many others or of how those fared, by class of route.",
                 &["class", "reason"],
             )?,
+            places_taken: r.gauges("places_taken", "Calls to Sezzle under way, by class of route.", &["class"])?,
+            places_limit: r.gauges(
+                "places_limit",
+                "Calls to Sezzle that may be under way at once, by class of route.",
+                &["class"],
+            )?,
+            queue_length: r.gauges("queue_length", "Calls that wait for a place, by class of route.", &["class"])?,
+            queue_limit: r.gauges(
+                "queue_limit",
+                "Calls that may wait for a place at once, by class of route.",
+                &["class"],
+            )?,
             breaker_state: r.gauges(
                 "breaker_state",
                 "Circuit breakers, by class of route: 0 closed, 1 open, 2 half-open.",
@@ -132,6 +175,11 @@ impl Metrics {
                 &["class"],
             )?,
             connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
+            connections_limit: r.gauges(
+                "connections_limit",
+                "Connections of callers that may be open at once.",
+                &["listener"],
+            )?,
             connections_refused: r.counters(
                 "connections_refused_total",
                 "Connections of callers that were turned away or cut.",
@@ -156,6 +204,10 @@ impl Metrics {
             upstream_connections_opened: r
                 .counter("upstream_connections_opened_total", "Connections opened to Sezzle.")?,
             upstream_unauthorized: r.counter("upstream_unauthorized_total", "Answers 401 from Sezzle.")?,
+            unauthorized_passed_on: r.counter(
+                "unauthorized_passed_on_total",
+                "Answers 401 from Sezzle that went to callers: no new token was to be had, or it was refused too.",
+            )?,
             cache_requests: r.counters(
                 "cache_requests_total",
                 "Session lookups by how they were answered.",
@@ -163,6 +215,7 @@ impl Metrics {
             )?,
             cache_entries: r.gauge("cache_entries", "Sessions stored.")?,
             cache_bytes: r.gauge("cache_bytes", "Bytes that stored sessions take, bookkeeping included.")?,
+            cache_limit: r.gauge("cache_limit_bytes", "Bytes that stored sessions may take, bookkeeping included.")?,
             cache_evictions: r.counters("cache_evictions_total", "Sessions that left the cache.", &["cause"])?,
             cache_store_skipped: r.counters(
                 "cache_store_skipped_total",
@@ -222,9 +275,14 @@ impl Metrics {
                 &DURATION_BUCKETS,
             )?,
             draining: r.gauge("draining", "1 from SIGTERM on.")?,
-            registry: r.0,
+            bounded: [
+                Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),
+                Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
+            ],
+            families: r.families.into_inner(),
+            registry: r.registry,
         };
-        metrics.initialise()?;
+        metrics.initialise();
         Ok(metrics)
     }
 
@@ -233,10 +291,21 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded, which would be a defect of this file.
     pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            for bounded in &self.bounded {
+                bounded.apply(family);
+            }
+        }
+        TextEncoder::new().encode_to_string(&families)
     }
 
-    fn initialise(&self) -> Result<(), prometheus::Error> {
+    /// Every metric there is, whether or not it has a series yet.
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    fn initialise(&self) {
         for class in CLASSES {
             self.in_flight.with_label_values(&[class]).set(0);
         }
@@ -282,16 +351,12 @@ impl Metrics {
         for result in SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS) {
             self.webhooks.with_label_values(&[OTHER_EVENT, result]).inc_by(0);
         }
-        let build = IntGauge::with_opts(
-            options("build_info", "The running build; always 1.")
-                .const_label("version", env!("CARGO_PKG_VERSION"))
-                .const_label("commit", env!("SEZZLE_SIDECAR_COMMIT"))
-                .const_label("rustc", env!("SEZZLE_SIDECAR_RUSTC")),
-        )?;
-        build.set(1);
-        self.registry.register(Box::new(build))?;
-        self.registry.register(Box::new(ProcessCollector::for_self()))
     }
+}
+
+/// A size as the value of a gauge.
+pub fn gauge(size: impl TryInto<i64>) -> i64 {
+    size.try_into().unwrap_or(i64::MAX)
 }
 
 /// Counts something in a gauge for as long as it lives, in whatever way it ends.
@@ -310,50 +375,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Creates a metric and registers it.
-struct Build(Registry);
-
-impl Build {
-    fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.add(IntCounter::with_opts(options(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(options(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.add(IntGauge::with_opts(options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(options(name, help), labels)?)
-    }
-
-    fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.add(Gauge::with_opts(options(name, help))?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        self.add(Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()))?)
-    }
-
-    fn durations(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::from(options(name, help)).buckets(DURATION_BUCKETS.to_vec());
-        self.add(HistogramVec::new(options, labels)?)
-    }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    // Not the registry's prefix: that would rename the standard `process_*` metrics too.
-    Opts::new(name, help).namespace("sezzle_sidecar")
 }
 
 #[cfg(test)]

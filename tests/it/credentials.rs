@@ -127,6 +127,7 @@ async fn sixty_requests_on_a_revoked_token_make_one_exchange_and_all_succeed() {
     assert_eq!(exchanges(&harness), 2, "the first, and one for all sixty");
     assert_eq!(harness.gateway.effects(&order).len(), 30, "each write once");
     assert!(harness.metric("upstream_unauthorized_total").await >= 1.0);
+    assert_eq!(harness.metric("unauthorized_passed_on_total").await, 0.0, "no caller saw one");
     Arc::into_inner(harness).expect("no caller is left").stop().await;
 }
 
@@ -141,6 +142,7 @@ async fn a_route_that_always_answers_401_causes_no_storm() {
     }
     assert_eq!(exchanges(&harness), 2, "one forced refresh");
     assert_eq!(harness.gateway.count("GET", "/v2/customer"), 21, "one replay");
+    assert_eq!(harness.metric("unauthorized_passed_on_total").await, 20.0);
     assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "other routes go on");
     harness.clock.advance(Duration::from_secs(11));
     harness.get("/v2/customer").await;

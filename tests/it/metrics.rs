@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
 use sezzle_sidecar::proxy::response::Source;
-use sezzle_sidecar::proxy::route::Class;
+use sezzle_sidecar::proxy::route::{Class, Route};
 use sezzle_sidecar::server::connection::Cut;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind, Simulator};
 use sezzle_sidecar::telemetry::metrics::{
-    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS,
+    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS, code_label,
 };
 use sezzle_sidecar::upstream::error::ErrorKind;
 use sezzle_sidecar::webhook::Outcome;
@@ -83,9 +83,14 @@ async fn every_metric_is_there_from_the_start() {
     for name in [
         "in_flight_requests",
         "shed_total",
+        "places_taken",
+        "places_limit",
+        "queue_length",
+        "queue_limit",
         "breaker_state",
         "rate_limited_until_timestamp_seconds",
         "connections",
+        "connections_limit",
         "connections_refused_total",
         // Of the token exchange.
         "upstream_requests_total",
@@ -94,9 +99,11 @@ async fn every_metric_is_there_from_the_start() {
         "upstream_connections",
         "upstream_connections_opened_total",
         "upstream_unauthorized_total",
+        "unauthorized_passed_on_total",
         "cache_requests_total",
         "cache_entries",
         "cache_bytes",
+        "cache_limit_bytes",
         "cache_evictions_total",
         "cache_store_skipped_total",
         "cache_invalidations_total",
@@ -254,6 +261,82 @@ async fn all_calls_with_all_outcomes_stay_below_two_thousand_series() {
     }
     let samples = scrape(&harness).await;
     assert!(samples.len() < 2000, "{}", samples.len());
+    harness.stop().await;
+}
+
+/// More than any caller and any gateway can bring about: every label with every word, together.
+#[tokio::test]
+async fn not_even_all_words_together_make_two_thousand_series() {
+    let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
+    let (app, gateway) = setup.start().await.into_parts();
+    let metrics = app.metrics();
+    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER"];
+    let codes = (100..1000).map(|code| code_label(StatusCode::from_u16(code).expect("a status")));
+    let codes: BTreeSet<_> = codes.collect();
+    for route in Route::WRITES.into_iter().chain([Route::Authentication]).map(Route::template) {
+        for (method, code) in methods.iter().flat_map(|method| codes.iter().map(move |code| (*method, *code))) {
+            metrics.upstream_requests.with_label_values(&[route, method, code]).inc();
+            for source in SOURCES {
+                metrics.requests.with_label_values(&[route, method, code, source]).inc();
+            }
+        }
+    }
+    for class in CLASSES {
+        metrics.upstream_duration.with_label_values(&[class]).observe(1.0);
+        for result in CACHE_RESULTS.iter().filter(|result| class == "session" || **result == "bypass") {
+            metrics.request_duration.with_label_values(&[class, result]).observe(1.0);
+        }
+    }
+    let samples = parse(&metrics.render().expect("metrics"));
+    assert!((1700..2000).contains(&samples.len()), "{}", samples.len());
+    let sum = |name: &str| samples.iter().filter(|sample| sample.name == name).map(|sample| sample.value).sum::<f64>();
+    let all = 25.0 * 8.0 * codes.len() as f64;
+    assert!(sum("sezzle_sidecar_requests_total") >= 3.0 * all, "all are counted");
+    assert!(sum("sezzle_sidecar_upstream_requests_total") >= all, "all are counted");
+    app.drain().await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn how_full_it_is_can_be_seen() {
+    let harness = Setup::default()
+        .set("LIMITS__IN_FLIGHT", 8)
+        .set("LIMITS__CONNECTIONS", 100)
+        .set("CACHE__MAX_BYTES", "2MiB")
+        .start()
+        .await;
+    let (gate, session) = (Gate::new(), harness.gateway.create_session(SessionKind::Order).session);
+    harness.gateway.script(Rule::path("/v2/orders/report").gate(&gate).status(StatusCode::OK));
+    let report = async || harness.get("/v2/orders/report").await.status;
+    let lookup = format!("/v2/session/{session}");
+    let (first, second, ()) = tokio::join!(report(), report(), async {
+        let waiting = async || harness.metric(r#"queue_length{class="report"}"#).await == 1.0;
+        gate.arrived(1).await;
+        eventually("one waits", waiting).await;
+        for (series, value) in [
+            (r#"places_taken{class="report"}"#, 1.0),
+            (r#"places_limit{class="report"}"#, 1.0),
+            (r#"queue_limit{class="report"}"#, 1.0),
+            (r#"places_taken{class="money"}"#, 0.0),
+            (r#"places_limit{class="money"}"#, 8.0),
+            (r#"queue_length{class="money"}"#, 0.0),
+            (r#"queue_limit{class="money"}"#, 2.0),
+            (r#"connections_limit{listener="proxy"}"#, 100.0),
+            (r#"connections_limit{listener="ops"}"#, 64.0),
+            (r#"connections_limit{listener="webhooks"}"#, 0.0),
+            ("cache_limit_bytes", 2_097_152.0),
+            ("cache_bytes", 0.0),
+        ] {
+            assert_eq!(harness.metric(series).await, value, "{series}");
+        }
+        harness.get(&lookup).await;
+        assert!((500.0..10_000.0).contains(&harness.metric("cache_bytes").await));
+        gate.release();
+    });
+    assert_eq!((first, second), (200, 200));
+    let free = async || harness.metric(r#"places_taken{class="report"}"#).await == 0.0;
+    eventually("all places are free", free).await;
+    assert_eq!(harness.metric(r#"queue_length{class="report"}"#).await, 0.0);
     harness.stop().await;
 }
 

@@ -8,6 +8,8 @@ pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
 pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
 /// `reason` of `shed_total`.
 pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
+/// `class` of `places_taken`, `places_limit`, `queue_length` and `queue_limit`: a caller's token exchange takes no place.
+pub const PLACED: [&str; 5] = ["session", "read", "report", "money", "webhooks"];
 /// `class` of `breaker_state`: writes have none.
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
 /// `class` of `rate_limited_until_timestamp_seconds`: what moves money is never kept from Sezzle.
@@ -78,6 +80,11 @@ pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_ti
 pub const OTHER_RESULTS: [&str; 7] =
     ["malformed", "bad_signature", "too_large", "body_broken", "body_timeout", "not_found", "method_not_allowed"];
 
+/// `route` of what is no call that is known.
+pub const OTHER_ROUTE: &str = "other";
+/// `method` of what has no other label.
+pub const OTHER_METHOD: &str = "_OTHER";
+
 /// A status code as a label: those that HTTP names, and one word for all others, so that a gateway cannot create
 /// series either.
 pub fn code_label(status: StatusCode) -> &'static str {
@@ -101,7 +108,7 @@ pub fn method_label(method: &http::Method) -> &'static str {
         "PATCH" => "PATCH",
         "DELETE" => "DELETE",
         "OPTIONS" => "OPTIONS",
-        _ => "_OTHER",
+        _ => OTHER_METHOD,
     }
 }
 
