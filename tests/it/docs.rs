@@ -1,17 +1,19 @@
 //! The pages in `docs` name everything the code knows, and lead to where they say.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use sezzle_sidecar::config;
 use sezzle_sidecar::proxy::error::REFUSALS;
+use sezzle_sidecar::proxy::route::Route;
 use sezzle_sidecar::session::freshness::Skip;
 use sezzle_sidecar::telemetry::metrics::{
-    CONNECTION_REASONS, INVALIDATION_SOURCES, LISTENERS, OTHER_RESULTS, RELOAD_RESULTS, SHED_REASONS, SIGNED_RESULTS,
-    TOKEN_TRIGGERS,
+    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES,
 };
 
-use crate::support::Harness;
+use crate::support::{Setup, rules};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -70,18 +72,120 @@ fn every_result_of_a_webhook_is_explained() {
     names_all("docs/webhook-listener.md", SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS).map(str::to_owned));
 }
 
+/// The cells of the tables in a text, without their heads.
+fn rows(text: &str, cells: usize) -> Vec<Vec<&str>> {
+    let rows = text.lines().filter(|line| line.starts_with("| `") || line.starts_with("| ["));
+    let rows: Vec<Vec<&str>> = rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect();
+    for row in &rows {
+        assert_eq!(row.len(), cells, "{row:?}");
+    }
+    rows
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The metrics as the page has them and as the code has them: name, type and labels.
+#[test]
+fn every_metric_is_explained_and_no_other() {
+    let text = page("docs/metrics.md");
+    let (_, tables) = text.split_once("## Is it up?").expect("the tables");
+    let (tables, _) = tables.split_once("## Values of labels").expect("the values");
+    let mut explained = BTreeSet::new();
+    for row in rows(tables, 4) {
+        for name in quoted(row[0]) {
+            let labels: BTreeSet<String> = quoted(row[2]).into_iter().collect();
+            assert!(explained.insert((name.clone(), row[1].to_owned(), labels)), "{name} is explained twice");
+        }
+    }
+    let metrics = Metrics::new().expect("metrics");
+    let families = metrics.families().iter().map(|family| {
+        let name = family.name.strip_prefix("sezzle_sidecar_").unwrap_or(&family.name);
+        (name.to_owned(), family.kind.to_owned(), family.labels.iter().cloned().collect())
+    });
+    let families: BTreeSet<_> = families.collect();
+    assert!(families.len() > 40);
+    same("docs/metrics.md", &explained, &families);
+}
+
+/// Fails for what only one of two sets holds.
+fn same<T: Debug + Ord>(page: &str, explained: &BTreeSet<T>, there: &BTreeSet<T>) {
+    let missing: Vec<_> = there.difference(explained).collect();
+    let gone: Vec<_> = explained.difference(there).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "{page} does not explain {missing:#?}, and explains {gone:#?}");
+}
+
 #[tokio::test]
-async fn every_metric_is_explained() {
-    names_all("docs/ops-listener.md", LISTENERS.into_iter().chain(INVALIDATION_SOURCES).map(str::to_owned));
-    names_all("docs/ops-listener.md", SHED_REASONS.map(str::to_owned));
-    names_all("docs/ops-listener.md", RELOAD_RESULTS.into_iter().chain(TOKEN_TRIGGERS).map(str::to_owned));
-    let harness = Harness::start().await;
-    let text = harness.client.get(harness.ops, "/metrics").await.text();
-    let own = text.lines().filter_map(|line| line.strip_prefix("# HELP sezzle_sidecar_")?.split(' ').next());
-    let own: Vec<String> = own.map(str::to_owned).collect();
-    assert!(own.len() > 20);
-    names_all("docs/ops-listener.md", own);
+async fn every_value_of_a_label_is_explained_and_no_other() {
+    let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
+    let harness = setup.start().await;
+    harness.get("/v2/customer").await;
+    let exposed = harness.client.get(harness.ops, "/metrics").await.text();
     harness.stop().await;
+    let words = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+    let routes = Route::WRITES.into_iter().chain([Route::Authentication]).map(Route::template);
+    // Series of these come into being with what happens. All others are there from the start.
+    let values = |metric: &str, label: &str| match (metric, label) {
+        ("requests_total" | "upstream_requests_total", "route") => words(&routes.clone().collect::<Vec<_>>()),
+        ("requests_total" | "upstream_requests_total", "method") => words(&METHODS),
+        ("requests_total", "source") => words(&SOURCES),
+        ("request_duration_seconds", "cache") => words(&CACHE_RESULTS),
+        ("request_duration_seconds" | "upstream_request_duration_seconds", "class") => words(&CLASSES),
+        _ => {
+            let series = exposed.lines().filter_map(|line| line.strip_prefix("sezzle_sidecar_")?.strip_prefix(metric));
+            let labels = series.filter_map(|rest| rest.strip_prefix('{')?.rsplit_once('}'));
+            let labels = labels.flat_map(|(labels, _)| labels.split(','));
+            let value =
+                |pair: &str| Some(pair.strip_prefix(label)?.strip_prefix("=\"")?.trim_end_matches('"').to_owned());
+            labels.filter_map(value).collect()
+        }
+    };
+
+    let text = page("docs/metrics.md");
+    let (_, table) = text.split_once("## Values of labels").expect("the values");
+    let mut explained = BTreeSet::new();
+    for row in rows(table, 3) {
+        let (label, metrics) = (quoted(row[0]).remove(0), quoted(row[1]));
+        let there = metrics.iter().flat_map(|metric| values(metric, &label)).collect();
+        let said: BTreeSet<String> = quoted(row[2]).into_iter().collect();
+        same(&format!("docs/metrics.md, {label} of {metrics:?},"), &said, &there);
+        explained.extend(metrics.into_iter().map(|metric| (metric, label.clone())));
+    }
+    let metrics = Metrics::new().expect("metrics");
+    let own = metrics
+        .families()
+        .iter()
+        .filter_map(|family| Some((family.name.strip_prefix("sezzle_sidecar_")?, &family.labels)));
+    let labels = own.flat_map(|(name, labels)| labels.iter().map(move |label| (name.to_owned(), label.clone())));
+    // Statuses and words of the build, which are explained below the table.
+    let open = ["code", "version", "commit", "rustc"];
+    let labels: BTreeSet<_> = labels.filter(|(_, label)| !open.contains(&label.as_str())).collect();
+    same("docs/metrics.md, values of labels,", &explained, &labels);
+    names_all("docs/metrics.md", open.map(str::to_owned));
+}
+
+#[test]
+fn every_alert_is_explained_and_no_other() {
+    let text = page("docs/alerts.md");
+    let alerts: BTreeSet<(String, String, String)> = rules::rules("alerts.yml")
+        .into_iter()
+        .map(|rule| {
+            let after = rule.says.get("for").map_or("at once".to_owned(), |minutes| minutes.replace('m', " min"));
+            (rule.name, rule.says["severity"].clone(), after)
+        })
+        .collect();
+    let (table, _) = text.split_once("\n## ").expect("the table comes first");
+    let listed = rows(table, 4).into_iter().map(|row| {
+        let name = row[0].trim_start_matches('[').split(']').next().expect("a name");
+        (name.to_owned(), row[1].to_owned(), row[2].to_owned())
+    });
+    same("docs/alerts.md", &listed.collect(), &alerts);
+    // In one order, here and there.
+    let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let names: Vec<String> = rules::rules("alerts.yml").into_iter().map(|rule| rule.name).collect();
+    assert_eq!(headings, names);
 }
 
 #[test]

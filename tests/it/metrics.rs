@@ -10,7 +10,8 @@ use sezzle_sidecar::server::connection::Cut;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind, Simulator};
 use sezzle_sidecar::telemetry::metrics::{
-    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS, code_label,
+    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS,
+    code_label,
 };
 use sezzle_sidecar::upstream::error::ErrorKind;
 use sezzle_sidecar::webhook::Outcome;
@@ -270,11 +271,10 @@ async fn not_even_all_words_together_make_two_thousand_series() {
     let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
     let (app, gateway) = setup.start().await.into_parts();
     let metrics = app.metrics();
-    let methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER"];
     let codes = (100..1000).map(|code| code_label(StatusCode::from_u16(code).expect("a status")));
     let codes: BTreeSet<_> = codes.collect();
     for route in Route::WRITES.into_iter().chain([Route::Authentication]).map(Route::template) {
-        for (method, code) in methods.iter().flat_map(|method| codes.iter().map(move |code| (*method, *code))) {
+        for (method, code) in METHODS.iter().flat_map(|method| codes.iter().map(move |code| (*method, *code))) {
             metrics.upstream_requests.with_label_values(&[route, method, code]).inc();
             for source in SOURCES {
                 metrics.requests.with_label_values(&[route, method, code, source]).inc();

@@ -98,18 +98,12 @@ pub fn code_label(status: StatusCode) -> &'static str {
     CODES.iter().find(|code| **code == status.as_str()).copied().unwrap_or("other")
 }
 
-/// A method as a label: the registered ones that callers use, and `_OTHER`.
+/// `method`.
+pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER_METHOD];
+
+/// A method as a label: the registered ones that callers use, and [`OTHER_METHOD`].
 pub fn method_label(method: &http::Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => OTHER_METHOD,
-    }
+    METHODS.iter().find(|known| **known == method.as_str()).copied().unwrap_or(OTHER_METHOD)
 }
 
 #[cfg(test)]

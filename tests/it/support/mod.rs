@@ -2,10 +2,13 @@
 
 pub mod both_sides;
 pub mod client;
+pub mod dashboard;
 pub mod egress;
 pub mod origin;
 pub mod peer;
 pub mod process;
+pub mod promql;
+pub mod rules;
 pub mod scripted;
 pub mod service;
 pub mod tls;

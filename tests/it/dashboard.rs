@@ -1,0 +1,142 @@
+//! The dashboard can be imported into any Grafana, asks for what there is, and explains what it shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::support::dashboard::{load, panels, queries, text};
+use crate::support::{promql, rules};
+
+const QUESTIONS: [&str; 7] = [
+    "In short",
+    "Is it up?",
+    "Is it saving calls?",
+    "Is Sezzle well?",
+    "Is the token well?",
+    "Is money stuck?",
+    "Do webhooks arrive?",
+];
+
+#[test]
+fn it_can_be_imported_anywhere() {
+    let dashboard = load();
+    // With either, an import would replace another dashboard.
+    assert_eq!((&dashboard["id"], &dashboard["uid"]), (&Value::Null, &Value::Null));
+    assert!(dashboard["schemaVersion"].as_u64().expect("a number") >= 36);
+    assert_eq!(dashboard["title"], "sezzle-sidecar");
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    let kinds: Vec<_> = variables.iter().map(|variable| (text(&variable["name"]), text(&variable["type"]))).collect();
+    assert_eq!(kinds, [("datasource", "datasource"), ("job", "query"), ("instance", "query")]);
+    assert_eq!(variables[0]["query"], "prometheus");
+    let sources = every(&dashboard, "datasource");
+    assert!(sources.len() > 80, "each panel, each query and each variable names its source");
+    for source in sources {
+        assert_eq!((&source["type"], &source["uid"]), (&"prometheus".into(), &"${datasource}".into()));
+    }
+}
+
+/// The values of a key, wherever it stands.
+fn every<'v>(value: &'v Value, key: &str) -> Vec<&'v Value> {
+    match value {
+        Value::Object(members) => {
+            let own = members.get(key).into_iter();
+            own.chain(members.values().flat_map(|member| every(member, key))).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(|item| every(item, key)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn panels_stand_beside_each_other() {
+    let dashboard = load();
+    let all = dashboard["panels"].as_array().expect("panels");
+    let mut taken: BTreeMap<(u64, u64), &str> = BTreeMap::new();
+    for panel in all {
+        let place = |side: &str| panel["gridPos"][side].as_u64().expect("a number");
+        let (x, y, w, h) = (place("x"), place("y"), place("w"), place("h"));
+        assert!(w > 0 && h > 0 && x + w <= 24, "{}", panel["title"]);
+        for cell in (x..x + w).flat_map(|column| (y..y + h).map(move |line| (column, line))) {
+            if let Some(other) = taken.insert(cell, text(&panel["title"])) {
+                panic!("{other} and {} overlap", panel["title"]);
+            }
+        }
+    }
+    let ids: BTreeSet<_> = all.iter().map(|panel| panel["id"].as_u64().expect("a number")).collect();
+    assert_eq!(ids.len(), all.len(), "each has an id of its own");
+    let titles: BTreeSet<_> = all.iter().map(|panel| text(&panel["title"])).collect();
+    assert_eq!(titles.len(), all.len(), "each has a title of its own");
+    let headings = all.iter().filter(|panel| panel["type"] == "row").map(|panel| text(&panel["title"]));
+    assert_eq!(headings.collect::<Vec<_>>(), QUESTIONS);
+}
+
+#[test]
+fn panels_explain_themselves() {
+    let dashboard = load();
+    for panel in panels(&dashboard) {
+        let title = text(&panel["title"]);
+        assert!(["stat", "timeseries"].contains(&text(&panel["type"])), "{title}");
+        assert!(text(&panel["description"]).ends_with('.') && text(&panel["description"]).len() > 20, "{title}");
+        let look = &panel["fieldConfig"]["defaults"];
+        let units = ["none", "short", "s", "bytes", "percentunit", "reqps", "ops"];
+        assert!(units.contains(&text(&look["unit"])), "{title}");
+        let steps = look["thresholds"]["steps"].as_array().expect("thresholds");
+        assert!(steps.first().is_some_and(|first| first["value"].is_null()), "{title}: the first step has no bound");
+        let bounds: Vec<_> = steps.iter().skip(1).map(|step| step["value"].as_f64().expect("a number")).collect();
+        assert!(bounds.is_sorted(), "{title}");
+        let targets = panel["targets"].as_array().expect("targets");
+        let names: BTreeSet<_> = targets.iter().map(|target| text(&target["refId"])).collect();
+        assert!(!targets.is_empty() && names.len() == targets.len(), "{title}");
+        assert!(targets.iter().all(|target| !text(&target["legendFormat"]).is_empty()), "{title}");
+        // Alerts that it speaks of are there.
+        let alerts = rules::rules("alerts.yml");
+        for word in text(&panel["description"]).split(|c: char| !c.is_alphanumeric()) {
+            let known = !word.starts_with("SezzleSidecar") || alerts.iter().any(|alert| alert.name == word);
+            assert!(known, "{title}: there is no alert {word}");
+        }
+    }
+}
+
+#[test]
+fn queries_ask_for_what_there_is_and_for_what_was_chosen() {
+    let dashboard = load();
+    assert!(queries(&dashboard).len() > 40);
+    for (title, query) in queries(&dashboard) {
+        // Of the rules themselves, which no sidecar exposes.
+        if query.contains("ALERTS{") {
+            assert!(query.contains(r#"job=~"$job""#), "{title}");
+            continue;
+        }
+        rules::check(&title, &query);
+        for selector in promql::read(&query).0 {
+            for chosen in ["job", "instance"] {
+                let matcher = (chosen.to_owned(), "=~".to_owned(), format!("${chosen}"));
+                assert!(selector.matchers.contains(&matcher), "{title}: {}", selector.text());
+            }
+            // Whatever the interval of the scrape; and what a number counts is of the time shown.
+            let range = selector.range.as_deref();
+            assert!(matches!(range, None | Some("$__rate_interval" | "$__range")), "{title}: {}", selector.text());
+        }
+    }
+}
+
+#[test]
+fn legends_name_labels_that_are_left() {
+    let dashboard = load();
+    for panel in panels(&dashboard) {
+        for target in panel["targets"].as_array().expect("targets") {
+            let (query, legend) = (text(&target["expr"]), text(&target["legendFormat"]));
+            let named: Vec<_> = legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()).collect();
+            let groups = promql::read(query).1;
+            for label in &named {
+                let is_left =
+                    groups.iter().any(|group| group == label) || (*label == "instance" && !query.contains("sum"));
+                assert!(is_left, "{legend} of {query}");
+            }
+            // And those that tell two lines apart are named.
+            for label in groups.iter().filter(|label| *label != "le") {
+                assert!(named.contains(&label.as_str()), "{legend} of {query}");
+            }
+        }
+    }
+}
