@@ -42,6 +42,7 @@ mod openapi;
 mod operators;
 mod passthrough;
 mod pressure;
+mod prometheus;
 mod read_your_writes;
 mod retries;
 mod revalidation;

@@ -7,6 +7,7 @@ pub mod egress;
 pub mod origin;
 pub mod peer;
 pub mod process;
+pub mod prometheus;
 pub mod promql;
 pub mod rules;
 pub mod scripted;
