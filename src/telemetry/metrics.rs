@@ -5,6 +5,7 @@
 
 mod bound;
 mod build;
+mod gauges;
 mod labels;
 mod series;
 
@@ -16,6 +17,7 @@ use prometheus::{
 use self::bound::Bounded;
 pub use self::build::Family;
 use self::build::{Build, options};
+pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
 pub use self::series::{Label, RequestSeries};
@@ -351,29 +353,6 @@ impl Metrics {
         for result in SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS) {
             self.webhooks.with_label_values(&[OTHER_EVENT, result]).inc_by(0);
         }
-    }
-}
-
-/// A size as the value of a gauge.
-pub fn gauge(size: impl TryInto<i64>) -> i64 {
-    size.try_into().unwrap_or(i64::MAX)
-}
-
-/// Counts something in a gauge for as long as it lives, in whatever way it ends.
-#[derive(Debug)]
-pub struct Counted(IntGauge);
-
-impl Counted {
-    /// One more.
-    pub fn begin(gauge: IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
