@@ -22,7 +22,7 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    /// The family whose name ends so.
+    /// The family of this name, of which `most` series are shown.
     pub(super) fn new(name: &'static str, most: usize) -> Self {
         Self { name, most, shown: Mutex::default() }
     }

@@ -8,8 +8,6 @@ pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
 pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
 /// `reason` of `shed_total`.
 pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
-/// `class` of `places_taken`, `places_limit`, `queue_length` and `queue_limit`: a caller's token exchange takes no place.
-pub const PLACED: [&str; 5] = ["session", "read", "report", "money", "webhooks"];
 /// `class` of `breaker_state`: writes have none.
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
 /// `class` of `rate_limited_until_timestamp_seconds`: what moves money is never kept from Sezzle.
