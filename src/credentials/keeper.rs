@@ -15,6 +15,7 @@ use super::watch::{Events, Folders, watch};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
 use crate::telemetry::log::millis;
+use crate::telemetry::troubles::Kind;
 use crate::upstream::Upstream;
 
 /// Keeps a token live.
@@ -107,6 +108,7 @@ impl Keeper {
                 schedule::refresh_after(life, fastrand::f64())
             }
             Err(error) => {
+                self.note("token exchange", result_label(&error));
                 let (failures, wait) = self.tokens.note_failure(&error);
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
                 let refused = !matches!(error, ExchangeError::Failed(_));
@@ -172,13 +174,18 @@ impl Keeper {
         }
     }
 
-    fn unused(&mut self, result: &str) -> (u32, Duration) {
+    fn unused(&mut self, result: &'static str) -> (u32, Duration) {
         self.count(result);
+        self.note("changed key files", result);
         self.rotation.failed(self.tokens.token_left(), fastrand::f64(), self.now())
     }
 
     fn count(&self, result: &str) {
         self.tokens.metrics.secret_reloads.with_label_values(&[result]).inc();
+    }
+
+    fn note(&self, about: &'static str, what: &'static str) {
+        self.tokens.metrics.troubles.note(Kind { about, what, ..Kind::default() }, None);
     }
 
     /// One exchange: the token, its end, and its life.

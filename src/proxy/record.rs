@@ -14,7 +14,8 @@ use crate::caller::Peer;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
 use crate::telemetry::log::new_request_id;
-use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
+use crate::telemetry::metrics::{Metrics, RequestSeries, code_label, method_label};
+use crate::telemetry::troubles::Kind;
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
 /// once.
@@ -34,6 +35,7 @@ pub struct Record {
     cache: CacheResult,
     cache_detail: Option<&'static str>,
     error: Option<&'static str>,
+    trouble: Trouble,
     bytes_out: u64,
     end: End,
 }
@@ -96,6 +98,15 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// What an error of ours says to operators beyond its code.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    /// Why, in one word.
+    cause: Option<&'static str>,
+    /// The caller asked for it, or it is told elsewhere.
+    is_none: bool,
+}
+
 /// How the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -125,6 +136,7 @@ impl Record {
             cache: CacheResult::Bypass,
             cache_detail: None,
             error: None,
+            trouble: Trouble::default(),
             bytes_out: 0,
             end: End::CallerGone,
         }
@@ -168,7 +180,10 @@ impl Record {
     /// The caller gets something else in place of an error of ours.
     pub fn spared(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
+        // A write tells of itself that its outcome is unknown, also when its caller has gone.
+        self.trouble.is_none = matches!(error, ProxyError::NotStored | ProxyError::OutcomeUnknown { .. });
         if let ProxyError::Upstream(cause) = error {
+            self.trouble.cause = Some(cause.kind.as_str());
             let (request_id, route) = (&self.request_id, self.route().template());
             tracing::warn!(%request_id, route, %cause, "exchange failed");
         }
@@ -226,6 +241,28 @@ impl Record {
         self.matched.as_ref().map_or(Route::Other, |matched| matched.route)
     }
 
+    /// What is worth an operator's look, if anything is.
+    fn trouble(&self) -> Option<Kind> {
+        let what = match (self.error, self.status, self.end) {
+            (Some(_), _, _) if self.trouble.is_none => return None,
+            (Some(error), _, _) => error,
+            (None, _, End::Broken) => "broke off",
+            (None, None, _) => "its caller left",
+            // What the sidecar itself answers so is an error of ours.
+            (None, Some(status), _)
+                if status.is_server_error()
+                    || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =>
+            {
+                "from Sezzle"
+            }
+            (None, Some(_), _) => return None,
+        };
+        // What is refused before it is known which call it is has no route.
+        let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
+        let code = Some(self.status.map_or("499", code_label));
+        Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
+    }
+
     fn log(&self, seconds: f64) {
         let session = self.matched.as_ref().and_then(Matched::session).map(tracing::field::display);
         let order = self.matched.as_ref().and_then(Matched::order);
@@ -258,7 +295,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Ledger { clock, series, .. } = &*self.ledger;
+        let Ledger { clock, metrics, series } = &*self.ledger;
         if self.matched.is_some() {
             // Before the request counts as answered, so that the two never overlap.
             series.ended(self.class);
@@ -266,6 +303,9 @@ impl Drop for Record {
         series.answered(self.route(), &self.method, self.status, self.source);
         let seconds = clock.mono().since(self.began.mono).as_secs_f64();
         series.took(self.class, self.cache, seconds);
+        if let Some(kind) = self.trouble() {
+            metrics.troubles.note(kind, Some(&self.request_id));
+        }
         if tracing::enabled!(tracing::Level::INFO) {
             self.log(seconds);
         }

@@ -21,7 +21,8 @@ use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
 use super::{Proxy, passed_on, request_key};
 use crate::session::writing::Ending;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, method_label};
+use crate::telemetry::troubles::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::Call;
 
@@ -84,6 +85,7 @@ impl Proxy {
         let outcome = Outcome {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id().clone(),
+            method: method_label(&head.method),
             matched: matched.clone(),
             key: record.request_key().cloned(),
             known: false,
@@ -132,6 +134,7 @@ const STOPPED: &str = "it was stopped before its answer came";
 struct Outcome {
     metrics: Arc<Metrics>,
     request_id: RequestId,
+    method: &'static str,
     matched: Matched,
     key: Option<HeaderValue>,
     known: bool,
@@ -161,6 +164,7 @@ impl Outcome {
     fn is_unknown(&self, cause: &str) {
         let Named { request_id, route, order, sezzle_request_id } = self.named();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
+        self.note("outcome_unknown");
         tracing::error!(%request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
     }
 
@@ -169,6 +173,7 @@ impl Outcome {
         let Named { request_id, route, order, sezzle_request_id } = self.named();
         let code = answer.status.as_u16();
         self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
+        self.note("refused_in_doubt");
         tracing::warn!(
             %request_id,
             route,
@@ -201,6 +206,11 @@ impl Outcome {
             error,
             "write ended after its caller had gone"
         );
+    }
+
+    fn note(&self, what: &'static str) {
+        let kind = Kind { method: self.method, about: self.matched.route.template(), what, ..Kind::default() };
+        self.metrics.troubles.note(kind, Some(&self.request_id));
     }
 
     /// What identifies the write in the log.

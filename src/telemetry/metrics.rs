@@ -7,6 +7,7 @@ mod bound;
 mod build;
 mod gauges;
 mod labels;
+pub mod reading;
 mod series;
 
 use prometheus::process_collector::ProcessCollector;
@@ -21,6 +22,8 @@ pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
 pub use self::series::{Label, RequestSeries};
+use super::troubles::Troubles;
+use crate::clock::Clock;
 
 /// The metrics of one sidecar, in a registry of its own.
 #[derive(Debug)]
@@ -110,10 +113,13 @@ pub struct Metrics {
     pub webhook_forward_duration: Histogram,
     /// 1 from SIGTERM on.
     pub draining: IntGauge,
+    /// Not a metric, and noted where metrics are counted.
+    pub troubles: Troubles,
 }
 
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
-const DURATION_BUCKETS: [f64; 18] =
+/// The upper bounds of the histograms of durations, in seconds.
+pub const DURATION_BUCKETS: [f64; 18] =
     [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 // What normal use makes of both is about 200 and 100 series. All others together stay below 1000.
 const MOST_REQUEST_SERIES: usize = 400;
@@ -121,11 +127,19 @@ const MOST_UPSTREAM_SERIES: usize = 300;
 const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
 
 impl Metrics {
-    /// Builds and registers everything.
+    /// Builds and registers everything, by the machine's clock.
+    ///
+    /// # Errors
+    /// As [`Self::by`].
+    pub fn new() -> Result<Self, prometheus::Error> {
+        Self::by(Clock::system())
+    }
+
+    /// Builds and registers everything. By `clock` it is told when something went wrong.
     ///
     /// # Errors
     /// When a name or label is not valid or not unique, which a test excludes.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn by(clock: Clock) -> Result<Self, prometheus::Error> {
         let r = Build::default();
         let build = IntGauge::with_opts(
             options("build_info", "The running build; always 1.")
@@ -282,6 +296,7 @@ impl Metrics {
                 Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
             ],
             families: r.families.into_inner(),
+            troubles: Troubles::new(clock),
             registry: r.registry,
         };
         metrics.initialise();

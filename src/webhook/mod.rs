@@ -25,7 +25,8 @@ use self::event::{Concerns, Event};
 use self::forward::{Forward, ForwardError};
 use crate::credentials::TokenManager;
 use crate::session::SessionCache;
-use crate::telemetry::metrics::{Metrics, OTHER_EVENT};
+use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
+use crate::telemetry::troubles::Kind;
 
 pub use self::outcome::Outcome;
 
@@ -154,6 +155,11 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     fn record(&self, outcome: Outcome, read: Option<&Read>, error: Option<&ForwardError>, began: Instant) {
         let event = read.map_or(OTHER_EVENT, |read| read.event.name());
         self.0.metrics.webhooks.with_label_values(&[event, outcome.as_str()]).inc();
+        if outcome != Outcome::Accepted {
+            let code = Some(code_label(outcome.status()));
+            let kind = Kind { about: "webhook", what: outcome.as_str(), code, ..Kind::default() };
+            self.0.metrics.troubles.note(kind, None);
+        }
         let webhook = read.and_then(|read| read.event.uuid.as_deref());
         let removed = read.map(|read| read.removed);
         let (result, code) = (outcome.as_str(), outcome.status().as_u16());

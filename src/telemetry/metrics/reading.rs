@@ -1,0 +1,43 @@
+//! Metrics read back, for the status page. Nothing here creates a series.
+
+use prometheus::core::Collector;
+use prometheus::proto::{LabelPair, Metric};
+
+/// One series of a metric, as it is now.
+pub struct Series(Metric);
+
+/// Every series of a metric.
+pub fn series(metric: &impl Collector) -> impl Iterator<Item = Series> {
+    metric.collect().into_iter().flat_map(|mut family| family.take_metric()).map(Series)
+}
+
+impl Series {
+    /// A label's value; empty if there is no such label.
+    pub fn label(&self, name: &str) -> &str {
+        let pair = self.0.get_label().iter().find(|pair| pair.name() == name);
+        pair.map_or("", LabelPair::value)
+    }
+
+    /// The value of a counter.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are whole and not negative")]
+    pub fn count(&self) -> u64 {
+        self.0.get_counter().get_value() as u64
+    }
+
+    /// The value of a gauge that counts something.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "negative counts as nothing")]
+    pub fn gauge(&self) -> u64 {
+        self.0.get_gauge().get_value() as u64
+    }
+
+    /// What a histogram counts in each of its buckets alone, the last of which has no upper bound.
+    pub fn buckets(&self) -> impl Iterator<Item = u64> {
+        let histogram = self.0.get_histogram();
+        let bounded = histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count());
+        bounded.chain([histogram.get_sample_count()]).scan(0, |below, up_to| {
+            let alone = up_to.saturating_sub(*below);
+            *below = up_to;
+            Some(alone)
+        })
+    }
+}

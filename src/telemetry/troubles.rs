@@ -1,0 +1,128 @@
+//! What went wrong lately: each kind of trouble once, with how often it happened and when last.
+//!
+//! A kind is made of words of the code, never of a request. So a flood of one kind pushes out no other, and the list is
+//! bounded whatever callers and the gateway do. Nothing is noted unless something goes wrong.
+
+use std::cmp::Reverse;
+use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
+
+use crate::clock::{Clock, Wall};
+
+/// What happened to what, in words that the log and the metrics use too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kind {
+    /// The method of a request; empty for what is none.
+    pub method: &'static str,
+    /// The template of its route, or the part of the sidecar.
+    pub about: &'static str,
+    /// How it went.
+    pub what: &'static str,
+    /// Why, if that is known in one word.
+    pub cause: Option<&'static str>,
+    /// The status that the caller was answered with.
+    pub code: Option<&'static str>,
+}
+
+/// A kind of trouble that there was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Which.
+    pub kind: Kind,
+    /// How often since `first`.
+    pub times: u64,
+    /// When it was first seen, as far as is remembered.
+    pub first: Wall,
+    /// When it was last seen.
+    pub last: Wall,
+    /// The request that it last happened to.
+    pub request_id: Option<String>,
+}
+
+/// The kinds of trouble that there were, the latest [`CAPACITY`] of them.
+#[derive(Debug)]
+pub struct Troubles {
+    clock: Clock,
+    known: Mutex<Vec<Trouble>>,
+}
+
+/// More kinds than happen at once. One takes about 300 bytes at most.
+pub const CAPACITY: usize = 24;
+
+impl Troubles {
+    /// None yet.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, known: Mutex::default() }
+    }
+
+    /// It happened now, to this request if it was one.
+    pub fn note(&self, kind: Kind, request_id: Option<&dyn Display>) {
+        let now = self.clock.now().wall;
+        let request_id = request_id.map(ToString::to_string);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trouble) = known.iter_mut().find(|trouble| trouble.kind == kind) {
+            trouble.times = trouble.times.saturating_add(1);
+            trouble.last = now;
+            trouble.request_id = request_id;
+            return;
+        }
+        if known.len() >= CAPACITY
+            && let Some((oldest, _)) = known.iter().enumerate().min_by_key(|(_, trouble)| trouble.last)
+        {
+            known.swap_remove(oldest);
+        }
+        known.push(Trouble { kind, times: 1, first: now, last: now, request_id });
+    }
+
+    /// All that are known, the latest first.
+    pub fn list(&self) -> Vec<Trouble> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.sort_by_key(|trouble| Reverse(trouble.last));
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ROUTES: [&str; 30] = [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v",
+        "w", "x", "y", "z", "1", "2", "3", "4",
+    ];
+
+    #[test]
+    fn a_kind_stands_there_once_with_its_latest_request() {
+        let (clock, shift) = Clock::shifted();
+        let (troubles, began) = (Troubles::new(clock.clone()), clock.now().wall);
+        let kind = Kind { method: "GET", about: "/v2/customer", what: "upstream_failed", ..Kind::default() };
+        for id in 0..1000 {
+            troubles.note(kind, Some(&format!("r-{id}")));
+        }
+        shift.advance(Duration::from_secs(60));
+        troubles.note(Kind { cause: Some("reset"), ..kind }, None);
+        let list = troubles.list();
+        let seen: Vec<_> = list.iter().map(|seen| (seen.kind.cause, seen.times, seen.request_id.as_deref())).collect();
+        assert_eq!(seen, [(Some("reset"), 1, None), (None, 1000, Some("r-999"))]);
+        assert!(list[1].last < list[0].first && list[1].first >= began, "{list:?}");
+    }
+
+    #[test]
+    fn the_oldest_kind_makes_room_and_a_flood_does_not() {
+        let (clock, shift) = Clock::shifted();
+        let troubles = Troubles::new(clock);
+        let flood = Kind { about: "flood", ..Kind::default() };
+        for about in ROUTES {
+            shift.advance(Duration::from_secs(1));
+            troubles.note(Kind { about, ..Kind::default() }, None);
+            (0..100).for_each(|_| troubles.note(flood, None));
+        }
+        let list = troubles.list();
+        assert_eq!(list.len(), CAPACITY);
+        let kept: Vec<_> = list.iter().map(|trouble| trouble.kind.about).filter(|about| *about != "flood").collect();
+        let expected: Vec<_> = ROUTES.iter().rev().take(CAPACITY - 1).copied().collect();
+        assert_eq!(kept, expected);
+    }
+}
