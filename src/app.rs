@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
-pub use self::parts::policy;
-use self::parts::{egress_proxy, forward, key_sources, link_rewriter, proxy_options, session_options};
+pub use self::parts::{BUILD, policy};
+use self::parts::{about, egress_proxy, forward, key_sources, link_rewriter, proxy_options, session_options};
 use crate::address::Address;
+use crate::caller::Hosts;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::control::Control;
@@ -34,6 +35,7 @@ use crate::server::socket::{self, BindError, Socket};
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
+use crate::status::{Status, StatusPage};
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::{Metrics, gauge};
 use crate::upstream::connector::{self, Connector};
@@ -112,7 +114,7 @@ impl App {
     /// # Errors
     /// The first thing that stands in the way.
     pub fn start_with(workers: Workers, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
+        let metrics = Arc::new(Metrics::by(clock.clone())?);
         let sources = key_sources(settings);
         let keys = sources.load()?;
         sources.warn_of_readers();
@@ -146,7 +148,7 @@ impl App {
             Arc::clone(&sessions),
             Forwarder::new(exchange, links),
             writes.clone(),
-            clock,
+            clock.clone(),
             Arc::clone(&metrics),
         ));
         let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
@@ -160,6 +162,7 @@ impl App {
         );
         let observed = Arc::clone(&proxy);
         let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.observe());
+        let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock));
 
         let app = Self {
             proxy,
@@ -179,7 +182,8 @@ impl App {
             background_stop: CancellationToken::new(),
         };
         app.background.spawn(Keeper::new(tokens, upstream, sources).run(app.background_stop.clone()));
-        app.serve(sockets, control, webhooks, settings, workers);
+        app.background.spawn(Arc::clone(&status).watch(app.background_stop.clone()));
+        app.serve(sockets, control, webhooks, status, settings, workers);
         Ok(app)
     }
 
@@ -266,6 +270,7 @@ impl App {
         sockets: Sockets,
         control: Control<ProxyError>,
         webhooks: Webhooks<ProxyError>,
+        status: Arc<Status>,
         settings: &Settings,
         workers: Workers,
     ) {
@@ -305,8 +310,11 @@ impl App {
         };
         self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
-        self.listen(sockets.control, &side("control"), &ControlHandler(control));
-        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone()));
+        let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
+        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Hosts::default())));
+        // It may be reached by other names than those of loopback.
+        let exposed = settings.ops.status_page.then(|| page(Hosts::new(&settings.proxy.hosts)));
+        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone(), exposed));
     }
 
     fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {

@@ -69,6 +69,7 @@ fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Setting
         ("CREDENTIALS__PRIVATE_KEY", defaults.private_key),
         ("PROXY__LISTEN", proxy.to_string()),
         ("OPS__LISTEN", ops.to_string()),
+        ("OPS__STATUS_PAGE", "true".to_owned()),
         ("DRAIN__GRACE", "0s".to_owned()),
     ];
     let environment =
@@ -212,6 +213,7 @@ fn invitation(proxy: SocketAddr, ops: SocketAddr, ids: &Ids) -> String {
          \x20 curl -sS 'http://{proxy}/v2/orders/report?start-date=2026-01-01' -o /dev/null -w '%{{size_download}}'\n\
          \x20 curl -sS http://{ops}/readyz\n\
          \x20 curl -sS http://{ops}/metrics\n\n\
+         Or look at http://{ops}/ with a browser.\n\
          Ctrl-C stops it.\n"
     )
 }

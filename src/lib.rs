@@ -10,11 +10,11 @@
 //! - [`credentials`]: keys to bearer tokens.
 //! - [`upstream`]: the way out to Sezzle.
 //!
-//! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`control`] (what
-//! steers the process), [`telemetry`], [`config`]. Leaves that know nothing of the others: [`address`], [`caller`],
+//! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`]
+//! (the page for people), [`control`] (what steers the process), [`telemetry`], [`config`]. Leaves that know nothing of the others: [`address`], [`caller`],
 //! [`sezzle`] (Sezzle's own words), [`clock`], [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
 //!
-//! Imports point one way: `app` to `server`, `control`, `ops`, `webhook` and `proxy`, those to `session`, `credentials` and
+//! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`, `credentials` and
 //! `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
 
 pub mod app;
@@ -29,6 +29,7 @@ pub mod upstream;
 
 pub mod control;
 pub mod ops;
+pub mod status;
 pub mod webhook;
 
 pub mod config;

@@ -15,6 +15,7 @@ use crate::proxy::Proxy;
 use crate::proxy::error::ProxyError;
 use crate::proxy::response::Body;
 use crate::server::Handler;
+use crate::status::StatusPage;
 use crate::webhook::Webhooks;
 
 #[derive(Clone)]
@@ -33,7 +34,7 @@ impl Handler for ProxyHandler {
 }
 
 #[derive(Clone)]
-pub(super) struct ControlHandler(pub(super) Control<ProxyError>);
+pub(super) struct ControlHandler(pub(super) Control<ProxyError>, pub(super) StatusPage);
 
 impl Handler for ControlHandler {
     type Body = Full<Bytes>;
@@ -43,7 +44,13 @@ impl Handler for ControlHandler {
         request: Request<Incoming>,
         caller: Caller,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
-        Box::pin(self.0.handle(request, caller))
+        let Self(control, page) = self;
+        Box::pin(async move {
+            match request.uri().path() {
+                "/" => page.answer(&request.into_parts().0, &caller),
+                _ => control.handle(request, caller).await,
+            }
+        })
     }
 }
 
@@ -63,7 +70,7 @@ impl Handler for WebhookHandler {
 }
 
 #[derive(Clone)]
-pub(super) struct OpsHandler(pub(super) Ops);
+pub(super) struct OpsHandler(pub(super) Ops, pub(super) Option<StatusPage>);
 
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
@@ -71,8 +78,11 @@ impl Handler for OpsHandler {
     fn handle(
         &self,
         request: Request<Incoming>,
-        _: Caller,
+        caller: Caller,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
-        ready(self.0.answer(request.method(), request.uri().path()))
+        ready(match &self.1 {
+            Some(page) if request.uri().path() == "/" => page.answer(&request.into_parts().0, &caller),
+            Some(_) | None => self.0.answer(request.method(), request.uri().path()),
+        })
     }
 }

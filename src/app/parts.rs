@@ -12,9 +12,14 @@ use crate::proxy::pressure;
 use crate::proxy::response::own_headers;
 use crate::session;
 use crate::session::freshness::Policy;
+use crate::status::snapshot::About;
 use crate::upstream::egress::EgressProxy;
 use crate::upstream::tls;
 use crate::webhook::forward::Forward;
+
+/// The version, and what it was built from.
+pub const BUILD: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")");
 
 /// What the settings say of the life of stored sessions.
 pub fn policy(settings: &Settings) -> Policy {
@@ -49,6 +54,15 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
     };
     let hosts = Hosts::new(&settings.proxy.hosts);
     proxy::Options { hosts, limits, normalise_request_id: settings.proxy.normalise_request_id }
+}
+
+pub(super) fn about(settings: &Settings) -> About {
+    About {
+        build: BUILD,
+        environment: settings.gateway.environment.as_str(),
+        gateway: settings.gateway.url.clone(),
+        cache_bytes: settings.cache.max_bytes,
+    }
 }
 
 pub(super) fn key_sources(settings: &Settings) -> KeySources {

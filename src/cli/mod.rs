@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{App, StartError};
+use crate::app::{App, BUILD, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Problems};
 use crate::control::client::CallError;
@@ -30,7 +30,7 @@ use crate::telemetry::log;
 /// It holds the merchant's keys, so that services need none; it answers repeated
 /// session lookups from memory and passes every other call through.
 #[derive(Debug, Parser)]
-#[command(name = "sezzle-sidecar", version = version(), verbatim_doc_comment, after_long_help = help::SIDECAR)]
+#[command(name = "sezzle-sidecar", version = BUILD, verbatim_doc_comment, after_long_help = help::SIDECAR)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -173,14 +173,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Version => {
-            say(&format!("sezzle-sidecar {}\n", version()));
+            say(&format!("sezzle-sidecar {}\n", BUILD));
             ExitCode::SUCCESS
         }
     }
-}
-
-fn version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")")
 }
 
 /// Does something with the configuration, or says every mistake in it.
@@ -221,7 +217,7 @@ fn serve(loaded: &Loaded) -> ExitCode {
         let mut signals = Signals::new()?;
         let app = App::start_with(Workers::start(settings.proxy.workers)?, settings, Clock::system())?;
         tracing::info!(
-            version = version(),
+            version = BUILD,
             gateway = settings.gateway.url,
             proxy = app.proxy_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             control = app.control_address().map(tracing::field::display),

@@ -55,12 +55,10 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
 fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let environment = r.required(
         "gateway.environment",
-        parse::choice([
-            ("sandbox", Environment::Sandbox),
-            ("production", Environment::Production),
-            ("sandbox-eu", Environment::SandboxEu),
-            ("production-eu", Environment::ProductionEu),
-        ]),
+        parse::choice(
+            [Environment::Sandbox, Environment::Production, Environment::SandboxEu, Environment::ProductionEu]
+                .map(|environment| (environment.as_str(), environment)),
+        ),
     );
     let url = r.optional("gateway.url", parse::gateway_url);
     if let (Some(environment), Some(None)) = (environment, &url) {
@@ -225,6 +223,8 @@ fn control(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSetti
 
 fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSettings>) -> Option<OpsSettings> {
     let listen = ops_listen(r);
+    // It names the merchant, and others than operators may reach this listener.
+    let status_page = r.value("ops.status_page", "false", parse::boolean);
 
     if let Some(address) = listen.map(Address::Tcp) {
         if taken(&address, proxy) {
@@ -234,7 +234,7 @@ fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSe
             r.conflict("ops.listen", &format!("{address} is taken by control.listen"));
         }
     }
-    Some(OpsSettings { listen: listen? })
+    Some(OpsSettings { listen: listen?, status_page: status_page? })
 }
 
 /// That key alone, for whoever only asks the listener.

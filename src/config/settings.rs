@@ -83,6 +83,16 @@ pub enum Environment {
 }
 
 impl Environment {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Production => "production",
+            Self::SandboxEu => "sandbox-eu",
+            Self::ProductionEu => "production-eu",
+        }
+    }
+
     /// Scheme and authority of this gateway.
     pub fn url(self) -> &'static str {
         match self {
@@ -154,6 +164,8 @@ pub struct ControlSettings {
 pub struct OpsSettings {
     /// Where metrics and health are served.
     pub listen: SocketAddr,
+    /// Whether the status page is served there, too.
+    pub status_page: bool,
 }
 
 /// `cache.*`

@@ -40,6 +40,30 @@ impl Ops {
         self.0.metrics.draining.set(1);
     }
 
+    /// Whether it is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Why it is not ready; `None` if it is. Ready: configured, listening, and there was a token once. It does not follow
+    /// Sezzle's health.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            return Some("draining");
+        }
+        if self.0.tokens.ever_had_token() {
+            return None;
+        }
+        let error = self.0.tokens.last_error();
+        Some(error.map_or("the first token is being obtained", |error| error.public()))
+    }
+
+    /// The metrics, brought up to date.
+    pub fn fresh_metrics(&self) -> &Metrics {
+        (self.0.before_scrape)();
+        &self.0.metrics
+    }
+
     /// Answers one request.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/metrics" | "/livez" | "/readyz");
@@ -60,8 +84,7 @@ impl Ops {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        (self.0.before_scrape)();
-        match self.0.metrics.render() {
+        match self.fresh_metrics().render() {
             Ok(body) => {
                 let mut answer = text(StatusCode::OK, body);
                 let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -75,19 +98,11 @@ impl Ops {
         }
     }
 
-    /// Ready: configured, listening, and there was a token once. It does not follow Sezzle's health.
     fn ready(&self) -> Response<Full<Bytes>> {
-        if self.0.draining.load(Ordering::Relaxed) {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n");
+        match self.unready() {
+            None => text(StatusCode::OK, "ready\n"),
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         }
-        if self.0.tokens.ever_had_token() {
-            return text(StatusCode::OK, "ready\n");
-        }
-        let why = match self.0.tokens.last_error() {
-            Some(error) => error.public(),
-            None => "the first token is being obtained",
-        };
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
     }
 }
 

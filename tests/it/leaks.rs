@@ -17,6 +17,8 @@ use crate::support::service::{Conduct, Service, signature};
 const PUBLIC: &str = "sz_pub_canary_of_ours";
 const PRIVATE: &str = "sz_pr_canary_of_ours";
 
+const STATUS_PAGE: (&str, &str) = ("OPS__STATUS_PAGE", "true");
+
 /// Everything marked contains this; what the gateway makes up, its tokens, is learnt from its journal.
 const MARK: &str = "canary";
 
@@ -56,8 +58,9 @@ impl Outlets {
     }
 
     async fn ops(&mut self, place: &str, sidecar: &Sidecar) {
-        for path in ["/metrics", "/readyz", "/livez"] {
+        for path in ["/metrics", "/readyz", "/livez", "/"] {
             let answer = sidecar.client.get(sidecar.ops, path).await;
+            assert_ne!(answer.status, 404, "{path}");
             self.add(format!("{path} of {place}"), format!("{:?}\n{}", headers(&answer), answer.text()));
         }
     }
@@ -251,7 +254,7 @@ const ALT_SVC: HeaderName = http::header::ALT_SVC;
 #[tokio::test]
 async fn nothing_marked_comes_out_whatever_happens() {
     for format in ["json", "text"] {
-        let variables = [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format), ("LIMITS__BODY", "4KiB")];
+        let variables = [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format), ("LIMITS__BODY", "4KiB"), STATUS_PAGE];
         let sidecar = Sidecar::start(options(), &variables).await;
         let mut outlets = Outlets::default();
         let mut words = drive(&sidecar, &mut outlets).await;
@@ -289,6 +292,7 @@ async fn a_webhook_tells_neither_what_is_in_it_nor_what_it_is_signed_with() {
         let variables = [
             ("LOG__LEVEL", "trace"),
             ("LOG__FORMAT", format),
+            STATUS_PAGE,
             ("WEBHOOKS__LISTEN", listen.as_str()),
             ("WEBHOOKS__FORWARD_TO", &forward),
             ("WEBHOOKS__FORWARD_SECRET", "canary-shared-with-the-service"),
@@ -334,7 +338,7 @@ async fn keys_that_are_refused_do_not_come_out() {
     let mut outlets = Outlets::default();
     let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
     for (place, format) in [("rejected keys as JSON", "json"), ("rejected keys as text", "text")] {
-        let variables = [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format)];
+        let variables = [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format), STATUS_PAGE];
         let mut sidecar = Sidecar::before(gateway.clone(), PUBLIC, PRIVATE, &variables).await;
         sidecar.process.says("rejected the key pair").await;
         assert_eq!(call(&sidecar, &mut outlets, Method::GET, "/v2/customer?canary", "").await.status, 503);
@@ -366,7 +370,7 @@ async fn an_exchange_that_goes_wrong_does_not_tell_what_was_in_it() {
         let gateway = Simulator::start(options()).await.expect("gateway starts");
         gateway.script(rule);
         let merchant = ("CREDENTIALS__MERCHANT_UUID", "11111111-2222-3333-4444-555555555555");
-        let variables = [("LOG__LEVEL", "trace"), merchant];
+        let variables = [("LOG__LEVEL", "trace"), merchant, STATUS_PAGE];
         let mut sidecar = Sidecar::before(gateway, PUBLIC, PRIVATE, &variables).await;
         sidecar.process.says("\"token exchange failed\"").await;
         outlets.ops(place, &sidecar).await;

@@ -17,7 +17,7 @@ use super::header;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Headers an answer of the sidecar may carry. `x-gateway` stands for any that the gateway may add.
-const ALLOWED: [&str; 21] = [
+const ALLOWED: [&str; 25] = [
     "age",
     "allow",
     "cache-control",
@@ -39,6 +39,11 @@ const ALLOWED: [&str; 21] = [
     "via",
     "x-gateway",
     "x-request-id",
+    // Of the status page alone.
+    "content-security-policy",
+    "cross-origin-resource-policy",
+    "referrer-policy",
+    "x-content-type-options",
 ];
 
 pub struct Client(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>);

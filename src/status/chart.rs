@@ -1,0 +1,111 @@
+//! A chart of the last hour as SVG: one column for each part of it, nothing that moves and no text of its own.
+//!
+//! Colours come from the style of the page, by class. What a chart shows is said in words too, for readers who do not see
+//! it, and for browsers that show text only.
+
+use super::html::Html;
+
+/// A chart.
+#[derive(Debug)]
+pub struct Chart {
+    /// What it shows.
+    pub title: &'static str,
+    /// What is to be seen in it, in words.
+    pub description: String,
+    /// From the earliest to the latest; `None` where nothing is known.
+    pub columns: Vec<Option<Column>>,
+    /// What a whole column stands for; at least 1.
+    pub full: u32,
+}
+
+/// One column: a part, and more of another kind on top of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// From the ground.
+    pub lower: u32,
+    /// On top of that.
+    pub upper: u32,
+}
+
+impl Chart {
+    /// Writes it.
+    pub fn write(&self, html: &mut Html) {
+        html.raw("<svg viewBox=\"0 0 298 80\" role=\"img\">\n").element("title", self.title);
+        html.element("desc", &self.description);
+        let mut x = 0_u32;
+        for column in &self.columns {
+            match column {
+                None => rectangle(html, "gap", x, HEIGHT - GROUND, GROUND),
+                Some(Column { lower, upper }) => {
+                    let (lower, upper) = (self.height(*lower), self.height(*upper));
+                    let upper = upper.min(HEIGHT - lower);
+                    rectangle(html, "ground", x, HEIGHT - GROUND, GROUND);
+                    rectangle(html, "lower", x, HEIGHT - lower, lower);
+                    rectangle(html, "upper", x, HEIGHT - lower - upper, upper);
+                }
+            }
+            x = x.saturating_add(STEP);
+        }
+        html.raw("</svg>\n");
+    }
+
+    /// Of so many. What is not nothing is seen.
+    fn height(&self, count: u32) -> u32 {
+        let scaled = u64::from(count).saturating_mul(u64::from(HEIGHT)) / u64::from(self.full.max(1));
+        let least = if count > 0 { LEAST } else { 0 };
+        u32::try_from(scaled).unwrap_or(HEIGHT).clamp(least, HEIGHT)
+    }
+}
+
+const HEIGHT: u32 = 80;
+const STEP: u32 = 10;
+const WIDTH: u32 = 8;
+const GROUND: u32 = 1;
+const LEAST: u32 = 2;
+
+fn rectangle(html: &mut Html, class: &'static str, x: u32, y: u32, height: u32) {
+    if height > 0 {
+        html.raw("<rect class=\"").raw(class).raw("\" x=\"").text(x).raw("\" y=\"").text(y).raw("\" width=\"");
+        html.text(WIDTH).raw("\" height=\"").text(height).raw("\"/>\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is drawn in each column: class, y and height.
+    fn drawn(full: u32, column: Option<Column>) -> Vec<(String, u32, u32)> {
+        let chart = Chart { title: "<t>", description: "\"d\"".to_owned(), columns: vec![column], full };
+        let mut html = Html::default();
+        chart.write(&mut html);
+        let text = html.finish();
+        assert!(text.contains("<title>&lt;t&gt;</title>\n<desc>&quot;d&quot;</desc>"), "{text}");
+        let rectangles = text.lines().filter_map(|line| line.strip_prefix("<rect class=\""));
+        let value = |line: &str, name: &str| -> u32 {
+            let rest = line.split(&format!(" {name}=\"")).nth(1).expect("an attribute");
+            rest.split('"').next().and_then(|value| value.parse().ok()).expect("a number")
+        };
+        rectangles
+            .map(|line| {
+                (line.split('"').next().unwrap_or_default().to_owned(), value(line, "y"), value(line, "height"))
+            })
+            .filter(|(class, _, _)| class != "ground")
+            .collect()
+    }
+
+    #[test]
+    fn columns_are_as_high_as_what_they_stand_for() {
+        let column = |lower, upper| Some(Column { lower, upper });
+        let part = |class: &str, y, height| (class.to_owned(), y, height);
+        assert_eq!(drawn(100, None), [part("gap", 79, 1)]);
+        assert_eq!(drawn(100, column(0, 0)), []);
+        assert_eq!(drawn(100, column(50, 25)), [part("lower", 40, 40), part("upper", 20, 20)]);
+        assert_eq!(drawn(100, column(100, 0)), [part("lower", 0, 80)]);
+        // What is not nothing is seen.
+        assert_eq!(drawn(1_000_000, column(1, 1)), [part("lower", 78, 2), part("upper", 76, 2)]);
+        // Nothing leaves the picture.
+        assert_eq!(drawn(0, column(u32::MAX, u32::MAX)), [part("lower", 0, 80)]);
+        assert_eq!(drawn(10, column(6, 6)), [part("lower", 32, 48), part("upper", 0, 32)]);
+    }
+}

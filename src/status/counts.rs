@@ -1,0 +1,189 @@
+//! What the status page keeps of the metrics: how often what happened, and how long it took.
+
+use crate::telemetry::metrics::reading::series;
+use crate::telemetry::metrics::{
+    CACHE_RESULTS, CLASSES, DURATION_BUCKETS, Metrics, RETRY_REASONS, RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS,
+};
+
+/// What takes time, in the order of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// A lookup of a session, answered from memory.
+    Hits,
+    /// A lookup of a session for which Sezzle was asked.
+    Lookups,
+    /// Another lookup.
+    Reads,
+    /// A write.
+    Writes,
+    /// A report.
+    Reports,
+    /// Until the head of an answer of Sezzle's, whatever was asked.
+    Sezzle,
+}
+
+impl Timed {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Hits, Self::Lookups, Self::Reads, Self::Writes, Self::Reports, Self::Sezzle];
+
+    /// Of a request, by its labels in `request_duration_seconds`.
+    fn of(class: &str, cache: &str) -> Option<Self> {
+        match (class, cache) {
+            ("session", "hit" | "stale") => Some(Self::Hits),
+            ("session", _) => Some(Self::Lookups),
+            ("read", _) => Some(Self::Reads),
+            ("money", _) => Some(Self::Writes),
+            ("report", _) => Some(Self::Reports),
+            _ => None,
+        }
+    }
+}
+
+/// How often what took how long: one count for each of [`DURATION_BUCKETS`], and one for what took longer.
+pub type Durations = [u32; DURATION_BUCKETS.len() + 1];
+
+/// Counts of the process so far, or of a part of its life. They wrap around, so that the difference of two is right
+/// where the counts themselves are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Session lookups, by [`CACHE_RESULTS`].
+    pub cache: [u32; CACHE_RESULTS.len()],
+    /// Answers from Sezzle.
+    pub answers: u32,
+    /// Those of them that say that Sezzle failed.
+    pub failures: u32,
+    /// Those of them that ask for fewer calls.
+    pub throttled: u32,
+    /// Exchanges with Sezzle without an answer, by [`UPSTREAM_ERRORS`].
+    pub errors: [u32; UPSTREAM_ERRORS.len()],
+    /// Calls that were not sent, by [`SHED_REASONS`].
+    pub shed: [u32; SHED_REASONS.len()],
+    /// Further attempts, by [`RETRY_RESULTS`].
+    pub retries: [u32; RETRY_RESULTS.len()],
+    /// Writes whose outcome is not known.
+    pub unknown: u32,
+    /// Writes refused after an attempt that may have had its effect.
+    pub in_doubt: u32,
+    /// By [`Timed`].
+    pub durations: [Durations; Timed::ALL.len()],
+}
+
+impl Counts {
+    /// Those of the process so far.
+    pub fn read(metrics: &Metrics) -> Self {
+        let mut counts = Self {
+            cache: CACHE_RESULTS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
+            errors: UPSTREAM_ERRORS.map(|kind| wrapped(metrics.upstream_errors.with_label_values(&[kind]).get())),
+            shed: SHED_REASONS
+                .map(|reason| sum(CLASSES.iter().map(|class| metrics.shed.with_label_values(&[*class, reason]).get()))),
+            retries: RETRY_RESULTS.map(|result| {
+                let retries = |reason: &&str| metrics.upstream_retries.with_label_values(&[*reason, result]).get();
+                sum(RETRY_REASONS.iter().map(retries))
+            }),
+            unknown: sum(series(&metrics.outcome_unknown).map(|series| series.count())),
+            in_doubt: sum(series(&metrics.refused_in_doubt).map(|series| series.count())),
+            ..Self::default()
+        };
+        for series in series(&metrics.upstream_requests) {
+            let (code, count) = (series.label("code"), wrapped(series.count()));
+            counts.answers = counts.answers.wrapping_add(count);
+            if code.starts_with('5') {
+                counts.failures = counts.failures.wrapping_add(count);
+            } else if code == "429" {
+                counts.throttled = counts.throttled.wrapping_add(count);
+            }
+        }
+        for series in series(&metrics.request_duration) {
+            if let Some(timed) = Timed::of(series.label("class"), series.label("cache")) {
+                counts.add(timed, series.buckets());
+            }
+        }
+        for series in series(&metrics.upstream_duration).filter(|series| series.label("class") != "credentials") {
+            counts.add(Timed::Sezzle, series.buckets());
+        }
+        counts
+    }
+
+    /// What was counted between `earlier` and this.
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.with(earlier, u32::wrapping_sub)
+    }
+
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        self.with(other, u32::wrapping_add)
+    }
+
+    /// Session lookups that ended so.
+    pub fn cache(&self, results: &[&str]) -> u32 {
+        let counted = CACHE_RESULTS.iter().zip(self.cache).filter(|(result, _)| results.contains(result));
+        counted.map(|(_, count)| count).sum()
+    }
+
+    /// Session lookups that might have been answered from memory.
+    pub fn lookups(&self) -> u32 {
+        self.cache.iter().sum::<u32>().saturating_sub(self.cache(&["bypass"]))
+    }
+
+    /// Those of them for which Sezzle was not asked: the caller's own answer was there, or another caller's on its way.
+    pub fn saved(&self) -> u32 {
+        self.cache(&["hit", "collapsed"])
+    }
+
+    /// Exchanges with Sezzle.
+    pub fn calls(&self) -> u32 {
+        // What breaks off in its body was counted as an answer.
+        let broken = UPSTREAM_ERRORS.iter().zip(self.errors).filter(|(kind, _)| **kind == "body");
+        let broken: u32 = broken.map(|(_, count)| count).sum();
+        self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
+    }
+
+    /// Those of them that failed.
+    pub fn failed(&self) -> u32 {
+        self.failures.saturating_add(self.errors.iter().sum())
+    }
+
+    /// How long it took.
+    pub fn durations(&self, timed: Timed) -> Durations {
+        let found = Timed::ALL.iter().zip(self.durations).find(|(known, _)| **known == timed);
+        found.map(|(_, durations)| durations).unwrap_or_default()
+    }
+
+    fn add(&mut self, timed: Timed, buckets: impl Iterator<Item = u64>) {
+        let mut known = Timed::ALL.iter().zip(&mut self.durations);
+        let found = known.find(|(known, _)| **known == timed);
+        for (sum, more) in found.into_iter().flat_map(|(_, durations)| durations).zip(buckets) {
+            *sum = sum.wrapping_add(wrapped(more));
+        }
+    }
+
+    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+        let mut rows = other.durations.iter();
+        Self {
+            cache: zip(self.cache, &other.cache, each),
+            answers: each(self.answers, other.answers),
+            failures: each(self.failures, other.failures),
+            throttled: each(self.throttled, other.throttled),
+            errors: zip(self.errors, &other.errors, each),
+            shed: zip(self.shed, &other.shed, each),
+            retries: zip(self.retries, &other.retries, each),
+            unknown: each(self.unknown, other.unknown),
+            in_doubt: each(self.in_doubt, other.in_doubt),
+            durations: self.durations.map(|row| rows.next().map_or(row, |other| zip(row, other, each))),
+        }
+    }
+}
+
+fn zip<const N: usize>(one: [u32; N], other: &[u32; N], each: fn(u32, u32) -> u32) -> [u32; N] {
+    let mut others = other.iter();
+    one.map(|count| others.next().map_or(count, |other| each(count, *other)))
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u32 {
+    wrapped(counts.fold(0, u64::wrapping_add))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "to wrap around is what it is for")]
+fn wrapped(count: u64) -> u32 {
+    count as u32
+}

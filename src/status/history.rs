@@ -1,0 +1,148 @@
+//! The last hour in thirty parts: a ring of fixed size, pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::counts::Counts;
+use crate::clock::Mono;
+
+/// What was counted when. It takes about 20 KiB, however much happens.
+#[derive(Debug)]
+pub struct History {
+    /// The latest last. A part in which nobody looked, as on a machine that was suspended, is missing.
+    parts: VecDeque<(u64, Counts)>,
+    /// Where the next difference begins.
+    last: Counts,
+    began: Mono,
+}
+
+/// What was counted in the last hour, or since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hour {
+    /// The whole of it.
+    pub total: Counts,
+    /// Its parts, the latest last. `None` before the start, and where nobody looked.
+    pub parts: Vec<Option<Counts>>,
+    /// How long it is.
+    pub length: Duration,
+}
+
+/// Parts of an hour.
+pub const PARTS: u64 = 30;
+/// How long each is.
+pub const PART: Duration = Duration::from_secs(120);
+
+impl History {
+    /// Begins with what was counted before now, if anything was.
+    pub fn new(so_far: Counts, now: Mono) -> Self {
+        let parts = VecDeque::with_capacity(usize::try_from(PARTS).unwrap_or_default());
+        Self { parts, last: so_far, began: now }
+    }
+
+    /// So much was counted since the start of the process. What is new belongs to the part that is now.
+    pub fn observe(&mut self, so_far: Counts, now: Mono) {
+        let number = self.number(now);
+        let new = so_far.since(&self.last);
+        self.last = so_far;
+        match self.parts.back_mut() {
+            // Not earlier either, should a clock ever go back.
+            Some((latest, counts)) if *latest >= number => *counts = counts.plus(&new),
+            Some(_) | None => {
+                let oldest = number.saturating_sub(PARTS - 1);
+                while self.parts.front().is_some_and(|(earlier, _)| *earlier < oldest) {
+                    self.parts.pop_front();
+                }
+                self.parts.push_back((number, new));
+            }
+        }
+    }
+
+    /// The last hour, up to the last look.
+    pub fn hour(&self, now: Mono) -> Hour {
+        let latest = self.number(now);
+        let first = latest.saturating_sub(PARTS - 1);
+        let part = |number| self.parts.iter().find(|(known, _)| *known == number).map(|(_, counts)| counts.clone());
+        let parts: Vec<_> = (first..=latest).map(part).collect();
+        let total = parts.iter().flatten().fold(Counts::default(), |sum, counts| sum.plus(counts));
+        let ago = u64::try_from(PART.as_millis()).unwrap_or(u64::MAX).saturating_mul(first);
+        let length = now.since(self.began).saturating_sub(Duration::from_millis(ago));
+        // Where the process is younger than an hour, the parts before it are empty.
+        let missing = PARTS.saturating_sub(u64::try_from(parts.len()).unwrap_or(PARTS));
+        let parts = (0..missing).map(|_| None).chain(parts).collect();
+        Hour { total, parts, length }
+    }
+
+    fn number(&self, now: Mono) -> u64 {
+        now.since(self.began).as_secs() / PART.as_secs()
+    }
+}
+
+impl Hour {
+    /// What was counted in the latest parts.
+    pub fn latest(&self, parts: usize) -> Counts {
+        self.parts.iter().rev().take(parts).flatten().fold(Counts::default(), |sum, counts| sum.plus(counts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(Duration::from_secs(seconds))
+    }
+
+    fn answers(answers: u32) -> Counts {
+        Counts { answers, ..Counts::default() }
+    }
+
+    fn shown(hour: &Hour) -> Vec<Option<u32>> {
+        hour.parts.iter().map(|part| part.as_ref().map(|counts| counts.answers)).collect()
+    }
+
+    #[test]
+    fn what_is_new_belongs_to_the_part_in_which_it_is_seen() {
+        let mut history = History::new(answers(1000), at(500));
+        for (seconds, so_far) in [(500, 1000), (530, 1003), (619, 1004), (620, 1010), (900, 1011)] {
+            history.observe(answers(so_far), at(seconds));
+        }
+        let hour = history.hour(at(900));
+        assert_eq!(shown(&hour)[26..], [Some(4), Some(6), None, Some(1)]);
+        assert_eq!(shown(&hour)[..26], [None; 26]);
+        assert_eq!((hour.total.answers, hour.length), (11, Duration::from_secs(400)));
+        assert_eq!((hour.latest(1).answers, hour.latest(3).answers), (1, 7));
+    }
+
+    #[test]
+    fn it_forgets_after_an_hour_and_does_not_grow() {
+        let mut history = History::new(Counts::default(), at(0));
+        let room = history.parts.capacity();
+        for seconds in (0..100_000).step_by(30) {
+            history.observe(answers(u32::try_from(seconds).expect("small") / 30), at(seconds));
+        }
+        let hour = history.hour(at(99_990));
+        assert_eq!((history.parts.len(), history.parts.capacity(), hour.parts.len()), (30, room, 30));
+        assert_eq!(hour.total.answers, 29 * 4 + 2, "four looks in each part but the last");
+        assert_eq!(hour.length, Duration::from_secs(29 * 120 + 30));
+        // Nobody looked for two hours.
+        history.observe(answers(5000), at(107_200));
+        let hour = history.hour(at(107_200));
+        assert_eq!(shown(&hour)[..29], [None; 29]);
+        assert_eq!(hour.total.answers, 5000 - 3333);
+        assert_eq!(history.hour(at(1_000_000)).total, Counts::default());
+    }
+
+    #[test]
+    fn counts_that_wrap_around_still_differ_by_what_is_new() {
+        let mut history = History::new(answers(u32::MAX - 2), at(0));
+        history.observe(answers(7), at(1));
+        assert_eq!(history.hour(at(1)).total.answers, 10);
+    }
+
+    #[test]
+    fn it_takes_as_much_memory_as_it_says() {
+        let parts = usize::try_from(PARTS).expect("small");
+        let bytes = (parts + 1) * size_of::<(u64, Counts)>();
+        assert!((10_000..20 * 1024).contains(&bytes), "{bytes}");
+    }
+}

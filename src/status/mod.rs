@@ -1,0 +1,190 @@
+//! The status page: what an operator wants to know first, as one page of HTML that needs nothing but itself.
+//!
+//! It changes nothing, and costs requests nothing: a task of its own reads the metrics now and then, and whoever looks at
+//! the page reads them once more. It names the merchant, so it is served where the process is steered, and where metrics
+//! are only if the configuration says so. Read next: [`page`] for what it looks like, [`verdict`] for what it calls
+//! trouble, [`history`] for what it remembers.
+
+pub mod chart;
+pub mod counts;
+pub mod history;
+pub mod html;
+pub mod page;
+pub mod quantile;
+pub mod snapshot;
+pub mod verdict;
+pub mod words;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use tokio_util::sync::CancellationToken;
+
+use self::counts::Counts;
+use self::history::History;
+use self::snapshot::{About, Brake, Breaker, Snapshot, TokenLife};
+use crate::caller::{Caller, Hosts, Refusal};
+use crate::clock::{Clock, Now, Wall};
+use crate::credentials::TokenManager;
+use crate::ops::Ops;
+use crate::telemetry::metrics::reading::series;
+use crate::telemetry::metrics::{BREAKERS, Metrics};
+
+/// Answers for the status page of one listener. Cheap to clone.
+#[derive(Clone)]
+pub struct StatusPage {
+    status: Arc<Status>,
+    hosts: Hosts,
+}
+
+/// What the page tells of.
+pub struct Status {
+    about: About,
+    ops: Ops,
+    tokens: Arc<TokenManager>,
+    history: Mutex<History>,
+    started: Now,
+    policy: HeaderValue,
+    clock: Clock,
+}
+
+impl Status {
+    /// Tells of these parts, from now on.
+    pub fn new(about: About, ops: Ops, tokens: Arc<TokenManager>, clock: Clock) -> Self {
+        let started = clock.now();
+        let history = Mutex::new(History::new(Counts::default(), started.mono));
+        Self { about, ops, tokens, history, started, policy: policy(), clock }
+    }
+
+    /// Looks at the metrics now and then, until `stop`.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        let work = async {
+            loop {
+                self.clock.sleep(INTERVAL).await;
+                self.look(self.ops.fresh_metrics(), self.clock.now(), |_| ());
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// How everything is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
+        let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));
+        Snapshot {
+            now: now.wall,
+            uptime: now.since(self.started),
+            about: self.about.clone(),
+            merchant: self.tokens.merchant(),
+            unready: self.ops.unready(),
+            draining: self.ops.is_draining(),
+            token: TokenLife { left: live, trouble: self.tokens.last_error().map(|error| error.public()) },
+            brakes: BREAKERS.map(|class| brake(metrics, class, now.wall)).to_vec(),
+            sessions: positive(metrics.cache_entries.get()),
+            session_bytes: positive(metrics.cache_bytes.get()),
+            in_flight: series(&metrics.in_flight).map(|series| series.gauge()).sum(),
+            hour: self.look(metrics, now, |history| history.hour(now.mono)),
+            troubles: metrics.troubles.list(),
+        }
+    }
+
+    fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&History) -> T) -> T {
+        // Read under the lock, or of two readers the later might bring the earlier counts.
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.observe(Counts::read(metrics), now.mono);
+        then(&history)
+    }
+}
+
+// Several times in each part of the hour that is kept.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+fn brake(metrics: &Metrics, class: &'static str, now: Wall) -> Brake {
+    let breaker = match metrics.breaker_state.with_label_values(&[class]).get() {
+        0 => Breaker::Closed,
+        1 => Breaker::Open,
+        _ => Breaker::HalfOpen,
+    };
+    let until = Wall(metrics.rate_limited_until.with_label_values(&[class]).get().saturating_mul(1000));
+    Brake { class, breaker, quiet_until: (until > now).then_some(until) }
+}
+
+fn positive(gauge: i64) -> u64 {
+    u64::try_from(gauge).unwrap_or_default()
+}
+
+impl StatusPage {
+    /// Serves `status` to those who call it by a name of this machine's, or one of `hosts`.
+    pub fn new(status: Arc<Status>, hosts: Hosts) -> Self {
+        Self { status, hosts }
+    }
+
+    /// Answers one request for it.
+    pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
+        match self.hosts.check_host(head, caller).and_then(|()| check_browser(&head.headers)) {
+            Ok(()) => {}
+            Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
+            Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
+            Err(Refusal::Browser) => return text(StatusCode::FORBIDDEN, "this is a page to look at, and nothing else"),
+        }
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET only");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        let page =
+            page::render(&self.status.snapshot(), head.uri.query() == Some(page::REFRESH.trim_start_matches('?')));
+        let mut answer = Response::new(Full::new(page.into()));
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_SECURITY_POLICY, self.status.policy.clone());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+        answer
+    }
+}
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+const MISDIRECTED: &str = "the Host is no name of this machine's own (see proxy.hosts)";
+
+/// A browser may show the page. It may not load it for another one, as an image, a frame or by a script.
+fn check_browser(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_or_none = |name, value: &str| headers.get_all(name).iter().all(|found| found == value);
+    let is_shown = is_or_none("sec-fetch-mode", "navigate") && is_or_none("sec-fetch-dest", "document");
+    if is_shown && !headers.contains_key(ORIGIN) { Ok(()) } else { Err(Refusal::Browser) }
+}
+
+/// The page's own style and its icon, and nothing else: no script, no frame, nothing from anywhere.
+fn policy() -> HeaderValue {
+    let hash = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, page::STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    // Of characters that a header may hold; if not, the page would be shown without any style.
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(format!("{body}\n").into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

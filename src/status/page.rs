@@ -1,0 +1,142 @@
+//! The page: a snapshot in, HTML out. Pure.
+//!
+//! It is read at three in the morning, on a phone or in a terminal: what is wrong stands first and in words, colours only
+//! repeat it, and nothing has to be loaded or run to read it.
+
+mod sections;
+
+use super::html::Html;
+use super::snapshot::Snapshot;
+use super::verdict::{Level, Remark, remarks};
+use super::words::{bytes, count, duration, moment, time};
+
+/// The style of the page, which its security policy names by hash.
+pub const STYLE: &str = include_str!("page.css");
+
+/// How often the page is loaded anew, if it is asked to be.
+pub const REFRESH: &str = "?refresh";
+
+/// The page. With `refresh` a browser loads it anew every half a minute.
+pub fn render(s: &Snapshot, refresh: bool) -> String {
+    let remarks = remarks(s);
+    let worst = remarks.first().map_or(Level::Well, |remark| remark.level);
+    let mut html = Html::default();
+    head(&mut html, s, worst, refresh);
+    html.raw("<body>\n<header>\n<h1>sezzle-sidecar <small>").text(s.about.environment).raw("</small></h1>\n");
+    html.raw("<p class=\"state ").raw(class(worst)).raw("\">").text(state(s, worst)).raw("</p>\n</header>\n<main>\n");
+    html.raw("<div class=\"pair\">\n");
+    attention(&mut html, &remarks);
+    overview(&mut html, s);
+    html.raw("</div>\n");
+    sections::saved(&mut html, s);
+    sections::latency(&mut html, s);
+    html.raw("<div class=\"pair\">\n");
+    sections::sezzle(&mut html, s);
+    sections::shed(&mut html, s);
+    html.raw("</div>\n");
+    sections::errors(&mut html, s);
+    html.raw("</main>\n");
+    footer(&mut html, s, refresh);
+    html.raw("</body>\n</html>\n");
+    html.finish()
+}
+
+fn head(html: &mut Html, s: &Snapshot, worst: Level, refresh: bool) {
+    html.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    html.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    html.raw("<meta name=\"color-scheme\" content=\"light dark\">\n");
+    if refresh {
+        html.raw("<meta http-equiv=\"refresh\" content=\"30\">\n");
+    }
+    html.raw("<title>sezzle-sidecar, ").text(s.about.environment).raw(": ").text(state(s, worst)).raw("</title>\n");
+    html.raw("<link rel=\"icon\" href=\"").raw(icon(worst)).raw("\">\n");
+    html.raw("<style>").raw(STYLE).raw("</style>\n</head>\n");
+}
+
+/// The state in a word or two.
+fn state(s: &Snapshot, worst: Level) -> &'static str {
+    match (s.unready, worst) {
+        (Some(_), _) if s.draining => "Stopping",
+        (Some(_), _) => "Not ready",
+        (None, Level::Trouble) => "Ready, but in trouble",
+        (None, Level::Notice) => "Ready, worth a look",
+        (None, Level::Well) => "Ready, all is well",
+    }
+}
+
+fn class(level: Level) -> &'static str {
+    match level {
+        Level::Well => "well",
+        Level::Notice => "notice",
+        Level::Trouble => "trouble",
+    }
+}
+
+/// A dot, so that one tab of many tells how it is.
+fn icon(level: Level) -> &'static str {
+    macro_rules! dot {
+        ($colour:literal) => {
+            concat!(
+                "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E",
+                "%3Ccircle cx='4' cy='4' r='4' fill='%23",
+                $colour,
+                "'/%3E%3C/svg%3E"
+            )
+        };
+    }
+    match level {
+        Level::Well => dot!("1a7f4b"),
+        Level::Notice => dot!("b26a00"),
+        Level::Trouble => dot!("c62828"),
+    }
+}
+
+fn attention(html: &mut Html, remarks: &[Remark]) {
+    html.raw("<section aria-labelledby=\"attention\">\n<h2 id=\"attention\">What needs attention</h2>\n");
+    if remarks.is_empty() {
+        html.element("p", "Nothing.");
+    } else {
+        html.raw("<ul class=\"remarks\">\n");
+        for remark in remarks {
+            html.raw("<li class=\"").raw(class(remark.level)).raw("\">").text(&remark.text).raw("</li>\n");
+        }
+        html.raw("</ul>\n");
+    }
+    html.raw("</section>\n");
+}
+
+fn overview(html: &mut Html, s: &Snapshot) {
+    html.raw("<section aria-labelledby=\"overview\">\n<h2 id=\"overview\">Overview</h2>\n");
+    html.raw("<table class=\"facts\">\n<tbody>\n");
+    fact(html, "Environment", s.about.environment);
+    fact(html, "Gateway", &s.about.gateway);
+    fact(html, "Merchant", s.merchant.as_deref().unwrap_or("not known yet"));
+    let token = match s.token.left {
+        Some((left, ends)) => format!("lasts {}, until {}", duration(left), time(ends, s.now)),
+        None => "there is none".to_owned(),
+    };
+    fact(html, "Token", &token);
+    let held = format!("{}, {} of {}", count(s.sessions), bytes(s.session_bytes), bytes(s.about.cache_bytes));
+    fact(html, "Sessions in memory", &held);
+    fact(html, "Requests under way", &count(s.in_flight));
+    fact(html, "Running for", &duration(s.uptime));
+    fact(html, "Version", s.about.build);
+    html.raw("</tbody>\n</table>\n</section>\n");
+}
+
+fn fact(html: &mut Html, name: &'static str, value: &str) {
+    html.raw("<tr><th scope=\"row\">").raw(name).raw("</th><td>").text(value).raw("</td></tr>\n");
+}
+
+fn footer(html: &mut Html, s: &Snapshot, refresh: bool) {
+    html.raw("<footer>\n<p>As of ").text(moment(s.now)).raw(". ");
+    match refresh {
+        true => html.raw("Loaded anew every 30 s: <a href=\"/\">stop that</a>."),
+        false => html.raw("<a href=\"").raw(REFRESH).raw("\">Load it anew every 30 s</a>."),
+    };
+    html.raw("</p>\n<p>Counts and times of the last hour are of the last ").text(duration(s.hour.length));
+    html.raw(". They are of this process alone, and the same as on <code>/metrics</code>.</p>\n</footer>\n");
+}
+
+#[cfg(test)]
+mod tests;

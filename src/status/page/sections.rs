@@ -1,0 +1,283 @@
+//! The parts of the page that are about the last hour.
+
+use std::time::Duration;
+
+use crate::clock::Wall;
+use crate::status::chart::{Chart, Column};
+use crate::status::counts::{Counts, Timed};
+use crate::status::history::PART;
+use crate::status::html::Html;
+use crate::status::quantile::quantile;
+use crate::status::snapshot::{Breaker, Snapshot};
+use crate::status::verdict;
+use crate::status::words::{ago, count, counted, duration, share, time};
+use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
+use crate::telemetry::troubles::Trouble;
+
+/// What the cache is worth, in figures and charts.
+pub(super) fn saved(html: &mut Html, s: &Snapshot) {
+    let total = &s.hour.total;
+    let (lookups, saved, calls, failed) = (total.lookups(), total.saved(), total.calls(), total.failed());
+    html.raw("<section aria-labelledby=\"saved\">\n<h2 id=\"saved\">The last hour</h2>\n<div class=\"charts\">\n");
+
+    let ratio = share(saved, lookups).unwrap_or_else(|| "–".to_owned());
+    let looked = counted(lookups, "session lookup", "session lookups");
+    let columns = columns(s, |part| {
+        let percent = u64::from(part.saved()).saturating_mul(100).checked_div(part.lookups().into())?;
+        Some(Column { lower: u32::try_from(percent).ok()?, upper: 0 })
+    });
+    let ratios = || columns.iter().flatten().map(|column| column.lower);
+    let description = match (ratios().min(), ratios().max()) {
+        (Some(least), Some(most)) => format!("Between {least} % and {most} % in two minutes."),
+        (_, _) => NOTHING.to_owned(),
+    };
+    let chart = Chart { title: "Hit ratio of the last hour", description, columns, full: 100 };
+    figure(html, "Hit ratio", &ratio, &format!("of {looked}"), &chart);
+
+    let columns = self::columns(s, |part| Some(Column { lower: part.saved(), upper: 0 }));
+    let chart = counting("Saved calls of the last hour", columns);
+    figure(html, "Saved calls", &count(saved.into()), "not made to Sezzle", &chart);
+
+    let columns = self::columns(s, |part| {
+        let failed = part.failed();
+        Some(Column { lower: part.calls().saturating_sub(failed), upper: failed })
+    });
+    let chart = counting("Calls to Sezzle in the last hour", columns);
+    let words = format!("of which {} failed", count(failed.into()));
+    figure(html, "Calls to Sezzle", &count(calls.into()), &words, &chart);
+
+    html.raw("</div>\n");
+    numbers(html, s);
+    html.raw("</section>\n");
+}
+
+fn columns(s: &Snapshot, column: impl Fn(&Counts) -> Option<Column>) -> Vec<Option<Column>> {
+    s.hour.parts.iter().map(|part| part.as_ref().and_then(&column)).collect()
+}
+
+/// A chart that is as high as its highest column.
+fn counting(title: &'static str, columns: Vec<Option<Column>>) -> Chart {
+    let heights = columns.iter().flatten().map(|column| column.lower.saturating_add(column.upper));
+    let full = heights.max().unwrap_or_default();
+    let description = match full {
+        0 => NOTHING.to_owned(),
+        most => format!("At most {} in two minutes.", count(most.into())),
+    };
+    Chart { title, description, columns, full }
+}
+
+const NOTHING: &str = "Nothing yet.";
+
+fn figure(html: &mut Html, name: &'static str, value: &str, words: &str, chart: &Chart) {
+    html.raw("<figure>\n<figcaption>").element("h3", name);
+    html.raw("<p><strong>").text(value).raw("</strong> ").text(words).raw("</p></figcaption>\n");
+    chart.write(html);
+    html.raw("<p class=\"axis\"><span>1 h ago</span> <span>now</span></p>\n</figure>\n");
+}
+
+/// What the charts show, for whoever wants to read it.
+fn numbers(html: &mut Html, s: &Snapshot) {
+    html.raw("<details>\n<summary>In numbers</summary>\n<table>\n<caption>By ten minutes</caption>\n<thead><tr>");
+    heads(html, &["Minutes ago"], &["Lookups", "Saved", "Hit ratio", "Calls", "Failed"]);
+    html.raw("</tr></thead>\n<tbody>\n");
+    let minutes = PART.as_secs() / 60;
+    let mut ago = u64::try_from(s.hour.parts.len()).unwrap_or_default().saturating_mul(minutes);
+    for parts in s.hour.parts.chunks(ROW) {
+        let until = ago.saturating_sub(u64::try_from(parts.len()).unwrap_or_default().saturating_mul(minutes));
+        let sum = parts.iter().flatten().fold(Counts::default(), |sum, counts| sum.plus(counts));
+        let ratio = share(sum.saved(), sum.lookups()).unwrap_or_else(|| "–".to_owned());
+        html.raw("<tr><th scope=\"row\">").text(ago).raw(" to ").text(until).raw("</th>");
+        let counts = [sum.lookups(), sum.saved()].map(|number| count(number.into()));
+        cells(html, counts.iter().chain([&ratio, &count(sum.calls().into()), &count(sum.failed().into())]));
+        html.raw("</tr>\n");
+        ago = until;
+    }
+    html.raw("</tbody>\n</table>\n</details>\n");
+}
+
+// Five parts of two minutes.
+const ROW: usize = 5;
+
+/// How long things took.
+pub(super) fn latency(html: &mut Html, s: &Snapshot) {
+    html.raw("<section aria-labelledby=\"latency\">\n<h2 id=\"latency\">How long it took</h2>\n<table>\n");
+    html.raw("<caption>The last hour: what 50, 95 and 99 % of all took at most</caption>\n<thead><tr>");
+    heads(html, &["Answers"], &["All", "50 %", "95 %", "99 %"]);
+    html.raw("</tr></thead>\n<tbody>\n");
+    for timed in Timed::ALL {
+        let durations = s.hour.total.durations(timed);
+        let all: u64 = durations.iter().copied().map(u64::from).sum();
+        let within = [0.5, 0.95, 0.99].map(|share| quantile(&durations, share));
+        html.raw("<tr><th scope=\"row\">").raw(name(timed)).raw("</th>");
+        let within = within.map(|found| found.map_or_else(|| "–".to_owned(), |quantile| quantile.to_string()));
+        cells(html, [&count(all)].into_iter().chain(&within));
+        html.raw("</tr>\n");
+    }
+    html.raw("</tbody>\n</table>\n</section>\n");
+}
+
+fn name(timed: Timed) -> &'static str {
+    match timed {
+        Timed::Hits => "Session lookups, from memory",
+        Timed::Lookups => "Session lookups, from Sezzle",
+        Timed::Reads => "Other lookups",
+        Timed::Writes => "Writes",
+        Timed::Reports => "Reports",
+        Timed::Sezzle => "Sezzle alone, to the head of each answer",
+    }
+}
+
+/// How Sezzle is.
+pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
+    html.raw("<section aria-labelledby=\"sezzle\">\n<h2 id=\"sezzle\">Sezzle</h2>\n");
+    html.element("p", verdict::gateway(s).text);
+    html.raw("<table>\n<caption>Calls by class</caption>\n<thead><tr>");
+    heads(html, &["Class", "Circuit breaker", "Fewer calls asked for"], &[]);
+    html.raw("</tr></thead>\n<tbody>\n");
+    for brake in &s.brakes {
+        html.raw("<tr><th scope=\"row\">").text(brake.class).raw("</th><td>").raw(match brake.breaker {
+            Breaker::Closed => "closed: calls are sent",
+            Breaker::Open => "open: calls are not sent",
+            Breaker::HalfOpen => "half-open: one call tries",
+        });
+        let quiet = brake.quiet_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
+        html.raw("</td><td>").text(quiet).raw("</td></tr>\n");
+    }
+    html.raw("</tbody>\n</table>\n");
+    let total = &s.hour.total;
+    let answers =
+        [("5xx", "answered that it failed", total.failures), ("429", "asked for fewer calls", total.throttled)];
+    let errors = UPSTREAM_ERRORS.iter().zip(total.errors).map(|(kind, count)| (*kind, meaning(kind), count));
+    rows(html, "Failed calls of the last hour", "No call failed in the last hour.", answers.into_iter().chain(errors));
+    html.raw("</section>\n");
+}
+
+/// What is to be understood by a kind of failure.
+fn meaning(kind: &str) -> &'static str {
+    match kind {
+        "dns" => "the gateway's name was not resolved",
+        "connection_refused" => "its port is closed",
+        "connection_failed" => "no connection could be made",
+        "connect_timeout" => "no connection was made in time",
+        "egress_proxy" => "the proxy on the way out made no tunnel",
+        "tls_certificate" => "its certificate was not trusted",
+        "tls" => "TLS failed",
+        "timeout" => "no answer came in time",
+        "reset" => "the connection ended before the answer",
+        "protocol" => "the answer was no HTTP",
+        "body" => "the answer broke off",
+        _ => "",
+    }
+}
+
+/// What was not sent, and what was sent again.
+pub(super) fn shed(html: &mut Html, s: &Snapshot) {
+    html.raw("<section aria-labelledby=\"shed\">\n<h2 id=\"shed\">Shed and retried</h2>\n");
+    let total = &s.hour.total;
+    let shed = SHED_REASONS.iter().zip(total.shed).map(|(reason, count)| {
+        let meaning = match *reason {
+            "queue_full" => "the queue of its class was full",
+            "queue_timeout" => "no place became free in time",
+            "receiving" => "too many bodies were being received",
+            "rate_limited" => "Sezzle asked for fewer calls",
+            "circuit_open" => "the circuit breaker was open",
+            _ => "",
+        };
+        (*reason, meaning, count)
+    });
+    rows(html, "Not sent in the last hour", "Every call of the last hour was sent.", shed);
+    let retries = RETRY_RESULTS.iter().zip(total.retries).map(|(result, count)| {
+        let meaning = match *result {
+            "success" => "sent again, and answered",
+            "failure" => "sent again, and failed again",
+            "no_budget" => "not sent again: too many others were",
+            _ => "",
+        };
+        (*result, meaning, count)
+    });
+    rows(html, "Retried in the last hour", "No call of the last hour was sent again.", retries);
+    html.raw("</section>\n");
+}
+
+/// A table of what there was, or a sentence if there was nothing.
+fn rows(
+    html: &mut Html,
+    caption: &'static str,
+    nothing: &'static str,
+    rows: impl Iterator<Item = (&'static str, &'static str, u32)>,
+) {
+    let rows: Vec<_> = rows.filter(|(_, _, count)| *count > 0).collect();
+    if rows.is_empty() {
+        html.element("p", nothing);
+        return;
+    }
+    html.raw("<table>\n<caption>").raw(caption).raw("</caption>\n<thead><tr>");
+    heads(html, &["Word", "Meaning"], &["Calls"]);
+    html.raw("</tr></thead>\n<tbody>\n");
+    for (word, meaning, number) in rows {
+        html.raw("<tr><th scope=\"row\"><code>").raw(word).raw("</code></th><td>").raw(meaning).raw("</td>");
+        cells(html, [&count(number.into())]);
+        html.raw("</tr>\n");
+    }
+    html.raw("</tbody>\n</table>\n");
+}
+
+/// What went wrong.
+pub(super) fn errors(html: &mut Html, s: &Snapshot) {
+    html.raw("<section aria-labelledby=\"errors\">\n<h2 id=\"errors\">Recent errors</h2>\n");
+    if s.troubles.is_empty() {
+        html.element("p", "None since the start.");
+    } else {
+        html.raw("<ol class=\"errors\">\n");
+        for trouble in &s.troubles {
+            error(html, trouble, s.now);
+        }
+        html.raw("</ol>\n<p>One line for each kind, the latest first. The log has every request by its id.</p>\n");
+    }
+    html.raw("</section>\n");
+}
+
+fn error(html: &mut Html, trouble: &Trouble, now: Wall) {
+    let kind = &trouble.kind;
+    html.raw("<li><p>");
+    if !kind.method.is_empty() {
+        html.text(kind.method).raw(" ");
+    }
+    html.text(kind.about).raw(": ");
+    if let Some(code) = kind.code {
+        html.text(code).raw(" ");
+    }
+    html.raw("<strong>").text(kind.what).raw("</strong>");
+    if let Some(cause) = kind.cause {
+        html.raw(" (").text(cause).raw(")");
+    }
+    html.raw("</p>\n<p class=\"when\">");
+    if trouble.times == 1 {
+        html.raw("Once, ");
+    } else {
+        let length = duration(trouble.last.since(trouble.first).max(Duration::from_secs(1)));
+        html.text(count(trouble.times)).raw(" times in ").text(length).raw(", last ");
+    }
+    html.text(ago(trouble.last, now)).raw(" (").text(time(trouble.last, now)).raw(")");
+    if let Some(id) = &trouble.request_id {
+        html.raw(", request <code>").text(id).raw("</code>");
+    }
+    html.raw("</p></li>\n");
+}
+
+/// Names of columns, those of numbers last.
+fn heads(html: &mut Html, texts: &[&'static str], numbers: &[&'static str]) {
+    for name in texts {
+        html.raw("<th scope=\"col\">").raw(name).raw("</th>");
+    }
+    for name in numbers {
+        html.raw("<th scope=\"col\" class=\"number\">").raw(name).raw("</th>");
+    }
+}
+
+/// Numbers, one below the other.
+fn cells<'t>(html: &mut Html, texts: impl IntoIterator<Item = &'t String>) {
+    for text in texts {
+        html.raw("<td class=\"number\">").text(text).raw("</td>");
+    }
+}

@@ -1,0 +1,136 @@
+//! What an operator should look at: pure.
+
+use std::cmp::Reverse;
+
+use super::history::PART;
+use super::snapshot::{Breaker, Snapshot};
+use super::words::{counted, duration, time};
+use crate::telemetry::metrics::UPSTREAM_ERRORS;
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Well,
+    /// Worth a look.
+    Notice,
+    /// Somebody has to do something, or Sezzle does.
+    Trouble,
+}
+
+/// Something that is said of the state, in one sentence or two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// How bad it is.
+    pub level: Level,
+    /// The words.
+    pub text: String,
+}
+
+impl Remark {
+    fn new(level: Level, text: impl Into<String>) -> Self {
+        Self { level, text: text.into() }
+    }
+}
+
+/// What is not as it should be, the worst first.
+pub fn remarks(s: &Snapshot) -> Vec<Remark> {
+    let mut remarks: Vec<Remark> =
+        [readiness(s), token(s), Some(gateway(s)), quiet(s), unknown(s), in_doubt(s), shed(s)]
+            .into_iter()
+            .flatten()
+            .filter(|remark| remark.level > Level::Well)
+            .collect();
+    remarks.sort_by_key(|remark| Reverse(remark.level));
+    remarks
+}
+
+/// How Sezzle has fared with the calls of the last minutes.
+pub fn gateway(s: &Snapshot) -> Remark {
+    let lately = s.hour.latest(LATELY);
+    let (calls, failed) = (lately.calls(), lately.failed());
+    let minutes = PART.as_secs() / 60 * u64::try_from(LATELY).unwrap_or_default();
+    let open: Vec<&str> =
+        s.brakes.iter().filter(|brake| brake.breaker != Breaker::Closed).map(|brake| brake.class).collect();
+    let counted = match (calls, failed) {
+        (0, _) => format!("No call was made in the last {minutes} minutes."),
+        (1, 0) => format!("The one call of the last {minutes} minutes was answered."),
+        (_, 0) => format!("All {calls} calls of the last {minutes} minutes were answered."),
+        (_, _) => {
+            let mut kinds: Vec<_> = UPSTREAM_ERRORS.iter().zip(lately.errors).filter(|(_, count)| *count > 0).collect();
+            kinds.sort_by_key(|(_, count)| Reverse(*count));
+            let why = kinds.first().map_or(String::new(), |(kind, _)| format!(", most often: {kind}"));
+            format!("{failed} of {calls} calls of the last {minutes} minutes failed{why}.")
+        }
+    };
+    if !open.is_empty() {
+        let classes = open.join(", ");
+        return Remark::new(
+            Level::Trouble,
+            format!("Sezzle fails: the circuit breaker is open for {classes}. {counted}"),
+        );
+    }
+    let level = match failed {
+        0 => Level::Well,
+        _ if failed.saturating_mul(2) >= calls => Level::Trouble,
+        _ => Level::Notice,
+    };
+    Remark::new(level, if level == Level::Well { counted } else { format!("Calls to Sezzle fail: {counted}") })
+}
+
+// The part that is now and the two before it: between four minutes and six.
+const LATELY: usize = 3;
+
+fn readiness(s: &Snapshot) -> Option<Remark> {
+    let level = if s.draining { Level::Notice } else { Level::Trouble };
+    s.unready.map(|why| Remark::new(level, format!("Not ready: {why}.")))
+}
+
+fn token(s: &Snapshot) -> Option<Remark> {
+    match (s.token.left, s.token.trouble) {
+        (Some(_), None) => None,
+        (Some((left, _)), Some(why)) => {
+            let left = duration(left);
+            Some(Remark::new(Level::Notice, format!("No new token: {why}. The one in use lasts another {left}.")))
+        }
+        // Said already.
+        (None, _) if s.unready.is_some() => None,
+        (None, why) => {
+            let why = why.unwrap_or("a new one is being obtained");
+            Some(Remark::new(Level::Trouble, format!("There is no live token, so no call is sent: {why}.")))
+        }
+    }
+}
+
+fn quiet(s: &Snapshot) -> Option<Remark> {
+    let asked: Vec<String> = s
+        .brakes
+        .iter()
+        .filter_map(|brake| Some(format!("{} until {}", brake.class, time(brake.quiet_until?, s.now))))
+        .collect();
+    let text = format!("Sezzle asked for fewer calls (429), so none are sent of class {}.", asked.join(", "));
+    (!asked.is_empty()).then(|| Remark::new(Level::Notice, text))
+}
+
+fn unknown(s: &Snapshot) -> Option<Remark> {
+    let writes = counted(s.hour.total.unknown, "write", "writes");
+    let text = format!(
+        "The outcome of {writes} of the last hour is not known (outcome_unknown). Find out what was done before \
+         anybody repeats anything under another key."
+    );
+    (s.hour.total.unknown > 0).then(|| Remark::new(Level::Trouble, text))
+}
+
+fn in_doubt(s: &Snapshot) -> Option<Remark> {
+    let writes = counted(s.hour.total.in_doubt, "write", "writes");
+    let text = format!(
+        "In the last hour {writes} did not succeed after an attempt that may have had its effect (refused_in_doubt)."
+    );
+    (s.hour.total.in_doubt > 0).then(|| Remark::new(Level::Notice, text))
+}
+
+fn shed(s: &Snapshot) -> Option<Remark> {
+    let shed: u32 = s.hour.total.shed.iter().sum();
+    let calls = counted(shed, "call was", "calls were");
+    (shed > 0).then(|| Remark::new(Level::Notice, format!("{calls} not sent in the last hour, see below.")))
+}
