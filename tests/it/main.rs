@@ -51,6 +51,7 @@ mod rotation;
 mod rules;
 mod simulate;
 mod stale;
+mod status_page;
 mod support;
 mod tls;
 mod unix;

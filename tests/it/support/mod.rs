@@ -1,6 +1,7 @@
 //! A simulated gateway and a sidecar before it, in this process, on free ports, with a clock that can be moved.
 
 pub mod both_sides;
+pub mod browser;
 pub mod client;
 pub mod dashboard;
 pub mod egress;

@@ -1,0 +1,411 @@
+//! The status page: what it tells, whom, and that it needs nothing but itself; looked at by eyes of several kinds.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use http::StatusCode;
+use sezzle_sidecar::simulator::{Fault, Reset, Rule, SessionKind};
+
+use crate::support::browser::{Browser, Screen};
+use crate::support::client::Answer;
+use crate::support::process::Folder;
+use crate::support::wire::Wire;
+use crate::support::{Harness, Setup, eventually};
+
+async fn ask(address: SocketAddr, method: &str, lines: &[&str]) -> Answer {
+    let mut wire = Wire::connect(address).await;
+    wire.send(format!("{method} / HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"))).await;
+    if method == "HEAD" { wire.answer_to_head().await } else { wire.answer().await }
+}
+
+async fn page(harness: &Harness) -> String {
+    ask(harness.control(), "GET", &["host: localhost"]).await.text()
+}
+
+/// The page without its markup.
+fn words(page: &str) -> String {
+    let body = page.split_once("<body>").expect("a body").1;
+    body.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text).collect()
+}
+
+fn says(page: &str, expected: &[&str]) {
+    let words = words(page);
+    for expected in expected {
+        assert!(words.contains(expected), "{expected:?} in\n{words}");
+    }
+}
+
+fn controlled() -> Setup {
+    Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0")
+}
+
+#[tokio::test]
+async fn it_is_served_where_the_process_is_steered_and_elsewhere_only_if_configured() {
+    let harness = controlled().start().await;
+    let answer = ask(harness.control(), "GET", &["host: localhost"]).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let refused = ask(harness.ops, "GET", &["host: localhost"]).await;
+    assert_eq!(refused.status, 404);
+    assert_eq!(ask(harness.proxy, "GET", &["host: localhost"]).await.status, 404);
+    harness.stop().await;
+
+    let harness = Setup::default().set("OPS__STATUS_PAGE", "true").set("PROXY__HOSTS", "sidecar.pod").start().await;
+    for (host, status) in [("localhost:1", 200), ("127.0.0.1", 200), ("sidecar.pod", 200), ("evil.example", 421)] {
+        assert_eq!(ask(harness.ops, "GET", &[&format!("host: {host}")]).await.status, status, "{host}");
+    }
+    assert_eq!(harness.client.get(harness.ops, "/other").await.status, 404);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_may_show_it_and_no_other_page_may_use_it() {
+    let harness = controlled().start().await;
+    let ask = async |method, lines: &[&str]| ask(harness.control(), method, lines).await;
+    let host = "host: localhost";
+    let shown = ["sec-fetch-mode: navigate", "sec-fetch-dest: document", "sec-fetch-user: ?1"];
+    for site in ["none", "same-origin", "cross-site"] {
+        let site = format!("sec-fetch-site: {site}");
+        assert_eq!(ask("GET", &[&[host, &site], &shown[..]].concat()).await.status, 200, "{site}");
+    }
+    for (lines, status) in [
+        (&["host: evil.example"][..], 421),
+        (&["x: y"], 400),
+        (&[host, "host: localhost"], 400),
+        (&[host, "origin: null"], 403),
+        (&[host, "sec-fetch-mode: navigate", "sec-fetch-dest: iframe"], 403),
+        (&[host, "sec-fetch-mode: no-cors", "sec-fetch-dest: image"], 403),
+        (&[host, "sec-fetch-mode: cors", "sec-fetch-dest: empty"], 403),
+        (&[host, "sec-fetch-mode: navigate", "sec-fetch-dest: document", "sec-fetch-dest: iframe"], 403),
+    ] {
+        let answer = ask("GET", lines).await;
+        assert_eq!(answer.status, status, "{lines:?}");
+        assert!(!answer.text().contains('<'), "{}", answer.text());
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let answer = ask(method, &[host, "content-length: 0"]).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{method}");
+    }
+    let head = ask("HEAD", &[host]).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert!(head.header("content-length").parse::<usize>().expect("a length") > 5000);
+
+    let answer = ask("GET", &[host]).await;
+    let policy = answer.header("content-security-policy");
+    for part in ["default-src 'none'", "style-src 'sha256-", "frame-ancestors 'none'", "form-action 'none'"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe") && !policy.contains("script-src") && !policy.contains('*'), "{policy}");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn it_tells_what_happened() {
+    let harness = controlled().start().await;
+    let merchant = harness.gateway.journal().len();
+    assert_eq!(merchant, 1, "one exchange");
+    let first = page(&harness).await;
+    says(
+        &first,
+        &["Ready, all is well", "Nothing.", "sandbox", "lasts 1 h 4", "None since the start.", "of 0 session"],
+    );
+    says(&first, &[&harness.gateway.url(), env!("CARGO_PKG_VERSION")]);
+
+    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let lookup = format!("/v2/session/{}", ids.session);
+    for _ in 0..4 {
+        assert_eq!(harness.get(&lookup).await.status, 200);
+    }
+    let second = page(&harness).await;
+    says(&second, &["75 % of 4 session lookups", "3 not made to Sezzle", "2 of which 0 failed"]);
+    says(&second, &["Session lookups, from memory3", "Session lookups, from Sezzle1", "1, ", " of 32 MiB"]);
+
+    // A write that is not known to have been done, a lookup that fails, and a caller who is refused.
+    let path = format!("/v2/order/{}/checkout", ids.order.expect("an order"));
+    harness.gateway.script(Rule::path(&path).reset(Reset::AfterEffect));
+    let unknown = harness.send(http::Method::DELETE, &path, &[("x-request-id", "write-7")], "").await;
+    assert_eq!(unknown.error_code(), "sidecar.outcome_unknown");
+    harness.gateway.script(Rule::path("/v2/customer").fault(Fault::Garbage("no HTTP\r\n\r\n".into())));
+    assert_eq!(harness.get_with("/v2/customer?email=a@b.example", &[("x-request-id", "read-8")]).await.status, 502);
+    assert_eq!(harness.get_with(&lookup, &[("origin", "null")]).await.status, 403);
+    let third = page(&harness).await;
+    says(
+        &third,
+        &[
+            "Ready, but in trouble",
+            "The outcome of 1 write of the last hour is not known",
+            "DELETE /v2/order/{order}/checkout: outcome_unknown\nOnce, ",
+            "request write-7",
+            "GET /v2/customer: 502 upstream_failed (protocol)",
+            "request read-8",
+            "GET request: 403 browser_refused",
+            "protocolthe answer was no HTTP1",
+            "resetthe connection ended before the answer1",
+        ],
+    );
+    for personal in [&ids.session, "a@b.example", path.split('/').nth(3).expect("an order")] {
+        assert!(!third.contains(personal), "{personal}");
+    }
+    assert_eq!(third.matches("outcome_unknown</strong>").count(), 1, "told once");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn it_remembers_an_hour_by_a_task_of_its_own() {
+    let harness = controlled().start().await;
+    let lookup = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    harness.get(&lookup).await;
+    harness.get(&lookup).await;
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE));
+    harness.get("/v2/customer").await;
+    // Nobody looks at the page: the task does.
+    for _ in 0..4 {
+        harness.clock.advance(Duration::from_secs(120));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let later = page(&harness).await;
+    says(&later, &["50 % of 2 session lookups", "GET /v2/customer: 503 from Sezzle\nOnce, 8 min"]);
+    says(&later, &["10 to 0"]);
+    harness.clock.advance(Duration::from_secs(3600));
+    let gone = page(&harness).await;
+    says(&gone, &["of 0 session lookups", "Once, 1 h 8 min ago", "Running for1 h 8 min"]);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
+    let refusing = controlled()
+        .gateway(|gateway| gateway.token_life = Duration::from_secs(600))
+        .start_with(|gateway| gateway.set_keys("sz_pub_others", "sz_pr_others"))
+        .await;
+    eventually("refused", async || page(&refusing).await.contains("Not ready: Sezzle rejected")).await;
+    let shown = page(&refusing).await;
+    says(&shown, &["not known yet", "there is none", "token exchange: rejected\n"]);
+    assert!(shown.contains("<title>sezzle-sidecar, sandbox: Not ready</title>"));
+    refusing.stop().await;
+
+    let harness = controlled().start().await;
+    says(&page(&harness).await, &["Ready, all is well"]);
+    harness.gateway.set_keys("sz_pub_others", "sz_pr_others");
+    harness.clock.advance(Duration::from_secs(100 * 60));
+    eventually("refused", async || page(&harness).await.contains("The one in use lasts another")).await;
+    harness.clock.advance(Duration::from_secs(30 * 60));
+    eventually("ended", async || page(&harness).await.contains("There is no live token, so no call is sent")).await;
+    harness.stop().await;
+}
+
+/// An hour of a shop: more and more lookups, now and then a write and a report.
+async fn an_hour(harness: &Harness) {
+    for step in 0..29_u32 {
+        for session in 0..(2 + step % 7) {
+            let ids = harness.gateway.create_session(SessionKind::Order);
+            let lookup = format!("/v2/session/{}", ids.session);
+            for _ in 0..=(session + step / 6) {
+                harness.get(&lookup).await;
+            }
+        }
+        harness.post("/v2/session", "{}").await;
+        if step % 5 == 0 {
+            harness.get("/v2/orders/report?start-date=2026-01-01").await;
+            harness.get("/v2/customer").await;
+        }
+        if (11..14).contains(&step) {
+            harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE).times(3));
+            harness.get("/v2/customer").await;
+        }
+        page(harness).await;
+        harness.clock.advance(Duration::from_secs(120));
+    }
+}
+
+/// What goes wrong in a bad night.
+async fn a_bad_night(harness: &Harness) {
+    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let order = ids.order.expect("an order");
+    let checkout = format!("/v2/order/{order}/checkout");
+    harness.gateway.script(Rule::path(&checkout).reset(Reset::AfterEffect));
+    harness.send(http::Method::DELETE, &checkout, &[], "").await;
+    harness.gateway.script(Rule::path("/v2/interest/balance").status(StatusCode::TOO_MANY_REQUESTS));
+    harness.get("/v2/interest/balance?start-date=2026-01-01").await;
+    harness.get("/v2/interest/balance?start-date=2026-01-01").await;
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::INTERNAL_SERVER_ERROR));
+    for _ in 0..30 {
+        harness.get("/v2/customer").await;
+    }
+    harness.get_with("/v2/customer", &[("host", "payments.internal")]).await;
+    harness.gateway.set_keys("sz_pub_others", "sz_pr_others");
+    // Past the moment at which a new token is due, and before the one in use ends.
+    harness.clock.advance(Duration::from_secs(36 * 60));
+    eventually("refused", async || page(harness).await.contains("No new token")).await;
+    harness.gateway.script(Rule::path(&checkout).reset(Reset::AfterEffect));
+    harness.send(http::Method::DELETE, &checkout, &[], "").await;
+    for _ in 0..30 {
+        harness.get("/v2/customer").await;
+    }
+    harness.get("/v2/interest/balance?start-date=2026-01-01").await;
+}
+
+const SCREENS: [Screen; 2] = [
+    Screen { name: "phone", width: 390, height: 844, scale: 2 },
+    Screen { name: "desktop", width: 1280, height: 900, scale: 1 },
+];
+
+/// The least contrast of any text with what is behind it, and that text.
+const CONTRAST: &str = r#"
+    const numbers = text => text.match(/[\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map(c => c / 255).map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+        return .2126 * x + .7152 * y + .0722 * z;
+    };
+    const behind = element => {
+        for (let e = element; e; e = e.parentElement) {
+            const c = numbers(getComputedStyle(e).backgroundColor);
+            if (c.length < 4 || c[3] > 0) return c;
+        }
+        return [255, 255, 255];
+    };
+    let least = [99, ""], seen = 0;
+    for (const element of document.body.querySelectorAll("*:not(svg *)")) {
+        const text = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
+        if (!text) continue;
+        seen += 1;
+        const [a, b] = [numbers(getComputedStyle(element).color), behind(element)].map(light);
+        const contrast = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+        if (contrast < least[0]) least = [contrast, text];
+    }
+    return [...least, seen];
+"#;
+
+/// Everything that is wider than the screen.
+const OVERFLOW: &str = r#"
+    const width = document.documentElement.clientWidth;
+    return [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1)
+        .map(e => e.tagName + ": " + e.textContent.slice(0, 40));
+"#;
+
+fn pictures() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("status-page");
+    fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+#[tokio::test]
+#[ignore = "needs chromium: tests/run"]
+async fn a_browser_shows_it_on_every_screen_and_complains_of_nothing() {
+    let harness = controlled().start().await;
+    let (browser, folder) = (Browser::start().await, pictures());
+    let url = format!("http://{}/", harness.control());
+    for state in ["start", "well", "trouble"] {
+        match state {
+            "start" => {}
+            "well" => an_hour(&harness).await,
+            _ => a_bad_night(&harness).await,
+        }
+        for screen in SCREENS {
+            let mut seen = Vec::new();
+            for scheme in ["light", "dark"] {
+                let what = format!("{state}-{}-{scheme}", screen.name);
+                browser.prefer(screen, scheme).await;
+                browser.open(&url).await;
+                let picture = browser.picture().await;
+                assert!(picture.starts_with(b"\x89PNG") && picture.len() > 20_000, "{what}: {}", picture.len());
+                fs::write(folder.join(format!("{what}.png")), &picture).expect("writes");
+                seen.push(picture);
+
+                let contrast = browser.run(CONTRAST).await;
+                assert!(contrast[2].as_u64().is_some_and(|texts| texts > 50), "{what}: {contrast}");
+                assert!(contrast[0].as_f64().is_some_and(|least| least >= 4.5), "{what}: {contrast}");
+                let wide = browser.run(OVERFLOW).await;
+                assert_eq!(wide.as_array().map(Vec::len), Some(0), "{what}: {wide}");
+                let styled =
+                    browser.run("return getComputedStyle(document.querySelector('.state')).borderRadius").await;
+                assert_eq!(styled, "16px", "{what}: the policy lets its style through");
+                assert_eq!(browser.complaints().await, [""; 0], "{what}");
+                let asked = browser.requests().await;
+                assert!(asked.contains(&url), "{asked:?}");
+                assert!(asked.iter().all(|asked| *asked == url || asked.starts_with("data:")), "{what}: {asked:?}");
+            }
+            assert!(seen[0] != seen[1], "{state} {}: light and dark look the same", screen.name);
+        }
+    }
+
+    // What could go wrong would have been seen: the policy is in force, and its breach a complaint.
+    browser.run("document.body.setAttribute('style', 'color: red'); return 1").await;
+    eventually("a complaint", async || !browser.complaints().await.is_empty()).await;
+    browser.open(&format!("{url}?refresh")).await;
+    let refresh = browser.run("return document.querySelector('meta[http-equiv=refresh]').content").await;
+    assert_eq!(refresh, "30");
+    // By a link, as a reader does it.
+    browser.run("document.querySelector('footer a').click(); return 1").await;
+    eventually("back", async || browser.run("return location.href").await == url).await;
+    assert_eq!(browser.run("return document.querySelectorAll('h1').length").await, 1);
+    browser.stop().await;
+    harness.stop().await;
+}
+
+/// What a program makes of the page.
+fn read_by(program: &str, arguments: &[&str], page: &str) -> (Option<i32>, String) {
+    let folder = Folder::new();
+    let file = folder.write("page.html", page);
+    let output = Command::new(program).args(arguments).arg(&file).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+#[tokio::test]
+#[ignore = "needs w3m and lynx: tests/run"]
+async fn it_is_read_in_a_terminal() {
+    let harness = controlled().start().await;
+    an_hour(&harness).await;
+    a_bad_night(&harness).await;
+    let page = page(&harness).await;
+    for (program, arguments) in [
+        ("w3m", &["-dump", "-cols", "80", "-T", "text/html", "-O", "UTF-8"][..]),
+        ("lynx", &["-dump", "-nolist", "-width=80", "-display_charset=UTF-8"]),
+    ] {
+        let (code, shown) = read_by(program, arguments, &page);
+        assert_eq!(code, Some(0), "{program}: {shown}");
+        fs::write(pictures().join(format!("{program}.txt")), &shown).expect("writes");
+        let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in [
+            "sezzle-sidecar sandbox Ready, but in trouble",
+            "What needs attention",
+            "is not known (outcome_unknown)",
+            "Environment",
+            "Hit ratio",
+            "Session lookups, from memory",
+            "open: calls are not sent",
+            "outcome_unknown",
+            "GET request: 421 misdirected",
+        ] {
+            assert!(flat.contains(words), "{program}: {words:?} in\n{shown}");
+        }
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{program}:\n{shown}");
+        assert!(!shown.contains("<") && !flat.contains("color-scheme"), "{program}:\n{shown}");
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs tidy: tests/run"]
+async fn its_html_is_valid() {
+    let harness = controlled().start().await;
+    an_hour(&harness).await;
+    let well = page(&harness).await;
+    a_bad_night(&harness).await;
+    for page in [&well, &page(&harness).await] {
+        let (code, complaints) = read_by("tidy", &["-errors", "-quiet", "--show-info", "no"], page);
+        assert_eq!((code, complaints.as_str()), (Some(0), ""));
+    }
+    let (code, _) = read_by("tidy", &["-errors", "-quiet"], &well.replace("</table>", "</tabel>"));
+    assert_ne!(code, Some(0), "it would have complained");
+    harness.stop().await;
+}
