@@ -1,6 +1,7 @@
 //! The composition root: the one file that knows every part.
 
 mod handlers;
+mod online;
 mod parts;
 
 use std::future::pending;
@@ -15,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
+pub use self::online::contact;
 pub use self::parts::{BUILD, policy};
-use self::parts::{about, egress_proxy, forward, key_sources, link_rewriter, proxy_options, session_options};
+use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
@@ -38,7 +40,7 @@ use crate::session::SessionCache;
 use crate::status::{Status, StatusPage};
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::{Metrics, gauge};
-use crate::upstream::connector::{self, Connector};
+use crate::upstream::connector::Connector;
 use crate::upstream::egress::EgressProxyError;
 use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
@@ -119,12 +121,7 @@ impl App {
         let keys = sources.load()?;
         sources.warn_of_readers();
         let gateway = &settings.gateway;
-        let connect = connector::Options {
-            tls: tls::client_config(gateway.ca_file.as_deref())?,
-            tcp: gateway.connect_timeout,
-            egress: egress_proxy(gateway)?,
-            http2: gateway.http2,
-        };
+        let connect = connect_options(gateway, tls::client_config(gateway.ca_file.as_deref())?)?;
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
         let forward = forward(settings)?;

@@ -10,12 +10,13 @@
 //! - [`credentials`]: keys to bearer tokens.
 //! - [`upstream`]: the way out to Sezzle.
 //!
-//! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`]
-//! (the page for people), [`control`] (what steers the process), [`telemetry`], [`config`]. Leaves that know nothing of the others: [`address`], [`caller`],
-//! [`sezzle`] (Sezzle's own words), [`clock`], [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
+//! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`] (the page
+//! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
+//! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`clock`],
+//! [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
 //!
-//! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`, `credentials` and
-//! `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
+//! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
+//! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
 
 pub mod app;
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod credentials;
 pub mod session;
 pub mod upstream;
 
+pub mod contact;
 pub mod control;
 pub mod ops;
 pub mod status;

@@ -13,6 +13,7 @@ use crate::proxy::response::own_headers;
 use crate::session;
 use crate::session::freshness::Policy;
 use crate::status::snapshot::About;
+use crate::upstream::connector;
 use crate::upstream::egress::EgressProxy;
 use crate::upstream::tls;
 use crate::webhook::forward::Forward;
@@ -70,7 +71,14 @@ pub(super) fn key_sources(settings: &Settings) -> KeySources {
     KeySources { public: credentials.public_key.clone(), private: credentials.private_key.clone() }
 }
 
-pub(super) fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
+pub(super) fn connect_options(
+    gateway: &GatewaySettings,
+    tls: rustls::ClientConfig,
+) -> Result<connector::Options, StartError> {
+    Ok(connector::Options { tls, tcp: gateway.connect_timeout, egress: egress_proxy(gateway)?, http2: gateway.http2 })
+}
+
+fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
     let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
     let credentials = proxy.credentials.as_ref().map(keys::load_one).transpose().map_err(StartError::EgressKey)?;
     Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))

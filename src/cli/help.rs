@@ -85,13 +85,19 @@ Output:
   standard output; or every mistake, one per line, on standard error. It opens
   neither the files of secrets nor gateway.ca_file; run does.
 
+  With --online what was found on the way to Sezzle, a line each: how long it
+  took, TLS, the clocks, the merchant, and what Sezzle says of caching.
+
 Exit codes:
-  0   no mistake
+  0   no mistake; with --online, Sezzle took the keys
   64  wrong usage
+  77  a key cannot be read, or Sezzle does not take it
   78  the configuration is wrong
+  1   Sezzle was not reached
 
 Examples:
     sezzle-sidecar check --config sidecar.toml
+    sezzle-sidecar check --online --config sidecar.toml
 "
 );
 

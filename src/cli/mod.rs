@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and which exit code that ends with.
 
+mod check;
 mod completions;
 mod explain;
 mod health;
@@ -19,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{App, BUILD, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Problems};
+use crate::contact::trouble::Trouble;
 use crate::control::client::CallError;
 use crate::server::files;
 use crate::server::workers::Workers;
@@ -57,7 +59,7 @@ enum Command {
     ///
     /// Prints it with secrets redacted, or lists every mistake in it.
     #[command(after_long_help = help::CHECK)]
-    Check(ConfigFiles),
+    Check(check::Check),
     /// Say whether the sidecar of this machine is alive.
     ///
     /// Asks /livez on ops.listen, which is all it reads of the configuration; where
@@ -136,10 +138,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let files = cli.files;
     match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
         Command::Run(more) => configured(files, more, serve),
-        Command::Check(more) => configured(files, more, |loaded| {
-            say(&loaded.render());
-            ExitCode::SUCCESS
-        }),
+        Command::Check(mut check) => {
+            let more = std::mem::take(&mut check.files);
+            configured(files, more, |loaded| check.run(loaded))
+        }
         Command::Healthcheck(mut healthcheck) => {
             let more = std::mem::take(&mut healthcheck.files);
             at_ops(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), healthcheck.run(listen)))
@@ -258,6 +260,9 @@ pub enum Failure {
     /// A sidecar is not as it should be.
     #[error("{0}")]
     Unwell(String),
+    /// There is no way to Sezzle, or the keys are not taken there.
+    #[error("{0}")]
+    Contact(#[from] Trouble),
     /// What the command was given is not allowed or cannot be read.
     #[error("{0}")]
     Usage(&'static str),
@@ -273,6 +278,7 @@ impl Failure {
             Self::Start(
                 StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_),
             ) => NO_PERMISSION,
+            Self::Contact(trouble) if trouble.is_of_keys => NO_PERMISSION,
             Self::Usage(_) => USAGE,
             Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
@@ -281,6 +287,7 @@ impl Failure {
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)
             | Self::Interrupted
+            | Self::Contact(_)
             | Self::Control(_)
             | Self::Unwell(_)
             | Self::Tour(_) => 1,

@@ -55,10 +55,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
 fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let environment = r.required(
         "gateway.environment",
-        parse::choice(
-            [Environment::Sandbox, Environment::Production, Environment::SandboxEu, Environment::ProductionEu]
-                .map(|environment| (environment.as_str(), environment)),
-        ),
+        parse::choice(Environment::ALL.map(|environment| (environment.as_str(), environment))),
     );
     let url = r.optional("gateway.url", parse::gateway_url);
     if let (Some(environment), Some(None)) = (environment, &url) {

@@ -83,6 +83,9 @@ pub enum Environment {
 }
 
 impl Environment {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sandbox, Self::Production, Self::SandboxEu, Self::ProductionEu];
+
     /// The word for it in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {

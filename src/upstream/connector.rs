@@ -119,6 +119,16 @@ pub struct GatewayConnection {
     _open: Counted,
 }
 
+impl GatewayConnection {
+    /// Its TLS; `None` where there is none.
+    pub(super) fn tls(&self) -> Option<&rustls::ClientConnection> {
+        match &self.io {
+            MaybeHttpsStream::Http(_) => None,
+            MaybeHttpsStream::Https(stream) => Some(stream.inner().get_ref().1),
+        }
+    }
+}
+
 impl Connection for GatewayConnection {
     fn connected(&self) -> Connected {
         self.io.connected().extra(self.retire)

@@ -89,6 +89,11 @@ impl UpstreamError {
         Self { kind: ErrorKind::Timeout, sent: Sent::Maybe, detail }
     }
 
+    /// There is no connection.
+    pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
+        Self { kind: connect_kind(error), sent: Sent::No, detail: chain(error) }
+    }
+
     /// The answer's body did not come whole.
     pub fn from_body(error: &BodyError) -> Self {
         let detail = chain(error);
@@ -104,10 +109,10 @@ impl UpstreamError {
 
     /// Reads the client's error.
     pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
-        let detail = chain(error);
         if error.is_connect() {
-            return Self { kind: connect_kind(error), sent: Sent::No, detail };
+            return Self::from_connecting(error);
         }
+        let detail = chain(error);
         if let Some(cause) = find::<h2::Error>(error) {
             let kind = if cause.is_library() { ErrorKind::Protocol } else { ErrorKind::Reset };
             let sent = if is_unprocessed(cause) { Sent::No } else { Sent::Maybe };

@@ -5,9 +5,11 @@
 
 pub mod body;
 pub mod breaker;
+pub mod certificate;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod probe;
 pub mod quiet;
 pub mod retry;
 pub mod retry_after;
@@ -80,7 +82,7 @@ pub struct Deadlines {
 /// The gateway's address is not usable.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: not a gateway address")]
-pub struct AddressError(String);
+pub struct AddressError(pub String);
 
 impl Upstream {
     /// `url` is a scheme and an authority. Each of the `workers` has a pool of its own.

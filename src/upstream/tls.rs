@@ -40,16 +40,25 @@ pub enum TlsError {
 /// # Errors
 /// When the CA file cannot be used.
 pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = ca_file {
-        add_file(&mut roots, path)?;
-    }
+    let roots = roots(ca_file)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|cause| TlsError::Refused { subject: "TLS".to_owned(), cause })?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Whom to trust.
+///
+/// # Errors
+/// When the CA file cannot be used.
+pub(super) fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(path) = ca_file {
+        add_file(&mut roots, path)?;
+    }
+    Ok(roots)
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {

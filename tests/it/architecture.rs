@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 8] = ["address", "caller", "hop_by_hop", "sezzle", "clock", "secret", "telemetry", "worker"];
 
 /// What each module below the composition root may import, beside itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("address", &[]),
     ("caller", &[]),
     ("hop_by_hop", &[]),
@@ -25,6 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("proxy", &["session", "credentials", "upstream"]),
     ("ops", &["session", "credentials", "upstream"]),
     ("status", &["ops", "credentials"]),
+    ("contact", &["session", "credentials", "upstream"]),
     ("control", &["session"]),
     ("webhook", &["session", "credentials", "upstream"]),
 ];
@@ -36,7 +37,7 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 27] = [
+const PURE: [&str; 29] = [
     "session/freshness.rs",
     "session/invalidation.rs",
     "session/freshness/directives.rs",
@@ -57,6 +58,8 @@ const PURE: [&str; 27] = [
     "upstream/quiet.rs",
     "webhook/event.rs",
     "webhook/signature.rs",
+    "contact/trouble.rs",
+    "upstream/certificate.rs",
     "status/chart.rs",
     "status/history.rs",
     "status/html.rs",

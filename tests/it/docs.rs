@@ -54,11 +54,14 @@ fn every_error_and_limit_is_explained() {
     for reason in CONNECTION_REASONS.iter().filter(|reason| **reason != "drain") {
         assert!(text.contains(&format!("connections_refused_total{{reason=\"{reason}\"}}")), "{reason}");
     }
+    names_all("docs/troubleshooting.md", REFUSALS.iter().map(|code| format!("sidecar.{code}")));
     // And those that are no refusals, where the code writes them.
     let source = page("src/proxy/error.rs") + &page("src/server/refusal.rs");
     for code in ["no_token", "outcome_unknown", "not_stored", "upstream_failed", "upstream_timeout", "head_too_large"] {
         assert!(source.contains(&format!("\"{code}\"")), "{code} is gone");
-        names_all("docs/proxy-listener.md", [format!("sidecar.{code}")]);
+        for page in ["docs/proxy-listener.md", "docs/troubleshooting.md"] {
+            names_all(page, [format!("sidecar.{code}")]);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod cache;
 mod clients;
 mod clocks;
 mod command_line;
+mod contact;
 mod contract;
 mod control;
 mod corpus;

@@ -1,0 +1,50 @@
+//! What is needed for the first contact with Sezzle, made of the settings as a start makes it.
+
+use std::sync::Arc;
+
+use http::Uri;
+
+use super::StartError;
+use super::parts::{connect_options, key_sources, policy};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::settings::Environment;
+use crate::contact::Contact;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connector::Connector;
+use crate::upstream::{AddressError, Upstream, probe};
+
+/// Prepares the first contact. `is_set` says whether a variable of the environment is.
+///
+/// # Errors
+/// What a start would fail for, too.
+pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool) -> Result<Contact, StartError> {
+    let metrics = Arc::new(Metrics::by(clock.clone())?);
+    let sources = key_sources(settings);
+    let gateway = &settings.gateway;
+    let (tls, shown) = probe::client_config(gateway.ca_file.as_deref())?;
+    let keys = sources.load()?;
+    let connector = Connector::new(connect_options(gateway, tls)?, clock.clone(), Arc::clone(&metrics));
+    let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
+    let through_proxy = gateway.egress_proxy.is_some();
+    let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
+    Ok(Contact {
+        gateway: gateway.url.parse::<Uri>().map_err(unusable)?,
+        environment: gateway.environment.as_str(),
+        other_environment: of_url.filter(|other| *other != gateway.environment).map(Environment::as_str),
+        key_names: sources.name(),
+        keys,
+        merchant: settings.credentials.merchant_uuid.clone(),
+        through_proxy,
+        unfollowed: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
+        upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
+        connector,
+        shown,
+        policy: policy(settings),
+        patience: gateway.read_timeout,
+        clock,
+    })
+}
+
+// That other programs follow on their way to https.
+const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

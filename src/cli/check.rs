@@ -1,0 +1,42 @@
+//! `check`: whether the configuration is right and, if asked, whether Sezzle is reached with it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::runtime::Builder;
+
+use super::{ConfigFiles, Failure, say, with_runtime};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Loaded, Settings};
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    /// Reach out to Sezzle, too: exchange the keys for a token, and look up a
+    /// session that does not exist. Nothing is created, and nothing of anybody's is
+    /// read.
+    #[arg(long)]
+    online: bool,
+
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+}
+
+impl Check {
+    /// Checks a configuration without mistakes.
+    pub(super) fn run(self, loaded: &Loaded) -> ExitCode {
+        if self.online {
+            return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));
+        }
+        say(&loaded.render());
+        ExitCode::SUCCESS
+    }
+}
+
+async fn online(settings: &Settings) -> Result<(), Failure> {
+    let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let contact = app::contact(settings, Clock::system(), is_set)?;
+    contact.make(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
+    say("all is well: `run` would get ready\n");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What the headers of an answer would mean for a session that came with them.
+
+use std::time::Duration;
+
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED, PRAGMA, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use uuid::Uuid;
+
+use crate::clock::Now;
+use crate::session::freshness::{self, Policy, Skip};
+use crate::sezzle::session::SessionFacts;
+
+/// Says which headers there are, and what would become of a session with them.
+pub(super) fn say(
+    policy: &Policy,
+    asked: Uuid,
+    headers: &HeaderMap,
+    elapsed: Duration,
+    now: Now,
+    say: &mut impl FnMut(&str, &str),
+) {
+    let found = found(headers);
+    say("headers", if found.is_empty() { "none that is about caching" } else { &found });
+    // Of a session without a token, since one with a token ends with that.
+    let facts = SessionFacts::read(format!("{{\"uuid\":\"{asked}\"}}").as_bytes());
+    let mut headers = headers.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let life = freshness::life(policy, asked, StatusCode::OK, &headers, facts.as_ref(), elapsed, now);
+    let means = match life {
+        Ok(life) => format!(
+            "a session with such headers is kept for {} s; with a token, for {} s at most and not past the token's end",
+            life.ttl.as_secs(),
+            policy.max_ttl.as_secs()
+        ),
+        Err(skip @ (Skip::NoStore | Skip::NoCache | Skip::Expired)) => format!(
+            "a session with such headers is not kept ({}), so every lookup goes to Sezzle; \
+             cache.origin_cache_control = \"ignore\" would keep it all the same",
+            skip.as_str()
+        ),
+        Err(skip) => format!("a session with such headers is not kept ({})", skip.as_str()),
+    };
+    say("caching", &means);
+    say("", "as far as a 404 tells: explain says it of a session's own answer");
+}
+
+/// The headers that are about caching, as they came.
+fn found(headers: &HeaderMap) -> String {
+    let line = |name: &HeaderName| {
+        let values = headers.get_all(name).iter();
+        values.map(|value| format!("{name}: {}", value.to_str().unwrap_or("unreadable"))).collect::<Vec<_>>()
+    };
+    let lines: Vec<String> = ABOUT_CACHING.iter().flat_map(line).collect();
+    lines.join("; ").chars().take(LONGEST).collect()
+}
+
+const ABOUT_CACHING: [HeaderName; 7] = [CACHE_CONTROL, PRAGMA, EXPIRES, AGE, VARY, ETAG, LAST_MODIFIED];
+const LONGEST: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn said(honor_origin: bool, lines: &[(HeaderName, &str)]) -> String {
+        let policy = Policy {
+            max_ttl: Duration::from_secs(60),
+            untokenized_ttl: Duration::from_secs(30),
+            expiration_margin: Duration::from_secs(5),
+            honor_origin,
+            stale_if_error: Duration::ZERO,
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let (mut text, now) = (String::new(), Clock::system().now());
+        say(&policy, Uuid::nil(), &headers, Duration::ZERO, now, &mut |what, is| text += &format!("{what} {is}\n"));
+        text
+    }
+
+    #[test]
+    fn what_headers_mean() {
+        for (honor, lines, headers, means) in [
+            (true, &[][..], "headers none that is about caching", "is kept for 30 s; with a token, for 60 s"),
+            (true, &[(CACHE_CONTROL, "max-age=10")], "headers cache-control: max-age=10", "is kept for 10 s"),
+            (true, &[(CACHE_CONTROL, "no-store")], "headers cache-control: no-store", "not kept (no-store)"),
+            (true, &[(CACHE_CONTROL, "no-cache")], "no-cache", "would keep it all the same"),
+            (true, &[(CACHE_CONTROL, "max-age=0")], "max-age=0", "not kept (expired)"),
+            (false, &[(CACHE_CONTROL, "no-store"), (AGE, "3")], "no-store; age: 3", "is kept for 30 s"),
+            (true, &[(VARY, "Origin")], "vary: Origin", "not kept (vary)\n"),
+        ] {
+            let said = said(honor, lines);
+            assert!(said.contains(headers) && said.contains(means), "{lines:?}: {said}");
+        }
+        assert!(!said(true, &[(http::header::SET_COOKIE, "secret")]).contains("secret"));
+    }
+}

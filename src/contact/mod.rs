@@ -1,0 +1,245 @@
+//! First contact with Sezzle: whether this configuration gets through to the gateway, and what it will find there.
+//!
+//! The keys are exchanged for a token, and one session is looked up that does not exist. So nothing is created, and nothing
+//! of anybody's is read. What was found is said line by line, so that a wait shows where it is; what stands in the way ends
+//! it, with what to do about it. Read next: [`trouble`].
+
+mod caching;
+pub mod trouble;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use uuid::Uuid;
+
+use self::trouble::{Hints, Trouble};
+use crate::clock::{Clock, Now, Wall};
+use crate::credentials::exchange::{Granted, exchange};
+use crate::credentials::keys::KeyPair;
+use crate::session::freshness::Policy;
+use crate::sezzle::time::format_rfc3339;
+use crate::upstream::certificate::Certificate;
+use crate::upstream::connector::Connector;
+use crate::upstream::probe::{self, Shown};
+use crate::upstream::{Deadlines, Outgoing, Upstream};
+
+/// What is needed to ask.
+pub struct Contact {
+    /// Scheme and authority of the gateway.
+    pub gateway: Uri,
+    /// `gateway.environment`.
+    pub environment: &'static str,
+    /// The environment that `gateway.url` belongs to, if it is another one.
+    pub other_environment: Option<&'static str>,
+    /// Where the keys come from, for messages.
+    pub key_names: String,
+    /// The keys.
+    pub keys: KeyPair,
+    /// The only merchant they may belong to.
+    pub merchant: Option<String>,
+    /// Whether the way out leads through `gateway.egress_proxy`.
+    pub through_proxy: bool,
+    /// The variable that names a proxy, where there is one that is not followed.
+    pub unfollowed: Option<&'static str>,
+    /// Makes connections.
+    pub connector: Connector,
+    /// What certificates they are shown.
+    pub shown: Shown,
+    /// Sends requests over them.
+    pub upstream: Upstream,
+    /// How long stored sessions live.
+    pub policy: Policy,
+    /// Until the head of the answer to a lookup.
+    pub patience: Duration,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Contact {
+    /// Asks, and says what was found: what it is of, and what it is.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn make(&self, mut say: impl FnMut(&str, &str)) -> Result<(), Trouble> {
+        say("gateway", &format!("{} ({})", trimmed(&self.gateway), self.environment));
+        let way = match (self.through_proxy, self.unfollowed) {
+            (true, _) => "through gateway.egress_proxy".to_owned(),
+            (false, None) => "direct".to_owned(),
+            (false, Some(variable)) => format!("direct; {variable} is set, and is not followed"),
+        };
+        say("way", &way);
+        if let Some(other) = self.other_environment {
+            say("note", &format!("gateway.url is that of {other}, and gateway.environment says {}", self.environment));
+        }
+        self.connect(&mut say).await?;
+        let granted = self.authenticate(&mut say).await?;
+        self.look_up(&granted, &mut say).await
+    }
+
+    async fn connect(&self, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
+        let began = self.clock.now();
+        let connected = probe::connect(&self.connector, self.gateway.clone()).await;
+        let secured = connected.map_err(|error| Trouble::unreachable(&error, &self.hints()))?;
+        say("connection", &format!("made in {}, name, TCP and TLS together", self.took(began)));
+        match secured {
+            None => say("TLS", "none: gateway.url is http, which is for tests"),
+            Some(secured) => {
+                let spoken = if secured.http2 { "HTTP/2" } else { "HTTP/1.1" };
+                say("TLS", &format!("{}, and {spoken} in it", secured.version));
+            }
+        }
+        if let Some(certificate) = self.shown.certificate() {
+            say("certificate", &described(&certificate, self.clock.now().wall));
+        }
+        Ok(())
+    }
+
+    async fn authenticate(&self, say: &mut impl FnMut(&str, &str)) -> Result<Granted, Trouble> {
+        let began = self.clock.now();
+        let granted = exchange(&self.upstream, &self.keys, self.merchant.as_deref(), &self.clock).await;
+        let granted = granted.map_err(|error| Trouble::of_keys(error, &self.hints()))?;
+        let now = self.clock.now();
+        say("keys", &format!("taken, in {}", self.took(began)));
+        let pinned = if self.merchant.is_some() { "the one of credentials.merchant_uuid" } else { "not pinned" };
+        say("merchant", &format!("{} ({pinned})", named(&granted.merchant)));
+        let life = granted.expiration.map(|end| end.since(granted.date.unwrap_or(now.wall)));
+        say("token", &life.map_or("names no end".to_owned(), |life| format!("lasts {} min", life.as_secs() / 60)));
+        say("clock", &skew(granted.date, began.wall, now.wall));
+        Ok(granted)
+    }
+
+    async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
+        let session = Uuid::from_u128(fastrand::u128(..));
+        let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
+        let outgoing = Outgoing {
+            method: Method::GET,
+            target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
+            headers: headers(&granted.authorization),
+            body: Bytes::new(),
+            deadlines: Deadlines { head: self.patience, body: Duration::from_secs(1) },
+            route: "/v2/session/{session}",
+            class: "session",
+        };
+        let began = self.clock.now();
+        let sent = self.upstream.send(outgoing).await;
+        let answer = sent.map_err(|error| Trouble::unreachable(&error, &self.hints()))?;
+        let status = answer.status();
+        let took = self.took(began);
+        say("lookup", &format!("{} in {took}, of a session that does not exist", status.as_u16()));
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Trouble::refused(status)),
+            status if status.is_server_error() => return Err(Trouble::failed(status)),
+            _ => {}
+        }
+        let now = self.clock.now();
+        caching::say(&self.policy, session, answer.headers(), now.since(began), now, say);
+        Ok(())
+    }
+
+    fn hints(&self) -> Hints<'_> {
+        Hints {
+            gateway: trimmed(&self.gateway),
+            environment: self.environment,
+            key_names: &self.key_names,
+            through_proxy: self.through_proxy,
+            unfollowed: self.unfollowed,
+            certificate: self.shown.certificate().map(|shown| described(&shown, self.clock.now().wall)),
+            now: self.clock.now().wall,
+        }
+    }
+
+    fn took(&self, began: Now) -> String {
+        format!("{} ms", self.clock.now().mono.since(began.mono).as_millis())
+    }
+}
+
+fn headers(authorization: &HeaderValue) -> HeaderMap {
+    HeaderMap::from_iter([
+        (AUTHORIZATION, authorization.clone()),
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        (USER_AGENT, HeaderValue::from_static(concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION")))),
+    ])
+}
+
+/// Without the slash that an empty path is.
+fn trimmed(gateway: &Uri) -> String {
+    gateway.to_string().trim_end_matches('/').to_owned()
+}
+
+fn named(text: &str) -> &str {
+    if text.is_empty() { "unnamed" } else { text }
+}
+
+fn described(certificate: &Certificate, now: Wall) -> String {
+    let Certificate { subject, issuer, not_before, not_after } = certificate;
+    let moment = |wall| format_rfc3339(wall).unwrap_or_else(|| "another age".to_owned());
+    let holds = match not_after.since(now) {
+        _ if *not_before > now => format!("only from {} on", moment(*not_before)),
+        Duration::ZERO => format!("ended at {}", moment(*not_after)),
+        left => format!("until {}, {} days from now", moment(*not_after), left.as_secs() / 86_400),
+    };
+    format!("for {}, by {}, {holds}", named(subject), named(issuer))
+}
+
+/// How this machine's clock differs from Sezzle's. A `Date` names the second that had begun, at some moment of the exchange.
+fn skew(date: Option<Wall>, began: Wall, ended: Wall) -> String {
+    let Some(date) = date else { return "not known: the answer has no Date".to_owned() };
+    let (behind, ahead) = (date.millis_since(ended), began.millis_since(date).saturating_sub(1000));
+    match (behind, ahead) {
+        (1.., _) => format!("this machine's is {} behind Sezzle's{CLOCK}", about(behind)),
+        (_, 1..) => format!("this machine's is {} ahead of Sezzle's{CLOCK}", about(ahead)),
+        _ => "as Sezzle's, to the second".to_owned(),
+    }
+}
+
+fn about(millis: i64) -> String {
+    format!("about {} s", millis.saturating_add(999) / 1000)
+}
+
+const CLOCK: &str = ". Tokens do not mind, but sessions are kept shorter: set it right";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_differ_only_where_the_second_does_not_explain_it() {
+        let at = |millis: i64| Wall(1_600_000_000_000 + millis);
+        for (date, began, ended, expected) in [
+            (0, 0, 50, "as Sezzle's, to the second"),
+            (0, 999, 1400, "as Sezzle's, to the second"),
+            (1000, 900, 1100, "as Sezzle's, to the second"),
+            (0, 1001, 1100, "this machine's is about 1 s ahead"),
+            (1000, 100, 900, "this machine's is about 1 s behind"),
+            (90_000, 0, 100, "this machine's is about 90 s behind"),
+            (-3_600_000, 0, 100, "this machine's is about 3599 s ahead"),
+        ] {
+            let text = skew(Some(at(date)), at(began), at(ended));
+            assert!(text.starts_with(expected), "{date} {began} {ended}: {text}");
+        }
+        assert!(skew(None, at(0), at(0)).contains("no Date"));
+    }
+
+    #[test]
+    fn certificates_in_words() {
+        let day = 86_400_000;
+        let certificate = |from, until| Certificate {
+            subject: "gateway.example".to_owned(),
+            issuer: String::new(),
+            not_before: Wall(from),
+            not_after: Wall(until),
+        };
+        for (from, until, expected) in [
+            (0, 40 * day, "until 1970-02-10T00:00:00Z, 38 days from now"),
+            (0, day, "ended at 1970-01-02T00:00:00Z"),
+            (3 * day, 9 * day, "only from 1970-01-04T00:00:00Z on"),
+        ] {
+            let text = described(&certificate(from, until), Wall(2 * day));
+            assert_eq!(text, format!("for gateway.example, by unnamed, {expected}"));
+        }
+    }
+}

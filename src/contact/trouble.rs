@@ -1,0 +1,207 @@
+//! What stands in the way of the first contact, and what to do about it.
+
+use http::StatusCode;
+
+use crate::clock::Wall;
+use crate::credentials::exchange::ExchangeError;
+use crate::sezzle::time::format_rfc3339;
+use crate::upstream::error::{ErrorKind, UpstreamError};
+
+/// What stands in the way, in words for an operator: what happened, and below it what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Trouble {
+    /// Whether the keys are to blame.
+    pub is_of_keys: bool,
+    text: String,
+}
+
+/// What is known of the surroundings.
+pub(super) struct Hints<'c> {
+    pub(super) gateway: String,
+    pub(super) environment: &'static str,
+    pub(super) key_names: &'c str,
+    pub(super) through_proxy: bool,
+    pub(super) unfollowed: Option<&'static str>,
+    /// The one that was shown, in words.
+    pub(super) certificate: Option<String>,
+    pub(super) now: Wall,
+}
+
+impl Trouble {
+    fn new(what: impl Into<String>, hints: &[String]) -> Self {
+        let mut text = what.into();
+        for hint in hints {
+            text.push_str("\n  ");
+            text.push_str(hint);
+        }
+        Self { is_of_keys: false, text }
+    }
+
+    /// There is no connection, or no answer over it.
+    pub(super) fn unreachable(error: &UpstreamError, hints: &Hints<'_>) -> Self {
+        let Hints { gateway, .. } = hints;
+        let detail = &error.detail;
+        match error.kind {
+            ErrorKind::Dns => Self::new(
+                format!("the name in {gateway} was not resolved: {detail}"),
+                &[
+                    "Is there a network, and does its DNS know public names? `getent hosts` with that name says."
+                        .to_owned(),
+                    hints.proxy(),
+                ],
+            ),
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionFailed | ErrorKind::ConnectTimeout => Self::new(
+                format!("no connection to {gateway}: {detail}"),
+                &["Does a firewall or a network policy let this machine out to it?".to_owned(), hints.proxy()],
+            ),
+            ErrorKind::EgressProxy => Self::new(
+                format!("no way through gateway.egress_proxy: {detail}"),
+                &["The proxy's own log says why. It is asked to CONNECT to the gateway's name and port.".to_owned()],
+            ),
+            ErrorKind::TlsCertificate => {
+                let now = Wall(hints.now.0.div_euclid(1000).saturating_mul(1000));
+                let now = format_rfc3339(now).unwrap_or_default();
+                let shown = hints.certificate.as_ref().map(|shown| format!("It is {shown}."));
+                let what_to_do = [
+                    "If that is your company's: it opens TLS on the way out. Put the certificate of that issuer into \
+                     gateway.ca_file."
+                        .to_owned(),
+                    format!("If its time is the reason: this machine's clock says {now}."),
+                    "Nothing turns the verification off. Neither a key nor a token was sent.".to_owned(),
+                ];
+                let hints: Vec<String> = shown.into_iter().chain(what_to_do).collect();
+                Self::new(format!("the certificate of {gateway} is not trusted: {detail}"), &hints)
+            }
+            ErrorKind::Tls => Self::new(
+                format!("no TLS with {gateway}: {detail}"),
+                &["Something else than Sezzle's gateway seems to answer there.".to_owned(), hints.proxy()],
+            ),
+            ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => {
+                Self::new(format!("{gateway} gave no answer: {detail}"), &[])
+            }
+        }
+    }
+
+    /// The keys brought no token.
+    pub(super) fn of_keys(error: ExchangeError, hints: &Hints<'_>) -> Self {
+        let Hints { environment, key_names, .. } = hints;
+        match error {
+            ExchangeError::Rejected(status) => Self {
+                is_of_keys: true,
+                ..Self::new(
+                    format!("Sezzle rejected the key pair ({})", status.as_u16()),
+                    &[
+                        format!("These were asked for {environment}: keys of another environment are refused there."),
+                        format!("The keys come from {key_names}, the environment from gateway.environment."),
+                        "Compare both with the merchant dashboard; a key that was replaced there ends here, too."
+                            .to_owned(),
+                    ],
+                )
+            },
+            ExchangeError::WrongMerchant { .. } => Self {
+                is_of_keys: true,
+                ..Self::new(
+                    error.to_string(),
+                    &[format!(
+                        "Either credentials.merchant_uuid is wrong, or the keys in {key_names} are somebody else's."
+                    )],
+                )
+            },
+            ExchangeError::Failed(detail) => Self::new(
+                format!("the keys could not be exchanged for a token: {detail}"),
+                &["Something answers there, and not as Sezzle does. Is it Sezzle, and is Sezzle well?".to_owned()],
+            ),
+        }
+    }
+
+    /// The token is worth nothing.
+    pub(super) fn refused(status: StatusCode) -> Self {
+        Self::new(
+            format!("the token that was granted a moment ago is refused ({})", status.as_u16()),
+            &["Ask Sezzle whether this merchant may use the API.".to_owned()],
+        )
+    }
+
+    /// Sezzle fails.
+    pub(super) fn failed(status: StatusCode) -> Self {
+        Self::new(format!("Sezzle fails ({}): the keys are right, try again later", status.as_u16()), &[])
+    }
+}
+
+impl Hints<'_> {
+    /// On proxies.
+    fn proxy(&self) -> String {
+        match (self.through_proxy, self.unfollowed) {
+            (true, _) => "It goes through gateway.egress_proxy.".to_owned(),
+            (false, Some(variable)) => format!(
+                "{variable} is set in this environment and is not followed: if only that proxy is let out, set \
+                 gateway.egress_proxy to its address."
+            ),
+            (false, None) => "If only a proxy is let out, set gateway.egress_proxy to its address.".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::error::Sent;
+
+    #[test]
+    fn what_happened_stands_first_and_what_to_do_below() {
+        let mut hints = Hints {
+            gateway: "https://gateway.example".to_owned(),
+            environment: "sandbox",
+            key_names: "/run/public, /run/private",
+            through_proxy: false,
+            unfollowed: Some("HTTPS_PROXY"),
+            certificate: Some("for gateway.example, by Middle Box CA, until then".to_owned()),
+            now: Wall(0),
+        };
+        let failed = |kind| UpstreamError { kind, sent: Sent::No, detail: "the reason".to_owned() };
+        for (kind, first, advice) in [
+            (
+                ErrorKind::Dns,
+                "the name in https://gateway.example was not resolved: the reason\n",
+                "HTTPS_PROXY is set",
+            ),
+            (ErrorKind::ConnectTimeout, "no connection to https://gateway.example: the reason\n", "HTTPS_PROXY is set"),
+            (ErrorKind::EgressProxy, "no way through gateway.egress_proxy: the reason\n", "own log"),
+            (
+                ErrorKind::TlsCertificate,
+                "the certificate of https://gateway.example is not trusted",
+                "by Middle Box CA",
+            ),
+            (ErrorKind::TlsCertificate, "the certificate of", "clock says 1970-01-01T00:00:00Z"),
+            (ErrorKind::Tls, "no TLS with https://gateway.example: the reason\n", "Something else"),
+            (ErrorKind::Timeout, "https://gateway.example gave no answer: the reason", ""),
+        ] {
+            let trouble = Trouble::unreachable(&failed(kind), &hints);
+            let text = trouble.to_string();
+            assert!(text.starts_with(first) && text.contains(advice) && !trouble.is_of_keys, "{kind:?}: {text}");
+        }
+        hints.unfollowed = None;
+        let text = Trouble::unreachable(&failed(ErrorKind::Dns), &hints).to_string();
+        assert!(text.contains("If only a proxy is let out") && !text.contains("HTTPS_PROXY"), "{text}");
+        hints.through_proxy = true;
+        assert!(
+            Trouble::unreachable(&failed(ErrorKind::Tls), &hints)
+                .to_string()
+                .ends_with("through gateway.egress_proxy.")
+        );
+
+        for (error, is_of_keys, words) in [
+            (ExchangeError::Rejected(StatusCode::UNAUTHORIZED), true, "asked for sandbox"),
+            (
+                ExchangeError::WrongMerchant { expected: "a".into(), found: "b".into() },
+                true,
+                "credentials.merchant_uuid",
+            ),
+            (ExchangeError::Failed("status 500".into()), false, "status 500"),
+        ] {
+            let trouble = Trouble::of_keys(error, &hints);
+            assert!(trouble.is_of_keys == is_of_keys && trouble.to_string().contains(words), "{trouble}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What a certificate says of itself: for whom it is, by whom, and how long it holds. Pure.
+//!
+//! Only what an operator wants to read is taken out of it, and nothing here decides on trust: that is rustls's alone.
+
+use crate::clock::Wall;
+use crate::sezzle::time::parse_rfc3339;
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// For whom it is: the common name, else the organisation; empty where the names stand elsewhere.
+    pub subject: String,
+    /// Who signed it, in the same words.
+    pub issuer: String,
+    /// From when on it holds.
+    pub not_before: Wall,
+    /// Until when.
+    pub not_after: Wall,
+}
+
+impl Certificate {
+    /// Reads a certificate in DER (RFC 5280, 4.1); `None` if it is none.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (certificate, _) = Element::read(der)?.of(SEQUENCE)?;
+        let (mut fields, _) = Element::read(certificate)?.of(SEQUENCE)?;
+        // The version may be left out.
+        if let Some(version) = Element::read(fields).filter(|element| element.tag == VERSION) {
+            fields = version.rest;
+        }
+        let (_serial, fields) = Element::read(fields)?.of(INTEGER)?;
+        let (_algorithm, fields) = Element::read(fields)?.of(SEQUENCE)?;
+        let (issuer, fields) = Element::read(fields)?.of(SEQUENCE)?;
+        let (validity, fields) = Element::read(fields)?.of(SEQUENCE)?;
+        let (subject, _) = Element::read(fields)?.of(SEQUENCE)?;
+        let not_before = Element::read(validity)?;
+        let not_after = Element::read(not_before.rest)?;
+        Some(Self {
+            subject: name(subject),
+            issuer: name(issuer),
+            not_before: moment(&not_before)?,
+            not_after: moment(&not_after)?,
+        })
+    }
+}
+
+/// One element of DER, and what follows it.
+struct Element<'d> {
+    tag: u8,
+    content: &'d [u8],
+    rest: &'d [u8],
+}
+
+impl<'d> Element<'d> {
+    fn read(der: &'d [u8]) -> Option<Self> {
+        let (tag, der) = der.split_first()?;
+        let (first, der) = der.split_first()?;
+        let (length, der) = match usize::from(*first) {
+            short @ 0..=0x7f => (short, der),
+            // Longer ones than of three bytes are no certificate's.
+            long @ 0x81..=0x83 => {
+                let (bytes, der) = der.split_at_checked(long - 0x80)?;
+                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), der)
+            }
+            _ => return None,
+        };
+        let (content, rest) = der.split_at_checked(length)?;
+        Some(Self { tag: *tag, content, rest })
+    }
+
+    /// The content and the rest, if it is of this kind.
+    fn of(self, tag: u8) -> Option<(&'d [u8], &'d [u8])> {
+        (self.tag == tag).then_some((self.content, self.rest))
+    }
+}
+
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const INTEGER: u8 = 0x02;
+const OBJECT: u8 = 0x06;
+const VERSION: u8 = 0xa0;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
+
+/// The common name of a distinguished name, else its organisation.
+fn name(parts: &[u8]) -> String {
+    part(parts, COMMON_NAME).or_else(|| part(parts, ORGANISATION)).unwrap_or_default()
+}
+
+fn part(mut parts: &[u8], kind: &[u8]) -> Option<String> {
+    while let Some(set) = Element::read(parts) {
+        parts = set.rest;
+        let mut attributes = set.of(SET)?.0;
+        while let Some(attribute) = Element::read(attributes) {
+            attributes = attribute.rest;
+            let (attribute, _) = attribute.of(SEQUENCE)?;
+            let (object, value) = Element::read(attribute)?.of(OBJECT)?;
+            if object == kind {
+                return Some(shown(Element::read(value)?.content));
+            }
+        }
+    }
+    None
+}
+
+/// For a terminal: no control characters, and not without an end.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+const LONGEST: usize = 100;
+
+/// A moment, in UTC as RFC 5280 (4.1.2.5) has it.
+fn moment(element: &Element<'_>) -> Option<Wall> {
+    let digits = std::str::from_utf8(element.content).ok()?.strip_suffix('Z')?;
+    let (century, digits) = match element.tag {
+        UTC_TIME if digits.get(..2)? >= "50" => ("19", digits),
+        UTC_TIME => ("20", digits),
+        GENERALIZED_TIME => digits.split_at_checked(2)?,
+        _ => return None,
+    };
+    let pair = |at: usize| digits.get(at..at.saturating_add(2)).filter(|pair| pair.bytes().all(|b| b.is_ascii_digit()));
+    let (year, month, day) = (pair(0)?, pair(2)?, pair(4)?);
+    let (hour, minute, second) = (pair(6)?, pair(8)?, pair(10)?);
+    if digits.len() != 12 {
+        return None;
+    }
+    parse_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn signed(issuer: &[(DnType, &str)], subject: &[(DnType, &str)], until: i32) -> Vec<u8> {
+        let params = |names: &[(DnType, &str)]| {
+            let mut params = CertificateParams::new(vec!["gateway.example".to_owned()]).expect("valid");
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            names.iter().for_each(|(kind, name)| params.distinguished_name.push(kind.clone(), *name));
+            params.not_before = date_time_ymd(2020, 2, 29);
+            params.not_after = date_time_ymd(until, 1, 3);
+            params
+        };
+        let key = || KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params(issuer), key()).expect("signs");
+        params(subject).signed_by(&key(), &issuer).expect("signs").der().to_vec()
+    }
+
+    #[test]
+    fn it_says_for_whom_by_whom_and_how_long() {
+        let (common, organisation) = (DnType::CommonName, DnType::OrganizationName);
+        let der = signed(
+            &[(organisation.clone(), "Example Trust"), (common.clone(), "Example CA 1")],
+            &[(common.clone(), "gateway.example")],
+            2031,
+        );
+        let read = Certificate::read(&der).expect("a certificate");
+        assert_eq!((read.subject.as_str(), read.issuer.as_str()), ("gateway.example", "Example CA 1"));
+        assert_eq!(Some(read.not_before), parse_rfc3339("2020-02-29T00:00:00Z"));
+        assert_eq!(Some(read.not_after), parse_rfc3339("2031-01-03T00:00:00Z"));
+        // Without a common name, without any, far ahead, and with what does not belong on a terminal.
+        let der = signed(&[(organisation, "Example Trust")], &[], 2100);
+        let read = Certificate::read(&der).expect("a certificate");
+        assert_eq!((read.subject.as_str(), read.issuer.as_str()), ("", "Example Trust"));
+        assert_eq!(Some(read.not_after), parse_rfc3339("2100-01-03T00:00:00Z"));
+        let der = signed(&[(common, &format!("a\u{1b}[2J\n{}", "b".repeat(500)))], &[], 2031);
+        let issuer = Certificate::read(&der).expect("a certificate").issuer;
+        assert!(issuer.starts_with("a\u{fffd}[2J\u{fffd}bbb") && issuer.chars().count() == 100, "{issuer:?}");
+    }
+
+    #[test]
+    fn moments_before_and_after_2050_are_written_differently() {
+        let read = |tag, text: &str| moment(&Element { tag, content: text.as_bytes(), rest: &[] });
+        for (tag, text, expected) in [
+            (UTC_TIME, "991231235959Z", "1999-12-31T23:59:59Z"),
+            (UTC_TIME, "491231235959Z", "2049-12-31T23:59:59Z"),
+            (GENERALIZED_TIME, "20500101000000Z", "2050-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(read(tag, text), parse_rfc3339(expected), "{text}");
+        }
+        for text in
+            ["", "Z", "4912312359Z", "491231235959", "491331235959Z", "49123123595+Z", "äääääääZ", "4912312359590Z"]
+        {
+            assert_eq!(read(UTC_TIME, text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Certificate::read(&bytes);
+        }
+
+        #[test]
+        fn a_broken_certificate_is_survived(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut der = signed(&[(DnType::CommonName, "CA")], &[(DnType::CommonName, "x")], 2031);
+            let at = at.index(der.len());
+            der[at] = byte;
+            let _ = Certificate::read(&der);
+            let _ = Certificate::read(&der[..cut.index(der.len())]);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One connection to the gateway, made to learn how it is reached and whose certificate is shown.
+//!
+//! It is made as every other one is. The certificate is looked at before it is verified, so that one that is refused can be
+//! told from another; what is trusted does not change by that.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Uri;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
+use tower_service::Service;
+
+use super::certificate::Certificate;
+use super::connector::Connector;
+use super::error::UpstreamError;
+use super::tls::{self, TlsError};
+
+/// The certificate that was shown last, trusted or not.
+#[derive(Clone, Debug, Default)]
+pub struct Shown(Arc<Mutex<Option<Certificate>>>);
+
+impl Shown {
+    /// What it says of itself, if one was shown that can be read.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How a connection is secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// The version of TLS: `1.2` or `1.3`.
+    pub version: &'static str,
+    /// Whether HTTP/2 was agreed on.
+    pub http2: bool,
+}
+
+/// Connects, and closes the connection again. `None` if the gateway is spoken to without TLS.
+///
+/// # Errors
+/// Why there is no connection.
+pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secured>, UpstreamError> {
+    let connecting = connector.clone().call(gateway);
+    let connection = connecting.await.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
+    Ok(connection.tls().map(|tls| Secured {
+        version: match tls.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "1.2",
+        },
+        http2: tls.alpn_protocol() == Some(b"h2"),
+    }))
+}
+
+/// The client's side of TLS, as [`tls::client_config`] makes it, and what it will be shown.
+///
+/// # Errors
+/// When the trust anchors cannot be set up.
+pub fn client_config(ca_file: Option<&std::path::Path>) -> Result<(ClientConfig, Shown), TlsError> {
+    let shown = Shown::default();
+    let mut config = tls::client_config(ca_file)?;
+    let roots = Arc::new(tls::roots(ca_file)?);
+    let provider = Arc::clone(config.crypto_provider());
+    let refused = |cause: String| TlsError::Refused { subject: "TLS".to_owned(), cause: rustls::Error::General(cause) };
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+    let verifier = verifier.map_err(|error| refused(error.to_string()))?;
+    config.dangerous().set_certificate_verifier(Arc::new(Witness { verifier, shown: shown.clone() }));
+    Ok((config, shown))
+}
+
+/// Keeps what a verifier is shown, and leaves every decision to it.
+#[derive(Debug)]
+struct Witness {
+    verifier: Arc<WebPkiServerVerifier>,
+    shown: Shown,
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.shown.0.lock().unwrap_or_else(PoisonError::into_inner) = Certificate::read(end_entity);
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
