@@ -145,56 +145,19 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     }
     html.raw("</tbody>\n</table>\n");
     let total = &s.hour.total;
-    let answers =
-        [("5xx", "answered that it failed", total.failures), ("429", "asked for fewer calls", total.throttled)];
-    let errors = UPSTREAM_ERRORS.iter().zip(total.errors).map(|(kind, count)| (*kind, meaning(kind), count));
-    rows(html, "Failed calls of the last hour", "No call failed in the last hour.", answers.into_iter().chain(errors));
+    let answers = [("5xx", total.failures), ("429", total.throttled)];
+    let failures = answers.into_iter().chain(UPSTREAM_ERRORS.into_iter().zip(total.errors));
+    rows(html, "Failed calls of the last hour", "No call failed in the last hour.", failures);
     html.raw("</section>\n");
-}
-
-/// What is to be understood by a kind of failure.
-fn meaning(kind: &str) -> &'static str {
-    match kind {
-        "dns" => "the gateway's name was not resolved",
-        "connection_refused" => "its port is closed",
-        "connection_failed" => "no connection could be made",
-        "connect_timeout" => "no connection was made in time",
-        "egress_proxy" => "the proxy on the way out made no tunnel",
-        "tls_certificate" => "its certificate was not trusted",
-        "tls" => "TLS failed",
-        "timeout" => "no answer came in time",
-        "reset" => "the connection ended before the answer",
-        "protocol" => "the answer was no HTTP",
-        "body" => "the answer broke off",
-        _ => "",
-    }
 }
 
 /// What was not sent, and what was sent again.
 pub(super) fn shed(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"shed\">\n<h2 id=\"shed\">Shed and retried</h2>\n");
     let total = &s.hour.total;
-    let shed = SHED_REASONS.iter().zip(total.shed).map(|(reason, count)| {
-        let meaning = match *reason {
-            "queue_full" => "the queue of its class was full",
-            "queue_timeout" => "no place became free in time",
-            "receiving" => "too many bodies were being received",
-            "rate_limited" => "Sezzle asked for fewer calls",
-            "circuit_open" => "the circuit breaker was open",
-            _ => "",
-        };
-        (*reason, meaning, count)
-    });
+    let shed = SHED_REASONS.into_iter().zip(total.shed);
     rows(html, "Not sent in the last hour", "Every call of the last hour was sent.", shed);
-    let retries = RETRY_RESULTS.iter().zip(total.retries).map(|(result, count)| {
-        let meaning = match *result {
-            "success" => "sent again, and answered",
-            "failure" => "sent again, and failed again",
-            "no_budget" => "not sent again: too many others were",
-            _ => "",
-        };
-        (*result, meaning, count)
-    });
+    let retries = RETRY_RESULTS.into_iter().zip(total.retries);
     rows(html, "Retried in the last hour", "No call of the last hour was sent again.", retries);
     html.raw("</section>\n");
 }
@@ -204,9 +167,9 @@ fn rows(
     html: &mut Html,
     caption: &'static str,
     nothing: &'static str,
-    rows: impl Iterator<Item = (&'static str, &'static str, u32)>,
+    rows: impl Iterator<Item = (&'static str, u32)>,
 ) {
-    let rows: Vec<_> = rows.filter(|(_, _, count)| *count > 0).collect();
+    let rows: Vec<_> = rows.filter(|(_, count)| *count > 0).collect();
     if rows.is_empty() {
         html.element("p", nothing);
         return;
@@ -214,13 +177,42 @@ fn rows(
     html.raw("<table>\n<caption>").raw(caption).raw("</caption>\n<thead><tr>");
     heads(html, &["Word", "Meaning"], &["Calls"]);
     html.raw("</tr></thead>\n<tbody>\n");
-    for (word, meaning, number) in rows {
-        html.raw("<tr><th scope=\"row\"><code>").raw(word).raw("</code></th><td>").raw(meaning).raw("</td>");
+    for (word, number) in rows {
+        html.raw("<tr><th scope=\"row\"><code>").raw(word).raw("</code></th><td>").raw(meaning(word)).raw("</td>");
         cells(html, [&count(number.into())]);
         html.raw("</tr>\n");
     }
     html.raw("</tbody>\n</table>\n");
 }
+
+/// What is to be understood by a word of the metrics.
+pub(super) fn meaning(word: &str) -> &'static str {
+    MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
+}
+
+const MEANINGS: [(&str, &str); 21] = [
+    ("5xx", "answered that it failed"),
+    ("429", "asked for fewer calls"),
+    ("dns", "the gateway's name was not resolved"),
+    ("connection_refused", "its port is closed"),
+    ("connection_failed", "no connection could be made"),
+    ("connect_timeout", "no connection was made in time"),
+    ("egress_proxy", "the proxy on the way out made no tunnel"),
+    ("tls_certificate", "its certificate was not trusted"),
+    ("tls", "TLS failed"),
+    ("timeout", "no answer came in time"),
+    ("reset", "the connection ended before the answer"),
+    ("protocol", "the answer was no HTTP"),
+    ("body", "the answer broke off"),
+    ("queue_full", "the queue of its class was full"),
+    ("queue_timeout", "no place became free in time"),
+    ("receiving", "too many bodies were being received"),
+    ("rate_limited", "Sezzle asked for fewer calls"),
+    ("circuit_open", "the circuit breaker was open"),
+    ("success", "sent again, and answered"),
+    ("failure", "sent again, and failed again"),
+    ("no_budget", "not sent again: too many others were"),
+];
 
 /// What went wrong.
 pub(super) fn errors(html: &mut Html, s: &Snapshot) {

@@ -6,6 +6,7 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{About, Brake, Breaker, TokenLife};
+use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::troubles::{Kind, Trouble};
 
 const NOW: Wall = Wall(1_600_000_000_000);
@@ -197,6 +198,13 @@ fn nothing_that_came_from_elsewhere_is_markup() {
     assert!(!hostile.contains(HOSTILE) && !hostile.contains('\u{0}') && !hostile.contains("alert('"));
     assert_eq!(hostile.matches("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\u{fffd}").count(), 3);
     assert!(!plain.contains("&lt;"));
+}
+
+#[test]
+fn every_word_of_the_metrics_has_a_meaning() {
+    for word in UPSTREAM_ERRORS.into_iter().chain(SHED_REASONS).chain(RETRY_RESULTS) {
+        assert_ne!(sections::meaning(word), "", "{word}");
+    }
 }
 
 #[test]
