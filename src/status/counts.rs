@@ -116,8 +116,12 @@ impl Counts {
 
     /// Session lookups that ended so.
     pub fn cache(&self, results: &[&str]) -> u32 {
-        let counted = CACHE_RESULTS.iter().zip(self.cache).filter(|(result, _)| results.contains(result));
-        counted.map(|(_, count)| count).sum()
+        named(&CACHE_RESULTS, &self.cache, results)
+    }
+
+    /// Calls that were not sent for these reasons.
+    pub fn shed(&self, reasons: &[&str]) -> u32 {
+        named(&SHED_REASONS, &self.shed, reasons)
     }
 
     /// Session lookups that might have been answered from memory.
@@ -133,8 +137,7 @@ impl Counts {
     /// Exchanges with Sezzle.
     pub fn calls(&self) -> u32 {
         // What breaks off in its body was counted as an answer.
-        let broken = UPSTREAM_ERRORS.iter().zip(self.errors).filter(|(kind, _)| **kind == "body");
-        let broken: u32 = broken.map(|(_, count)| count).sum();
+        let broken = named(&UPSTREAM_ERRORS, &self.errors, &["body"]);
         self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
     }
 
@@ -172,6 +175,11 @@ impl Counts {
             durations: self.durations.map(|row| rows.next().map_or(row, |other| zip(row, other, each))),
         }
     }
+}
+
+/// The counts of these words.
+fn named(words: &[&str], counts: &[u32], wanted: &[&str]) -> u32 {
+    words.iter().zip(counts).filter(|(word, _)| wanted.contains(word)).map(|(_, count)| count).sum()
 }
 
 fn zip<const N: usize>(one: [u32; N], other: &[u32; N], each: fn(u32, u32) -> u32) -> [u32; N] {

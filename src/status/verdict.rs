@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::history::PART;
 use super::snapshot::{Breaker, Snapshot};
 use super::words::{counted, duration, time};
-use crate::telemetry::metrics::UPSTREAM_ERRORS;
+use crate::telemetry::metrics::{SHED_REASONS, UPSTREAM_ERRORS};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,10 +65,12 @@ pub fn gateway(s: &Snapshot) -> Remark {
     };
     if !open.is_empty() {
         let classes = open.join(", ");
-        return Remark::new(
-            Level::Trouble,
-            format!("Sezzle fails: the circuit breaker is open for {classes}. {counted}"),
-        );
+        // An open breaker stays open until a call comes that may try.
+        return if failed == 0 && lately.shed(&["circuit_open"]) == 0 {
+            Remark::new(Level::Notice, format!("Calls failed earlier, and the next one of {classes} tries. {counted}"))
+        } else {
+            Remark::new(Level::Trouble, format!("Sezzle fails: the circuit breaker is open for {classes}. {counted}"))
+        };
     }
     let level = match failed {
         0 => Level::Well,
@@ -130,7 +132,7 @@ fn in_doubt(s: &Snapshot) -> Option<Remark> {
 }
 
 fn shed(s: &Snapshot) -> Option<Remark> {
-    let shed: u32 = s.hour.total.shed.iter().sum();
+    let shed = s.hour.total.shed(&SHED_REASONS);
     let calls = counted(shed, "call was", "calls were");
     (shed > 0).then(|| Remark::new(Level::Notice, format!("{calls} not sent in the last hour, see below.")))
 }

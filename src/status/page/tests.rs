@@ -259,6 +259,14 @@ fn what_is_said_first_is_what_matters_most() {
             ("Ready, all is well", ""),
         ),
         (
+            "a breaker that nobody tried since",
+            &|s: &mut Snapshot| s.brakes[1].breaker = Breaker::Open,
+            (
+                "Ready, worth a look",
+                "Calls failed earlier, and the next one of read tries. All 60 calls of the last 6 minutes were answered.",
+            ),
+        ),
+        (
             "money before all",
             &|s: &mut Snapshot| (s.hour.total.shed[0], s.hour.total.unknown) = (1, 2),
             (
@@ -267,7 +275,7 @@ fn what_is_said_first_is_what_matters_most() {
                  anybody repeats anything under another key. / 1 call was not sent in the last hour, see below.",
             ),
         ),
-    ] as [(&str, &dyn Fn(&mut Snapshot), (&str, &str)); 9]
+    ] as [(&str, &dyn Fn(&mut Snapshot), (&str, &str)); 10]
     {
         let (state, said) = remarks_of(change);
         assert_eq!((state, said.as_str()), expected, "{what}");
