@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub struct Browser {
     client: Client<HttpConnector, Full<Bytes>>,
     session: String,
+    /// The browser's process, until it has been told to end. Its driver does not end it when it is killed itself.
+    process: Option<u64>,
     _driver: Process,
     _profile: Folder,
 }
@@ -38,15 +40,15 @@ pub struct Screen {
 
 impl Browser {
     pub async fn start() -> Self {
+        let profile = Folder::new();
         let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
+        command.arg("--port=0").env("HOME", profile.path());
         let mut driver = Process::spawn(command);
         let started = "started successfully on port ";
         driver.says(started).await;
         let output = driver.stdout();
         let port = output.split(started).nth(1).and_then(|rest| rest.split('.').next()).expect("a port");
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let profile = Folder::new();
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -67,7 +69,9 @@ impl Browser {
         let base = format!("http://127.0.0.1:{port}/session");
         let opened = call(&client, Method::POST, &base, &wanted).await;
         let session = format!("{base}/{}", opened["sessionId"].as_str().expect("a session"));
-        let browser = Self { client, session, _driver: driver, _profile: profile };
+        let process = opened["capabilities"]["goog:processID"].as_u64();
+        assert!(process.is_some(), "{opened}");
+        let browser = Self { client, session, process, _driver: driver, _profile: profile };
         // In place of the page that it opens by itself.
         browser.open("about:blank").await;
         browser.requests().await;
@@ -117,8 +121,9 @@ impl Browser {
         sent.map(|event| event["params"]["request"]["url"].as_str().expect("a URL").to_owned()).collect()
     }
 
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         call(&self.client, Method::DELETE, &self.session, &Value::Null).await;
+        self.process = None;
     }
 
     async fn log(&self, name: &str) -> Vec<Value> {
@@ -131,6 +136,15 @@ impl Browser {
 
     async fn post(&self, path: &str, body: &Value) -> Value {
         call(&self.client, Method::POST, &format!("{}/{path}", self.session), body).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(process) = self.process {
+            // It fails only when it has ended already.
+            let _ = Command::new("/bin/sh").args(["-c", &format!("kill -KILL {process}")]).status();
+        }
     }
 }
 
