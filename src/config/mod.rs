@@ -1,8 +1,10 @@
 //! Configuration: files and environment variables in, [`Settings`] or the complete list of mistakes out.
 //!
 //! Files are laid over each other in order and variables over files. Only configuration files are read here; files that
-//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds.
+//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds,
+//! [`changes`] what it takes for a change of each to take effect.
 
+pub mod changes;
 mod parse;
 mod problem;
 mod reader;
