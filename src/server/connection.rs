@@ -104,12 +104,10 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
     let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
         let read = tokio::select! {
-            // An idle connection is closed at once, and one with half a head after a little patience.
+            // With what was on its way when the listener closed, a caller that has just connected is still served.
             () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
-                if ahead.is_empty() {
-                    return Ok(Beginning::Nothing);
-                }
-                (until, cut) = (until.min(Instant::now() + DRAIN_PATIENCE), Cut::Drain);
+                let patience = if ahead.is_empty() { FIRST_BYTE } else { DRAIN_PATIENCE };
+                (until, cut) = (until.min(Instant::now() + patience), Cut::Drain);
                 continue;
             }
             read = timeout_at(until, stream.read_buf(ahead)) => read,
@@ -117,6 +115,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
         match read {
             Ok(Ok(1..)) => {}
             Ok(Ok(0) | Err(_)) => return Ok(Beginning::Nothing),
+            Err(_) if cut == Cut::Drain && ahead.is_empty() => return Ok(Beginning::Nothing),
             Err(_) => return Err(cut),
         }
         if ahead.starts_with(PREFACE) {
@@ -130,6 +129,9 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
         }
     }
 }
+
+// From the moment that the listener closes, for the first byte on a connection that was made just before.
+const FIRST_BYTE: Duration = Duration::from_millis(100);
 
 // RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -210,17 +212,19 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         let rope = bell.waker();
         let mut ringing = Context::from_waker(&rope);
         loop {
-            let closes = closing_since.is_none() && rang && closing.as_mut().poll(&mut ringing).is_ready();
-            if closes || (was_idle && closing_since.is_none()) {
-                closing_since = Some(Instant::now());
-                graceful_shutdown(connection.as_mut());
-            }
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(match ended {
                     Err(error) if is_malformed(&error) => Err(Cut::Malformed),
                     Ok(()) | Err(_) if was_idle => Err(Cut::Idle),
                     Ok(()) | Err(_) => Ok(()),
                 });
+            }
+            // Not before the connection was polled: one that has seen no byte yet is closed, with all it was given.
+            let closes = closing_since.is_none() && rang && closing.as_mut().poll(&mut ringing).is_ready();
+            if closes || (was_idle && closing_since.is_none()) {
+                closing_since = Some(Instant::now());
+                graceful_shutdown(connection.as_mut());
+                continue;
             }
             let now = Instant::now();
             let (deadline, cut) = clock.deadline(timeouts, closing_since, now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::IntCounterVec;
 use sezzle_sidecar::app::App;
-use sezzle_sidecar::simulator::{EffectKind, Gate, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{EffectKind, Gate, Options, Rule, SessionKind, Simulator};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::Client;
+use crate::support::process::{Ended, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
 
@@ -89,6 +90,39 @@ async fn not_ready_at_once_and_serving_through_the_grace_period() {
     }
     let took = draining.end().await;
     assert!((2_000..4_000).contains(&took.as_millis()), "{took:?}");
+}
+
+/// Both get SIGTERM at once, as on a host that goes down, and the service still has to finish what it has begun.
+#[tokio::test]
+async fn a_service_that_drains_beside_it_is_served_to_the_end_of_the_grace_period() {
+    let mut sidecar = Sidecar::start(Options::default(), &[("DRAIN__GRACE", "2s")]).await;
+    let ids = sidecar.gateway.create_session(SessionKind::Order);
+    let (session, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    assert!(sidecar.gateway.complete_checkout(&order));
+    assert_eq!(sidecar.get(&session).await.status, 200);
+    sidecar.process.signal("TERM");
+    sidecar.process.says("draining").await;
+    let began = Instant::now();
+    assert_eq!(sidecar.client.get(sidecar.ops, "/readyz").await.status, 503);
+
+    let capture = "{\"capture_amount\":{\"amount_in_cents\":1,\"currency\":\"USD\"},\"partial_capture\":true}";
+    let json = [("content-type", "application/json")];
+    let mut captures = 0;
+    while began.elapsed() < Duration::from_millis(1200) {
+        let captured = sidecar.send(Method::POST, &format!("/v2/order/{order}/capture"), &json, capture).await;
+        let looked_up = sidecar.get(&session).await;
+        assert_eq!((captured.status, looked_up.status), (200, 200), "{captured:?} {looked_up:?}");
+        assert_eq!(looked_up.header("connection"), "close", "its pool is not to keep what will be closed");
+        captures += 1;
+    }
+    assert!(captures > 0);
+    let gateway = sidecar.gateway.clone();
+    let Ended { code, stdout, stderr } = sidecar.process.end().await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("\"message\":\"drained\""), "{stdout}");
+    assert!(began.elapsed() < Duration::from_secs(10), "nothing is under way, so the hard end is not waited for");
+    let effects = gateway.effects(&order);
+    assert_eq!(effects.iter().filter(|effect| effect.kind == EffectKind::Capture).count(), captures);
 }
 
 #[tokio::test]
@@ -213,6 +247,32 @@ async fn what_is_idle_or_half_sent_does_not_hold_it() {
     let took = draining.end().await;
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert!(cut.get() >= 1, "half a head was cut");
+}
+
+/// Or whoever calls during a restart would be refused although the next process takes over the socket.
+#[tokio::test]
+async fn a_request_that_was_on_its_way_when_the_listener_closed_is_answered() {
+    let harness = Harness::start().await;
+    let mut caller = std::net::TcpStream::connect(harness.proxy).expect("connects");
+    eventually("it is open", async || harness.metric(r#"connections{listener="proxy"}"#).await == 1.0).await;
+    let draining = Draining::begin(harness);
+    while std::net::TcpStream::connect(draining.proxy).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // Until the connection has seen it, too.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    caller.write_all(GET.as_bytes()).expect("writes");
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut answer = String::new();
+        caller.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+        caller.read_to_string(&mut answer).expect("an answer");
+        answer
+    });
+    let answer = answer.await.expect("no panic");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"), "{answer}");
+    draining.end().await;
 }
 
 #[tokio::test]
