@@ -25,7 +25,7 @@ use sezzle_sidecar::proxy::response::own_headers;
 use sezzle_sidecar::session::entry::Answer;
 use sezzle_sidecar::session::freshness::{Policy, Wishes};
 use sezzle_sidecar::session::invalidation::Tag;
-use sezzle_sidecar::session::{Fetched, Found, Options, SessionCache};
+use sezzle_sidecar::session::{Fetched, Found, Options, Rules, SessionCache};
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -109,8 +109,8 @@ fn new(max_bytes: u64) -> Cache {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    let options =
-        Options { max_bytes, policy, max_flights: 512, patience: Duration::from_secs(10), own_headers: own_headers() };
+    let rules = Rules { policy, patience: Duration::from_secs(10) };
+    let options = Options { max_bytes, max_flights: 512, own_headers: own_headers(), rules };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)
 }

@@ -37,11 +37,17 @@ pub fn policy(settings: &Settings) -> Policy {
 pub(super) fn session_options(settings: &Settings) -> session::Options {
     session::Options {
         max_bytes: settings.cache.max_bytes,
-        policy: policy(settings),
         max_flights: pressure::fetches(settings.limits.in_flight),
+        own_headers: own_headers(),
+        rules: session_rules(settings),
+    }
+}
+
+pub(super) fn session_rules(settings: &Settings) -> session::Rules {
+    session::Rules {
+        policy: policy(settings),
         // A fetch ends by its own deadlines, place, head and body; a caller waits no longer than they allow.
         patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
-        own_headers: own_headers(),
     }
 }
 

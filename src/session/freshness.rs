@@ -17,7 +17,7 @@ use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
 
 /// The operator's part of the decision.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Upper bound of any entry's life.
     pub max_ttl: Duration,

@@ -95,7 +95,6 @@ pub struct Invalidation {
     latest: AtomicU64,
     state: Mutex<State>,
     capacity: usize,
-    max_ttl: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +103,8 @@ struct State {
     log: HashMap<Tag, Trace>,
     /// Holds for every tag: what is left of those the log had no room for.
     floor: Trace,
+    /// The longest life of an entry.
+    max_ttl: Duration,
     /// What is stored under each tag, but for sessions: their tag is the key.
     index: HashMap<TagId, Related>,
 }
@@ -141,7 +142,13 @@ pub struct Stored {
 impl Invalidation {
     /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest life of an entry.
     pub fn new(capacity: usize, max_ttl: Duration) -> Self {
-        Self { ids: RandomState::new(), latest: AtomicU64::new(0), state: Mutex::default(), capacity, max_ttl }
+        let state = Mutex::new(State { max_ttl, ..State::default() });
+        Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
+    }
+
+    /// Entries live for this long at most from now on.
+    pub fn set_max_ttl(&self, max_ttl: Duration) {
+        self.lock().max_ttl = max_ttl;
     }
 
     /// The tags that a body with these is indexed under.
@@ -204,7 +211,8 @@ impl Invalidation {
             // Nothing is stored under it, and the log must not grow with what a caller makes up.
             state.floor.last = moment;
         } else {
-            state.remember(tag, self.trace(moment, cause, now), now, self.capacity);
+            let trace = Trace::of(moment, cause, now, state.max_ttl);
+            state.remember(tag, trace, now, self.capacity);
         }
         if let Tag::Session(key) = tag {
             remove(*key);
@@ -240,15 +248,6 @@ impl Invalidation {
             if state.index.get_mut(&tag).is_some_and(|related| related.remove(stored)) {
                 state.index.remove(&tag);
             }
-        }
-    }
-
-    fn trace(&self, last: Moment, cause: Cause, now: Mono) -> Trace {
-        let trace = Trace { last, ..Trace::default() };
-        match cause {
-            Cause::Changed => trace,
-            Cause::Answered => Trace { settling: now.plus(SETTLING), ..trace },
-            Cause::Unknown => Trace { settling: now.plus(SETTLING), unsettled: now.plus(self.max_ttl), ..trace },
         }
     }
 
@@ -316,6 +315,16 @@ impl State {
 }
 
 impl Trace {
+    /// What is remembered of one purge.
+    fn of(last: Moment, cause: Cause, now: Mono, max_ttl: Duration) -> Self {
+        let trace = Self { last, ..Self::default() };
+        match cause {
+            Cause::Changed => trace,
+            Cause::Answered => Self { settling: now.plus(SETTLING), ..trace },
+            Cause::Unknown => Self { settling: now.plus(SETTLING), unsettled: now.plus(max_ttl), ..trace },
+        }
+    }
+
     /// Both.
     fn and(&self, other: &Self) -> Self {
         Self {

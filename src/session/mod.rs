@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode};
 use moka::sync::Cache;
 use tokio::sync::oneshot;
@@ -43,14 +44,21 @@ use crate::telemetry::metrics::Metrics;
 pub struct Options {
     /// Bodies, keys and bookkeeping together, in bytes.
     pub max_bytes: u64,
-    /// Rules for what is stored.
-    pub policy: Policy,
     /// Fetches that callers may wait for together; beyond it each caller fetches for itself.
     pub max_flights: usize,
-    /// How long a caller waits for an answer.
-    pub patience: Duration,
     /// What callers get beside the headers that are stored.
     pub own_headers: OwnHeaders,
+    /// What may change later, by [`SessionCache::change`].
+    pub rules: Rules,
+}
+
+/// What the session cache goes by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Rules for what is stored.
+    pub policy: Policy,
+    /// How long a caller waits for an answer.
+    pub patience: Duration,
 }
 
 /// How a fetch ended for one caller.
@@ -71,7 +79,8 @@ pub enum Outcome<S, E> {
 /// The session cache.
 #[derive(Debug)]
 pub struct SessionCache<E> {
-    options: Options,
+    max_flights: usize,
+    rules: ArcSwap<Rules>,
     store: Store,
     flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: nobody waits for another caller's fetch of them.
@@ -90,17 +99,13 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc_by(0);
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
+        let Options { max_bytes, max_flights, own_headers, rules } = options;
         Arc::new(Self {
-            store: Store::new(
-                options.max_bytes,
-                options.policy.max_ttl,
-                options.own_headers.clone(),
-                clock.clone(),
-                Arc::clone(&metrics),
-            ),
+            store: Store::new(max_bytes, rules.policy.max_ttl, own_headers, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
-            options,
+            max_flights,
+            rules: ArcSwap::from_pointee(rules),
             unshared,
             tasks,
             clock,
@@ -158,7 +163,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     {
         let arrived = self.store.invalidation().now();
         // However often it looks, and whoever it waits for.
-        let until = Instant::now().checked_add(self.options.patience).unwrap_or_else(Instant::now);
+        let until = Instant::now().checked_add(self.rules.load().patience).unwrap_or_else(Instant::now);
         let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
         // Any flight will do at first. If a write came between its beginning and this caller's arrival, one that
         // began after the arrival is needed, and that one cannot be refused: so this looks twice at most.
@@ -208,6 +213,18 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.store.purge_all()
     }
 
+    /// Goes by other rules from now on. Where they are others for what is stored, nothing stays that was stored by the
+    /// ones before, nor is what is being fetched by them stored any more.
+    pub fn change(&self, rules: Rules) {
+        let policy = rules.policy.clone();
+        let before = self.rules.swap(Arc::new(rules));
+        if policy != before.policy {
+            self.store.set_max_ttl(policy.max_ttl);
+            self.purge_all();
+            self.metrics.cache_invalidations.with_label_values(&["reload"]).inc();
+        }
+    }
+
     /// Brings the gauges up to date.
     pub fn observe(&self) {
         self.store.observe();
@@ -235,7 +252,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if let Found::Fresh(hit) = self.find(key, wishes, self.clock.now()) {
             return Role::Stored(hit);
         }
-        if flights.len() >= self.options.max_flights {
+        if flights.len() >= self.max_flights {
             return Role::Alone;
         }
         let (give, own) = oneshot::channel();
@@ -297,8 +314,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let facts = SessionFacts::read(&answer.body);
         let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
         let elapsed = now.since(sent);
-        let decided =
-            freshness::life(&self.options.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        let rules = self.rules.load();
+        let decided = freshness::life(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let (answer, named) = (with_date(answer, now.wall), stored);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(Skip::Request),

@@ -124,6 +124,11 @@ impl Store {
         removed
     }
 
+    /// Entries live for this long at most from now on.
+    pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
+        self.invalidation.set_max_ttl(max_ttl);
+    }
+
     /// The order of purges.
     pub(super) fn invalidation(&self) -> &Invalidation {
         &self.invalidation

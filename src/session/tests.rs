@@ -12,8 +12,7 @@ const KEY: Uuid = Uuid::from_u128(7);
 
 pub(super) type Sessions = Arc<SessionCache<()>>;
 
-/// An empty cache and its clock.
-pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
+fn rules() -> Rules {
     let second = Duration::from_secs(1);
     let policy = Policy {
         max_ttl: 60 * second,
@@ -22,13 +21,13 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    let options = Options {
-        max_bytes: 1024 * 1024,
-        policy,
-        max_flights: 8,
-        patience: 10 * second,
-        own_headers: OwnHeaders::default(),
-    };
+    Rules { policy, patience: 10 * second }
+}
+
+/// An empty cache and its clock.
+pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
+    let own_headers = OwnHeaders::default();
+    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, own_headers, rules: rules() };
     let (clock, shift) = Clock::shifted();
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     (SessionCache::new(options, TaskTracker::new(), clock, metrics), shift)
@@ -36,16 +35,25 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
 
 /// Fetches the session, whose order is `o`.
 pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, Skip> {
-    let fetched = |_| async {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
-        Fetched::<(), ()>::Whole(Answer {
-            status: StatusCode::OK,
-            fwd_status: StatusCode::OK,
-            headers,
-            etag: None,
-            body,
-        })
+    fetch_meanwhile(sessions, || ()).await
+}
+
+/// The same, while something happens.
+async fn fetch_meanwhile(sessions: &Sessions, meanwhile: impl Fn() + Clone + Send + 'static) -> Result<Life, Skip> {
+    let fetched = |_| {
+        let meanwhile = meanwhile.clone();
+        async move {
+            meanwhile();
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+            let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
+            Fetched::<(), ()>::Whole(Answer {
+                status: StatusCode::OK,
+                fwd_status: StatusCode::OK,
+                headers,
+                etag: None,
+                body,
+            })
+        }
     };
     match sessions.fetch(KEY, &Wishes::default(), fetched).await {
         (Outcome::Answer(_, stored), _) => stored,
@@ -70,4 +78,44 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
         purged += 1;
     });
     assert_eq!(purged, 1);
+}
+
+#[tokio::test]
+async fn nothing_outlives_the_rules_it_was_stored_by() {
+    let (sessions, _) = sessions();
+    let stored = |sessions: &Sessions| {
+        matches!(sessions.find(KEY, &Wishes::default(), sessions.clock.now()), Found::Fresh(_))
+    };
+    let mut others = rules();
+    others.patience = Duration::from_secs(1);
+    fetch(&sessions).await.expect("stored");
+    sessions.change(others.clone());
+    assert!(stored(&sessions), "how long callers wait is nothing to what is stored");
+    assert_eq!(sessions.metrics.cache_invalidations.with_label_values(&["reload"]).get(), 0);
+
+    others.policy.untokenized_ttl = Duration::from_secs(20);
+    sessions.change(others.clone());
+    assert!(!stored(&sessions));
+    assert_eq!(sessions.metrics.cache_invalidations.with_label_values(&["reload"]).get(), 1);
+    assert_eq!(fetch(&sessions).await.map(|life| life.ttl), Ok(Duration::from_secs(20)));
+
+    sessions.purge_all();
+    others.policy.untokenized_ttl = Duration::from_secs(10);
+    let (changing, others) = (Arc::clone(&sessions), others);
+    let late = fetch_meanwhile(&sessions, move || changing.change(others.clone())).await;
+    assert_eq!(late, Err(Skip::Purged), "it was asked for under the rules before");
+    assert_eq!(fetch(&sessions).await.map(|life| life.ttl), Ok(Duration::from_secs(10)));
+}
+
+#[tokio::test]
+async fn after_an_unknown_outcome_the_longest_life_of_that_moment_is_waited_for() {
+    let (sessions, shift) = sessions();
+    let mut others = rules();
+    others.policy.max_ttl = Duration::from_secs(600);
+    sessions.change(others);
+    sessions.begin_write(Some(Tag::order("o"))).end(writing::Ending::Unknown);
+    shift.advance(Duration::from_secs(599));
+    assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+    shift.advance(Duration::from_secs(1));
+    assert!(fetch(&sessions).await.is_ok());
 }
