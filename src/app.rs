@@ -3,14 +3,16 @@
 mod handlers;
 mod online;
 mod parts;
+pub mod reload;
 
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::uri::InvalidUri;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,25 +21,28 @@ use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
 pub use self::online::contact;
 pub use self::parts::{BUILD, policy};
 use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
+use self::reload::InForce;
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keeper::Keeper;
-use crate::credentials::keys::KeyError;
+use crate::credentials::keys::{KeyError, KeySources};
 use crate::ops::Ops;
 use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::{Proxy, Writes, pressure};
+use crate::proxy::{Proxy, Sessions, Writes, pressure};
 use crate::server::connection::Timeouts;
 use crate::server::socket::{self, BindError, Socket};
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
 use crate::status::{Status, StatusPage};
+use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::{Metrics, gauge};
 use crate::upstream::connector::Connector;
@@ -73,6 +78,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// A socket that was passed does not fit the configuration.
+    #[error("{0}")]
+    Passed(#[from] PassedError),
     /// A metric is not valid.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -83,14 +91,18 @@ pub enum StartError {
 
 /// A running sidecar.
 pub struct App {
-    proxy: Arc<Proxy>,
+    proxy: Arc<ArcSwap<Proxy>>,
+    sessions: Arc<Sessions>,
+    tokens: Arc<TokenManager>,
     ops: Ops,
     metrics: Arc<Metrics>,
     proxy_addresses: Vec<Address>,
     control_address: Option<Address>,
     webhooks_address: Option<Address>,
     ops_address: SocketAddr,
-    drain: (Duration, Duration),
+    configuration: InForce,
+    /// Sent anew, the key files are looked at.
+    key_sources: watch::Sender<KeySources>,
     stop: Stop,
     side_stop: Stop,
     /// Connections of callers.
@@ -108,14 +120,20 @@ impl App {
     /// # Errors
     /// The first thing that stands in the way.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        Self::start_with(Workers::none(), settings, clock)
+        Self::start_with(Workers::none(), PassedSockets::default(), settings, clock)
     }
 
-    /// As [`Self::start`], with workers that serve the callers.
+    /// As [`Self::start`], with workers that serve the callers, and on sockets that were passed where there is one for an
+    /// address.
     ///
     /// # Errors
     /// The first thing that stands in the way.
-    pub fn start_with(workers: Workers, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+    pub fn start_with(
+        workers: Workers,
+        passed: PassedSockets,
+        settings: &Settings,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::by(clock.clone())?);
         let sources = key_sources(settings);
         let keys = sources.load()?;
@@ -126,7 +144,7 @@ impl App {
         let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
         let forward = forward(settings)?;
 
-        let sockets = Sockets::open(settings)?;
+        let sockets = Sockets::open(settings, passed)?;
         let proxy_addresses = addresses(&sockets.proxy)?;
         let control_address = addresses(&sockets.control)?.pop();
         let webhooks_address = addresses(&sockets.webhooks)?.pop();
@@ -139,7 +157,7 @@ impl App {
         let links = link_rewriter(settings, &proxy_addresses);
         let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), Arc::clone(&metrics));
         let writes = Writes::default();
-        let proxy = Arc::new(Proxy::new(
+        let proxy = Arc::new(ArcSwap::from_pointee(Proxy::new(
             workers.count(),
             proxy_options(settings),
             Arc::clone(&sessions),
@@ -147,7 +165,7 @@ impl App {
             writes.clone(),
             clock.clone(),
             Arc::clone(&metrics),
-        ));
+        )));
         let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
         let webhooks = Webhooks::new(
             settings.webhooks.path.clone(),
@@ -158,18 +176,22 @@ impl App {
             Arc::clone(&metrics),
         );
         let observed = Arc::clone(&proxy);
-        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.observe());
+        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.load().observe());
         let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock));
+        let (key_sources, sources) = watch::channel(sources);
 
         let app = Self {
             proxy,
+            sessions,
+            tokens: Arc::clone(&tokens),
             ops,
             metrics,
             proxy_addresses,
             control_address,
             webhooks_address,
             ops_address,
-            drain: (settings.drain.grace, settings.drain.timeout),
+            configuration: InForce::new(settings),
+            key_sources,
             stop: Stop::default(),
             side_stop: Stop::default(),
             connections: TaskTracker::new(),
@@ -204,6 +226,21 @@ impl App {
         self.ops_address
     }
 
+    /// Why it is not ready, if it is not.
+    pub fn unready(&self) -> Option<&'static str> {
+        self.ops.unready()
+    }
+
+    /// Waits until there was a token once, which is what readiness waits for.
+    pub async fn first_token(&self) {
+        self.tokens.first_token().await;
+    }
+
+    /// From [`Self::drain`] to its hard end.
+    pub fn drain_timeout(&self) -> Duration {
+        self.configuration.drain().timeout
+    }
+
     /// Everything that is measured.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -217,11 +254,11 @@ impl App {
 
     /// As [`Self::drain`], but at once when `stop` says so. Returns whether it did not.
     pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
-        let (grace, limit) = self.drain;
+        let DrainSettings { grace, timeout: limit } = *self.configuration.drain();
         let began = Instant::now();
         let hard_end = began.checked_add(limit).unwrap_or(began);
         self.ops.drain();
-        self.proxy.drain();
+        self.proxy.load().drain();
         tracing::info!(grace_ms = millis(grace), timeout_ms = millis(limit), "draining");
         let quiet = async {
             sleep(grace).await;
@@ -336,13 +373,18 @@ struct Sockets {
 }
 
 impl Sockets {
-    fn open(settings: &Settings) -> Result<Self, BindError> {
+    fn open(settings: &Settings, mut passed: PassedSockets) -> Result<Self, StartError> {
         let Settings { proxy, control, ops, webhooks, .. } = settings;
+        let ops = [Address::Tcp(ops.listen)];
+        let (control, webhooks) = (control.listen.as_slice(), webhooks.listen.as_slice());
+        // Before anything is opened, which would fail where a socket with a wrong name has the address.
+        passed.check(&[("proxy", &proxy.listen), ("control", control), ("webhooks", webhooks), ("ops", &ops)])?;
+        let mut bind = |name, addresses, mode| socket::bind(name, addresses, mode, &mut passed);
         Ok(Self {
-            proxy: socket::bind("proxy", &proxy.listen, proxy.socket_mode)?,
-            control: socket::bind("control", control.listen.as_slice(), CONTROL_MODE)?,
-            webhooks: socket::bind("webhooks", webhooks.listen.as_slice(), proxy.socket_mode)?,
-            ops: socket::bind("ops", &[Address::Tcp(ops.listen)], CONTROL_MODE)?,
+            proxy: bind("proxy", &proxy.listen, proxy.socket_mode)?,
+            control: bind("control", control, CONTROL_MODE)?,
+            webhooks: bind("webhooks", webhooks, proxy.socket_mode)?,
+            ops: bind("ops", &ops, CONTROL_MODE)?,
         })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -56,6 +57,13 @@ impl Clock {
             let _ = timeout(left, moved).await;
         }
     }
+}
+
+/// The machine's monotonic clock as its own processes count it, in microseconds: to be compared with what others read.
+pub fn monotonic_micros() -> u64 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(tv_sec).unwrap_or(0), u64::try_from(tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }
 
 /// Moves a [`Clock::shifted`] clock while it is in use.

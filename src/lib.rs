@@ -12,8 +12,8 @@
 //!
 //! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`] (the page
 //! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
-//! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`clock`],
-//! [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
+//! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
+//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
 //!
 //! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
 //! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
@@ -43,6 +43,7 @@ pub mod clock;
 pub mod hop_by_hop;
 pub mod secret;
 pub mod sezzle;
+pub mod systemd;
 pub mod worker;
 
 #[cfg(feature = "simulator")]

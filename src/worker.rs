@@ -15,7 +15,7 @@ pub fn enlist(number: usize) {
 }
 
 /// One value for each worker, and one for all other threads together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PerWorker<T> {
     others: T,
     workers: Box<[T]>,

@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -18,8 +19,9 @@ use crate::server::Handler;
 use crate::status::StatusPage;
 use crate::webhook::Webhooks;
 
+/// Each request is served to its end by the proxy that there was when it came.
 #[derive(Clone)]
-pub(super) struct ProxyHandler(pub(super) Arc<Proxy>);
+pub(super) struct ProxyHandler(pub(super) Arc<ArcSwap<Proxy>>);
 
 impl Handler for ProxyHandler {
     type Body = Body;
@@ -29,7 +31,7 @@ impl Handler for ProxyHandler {
         request: Request<Incoming>,
         caller: Caller,
     ) -> impl Future<Output = Response<Body>> + Send + Unpin {
-        self.0.handle(request, caller)
+        self.0.load().handle(request, caller)
     }
 }
 

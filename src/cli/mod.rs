@@ -6,6 +6,7 @@ mod explain;
 mod health;
 mod help;
 mod purge;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,14 +18,10 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{App, BUILD, StartError};
-use crate::clock::Clock;
+use crate::app::{BUILD, StartError};
 use crate::config::{self, Loaded, Problems};
 use crate::contact::trouble::Trouble;
 use crate::control::client::CallError;
-use crate::server::files;
-use crate::server::workers::Workers;
-use crate::telemetry::log;
 
 /// A caching reverse proxy that runs beside a service and is called instead of the
 /// Sezzle payment gateway.
@@ -137,7 +134,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let files = cli.files;
     match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
-        Command::Run(more) => configured(files, more, serve),
+        Command::Run(more) => {
+            let sources = [files.config.as_slice(), &more.config].concat();
+            configured(files, more, |loaded| serve::serve(&loaded.settings, sources))
+        }
         Command::Check(mut check) => {
             let more = std::mem::take(&mut check.files);
             configured(files, more, |loaded| check.run(loaded))
@@ -205,34 +205,6 @@ fn misconfigured(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-/// Runs the sidecar until a signal, and drains it.
-fn serve(loaded: &Loaded) -> ExitCode {
-    let settings = &loaded.settings;
-    if let Err(error) = log::install(settings.log.format, settings.log.level) {
-        complain(&format!("{error}\n"));
-        return ExitCode::FAILURE;
-    }
-    // Callers are served by the workers; this thread accepts them, looks after the token and answers operators.
-    with_runtime(&mut Builder::new_current_thread(), async {
-        files::raise_limit();
-        // Before anything is served, so that an early signal is not lost.
-        let mut signals = Signals::new()?;
-        let app = App::start_with(Workers::start(settings.proxy.workers)?, settings, Clock::system())?;
-        tracing::info!(
-            version = BUILD,
-            gateway = settings.gateway.url,
-            proxy = app.proxy_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            control = app.control_address().map(tracing::field::display),
-            ops = %app.ops_address(),
-            cache_max_bytes = settings.cache.max_bytes,
-            workers = settings.proxy.workers,
-            "started"
-        );
-        signals.next().await;
-        if app.drain_until(signals.next()).await { Ok(()) } else { Err(Failure::Interrupted) }
-    })
-}
-
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -283,7 +255,9 @@ impl Failure {
             Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
-            Self::Start(StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_)) => BAD_CONFIGURATION,
+            Self::Start(
+                StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_),
+            ) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)
             | Self::Interrupted

@@ -1,6 +1,6 @@
 //! What differs between two configurations, and what it takes for that to take effect: pure.
 //!
-//! Every key of the configuration is in [`RULES`], and a test fails for one that is not.
+//! Every key of the configuration has a rule here, and a test fails for one that is not.
 
 use std::path::Path;
 

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{ExchangeError, Granted, exchange};
 use super::keys::{KeyPair, KeySources};
 use super::rotation::{INTERVAL, Rotation, Seen, Step, changed};
-use super::watch::{Events, Folders, watch};
+use super::watch::{Events, Folders, watch as watch_folders};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
 use crate::telemetry::log::millis;
@@ -23,6 +24,8 @@ pub struct Keeper {
     tokens: Arc<TokenManager>,
     upstream: Upstream,
     sources: Arc<KeySources>,
+    /// Other sources, or the same ones to be looked at now.
+    told: watch::Receiver<KeySources>,
     rotation: Rotation,
     /// When the next exchange of the pair in use is due.
     refresh_at: Mono,
@@ -43,16 +46,19 @@ struct Files {
 enum Wake {
     Due,
     Wanted,
+    Told,
     Look,
     Event,
     Seen(Option<(Folders, Seen)>),
 }
 
 impl Keeper {
-    /// Keeps the token of `tokens` live, whose keys came from `sources`.
-    pub fn new(tokens: Arc<TokenManager>, upstream: Upstream, sources: KeySources) -> Self {
+    /// Keeps the token of `tokens` live, whose keys came from `sources`. Whenever these are sent anew, they are looked at
+    /// soon, be they others or not.
+    pub fn new(tokens: Arc<TokenManager>, upstream: Upstream, mut sources: watch::Receiver<KeySources>) -> Self {
         let refresh_at = tokens.clock.now().mono;
-        Self { tokens, upstream, sources: Arc::new(sources), rotation: Rotation::default(), refresh_at }
+        let first = Arc::new(sources.borrow_and_update().clone());
+        Self { tokens, upstream, sources: first, told: sources, rotation: Rotation::default(), refresh_at }
     }
 
     /// Works until `stop`.
@@ -71,6 +77,7 @@ impl Keeper {
             let wake = tokio::select! {
                 () = clock.sleep(self.refresh_at.since(self.now())) => Wake::Due,
                 () = self.tokens.wanted.notified() => Wake::Wanted,
+                Ok(()) = self.told.changed() => Wake::Told,
                 wake = files.next(&clock) => wake,
             };
             match wake {
@@ -78,6 +85,11 @@ impl Keeper {
                 // Unless an exchange has ended since it was wanted.
                 Wake::Wanted if self.tokens.is_refreshing() => self.refresh("demand", &mut files).await,
                 Wake::Wanted => {}
+                Wake::Told => {
+                    self.sources = Arc::new(self.told.borrow_and_update().clone());
+                    self.rotation.hurry(self.now());
+                    files = Files::watch(self.sources.files(), self.now());
+                }
                 Wake::Event => files.event(self.now()),
                 Wake::Look => files.begin(Arc::clone(&self.sources)),
                 Wake::Seen(seen) => {
@@ -216,7 +228,7 @@ impl Keeper {
 impl Files {
     fn watch(files: Vec<PathBuf>, now: Mono) -> Self {
         let any = !files.is_empty();
-        let (folders, events) = watch(files);
+        let (folders, events) = watch_folders(files);
         Self { folders: any.then_some(folders), events, look: None, look_at: now, told: false }
     }
 

@@ -19,7 +19,7 @@ pub struct KeyPair {
 }
 
 /// Where the key pair comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySources {
     /// Of the public key.
     pub public: SecretSource,

@@ -111,6 +111,17 @@ impl TokenManager {
         self.state().ever
     }
 
+    /// Waits until there was a token once.
+    pub async fn first_token(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.ever_had_token() {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     /// The merchant this process acts for, once known.
     pub fn merchant(&self) -> Option<String> {
         self.state().merchant.clone()

@@ -82,21 +82,22 @@ pub struct Limits {
     pub report: Duration,
 }
 
-/// Serves requests. One per process, shared by all connections.
+/// Serves requests. One at a time per process, shared by all connections; [`Proxy::with`] makes its successor.
+#[derive(Clone)]
 pub struct Proxy {
     options: Options,
     pressure: Arc<Pressure>,
     sessions: Arc<Sessions>,
     forwarder: Arc<Forwarder>,
     writes: Writes,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     ledgers: PerWorker<Arc<Ledger>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 /// An answer, or the future of one.
-pub type Handled<'p> = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send + 'p>>>;
+pub type Handled = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send>>>;
 
 /// What becomes of a request when it comes.
 enum Arrived {
@@ -138,7 +139,7 @@ impl Proxy {
         Self {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             forwarder: Arc::new(forwarder),
-            draining: AtomicBool::new(false),
+            draining: Arc::new(AtomicBool::new(false)),
             ledgers: PerWorker::new(workers, || Arc::new(Ledger::new(clock.clone(), Arc::clone(&metrics)))),
             options,
             sessions,
@@ -146,6 +147,12 @@ impl Proxy {
             clock,
             metrics,
         }
+    }
+
+    /// The same proxy under other options; `limits.in_flight` alone stays as it was. What is being served goes on under
+    /// those it began with.
+    pub fn with(&self, options: Options) -> Self {
+        Self { options, ..self.clone() }
     }
 
     /// From now on every answer asks the caller to open a new connection elsewhere.
@@ -160,17 +167,21 @@ impl Proxy {
     }
 
     /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
-    pub fn handle(&self, request: Request<Incoming>, caller: Caller) -> Handled<'_> {
+    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, caller: Caller) -> Handled {
         let (head, body) = request.into_parts();
         let seen = Seen::of(&head.headers);
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
         match self.arrived(&head, seen, !body.is_end_stream(), &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
-            Ok(Arrived::Call(call)) => Either::Right(Box::pin(async move {
-                let reply = self.serve(&head, body, call, &mut record).await;
-                self.finish(reply, record)
-            })),
+            Ok(Arrived::Call(call)) => {
+                // To its end, though another may have taken its place by then.
+                let proxy = Arc::clone(self);
+                Either::Right(Box::pin(async move {
+                    let reply = proxy.serve(&head, body, call, &mut record).await;
+                    proxy.finish(reply, record)
+                }))
+            }
             Err(error) => Either::Left(ready(self.finish(Err(error), record))),
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::either::Either;
 
 use crate::address::Address;
 use crate::caller::{Caller, Peer};
+use crate::systemd::sockets::{PassedSocket, PassedSockets};
 
 /// A connection of a caller's.
 pub type Stream = Either<TcpStream, UnixStream>;
@@ -54,18 +55,24 @@ pub struct BindError {
     cause: io::Error,
 }
 
-/// Opens every address; `mode` is for the files of Unix sockets. An address of a family that this machine lacks is
-/// skipped with a warning, as long as another is left.
+/// Opens every address, unless a socket was passed for it; `mode` is for the files of Unix sockets. An address of a
+/// family that this machine lacks is skipped with a warning, as long as another is left.
 ///
 /// # Errors
 /// When an address is in use or may not be used, or none is left.
-pub fn bind(listener: &'static str, addresses: &[Address], mode: u32) -> Result<Vec<Socket>, BindError> {
+pub fn bind(
+    listener: &'static str,
+    addresses: &[Address],
+    mode: u32,
+    passed: &mut PassedSockets,
+) -> Result<Vec<Socket>, BindError> {
     let mut sockets = Vec::new();
     let mut skipped = None;
     for address in addresses {
-        let opened = match address {
-            Address::Tcp(address) => open_tcp(*address).map(Socket::Tcp),
-            Address::Unix(path) => open_unix(path, mode),
+        let opened = match (passed.take(listener, address), address) {
+            (Some(socket), _) => take_over(socket),
+            (None, Address::Tcp(address)) => open_tcp(*address).map(Socket::Tcp),
+            (None, Address::Unix(path)) => open_unix(path, mode),
         };
         let failed = |cause| BindError { listener, address: address.clone(), cause };
         match opened {
@@ -80,6 +87,20 @@ pub fn bind(listener: &'static str, addresses: &[Address], mode: u32) -> Result<
     match skipped {
         Some(error) if sockets.is_empty() => Err(error),
         Some(_) | None => Ok(sockets),
+    }
+}
+
+/// A socket that was passed is shared with whoever passed it, who also made its file and will remove it.
+fn take_over(socket: PassedSocket) -> io::Result<Socket> {
+    match socket {
+        PassedSocket::Tcp(socket, _) => {
+            socket.set_nonblocking(true)?;
+            TcpListener::from_std(socket).map(Socket::Tcp)
+        }
+        PassedSocket::Unix(socket, path) => {
+            socket.set_nonblocking(true)?;
+            Ok(Socket::Unix(UnixListener::from_std(socket)?, SocketFile { path, identity: None }))
+        }
     }
 }
 
@@ -163,13 +184,13 @@ fn family_is_missing(error: &io::Error, address: &Address) -> bool {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
+    /// Device and inode; none if it is not ours to remove.
+    identity: Option<(u64, u64)>,
 }
 
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+        Ok(Self { path: path.to_owned(), identity: Some(identity(path)?) })
     }
 }
 
@@ -179,7 +200,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+        if self.identity.is_some() && identity(&self.path).ok() == self.identity {
             // At worst it is left behind, and found stale at the next start.
             let _ = fs::remove_file(&self.path);
         }

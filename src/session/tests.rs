@@ -83,9 +83,8 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
 #[tokio::test]
 async fn nothing_outlives_the_rules_it_was_stored_by() {
     let (sessions, _) = sessions();
-    let stored = |sessions: &Sessions| {
-        matches!(sessions.find(KEY, &Wishes::default(), sessions.clock.now()), Found::Fresh(_))
-    };
+    let stored =
+        |sessions: &Sessions| matches!(sessions.find(KEY, &Wishes::default(), sessions.clock.now()), Found::Fresh(_));
     let mut others = rules();
     others.patience = Duration::from_secs(1);
     fetch(&sessions).await.expect("stored");

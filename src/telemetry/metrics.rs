@@ -97,6 +97,8 @@ pub struct Metrics {
     pub token_refresh_duration: Histogram,
     /// Attempts to go over to what the key files hold.
     pub secret_reloads: IntCounterVec,
+    /// Reloads of the configuration.
+    pub config_reloads: IntCounterVec,
     /// The gateway's `Date` less the local wall clock.
     pub clock_skew: Gauge,
     /// Further attempts at a request.
@@ -259,6 +261,11 @@ impl Metrics {
                 "Attempts to go over to changed key files.",
                 &["result"],
             )?,
+            config_reloads: r.counters(
+                "config_reloads_total",
+                "Reloads of the configuration, by what came of them.",
+                &["result"],
+            )?,
             clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
             upstream_retries: r.counters(
                 "upstream_retries_total",
@@ -342,6 +349,9 @@ impl Metrics {
         }
         for result in RELOAD_RESULTS {
             self.secret_reloads.with_label_values(&[result]).inc_by(0);
+        }
+        for result in CONFIG_RELOAD_RESULTS {
+            self.config_reloads.with_label_values(&[result]).inc_by(0);
         }
         for kind in UPSTREAM_ERRORS {
             self.upstream_errors.with_label_values(&[kind]).inc_by(0);

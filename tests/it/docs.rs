@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sezzle_sidecar::config;
+use sezzle_sidecar::config::changes::{Takes, rules};
 use sezzle_sidecar::proxy::error::REFUSALS;
 use sezzle_sidecar::proxy::route::Route;
 use sezzle_sidecar::session::freshness::Skip;
@@ -48,6 +49,17 @@ fn every_key_is_explained() {
 }
 
 #[test]
+fn the_keys_that_a_reload_applies_are_those_that_the_page_names() {
+    let text = page("docs/configuration.md");
+    let table = text.split("| key | on reload |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a table");
+    let first = |line: &str| line.split('|').nth(1).unwrap_or_default().to_owned();
+    let cells: String = table.lines().skip(2).map(first).collect();
+    let named: BTreeSet<&str> = cells.split('`').skip(1).step_by(2).collect();
+    let applied = rules().filter(|(_, takes)| *takes == Takes::Reload).map(|(key, _)| key);
+    assert_eq!(named, applied.collect::<BTreeSet<_>>());
+}
+
+#[test]
 fn every_error_and_limit_is_explained() {
     names_all("docs/proxy-listener.md", REFUSALS.iter().map(|code| format!("sidecar.{code}")));
     let text = page("docs/proxy-listener.md");
@@ -73,6 +85,13 @@ fn every_reason_not_to_store_is_explained() {
 #[test]
 fn every_result_of_a_webhook_is_explained() {
     names_all("docs/webhook-listener.md", SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS).map(str::to_owned));
+}
+
+#[test]
+fn every_file_for_systemd_is_explained() {
+    let files = fs::read_dir(root().join("deploy/systemd")).expect("deploy/systemd");
+    let names = files.map(|file| file.expect("an entry").file_name().into_string().expect("UTF-8"));
+    names_all("docs/installation-systemd.md", names);
 }
 
 /// The cells of the tables in a text, without their heads.

@@ -17,6 +17,7 @@ use sezzle_sidecar::server::socket::bind;
 use sezzle_sidecar::server::workers::Workers;
 use sezzle_sidecar::server::{Handler, Listener, Stop};
 use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::systemd::sockets::PassedSockets;
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -205,7 +206,8 @@ async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
         connections: TaskTracker::new(),
         metrics: Arc::clone(&metrics),
     };
-    let mut sockets = bind("proxy", &[Address::Tcp(([127, 0, 0, 1], 0).into())], 0o600).expect("binds");
+    let mut sockets = bind("proxy", &[Address::Tcp(([127, 0, 0, 1], 0).into())], 0o600, &mut PassedSockets::default())
+        .expect("binds");
     let socket = sockets.pop().expect("a socket");
     let address = socket.address().ok().and_then(|address| address.tcp()).expect("an address");
     let serving = tokio::spawn(listener.serve(socket, Nothing));

@@ -17,13 +17,15 @@ pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "re
 /// `cause` of `cache_evictions_total`.
 pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 /// `source` of `cache_invalidations_total`.
-pub const INVALIDATION_SOURCES: [&str; 3] = ["write", "control", "webhook"];
+pub const INVALIDATION_SOURCES: [&str; 4] = ["write", "control", "webhook", "reload"];
 /// `result` of `token_refreshes_total`.
 pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
 /// `trigger` of `token_refreshes_total`.
 pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"];
 /// `result` of `secret_reloads_total`: the key files hold another pair that is in use now, or that is not, and why.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
+/// `result` of `config_reloads_total`: all of it is in force, some of it takes a restart, or there are mistakes in it.
+pub const CONFIG_RELOAD_RESULTS: [&str; 3] = ["success", "needs_restart", "failed"];
 /// `kind` of `upstream_errors_total`.
 pub const UPSTREAM_ERRORS: [&str; 11] = [
     "dns",

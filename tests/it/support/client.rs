@@ -84,6 +84,14 @@ impl Client {
         }
     }
 
+    /// The value of a series on /metrics, as [`super::Harness::metric`] has it.
+    pub async fn metric(&self, ops: SocketAddr, series: &str) -> f64 {
+        let text = self.get(ops, "/metrics").await.text();
+        let series = format!("sezzle_sidecar_{series} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
     /// As [`Self::send`], where an answer may be missing or break off.
     pub async fn try_send(
         &self,

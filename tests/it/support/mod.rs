@@ -188,10 +188,7 @@ impl Harness {
     /// The value of a series on /metrics, named as it stands there without the prefix, labels in alphabetical order.
     /// 0 if it is not there.
     pub async fn metric(&self, series: &str) -> f64 {
-        let text = self.client.get(self.ops, "/metrics").await.text();
-        let series = format!("sezzle_sidecar_{series} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&series));
-        line.map_or(0.0, |value| value.parse().expect("a number"))
+        self.client.metric(self.ops, series).await
     }
 
     /// Ends both; a drain that does not come to an end fails the test.

@@ -62,9 +62,15 @@ impl Process {
         Self::spawn(command)
     }
 
-    /// Starts any program.
+    /// Starts any program, which nobody writes to.
     pub fn spawn(mut command: Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::of(command)
+    }
+
+    /// Starts any command.
+    pub fn of(mut command: Command) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = Output::collect(child.stdout.take().expect("piped"));
         let stderr = Output::collect(child.stderr.take().expect("piped"));
@@ -197,6 +203,17 @@ impl Sidecar {
 
     /// Starts the sidecar before a gateway that runs.
     pub async fn before(gateway: Simulator, public: &str, private: &str, variables: &[(&str, &str)]) -> Self {
+        Self::by(gateway, public, private, variables, |variables| Process::start(&["run"], variables)).await
+    }
+
+    /// The same, started in another way: `start` is given all variables. An empty value unsets one.
+    pub async fn by(
+        gateway: Simulator,
+        public: &str,
+        private: &str,
+        variables: &[(&str, &str)],
+        start: impl FnOnce(&[(&str, &str)]) -> Process,
+    ) -> Self {
         // Not port 0: at `warn` no line of the log tells which ports were chosen.
         let (proxy, ops) = (free_address(), free_address());
         let (url, listen, ops_listen) = (gateway.url(), proxy.to_string(), ops.to_string());
@@ -212,7 +229,8 @@ impl Sidecar {
         // A file in place of a key, too.
         all.retain(|(name, _)| variables.iter().all(|(other, _)| other.trim_end_matches("_FILE") != *name));
         all.extend(variables);
-        let process = Process::start(&["run"], &all);
+        all.retain(|(_, value)| !value.is_empty());
+        let process = start(&all);
         let sidecar = Self { process, gateway, proxy, ops, client: Client::new() };
         eventually("listening", async || tokio::net::TcpStream::connect(ops).await.is_ok()).await;
         sidecar
@@ -231,6 +249,11 @@ impl Sidecar {
     /// Any request through the sidecar.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         self.client.send(self.proxy, method, path, headers, body).await
+    }
+
+    /// The value of a series on /metrics, as [`super::Harness::metric`] has it.
+    pub async fn metric(&self, series: &str) -> f64 {
+        self.client.metric(self.ops, series).await
     }
 
     /// Ends it with SIGTERM, and the gateway after it.

@@ -1,0 +1,171 @@
+//! How the service fares, told to whoever manages it: the protocol of sd_notify(3).
+//!
+//! Nothing here fails: a manager that does not listen is a warning, and no reason not to serve.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::Duration;
+
+use crate::clock::monotonic_micros;
+
+/// The way to a service manager, if there is one.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    manager: Option<SocketAddr>,
+    watchdog: Option<Duration>,
+}
+
+impl Notifier {
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let Some(address) = variable("NOTIFY_SOCKET") else { return Self::default() };
+        let manager = match address.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            [b'/', ..] => SocketAddr::from_pathname(&address),
+            _ => Err(io::Error::other("neither a path nor an abstract name")),
+        };
+        let manager = manager.inspect_err(|error| {
+            let address = address.display();
+            tracing::warn!(%address, %error, "NOTIFY_SOCKET cannot be used, so nothing is told to the service manager");
+        });
+        let text = |name| variable(name).and_then(|value| value.into_string().ok());
+        let ours = text("WATCHDOG_PID").is_none_or(|pid| pid == process::id().to_string());
+        let limit = text("WATCHDOG_USEC").filter(|_| ours).and_then(|micros| micros.parse().ok());
+        let watchdog = limit.filter(|micros| *micros > 0).map(Duration::from_micros);
+        Self { manager: manager.ok(), watchdog }
+    }
+
+    /// How often [`Self::alive`] has to be told: twice in the time after which silence is taken for a failure.
+    pub fn heartbeat(&self) -> Option<Duration> {
+        self.manager.as_ref().and(self.watchdog).map(|limit| limit / 2)
+    }
+
+    /// It starts, for this reason is not ready yet, and will say so again `within` a time.
+    pub fn starting(&self, why: &str, within: Duration) {
+        self.tell(&[
+            ("STATUS", &format!("not ready: {why}")),
+            ("EXTEND_TIMEOUT_USEC", &within.as_micros().to_string()),
+        ]);
+    }
+
+    /// It is ready, for the first time or after a reload.
+    pub fn ready(&self, status: &str) {
+        self.tell(&[("READY", "1"), ("STATUS", status)]);
+    }
+
+    /// It reloads. To be told before anything is read, and followed by [`Self::ready`].
+    pub fn reloading(&self) {
+        let now = monotonic_micros().to_string();
+        self.tell(&[("RELOADING", "1"), ("MONOTONIC_USEC", &now), ("STATUS", "reloading")]);
+    }
+
+    /// It stops, and will have ended `within` a time.
+    pub fn stopping(&self, within: Duration) {
+        let within = within.as_micros().to_string();
+        self.tell(&[("STOPPING", "1"), ("STATUS", "draining"), ("EXTEND_TIMEOUT_USEC", &within)]);
+    }
+
+    /// It works.
+    pub fn alive(&self) {
+        self.tell(&[("WATCHDOG", "1")]);
+    }
+
+    fn tell(&self, assignments: &[(&str, &str)]) {
+        let Some(manager) = &self.manager else { return };
+        let lines =
+            assignments.iter().map(|(name, value)| format!("{name}={}\n", value.replace(char::is_control, " ")));
+        if let Err(error) = send(manager, lines.collect::<String>().as_bytes()) {
+            tracing::warn!(%error, "the service manager cannot be told how the service fares");
+        }
+    }
+}
+
+/// A socket for each message: a manager that was started again has another one by the same name. Blocks for [`PATIENCE`]
+/// at most, where the manager has much unread.
+fn send(manager: &SocketAddr, message: &[u8]) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to_addr(message, manager).map(drop)
+}
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notifier(variables: &[(&str, &str)]) -> Notifier {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.to_string(), OsString::from(value))).collect();
+        Notifier::from_environment(|name| {
+            variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        })
+    }
+
+    #[test]
+    fn each_message_is_one_datagram_of_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bound");
+        let notifier = notifier(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
+        let mut received = [0; 256];
+        let mut told = || {
+            let length = manager.recv(&mut received).expect("a message");
+            String::from_utf8_lossy(&received[..length]).into_owned()
+        };
+        notifier.starting("no\ntoken", Duration::from_secs(30));
+        assert_eq!(told(), "STATUS=not ready: no token\nEXTEND_TIMEOUT_USEC=30000000\n", "a line is never broken");
+        notifier.ready("ready");
+        assert_eq!(told(), "READY=1\nSTATUS=ready\n");
+        let before = monotonic_micros();
+        notifier.reloading();
+        let text = told();
+        let at = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.split('\n').next());
+        let at: u64 = at.expect(&text).parse().expect("a number");
+        assert!((before..=monotonic_micros()).contains(&at), "{text}");
+        notifier.stopping(Duration::from_millis(1500));
+        assert_eq!(told(), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=1500000\n");
+        notifier.alive();
+        assert_eq!(told(), "WATCHDOG=1\n");
+    }
+
+    #[test]
+    fn an_abstract_name_is_an_address_too() {
+        let name = format!("sezzle-sidecar-test-{}", process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let manager = UnixDatagram::bind_addr(&address).expect("bound");
+        notifier(&[("NOTIFY_SOCKET", &format!("@{name}"))]).alive();
+        let mut received = [0; 16];
+        assert_eq!(manager.recv(&mut received).expect("a message"), "WATCHDOG=1\n".len());
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_told() {
+        for variables in
+            [&[][..], &[("NOTIFY_SOCKET", "vsock:2:1")], &[("NOTIFY_SOCKET", "")], &[("NOTIFY_SOCKET", "/absent")]]
+        {
+            notifier(variables).ready("ready");
+        }
+        let all = |address| [("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "1000000")];
+        assert_eq!(notifier(&all("vsock:2:1")).heartbeat(), None);
+    }
+
+    #[test]
+    fn the_watchdog_is_for_the_process_it_names() {
+        let own = process::id().to_string();
+        let heartbeat = |pid: &str, micros: &str| {
+            let variables = [("NOTIFY_SOCKET", "/run/a"), ("WATCHDOG_PID", pid), ("WATCHDOG_USEC", micros)];
+            notifier(&variables).heartbeat()
+        };
+        assert_eq!(heartbeat(&own, "3000000"), Some(Duration::from_millis(1500)));
+        for (pid, micros) in [("1", "3000000"), (&own, "0"), (&own, "soon"), (&own, "")] {
+            assert_eq!(heartbeat(pid, micros), None, "{pid} {micros}");
+        }
+        let anybody = notifier(&[("NOTIFY_SOCKET", "/run/a"), ("WATCHDOG_USEC", "2000000")]);
+        assert_eq!(anybody.heartbeat(), Some(Duration::from_secs(1)));
+    }
+}
