@@ -4,6 +4,7 @@ mod handlers;
 mod online;
 mod parts;
 pub mod reload;
+mod sockets;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use self::online::contact;
 pub use self::parts::{BUILD, policy};
 use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
 use self::reload::InForce;
+use self::sockets::{Sockets, addresses};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
@@ -37,7 +39,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
 use crate::proxy::{Proxy, Sessions, Writes, pressure};
 use crate::server::connection::Timeouts;
-use crate::server::socket::{self, BindError, Socket};
+use crate::server::socket::{BindError, Socket};
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
@@ -364,34 +366,6 @@ impl App {
 
 const LAST_WORD: Duration = Duration::from_millis(250);
 
-/// Everything that is listened on, by what it is for.
-struct Sockets {
-    proxy: Vec<Socket>,
-    control: Vec<Socket>,
-    webhooks: Vec<Socket>,
-    ops: Vec<Socket>,
-}
-
-impl Sockets {
-    fn open(settings: &Settings, mut passed: PassedSockets) -> Result<Self, StartError> {
-        let Settings { proxy, control, ops, webhooks, .. } = settings;
-        let ops = [Address::Tcp(ops.listen)];
-        let (control, webhooks) = (control.listen.as_slice(), webhooks.listen.as_slice());
-        // Before anything is opened, which would fail where a socket with a wrong name has the address.
-        passed.check(&[("proxy", &proxy.listen), ("control", control), ("webhooks", webhooks), ("ops", &ops)])?;
-        let mut bind = |name, addresses, mode| socket::bind(name, addresses, mode, &mut passed);
-        Ok(Self {
-            proxy: bind("proxy", &proxy.listen, proxy.socket_mode)?,
-            control: bind("control", control, CONTROL_MODE)?,
-            webhooks: bind("webhooks", webhooks, proxy.socket_mode)?,
-            ops: bind("ops", &ops, CONTROL_MODE)?,
-        })
-    }
-}
-
-// Whoever steers the process runs as the same user.
-const CONTROL_MODE: u32 = 0o600;
-
 // Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
 // the moment of its reuse.
 const PROXY_TIMEOUTS: Timeouts =
@@ -404,7 +378,3 @@ const WEBHOOK_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
 const SIDE_CONNECTIONS: usize = 64;
 const SIDE_HEAD: usize = 16 * 1024;
-
-fn addresses(sockets: &[Socket]) -> std::io::Result<Vec<Address>> {
-    sockets.iter().map(Socket::address).collect()
-}

@@ -12,10 +12,10 @@ use crate::config::{Loaded, Settings};
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// Reach out to Sezzle, too: exchange the keys for a token, and look up a
-    /// session that does not exist. Nothing is created, and nothing of anybody's is
-    /// read.
-    #[arg(long)]
+    /// Reach out to Sezzle, too: exchange the keys for a token, and look
+    /// up a session that does not exist. Nothing is created, and nothing
+    /// of anybody's is read.
+    #[arg(long, verbatim_doc_comment)]
     online: bool,
 
     #[command(flatten)]

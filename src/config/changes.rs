@@ -89,6 +89,7 @@ const RULES: &[Rule] = &[
     Rule("limits.head", Takes::Restart, same!(limits.head)),
     Rule("control.listen", Takes::Restart, same!(control.listen)),
     Rule("ops.listen", Takes::Restart, same!(ops.listen)),
+    Rule("ops.status_page", Takes::Restart, same!(ops.status_page)),
     Rule("cache.max_bytes", Takes::Restart, same!(cache.max_bytes)),
     Rule("cache.max_ttl", Takes::Reload, same!(cache.max_ttl)),
     Rule("cache.untokenized_ttl", Takes::Reload, same!(cache.untokenized_ttl)),

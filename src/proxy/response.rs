@@ -180,7 +180,7 @@ impl Reply {
     }
 }
 
-/// The headers that an answer from memory gets beside those that are stored; [`own_values`] has the values.
+/// The headers that an answer from memory gets beside those that are stored; their values are made with it.
 pub fn own_headers() -> OwnHeaders {
     OwnHeaders {
         names: vec![AGE, X_REQUEST_ID, CACHE_STATUS],

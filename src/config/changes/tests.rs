@@ -34,7 +34,7 @@ fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Settings {
 }
 
 /// Another value of each key that a file may hold.
-const OTHERS: [(&str, &str, Takes); 41] = [
+const OTHERS: [(&str, &str, Takes); 42] = [
     ("gateway.environment", "'production'", Takes::Restart),
     ("gateway.url", "'https://other.example'", Takes::Restart),
     ("gateway.ca_file", "'/run/ca'", Takes::Restart),
@@ -61,6 +61,7 @@ const OTHERS: [(&str, &str, Takes); 41] = [
     ("limits.head", "'16KiB'", Takes::Restart),
     ("control.listen", "'unix:/run/control.sock'", Takes::Restart),
     ("ops.listen", "'127.0.0.1:9465'", Takes::Restart),
+    ("ops.status_page", "true", Takes::Restart),
     ("cache.max_bytes", "'1MiB'", Takes::Restart),
     ("cache.max_ttl", "'61s'", Takes::Reload),
     ("cache.untokenized_ttl", "'31s'", Takes::Reload),
