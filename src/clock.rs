@@ -160,6 +160,13 @@ impl From<Wall> for SystemTime {
     }
 }
 
+/// The wall clock in microseconds since the Unix epoch, for lines of the log: nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
+pub fn wall_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A moment after which something is dead, kept on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {

@@ -29,7 +29,7 @@ use crate::telemetry::log;
 /// When something could not be started, or did not do what the tour says it does.
 pub async fn demo(once: bool) -> Result<(), Failure> {
     // Whatever goes wrong is to be seen; the tour itself is told on standard output.
-    let _ = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
+    let _log = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
     let mut signals = Signals::new()?;
     let gateway = Simulator::start(Options::default()).await?;
     let usual = settings(&gateway.url(), free_port(8080), free_port(9464))?;

@@ -270,16 +270,15 @@ impl Failure {
 }
 
 fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
-    let result = match builder.enable_all().build() {
-        Ok(runtime) => {
-            let result = runtime.block_on(command);
-            // What is still running has had its time.
-            runtime.shutdown_background();
-            result
-        }
-        Err(error) => Err(error.into()),
-    };
-    ended(result)
+    ended(on_runtime(builder, command))
+}
+
+fn on_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = builder.enable_all().build()?;
+    let result = runtime.block_on(command);
+    // What is still running has had its time.
+    runtime.shutdown_background();
+    result
 }
 
 /// The exit code of what a command came to.

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Failure, Signals, complain, ended, with_runtime};
+use super::{Failure, Signals, complain, ended, on_runtime};
 use crate::app::reload::{self, Reloaded};
 use crate::app::{App, BUILD, StartError};
 use crate::clock::Clock;
@@ -33,12 +33,18 @@ pub(super) fn serve(settings: &Settings, sources: Vec<PathBuf>) -> ExitCode {
         Ok(passed) => passed,
         Err(error) => return ended(Err(StartError::from(error).into())),
     };
-    if let Err(error) = log::install(settings.log.format, settings.log.level) {
-        complain(&format!("{error}\n"));
-        return ExitCode::FAILURE;
-    }
+    let log = match log::install(settings.log.format, settings.log.level) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("{error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
     // Callers are served by the workers; this thread accepts them, looks after the token and answers operators.
-    with_runtime(&mut Builder::new_current_thread(), run(settings, sources, passed))
+    let result = on_runtime(&mut Builder::new_current_thread(), run(settings, sources, passed));
+    // What was logged is written before anything is said of how it ended.
+    drop(log);
+    ended(result)
 }
 
 async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) -> Result<(), Failure> {

@@ -135,7 +135,9 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
         let words = log::LEVELS.map(|(word, _)| word).join(", ");
         return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("level: expected one of {words}"));
     };
-    let say = || tracing::warn!(level = word, peer_uid = caller.peer.map(|peer| peer.uid), "log level set by control");
+    let peer_uid = caller.peer.map(|peer| peer.uid);
+    // Not `level`, which a line has already.
+    let say = || tracing::warn!(new_level = word, peer_uid, "log level set by control");
     // At the more talkative of the two levels.
     let quieter = level < LevelFilter::WARN;
     if quieter {

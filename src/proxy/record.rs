@@ -79,22 +79,30 @@ impl RequestId {
     pub fn header(&self) -> HeaderValue {
         match self {
             Self::Given(id) => id.clone(),
+            // Digits and hyphens are what a header may hold.
             Self::Minted(id) => {
-                let mut buffer = Uuid::encode_buffer();
-                let text = id.hyphenated().encode_lower(&mut buffer);
-                // Digits and hyphens are what a header may hold.
-                HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+                HeaderValue::from_str(text(*id, &mut Uuid::encode_buffer())).unwrap_or(HeaderValue::from_static(""))
             }
+        }
+    }
+
+    /// The id as text, for which the buffer has room.
+    fn text<'t>(&'t self, buffer: &'t mut [u8]) -> &'t str {
+        match self {
+            Self::Given(id) => id.to_str().unwrap_or_default(),
+            Self::Minted(id) => text(*id, buffer),
         }
     }
 }
 
+/// By far cheaper than by [`fmt::Display`].
+fn text(id: Uuid, buffer: &mut [u8]) -> &str {
+    id.hyphenated().encode_lower(buffer)
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Given(id) => formatter.write_str(id.to_str().unwrap_or_default()),
-            Self::Minted(id) => id.fmt(formatter),
-        }
+        formatter.write_str(self.text(&mut Uuid::encode_buffer()))
     }
 }
 
@@ -264,7 +272,8 @@ impl Record {
     }
 
     fn log(&self, seconds: f64) {
-        let session = self.matched.as_ref().and_then(Matched::session).map(tracing::field::display);
+        let (mut id, mut session_id) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let session = self.matched.as_ref().and_then(Matched::session);
         let order = self.matched.as_ref().and_then(Matched::order);
         let aborted = match self.end {
             End::Complete => None,
@@ -272,7 +281,7 @@ impl Record {
             End::Broken => Some("upstream"),
         };
         tracing::info!(
-            request_id = %self.request_id,
+            request_id = self.request_id.text(&mut id),
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
             method = method_label(&self.method),
@@ -283,7 +292,7 @@ impl Record {
             cache_detail = self.cache_detail,
             dur_ms = (seconds * 1e6).round() / 1e3,
             bytes_out = self.bytes_out,
-            session,
+            session = session.map(|session| text(session, &mut session_id)),
             order,
             sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),
             error = self.error,

@@ -1,17 +1,26 @@
 //! Logs: one line per event on one stream, as JSON or as text, at a level that can be changed while the process runs.
+//! Nobody who logs waits for the stream: see [`lines`].
 
+mod json;
+mod level;
+mod lines;
+
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry};
 use uuid::Uuid;
+
+use self::json::JsonLines;
+use self::level::{Level, LevelLayer};
+pub use self::lines::Guard;
+use self::lines::Lines;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,26 +40,33 @@ pub const LEVELS: [(&str, LevelFilter); 5] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-/// Installs the program's log on standard output. To be called once, before anything is logged.
+/// Installs the program's log on standard output. To be called once, before anything is logged. What is logged is
+/// written until the guard is dropped.
 ///
 /// # Errors
-/// When a log was installed before.
-pub fn install(format: Format, level: LevelFilter) -> Result<(), InstallError> {
-    install_to(format, level, io::stdout)
+/// When a log was installed before, or the system refuses.
+pub fn install(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
+    install_on(io::stdout(), format, level)
 }
 
 /// Installs the program's log on standard error, for commands whose standard output is for a reader.
 ///
 /// # Errors
-/// When a log was installed before.
-pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<(), InstallError> {
-    install_to(format, level, io::stderr)
+/// When a log was installed before, or the system refuses.
+pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
+    install_on(io::stderr(), format, level)
 }
 
-/// The log was installed before.
+/// There is no log.
 #[derive(Debug, thiserror::Error)]
-#[error("the log is installed already")]
-pub struct InstallError;
+pub enum InstallError {
+    /// There was one already.
+    #[error("the log is installed already")]
+    Installed,
+    /// The machine refused something.
+    #[error("the log cannot be written: {0}")]
+    System(#[from] io::Error),
+}
 
 /// No log was installed.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +75,7 @@ pub struct NotInstalled;
 
 /// The level of the installed log, by name.
 pub fn level() -> Option<&'static str> {
-    let level = INSTALLED.get()?.with_current(own_level).ok()?;
+    let level = INSTALLED.get()?.level.get();
     LEVELS.into_iter().find(|(_, known)| *known == level).map(|(word, _)| word)
 }
 
@@ -68,8 +84,13 @@ pub fn level() -> Option<&'static str> {
 /// # Errors
 /// When there is none.
 pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
-    let log = INSTALLED.get().ok_or(NotInstalled)?;
-    log.reload(targets(level)).map_err(|_| NotInstalled)
+    INSTALLED.get().ok_or(NotInstalled)?.level.set(level);
+    Ok(())
+}
+
+/// How many lines of the installed log were not written, because the stream was too slow or failed.
+pub fn dropped() -> u64 {
+    INSTALLED.get().map_or(0, |log| log.lines.dropped())
 }
 
 /// A new id for a request: to find a line by, not a secret, so that it need not be hard to guess.
@@ -83,36 +104,27 @@ pub fn millis(duration: Duration) -> u64 {
 }
 
 /// The log of the process, which has one.
-static INSTALLED: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+static INSTALLED: OnceLock<Installed> = OnceLock::new();
 
-const OWN: &str = env!("CARGO_CRATE_NAME");
-
-/// Libraries log whole header blocks at their finer levels, and those hold the bearer token: they never get past
-/// warnings, whatever level is asked for.
-fn targets(level: LevelFilter) -> Targets {
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OWN, level)
+struct Installed {
+    level: Level,
+    lines: Lines,
 }
 
-fn own_level(targets: &Targets) -> LevelFilter {
-    targets.iter().find(|(target, _)| *target == OWN).map_or(LevelFilter::OFF, |(_, level)| level)
-}
-
-fn install_to<W>(format: Format, level: LevelFilter, writer: W) -> Result<(), InstallError>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    let (filter, handle) = reload::Layer::new(targets(level));
-    let registry = tracing_subscriber::registry();
+fn install_on(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
+    // Past the standard library's own buffer and lock, which others use, too.
+    let stream = File::from(stream.as_fd().try_clone_to_owned()?);
+    let (lines, guard) = Lines::to(stream)?;
+    let level = Level::new(level);
+    let log = tracing_subscriber::registry().with(LevelLayer(level.clone()));
     let installed = match format {
-        Format::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(writer).with_filter(filter)).try_init()
-        }
+        Format::Json => log.with(JsonLines(lines.clone())).try_init(),
         Format::Text => {
-            let layer = fmt::layer().with_ansi(false).with_writer(writer);
-            registry.with(layer.with_filter(filter)).try_init()
+            let writer = lines.clone();
+            log.with(fmt::layer().with_ansi(false).with_writer(move || writer.clone())).try_init()
         }
     };
-    installed.map_err(|_| InstallError)?;
-    INSTALLED.set(handle).map_err(|_| InstallError)
+    installed.map_err(|_| InstallError::Installed)?;
+    INSTALLED.set(Installed { level, lines }).map_err(|_| InstallError::Installed)?;
+    Ok(guard)
 }

@@ -5,6 +5,7 @@
 
 mod bound;
 mod build;
+mod dropped;
 mod gauges;
 mod labels;
 pub mod reading;
@@ -18,6 +19,7 @@ use prometheus::{
 use self::bound::Bounded;
 pub use self::build::Family;
 use self::build::{Build, options};
+use self::dropped::LogLinesDropped;
 pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
@@ -151,6 +153,7 @@ impl Metrics {
         )?;
         build.set(1);
         r.register(Box::new(build))?;
+        r.register(Box::new(LogLinesDropped::new()?))?;
         r.register(Box::new(ProcessCollector::for_self()))?;
         let metrics = Self {
             requests: r.counters("requests_total", "Answers to callers.", &["route", "method", "code", "source"])?,

@@ -273,7 +273,7 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
 }
 
 /// Every line of a log, parsed.
-fn lines(log: &str) -> Vec<Value> {
+pub fn lines(log: &str) -> Vec<Value> {
     assert!(log.ends_with('\n'), "the last line is whole: {log}");
     let parsed = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
     parsed.inspect(|line: &Value| assert!(line.is_object(), "{line}")).collect()

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sezzle_sidecar::simulator::{Options, SessionKind, TokenizePlace};
 
+use crate::binary::lines as lines_of;
 use crate::support::client::Answer;
 use crate::support::process::{Folder, Sidecar};
 use crate::support::wire::Wire;
@@ -118,5 +119,9 @@ async fn the_log_level_changes_while_it_runs() {
     let changes = || sidecar.process.stdout().matches("log level set by control").count();
     eventually("both changes are in the log", async || changes() == 2).await;
     assert_eq!(lines(), 1);
-    assert_eq!(sidecar.stop().await.code, Some(0));
+    let ended = sidecar.stop().await;
+    assert_eq!(ended.code, Some(0));
+    let said = lines_of(&ended.stdout).into_iter().filter(|line| line["message"] == "log level set by control");
+    let said: Vec<_> = said.map(|line| (line["level"].clone(), line["new_level"].clone())).collect();
+    assert_eq!(said, [("WARN".into(), "info".into()), ("WARN".into(), "error".into())]);
 }

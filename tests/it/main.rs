@@ -38,6 +38,7 @@ mod kubernetes;
 mod leaks;
 mod links;
 mod listener;
+mod logs;
 mod metrics;
 mod openapi;
 mod operators;

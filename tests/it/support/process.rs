@@ -41,12 +41,17 @@ pub struct Ended {
 impl Process {
     /// Starts the binary. Variables are named without their prefix.
     pub fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_to(Stdio::piped(), arguments, variables)
+    }
+
+    /// The same, with another standard output, which is then nobody's to read here.
+    pub fn start_to(stdout: Stdio, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(arguments).env_clear();
         for (name, value) in variables {
             command.env(format!("SEZZLE_SIDECAR__{name}"), value);
         }
-        Self::spawn(command)
+        Self::spawn_to(stdout, command)
     }
 
     /// Starts a line of shell with nothing in its environment but a PATH that begins with the binary's folder.
@@ -63,16 +68,24 @@ impl Process {
     }
 
     /// Starts any program, which nobody writes to.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_to(Stdio::piped(), command)
+    }
+
+    fn spawn_to(stdout: Stdio, mut command: Command) -> Self {
         command.stdin(Stdio::null());
-        Self::of(command)
+        Self::of_to(stdout, command)
     }
 
     /// Starts any command.
-    pub fn of(mut command: Command) -> Self {
-        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn of(command: Command) -> Self {
+        Self::of_to(Stdio::piped(), command)
+    }
+
+    fn of_to(stdout: Stdio, mut command: Command) -> Self {
+        let command = command.stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = Output::collect(child.stdout.take().expect("piped"));
+        let stdout = child.stdout.take().map_or_else(|| Output::collect(std::io::empty()), Output::collect);
         let stderr = Output::collect(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
     }
@@ -190,6 +203,17 @@ impl Sidecar {
     /// Starts both and waits until the sidecar is ready.
     pub async fn start(options: Options, variables: &[(&str, &str)]) -> Self {
         let sidecar = Self::start_unready(options, variables).await;
+        sidecar.ready().await;
+        sidecar
+    }
+
+    /// Starts both and waits until the sidecar is ready; its standard output goes elsewhere.
+    pub async fn start_to(stdout: impl Into<Stdio>, variables: &[(&str, &str)]) -> Self {
+        let options = Options::default();
+        let keys = (options.public_key.clone(), options.private_key.clone());
+        let gateway = Simulator::start(options).await.expect("gateway starts");
+        let start = |variables: &[(&str, &str)]| Process::start_to(stdout.into(), &["run"], variables);
+        let sidecar = Self::by(gateway, &keys.0, &keys.1, variables, start).await;
         sidecar.ready().await;
         sidecar
     }

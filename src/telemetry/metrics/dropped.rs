@@ -1,0 +1,30 @@
+//! The lines that the log lost: counted by the log, which is the process's and not one sidecar's.
+
+use prometheus::IntCounter;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use super::build::options;
+use crate::telemetry::log;
+
+pub(super) struct LogLinesDropped(IntCounter);
+
+impl LogLinesDropped {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
+        let help = "Lines of the log that were not written, because its reader was too slow or failed.";
+        IntCounter::with_opts(options("log_lines_dropped_total", help)).map(Self)
+    }
+}
+
+impl Collector for LogLinesDropped {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // One for each scrape, since two at the same time must not add up.
+        let Ok(Self(counter)) = Self::new() else { return Vec::new() };
+        counter.inc_by(log::dropped());
+        counter.collect()
+    }
+}
