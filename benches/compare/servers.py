@@ -209,7 +209,9 @@ class Bench:
             except OSError:
                 return False
 
-        return self.start(name, [*prefix, self.binary, "run"], port, environment=environment, ready=ready)
+        server = self.start(name, [*prefix, self.binary, "run"], port, environment=environment, ready=ready)
+        server.ops = ops
+        return server
 
     def nginx(self, port, servers, name="nginx"):
         folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=self.folder))
