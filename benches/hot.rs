@@ -100,7 +100,7 @@ fn answers(criterion: &mut Criterion) {
         b.iter(|| (black_box(&entry).headers(own.clone()), entry.body()))
     });
 
-    let ledger = Arc::new(Ledger::new(clock, metrics));
+    let ledger = Arc::new(Ledger::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(42), ..CacheStatus::BYPASS };
     criterion.bench_function("response: a hit, with its record", |b| {

@@ -60,7 +60,8 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
         report: settings.gateway.report_timeout,
     };
     let hosts = Hosts::new(&settings.proxy.hosts);
-    proxy::Options { hosts, limits, normalise_request_id: settings.proxy.normalise_request_id }
+    let normalise_request_id = settings.proxy.normalise_request_id;
+    proxy::Options { hosts, limits, normalise_request_id, sample_hits: settings.log.sample_hits }
 }
 
 pub(super) fn about(settings: &Settings) -> About {

@@ -307,8 +307,10 @@ fn links(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings>
 fn log(r: &mut Reader<'_>) -> Option<LogSettings> {
     let format = r.value("log.format", "json", parse::choice([("json", Format::Json), ("text", Format::Text)]));
     let level = r.value("log.level", "info", parse::choice(LEVELS));
+    // Nothing is left out unless somebody asks for it.
+    let sample_hits = r.value("log.sample_hits", "1", parse::count(1..=MILLION));
 
-    Some(LogSettings { format: format?, level: level? })
+    Some(LogSettings { format: format?, level: level?, sample_hits: sample_hits? as u64 })
 }
 
 /// A sidecar leaves most of the machine to the service beside it, and two threads serve more than Sezzle answers.

@@ -233,4 +233,6 @@ pub struct LogSettings {
     pub format: Format,
     /// The least severe level that is written.
     pub level: LevelFilter,
+    /// Of so many hits one has a line; at least 1.
+    pub sample_hits: u64,
 }

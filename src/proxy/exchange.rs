@@ -10,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 
+use super::effort::Effort;
 use super::error::ProxyError;
 use super::pressure::{Leave, Place};
 use super::record::RequestId;
@@ -21,7 +22,7 @@ use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
 use crate::upstream::retry_after::retry_after;
-use crate::upstream::{Outgoing, Upstream};
+use crate::upstream::{Outgoing, Reused, Upstream};
 
 /// A request to Sezzle, and what is to be known of it beside its bytes.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Sending {
     pub call: Call,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
+    /// What it takes, for logs.
+    pub effort: Arc<Effort>,
 }
 
 /// The way to Sezzle with the merchant's token.
@@ -82,14 +85,16 @@ impl Exchange {
     /// # Errors
     /// Why there is no answer.
     pub async fn run(&self, sending: Sending, reading: Reading, place: &Place) -> Result<Answered, ProxyError> {
-        let Sending { mut outgoing, call, request_id } = sending;
+        let Sending { mut outgoing, call, request_id, effort } = sending;
         let (began, limit) = (Instant::now(), outgoing.deadlines.head);
         let left = || limit.saturating_sub(began.elapsed());
         let mut token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
         let mut leave = place.leave().map_err(|refusal| place.shed(refusal))?;
         let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, None);
+        let sent = Instant::now();
         let result = loop {
-            let result = self.attempt(&mut outgoing, &token, left(), reading, &leave).await;
+            let result = self.attempt(&mut outgoing, &token, left(), reading, &leave, &effort).await;
+            effort.took(sent.elapsed());
             // It was not processed, so that a write too can be sent again.
             if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
                 replayed = true;
@@ -140,6 +145,7 @@ impl Exchange {
         left: Duration,
         reading: Reading,
         leave: &Leave<'_>,
+        effort: &Effort,
     ) -> Result<Answered, UpstreamError> {
         if left.is_zero() {
             let detail = "the deadline passed before the request was sent".to_owned();
@@ -147,7 +153,9 @@ impl Exchange {
         }
         outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
         outgoing.deadlines.head = left;
+        effort.attempted(token.generation);
         let (head, body) = self.upstream.send(outgoing.clone()).await?.into_parts();
+        effort.answered(head.extensions.get().map(|Reused(reused)| *reused));
         let (status, mut headers) = (head.status, head.headers);
         leave.heard(status, &headers);
         clean(&mut headers);

@@ -20,6 +20,9 @@ use crate::hop_by_hop::{connection_named, is_hop_by_hop};
 /// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "sezzle-sidecar";
 
+/// Which trace a request is part of (W3C Trace Context).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
 
@@ -32,6 +35,8 @@ pub struct Seen {
     browser: bool,
     /// `X-Request-Id`.
     pub request_id: bool,
+    /// `traceparent`.
+    pub trace: bool,
     /// What [`crate::session::freshness::Wishes`] reads.
     pub wishes: bool,
     /// `If-None-Match` or `If-Modified-Since`.
@@ -49,6 +54,7 @@ impl Seen {
                 CACHE_CONTROL | PRAGMA => seen.wishes = true,
                 IF_NONE_MATCH | IF_MODIFIED_SINCE => seen.conditions = true,
                 _ if *name == X_REQUEST_ID => seen.request_id = true,
+                _ if *name == TRACEPARENT => seen.trace = true,
                 _ => seen.browser |= is_of_browser(name),
             }
         }

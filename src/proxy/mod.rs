@@ -5,6 +5,7 @@
 
 mod authentication;
 mod conditional;
+pub mod effort;
 pub mod error;
 pub mod exchange;
 pub mod explain;
@@ -65,6 +66,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether a misspelt idempotency key is one.
     pub normalise_request_id: bool,
+    /// Of so many hits one has a line in the log.
+    pub sample_hits: u64,
 }
 
 /// Bounds that the proxy keeps.
@@ -140,7 +143,9 @@ impl Proxy {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             forwarder: Arc::new(forwarder),
             draining: Arc::new(AtomicBool::new(false)),
-            ledgers: PerWorker::new(workers, || Arc::new(Ledger::new(clock.clone(), Arc::clone(&metrics)))),
+            ledgers: PerWorker::new(workers, || {
+                Arc::new(Ledger::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
+            }),
             options,
             sessions,
             writes,
@@ -172,6 +177,9 @@ impl Proxy {
         let seen = Seen::of(&head.headers);
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
+        if seen.trace {
+            record.traced(&head.headers);
+        }
         match self.arrived(&head, seen, !body.is_end_stream(), &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
             Ok(Arrived::Call(call)) => {
@@ -284,7 +292,8 @@ impl Proxy {
             class: class.as_str(),
         };
         let call = if head.method.is_safe() { retry::Call::Safe } else { retry::Call::Unkeyed };
-        Sending { outgoing, call, request_id: record.request_id().clone() }
+        let effort = record.sends(outgoing.body.len());
+        Sending { outgoing, call, request_id: record.request_id().clone(), effort }
     }
 
     fn count(&self, result: CacheResult) {

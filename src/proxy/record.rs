@@ -1,12 +1,15 @@
 //! The record of one request: its metrics and its log line, made when the answer has been sent or given up.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
+use super::effort::{Effort, Taken};
 use super::error::ProxyError;
+use super::inbound::TRACEPARENT;
 use super::pressure::Place;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
@@ -15,6 +18,7 @@ use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::{Metrics, RequestSeries, code_label, method_label};
+use crate::telemetry::trace::{TraceParent, trace_id_text};
 use crate::telemetry::troubles::Kind;
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
@@ -24,7 +28,9 @@ pub struct Record {
     ledger: Arc<Ledger>,
     began: Now,
     request_id: RequestId,
+    trace: Option<TraceParent>,
     request_key: Option<HeaderValue>,
+    effort: OnceLock<Arc<Effort>>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
@@ -45,14 +51,26 @@ pub struct Record {
 pub struct Ledger {
     clock: Clock,
     metrics: Arc<Metrics>,
+    sample_hits: u64,
+    hits: AtomicU64,
     /// What every request counts in.
     pub series: RequestSeries,
 }
 
 impl Ledger {
-    /// Records are timed by the clock and counted in the metrics.
-    pub fn new(clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { clock, series: RequestSeries::new(Arc::clone(&metrics)), metrics }
+    /// Records are timed by the clock and counted in the metrics. Of so many hits one has a line; at least 1.
+    pub fn new(clock: Clock, metrics: Arc<Metrics>, sample_hits: u64) -> Self {
+        let series = RequestSeries::new(Arc::clone(&metrics));
+        Self { clock, series, metrics, sample_hits, hits: AtomicU64::new(0) }
+    }
+
+    /// Whether the line of a hit is left out; counts it then.
+    fn leaves_out(&self) -> bool {
+        if self.sample_hits <= 1 || self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample_hits) {
+            return false;
+        }
+        self.metrics.log_lines_sampled_out.inc();
+        true
     }
 }
 
@@ -133,7 +151,9 @@ impl Record {
             began: ledger.clock.now(),
             ledger: Arc::clone(ledger),
             request_id,
+            trace: None,
             request_key: None,
+            effort: OnceLock::new(),
             peer,
             method: method.clone(),
             matched: None,
@@ -165,6 +185,17 @@ impl Record {
     /// What this is written in.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// The request says which trace it is part of. Said twice, it is part of none.
+    pub fn traced(&mut self, headers: &HeaderMap) {
+        let mut said = headers.get_all(TRACEPARENT).iter();
+        self.trace = said.next().filter(|_| said.next().is_none()).and_then(|said| TraceParent::parse(said.as_bytes()));
+    }
+
+    /// Sezzle is called for it, with a body of so many bytes.
+    pub fn sends(&self, body: usize) -> Arc<Effort> {
+        Arc::clone(self.effort.get_or_init(|| Arc::new(Effort::new(body))))
     }
 
     /// The request is a write under this idempotency key.
@@ -271,8 +302,17 @@ impl Record {
         Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
     }
 
+    /// Whether it was answered from memory as it should be. Only the lines of those may be left out.
+    fn is_plain_hit(&self) -> bool {
+        self.source == Source::Cache
+            && self.cache == CacheResult::Hit
+            && self.end == End::Complete
+            && self.error.is_none()
+    }
+
     fn log(&self, seconds: f64) {
-        let (mut id, mut session_id) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let [mut id, mut trace_id, mut session_id] = [const { Uuid::encode_buffer() }; 3];
+        let taken = self.effort.get().map_or(Taken::default(), |effort| effort.taken());
         let session = self.matched.as_ref().and_then(Matched::session);
         let order = self.matched.as_ref().and_then(Matched::order);
         let aborted = match self.end {
@@ -282,6 +322,7 @@ impl Record {
         };
         tracing::info!(
             request_id = self.request_id.text(&mut id),
+            trace_id = self.trace.map(|trace| trace_id_text(trace.trace_id, &mut trace_id)),
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
             method = method_label(&self.method),
@@ -291,7 +332,12 @@ impl Record {
             cache = self.cache.as_str(),
             cache_detail = self.cache_detail,
             dur_ms = (seconds * 1e6).round() / 1e3,
+            bytes_in = taken.bytes_in,
             bytes_out = self.bytes_out,
+            attempts = taken.attempts,
+            upstream_ms = taken.upstream_ms,
+            conn_reused = taken.conn_reused,
+            token_gen = taken.token_gen,
             session = session.map(|session| text(session, &mut session_id)),
             order,
             sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),
@@ -304,7 +350,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Ledger { clock, metrics, series } = &*self.ledger;
+        let Ledger { clock, metrics, series, .. } = &*self.ledger;
         if self.matched.is_some() {
             // Before the request counts as answered, so that the two never overlap.
             series.ended(self.class);
@@ -315,7 +361,7 @@ impl Drop for Record {
         if let Some(kind) = self.trouble() {
             metrics.troubles.note(kind, Some(&self.request_id));
         }
-        if tracing::enabled!(tracing::Level::INFO) {
+        if tracing::enabled!(tracing::Level::INFO) && !(self.is_plain_hit() && self.ledger.leaves_out()) {
             self.log(seconds);
         }
     }

@@ -115,6 +115,8 @@ pub struct Metrics {
     pub webhooks: IntCounterVec,
     /// Seconds until the service had answered a webhook that was handed on to it.
     pub webhook_forward_duration: Histogram,
+    /// Lines of hits that were left out on purpose.
+    pub log_lines_sampled_out: IntCounter,
     /// 1 from SIGTERM on.
     pub draining: IntGauge,
     /// Not a metric, and noted where metrics are counted.
@@ -299,6 +301,10 @@ impl Metrics {
                 "webhook_forward_duration_seconds",
                 "Time until the service had answered a webhook that was handed on to it.",
                 &DURATION_BUCKETS,
+            )?,
+            log_lines_sampled_out: r.counter(
+                "log_lines_sampled_out_total",
+                "Lines of requests answered from memory that were left out of the log, as log.sample_hits says.",
             )?,
             draining: r.gauge("draining", "1 from SIGTERM on.")?,
             bounded: [

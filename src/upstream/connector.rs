@@ -92,7 +92,8 @@ impl Service<Uri> for Connector {
             let open = Counted::begin(metrics.upstream_connections.with_label_values(&["open"]));
             // Spread, so that connections opened together are not replaced together.
             let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
-            Ok(GatewayConnection { io, retire: RetireAt(clock.now().mono.plus(life)), _open: open })
+            let made = clock.mono();
+            Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
         })
     }
 }
@@ -108,14 +109,19 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 // A pooled connection pins the address that was resolved for it; retired, the next one follows the name.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// When a connection is to carry no further request. Found in the extensions of each answer it carried.
+/// The life of a connection. Found in the extensions of each answer it carried.
 #[derive(Clone, Copy, Debug)]
-pub struct RetireAt(pub Mono);
+pub struct Life {
+    /// When it was made.
+    pub made: Mono,
+    /// When it is to carry no further request.
+    pub retire: Mono,
+}
 
 /// A connection to the gateway, counted while it is open.
 pub struct GatewayConnection {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    retire: RetireAt,
+    life: Life,
     _open: Counted,
 }
 
@@ -131,7 +137,7 @@ impl GatewayConnection {
 
 impl Connection for GatewayConnection {
     fn connected(&self) -> Connected {
-        self.io.connected().extra(self.retire)
+        self.io.connected().extra(self.life)
     }
 }
 

@@ -31,7 +31,7 @@ use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
 use self::body::GatewayBody;
-use self::connector::{Connector, RetireAt};
+use self::connector::{Connector, Life};
 use self::error::{ErrorKind, UpstreamError};
 use crate::clock::Clock;
 use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
@@ -69,6 +69,10 @@ pub struct Outgoing {
     /// For metrics.
     pub class: &'static str,
 }
+
+/// Whether an answer came over a connection that was open before its request. Found in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Reused(pub bool);
 
 /// Bounds of one exchange.
 #[derive(Clone, Copy, Debug)]
@@ -175,9 +179,13 @@ impl Upstream {
         // An answer that came before the request had been read: what is left of it may never be.
         let early = sent_bytes > UNREAD && !response.status().is_success();
         // It may be idle for so long before its next request, which must not find it too old.
-        let old = response.extensions().get::<RetireAt>().is_some_and(|at| now.plus(POOL_IDLE) >= at.0);
+        let life = response.extensions().get::<Life>().copied();
+        let old = life.is_some_and(|life| now.plus(POOL_IDLE) >= life.retire);
         if in_doubt || early || old {
             retire(&connection);
+        }
+        if let Some(life) = life {
+            response.extensions_mut().insert(Reused(life.made < began));
         }
         Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, self.broken_off.clone(), active)))
     }

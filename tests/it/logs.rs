@@ -6,13 +6,22 @@ use std::io::{PipeReader, Read, pipe};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use http::{Method, StatusCode};
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::{Options, Rule, SessionKind};
 
 use crate::binary::lines;
 use crate::support::eventually;
 use crate::support::process::{Ended, Folder, Sidecar, free_address, run};
 use crate::support::wire::Wire;
+
+/// The line of the request with this id.
+fn line_of<'l>(lines: &'l [Value], id: &str) -> &'l Value {
+    let mut found = lines.iter().filter(|line| line["message"] == "request" && line["request_id"] == id);
+    let line = found.next().unwrap_or_else(|| panic!("a line for {id}"));
+    assert!(found.next().is_none(), "two lines for {id}");
+    line
+}
 
 /// So many hits over one connection, each with a line of about 500 bytes.
 async fn hits(sidecar: &Sidecar, count: usize) {
@@ -33,10 +42,15 @@ async fn hits(sidecar: &Sidecar, count: usize) {
     }
 }
 
-async fn dropped(sidecar: &Sidecar) -> usize {
+async fn counted(sidecar: &Sidecar, metric: &str) -> usize {
     let text = sidecar.client.get(sidecar.ops, "/metrics").await.text();
-    let value = text.lines().find_map(|line| line.strip_prefix("sezzle_sidecar_log_lines_dropped_total "));
+    let name = format!("sezzle_sidecar_{metric} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
     value.expect("the metric").parse().expect("a number")
+}
+
+async fn dropped(sidecar: &Sidecar) -> usize {
+    counted(sidecar, "log_lines_dropped_total").await
 }
 
 /// Reads all that comes, as it comes.
@@ -146,4 +160,107 @@ async fn what_was_logged_is_written_however_it_ends() {
     ];
     let Ended { code, stdout, .. } = run(&["run"], &variables).await;
     assert_eq!((code, of(&lines(&stdout), "key file may be read by others").count()), (Some(1), 1), "{stdout}");
+}
+
+#[tokio::test]
+async fn the_trace_of_a_caller_is_in_its_line_and_goes_no_further() {
+    let sidecar = Sidecar::start(Options::default(), &[]).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+    let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+    for (id, path, headers) in [
+        ("passed", "/v2/customer", vec![("traceparent", trace), ("tracestate", "a=b"), ("baggage", "c=d")]),
+        ("missed", &session, vec![("traceparent", trace)]),
+        ("hit", &session, vec![("traceparent", trace)]),
+        ("refused", "/elsewhere", vec![("TraceParent", trace)]),
+        ("none", "/v2/customer", vec![]),
+        ("zero", "/v2/customer", vec![("traceparent", zero)]),
+        ("twice", "/v2/customer", vec![("traceparent", trace), ("traceparent", trace)]),
+        ("upper", "/v2/customer", vec![("traceparent", &trace.to_uppercase())]),
+    ] {
+        let headers = [&headers[..], &[("x-request-id", id)]].concat();
+        sidecar.send(Method::GET, path, &headers, "").await;
+    }
+    for exchange in sidecar.gateway.journal() {
+        for name in ["traceparent", "tracestate", "baggage"] {
+            assert!(!exchange.headers.contains_key(name), "{name} was sent");
+        }
+    }
+    let lines = lines(&sidecar.stop().await.stdout);
+    for id in ["passed", "missed", "hit", "refused"] {
+        assert_eq!(line_of(&lines, id)["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "{id}");
+    }
+    for id in ["none", "zero", "twice", "upper"] {
+        assert!(line_of(&lines, id).get("trace_id").is_none(), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_says_what_the_call_to_sezzle_took() {
+    let sidecar = Sidecar::start(Options::default(), &[]).await;
+    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
+    let (session, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let call = async |id: &str, method: Method, path: &str, body: &str| {
+        sidecar.send(method, path, &[("x-request-id", id)], body).await.status
+    };
+    assert_eq!(call("missed", Method::GET, &session, "").await, 200);
+    assert_eq!(call("hit", Method::GET, &session, "").await, 200);
+    assert_eq!(call("passed", Method::GET, "/v2/customer", "").await, 200);
+    assert_eq!(call("written", Method::POST, &format!("/v2/order/{order}/capture"), "{}").await, 422);
+    assert_eq!(call("refused", Method::GET, "/elsewhere", "").await, 404);
+    // One that the gateway is twice too busy for, and one for which there is another token.
+    sidecar.gateway.script(Rule::path("/v2/customer").times(2).status(StatusCode::BAD_GATEWAY).body("[]"));
+    assert_eq!(call("repeated", Method::GET, "/v2/customer", "").await, 200);
+    sidecar.gateway.revoke_tokens();
+    assert_eq!(call("replayed", Method::GET, "/v2/customer", "").await, 200);
+    let log = sidecar.stop().await.stdout;
+    let lines = lines(&log);
+    for (id, attempts, token, bytes) in [
+        ("missed", 1, 1, None),
+        ("passed", 1, 1, None),
+        ("written", 1, 1, Some(2)),
+        ("repeated", 3, 1, None),
+        ("replayed", 2, 2, None),
+    ] {
+        let line = line_of(&lines, id);
+        assert_eq!((&line["attempts"], &line["token_gen"]), (&attempts.into(), &token.into()), "{line}");
+        assert_eq!(line.get("bytes_in").and_then(Value::as_u64), bytes, "{line}");
+        let [own, whole] = ["upstream_ms", "dur_ms"].map(|name| line[name].as_f64().expect("a number"));
+        assert!(own > 0.0 && own <= whole, "{line}");
+        assert!(line["conn_reused"].is_boolean(), "{line}");
+    }
+    let reused = ["missed", "replayed"].map(|id| line_of(&lines, id)["conn_reused"].as_bool());
+    assert_eq!(reused, [Some(false), Some(true)], "the first call of all, and one that was sent before");
+    for id in ["hit", "refused"] {
+        let line = line_of(&lines, id);
+        for field in ["attempts", "upstream_ms", "conn_reused", "token_gen", "bytes_in"] {
+            assert!(line.get(field).is_none(), "{field} in {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_hits_one_in_so_many_has_a_line_and_everything_else_does() {
+    let sidecar = Sidecar::start(Options::default(), &[("LOG__SAMPLE_HITS", "10")]).await;
+    // All over one connection, and so by one worker.
+    hits(&sidecar, 100).await;
+    assert_eq!(counted(&sidecar, "log_lines_sampled_out_total").await, 90);
+    for _ in 0..20 {
+        sidecar.get("/v2/customer").await;
+        sidecar.get("/elsewhere").await;
+        sidecar.send(Method::POST, "/v2/order/x/capture", &[], "{}").await;
+    }
+    assert_eq!(counted(&sidecar, "log_lines_sampled_out_total").await, 90);
+    let lines = lines(&sidecar.stop().await.stdout);
+    let by_cache = |cache: &str| of(&lines, "request").filter(|line| line["cache"] == cache).count();
+    assert_eq!((by_cache("hit"), by_cache("miss"), by_cache("bypass")), (10, 1, 60));
+}
+
+#[tokio::test]
+async fn what_has_no_line_anyhow_is_not_left_out() {
+    let variables = [("LOG__SAMPLE_HITS", "10"), ("LOG__LEVEL", "warn")];
+    let sidecar = Sidecar::start(Options::default(), &variables).await;
+    hits(&sidecar, 20).await;
+    assert_eq!(counted(&sidecar, "log_lines_sampled_out_total").await, 0);
+    assert_eq!(sidecar.stop().await.stdout, "");
 }

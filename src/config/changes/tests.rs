@@ -34,7 +34,7 @@ fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Settings {
 }
 
 /// Another value of each key that a file may hold.
-const OTHERS: [(&str, &str, Takes); 42] = [
+const OTHERS: [(&str, &str, Takes); 43] = [
     ("gateway.environment", "'production'", Takes::Restart),
     ("gateway.url", "'https://other.example'", Takes::Restart),
     ("gateway.ca_file", "'/run/ca'", Takes::Restart),
@@ -139,4 +139,5 @@ fn what_needs_a_restart_is_told_until_there_was_one() {
     assert_eq!(diff(&started, &first, &first), needs(vec![]), "still, though the configuration did not change again");
     let back = diff(&started, &first, &started);
     assert_eq!(back, Changes { applied: vec!["log.level"], need_restart: vec![] });
+    ("log.sample_hits", "2", Takes::Restart),
 }

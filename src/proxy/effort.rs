@@ -1,0 +1,95 @@
+//! What it took to get Sezzle's answer, for the line of the log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Of one call, with all its attempts. Filled in where the call is made, which may be a task of its own, and read where
+/// the request ends.
+#[derive(Debug)]
+pub struct Effort {
+    bytes_in: u64,
+    attempts: AtomicU64,
+    micros: AtomicU64,
+    token: AtomicU64,
+    reused: AtomicU64,
+}
+
+/// What is known of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Bytes of the request's body.
+    pub bytes_in: Option<u64>,
+    /// How often it was sent.
+    pub attempts: Option<u64>,
+    /// From the first attempt to the head of the last answer, or to the end of a body that is read whole.
+    pub upstream_ms: Option<f64>,
+    /// Whether the last attempt found a connection that was open.
+    pub conn_reused: Option<bool>,
+    /// Which token the last attempt was sent with, counted from 1.
+    pub token_gen: Option<u64>,
+}
+
+// What is not known.
+const NONE: u64 = u64::MAX;
+
+impl Effort {
+    /// Of a call with a body of so many bytes.
+    pub fn new(body: usize) -> Self {
+        let none = || AtomicU64::new(NONE);
+        let bytes_in = if body == 0 { NONE } else { u64::try_from(body).unwrap_or(NONE) };
+        Self { bytes_in, attempts: AtomicU64::new(0), micros: none(), token: none(), reused: none() }
+    }
+
+    /// It is sent, with the token of this generation.
+    pub fn attempted(&self, generation: u64) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.token.store(generation, Ordering::Relaxed);
+        self.reused.store(NONE, Ordering::Relaxed);
+    }
+
+    /// It was answered, over a connection that was open before or not.
+    pub fn answered(&self, reused: Option<bool>) {
+        self.reused.store(reused.map_or(NONE, u64::from), Ordering::Relaxed);
+    }
+
+    /// All attempts together took so long.
+    pub fn took(&self, time: Duration) {
+        self.micros.store(u64::try_from(time.as_micros()).unwrap_or(NONE), Ordering::Relaxed);
+    }
+
+    /// What is known by now.
+    pub fn taken(&self) -> Taken {
+        let known = |value: u64| Some(value).filter(|value| *value != NONE);
+        let read = |value: &AtomicU64| known(value.load(Ordering::Relaxed));
+        Taken {
+            bytes_in: known(self.bytes_in),
+            attempts: read(&self.attempts).filter(|attempts| *attempts > 0),
+            upstream_ms: read(&self.micros).map(|micros| micros as f64 / 1e3),
+            conn_reused: read(&self.reused).map(|reused| reused == 1),
+            token_gen: read(&self.token),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_grows() {
+        let effort = Effort::new(0);
+        assert_eq!(effort.taken(), Taken::default(), "nothing was sent");
+        effort.attempted(7);
+        let sent = Taken { attempts: Some(1), token_gen: Some(7), ..Taken::default() };
+        assert_eq!(effort.taken(), sent);
+        effort.answered(Some(true));
+        assert_eq!(effort.taken(), Taken { conn_reused: Some(true), ..sent });
+        effort.attempted(8);
+        effort.answered(Some(false));
+        effort.took(Duration::from_micros(1234));
+        let taken = effort.taken();
+        assert_eq!((taken.attempts, taken.token_gen, taken.conn_reused), (Some(2), Some(8), Some(false)));
+        assert_eq!((taken.upstream_ms, taken.bytes_in), (Some(1.234), None));
+        assert_eq!(Effort::new(12).taken(), Taken { bytes_in: Some(12), ..Taken::default() });
+    }
+}
