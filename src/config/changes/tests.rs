@@ -76,6 +76,7 @@ const OTHERS: [(&str, &str, Takes); 43] = [
     ("webhooks.forward_secret_file", "'/run/other'", Takes::Restart),
     ("log.format", "'text'", Takes::Restart),
     ("log.level", "'warn'", Takes::Reload),
+    ("log.sample_hits", "2", Takes::Restart),
     // By itself it changes nothing, so nothing is to be said of it.
     ("proxy.allow_remote", "true", Takes::Reload),
 ];
@@ -139,5 +140,4 @@ fn what_needs_a_restart_is_told_until_there_was_one() {
     assert_eq!(diff(&started, &first, &first), needs(vec![]), "still, though the configuration did not change again");
     let back = diff(&started, &first, &started);
     assert_eq!(back, Changes { applied: vec!["log.level"], need_restart: vec![] });
-    ("log.sample_hits", "2", Takes::Restart),
 }
