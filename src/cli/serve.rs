@@ -52,7 +52,8 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
     // Before anything is served, so that an early signal is not lost.
     let mut signals = Signals::new()?;
     let mut hangups = signal(SignalKind::hangup())?;
-    let mut app = App::start_with(Workers::start(settings.proxy.workers)?, passed, settings, Clock::system())?;
+    let workers = Workers::start(settings.proxy.workers)?;
+    let mut app = App::start_with(workers.clone(), passed, settings, Clock::system())?;
     tracing::info!(
         version = BUILD,
         gateway = settings.gateway.url,
@@ -63,24 +64,24 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
         workers = settings.proxy.workers,
         "started"
     );
-    let mut manager = Manager::new(Notifier::from_environment(|name| env::var_os(name)));
+    let mut manager = Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers);
     let mut reading = None;
     loop {
         tokio::select! {
             () = signals.next() => break,
             // Another one that comes meanwhile is seen to afterwards: what was read may be older.
             Some(()) = hangups.recv(), if reading.is_none() => {
-                manager.reloading();
+                manager.reloading().await;
                 reading = Some(tokio::spawn(reload::read(sources.clone(), app.key_sources())));
             }
             read = done(&mut reading) => {
                 reading = None;
-                manager.reloaded(app.reload(read));
+                manager.reloaded(app.reload(read)).await;
             }
             never = manager.attend(&app) => match never {},
         }
     }
-    manager.notifier.stopping(app.drain_timeout().saturating_add(FAREWELL));
+    manager.notifier.stopping(app.drain_timeout().saturating_add(FAREWELL)).await;
     tokio::select! {
         whole = app.drain_until(signals.next()) => if whole { Ok(()) } else { Err(Failure::Interrupted) },
         never = manager.beat() => match never {},
@@ -102,13 +103,14 @@ type Read = Result<Settings, Vec<String>>;
 /// What the service manager knows.
 struct Manager {
     notifier: Notifier,
+    workers: Workers,
     /// Whether it was told that the service is ready: it must not hear of a reload before.
     ready: bool,
 }
 
 impl Manager {
-    fn new(notifier: Notifier) -> Self {
-        Self { notifier, ready: false }
+    fn new(notifier: Notifier, workers: Workers) -> Self {
+        Self { notifier, workers, ready: false }
     }
 
     /// Says when the service is ready, until then why it is not, and again and again that it works.
@@ -116,12 +118,12 @@ impl Manager {
         while !self.ready {
             match app.unready() {
                 None => {
-                    self.notifier.ready("ready");
+                    self.notifier.ready("ready").await;
                     self.ready = true;
                 }
                 Some(why) => {
                     // For as long as Sezzle cannot be reached: to be started again would not help.
-                    self.notifier.starting(why, 10 * STARTING);
+                    self.notifier.starting(why, 10 * STARTING).await;
                     let _ = timeout(STARTING, app.first_token()).await;
                 }
             }
@@ -132,24 +134,27 @@ impl Manager {
     async fn beat(&self) -> Infallible {
         let Some(interval) = self.notifier.heartbeat() else { return pending().await };
         loop {
-            self.notifier.alive();
+            // Callers are served elsewhere than here.
+            self.workers.respond().await;
+            self.notifier.alive().await;
             sleep(interval).await;
         }
     }
 
-    fn reloading(&self) {
+    async fn reloading(&self) {
         if self.ready {
-            self.notifier.reloading();
+            self.notifier.reloading().await;
         }
     }
 
-    fn reloaded(&self, reloaded: Reloaded) {
+    async fn reloaded(&self, reloaded: Reloaded) {
         if self.ready {
-            self.notifier.ready(match reloaded {
+            let status = match reloaded {
                 Reloaded::Whole => "ready",
                 Reloaded::Partly => "ready; of the last reload some keys need a restart, see the log",
                 Reloaded::Not => "ready; the last reload failed, see the log",
-            });
+            };
+            self.notifier.ready(status).await;
         }
     }
 }

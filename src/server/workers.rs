@@ -64,6 +64,14 @@ impl Workers {
         self.all.len()
     }
 
+    /// Waits until every worker has done something else than what it does now: for ever, while one hangs.
+    pub async fn respond(&self) {
+        for worker in self.all.iter() {
+            // Fails only when the runtime is shut down, and nobody is left to wait for.
+            let _ = worker.runtime.spawn(async {}).await;
+        }
+    }
+
     /// Serves a connection in a task of its own, on the worker that has the fewest.
     pub(super) fn spawn<F>(&self, tasks: &TaskTracker, stream: Stream, serve: impl FnOnce(Stream) -> F + Send + 'static)
     where
@@ -114,6 +122,18 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_does_not_respond() {
+        let workers = Workers::start(2).expect("starts");
+        timeout(SOON, workers.respond()).await.expect("both respond");
+        let (release, hangs) = std::sync::mpsc::sync_channel::<()>(0);
+        let hung = workers.all[1].runtime.spawn(async move { hangs.recv() });
+        assert!(timeout(Duration::from_millis(200), workers.respond()).await.is_err());
+        release.send(()).expect("it waits");
+        hung.await.expect("no panic").expect("released");
+        timeout(SOON, workers.respond()).await.expect("both respond");
+    }
 
     #[tokio::test]
     async fn a_connection_goes_to_whoever_has_the_fewest() {

@@ -6,9 +6,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::SocketAddr;
 use std::process;
 use std::time::Duration;
+
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 use crate::clock::monotonic_micros;
 
@@ -45,57 +48,62 @@ impl Notifier {
     }
 
     /// It starts, for this reason is not ready yet, and will say so again `within` a time.
-    pub fn starting(&self, why: &str, within: Duration) {
+    pub async fn starting(&self, why: &str, within: Duration) {
         self.tell(&[
             ("STATUS", &format!("not ready: {why}")),
             ("EXTEND_TIMEOUT_USEC", &within.as_micros().to_string()),
-        ]);
+        ])
+        .await;
     }
 
     /// It is ready, for the first time or after a reload.
-    pub fn ready(&self, status: &str) {
-        self.tell(&[("READY", "1"), ("STATUS", status)]);
+    pub async fn ready(&self, status: &str) {
+        self.tell(&[("READY", "1"), ("STATUS", status)]).await;
     }
 
     /// It reloads. To be told before anything is read, and followed by [`Self::ready`].
-    pub fn reloading(&self) {
+    pub async fn reloading(&self) {
         let now = monotonic_micros().to_string();
-        self.tell(&[("RELOADING", "1"), ("MONOTONIC_USEC", &now), ("STATUS", "reloading")]);
+        self.tell(&[("RELOADING", "1"), ("MONOTONIC_USEC", &now), ("STATUS", "reloading")]).await;
     }
 
     /// It stops, and will have ended `within` a time.
-    pub fn stopping(&self, within: Duration) {
+    pub async fn stopping(&self, within: Duration) {
         let within = within.as_micros().to_string();
-        self.tell(&[("STOPPING", "1"), ("STATUS", "draining"), ("EXTEND_TIMEOUT_USEC", &within)]);
+        self.tell(&[("STOPPING", "1"), ("STATUS", "draining"), ("EXTEND_TIMEOUT_USEC", &within)]).await;
     }
 
     /// It works.
-    pub fn alive(&self) {
-        self.tell(&[("WATCHDOG", "1")]);
+    pub async fn alive(&self) {
+        self.tell(&[("WATCHDOG", "1")]).await;
     }
 
-    fn tell(&self, assignments: &[(&str, &str)]) {
+    async fn tell(&self, assignments: &[(&str, &str)]) {
         let Some(manager) = &self.manager else { return };
         let lines =
             assignments.iter().map(|(name, value)| format!("{name}={}\n", value.replace(char::is_control, " ")));
-        if let Err(error) = send(manager, lines.collect::<String>().as_bytes()) {
+        let told = timeout(PATIENCE, send(manager, lines.collect::<String>())).await;
+        if let Err(error) = told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             tracing::warn!(%error, "the service manager cannot be told how the service fares");
         }
     }
 }
 
-/// A socket for each message: a manager that was started again has another one by the same name. Blocks for [`PATIENCE`]
-/// at most, where the manager has much unread.
-fn send(manager: &SocketAddr, message: &[u8]) -> io::Result<()> {
-    let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.send_to_addr(message, manager).map(drop)
+/// A socket for each message: a manager that was started again has another one by the same name. Waits where the manager
+/// has much unread.
+async fn send(manager: &SocketAddr, message: String) -> io::Result<()> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(manager)?;
+    UnixDatagram::from_std(socket)?.send(message.as_bytes()).await.map(drop)
 }
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
     fn notifier(variables: &[(&str, &str)]) -> Notifier {
@@ -106,8 +114,8 @@ mod tests {
         })
     }
 
-    #[test]
-    fn each_message_is_one_datagram_of_lines() {
+    #[tokio::test]
+    async fn each_message_is_one_datagram_of_lines() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).expect("bound");
@@ -117,38 +125,38 @@ mod tests {
             let length = manager.recv(&mut received).expect("a message");
             String::from_utf8_lossy(&received[..length]).into_owned()
         };
-        notifier.starting("no\ntoken", Duration::from_secs(30));
+        notifier.starting("no\ntoken", Duration::from_secs(30)).await;
         assert_eq!(told(), "STATUS=not ready: no token\nEXTEND_TIMEOUT_USEC=30000000\n", "a line is never broken");
-        notifier.ready("ready");
+        notifier.ready("ready").await;
         assert_eq!(told(), "READY=1\nSTATUS=ready\n");
         let before = monotonic_micros();
-        notifier.reloading();
+        notifier.reloading().await;
         let text = told();
         let at = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.split('\n').next());
         let at: u64 = at.expect(&text).parse().expect("a number");
         assert!((before..=monotonic_micros()).contains(&at), "{text}");
-        notifier.stopping(Duration::from_millis(1500));
+        notifier.stopping(Duration::from_millis(1500)).await;
         assert_eq!(told(), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=1500000\n");
-        notifier.alive();
+        notifier.alive().await;
         assert_eq!(told(), "WATCHDOG=1\n");
     }
 
-    #[test]
-    fn an_abstract_name_is_an_address_too() {
+    #[tokio::test]
+    async fn an_abstract_name_is_an_address_too() {
         let name = format!("sezzle-sidecar-test-{}", process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let manager = UnixDatagram::bind_addr(&address).expect("bound");
-        notifier(&[("NOTIFY_SOCKET", &format!("@{name}"))]).alive();
+        notifier(&[("NOTIFY_SOCKET", &format!("@{name}"))]).alive().await;
         let mut received = [0; 16];
         assert_eq!(manager.recv(&mut received).expect("a message"), "WATCHDOG=1\n".len());
     }
 
-    #[test]
-    fn without_a_manager_nothing_is_told() {
+    #[tokio::test]
+    async fn without_a_manager_nothing_is_told() {
         for variables in
             [&[][..], &[("NOTIFY_SOCKET", "vsock:2:1")], &[("NOTIFY_SOCKET", "")], &[("NOTIFY_SOCKET", "/absent")]]
         {
-            notifier(variables).ready("ready");
+            notifier(variables).ready("ready").await;
         }
         let all = |address| [("NOTIFY_SOCKET", address), ("WATCHDOG_USEC", "1000000")];
         assert_eq!(notifier(&all("vsock:2:1")).heartbeat(), None);
