@@ -103,6 +103,8 @@ pub struct App {
     webhooks_address: Option<Address>,
     ops_address: SocketAddr,
     configuration: InForce,
+    /// By which names the status page may be asked for on the ops listener.
+    page_hosts: Arc<ArcSwap<Hosts>>,
     /// Sent anew, the key files are looked at.
     key_sources: watch::Sender<KeySources>,
     stop: Stop,
@@ -193,6 +195,7 @@ impl App {
             webhooks_address,
             ops_address,
             configuration: InForce::new(settings),
+            page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
             key_sources,
             stop: Stop::default(),
             side_stop: Stop::default(),
@@ -228,7 +231,7 @@ impl App {
         self.ops_address
     }
 
-    /// Why it is not ready, if it is not.
+    /// Why it is not ready; `None` if it is.
     pub fn unready(&self) -> Option<&'static str> {
         self.ops.unready()
     }
@@ -347,9 +350,9 @@ impl App {
         self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
         let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
-        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Hosts::default())));
+        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
         // It may be reached by other names than those of loopback.
-        let exposed = settings.ops.status_page.then(|| page(Hosts::new(&settings.proxy.hosts)));
+        let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
         self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone(), exposed));
     }
 

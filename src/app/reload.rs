@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::App;
 use super::parts::{key_sources, proxy_options, session_rules};
+use crate::caller::Hosts;
 use crate::config::changes::{Changes, diff};
 use crate::config::settings::DrainSettings;
 use crate::config::{self, Settings};
@@ -84,6 +85,7 @@ impl App {
         }
 
         self.proxy.store(Arc::new(self.proxy.load().with(proxy_options(&new))));
+        self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
         // Sent even if they are the same: what is in the files may be another pair.
         self.key_sources.send_replace(key_sources(&new));

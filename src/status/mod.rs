@@ -18,6 +18,7 @@ pub mod words;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -44,7 +45,7 @@ use crate::telemetry::metrics::{BREAKERS, Metrics};
 #[derive(Clone)]
 pub struct StatusPage {
     status: Arc<Status>,
-    hosts: Hosts,
+    hosts: Arc<ArcSwap<Hosts>>,
 }
 
 /// What the page tells of.
@@ -127,14 +128,14 @@ fn positive(gauge: i64) -> u64 {
 }
 
 impl StatusPage {
-    /// Serves `status` to those who call it by a name of this machine's, or one of `hosts`.
-    pub fn new(status: Arc<Status>, hosts: Hosts) -> Self {
+    /// Serves `status` to those who call it by a name of this machine's, or one of `hosts`, which may change.
+    pub fn new(status: Arc<Status>, hosts: Arc<ArcSwap<Hosts>>) -> Self {
         Self { status, hosts }
     }
 
     /// Answers one request for it.
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
-        match self.hosts.check_host(head, caller).and_then(|()| check_browser(&head.headers)) {
+        match self.hosts.load().check_host(head, caller).and_then(|()| check_browser(&head.headers)) {
             Ok(()) => {}
             Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),

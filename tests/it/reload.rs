@@ -10,7 +10,7 @@ use serde_json::Value;
 use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind, Simulator};
 use tokio::time::{Instant, timeout};
 
-use crate::support::client::{Answer, Client};
+use crate::support::client::{Answer, Client, raw};
 use crate::support::process::{Ended, Folder, Process, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{arrived, eventually};
@@ -116,7 +116,7 @@ const NOT: &str = "configuration not reloaded";
 
 #[tokio::test]
 async fn what_takes_no_restart_is_in_force_at_once() {
-    let mut this = Reloading::start("[limits]\nbody = \"2KiB\"").await;
+    let mut this = Reloading::start("[limits]\nbody = \"2KiB\"\n[ops]\nstatus_page = true").await;
     let create = || this.sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
     let session = format!("/v2/session/{}", create().session);
     let capture = format!("/v2/order/{}/capture", create().order.expect("an order"));
@@ -124,6 +124,10 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     let misspelt = [("x-sezzle-request-id", "from-the-caller")];
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1500));
     assert_eq!(this.sidecar.send(Method::GET, "/v2/customer", &named, "").await.status, 421);
+    let page = async |this: &Reloading| {
+        raw(this.sidecar.ops, "GET / HTTP/1.1\r\nhost: payments\r\nconnection: close\r\n\r\n").await
+    };
+    assert!(page(&this).await.starts_with("HTTP/1.1 421 "));
     assert_eq!(this.ttl(&session).await, "60");
     assert!(this.sidecar.get(&session).await.cache().starts_with("hit"));
     let key = async |this: &Reloading| {
@@ -141,7 +145,7 @@ async fn what_takes_no_restart_is_in_force_at_once() {
         .reload(
             "[gateway]\nread_timeout = \"150ms\"\nwrite_timeout = \"160ms\"\nreport_timeout = \"170ms\"\n\
              [proxy]\nhosts = [\"payments\"]\nnormalise_request_id = false\n\
-             [cache]\nmax_ttl = \"42s\"\n",
+             [cache]\nmax_ttl = \"42s\"\n[ops]\nstatus_page = true",
             "success",
         )
         .await;
@@ -153,6 +157,7 @@ async fn what_takes_no_restart_is_in_force_at_once() {
 
     kept.send("GET /v2/customer HTTP/1.1\r\nhost: payments\r\n\r\n").await;
     assert_eq!(kept.answer().await.status, 200, "the connection is the same, its requests are served anew");
+    assert!(page(&this).await.starts_with("HTTP/1.1 200 "), "on the ops listener, too");
     let again = this.sidecar.get(&session).await;
     assert!(again.cache().starts_with("fwd=uri-miss") && again.cache().contains("ttl=42"), "{}", again.cache());
     assert_eq!(this.sidecar.metric(r#"cache_invalidations_total{source="reload"}"#).await, 1.0);
@@ -166,7 +171,7 @@ async fn what_takes_no_restart_is_in_force_at_once() {
         assert_eq!(this.unanswered(method, path).await.error_code(), code, "{path}");
     }
 
-    this.reload("[limits]\nbody = \"1KiB\"", "success").await;
+    this.reload("[limits]\nbody = \"1KiB\"\n[ops]\nstatus_page = true", "success").await;
     assert_eq!(this.sidecar.send(Method::POST, &capture, &[], &large).await.status, 413);
     assert_eq!(this.sidecar.send(Method::GET, "/v2/customer", &named, "").await.status, 421, "the default again");
     assert_eq!(this.sidecar.stop().await.code, Some(0));
