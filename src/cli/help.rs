@@ -63,6 +63,14 @@ Signals:
   SIGTERM, SIGINT
       Not ready any more; goes on accepting for drain.grace, ends what is under
       way within drain.timeout, and exits with 0. A second one stops it at once.
+  SIGHUP
+      Reads the files and the keys again. What takes no restart is in force at
+      once, or nothing if there is a mistake; the log says what happened.
+
+Service manager:
+  Under systemd it says when it is ready, reloads, stops and works, and takes
+  over sockets that are passed for its addresses. NOTIFY_SOCKET, WATCHDOG_USEC
+  and LISTEN_FDS say so; without them nothing of it happens.
 
 Exit codes:
   0   stopped by a signal

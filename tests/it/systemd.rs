@@ -465,7 +465,7 @@ async fn systemd_passes_the_socket_and_starts_the_sidecar_at_the_first_call() {
     }
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).args([BINARY, "run"]);
     let process = Process::of(command);
-    eventually("it listens", async || path.exists()).await;
+    eventually("it listens", async || process.stderr().contains("Listening on ")).await;
     is_served(&path).await;
     process.signal("TERM");
     let Ended { code, stdout, stderr } = process.end().await;
