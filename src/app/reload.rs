@@ -21,13 +21,14 @@ use crate::telemetry::log;
 
 /// The configuration in force: the one of the start for keys that need a restart, that of the last reload for others.
 pub(super) struct InForce {
-    started: Settings,
-    reloaded: Settings,
+    // In boxes, since the app is moved about.
+    started: Box<Settings>,
+    reloaded: Box<Settings>,
 }
 
 impl InForce {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { started: settings.clone(), reloaded: settings.clone() }
+        Self { started: Box::new(settings.clone()), reloaded: Box::new(settings.clone()) }
     }
 
     pub(super) fn drain(&self) -> &DrainSettings {
@@ -90,7 +91,7 @@ impl App {
         // Sent even if they are the same: what is in the files may be another pair.
         self.key_sources.send_replace(key_sources(&new));
         set_level(level);
-        self.configuration.reloaded = new;
+        *self.configuration.reloaded = new;
 
         if quieter.is_none() {
             say(&changes);
