@@ -27,6 +27,11 @@ impl<T> PerWorker<T> {
         Self { others: make(), workers: (0..workers).map(|_| make()).collect() }
     }
 
+    /// The values of all.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.others).chain(&self.workers)
+    }
+
     /// The value of the worker that asks.
     pub fn own(&self) -> &T {
         NUMBER.get().checked_sub(1).and_then(|index| self.workers.get(index)).unwrap_or(&self.others)

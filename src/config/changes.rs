@@ -105,7 +105,7 @@ const RULES: &[Rule] = &[
     Rule("webhooks.forward_secret", Takes::Restart, |a, b| variable(forward(a)) == variable(forward(b))),
     Rule("log.format", Takes::Restart, same!(log.format)),
     Rule("log.level", Takes::Reload, same!(log.level)),
-    Rule("log.sample_hits", Takes::Restart, same!(log.sample_hits)),
+    Rule("log.sample_hits", Takes::Reload, same!(log.sample_hits)),
 ];
 
 fn public(settings: &Settings) -> Option<&SecretSource> {

@@ -155,8 +155,9 @@ impl Proxy {
     }
 
     /// The same proxy under other options; `limits.in_flight` alone stays as it was. What is being served goes on under
-    /// those it began with.
+    /// those it began with, but for `sample_hits`.
     pub fn with(&self, options: Options) -> Self {
+        self.ledgers.all().for_each(|ledger| ledger.sample(options.sample_hits));
         Self { options, ..self.clone() }
     }
 

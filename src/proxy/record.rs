@@ -51,7 +51,7 @@ pub struct Record {
 pub struct Ledger {
     clock: Clock,
     metrics: Arc<Metrics>,
-    sample_hits: u64,
+    sample_hits: AtomicU64,
     hits: AtomicU64,
     /// What every request counts in.
     pub series: RequestSeries,
@@ -61,12 +61,18 @@ impl Ledger {
     /// Records are timed by the clock and counted in the metrics. Of so many hits one has a line; at least 1.
     pub fn new(clock: Clock, metrics: Arc<Metrics>, sample_hits: u64) -> Self {
         let series = RequestSeries::new(Arc::clone(&metrics));
-        Self { clock, series, metrics, sample_hits, hits: AtomicU64::new(0) }
+        Self { clock, series, metrics, sample_hits: AtomicU64::new(sample_hits), hits: AtomicU64::new(0) }
+    }
+
+    /// Of so many hits one has a line from now on; at least 1.
+    pub fn sample(&self, sample_hits: u64) {
+        self.sample_hits.store(sample_hits, Ordering::Relaxed);
     }
 
     /// Whether the line of a hit is left out; counts it then.
     fn leaves_out(&self) -> bool {
-        if self.sample_hits <= 1 || self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample_hits) {
+        let sample = self.sample_hits.load(Ordering::Relaxed);
+        if sample <= 1 || self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(sample) {
             return false;
         }
         self.metrics.log_lines_sampled_out.inc();

@@ -193,6 +193,22 @@ async fn the_log_goes_on_at_the_level_of_the_new_configuration() {
 }
 
 #[tokio::test]
+async fn lines_of_hits_are_thinned_out_as_the_new_configuration_says() {
+    let mut this = Reloading::start("").await;
+    let session = format!("/v2/session/{}", this.sidecar.gateway.create_session(SessionKind::Order).session);
+    for _ in 0..3 {
+        this.sidecar.get(&session).await;
+    }
+    assert_eq!(this.sidecar.metric("log_lines_sampled_out_total").await, 0.0);
+    this.reload("[log]\nsample_hits = 1000", "success").await;
+    for _ in 0..9 {
+        assert!(this.sidecar.get(&session).await.cache().starts_with("hit"), "the cache is as it was");
+    }
+    // Each worker writes its first line, and there are two.
+    assert!(this.sidecar.metric("log_lines_sampled_out_total").await >= 7.0);
+}
+
+#[tokio::test]
 async fn a_drain_is_the_one_of_the_new_configuration() {
     let mut this = Reloading::start("[drain]\ngrace = \"10m\"\ntimeout = \"20m\"").await;
     this.reload("[drain]\ngrace = \"50ms\"\ntimeout = \"31s\"", "success").await;

@@ -76,7 +76,7 @@ const OTHERS: [(&str, &str, Takes); 43] = [
     ("webhooks.forward_secret_file", "'/run/other'", Takes::Restart),
     ("log.format", "'text'", Takes::Restart),
     ("log.level", "'warn'", Takes::Reload),
-    ("log.sample_hits", "2", Takes::Restart),
+    ("log.sample_hits", "2", Takes::Reload),
     // By itself it changes nothing, so nothing is to be said of it.
     ("proxy.allow_remote", "true", Takes::Reload),
 ];
