@@ -353,7 +353,7 @@ impl App {
         self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
         // It may be reached by other names than those of loopback.
         let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
-        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone(), exposed));
+        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone(), exposed, proxy.workers.clone()));
     }
 
     fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {

@@ -1,13 +1,14 @@
 //! What answers on each listener.
 
-use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::caller::Caller;
 use crate::control::Control;
@@ -16,6 +17,7 @@ use crate::proxy::Proxy;
 use crate::proxy::error::ProxyError;
 use crate::proxy::response::Body;
 use crate::server::Handler;
+use crate::server::workers::Workers;
 use crate::status::StatusPage;
 use crate::webhook::Webhooks;
 
@@ -72,7 +74,7 @@ impl Handler for WebhookHandler {
 }
 
 #[derive(Clone)]
-pub(super) struct OpsHandler(pub(super) Ops, pub(super) Option<StatusPage>);
+pub(super) struct OpsHandler(pub(super) Ops, pub(super) Option<StatusPage>, pub(super) Workers);
 
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
@@ -82,9 +84,17 @@ impl Handler for OpsHandler {
         request: Request<Incoming>,
         caller: Caller,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
-        ready(match &self.1 {
-            Some(page) if request.uri().path() == "/" => page.answer(&request.into_parts().0, &caller),
-            Some(_) | None => self.0.answer(request.method(), request.uri().path()),
+        let Self(ops, page, workers) = self;
+        Box::pin(async move {
+            match (request.uri().path(), page) {
+                ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
+                // Whoever answers here is alive; so must those be who serve callers.
+                ("/livez", _) if timeout(PATIENCE, workers.respond()).await.is_err() => Ops::hanging(),
+                (path, _) => ops.answer(request.method(), path),
+            }
         })
     }
 }
+
+// Below what probes wait. A thread is busy with one piece of work for microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);

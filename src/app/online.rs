@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Uri;
 
 use super::StartError;
-use super::parts::{connect_options, key_sources, policy};
+use super::parts::{connect_options, forward, key_sources, policy};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
@@ -24,6 +24,7 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
     let gateway = &settings.gateway;
     let (tls, shown) = probe::client_config(gateway.ca_file.as_deref())?;
     let keys = sources.load()?;
+    forward(settings)?;
     let connector = Connector::new(connect_options(gateway, tls)?, clock.clone(), Arc::clone(&metrics));
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
     let through_proxy = gateway.egress_proxy.is_some();

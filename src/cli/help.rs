@@ -91,7 +91,7 @@ pub(super) const CHECK: &str = concat!(
 Output:
   The configuration in force as TOML, each value with where it was set, on
   standard output; or every mistake, one per line, on standard error. It opens
-  neither the files of secrets nor gateway.ca_file; run does.
+  neither the files of secrets nor gateway.ca_file; --online and run do.
 
   With --online what was found on the way to Sezzle, a line each: how long it
   took, TLS, the clocks, the merchant, and what Sezzle says of caching.
@@ -101,7 +101,7 @@ Exit codes:
   64  wrong usage
   77  a key cannot be read, or Sezzle does not take it
   78  the configuration is wrong
-  1   Sezzle was not reached
+  1   anything else: Sezzle was not reached, or failed
 
 Examples:
     sezzle-sidecar check --config sidecar.toml

@@ -64,7 +64,7 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
         workers = settings.proxy.workers,
         "started"
     );
-    let mut manager = Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers);
+    let mut manager = Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone());
     let mut reading = None;
     loop {
         tokio::select! {
@@ -82,10 +82,13 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
         }
     }
     manager.notifier.stopping(app.drain_timeout().saturating_add(FAREWELL)).await;
-    tokio::select! {
-        whole = app.drain_until(signals.next()) => if whole { Ok(()) } else { Err(Failure::Interrupted) },
+    let whole = tokio::select! {
+        whole = app.drain_until(signals.next()) => whole,
         never = manager.beat() => match never {},
-    }
+    };
+    // What is cut now has a line in the log as well.
+    workers.end().await;
+    if whole { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
 // From the drain's hard end to that of the process.

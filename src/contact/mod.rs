@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use uuid::Uuid;
 
 use self::trouble::{Hints, Trouble};
 use crate::clock::{Clock, Now, Wall};
@@ -21,6 +20,7 @@ use crate::credentials::exchange::{Granted, exchange};
 use crate::credentials::keys::KeyPair;
 use crate::session::freshness::Policy;
 use crate::sezzle::time::format_rfc3339;
+use crate::telemetry::log::new_request_id;
 use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, Shown};
@@ -112,7 +112,8 @@ impl Contact {
     }
 
     async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
-        let session = Uuid::from_u128(fastrand::u128(..));
+        // As random as the id of a request.
+        let session = new_request_id();
         let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
         let outgoing = Outgoing {
             method: Method::GET,

@@ -83,6 +83,11 @@ impl Ops {
         }
     }
 
+    /// The answer to a probe when a thread that serves callers does not respond: only a new start helps then.
+    pub fn hanging() -> Response<Full<Bytes>> {
+        text(StatusCode::SERVICE_UNAVAILABLE, "a thread that serves callers hangs\n")
+    }
+
     fn metrics(&self) -> Response<Full<Bytes>> {
         match self.fresh_metrics().render() {
             Ok(body) => {

@@ -181,8 +181,9 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
 /// Whether a header of the caller's stays here.
 fn is_private(name: &HeaderName) -> bool {
     is_hop_by_hop(name)
+        || *name == TRACEPARENT
         || matches!(*name, HOST | CONTENT_LENGTH | AUTHORIZATION | COOKIE | FORWARDED | EXPECT | VIA | USER_AGENT)
-        || matches!(name.as_str(), "x-real-ip" | "baggage" | "tracestate" | "traceparent")
+        || matches!(name.as_str(), "x-real-ip" | "baggage" | "tracestate")
         || name.as_str().starts_with("x-forwarded-")
         // Some servers read `a_b` as `a-b`, and so would be told what we took away.
         || name.as_str().contains('_')

@@ -314,6 +314,8 @@ impl Record {
             && self.cache == CacheResult::Hit
             && self.end == End::Complete
             && self.error.is_none()
+            // Sezzle was not asked before it was found.
+            && self.effort.get().is_none()
     }
 
     fn log(&self, seconds: f64) {

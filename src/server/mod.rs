@@ -81,12 +81,18 @@ impl Listener {
     pub async fn serve<H: Handler>(self, socket: Socket, handler: H) {
         let farewells = Arc::new(Semaphore::new(FAREWELLS));
         let mut silent_until = None;
+        let mut late = 0_u32;
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
         loop {
+            // Whoever had connected before it was told to stop is still served.
             let accepted = tokio::select! {
+                biased;
+                accepted = socket.accept(), if late < LATE => accepted,
                 () = self.stop.accepting.cancelled() => return,
-                accepted = socket.accept() => accepted,
             };
+            if self.stop.accepting.is_cancelled() {
+                late = late.saturating_add(1);
+            }
             let (stream, caller) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
@@ -130,6 +136,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
+
+// As many as may have been in the queue of the socket.
+const LATE: u32 = 1024;
 
 // Between two lines that say that connections cannot be accepted.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -9,19 +9,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::socket::{Stream, attach, detach};
 use crate::worker::enlist;
 
-/// The workers of one process. The last clone ends them, and cuts what they still do.
+/// The workers of one process.
 #[derive(Clone, Debug)]
 pub struct Workers {
     all: Arc<[Worker]>,
-    _end: Arc<DropGuard>,
+    stop: CancellationToken,
+    threads: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -33,7 +36,7 @@ struct Worker {
 impl Workers {
     /// No threads: connections are served by the runtime that accepts them.
     pub fn none() -> Self {
-        Self { all: [].into(), _end: Arc::new(CancellationToken::new().drop_guard()) }
+        Self { all: [].into(), stop: CancellationToken::new(), threads: TaskTracker::new() }
     }
 
     /// Starts so many.
@@ -41,27 +44,35 @@ impl Workers {
     /// # Errors
     /// When the system refuses.
     pub fn start(count: usize) -> io::Result<Self> {
-        let stop = CancellationToken::new();
-        let guard = stop.clone().drop_guard();
+        let (stop, threads) = (CancellationToken::new(), TaskTracker::new());
         let worker = |number| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
-            let stop = stop.clone();
-            // Nobody joins it: at the end of the process nothing is left that it could lose.
+            let (stop, running) = (stop.clone(), threads.token());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 enlist(number);
                 runtime.block_on(stop.cancelled());
+                // With it goes what it still had to do.
                 runtime.shutdown_background();
+                drop(running);
             })?;
             Ok(Worker { runtime: handle, connections: Arc::default() })
         };
         let all = (1..=count).map(worker).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { all: all.into(), _end: Arc::new(guard) })
+        Ok(Self { all: all.into(), stop, threads })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
         self.all.len()
+    }
+
+    /// Ends them, and cuts what they still do. When this returns, what was cut has been recorded, if it could be within a
+    /// moment.
+    pub async fn end(&self) {
+        self.stop.cancel();
+        self.threads.close();
+        let _ = timeout(LAST_MOMENT, self.threads.wait()).await;
     }
 
     /// Waits until every worker has done something else than what it does now: for ever, while one hangs.
@@ -94,6 +105,9 @@ impl Workers {
     }
 }
 
+// A worker that hangs must not hold the end of the process.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 /// A connection of a worker's, for as long as it is open.
 struct Seat(Arc<AtomicUsize>);
 
@@ -112,11 +126,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::UnixStream;
     use tokio::sync::{mpsc, oneshot};
-    use tokio::time::timeout;
     use tokio_util::either::Either;
 
     use super::*;
@@ -167,5 +178,23 @@ mod tests {
         open.clear();
         tasks.close();
         timeout(SOON, tasks.wait()).await.expect("all have ended");
+    }
+    #[tokio::test]
+    async fn a_worker_that_hangs_does_not_respond_and_one_that_ended_is_gone() {
+        let (workers, tasks) = (Workers::start(1).expect("starts"), TaskTracker::new());
+        let (stream, _peer) = UnixStream::pair().expect("a pair");
+        let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+        let (begun, hangs) = oneshot::channel();
+        workers.spawn(&tasks, Either::Right(stream), |_stream| async move {
+            let _ = begun.send(());
+            let _ = released.recv_timeout(SOON);
+            std::future::pending().await
+        });
+        hangs.await.expect("it began");
+        assert!(timeout(Duration::from_millis(50), workers.respond()).await.is_err());
+        release.send(()).expect("it waits");
+        timeout(SOON, workers.respond()).await.expect("it responds again");
+        workers.end().await;
+        assert_eq!(tasks.len(), 0, "what it still did was cut");
     }
 }

@@ -1,5 +1,5 @@
 //! Logs: one line per event on one stream, as JSON or as text, at a level that can be changed while the process runs.
-//! Nobody who logs waits for the stream: see [`lines`].
+//! Nobody who logs waits for the stream: see `lines`.
 
 mod json;
 mod level;

@@ -65,7 +65,7 @@ async fn it_tells_what_it_finds_and_leaves_no_trace() {
             "lookup      404 in ",
             "headers     none that is about caching\n",
             "caching     a session with such headers is kept for 30 s; with a token, for 60 s at most",
-            "all is well: `run` would get ready\n",
+            "all is well: Sezzle is reached and takes the keys\n",
         ],
     );
     let calls: Vec<String> = gateway.journal().iter().map(|call| format!("{} {}", call.method, call.path)).collect();

@@ -8,12 +8,12 @@ use std::thread;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
 
 use crate::binary::lines;
-use crate::support::eventually;
 use crate::support::process::{Ended, Folder, Sidecar, free_address, run};
 use crate::support::wire::Wire;
+use crate::support::{arrived, eventually};
 
 /// The line of the request with this id.
 fn line_of<'l>(lines: &'l [Value], id: &str) -> &'l Value {
@@ -145,6 +145,21 @@ async fn what_was_logged_is_written_however_it_ends() {
     let at_once = lines(&ended.stdout);
     assert_eq!((ended.code, of(&at_once, "request").count()), (Some(1), 101));
     assert_eq!(of(&at_once, "what was still under way is cut").count(), 1);
+
+    // What a second signal cuts was a request, too.
+    let mut sidecar = Sidecar::start(Options::default(), &drain).await;
+    let gate = Gate::new();
+    sidecar.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let mut wire = Wire::connect(sidecar.proxy).await;
+    wire.send("GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nx-request-id: cut\r\n\r\n").await;
+    arrived(&gate, 1).await;
+    sidecar.process.signal("TERM");
+    sidecar.process.says("draining").await;
+    sidecar.process.signal("TERM");
+    let ended = sidecar.process.end().await;
+    let cut = lines(&ended.stdout);
+    assert_eq!((ended.code, &line_of(&cut, "cut")["aborted"]), (Some(1), &Value::from("caller")));
+    gate.release();
 
     // A start that fails after something was logged.
     let folder = Folder::new();
