@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 
 use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
 pub use self::online::contact;
+#[cfg(feature = "otlp")]
+use self::parts::exporter;
 pub use self::parts::{BUILD, policy};
 use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
 use self::reload::InForce;
@@ -47,6 +49,8 @@ use crate::status::{Status, StatusPage};
 use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::{Metrics, gauge};
+#[cfg(feature = "otlp")]
+use crate::telemetry::spans::export::EndpointError;
 use crate::upstream::connector::Connector;
 use crate::upstream::egress::EgressProxyError;
 use crate::upstream::tls::{self, TlsError};
@@ -83,6 +87,10 @@ pub enum StartError {
     /// A socket that was passed does not fit the configuration.
     #[error("{0}")]
     Passed(#[from] PassedError),
+    /// Spans cannot be exported to where they are to go.
+    #[cfg(feature = "otlp")]
+    #[error("otlp.endpoint: {0}")]
+    Otlp(#[from] EndpointError),
     /// A metric is not valid.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -147,6 +155,8 @@ impl App {
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
         let forward = forward(settings)?;
+        #[cfg(feature = "otlp")]
+        let exporter = exporter(settings, &metrics.spans)?;
 
         let sockets = Sockets::open(settings, passed)?;
         let proxy_addresses = addresses(&sockets.proxy)?;
@@ -206,6 +216,10 @@ impl App {
             background_stop: CancellationToken::new(),
         };
         app.background.spawn(Keeper::new(tokens, upstream, sources).run(app.background_stop.clone()));
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = exporter {
+            app.background.spawn(exporter.run(app.background_stop.clone()));
+        }
         app.background.spawn(Arc::clone(&status).watch(app.background_stop.clone()));
         app.serve(sockets, control, webhooks, status, settings, workers);
         Ok(app)

@@ -13,6 +13,10 @@ use crate::proxy::response::own_headers;
 use crate::session;
 use crate::session::freshness::Policy;
 use crate::status::snapshot::About;
+#[cfg(feature = "otlp")]
+use crate::telemetry::spans::Spans;
+#[cfg(feature = "otlp")]
+use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector;
 use crate::upstream::egress::EgressProxy;
 use crate::upstream::tls;
@@ -96,6 +100,14 @@ pub(super) fn forward(settings: &Settings) -> Result<Option<Forward>, StartError
     let secret = forward.secret.as_ref().map(keys::load_one).transpose().map_err(StartError::WebhookKey)?;
     let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
     Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
+}
+
+/// Whoever exports spans, if they go anywhere.
+#[cfg(feature = "otlp")]
+pub(super) fn exporter(settings: &Settings, spans: &Spans) -> Result<Option<Exporter>, StartError> {
+    let Some(endpoint) = &settings.otlp.endpoint else { return Ok(None) };
+    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
+    Ok(Some(Exporter::new(endpoint, tls, spans, settings.otlp.sample)?))
 }
 
 pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {

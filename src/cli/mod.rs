@@ -258,6 +258,8 @@ impl Failure {
             Self::Start(
                 StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_),
             ) => BAD_CONFIGURATION,
+            #[cfg(feature = "otlp")]
+            Self::Start(StartError::Otlp(_)) => BAD_CONFIGURATION,
             Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
             | Self::System(_)
             | Self::Interrupted

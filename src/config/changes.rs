@@ -106,6 +106,8 @@ const RULES: &[Rule] = &[
     Rule("log.format", Takes::Restart, same!(log.format)),
     Rule("log.level", Takes::Reload, same!(log.level)),
     Rule("log.sample_hits", Takes::Reload, same!(log.sample_hits)),
+    Rule("otlp.endpoint", Takes::Restart, same!(otlp.endpoint)),
+    Rule("otlp.sample", Takes::Restart, same!(otlp.sample)),
 ];
 
 fn public(settings: &Settings) -> Option<&SecretSource> {

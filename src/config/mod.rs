@@ -5,6 +5,7 @@
 //! [`changes`] what it takes for a change of each to take effect.
 
 pub mod changes;
+mod otlp;
 mod parse;
 mod problem;
 mod reader;

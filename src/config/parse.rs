@@ -185,6 +185,19 @@ pub(super) fn forward_to(text: &str) -> Parsed<String> {
     }
 }
 
+/// Where spans are sent. They tell no more than the metrics do, so plain HTTP may leave this machine. The path is the usual
+/// one unless there is another.
+pub(super) fn otlp_endpoint(text: &str) -> Parsed<String> {
+    match Url::parse(text) {
+        Some(url) if is_plain(&url.path) => {
+            let path = if matches!(url.path.as_str(), "" | "/") { "/v1/traces" } else { &url.path };
+            Ok(format!("{}{path}", url.origin))
+        }
+        _ => Err("expected a URL such as \"http://127.0.0.1:4318\" or \"https://host/path\", without user, query or fragment"
+            .to_owned()),
+    }
+}
+
 /// The path of a URL, compared byte for byte with that of a request.
 pub(super) fn url_path(text: &str) -> Parsed<String> {
     if !text.starts_with('/') || text.len() > LONGEST_URL_PATH || !is_plain(text) {

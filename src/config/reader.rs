@@ -311,7 +311,7 @@ fn origin(value: &Value) -> String {
 /// Whether a wrong value may be repeated: not where a secret belongs, nor a URL, which may carry a password, nor what
 /// looks as if it was pasted into the wrong line.
 fn quotation(key: &str, text: &str) -> String {
-    let is_url = ["url", "proxy", "forward_to"].iter().any(|end| key.ends_with(end));
+    let is_url = ["url", "proxy", "forward_to", "endpoint"].iter().any(|end| key.ends_with(end));
     let delicate = key.starts_with("credentials.") || is_url || text.contains('@');
     if delicate || text.len() > 40 || may_hold_a_key(text) {
         return String::new();

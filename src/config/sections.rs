@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::otlp;
 use super::parse;
 use super::reader::Reader;
 use super::settings::{
@@ -36,6 +37,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     ];
     let webhooks = webhooks::webhooks(r, &others);
     let log = log(r);
+    let otlp = otlp::otlp(r);
     Some(Settings {
         gateway: gateway?,
         credentials: credentials?,
@@ -48,6 +50,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         links: links?,
         webhooks: webhooks?,
         log: log?,
+        otlp: otlp?,
     })
 }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// Logging.
     pub log: LogSettings,
+    /// Traces.
+    pub otlp: OtlpSettings,
 }
 
 /// `gateway.*`
@@ -235,4 +237,13 @@ pub struct LogSettings {
     pub level: LevelFilter,
     /// Of so many hits one has a line; at least 1.
     pub sample_hits: u64,
+}
+
+/// `otlp.*`
+#[derive(Clone, Debug)]
+pub struct OtlpSettings {
+    /// Where spans are exported to, the whole URL; nowhere unless set.
+    pub endpoint: Option<String>,
+    /// Of so many requests whose callers name no trace one begins one; at least 1.
+    pub sample: u64,
 }

@@ -1,13 +1,16 @@
 //! The record of one request: its metrics and its log line, made when the answer has been sent or given up.
 
+mod words;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
-use super::effort::{Effort, Taken};
+use super::effort::Effort;
 use super::error::ProxyError;
 use super::inbound::TRACEPARENT;
 use super::pressure::Place;
@@ -17,9 +20,8 @@ use crate::caller::Peer;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
 use crate::telemetry::log::new_request_id;
-use crate::telemetry::metrics::{Metrics, RequestSeries, code_label, method_label};
+use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
 use crate::telemetry::trace::{TraceParent, trace_id_text};
-use crate::telemetry::troubles::Kind;
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
 /// once.
@@ -286,51 +288,16 @@ impl Record {
         self.matched.as_ref().map_or(Route::Other, |matched| matched.route)
     }
 
-    /// What is worth an operator's look, if anything is.
-    fn trouble(&self) -> Option<Kind> {
-        let what = match (self.error, self.status, self.end) {
-            (Some(_), _, _) if self.trouble.is_none => return None,
-            (Some(error), _, _) => error,
-            (None, _, End::Broken) => "broke off",
-            (None, None, _) => "its caller left",
-            // What the sidecar itself answers so is an error of ours.
-            (None, Some(status), _)
-                if status.is_server_error()
-                    || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =>
-            {
-                "from Sezzle"
-            }
-            (None, Some(_), _) => return None,
-        };
-        // What is refused before it is known which call it is has no route.
-        let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
-        let code = Some(self.status.map_or("499", code_label));
-        Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
-    }
-
-    /// Whether it was answered from memory as it should be. Only the lines of those may be left out.
-    fn is_plain_hit(&self) -> bool {
-        self.source == Source::Cache
-            && self.cache == CacheResult::Hit
-            && self.end == End::Complete
-            && self.error.is_none()
-            // Sezzle was not asked before it was found.
-            && self.effort.get().is_none()
-    }
-
-    fn log(&self, seconds: f64) {
-        let [mut id, mut trace_id, mut session_id] = [const { Uuid::encode_buffer() }; 3];
-        let taken = self.effort.get().map_or(Taken::default(), |effort| effort.taken());
+    /// Its line. `trace_id` is that of its span, if it has one.
+    fn log(&self, length: Duration, trace_id: Option<u128>) {
+        let [mut id, mut trace_text, mut session_id] = [const { Uuid::encode_buffer() }; 3];
+        let trace_id = trace_id.or(self.trace.map(|trace| trace.trace_id));
+        let taken = self.taken();
         let session = self.matched.as_ref().and_then(Matched::session);
         let order = self.matched.as_ref().and_then(Matched::order);
-        let aborted = match self.end {
-            End::Complete => None,
-            End::CallerGone => Some("caller"),
-            End::Broken => Some("upstream"),
-        };
         tracing::info!(
             request_id = self.request_id.text(&mut id),
-            trace_id = self.trace.map(|trace| trace_id_text(trace.trace_id, &mut trace_id)),
+            trace_id = trace_id.map(|id| trace_id_text(id, &mut trace_text)),
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
             method = method_label(&self.method),
@@ -339,7 +306,7 @@ impl Record {
             source = self.source.as_str(),
             cache = self.cache.as_str(),
             cache_detail = self.cache_detail,
-            dur_ms = (seconds * 1e6).round() / 1e3,
+            dur_ms = (length.as_secs_f64() * 1e6).round() / 1e3,
             bytes_in = taken.bytes_in,
             bytes_out = self.bytes_out,
             attempts = taken.attempts,
@@ -350,7 +317,7 @@ impl Record {
             order,
             sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),
             error = self.error,
-            aborted,
+            aborted = self.aborted(),
             "request"
         );
     }
@@ -364,13 +331,17 @@ impl Drop for Record {
             series.ended(self.class);
         }
         series.answered(self.route(), &self.method, self.status, self.source);
-        let seconds = clock.mono().since(self.began.mono).as_secs_f64();
-        series.took(self.class, self.cache, seconds);
+        let length = clock.mono().since(self.began.mono);
+        series.took(self.class, self.cache, length.as_secs_f64());
         if let Some(kind) = self.trouble() {
             metrics.troubles.note(kind, Some(&self.request_id));
         }
+        let place = metrics.spans.in_trace(self.trace);
+        if let Some(place) = place {
+            metrics.spans.send(self.span(place, length));
+        }
         if tracing::enabled!(tracing::Level::INFO) && !(self.is_plain_hit() && self.ledger.leaves_out()) {
-            self.log(seconds);
+            self.log(length, place.map(|place| place.trace_id));
         }
     }
 }

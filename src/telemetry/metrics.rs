@@ -24,6 +24,7 @@ pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
 pub use self::series::{Label, RequestSeries};
+use super::spans::Spans;
 use super::troubles::Troubles;
 use crate::clock::Clock;
 
@@ -119,6 +120,8 @@ pub struct Metrics {
     pub log_lines_sampled_out: IntCounter,
     /// 1 from SIGTERM on.
     pub draining: IntGauge,
+    /// Where spans go, which are counted.
+    pub spans: Spans,
     /// Not a metric, and noted where metrics are counted.
     pub troubles: Troubles,
 }
@@ -306,6 +309,7 @@ impl Metrics {
                 "log_lines_sampled_out_total",
                 "Lines of requests answered from memory that were left out of the log, as log.sample_hits says.",
             )?,
+            spans: Spans::new(r.counters("spans_total", "Spans of requests, by what became of them.", &["result"])?),
             draining: r.gauge("draining", "1 from SIGTERM on.")?,
             bounded: [
                 Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),

@@ -2,5 +2,6 @@
 
 pub mod log;
 pub mod metrics;
+pub mod spans;
 pub mod trace;
 pub mod troubles;

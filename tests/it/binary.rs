@@ -267,6 +267,7 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
         assert!(line.get("aborted").is_none(), "an answer without a body is whole: {line}");
         assert!(line["dur_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{line}");
     }
+    assert!(requests.iter().all(|line| line["target"] == "sezzle_sidecar::proxy::record"), "a name to filter by");
     assert_eq!(requests[0]["session"], session.as_str());
     assert_eq!(requests[2]["order"], order.as_str());
     assert_eq!(requests[3]["error"], "not_found");

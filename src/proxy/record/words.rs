@@ -1,0 +1,86 @@
+//! What is said of a request when it has ended besides its line in the log: its span, and what an operator should look
+//! at.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::super::effort::Taken;
+use super::super::response::Source;
+use super::super::route::Route;
+use super::{End, Record};
+use crate::clock::wall_micros;
+use crate::session::CacheResult;
+use crate::telemetry::metrics::{code_label, method_label};
+use crate::telemetry::spans::{InTrace, Span};
+use crate::telemetry::troubles::Kind;
+
+impl Record {
+    /// What is worth an operator's look, if anything is.
+    pub(super) fn trouble(&self) -> Option<Kind> {
+        let what = match (self.error, self.status, self.end) {
+            (Some(_), _, _) if self.trouble.is_none => return None,
+            (Some(error), _, _) => error,
+            (None, _, End::Broken) => "broke off",
+            (None, None, _) => "its caller left",
+            // What the sidecar itself answers so is an error of ours.
+            (None, Some(status), _)
+                if status.is_server_error()
+                    || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =>
+            {
+                "from Sezzle"
+            }
+            (None, Some(_), _) => return None,
+        };
+        // What is refused before it is known which call it is has no route.
+        let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
+        let code = Some(self.status.map_or("499", code_label));
+        Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
+    }
+
+    /// Whether it was answered from memory as it should be. Only the lines of those may be left out.
+    pub(super) fn is_plain_hit(&self) -> bool {
+        self.source == Source::Cache
+            && self.cache == CacheResult::Hit
+            && self.end == End::Complete
+            && self.error.is_none()
+            // Sezzle was not asked before it was found.
+            && self.effort.get().is_none()
+    }
+
+    /// Its span, which stands there. It names nothing that the metrics do not, but the request's id.
+    pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
+        let taken = self.taken();
+        Span {
+            place,
+            ended: wall_micros(),
+            length,
+            request_id: self.request_id.to_string(),
+            method: method_label(&self.method),
+            route: Some(self.route()).filter(|route| *route != Route::Other).map(Route::template),
+            code: self.status.map(|status| status.as_u16()),
+            source: self.source.as_str(),
+            cache: self.cache.as_str(),
+            cache_detail: self.cache_detail,
+            error: self.error,
+            aborted: self.aborted(),
+            bytes_in: taken.bytes_in,
+            bytes_out: self.bytes_out,
+            attempts: taken.attempts,
+            upstream_ms: taken.upstream_ms,
+        }
+    }
+
+    pub(super) fn taken(&self) -> Taken {
+        self.effort.get().map_or(Taken::default(), |effort| effort.taken())
+    }
+
+    /// Who broke off before the end.
+    pub(super) fn aborted(&self) -> Option<&'static str> {
+        match self.end {
+            End::Complete => None,
+            End::CallerGone => Some("caller"),
+            End::Broken => Some("upstream"),
+        }
+    }
+}
