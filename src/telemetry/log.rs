@@ -103,6 +103,9 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What the targets of this crate's own events begin with.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+
 /// The log of the process, which has one.
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 

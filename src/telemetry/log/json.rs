@@ -13,6 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::OWN;
 use super::lines::Lines;
 use crate::clock::wall_micros;
 
@@ -50,9 +51,10 @@ impl Scratch {
         line.extend_from_slice(b"\",\"level\":\"");
         line.extend_from_slice(event.metadata().level().as_str().as_bytes());
         line.push(b'"');
-        event.record(&mut Members(line));
+        let target = event.metadata().target();
+        event.record(&mut Members { line, own: target.starts_with(OWN) });
         line.extend_from_slice(b",\"target\":");
-        string(event.metadata().target(), line);
+        string(target, line);
         line.extend_from_slice(b"}\n");
         line
     }
@@ -90,25 +92,33 @@ impl Second {
 }
 
 /// The members of an object that has one already.
-struct Members<'l>(&'l mut Vec<u8>);
+struct Members<'l> {
+    line: &'l mut Vec<u8>,
+    /// Whether it is an event of this crate's, whose names are identifiers and need no look.
+    own: bool,
+}
 
 impl Members<'_> {
     fn name(&mut self, field: &Field) {
-        self.0.push(b',');
-        string(field.name(), self.0);
-        self.0.push(b':');
+        self.line.extend_from_slice(b",\"");
+        if self.own {
+            self.line.extend_from_slice(field.name().as_bytes());
+        } else {
+            escaped(field.name(), self.line);
+        }
+        self.line.extend_from_slice(b"\":");
     }
 
     fn number(&mut self, field: &Field, value: impl itoa::Integer) {
         self.name(field);
-        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 }
 
 impl Visit for Members<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.name(field);
-        string(value, self.0);
+        string(value, self.line);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -122,12 +132,12 @@ impl Visit for Members<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.name(field);
         // What is no number in JSON is null.
-        let _ = serde_json::to_writer(&mut *self.0, &value);
+        let _ = serde_json::to_writer(&mut *self.line, &value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.name(field);
-        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+        self.line.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -136,9 +146,9 @@ impl Visit for Members<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.name(field);
-        self.0.push(b'"');
-        let _ = write!(Escaped(self.0), "{value:?}");
-        self.0.push(b'"');
+        self.line.push(b'"');
+        let _ = write!(Escaped(self.line), "{value:?}");
+        self.line.push(b'"');
     }
 }
 
@@ -235,6 +245,7 @@ mod tests {
         let text = logged(|| {
             let (none, error): (Option<u64>, &dyn Error) = (None, &fmt::Error);
             tracing::warn!(a = 1_u64, b = -2_i64, c = 0.5, d = true, e = "\"e\"", f = %"\u{7}\\", g = ?"g\n", none, error, "h\u{e9}");
+            tracing::info!(target: "library", { "odd \"name\"" = 1 }, "m");
             tracing::info!(n = f64::NAN, i = f64::INFINITY, big = 1e300, whole = 3.0);
             // As if it were logged by a value that is being written.
             SCRATCH.with(|scratch| {
@@ -243,7 +254,7 @@ mod tests {
             });
         });
         let lines: Vec<&str> = text.split_terminator('\n').collect();
-        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines.len(), 4, "{text}");
         let (time, rest) = lines[0].split_at(r#"{"timestamp":"2026-10-07T01:57:39.004560Z","#.len());
         assert!(time.starts_with(r#"{"timestamp":"2"#) && time.ends_with(r#"Z","#), "{time}");
         assert_eq!(
@@ -254,10 +265,11 @@ mod tests {
                 r#""target":"sezzle_sidecar::telemetry::log::json::tests"}"#
             )
         );
-        let second: Value = serde_json::from_str(lines[1]).expect("JSON");
+        assert!(lines[1].ends_with(r#""message":"m","odd \"name\"":1,"target":"library"}"#), "{text}");
+        let second: Value = serde_json::from_str(lines[2]).expect("JSON");
         let numbers = ["n", "i", "big", "whole"].map(|name| second[name].clone());
         assert_eq!(numbers, [json!(null), json!(null), json!(1e300), json!(3.0)]);
-        assert!(lines[2].contains(r#""level":"ERROR","message":"nested","target""#), "{text}");
+        assert!(lines[3].contains(r#""level":"ERROR","message":"nested","target""#), "{text}");
     }
 
     #[test]

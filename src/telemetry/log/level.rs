@@ -9,7 +9,7 @@ use tracing::{Metadata, Subscriber, callsite};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::LEVELS;
+use super::{LEVELS, OWN};
 
 /// A level that can be changed.
 #[derive(Clone, Debug)]
@@ -50,8 +50,6 @@ impl LevelLayer {
         *metadata.level() <= if own { level } else { level.min(LevelFilter::WARN) }
     }
 }
-
-const OWN: &str = env!("CARGO_CRATE_NAME");
 
 impl<S: Subscriber> Layer<S> for LevelLayer {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
