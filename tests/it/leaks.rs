@@ -103,6 +103,9 @@ async fn call(sidecar: &Sidecar, outlets: &mut Outlets, method: Method, path: &s
         ("user-agent", "canary/1"),
         ("referer", "https://shop.example/canary"),
         ("x-forwarded-for", "canary"),
+        ("traceparent", "00-canary92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        ("tracestate", "shop=canary"),
+        ("baggage", "customer=canary"),
         ("x-api-key", "canary"),
         ("content-type", "application/json"),
     ];

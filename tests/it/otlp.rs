@@ -387,7 +387,7 @@ async fn a_collector_that_hangs_holds_up_neither_requests_nor_the_end() {
     // More than are kept while nothing is taken.
     let request = format!("GET {session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut wire = crate::support::wire::Wire::connect(sidecar.proxy).await;
-    for _ in 0..100 {
+    for _ in 0..200 {
         wire.send(request.repeat(50)).await;
         for _ in 0..50 {
             assert_eq!(wire.answer().await.status, 200);
