@@ -10,7 +10,7 @@ pub mod trouble;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
+use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
@@ -24,7 +24,7 @@ use crate::telemetry::log::new_request_id;
 use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, Shown};
-use crate::upstream::{Deadlines, Outgoing, Upstream};
+use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// What is needed to ask.
 pub struct Contact {
@@ -158,12 +158,9 @@ impl Contact {
 }
 
 fn headers(authorization: &HeaderValue) -> HeaderMap {
-    HeaderMap::from_iter([
-        (AUTHORIZATION, authorization.clone()),
-        (ACCEPT, HeaderValue::from_static("application/json")),
-        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-        (USER_AGENT, HeaderValue::from_static(concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION")))),
-    ])
+    let mut headers = own_headers();
+    headers.insert(AUTHORIZATION, authorization.clone());
+    headers
 }
 
 /// Without the slash that an empty path is.

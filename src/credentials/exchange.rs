@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, USER_AGENT};
+use http::header::{CONTENT_TYPE, DATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::keys::KeyPair;
 use crate::clock::{Clock, Wall};
 use crate::sezzle::time::{parse_http_date, parse_rfc3339};
-use crate::upstream::{Deadlines, Outgoing, Upstream};
+use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// What a successful exchange brought.
 #[derive(Debug)]
@@ -120,13 +120,9 @@ const BODY_LIMIT: Duration = Duration::from_secs(1);
 const MAX_ANSWER: usize = 64 * 1024;
 
 fn headers() -> HeaderMap {
-    let json = HeaderValue::from_static("application/json");
-    HeaderMap::from_iter([
-        (ACCEPT, json.clone()),
-        (CONTENT_TYPE, json),
-        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-        (USER_AGENT, HeaderValue::from_static(concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION")))),
-    ])
+    let mut headers = own_headers();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
 }
 
 #[derive(Serialize)]

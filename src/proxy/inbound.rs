@@ -16,6 +16,7 @@ use super::response::X_REQUEST_ID;
 use super::route::Matched;
 use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
 use crate::hop_by_hop::{connection_named, is_hop_by_hop};
+use crate::upstream::PRODUCT;
 
 /// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "sezzle-sidecar";
@@ -190,10 +191,9 @@ fn is_private(name: &HeaderName) -> bool {
 }
 
 fn user_agent(caller: Option<&HeaderValue>) -> HeaderValue {
-    const OWN: &str = concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION"));
     let both = caller.and_then(|caller| caller.to_str().ok()).filter(|caller| caller.len() <= 512);
-    both.and_then(|caller| HeaderValue::try_from([caller, " ", OWN].concat()).ok())
-        .unwrap_or(HeaderValue::from_static(OWN))
+    both.and_then(|caller| HeaderValue::try_from([caller, " ", PRODUCT].concat()).ok())
+        .unwrap_or(HeaderValue::from_static(PRODUCT))
 }
 
 #[cfg(test)]

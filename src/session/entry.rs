@@ -12,6 +12,7 @@ use super::freshness::Life;
 use super::invalidation::{Stored, TagId};
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
+use crate::telemetry::log::millis;
 
 /// An answer received whole, with the headers a caller gets.
 #[derive(Clone, Debug)]
@@ -287,10 +288,6 @@ fn first(block: &[u8]) -> (&[u8], &[u8]) {
     // No block that was packed ends before its body.
     let value = block.split_first_chunk();
     value.and_then(|(length, rest)| rest.split_at_checked(u16::from_le_bytes(*length).into())).unwrap_or_default()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The body of an entry, at the end of its block.
