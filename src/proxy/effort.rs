@@ -48,8 +48,8 @@ impl Effort {
     }
 
     /// It was answered, over a connection that was open before or not.
-    pub fn answered(&self, reused: Option<bool>) {
-        self.reused.store(reused.map_or(NONE, u64::from), Ordering::Relaxed);
+    pub fn answered(&self, reused: bool) {
+        self.reused.store(u64::from(reused), Ordering::Relaxed);
     }
 
     /// All attempts together took so long.
@@ -82,10 +82,10 @@ mod tests {
         effort.attempted(7);
         let sent = Taken { attempts: Some(1), token_gen: Some(7), ..Taken::default() };
         assert_eq!(effort.taken(), sent);
-        effort.answered(Some(true));
+        effort.answered(true);
         assert_eq!(effort.taken(), Taken { conn_reused: Some(true), ..sent });
         effort.attempted(8);
-        effort.answered(Some(false));
+        effort.answered(false);
         effort.took(Duration::from_micros(1234));
         let taken = effort.taken();
         assert_eq!((taken.attempts, taken.token_gen, taken.conn_reused), (Some(2), Some(8), Some(false)));

@@ -22,7 +22,7 @@ use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
 use crate::upstream::retry_after::retry_after;
-use crate::upstream::{Outgoing, Reused, Upstream};
+use crate::upstream::{Outgoing, Upstream};
 
 /// A request to Sezzle, and what is to be known of it beside its bytes.
 #[derive(Clone, Debug)]
@@ -155,7 +155,7 @@ impl Exchange {
         outgoing.deadlines.head = left;
         effort.attempted(token.generation);
         let (head, body) = self.upstream.send(outgoing.clone()).await?.into_parts();
-        effort.answered(head.extensions.get().map(|Reused(reused)| *reused));
+        effort.answered(body.is_of_reused());
         let (status, mut headers) = (head.status, head.headers);
         leave.heard(status, &headers);
         clean(&mut headers);

@@ -25,6 +25,7 @@ pub struct GatewayBody {
     ends: Instant,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     failures: IntCounter,
+    reused: bool,
     _active: Counted,
 }
 
@@ -46,10 +47,16 @@ impl GatewayBody {
         silence: Duration,
         total: Duration,
         failures: IntCounter,
+        reused: bool,
         active: Counted,
     ) -> Self {
         let ends = Instant::now() + total.saturating_mul(SLOWER);
-        Self { inner, silence, left: total, ends, waiting: None, failures, _active: active }
+        Self { inner, silence, left: total, ends, waiting: None, failures, reused, _active: active }
+    }
+
+    /// Whether the connection it comes over was open before its request.
+    pub fn is_of_reused(&self) -> bool {
+        self.reused
     }
 }
 

@@ -11,7 +11,7 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use super::error::{ConnectTimeout, DnsError};
 use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::{Counted, Metrics};
 
-/// Makes connections for hyper-util's client.
+/// Makes connections.
 #[derive(Clone)]
 pub struct Connector {
     inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
@@ -71,30 +71,24 @@ fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Service<Uri> for Connector {
-    type Response = GatewayConnection;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<GatewayConnection, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, gateway: Uri) -> Self::Future {
-        let Self { mut inner, limit, clock, metrics } = self.clone();
-        Box::pin(async move {
-            let connect = async move {
-                poll_fn(|context| inner.poll_ready(context)).await?;
-                inner.call(gateway).await
-            };
-            let io = timeout(limit, connect).await.map_err(|_| ConnectTimeout(limit))??;
-            metrics.upstream_connections_opened.inc();
-            let open = Counted::begin(metrics.upstream_connections.with_label_values(&["open"]));
-            // Spread, so that connections opened together are not replaced together.
-            let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
-            let made = clock.mono();
-            Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
-        })
+impl Connector {
+    /// Connects to the gateway, whose scheme and authority these are.
+    ///
+    /// # Errors
+    /// Why there is no connection, which [`super::error::UpstreamError::from_connecting`] reads.
+    pub async fn connect(&self, gateway: Uri) -> Result<GatewayConnection, BoxError> {
+        let mut inner = self.inner.clone();
+        let connect = async {
+            poll_fn(|context| inner.poll_ready(context)).await?;
+            inner.call(gateway).await
+        };
+        let io = timeout(self.limit, connect).await.map_err(|_| ConnectTimeout(self.limit))??;
+        self.metrics.upstream_connections_opened.inc();
+        let open = Counted::begin(self.metrics.upstream_connections.with_label_values(&["open"]));
+        // Spread, so that connections opened together are not replaced together.
+        let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let made = self.clock.mono();
+        Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
     }
 }
 
@@ -109,7 +103,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 // A pooled connection pins the address that was resolved for it; retired, the next one follows the name.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// The life of a connection. Found in the extensions of each answer it carried.
+/// The life of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
     /// When it was made.
@@ -133,11 +127,15 @@ impl GatewayConnection {
             MaybeHttpsStream::Https(stream) => Some(stream.inner().get_ref().1),
         }
     }
-}
 
-impl Connection for GatewayConnection {
-    fn connected(&self) -> Connected {
-        self.io.connected().extra(self.life)
+    /// Whether HTTP/2 was agreed on.
+    pub(super) fn is_http2(&self) -> bool {
+        self.tls().is_some_and(|tls| tls.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// When it was made, and when it is to end.
+    pub(super) fn life(&self) -> Life {
+        self.life
     }
 }
 

@@ -107,11 +107,13 @@ impl UpstreamError {
         Self { kind, sent: Sent::Maybe, detail }
     }
 
-    /// Reads the client's error.
+    /// The error of hyper-util's client.
     pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
-            return Self::from_connecting(error);
-        }
+        if error.is_connect() { Self::from_connecting(error) } else { Self::from_exchange(error) }
+    }
+
+    /// There is a connection, and no answer came over it.
+    pub fn from_exchange(error: &(dyn Error + 'static)) -> Self {
         let detail = chain(error);
         if let Some(cause) = find::<h2::Error>(error) {
             let kind = if cause.is_library() { ErrorKind::Protocol } else { ErrorKind::Reset };

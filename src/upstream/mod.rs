@@ -1,7 +1,7 @@
 //! The way out: one gateway, a pool of connections to it, a deadline for every wait.
 //!
-//! This module sends what it is given and says how that went. It adds no credential and repeats nothing by itself;
-//! only hyper-util's client does, when a pooled connection had closed before a byte was written.
+//! This module sends what it is given and says how that went. It adds no credential, and repeats nothing but what a
+//! connection that had been idle gave back unsent.
 
 pub mod body;
 pub mod breaker;
@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod pool;
 pub mod probe;
 pub mod quiet;
 pub mod retry;
@@ -20,20 +21,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
 use self::body::GatewayBody;
-use self::connector::{Connector, Life};
-use self::error::{ErrorKind, UpstreamError};
-use crate::clock::Clock;
+use self::connector::Connector;
+use self::error::{ErrorKind, Sent, UpstreamError};
+use self::pool::{Channel, POOL_IDLE, Pool};
+use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
 use crate::worker::PerWorker;
 
@@ -41,9 +41,10 @@ use crate::worker::PerWorker;
 #[derive(Clone)]
 pub struct Upstream {
     /// A pool is of one worker: another's connection would have to be woken on another thread.
-    clients: Arc<PerWorker<Client<Connector, Full<Bytes>>>>,
+    pools: Arc<PerWorker<Pool>>,
     scheme: Scheme,
     authority: Authority,
+    host: HeaderValue,
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Every request counts in the first, and may in the second.
@@ -69,10 +70,6 @@ pub struct Outgoing {
     /// For metrics.
     pub class: &'static str,
 }
-
-/// Whether an answer came over a connection that was open before its request. Found in its extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Reused(pub bool);
 
 /// What the sidecar calls itself in `User-Agent`.
 pub const PRODUCT: &str = concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION"));
@@ -113,24 +110,15 @@ impl Upstream {
         metrics: Arc<Metrics>,
     ) -> Result<Self, AddressError> {
         let refused = || AddressError(url.to_owned());
-        let parts = url.parse::<Uri>().map_err(|_| refused())?.into_parts();
+        let gateway = url.parse::<Uri>().map_err(|_| refused())?;
+        let host = host(&gateway).ok_or_else(refused)?;
+        let max_idle = POOL_MAX_IDLE / workers.max(1);
+        let pools = Arc::new(PerWorker::new(workers, || Pool::new(connector.clone(), gateway.clone(), max_idle)));
+        let parts = gateway.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_MAX_IDLE / workers.max(1))
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(MAX_ANSWER_HEAD)
-            .http2_max_header_list_size(HTTP2_HEADER_LIST)
-            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
-            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
-            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT);
-        let clients = Arc::new(PerWorker::new(workers, || builder.build(connector.clone())));
         let active = metrics.upstream_connections.with_label_values(&["active"]);
         let broken_off = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(Self { clients, scheme, authority, clock, metrics, active, broken_off })
+        Ok(Self { pools, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -144,116 +132,133 @@ impl Upstream {
         let began = self.clock.mono();
 
         let sent_bytes = body.len();
-        let mut request = self.request(method, target, headers, body)?;
-        let connection = capture_connection(&mut request);
-        let sent = timeout(deadlines.head, self.clients.own().request(request)).await;
-        let answer = match sent {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        let (pool, mut carrier) = (self.pools.own(), None);
+        let sent = timeout(deadlines.head, self.exchange(pool, request, target, began, &mut carrier)).await;
+        let answer = match (sent, carrier) {
             // Nobody asked for another protocol, and it is no answer to the request.
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(UpstreamError {
-                kind: ErrorKind::Protocol,
-                sent: error::Sent::Maybe,
-                detail: "101 without an upgrade".to_owned(),
-            }),
-            // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
-            Ok(Ok(response)) if is_coded(response.headers()) => Err(UpstreamError {
-                kind: ErrorKind::Protocol,
-                sent: error::Sent::Maybe,
-                detail: "a transfer coding other than chunked".to_owned(),
-            }),
-            Ok(Ok(response)) => Ok(response),
-            // A request that was never given to a connection was not sent, whatever the error says.
-            Ok(Err(error)) if connection.connection_metadata().is_none() => {
-                Err(UpstreamError { sent: error::Sent::No, ..UpstreamError::from_client(&error) })
+            (Ok(Ok((response, _))), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(unasked("101 without an upgrade"))
             }
-            Ok(Err(error)) => Err(UpstreamError::from_client(&error)),
-            Err(_) if connection.connection_metadata().is_none() => Err(UpstreamError {
+            // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
+            (Ok(Ok((response, _))), _) if is_coded(response.headers()) => {
+                Err(unasked("a transfer coding other than chunked"))
+            }
+            (Ok(result), _) => result,
+            (Err(_), None) => Err(UpstreamError {
                 kind: ErrorKind::ConnectTimeout,
-                sent: error::Sent::No,
+                sent: Sent::No,
                 detail: format!("no connection within {:?}", deadlines.head),
             }),
-            Err(_) => Err(UpstreamError::timeout(format!("no answer within {:?}", deadlines.head))),
+            (Err(_), Some(carrier)) => {
+                // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
+                pool.forget(carrier);
+                Err(UpstreamError::timeout(format!("no answer within {:?}", deadlines.head)))
+            }
         };
         let now = self.clock.mono();
         self.metrics.upstream_duration.with_label_values(&[class]).observe(now.since(began).as_secs_f64());
-        let mut response = answer.inspect_err(|error| {
+        let (mut response, channel) = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
-            // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
-            if error.kind == ErrorKind::Timeout {
-                retire(&connection);
-            }
         })?;
 
         let code = code_label(response.status());
         self.metrics.upstream_requests.with_label_values(&[route, method_name, code]).inc();
+        let reused = channel.life.made < began;
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
         let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
             && response.headers_mut().remove(CONTENT_LENGTH).is_some();
         // An answer that came before the request had been read: what is left of it may never be.
         let early = sent_bytes > UNREAD && !response.status().is_success();
         // It may be idle for so long before its next request, which must not find it too old.
-        let life = response.extensions().get::<Life>().copied();
-        let old = life.is_some_and(|life| now.plus(POOL_IDLE) >= life.retire);
+        let old = now.plus(POOL_IDLE) >= channel.life.retire;
         if in_doubt || early || old {
-            retire(&connection);
+            pool.forget(channel.id);
+        } else {
+            pool.give_back(channel);
         }
-        if let Some(life) = life {
-            response.extensions_mut().insert(Reused(life.made < began));
-        }
-        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, self.broken_off.clone(), active)))
+        let broken_off = self.broken_off.clone();
+        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, broken_off, reused, active)))
     }
 
-    fn request(
+    /// Sends it over a connection of the pool, whose number is the `carrier` from when it is given the request.
+    async fn exchange(
         &self,
-        method: Method,
+        pool: &Pool,
+        mut request: Request<Full<Bytes>>,
         target: PathAndQuery,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, UpstreamError> {
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(target)
-            .build()
-            .map_err(|error| UpstreamError {
-                kind: ErrorKind::Protocol,
-                sent: error::Sent::No,
-                detail: error.to_string(),
-            })?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = headers;
-        Ok(request)
+        began: Mono,
+        carrier: &mut Option<u64>,
+    ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
+        loop {
+            let mut channel = pool.channel().await?;
+            self.address(&mut request, target.clone(), &channel)?;
+            *carrier = Some(channel.id);
+            let mut refused = match channel.send(request).await {
+                Ok(response) => return Ok((response, channel)),
+                Err(refused) => refused,
+            };
+            let unsent = refused.take_message();
+            let sent = if unsent.is_some() { Some(Sent::No) } else { None };
+            match unsent.filter(|_| channel.life.made < began) {
+                // The gateway had closed it while it was idle.
+                Some(unsent) => request = unsent,
+                None => {
+                    let error = UpstreamError::from_exchange(&refused.into_error());
+                    return Err(UpstreamError { sent: sent.unwrap_or(error.sent), ..error });
+                }
+            }
+            *carrier = None;
+        }
     }
+
+    /// Names the gateway as the protocol of the connection asks for: HTTP/1.1 in `Host` (RFC 9112, 3.2), HTTP/2 in
+    /// `:authority` (RFC 9113, 8.3.1).
+    fn address(
+        &self,
+        request: &mut Request<Full<Bytes>>,
+        target: PathAndQuery,
+        channel: &Channel,
+    ) -> Result<(), UpstreamError> {
+        *request.uri_mut() = if channel.is_http2() {
+            request.headers_mut().remove(HOST);
+            let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+            uri.path_and_query(target).build().map_err(|error| UpstreamError {
+                kind: ErrorKind::Protocol,
+                sent: Sent::No,
+                detail: error.to_string(),
+            })?
+        } else {
+            request.headers_mut().insert(HOST, self.host.clone());
+            Uri::from(target)
+        };
+        Ok(())
+    }
+}
+
+/// What `Host` says of a gateway: its port only where it is not the scheme's own.
+fn host(gateway: &Uri) -> Option<HeaderValue> {
+    let own = if gateway.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let host = gateway.host()?;
+    let port = gateway.port_u16().filter(|port| *port != own);
+    HeaderValue::try_from(port.map_or(host.to_owned(), |port| format!("{host}:{port}"))).ok()
+}
+
+/// What came is not what may come.
+fn unasked(what: &str) -> UpstreamError {
+    UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail: what.to_owned() }
 }
 
 fn is_coded(headers: &HeaderMap) -> bool {
     headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Keeps a connection from being given another request. Those it has go on.
-fn retire(connection: &CaptureConnection) {
-    if let Some(connected) = &*connection.connection_metadata() {
-        connected.poison();
-    }
-}
-
-// Shorter than the keep-alive of any load balancer in front of a gateway, so that this side closes first.
-const POOL_IDLE: Duration = Duration::from_secs(15);
 // As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no
 // place is closed after its answer, and the next call opens another. Idle ones were all in use [`POOL_IDLE`] ago, and what
 // is in use has files set aside for it.
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
-const HTTP2_HEADER_LIST: u32 = 64 * 1024;
-// What one answer, and all of them together, may leave in memory when callers read slowly. The second is many times the
-// first, or a few slow callers would hold up all others.
-const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-// Only while answers are waited for: a gateway may take pings on an idle connection for an attack.
-const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 // What a connection surely holds of a request that nobody reads.
 const UNREAD: usize = 64 * 1024;
 // A report may take minutes; a gateway that sends nothing for this long has stopped.

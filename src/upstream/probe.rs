@@ -10,7 +10,6 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme};
-use tower_service::Service;
 
 use super::certificate::Certificate;
 use super::connector::Connector;
@@ -42,14 +41,14 @@ pub struct Secured {
 /// # Errors
 /// Why there is no connection.
 pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secured>, UpstreamError> {
-    let connecting = connector.clone().call(gateway);
-    let connection = connecting.await.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
+    let connected = connector.connect(gateway).await;
+    let connection = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
     Ok(connection.tls().map(|tls| Secured {
         version: match tls.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "1.3",
             _ => "1.2",
         },
-        http2: tls.alpn_protocol() == Some(b"h2"),
+        http2: connection.is_http2(),
     }))
 }
 

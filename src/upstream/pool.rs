@@ -1,0 +1,325 @@
+//! The connections that one worker holds to the gateway: who is given one, when another is made, when one is let go.
+//!
+//! Over HTTP/1.1 a connection carries one request at a time, and the one that was used last is used next, so that those
+//! that are not needed grow old. Over HTTP/2 one carries all. A request that finds none waits for the first that comes: the
+//! one that is made for it, or one that another request has done with.
+//!
+//! hyper-util's `legacy::Client` keeps connections to any number of hosts, and sends a request again by itself. This one
+//! knows one host, says what became of a request, and takes a third of the instructions.
+
+use std::collections::VecDeque;
+use std::iter;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::connector::{Connector, Life};
+use super::error::{ConnectTimeout, ErrorKind, Sent, UpstreamError};
+
+/// A pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    connector: Connector,
+    gateway: Uri,
+    max_idle: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// HTTP/1.1, in the order of their last use. Empty while somebody waits.
+    idle: Vec<Idle>,
+    /// HTTP/2.
+    shared: Option<Idle>,
+    /// Those without a connection, in the order of their coming. No longer than `limits.in_flight` allows.
+    waiting: VecDeque<oneshot::Sender<Result<Channel, UpstreamError>>>,
+    /// How many connections are being made. One for each that waits, or one for all if HTTP/2 is what came last.
+    connecting: usize,
+    http2: bool,
+    sweeping: bool,
+    made: u64,
+}
+
+struct Idle {
+    channel: Channel,
+    /// Sweeps since its last use.
+    sweeps: u32,
+}
+
+/// The way into one connection.
+#[derive(Debug)]
+pub struct Channel {
+    sender: Sender,
+    /// When it was made, and when it is to carry no further request.
+    pub life: Life,
+    /// Tells it from others of its pool.
+    pub id: u64,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// How long a connection may be idle. Shorter than the keep-alive of any load balancer in front of a gateway, so that this
+/// side closes first.
+pub const POOL_IDLE: Duration = Duration::from_secs(15);
+const SWEEPS: u32 = 3;
+
+impl Pool {
+    /// A pool that keeps so many idle connections.
+    pub fn new(connector: Connector, gateway: Uri, max_idle: usize) -> Self {
+        Self(Arc::new(Inner { connector, gateway, max_idle, state: Mutex::default() }))
+    }
+
+    /// An open connection, as soon as there is one.
+    ///
+    /// # Errors
+    /// Why none could be made.
+    pub async fn channel(&self) -> Result<Channel, UpstreamError> {
+        let waiting = {
+            let mut state = self.0.lock();
+            if let Some(channel) = state.take() {
+                return Ok(channel);
+            }
+            let (sender, waiting) = oneshot::channel();
+            state.waiting.push_back(sender);
+            self.connect(&mut state);
+            waiting
+        };
+        waiting.await.unwrap_or_else(|_| Err(UpstreamError {
+            kind: ErrorKind::ConnectionFailed,
+            sent: Sent::No,
+            detail: "the process ends".to_owned(),
+        }))
+    }
+
+    /// Takes back a connection that has given the head of an answer. It is used again when the rest has been read.
+    pub fn give_back(&self, mut channel: Channel) {
+        match &mut channel.sender {
+            Sender::Http1(sender) if sender.is_ready() => self.keep(&mut self.0.lock(), channel),
+            Sender::Http1(_) => {
+                let pool = self.clone();
+                tokio::spawn(async move {
+                    if channel.ready().await {
+                        pool.keep(&mut pool.0.lock(), channel);
+                    }
+                });
+            }
+            // It has stayed where it is.
+            Sender::Http2(_) => {}
+        }
+    }
+
+    /// Gives a connection that carries several requests no further one. Those it has go on.
+    pub fn forget(&self, id: u64) {
+        self.0.lock().shared.take_if(|shared| shared.channel.id == id);
+    }
+
+    /// Has as many connections made as are waited for.
+    fn connect(&self, state: &mut State) {
+        while state.connecting < state.waiting.len() && !(state.http2 && state.connecting > 0) {
+            state.connecting += 1;
+            tokio::spawn(self.clone().make());
+        }
+    }
+
+    /// Makes a connection. It is finished even if nobody waits for it any more, and kept for the next.
+    async fn make(self) {
+        let made = self.0.handshake().await;
+        let mut state = self.0.lock();
+        state.connecting = state.connecting.saturating_sub(1);
+        match made {
+            Ok((sender, life)) => {
+                state.http2 = matches!(sender, Sender::Http2(_));
+                state.made += 1;
+                let channel = Channel { sender, life, id: state.made };
+                self.keep(&mut state, channel);
+                // More than that, if HTTP/2 was expected and did not come.
+                self.connect(&mut state);
+            }
+            Err(error) => state.failed(&error),
+        }
+    }
+
+    fn keep(&self, state: &mut State, channel: Channel) {
+        state.offer(channel, self.0.max_idle);
+        if !state.sweeping && !state.is_empty() {
+            state.sweeping = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Closes what has been idle for too long, until nothing is left.
+async fn sweep(pool: Weak<Inner>) {
+    loop {
+        sleep(POOL_IDLE / SWEEPS).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut state = pool.lock();
+        state.sweep();
+        if state.is_empty() {
+            state.sweeping = false;
+            return;
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What a panic left is no worse than before it: each change is one step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn handshake(&self) -> Result<(Sender, Life), UpstreamError> {
+        let connected = self.connector.connect(self.gateway.clone()).await;
+        let io = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
+        let life = io.life();
+        let unusable = |error: hyper::Error| UpstreamError::from_connecting(&error);
+        let sender = if io.is_http2() {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .max_header_list_size(HTTP2_HEADER_LIST)
+                .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+                .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+                .keep_alive_interval(HTTP2_PING_INTERVAL)
+                .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+            let late = |_| UpstreamError::from_connecting(&ConnectTimeout(HTTP2_PREFACE));
+            let greeted = timeout(HTTP2_PREFACE, builder.handshake(io)).await.map_err(late)?;
+            let (sender, connection) = greeted.map_err(unusable)?;
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) =
+                http1::Builder::new().max_buf_size(MAX_ANSWER_HEAD).handshake(io).await.map_err(unusable)?;
+            tokio::spawn(connection);
+            Sender::Http1(sender)
+        };
+        Ok((sender, life))
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.shared.is_none()
+    }
+
+    /// One that can carry a request now.
+    fn take(&mut self) -> Option<Channel> {
+        self.shared.take_if(|shared| !shared.channel.is_ready());
+        if let Some(shared) = &mut self.shared {
+            shared.sweeps = 0;
+            return shared.channel.another();
+        }
+        // The gateway may have closed it meanwhile.
+        iter::from_fn(|| self.idle.pop()).map(|idle| idle.channel).find(Channel::is_ready)
+    }
+
+    /// Gives a connection to those who wait, or keeps it for those who come.
+    fn offer(&mut self, mut channel: Channel, max_idle: usize) {
+        if channel.is_http2() {
+            for waiting in self.waiting.drain(..) {
+                if let Some(another) = channel.another() {
+                    let _ = waiting.send(Ok(another));
+                }
+            }
+            self.shared.get_or_insert(Idle { channel, sweeps: 0 });
+            return;
+        }
+        while let Some(waiting) = self.waiting.pop_front() {
+            // Whoever waited may have gone.
+            let Err(Ok(kept)) = waiting.send(Ok(channel)) else { return };
+            channel = kept;
+        }
+        if self.idle.len() < max_idle {
+            self.idle.push(Idle { channel, sweeps: 0 });
+        }
+    }
+
+    /// Tells those for whom no other connection is being made, the oldest first.
+    fn failed(&mut self, error: &UpstreamError) {
+        self.waiting.retain(|waiting| !waiting.is_closed());
+        let uncovered = self.waiting.len().saturating_sub(self.connecting);
+        for waiting in self.waiting.drain(..uncovered) {
+            let _ = waiting.send(Err(error.clone()));
+        }
+    }
+
+    fn sweep(&mut self) {
+        let mut is_young = |idle: &mut Idle| {
+            idle.sweeps += 1;
+            idle.sweeps < SWEEPS && idle.channel.is_ready()
+        };
+        self.idle.retain_mut(&mut is_young);
+        self.shared.take_if(|shared| !is_young(shared));
+    }
+}
+
+impl Channel {
+    /// Sends a request, and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Why there was none, with the request if nothing of it was sent.
+    pub async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    async fn ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    /// Another way into the same connection, if it can carry more than one request.
+    fn another(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => {
+                Some(Self { sender: Sender::Http2(sender.clone()), life: self.life, id: self.id })
+            }
+        }
+    }
+}
+
+const MAX_ANSWER_HEAD: usize = 64 * 1024;
+const HTTP2_HEADER_LIST: u32 = 64 * 1024;
+// What one answer, and all of them together, may leave in memory when callers read slowly. The second is many times the
+// first, or a few slow callers would hold up all others.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+// Only while answers are waited for: a gateway may take pings on an idle connection for an attack.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
+// It is written into an empty buffer.
+const HTTP2_PREFACE: Duration = Duration::from_secs(1);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
