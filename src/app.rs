@@ -169,7 +169,7 @@ impl App {
         let work = TaskTracker::new();
         let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
         let links = link_rewriter(settings, &proxy_addresses);
-        let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), Arc::clone(&metrics));
+        let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
         let proxy = Arc::new(ArcSwap::from_pointee(Proxy::new(
             workers.count(),

@@ -69,7 +69,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
 
 /// What goes on to Sezzle of any headers.
 fn forwarded(headers: &HeaderMap) {
-    let outgoing = outgoing_headers(headers, true);
+    let outgoing = outgoing_headers(headers.clone(), true);
     for name in outgoing.keys() {
         assert!(!is_hop_by_hop(name), "{name}");
         assert!(![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE].contains(name), "{name}");

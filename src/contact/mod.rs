@@ -21,6 +21,7 @@ use crate::credentials::keys::KeyPair;
 use crate::session::freshness::Policy;
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::log::new_request_id;
+use crate::telemetry::metrics::Said;
 use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, Shown};
@@ -121,8 +122,8 @@ impl Contact {
             headers: headers(&granted.authorization),
             body: Bytes::new(),
             deadlines: Deadlines { head: self.patience, body: Duration::from_secs(1) },
-            route: "/v2/session/{session}",
-            class: "session",
+            route: Said::rarely("/v2/session/{session}"),
+            class: Said::rarely("session"),
         };
         let began = self.clock.now();
         let sent = self.upstream.send(outgoing).await;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::keys::KeyPair;
 use crate::clock::{Clock, Wall};
 use crate::sezzle::time::{parse_http_date, parse_rfc3339};
+use crate::telemetry::metrics::Said;
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// What a successful exchange brought.
@@ -77,8 +78,8 @@ pub async fn exchange(
         headers: headers(),
         body: Bytes::from_owner(Zeroizing::new(body)),
         deadlines: Deadlines { head: HEAD_LIMIT, body: BODY_LIMIT },
-        route: "/v2/authentication",
-        class: "credentials",
+        route: Said::rarely("/v2/authentication"),
+        class: Said::rarely("credentials"),
     };
     let answer = upstream.send(outgoing).await.map_err(|error| ExchangeError::Failed(error.to_string()))?;
     let (head, body) = answer.into_parts();

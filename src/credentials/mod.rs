@@ -25,7 +25,7 @@ use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
 use self::schedule::{OnNoToken, OnUnauthorized, Trouble};
 use self::verifier::{OVERLAP, Verifier};
-use crate::clock::{Clock, Deadline, Mono};
+use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 
@@ -102,8 +102,13 @@ impl TokenManager {
 
     /// The live token, if there is one.
     pub fn live(&self) -> Option<Arc<Token>> {
+        self.live_at(self.clock.now())
+    }
+
+    /// The same, where the time is known.
+    pub fn live_at(&self, now: Now) -> Option<Arc<Token>> {
         let held = self.held.load();
-        held.token.as_ref().filter(|token| !token.expires.passed(self.clock.now())).map(Arc::clone)
+        held.token.as_ref().filter(|token| !token.expires.passed(now)).map(Arc::clone)
     }
 
     /// Whether there ever was a token.

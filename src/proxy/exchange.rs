@@ -1,24 +1,25 @@
 //! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
 
+use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::effort::Effort;
 use super::error::ProxyError;
 use super::pressure::{Leave, Place};
 use super::record::RequestId;
 use super::response::{Content, clean};
+use crate::clock::{Clock, Mono, Now};
 use crate::credentials::{Token, TokenManager};
 use crate::session::freshness::{MAX_BODY, is_json};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::body::GatewayBody;
+use crate::upstream::body::{Arrival, GatewayBody};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
 use crate::upstream::retry_after::retry_after;
@@ -41,6 +42,7 @@ pub struct Sending {
 pub struct Exchange {
     upstream: Upstream,
     tokens: Arc<TokenManager>,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -53,6 +55,8 @@ pub struct Answered {
     pub headers: HeaderMap,
     /// Its content, read as far as was asked for.
     pub content: Content,
+    /// When its head had come, or all that was read.
+    pub at: Mono,
     /// Whether it refuses a write of which an earlier attempt may have had its effect.
     pub in_doubt: bool,
 }
@@ -70,8 +74,13 @@ pub enum Reading {
 
 impl Exchange {
     /// Puts the parts together.
-    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, tokens, metrics }
+    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self { upstream, tokens, clock, metrics }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Whose token it is.
@@ -80,29 +89,43 @@ impl Exchange {
     }
 
     /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers everything up to
-    /// the head of the last answer; a body that is read has time of its own.
+    /// the head of the last answer; a body that is read has time of its own. `began` is now.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn run(&self, sending: Sending, reading: Reading, place: &Place) -> Result<Answered, ProxyError> {
+    pub async fn run(
+        &self,
+        sending: Sending,
+        reading: Reading,
+        place: &Place,
+        began: Now,
+    ) -> Result<Answered, ProxyError> {
         let Sending { mut outgoing, call, request_id, effort } = sending;
-        let (began, limit) = (Instant::now(), outgoing.deadlines.head);
-        let left = || limit.saturating_sub(began.elapsed());
-        let mut token = self.tokens.acquire(left()).await.map_err(ProxyError::NoToken)?;
-        let mut leave = place.leave().map_err(|refusal| place.shed(refusal))?;
+        let end = began.mono.plus(outgoing.deadlines.head);
+        let (mut token, mut now) = match self.tokens.live_at(began) {
+            Some(token) => (token, began),
+            None => {
+                let waited = self.tokens.acquire(outgoing.deadlines.head).await;
+                (waited.map_err(ProxyError::NoToken)?, self.clock.now())
+            }
+        };
+        let mut leave = place.leave(now).map_err(|refusal| place.shed(refusal))?;
         let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, None);
-        let sent = Instant::now();
-        let result = loop {
-            let result = self.attempt(&mut outgoing, &token, left(), reading, &leave, &effort).await;
-            effort.took(sent.elapsed());
+        let sent = now.mono;
+        let (result, ended) = loop {
+            outgoing.deadlines.head = end.since(now.mono);
+            let result = self.attempt(&mut outgoing, &token, now.mono, reading, &leave, &effort).await;
+            let ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
+            effort.took(ended.since(sent));
             // It was not processed, so that a write too can be sent again.
             if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
                 replayed = true;
-                if let Some(fresh) = self.tokens.after_unauthorized(token.generation, left()).await
-                    && !left().is_zero()
-                {
-                    token = fresh;
-                    continue;
+                if let Some(fresh) = self.tokens.after_unauthorized(token.generation, end.since(ended)).await {
+                    now = self.clock.now();
+                    if now.mono < end {
+                        token = fresh;
+                        continue;
+                    }
                 }
             }
             let failure = failure(&result);
@@ -112,19 +135,20 @@ impl Exchange {
             }
             // One call tries a gateway that failed, once.
             let repeated = |failure: &Failure| !leave.is_probe() && is_repeated(call, *failure, attempt);
-            let Some(failure) = failure.filter(repeated) else { break result };
+            let Some(failure) = failure.filter(repeated) else { break (result, ended) };
             let (wait, reason) = (back_off(attempt, failure, fastrand::f64()), failure.as_str());
-            if wait >= left() {
-                break result;
+            if ended.plus(wait) >= end {
+                break (result, ended);
             }
-            if !place.may_repeat() {
+            if !place.may_repeat(ended) {
                 self.count(reason, "no_budget");
-                break result;
+                break (result, ended);
             }
             sleep(wait).await;
+            now = self.clock.now();
             // Its time may be over, or its class refused since then. The caller gets what came of its own call.
-            let Some(again) = place.leave().ok().filter(|_| !left().is_zero()) else { break result };
-            let (route, cause) = (outgoing.route, result.as_ref().err().map(tracing::field::display));
+            let Some(again) = place.leave(now).ok().filter(|_| now.mono < end) else { break (result, ended) };
+            let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
             tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
             if failure.may_have_had_effect() {
                 doubt.get_or_insert(reason);
@@ -134,28 +158,32 @@ impl Exchange {
         if result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
             self.metrics.unauthorized_passed_on.inc();
         }
-        leave.ended(result.as_ref().map(|answer| answer.status));
+        leave.ended(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, call, doubt)
     }
 
+    /// Sends a request once. `outgoing` is left as it was, to be sent again.
     async fn attempt(
         &self,
         outgoing: &mut Outgoing,
         token: &Token,
-        left: Duration,
+        now: Mono,
         reading: Reading,
         leave: &Leave<'_>,
         effort: &Effort,
     ) -> Result<Answered, UpstreamError> {
-        if left.is_zero() {
+        if outgoing.deadlines.head.is_zero() {
             let detail = "the deadline passed before the request was sent".to_owned();
             return Err(UpstreamError { kind: ErrorKind::Timeout, sent: Sent::No, detail });
         }
         outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
-        outgoing.deadlines.head = left;
         effort.attempted(token.generation);
-        let (head, body) = self.upstream.send(outgoing.clone()).await?.into_parts();
-        effort.answered(body.is_of_reused());
+        let spare = outgoing.clone();
+        // The original goes first: its headers have room for those that are still to come.
+        let request = mem::replace(outgoing, spare);
+        let (head, body) = self.upstream.send_at(now, request).await?.into_parts();
+        let Arrival { at, reused } = body.arrival();
+        effort.answered(reused);
         let (status, mut headers) = (head.status, head.headers);
         leave.heard(status, &headers);
         clean(&mut headers);
@@ -164,19 +192,20 @@ impl Exchange {
             Reading::Links => is_readable(&headers).then_some(MAX_LINKED),
             Reading::Session => Some(MAX_BODY),
         };
-        let content = match limit {
-            Some(limit) => match read(body, limit).await {
-                // It was not processed, whatever becomes of its body.
-                Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
-                content => content?,
-            },
-            None => Content::Streamed { read: None, rest: body },
+        let Some(limit) = limit else {
+            let content = Content::Streamed { read: None, rest: body };
+            return Ok(Answered { status, headers, content, at, in_doubt: false });
+        };
+        let content = match read(body, limit).await {
+            // It was not processed, whatever becomes of its body.
+            Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
+            content => content?,
         };
         if matches!(content, Content::Whole(_)) {
             // Its length is stated anew by whoever sends it.
             headers.remove(CONTENT_LENGTH);
         }
-        Ok(Answered { status, headers, content, in_doubt: false })
+        Ok(Answered { status, headers, content, at: self.clock.mono(), in_doubt: false })
     }
 
     fn count(&self, reason: &str, result: &str) {

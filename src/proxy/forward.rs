@@ -6,13 +6,13 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::time::Instant;
 
 use super::error::ProxyError;
 use super::exchange::{Answered, Exchange, Reading, Sending, is_readable};
 use super::links::LinkRewriter;
 use super::pressure::Place;
 use super::response::Content;
+use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::session::Fetched;
 use crate::session::entry::Answer;
@@ -47,10 +47,10 @@ impl Forwarder {
     /// Why there is no answer.
     pub async fn call(&self, sending: Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
         let Some(rewriter) = self.links.as_ref().filter(|_| links) else {
-            return self.exchange.run(sending, Reading::Nothing, place).await;
+            return self.exchange.run(sending, Reading::Nothing, place, place.since()).await;
         };
         if sending.outgoing.method == Method::HEAD {
-            let mut answer = self.exchange.run(sending, Reading::Nothing, place).await?;
+            let mut answer = self.exchange.run(sending, Reading::Nothing, place, place.since()).await?;
             if is_readable(&answer.headers) {
                 // What a GET would carry is not known before its body was rewritten.
                 answer.headers.remove(CONTENT_LENGTH);
@@ -58,7 +58,7 @@ impl Forwarder {
             }
             return Ok(answer);
         }
-        let mut answer = self.exchange.run(sending, Reading::Links, place).await?;
+        let mut answer = self.exchange.run(sending, Reading::Links, place, place.since()).await?;
         if let Content::Whole(Some(body)) = &mut answer.content
             && !body.is_empty()
         {
@@ -77,7 +77,8 @@ impl Forwarder {
         mut conditions: Option<Conditions>,
         place: &Place,
     ) -> Fetched<Answered, ProxyError> {
-        let (began, limit) = (Instant::now(), sending.outgoing.deadlines.head);
+        let (began, limit) = (place.since(), sending.outgoing.deadlines.head);
+        let mut now = began;
         for _ in 0..2 {
             if sending.outgoing.deadlines.head.is_zero() {
                 break;
@@ -86,10 +87,13 @@ impl Forwarder {
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);
             }
-            match self.fetch(asking, place).await {
+            match self.fetch(asking, place, now).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
                     Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
-                    Some(_) | None => sending.outgoing.deadlines.head = limit.saturating_sub(began.elapsed()),
+                    Some(_) | None => {
+                        now = self.exchange.now();
+                        sending.outgoing.deadlines.head = limit.saturating_sub(now.mono.since(began.mono));
+                    }
                 },
                 fetched => return fetched,
             }
@@ -98,8 +102,8 @@ impl Forwarder {
         Fetched::Failed(ProxyError::Upstream(UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail }))
     }
 
-    async fn fetch(&self, sending: Sending, place: &Place) -> Fetched<Answered, ProxyError> {
-        let mut answer = match self.exchange.run(sending, Reading::Session, place).await {
+    async fn fetch(&self, sending: Sending, place: &Place, now: Now) -> Fetched<Answered, ProxyError> {
+        let mut answer = match self.exchange.run(sending, Reading::Session, place, now).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
         };

@@ -70,14 +70,14 @@ impl Proxy {
         cache: CacheStatus,
         record: &Record,
     ) -> Result<Reply, ProxyError> {
-        let mut sending = self.sending(head, matched, Class::Session, Bytes::new(), record);
+        let mut sending = self.sending(head, head.headers.clone(), matched, Class::Session, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
-            let (forwarder, sending, pressure) =
-                (Arc::clone(&self.forwarder), sending.clone(), Arc::clone(&self.pressure));
+            let (forwarder, sending) = (Arc::clone(&self.forwarder), sending.clone());
+            let (pressure, clock) = (Arc::clone(&self.pressure), self.clock.clone());
             async move {
                 // One place for the fetch, however many callers wait for it.
-                match pressure.enter(Class::Session, &Method::GET).await {
+                match pressure.enter(Class::Session, &Method::GET, clock.now()).await {
                     Ok(place) => forwarder.session(sending, conditions, &place).await,
                     Err(error) => Fetched::Failed(error),
                 }
@@ -121,7 +121,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let asked = self.sessions.begin(session);
-        let reply = self.read(head, matched, Class::Session, record).await?;
+        let reply = self.read(head, head.headers.clone(), matched, Class::Session, record).await?;
         self.sessions.head_seen(asked, reply.status, &reply.headers);
         Ok(Reply { cache: CacheStatus { fwd_status: reply.cache.fwd_status, ..cache }, ..reply })
     }

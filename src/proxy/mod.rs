@@ -21,6 +21,7 @@ pub mod route;
 mod write;
 
 use std::future::{Ready, ready};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::either::Either;
@@ -49,7 +50,7 @@ use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::session::freshness::Wishes;
 use crate::session::{CacheResult, Found, SessionCache};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Said};
 use crate::upstream::retry;
 use crate::upstream::{Deadlines, Outgoing};
 use crate::worker::PerWorker;
@@ -174,7 +175,7 @@ impl Proxy {
 
     /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
     pub fn handle(self: &Arc<Self>, request: Request<Incoming>, caller: Caller) -> Handled {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let seen = Seen::of(&head.headers);
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
@@ -187,7 +188,7 @@ impl Proxy {
                 // To its end, though another may have taken its place by then.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
-                    let reply = proxy.serve(&head, body, call, &mut record).await;
+                    let reply = proxy.serve(&mut head, body, call, &mut record).await;
                     proxy.finish(reply, record)
                 }))
             }
@@ -223,7 +224,13 @@ impl Proxy {
         Ok(Arrived::Call(Call { matched, class, missed }))
     }
 
-    async fn serve(&self, head: &Parts, body: Incoming, call: Call, record: &mut Record) -> Result<Reply, ProxyError> {
+    async fn serve(
+        &self,
+        head: &mut Parts,
+        body: Incoming,
+        call: Call,
+        record: &mut Record,
+    ) -> Result<Reply, ProxyError> {
         let Call { matched, class, missed } = call;
         match class {
             Class::Credentials if head.method == Method::POST => {
@@ -240,11 +247,13 @@ impl Proxy {
                 Some(missed) => Box::pin(self.lookup(head, &matched, missed, record)).await,
                 None => {
                     self.count(CacheResult::Bypass);
-                    self.read(head, &matched, class, record).await
+                    let headers = mem::take(&mut head.headers);
+                    self.read(head, headers, &matched, class, record).await
                 }
             },
             Class::Read | Class::Report | Class::Money | Class::Webhooks => {
-                self.read(head, &matched, class, record).await
+                let headers = mem::take(&mut head.headers);
+                self.read(head, headers, &matched, class, record).await
             }
         }
     }
@@ -263,18 +272,28 @@ impl Proxy {
     async fn read(
         &self,
         head: &Parts,
+        headers: HeaderMap,
         matched: &Matched,
         class: Class,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(class, &head.method).await?;
-        let sending = self.sending(head, matched, class, Bytes::new(), record);
+        let place = self.pressure.enter(class, &head.method, record.began()).await?;
+        let sending = self.sending(head, headers, matched, class, Bytes::new(), record);
         let answer = self.forwarder.call(sending, matched.route.carries_links(), &place).await?;
         record.holds(place);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 
-    fn sending(&self, head: &Parts, matched: &Matched, class: Class, body: Bytes, record: &Record) -> Sending {
+    /// `headers` are the caller's.
+    fn sending(
+        &self,
+        head: &Parts,
+        headers: HeaderMap,
+        matched: &Matched,
+        class: Class,
+        body: Bytes,
+        record: &Record,
+    ) -> Sending {
         let limits = &self.options.limits;
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
@@ -286,11 +305,11 @@ impl Proxy {
         let outgoing = Outgoing {
             method: head.method.clone(),
             target: target.unwrap_or(PathAndQuery::from_static("/")),
-            headers: outgoing_headers(&head.headers, readable || class == Class::Session),
+            headers: outgoing_headers(headers, readable || class == Class::Session),
             body,
             deadlines: Deadlines { head: head_limit, body: body_limit },
-            route: matched.route.template(),
-            class: class.as_str(),
+            route: Said::of(matched.route),
+            class: Said::of(class),
         };
         let call = if head.method.is_safe() { retry::Call::Safe } else { retry::Call::Unkeyed };
         let effort = record.sends(outgoing.body.len());
@@ -314,7 +333,7 @@ fn is_cacheable(head: &Parts) -> bool {
 }
 
 fn passed_on(answer: Answered, cache: CacheStatus) -> Reply {
-    let Answered { status, headers, content, in_doubt: _ } = answer;
+    let Answered { status, headers, content, .. } = answer;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };
     Reply { status, headers, content, source: Source::Upstream, cache }
 }

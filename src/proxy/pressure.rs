@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::error::ProxyError;
 use super::route::Class;
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS, gauge};
 use crate::upstream::breaker::{Breaker, Outcome, Pass, State};
 use crate::upstream::error::UpstreamError;
@@ -52,12 +52,22 @@ struct Fares {
     budget: Budget,
 }
 
+impl Fares {
+    /// Why a call would not be sent now.
+    fn refusal(&self, guarded: bool, now: Now) -> Option<ProxyError> {
+        let limited = self.quiet.left(now).map(ProxyError::RateLimited);
+        limited.or_else(|| self.breaker.refuses(now.mono).filter(|_| guarded).map(ProxyError::CircuitOpen))
+    }
+}
+
 /// A place among the calls of a class, held until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     bulkhead: Arc<Bulkhead>,
     /// Whether the breaker has a say in it.
     guarded: bool,
+    /// When it was taken.
+    since: Now,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -99,14 +109,26 @@ impl Pressure {
     ///
     /// # Errors
     /// When the queue is full, or no place became free in time, or the call would not be sent anyhow.
-    pub async fn enter(&self, class: Class, method: &Method) -> Result<Place, ProxyError> {
+    pub async fn enter(&self, class: Class, method: &Method, now: Now) -> Result<Place, ProxyError> {
         let bulkhead = Arc::clone(self.bulkhead(class));
         // What changes something is worth trying, and what neither changes nor reads is no trial of Sezzle.
         let guarded = matches!(*method, Method::GET | Method::HEAD);
-        bulkhead.check(guarded)?;
-        let permit = bulkhead.place().await?;
-        bulkhead.change(|fares| fares.budget.deposit(bulkhead.clock.mono()));
-        Ok(Place { bulkhead, guarded, _permit: permit })
+        let (permit, since) = match Arc::clone(&bulkhead.places).try_acquire_owned() {
+            Ok(permit) => (permit, now),
+            // What would not be sent does not wait for a place first.
+            Err(_) => {
+                bulkhead.check(|fares| fares.refusal(guarded, now))?;
+                (bulkhead.wait().await?, bulkhead.clock.now())
+            }
+        };
+        bulkhead.check(|fares| {
+            let refusal = fares.refusal(guarded, since);
+            if refusal.is_none() {
+                fares.budget.deposit(since.mono);
+            }
+            refusal
+        })?;
+        Ok(Place { bulkhead, guarded, since, _permit: permit })
     }
 
     /// Takes a place among the bodies that are being received. These are places of their own, so that callers who send
@@ -141,13 +163,17 @@ impl Pressure {
 }
 
 impl Place {
+    /// When it was taken.
+    pub fn since(&self) -> Now {
+        self.since
+    }
+
     /// Asks for leave to send the call now, be it for the first time or once more.
     ///
     /// # Errors
     /// When it must not be sent: Sezzle asked for fewer calls, or fails.
-    pub fn leave(&self) -> Result<Leave<'_>, ProxyError> {
+    pub fn leave(&self, now: Now) -> Result<Leave<'_>, ProxyError> {
         let bulkhead = &*self.bulkhead;
-        let now = bulkhead.clock.now();
         let pass = bulkhead.change(|fares| match fares.quiet.left(now) {
             Some(left) => Err(ProxyError::RateLimited(left)),
             None if !self.guarded => Ok(None),
@@ -162,8 +188,7 @@ impl Place {
     }
 
     /// Whether there is room for one more attempt in what may be repeated in this class; takes it.
-    pub fn may_repeat(&self) -> bool {
-        let now = self.bulkhead.clock.mono();
+    pub fn may_repeat(&self, now: Mono) -> bool {
         self.bulkhead.change(|fares| fares.budget.withdraw(now))
     }
 }
@@ -182,13 +207,12 @@ impl Leave<'_> {
     }
 
     /// This came of the call: its answer's status, or why there is none.
-    pub fn ended(mut self, answer: Result<StatusCode, &UpstreamError>) {
-        self.tell(Outcome::of(answer));
+    pub fn ended(mut self, answer: Result<StatusCode, &UpstreamError>, now: Mono) {
+        self.tell(Outcome::of(answer), now);
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn tell(&mut self, outcome: Outcome, now: Mono) {
         if let Some(pass) = self.pass.take() {
-            let now = self.bulkhead.clock.mono();
             self.bulkhead.change(|fares| fares.breaker.ended(&pass, outcome, now, fastrand::f64()));
         }
     }
@@ -196,7 +220,9 @@ impl Leave<'_> {
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.tell(Outcome::Unknown);
+        if self.pass.is_some() {
+            self.tell(Outcome::Unknown, self.bulkhead.clock.mono());
+        }
     }
 }
 
@@ -225,10 +251,7 @@ impl Bulkhead {
         metrics.queue_length.with_label_values(&class).set(taken(queue, &self.queue));
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
-        }
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
         let Ok(_waiting) = self.queue.try_acquire() else {
             return Err(self.shed("queue_full", ProxyError::Overloaded));
         };
@@ -238,14 +261,9 @@ impl Bulkhead {
         }
     }
 
-    /// Refuses what would not be sent, so that it does not wait for a place first.
-    fn check(&self, guarded: bool) -> Result<(), ProxyError> {
-        let now = self.clock.now();
-        let refusal = self.change(|fares| {
-            let limited = fares.quiet.left(now).map(ProxyError::RateLimited);
-            limited.or_else(|| fares.breaker.refuses(now.mono).filter(|_| guarded).map(ProxyError::CircuitOpen))
-        });
-        refusal.map_or(Ok(()), |error| Err(self.shed(error.code(), error)))
+    /// Refuses what would not be sent.
+    fn check(&self, refusal: impl FnOnce(&mut Fares) -> Option<ProxyError>) -> Result<(), ProxyError> {
+        self.change(refusal).map_or(Ok(()), |error| Err(self.shed(error.code(), error)))
     }
 
     /// Sezzle asked for fewer calls of this class.

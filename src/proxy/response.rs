@@ -5,10 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    AGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, VIA,
-};
+use http::header::{AGE, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -16,7 +13,7 @@ use super::conditional::is_unchanged;
 use super::inbound::PSEUDONYM;
 use super::record::{Record, RequestId};
 use super::request_key::REQUEST_KEY;
-use crate::hop_by_hop::{connection_named, is_hop_by_hop};
+use crate::hop_by_hop::remove_hop_by_hop;
 use crate::session::CacheResult;
 use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
@@ -151,6 +148,7 @@ impl Reply {
     /// Adds the headers of our own to Sezzle's, or to none. Those of an answer from memory have come with it.
     fn complete(&mut self, record: &Record) {
         let headers = &mut self.headers;
+        headers.reserve(OWN_HEADERS);
         headers.append(VIA, OWN_VIA);
         headers.insert(X_REQUEST_ID, record.request_id().header());
         if let Some(key) = record.request_key() {
@@ -193,6 +191,8 @@ pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheSta
     [age.as_secs().into(), request_id.header(), cache.header()]
 }
 
+// Those of [`Reply::complete`].
+const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Where Sezzle says nothing: it is not for others, and not to be kept by whoever cannot know when it changes.
 const UNSTORED: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -201,18 +201,12 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Removes from Sezzle's headers what does not belong to the caller.
 pub fn clean(headers: &mut HeaderMap) {
-    for name in connection_named(headers) {
-        headers.remove(name);
-    }
-    let is_for_us = |name: &&HeaderName| {
-        is_hop_by_hop(name)
-            || matches!(**name, SET_COOKIE | ALT_SVC | STRICT_TRANSPORT_SECURITY | AUTHORIZATION)
-            || **name == X_REQUEST_ID
-    };
-    let private: Vec<HeaderName> = headers.keys().filter(is_for_us).cloned().collect();
-    for name in private {
-        headers.remove(name);
-    }
+    remove_hop_by_hop(headers, |name| {
+        matches!(
+            name.as_str(),
+            "set-cookie" | "alt-svc" | "strict-transport-security" | "authorization" | "x-request-id"
+        )
+    });
 }
 
 /// The content of an answer.

@@ -10,7 +10,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,7 +63,7 @@ impl Proxy {
         body: Bytes,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let mut sending = self.sending(head, matched, class, body, record);
+        let mut sending = self.sending(head, head.headers.clone(), matched, class, body, record);
         if matched.route.is_keyed(&head.method) {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
@@ -72,14 +72,14 @@ impl Proxy {
             sending.call = Call::Keyed;
             record.keyed(key);
         }
-        let began = Instant::now();
-        let place = self.pressure.enter(class, &head.method).await?;
+        let now = self.clock.now();
+        let place = self.pressure.enter(class, &head.method, now).await?;
         if self.writes.cut.is_cancelled() {
             return Err(ProxyError::Overloaded);
         }
         // The wait is part of what a write may take: a drain must outlast it.
         let limit = &mut sending.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(began.elapsed());
+        *limit = limit.saturating_sub(place.since().mono.since(now.mono));
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
         let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
         let outcome = Outcome {

@@ -23,7 +23,7 @@ use self::dropped::LogLinesDropped;
 pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
-pub use self::series::{Label, RequestSeries};
+pub use self::series::{Label, RequestSeries, Said, UpstreamSeries};
 use super::spans::Spans;
 use super::troubles::Troubles;
 use crate::clock::Clock;

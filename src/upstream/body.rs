@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::clock::Mono;
 use crate::telemetry::metrics::Counted;
 
 /// A body that ends with an error when the gateway stops sending, and when it has been waited for too long in all.
@@ -19,14 +20,36 @@ use crate::telemetry::metrics::Counted;
 #[derive(Debug)]
 pub struct GatewayBody {
     inner: Incoming,
-    silence: Duration,
     /// What is left of the time that may be spent waiting for the gateway in all.
     left: Duration,
-    ends: Instant,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Known once more than the first piece is asked for: most bodies have no other.
+    ends: Option<Instant>,
+    waiting: Option<Waiting>,
     failures: IntCounter,
-    reused: bool,
+    arrival: Arrival,
     _active: Counted,
+}
+
+/// A wait for the gateway.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Waiting {
+    fn begin(limit: Duration) -> Self {
+        Self { since: Instant::now(), alarm: Box::pin(sleep(limit)) }
+    }
+}
+
+/// How the head of an answer came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When.
+    pub at: Mono,
+    /// Whether over a connection that was open before the request.
+    pub reused: bool,
 }
 
 /// Why a body stopped before its end.
@@ -41,25 +64,25 @@ pub enum BodyError {
 }
 
 impl GatewayBody {
-    /// `silence` bounds each wait for the gateway, `total` all of them together.
+    /// `total` bounds all waits for the gateway together.
     pub(super) fn new(
         inner: Incoming,
-        silence: Duration,
         total: Duration,
         failures: IntCounter,
-        reused: bool,
+        arrival: Arrival,
         active: Counted,
     ) -> Self {
-        let ends = Instant::now() + total.saturating_mul(SLOWER);
-        Self { inner, silence, left: total, ends, waiting: None, failures, reused, _active: active }
+        Self { inner, left: total, ends: None, waiting: None, failures, arrival, _active: active }
     }
 
-    /// Whether the connection it comes over was open before its request.
-    pub fn is_of_reused(&self) -> bool {
-        self.reused
+    /// How its head came.
+    pub fn arrival(&self) -> Arrival {
+        self.arrival
     }
 }
 
+// A report may take minutes; a gateway that sends nothing for this long has stopped.
+const SILENCE: Duration = Duration::from_secs(30);
 // A caller that takes longer keeps a place from others.
 const SLOWER: u32 = 10;
 
@@ -72,28 +95,31 @@ impl Body for GatewayBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if Instant::now() >= this.ends {
+        if this.ends.is_some_and(|ends| Instant::now() >= ends) {
             this.failures.inc();
             return Poll::Ready(Some(Err(BodyError::Silent)));
         }
         loop {
             if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) {
-                if let Some((since, _)) = this.waiting.take() {
-                    this.left = this.left.saturating_sub(since.elapsed());
+                if let Some(waiting) = this.waiting.take() {
+                    this.left = this.left.saturating_sub(waiting.since.elapsed());
                 }
-                return match frame {
+                let frame = match frame {
                     // Trailers of the gateway have no use here.
                     Some(Ok(frame)) if frame.is_trailers() => continue,
                     Some(Err(error)) => {
                         this.failures.inc();
-                        Poll::Ready(Some(Err(error.into())))
+                        Some(Err(error.into()))
                     }
-                    frame => Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from))),
+                    frame => frame.map(|frame| frame.map_err(BodyError::from)),
                 };
+                if !this.inner.is_end_stream() {
+                    this.ends.get_or_insert_with(|| Instant::now() + this.left.saturating_mul(SLOWER));
+                }
+                return Poll::Ready(frame);
             }
-            let limit = this.silence.min(this.left);
-            let (_, alarm) = this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(limit))));
-            ready!(alarm.as_mut().poll(context));
+            let limit = SILENCE.min(this.left);
+            ready!(this.waiting.get_or_insert_with(|| Waiting::begin(limit)).alarm.as_mut().poll(context));
             this.failures.inc();
             return Poll::Ready(Some(Err(BodyError::Silent)));
         }

@@ -29,19 +29,19 @@ use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::timeout;
 
-use self::body::GatewayBody;
+use self::body::{Arrival, GatewayBody};
 use self::connector::Connector;
 use self::error::{ErrorKind, Sent, UpstreamError};
 use self::pool::{Channel, POOL_IDLE, Pool};
 use crate::clock::{Clock, Mono};
-use crate::telemetry::metrics::{Counted, Metrics, code_label, method_label};
+use crate::telemetry::metrics::{Counted, Metrics, Said, UpstreamSeries, method_label};
 use crate::worker::PerWorker;
 
 /// The one gateway requests are sent to.
 #[derive(Clone)]
 pub struct Upstream {
     /// A pool is of one worker: another's connection would have to be woken on another thread.
-    pools: Arc<PerWorker<Pool>>,
+    own: Arc<PerWorker<(Pool, UpstreamSeries)>>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
@@ -65,10 +65,10 @@ pub struct Outgoing {
     pub body: Bytes,
     /// How long it may take.
     pub deadlines: Deadlines,
-    /// For metrics: the route's template and class.
-    pub route: &'static str,
+    /// For metrics: the route's template.
+    pub route: Said,
     /// For metrics.
-    pub class: &'static str,
+    pub class: Said,
 }
 
 /// What the sidecar calls itself in `User-Agent`.
@@ -113,12 +113,15 @@ impl Upstream {
         let gateway = url.parse::<Uri>().map_err(|_| refused())?;
         let host = host(&gateway).ok_or_else(refused)?;
         let max_idle = POOL_MAX_IDLE / workers.max(1);
-        let pools = Arc::new(PerWorker::new(workers, || Pool::new(connector.clone(), gateway.clone(), max_idle)));
+        let own = Arc::new(PerWorker::new(workers, || {
+            let pool = Pool::new(connector.clone(), gateway.clone(), max_idle);
+            (pool, UpstreamSeries::new(Arc::clone(&metrics)))
+        }));
         let parts = gateway.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
         let active = metrics.upstream_connections.with_label_values(&["active"]);
         let broken_off = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(Self { pools, scheme, authority, host, clock, metrics, active, broken_off })
+        Ok(Self { own, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -126,16 +129,24 @@ impl Upstream {
     /// # Errors
     /// When there was none, with what is known of why and of whether anything was sent.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
+        self.send_at(self.clock.mono(), outgoing).await
+    }
+
+    /// The same, where the time is known.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn send_at(&self, began: Mono, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
         let method_name = method_label(&method);
         let active = Counted::begin(self.active.clone());
-        let began = self.clock.mono();
+        let (pool, series) = self.own.own();
 
         let sent_bytes = body.len();
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.headers_mut() = headers;
-        let (pool, mut carrier) = (self.pools.own(), None);
+        let mut carrier = None;
         let sent = timeout(deadlines.head, self.exchange(pool, request, target, began, &mut carrier)).await;
         let answer = match (sent, carrier) {
             // Nobody asked for another protocol, and it is no answer to the request.
@@ -159,14 +170,13 @@ impl Upstream {
             }
         };
         let now = self.clock.mono();
-        self.metrics.upstream_duration.with_label_values(&[class]).observe(now.since(began).as_secs_f64());
+        series.took(class, now.since(began).as_secs_f64());
         let (mut response, channel) = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
         })?;
 
-        let code = code_label(response.status());
-        self.metrics.upstream_requests.with_label_values(&[route, method_name, code]).inc();
-        let reused = channel.life.made < began;
+        series.answered(route, method_name, response.status());
+        let arrival = Arrival { at: now, reused: channel.life.made < began };
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
         let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
             && response.headers_mut().remove(CONTENT_LENGTH).is_some();
@@ -180,7 +190,7 @@ impl Upstream {
             pool.give_back(channel);
         }
         let broken_off = self.broken_off.clone();
-        Ok(response.map(|body| GatewayBody::new(body, BODY_SILENCE, deadlines.body, broken_off, reused, active)))
+        Ok(response.map(|body| GatewayBody::new(body, deadlines.body, broken_off, arrival, active)))
     }
 
     /// Sends it over a connection of the pool, whose number is the `carrier` from when it is given the request.
@@ -261,5 +271,4 @@ fn is_coded(headers: &HeaderMap) -> bool {
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 // What a connection surely holds of a request that nobody reads.
 const UNREAD: usize = 64 * 1024;
-// A report may take minutes; a gateway that sends nothing for this long has stopped.
-const BODY_SILENCE: Duration = Duration::from_secs(30);
+

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::signature::{self, Signer};
-use crate::hop_by_hop::{connection_named, is_hop_by_hop};
+use crate::hop_by_hop::remove_hop_by_hop;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
 
@@ -97,19 +97,13 @@ const MAX_AT_ONCE: usize = 32;
 /// The headers that go on: all but those between two neighbours, and those by which a caller could pass for somebody
 /// else, since only the body is signed.
 fn handed_on(headers: &HeaderMap) -> HeaderMap {
-    let named = connection_named(headers);
-    let mut outgoing = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        if !stays_here(name) && !named.contains(name) {
-            outgoing.append(name.clone(), value.clone());
-        }
-    }
+    let mut outgoing = headers.clone();
+    remove_hop_by_hop(&mut outgoing, stays_here);
     outgoing
 }
 
 fn stays_here(name: &HeaderName) -> bool {
-    is_hop_by_hop(name)
-        || matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
+    matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
         || *name == signature::OWN
         // Some servers read `a_b` as `a-b`.
         || name.as_str().contains('_')

@@ -11,7 +11,7 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::TokioExecutor;
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
-use sezzle_sidecar::telemetry::metrics::Metrics;
+use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
 use sezzle_sidecar::upstream::connector::{self, Connector};
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
 use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream, tls};
@@ -306,8 +306,8 @@ async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
         deadlines: Deadlines { head: limit, body: limit },
-        route: "/v2/session",
-        class: "money",
+        route: Said::rarely("/v2/session"),
+        class: Said::rarely("money"),
     };
     upstream.send(outgoing).await.expect_err("no answer")
 }

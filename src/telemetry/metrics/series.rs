@@ -20,6 +20,30 @@ pub trait Label: Copy {
     fn word(self) -> &'static str;
 }
 
+/// What a label says, with its number where it is one of a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    word: &'static str,
+    number: usize,
+}
+
+impl Said {
+    /// One of a closed set.
+    pub fn of(label: impl Label) -> Self {
+        Self { word: label.word(), number: label.index() }
+    }
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        self.word
+    }
+
+    /// A word of no set: its series is found by it each time.
+    pub const fn rarely(word: &'static str) -> Self {
+        Self { word, number: usize::MAX }
+    }
+}
+
 /// Implements [`Label`] for an enum without fields that has `as_str` or the like; the last variant is named.
 macro_rules! label {
     ($name:ty, $last:expr, $word:ident) => {
@@ -103,6 +127,38 @@ impl RequestSeries {
     }
 }
 
+/// What every request to Sezzle counts in.
+#[derive(Debug)]
+pub struct UpstreamSeries {
+    metrics: Arc<Metrics>,
+    durations: Found<Histogram>,
+    /// Of answers with 200 to a GET.
+    usual: Found<IntCounter>,
+}
+
+impl UpstreamSeries {
+    /// None is found yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, durations: Found::default(), usual: Found::default() }
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, route: Said, method: &'static str, status: StatusCode) {
+        let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
+        if method == "GET" && status == StatusCode::OK {
+            self.usual.with(route.number, find, IntCounter::inc);
+        } else {
+            find().inc();
+        }
+    }
+
+    /// How long one took, to the head of its answer or until there was none.
+    pub fn took(&self, class: Said, seconds: f64) {
+        let find = || self.metrics.upstream_duration.with_label_values(&[class.word]);
+        self.durations.with(class.number, find, |duration| duration.observe(seconds));
+    }
+}
+
 /// Series that were found, by number.
 #[derive(Debug)]
 struct Found<M>(Box<[OnceLock<M>]>);
@@ -167,6 +223,21 @@ mod tests {
         series.begun(Word::A);
         series.ended(Word::A);
         assert_eq!(metrics.in_flight.with_label_values(&["a"]).get(), 1);
+    }
+
+    #[test]
+    fn requests_to_sezzle_are_counted_by_number_or_by_word() {
+        let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+        let series = UpstreamSeries::new(Arc::clone(&metrics));
+        for label in [Said::of(Word::B), Said::rarely("b")] {
+            series.answered(label, "GET", StatusCode::OK);
+            series.answered(label, "POST", StatusCode::OK);
+            series.took(label, 0.5);
+        }
+        for method in ["GET", "POST"] {
+            assert_eq!(metrics.upstream_requests.with_label_values(&["b", method, "200"]).get(), 2);
+        }
+        assert_eq!(metrics.upstream_duration.with_label_values(&["b"]).get_sample_count(), 2);
     }
 
     #[test]
