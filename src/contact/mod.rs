@@ -116,7 +116,7 @@ impl Contact {
         // As random as the id of a request.
         let session = new_request_id();
         let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
-        let outgoing = Outgoing {
+        let mut outgoing = Outgoing {
             method: Method::GET,
             target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
             headers: headers(&granted.authorization),
@@ -126,7 +126,7 @@ impl Contact {
             class: Said::rarely("session"),
         };
         let began = self.clock.now();
-        let sent = self.upstream.send(outgoing).await;
+        let sent = self.upstream.send(&mut outgoing).await;
         let answer = sent.map_err(|error| Trouble::unreachable(&error, &self.hints()))?;
         let status = answer.status();
         let took = self.took(began);

@@ -72,7 +72,7 @@ pub async fn exchange(
     let failed = |what: &str| ExchangeError::Failed(what.to_owned());
     let request = Request { public_key: keys.public.expose(), private_key: keys.private.expose() };
     let body = serde_json::to_vec(&request).map_err(|_| failed("the keys cannot be written as JSON"))?;
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         method: Method::POST,
         target: PathAndQuery::from_static("/v2/authentication"),
         headers: headers(),
@@ -81,7 +81,7 @@ pub async fn exchange(
         route: Said::rarely("/v2/authentication"),
         class: Said::rarely("credentials"),
     };
-    let answer = upstream.send(outgoing).await.map_err(|error| ExchangeError::Failed(error.to_string()))?;
+    let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::Failed(error.to_string()))?;
     let (head, body) = answer.into_parts();
     match head.status {
         StatusCode::OK | StatusCode::CREATED => {}

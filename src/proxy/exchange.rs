@@ -1,6 +1,5 @@
 //! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
 
-use std::mem;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -95,12 +94,13 @@ impl Exchange {
     /// Why there is no answer.
     pub async fn run(
         &self,
-        sending: Sending,
+        sending: &mut Sending,
         reading: Reading,
         place: &Place,
         began: Now,
     ) -> Result<Answered, ProxyError> {
-        let Sending { mut outgoing, call, request_id, effort } = sending;
+        let Sending { outgoing, call, request_id, effort } = sending;
+        let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
         let (mut token, mut now) = match self.tokens.live_at(began) {
             Some(token) => (token, began),
@@ -114,7 +114,7 @@ impl Exchange {
         let sent = now.mono;
         let (result, ended) = loop {
             outgoing.deadlines.head = end.since(now.mono);
-            let result = self.attempt(&mut outgoing, &token, now.mono, reading, &leave, &effort).await;
+            let result = self.attempt(outgoing, &token, now.mono, reading, &leave, effort).await;
             let ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             effort.took(ended.since(sent));
             // It was not processed, so that a write too can be sent again.
@@ -162,7 +162,7 @@ impl Exchange {
         concluded(result, call, doubt)
     }
 
-    /// Sends a request once. `outgoing` is left as it was, to be sent again.
+    /// Sends a request once.
     async fn attempt(
         &self,
         outgoing: &mut Outgoing,
@@ -178,10 +178,7 @@ impl Exchange {
         }
         outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
         effort.attempted(token.generation);
-        let spare = outgoing.clone();
-        // The original goes first: its headers have room for those that are still to come.
-        let request = mem::replace(outgoing, spare);
-        let (head, body) = self.upstream.send_at(now, request).await?.into_parts();
+        let (head, body) = self.upstream.send_at(now, outgoing).await?.into_parts();
         let Arrival { at, reused } = body.arrival();
         effort.answered(reused);
         let (status, mut headers) = (head.status, head.headers);

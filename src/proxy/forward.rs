@@ -45,7 +45,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(&self, sending: Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
+    pub async fn call(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
         let Some(rewriter) = self.links.as_ref().filter(|_| links) else {
             return self.exchange.run(sending, Reading::Nothing, place, place.since()).await;
         };
@@ -87,7 +87,7 @@ impl Forwarder {
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);
             }
-            match self.fetch(asking, place, now).await {
+            match self.fetch(&mut asking, place, now).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
                     Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
                     Some(_) | None => {
@@ -102,7 +102,7 @@ impl Forwarder {
         Fetched::Failed(ProxyError::Upstream(UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail }))
     }
 
-    async fn fetch(&self, sending: Sending, place: &Place, now: Now) -> Fetched<Answered, ProxyError> {
+    async fn fetch(&self, sending: &mut Sending, place: &Place, now: Now) -> Fetched<Answered, ProxyError> {
         let mut answer = match self.exchange.run(sending, Reading::Session, place, now).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),

@@ -278,8 +278,8 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let place = self.pressure.enter(class, &head.method, record.began()).await?;
-        let sending = self.sending(head, headers, matched, class, Bytes::new(), record);
-        let answer = self.forwarder.call(sending, matched.route.carries_links(), &place).await?;
+        let mut sending = self.sending(head, headers, matched, class, Bytes::new(), record);
+        let answer = self.forwarder.call(&mut sending, matched.route.carries_links(), &place).await?;
         record.holds(place);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }

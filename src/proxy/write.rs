@@ -94,7 +94,7 @@ impl Proxy {
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
             let (mut outcome, writing) = (outcome, sessions.begin_write(tag));
-            let mut result = forwarder.call(sending, links, &place).await;
+            let mut result = forwarder.call(&mut sending, links, &place).await;
             writing.end(outcome.is(&mut result));
             if let Err((unclaimed, _)) = give.send((result, place)) {
                 outcome.was_unclaimed(&unclaimed);

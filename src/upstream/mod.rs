@@ -17,6 +17,7 @@ pub mod retry_after;
 pub mod tls;
 pub mod window;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,11 +125,11 @@ impl Upstream {
         Ok(Self { own, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer. What is sent is left, to be sent again.
     ///
     /// # Errors
     /// When there was none, with what is known of why and of whether anything was sent.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
+    pub async fn send(&self, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         self.send_at(self.clock.mono(), outgoing).await
     }
 
@@ -136,18 +137,12 @@ impl Upstream {
     ///
     /// # Errors
     /// The same.
-    pub async fn send_at(&self, began: Mono, outgoing: Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
-        let Outgoing { method, target, headers, body, deadlines, route, class } = outgoing;
-        let method_name = method_label(&method);
+    pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
         let (pool, series) = self.own.own();
-
-        let sent_bytes = body.len();
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.headers_mut() = headers;
+        let deadlines = outgoing.deadlines;
         let mut carrier = None;
-        let sent = timeout(deadlines.head, self.exchange(pool, request, target, began, &mut carrier)).await;
+        let sent = timeout(deadlines.head, self.exchange(pool, outgoing, began, &mut carrier)).await;
         let answer = match (sent, carrier) {
             // Nobody asked for another protocol, and it is no answer to the request.
             (Ok(Ok((response, _))), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -170,18 +165,18 @@ impl Upstream {
             }
         };
         let now = self.clock.mono();
-        series.took(class, now.since(began).as_secs_f64());
+        series.took(outgoing.class, now.since(began).as_secs_f64());
         let (mut response, channel) = answer.inspect_err(|error| {
             self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
         })?;
 
-        series.answered(route, method_name, response.status());
+        series.answered(outgoing.route, method_label(&outgoing.method), response.status());
         let arrival = Arrival { at: now, reused: channel.life.made < began };
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
         let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
             && response.headers_mut().remove(CONTENT_LENGTH).is_some();
         // An answer that came before the request had been read: what is left of it may never be.
-        let early = sent_bytes > UNREAD && !response.status().is_success();
+        let early = outgoing.body.len() > UNREAD && !response.status().is_success();
         // It may be idle for so long before its next request, which must not find it too old.
         let old = now.plus(POOL_IDLE) >= channel.life.retire;
         if in_doubt || early || old {
@@ -197,28 +192,23 @@ impl Upstream {
     async fn exchange(
         &self,
         pool: &Pool,
-        mut request: Request<Full<Bytes>>,
-        target: PathAndQuery,
+        outgoing: &mut Outgoing,
         began: Mono,
         carrier: &mut Option<u64>,
     ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
         loop {
             let mut channel = pool.channel().await?;
-            self.address(&mut request, target.clone(), &channel)?;
+            let request = self.request(outgoing, &channel)?;
             *carrier = Some(channel.id);
             let mut refused = match channel.send(request).await {
                 Ok(response) => return Ok((response, channel)),
                 Err(refused) => refused,
             };
-            let unsent = refused.take_message();
-            let sent = if unsent.is_some() { Some(Sent::No) } else { None };
-            match unsent.filter(|_| channel.life.made < began) {
-                // The gateway had closed it while it was idle.
-                Some(unsent) => request = unsent,
-                None => {
-                    let error = UpstreamError::from_exchange(&refused.into_error());
-                    return Err(UpstreamError { sent: sent.unwrap_or(error.sent), ..error });
-                }
+            let unsent = refused.take_message().is_some();
+            // If not, the gateway had closed it while it was idle.
+            if !unsent || channel.life.made >= began {
+                let error = UpstreamError::from_exchange(&refused.into_error());
+                return Err(if unsent { UpstreamError { sent: Sent::No, ..error } } else { error });
             }
             *carrier = None;
         }
@@ -226,14 +216,14 @@ impl Upstream {
 
     /// Names the gateway as the protocol of the connection asks for: HTTP/1.1 in `Host` (RFC 9112, 3.2), HTTP/2 in
     /// `:authority` (RFC 9113, 8.3.1).
-    fn address(
-        &self,
-        request: &mut Request<Full<Bytes>>,
-        target: PathAndQuery,
-        channel: &Channel,
-    ) -> Result<(), UpstreamError> {
+    fn request(&self, outgoing: &mut Outgoing, channel: &Channel) -> Result<Request<Full<Bytes>>, UpstreamError> {
+        let spare = outgoing.headers.clone();
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        // The original goes: it has room for what is still to come, and the copy has none.
+        *request.headers_mut() = mem::replace(&mut outgoing.headers, spare);
+        let target = outgoing.target.clone();
         *request.uri_mut() = if channel.is_http2() {
-            request.headers_mut().remove(HOST);
             let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
             uri.path_and_query(target).build().map_err(|error| UpstreamError {
                 kind: ErrorKind::Protocol,
@@ -244,7 +234,7 @@ impl Upstream {
             request.headers_mut().insert(HOST, self.host.clone());
             Uri::from(target)
         };
-        Ok(())
+        Ok(request)
     }
 }
 

@@ -20,6 +20,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tokio_util::either::Either;
 
 use super::connector::{Connector, Life};
 use super::error::{ConnectTimeout, ErrorKind, Sent, UpstreamError};
@@ -272,13 +273,13 @@ impl Channel {
     ///
     /// # Errors
     /// Why there was none, with the request if nothing of it was sent.
-    pub async fn send(
+    pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + use<> {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            Sender::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Sender::Http2(sender) => Either::Right(sender.try_send_request(request)),
         }
     }
 

@@ -300,7 +300,7 @@ fn upstream(ca: &Authority, gateway: SocketAddr) -> (Upstream, Arc<Metrics>) {
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         method: Method::POST,
         target: "/v2/session".parse().expect("a path"),
         headers: HeaderMap::new(),
@@ -309,7 +309,7 @@ async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
         route: Said::rarely("/v2/session"),
         class: Said::rarely("money"),
     };
-    upstream.send(outgoing).await.expect_err("no answer")
+    upstream.send(&mut outgoing).await.expect_err("no answer")
 }
 
 #[tokio::test]
