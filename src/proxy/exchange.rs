@@ -212,7 +212,7 @@ impl Exchange {
 
 fn failure(result: &Result<Answered, UpstreamError>) -> Option<Failure> {
     match result {
-        Ok(answer) => Failure::of_status(answer.status, retry_after(&answer.headers)),
+        Ok(answer) => Failure::of_status(answer.status, || retry_after(&answer.headers)),
         Err(error) => Some(Failure::Error(error.kind, error.sent)),
     }
 }

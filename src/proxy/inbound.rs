@@ -106,14 +106,13 @@ fn is_chunked_once(headers: &HeaderMap) -> bool {
 /// Whether a path is made of letters, digits, hyphens, underscores and single slashes, as nearly all are: nothing in it
 /// can be read in two ways.
 fn is_plain(path: &str) -> bool {
-    let (mut plain, mut after_slash) = (true, false);
-    // Without a way out, so that it is a handful of instructions for each byte.
-    for byte in path.bytes() {
-        let slash = byte == b'/';
-        plain &= (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'_')) | (slash & !after_slash);
-        after_slash = slash;
-    }
-    plain
+    let bytes = path.as_bytes();
+    // Two loops without a way out, so that each takes sixteen bytes at a time.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() | matches!(byte, b'-' | b'_' | b'/');
+    let plain = bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte));
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let doubled = pairs.fold(false, |doubled, (one, next)| doubled | ((*one == b'/') & (*next == b'/')));
+    plain & !doubled
 }
 
 /// A path that two parties could read differently is refused, since a write must be known for what it is.

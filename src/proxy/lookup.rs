@@ -68,7 +68,7 @@ impl Proxy {
         session: Uuid,
         wishes: &Wishes,
         cache: CacheStatus,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let mut sending = self.sending(head, head.headers.clone(), matched, Class::Session, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);

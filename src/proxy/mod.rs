@@ -292,7 +292,7 @@ impl Proxy {
         matched: &Matched,
         class: Class,
         body: Bytes,
-        record: &Record,
+        record: &mut Record,
     ) -> Sending {
         let limits = &self.options.limits;
         let (head_limit, body_limit) = match class {

@@ -4,7 +4,7 @@ mod words;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -32,7 +32,7 @@ pub struct Record {
     request_id: RequestId,
     trace: Option<TraceParent>,
     request_key: Option<HeaderValue>,
-    effort: OnceLock<Arc<Effort>>,
+    effort: Option<Arc<Effort>>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
@@ -161,7 +161,7 @@ impl Record {
             request_id,
             trace: None,
             request_key: None,
-            effort: OnceLock::new(),
+            effort: None,
             peer,
             method: method.clone(),
             matched: None,
@@ -202,8 +202,8 @@ impl Record {
     }
 
     /// Sezzle is called for it, with a body of so many bytes.
-    pub fn sends(&self, body: usize) -> Arc<Effort> {
-        Arc::clone(self.effort.get_or_init(|| Arc::new(Effort::new(body))))
+    pub fn sends(&mut self, body: usize) -> Arc<Effort> {
+        Arc::clone(self.effort.get_or_insert_with(|| Arc::new(Effort::new(body))))
     }
 
     /// The request is a write under this idempotency key.

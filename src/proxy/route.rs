@@ -128,7 +128,7 @@ impl Matched {
         let rest = path.strip_prefix("/v2/")?;
         // No call has more than three, and what has is none.
         let mut segments = ["", "", "", ""];
-        let count = segments.iter_mut().zip(rest.split('/')).map(|(segment, found)| *segment = found).count();
+        let count = segments.iter_mut().zip(Segments(Some(rest))).map(|(segment, found)| *segment = found).count();
         let (route, identifier) = match *segments.get(..count)? {
             // Whatever it is, it may hold keys, and so goes no further than here.
             [first, ..] if first.eq_ignore_ascii_case("authentication") => (Route::Authentication, None),
@@ -216,6 +216,21 @@ impl Matched {
             "session" => Uuid::try_parse(&identifier).ok().map(Tag::Session),
             _ => None,
         }
+    }
+}
+
+/// The pieces of a path between slashes, as `split('/')` gives them in twice the time.
+struct Segments<'p>(Option<&'p str>);
+
+impl<'p> Iterator for Segments<'p> {
+    type Item = &'p str;
+
+    fn next(&mut self) -> Option<&'p str> {
+        let path = self.0.take()?;
+        let Some(slash) = path.bytes().position(|byte| byte == b'/') else { return Some(path) };
+        let (segment, rest) = path.split_at_checked(slash)?;
+        self.0 = rest.get(1..);
+        Some(segment)
     }
 }
 

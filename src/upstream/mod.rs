@@ -140,43 +140,33 @@ impl Upstream {
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
         let (pool, series) = self.own.own();
-        let deadlines = outgoing.deadlines;
+        let limit = outgoing.deadlines.head;
         let mut carrier = None;
-        let sent = timeout(deadlines.head, self.exchange(pool, outgoing, began, &mut carrier)).await;
-        let answer = match (sent, carrier) {
-            // Nobody asked for another protocol, and it is no answer to the request.
-            (Ok(Ok((response, _))), _) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Err(unasked("101 without an upgrade"))
-            }
-            // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
-            (Ok(Ok((response, _))), _) if is_coded(response.headers()) => {
-                Err(unasked("a transfer coding other than chunked"))
-            }
-            (Ok(result), _) => result,
-            (Err(_), None) => Err(UpstreamError {
-                kind: ErrorKind::ConnectTimeout,
-                sent: Sent::No,
-                detail: format!("no connection within {:?}", deadlines.head),
-            }),
-            (Err(_), Some(carrier)) => {
-                // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
-                pool.forget(carrier);
-                Err(UpstreamError::timeout(format!("no answer within {:?}", deadlines.head)))
-            }
-        };
+        let sent = timeout(limit, self.exchange(pool, outgoing, began, &mut carrier)).await;
         let now = self.clock.mono();
         series.took(outgoing.class, now.since(began).as_secs_f64());
-        let (mut response, channel) = answer.inspect_err(|error| {
-            self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
-        })?;
+        let (mut response, channel) = match sent {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(error)) => return Err(self.failed(error)),
+            Err(_) => return Err(self.failed(late(limit, pool, carrier))),
+        };
 
+        // Nobody asked for another protocol, and it is no answer to the request.
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.failed(unasked("101 without an upgrade")));
+        }
+        let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter().peekable();
+        let is_chunked = codings.peek().is_some();
+        // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(self.failed(unasked("a transfer coding other than chunked")));
+        }
         series.answered(outgoing.route, method_label(&outgoing.method), response.status());
-        let arrival = Arrival { at: now, reused: channel.life.made < began };
         // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
-        let in_doubt = response.headers().contains_key(TRANSFER_ENCODING)
-            && response.headers_mut().remove(CONTENT_LENGTH).is_some();
+        let in_doubt = is_chunked && response.headers_mut().remove(CONTENT_LENGTH).is_some();
         // An answer that came before the request had been read: what is left of it may never be.
         let early = outgoing.body.len() > UNREAD && !response.status().is_success();
+        let arrival = Arrival { at: now, reused: channel.life.made < began };
         // It may be idle for so long before its next request, which must not find it too old.
         let old = now.plus(POOL_IDLE) >= channel.life.retire;
         if in_doubt || early || old {
@@ -184,8 +174,13 @@ impl Upstream {
         } else {
             pool.give_back(channel);
         }
-        let broken_off = self.broken_off.clone();
-        Ok(response.map(|body| GatewayBody::new(body, deadlines.body, broken_off, arrival, active)))
+        let (total, broken_off) = (outgoing.deadlines.body, self.broken_off.clone());
+        Ok(response.map(|body| GatewayBody::new(body, total, broken_off, arrival, active)))
+    }
+
+    fn failed(&self, error: UpstreamError) -> UpstreamError {
+        self.metrics.upstream_errors.with_label_values(&[error.kind.as_str()]).inc();
+        error
     }
 
     /// Sends it over a connection of the pool, whose number is the `carrier` from when it is given the request.
@@ -251,8 +246,15 @@ fn unasked(what: &str) -> UpstreamError {
     UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail: what.to_owned() }
 }
 
-fn is_coded(headers: &HeaderMap) -> bool {
-    headers.get_all(TRANSFER_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+/// No answer came in time, over the connection that was given the request if one was.
+fn late(limit: Duration, pool: &Pool, carrier: Option<u64>) -> UpstreamError {
+    let Some(carrier) = carrier else {
+        let detail = format!("no connection within {limit:?}");
+        return UpstreamError { kind: ErrorKind::ConnectTimeout, sent: Sent::No, detail };
+    };
+    // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
+    pool.forget(carrier);
+    UpstreamError::timeout(format!("no answer within {limit:?}"))
 }
 
 // As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no

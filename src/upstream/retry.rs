@@ -33,8 +33,8 @@ pub enum Failure {
 
 impl Failure {
     /// Reads an answer's status: some say that there may be another answer in a moment.
-    pub fn of_status(status: StatusCode, retry_after: Option<Duration>) -> Option<Self> {
-        matches!(status.as_u16(), 502..=504).then_some(Self::Status(status, retry_after))
+    pub fn of_status(status: StatusCode, retry_after: impl FnOnce() -> Option<Duration>) -> Option<Self> {
+        matches!(status.as_u16(), 502..=504).then(|| Self::Status(status, retry_after()))
     }
 
     /// Whether the attempt may have had its effect all the same.
@@ -146,7 +146,7 @@ mod tests {
         let (all, none, harmless) = ([true; 3], [false; 3], [true, true, false]);
         let status = |code, retry_after: Option<u64>| {
             let status = StatusCode::from_u16(code).expect("a status");
-            Failure::of_status(status, retry_after.map(Duration::from_secs)).expect("a failure")
+            Failure::of_status(status, || retry_after.map(Duration::from_secs)).expect("a failure")
         };
         vec![
             (Failure::Error(Kind::Dns, Sent::No), all),
@@ -205,7 +205,7 @@ mod tests {
     fn other_answers_are_answers() {
         for code in [100, 200, 201, 204, 304, 400, 401, 404, 408, 409, 422, 429, 500, 501, 505] {
             let status = StatusCode::from_u16(code).expect("a status");
-            assert_eq!(Failure::of_status(status, None), None, "{code}");
+            assert_eq!(Failure::of_status(status, || None), None, "{code}");
         }
     }
 

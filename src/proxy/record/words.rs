@@ -45,7 +45,7 @@ impl Record {
             && self.end == End::Complete
             && self.error.is_none()
             // Sezzle was not asked before it was found.
-            && self.effort.get().is_none()
+            && self.effort.is_none()
     }
 
     /// Its span, which stands there. It names nothing that the metrics do not, but the request's id.
@@ -72,7 +72,7 @@ impl Record {
     }
 
     pub(super) fn taken(&self) -> Taken {
-        self.effort.get().map_or(Taken::default(), |effort| effort.taken())
+        self.effort.as_ref().map_or(Taken::default(), |effort| effort.taken())
     }
 
     /// Who broke off before the end.
