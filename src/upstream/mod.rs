@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use self::body::{Arrival, GatewayBody};
 use self::connector::Connector;
@@ -140,16 +140,10 @@ impl Upstream {
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
         let (pool, series) = self.own.own();
-        let limit = outgoing.deadlines.head;
-        let mut carrier = None;
-        let sent = timeout(limit, self.exchange(pool, outgoing, began, &mut carrier)).await;
+        let sent = self.exchange(pool, outgoing, began).await;
         let now = self.clock.mono();
         series.took(outgoing.class, now.since(began).as_secs_f64());
-        let (mut response, channel) = match sent {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => return Err(self.failed(error)),
-            Err(_) => return Err(self.failed(late(limit, pool, carrier))),
-        };
+        let (mut response, channel) = sent.map_err(|error| self.failed(error))?;
 
         // Nobody asked for another protocol, and it is no answer to the request.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -183,29 +177,32 @@ impl Upstream {
         error
     }
 
-    /// Sends it over a connection of the pool, whose number is the `carrier` from when it is given the request.
+    /// Sends it over a connection of the pool.
     async fn exchange(
         &self,
         pool: &Pool,
         outgoing: &mut Outgoing,
         began: Mono,
-        carrier: &mut Option<u64>,
     ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
+        let deadline = Instant::now() + outgoing.deadlines.head;
         loop {
-            let mut channel = pool.channel().await?;
+            let mut channel = pool.channel(deadline).await?;
             let request = self.request(outgoing, &channel)?;
-            *carrier = Some(channel.id);
-            let mut refused = match channel.send(request).await {
-                Ok(response) => return Ok((response, channel)),
-                Err(refused) => refused,
+            let mut refused = match channel.send(request, deadline).await {
+                Some(Ok(response)) => return Ok((response, channel)),
+                Some(Err(refused)) => refused,
+                None => {
+                    // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
+                    pool.forget(channel.id);
+                    return Err(UpstreamError::timeout("no answer in time".to_owned()));
+                }
             };
             let unsent = refused.take_message().is_some();
-            // If not, the gateway had closed it while it was idle.
+            // If so, the gateway had closed a connection that was idle.
             if !unsent || channel.life.made >= began {
                 let error = UpstreamError::from_exchange(&refused.into_error());
                 return Err(if unsent { UpstreamError { sent: Sent::No, ..error } } else { error });
             }
-            *carrier = None;
         }
     }
 
@@ -244,17 +241,6 @@ fn host(gateway: &Uri) -> Option<HeaderValue> {
 /// What came is not what may come.
 fn unasked(what: &str) -> UpstreamError {
     UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail: what.to_owned() }
-}
-
-/// No answer came in time, over the connection that was given the request if one was.
-fn late(limit: Duration, pool: &Pool, carrier: Option<u64>) -> UpstreamError {
-    let Some(carrier) = carrier else {
-        let detail = format!("no connection within {limit:?}");
-        return UpstreamError { kind: ErrorKind::ConnectTimeout, sent: Sent::No, detail };
-    };
-    // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
-    pool.forget(carrier);
-    UpstreamError::timeout(format!("no answer within {limit:?}"))
 }
 
 // As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no
