@@ -49,8 +49,9 @@ fn requests(criterion: &mut Criterion) {
             admit(&hosts, black_box(&head), Seen::of(&head.headers), false, &caller).expect("a lookup like any other")
         });
     });
-    criterion
-        .bench_function("inbound: headers to Sezzle", |b| b.iter(|| outgoing_headers(black_box(head.headers.clone()), true)));
+    criterion.bench_function("inbound: headers to Sezzle", |b| {
+        b.iter(|| outgoing_headers(black_box(head.headers.clone()), true))
+    });
     criterion.bench_function("freshness: wishes", |b| b.iter(|| Wishes::read(black_box(&head.headers))));
 }
 

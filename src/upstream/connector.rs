@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -171,7 +171,11 @@ impl Write for GatewayConnection {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+        match bytes {
+            // A request without a body is a head alone, which the kernel takes faster as what it is.
+            [head] => Pin::new(&mut self.io).poll_write(context, head),
+            _ => Pin::new(&mut self.io).poll_write_vectored(context, bytes),
+        }
     }
 }
 

@@ -249,4 +249,3 @@ fn unasked(what: &str) -> UpstreamError {
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 // What a connection surely holds of a request that nobody reads.
 const UNREAD: usize = 64 * 1024;
-
