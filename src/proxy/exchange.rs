@@ -88,7 +88,8 @@ impl Exchange {
     }
 
     /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers everything up to
-    /// the head of the last answer; a body that is read has time of its own. `began` is now.
+    /// the head of the last answer; a body that is read has time of its own. `began` is now. What is left of `sending` is not
+    /// to be sent again: its time is used up.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -115,14 +116,15 @@ impl Exchange {
         let (result, ended) = loop {
             outgoing.deadlines.head = end.since(now.mono);
             let result = self.attempt(outgoing, &token, now.mono, reading, &leave, effort).await;
-            let ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
+            let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             effort.took(ended.since(sent));
             // It was not processed, so that a write too can be sent again.
             if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
                 replayed = true;
                 if let Some(fresh) = self.tokens.after_unauthorized(token.generation, end.since(ended)).await {
                     now = self.clock.now();
-                    if now.mono < end {
+                    ended = now.mono;
+                    if ended < end {
                         token = fresh;
                         continue;
                     }

@@ -54,24 +54,7 @@ impl Connector {
         let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
         Self { inner, limit, clock, metrics }
     }
-}
 
-/// TCP. Both address families are tried, and each address gets its share of its family's time: one that does not
-/// answer costs the others nothing but the head start.
-fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
-    let mut http = HttpConnector::new_with_resolver(resolver);
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(limit));
-    http.set_happy_eyeballs_timeout(Some(HEAD_START));
-    http.set_nodelay(true);
-    http.set_keepalive(Some(TCP_KEEPALIVE));
-    http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-    http
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Connector {
     /// Connects to the gateway, whose scheme and authority these are.
     ///
     /// # Errors
@@ -91,6 +74,21 @@ impl Connector {
         Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
     }
 }
+
+/// TCP. Both address families are tried, and each address gets its share of its family's time: one that does not
+/// answer costs the others nothing but the head start.
+fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
+    let mut http = HttpConnector::new_with_resolver(resolver);
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(limit));
+    http.set_happy_eyeballs_timeout(Some(HEAD_START));
+    http.set_nodelay(true);
+    http.set_keepalive(Some(TCP_KEEPALIVE));
+    http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    http
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 // Fails fast and is safe to try again: nothing was sent yet.
 const TLS_LIMIT: Duration = Duration::from_secs(3);

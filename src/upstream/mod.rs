@@ -115,7 +115,7 @@ impl Upstream {
         let host = host(&gateway).ok_or_else(refused)?;
         let max_idle = POOL_MAX_IDLE / workers.max(1);
         let own = Arc::new(PerWorker::new(workers, || {
-            let pool = Pool::new(connector.clone(), gateway.clone(), max_idle);
+            let pool = Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone());
             (pool, UpstreamSeries::new(Arc::clone(&metrics)))
         }));
         let parts = gateway.into_parts();
@@ -164,9 +164,9 @@ impl Upstream {
         // It may be idle for so long before its next request, which must not find it too old.
         let old = now.plus(POOL_IDLE) >= channel.life.retire;
         if in_doubt || early || old {
-            pool.forget(channel.id);
+            pool.retire(&channel);
         } else {
-            pool.give_back(channel);
+            pool.give_back(channel, now);
         }
         let (total, broken_off) = (outgoing.deadlines.body, self.broken_off.clone());
         Ok(response.map(|body| GatewayBody::new(body, total, broken_off, arrival, active)))
@@ -186,20 +186,20 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
         let deadline = Instant::now() + outgoing.deadlines.head;
         loop {
-            let mut channel = pool.channel(deadline).await?;
+            let mut channel = pool.channel(began, deadline).await?;
             let request = self.request(outgoing, &channel)?;
             let mut refused = match channel.send(request, deadline).await {
                 Some(Ok(response)) => return Ok((response, channel)),
                 Some(Err(refused)) => refused,
                 None => {
                     // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
-                    pool.forget(channel.id);
+                    pool.retire(&channel);
                     return Err(UpstreamError::timeout("no answer in time".to_owned()));
                 }
             };
             let unsent = refused.take_message().is_some();
-            // If so, the gateway had closed a connection that was idle.
-            if !unsent || channel.life.made >= began {
+            // A connection that was kept may have been closed meanwhile; a new one that was closed is a failure.
+            if !(unsent && channel.kept) {
                 let error = UpstreamError::from_exchange(&refused.into_error());
                 return Err(if unsent { UpstreamError { sent: Sent::No, ..error } } else { error });
             }
@@ -249,3 +249,22 @@ fn unasked(what: &str) -> UpstreamError {
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 // What a connection surely holds of a request that nobody reads.
 const UNREAD: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_has_a_port_where_it_is_not_the_usual_one() {
+        for (gateway, expected) in [
+            ("https://gateway.test", "gateway.test"),
+            ("https://gateway.test:443", "gateway.test"),
+            ("http://gateway.test:80", "gateway.test"),
+            ("http://gateway.test:443", "gateway.test:443"),
+            ("https://gateway.test:8443", "gateway.test:8443"),
+            ("https://[::1]:8443", "[::1]:8443"),
+        ] {
+            assert_eq!(host(&gateway.parse().expect("a URI")).expect("a host"), expected, "{gateway}");
+        }
+    }
+}

@@ -4,8 +4,8 @@
 //! that are not needed grow old. Over HTTP/2 one carries all. A request that finds none waits for the first that comes: the
 //! one that is made for it, or one that another request has done with.
 //!
-//! hyper-util's `legacy::Client` keeps connections to any number of hosts, and sends a request again by itself. This one
-//! knows one host, says what became of a request, and takes a third of the instructions.
+//! hyper-util's `legacy::Client` is made for any number of hosts, which every request pays for, and sends a request again by
+//! itself. This one knows one host, and says what became of a request.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,6 +27,7 @@ use tokio_util::either::Either;
 
 use super::connector::{Connector, Life};
 use super::error::{ConnectTimeout, ErrorKind, Sent, UpstreamError};
+use crate::clock::{Clock, Mono};
 
 /// A pool. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ struct Inner {
     connector: Connector,
     gateway: Uri,
     max_idle: usize,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -45,7 +47,7 @@ struct State {
     idle: Vec<Idle>,
     /// HTTP/2.
     shared: Option<Idle>,
-    /// Those without a connection, in the order of their coming. No longer than `limits.in_flight` allows.
+    /// Those without a connection, in the order of their coming, and some who have gone: no more than there may be requests.
     waiting: VecDeque<oneshot::Sender<Result<Channel, UpstreamError>>>,
     /// How many connections are being made. One for each that waits, or one for all if HTTP/2 is what came last.
     connecting: usize,
@@ -56,8 +58,8 @@ struct State {
 
 struct Idle {
     channel: Channel,
-    /// Sweeps since its last use.
-    sweeps: u32,
+    /// When it was last used.
+    since: Mono,
 }
 
 /// The way into one connection.
@@ -66,9 +68,11 @@ pub struct Channel {
     sender: Sender,
     /// When it was made, and when it is to carry no further request.
     pub life: Life,
+    /// Whether it was kept for a while, in which the gateway may have closed it.
+    pub kept: bool,
     /// Tells it from others of its pool.
-    pub id: u64,
-    /// Put off for each request, which takes a tenth of what a new one would.
+    id: u64,
+    /// Set for each request: to put one off is cheaper than to make one.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -81,30 +85,32 @@ enum Sender {
 /// How long a connection may be idle. Shorter than the keep-alive of any load balancer in front of a gateway, so that this
 /// side closes first.
 pub const POOL_IDLE: Duration = Duration::from_secs(15);
-const SWEEPS: u32 = 3;
+// At least so long after another.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Pool {
     /// A pool that keeps so many idle connections.
-    pub fn new(connector: Connector, gateway: Uri, max_idle: usize) -> Self {
-        Self(Arc::new(Inner { connector, gateway, max_idle, state: Mutex::default() }))
+    pub fn new(connector: Connector, gateway: Uri, max_idle: usize, clock: Clock) -> Self {
+        Self(Arc::new(Inner { connector, gateway, max_idle, clock, state: Mutex::default() }))
     }
 
     /// An open connection, as soon as there is one.
     ///
     /// # Errors
     /// Why none could be made, or that it took too long.
-    pub async fn channel(&self, deadline: Instant) -> Result<Channel, UpstreamError> {
+    pub async fn channel(&self, now: Mono, deadline: Instant) -> Result<Channel, UpstreamError> {
         let waiting = {
             let mut state = self.0.lock();
-            if let Some(channel) = state.take() {
+            if let Some(channel) = state.take(now) {
                 return Ok(channel);
             }
+            // What is being made for whoever has gone is for this one.
+            state.waiting.retain(|waiting| !waiting.is_closed());
             let (sender, waiting) = oneshot::channel();
             state.waiting.push_back(sender);
             self.connect(&mut state);
             waiting
         };
-        let none = |kind, detail: &str| UpstreamError { kind, sent: Sent::No, detail: detail.to_owned() };
         match timeout_at(deadline, waiting).await {
             Ok(Ok(made)) => made,
             Ok(Err(_)) => Err(none(ErrorKind::ConnectionFailed, "the process ends")),
@@ -113,14 +119,19 @@ impl Pool {
     }
 
     /// Takes back a connection that has given the head of an answer. It is used again when the rest has been read.
-    pub fn give_back(&self, mut channel: Channel) {
+    pub fn give_back(&self, mut channel: Channel, now: Mono) {
+        channel.kept = true;
         match &mut channel.sender {
-            Sender::Http1(sender) if sender.is_ready() => self.keep(&mut self.0.lock(), channel),
+            Sender::Http1(sender) if sender.is_ready() => self.keep(&mut self.0.lock(), channel, now),
             Sender::Http1(_) => {
                 let pool = self.clone();
+                // Ends with the answer, whose body has a deadline and takes the connection along when it is dropped.
                 tokio::spawn(async move {
-                    if channel.ready().await {
-                        pool.keep(&mut pool.0.lock(), channel);
+                    if let Sender::Http1(sender) = &mut channel.sender
+                        && sender.ready().await.is_ok()
+                    {
+                        let now = pool.0.clock.mono();
+                        pool.keep(&mut pool.0.lock(), channel, now);
                     }
                 });
             }
@@ -129,9 +140,9 @@ impl Pool {
         }
     }
 
-    /// Gives a connection that carries several requests no further one. Those it has go on.
-    pub fn forget(&self, id: u64) {
-        self.0.lock().shared.take_if(|shared| shared.channel.id == id);
+    /// Gives a connection no further request. Those it has go on, and the last closes it.
+    pub fn retire(&self, channel: &Channel) {
+        self.0.lock().shared.take_if(|shared| shared.channel.id == channel.id);
     }
 
     /// Has as many connections made as are waited for.
@@ -142,17 +153,21 @@ impl Pool {
         }
     }
 
-    /// Makes a connection. It is finished even if nobody waits for it any more, and kept for the next.
+    /// Makes a connection, under the connector's deadline. It is finished even if nobody waits for it any more, and kept for
+    /// the next.
     async fn make(self) {
-        let made = self.0.handshake().await;
+        let inner = Arc::clone(&self.0);
+        // A task of its own, so that one that panics is one that failed.
+        let made = tokio::spawn(async move { inner.handshake().await }).await;
+        let made = made.unwrap_or_else(|_| Err(none(ErrorKind::ConnectionFailed, "the attempt broke off")));
         let mut state = self.0.lock();
         state.connecting = state.connecting.saturating_sub(1);
         match made {
             Ok((sender, life)) => {
                 state.http2 = matches!(sender, Sender::Http2(_));
                 state.made += 1;
-                let channel = Channel { sender, life, id: state.made, alarm: Box::pin(sleep(POOL_IDLE)) };
-                self.keep(&mut state, channel);
+                let channel = Channel::new(sender, life, state.made);
+                self.keep(&mut state, channel, life.made);
                 // More than that, if HTTP/2 was expected and did not come.
                 self.connect(&mut state);
             }
@@ -160,8 +175,8 @@ impl Pool {
         }
     }
 
-    fn keep(&self, state: &mut State, channel: Channel) {
-        state.offer(channel, self.0.max_idle);
+    fn keep(&self, state: &mut State, channel: Channel, now: Mono) {
+        state.offer(channel, self.0.max_idle, now);
         if !state.sweeping && !state.is_empty() {
             state.sweeping = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));
@@ -169,17 +184,23 @@ impl Pool {
     }
 }
 
-/// Closes what has been idle for too long, until nothing is left.
+/// There is no connection.
+fn none(kind: ErrorKind, detail: &str) -> UpstreamError {
+    UpstreamError { kind, sent: Sent::No, detail: detail.to_owned() }
+}
+
+/// Closes what has been idle for too long, until nothing is left, or nobody has the pool any more.
 async fn sweep(pool: Weak<Inner>) {
+    let mut wait = POOL_IDLE;
     loop {
-        sleep(POOL_IDLE / SWEEPS).await;
+        sleep(wait).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut state = pool.lock();
-        state.sweep();
-        if state.is_empty() {
+        let Some(next) = state.sweep(pool.clock.mono()) else {
             state.sweeping = false;
             return;
-        }
+        };
+        wait = next.max(SWEEP);
     }
 }
 
@@ -206,6 +227,7 @@ impl Inner {
             let late = |_| UpstreamError::from_connecting(&ConnectTimeout(HTTP2_PREFACE));
             let greeted = timeout(HTTP2_PREFACE, builder.handshake(io)).await.map_err(late)?;
             let (sender, connection) = greeted.map_err(unusable)?;
+            // Ends with the last way into it, or when the gateway closes it.
             tokio::spawn(connection);
             Sender::Http2(sender)
         } else {
@@ -223,26 +245,28 @@ impl State {
         self.idle.is_empty() && self.shared.is_none()
     }
 
-    /// One that can carry a request now.
-    fn take(&mut self) -> Option<Channel> {
-        self.shared.take_if(|shared| !shared.channel.is_ready());
+    /// One that can carry a request now. A process that was stopped for a while finds what no sweep has seen.
+    fn take(&mut self, now: Mono) -> Option<Channel> {
+        self.shared.take_if(|shared| !shared.is_usable(now));
         if let Some(shared) = &mut self.shared {
-            shared.sweeps = 0;
+            (shared.since, shared.channel.kept) = (now, true);
             return shared.channel.another();
         }
-        // The gateway may have closed it meanwhile.
-        iter::from_fn(|| self.idle.pop()).map(|idle| idle.channel).find(Channel::is_ready)
+        let mut idle = iter::from_fn(|| self.idle.pop()).find(|idle| idle.is_usable(now))?;
+        idle.channel.kept = true;
+        Some(idle.channel)
     }
 
     /// Gives a connection to those who wait, or keeps it for those who come.
-    fn offer(&mut self, mut channel: Channel, max_idle: usize) {
+    fn offer(&mut self, mut channel: Channel, max_idle: usize, now: Mono) {
         if channel.is_http2() {
+            self.shared.take_if(|shared| !shared.is_usable(now));
             for waiting in self.waiting.drain(..) {
                 if let Some(another) = channel.another() {
                     let _ = waiting.send(Ok(another));
                 }
             }
-            self.shared.get_or_insert(Idle { channel, sweeps: 0 });
+            self.shared.get_or_insert(Idle { channel, since: now });
             return;
         }
         while let Some(waiting) = self.waiting.pop_front() {
@@ -251,12 +275,15 @@ impl State {
             channel = kept;
         }
         if self.idle.len() < max_idle {
-            self.idle.push(Idle { channel, sweeps: 0 });
+            self.idle.push(Idle { channel, since: now });
         }
     }
 
-    /// Tells those for whom no other connection is being made, the oldest first.
+    /// Tells those for whom no other connection is being made, the oldest first. Over HTTP/2 one is made for all.
     fn failed(&mut self, error: &UpstreamError) {
+        if self.http2 && self.connecting > 0 {
+            return;
+        }
         self.waiting.retain(|waiting| !waiting.is_closed());
         let uncovered = self.waiting.len().saturating_sub(self.connecting);
         for waiting in self.waiting.drain(..uncovered) {
@@ -264,17 +291,31 @@ impl State {
         }
     }
 
-    fn sweep(&mut self) {
-        let mut is_young = |idle: &mut Idle| {
-            idle.sweeps += 1;
-            idle.sweeps < SWEEPS && idle.channel.is_ready()
+    /// Closes what is not to be used any more. Returns when the next will have been idle for too long, if any is left.
+    fn sweep(&mut self, now: Mono) -> Option<Duration> {
+        self.idle.retain(|idle| idle.is_usable(now));
+        self.shared.take_if(|shared| !shared.is_usable(now));
+        let oldest = self.idle.iter().chain(&self.shared).map(|idle| idle.since).min()?;
+        Some(oldest.plus(POOL_IDLE).since(now))
+    }
+}
+
+impl Idle {
+    /// Whether it is open, and neither too old nor idle for so long that what lies between may have forgotten it.
+    fn is_usable(&self, now: Mono) -> bool {
+        let closed = match &self.channel.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
         };
-        self.idle.retain_mut(&mut is_young);
-        self.shared.take_if(|shared| !is_young(shared));
+        !closed && now.since(self.since) < POOL_IDLE && now < self.channel.life.retire
     }
 }
 
 impl Channel {
+    fn new(sender: Sender, life: Life, id: u64) -> Self {
+        Self { sender, life, kept: false, id, alarm: Box::pin(sleep(POOL_IDLE)) }
+    }
+
     /// Sends a request, and waits for the head of its answer. `None` if it does not come in time.
     ///
     /// # Errors
@@ -302,27 +343,13 @@ impl Channel {
         matches!(self.sender, Sender::Http2(_))
     }
 
-    fn is_ready(&self) -> bool {
-        match &self.sender {
-            Sender::Http1(sender) => sender.is_ready(),
-            Sender::Http2(sender) => sender.is_ready(),
-        }
-    }
-
-    async fn ready(&mut self) -> bool {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
-        }
-    }
-
     /// Another way into the same connection, if it can carry more than one request.
     fn another(&self) -> Option<Self> {
         match &self.sender {
             Sender::Http1(_) => None,
             Sender::Http2(sender) => {
-                let (sender, alarm) = (Sender::Http2(sender.clone()), Box::pin(sleep(POOL_IDLE)));
-                Some(Self { sender, life: self.life, id: self.id, alarm })
+                let another = Self::new(Sender::Http2(sender.clone()), self.life, self.id);
+                Some(Self { kept: self.kept, ..another })
             }
         }
     }

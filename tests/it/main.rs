@@ -45,6 +45,7 @@ mod operators;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod passthrough;
+mod pool;
 mod pressure;
 mod prometheus;
 mod read_your_writes;
