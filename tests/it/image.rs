@@ -83,7 +83,7 @@ fn the_build_is_locked_without_the_simulator_and_by_the_compiler_of_the_checks()
     assert_eq!(only(build, "FROM"), format!("rust:{channel}-slim-bookworm AS build"));
     assert!(only(build, "RUN").ends_with(" deploy/image/build /image"));
     let script = file("deploy/image/build");
-    for flag in ["--locked", "--release", "--no-default-features", "+crt-static"] {
+    for flag in ["--locked", "--release", "--no-default-features", "+crt-static", "-Cprofile-use="] {
         assert!(script.contains(flag), "{flag}");
     }
 }
