@@ -1,7 +1,7 @@
 //! Header fields between two neighbours only (RFC 9110, 7.6.1), which nobody passes on.
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a header is between two neighbours only.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -17,13 +17,16 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "keep-alive"
             | "proxy-connection"
             | "proxy-authentication-info"
+            | "http2-settings"
     )
 }
 
 /// The header names that `Connection` declares to be hop-by-hop.
 pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+    // By bytes: what is no text among the names takes none of them out.
+    let lines = headers.get_all(CONNECTION).into_iter().map(HeaderValue::as_bytes);
+    let names = lines.flat_map(|line| line.split(|byte| *byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
 /// Removes the headers that are hop-by-hop, whoever says so, and those that go no further for another reason.
@@ -35,5 +38,22 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, goes_no_further: impl Fn(&Head
     }
     for name in removed {
         headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_names_is_removed_whatever_else_it_says() {
+        for line in [&b"x-hop"[..], b"keep-alive, X-Hop", b"x-hop, \xe9", b"\xe9,x-hop", b" ,\"q\",\tx-hop , "] {
+            let mut headers = HeaderMap::new();
+            headers.append(CONNECTION, HeaderValue::from_bytes(line).expect("a value"));
+            headers.append("x-hop", HeaderValue::from_static("1"));
+            headers.append("x-stays", HeaderValue::from_static("1"));
+            remove_hop_by_hop(&mut headers, |_| false);
+            assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-stays"], "{line:?}");
+        }
     }
 }

@@ -192,9 +192,13 @@ fn is_private(name: &HeaderName) -> bool {
             | "traceparent"
             | "tracestate"
             | "via"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
             | "x-real-ip"
     );
-    // Some servers read `a_b` as `a-b`, and so would be told what we took away.
+    // Some servers read `a_b` as `a-b`, and so would be told what we took away. A request is what its method says: one that
+    // is another to Sezzle would be sent again as if it were safe.
     known || name.starts_with("x-forwarded-") || name.contains('_')
 }
 
@@ -275,6 +279,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x_forwarded_for", "1.2.3.4"),
+            ("x-http-method-override", "POST"),
             ("forwarded", "for=1.2.3.4"),
             ("upgrade", "h2c"),
             ("te", "trailers"),
