@@ -11,12 +11,16 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # One per core but at most 2, as the sidecar chooses for itself: everybody gets the same.
 WORKERS = min(os.cpu_count() or 1, 2)
+# What is asked for: what a cache answers, and what is passed through.
+SESSION = f"/v2/session/{uuid.UUID(int=0x4000_8000_0000_0000_0001)}"
+ORDER = f"/v2/order/{uuid.UUID(int=0x4000_8000_0000_0000_0001)}"
 PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish"}
 
 

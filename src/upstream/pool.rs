@@ -363,6 +363,6 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 // Only while answers are waited for: a gateway may take pings on an idle connection for an attack.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 // It is written into an empty buffer.
 const HTTP2_PREFACE: Duration = Duration::from_secs(1);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -27,11 +27,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, offering};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn upstream(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
+/// The way to a gateway, over HTTP/2 where that takes it.
+pub fn upstream(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
     of_workers(0, Clock::system(), url, ca)
 }
 
@@ -47,7 +48,8 @@ fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstr
     (Upstream::new(url, connector, workers, clock, Arc::clone(&metrics)).expect("an address"), metrics)
 }
 
-fn write(limit: Duration) -> Outgoing {
+/// A write that may take so long.
+pub fn write(limit: Duration) -> Outgoing {
     Outgoing {
         method: Method::POST,
         target: "/v2/session?a=%20b".parse().expect("a path"),
@@ -127,16 +129,14 @@ async fn open(metrics: &Metrics, connections: i64) {
     assert!(timeout(Duration::from_secs(5), reached).await.is_ok(), "{} are open, not {connections}", gauge.get());
 }
 
-fn offering(ca: &Authority, protocols: &[&[u8]]) -> TlsAcceptor {
-    let mut config = Arc::unwrap_or_clone(ca.server(&["localhost"]));
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
+fn acceptor(ca: &Authority, protocol: &[u8]) -> TlsAcceptor {
+    TlsAcceptor::from(offering(ca.server(&["localhost"]), &[protocol]))
 }
 
 #[tokio::test]
 async fn whoever_waits_takes_the_connection_that_comes_first() {
     let ca = Authority::new();
-    let acceptor = offering(&ca, &[b"http/1.1"]);
+    let acceptor = acceptor(&ca, b"http/1.1");
     let (listener, address) = listener().await;
     let (arrived, mut arrivals) = mpsc::channel(4);
     let leave = Arc::new(Semaphore::new(0));
@@ -181,7 +181,7 @@ async fn whoever_waits_takes_the_connection_that_comes_first() {
 #[tokio::test]
 async fn a_connection_that_comes_too_late_is_kept_for_the_next() {
     let ca = Authority::new();
-    let acceptor = offering(&ca, &[b"http/1.1"]);
+    let acceptor = acceptor(&ca, b"http/1.1");
     let (listener, address) = listener().await;
     let gateway = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("accepts");
@@ -262,7 +262,7 @@ async fn what_is_idle_for_long_is_closed_and_what_is_used_is_not() {
 #[tokio::test]
 async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_request() {
     let ca = Authority::new();
-    let (multiplexed, plain) = (offering(&ca, &[b"h2"]), offering(&ca, &[b"http/1.1"]));
+    let (multiplexed, plain) = (acceptor(&ca, b"h2"), acceptor(&ca, b"http/1.1"));
     let (listener, address) = listener().await;
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
@@ -394,7 +394,7 @@ async fn an_answer_that_nobody_reads_takes_its_connection_along() {
 #[tokio::test]
 async fn a_burst_before_http2_is_known_leaves_one_connection() {
     let ca = Authority::new();
-    let acceptor = offering(&ca, &[b"h2"]);
+    let acceptor = acceptor(&ca, b"h2");
     let (listener, address) = listener().await;
     let gateway = tokio::spawn(async move {
         loop {

@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::TokioExecutor;
-use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
-use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
-use sezzle_sidecar::upstream::connector::{self, Connector};
+use sezzle_sidecar::telemetry::metrics::Metrics;
+use sezzle_sidecar::upstream::Upstream;
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
-use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::pool;
 use crate::support::process::Sidecar;
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, arrived, not_tried};
 
 /// Five minutes and a fifth.
@@ -46,9 +45,7 @@ fn http2(ca: &Authority) -> Setup {
 }
 
 fn with_alpn(server: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
-    let mut server = Arc::unwrap_or_clone(server);
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Arc::new(server)
+    offering(server, &[b"h2", b"http/1.1"])
 }
 
 /// The HTTP versions of what the gateway received.
@@ -159,19 +156,13 @@ async fn http2_is_spoken_only_if_both_want_it() {
     assert_eq!(versions(&not_offered), [Version::HTTP_11]);
     not_offered.stop().await;
 
-    for server in [ca.server(&["localhost"]), only_http1(ca.server(&["localhost"]))] {
+    for server in [ca.server(&["localhost"]), offering(ca.server(&["localhost"]), &[b"http/1.1"])] {
         let not_taken =
             http2(&ca).gateway(|gateway| (gateway.tls, gateway.http2) = (Some(server), false)).start().await;
         assert_eq!(not_taken.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
         assert_eq!(versions(&not_taken), [Version::HTTP_11]);
         not_taken.stop().await;
     }
-}
-
-fn only_http1(server: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
-    let mut server = Arc::unwrap_or_clone(server);
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(server)
 }
 
 #[tokio::test]
@@ -296,29 +287,11 @@ fn go_away(last: u8, reason: u8) -> Vec<u8> {
 }
 
 fn upstream(ca: &Authority, gateway: SocketAddr) -> (Upstream, Arc<Metrics>) {
-    let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new().expect("metrics")));
-    let connect = connector::Options {
-        tls: tls::client_config(Some(ca.file().as_ref())).expect("trust"),
-        tcp: Duration::from_secs(2),
-        egress: None,
-        http2: true,
-    };
-    let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
-    let url = format!("https://localhost:{}", gateway.port());
-    (Upstream::new(&url, connector, 0, clock, Arc::clone(&metrics)).expect("an address"), metrics)
+    pool::upstream(&format!("https://localhost:{}", gateway.port()), ca)
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
-    let mut outgoing = Outgoing {
-        method: Method::POST,
-        target: "/v2/session".parse().expect("a path"),
-        headers: HeaderMap::new(),
-        body: Bytes::from_static(b"{}"),
-        deadlines: Deadlines { head: limit, body: limit },
-        route: Said::rarely("/v2/session"),
-        class: Said::rarely("money"),
-    };
-    upstream.send(&mut outgoing).await.expect_err("no answer")
+    upstream.send(&mut pool::write(limit)).await.expect_err("no answer")
 }
 
 #[tokio::test]

@@ -135,3 +135,10 @@ pub fn self_signed_pem(names: &[&str]) -> (String, String) {
 fn params(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid names")
 }
+
+/// The same server, offering these protocols.
+pub fn offering(server: Arc<ServerConfig>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
+    let mut server = Arc::unwrap_or_clone(server);
+    server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(server)
+}
