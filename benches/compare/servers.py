@@ -185,7 +185,7 @@ class Bench:
 
     # Those that are compared. Each listens on one port and does one thing.
 
-    def sidecar(self, gateway, logs=False, rewrite=True, tls=False, name="sidecar", prefix=(), **settings):
+    def sidecar(self, gateway, logs=False, rewrite=True, tls=False, name="sidecar", prefix=(), binary=None, **settings):
         port, ops = free_port(), free_port()
         settings = {
             "gateway__environment": "sandbox",
@@ -213,7 +213,7 @@ class Bench:
             except OSError:
                 return False
 
-        server = self.start(name, [*prefix, self.binary, "run"], port, environment=environment, ready=ready)
+        server = self.start(name, [*prefix, binary or self.binary, "run"], port, environment=environment, ready=ready)
         server.ops = ops
         return server
 
