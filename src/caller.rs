@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// What a connection tells of its caller.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,9 +93,34 @@ impl Hosts {
     }
 }
 
-/// Whether only browsers send a header of this name.
+/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` is not among them: Node's `fetch` sends that one, and
+/// a browser that does sends `Sec-Fetch-Site` beside it.
 pub fn is_of_browser(name: &HeaderName) -> bool {
-    *name == ORIGIN || name.as_str().starts_with("sec-fetch-")
+    *name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && *name != SEC_FETCH_MODE)
+}
+
+/// Says why a request from a browser is refused.
+pub const FROM_BROWSER: &str =
+    "requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or Sec-Fetch-User come from a browser and are refused";
+
+/// How a request was made, as browsers and Node's `fetch` tell it.
+pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// Lets a browser show what is asked for in a window of its own. No page may load it as an image, in a frame or by a script.
+///
+/// # Errors
+/// When a browser asks for it in another way.
+pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !headers.keys().any(is_of_browser) {
+        return Ok(());
+    }
+    let is = |name: &HeaderName, value: &str| {
+        let mut lines = headers.get_all(name).iter();
+        lines.next().is_some_and(|line| line == value) && lines.next().is_none()
+    };
+    let shown = is(&SEC_FETCH_MODE, "navigate") && is(&SEC_FETCH_DEST, "document") && !headers.contains_key(ORIGIN);
+    if shown { Ok(()) } else { Err(Refusal::Browser) }
 }
 
 /// Whether a request names its host as nearly all do, which needs no parser: in one `Host`, by a usual name of the
@@ -233,9 +258,40 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_refused() {
-        for mark in [("origin", "null"), ("sec-fetch-mode", "cors")] {
-            assert_eq!(check("/", Version::HTTP_11, &[("host", "localhost"), mark]), Err(Refusal::Browser));
+    fn browsers_are_refused_and_nodes_fetch_is_not() {
+        let with = |mark| check("/", Version::HTTP_11, &[("host", "localhost"), mark]);
+        for name in ["origin", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user", "sec-fetch-storage-access"] {
+            assert_eq!(with((name, "x")), Err(Refusal::Browser), "{name}");
+        }
+        for mode in ["cors", "no-cors", "same-origin", "navigate", ""] {
+            assert_eq!(with(("sec-fetch-mode", mode)), Ok(()), "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_browser_may_show_a_page_and_not_load_it() {
+        let check = |lines: &[(&'static str, &'static str)]| {
+            let lines =
+                lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            lines.for_each(|(name, value)| _ = headers.append(name, value));
+            check_shown(&headers).is_ok()
+        };
+        let (mode, dest, site) =
+            (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-site", "none"));
+        for shown in [&[][..], &[("sec-fetch-mode", "cors")], &[mode, dest], &[mode, dest, site]] {
+            assert!(check(shown), "{shown:?}");
+        }
+        for loaded in [
+            &[site][..],
+            &[dest],
+            &[mode, site],
+            &[("origin", "null")],
+            &[mode, dest, site, ("origin", "null")],
+            &[mode, dest, ("sec-fetch-dest", "iframe")],
+            &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image"), site],
+        ] {
+            assert!(!check(loaded), "{loaded:?}");
         }
     }
 

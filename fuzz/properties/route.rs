@@ -5,7 +5,7 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER_ENCODING, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
-use sezzle_sidecar::caller::{Caller, Hosts};
+use sezzle_sidecar::caller::{Caller, Hosts, SEC_FETCH_MODE};
 use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
 use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Seen, admit, outgoing_headers};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
@@ -28,7 +28,7 @@ pub fn holds(data: &[u8]) {
     assert!(!has_body || !method.is_safe());
     assert_eq!(headers.get_all(HOST).iter().count(), 1);
     assert!(!headers.contains_key(ORIGIN));
-    assert!(headers.keys().all(|name| !name.as_str().starts_with("sec-fetch-")));
+    assert!(headers.keys().all(|name| !name.as_str().starts_with("sec-fetch-") || *name == SEC_FETCH_MODE));
     assert!(uri.scheme_str().is_none_or(|scheme| scheme == "http"));
     assert!(uri.path_and_query().is_some_and(|target| target.as_str().len() <= MAX_TARGET));
     path(uri.path(), &method, &matched);
@@ -73,7 +73,10 @@ fn forwarded(headers: &HeaderMap) {
     for name in outgoing.keys() {
         assert!(!is_hop_by_hop(name), "{name}");
         assert!(![HOST, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION, COOKIE].contains(name), "{name}");
-        assert!(!name.as_str().contains('_') && !name.as_str().starts_with("x-forwarded-"), "{name}");
+        assert!(
+            *name != SEC_FETCH_MODE && !name.as_str().contains('_') && !name.as_str().starts_with("x-forwarded-"),
+            "{name}"
+        );
     }
     for name in [VIA, USER_AGENT] {
         assert_eq!(outgoing.get_all(name).iter().count(), 1);

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, check_shown};
 use crate::control::Control;
 use crate::ops::Ops;
 use crate::proxy::Proxy;
@@ -88,6 +88,7 @@ impl Handler for OpsHandler {
         Box::pin(async move {
             match (request.uri().path(), page) {
                 ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
+                _ if check_shown(request.headers()).is_err() => Ops::refused(),
                 // Whoever answers here is alive; so must those be who serve callers.
                 ("/livez", _) if timeout(PATIENCE, workers.respond()).await.is_err() => Ops::hanging(),
                 (path, _) => ops.answer(request.method(), path),

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
-use crate::caller::{Caller, Hosts, Refusal};
+use crate::caller::{Caller, FROM_BROWSER, Hosts, Refusal};
 use crate::session::SessionCache;
 use crate::session::invalidation::Tag;
 use crate::telemetry::log;
@@ -171,7 +171,7 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::Malformed(how) => error(StatusCode::BAD_REQUEST, how),
         Refusal::Misdirected => error(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine's own"),
-        Refusal::Browser => error(StatusCode::FORBIDDEN, "requests with Origin or Sec-Fetch-* come from a browser"),
+        Refusal::Browser => error(StatusCode::FORBIDDEN, FROM_BROWSER),
     }
 }
 

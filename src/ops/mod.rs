@@ -83,6 +83,11 @@ impl Ops {
         }
     }
 
+    /// The answer to a browser that asks for another page.
+    pub fn refused() -> Response<Full<Bytes>> {
+        text(StatusCode::FORBIDDEN, "a browser may show this, and no page may load it\n")
+    }
+
     /// The answer to a probe when a thread that serves callers does not respond: only a new start helps then.
     pub fn hanging() -> Response<Full<Bytes>> {
         text(StatusCode::SERVICE_UNAVAILABLE, "a thread that serves callers hangs\n")

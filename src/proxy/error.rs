@@ -10,7 +10,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::caller::Refusal;
+use crate::caller::{FROM_BROWSER, Refusal};
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 
@@ -192,7 +192,7 @@ impl ProxyError {
             Self::ForeignKeys => {
                 "the public key is not this sidecar's; calls made here would act for another merchant".into()
             }
-            Self::Browser => "requests with Origin or Sec-Fetch-* headers come from a browser and are refused".into(),
+            Self::Browser => FROM_BROWSER.into(),
             Self::NotFound => "only paths under /v2/ are served here".into(),
             Self::MethodNotAllowed(allowed) => format!("this is served here for {allowed} only").into(),
             Self::BodyTimeout => "the request's body did not arrive in time; nothing was sent to Sezzle".into(),

@@ -189,6 +189,7 @@ fn is_private(name: &HeaderName) -> bool {
             | "expect"
             | "forwarded"
             | "host"
+            | "sec-fetch-mode"
             | "traceparent"
             | "tracestate"
             | "via"

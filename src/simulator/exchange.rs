@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -41,6 +42,15 @@ pub(super) async fn run(
         return control::serve(core, request).await;
     }
     let (head, body) = request.into_parts();
+    if is_of_browser(&head.headers) {
+        let refusal = Refusal::new(
+            StatusCode::FORBIDDEN,
+            "browser_refused",
+            "",
+            "The simulator refuses requests from browsers: Origin, Sec-Fetch-Site, Sec-Fetch-Dest, Sec-Fetch-User.",
+        );
+        return Ok(response(core, &Action::default(), refusal.into()));
+    }
     let entry = core.journal().open(connection, &head);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
@@ -72,6 +82,13 @@ pub(super) async fn run(
         Some(fault) if head.version == Version::HTTP_2 => fault.apply_to_stream(response).await,
         Some(fault) => fault.apply(response),
     }
+}
+
+/// Whether a browser sent a request: a page that a developer looks at must not reach in. `Sec-Fetch-Mode` alone is no sign
+/// of one, because Node's `fetch` sends it.
+pub(super) fn is_of_browser(headers: &HeaderMap) -> bool {
+    let is_mark = |name: &str| name == "origin" || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode");
+    headers.keys().any(|name| is_mark(name.as_str()))
 }
 
 fn end(action: &Action, here: Reset) -> Result<(), Ending> {

@@ -24,17 +24,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
 use self::history::History;
 use self::snapshot::{About, Brake, Breaker, Snapshot, TokenLife};
-use crate::caller::{Caller, Hosts, Refusal};
+use crate::caller::{Caller, Hosts, Refusal, check_shown};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::TokenManager;
 use crate::ops::Ops;
@@ -135,7 +135,7 @@ impl StatusPage {
 
     /// Answers one request for it.
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
-        match self.hosts.load().check_host(head, caller).and_then(|()| check_browser(&head.headers)) {
+        match self.hosts.load().check_host(head, caller).and_then(|()| check_shown(&head.headers)) {
             Ok(()) => {}
             Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
@@ -163,13 +163,6 @@ impl StatusPage {
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 const MISDIRECTED: &str = "the Host is no name of this machine's own (see proxy.hosts)";
-
-/// A browser may show the page. It may not load it for another one, as an image, a frame or by a script.
-fn check_browser(headers: &HeaderMap) -> Result<(), Refusal> {
-    let is_or_none = |name, value: &str| headers.get_all(name).iter().all(|found| found == value);
-    let is_shown = is_or_none("sec-fetch-mode", "navigate") && is_or_none("sec-fetch-dest", "document");
-    if is_shown && !headers.contains_key(ORIGIN) { Ok(()) } else { Err(Refusal::Browser) }
-}
 
 /// The page's own style and its icon, and nothing else: no script, no frame, nothing from anywhere.
 fn policy() -> HeaderValue {

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::signature::{self, Signer};
+use crate::caller::SEC_FETCH_MODE;
 use crate::hop_by_hop::remove_hop_by_hop;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
@@ -105,6 +106,7 @@ fn handed_on(headers: &HeaderMap) -> HeaderMap {
 fn stays_here(name: &HeaderName) -> bool {
     matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
         || *name == signature::OWN
+        || *name == SEC_FETCH_MODE
         // Some servers read `a_b` as `a-b`.
         || name.as_str().contains('_')
 }
@@ -128,6 +130,7 @@ mod tests {
             ("expect", "100-continue"),
             ("authorization", "Basic theirs"),
             ("cookie", "a=b"),
+            ("sec-fetch-mode", "cors"),
             ("sezzle-sidecar-signature", "forged"),
             ("sezzle_sidecar_signature", "forged"),
             ("content-type", "application/json"),

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::event::{Concerns, Event};
 use self::forward::{Forward, ForwardError};
+use crate::caller::is_of_browser;
 use crate::credentials::TokenManager;
 use crate::session::SessionCache;
 use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
@@ -102,6 +103,9 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
 
     /// The whole body of a webhook, once it is sure that Sezzle signed it.
     async fn receive(&self, head: &Parts, body: Incoming) -> Result<Bytes, Outcome> {
+        if head.headers.keys().any(is_of_browser) {
+            return Err(Outcome::Browser);
+        }
         if head.uri.path() != self.0.path {
             return Err(Outcome::NotFound);
         }

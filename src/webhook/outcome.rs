@@ -12,6 +12,8 @@ pub enum Outcome {
     Accepted,
     /// The same, but it is no JSON and purged nothing.
     Malformed,
+    /// It came from a browser.
+    Browser,
     /// It came to another path.
     NotFound,
     /// It was no POST.
@@ -38,6 +40,7 @@ impl Outcome {
         match self {
             Self::Accepted => "accepted",
             Self::Malformed => "malformed",
+            Self::Browser => "browser_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BadSignature => "bad_signature",
@@ -54,6 +57,7 @@ impl Outcome {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Accepted | Self::Malformed => StatusCode::OK,
+            Self::Browser => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadSignature => StatusCode::UNAUTHORIZED,

@@ -90,12 +90,20 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
 async fn a_web_page_cannot_ask_it() {
     let harness = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0").start().await;
     let control = harness.control();
-    for (header, status) in [("host: evil.example", 421), ("host: localhost\r\norigin: null", 403), ("x: y", 400)] {
+    for (header, status) in [
+        ("host: evil.example", 421),
+        ("host: localhost\r\norigin: null", 403),
+        ("host: localhost\r\nsec-fetch-site: none", 403),
+        ("host: localhost\r\nsec-fetch-dest: empty", 403),
+        ("host: localhost\r\nsec-fetch-user: ?1", 403),
+        ("host: localhost\r\nsec-fetch-mode: cors", 200),
+        ("x: y", 400),
+    ] {
         let mut wire = Wire::connect(control).await;
         wire.send(format!("POST /purge HTTP/1.1\r\n{header}\r\ncontent-length: 12\r\n\r\n{{\"all\":true}}")).await;
         assert_eq!(wire.answer().await.status, status, "{header}");
     }
-    assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 0.0);
+    assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 1.0, "that of Node's fetch");
     harness.stop().await;
 }
 

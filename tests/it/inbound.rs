@@ -111,9 +111,13 @@ async fn tunnels_browsers_loops_and_foreign_paths_are_refused() {
     ] {
         refused(&harness, request, 405, "method_not_allowed", false).await;
     }
-    for lines in
-        ["origin: null\r\n", "origin: http://localhost\r\n", "sec-fetch-site: none\r\n", "Sec-Fetch-Mode: x\r\n"]
-    {
+    for lines in [
+        "origin: null\r\n",
+        "origin: http://localhost\r\n",
+        "sec-fetch-site: none\r\n",
+        "Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n",
+        "sec-fetch-user: ?1\r\n",
+    ] {
         refused(&harness, get("/v2/customer", lines), 403, "browser_refused", false).await;
         let request = format!("POST /v2/session HTTP/1.1\r\nhost: localhost\r\n{lines}content-length: 2\r\n\r\n{{}}");
         refused(&harness, request, 403, "browser_refused", false).await;
@@ -270,7 +274,7 @@ async fn what_sezzle_sees_of_a_caller() {
         Proxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: x-end\r\nUpgrade: h2c\r\n\
         Forwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Host: evil.example\r\n\
         X-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nAuthori_zation: Bearer x\r\n\
-        Via: 1.0 caller\r\nUser-Agent: service/1\r\nAccept-Encoding: gzip\r\nAccept: application/json\r\n\
+        Via: 1.0 caller\r\nSec-Fetch-Mode: cors\r\nUser-Agent: service/1\r\nAccept-Encoding: gzip\r\nAccept: application/json\r\n\
         X-Request-Id: mine\r\nSezzle-Request-Id: key\r\nX-Custom: 1\r\nX-Custom: 2\r\nIf-None-Match: \"e\"\r\n";
     let harness = Harness::start().await;
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);

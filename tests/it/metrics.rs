@@ -426,6 +426,7 @@ fn every_word_is_in_its_list() {
         | Outcome::BodyTimeout
         | Outcome::ForwardFailed
         | Outcome::ForwardTimeout
+        | Outcome::Browser
         | Outcome::Busy => outcome.as_str(),
     };
     let outcomes = [
@@ -439,6 +440,7 @@ fn every_word_is_in_its_list() {
         Outcome::BodyTimeout,
         Outcome::ForwardFailed,
         Outcome::ForwardTimeout,
+        Outcome::Browser,
         Outcome::Busy,
     ]
     .map(listed);

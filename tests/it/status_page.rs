@@ -106,6 +106,29 @@ async fn a_browser_may_show_it_and_no_other_page_may_use_it() {
 }
 
 #[tokio::test]
+async fn a_browser_may_show_what_else_the_ops_listener_has_and_no_page_may_use_it() {
+    let harness = Harness::start().await;
+    let shown = ["sec-fetch-site: none", "sec-fetch-mode: navigate", "sec-fetch-dest: document", "sec-fetch-user: ?1"];
+    for path in ["/metrics", "/livez", "/readyz"] {
+        for (lines, status) in [
+            (&[][..], 200),
+            (&shown[..], 200),
+            (&["sec-fetch-mode: cors"], 200),
+            (&["origin: null"], 403),
+            (&["sec-fetch-site: same-origin", "sec-fetch-mode: cors", "sec-fetch-dest: empty"], 403),
+            (&["sec-fetch-dest: script"], 403),
+            (&["sec-fetch-user: ?1"], 403),
+        ] {
+            let mut wire = Wire::connect(harness.ops).await;
+            let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            wire.send(format!("GET {path} HTTP/1.1\r\nhost: rebound.example\r\n{lines}\r\n")).await;
+            assert_eq!(wire.answer().await.status, status, "{path} {lines}");
+        }
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn it_tells_what_happened() {
     let harness = controlled().start().await;
     let merchant = harness.gateway.journal().len();

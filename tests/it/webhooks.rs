@@ -227,12 +227,20 @@ async fn every_other_request_is_told_what_is_wrong() {
     wire.send(format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{large}", large.len())).await;
     assert_eq!(wire.answer().await.status, 413);
     // By whatever name Sezzle knows it, and none at all.
-    for host in ["host: hooks.shop.example\r\n", "host: shop.example\r\norigin: null\r\nsec-fetch-mode: cors\r\n", ""] {
+    for host in ["host: hooks.shop.example\r\n", "host: shop.example\r\nsec-fetch-mode: cors\r\n", ""] {
         let mut wire = Wire::connect(harness.webhooks()).await;
         let head = format!("POST /hooks/a HTTP/1.1\r\n{host}sezzle-signature: {}\r\n", signed("{}"));
         wire.send(format!("{head}content-length: 2\r\n\r\n{{}}")).await;
         assert_eq!(wire.answer().await.status, 200, "{host}");
     }
+    // A signature that a page has got hold of is of no use in a browser.
+    for mark in ["origin: null", "sec-fetch-site: none", "sec-fetch-dest: empty", "sec-fetch-user: ?1"] {
+        let mut wire = Wire::connect(harness.webhooks()).await;
+        let head = format!("POST /hooks/a HTTP/1.1\r\nhost: a\r\n{mark}\r\nsezzle-signature: {}\r\n", signed("{}"));
+        wire.send(format!("{head}content-length: 2\r\n\r\n{{}}")).await;
+        assert_eq!(wire.answer().await.status, 403, "{mark}");
+    }
+    assert_eq!(counted(&harness, "other", "browser_refused").await, 4.0);
     // Half a body.
     let mut wire = Wire::connect(harness.webhooks()).await;
     wire.send(format!("POST /hooks/a HTTP/1.1\r\nsezzle-signature: {}\r\ncontent-length: 9\r\n\r\n{{}}", signed("{}")))

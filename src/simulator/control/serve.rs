@@ -12,7 +12,6 @@ use http::StatusCode;
 use http::header::ALLOW;
 use http::header::CONTENT_TYPE;
 use http::header::HOST;
-use http::header::ORIGIN;
 use http::uri::Authority;
 use http_body_util::BodyExt;
 use http_body_util::LengthLimitError;
@@ -27,6 +26,7 @@ use crate::simulator::Simulator;
 use crate::simulator::control::Outcome;
 use crate::simulator::control::Refusal;
 use crate::simulator::control::parse;
+use crate::simulator::exchange::is_of_browser;
 use crate::simulator::payload::Payload;
 use crate::simulator::server::Ending;
 
@@ -36,12 +36,11 @@ pub(in crate::simulator) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Ending> {
     let (head, body) = request.into_parts();
-    if from_browser(&head.headers) {
-        // A page that a developer looks at must not reach in.
+    if is_of_browser(&head.headers) {
         return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "requests from browsers are refused"))));
     }
     if core.addr.ip().is_loopback() && !names_this_machine(&head.headers) {
-        // Nor one that has pointed a name of its own at this address.
+        // A web page may have pointed a name of its own at this address.
         return Ok(response(Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine"))));
     }
     let body = match timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await {
@@ -54,10 +53,6 @@ pub(in crate::simulator) async fn serve(
     };
     let command = parse(head.method.as_str(), head.uri.path(), head.uri.query(), &body);
     Ok(response(command.and_then(|command| command.run(&Simulator::of(core)))))
-}
-
-fn from_browser(headers: &HeaderMap) -> bool {
-    headers.contains_key(ORIGIN) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
 }
 
 /// Whether `Host` is an address or `localhost`. HTTP/2 puts it elsewhere, and no browser speaks that without TLS.

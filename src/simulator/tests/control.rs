@@ -302,12 +302,23 @@ async fn what_comes_from_a_browser_or_is_too_large_is_refused() {
         caller.headers.insert("host", host.parse().unwrap());
         assert_eq!(attempt(&mut caller, "GET", "settings", &Value::Null).await.status, status, "{host}");
     }
-    for (name, value) in [("origin", "http://127.0.0.1"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-site", "none")] {
+    for (name, value) in [
+        ("origin", "http://127.0.0.1"),
+        ("sec-fetch-site", "none"),
+        ("sec-fetch-dest", "empty"),
+        ("sec-fetch-user", "?1"),
+    ] {
         let mut caller = Caller::connect(&simulator).await;
         caller.headers.insert(name, value.parse().unwrap());
         let reply = attempt(&mut caller, "POST", "rules", &json!({"status": 500})).await;
         assert_eq!((reply.status.as_u16(), reply.json()["error"].is_string()), (403, true), "{name}");
+        let reply = soon(caller.send("POST", "/v2/authentication", Bytes::from_static(b"{}"))).await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.json()[0]["code"] == "browser_refused"), (403, true), "{name}");
     }
+    let mut caller = Caller::connect(&simulator).await;
+    caller.headers.insert("sec-fetch-mode", "cors".parse().unwrap());
+    assert_eq!(attempt(&mut caller, "GET", "settings", &Value::Null).await.status, 200, "Node's fetch is no browser");
+    assert_eq!(simulator.journal().len(), 0, "nothing of it was done");
     let mut caller = Caller::connect(&simulator).await;
     let body = Bytes::from(vec![b' '; 1024 * 1024 + 1]);
     // The rest of the body may meet a closed connection before the answer is read.

@@ -77,8 +77,16 @@ pub const OTHER_EVENT: &str = "other";
 /// `result` of `webhooks_total` for what Sezzle signed.
 pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_timeout", "busy"];
 /// `result` of `webhooks_total` for what is not known to be an event of Sezzle's.
-pub const OTHER_RESULTS: [&str; 7] =
-    ["malformed", "bad_signature", "too_large", "body_broken", "body_timeout", "not_found", "method_not_allowed"];
+pub const OTHER_RESULTS: [&str; 8] = [
+    "malformed",
+    "bad_signature",
+    "too_large",
+    "body_broken",
+    "body_timeout",
+    "not_found",
+    "method_not_allowed",
+    "browser_refused",
+];
 
 /// `route` of what is no call that is known.
 pub const OTHER_ROUTE: &str = "other";
