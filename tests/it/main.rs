@@ -56,6 +56,7 @@ mod rfc9111;
 mod rotation;
 mod rules;
 mod simulate;
+mod stacks;
 mod stale;
 mod status_page;
 mod support;

@@ -10,9 +10,11 @@ pub mod peer;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod relay;
 pub mod rules;
 pub mod scripted;
 pub mod service;
+pub mod stack;
 pub mod tls;
 pub mod wire;
 

@@ -131,8 +131,13 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> Ended {
-        let deadline = Instant::now() + LIMIT;
+    pub async fn end(self) -> Ended {
+        self.end_within(LIMIT).await
+    }
+
+    /// Waits so long for its end.
+    pub async fn end_within(mut self, limit: Duration) -> Ended {
+        let deadline = Instant::now() + limit;
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 break status;

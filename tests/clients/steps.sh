@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes the calls of a plan with curl, as steps.mjs does with a client of Node's world: the first, which brings the token,
+# in a run of its own, and all others in one run.
+#
+#     steps.sh BASE PLAN FOLDER
+set -euo pipefail
+base=$1 plan=$2 folder=$3
+
+number=0
+token=
+calls=()
+add() {
+    [ "${#calls[@]}" -eq 0 ] || calls+=(--next)
+    calls+=(-sS --noproxy '*' --max-time 20 -w '%{http_code}\t%header{cache-status}\n')
+    # In place of the body that an answer to HEAD does not have, curl writes the head.
+    case $method in HEAD) calls+=(-I -o /dev/null) ;; *) calls+=(-X "$method" -o "$folder/$number") ;; esac
+    calls+=(-H 'Accept: application/json')
+    [ -z "$token" ] || calls+=(-H "Authorization: Bearer $token")
+    [ "$key" = - ] || calls+=(-H "Sezzle-Request-Id: $key")
+    if [ "$framing" != none ]; then
+        calls+=(-H 'Content-Type: application/json' --data-binary "$body")
+        [ "$framing" != chunked ] || calls+=(-H 'Transfer-Encoding: chunked')
+        [ "$framing" != expect ] || calls+=(-H 'Expect: 100-continue')
+    fi
+    calls+=("$base$target")
+    number=$((number + 1))
+}
+
+IFS=$'\t' read -r method target framing key body <"$plan"
+add
+curl "${calls[@]}"
+token=$(grep -oE '"token": ?"[^"]+"' "$folder/0" | cut -d '"' -f 4)
+calls=()
+while IFS=$'\t' read -r method target framing key body; do add; done < <(tail -n +2 "$plan")
+# The code of a call that got no answer is 000.
+curl "${calls[@]}" || true

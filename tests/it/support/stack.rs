@@ -1,0 +1,152 @@
+//! Public HTTP clients, run as processes of their own. Each makes the calls of a plan; `tests/clients` has the programs,
+//! and `tests/run` installs the clients.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::process::{BINARY, Process};
+
+/// Long enough for a Java program that is compiled first, on a machine that has other work too.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Where Debian keeps Java's libraries, and those that Apache's two clients and OkHttp need.
+const JARS: [&str; 10] = [
+    "okhttp",
+    "okio",
+    "httpclient",
+    "httpcore",
+    "commons-logging",
+    "commons-codec",
+    "httpclient5",
+    "httpcore5",
+    "httpcore5-h2",
+    "slf4j-api",
+];
+
+/// How a body is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length,
+    Chunked,
+    /// With a length, after `100 Continue`.
+    Expect,
+}
+
+/// A client and how its program is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    /// Program, script and the script's name for the client, if it has several.
+    pub command: &'static [&'static str],
+    pub framings: &'static [Framing],
+}
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: &'static str,
+    pub target: String,
+    pub framing: Framing,
+    pub key: Option<String>,
+    pub body: String,
+}
+
+impl Call {
+    pub fn new(method: &'static str, target: impl Into<String>) -> Self {
+        Self { method, target: target.into(), framing: Framing::None, key: None, body: String::new() }
+    }
+
+    pub fn body(self, framing: Framing, body: impl ToString) -> Self {
+        Self { framing, body: body.to_string(), ..self }
+    }
+
+    pub fn key(self, key: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), ..self }
+    }
+
+    /// The exchange of the simulator's keys, which every plan begins with.
+    pub fn exchange() -> Self {
+        let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
+        Self::new("POST", "/v2/authentication").body(Framing::Length, keys)
+    }
+
+    fn line(&self) -> String {
+        let framing = match self.framing {
+            Framing::None => "none",
+            Framing::Length => "length",
+            Framing::Chunked => "chunked",
+            Framing::Expect => "expect",
+        };
+        assert!(!self.body.contains(['\t', '\n']), "{self:?}");
+        let key = self.key.as_deref().unwrap_or("-");
+        format!("{}\t{}\t{framing}\t{key}\t{}\n", self.method, self.target, self.body)
+    }
+}
+
+/// What the client made of an answer.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The status, or the client's name for what went wrong.
+    pub status: String,
+    pub cache: String,
+    pub body: Vec<u8>,
+}
+
+/// A client at work.
+pub struct Running {
+    process: Process,
+    folder: TempDir,
+    calls: usize,
+}
+
+impl Stack {
+    /// Lets the client make these calls at `base`.
+    pub fn start(&self, base: &str, calls: &[Call]) -> Running {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plan = folder.path().join("plan");
+        fs::write(&plan, calls.iter().map(Call::line).collect::<String>()).expect("written");
+        let [program, rest @ ..] = self.command else { panic!("no program") };
+        let mut command = Command::new(if *program == "deno" { deno() } else { PathBuf::from(program) });
+        for word in rest {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(word);
+            command.arg(if word.starts_with(char::is_alphabetic) && script.is_file() { script } else { word.into() });
+        }
+        command.arg(base).arg(&plan).arg(folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder.path());
+        command.env("CLIENTS", installed("node")).env("PYTHONPATH", installed("python"));
+        command.env("CLASSPATH", JARS.map(|name| format!("/usr/share/java/{name}.jar")).join(":"));
+        command.env("DENO_DIR", folder.path()).env("DENO_NO_UPDATE_CHECK", "1");
+        Running { process: Process::spawn(command), folder, calls: calls.len() }
+    }
+}
+
+impl Running {
+    /// Waits for the client's end, and answers one outcome for each of its calls.
+    pub async fn outcomes(self) -> Vec<Outcome> {
+        let ended = self.process.end_within(LIMIT).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let lines: Vec<&str> = ended.stdout.lines().collect();
+        assert_eq!(lines.len(), self.calls, "{ended:?}");
+        let outcome = |(number, line): (usize, &&str)| {
+            let (status, cache) = line.split_once('\t').expect("a status and a cache status");
+            let body = fs::read(self.folder.path().join(number.to_string())).unwrap_or_default();
+            Outcome { status: status.to_owned(), cache: cache.to_owned(), body }
+        };
+        lines.iter().enumerate().map(outcome).collect()
+    }
+}
+
+/// Where `tests/run` puts clients of this kind: beside the folder of the profile.
+fn installed(kind: &str) -> PathBuf {
+    Path::new(BINARY).ancestors().nth(2).expect("the target folder").join("clients").join(kind)
+}
+
+/// The executable, which its package for this platform carries.
+fn deno() -> PathBuf {
+    let packages = installed("node").join("node_modules/@deno");
+    let mut found = fs::read_dir(&packages).expect("the packages that tests/run installs");
+    found.find_map(|entry| Some(entry.ok()?.path().join("deno")).filter(|file| file.is_file())).expect("deno")
+}
