@@ -20,6 +20,7 @@ mod options;
 mod payload;
 mod rule;
 mod server;
+mod span;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -199,7 +200,7 @@ impl Simulator {
     /// Says whether authorizations without a checkout are approved from now on: preapprovals, and orders by customer, by
     /// reauthorization and by upcharge. If not, they are answered with 200 and `approved: false`.
     pub fn set_approving(&self, approving: bool) {
-        self.core.gateway().approving = approving;
+        self.core.gateway().options.approving = approving;
     }
 
     /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.

@@ -6,33 +6,54 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Error;
+use serde_json::Map;
+use serde_json::Value;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::simulator::span;
+
 /// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
-#[derive(Clone, Debug)]
+///
+/// The fields that serde does not skip are the settings of `/_simulator/settings`: they can be changed while it runs.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Options {
     /// Where to listen. Port 0 lets the system choose; [`crate::simulator::Simulator::addr`] tells which one it was.
+    #[serde(skip)]
     pub listen: SocketAddr,
     /// The public key that `POST /v2/authentication` accepts.
+    #[serde(skip)]
     pub public_key: String,
     /// The private key that `POST /v2/authentication` accepts.
+    #[serde(skip)]
     pub private_key: String,
     /// The merchant stated with every token. A merchant sees only its own sessions and orders.
+    #[serde(deserialize_with = "text")]
     pub merchant_uuid: String,
+    /// Whether authorizations without a checkout are approved: preapprovals, and orders by customer, by reauthorization and by
+    /// upcharge. If not, they are answered with 200 and `approved: false`.
+    pub approving: bool,
     /// How long a bearer token issued from now on is accepted.
+    #[serde(with = "span::one")]
     pub token_life: Duration,
     /// How long the tokenize part of a session created from now on claims to be valid.
+    #[serde(with = "span::one")]
     pub tokenize_life: Duration,
     /// Where a session shows its tokenize part.
     pub tokenize_place: TokenizePlace,
     /// Fractional digits in RFC 3339 dates, 0 to 9. A bearer token's `expiration_date` always has nine.
+    #[serde(deserialize_with = "digits")]
     pub expiration_digits: u8,
     /// How the `expiration` of a tokenize part is written.
     pub tokenize_expiration: TokenizeExpiration,
     /// How long an authorization given from now on lets money be captured or released.
+    #[serde(with = "span::one")]
     pub authorization_life: Duration,
     /// What every `links[].href` starts with: scheme and host, no slash at the end.
+    #[serde(deserialize_with = "text")]
     pub link_base: String,
     /// Size of the CSV order report in bytes, rounded up to a whole row.
     pub report_bytes: u64,
@@ -42,17 +63,22 @@ pub struct Options {
     /// body, never the moment at which a token really ends.
     pub clock_skew: i64,
     /// After how long without a request under way a connection is closed; never without.
+    #[serde(with = "span::option")]
     pub idle_timeout: Option<Duration>,
     /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A thousand
     /// waits at most are used.
+    #[serde(with = "span::list")]
     pub webhook_retries: Vec<Duration>,
     /// How long a webhook's receiver may take to answer, connecting included.
+    #[serde(with = "span::one")]
     pub webhook_timeout: Duration,
     /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any point
     /// and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole connection without a
     /// farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
+    #[serde(skip)]
     pub http2: bool,
     /// Serves TLS with this configuration; plain HTTP without.
+    #[serde(skip)]
     pub tls: Option<Arc<ServerConfig>>,
 }
 
@@ -63,6 +89,7 @@ impl Default for Options {
             public_key: "sz_pub_simulated".to_owned(),
             private_key: "sz_pr_simulated".to_owned(),
             merchant_uuid: "5f2c1ab8-90b4-4d0e-8a3c-6d1f0e7b9a24".to_owned(),
+            approving: true,
             token_life: Duration::from_secs(120 * 60),
             tokenize_life: Duration::from_secs(30 * 60),
             tokenize_place: TokenizePlace::TopLevel,
@@ -82,6 +109,50 @@ impl Default for Options {
             tls: None,
         }
     }
+}
+
+impl Options {
+    /// Every setting and its value.
+    pub(super) fn settings(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(settings)) => settings,
+            Ok(_) | Err(_) => Map::new(),
+        }
+    }
+
+    /// Changes these settings: all of them or, with the reason, none.
+    pub(super) fn change(&mut self, changes: Map<String, Value>) -> Result<(), String> {
+        let mut settings = self.settings();
+        for (name, value) in changes {
+            // Each one is read alone first, since an error of serde's does not name the field.
+            let alone = Map::from_iter([(name.clone(), value)]);
+            Self::deserialize(Value::from(alone.clone())).map_err(|error| format!("{name}: {error}"))?;
+            if !settings.contains_key(&name) {
+                return Err(format!("unknown setting {name:?}"));
+            }
+            settings.extend(alone);
+        }
+        let changed = Self::deserialize(Value::from(settings)).map_err(|error| error.to_string())?;
+        let started = self.clone();
+        let Self { listen, public_key, private_key, http2, tls, .. } = started;
+        *self = Self { listen, public_key, private_key, http2, tls, ..changed };
+        Ok(())
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() { Err(D::Error::custom("expected a text that is not empty")) } else { Ok(text) }
+}
+
+fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    let digits = u8::deserialize(from).ok().filter(|digits| *digits <= 9);
+    digits.ok_or_else(|| D::Error::custom("expected a number from 0 to 9"))
+}
+
+fn minutes<'de, D: Deserializer<'de>>(from: D) -> Result<i16, D::Error> {
+    let minutes = i16::deserialize(from).ok().filter(|minutes| minutes.unsigned_abs() < 24 * 60);
+    minutes.ok_or_else(|| D::Error::custom("expected a number of minutes, less than a day"))
 }
 
 /// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
@@ -105,7 +176,7 @@ pub enum TokenizeExpiration {
     #[default]
     Utc,
     /// RFC 3339 with an offset of this many minutes, less than a day.
-    Offset(i16),
+    Offset(#[serde(deserialize_with = "minutes")] i16),
     /// `0001-01-01T00:00:00Z`, which Go writes for a date that was never set.
     GoZero,
     /// This text.

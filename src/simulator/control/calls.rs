@@ -13,16 +13,16 @@ use crate::simulator::control::Refusal;
 use crate::simulator::control::Step;
 use crate::simulator::control::page;
 use crate::simulator::control::rules;
-use crate::simulator::control::rules::Span;
 use crate::simulator::control::settings;
+use crate::simulator::span::Span;
 
 pub(super) const CALLS: [Call; 20] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
-        Ok(settings::show(&mut simulator.core.gateway()))
+        Ok(simulator.core.gateway().options.settings().into())
     }),
     input("PATCH", "/_simulator/settings", "change settings: {name: value, …}", |input| {
-        Ok(Step::Change(settings::read(&input.json()?)?))
+        Ok(Step::Change(settings::read(input.json()?)?))
     }),
     input("POST", "/_simulator/sessions", "create a session: {kind}", |input| {
         Ok(Step::Create(input.json::<NewSession>()?.kind))

@@ -1,7 +1,7 @@
 //! The control interface: everything that a test in the same process does with [`Simulator`], over HTTP and from any language.
 //!
 //! It shares the gateway's port, below a prefix that Sezzle does not have, and is itself neither noted nor bent by rules. [`parse`]
-//! turns a request into a [`Command`] without any I/O; `calls` is the list of all there are, and `settings` that of all settings.
+//! turns a request into a [`Command`] without any I/O; `calls` is the list of all there are.
 
 mod calls;
 mod gates;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::de::DeserializeOwned;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::json;
@@ -25,7 +26,6 @@ use crate::simulator::control::calls::CALLS;
 use crate::simulator::control::calls::Takes;
 use crate::simulator::control::page::Page;
 use crate::simulator::control::rules::Draft;
-use crate::simulator::control::settings::Change;
 
 pub(super) use crate::simulator::control::gates::Gates;
 pub(super) use crate::simulator::control::serve::serve;
@@ -71,7 +71,7 @@ enum Step {
     /// With what the path names.
     Act(Act, String),
     Create(SessionKind),
-    Change(Vec<Change>),
+    Change(Map<String, Value>),
     Script(Box<Draft>),
     Keys(String, String, Duration),
     Journal(Page),
@@ -96,7 +96,7 @@ impl Command {
                 let ids = simulator.create_session(kind);
                 Ok(json!({"session": ids.session, "order": ids.order, "token": ids.token}))
             }
-            Step::Change(changes) => Ok(settings::change(&mut simulator.core.gateway(), &changes)),
+            Step::Change(changes) => settings::change(&mut simulator.core.gateway().options, changes),
             Step::Script(draft) => draft.script(simulator),
             Step::Keys(public, private, overlap) => {
                 simulator.rotate_keys(&public, &private, overlap);

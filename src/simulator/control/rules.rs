@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -22,6 +21,7 @@ use crate::simulator::Simulator;
 use crate::simulator::control::Outcome;
 use crate::simulator::control::Refusal;
 use crate::simulator::control::gates;
+use crate::simulator::span::Span;
 
 /// A rule whose gates are still names.
 #[derive(Clone, Debug)]
@@ -147,20 +147,6 @@ impl From<FaultText> for Fault {
     }
 }
 
-/// A duration written like `"30s"`.
-#[derive(Default, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Span(pub(super) Duration);
-
-impl TryFrom<String> for Span {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let span = humantime::parse_duration(&text);
-        span.map(Self).map_err(|error| format!("expected a duration such as \"30s\", found {text:?}: {error}"))
-    }
-}
-
 fn method(text: String) -> Result<Method, Refusal> {
     Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is none")))
 }
@@ -208,6 +194,8 @@ const MAX_RULES: usize = 100;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use http::header::DATE;
     use http::header::VARY;
 

@@ -7,8 +7,6 @@ use crate::simulator::control::PREFIX;
 use crate::simulator::control::calls::CALLS;
 use crate::simulator::control::calls::Call;
 use crate::simulator::control::parse;
-use crate::simulator::control::settings;
-use crate::simulator::gateway::Gateway;
 
 /// Status and message of a refusal; 200 and nothing for a command.
 fn outcome(method: &str, target: &str, body: &str) -> (u16, String) {
@@ -77,7 +75,7 @@ fn a_wrong_body_is_refused_with_the_field_named() {
         (sessions, r#"{"kind":"refund"}"#, 422, "`order_and_tokenize`"),
         (sessions, r#"{"kind":"order","amount":1}"#, 422, "`amount`"),
         (settings, "[]", 422, "map"),
-        (settings, r#"{"token_live":"30s"}"#, 422, "\"token_live\""),
+        (settings, r#"{"token_live":"30s"}"#, 422, "unknown setting \"token_live\""),
         (settings, r#"{"token_life":30}"#, 422, "token_life"),
         (settings, r#"{"token_life":"soon"}"#, 422, "token_life"),
         (settings, r#"{"clock_skew":0.5}"#, 422, "clock_skew"),
@@ -90,7 +88,7 @@ fn a_wrong_body_is_refused_with_the_field_named() {
         (settings, r#"{"idle_timeout":"never"}"#, 422, "or null"),
         (settings, r#"{"tokenize_expiration":{"offset":1440}}"#, 422, "less than a day"),
         (settings, r#"{"tokenize_expiration":"local"}"#, 422, "go_zero"),
-        (("PUT", "/_simulator/keys"), r#"{"public_key":"a","private_key":"b","overlap":1}"#, 422, "string"),
+        (("PUT", "/_simulator/keys"), r#"{"public_key":"a","private_key":"b","overlap":1}"#, 422, "a duration"),
         (settings, r#"{"webhook_retries":["1s","soon"]}"#, 422, "webhook_retries"),
         (rules, r#"{"time":2}"#, 422, "`time`"),
         (rules, r#"{"times":0}"#, 422, "nonzero"),
@@ -122,9 +120,8 @@ fn every_call_and_every_setting_is_in_the_manual() {
     for Call { method, path, .. } in &CALLS {
         assert!(MANUAL.contains(&format!("`{method} {path}`")), "{method} {path} is not explained");
     }
-    let defaults = settings::show(&mut Gateway::new(Options::default()));
-    for (name, _) in settings::SETTINGS {
-        let row = format!("| `{name}` | `{}` |", defaults[name].to_string().replace(',', ", "));
+    for (name, default) in Options::default().settings() {
+        let row = format!("| `{name}` | `{}` |", default.to_string().replace(',', ", "));
         assert!(MANUAL.contains(&row), "the setting {name} is not explained by {row}");
     }
 }

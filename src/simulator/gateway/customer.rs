@@ -54,8 +54,8 @@ impl Gateway {
     pub(super) fn preapprove(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
         self.customer(merchant, id)?;
         Price::read(&object(body)?.into(), "")?;
-        let answer = json!({"uuid": wording::uuid(), "approved": self.approving});
-        Ok(Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &answer) })
+        let answer = json!({"uuid": wording::uuid(), "approved": self.options.approving});
+        Ok(Answer { effect: self.options.approving, ..Answer::json(StatusCode::OK, &answer) })
     }
 
     /// `POST /v2/customer/{customer}/order`. No checkout is needed.

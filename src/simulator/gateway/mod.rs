@@ -55,8 +55,6 @@ pub(super) struct Gateway {
     outbox: Vec<Parcel>,
     orders: Shelf<Order>,
     orders_made: u64,
-    /// Whether new authorizations are approved.
-    pub(super) approving: bool,
     /// Answers to calls with an idempotency key, by merchant, path and key.
     answered: Shelf<Answer>,
 }
@@ -84,7 +82,6 @@ impl Gateway {
             outbox: Vec::new(),
             orders: Shelf::default(),
             orders_made: 0,
-            approving: true,
             answered: Shelf::default(),
         }
     }

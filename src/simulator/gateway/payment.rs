@@ -138,7 +138,7 @@ impl Gateway {
     /// Keeps an order that comes into being without a checkout, approved or not, and answers with it.
     pub(super) fn authorize_new(&mut self, mut order: Order) -> Answer {
         order.expiration = self.authorization_end();
-        if self.approving {
+        if self.options.approving {
             order.authorize();
         } else {
             order.stage = Stage::Declined;
@@ -146,10 +146,10 @@ impl Gateway {
         let body = order.body(&self.options.link_base, &self.date(order.expiration));
         let id = order.id.clone();
         self.orders.put(id.clone(), order);
-        if self.approving {
+        if self.options.approving {
             self.announce_authorized(&id);
         }
-        Answer { effect: self.approving, ..Answer::json(StatusCode::OK, &body) }
+        Answer { effect: self.options.approving, ..Answer::json(StatusCode::OK, &body) }
     }
 
     /// When an authorization given now ends.
