@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::simulator::Options;
 use crate::simulator::Simulator;
 use crate::simulator::TokenizeExpiration;
 use crate::simulator::TokenizePlace;
@@ -52,5 +53,21 @@ impl Simulator {
     /// is unknown, already used or past its time.
     pub fn deny_token(&self, token: &str) -> bool {
         self.core.gateway().deny_token(token)
+    }
+
+    /// Creates a session for a virtual card without a request. Its data comes by a token.
+    pub fn create_card(&self) -> String {
+        self.core.gateway().create_card()
+    }
+
+    /// Lets the shopper finish a session for a virtual card, and answers the token of the card data, which is read once. `None`
+    /// when there is no such session, when its shopper has finished already, or when the data does not come by a token.
+    pub fn finish_card(&self, session: &str) -> Option<String> {
+        self.core.gateway().finish_card(session).flatten()
+    }
+
+    /// Changes settings, whichever they are.
+    pub fn configure(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.core.gateway().options);
     }
 }

@@ -267,6 +267,8 @@ pub struct Effect {
 pub enum EffectKind {
     /// Its reference was changed.
     Update,
+    /// Its express checkout was changed.
+    UpdateCheckout,
     /// Its checkout was deleted.
     DeleteCheckout,
     /// Money was captured.

@@ -52,6 +52,23 @@ pub struct Options {
     /// How long an authorization given from now on lets money be captured or released.
     #[serde(with = "span::one")]
     pub authorization_life: Duration,
+    /// How long the token of a virtual card that is issued from now on waits to be read.
+    #[serde(with = "span::one")]
+    pub card_token_life: Duration,
+    /// What every feature flag says.
+    pub feature_flags: bool,
+    /// Whether `POST /v2/session/`, with a slash at its end, creates a session. If not, it is answered 405.
+    pub session_slash: bool,
+    /// Whether a public key alone, by `Authorization: Basic`, is enough for some calls.
+    pub public_key_calls: bool,
+    /// The status of a changed express checkout: 204, or 200 as an older page has it.
+    #[serde(deserialize_with = "success")]
+    pub checkout_update_status: u16,
+    /// The status of a test webhook: 201, or 204 as the description of 2021 has it.
+    #[serde(deserialize_with = "success")]
+    pub webhook_test_status: u16,
+    /// Whether a second subscription of one URL is answered 409.
+    pub webhook_conflict: bool,
     /// What every `links[].href` starts with: scheme and host, no slash at the end.
     #[serde(deserialize_with = "text")]
     pub link_base: String,
@@ -97,6 +114,13 @@ impl Default for Options {
             tokenize_expiration: TokenizeExpiration::Utc,
             // It is set per merchant; a week is the longest that Sezzle's documents mention.
             authorization_life: Duration::from_secs(7 * 24 * 60 * 60),
+            card_token_life: Duration::from_secs(24 * 60 * 60),
+            feature_flags: true,
+            session_slash: true,
+            public_key_calls: true,
+            checkout_update_status: 204,
+            webhook_test_status: 201,
+            webhook_conflict: true,
             // The sandbox links to the production host, so the default does too.
             link_base: "https://gateway.sezzle.com".to_owned(),
             report_bytes: 64 * 1024,
@@ -148,6 +172,11 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
     let digits = u8::deserialize(from).ok().filter(|digits| *digits <= 9);
     digits.ok_or_else(|| D::Error::custom("expected a number from 0 to 9"))
+}
+
+fn success<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
+    let status = u16::deserialize(from).ok().filter(|status| (200..300).contains(status));
+    status.ok_or_else(|| D::Error::custom("expected a status from 200 to 299"))
 }
 
 fn minutes<'de, D: Deserializer<'de>>(from: D) -> Result<i16, D::Error> {

@@ -72,9 +72,9 @@ async fn every_kind_of_link_leads_back_and_can_be_followed() {
 
     let webhook = r#"{"url": "https://shop.example/hook", "events": ["order.captured"]}"#;
     let subscribed = harness.post("/v2/webhooks", webhook).await.json();
-    assert_eq!(follow(&harness, &subscribed).await, 2, "{subscribed}");
+    assert_eq!(follow(&harness, &subscribed).await, 5, "{subscribed}");
     let list = harness.get("/v2/webhooks").await.json();
-    assert_eq!(follow(&harness, &list).await, 2, "{list}");
+    assert_eq!(follow(&harness, &list).await, 5, "{list}");
     harness.stop().await;
 }
 

@@ -169,7 +169,7 @@ async fn every_control_call_in_the_manual_works_as_written() {
     let test = format!(r#"{{"url":"http://{}/"}}"#, free_address());
     let headers = [("authorization", bearer.as_str())];
     let tested = gateway.client.send(gateway.address, Method::POST, "/v2/webhooks/test", &headers, &test).await;
-    assert_eq!(tested.status, 204);
+    assert_eq!(tested.status, 201);
     let mut lines = 0;
     for line in manual.lines().map(str::trim) {
         // Every recipe stands for itself.
@@ -180,7 +180,8 @@ async fn every_control_call_in_the_manual_works_as_written() {
             continue;
         }
         let ids = gateway.tell(Method::POST, "sessions", json!({"kind": "order_and_tokenize"})).await;
-        let prelude = format!("ORDER={} TOKEN={}; ", ids["order"], ids["token"]);
+        let card = gateway.tell(Method::POST, "cards", Value::Null).await;
+        let prelude = format!("ORDER={} TOKEN={} CARD={}; ", ids["order"], ids["token"], card["session"]);
         let answer = curl(&line.replace("127.0.0.1:8081", &gateway.address.to_string()), &prelude).await;
         assert!(answer.starts_with('{') && answer.ends_with("}\n"), "{line}: {answer}");
         lines += 1;

@@ -16,7 +16,7 @@ use crate::simulator::control::rules;
 use crate::simulator::control::settings;
 use crate::simulator::span::Span;
 
-pub(super) const CALLS: [Call; 20] = [
+pub(super) const CALLS: [Call; 22] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
         Ok(simulator.core.gateway().options.settings().into())
@@ -41,6 +41,14 @@ pub(super) const CALLS: [Call; 20] = [
     }),
     act("POST", "/_simulator/tokens/{token}/deny", "the shopper refuses, and nobody is told", |simulator, token| {
         done_if(simulator.deny_token(token), UNUSABLE)
+    }),
+    act("POST", "/_simulator/cards", "create a session for a virtual card", |simulator, _| {
+        Ok(json!({"session": simulator.create_card()}))
+    }),
+    act("POST", "/_simulator/cards/{session}/finish", "the shopper gets the virtual card", |simulator, session| {
+        let finished = simulator.core.gateway().finish_card(session);
+        let token = finished.ok_or_else(|| Refusal::unknown("there is no such card session that is not finished"))?;
+        Ok(json!({"token": token}))
     }),
     input("PUT", "/_simulator/keys", "other keys: {public_key, private_key, overlap}", |input| {
         let NewKeys { public_key, private_key, overlap } = input.json()?;

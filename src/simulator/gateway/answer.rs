@@ -29,6 +29,11 @@ impl Answer {
         Self { status, content: Content::Empty, effect: false }
     }
 
+    /// As [`Self::empty`], with a status that a setting holds.
+    pub(super) fn done(status: u16) -> Self {
+        Self::empty(StatusCode::from_u16(status).unwrap_or_default())
+    }
+
     pub(in crate::simulator) fn json(status: StatusCode, value: &Value) -> Self {
         Self { status, content: Content::Json(value.to_string().into()), effect: false }
     }
@@ -64,6 +69,11 @@ impl Refusal {
     /// 404 for something in the path.
     pub(super) fn unknown(location: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", location, "No such resource.")
+    }
+
+    /// 400 as one call documents it: no list, and no more than this.
+    pub(super) fn bare() -> Answer {
+        Answer::json(StatusCode::BAD_REQUEST, &json!({"code": "bad_request", "message": "bad request"}))
     }
 
     fn add(&mut self, code: &str, location: &str, message: &str) {

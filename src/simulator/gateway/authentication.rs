@@ -3,6 +3,8 @@
 use std::mem;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
@@ -16,6 +18,7 @@ use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::place::Place;
 use crate::simulator::gateway::wording;
 
 /// What a bearer token stands for.
@@ -69,14 +72,30 @@ impl Gateway {
         Ok(Answer::json(StatusCode::CREATED, &answer).with_effect())
     }
 
-    /// The merchant on whose behalf a call is made, or 401.
-    pub(super) fn merchant(&self, headers: &HeaderMap) -> Result<String, Refusal> {
-        let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        token
-            .and_then(|token| self.bearers.find(token))
-            .filter(|bearer| bearer.ends.is_none_or(|ends| Instant::now() < ends))
-            .map(|bearer| bearer.merchant.clone())
-            .ok_or_else(|| unauthorized("authorization", "A live bearer token is required."))
+    /// The merchant on whose behalf a call is made, or 401. A public key alone is enough for few calls.
+    pub(super) fn merchant(&self, headers: &HeaderMap, place: Place<'_>) -> Result<String, Refusal> {
+        let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+        match credentials {
+            Some(("Bearer", token)) => self.bearer(token),
+            Some(("Basic", key)) if self.options.public_key_calls && place.takes_public_key() => {
+                self.bearer_of_public_key(key)
+            }
+            Some(_) | None => None,
+        }
+        .ok_or_else(|| unauthorized("authorization", "A live bearer token is required."))
+    }
+
+    fn bearer(&self, token: &str) -> Option<String> {
+        let bearer = self.bearers.find(token)?;
+        bearer.ends.is_none_or(|ends| Instant::now() < ends).then(|| bearer.merchant.clone())
+    }
+
+    /// Sezzle's clients encode the key alone, others put a colon and an empty password behind it.
+    fn bearer_of_public_key(&self, encoded: &str) -> Option<String> {
+        let key = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+        let key = key.strip_suffix(':').unwrap_or(&key);
+        let previous = self.previous_keys.as_ref().is_some_and(|pair| pair.live() && key == pair.public);
+        (key == self.options.public_key || previous).then(|| self.options.merchant_uuid.clone())
     }
 
     /// Accepts a new pair, and the one before for a while.

@@ -4,10 +4,12 @@
 
 mod answer;
 mod authentication;
+mod card;
 mod customer;
 mod event;
 mod order;
 mod payment;
+mod place;
 mod query;
 mod report;
 mod session;
@@ -22,14 +24,15 @@ use http::Method;
 use http::StatusCode;
 use time::OffsetDateTime;
 
-use crate::simulator::EffectKind;
 use crate::simulator::Options;
 use crate::simulator::TokenizeExpiration;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::authentication::Bearer;
 use crate::simulator::gateway::authentication::PreviousKeys;
+use crate::simulator::gateway::card::CardData;
 use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
+use crate::simulator::gateway::place::Place;
 use crate::simulator::gateway::query::Query;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::shelf::Shelf;
@@ -49,6 +52,8 @@ pub(super) struct Gateway {
     sessions: Shelf<Session>,
     /// The session of each tokenize token.
     tokens: Shelf<String>,
+    /// The virtual cards that nobody has read yet, by token.
+    card_data: Shelf<CardData>,
     customers: Shelf<Customer>,
     webhooks: Shelf<Webhook>,
     /// What is to be delivered.
@@ -77,6 +82,7 @@ impl Gateway {
             bearers: Shelf::default(),
             sessions: Shelf::default(),
             tokens: Shelf::default(),
+            card_data: Shelf::default(),
             customers: Shelf::default(),
             webhooks: Shelf::default(),
             outbox: Vec::new(),
@@ -103,8 +109,7 @@ impl Gateway {
 
     /// An unknown path is refused before the token is looked at, a wrong method after it.
     fn dispatch(&mut self, call: Call<'_>) -> Outcome {
-        let segments: Vec<&str> = call.path.split('/').skip(1).collect();
-        let place = Place::of(&segments).ok_or_else(|| Refusal::unknown("path"))?;
+        let place = Place::of(call.path).ok_or_else(|| Refusal::unknown("path"))?;
         // HEAD is answered as GET; the connection leaves the body out.
         let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
         if (method, place) == ("POST", Place::Authentication) {
@@ -113,12 +118,18 @@ impl Gateway {
         if place == Place::Authentication {
             return Err(wrong_method());
         }
-        let merchant = &self.merchant(call.headers)?;
+        let merchant = &self.merchant(call.headers, place)?;
         match (method, place) {
-            ("POST", Place::Sessions) => self.post_session(merchant, call.body),
+            // Sezzle's plugin for PrestaShop sends the slash.
+            ("POST", Place::SessionsSlash) if !self.options.session_slash => Err(wrong_method()),
+            ("POST", Place::Sessions | Place::SessionsSlash) => self.post_session(merchant, call.body),
             ("GET", Place::Session(id)) => self.get_session(merchant, id),
+            ("POST", Place::Cards) => self.post_card(merchant, call.body),
+            ("GET", Place::CardToken(token)) => self.read_card(merchant, token),
+            ("PATCH", Place::CardOrder(id)) => self.patch_card(merchant, id, call.body),
             ("GET", Place::Order(id)) => self.get_order(merchant, id),
             ("PATCH", Place::Order(id)) => self.patch_order(merchant, id, call.body),
+            ("PATCH", Place::Checkout(id)) => self.patch_checkout(merchant, id, call.body),
             ("DELETE", Place::Checkout(id)) => self.delete_checkout(merchant, id),
             ("POST", Place::Money(id, kind)) => {
                 self.once(merchant, call, |gateway, key| gateway.move_money(merchant, id, kind, call.body, key))
@@ -138,6 +149,7 @@ impl Gateway {
             ("POST", Place::Webhooks) => self.post_webhook(merchant, call.body),
             ("GET", Place::Webhooks) => Ok(self.list_webhooks(merchant)),
             ("GET", Place::Webhook(id)) => self.get_webhook(merchant, id),
+            ("PATCH", Place::Webhook(id)) => self.patch_webhook(merchant, id, call.body),
             ("DELETE", Place::Webhook(id)) => self.delete_webhook(merchant, id),
             ("POST", Place::WebhookTest) => self.test_webhook(merchant, call.body),
             ("GET", Place::OrdersReport) => self.orders_report(&Query::of(call.query)),
@@ -145,6 +157,11 @@ impl Gateway {
             ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
             ("GET", Place::InterestBalance) => self.interest_balance(&Query::of(call.query)),
             ("GET", Place::InterestActivity) => self.interest_activity(&Query::of(call.query)),
+            // Sezzle's plugins send these two, and no page describes them.
+            ("POST", Place::Configuration | Place::WidgetQueue) => {
+                Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
+            }
+            ("GET", Place::FeatureFlag) => Ok(Answer::json(StatusCode::OK, &self.options.feature_flags.into())),
             _ => Err(wrong_method()),
         }
     }
@@ -189,64 +206,6 @@ impl Gateway {
     /// A true moment as this gateway writes it into a body.
     fn date(&self, moment: OffsetDateTime) -> String {
         wording::rfc3339(self.stated(moment), self.options.expiration_digits)
-    }
-}
-
-/// The paths there are, with their variable parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place<'a> {
-    Authentication,
-    Sessions,
-    Session(&'a str),
-    Order(&'a str),
-    Checkout(&'a str),
-    Money(&'a str, EffectKind),
-    Renewal(&'a str, EffectKind),
-    Customers,
-    Customer(&'a str),
-    Preapprove(&'a str),
-    CustomerOrder(&'a str),
-    Token(&'a str),
-    TokenCustomer(&'a str),
-    Webhooks,
-    Webhook(&'a str),
-    WebhookTest,
-    OrdersReport,
-    SettlementSummaries,
-    SettlementDetails(&'a str),
-    InterestBalance,
-    InterestActivity,
-}
-
-impl<'a> Place<'a> {
-    fn of(segments: &[&'a str]) -> Option<Self> {
-        Some(match *segments {
-            ["v2", "authentication"] => Self::Authentication,
-            ["v2", "session"] => Self::Sessions,
-            ["v2", "session", id] => Self::Session(id),
-            ["v2", "order", id] => Self::Order(id),
-            ["v2", "order", id, "checkout"] => Self::Checkout(id),
-            ["v2", "order", id, "capture"] => Self::Money(id, EffectKind::Capture),
-            ["v2", "order", id, "refund"] => Self::Money(id, EffectKind::Refund),
-            ["v2", "order", id, "release"] => Self::Money(id, EffectKind::Release),
-            ["v2", "order", id, "reauthorize"] => Self::Renewal(id, EffectKind::Reauthorize),
-            ["v2", "order", id, "upcharge"] => Self::Renewal(id, EffectKind::Upcharge),
-            ["v2", "customer"] => Self::Customers,
-            ["v2", "customer", id] => Self::Customer(id),
-            ["v2", "customer", id, "preapprove"] => Self::Preapprove(id),
-            ["v2", "customer", id, "order"] => Self::CustomerOrder(id),
-            ["v2", "token", token, "session"] => Self::Token(token),
-            ["v2", "token", token, "customer"] => Self::TokenCustomer(token),
-            ["v2", "webhooks"] => Self::Webhooks,
-            ["v2", "webhooks", "test"] => Self::WebhookTest,
-            ["v2", "webhooks", id] => Self::Webhook(id),
-            ["v2", "orders", "report"] => Self::OrdersReport,
-            ["v2", "settlements", "summaries"] => Self::SettlementSummaries,
-            ["v2", "settlements", "details", payout] => Self::SettlementDetails(payout),
-            ["v2", "interest", "balance"] => Self::InterestBalance,
-            ["v2", "interest", "activity"] => Self::InterestActivity,
-            _ => return None,
-        })
     }
 }
 

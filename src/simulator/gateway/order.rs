@@ -162,7 +162,7 @@ impl Order {
     pub(super) fn room(&self, kind: EffectKind) -> u64 {
         let captured = self.sum(EffectKind::Capture);
         match kind {
-            EffectKind::Update | EffectKind::DeleteCheckout => 0,
+            EffectKind::Update | EffectKind::UpdateCheckout | EffectKind::DeleteCheckout => 0,
             EffectKind::Reauthorize => self.amount.cents,
             EffectKind::Upcharge => u64::MAX,
             EffectKind::Refund => captured.saturating_sub(self.sum(EffectKind::Refund)),

@@ -62,6 +62,21 @@ impl Gateway {
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
+    /// `PATCH /v2/order/{order}/checkout`: where an express checkout is to be shipped to.
+    pub(super) fn patch_checkout(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        let done = Answer::done(self.options.checkout_update_status);
+        let order = self.order(merchant, id)?;
+        let body = object(body).unwrap_or_default();
+        if !["currency_code", "address_uuid"].iter().all(|name| body.get(*name).is_some_and(Value::is_string)) {
+            return Ok(Refusal::bare());
+        }
+        if order.stage != Stage::Open {
+            return Err(Refusal::field("order_uuid", "The checkout is not open."));
+        }
+        order.changed(EffectKind::UpdateCheckout, 0, None);
+        Ok(done.with_effect())
+    }
+
     /// `DELETE /v2/order/{order}/checkout`.
     pub(super) fn delete_checkout(&mut self, merchant: &str, id: &str) -> Outcome {
         let order = self.order(merchant, id)?;

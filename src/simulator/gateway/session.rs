@@ -16,6 +16,7 @@ use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::card::Card;
 use crate::simulator::gateway::order::Order;
 use crate::simulator::gateway::wording;
 use crate::simulator::gateway::wording::link;
@@ -23,8 +24,9 @@ use crate::simulator::gateway::wording::link;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) merchant: String,
-    order: Option<String>,
+    pub(super) order: Option<String>,
     pub(super) tokenize: Option<Tokenize>,
+    pub(super) card: Option<Card>,
 }
 
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Gateway {
         if let Some(token) = &ids.token {
             self.tokens.put(token.clone(), ids.session.clone());
         }
-        self.sessions.put(ids.session.clone(), Session { merchant, order: ids.order.clone(), tokenize });
+        self.sessions.put(ids.session.clone(), Session { merchant, order: ids.order.clone(), tokenize, card: None });
         ids
     }
 
@@ -151,6 +153,9 @@ impl Gateway {
         }
         if let Some(order) = order {
             body.insert("order".to_owned(), order.into());
+        }
+        if let Some(card) = &session.card {
+            body.insert("card".to_owned(), json!({"order_id": card.order_id}));
         }
         body.into()
     }

@@ -26,11 +26,25 @@ pub(super) struct Webhook {
 impl Gateway {
     /// `POST /v2/webhooks`.
     pub(super) fn post_webhook(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+        self.put_webhook(merchant, wording::uuid(), body)
+    }
+
+    /// `PATCH /v2/webhooks/{id}`: both fields in place of those there were.
+    pub(super) fn patch_webhook(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        self.webhook(merchant, id)?;
+        self.put_webhook(merchant, id.to_owned(), body)
+    }
+
+    fn put_webhook(&mut self, merchant: &str, id: String, body: &[u8]) -> Outcome {
         let body = object(body)?;
         let url = read_url(&body).ok_or_else(|| Refusal::field("url", "A URL to deliver to is required."))?;
         let events = body.get("events").and_then(Value::as_array).filter(|events| events.iter().all(Value::is_string));
         let events = events.cloned().ok_or_else(|| Refusal::field("events", "A list of events is required."))?;
-        let id = wording::uuid();
+        let same =
+            |(other, webhook): (&String, &Webhook)| *other != id && webhook.merchant == merchant && webhook.url == url;
+        if self.options.webhook_conflict && self.webhooks.iter().any(same) {
+            return Err(Refusal::new(StatusCode::CONFLICT, "conflict", "url", "This URL is registered already."));
+        }
         let answer = Answer::json(StatusCode::OK, &self.webhook_reference(&id).into());
         self.webhooks.put(id, Webhook { merchant: merchant.to_owned(), url, events });
         Ok(answer.with_effect())
@@ -69,7 +83,7 @@ impl Gateway {
         } else {
             self.announce(merchant, event, &event::example(event));
         }
-        Ok(Answer::empty(StatusCode::NO_CONTENT))
+        Ok(Answer::done(self.options.webhook_test_status))
     }
 
     /// Whether the subscription is still there.
@@ -88,9 +102,10 @@ impl Gateway {
     }
 
     fn webhook_reference(&self, id: &str) -> Map<String, Value> {
-        let (base, path) = (&self.options.link_base, format!("webhooks/{id}"));
-        let links = json!([link(base, &path, "GET", "self"), link(base, &path, "DELETE", "self")]);
-        Map::from_iter([("uuid".to_owned(), json!(id)), ("links".to_owned(), links)])
+        let (base, own) = (&self.options.link_base, format!("webhooks/{id}"));
+        let mut links = vec![link(base, "webhooks", "POST", "create"), link(base, "webhooks", "GET", "list")];
+        links.extend(["GET", "PATCH", "DELETE"].map(|method| link(base, &own, method, "self")));
+        Map::from_iter([("uuid".to_owned(), json!(id)), ("links".to_owned(), links.into())])
     }
 
     fn webhook_body(&self, id: &str, webhook: &Webhook) -> Value {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -107,4 +109,37 @@ async fn a_rotated_pair_stays_valid_for_its_overlap() {
         let keys = json!({"public_key": public, "private_key": private});
         assert_eq!(caller.post("/v2/authentication", &keys).await.status, status);
     }
+}
+
+#[tokio::test]
+async fn a_public_key_alone_opens_few_doors() {
+    let simulator = start().await;
+    let mut caller = Caller::connect(&simulator).await;
+    let url = json!({"href": "https://shop.example/", "method": "GET"});
+    let price = json!({"amount_in_cents": 500, "currency": "USD"});
+    let session = json!({"cancel_url": url, "complete_url": url, "order": {"order_amount": price}});
+    for (key, status) in [
+        ("sz_pub_simulated", 201),
+        ("sz_pub_simulated:", 201),
+        ("sz_pub_another", 401),
+        ("sz_pub_simulated:secret", 401),
+        ("", 401),
+    ] {
+        let encoded = BASE64_STANDARD.encode(key);
+        caller.headers.insert("authorization", format!("Basic {encoded}").parse().unwrap());
+        assert_eq!(caller.post("/v2/session", &session).await.status, status, "{key}");
+        let flag = caller.get("/v2/feature-flags/is-express-checkout").await;
+        assert_eq!(flag.status == 200, status == 201, "{key}");
+    }
+    caller
+        .headers
+        .insert("authorization", format!("Basic {}", BASE64_STANDARD.encode("sz_pub_simulated")).parse().unwrap());
+    let order = simulator.create_session(SessionKind::Order).order.unwrap();
+    for path in ["/v2/customer".to_owned(), format!("/v2/order/{order}")] {
+        assert_eq!(caller.get(&path).await.status, 401, "{path}");
+    }
+    simulator.rotate_keys("sz_pub_next", "sz_pr_next", Duration::from_secs(60));
+    assert_eq!(caller.post("/v2/session", &session).await.status, 201, "the previous pair is valid for its overlap");
+    simulator.configure(|options| options.public_key_calls = false);
+    assert_eq!(caller.post("/v2/session", &session).await.status, 401, "as before there were such calls");
 }

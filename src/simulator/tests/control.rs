@@ -84,7 +84,8 @@ async fn settings_are_changed_together_or_not_at_all() {
 
     let wanted = json!({
         "merchant_uuid": "merchant", "approving": false, "tokenize_expiration": {"offset": -330},
-        "authorization_life": "1day", "idle_timeout": "20s",
+        "authorization_life": "1day", "card_token_life": "1h", "feature_flags": false, "session_slash": false,
+        "public_key_calls": false, "checkout_update_status": 200, "webhook_test_status": 204, "webhook_conflict": false, "idle_timeout": "20s",
         "token_life": "1m 30s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
         "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true, "webhook_retries": ["1s", "2m"], "webhook_timeout": "3s",
     });
@@ -93,6 +94,22 @@ async fn settings_are_changed_together_or_not_at_all() {
     assert_eq!(caller.authenticate().await.json()["merchant_uuid"], "merchant");
     control(&mut caller, "POST", "revoke-tokens", &Value::Null).await;
     assert_eq!(caller.get("/v2/customer").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_shopper_finishes_a_card_once() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let session = control(&mut caller, "POST", "cards", &Value::Null).await["session"].clone();
+    let finish = format!("cards/{}/finish", session.as_str().unwrap());
+    let token = control(&mut caller, "POST", &finish, &Value::Null).await["token"].clone();
+    let path = format!("/v2/session/card/token/{}", token.as_str().unwrap());
+    assert_eq!(caller.get(&path).await.status, 200);
+    assert_eq!(attempt(&mut caller, "POST", &finish, &Value::Null).await.status, 404);
+    let body = json!({"origin": "https://shop.example", "mode": "popup"});
+    let session = caller.post("/v2/session/card", &body).await.json()["uuid"].clone();
+    let finish = format!("cards/{}/finish", session.as_str().unwrap());
+    assert_eq!(control(&mut caller, "POST", &finish, &Value::Null).await, json!({"token": null}));
 }
 
 #[tokio::test]

@@ -292,8 +292,8 @@ async fn a_test_event_goes_to_its_url_or_to_all_subscribers() {
     assert_eq!(caller.post(path, &json!({})).await.status, 400);
     assert_eq!(caller.post(path, &json!({"url": "here"})).await.locations(), ["url"]);
     let body = json!({"url": one.url, "event": "customer.tokenized"});
-    assert_eq!(caller.post(path, &body).await.status, 204);
-    assert_eq!(caller.post(path, &json!({"event": "order.refunded"})).await.status, 204);
+    assert_eq!(caller.post(path, &body).await.status, 201);
+    assert_eq!(caller.post(path, &json!({"event": "order.refunded"})).await.status, 201);
     soon(simulator.deliveries_settled(2)).await;
     assert!(one.events()[0]["data"]["token"].is_string());
     assert_eq!((one.names(), subscriber.names()), (vec!["customer.tokenized".into()], vec!["order.refunded".into()]));

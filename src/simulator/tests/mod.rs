@@ -4,6 +4,7 @@
 
 mod authentication;
 mod broken;
+mod cards;
 mod control;
 mod customers;
 mod deliveries;

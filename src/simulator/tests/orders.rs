@@ -143,6 +143,31 @@ async fn a_checkout_is_deleted_once_and_before_it_is_complete() {
 }
 
 #[tokio::test]
+async fn an_express_checkout_is_changed_while_it_is_open() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let ids = simulator.create_session(SessionKind::Order);
+    let (session, order) = (format!("/v2/session/{}", ids.session), ids.order.unwrap());
+    let path = format!("/v2/order/{order}/checkout");
+    let before = caller.get(&session).await.body;
+    let body = r#"{"currency_code":"USD","address_uuid":"a","shipping_options":[]}"#;
+    let reply = caller.send("PATCH", &path, body.into()).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0));
+    assert_ne!(caller.get(&session).await.body, before, "the session shows it");
+    let bare = json!({"code": "bad_request", "message": "bad request"});
+    for body in ["", "[]", "{}", r#"{"currency_code":"USD"}"#] {
+        let reply = caller.send("PATCH", &path, body.into()).await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.json()), (400, bare.clone()), "{body}");
+    }
+    simulator.configure(|options| options.checkout_update_status = 200);
+    assert_eq!(caller.send("PATCH", &path, body.into()).await.unwrap().status, 200);
+    assert!(simulator.complete_checkout(&order));
+    assert_eq!(caller.send("PATCH", &path, body.into()).await.unwrap().status, 422);
+    let kinds: Vec<EffectKind> = simulator.effects(&order).iter().map(|effect| effect.kind).collect();
+    assert_eq!(kinds, [EffectKind::UpdateCheckout; 2]);
+}
+
+#[tokio::test]
 async fn a_renewal_is_a_new_order_if_it_is_approved() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;

@@ -154,3 +154,29 @@ async fn the_expiration_is_written_as_asked_for() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_slash_at_the_end_creates_a_session_as_well() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    assert_eq!(caller.post("/v2/session/", &request()).await.status, 201);
+    assert_eq!(caller.get("/v2/session/").await.status, 405);
+    simulator.configure(|options| options.session_slash = false);
+    assert_eq!(caller.post("/v2/session/", &request()).await.status, 405);
+}
+
+#[tokio::test]
+async fn calls_that_only_plugins_know_are_answered() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    for path in ["/v2/configuration", "/v2/widget/queue"] {
+        for body in ["", "{}"] {
+            let reply = caller.send("POST", path, body.into()).await.unwrap();
+            assert_eq!((reply.status.as_u16(), reply.body.len()), (204, 0), "{path}");
+        }
+    }
+    assert_eq!(caller.get("/v2/feature-flags/is-express-checkout").await.json(), json!(true));
+    simulator.configure(|options| options.feature_flags = false);
+    assert_eq!(caller.get("/v2/feature-flags/is-express-checkout").await.json(), json!(false));
+    assert_eq!(caller.get("/v2/feature-flags/").await.status, 404);
+}

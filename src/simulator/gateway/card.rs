@@ -1,0 +1,124 @@
+//! Virtual cards: a session for one, and the card data that can be read once.
+
+use http::StatusCode;
+use serde_json::Value;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Answer;
+use crate::simulator::gateway::answer::Outcome;
+use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::session::Session;
+use crate::simulator::gateway::wording;
+
+/// What a session says of its virtual card.
+#[derive(Debug, Default)]
+pub(super) struct Card {
+    /// Whether the card data comes by a token. If not, it goes straight to the shopper's browser.
+    by_token: bool,
+    /// Whether the shopper has finished.
+    finished: bool,
+    pub(super) first_name: String,
+    pub(super) last_name: String,
+    /// The merchant's name for the order, once it is given.
+    pub(super) order_id: Option<String>,
+}
+
+/// What a token leads to, once.
+#[derive(Debug)]
+pub(super) struct CardData {
+    merchant: String,
+    first_name: String,
+    last_name: String,
+    /// `None` when the end is too far away to be counted.
+    ends: Option<Instant>,
+}
+
+impl Gateway {
+    /// `POST /v2/session/card`.
+    pub(super) fn post_card(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+        let body = object(body)?;
+        let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let origin = text("origin").ok_or_else(|| Refusal::field("origin", "The window's origin is required."));
+        let mode = text("mode").filter(|mode| ["iframe", "popup"].contains(mode));
+        let mode = mode.ok_or_else(|| Refusal::field("mode", "The mode is iframe or popup."));
+        if let Some(refusal) = Refusal::all([origin.err(), mode.err()].into_iter().flatten()) {
+            return Err(refusal);
+        }
+        let customer = body.get("customer").unwrap_or(&Value::Null);
+        let name = |name: &str, otherwise: &str| customer[name].as_str().unwrap_or(otherwise).to_owned();
+        let card = Card {
+            by_token: text("card_response_format") == Some("token"),
+            first_name: name("first_name", "Test"),
+            last_name: name("last_name", "Shopper"),
+            ..Card::default()
+        };
+        let id = self.open_card(merchant, card);
+        let answer = json!({
+            "uuid": id,
+            "dashboard_url": format!("https://dashboard.sezzle.com/customer/virtual-card?id={id}"),
+        });
+        Ok(Answer::json(StatusCode::CREATED, &answer).with_effect())
+    }
+
+    /// `GET /v2/session/card/token/{token}`: the first read deletes the token, HEAD included.
+    pub(super) fn read_card(&mut self, merchant: &str, token: &str) -> Outcome {
+        let live = |card: &&CardData| card.merchant == merchant && card.ends.is_none_or(|ends| Instant::now() < ends);
+        let card = self.card_data.find(token).filter(live).ok_or_else(|| Refusal::unknown("token"))?;
+        let answer = json!({
+            "pan": TEST_NUMBER,
+            "cvv_number": "123",
+            "expiration_date": TEST_EXPIRATION,
+            "first_name": card.first_name,
+            "last_name": card.last_name,
+        });
+        self.card_data.remove(token);
+        Ok(Answer::json(StatusCode::OK, &answer).with_effect())
+    }
+
+    /// `PATCH /v2/session/{session}/card`: the merchant's own name for the order.
+    pub(super) fn patch_card(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+        let session = self.sessions.find_mut(id).filter(|session| session.merchant == merchant);
+        let card = session.and_then(|session| session.card.as_mut()).ok_or_else(|| Refusal::unknown("session_uuid"))?;
+        let order_id = object(body)?.remove("order_id").and_then(|id| id.as_str().map(str::to_owned));
+        card.order_id = Some(order_id.ok_or_else(|| Refusal::field("order_id", "A text is required."))?);
+        Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
+    }
+
+    /// A card session of the current merchant, whose data comes by a token.
+    pub(in crate::simulator) fn create_card(&mut self) -> String {
+        let merchant = self.options.merchant_uuid.clone();
+        let (first_name, last_name) = ("Test".to_owned(), "Shopper".to_owned());
+        self.open_card(&merchant, Card { by_token: true, first_name, last_name, ..Card::default() })
+    }
+
+    /// The shopper finishes in the window: answers the token, if the card data comes by one. `None` when there is no such card
+    /// session, or its shopper has finished already.
+    pub(in crate::simulator) fn finish_card(&mut self, id: &str) -> Option<Option<String>> {
+        let ends = Instant::now().checked_add(self.options.card_token_life);
+        let session = self.sessions.find_mut(id)?;
+        let card = session.card.as_mut().filter(|card| !card.finished)?;
+        card.finished = true;
+        if !card.by_token {
+            return Some(None);
+        }
+        let (first_name, last_name) = (card.first_name.clone(), card.last_name.clone());
+        let (token, merchant) = (wording::uuid(), session.merchant.clone());
+        self.card_data.put(token.clone(), CardData { merchant, first_name, last_name, ends });
+        Some(Some(token))
+    }
+
+    fn open_card(&mut self, merchant: &str, card: Card) -> String {
+        let id = wording::uuid();
+        let session = Session { merchant: merchant.to_owned(), order: None, tokenize: None, card: Some(card) };
+        self.sessions.put(id.clone(), session);
+        id
+    }
+}
+
+/// A number that every card network knows as a test's.
+const TEST_NUMBER: &str = "4111111111111111";
+/// The last month that two digits can tell.
+const TEST_EXPIRATION: &str = "1299";
