@@ -55,6 +55,7 @@ mod revalidation;
 mod rfc9111;
 mod rotation;
 mod rules;
+mod silence;
 mod simulate;
 mod stacks;
 mod stale;

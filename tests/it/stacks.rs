@@ -27,11 +27,17 @@ macro_rules! stacks {
 stacks! {
     curl: ["bash", "steps.sh"], [Length, Chunked, Expect];
     #[ignore = "needs node: tests/run"]
+    nodes_fetch: ["node", "steps.mjs", "fetch"], [Length, Chunked];
+    #[ignore = "needs node: tests/run"]
     nodes_http: ["node", "steps.mjs", "http"], [Length, Chunked, Expect];
     #[ignore = "needs node and undici: tests/run"]
     undici: ["node", "steps.mjs", "undici"], [Length, Chunked];
+    #[ignore = "needs node and undici: tests/run"]
+    undicis_fetch: ["node", "steps.mjs", "undici-fetch"], [Length, Chunked];
     #[ignore = "needs node and axios: tests/run"]
     axios: ["node", "steps.mjs", "axios"], [Length, Chunked];
+    #[ignore = "needs node and axios: tests/run"]
+    axios_with_fetch: ["node", "steps.mjs", "axios-fetch"], [Length, Chunked];
     #[ignore = "needs node and got: tests/run"]
     got: ["node", "steps.mjs", "got"], [Length, Chunked];
     #[ignore = "needs deno: tests/run"]

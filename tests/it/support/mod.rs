@@ -4,6 +4,7 @@ pub mod both_sides;
 pub mod browser;
 pub mod client;
 pub mod dashboard;
+pub mod doer;
 pub mod egress;
 pub mod origin;
 pub mod peer;

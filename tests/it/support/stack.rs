@@ -1,6 +1,7 @@
 //! Public HTTP clients, run as processes of their own. Each makes the calls of a plan; `tests/clients` has the programs,
 //! and `tests/run` installs the clients.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,12 +88,19 @@ impl Call {
 }
 
 /// What the client made of an answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outcome {
     /// The status, or the client's name for what went wrong.
     pub status: String,
     pub cache: String,
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = String::from_utf8_lossy(&self.body).chars().take(200).collect();
+        write!(formatter, "{} {:?} {start:?}", self.status, self.cache)
+    }
 }
 
 /// A client at work.

@@ -1,0 +1,182 @@
+//! A gateway that does every write it gets and then answers it badly, in the way that the write itself names: as the id of
+//! its order or as its `reference_id`. Lookups it answers well.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::eventually;
+
+/// Longer than any deadline of a test.
+const NEVER: Duration = Duration::from_secs(300);
+
+/// How a write is answered once it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A head that promises 4000 bytes, and the end of the connection.
+    HeadOnly,
+    /// The same, and JSON is promised.
+    JsonHeadOnly,
+    HalfHead,
+    /// The end of the connection without a byte.
+    Close,
+    Reset,
+    /// Half of what was promised, and the end of the connection.
+    HalfText,
+    HalfJson,
+    NoHttp,
+    /// Nothing, and the connection stays.
+    Nothing,
+    /// Half of the JSON, and the connection stays.
+    HalfJsonThenNothing,
+    /// As it should be, once [`Doer::release`] was called.
+    Late,
+}
+
+impl Way {
+    /// Those that end by themselves.
+    pub const BROKEN: [Self; 7] =
+        [Self::JsonHeadOnly, Self::HalfHead, Self::Close, Self::Reset, Self::HalfText, Self::HalfJson, Self::NoHttp];
+
+    const ALL: [Self; 10] = {
+        let [a, b, c, d, e, f, g] = Self::BROKEN;
+        [a, b, c, d, e, f, g, Self::Nothing, Self::HalfJsonThenNothing, Self::Late]
+    };
+
+    /// What a write names it by.
+    pub fn word(self) -> String {
+        format!("{self:?}")
+    }
+
+    fn named(request: &str) -> Self {
+        let named = |way: &Self| {
+            let word = way.word();
+            request.contains(&format!("/v2/order/{word}/")) || request.contains(&format!(r#""reference_id":"{word}""#))
+        };
+        Self::ALL.into_iter().find(named).unwrap_or_else(|| panic!("{request} names no way"))
+    }
+}
+
+/// A handle to it; it runs as long as the test's runtime does.
+pub struct Doer {
+    pub addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The way, target and key of each write.
+    writes: Mutex<Vec<(Way, String, Option<String>)>>,
+    released: CancellationToken,
+}
+
+impl Doer {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let addr = listener.local_addr().expect("bound");
+        let shared = Arc::new(Shared::default());
+        let serving = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(Arc::clone(&serving), stream));
+            }
+        });
+        Self { addr, shared }
+    }
+
+    /// How often a call had its effect: each of its keys once, and each time that it came without one.
+    pub fn effects(&self, way: Way, target: &str) -> usize {
+        let writes = self.shared.writes.lock().expect("not poisoned");
+        let keys = writes.iter().filter(|(its_way, its_target, _)| (*its_way, its_target.as_str()) == (way, target));
+        let keys: Vec<&Option<String>> = keys.map(|(.., key)| key).collect();
+        let named: BTreeSet<&String> = keys.iter().filter_map(|key| key.as_ref()).collect();
+        named.len() + keys.iter().filter(|key| key.is_none()).count()
+    }
+
+    /// Waits for the first write.
+    pub async fn written(&self) {
+        eventually("a write at the gateway", async || !self.shared.writes.lock().expect("not poisoned").is_empty())
+            .await;
+    }
+
+    /// Lets [`Way::Late`] answer.
+    pub fn release(&self) {
+        self.shared.released.cancel();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
+    let mut read = Vec::new();
+    while let Some(request) = next(&mut stream, &mut read).await {
+        let line = request.lines().next().unwrap_or_default();
+        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        if target == "/v2/authentication" {
+            let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
+            let _ = stream.write_all(&answer("201 Created", "application/json", token.len(), token)).await;
+        } else if line.starts_with("GET ") {
+            let _ = stream.write_all(&answer("200 OK", "application/json", 2, "[]")).await;
+        } else {
+            let key = request.lines().find_map(|line| line.strip_prefix("sezzle-request-id: ")).map(str::to_owned);
+            let way = Way::named(&request);
+            shared.writes.lock().expect("not poisoned").push((way, target, key));
+            if !misbehave(way, &shared, &mut stream).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Answers whether the connection stays.
+async fn misbehave(way: Way, shared: &Shared, stream: &mut TcpStream) -> bool {
+    let text = "a,b\n1,2\n";
+    let json = r#"{"uuid":"u","amount":"#;
+    let bytes = match way {
+        Way::HeadOnly => answer("200 OK", "text/plain", 4000, ""),
+        Way::JsonHeadOnly => answer("200 OK", "application/json", 4000, ""),
+        Way::HalfHead => b"HTTP/1.1 200 OK\r\nConte".to_vec(),
+        Way::Close | Way::Reset | Way::Nothing => Vec::new(),
+        Way::HalfText => answer("200 OK", "text/csv", 4000, text),
+        Way::HalfJson | Way::HalfJsonThenNothing => answer("200 OK", "application/json", 4000, json),
+        Way::NoHttp => b"SSH-2.0-server\r\n".to_vec(),
+        Way::Late => {
+            shared.released.cancelled().await;
+            answer("200 OK", "application/json", 2, "{}")
+        }
+    };
+    let _ = stream.write_all(&bytes).await;
+    match way {
+        Way::Reset => stream.set_zero_linger().expect("an open socket"),
+        // The sidecar gives up first.
+        Way::Nothing | Way::HalfJsonThenNothing => sleep(NEVER).await,
+        _ => (),
+    }
+    way == Way::Late
+}
+
+fn answer(status: &str, kind: &str, length: usize, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// The next request, head and body. The sidecar states the length of every body.
+async fn next(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&read[..end]);
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+            let whole = end + 4 + length.parse::<usize>().expect("a length");
+            if read.len() >= whole {
+                let request: Vec<u8> = read.drain(..whole).collect();
+                return Some(String::from_utf8_lossy(&request).into_owned());
+            }
+        }
+        if stream.read_buf(read).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
