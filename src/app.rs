@@ -22,7 +22,7 @@ use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
 pub use self::online::contact;
 #[cfg(feature = "otlp")]
 use self::parts::exporter;
-pub use self::parts::{BUILD, policy};
+pub use self::parts::{BUILD, forwards_card_data, policy};
 use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
 use self::reload::InForce;
 use self::sockets::{Sockets, addresses};

@@ -10,6 +10,7 @@ use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
 use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Seen, admit, outgoing_headers};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
+use sezzle_sidecar::upstream::retry::Call;
 
 pub fn holds(data: &[u8]) {
     let Some((method, has_body, uri, headers)) = read(data) else { return };
@@ -46,13 +47,17 @@ fn path(path: &str, method: &Method, matched: &Matched) {
         assert_eq!(Matched::path(&decoded).as_ref(), Some(matched));
         assert_eq!(Matched::written(&decoded), Matched::written(path));
     }
-    let identifier = matched.identifier();
-    assert_ne!(identifier.as_deref(), Some(""));
     if let Some(session) = matched.session() {
-        assert_eq!(matched.route, Route::Session);
-        assert_eq!(identifier.as_deref(), Some(&*session.hyphenated().to_string()));
-        assert!(path.to_ascii_lowercase().ends_with(&session.hyphenated().to_string()));
+        assert!(matches!(matched.route, Route::Session | Route::SessionCard));
+        let rest = path.to_ascii_lowercase().replacen("/v2/session/", "", 1);
+        assert_eq!(rest.trim_end_matches("/card"), session.hyphenated().to_string());
         assert_eq!(Matched::written(path), Some(Tag::Session(session)));
+    }
+    assert!(matched.order().is_none_or(|order| path.starts_with(&format!("/v2/order/{order}"))));
+    // Card data is known for what it is, whatever a gateway does not mind in a path.
+    let lower = path.to_ascii_lowercase();
+    if lower.strip_prefix("/v2/session/card/token/").is_some_and(|token| !token.is_empty()) {
+        assert_eq!((matched.route, class_and_call(matched, method)), (Route::CardToken, (Class::Money, Call::Once)));
     }
     // A write is one whatever it is called, and one below an order or a token names what it changes.
     let class = matched.route.class(method);
@@ -65,6 +70,10 @@ fn path(path: &str, method: &Method, matched: &Matched) {
     if path.get(4..18).is_some_and(|first| first.eq_ignore_ascii_case("authentication")) {
         assert_eq!(class == Class::Credentials, matches!(path.as_bytes().get(18), None | Some(b'/')));
     }
+}
+
+fn class_and_call(matched: &Matched, method: &Method) -> (Class, Call) {
+    (matched.route.class(method), matched.route.call(method))
 }
 
 /// What goes on to Sezzle of any headers.

@@ -4,7 +4,7 @@ use super::StartError;
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::Settings;
-use crate::config::settings::{GatewaySettings, OriginCacheControl};
+use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
 use crate::credentials::keys::{self, KeySources};
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
@@ -65,7 +65,13 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
     };
     let hosts = Hosts::new(&settings.proxy.hosts);
     let normalise_request_id = settings.proxy.normalise_request_id;
-    proxy::Options { hosts, limits, normalise_request_id, sample_hits: settings.log.sample_hits }
+    let (forward_card_data, sample_hits) = (forwards_card_data(settings), settings.log.sample_hits);
+    proxy::Options { hosts, limits, normalise_request_id, forward_card_data, sample_hits }
+}
+
+/// Whether card data is passed on to callers.
+pub fn forwards_card_data(settings: &Settings) -> bool {
+    settings.proxy.card_data == CardData::Forward
 }
 
 pub(super) fn about(settings: &Settings) -> About {

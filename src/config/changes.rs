@@ -80,6 +80,7 @@ const RULES: &[Rule] = &[
     Rule("proxy.allow_remote", Takes::Reload, |_, _| true),
     Rule("proxy.hosts", Takes::Reload, same!(proxy.hosts)),
     Rule("proxy.normalise_request_id", Takes::Reload, same!(proxy.normalise_request_id)),
+    Rule("proxy.card_data", Takes::Reload, same!(proxy.card_data)),
     Rule("proxy.workers", Takes::Restart, same!(proxy.workers)),
     Rule("drain.grace", Takes::Reload, same!(drain.grace)),
     Rule("drain.timeout", Takes::Reload, same!(drain.timeout)),

@@ -9,7 +9,7 @@ use super::otlp;
 use super::parse;
 use super::reader::Reader;
 use super::settings::{
-    CacheSettings, ControlSettings, CredentialSettings, DrainSettings, EgressProxySettings, Environment,
+    CacheSettings, CardData, ControlSettings, CredentialSettings, DrainSettings, EgressProxySettings, Environment,
     GatewaySettings, LimitSettings, LinkSettings, LogSettings, OpsSettings, OriginCacheControl, ProxySettings,
     Settings,
 };
@@ -139,6 +139,12 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
     let hosts = r.list("proxy.hosts", "[]", parse::host);
     // Sezzle does not know the misspelt name, so that what its sender means to happen once could happen twice.
     let normalise_request_id = r.value("proxy.normalise_request_id", "true", parse::boolean);
+    // Card data brings the service, and this process with it, into the scope of PCI DSS.
+    let card_data = r.value(
+        "proxy.card_data",
+        "refuse",
+        parse::choice([("refuse", CardData::Refuse), ("forward", CardData::Forward)]),
+    );
     let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
 
     if let Some([]) = listen.as_deref() {
@@ -161,8 +167,9 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
     }
     let settings = || {
         let (hosts, workers) = (hosts?, workers?);
-        let normalise_request_id = normalise_request_id?;
-        Some(ProxySettings { listen: listen.clone()?, socket_mode: socket_mode?, hosts, normalise_request_id, workers })
+        let (normalise_request_id, card_data) = (normalise_request_id?, card_data?);
+        let (listen, socket_mode) = (listen.clone()?, socket_mode?);
+        Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, workers })
     };
     let settings = settings();
     // What follows from an address that is refused is no further mistake.

@@ -131,8 +131,19 @@ pub struct ProxySettings {
     pub hosts: Vec<String>,
     /// Whether `X-Sezzle-Request-Id` is read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
+    /// What becomes of calls that return card data.
+    pub card_data: CardData,
     /// Threads that serve requests; at least one.
     pub workers: usize,
+}
+
+/// `proxy.card_data`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardData {
+    /// They are not sent.
+    Refuse,
+    /// They are sent once, and the answer passed on.
+    Forward,
 }
 
 /// `drain.*`

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::caller::{FROM_BROWSER, Refusal};
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::Call;
 
 /// Why a caller gets no answer of Sezzle's.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub enum ProxyError {
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
     ForeignKeys,
+    /// The call would return card data, and `proxy.card_data` does not allow that.
+    CardDataRefused,
     /// `limits.in_flight` is reached.
     Overloaded,
     /// Sezzle asked for fewer calls of this class, for so long from now.
@@ -49,10 +52,10 @@ pub enum ProxyError {
     NoToken(NoToken),
     /// The exchange with Sezzle failed, and repeating it cannot do harm.
     Upstream(UpstreamError),
-    /// A write may have been done, and its answer did not come.
+    /// The call may have had its effect, and its answer did not come.
     OutcomeUnknown {
-        /// Whether it can be repeated under its idempotency key.
-        keyed: bool,
+        /// What sending it again would do.
+        call: Call,
         /// What is known of why.
         cause: UpstreamError,
     },
@@ -73,11 +76,12 @@ impl From<Refusal> for ProxyError {
 }
 
 /// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
-pub const REFUSALS: [&str; 13] = [
+pub const REFUSALS: [&str; 14] = [
     "bad_request",
     "body_timeout",
     "body_too_large",
     "browser_refused",
+    "card_data_refused",
     "circuit_open",
     "foreign_keys",
     "loop_detected",
@@ -98,7 +102,7 @@ impl ProxyError {
         match self {
             Self::Malformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::ForeignKeys => StatusCode::UNAUTHORIZED,
-            Self::Browser => StatusCode::FORBIDDEN,
+            Self::Browser | Self::CardDataRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -134,6 +138,7 @@ impl ProxyError {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::ForeignKeys
+            | Self::CardDataRefused
             | Self::Overloaded
             | Self::RateLimited(_)
             | Self::CircuitOpen(_) => true,
@@ -163,6 +168,7 @@ impl ProxyError {
             Self::Malformed(_) | Self::BodyBroken => "bad_request",
             Self::ForeignKeys => "foreign_keys",
             Self::Browser => "browser_refused",
+            Self::CardDataRefused => "card_data_refused",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
@@ -193,6 +199,9 @@ impl ProxyError {
                 "the public key is not this sidecar's; calls made here would act for another merchant".into()
             }
             Self::Browser => FROM_BROWSER.into(),
+            Self::CardDataRefused => {
+                "card data passes this sidecar only with proxy.card_data = \"forward\"; nothing was sent to Sezzle".into()
+            }
             Self::NotFound => "only paths under /v2/ are served here".into(),
             Self::MethodNotAllowed(allowed) => format!("this is served here for {allowed} only").into(),
             Self::BodyTimeout => "the request's body did not arrive in time; nothing was sent to Sezzle".into(),
@@ -209,12 +218,17 @@ impl ProxyError {
                 "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After".into()
             }
             Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
-            Self::OutcomeUnknown { keyed: true, .. } => {
+            Self::OutcomeUnknown { call: Call::Keyed, .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
                  Sezzle-Request-Id, or read the order before doing anything else"
                     .into()
             }
-            Self::OutcomeUnknown { keyed: false, .. } => {
+            Self::OutcomeUnknown { call: Call::Once, .. } => {
+                "the call was sent and its answer did not arrive whole: the card may have been read, and then its token \
+                 is gone. The call was not repeated, since a second read finds nothing"
+                    .into()
+            }
+            Self::OutcomeUnknown { call: Call::Safe | Call::Unkeyed, .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: find out \
                  whether it was before repeating it"
                     .into()
@@ -240,7 +254,9 @@ impl ProxyError {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::NotStored => "http_request_error",
-            Self::Browser | Self::Misdirected | Self::ForeignKeys | Self::RateLimited(_) => "http_request_denied",
+            Self::Browser | Self::Misdirected | Self::ForeignKeys | Self::CardDataRefused | Self::RateLimited(_) => {
+                "http_request_denied"
+            }
             Self::CircuitOpen(_) => "destination_unavailable",
             Self::Loop => "proxy_loop_detected",
             Self::Internal | Self::NoToken(_) => "proxy_internal_error",
@@ -295,6 +311,7 @@ impl ProxyError {
             | Self::Loop
             | Self::TargetTooLong
             | Self::ForeignKeys
+            | Self::CardDataRefused
             | Self::Upstream(_)
             | Self::OutcomeUnknown { .. }
             | Self::NotStored

@@ -1,13 +1,14 @@
 //! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::effort::Effort;
 use super::error::ProxyError;
@@ -69,6 +70,8 @@ pub enum Reading {
     Links,
     /// All, for the cache.
     Session,
+    /// What comes of them at once: see [`begin`].
+    Start,
 }
 
 impl Exchange {
@@ -186,16 +189,16 @@ impl Exchange {
         let (status, mut headers) = (head.status, head.headers);
         leave.heard(status, &headers);
         clean(&mut headers);
-        let limit = match reading {
-            Reading::Nothing => None,
-            Reading::Links => is_readable(&headers).then_some(MAX_LINKED),
-            Reading::Session => Some(MAX_BODY),
+        let read = match reading {
+            Reading::Links if is_readable(&headers) => read(body, MAX_LINKED).await,
+            Reading::Session => read(body, MAX_BODY).await,
+            Reading::Start => begin(body).await,
+            Reading::Nothing | Reading::Links => {
+                let content = Content::Streamed { read: None, rest: body };
+                return Ok(Answered { status, headers, content, at, in_doubt: false });
+            }
         };
-        let Some(limit) = limit else {
-            let content = Content::Streamed { read: None, rest: body };
-            return Ok(Answered { status, headers, content, at, in_doubt: false });
-        };
-        let content = match read(body, limit).await {
+        let content = match read {
             // It was not processed, whatever becomes of its body.
             Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
             content => content?,
@@ -235,7 +238,7 @@ fn concluded(
                 cause.detail = format!("{}, after an attempt that ended in {doubt}", cause.detail);
             }
             if is_write && cause.sent == Sent::Maybe {
-                Err(ProxyError::OutcomeUnknown { keyed: call == Call::Keyed, cause })
+                Err(ProxyError::OutcomeUnknown { call, cause })
             } else {
                 Err(ProxyError::Upstream(cause))
             }
@@ -271,3 +274,31 @@ async fn read(mut body: GatewayBody, limit: usize) -> Result<Content, UpstreamEr
     }
     Ok(Content::Whole(Some(read.freeze())))
 }
+
+/// Waits for the first piece of a body, and [`AT_ONCE`] longer for the rest: nearly every answer is whole by then, and one
+/// that has broken off can still be told from one that is on its way. What comes later is streamed.
+async fn begin(mut body: GatewayBody) -> Result<Content, UpstreamError> {
+    let mut read = BytesMut::new();
+    let mut rest = None;
+    while read.len() <= AT_ONCE_BYTES && !body.is_end_stream() {
+        let frame = match rest {
+            None => body.frame().await,
+            Some(ends) => match timeout_at(ends, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => break,
+            },
+        };
+        let Some(frame) = frame else { return Ok(Content::Whole(Some(read.freeze()))) };
+        if let Ok(data) = frame.map_err(|error| UpstreamError::from_body(&error))?.into_data() {
+            read.extend_from_slice(&data);
+        }
+        rest.get_or_insert_with(|| Instant::now() + AT_ONCE);
+    }
+    if body.is_end_stream() {
+        return Ok(Content::Whole(Some(read.freeze())));
+    }
+    Ok(Content::Streamed { read: Some(read.freeze()), rest: body })
+}
+
+const AT_ONCE: Duration = Duration::from_millis(200);
+const AT_ONCE_BYTES: usize = 16 * 1024;

@@ -11,8 +11,8 @@ use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
 use super::inbound::{Seen, admit};
-use super::route::{Class, Matched};
-use super::{is_cacheable, response};
+use super::route::{Class, Matched, Route};
+use super::{card_data, is_cacheable, response};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
 use crate::session::freshness::{self, MAX_BODY, Policy, Skip, Wishes};
@@ -21,7 +21,7 @@ use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
 
 /// Says what becomes of a request.
-pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
+pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts, has_body: bool) -> String {
     let mut text = String::new();
     let mut say = |what: &str, is: &str| {
         // Writing to a string cannot fail.
@@ -34,11 +34,16 @@ pub fn request(hosts: &Hosts, head: &Parts, has_body: bool) -> String {
             return text;
         }
     };
+    let refused = card_data::check(forward_card_data, &head.method).err().filter(|_| matched.route.is_card_data());
+    if let Some(error) = refused {
+        say("request", &refusal(&error));
+        return text;
+    }
     let class = matched.route.class(&head.method);
     say("request", "let through");
     say("route", &format!("{} (class {})", matched.route.template(), class.as_str()));
     say("cache", &cache(head, &matched, class));
-    if matched.session().is_some() && is_cacheable(head) {
+    if class == Class::Session && matched.session().is_some() && is_cacheable(head) {
         for wish in wishes(&Wishes::read(&head.headers)) {
             say("asks for", &wish);
         }
@@ -66,8 +71,11 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if !head.method.is_safe() {
         return "bypass: it is a write".to_owned();
     }
-    match matched.session() {
-        None if class == Class::Session => "bypass: the identifier is no UUID".to_owned(),
+    if matched.route.is_card_data() {
+        return "bypass: it returns card data, and only once".to_owned();
+    }
+    match matched.session().filter(|_| class == Class::Session) {
+        None if class == Class::Session => "bypass: what follows /v2/session/ is not a UUID alone".to_owned(),
         None => "bypass: only GET /v2/session/{uuid} is cached".to_owned(),
         Some(_) if !is_cacheable(head) => "bypass: it has a query, or its method is neither GET nor HEAD".to_owned(),
         Some(session) => format!("looked up under {session}"),
@@ -112,7 +120,8 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     // As it was when it was sent: it may have lain in a file since.
     let sent = answer.headers().get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
     let now = Now { wall: sent.unwrap_or(now.wall), ..now };
-    let session = Matched::path(head.uri.path()).as_ref().and_then(Matched::session);
+    let session = Matched::path(head.uri.path()).filter(|matched| matched.route == Route::Session);
+    let session = session.as_ref().and_then(Matched::session);
     let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
     let Some(asked) = looked_up else { return line("answer", "not stored: it is no answer to a cached lookup") };
     let mut headers = answer.headers().clone();

@@ -18,6 +18,7 @@ use crate::session::Fetched;
 use crate::session::entry::Answer;
 use crate::session::revalidation::{Conditions, validator};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::Call;
 
 /// The way to Sezzle, and what links become on the way back.
 pub struct Forwarder {
@@ -46,6 +47,9 @@ impl Forwarder {
     /// # Errors
     /// Why there is no answer.
     pub async fn call(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
+        if sending.call == Call::Once {
+            return self.exchange.run(sending, Reading::Start, place, place.since()).await;
+        }
         let Some(rewriter) = self.links.as_ref().filter(|_| links) else {
             return self.exchange.run(sending, Reading::Nothing, place, place.since()).await;
         };

@@ -4,6 +4,7 @@
 //! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
 
 mod authentication;
+mod card_data;
 mod conditional;
 pub mod effort;
 pub mod error;
@@ -67,6 +68,8 @@ pub struct Options {
     pub limits: Limits,
     /// Whether a misspelt idempotency key is one.
     pub normalise_request_id: bool,
+    /// Whether card data is passed on to callers.
+    pub forward_card_data: bool,
     /// Of so many hits one has a line in the log.
     pub sample_hits: u64,
 }
@@ -133,7 +136,7 @@ impl Proxy {
         for code in REFUSALS {
             metrics.requests_refused.with_label_values(&[code]).inc_by(0);
         }
-        for route in Route::WRITES {
+        for route in Route::ALL.iter().filter(|route| **route != Route::Authentication) {
             metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
             metrics.refused_in_doubt.with_label_values(&[route.template()]).inc_by(0);
         }
@@ -209,7 +212,12 @@ impl Proxy {
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         let session = matched.session().filter(|_| class == Class::Session && is_cacheable(head));
-        let Some(session) = session else { return Ok(Arrived::Call(Call { matched, class, missed: None })) };
+        let Some(session) = session else {
+            if matched.route.is_card_data() {
+                card_data::check(self.options.forward_card_data, &head.method)?;
+            }
+            return Ok(Arrived::Call(Call { matched, class, missed: None }));
+        };
         let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
         let (result, by_request) = match self.sessions.find(session, &wishes, record.began()) {
             Found::Fresh(hit) => {
@@ -238,8 +246,8 @@ impl Proxy {
                 authentication::answer(&body, self.forwarder.tokens(), self.clock.now()).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
-            _ if !head.method.is_safe() => {
-                let body = self.receive(body, class).await?;
+            _ if matched.route.call(&head.method) != retry::Call::Safe => {
+                let body = if head.method.is_safe() { Bytes::new() } else { self.receive(body, class).await? };
                 // In boxes of their own, or every call that is passed through would pay for the room that these need.
                 Box::pin(self.write(head, &matched, class, body, record)).await
             }
@@ -295,9 +303,10 @@ impl Proxy {
         record: &mut Record,
     ) -> Sending {
         let limits = &self.options.limits;
+        let call = matched.route.call(&head.method);
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
-            _ if head.method.is_safe() => (limits.read, READ_BODY),
+            _ if call == retry::Call::Safe => (limits.read, READ_BODY),
             _ => (limits.write, WRITE_BODY),
         };
         let readable = self.forwarder.rewrites_links() && matched.route.carries_links();
@@ -311,7 +320,6 @@ impl Proxy {
             route: Said::of(matched.route),
             class: Said::of(class),
         };
-        let call = if head.method.is_safe() { retry::Call::Safe } else { retry::Call::Unkeyed };
         let effort = record.sends(outgoing.body.len());
         Sending { outgoing, call, request_id: record.request_id().clone(), effort }
     }

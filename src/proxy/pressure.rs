@@ -111,8 +111,9 @@ impl Pressure {
     /// When the queue is full, or no place became free in time, or the call would not be sent anyhow.
     pub async fn enter(&self, class: Class, method: &Method, now: Now) -> Result<Place, ProxyError> {
         let bulkhead = Arc::clone(self.bulkhead(class));
-        // What changes something is worth trying, and what neither changes nor reads is no trial of Sezzle.
-        let guarded = matches!(*method, Method::GET | Method::HEAD);
+        // The breaker says nothing of calls that move money, each of which is worth trying, and an OPTIONS says nothing of
+        // Sezzle.
+        let guarded = class != Class::Money && matches!(*method, Method::GET | Method::HEAD);
         let (permit, since) = match Arc::clone(&bulkhead.places).try_acquire_owned() {
             Ok(permit) => (permit, now),
             // What would not be sent does not wait for a place first.

@@ -308,7 +308,7 @@ impl Record {
             cache_detail = self.cache_detail,
             dur_ms = (length.as_secs_f64() * 1e6).round() / 1e3,
             bytes_in = taken.bytes_in,
-            bytes_out = self.bytes_out,
+            bytes_out = self.bytes_out(),
             attempts = taken.attempts,
             upstream_ms = taken.upstream_ms,
             conn_reused = taken.conn_reused,

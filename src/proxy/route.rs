@@ -1,6 +1,5 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Method;
@@ -9,63 +8,162 @@ use uuid::Uuid;
 
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{OTHER_ROUTE, label};
+use crate::upstream::retry::Call;
 
-/// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Route {
-    /// `/v2/authentication`
-    Authentication,
-    /// `/v2/session`
-    Sessions,
-    /// `/v2/session/{session}`
+/// How calls to one path are treated. An unsafe method (RFC 9110, 9.2.1) makes any of them a write, also where Sezzle
+/// documents none, but for [`Kind::Exchange`] and [`Kind::Webhooks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Answered by the sidecar itself.
+    Exchange,
+    /// The lookup that is cached.
     Session,
-    /// `/v2/order/{order}`
-    Order,
-    /// `/v2/order/{order}/checkout`
-    Checkout,
-    /// `/v2/order/{order}/capture`
-    Capture,
-    /// `/v2/order/{order}/refund`
-    Refund,
-    /// `/v2/order/{order}/release`
-    Release,
-    /// `/v2/order/{order}/reauthorize`
-    Reauthorize,
-    /// `/v2/order/{order}/upcharge`
-    Upcharge,
-    /// `/v2/customer`
-    Customers,
-    /// `/v2/customer/{customer}`
-    Customer,
-    /// `/v2/customer/{customer}/preapprove`
-    Preapprove,
-    /// `/v2/customer/{customer}/order`
-    CustomerOrder,
-    /// `/v2/token/{token}/session`
-    TokenSession,
-    /// `/v2/token/{token}/customer`
-    TokenCustomer,
-    /// `/v2/webhooks`
+    /// Any other lookup, or a write.
+    Plain,
+    /// A POST for which Sezzle documents `Sezzle-Request-Id`: under one key it has one effect.
+    Keyed,
+    /// A long list or file, perhaps with personal data: never held, and its body is never read.
+    Report,
+    /// A webhook subscription.
     Webhooks,
-    /// `/v2/webhooks/test`
-    WebhookTest,
-    /// `/v2/webhooks/{webhook}`
-    Webhook,
-    /// `/v2/settlements/summaries`
-    SettlementSummaries,
-    /// `/v2/settlements/details/{payout}`
-    SettlementDetails,
-    /// `/v2/orders/report`
-    OrdersReport,
-    /// `/v2/interest/balance`
-    InterestBalance,
-    /// `/v2/interest/activity`
-    InterestActivity,
-    /// Any other path under `/v2/`.
-    Other,
+    /// A GET that destroys the card data it returns. Its path and its body are secret.
+    CardData,
 }
 
-/// What kind of call it is: what it may cost to wait for it, and to send it twice.
+/// A segment of a template: a word, or a name in braces.
+macro_rules! segment {
+    ($word:literal) => {
+        concat!("/", $word)
+    };
+    ($name:ident) => {
+        concat!("/{", stringify!($name), "}")
+    };
+}
+
+/// The name among the segments of a template, if there is one.
+macro_rules! identifier {
+    () => { None };
+    ($word:literal $($rest:tt)*) => { identifier!($($rest)*) };
+    ($name:ident $($rest:tt)*) => { Some($name) };
+}
+
+/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`]. Where two templates match a path, the first does.
+macro_rules! calls {
+    ($($route:ident [$($segment:tt),+] $kind:ident;)+) => {
+        /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Route {
+            $(#[doc = concat!("`/v2", $(segment!($segment)),+, "`")] $route,)+
+            /// Any other path under `/v2/`.
+            Other,
+        }
+
+        impl Route {
+            /// Every call.
+            pub const ALL: &'static [Self] = &[$(Self::$route,)+ Self::Other];
+
+            /// The path's template, the label of this call in metrics and logs.
+            pub fn template(self) -> &'static str {
+                match self {
+                    $(Self::$route => concat!("/v2", $(segment!($segment)),+),)+
+                    Self::Other => OTHER_ROUTE,
+                }
+            }
+
+            fn kind(self) -> Kind {
+                match self {
+                    $(Self::$route => Kind::$kind,)+
+                    Self::Other => Kind::Plain,
+                }
+            }
+
+            /// The call with these segments below `/v2/`, and the identifier among them.
+            fn of<'p>(segments: &[&'p str]) -> (Self, Option<&'p str>) {
+                match *segments {
+                    $([$($segment),+] => (Self::$route, identifier!($($segment)+)),)+
+                    _ => (Self::Other, None),
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    Authentication      ["authentication"]                  Exchange;
+    Sessions            ["session"]                         Plain;
+    CardSession         ["session", "card"]                 Plain;
+    Session             ["session", session]                Session;
+    SessionCard         ["session", session, "card"]        Plain;
+    CardToken           ["session", "card", "token", token] CardData;
+    Order               ["order", order]                    Plain;
+    Checkout            ["order", order, "checkout"]        Plain;
+    Capture             ["order", order, "capture"]         Keyed;
+    Refund              ["order", order, "refund"]          Keyed;
+    Release             ["order", order, "release"]         Keyed;
+    Reauthorize         ["order", order, "reauthorize"]     Keyed;
+    Upcharge            ["order", order, "upcharge"]        Keyed;
+    Customers           ["customer"]                        Plain;
+    Customer            ["customer", customer]              Plain;
+    Preapprove          ["customer", customer, "preapprove"] Plain;
+    CustomerOrder       ["customer", customer, "order"]     Keyed;
+    TokenSession        ["token", token, "session"]         Plain;
+    TokenCustomer       ["token", token, "customer"]        Plain;
+    Webhooks            ["webhooks"]                        Webhooks;
+    WebhookTest         ["webhooks", "test"]                Webhooks;
+    Webhook             ["webhooks", webhook]               Webhooks;
+    SettlementSummaries ["settlements", "summaries"]        Report;
+    SettlementDetails   ["settlements", "details", payout]  Report;
+    OrdersReport        ["orders", "report"]                Report;
+    InterestBalance     ["interest", "balance"]             Report;
+    InterestActivity    ["interest", "activity"]            Report;
+    FeatureFlag         ["feature-flags", flag]             Plain;
+    Configuration       ["configuration"]                   Plain;
+    WidgetQueue         ["widget", "queue"]                 Plain;
+}
+
+label!(Route, Route::Other, template);
+
+impl Route {
+    /// The class of a call with this method. An unsafe method is a write unless it is known to be something milder.
+    pub fn class(self, method: &Method) -> Class {
+        match self.kind() {
+            Kind::Exchange => Class::Credentials,
+            Kind::Webhooks => Class::Webhooks,
+            Kind::CardData => Class::Money,
+            _ if !method.is_safe() => Class::Money,
+            Kind::Session => Class::Session,
+            Kind::Report => Class::Report,
+            Kind::Plain | Kind::Keyed => Class::Read,
+        }
+    }
+
+    /// Whether a call with this method may be sent again. A write that [`Route::is_keyed`] is [`Call::Keyed`] once it has
+    /// a key.
+    pub fn call(self, method: &Method) -> Call {
+        match self.kind() {
+            Kind::CardData => Call::Once,
+            _ if method.is_safe() => Call::Safe,
+            _ => Call::Unkeyed,
+        }
+    }
+
+    /// Whether Sezzle documents `Sezzle-Request-Id` for this call: under one key it has one effect.
+    pub fn is_keyed(self, method: &Method) -> bool {
+        method == Method::POST && self.kind() == Kind::Keyed
+    }
+
+    /// Whether answers of this call may carry `links` to the gateway. Only those are held and read.
+    pub fn carries_links(self) -> bool {
+        !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData)
+    }
+
+    /// Whether this call answers with card data.
+    pub fn is_card_data(self) -> bool {
+        self.kind() == Kind::CardData
+    }
+}
+
+/// What a call may cost: to wait for it, and to send it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// The cached lookup.
@@ -74,13 +172,15 @@ pub enum Class {
     Read,
     /// Long lists and files.
     Report,
-    /// Writes: may move money.
+    /// Writes, which may move money, and the read of a card, which cannot be undone either.
     Money,
     /// Webhook subscriptions.
     Webhooks,
     /// The token exchange.
     Credentials,
 }
+
+label!(Class, Class::Credentials, as_str);
 
 impl Class {
     /// The word for it in metrics and logs.
@@ -104,14 +204,14 @@ pub struct Matched {
     identifier: Identifier,
 }
 
-/// What the path names, where the call has something to name.
+/// The identifier in a path, as far as a log or the cache may have it. Tokens and customers stay in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Identifier {
     None,
     /// A session, by a UUID in its usual form.
     Session(Uuid),
-    /// Anything else, decoded.
-    Text(Arc<str>),
+    /// An order, by an identifier that can be one of Sezzle's.
+    Order(Arc<str>),
 }
 
 impl Matched {
@@ -121,85 +221,47 @@ impl Matched {
         Some(Self { route: Route::Session, identifier: Identifier::Session(session) })
     }
 
-    /// Matches the path of a request. `None` when it does not lie under `/v2/`.
+    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A slash at the end changes nothing, but
+    /// that the lookup of a session is not cached: the gateway may answer it otherwise.
     ///
     /// Expects a path that [`super::inbound`] has accepted.
     pub fn path(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v2/")?;
-        // No call has more than three, and what has is none.
-        let mut segments = ["", "", "", ""];
+        let (rest, slash) = rest.strip_suffix('/').map_or((rest, false), |rest| (rest, true));
+        // No call has more than four segments. A fifth place holds the first of those that are too many.
+        let mut segments = [""; 5];
         let count = segments.iter_mut().zip(Segments(Some(rest))).map(|(segment, found)| *segment = found).count();
-        let (route, identifier) = match *segments.get(..count)? {
-            // Whatever it is, it may hold keys, and so goes no further than here.
-            [first, ..] if first.eq_ignore_ascii_case("authentication") => (Route::Authentication, None),
-            ["session"] => (Route::Sessions, None),
-            ["session", session] => (Route::Session, Some(session)),
-            // Whatever is done below an order is done to the order, a call that is not known yet too.
-            ["order", order] => (Route::Order, Some(order)),
-            ["order", order, "checkout"] => (Route::Checkout, Some(order)),
-            ["order", order, "capture"] => (Route::Capture, Some(order)),
-            ["order", order, "refund"] => (Route::Refund, Some(order)),
-            ["order", order, "release"] => (Route::Release, Some(order)),
-            ["order", order, "reauthorize"] => (Route::Reauthorize, Some(order)),
-            ["order", order, "upcharge"] => (Route::Upcharge, Some(order)),
-            ["customer"] => (Route::Customers, None),
-            ["customer", customer] => (Route::Customer, Some(customer)),
-            ["customer", customer, "preapprove"] => (Route::Preapprove, Some(customer)),
-            ["customer", customer, "order"] => (Route::CustomerOrder, Some(customer)),
-            ["token", token, "session"] => (Route::TokenSession, Some(token)),
-            ["token", token, "customer"] => (Route::TokenCustomer, Some(token)),
-            ["webhooks"] => (Route::Webhooks, None),
-            ["webhooks", "test"] => (Route::WebhookTest, None),
-            ["webhooks", webhook] => (Route::Webhook, Some(webhook)),
-            ["settlements", "summaries"] => (Route::SettlementSummaries, None),
-            ["settlements", "details", payout] => (Route::SettlementDetails, Some(payout)),
-            ["orders", "report"] => (Route::OrdersReport, None),
-            ["interest", "balance"] => (Route::InterestBalance, None),
-            ["interest", "activity"] => (Route::InterestActivity, None),
-            _ => (Route::Other, None),
-        };
-        // `/v2/order//capture` or `/v2/session/` name nothing.
-        if identifier == Some("") {
-            return Some(Self { route: Route::Other, identifier: Identifier::None });
+        let segments = segments.get(..count)?;
+        if let Some(route) = sensitive(segments) {
+            return Some(Self { route, identifier: Identifier::None });
         }
-        let identifier = match identifier {
-            None => Identifier::None,
-            Some(text) => match usual_uuid(text).filter(|_| route == Route::Session) {
-                Some(session) => Identifier::Session(session),
-                None if !text.contains('%') => Identifier::Text(text.into()),
-                None => Identifier::Text(percent_decode_str(text).decode_utf8_lossy().into()),
-            },
+        let (route, identifier) = match Route::of(segments) {
+            // `/v2/order//capture` names nothing.
+            (_, Some("")) => (Route::Other, None),
+            (Route::Other, _) if rest.contains('%') => (disguised(rest).unwrap_or(Route::Other), None),
+            matched => matched,
         };
-        Some(Self { route, identifier })
+        let identifier = match (segments.first(), identifier) {
+            (Some(&"session"), Some(session)) if !slash => usual_uuid(session).map(Identifier::Session),
+            (Some(&"order"), Some(order)) if may_be_an_order(order) => Some(Identifier::Order(order.into())),
+            _ => None,
+        };
+        Some(Self { route, identifier: identifier.unwrap_or(Identifier::None) })
     }
 
-    /// The identifier in the path, where the call has one.
-    pub fn identifier(&self) -> Option<Cow<'_, str>> {
-        match &self.identifier {
-            Identifier::None => None,
-            Identifier::Session(session) => Some(session.hyphenated().to_string().into()),
-            Identifier::Text(text) => Some(text.as_ref().into()),
-        }
-    }
-
-    /// The session a lookup is for, when its path names one by a UUID in its usual form.
+    /// The session that the path names by a UUID in its usual form.
     pub fn session(&self) -> Option<Uuid> {
         match self.identifier {
             Identifier::Session(session) => Some(session),
-            Identifier::None | Identifier::Text(_) => None,
+            Identifier::None | Identifier::Order(_) => None,
         }
     }
 
-    /// The order that the call is about, where its identifier can be one of Sezzle's, which are made like UUIDs without
-    /// always being some: a caller may have put anything in its place, and this goes to logs.
+    /// The order that the path names, where a log may have it.
     pub fn order(&self) -> Option<&str> {
-        use Route::{Capture, Checkout, Order, Reauthorize, Refund, Release, Upcharge};
-        let about_one = matches!(self.route, Order | Checkout | Capture | Refund | Release | Reauthorize | Upcharge);
-        let plain =
-            |text: &&str| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         match &self.identifier {
-            Identifier::Text(text) if about_one => Some(text.as_ref()).filter(plain),
-            Identifier::None | Identifier::Session(_) | Identifier::Text(_) => None,
+            Identifier::Order(order) => Some(order),
+            Identifier::None | Identifier::Session(_) => None,
         }
     }
 
@@ -217,6 +279,36 @@ impl Matched {
             _ => None,
         }
     }
+}
+
+/// The calls that must be known however their path is spelt, with whatever follows it: keys go no further than here, and
+/// card data only where that is allowed. A gateway may not mind the case of a path.
+fn sensitive(segments: &[&str]) -> Option<Route> {
+    match *segments {
+        [first, ..] if first.eq_ignore_ascii_case("authentication") => Some(Route::Authentication),
+        [first, second, third, _, ..]
+            if first.eq_ignore_ascii_case("session")
+                && second.eq_ignore_ascii_case("card")
+                && third.eq_ignore_ascii_case("token") =>
+        {
+            Some(Route::CardToken)
+        }
+        _ => None,
+    }
+}
+
+/// [`sensitive`] for a path with encoded letters: those that Unicode folds into a plain one, such as the long s, are not
+/// refused as an encoded plain letter is.
+fn disguised(rest: &str) -> Option<Route> {
+    let decoded = percent_decode_str(rest).decode_utf8_lossy();
+    let folded: String = decoded.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
+    sensitive(&folded.split('/').collect::<Vec<_>>())
+}
+
+/// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller may
+/// have put anything in its place, and this goes to logs.
+fn may_be_an_order(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The pieces of a path between slashes, as `split('/')` gives them in twice the time.
@@ -239,105 +331,6 @@ fn usual_uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
-label!(Route, Route::Other, template);
-label!(Class, Class::Credentials, as_str);
-
-impl Route {
-    /// The calls that may write, for metrics that start at 0: with an unsafe method each is a write, also where Sezzle
-    /// documents none, but for the token exchange.
-    pub const WRITES: [Self; 24] = [
-        Self::Sessions,
-        Self::Session,
-        Self::Order,
-        Self::Checkout,
-        Self::Capture,
-        Self::Refund,
-        Self::Release,
-        Self::Reauthorize,
-        Self::Upcharge,
-        Self::Customers,
-        Self::Customer,
-        Self::Preapprove,
-        Self::CustomerOrder,
-        Self::TokenSession,
-        Self::TokenCustomer,
-        Self::Webhooks,
-        Self::WebhookTest,
-        Self::Webhook,
-        Self::SettlementSummaries,
-        Self::SettlementDetails,
-        Self::OrdersReport,
-        Self::InterestBalance,
-        Self::InterestActivity,
-        Self::Other,
-    ];
-
-    /// The path's template, the label of this call in metrics and logs.
-    pub fn template(self) -> &'static str {
-        match self {
-            Self::Authentication => "/v2/authentication",
-            Self::Sessions => "/v2/session",
-            Self::Session => "/v2/session/{session}",
-            Self::Order => "/v2/order/{order}",
-            Self::Checkout => "/v2/order/{order}/checkout",
-            Self::Capture => "/v2/order/{order}/capture",
-            Self::Refund => "/v2/order/{order}/refund",
-            Self::Release => "/v2/order/{order}/release",
-            Self::Reauthorize => "/v2/order/{order}/reauthorize",
-            Self::Upcharge => "/v2/order/{order}/upcharge",
-            Self::Customers => "/v2/customer",
-            Self::Customer => "/v2/customer/{customer}",
-            Self::Preapprove => "/v2/customer/{customer}/preapprove",
-            Self::CustomerOrder => "/v2/customer/{customer}/order",
-            Self::TokenSession => "/v2/token/{token}/session",
-            Self::TokenCustomer => "/v2/token/{token}/customer",
-            Self::Webhooks => "/v2/webhooks",
-            Self::WebhookTest => "/v2/webhooks/test",
-            Self::Webhook => "/v2/webhooks/{webhook}",
-            Self::SettlementSummaries => "/v2/settlements/summaries",
-            Self::SettlementDetails => "/v2/settlements/details/{payout}",
-            Self::OrdersReport => "/v2/orders/report",
-            Self::InterestBalance => "/v2/interest/balance",
-            Self::InterestActivity => "/v2/interest/activity",
-            Self::Other => OTHER_ROUTE,
-        }
-    }
-
-    /// The class of a call with this method. An unsafe method is a write unless it is known to be something milder.
-    pub fn class(self, method: &Method) -> Class {
-        match self {
-            Self::Authentication => Class::Credentials,
-            Self::Webhooks | Self::WebhookTest | Self::Webhook => Class::Webhooks,
-            _ if !method.is_safe() => Class::Money,
-            Self::Session => Class::Session,
-            _ if self.is_report() => Class::Report,
-            _ => Class::Read,
-        }
-    }
-
-    /// Whether answers of this call may carry `links` to the gateway. Reports never do, and are streamed untouched.
-    pub fn carries_links(self) -> bool {
-        self != Self::Authentication && !self.is_report()
-    }
-
-    /// Whether Sezzle documents `Sezzle-Request-Id` for this call: under one key it has one effect.
-    pub fn is_keyed(self, method: &Method) -> bool {
-        use Route::{Capture, CustomerOrder, Reauthorize, Refund, Release, Upcharge};
-        method == Method::POST && matches!(self, Capture | Refund | Release | Reauthorize | Upcharge | CustomerOrder)
-    }
-
-    fn is_report(self) -> bool {
-        matches!(
-            self,
-            Self::SettlementSummaries
-                | Self::SettlementDetails
-                | Self::OrdersReport
-                | Self::InterestBalance
-                | Self::InterestActivity
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -357,11 +350,19 @@ mod tests {
             (&post, "/v2/authentication", Route::Authentication, Class::Credentials),
             (&post, "/v2/Authentication/", Route::Authentication, Class::Credentials),
             (&post, "/v2/session", Route::Sessions, Class::Money),
+            (&post, "/v2/session/", Route::Sessions, Class::Money),
+            (&post, "/v2/session/card", Route::CardSession, Class::Money),
             (&get, "/v2/session/x", Route::Session, Class::Session),
+            (&get, "/v2/session/x/", Route::Session, Class::Session),
+            (&patch, "/v2/session/x/card", Route::SessionCard, Class::Money),
+            (&get, "/v2/session/card/token/t", Route::CardToken, Class::Money),
+            (&get, "/v2/session/card/token", Route::Other, Class::Read),
             (&get, "/v2/order/12a-g", Route::Order, Class::Read),
             (&patch, "/v2/order/12a-g", Route::Order, Class::Money),
             (&delete, "/v2/order/o/checkout", Route::Checkout, Class::Money),
+            (&patch, "/v2/order/o/checkout", Route::Checkout, Class::Money),
             (&post, "/v2/order/o/capture", Route::Capture, Class::Money),
+            (&post, "/v2/order/o/capture/", Route::Capture, Class::Money),
             (&post, "/v2/order/o/refund", Route::Refund, Class::Money),
             (&post, "/v2/order/o/release", Route::Release, Class::Money),
             (&post, "/v2/order/o/reauthorize", Route::Reauthorize, Class::Money),
@@ -377,16 +378,22 @@ mod tests {
             (&get, "/v2/webhooks", Route::Webhooks, Class::Webhooks),
             (&post, "/v2/webhooks/test", Route::WebhookTest, Class::Webhooks),
             (&delete, "/v2/webhooks/w", Route::Webhook, Class::Webhooks),
+            (&patch, "/v2/webhooks/w/", Route::Webhook, Class::Webhooks),
             (&get, "/v2/settlements/summaries", Route::SettlementSummaries, Class::Report),
             (&get, "/v2/settlements/details/p", Route::SettlementDetails, Class::Report),
             (&get, "/v2/orders/report", Route::OrdersReport, Class::Report),
             (&get, "/v2/interest/balance", Route::InterestBalance, Class::Report),
             (&get, "/v2/interest/activity", Route::InterestActivity, Class::Report),
+            (&get, "/v2/orders/report/", Route::OrdersReport, Class::Report),
+            (&get, "/v2/feature-flags/is-express-checkout", Route::FeatureFlag, Class::Read),
+            (&post, "/v2/configuration", Route::Configuration, Class::Money),
+            (&post, "/v2/widget/queue", Route::WidgetQueue, Class::Money),
             (&get, "/v2/new/thing", Route::Other, Class::Read),
             (&post, "/v2/new/thing", Route::Other, Class::Money),
             (&post, "/v2/order/o/new", Route::Other, Class::Money),
             (&get, "/v2/order//capture", Route::Other, Class::Read),
-            (&get, "/v2/session/", Route::Other, Class::Read),
+            (&get, "/v2/session/", Route::Sessions, Class::Read),
+            (&get, "/v2/", Route::Other, Class::Read),
         ] {
             assert_eq!(route(path), Some(expected), "{path}");
             assert_eq!(expected.class(method), class, "{method} {path}");
@@ -406,6 +413,44 @@ mod tests {
         assert_eq!(session(&format!("/v2/session/{{{UUID}}}")), None);
         assert_eq!(session(&format!("/v2/order/{UUID}")), None);
         assert_eq!(session("/v2/session/12a34bc5-6de7-890f-g123-4hi1238jk902"), None);
+        assert_eq!(session(&format!("/v2/session/{UUID}/")), None, "to the gateway this may be another resource");
+    }
+
+    #[test]
+    fn card_data_is_known_however_its_path_is_spelt() {
+        for path in [
+            "session/card/token/t",
+            "session/card/token/t/",
+            "session/card/token/T/more/of/it",
+            "SESSION/Card/tokeN/t",
+            "%C5%BFession/card/token/t",
+            "session/card/to%E2%84%AAen/t/x",
+        ] {
+            let matched = Matched::path(&format!("/v2/{path}")).expect("a call");
+            assert_eq!(matched.route, Route::CardToken, "{path}");
+            assert!(!format!("{matched:?}").contains("\"t\""), "the token is kept nowhere: {matched:?}");
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
+                assert_eq!((matched.route.class(&method), matched.route.call(&method)), (Class::Money, Call::Once));
+            }
+        }
+        for path in ["session/card/tokens/t", "session/cards/token/t", "session/x/token/t", "sessions/card/token/t"] {
+            assert_eq!(route(&format!("/v2/{path}")), Some(Route::Other), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_log_may_name() {
+        let uuid = Uuid::try_parse(UUID).ok();
+        let named = |path: &str| {
+            let matched = Matched::path(path).expect("a call");
+            (matched.session(), matched.order().map(str::to_owned))
+        };
+        assert_eq!(named("/v2/order/12a-g/capture/"), (None, Some("12a-g".to_owned())));
+        assert_eq!(named(&format!("/v2/session/{UUID}/card")), (uuid, None));
+        let long = format!("/v2/order/{}", "a".repeat(65));
+        for path in ["/v2/order/a%20b", "/v2/order/a.b", &long, "/v2/token/t/session", "/v2/customer/c", "/v2/order"] {
+            assert_eq!(named(path), (None, None), "{path}");
+        }
     }
 
     #[test]
@@ -432,8 +477,19 @@ mod tests {
             assert_eq!(Matched::written(path), order, "{path}");
         }
         assert_eq!(Matched::written("/v2/token/T/x"), Some(Tag::token("t")));
-        assert_eq!(Matched::written(&format!("/v2/session/{UUID}")), Uuid::try_parse(UUID).ok().map(Tag::Session));
-        for path in ["/v2/session", "/v2/session/x", "/v2/customer/c/order", "/v2/order/", "/other"] {
+        for tail in ["", "/", "/card", "/new/call"] {
+            let session = Uuid::try_parse(UUID).ok().map(Tag::Session);
+            assert_eq!(Matched::written(&format!("/v2/session/{UUID}{tail}")), session, "{tail}");
+        }
+        for path in [
+            "/v2/session",
+            "/v2/session/",
+            "/v2/session/card",
+            "/v2/session/x",
+            "/v2/customer/c/order",
+            "/v2/order/",
+            "/other",
+        ] {
             assert_eq!(Matched::written(path), None, "{path}");
         }
     }
@@ -443,6 +499,7 @@ mod tests {
         fn arbitrary_paths_never_panic(path in "\\PC{0,80}", tail in "[a-z%0-9/]{0,40}") {
             let _ = Matched::path(&path);
             let _ = Matched::path(&format!("/v2/{tail}")).map(|matched| matched.session());
+            let _ = Matched::path(&format!("/v2/session/{path}/{tail}"));
             let _ = Matched::written(&format!("/v2/order/{tail}"));
         }
     }

@@ -16,10 +16,11 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{PROXY_STATUS, ProxyError};
 use super::exchange::Answered;
+use super::inbound::remove_conditions;
 use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, passed_on, request_key};
+use super::{Proxy, card_data, passed_on, request_key};
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::troubles::Kind;
@@ -53,8 +54,8 @@ impl Writes {
 }
 
 impl Proxy {
-    /// A write. What it changes is purged before it is sent, and again when it has ended, before the first byte of
-    /// its answer: whoever has seen the answer finds nothing older than the write.
+    /// A write, or a read that cannot be repeated. What it changes is purged before it is sent, and again when it has
+    /// ended, before the first byte of its answer: a caller that has seen the answer finds nothing older than the write.
     pub(super) async fn write(
         &self,
         head: &Parts,
@@ -64,6 +65,11 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let mut sending = self.sending(head, head.headers.clone(), matched, class, body, record);
+        let is_card_data = matched.route.is_card_data();
+        if is_card_data {
+            // Part of a card would be all that there ever is of it.
+            remove_conditions(&mut sending.outgoing.headers);
+        }
         if matched.route.is_keyed(&head.method) {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
@@ -72,6 +78,7 @@ impl Proxy {
             sending.call = Call::Keyed;
             record.keyed(key);
         }
+        let call = sending.call;
         let now = self.clock.now();
         let place = self.pressure.enter(class, &head.method, now).await?;
         if self.writes.cut.is_cancelled() {
@@ -103,10 +110,14 @@ impl Proxy {
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
         let Ok((result, place)) = answer.await else {
             let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail: STOPPED.to_owned() };
-            return Err(ProxyError::OutcomeUnknown { keyed: record.request_key().is_some(), cause });
+            return Err(ProxyError::OutcomeUnknown { call, cause });
         };
         record.holds(place);
-        Ok(passed_on(result?, CacheStatus::BYPASS))
+        let mut reply = passed_on(result?, CacheStatus::BYPASS);
+        if is_card_data {
+            card_data::forbid_storing(&mut reply.headers);
+        }
+        Ok(reply)
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
@@ -165,7 +176,11 @@ impl Outcome {
         let Named { request_id, route, order, sezzle_request_id } = self.named();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
         self.note("outcome_unknown");
-        tracing::error!(%request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
+        if self.matched.route.is_card_data() {
+            tracing::error!(%request_id, route, cause, "a card may have been read, and its data was lost");
+        } else {
+            tracing::error!(%request_id, route, order, sezzle_request_id, cause, "the outcome of a write is unknown");
+        }
     }
 
     /// The refusal may well be that of a write which was done: the caller is told.
@@ -197,6 +212,10 @@ impl Outcome {
             Err(error) => (error.status(), Some(error.code())),
         };
         let code = code.as_u16();
+        if self.matched.route.is_card_data() {
+            tracing::warn!(%request_id, route, code, error, "a card was read after its caller had gone");
+            return;
+        }
         tracing::info!(
             %request_id,
             route,

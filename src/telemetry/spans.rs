@@ -70,8 +70,8 @@ pub struct Span {
     pub aborted: Option<&'static str>,
     /// Bytes of its body that were sent to Sezzle.
     pub bytes_in: Option<u64>,
-    /// Bytes of its answer's body.
-    pub bytes_out: u64,
+    /// Bytes of its answer's body, where that may be told.
+    pub bytes_out: Option<u64>,
     /// How often Sezzle was called for it.
     pub attempts: Option<u64>,
     /// How long all attempts took.
@@ -156,7 +156,7 @@ mod tests {
             error: None,
             aborted: None,
             bytes_in: None,
-            bytes_out: 0,
+            bytes_out: Some(0),
             attempts: None,
             upstream_ms: None,
         }

@@ -20,6 +20,8 @@ pub enum Call {
     Keyed,
     /// Any other write: each time it is sent it may have its effect.
     Unkeyed,
+    /// A read that destroys what it returns: sent again, it finds nothing.
+    Once,
 }
 
 /// How an attempt failed.
@@ -84,7 +86,7 @@ impl Failure {
 pub fn is_repeated(call: Call, failure: Failure, attempt: u32) -> bool {
     let harmless = match call {
         Call::Safe | Call::Keyed => true,
-        Call::Unkeyed => !failure.may_have_had_effect(),
+        Call::Unkeyed | Call::Once => !failure.may_have_had_effect(),
     };
     harmless && attempt < ATTEMPTS && failure.may_pass()
 }
@@ -138,12 +140,12 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::RETRY_REASONS;
 
-    const CALLS: [Call; 3] = [Call::Safe, Call::Keyed, Call::Unkeyed];
+    const CALLS: [Call; 4] = [Call::Safe, Call::Keyed, Call::Unkeyed, Call::Once];
 
     /// Every failure there is, and which of [`CALLS`] are repeated after it.
-    fn table() -> Vec<(Failure, [bool; 3])> {
+    fn table() -> Vec<(Failure, [bool; 4])> {
         use ErrorKind as Kind;
-        let (all, none, harmless) = ([true; 3], [false; 3], [true, true, false]);
+        let (all, none, harmless) = ([true; 4], [false; 4], [true, true, false, false]);
         let status = |code, retry_after: Option<u64>| {
             let status = StatusCode::from_u16(code).expect("a status");
             Failure::of_status(status, || retry_after.map(Duration::from_secs)).expect("a failure")
@@ -190,6 +192,7 @@ mod tests {
         for (failure, _) in table() {
             if failure.may_have_had_effect() {
                 assert!(!is_repeated(Call::Unkeyed, failure, 1), "{failure:?}");
+                assert!(!is_repeated(Call::Once, failure, 1), "{failure:?}");
             }
         }
     }

@@ -5,14 +5,17 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use http::Method;
 use sezzle_sidecar::config;
 use sezzle_sidecar::config::changes::{Takes, rules};
 use sezzle_sidecar::proxy::error::REFUSALS;
-use sezzle_sidecar::proxy::route::Route;
+use sezzle_sidecar::proxy::route::{Matched, Route};
 use sezzle_sidecar::session::freshness::Skip;
+use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::telemetry::metrics::{
     CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES,
 };
+use sezzle_sidecar::upstream::retry::Call;
 
 use crate::support::{Setup, rules};
 
@@ -76,6 +79,69 @@ fn every_error_and_limit_is_explained() {
         }
     }
 }
+
+/// The page says of each call what the code does with it, and names every route.
+#[test]
+fn every_call_is_listed_with_what_is_done_with_it() {
+    let text = page("docs/calls.md");
+    let (table, _) = text.split_once("\n## ").expect("the table comes first");
+    let mut listed = BTreeSet::new();
+    for row in rows(table, 6) {
+        let call = quoted(row[0]).remove(0);
+        let (method, template) = call.split_once(' ').expect("a method and a path");
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        // Each name stands for an identifier that can be one of Sezzle's.
+        let path = template.replace("{session}", UUID).replace("{order}", "12a-g").replace(['{', '}'], "");
+        for path in [path.clone(), format!("{path}/")] {
+            let matched = Matched::path(&path).expect("below /v2/");
+            let route = matched.route;
+            assert_eq!(route.template(), template);
+            assert_eq!(row[1], format!("`{}`", route.class(&method).as_str()), "{call}");
+            let again = match route.call(&method) {
+                _ if route == Route::Authentication => "not sent",
+                Call::Safe | Call::Keyed => "yes",
+                Call::Unkeyed if route.is_keyed(&method) => "with its key",
+                Call::Unkeyed | Call::Once => "no",
+            };
+            assert_eq!(row[2], again, "{call}");
+            let answer = match route {
+                Route::Authentication => "made here",
+                Route::Session => "stored",
+                _ if route.carries_links() => "held",
+                _ => "streamed",
+            };
+            assert_eq!(row[3], answer, "{call}");
+            let purges = match Matched::written(&path).filter(|_| route.call(&method) != Call::Safe) {
+                Some(Tag::Session(_)) => "session",
+                Some(Tag::Order(_)) => "order",
+                Some(Tag::Token(_)) => "token",
+                None => "–",
+            };
+            assert_eq!(row[4], purges, "{call}");
+            let logged = match (matched.session(), matched.order()) {
+                (Some(_), _) => "session",
+                (_, Some(_)) => "order",
+                (None, None) => "–",
+            };
+            // With a slash at its end it is a path that the cache does not know, and neither the log.
+            assert!(row[5] == logged || path.ends_with('/') && row[5] == "session", "{call}");
+        }
+        assert!(listed.insert(call.clone()), "{call} stands there twice");
+    }
+    let templates: BTreeSet<&str> = listed.iter().filter_map(|call| Some(call.split_once(' ')?.1)).collect();
+    let known = Route::ALL.iter().filter(|route| **route != Route::Other).map(|route| route.template());
+    same("docs/calls.md", &templates, &known.collect());
+    assert_eq!(listed, calls());
+}
+
+/// Every call that the page lists, as method and template.
+pub fn calls() -> BTreeSet<String> {
+    let text = page("docs/calls.md");
+    let (table, _) = text.split_once("\n## ").expect("the table comes first");
+    rows(table, 6).iter().map(|row| quoted(row[0]).remove(0)).collect()
+}
+
+const UUID: &str = "fadbc642-05a4-4e38-9e74-80e325623af9";
 
 #[test]
 fn every_reason_not_to_store_is_explained() {
@@ -147,7 +213,7 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     let exposed = harness.client.get(harness.ops, "/metrics").await.text();
     harness.stop().await;
     let words = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };
-    let routes = Route::WRITES.into_iter().chain([Route::Authentication]).map(Route::template);
+    let routes = Route::ALL.iter().map(|route| route.template());
     // Series of these come into being with what happens. All others are there from the start.
     let values = |metric: &str, label: &str| match (metric, label) {
         ("requests_total" | "upstream_requests_total", "route") => words(&routes.clone().collect::<Vec<_>>()),

@@ -159,6 +159,24 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         200
     );
 
+    // Card data, which comes once.
+    let card = "/v2/session/card/token/canary-of-a-card";
+    let data = r#"{"pan":"canary","cvv_number":"canary","expiration_date":"canary","last_name":"canary"}"#;
+    for (rule, status) in [
+        (Rule::path(card).status(StatusCode::OK), 200),
+        (Rule::path(card).status(StatusCode::OK).fault(Fault::CutBody(11)), 504),
+        (Rule::path(card).reset(Reset::AfterEffect), 504),
+        (Rule::path(card).fault(Fault::Garbage("HTTP/1.1 200 OK\r\ncanary canary\r\n\r\n".into())), 504),
+    ] {
+        gateway.clear_rules();
+        gateway.script(rule.body(data));
+        assert_eq!(call(sidecar, outlets, get.clone(), card, "").await.status, status);
+    }
+    gateway.clear_rules();
+    for (method, path) in [(&post, card), (&Method::OPTIONS, card), (&get, "/v2/Session/CARD/token/canary/")] {
+        assert!(call(sidecar, outlets, method.clone(), path, "").await.status >= 400, "{path}");
+    }
+
     // Refused here.
     for (method, path) in [
         (&get, "/canary"),
@@ -257,7 +275,9 @@ const ALT_SVC: HeaderName = http::header::ALT_SVC;
 #[tokio::test]
 async fn nothing_marked_comes_out_whatever_happens() {
     for format in ["json", "text"] {
-        let variables = [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format), ("LIMITS__BODY", "4KiB"), STATUS_PAGE];
+        let forward = ("PROXY__CARD_DATA", "forward");
+        let variables =
+            [("LOG__LEVEL", "trace"), ("LOG__FORMAT", format), ("LIMITS__BODY", "4KiB"), STATUS_PAGE, forward];
         let sidecar = Sidecar::start(options(), &variables).await;
         let mut outlets = Outlets::default();
         let mut words = drive(&sidecar, &mut outlets).await;

@@ -34,7 +34,7 @@ fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Settings {
 }
 
 /// Another value of each key that a file may hold.
-const OTHERS: [(&str, &str, Takes); 45] = [
+const OTHERS: [(&str, &str, Takes); 46] = [
     ("gateway.environment", "'production'", Takes::Restart),
     ("gateway.url", "'https://other.example'", Takes::Restart),
     ("gateway.ca_file", "'/run/ca'", Takes::Restart),
@@ -52,6 +52,7 @@ const OTHERS: [(&str, &str, Takes); 45] = [
     ("proxy.socket_mode", "'0600'", Takes::Restart),
     ("proxy.hosts", "['payments']", Takes::Reload),
     ("proxy.normalise_request_id", "false", Takes::Reload),
+    ("proxy.card_data", "'forward'", Takes::Reload),
     ("proxy.workers", "3", Takes::Restart),
     ("drain.grace", "'6s'", Takes::Reload),
     ("drain.timeout", "'41s'", Takes::Reload),

@@ -65,10 +65,15 @@ impl Record {
             error: self.error,
             aborted: self.aborted(),
             bytes_in: taken.bytes_in,
-            bytes_out: self.bytes_out,
+            bytes_out: self.bytes_out(),
             attempts: taken.attempts,
             upstream_ms: taken.upstream_ms,
         }
+    }
+
+    /// The size of its answer's body. That of card data is not told.
+    pub(super) fn bytes_out(&self) -> Option<u64> {
+        (!self.route().is_card_data() || self.source == Source::Sidecar).then_some(self.bytes_out)
     }
 
     pub(super) fn taken(&self) -> Taken {

@@ -165,7 +165,7 @@ fn attributes(span: Span) -> Vec<KeyValue> {
         span.code.map(|code| KeyValue::new("http.response.status_code", i64::from(code))),
         span.error.map(Into::into).or(of_sezzle).map(|kind: opentelemetry::Value| KeyValue::new("error.type", kind)),
         span.bytes_in.map(|bytes| KeyValue::new("http.request.body.size", number(bytes))),
-        Some(KeyValue::new("http.response.body.size", number(span.bytes_out))),
+        span.bytes_out.map(|bytes| KeyValue::new("http.response.body.size", number(bytes))),
         Some(KeyValue::new("sezzle_sidecar.request_id", span.request_id)),
         Some(KeyValue::new("sezzle_sidecar.source", span.source)),
         Some(KeyValue::new("sezzle_sidecar.cache", span.cache)),

@@ -55,8 +55,14 @@ impl Request {
         self.method == Method::POST && (order || customers)
     }
 
-    fn is_report(&self) -> bool {
-        ["/v2/settlements/", "/v2/orders/", "/v2/interest/"].iter().any(|start| self.target.starts_with(start))
+    /// Whether its answer is never read by the sidecar.
+    fn is_streamed(&self) -> bool {
+        let reports = ["/v2/settlements/", "/v2/orders/", "/v2/interest/"];
+        reports.iter().any(|start| self.target.starts_with(start)) || self.is_card_data()
+    }
+
+    fn is_card_data(&self) -> bool {
+        self.target.starts_with("/v2/session/card/token/")
     }
 }
 
@@ -75,7 +81,8 @@ impl BothSides {
         let gateway = listener.local_addr().expect("an address");
         let (heard, simulator) = (Heard::default(), Arc::new(OnceLock::new()));
         tokio::spawn(relay(listener, Arc::clone(&simulator), Arc::clone(&heard)));
-        let setup = Setup::default().set("GATEWAY__URL", format!("http://{gateway}"));
+        let setup =
+            Setup::default().set("GATEWAY__URL", format!("http://{gateway}")).set("PROXY__CARD_DATA", "forward");
         let harness = setup.start_with(|gateway| simulator.set(gateway.addr()).expect("set once")).await;
         super::eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
         Self { harness, gateway, heard }
@@ -117,7 +124,7 @@ impl BothSides {
         expected.insert("user-agent", user_agent.parse().expect("a value"));
         expected.insert("via", HeaderValue::from_static("1.1 sezzle-sidecar"));
         expected.insert("host", self.gateway.to_string().parse().expect("a value"));
-        if !request.is_report() {
+        if !request.is_streamed() {
             expected.insert("accept-encoding", HeaderValue::from_static("identity"));
         }
         if !request.body.is_empty() {
@@ -142,7 +149,7 @@ impl BothSides {
     fn caller_got(&self, request: &Request, sent: &Answer, got: &Answer, key: Option<HeaderValue>) {
         let call = format!("{} {}", request.method, request.target);
         assert_eq!(got.status, sent.status, "{call}: {}", got.text());
-        let body = if request.is_report() { sent.body.clone() } else { self.relinked(&sent.body) };
+        let body = if request.is_streamed() { sent.body.clone() } else { self.relinked(&sent.body) };
         assert!(got.body == body, "{call}\n{}\nis not\n{}", got.text(), String::from_utf8_lossy(&body));
 
         let mut headers = got.headers.clone();
@@ -161,6 +168,9 @@ impl BothSides {
         expected.append("via", HeaderValue::from_static("1.1 sezzle-sidecar"));
         if !expected.contains_key("cache-control") {
             expected.insert("cache-control", HeaderValue::from_static("private, no-cache"));
+        }
+        if request.is_card_data() {
+            expected.insert("cache-control", HeaderValue::from_static("no-store"));
         }
         if let Some(key) = key.filter(|_| request.is_keyed()) {
             expected.insert("sezzle-request-id", key);
