@@ -121,7 +121,7 @@ impl Contact {
             target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
             headers: headers(&granted.authorization),
             body: Bytes::new(),
-            deadlines: Deadlines { head: self.patience, body: Duration::from_secs(1) },
+            deadlines: Deadlines::new(self.patience, Duration::from_secs(1)),
             route: Said::rarely("/v2/session/{session}"),
             class: Said::rarely("session"),
         };

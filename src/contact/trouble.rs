@@ -77,7 +77,7 @@ impl Trouble {
                 format!("no TLS with {gateway}: {detail}"),
                 &["Something else than Sezzle's gateway seems to answer there.".to_owned(), hints.proxy()],
             ),
-            ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => {
+            ErrorKind::StreamLimit | ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => {
                 Self::new(format!("{gateway} gave no answer: {detail}"), &[])
             }
         }

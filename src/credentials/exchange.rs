@@ -77,7 +77,7 @@ pub async fn exchange(
         target: PathAndQuery::from_static("/v2/authentication"),
         headers: headers(),
         body: Bytes::from_owner(Zeroizing::new(body)),
-        deadlines: Deadlines { head: HEAD_LIMIT, body: BODY_LIMIT },
+        deadlines: Deadlines::new(HEAD_LIMIT, BODY_LIMIT),
         route: Said::rarely("/v2/authentication"),
         class: Said::rarely("credentials"),
     };

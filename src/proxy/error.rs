@@ -236,6 +236,10 @@ impl ProxyError {
             Self::NotStored => "only-if-cached was asked for, and nothing is stored".into(),
             Self::Upstream(error) => match (error.sent, error.kind) {
                 (Sent::No, ErrorKind::Reset) => "Sezzle did not take the request; nothing of it was done".into(),
+                (Sent::No, ErrorKind::StreamLimit) => {
+                    "Sezzle takes no more calls at once over HTTP/2; nothing was sent".into()
+                }
+                (Sent::No, ErrorKind::Timeout) => "there was no time left to send the call; nothing was sent".into(),
                 (Sent::No, _) => "Sezzle could not be reached; nothing was sent".into(),
                 (Sent::Maybe, ErrorKind::Timeout) => "Sezzle did not answer in time".into(),
                 (Sent::Maybe, _) => "the exchange with Sezzle failed".into(),
@@ -269,6 +273,7 @@ impl ProxyError {
                 ErrorKind::EgressProxy => "destination_unavailable",
                 ErrorKind::TlsCertificate => "tls_certificate_error",
                 ErrorKind::Tls => "tls_protocol_error",
+                ErrorKind::StreamLimit => "connection_limit_reached",
                 ErrorKind::Timeout => "http_response_timeout",
                 ErrorKind::Reset => "connection_terminated",
                 ErrorKind::Protocol => "http_protocol_error",

@@ -106,6 +106,8 @@ impl Exchange {
         let Sending { outgoing, call, request_id, effort } = sending;
         let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
+        // An attempt that begins later has no time left for its answer.
+        let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
         let (mut token, mut now) = match self.tokens.live_at(began) {
             Some(token) => (token, began),
             None => {
@@ -127,7 +129,7 @@ impl Exchange {
                 if let Some(fresh) = self.tokens.after_unauthorized(token.generation, end.since(ended)).await {
                     now = self.clock.now();
                     ended = now.mono;
-                    if ended < end {
+                    if ended < latest {
                         token = fresh;
                         continue;
                     }
@@ -142,7 +144,7 @@ impl Exchange {
             let repeated = |failure: &Failure| !leave.is_probe() && is_repeated(call, *failure, attempt);
             let Some(failure) = failure.filter(repeated) else { break (result, ended) };
             let (wait, reason) = (back_off(attempt, failure, fastrand::f64()), failure.as_str());
-            if ended.plus(wait) >= end {
+            if ended.plus(wait) > latest {
                 break (result, ended);
             }
             if !place.may_repeat(ended) {
@@ -152,7 +154,7 @@ impl Exchange {
             sleep(wait).await;
             now = self.clock.now();
             // Its time may be over, or its class refused since then. The caller gets what came of its own call.
-            let Some(again) = place.leave(now).ok().filter(|_| now.mono < end) else { break (result, ended) };
+            let Some(again) = place.leave(now).ok().filter(|_| now.mono <= latest) else { break (result, ended) };
             let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
             tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
             if failure.may_have_had_effect() {
@@ -177,9 +179,8 @@ impl Exchange {
         leave: &Leave<'_>,
         effort: &Effort,
     ) -> Result<Answered, UpstreamError> {
-        if outgoing.deadlines.head.is_zero() {
-            let detail = "the deadline passed before the request was sent".to_owned();
-            return Err(UpstreamError { kind: ErrorKind::Timeout, sent: Sent::No, detail });
+        if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
+            return Err(UpstreamError::unsent(ErrorKind::Timeout, "too little time was left to send the request"));
         }
         outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
         effort.attempted(token.generation);

@@ -316,7 +316,7 @@ impl Proxy {
             target: target.unwrap_or(PathAndQuery::from_static("/")),
             headers: outgoing_headers(headers, readable || class == Class::Session),
             body,
-            deadlines: Deadlines { head: head_limit, body: body_limit },
+            deadlines: Deadlines::new(head_limit, body_limit),
             route: Said::of(matched.route),
             class: Said::of(class),
         };

@@ -70,6 +70,8 @@ pub struct Metrics {
     pub upstream_errors: IntCounterVec,
     /// Connections to the gateway: open at all, and carrying a request.
     pub upstream_connections: IntGaugeVec,
+    /// Calls that wait for a connection to the gateway, or for a stream on one.
+    pub upstream_waiting: IntGauge,
     /// Connections to the gateway that were opened.
     pub upstream_connections_opened: IntCounter,
     /// Answers 401 from the gateway.
@@ -227,8 +229,9 @@ impl Metrics {
                 "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares one).",
                 &["state"],
             )?,
-            upstream_connections_opened: r
-                .counter("upstream_connections_opened_total", "Connections opened to Sezzle.")?,
+            upstream_waiting: r
+                .gauge("upstream_waiting", "Calls that wait for a connection to Sezzle, or for an HTTP/2 stream.")?,
+            upstream_connections_opened: r.counter("upstream_connections_opened_total", "Connections to Sezzle.")?,
             upstream_unauthorized: r.counter("upstream_unauthorized_total", "Answers 401 from Sezzle.")?,
             unauthorized_passed_on: r.counter(
                 "unauthorized_passed_on_total",

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::http2;
 use crate::clock::Mono;
 use crate::telemetry::metrics::Counted;
 
@@ -28,6 +28,15 @@ pub struct GatewayBody {
     failures: IntCounter,
     arrival: Arrival,
     _active: Counted,
+}
+
+/// The body as it comes.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Over HTTP/1.
+    Http1(hyper::body::Incoming),
+    /// Over HTTP/2.
+    Http2(Box<http2::Answer>),
 }
 
 /// A wait for the gateway.
@@ -58,6 +67,9 @@ pub enum BodyError {
     /// The connection failed, or the body broke its own framing.
     #[error("the gateway's answer broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The same over HTTP/2.
+    #[error("the gateway's answer broke off: {0}")]
+    Reset(#[from] h2::Error),
     /// Nothing came for too long, or all of it took too long.
     #[error("the gateway did not send all of its answer in time")]
     Silent,
@@ -109,9 +121,9 @@ impl Body for GatewayBody {
                     Some(Ok(frame)) if frame.is_trailers() => continue,
                     Some(Err(error)) => {
                         this.failures.inc();
-                        Some(Err(error.into()))
+                        Some(Err(error))
                     }
-                    frame => frame.map(|frame| frame.map_err(BodyError::from)),
+                    frame => frame,
                 };
                 if !this.inner.is_end_stream() {
                     this.ends.get_or_insert_with(|| Instant::now() + this.left.saturating_mul(SLOWER));
@@ -131,5 +143,34 @@ impl Body for GatewayBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(context).map_err(BodyError::from),
+            Self::Http2(body) => Pin::new(&mut **body).poll_frame(context).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }

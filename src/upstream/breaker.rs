@@ -68,7 +68,9 @@ impl Outcome {
             Ok(_) => Self::Success,
             Err(error) if is_of_connecting(error.kind) => Self::Unreached,
             // Its time was over before it was sent.
-            Err(UpstreamError { kind: ErrorKind::Timeout, sent: Sent::No, .. }) => Self::Unknown,
+            Err(UpstreamError { kind: ErrorKind::Timeout | ErrorKind::StreamLimit, sent: Sent::No, .. }) => {
+                Self::Unknown
+            }
             Err(_) => Self::Failure,
         }
     }
@@ -83,7 +85,7 @@ fn is_of_connecting(kind: ErrorKind) -> bool {
         | ErrorKind::EgressProxy
         | ErrorKind::TlsCertificate
         | ErrorKind::Tls => true,
-        ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => false,
+        ErrorKind::StreamLimit | ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => false,
     }
 }
 

@@ -27,6 +27,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 pub struct Connector {
     inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
     limit: Duration,
+    http2: bool,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -52,7 +53,12 @@ impl Connector {
         let way = Way::new(sockets(Resolver(GaiResolver::new()), tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
-        Self { inner, limit, clock, metrics }
+        Self { inner, limit, http2, clock, metrics }
+    }
+
+    /// Whether HTTP/2 is offered.
+    pub fn offers_http2(&self) -> bool {
+        self.http2
     }
 
     /// Connects to the gateway, whose scheme and authority these are.

@@ -18,6 +18,15 @@ pub struct UpstreamError {
     pub detail: String,
 }
 
+/// Why a call has no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why.
+    pub error: UpstreamError,
+    /// Whether the connection took nothing of the request, as when it had been closed while it was idle.
+    pub untouched: bool,
+}
+
 /// Whether Sezzle may have seen a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -44,6 +53,8 @@ pub enum ErrorKind {
     TlsCertificate,
     /// TLS failed otherwise.
     Tls,
+    /// Every stream that the gateway allows over HTTP/2 was taken until the end.
+    StreamLimit,
     /// The head of the answer did not come in time.
     Timeout,
     /// The connection ended before the head of the answer was complete.
@@ -65,6 +76,7 @@ impl ErrorKind {
             Self::EgressProxy => "egress_proxy",
             Self::TlsCertificate => "tls_certificate",
             Self::Tls => "tls",
+            Self::StreamLimit => "stream_limit",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Protocol => "protocol",
@@ -84,6 +96,11 @@ pub struct DnsError(#[source] pub io::Error);
 pub struct ConnectTimeout(pub std::time::Duration);
 
 impl UpstreamError {
+    /// Nothing was sent.
+    pub fn unsent(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, sent: Sent::No, detail: detail.into() }
+    }
+
     /// The head of the answer did not come in time.
     pub fn timeout(detail: String) -> Self {
         Self { kind: ErrorKind::Timeout, sent: Sent::Maybe, detail }
@@ -99,6 +116,8 @@ impl UpstreamError {
         let detail = chain(error);
         let kind = match error {
             BodyError::Silent => ErrorKind::Timeout,
+            BodyError::Reset(cause) if cause.is_library() => ErrorKind::Protocol,
+            BodyError::Reset(_) => ErrorKind::Body,
             BodyError::Broken(cause) => match find::<io::Error>(cause).map(io::Error::kind) {
                 Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ErrorKind::Protocol,
                 Some(_) | None => ErrorKind::Body,

@@ -6,9 +6,12 @@
 pub mod body;
 pub mod breaker;
 pub mod certificate;
+pub mod channel;
+pub mod client;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod http2;
 pub mod pool;
 pub mod probe;
 pub mod quiet;
@@ -26,14 +29,15 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCOD
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::Instant;
 
-use self::body::{Arrival, GatewayBody};
+use self::body::{Arrival, GatewayBody, Incoming};
+use self::channel::Channel;
 use self::connector::Connector;
-use self::error::{ErrorKind, Sent, UpstreamError};
-use self::pool::{Channel, POOL_IDLE, Pool};
+use self::error::{ErrorKind, Sent, Unanswered, UpstreamError};
+use self::pool::{POOL_IDLE, Pool};
+use self::retry::reserve;
 use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::{Counted, Metrics, Said, UpstreamSeries, method_label};
 use crate::worker::PerWorker;
@@ -42,7 +46,7 @@ use crate::worker::PerWorker;
 #[derive(Clone)]
 pub struct Upstream {
     /// A pool is of one worker: another's connection would have to be woken on another thread.
-    own: Arc<PerWorker<(Pool, UpstreamSeries)>>,
+    own: Arc<PerWorker<Own>>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
@@ -51,6 +55,15 @@ pub struct Upstream {
     /// Every request counts in the first, and may in the second.
     active: IntGauge,
     broken_off: IntCounter,
+}
+
+/// What one worker has.
+struct Own {
+    pool: Pool,
+    /// Where HTTP/2 is offered, calls that are answered with reports have connections of their own: a gateway and callers
+    /// who read slowly can make h2 end a connection, and that must not be one that carries a capture.
+    reports: Option<Pool>,
+    series: UpstreamSeries,
 }
 
 /// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
@@ -91,6 +104,15 @@ pub struct Deadlines {
     pub head: Duration,
     /// All waits for the answer's body together.
     pub body: Duration,
+    /// How much of `head` must be left when the request is sent.
+    pub reserve: Duration,
+}
+
+impl Deadlines {
+    /// For a call that begins now.
+    pub fn new(head: Duration, body: Duration) -> Self {
+        Self { head, body, reserve: reserve(head) }
+    }
 }
 
 /// The gateway's address is not usable.
@@ -115,8 +137,10 @@ impl Upstream {
         let host = host(&gateway).ok_or_else(refused)?;
         let max_idle = POOL_MAX_IDLE / workers.max(1);
         let own = Arc::new(PerWorker::new(workers, || {
-            let pool = Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone());
-            (pool, UpstreamSeries::new(Arc::clone(&metrics)))
+            let (gateway, waiting) = (gateway.clone(), metrics.upstream_waiting.clone());
+            let pool = || Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone(), waiting.clone());
+            let reports = connector.offers_http2().then(pool);
+            Own { pool: pool(), reports, series: UpstreamSeries::new(Arc::clone(&metrics)) }
         }));
         let parts = gateway.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
@@ -139,7 +163,8 @@ impl Upstream {
     /// The same.
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
-        let (pool, series) = self.own.own();
+        let Own { pool, reports, series } = self.own.own();
+        let pool = reports.as_ref().filter(|_| outgoing.class.word() == REPORT).unwrap_or(pool);
         let sent = self.exchange(pool, outgoing, began).await;
         let now = self.clock.mono();
         series.took(outgoing.class, now.since(began).as_secs_f64());
@@ -185,23 +210,23 @@ impl Upstream {
         began: Mono,
     ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
         let deadline = Instant::now() + outgoing.deadlines.head;
+        let latest = deadline - outgoing.deadlines.reserve.min(outgoing.deadlines.head);
         loop {
-            let mut channel = pool.channel(began, deadline).await?;
+            let mut channel = pool.channel(began, latest).await?;
+            if channel.is_over_limit() {
+                continue;
+            }
             let request = self.request(outgoing, &channel)?;
-            let mut refused = match channel.send(request, deadline).await {
+            match channel.send(request, outgoing.body.clone(), deadline).await {
                 Some(Ok(response)) => return Ok((response, channel)),
-                Some(Err(refused)) => refused,
+                // A connection that was kept may have been closed meanwhile; a new one that was closed is a failure.
+                Some(Err(Unanswered { untouched: true, .. })) if channel.kept && Instant::now() < latest => {}
+                Some(Err(Unanswered { error, .. })) => return Err(error),
                 None => {
                     // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
                     pool.retire(&channel);
                     return Err(UpstreamError::timeout("no answer in time".to_owned()));
                 }
-            };
-            let unsent = refused.take_message().is_some();
-            // A connection that was kept may have been closed meanwhile; a new one that was closed is a failure.
-            if !(unsent && channel.kept) {
-                let error = UpstreamError::from_exchange(&refused.into_error());
-                return Err(if unsent { UpstreamError { sent: Sent::No, ..error } } else { error });
             }
         }
     }
@@ -217,11 +242,8 @@ impl Upstream {
         let target = outgoing.target.clone();
         *request.uri_mut() = if channel.is_http2() {
             let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
-            uri.path_and_query(target).build().map_err(|error| UpstreamError {
-                kind: ErrorKind::Protocol,
-                sent: Sent::No,
-                detail: error.to_string(),
-            })?
+            let uri = uri.path_and_query(target).build();
+            uri.map_err(|error| UpstreamError::unsent(ErrorKind::Protocol, error.to_string()))?
         } else {
             request.headers_mut().insert(HOST, self.host.clone());
             Uri::from(target)
@@ -247,6 +269,7 @@ fn unasked(what: &str) -> UpstreamError {
 // place is closed after its answer, and the next call opens another. Idle ones were all in use [`POOL_IDLE`] ago, and what
 // is in use has files set aside for it.
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
+const REPORT: &str = "report";
 // What a connection surely holds of a request that nobody reads.
 const UNREAD: usize = 64 * 1024;
 

@@ -72,7 +72,7 @@ impl Failure {
                 // Whoever answers there is not, or no more, whom we trust.
                 ErrorKind::TlsCertificate | ErrorKind::Tls => false,
                 // Its time is over.
-                ErrorKind::Timeout => false,
+                ErrorKind::Timeout | ErrorKind::StreamLimit => false,
                 // Nobody knows what speaks there.
                 ErrorKind::Protocol => false,
             },
@@ -101,6 +101,14 @@ pub fn back_off(attempt: u32, failure: Failure, random: f64) -> Duration {
         Failure::Status(_, None) | Failure::Error(..) => wait,
     }
 }
+
+/// How much of its time a call must still have when it is sent. With less no answer is to be expected in time, so that a
+/// write would become one whose outcome nobody knows. `total` is the time of the whole call.
+pub fn reserve(total: Duration) -> Duration {
+    LEAST.min(total / 4)
+}
+
+const LEAST: Duration = Duration::from_millis(250);
 
 /// How often a call is sent at most, replays of a 401 aside.
 pub const ATTEMPTS: u32 = 3;
@@ -158,6 +166,7 @@ mod tests {
             (Failure::Error(Kind::EgressProxy, Sent::No), all),
             (Failure::Error(Kind::TlsCertificate, Sent::No), none),
             (Failure::Error(Kind::Tls, Sent::No), none),
+            (Failure::Error(Kind::StreamLimit, Sent::No), none),
             (Failure::Error(Kind::Timeout, Sent::No), none),
             (Failure::Error(Kind::Timeout, Sent::Maybe), none),
             (Failure::Error(Kind::Reset, Sent::No), all),
@@ -222,6 +231,13 @@ mod tests {
         assert_eq!(back_off(1, failure, 0.5), Duration::from_millis(25));
         let told = Failure::Status(StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1)));
         assert_eq!(back_off(1, told, 0.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_call_keeps_time_for_its_answer() {
+        let milliseconds = [0, 100, 900, 1000, 1001, 30_000];
+        let reserved = milliseconds.map(|total| reserve(Duration::from_millis(total)).as_millis());
+        assert_eq!(reserved, [0, 25, 225, 250, 250, 250]);
     }
 
     #[test]

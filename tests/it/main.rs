@@ -61,6 +61,7 @@ mod simulate;
 mod stacks;
 mod stale;
 mod status_page;
+mod streams;
 mod support;
 mod systemd;
 mod tls;

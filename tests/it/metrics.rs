@@ -98,6 +98,7 @@ async fn every_metric_is_there_from_the_start() {
         "upstream_request_duration_seconds",
         "upstream_errors_total",
         "upstream_connections",
+        "upstream_waiting",
         "upstream_connections_opened_total",
         "upstream_unauthorized_total",
         "unauthorized_passed_on_total",
@@ -396,6 +397,7 @@ fn every_word_is_in_its_list() {
         | ErrorKind::EgressProxy
         | ErrorKind::TlsCertificate
         | ErrorKind::Tls
+        | ErrorKind::StreamLimit
         | ErrorKind::Timeout
         | ErrorKind::Reset
         | ErrorKind::Protocol
@@ -409,6 +411,7 @@ fn every_word_is_in_its_list() {
         ErrorKind::EgressProxy,
         ErrorKind::TlsCertificate,
         ErrorKind::Tls,
+        ErrorKind::StreamLimit,
         ErrorKind::Timeout,
         ErrorKind::Reset,
         ErrorKind::Protocol,

@@ -55,7 +55,7 @@ pub fn write(limit: Duration) -> Outgoing {
         target: "/v2/session?a=%20b".parse().expect("a path"),
         headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
         body: Bytes::from_static(b"{}"),
-        deadlines: Deadlines { head: limit, body: limit },
+        deadlines: Deadlines::new(limit, limit),
         route: Said::rarely("/v2/session"),
         class: Said::rarely("money"),
     }

@@ -1,9 +1,12 @@
 //! What fails is sent again where that can do no harm, and nowhere else: the key, the marks, the budget.
 
-use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{Exchange, Fault, Reset, Rule, SessionKind};
+use std::time::Duration;
 
-use crate::support::{Harness, Setup, header};
+use http::{Method, StatusCode};
+use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Reset, Rule, SessionKind};
+use tokio::time::sleep;
+
+use crate::support::{Harness, Setup, arrived, header};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -255,5 +258,25 @@ async fn a_key_that_connection_takes_away_is_refused() {
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "sidecar.bad_request"), "{named}");
     }
     assert!(harness.gateway.effects(&order).is_empty());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_in_the_last_moments() {
+    let harness = Setup::default().set("GATEWAY__WRITE_TIMEOUT", "2s").start().await;
+    for (held, status, attempts) in [(1800, 504, 1), (100, 200, 2)] {
+        let (order, capture) = authorized(&harness);
+        let gate = Gate::new();
+        harness.gateway.script(Rule::path(&capture).times(1).gate_after_effect(&gate).reset(Reset::AfterEffect));
+        let headers = [JSON, ("sezzle-request-id", "k")];
+        let (answer, ()) = tokio::join!(harness.send(Method::POST, &capture, &headers, CAPTURE), async {
+            arrived(&gate, 1).await;
+            sleep(Duration::from_millis(held)).await;
+            gate.release();
+        });
+        assert_eq!(answer.status, status, "the first attempt failed after {held} ms of 2 s: {}", answer.text());
+        assert_eq!(harness.gateway.count("POST", &capture), attempts);
+        assert_eq!(harness.gateway.effects(&order).len(), 1);
+    }
     harness.stop().await;
 }

@@ -190,7 +190,7 @@ pub(super) fn meaning(word: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
 }
 
-const MEANINGS: [(&str, &str); 21] = [
+const MEANINGS: [(&str, &str); 22] = [
     ("5xx", "answered that it failed"),
     ("429", "asked for fewer calls"),
     ("dns", "the gateway's name was not resolved"),
@@ -200,6 +200,7 @@ const MEANINGS: [(&str, &str); 21] = [
     ("egress_proxy", "the proxy on the way out made no tunnel"),
     ("tls_certificate", "its certificate was not trusted"),
     ("tls", "TLS failed"),
+    ("stream_limit", "every HTTP/2 stream it allows was taken"),
     ("timeout", "no answer came in time"),
     ("reset", "the connection ended before the answer"),
     ("protocol", "the answer was no HTTP"),

@@ -56,7 +56,7 @@ fn ill() -> Snapshot {
     let mut s = well();
     let part = s.hour.parts.last_mut().and_then(Option::as_mut).expect("the part that is now");
     (part.failures, part.throttled, part.unknown, part.in_doubt) = (3, 2, 1, 2);
-    part.errors = [4; 11];
+    part.errors = [4; UPSTREAM_ERRORS.len()];
     part.shed = [1; 5];
     part.retries = [6; 3];
     s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
@@ -176,7 +176,7 @@ fn a_sidecar_with_everything_wrong() {
         &page,
         &[
             "Ready, but in trouble",
-            "Sezzle fails: the circuit breaker is open for session, read. 47 of 100 calls",
+            "Sezzle fails: the circuit breaker is open for session, read. 51 of 104 calls",
             "The outcome of 1 write of the last hour is not known",
             "2 writes did not succeed after an attempt",
             "No new token: Sezzle rejected the key pair. The one in use lasts another 1 h 23 min.",

@@ -27,7 +27,7 @@ pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong
 /// `result` of `config_reloads_total`: all of it is in force, some of it takes a restart, or there are mistakes in it.
 pub const CONFIG_RELOAD_RESULTS: [&str; 3] = ["success", "needs_restart", "failed"];
 /// `kind` of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 11] = [
+pub const UPSTREAM_ERRORS: [&str; 12] = [
     "dns",
     "connection_refused",
     "connection_failed",
@@ -35,6 +35,7 @@ pub const UPSTREAM_ERRORS: [&str; 11] = [
     "egress_proxy",
     "tls_certificate",
     "tls",
+    "stream_limit",
     "timeout",
     "reset",
     "protocol",

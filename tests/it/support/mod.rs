@@ -6,6 +6,7 @@ pub mod client;
 pub mod dashboard;
 pub mod doer;
 pub mod egress;
+pub mod frames;
 pub mod origin;
 pub mod peer;
 pub mod process;

@@ -1,0 +1,195 @@
+//! HTTP/2 toward the gateway, on h2 itself. hyper keeps a request that finds no free stream in a queue of its own, where
+//! nobody sees it and from which it is sent even after its caller has given up.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Connection as H2, SendRequest};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper_util::rt::TokioIo;
+use tokio::time::{sleep, timeout};
+
+use super::client::{self, MAX_HEAD, UNTOLD};
+use super::connector::GatewayConnection;
+use super::error::{ErrorKind, Sent, Unanswered, UpstreamError};
+use super::pool::Place;
+
+/// An open connection, which works while it is [driven](drive).
+pub type Connection = H2<TokioIo<GatewayConnection>, Bytes>;
+
+/// The way into a connection.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    requests: SendRequest<Bytes>,
+    /// How many calls the connection carries.
+    pub calls: Arc<AtomicUsize>,
+}
+
+/// Begins to speak HTTP/2.
+///
+/// # Errors
+/// When the connection ends meanwhile.
+pub async fn open(io: GatewayConnection) -> Result<(Sender, Connection), h2::Error> {
+    let (requests, connection) = client::http2().handshake(TokioIo::new(io)).await?;
+    Ok((Sender { requests, calls: Arc::default() }, connection))
+}
+
+/// Works for a connection until it ends: by itself, with the last way into it, or when the gateway has vanished.
+/// `limit_changed` is called whenever the gateway has changed how many streams it allows.
+pub async fn drive(mut connection: Box<Connection>, calls: Arc<AtomicUsize>, limit_changed: impl Fn()) {
+    let pings = connection.ping_pong();
+    let mut limit = connection.max_concurrent_send_streams();
+    let mut work = pin!(poll_fn(|context| {
+        let ended = Pin::new(&mut *connection).poll(context);
+        let now = connection.max_concurrent_send_streams();
+        if now != limit {
+            limit = now;
+            limit_changed();
+        }
+        ended
+    }));
+    tokio::select! {
+        biased;
+        ended = &mut work => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "HTTP/2 connection to Sezzle ended");
+            }
+        }
+        () = vanished(pings, &calls) => tracing::debug!("HTTP/2 connection to Sezzle does not answer pings"),
+    }
+}
+
+/// Waits until the gateway leaves a ping unanswered. Pings are sent only while answers are waited for: a gateway may take
+/// pings on an idle connection for an attack.
+async fn vanished(pings: Option<PingPong>, calls: &AtomicUsize) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        sleep(PING_INTERVAL).await;
+        if calls.load(Ordering::Relaxed) > 0 && timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Sender {
+    /// How many streams the gateway allows at once, if it has said so.
+    pub fn limit(&self) -> Option<usize> {
+        Some(self.requests.current_max_send_streams()).filter(|limit| *limit != UNTOLD)
+    }
+
+    /// Whether the gateway allows one more stream now. Until it has stated a limit it gets one request.
+    pub fn has_room(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) < self.limit().unwrap_or(1)
+    }
+
+    /// Whether the gateway still allows as many streams as there are.
+    pub fn is_within_limit(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) <= self.limit().unwrap_or(1)
+    }
+
+    /// Whether it takes no further request.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.requests.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+    }
+
+    /// Sends a request, and waits for the head of its answer. `place` is the stream that was counted for it.
+    ///
+    /// # Errors
+    /// Why there is no answer, and whether the connection took nothing of the request.
+    pub async fn send(
+        &mut self,
+        request: Request<()>,
+        body: Bytes,
+        place: &mut Option<Place>,
+    ) -> Result<Response<Answer>, Unanswered> {
+        // The content that makes a write whole follows when its stream is open. Should the limit have been lowered in this
+        // very moment, a write that is given up meanwhile is never whole.
+        let whole = body.is_empty() && request.method().is_safe();
+        let sent = self.requests.send_request(request, whole);
+        let (answer, mut stream) = sent.map_err(|error| Unanswered {
+            error: UpstreamError { sent: Sent::No, ..UpstreamError::from_exchange(&error) },
+            untouched: true,
+        })?;
+        let failed = |error: h2::Error| Unanswered { error: UpstreamError::from_exchange(&error), untouched: false };
+        poll_fn(|context| self.requests.poll_ready(context)).await.map_err(failed)?;
+        if !whole {
+            // What ended the stream already is told by the answer.
+            let _ = stream.send_data(body, true);
+        }
+        let (head, incoming) = answer.await.map_err(failed)?.into_parts();
+        if size(&head.headers) > MAX_HEAD {
+            let detail = format!("the head of the answer is larger than {MAX_HEAD} bytes");
+            let error = UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail };
+            return Err(Unanswered { error, untouched: false });
+        }
+        let length = if incoming.is_end_stream() { Some(0) } else { length(&head.headers) };
+        Ok(Response::from_parts(head, Answer { incoming, left: length, outgoing: stream, place: place.take() }))
+    }
+}
+
+/// What RFC 9113, 6.5.2, counts.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// The length that an answer states, if it states one.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|value| value.to_str().ok()?.parse().ok());
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
+}
+
+/// The body of an answer. When it is dropped before its end, the gateway is told to stop.
+#[derive(Debug)]
+pub struct Answer {
+    incoming: RecvStream,
+    /// What is left of the stated length.
+    left: Option<u64>,
+    outgoing: SendStream<Bytes>,
+    /// Free again when all of the above is gone.
+    place: Option<Place>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // Nothing, if both sides have ended. A request that the gateway has not read to its end would keep its stream.
+        self.outgoing.send_reset(Reason::CANCEL);
+        self.place.take();
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let Some(data) = ready!(self.incoming.poll_data(context)) else { return Poll::Ready(None) };
+        Poll::Ready(Some(data.map(|data| {
+            let _ = self.incoming.flow_control().release_capacity(data.len());
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+            Frame::data(data)
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
