@@ -93,6 +93,23 @@ async fn a_card_comes_as_sezzle_sent_it_and_is_stored_by_nobody() {
 }
 
 #[tokio::test]
+async fn at_a_gateway_that_deletes_what_it_gives_one_read_finds_the_card() {
+    let harness = setup().start().await;
+    let token = || harness.gateway.finish_card(&harness.gateway.create_card()).expect("a token");
+    let path = format!("/v2/session/card/token/{}", token());
+    let answer = harness.get(&path).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.json()["pan"].is_string() && answer.json()["cvv_number"].is_string(), "{}", answer.text());
+    assert_eq!(harness.get(&path).await.status, 404);
+    let path = format!("/v2/session/card/token/{}", token());
+    assert_eq!(harness.send(Method::HEAD, &path, &[], "").await.status, 405);
+    harness.gateway.script(Rule::path(&path).times(1).reset(Reset::AfterEffect));
+    is_unknown(&harness.get(&path).await);
+    assert_eq!(harness.get(&path).await.status, 404, "it was read, and its answer was lost");
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn no_other_method_reads_a_card() {
     let harness = setup().start().await;
     harness.gateway.script(card());

@@ -15,6 +15,7 @@ mod architecture;
 mod bad_input;
 mod binary;
 mod cache;
+mod calls;
 mod card_data;
 mod clients;
 mod clocks;
