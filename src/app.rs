@@ -1,6 +1,8 @@
 //! The composition root: the one file that knows every part.
 
 mod handlers;
+mod listeners;
+mod materials;
 mod online;
 mod parts;
 pub mod reload;
@@ -13,17 +15,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::uri::InvalidUri;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
+pub use self::materials::{Blocking, Materials};
 pub use self::online::contact;
 #[cfg(feature = "otlp")]
 use self::parts::exporter;
 pub use self::parts::{BUILD, forwards_card_data, policy};
-use self::parts::{about, connect_options, forward, key_sources, link_rewriter, proxy_options, session_options};
+use self::parts::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
 use self::reload::InForce;
 use self::sockets::{Sockets, addresses};
 use crate::address::Address;
@@ -33,24 +35,23 @@ use crate::config::Settings;
 use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keeper::Keeper;
-use crate::credentials::keys::{KeyError, KeySources};
+use crate::credentials::keeper::{self, Keeper};
+use crate::credentials::keys::{KeyError, KeyFiles};
 use crate::ops::Ops;
-use crate::proxy::error::ProxyError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
-use crate::proxy::{Proxy, Sessions, Writes, pressure};
-use crate::server::connection::Timeouts;
-use crate::server::socket::{BindError, Socket};
+use crate::proxy::{Proxy, Sessions, Writes};
+use crate::server::Stop;
+use crate::server::socket::BindError;
 use crate::server::workers::Workers;
-use crate::server::{Handler, Listener, Stop, files};
 use crate::session::SessionCache;
-use crate::status::{Status, StatusPage};
+use crate::status::Status;
+use crate::supervisor::Supervisor;
 use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log::millis;
-use crate::telemetry::metrics::{Metrics, gauge};
+use crate::telemetry::metrics::Metrics;
 #[cfg(feature = "otlp")]
-use crate::telemetry::spans::export::EndpointError;
+use crate::telemetry::spans::export::{EndpointError, Exporter};
 use crate::upstream::connector::Connector;
 use crate::upstream::egress::EgressProxyError;
 use crate::upstream::tls::{self, TlsError};
@@ -97,6 +98,22 @@ pub enum StartError {
     /// A socket that was opened does not know its address.
     #[error("listener: {0}")]
     Socket(#[from] std::io::Error),
+    /// The system starts no thread.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
+    /// More than one of these.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<StartError>),
+}
+
+impl StartError {
+    /// All of these, which are at least one.
+    fn several(mut all: Vec<Self>) -> Self {
+        match all.pop() {
+            Some(only) if all.is_empty() => only,
+            last => Self::Several(all.into_iter().chain(last).collect()),
+        }
+    }
 }
 
 /// A running sidecar.
@@ -113,8 +130,8 @@ pub struct App {
     configuration: InForce,
     /// By which names the status page may be asked for on the ops listener.
     page_hosts: Arc<ArcSwap<Hosts>>,
-    /// Sent anew, the key files are looked at.
-    key_sources: watch::Sender<KeySources>,
+    /// Sent anew, the key files are read.
+    key_files: watch::Sender<KeyFiles>,
     stop: Stop,
     side_stop: Stop,
     /// Connections of callers.
@@ -124,6 +141,21 @@ pub struct App {
     work: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
+    supervisor: Supervisor,
+    blocking: Blocking,
+}
+
+/// What an app is started with, besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// They serve the callers.
+    pub workers: Workers,
+    /// Sockets that were passed, to be used where there is one for an address.
+    pub passed: PassedSockets,
+    /// For calls that block.
+    pub blocking: Blocking,
+    /// What was in the files.
+    pub materials: Materials,
 }
 
 impl App {
@@ -132,31 +164,31 @@ impl App {
     /// # Errors
     /// The first thing that stands in the way.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        Self::start_with(Workers::none(), PassedSockets::default(), settings, clock)
+        let blocking = Blocking::start().map_err(StartError::Thread)?;
+        let materials = Materials::read(settings)?;
+        let parts = Parts { workers: Workers::none(), passed: PassedSockets::default(), blocking, materials };
+        Self::start_with(parts, settings, clock)
     }
 
-    /// As [`Self::start`], with workers that serve the callers, and on sockets that were passed where there is one for an
-    /// address.
+    /// As [`Self::start`], with parts that are there already.
     ///
     /// # Errors
     /// The first thing that stands in the way.
-    pub fn start_with(
-        workers: Workers,
-        passed: PassedSockets,
-        settings: &Settings,
-        clock: Clock,
-    ) -> Result<Self, StartError> {
+    pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::by(clock.clone())?);
-        let sources = key_sources(settings);
-        let keys = sources.load()?;
-        sources.warn_of_readers();
         let gateway = &settings.gateway;
-        let connect = connect_options(gateway, tls::client_config(gateway.ca_file.as_deref())?)?;
+        let Materials { keys, files, trust, .. } = &materials;
+        if let Some(file) = &gateway.ca_file {
+            let (certificates, issuers) = (trust.issuers().len(), trust.issuers().join(", "));
+            tracing::info!(file = %file.display(), certificates, issuers, "gateway.ca_file is trusted, too");
+        }
+        let connect = connect_options(gateway, tls::client_config(trust)?, &materials, &blocking)?;
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
         let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
-        let forward = forward(settings)?;
+        let forward = forward(settings, &materials, &blocking)?;
         #[cfg(feature = "otlp")]
-        let exporter = exporter(settings, &metrics.spans)?;
+        let exporter = exporter(settings, &materials, &blocking, &metrics.spans)?;
 
         let sockets = Sockets::open(settings, passed)?;
         let proxy_addresses = addresses(&sockets.proxy)?;
@@ -165,7 +197,7 @@ impl App {
         let ops_address = addresses(&sockets.ops)?.iter().find_map(Address::tcp).unwrap_or(settings.ops.listen);
 
         let merchant = settings.credentials.merchant_uuid.clone();
-        let tokens = TokenManager::new(keys, merchant, clock.clone(), Arc::clone(&metrics));
+        let tokens = TokenManager::new(keys.clone(), merchant, clock.clone(), Arc::clone(&metrics));
         let work = TaskTracker::new();
         let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
         let links = link_rewriter(settings, &proxy_addresses);
@@ -192,7 +224,9 @@ impl App {
         let observed = Arc::clone(&proxy);
         let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.load().observe());
         let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock));
-        let (key_sources, sources) = watch::channel(sources);
+        let (key_files, told) = watch::channel(files.clone());
+        let background = TaskTracker::new();
+        let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());
 
         let app = Self {
             proxy,
@@ -206,23 +240,48 @@ impl App {
             ops_address,
             configuration: InForce::new(settings),
             page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
-            key_sources,
+            key_files,
             stop: Stop::default(),
             side_stop: Stop::default(),
             connections: TaskTracker::new(),
             writes,
             work,
-            background: TaskTracker::new(),
+            background,
             background_stop: CancellationToken::new(),
+            supervisor,
+            blocking,
         };
-        app.background.spawn(Keeper::new(tokens, upstream, sources).run(app.background_stop.clone()));
+        app.keep_token(upstream, told);
         #[cfg(feature = "otlp")]
         if let Some(exporter) = exporter {
-            app.background.spawn(exporter.run(app.background_stop.clone()));
+            app.keep_exporter(exporter);
         }
-        app.background.spawn(Arc::clone(&status).watch(app.background_stop.clone()));
+        let (watched, stop) = (Arc::clone(&status), app.background_stop.clone());
+        app.supervisor.keep("status_history", None, move |_| Arc::clone(&watched).watch(stop.clone()));
         app.serve(sockets, control, webhooks, status, settings, workers);
         Ok(app)
+    }
+
+    fn keep_token(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
+        let (tokens, threads) = (Arc::clone(&self.tokens), self.blocking.files.clone());
+        let stop = self.background_stop.clone();
+        self.supervisor.keep("token_keeper", Some(keeper::LONGEST_SILENCE), move |pulse| {
+            Keeper::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), pulse).run(stop.clone())
+        });
+    }
+
+    #[cfg(feature = "otlp")]
+    fn keep_exporter(&self, exporter: Exporter) {
+        let (exporter, stop) = (Arc::new(tokio::sync::Mutex::new(exporter)), self.background_stop.clone());
+        self.supervisor.keep("span_exporter", None, move |_| {
+            let (exporter, stop) = (Arc::clone(&exporter), stop.clone());
+            async move { exporter.lock().await.run(stop).await }
+        });
+    }
+
+    /// Keeps the tasks alive that must live as long as the process.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Where services call.
@@ -317,81 +376,6 @@ impl App {
         self.connections.close();
         self.work.close();
     }
-
-    fn serve(
-        &self,
-        sockets: Sockets,
-        control: Control<ProxyError>,
-        webhooks: Webhooks<ProxyError>,
-        status: Arc<Status>,
-        settings: &Settings,
-        workers: Workers,
-    ) {
-        let proxy = Listener {
-            name: "proxy",
-            http2: true,
-            max_head: settings.limits.head,
-            timeouts: PROXY_TIMEOUTS,
-            places: Arc::new(Semaphore::new(files::room_for_connections(
-                settings.limits.connections,
-                pressure::places_in_all(settings.limits.in_flight),
-            ))),
-            stop: self.stop.clone(),
-            workers,
-            connections: self.connections.clone(),
-            metrics: Arc::clone(&self.metrics),
-        };
-        // For operators: neither is part of what a drain waits for, and both go on until it is over.
-        let side = |name| Listener {
-            name,
-            http2: false,
-            max_head: SIDE_HEAD,
-            timeouts: SIDE_TIMEOUTS,
-            places: Arc::new(Semaphore::new(SIDE_CONNECTIONS)),
-            stop: self.side_stop.clone(),
-            workers: Workers::none(),
-            connections: self.background.clone(),
-            metrics: Arc::clone(&self.metrics),
-        };
-        // Sezzle's requests are drained like a caller's.
-        let webhook = Listener {
-            name: "webhooks",
-            timeouts: WEBHOOK_TIMEOUTS,
-            stop: self.stop.clone(),
-            connections: self.connections.clone(),
-            ..side("webhooks")
-        };
-        self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
-        self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
-        let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
-        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
-        // It may be reached by other names than those of loopback.
-        let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
-        self.listen(sockets.ops, &side("ops"), &OpsHandler(self.ops.clone(), exposed, proxy.workers.clone()));
-    }
-
-    fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {
-        if !sockets.is_empty() {
-            let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
-            limit.set(gauge(listener.places.available_permits()));
-        }
-        for socket in sockets {
-            self.background.spawn(listener.clone().serve(socket, handler.clone()));
-        }
-    }
 }
 
 const LAST_WORD: Duration = Duration::from_millis(250);
-
-// Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
-// the moment of its reuse.
-const PROXY_TIMEOUTS: Timeouts =
-    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
-// Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
-const SIDE_TIMEOUTS: Timeouts =
-    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
-// Load balancers keep idle connections for 60 s; longer here, so that they close first.
-const WEBHOOK_TIMEOUTS: Timeouts =
-    Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
-const SIDE_CONNECTIONS: usize = 64;
-const SIDE_HEAD: usize = 16 * 1024;

@@ -13,10 +13,14 @@
 //! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`] (the page
 //! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
 //! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
-//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`]. [`app`] puts it all together.
+//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`file`]
+//! (files that an operator names), [`names`] (name resolution), [`supervisor`] (tasks that must live as long as the
+//! process). [`app`] puts it all together.
 //!
 //! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
 //! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read files of their own and start threads"))]
 
 pub mod app;
 pub mod cli;
@@ -40,10 +44,14 @@ pub mod telemetry;
 pub mod address;
 pub mod caller;
 pub mod clock;
+pub mod file;
 pub mod hop_by_hop;
+pub mod names;
 pub mod secret;
 pub mod sezzle;
+pub mod supervisor;
 pub mod systemd;
+pub mod threads;
 pub mod worker;
 
 #[cfg(feature = "simulator")]

@@ -19,6 +19,7 @@ use crate::proxy::response::Body;
 use crate::server::Handler;
 use crate::server::workers::Workers;
 use crate::status::StatusPage;
+use crate::supervisor::Supervisor;
 use crate::webhook::Webhooks;
 
 /// Each request is served to its end by the proxy that there was when it came.
@@ -74,7 +75,12 @@ impl Handler for WebhookHandler {
 }
 
 #[derive(Clone)]
-pub(super) struct OpsHandler(pub(super) Ops, pub(super) Option<StatusPage>, pub(super) Workers);
+pub(super) struct OpsHandler {
+    pub(super) ops: Ops,
+    pub(super) page: Option<StatusPage>,
+    pub(super) workers: Workers,
+    pub(super) supervisor: Supervisor,
+}
 
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
@@ -84,13 +90,14 @@ impl Handler for OpsHandler {
         request: Request<Incoming>,
         caller: Caller,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
-        let Self(ops, page, workers) = self;
+        let Self { ops, page, workers, supervisor } = self;
         Box::pin(async move {
             match (request.uri().path(), page) {
                 ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
                 _ if check_shown(request.headers()).is_err() => Ops::refused(),
-                // Whoever answers here is alive; so must those be who serve callers.
+                // This thread is alive. The threads that serve callers must be, and the tasks that nothing works without.
                 ("/livez", _) if timeout(PATIENCE, workers.respond()).await.is_err() => Ops::hanging(),
+                ("/livez", _) if let Some(task) = supervisor.trouble() => Ops::missing(task),
                 (path, _) => ops.answer(request.method(), path),
             }
         })

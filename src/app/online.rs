@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::Uri;
 
 use super::StartError;
-use super::parts::{connect_options, forward, key_sources, policy};
+use super::materials::{Blocking, Materials};
+use super::parts::{connect_options, forward, policy};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
@@ -20,12 +21,13 @@ use crate::upstream::{AddressError, Upstream, probe};
 /// What a start would fail for, too.
 pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool) -> Result<Contact, StartError> {
     let metrics = Arc::new(Metrics::by(clock.clone())?);
-    let sources = key_sources(settings);
     let gateway = &settings.gateway;
-    let (tls, shown) = probe::client_config(gateway.ca_file.as_deref())?;
-    let keys = sources.load()?;
-    forward(settings)?;
-    let connector = Connector::new(connect_options(gateway, tls)?, clock.clone(), Arc::clone(&metrics));
+    let blocking = Blocking::start().map_err(StartError::Thread)?;
+    let materials = Materials::read(settings)?;
+    let (tls, shown) = probe::client_config(&materials.trust)?;
+    forward(settings, &materials, &blocking)?;
+    let connect = connect_options(gateway, tls, &materials, &blocking)?;
+    let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
@@ -33,8 +35,8 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
         gateway: gateway.url.parse::<Uri>().map_err(unusable)?,
         environment: gateway.environment.as_str(),
         other_environment: of_url.filter(|other| *other != gateway.environment).map(Environment::as_str),
-        key_names: sources.name(),
-        keys,
+        key_names: materials.files.sources.name(),
+        keys: materials.keys,
         merchant: settings.credentials.merchant_uuid.clone(),
         through_proxy,
         unfollowed: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),

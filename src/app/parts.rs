@@ -1,11 +1,12 @@
 //! What the settings make of each part.
 
 use super::StartError;
+use super::materials::{Blocking, Materials};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::Settings;
 use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
-use crate::credentials::keys::{self, KeySources};
+use crate::credentials::keys::KeySources;
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
@@ -91,29 +92,36 @@ pub(super) fn key_sources(settings: &Settings) -> KeySources {
 pub(super) fn connect_options(
     gateway: &GatewaySettings,
     tls: rustls::ClientConfig,
+    materials: &Materials,
+    blocking: &Blocking,
 ) -> Result<connector::Options, StartError> {
-    Ok(connector::Options { tls, tcp: gateway.connect_timeout, egress: egress_proxy(gateway)?, http2: gateway.http2 })
+    let egress = gateway.egress_proxy.as_ref();
+    let egress = egress.map(|proxy| EgressProxy::new(&proxy.url, materials.egress.as_ref())).transpose()?;
+    let resolver = blocking.resolver.clone();
+    Ok(connector::Options { tls, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }
 
-fn egress_proxy(gateway: &GatewaySettings) -> Result<Option<EgressProxy>, StartError> {
-    let Some(proxy) = &gateway.egress_proxy else { return Ok(None) };
-    let credentials = proxy.credentials.as_ref().map(keys::load_one).transpose().map_err(StartError::EgressKey)?;
-    Ok(Some(EgressProxy::new(&proxy.url, credentials.as_ref())?))
-}
-
-pub(super) fn forward(settings: &Settings) -> Result<Option<Forward>, StartError> {
+pub(super) fn forward(
+    settings: &Settings,
+    materials: &Materials,
+    blocking: &Blocking,
+) -> Result<Option<Forward>, StartError> {
     let Some(forward) = &settings.webhooks.forward else { return Ok(None) };
-    let secret = forward.secret.as_ref().map(keys::load_one).transpose().map_err(StartError::WebhookKey)?;
-    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
-    Ok(Some(Forward::new(&forward.url, secret.as_ref(), tls)?))
+    let tls = tls::client_config(&materials.trust)?;
+    Ok(Some(Forward::new(&forward.url, materials.forward.as_ref(), tls, blocking.resolver.clone())?))
 }
 
-/// Whoever exports spans, if they go anywhere.
+/// Exports spans, if they go anywhere.
 #[cfg(feature = "otlp")]
-pub(super) fn exporter(settings: &Settings, spans: &Spans) -> Result<Option<Exporter>, StartError> {
+pub(super) fn exporter(
+    settings: &Settings,
+    materials: &Materials,
+    blocking: &Blocking,
+    spans: &Spans,
+) -> Result<Option<Exporter>, StartError> {
     let Some(endpoint) = &settings.otlp.endpoint else { return Ok(None) };
-    let tls = tls::client_config(settings.gateway.ca_file.as_deref())?;
-    Ok(Some(Exporter::new(endpoint, tls, spans, settings.otlp.sample)?))
+    let tls = tls::client_config(&materials.trust)?;
+    Ok(Some(Exporter::new(endpoint, tls, blocking.resolver.clone(), spans, settings.otlp.sample)?))
 }
 
 pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {

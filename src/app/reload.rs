@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
@@ -16,8 +15,9 @@ use crate::caller::Hosts;
 use crate::config::changes::{Changes, diff};
 use crate::config::settings::DrainSettings;
 use crate::config::{self, Settings};
-use crate::credentials::keys::KeySources;
+use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
+use crate::threads::Threads;
 
 /// The configuration in force: the one of the start for keys that need a restart, that of the last reload for others.
 pub(super) struct InForce {
@@ -48,16 +48,16 @@ pub enum Reloaded {
 }
 
 impl App {
-    /// Where the keys come from now.
-    pub fn key_sources(&self) -> KeySources {
-        self.key_sources.borrow().clone()
+    /// Begins to read the configuration and the keys it names again. Ends within [`PATIENCE`].
+    pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
+        read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
 
     /// Puts in force what was [`read`], or says every mistake in it and leaves everything as it is. Nothing in here can
     /// fail half-way; a request that is being served goes on under what it began with.
-    pub fn reload(&mut self, read: Result<Settings, Vec<String>>) -> Reloaded {
+    pub fn reload(&mut self, read: Read) -> Reloaded {
         let reloaded = match read {
-            Ok(settings) => self.apply(settings),
+            Ok((settings, key_files)) => self.apply(settings, key_files),
             Err(mistakes) => {
                 for mistake in &mistakes {
                     tracing::error!(mistake, "configuration not reloaded");
@@ -75,7 +75,7 @@ impl App {
         reloaded
     }
 
-    fn apply(&mut self, new: Settings) -> Reloaded {
+    fn apply(&mut self, new: Settings, key_files: KeyFiles) -> Reloaded {
         let InForce { started, reloaded } = &self.configuration;
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
@@ -89,7 +89,7 @@ impl App {
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
         // Sent even if they are the same: what is in the files may be another pair.
-        self.key_sources.send_replace(key_sources(&new));
+        self.key_files.send_replace(key_files);
         set_level(level);
         *self.configuration.reloaded = new;
 
@@ -115,29 +115,30 @@ fn say(Changes { applied, need_restart }: &Changes) {
     }
 }
 
-/// Reads the configuration and the keys it names again. `in_use` is where the keys come from now.
-///
-/// # Errors
-/// Every mistake.
-pub async fn read(files: Vec<PathBuf>, in_use: KeySources) -> Result<Settings, Vec<String>> {
-    // A file system that hangs must not keep the process from anything else.
-    let read = spawn_blocking(move || read_blocking(&files, &in_use));
+/// A configuration and where its keys come from, or every mistake.
+pub type Read = Result<(Settings, KeyFiles), Vec<String>>;
+
+async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
+    let read = threads.run(move || read_blocking(&files, &in_use));
     match timeout(PATIENCE, read).await {
         Ok(Ok(read)) => read,
-        Ok(Err(_)) => Err(vec!["the configuration could not be read".to_owned()]),
+        Ok(Err(error)) => Err(vec![format!("the configuration could not be read: {error}")]),
         Err(_) => Err(vec![format!("the configuration could not be read within {} s", PATIENCE.as_secs())]),
     }
 }
 
+// Longer than a pipe is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn read_blocking(files: &[PathBuf], in_use: &KeySources) -> Result<Settings, Vec<String>> {
+fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
     let loaded = config::load(files, env::vars_os())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let sources = key_sources(&loaded.settings);
-    // Keys that came through a pipe are gone from it.
-    if sources != *in_use || !sources.files().is_empty() {
-        sources.reload().map_err(|error| vec![format!("credentials: {error}")])?;
-    }
-    Ok(loaded.settings)
+    let read_once = match sources.reload() {
+        Ok(_) => false,
+        // Keys that came through a pipe at the start are gone from it, and stay in use.
+        Err(error) if error.is_of_pipe() && in_use.read_once && sources == in_use.sources => true,
+        Err(error) => return Err(vec![format!("credentials: {error}")]),
+    };
+    Ok((loaded.settings, KeyFiles { sources, read_once }))
 }

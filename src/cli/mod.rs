@@ -22,6 +22,7 @@ use crate::app::{BUILD, StartError};
 use crate::config::{self, Loaded, Problems};
 use crate::contact::trouble::Trouble;
 use crate::control::client::CallError;
+use crate::telemetry::log::InstallError;
 
 /// A caching reverse proxy that runs beside a service and is called instead of the
 /// Sezzle payment gateway.
@@ -134,10 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let files = cli.files;
     match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
-        Command::Run(more) => {
-            let sources = [files.config.as_slice(), &more.config].concat();
-            configured(files, more, |loaded| serve::serve(&loaded.settings, sources))
-        }
+        Command::Run(more) => serve::serve([files.config, more.config].concat()),
         Command::Check(mut check) => {
             let more = std::mem::take(&mut check.files);
             configured(files, more, |loaded| check.run(loaded))
@@ -208,6 +206,18 @@ fn misconfigured(problems: &Problems) -> ExitCode {
 /// Why a command did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// There are mistakes in the configuration.
+    #[error("{0}")]
+    Configuration(#[from] Problems),
+    /// There is no log.
+    #[error("{0}")]
+    Log(#[from] InstallError),
+    /// Files did not come to an end.
+    #[error("the files of the {0} could not be read within {1} s")]
+    Unread(&'static str, u64),
+    /// A signal came while the sidecar still read its files.
+    #[error("told to stop before it had started")]
+    NotStarted,
     /// The sidecar could not be started.
     #[error("{0}")]
     Start(#[from] StartError),
@@ -247,20 +257,14 @@ pub enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(
-                StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_),
-            ) => NO_PERMISSION,
+            Self::NotStarted => 0,
+            Self::Start(error) => start_code(error),
             Self::Contact(trouble) if trouble.is_of_keys => NO_PERMISSION,
             Self::Usage(_) => USAGE,
-            Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
+            Self::Configuration(_) | Self::Unread(..) | Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
-            Self::Start(
-                StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_),
-            ) => BAD_CONFIGURATION,
-            #[cfg(feature = "otlp")]
-            Self::Start(StartError::Otlp(_)) => BAD_CONFIGURATION,
-            Self::Start(StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_))
+            Self::Log(_)
             | Self::System(_)
             | Self::Interrupted
             | Self::Contact(_)
@@ -268,6 +272,22 @@ impl Failure {
             | Self::Unwell(_)
             | Self::Tour(_) => 1,
         }
+    }
+}
+
+fn start_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_) => {
+            NO_PERMISSION
+        }
+        StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_) => {
+            BAD_CONFIGURATION
+        }
+        #[cfg(feature = "otlp")]
+        StartError::Otlp(_) => BAD_CONFIGURATION,
+        StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_) | StartError::Thread(_) => 1,
+        // A secret's, if one of them is that.
+        StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
     }
 }
 
@@ -287,6 +307,7 @@ fn on_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Fa
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(problems)) => misconfigured(&problems),
         Err(failure) => {
             complain(&format!("sezzle-sidecar: {failure}\n"));
             ExitCode::from(failure.exit_code())

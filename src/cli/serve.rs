@@ -15,45 +15,47 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Failure, Signals, complain, ended, on_runtime};
-use crate::app::reload::{self, Reloaded};
-use crate::app::{App, BUILD, StartError};
+use super::{Failure, Signals, ended, on_runtime};
+use crate::app::reload::{Read, Reloaded};
+use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::server::files;
 use crate::server::workers::Workers;
+use crate::supervisor::Supervisor;
 use crate::systemd::notify::Notifier;
-use crate::systemd::sockets::PassedSockets;
+use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log;
 
-/// Runs the sidecar until a signal, and drains it. `sources` are the files that a reload reads again.
-pub(super) fn serve(settings: &Settings, sources: Vec<PathBuf>) -> ExitCode {
+/// Runs the sidecar until a signal, and drains it. `sources` are the files of the configuration, which a reload reads again.
+pub(super) fn serve(sources: Vec<PathBuf>) -> ExitCode {
     // Before there is a second thread.
-    let passed = match PassedSockets::take_over() {
-        Ok(passed) => passed,
-        Err(error) => return ended(Err(StartError::from(error).into())),
-    };
-    let log = match log::install(settings.log.format, settings.log.level) {
-        Ok(log) => log,
-        Err(error) => {
-            complain(&format!("{error}\n"));
-            return ExitCode::FAILURE;
-        }
-    };
+    let passed = PassedSockets::take_over();
+    let mut log = None;
     // Callers are served by the workers; this thread accepts them, looks after the token and answers operators.
-    let result = on_runtime(&mut Builder::new_current_thread(), run(settings, sources, passed));
+    let result = on_runtime(&mut Builder::new_current_thread(), run(sources, passed, &mut log));
     // What was logged is written before anything is said of how it ended.
     drop(log);
     ended(result)
 }
 
-async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) -> Result<(), Failure> {
-    files::raise_limit();
-    // Before anything is served, so that an early signal is not lost.
-    let mut signals = Signals::new()?;
+async fn run(
+    sources: Vec<PathBuf>,
+    passed: Result<PassedSockets, PassedError>,
+    log: &mut Option<log::Guard>,
+) -> Result<(), Failure> {
+    // First of all: until then a SIGHUP ends the process.
     let mut hangups = signal(SignalKind::hangup())?;
-    let workers = Workers::start(settings.proxy.workers)?;
-    let mut app = App::start_with(workers.clone(), passed, settings, Clock::system())?;
+    let mut signals = Signals::new()?;
+    let blocking = Blocking::start().map_err(StartError::Thread)?;
+    let (settings, materials) = tokio::select! {
+        read = read(&blocking, &sources, log) => read?,
+        () = signals.next() => return Err(Failure::NotStarted),
+    };
+    let passed = passed.map_err(StartError::from)?;
+    let workers = Workers::start(settings.proxy.workers).map_err(StartError::Thread)?;
+    let parts = Parts { workers: workers.clone(), passed, blocking, materials };
+    let mut app = App::start_with(parts, &settings, Clock::system())?;
     tracing::info!(
         version = BUILD,
         gateway = settings.gateway.url,
@@ -64,7 +66,8 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
         workers = settings.proxy.workers,
         "started"
     );
-    let mut manager = Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone());
+    let mut manager =
+        Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone(), app.supervisor().clone());
     let mut reading = None;
     loop {
         tokio::select! {
@@ -72,7 +75,7 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
             // Another one that comes meanwhile is seen to afterwards: what was read may be older.
             Some(()) = hangups.recv(), if reading.is_none() => {
                 manager.reloading().await;
-                reading = Some(tokio::spawn(reload::read(sources.clone(), app.key_sources())));
+                reading = Some(tokio::spawn(app.read_again(sources.clone())));
             }
             read = done(&mut reading) => {
                 reading = None;
@@ -91,6 +94,30 @@ async fn run(settings: &Settings, sources: Vec<PathBuf>, passed: PassedSockets) 
     if whole { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
+/// Reads the configuration, opens the log, and reads what the configuration names. The files are read beside this thread, so
+/// that signals count while a file lets wait for itself.
+async fn read(
+    blocking: &Blocking,
+    sources: &[PathBuf],
+    log: &mut Option<log::Guard>,
+) -> Result<(Settings, Materials), Failure> {
+    let files = sources.to_vec();
+    let loaded = blocking.files.run(move || config::load(&files, env::vars_os()));
+    let unread = || Failure::Unread("configuration", START.as_secs());
+    let settings = timeout(START, loaded).await.map_err(|_| unread())?.map_err(|_| unread())??.settings;
+    *log = Some(log::install(settings.log.format, settings.log.level)?);
+    log::log_panics();
+    files::raise_limit();
+    let own = settings.clone();
+    let unread = || Failure::Unread("keys and certificates", START.as_secs());
+    let materials = timeout(START, blocking.files.run(move || Materials::read(&own))).await;
+    let materials = materials.map_err(|_| unread())?.map_err(|_| unread())??;
+    Ok((settings, materials))
+}
+
+// Several pipes may be waited for in turn; a file system that hangs is not.
+const START: Duration = Duration::from_secs(30);
+
 // From the drain's hard end to that of the process.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -101,19 +128,18 @@ async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
     }
 }
 
-type Read = Result<Settings, Vec<String>>;
-
 /// What the service manager knows.
 struct Manager {
     notifier: Notifier,
     workers: Workers,
+    supervisor: Supervisor,
     /// Whether it was told that the service is ready: it must not hear of a reload before.
     ready: bool,
 }
 
 impl Manager {
-    fn new(notifier: Notifier, workers: Workers) -> Self {
-        Self { notifier, workers, ready: false }
+    fn new(notifier: Notifier, workers: Workers, supervisor: Supervisor) -> Self {
+        Self { notifier, workers, supervisor, ready: false }
     }
 
     /// Says when the service is ready, until then why it is not, and again and again that it works.
@@ -137,8 +163,9 @@ impl Manager {
     async fn beat(&self) -> Infallible {
         let Some(interval) = self.notifier.heartbeat() else { return pending().await };
         loop {
-            // Callers are served elsewhere than here.
+            // Callers are served elsewhere than here, and nothing works without some tasks.
             self.workers.respond().await;
+            self.supervisor.all_alive().await;
             self.notifier.alive().await;
             sleep(interval).await;
         }

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 
 use super::problem::{Problem, Problems};
+use crate::file::{self, Pipes};
 use crate::secret::Secret;
 
 /// What every variable of ours begins with. A single `_` would not do: Kubernetes sets `SEZZLE_SIDECAR_PORT` and the
@@ -28,7 +27,7 @@ pub(super) const SECRETS: [&str; 4] = [
 ];
 
 /// More than any configuration needs, and little enough that a wrong path such as a device cannot exhaust the memory.
-const LARGEST_FILE: u64 = 1024 * 1024;
+const LARGEST_FILE: usize = 1024 * 1024;
 
 /// All keys are kept below one root, so that `config` never takes a key for a path expression: one such as
 /// `"a[999999999]"` would make it allocate a list of that length.
@@ -137,19 +136,13 @@ pub(super) fn variable(key: &str) -> String {
 pub(super) fn file(path: &Path) -> Result<Layer, Problem> {
     // A name is part of lines that are read one by one, so it must not break them.
     let origin = path.display().to_string().replace(char::is_control, "?");
-    match read(path) {
-        Ok(text) => parse(origin, &text),
-        Err(reason) => Err(Problem::new(origin, format!("cannot be read: {reason}"))),
+    match file::read(path, LARGEST_FILE, Pipes::Wait) {
+        Ok(content) => match str::from_utf8(&content.bytes) {
+            Ok(text) => parse(origin, text),
+            Err(_) => Err(Problem::new(origin, "cannot be read: is not UTF-8")),
+        },
+        Err(error) => Err(Problem::new(origin, error.to_string())),
     }
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST_FILE {
-        return Err(std::io::Error::other("larger than 1MiB"));
-    }
-    Ok(text)
 }
 
 /// A syntax error is reported by line and kind. The line itself is not quoted: it may hold a secret.

@@ -1,45 +1,43 @@
 //! The one task that exchanges keys for tokens: in time, when a request needs one, and when the key files hold another
 //! pair. A new pair is used only once it has authenticated as the same merchant; until then the one before stays.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{ExchangeError, Granted, exchange};
-use super::keys::{KeyPair, KeySources};
+use super::keys::{KeyFiles, KeyPair};
 use super::rotation::{INTERVAL, Rotation, Seen, Step, changed};
-use super::watch::{Events, Folders, watch as watch_folders};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
+use crate::supervisor::Pulse;
 use crate::telemetry::log::millis;
 use crate::telemetry::troubles::Kind;
+use crate::threads::Threads;
 use crate::upstream::Upstream;
 
 /// Keeps a token live.
 pub struct Keeper {
     tokens: Arc<TokenManager>,
     upstream: Upstream,
-    sources: Arc<KeySources>,
-    /// Other sources, or the same ones to be looked at now.
-    told: watch::Receiver<KeySources>,
+    files: KeyFiles,
+    /// Other files, or the same ones to be read now.
+    told: watch::Receiver<KeyFiles>,
+    /// Files are read on these: a file system that hangs must not keep the token from being renewed.
+    threads: Threads,
     rotation: Rotation,
     /// When the next exchange of the pair in use is due.
     refresh_at: Mono,
+    pulse: Pulse,
 }
 
-/// The key files, where there are any.
-struct Files {
-    folders: Option<Folders>,
-    events: Events,
-    /// A look that is under way. Nothing else waits for it, since a file system may hang.
-    look: Option<JoinHandle<(Folders, Seen)>>,
-    look_at: Mono,
-    /// Further events change nothing until the next look.
-    told: bool,
+/// The next look at the key files, or the one under way.
+struct Look {
+    due: Option<Mono>,
+    under_way: Option<oneshot::Receiver<Seen>>,
 }
 
 /// What the task wakes up for.
@@ -48,17 +46,24 @@ enum Wake {
     Wanted,
     Told,
     Look,
-    Event,
-    Seen(Option<(Folders, Seen)>),
+    Seen(Seen),
+    /// Nothing: a sign of life is due.
+    Beat,
 }
 
 impl Keeper {
-    /// Keeps the token of `tokens` live, whose keys came from `sources`. Whenever these are sent anew, they are looked at
-    /// soon, be they others or not.
-    pub fn new(tokens: Arc<TokenManager>, upstream: Upstream, mut sources: watch::Receiver<KeySources>) -> Self {
+    /// Keeps the token of `tokens` live, whose keys came from `files`. Whenever these are sent anew, they are read soon, be
+    /// they others or not. `pulse` is given a sign of life more often than every [`LONGEST_SILENCE`].
+    pub fn new(
+        tokens: Arc<TokenManager>,
+        upstream: Upstream,
+        mut files: watch::Receiver<KeyFiles>,
+        threads: Threads,
+        pulse: Pulse,
+    ) -> Self {
         let refresh_at = tokens.clock.now().mono;
-        let first = Arc::new(sources.borrow_and_update().clone());
-        Self { tokens, upstream, sources: first, told: sources, rotation: Rotation::default(), refresh_at }
+        let first = files.borrow_and_update().clone();
+        Self { tokens, upstream, files: first, told: files, threads, rotation: Rotation::default(), refresh_at, pulse }
     }
 
     /// Works until `stop`.
@@ -70,48 +75,56 @@ impl Keeper {
     }
 
     async fn work(mut self) {
-        let mut files = Files::watch(self.sources.files(), self.now());
-        self.refresh("start", &mut files).await;
+        let mut look = Look::at(&self.files, self.now());
+        self.refresh("start", &mut look).await;
         loop {
+            self.pulse.beat();
             let clock = self.tokens.clock.clone();
             let wake = tokio::select! {
                 () = clock.sleep(self.refresh_at.since(self.now())) => Wake::Due,
                 () = self.tokens.wanted.notified() => Wake::Wanted,
                 Ok(()) = self.told.changed() => Wake::Told,
-                wake = files.next(&clock) => wake,
+                wake = look.next(&clock) => wake,
+                () = clock.sleep(INTERVAL) => Wake::Beat,
             };
             match wake {
-                Wake::Due => self.refresh("schedule", &mut files).await,
+                Wake::Due => self.refresh("schedule", &mut look).await,
                 // Unless an exchange has ended since it was wanted.
-                Wake::Wanted if self.tokens.is_refreshing() => self.refresh("demand", &mut files).await,
-                Wake::Wanted => {}
+                Wake::Wanted if self.tokens.is_refreshing() => self.refresh("demand", &mut look).await,
+                Wake::Wanted | Wake::Beat => {}
                 Wake::Told => {
-                    self.sources = Arc::new(self.told.borrow_and_update().clone());
+                    self.files = self.told.borrow_and_update().clone();
                     self.rotation.hurry(self.now());
-                    files = Files::watch(self.sources.files(), self.now());
+                    look = Look::at(&self.files, self.now());
                 }
-                Wake::Event => files.event(self.now()),
-                Wake::Look => files.begin(Arc::clone(&self.sources)),
+                Wake::Look => look = Look { due: None, under_way: Some(self.read()) },
                 Wake::Seen(seen) => {
-                    let wait = match seen {
-                        Some((folders, seen)) => {
-                            files.folders = Some(folders);
-                            self.act_on(seen).await
-                        }
-                        // It has panicked, and what it held is gone.
-                        None => {
-                            files = Files::watch(self.sources.files(), self.now().plus(INTERVAL));
-                            INTERVAL
-                        }
-                    };
-                    files.look_at = files.look_at.min(self.now().plus(wait));
+                    let wait = self.act_on(seen).await;
+                    look = Look::at(&self.files, self.now().plus(wait));
                 }
             }
         }
     }
 
+    /// Begins to read the key files.
+    fn read(&self) -> oneshot::Receiver<Seen> {
+        let (tell, told) = oneshot::channel();
+        let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
+        let read = move || sources.reload().map_or_else(|error| Seen::Unusable(error.to_string()), Seen::Pair);
+        // Ends within the time it has.
+        tokio::spawn(async move {
+            let seen = match timeout(READ, threads.run(read)).await {
+                Ok(Ok(seen)) => seen,
+                Ok(Err(error)) => Seen::Unusable(format!("the key files cannot be read: {error}")),
+                Err(_) => Seen::Unusable(format!("the key files could not be read within {READ:?}")),
+            };
+            let _ = tell.send(seen);
+        });
+        told
+    }
+
     /// Exchanges the pair in use.
-    async fn refresh(&mut self, trigger: &str, files: &mut Files) {
+    async fn refresh(&mut self, trigger: &str, look: &mut Look) {
         self.tokens.begin();
         let keys = self.tokens.keys();
         let wait = match self.ask(&keys, trigger).await {
@@ -125,11 +138,11 @@ impl Keeper {
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
                 let refused = !matches!(error, ExchangeError::Failed(_));
                 if refused {
-                    let keys = self.sources.name();
+                    let keys = self.files.sources.name();
                     tracing::error!(%error, keys, failures, have_token, retry_ms, "token exchange failed");
                     // Perhaps the files hold the pair to use by now.
                     self.rotation.hurry(self.now());
-                    files.look_at = self.now();
+                    look.soon(self.now());
                 } else {
                     tracing::warn!(%error, failures, have_token, retry_ms, "token exchange failed");
                 }
@@ -145,7 +158,7 @@ impl Keeper {
         match self.rotation.observe(&in_use, seen, self.now()) {
             Step::Look(wait) => wait,
             Step::Restored => {
-                tracing::info!(keys = self.sources.name(), "the key files hold the pair in use again");
+                tracing::info!(keys = self.files.sources.name(), "the key files hold the pair in use again");
                 INTERVAL
             }
             Step::Try(keys) => self.change_to(keys, &in_use).await,
@@ -159,7 +172,7 @@ impl Keeper {
     }
 
     async fn change_to(&mut self, keys: KeyPair, in_use: &KeyPair) -> Duration {
-        let (name, changed) = (self.sources.name(), changed(in_use, &keys));
+        let (name, changed) = (self.files.sources.name(), changed(in_use, &keys));
         match self.ask(&keys, "rotation").await {
             Ok((granted, expires, life)) => {
                 let merchant = granted.merchant.clone();
@@ -168,8 +181,8 @@ impl Keeper {
                 self.rotation.done();
                 self.count("success");
                 tracing::info!(merchant, generation, keys = name, changed, "key pair changed");
-                let sources = Arc::clone(&self.sources);
-                drop(spawn_blocking(move || sources.warn_of_readers()));
+                let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
+                tokio::spawn(async move { threads.run(move || sources.warn_of_readers()).await });
                 // What was written meanwhile may be a third one.
                 Duration::ZERO
             }
@@ -225,52 +238,38 @@ impl Keeper {
     }
 }
 
-impl Files {
-    fn watch(files: Vec<PathBuf>, now: Mono) -> Self {
-        let any = !files.is_empty();
-        let (folders, events) = watch_folders(files);
-        Self { folders: any.then_some(folders), events, look: None, look_at: now, told: false }
+impl Look {
+    /// At this moment, if there is anything that may change.
+    fn at(files: &KeyFiles, due: Mono) -> Self {
+        Self { due: files.may_change().then_some(due), under_way: None }
     }
 
-    /// Waits for a look that is due, its end, or an event. Without files, for ever.
+    /// Not later than at this moment, unless one is under way or there is none.
+    fn soon(&mut self, now: Mono) {
+        self.due = self.due.map(|due| due.min(now));
+    }
+
+    /// Waits for the look that is due, or for its end. Without files, for ever.
     async fn next(&mut self, clock: &Clock) -> Wake {
-        let due = self.look_at.since(clock.now().mono);
-        tokio::select! {
-            seen = ended(&mut self.look) => {
-                self.look = None;
-                Wake::Seen(seen)
+        match (&mut self.under_way, self.due) {
+            (Some(seen), _) => {
+                let seen = seen.await;
+                Wake::Seen(seen.unwrap_or_else(|_| Seen::Unusable("the key files were not read".to_owned())))
             }
-            () = clock.sleep(due), if self.folders.is_some() => Wake::Look,
-            () = self.events.changed(), if !self.told => Wake::Event,
+            (None, Some(due)) => {
+                clock.sleep(due.since(clock.now().mono)).await;
+                Wake::Look
+            }
+            (None, None) => std::future::pending().await,
         }
     }
-
-    /// Looks soon: what happened is probably one of several steps.
-    fn event(&mut self, now: Mono) {
-        self.told = true;
-        self.look_at = self.look_at.min(now.plus(GATHER));
-    }
-
-    fn begin(&mut self, sources: Arc<KeySources>) {
-        let Some(mut folders) = self.folders.take() else { return };
-        (self.told, self.look_at) = (false, Mono(Duration::MAX));
-        self.look = Some(spawn_blocking(move || {
-            folders.renew();
-            let seen = sources.reload().map_or_else(|error| Seen::Unusable(error.to_string()), Seen::Pair);
-            (folders, seen)
-        }));
-    }
 }
 
-async fn ended(look: &mut Option<JoinHandle<(Folders, Seen)>>) -> Option<(Folders, Seen)> {
-    match look {
-        Some(look) => look.await.ok(),
-        None => std::future::pending().await,
-    }
-}
+/// Without a sign of life for so long, the task hangs. An exchange and the pauses between signs end much sooner.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const READ: Duration = Duration::from_secs(30);
 
 const UNUSED: &str = "the changed key files are not used; the pair in use stays";
-const GATHER: Duration = Duration::from_millis(100);
 
 fn result_label(error: &ExchangeError) -> &'static str {
     match error {

@@ -1,12 +1,15 @@
 //! Loading the key pair. An error names the file or the variable, and never what is in it.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use crate::file::{self, Pipes, ReadError};
 use crate::secret::{Secret, SecretSource};
 
 /// The merchant's key pair.
@@ -27,16 +30,25 @@ pub struct KeySources {
     pub private: SecretSource,
 }
 
+/// The sources of the pair in use, and whether they can be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The files or variables.
+    pub sources: KeySources,
+    /// A key came through a pipe, so that there is nothing to read again.
+    pub read_once: bool,
+}
+
 /// A key could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file could not be read.
-    #[error("{file}: cannot be read: {cause}")]
+    #[error("{file}: {cause}")]
     Unreadable {
         /// The file.
         file: String,
         /// Why.
-        cause: std::io::Error,
+        cause: ReadError,
     },
     /// There is nothing in it.
     #[error("{source_name}: is empty")]
@@ -44,17 +56,13 @@ pub enum KeyError {
         /// The file or variable.
         source_name: String,
     },
-    /// It is larger than any key.
-    #[error("{file}: holds more than {MAX_KEY} bytes, which is no key")]
-    TooLarge {
-        /// The file.
-        file: String,
-    },
-    /// It holds characters that no key has.
-    #[error("{source_name}: holds white space or characters that are not printable ASCII, which no key has")]
+    /// It has a form that no key has.
+    #[error("{source_name}: {form}")]
     NotAKey {
         /// The file or variable.
         source_name: String,
+        /// The form, without any of the content.
+        form: &'static str,
     },
     /// The halves are in each other's place, or one stands in both.
     #[error("{source_name}: the public key is not where it belongs, or the private key is not")]
@@ -70,65 +78,78 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It was a file, and is something else now.
-    #[error("{file}: is not a regular file any more")]
-    NotAFile {
-        /// The path.
-        file: String,
-    },
+    /// Neither key can be used.
+    #[error("{0}; {1}")]
+    Both(Box<KeyError>, Box<KeyError>),
+}
+
+impl KeyError {
+    /// Whether the only reason is that a key came through a pipe, which is not read again.
+    pub fn is_of_pipe(&self) -> bool {
+        match self {
+            Self::Unreadable { cause, .. } => matches!(cause, ReadError::Pipe),
+            Self::Both(public, private) => public.is_of_pipe() && private.is_of_pipe(),
+            _ => false,
+        }
+    }
 }
 
 impl KeySources {
-    /// Loads both keys.
+    /// Loads both keys for the first time. Also returns whether one of them came through a pipe.
     ///
     /// # Errors
-    /// The first key that cannot be used.
-    pub fn load(&self) -> Result<KeyPair, KeyError> {
-        let keys = KeyPair { public: load(&self.public)?, private: load(&self.private)? };
-        if keys.public.expose().starts_with("sz_pr_") || keys.private.expose().starts_with("sz_pub_") {
-            return Err(KeyError::Swapped { source_name: self.name() });
-        }
-        Ok(keys)
+    /// Every key that cannot be used.
+    pub fn load(&self) -> Result<(KeyPair, bool), KeyError> {
+        self.read(Pipes::Wait)
     }
 
-    /// Loads both keys again. What is no file any more is not opened, since that may never come to an end.
+    /// Loads both keys again, which must be in files or variables.
     ///
     /// # Errors
-    /// The first key that cannot be used.
+    /// Every key that cannot be used.
     pub fn reload(&self) -> Result<KeyPair, KeyError> {
-        for path in self.paths() {
-            if is_no_file(path) {
-                return Err(KeyError::NotAFile { file: path.display().to_string() });
-            }
+        self.read(Pipes::Refuse).map(|(keys, _)| keys)
+    }
+
+    fn read(&self, pipes: Pipes) -> Result<(KeyPair, bool), KeyError> {
+        let key = |source| load(source, pipes).and_then(|loaded| loaded.checked(name(source)));
+        let ((public, first), (private, second)) = match (key(&self.public), key(&self.private)) {
+            (Ok(public), Ok(private)) => (public, private),
+            (Err(public), Err(private)) => return Err(KeyError::Both(Box::new(public), Box::new(private))),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
+        };
+        if public.expose().starts_with(PRIVATE) || private.expose().starts_with(PUBLIC) {
+            return Err(KeyError::Swapped { source_name: self.name() });
         }
-        self.load()
+        Ok((KeyPair { public, private }, first || second))
     }
 
     /// Says of each file that everybody may read. Kubernetes mounts secrets so by default, hence no error.
     pub fn warn_of_readers(&self) {
-        self.paths().for_each(warn_of_readers);
+        [&self.public, &self.private].into_iter().for_each(warn_of_readers);
     }
 
-    /// The files whose content may change. None where one is a pipe or the like, which can be read only once.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let regular = !self.paths().any(is_no_file);
-        self.paths().filter(|_| regular).map(Path::to_owned).collect()
+    /// Whether a key comes from a file.
+    pub fn has_file(&self) -> bool {
+        [&self.public, &self.private].into_iter().any(|source| matches!(source, SecretSource::File(_)))
     }
 
     /// The files or variables, for messages.
     pub fn name(&self) -> String {
         format!("{}, {}", name(&self.public), name(&self.private))
     }
+}
 
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        [&self.public, &self.private].into_iter().filter_map(|source| match source {
-            SecretSource::File(path) => Some(path.as_path()),
-            SecretSource::Variable { .. } => None,
-        })
+impl KeyFiles {
+    /// Whether the keys may change while the process runs.
+    pub fn may_change(&self) -> bool {
+        self.sources.has_file() && !self.read_once
     }
 }
 
 const MAX_KEY: usize = 4096;
+const PUBLIC: &str = "sz_pub_";
+const PRIVATE: &str = "sz_pr_";
 
 fn name(source: &SecretSource) -> String {
     match source {
@@ -137,58 +158,114 @@ fn name(source: &SecretSource) -> String {
     }
 }
 
-/// Loads one secret, and warns when everybody may read its file. What is said of keys holds for it too: printable ASCII
-/// without white space inside.
+/// Loads one secret, and warns when everybody may read its file. A secret is printable ASCII without white space inside, as
+/// keys are.
 ///
 /// # Errors
 /// Why it cannot be used.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
-    let secret = load(source)?;
-    if let SecretSource::File(path) = source {
-        warn_of_readers(path);
-    }
-    Ok(secret)
+    let loaded = load(source, Pipes::Wait)?;
+    warn_of_readers(source);
+    Ok(loaded.secret)
 }
 
-fn load(source: &SecretSource) -> Result<Secret, KeyError> {
+struct Loaded {
+    secret: Secret,
+    from_pipe: bool,
+}
+
+impl Loaded {
+    /// The key, unless it has a form that Sezzle's keys are known not to have.
+    fn checked(self, source_name: String) -> Result<(Secret, bool), KeyError> {
+        match mistaken(self.secret.expose()) {
+            None => Ok((self.secret, self.from_pipe)),
+            Some(form) => Err(KeyError::NotAKey { source_name, form }),
+        }
+    }
+}
+
+fn load(source: &SecretSource, pipes: Pipes) -> Result<Loaded, KeyError> {
     let source_name = name(source);
-    let secret = match source {
-        SecretSource::Variable { value, .. } => Secret::new(value.expose().trim().to_owned()),
-        SecretSource::File(path) => read(path)?,
+    let (text, from_pipe) = match source {
+        SecretSource::Variable { value, .. } => (Zeroizing::new(value.expose().to_owned()), false),
+        SecretSource::File(path) => read(path, pipes)?,
     };
-    if secret.expose().is_empty() {
+    let text = text.trim();
+    if text.is_empty() {
         return Err(KeyError::Empty { source_name });
     }
-    if !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(KeyError::NotAKey { source_name });
+    if let Some(form) = unprintable(text).or_else(|| spaced(text)) {
+        return Err(KeyError::NotAKey { source_name, form });
     }
-    Ok(secret)
+    Ok(Loaded { secret: Secret::new(text.to_owned()), from_pipe })
 }
 
-fn read(path: &Path) -> Result<Secret, KeyError> {
+fn read(path: &Path, pipes: Pipes) -> Result<(Zeroizing<String>, bool), KeyError> {
     let name = || path.display().to_string();
-    let unreadable = |cause| KeyError::Unreadable { file: name(), cause };
-    let file = File::open(path).map_err(unreadable)?;
-    // Of what was opened: another file may have its name by now.
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(KeyError::Writable { file: name(), mode });
+    let content = file::read(path, MAX_KEY, pipes).map_err(|cause| KeyError::Unreadable { file: name(), cause })?;
+    if content.mode & 0o022 != 0 && !content.bytes.is_empty() {
+        return Err(KeyError::Writable { file: name(), mode: content.mode });
     }
-    // Never moved while it grows, or pieces of the key would stay behind in memory.
-    let mut content = Zeroizing::new(String::with_capacity(2 * MAX_KEY));
-    file.take(MAX_KEY as u64 + 1).read_to_string(&mut content).map_err(unreadable)?;
-    if content.len() > MAX_KEY {
-        return Err(KeyError::TooLarge { file: name() });
+    match str::from_utf8(&content.bytes) {
+        Ok(text) => Ok((Zeroizing::new(text.to_owned()), content.from_pipe)),
+        Err(_) => Err(KeyError::NotAKey { source_name: name(), form: encoding(&content.bytes) }),
     }
-    Ok(Secret::new(content.trim().to_owned()))
 }
 
-/// Whether there is something else by this name.
-fn is_no_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
+/// The form of bytes that are no UTF-8.
+fn encoding(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16, as some editors save text; save it as plain text (ASCII)",
+        _ => UNPRINTABLE,
+    }
 }
 
-fn warn_of_readers(path: &Path) {
+fn unprintable(text: &str) -> Option<&'static str> {
+    if text.starts_with('\u{feff}') {
+        return Some("begins with a byte order mark, as some editors save text; save it as plain text (ASCII)");
+    }
+    if text.contains('\0') {
+        return Some("is UTF-16, as some editors save text; save it as plain text (ASCII)");
+    }
+    let plain = |c: char| c.is_ascii_graphic() || c.is_ascii_whitespace();
+    (!text.chars().all(plain)).then_some(UNPRINTABLE)
+}
+
+fn spaced(text: &str) -> Option<&'static str> {
+    text.contains(char::is_whitespace).then_some("holds white space between other characters, which no key has")
+}
+
+const UNPRINTABLE: &str = "holds characters that are not printable ASCII, which no key has";
+
+/// A form in which keys are often given by mistake, and which Sezzle would only call wrong. A key begins with `sz_pub_` or
+/// `sz_pr_`; what does not hold such a beginning is left to Sezzle to judge.
+fn mistaken(text: &str) -> Option<&'static str> {
+    let at = |text: &str| [PUBLIC, PRIVATE].iter().filter_map(|start| text.find(start)).min();
+    match at(text) {
+        Some(_) if text.starts_with(QUOTES) || text.ends_with(QUOTES) => {
+            Some("holds quotes around the key, which would be sent as a part of it; write the key without them")
+        }
+        Some(0) => None,
+        Some(before) if text.get(..before).is_some_and(|before| before.ends_with('=')) => {
+            Some("holds NAME=KEY, as a file of variables does; write the key alone")
+        }
+        Some(_) => Some("holds something before the key, which would be sent as a part of it; write the key alone"),
+        None => {
+            let decoded = Zeroizing::new(BASE64.decode(text).unwrap_or_default());
+            let holds_key = str::from_utf8(&decoded).is_ok_and(|decoded| at(decoded).is_some());
+            holds_key.then_some("holds a key in base64, perhaps encoded once too often; write the key itself")
+        }
+    }
+}
+
+const QUOTES: [char; 2] = ['"', '\''];
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+fn warn_of_readers(source: &SecretSource) {
+    let SecretSource::File(path) = source else { return };
     let Ok(metadata) = fs::metadata(path) else { return };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o004 != 0 {
@@ -202,6 +279,10 @@ mod tests {
 
     use super::*;
 
+    fn variable(name: &str, key: &str) -> SecretSource {
+        SecretSource::Variable { name: name.to_owned(), value: Secret::new(key.to_owned()) }
+    }
+
     fn source(directory: &tempfile::TempDir, content: &str, mode: u32) -> SecretSource {
         let path: PathBuf = directory.path().join("key");
         fs::write(&path, content).expect("writable");
@@ -212,16 +293,12 @@ mod tests {
     #[test]
     fn white_space_around_a_key_is_not_part_of_it() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let key = load(&source(&directory, "  sz_pr_1\r\n\n", 0o400)).expect("a key");
+        let key = load_one(&source(&directory, "  sz_pr_1\r\n\n", 0o400)).expect("a key");
         assert_eq!(key.expose(), "sz_pr_1");
     }
 
     #[test]
     fn keys_in_each_others_place_are_noticed_before_they_are_sent() {
-        let variable = |name: &str, key: &str| SecretSource::Variable {
-            name: name.to_owned(),
-            value: Secret::new(key.to_owned()),
-        };
         let pair =
             |public, private| KeySources { public: variable("PUBLIC", public), private: variable("PRIVATE", private) };
         for (public, private) in [("sz_pr_1", "sz_pub_1"), ("sz_pub_1", "sz_pub_1"), ("sz_pr_1", "sz_pr_1")] {
@@ -243,25 +320,62 @@ mod tests {
             ("canary\u{7}", 0o600, "printable"),
             (&"canary".repeat(1000), 0o600, "more than 4096 bytes"),
         ] {
-            let error = load(&source(&directory, content, mode)).expect_err(expected).to_string();
+            let error = load_one(&source(&directory, content, mode)).expect_err(expected).to_string();
             assert!(error.contains(expected) && error.contains("/key: "), "{error}");
             assert!(!error.contains("canary"), "{error}");
         }
-        let missing = load(&SecretSource::File(directory.path().join("absent"))).expect_err("missing").to_string();
+        let missing = load_one(&SecretSource::File(directory.path().join("absent"))).expect_err("missing").to_string();
         assert!(missing.contains("/absent: cannot be read"), "{missing}");
     }
 
     #[test]
-    fn a_pipe_is_read_once_and_never_again() {
+    fn forms_that_keys_are_given_in_by_mistake_are_told_apart() {
+        for (text, expected) in [
+            ("\"sz_pr_1\"", "quotes"),
+            ("'sz_pr_1'", "quotes"),
+            ("sz_pr_1\"", "quotes"),
+            ("PRIVATE_KEY=sz_pr_1", "NAME=KEY"),
+            ("PRIVATE_KEY=\"sz_pr_1\"", "quotes"),
+            ("{\"private_key\":\"sz_pr_1\"}", "before the key"),
+            ("c3pfcHJfMTIz", "base64"),
+            ("c3pfcHJfMQ==", "base64"),
+            ("c3pfcHJfMQ", "base64"),
+            ("\u{feff}sz_pr_1", "byte order mark"),
+            ("s\0z\0_\0", "UTF-16"),
+            ("sz_pr_1\u{e9}", "printable"),
+            ("export KEY=sz_pr_1", "white space"),
+        ] {
+            let sources = KeySources { public: variable("PUBLIC", "sz_pub_1"), private: variable("PRIVATE", text) };
+            let error = sources.load().expect_err(text).to_string();
+            assert!(error.starts_with("PRIVATE: ") && error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("sz_pr") && !error.contains("c3pf"), "{error}");
+        }
+        for key in ["sz_pr_1", "other", "a=b", "MQ==", "'other'"] {
+            assert_eq!(mistaken(key), None, "{key}");
+        }
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("key");
+        fs::write(&path, b"\xff\xfes\0z\0").expect("writable");
+        let error = load_one(&SecretSource::File(path)).expect_err("UTF-16").to_string();
+        assert!(error.contains("is UTF-16"), "{error}");
+    }
+
+    #[test]
+    fn both_keys_are_named_when_neither_can_be_used() {
+        let absent = |name: &str| SecretSource::File(format!("/absent/{name}").into());
+        let error =
+            KeySources { public: absent("one"), private: absent("two") }.load().expect_err("absent").to_string();
+        assert!(error.contains("/absent/one: cannot be read") && error.contains("; /absent/two: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_any_more_is_not_read_again() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let public = source(&directory, "sz_pub_1", 0o400);
-        let private = SecretSource::File("/dev/null".into());
-        assert!(KeySources { public: public.clone(), private: private.clone() }.files().is_empty());
-        let error = KeySources { public: public.clone(), private }.reload().expect_err("no file").to_string();
-        assert_eq!(error, "/dev/null: is not a regular file any more");
-        let variable = SecretSource::Variable { name: "PRIVATE".to_owned(), value: Secret::new("sz_pr_1".to_owned()) };
-        let mixed = KeySources { public, private: variable };
-        assert_eq!(mixed.files(), [directory.path().join("key")], "a variable cannot change, the file beside it can");
-        assert!(mixed.reload().is_ok());
+        let folder = KeySources { public: public.clone(), private: SecretSource::File(directory.path().to_owned()) };
+        let error = folder.reload().expect_err("a directory");
+        assert!(error.to_string().ends_with("is a directory, and not a file") && !error.is_of_pipe(), "{error}");
+        let mixed = KeySources { public, private: variable("PRIVATE", "sz_pr_1") };
+        assert!(mixed.has_file() && mixed.reload().is_ok());
     }
 }

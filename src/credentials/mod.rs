@@ -11,7 +11,6 @@ pub mod keys;
 pub mod rotation;
 pub mod schedule;
 pub mod verifier;
-pub mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

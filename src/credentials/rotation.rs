@@ -22,7 +22,7 @@ pub enum Seen {
 /// What follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next look is after this long, unless something happens.
+    /// The next look is after this long.
     Look(Duration),
     /// The files hold the pair in use again, after it was said that they did not.
     Restored,
@@ -117,8 +117,9 @@ fn settles_within(in_use: &KeyPair, seen: &Seen) -> Duration {
     }
 }
 
-/// The longest time between two looks: events tell of most changes at once, but not of all.
-pub const INTERVAL: Duration = Duration::from_secs(30);
+/// The longest time between two looks. Two small files cost nothing to read, and Kubernetes takes up to a minute to write
+/// them.
+pub const INTERVAL: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_millis(500);
 const UNFINISHED: Duration = Duration::from_secs(2);
 // However often the files change.
@@ -164,7 +165,7 @@ mod tests {
         let (old, new, third) = (|| found("a", "a"), || found("b", "b"), || found("c", "c"));
         let go = |name: &str| Step::Try(pair(name, name));
         let report = || Step::Report("empty".to_owned());
-        holds("the same", &[(0, old(), look(30_000)), (30_000, old(), look(30_000))]);
+        holds("the same", &[(0, old(), look(5000)), (5000, old(), look(5000))]);
         holds("a new pair settles", &[(0, new(), look(500)), (350, new(), look(150)), (500, new(), go("b"))]);
         holds("one half takes longer", &[(0, found("a", "b"), look(2000)), (1999, found("a", "b"), look(1))]);
         holds(
@@ -176,7 +177,7 @@ mod tests {
             &[(0, found("b", "a"), look(2000)), (100, new(), look(500)), (600, new(), go("b"))],
         );
         holds("truncated, then written", &[(0, nothing(), look(2000)), (50, new(), look(500)), (550, new(), go("b"))]);
-        holds("truncated, then as before", &[(0, nothing(), look(2000)), (50, old(), look(30_000))]);
+        holds("truncated, then as before", &[(0, nothing(), look(2000)), (50, old(), look(5000))]);
         holds(
             "it stays empty",
             &[(0, nothing(), look(2000)), (2000, nothing(), report()), (2001, nothing(), look(999))],
@@ -197,7 +198,7 @@ mod tests {
                 (7500, new(), go("b")),
                 (15_500, new(), go("b")),
                 (31_500, new(), go("b")),
-                (31_600, new(), look(30_000)),
+                (31_600, new(), look(5000)),
                 (63_500, new(), go("b")),
             ],
         );
@@ -227,12 +228,12 @@ mod tests {
         for _ in 0..9 {
             rotation.failed(Some(Duration::from_secs(3600)), 1.0, at(500));
         }
-        assert_eq!(rotation.observe(&in_use, found("b", "b"), at(1500)), look(30_000));
+        assert_eq!(rotation.observe(&in_use, found("b", "b"), at(1500)), look(5000));
         rotation.hurry(at(1500));
         assert_eq!(rotation.observe(&in_use, found("b", "b"), at(1500)), Step::Try(pair("b", "b")));
         assert_eq!(rotation.failed(None, 1.0, at(1500)), (10, Duration::from_secs(5)), "nor long without a token");
         rotation.done();
-        assert_eq!(rotation.observe(&pair("b", "b"), found("b", "b"), at(1600)), look(30_000));
+        assert_eq!(rotation.observe(&pair("b", "b"), found("b", "b"), at(1600)), look(5000));
     }
 
     #[test]

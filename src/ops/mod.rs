@@ -93,6 +93,12 @@ impl Ops {
         text(StatusCode::SERVICE_UNAVAILABLE, "a thread that serves callers hangs\n")
     }
 
+    /// The answer to a probe when a task is gone or hangs that the process cannot do without. A task that has panicked begins
+    /// anew by itself; probes that fail for longer mean that this does not help.
+    pub fn missing(task: &str) -> Response<Full<Bytes>> {
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("a task that must live is gone or hangs: {task}\n"))
+    }
+
     fn metrics(&self) -> Response<Full<Bytes>> {
         match self.fresh_metrics().render() {
             Ok(body) => {

@@ -78,7 +78,7 @@ pub struct Stop {
 
 impl Listener {
     /// Accepts connections until told to stop, and serves each in a task of its own.
-    pub async fn serve<H: Handler>(self, socket: Socket, handler: H) {
+    pub async fn serve<H: Handler>(self, socket: Arc<Socket>, handler: H) {
         let farewells = Arc::new(Semaphore::new(FAREWELLS));
         let mut silent_until = None;
         let mut late = 0_u32;

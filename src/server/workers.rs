@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,14 +46,14 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Self> {
         let (stop, threads) = (CancellationToken::new(), TaskTracker::new());
         let worker = |number| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let handle = runtime.handle().clone();
+            let runtime = Owned(Some(Builder::new_current_thread().enable_all().build()?));
+            let handle = runtime.handle()?;
             let (stop, running) = (stop.clone(), threads.token());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 enlist(number);
                 runtime.block_on(stop.cancelled());
                 // With it goes what it still had to do.
-                runtime.shutdown_background();
+                drop(runtime);
                 drop(running);
             })?;
             Ok(Worker { runtime: handle, connections: Arc::default() })
@@ -102,6 +102,30 @@ impl Workers {
             }
         };
         tasks.spawn_on(served, &worker.runtime);
+    }
+}
+
+/// The runtime of a worker. Dropped where its thread could not be started, which is within another runtime: `Runtime` itself
+/// panics there.
+struct Owned(Option<Runtime>);
+
+impl Owned {
+    fn handle(&self) -> io::Result<Handle> {
+        self.0.as_ref().map(|runtime| runtime.handle().clone()).ok_or_else(|| io::Error::other("no runtime"))
+    }
+
+    fn block_on(&self, work: impl Future<Output = ()>) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(work);
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod json;
 mod level;
 mod lines;
+mod panics;
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,7 @@ use self::json::JsonLines;
 use self::level::{Level, LevelLayer};
 pub use self::lines::Guard;
 use self::lines::Lines;
+pub use self::panics::log_panics;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,11 @@ pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
 /// How many lines of the installed log were not written, because the stream was too slow or failed.
 pub fn dropped() -> u64 {
     INSTALLED.get().map_or(0, |log| log.lines.dropped())
+}
+
+/// How often the thread that writes the installed log panicked and went on.
+pub fn writer_restarts() -> u64 {
+    INSTALLED.get().map_or(0, |log| log.lines.restarts())
 }
 
 /// A new id for a request: to find a line by, not a secret, so that it need not be hard to guess.

@@ -7,6 +7,7 @@ mod bound;
 mod build;
 mod dropped;
 mod gauges;
+mod initial;
 mod labels;
 pub mod reading;
 mod series;
@@ -24,6 +25,7 @@ pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub(crate) use self::series::label;
 pub use self::series::{Label, RequestSeries, Said, UpstreamSeries};
+use super::log;
 use super::spans::Spans;
 use super::troubles::Troubles;
 use crate::clock::Clock;
@@ -104,6 +106,8 @@ pub struct Metrics {
     pub secret_reloads: IntCounterVec,
     /// Reloads of the configuration.
     pub config_reloads: IntCounterVec,
+    /// Tasks that panicked and began anew, by task.
+    pub task_restarts: IntCounterVec,
     /// The gateway's `Date` less the local wall clock.
     pub clock_skew: Gauge,
     /// Further attempts at a request.
@@ -277,6 +281,11 @@ impl Metrics {
                 "Reloads of the configuration, by what came of them.",
                 &["result"],
             )?,
+            task_restarts: r.counters(
+                "task_restarts_total",
+                "Tasks of the process that panicked and began anew.",
+                &["task"],
+            )?,
             clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
             upstream_retries: r.counters(
                 "upstream_retries_total",
@@ -331,6 +340,8 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded, which would be a defect of this file.
     pub fn render(&self) -> Result<String, prometheus::Error> {
+        let writer = self.task_restarts.with_label_values(&[LOG_WRITER]);
+        writer.inc_by(log::writer_restarts().saturating_sub(writer.get()));
         let mut families = self.registry.gather();
         for family in &mut families {
             for bounded in &self.bounded {
@@ -343,57 +354,6 @@ impl Metrics {
     /// Every metric there is, whether or not it has a series yet.
     pub fn families(&self) -> &[Family] {
         &self.families
-    }
-
-    fn initialise(&self) {
-        for class in CLASSES {
-            self.in_flight.with_label_values(&[class]).set(0);
-        }
-        for result in CACHE_RESULTS {
-            self.cache_requests.with_label_values(&[result]).inc_by(0);
-        }
-        for cause in EVICTION_CAUSES {
-            self.cache_evictions.with_label_values(&[cause]).inc_by(0);
-        }
-        for source in INVALIDATION_SOURCES {
-            self.cache_invalidations.with_label_values(&[source]).inc_by(0);
-        }
-        for trigger in TOKEN_TRIGGERS {
-            for result in TOKEN_RESULTS {
-                self.token_refreshes.with_label_values(&[trigger, result]).inc_by(0);
-            }
-        }
-        for result in RELOAD_RESULTS {
-            self.secret_reloads.with_label_values(&[result]).inc_by(0);
-        }
-        for result in CONFIG_RELOAD_RESULTS {
-            self.config_reloads.with_label_values(&[result]).inc_by(0);
-        }
-        for kind in UPSTREAM_ERRORS {
-            self.upstream_errors.with_label_values(&[kind]).inc_by(0);
-        }
-        for reason in RETRY_REASONS {
-            for result in RETRY_RESULTS {
-                self.upstream_retries.with_label_values(&[reason, result]).inc_by(0);
-            }
-        }
-        for state in ["open", "active"] {
-            self.upstream_connections.with_label_values(&[state]).set(0);
-        }
-        for listener in LISTENERS {
-            self.connections.with_label_values(&[listener]).set(0);
-            for reason in CONNECTION_REASONS {
-                self.connections_refused.with_label_values(&[listener, reason]).inc_by(0);
-            }
-        }
-        for result in SIGNED_RESULTS {
-            for event in WEBHOOK_EVENTS {
-                self.webhooks.with_label_values(&[event, result]).inc_by(0);
-            }
-        }
-        for result in SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS) {
-            self.webhooks.with_label_values(&[OTHER_EVENT, result]).inc_by(0);
-        }
     }
 }
 

@@ -43,6 +43,50 @@ impl Certificate {
     }
 }
 
+/// What OpenSSL's `TRUSTED CERTIFICATE` says of itself: a certificate, and whom to trust it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// The certificate is so many bytes long, and is to be trusted for TLS servers.
+    ForServers(usize),
+    /// The file excludes TLS servers.
+    ForOthers,
+    /// The bytes are no such thing.
+    Malformed,
+}
+
+/// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): a list of uses that are trusted, and a list of uses
+/// that are rejected.
+pub fn trusted(der: &[u8]) -> Trusted {
+    let Some(certificate) = Element::read(der).filter(|element| element.tag == SEQUENCE) else {
+        return Trusted::Malformed;
+    };
+    let length = der.len() - certificate.rest.len();
+    if certificate.rest.is_empty() {
+        return Trusted::ForServers(length);
+    }
+    let Some((mut settings, _)) = Element::read(certificate.rest).and_then(|settings| settings.of(SEQUENCE)) else {
+        return Trusted::Malformed;
+    };
+    while let Some(setting) = Element::read(settings) {
+        settings = setting.rest;
+        let for_servers = objects(setting.content).any(|object| object == SERVER || object == ANY_USE);
+        match setting.tag {
+            SEQUENCE if !for_servers => return Trusted::ForOthers,
+            REJECTED if for_servers => return Trusted::ForOthers,
+            _ => {}
+        }
+    }
+    Trusted::ForServers(length)
+}
+
+fn objects(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let element = Element::read(list)?;
+        list = element.rest;
+        Some(element.content)
+    })
+}
+
 /// One element of DER, and what follows it.
 struct Element<'d> {
     tag: u8,
@@ -80,6 +124,10 @@ const OBJECT: u8 = 0x06;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+
+const REJECTED: u8 = 0xa0;
+const SERVER: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
@@ -172,6 +220,33 @@ mod tests {
         let der = signed(&[(common, &format!("a\u{1b}[2J\n{}", "b".repeat(500)))], &[], 2031);
         let issuer = Certificate::read(&der).expect("a certificate").issuer;
         assert!(issuer.starts_with("a\u{fffd}[2J\u{fffd}bbb") && issuer.chars().count() == 100, "{issuer:?}");
+    }
+
+    #[test]
+    fn what_openssl_adds_to_a_certificate_says_whom_it_is_trusted_for() {
+        let element = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
+        let uses = |tag, objects: &[&[u8]]| {
+            element(tag, &objects.iter().flat_map(|object| element(OBJECT, object)).collect::<Vec<_>>())
+        };
+        let client: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+        let certificate = element(SEQUENCE, b"certificate");
+        let with = |settings: &[u8]| trusted(&[certificate.clone(), element(SEQUENCE, settings)].concat());
+        let whole = Trusted::ForServers(certificate.len());
+        assert_eq!(trusted(&certificate), whole);
+        for (settings, expected) in [
+            (vec![], whole),
+            (element(0x0c, b"Corp"), whole),
+            (uses(SEQUENCE, &[SERVER]), whole),
+            (uses(SEQUENCE, &[client, ANY_USE]), whole),
+            (uses(SEQUENCE, &[client]), Trusted::ForOthers),
+            (uses(REJECTED, &[client]), whole),
+            (uses(REJECTED, &[SERVER]), Trusted::ForOthers),
+        ] {
+            assert_eq!(with(&settings), expected, "{settings:?}");
+        }
+        for broken in [&[][..], b"x", &[SEQUENCE, 9, 1]] {
+            assert_eq!(trusted(broken), Trusted::Malformed);
+        }
     }
 
     #[test]

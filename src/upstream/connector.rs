@@ -11,15 +11,15 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiAddrs, GaiResolver, Name};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::egress::{EgressProxy, Way};
-use super::error::{ConnectTimeout, DnsError};
+use super::error::ConnectTimeout;
 use crate::clock::{Clock, Mono};
+use crate::names::Resolver;
 use crate::telemetry::metrics::{Counted, Metrics};
 
 /// Makes connections.
@@ -36,6 +36,8 @@ pub struct Connector {
 pub struct Options {
     /// Whom to trust.
     pub tls: rustls::ClientConfig,
+    /// Resolves the gateway's name, or the proxy's.
+    pub resolver: Resolver,
     /// Bounds TCP alone, for each address family on its own; with TLS, and a tunnel before it, a connection may take
     /// 3 s more, and never more than 5 s in all.
     pub tcp: Duration,
@@ -48,9 +50,9 @@ pub struct Options {
 impl Connector {
     /// Makes connections as `options` say.
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let Options { tls, tcp, egress, http2 } = options;
+        let Options { tls, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
-        let way = Way::new(sockets(Resolver(GaiResolver::new()), tcp), egress, limit);
+        let way = Way::new(sockets(resolver, tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
         Self { inner, limit, http2, clock, metrics }
@@ -183,31 +185,13 @@ impl Write for GatewayConnection {
     }
 }
 
-/// The system's resolver, with an error that can be told from others.
-#[derive(Clone)]
-struct Resolver(GaiResolver);
-
-impl Service<Name> for Resolver {
-    type Response = GaiAddrs;
-    type Error = DnsError;
-    type Future = Pin<Box<dyn Future<Output = Result<GaiAddrs, DnsError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), DnsError>> {
-        self.0.poll_ready(context).map_err(DnsError)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let resolving = self.0.call(name);
-        Box::pin(async move { resolving.await.map_err(DnsError) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
     use std::net::{SocketAddr, TcpListener};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use hyper_util::client::legacy::connect::dns::Name;
     use tokio::time::Instant;
 
     use super::*;

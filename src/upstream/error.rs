@@ -5,6 +5,7 @@ use std::io;
 
 use super::body::BodyError;
 use super::egress::EgressError;
+use crate::names::DnsError;
 
 /// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -84,11 +85,6 @@ impl ErrorKind {
         }
     }
 }
-
-/// The gateway's name could not be resolved.
-#[derive(Debug, thiserror::Error)]
-#[error("name resolution failed")]
-pub struct DnsError(#[source] pub io::Error);
 
 /// The connection, TLS included, was not made in time.
 #[derive(Debug, thiserror::Error)]

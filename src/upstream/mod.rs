@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod breaker;
+pub mod ca_file;
 pub mod certificate;
 pub mod channel;
 pub mod client;

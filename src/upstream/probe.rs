@@ -14,7 +14,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureSche
 use super::certificate::Certificate;
 use super::connector::Connector;
 use super::error::UpstreamError;
-use super::tls::{self, TlsError};
+use super::tls::{self, TlsError, Trust};
 
 /// The certificate that was shown last, trusted or not.
 #[derive(Clone, Debug, Default)]
@@ -55,14 +55,13 @@ pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secur
 /// The client's side of TLS, as [`tls::client_config`] makes it, and what it will be shown.
 ///
 /// # Errors
-/// When the trust anchors cannot be set up.
-pub fn client_config(ca_file: Option<&std::path::Path>) -> Result<(ClientConfig, Shown), TlsError> {
+/// When the verifier cannot be made of the trust anchors.
+pub fn client_config(trust: &Trust) -> Result<(ClientConfig, Shown), TlsError> {
     let shown = Shown::default();
-    let mut config = tls::client_config(ca_file)?;
-    let roots = Arc::new(tls::roots(ca_file)?);
+    let mut config = tls::client_config(trust)?;
     let provider = Arc::clone(config.crypto_provider());
-    let refused = |cause: String| TlsError::Refused { subject: "TLS".to_owned(), cause: rustls::Error::General(cause) };
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+    let refused = |cause: String| TlsError::Refused(rustls::Error::General(cause));
+    let verifier = WebPkiServerVerifier::builder_with_provider(trust.roots(), provider).build();
     let verifier = verifier.map_err(|error| refused(error.to_string()))?;
     config.dangerous().set_certificate_verifier(Arc::new(Witness { verifier, shown: shown.clone() }));
     Ok((config, shown))

@@ -5,70 +5,108 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+
+use super::ca_file::{self, Found, PemError};
+use super::certificate::Certificate;
+use crate::file::{self, Pipes, ReadError};
 
 /// Why the trust anchors could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file could not be read as PEM.
-    #[error("{file}: cannot be read as PEM certificates: {cause}")]
+    /// The file could not be read.
+    #[error("{file}: {cause}")]
     Unreadable {
         /// The file.
         file: String,
         /// Why.
-        cause: pem::Error,
+        cause: ReadError,
     },
-    /// The file holds nothing to trust.
-    #[error("{file}: no certificate in it")]
-    Empty {
+    /// The file holds something that is no certificate, or nothing.
+    #[error("{file}: {cause}")]
+    Malformed {
         /// The file.
         file: String,
+        /// Where, and why.
+        cause: PemError,
     },
-    /// A certificate cannot be a trust anchor, or the provider lacks a protocol version.
-    #[error("{subject}: {cause}")]
-    Refused {
-        /// The file, or what was being set up.
-        subject: String,
-        /// Why.
-        cause: rustls::Error,
-    },
+    /// The provider lacks a protocol version.
+    #[error("TLS: {0}")]
+    Refused(rustls::Error),
+}
+
+/// Whom to trust. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    /// The names of the issuers in the CA file.
+    issuers: Arc<[String]>,
+}
+
+impl Trust {
+    /// The bundled web roots, and the certificates of `ca_file`.
+    ///
+    /// # Errors
+    /// When the CA file cannot be used.
+    pub fn read(ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let issuers = match ca_file {
+            Some(path) => add_file(&mut roots, path)?,
+            None => Vec::new(),
+        };
+        Ok(Self { roots: Arc::new(roots), issuers: issuers.into() })
+    }
+
+    /// The names of the issuers in the CA file, in its order.
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
+    }
+
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.roots)
+    }
 }
 
 /// The client's side of TLS 1.2 and 1.3, on aws-lc.
 ///
 /// # Errors
-/// When the CA file cannot be used.
-pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
-    let roots = roots(ca_file)?;
+/// When the provider lacks a protocol version.
+pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|cause| TlsError::Refused { subject: "TLS".to_owned(), cause })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        .map_err(TlsError::Refused)?;
+    Ok(builder.with_root_certificates(trust.roots()).with_no_client_auth())
 }
 
-/// Whom to trust.
-///
-/// # Errors
-/// When the CA file cannot be used.
-pub(super) fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = ca_file {
-        add_file(&mut roots, path)?;
-    }
-    Ok(roots)
-}
-
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsError> {
     let file = || path.display().to_string();
-    let unreadable = |cause| TlsError::Unreadable { file: file(), cause };
-    let mut any = false;
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-        let added = roots.add(certificate.map_err(unreadable)?);
-        added.map_err(|cause| TlsError::Refused { subject: file(), cause })?;
-        any = true;
+    let content = file::read(path, LARGEST, Pipes::Wait);
+    let content = content.map_err(|cause| TlsError::Unreadable { file: file(), cause })?;
+    let malformed = |cause| TlsError::Malformed { file: file(), cause };
+    let certificates = ca_file::certificates(&content.bytes).map_err(malformed)?;
+    let count = certificates.len();
+    let mut issuers = Vec::with_capacity(count);
+    for (index, Found { line, der }) in certificates.into_iter().enumerate() {
+        let name = Certificate::read(&der).map(|certificate| certificate.subject).unwrap_or_default();
+        roots.add(CertificateDer::from(der)).map_err(|cause| {
+            let reason = format!("certificate {} of {count} cannot be used: {}", index + 1, words(&cause));
+            malformed(PemError::Block { line, reason })
+        })?;
+        issuers.push(if name.is_empty() { format!("certificate {}", index + 1) } else { name });
     }
-    if any { Ok(()) } else { Err(TlsError::Empty { file: file() }) }
+    Ok(issuers)
 }
+
+/// Without "invalid peer certificate", which it is not.
+fn words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => "it is no X.509 certificate".to_owned(),
+        rustls::Error::InvalidCertificate(reason) => format!("{reason:?}"),
+        other => other.to_string(),
+    }
+}
+
+// Four times what the bundles of operating systems hold.
+const LARGEST: usize = 1024 * 1024;

@@ -19,13 +19,14 @@ use tokio::time::timeout;
 use super::signature::{self, Signer};
 use crate::caller::SEC_FETCH_MODE;
 use crate::hop_by_hop::remove_hop_by_hop;
+use crate::names::Resolver;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
 
 /// Hands webhooks on.
 #[derive(Debug)]
 pub struct Forward {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     url: Uri,
     signer: Option<Signer>,
     places: Arc<Semaphore>,
@@ -53,8 +54,8 @@ impl Forward {
     ///
     /// # Errors
     /// When the URL is none.
-    pub fn new(url: &str, secret: Option<&Secret>, tls: ClientConfig) -> Result<Self, InvalidUri> {
-        let mut tcp = HttpConnector::new();
+    pub fn new(url: &str, secret: Option<&Secret>, tls: ClientConfig, resolver: Resolver) -> Result<Self, InvalidUri> {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();

@@ -210,7 +210,7 @@ async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
         .expect("binds");
     let socket = sockets.pop().expect("a socket");
     let address = socket.address().ok().and_then(|address| address.tcp()).expect("an address");
-    let serving = tokio::spawn(listener.serve(socket, Nothing));
+    let serving = tokio::spawn(listener.serve(Arc::new(socket), Nothing));
 
     let mut wire = Wire::connect(address).await;
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];

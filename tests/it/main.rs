@@ -42,6 +42,7 @@ mod links;
 mod listener;
 mod logs;
 mod metrics;
+mod odd_files;
 mod openapi;
 mod operators;
 #[cfg(feature = "otlp")]
@@ -57,6 +58,7 @@ mod revalidation;
 mod rfc9111;
 mod rotation;
 mod rules;
+mod shortages;
 mod silence;
 mod simulate;
 mod stacks;

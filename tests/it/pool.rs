@@ -16,10 +16,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sezzle_sidecar::clock::Clock;
+use sezzle_sidecar::names::Resolver;
 use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
 use sezzle_sidecar::upstream::connector::{self, Connector};
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
-use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream, tls};
+use sezzle_sidecar::upstream::tls::{self, Trust};
+use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -39,7 +41,8 @@ pub fn upstream(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
 fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let connect = connector::Options {
-        tls: tls::client_config(Some(ca.file().as_ref())).expect("trust"),
+        tls: tls::client_config(&Trust::read(Some(ca.file().as_ref())).expect("trust")).expect("TLS"),
+        resolver: Resolver::start().expect("a thread"),
         tcp: Duration::from_secs(2),
         egress: None,
         http2: true,

@@ -9,6 +9,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,6 +23,8 @@ const ROOM: usize = 2 * 1024 * 1024;
 const REST: Duration = Duration::from_millis(10);
 // For what is left at the end of the process. A stream that takes nothing must not hold it up for longer.
 const LAST: Duration = Duration::from_secs(2);
+// A panic that comes again and again must not take a core.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Takes lines. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ struct Shared {
     /// The thread has ended.
     ended: Condvar,
     dropped: AtomicU64,
+    /// How often the thread panicked and went on.
+    restarts: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -72,10 +77,17 @@ impl Lines {
             call: Condvar::new(),
             ended: Condvar::new(),
             dropped: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
         });
-        let writer = Writer { shared: Arc::clone(&shared), stream, torn: false };
+        let mut writer = Writer { shared: Arc::clone(&shared), stream, torn: false };
         // Nobody joins it; the guard waits until it has ended, for a while.
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
+        thread::Builder::new().name("log".to_owned()).spawn(move || {
+            // The log is how anybody learns of a panic, so the thread goes on after one of its own.
+            while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+                writer.shared.restarts.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(AFTER_PANIC);
+            }
+        })?;
         Ok((Self(Arc::clone(&shared)), Guard(shared)))
     }
 
@@ -101,6 +113,11 @@ impl Lines {
         if call {
             self.0.call.notify_one();
         }
+    }
+
+    /// How often the thread that writes panicked and went on.
+    pub fn restarts(&self) -> u64 {
+        self.0.restarts.load(Ordering::Relaxed)
     }
 
     /// How many lines were not written, because there was no room or the stream failed.
@@ -145,7 +162,7 @@ struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    fn run(mut self) {
+    fn run(&mut self) {
         let (mut batch, mut told, mut works) = (Vec::new(), 0, true);
         while self.next(&mut batch) {
             // Said now, when there is room for it, and not to a stream that fails, which would never end.

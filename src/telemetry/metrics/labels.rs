@@ -26,6 +26,19 @@ pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
 /// `result` of `config_reloads_total`: all of it is in force, some of it takes a restart, or there are mistakes in it.
 pub const CONFIG_RELOAD_RESULTS: [&str; 3] = ["success", "needs_restart", "failed"];
+/// `task` of `task_restarts_total`: the tasks that must live as long as the process.
+pub const TASKS: [&str; 8] = [
+    "token_keeper",
+    "proxy_listener",
+    "control_listener",
+    "ops_listener",
+    "webhooks_listener",
+    "status_history",
+    "span_exporter",
+    LOG_WRITER,
+];
+/// The thread that writes the log, which is the process's and not one sidecar's.
+pub const LOG_WRITER: &str = "log_writer";
 /// `kind` of `upstream_errors_total`.
 pub const UPSTREAM_ERRORS: [&str; 12] = [
     "dns",

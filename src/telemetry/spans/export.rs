@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Span, Spans};
+use crate::names::Resolver;
 
 /// Takes spans out of their queue and exports them.
 pub struct Exporter {
@@ -55,8 +56,14 @@ impl Exporter {
     ///
     /// # Errors
     /// When the endpoint cannot be used.
-    pub fn new(endpoint: &str, tls: ClientConfig, spans: &Spans, sample: u64) -> Result<Self, EndpointError> {
-        let mut http = HttpConnector::new();
+    pub fn new(
+        endpoint: &str,
+        tls: ClientConfig,
+        resolver: Resolver,
+        spans: &Spans,
+        sample: u64,
+    ) -> Result<Self, EndpointError> {
+        let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         http.set_connect_timeout(Some(LIMIT));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
@@ -80,7 +87,7 @@ impl Exporter {
     }
 
     /// Exports until told to stop, and then what is left.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(&mut self, stop: CancellationToken) {
         loop {
             let first = tokio::select! {
                 () = stop.cancelled() => None,
@@ -181,7 +188,7 @@ fn attributes(span: Span) -> Vec<KeyValue> {
 
 /// How the exporter speaks HTTP. It gives each request a deadline.
 #[derive(Debug)]
-struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+struct Http(Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>);
 
 impl HttpClient for Http {
     fn send_bytes<'h, 'f>(

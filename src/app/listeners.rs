@@ -1,0 +1,117 @@
+//! What listens, and what is allowed to whom there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::App;
+use super::handlers::{ControlHandler, OpsHandler, ProxyHandler, WebhookHandler};
+use super::sockets::Sockets;
+use crate::config::Settings;
+use crate::control::Control;
+use crate::proxy::error::ProxyError;
+use crate::proxy::pressure;
+use crate::server::connection::Timeouts;
+use crate::server::socket::Socket;
+use crate::server::workers::Workers;
+use crate::server::{Handler, Listener, files};
+use crate::status::{Status, StatusPage};
+use crate::telemetry::metrics::gauge;
+use crate::webhook::Webhooks;
+
+impl App {
+    pub(super) fn serve(
+        &self,
+        sockets: Sockets,
+        control: Control<ProxyError>,
+        webhooks: Webhooks<ProxyError>,
+        status: Arc<Status>,
+        settings: &Settings,
+        workers: Workers,
+    ) {
+        let proxy = Listener {
+            name: "proxy",
+            http2: true,
+            max_head: settings.limits.head,
+            timeouts: PROXY_TIMEOUTS,
+            places: Arc::new(Semaphore::new(files::room_for_connections(
+                settings.limits.connections,
+                pressure::places_in_all(settings.limits.in_flight),
+            ))),
+            stop: self.stop.clone(),
+            workers,
+            connections: self.connections.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        // For operators: neither is part of what a drain waits for, and both go on until it is over.
+        let side = |name| Listener {
+            name,
+            http2: false,
+            max_head: SIDE_HEAD,
+            timeouts: SIDE_TIMEOUTS,
+            places: Arc::new(Semaphore::new(SIDE_CONNECTIONS)),
+            stop: self.side_stop.clone(),
+            workers: Workers::none(),
+            connections: self.background.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        // Sezzle's requests are drained like a caller's.
+        let webhook = Listener {
+            name: "webhooks",
+            timeouts: WEBHOOK_TIMEOUTS,
+            stop: self.stop.clone(),
+            connections: self.connections.clone(),
+            ..side("webhooks")
+        };
+        self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
+        self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
+        let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
+        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
+        // It may be reached by other names than those of loopback.
+        let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
+        let ops = OpsHandler {
+            ops: self.ops.clone(),
+            page: exposed,
+            workers: proxy.workers.clone(),
+            supervisor: self.supervisor.clone(),
+        };
+        self.listen(sockets.ops, &side("ops"), &ops);
+    }
+
+    fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {
+        if !sockets.is_empty() {
+            let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
+            limit.set(gauge(listener.places.available_permits()));
+        }
+        for socket in sockets {
+            // Outlives a task that panics: callers wait in its queue meanwhile.
+            let (socket, listener, handler) = (Arc::new(socket), listener.clone(), handler.clone());
+            self.supervisor
+                .keep(task(listener.name), None, move |_| listener.clone().serve(Arc::clone(&socket), handler.clone()));
+        }
+    }
+}
+
+/// The name of the task that accepts connections.
+fn task(listener: &str) -> &'static str {
+    match listener {
+        "control" => "control_listener",
+        "ops" => "ops_listener",
+        "webhooks" => "webhooks_listener",
+        _ => "proxy_listener",
+    }
+}
+
+// Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
+// the moment of its reuse.
+const PROXY_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
+// Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
+const SIDE_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
+// Load balancers keep idle connections for 60 s; longer here, so that they close first.
+const WEBHOOK_TIMEOUTS: Timeouts =
+    Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
+const SIDE_CONNECTIONS: usize = 64;
+const SIDE_HEAD: usize = 16 * 1024;

@@ -1,0 +1,75 @@
+//! What the settings name by a path, read: keys, trust, further secrets. And the threads that this and name resolution
+//! block on.
+
+use std::io;
+
+use super::StartError;
+use super::parts::key_sources;
+use crate::config::Settings;
+use crate::credentials::keys::{self, KeyFiles, KeyPair};
+use crate::names::Resolver;
+use crate::secret::{Secret, SecretSource};
+use crate::threads::Threads;
+use crate::upstream::tls::Trust;
+
+/// The threads for calls that block. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Blocking {
+    /// Files are read on these.
+    pub files: Threads,
+    /// Names are resolved on these.
+    pub resolver: Resolver,
+}
+
+impl Blocking {
+    /// Starts the first thread for each purpose. They stay, so that neither depends on a thread being to be had later.
+    ///
+    /// # Errors
+    /// When the system starts none.
+    pub fn start() -> io::Result<Self> {
+        Ok(Self { files: Threads::start("files", MOST_READERS)?, resolver: Resolver::start()? })
+    }
+}
+
+// A file system that hangs takes one for each attempt.
+const MOST_READERS: usize = 4;
+
+/// What was in the files.
+#[derive(Debug)]
+pub struct Materials {
+    pub(super) keys: KeyPair,
+    pub(super) files: KeyFiles,
+    pub(super) trust: Trust,
+    pub(super) egress: Option<Secret>,
+    pub(super) forward: Option<Secret>,
+}
+
+impl Materials {
+    /// Reads every file. Blocks while a file system does, and for a while on pipes.
+    ///
+    /// # Errors
+    /// Every file that cannot be used.
+    pub fn read(settings: &Settings) -> Result<Self, StartError> {
+        let sources = key_sources(settings);
+        let keys = sources.load().map_err(StartError::Key);
+        let trust = Trust::read(settings.gateway.ca_file.as_deref()).map_err(StartError::Tls);
+        let egress = settings.gateway.egress_proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
+        let egress = optional(egress).map_err(StartError::EgressKey);
+        let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
+        let forward = optional(forward).map_err(StartError::WebhookKey);
+        match (keys, trust, egress, forward) {
+            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward)) => {
+                sources.warn_of_readers();
+                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward })
+            }
+            (keys, trust, egress, forward) => {
+                let all = [keys.err(), trust.err(), egress.err(), forward.err()];
+                Err(StartError::several(all.into_iter().flatten().collect()))
+            }
+        }
+    }
+}
+
+fn optional(source: Option<&SecretSource>) -> Result<Option<Secret>, keys::KeyError> {
+    source.map(keys::load_one).transpose()
+}

@@ -1,0 +1,53 @@
+//! A panic is a line of the log like any other event, and not text on standard error between the lines.
+
+use std::panic;
+use std::thread;
+
+use tracing::Level;
+
+/// From now on panics are logged. A panic of the log's own still goes to standard error.
+pub fn log_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        // Not so while a line is being written by this very thread.
+        if !tracing::enabled!(Level::ERROR) {
+            return usual(panicked);
+        }
+        let place = panicked.location().map(ToString::to_string);
+        let reason = panicked.payload_as_str().map(without_quotations);
+        let thread = thread::current();
+        tracing::error!(
+            thread = thread.name(),
+            place,
+            reason,
+            "a panic: this is a defect of sezzle-sidecar, please report it"
+        );
+    }));
+}
+
+/// What a panic says of itself, up to the first value in it: that could be a secret.
+fn without_quotations(reason: &str) -> String {
+    reason.split(['`', '"', '\n']).next().unwrap_or_default().chars().take(LONGEST).collect()
+}
+
+const LONGEST: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_left_out() {
+        for (reason, logged) in [
+            ("OS can't spawn worker thread: Resource temporarily unavailable", None),
+            (
+                "byte index 1 is not a char boundary; it is inside 'c' of `sz_pr_canary`",
+                Some("byte index 1 is not a char boundary; it is inside 'c' of "),
+            ),
+            ("called `Result::unwrap()` on an `Err` value: \"canary\"", Some("called ")),
+        ] {
+            assert_eq!(without_quotations(reason), logged.unwrap_or(reason));
+        }
+        assert_eq!(without_quotations(&"x".repeat(500)).len(), 200);
+    }
+}
