@@ -214,11 +214,19 @@ mod tests {
     async fn a_call_that_nobody_waits_for_is_left_out() {
         let threads = Threads::start("one", 1).expect("starts");
         let (release, hangs) = sync_channel::<()>(0);
+        let (begun, began) = oneshot::channel();
         let (made, calls) = sync_channel(8);
         let hanging = tokio::spawn({
             let threads = threads.clone();
-            async move { threads.run(move || hangs.recv_timeout(SOON)).await }
+            async move {
+                let hang = move || {
+                    let _ = begun.send(());
+                    hangs.recv_timeout(SOON)
+                };
+                threads.run(hang).await
+            }
         });
+        began.await.expect("it has the only thread");
         let late = |name: &'static str| {
             let made = made.clone();
             threads.run(move || made.send(name))

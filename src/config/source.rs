@@ -296,7 +296,7 @@ mod tests {
         std::fs::write(folder.path().join("binary.toml"), [0xff, 0xfe]).unwrap();
         assert!(text("binary.toml").contains("cannot be read: "));
         std::fs::write(folder.path().join("large.toml"), "#".repeat(1024 * 1024 + 1)).unwrap();
-        assert!(text("large.toml").contains("larger than 1MiB"));
+        assert!(text("large.toml").contains("holds more than 1048576 bytes"));
         assert!(file(folder.path()).is_err());
     }
 
