@@ -138,9 +138,10 @@ fn response(core: &Core, action: &Action, answer: Answer) -> Response<Payload> {
     let (payload, kind) = match answer.content {
         Content::Empty => (Payload::whole(Bytes::new()), None),
         Content::Json(bytes) => (Payload::whole(bytes), Some("application/json")),
-        Content::Csv(rows) => {
-            let length = rows.stated_length();
-            (Payload::new(rows.map(Piece::now), length), Some("text/csv"))
+        Content::Text(kind, bytes) => (Payload::whole(bytes), Some(kind)),
+        Content::Rows(rows) => {
+            let (kind, length) = (rows.media_type(), rows.stated_length());
+            (Payload::new(rows.map(Piece::now), length), Some(kind))
         }
     };
     let payload = action.body.clone().map_or(payload, Payload::whole);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::simulator::EffectKind;
 use crate::simulator::Options;
 use crate::simulator::Simulator;
 use crate::simulator::TokenizeExpiration;
@@ -53,6 +54,24 @@ impl Simulator {
     /// is unknown, already used or past its time.
     pub fn deny_token(&self, token: &str) -> bool {
         self.core.gateway().deny_token(token)
+    }
+
+    /// Lets the shopper refuse the checkout of an order, and nobody is told. `false` when there is no such order with an open
+    /// checkout.
+    pub fn deny_checkout(&self, order: &str) -> bool {
+        self.core.gateway().deny_checkout(order)
+    }
+
+    /// Moves money by a click in Sezzle's dashboard: past every caller, and told by a webhook whose `source` is `dashboard`.
+    /// `false` when the order does not let it.
+    pub fn click(&self, order: &str, kind: EffectKind, cents: u64) -> bool {
+        self.core.act(|gateway| gateway.click(order, kind, cents)).is_some_and(|done| done.is_ok())
+    }
+
+    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with the data that Sezzle documents. `false` when there is
+    /// no such order.
+    pub fn dispute(&self, order: &str, event: &str) -> bool {
+        self.core.act(|gateway| gateway.dispute(order, event))
     }
 
     /// Creates a session for a virtual card without a request. Its data comes by a token.

@@ -24,6 +24,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod variants;
 
 use std::io;
 use std::net::SocketAddr;
@@ -57,10 +58,18 @@ pub use crate::simulator::fault::Fault;
 pub use crate::simulator::gate::Gate;
 pub use crate::simulator::journal::Exchange;
 pub use crate::simulator::options::Options;
-pub use crate::simulator::options::TokenizeExpiration;
-pub use crate::simulator::options::TokenizePlace;
 pub use crate::simulator::rule::Reset;
 pub use crate::simulator::rule::Rule;
+pub use crate::simulator::variants::CheckoutStatus;
+pub use crate::simulator::variants::Columns;
+pub use crate::simulator::variants::Encoding;
+pub use crate::simulator::variants::Errors;
+pub use crate::simulator::variants::Links;
+pub use crate::simulator::variants::OrderReport;
+pub use crate::simulator::variants::TokenizeExpiration;
+pub use crate::simulator::variants::TokenizePlace;
+pub use crate::simulator::variants::TokenizedType;
+pub use crate::simulator::variants::Upcharge;
 
 /// A handle to a running simulator. Clones share it; it ends with [`Simulator::stop`] or when the last handle is dropped.
 #[derive(Clone, Debug)]

@@ -13,6 +13,16 @@ use serde_json::Map;
 use serde_json::Value;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::simulator::CheckoutStatus;
+use crate::simulator::Columns;
+use crate::simulator::Encoding;
+use crate::simulator::Errors;
+use crate::simulator::Links;
+use crate::simulator::OrderReport;
+use crate::simulator::TokenizeExpiration;
+use crate::simulator::TokenizePlace;
+use crate::simulator::TokenizedType;
+use crate::simulator::Upcharge;
 use crate::simulator::span;
 
 /// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
@@ -72,10 +82,34 @@ pub struct Options {
     /// What every `links[].href` starts with: scheme and host, no slash at the end.
     #[serde(deserialize_with = "text")]
     pub link_base: String,
-    /// Size of the CSV order report in bytes, rounded up to a whole row.
+    /// How links are written.
+    pub links: Links,
+    /// Whether the tokenize part of a session has an `approval_url`, which Sezzle has deprecated.
+    pub approval_url: bool,
+    /// Whether a capture without the field `partial_capture` leaves the rest authorized. If not, the rest is released.
+    pub capture_keeps_rest: bool,
+    /// What an upcharge makes of the first order.
+    pub upcharge: Upcharge,
+    /// What an order calls a checkout that is finished.
+    pub checkout_status: CheckoutStatus,
+    /// The form of the order report.
+    pub order_report: OrderReport,
+    /// Size of the order report in bytes, rounded up to a whole row.
     pub report_bytes: u64,
-    /// Whether the CSV order report states its length. If not, it is sent in chunks.
+    /// Whether the order report states its length. If not, it is sent in chunks.
     pub report_length: bool,
+    /// The columns of the settlement details.
+    pub settlement_columns: Columns,
+    /// Whether an unknown path is answered 404 in plain text. If not, as any other refusal.
+    pub plain_404: bool,
+    /// The form of refusals.
+    pub errors: Errors,
+    /// Where the shopper of a shop is sent that may not sell: an exchange with `cancel_url` is refused with it.
+    pub unauthed_checkout_url: Option<String>,
+    /// The `data_type` of the event `customer.tokenized`.
+    pub tokenized_data_type: TokenizedType,
+    /// How the signature of a webhook is written.
+    pub signature_encoding: Encoding,
     /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
     /// body, never the moment at which a token really ends.
     pub clock_skew: i64,
@@ -121,10 +155,21 @@ impl Default for Options {
             checkout_update_status: 204,
             webhook_test_status: 201,
             webhook_conflict: true,
-            // The sandbox links to the production host, so the default does too.
-            link_base: "https://gateway.sezzle.com".to_owned(),
+            link_base: "https://sandbox.gateway.sezzle.com".to_owned(),
+            links: Links::Full,
+            approval_url: true,
+            capture_keeps_rest: true,
+            upcharge: Upcharge::Separate,
+            checkout_status: CheckoutStatus::Complete,
+            order_report: OrderReport::Json,
             report_bytes: 64 * 1024,
             report_length: false,
+            settlement_columns: Columns::Current,
+            plain_404: true,
+            errors: Errors::List,
+            unauthed_checkout_url: None,
+            tokenized_data_type: TokenizedType::Tokenize,
+            signature_encoding: Encoding::Hex,
             clock_skew: 0,
             idle_timeout: None,
             webhook_retries: RETRY_MINUTES.map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
@@ -177,41 +222,6 @@ fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
 fn success<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     let status = u16::deserialize(from).ok().filter(|status| (200..300).contains(status));
     status.ok_or_else(|| D::Error::custom("expected a status from 200 to 299"))
-}
-
-fn minutes<'de, D: Deserializer<'de>>(from: D) -> Result<i16, D::Error> {
-    let minutes = i16::deserialize(from).ok().filter(|minutes| minutes.unsigned_abs() < 24 * 60);
-    minutes.ok_or_else(|| D::Error::custom("expected a number of minutes, less than a day"))
-}
-
-/// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenizePlace {
-    /// Beside `order`, as the guide has it.
-    #[default]
-    TopLevel,
-    /// Inside `order`, as the example has it.
-    InOrder,
-    /// In both places at once.
-    Both,
-}
-
-/// How the `expiration` of a tokenize part is written.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenizeExpiration {
-    /// RFC 3339, ending in `Z`.
-    #[default]
-    Utc,
-    /// RFC 3339 with an offset of this many minutes, less than a day.
-    Offset(#[serde(deserialize_with = "minutes")] i16),
-    /// `0001-01-01T00:00:00Z`, which Go writes for a date that was never set.
-    GoZero,
-    /// This text.
-    Text(String),
-    /// The field is left out.
-    Absent,
 }
 
 /// Sezzle retries several times within the first hour, a few times that day, then one day and three days later. The exact

@@ -200,12 +200,14 @@ async fn the_gateways_own_refusals_pass() {
         (Method::POST, "/v2/session".to_owned(), "not json", 400),
         (Method::POST, format!("/v2/order/{absent}/capture"), "{}", 404),
         (Method::DELETE, format!("/v2/customer/{absent}"), "", 404),
-        (Method::GET, "/v2/nothing".to_owned(), "", 404),
     ] {
         let answer = both.call(&Request::new(method, target, body)).await;
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(answer.json()[0]["debug_uuid"].is_string(), "{}", answer.text());
     }
+    let answer = both.call(&Request::new(Method::GET, "/v2/nothing", "")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (404, "404 page not found"));
+    assert_eq!(answer.header("content-type"), "text/plain");
     both.stop().await;
 }
 
@@ -230,7 +232,10 @@ async fn an_answer_that_may_not_be_transformed_is_sezzles_to_the_last_byte() {
     let rule = Rule::any().set_header(CACHE_CONTROL, HeaderValue::from_static("no-transform, no-store"));
     both.harness.gateway.script(rule);
     for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{}", ids.order.expect("an order"))] {
-        assert!(both.harness.get(&path).await.text().contains("\"href\":\"https://gateway.sezzle.com/v2/"), "{path}");
+        assert!(
+            both.harness.get(&path).await.text().contains("\"href\":\"https://sandbox.gateway.sezzle.com/v2/"),
+            "{path}"
+        );
     }
     both.stop().await;
 }
@@ -239,18 +244,22 @@ async fn an_answer_that_may_not_be_transformed_is_sezzles_to_the_last_byte() {
 async fn a_report_reaches_the_caller_while_sezzle_is_still_sending_it() {
     let harness = Harness::start().await;
     let mut callers = Vec::new();
-    for report in ["orders/report", "settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13", "interest/activity"] {
+    for (report, kind, first) in [
+        ("orders/report", "application/json", "order_uuid"),
+        ("settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13", "text/csv", "total_order_amount"),
+        ("interest/activity", "text/csv", "event_date"),
+    ] {
         // Half of the first rows, and nothing more for an hour.
         let path = format!("/v2/{report}");
         harness.gateway.script(Rule::path(&path).fault(Fault::SlowBody(Duration::from_secs(3600))));
         let mut wire = harness.wire().await;
         wire.send(format!("GET {path}?start-date=2026-01-01 HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
         let mut read = String::new();
-        while !read.contains("order_uuid") {
+        while !read.contains(first) {
             let more = wire.read_some().await.unwrap_or_else(|| panic!("closed after {read}"));
             read.push_str(&String::from_utf8(more).expect("text"));
         }
-        assert!(read.contains("content-type: text/csv\r\n"), "{read}");
+        assert!(read.contains(&format!("content-type: {kind}\r\n")), "{read}");
         callers.push(wire);
     }
     let (app, gateway) = harness.into_parts();

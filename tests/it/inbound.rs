@@ -286,7 +286,7 @@ async fn what_sezzle_sees_of_a_caller() {
     assert_eq!(status(get("/v2/customer", SENT)).await, 200);
     let post = "POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\nContent-Type: application/json\r\n";
     let body = "{\"url\":\"https://a.example\"}";
-    assert_eq!(status(format!("{post}{SENT}Content-Length: {}\r\n\r\n{body}", body.len())).await, 204);
+    assert_eq!(status(format!("{post}{SENT}Content-Length: {}\r\n\r\n{body}", body.len())).await, 201);
     assert_eq!(status(get("/v2/orders/report?start-date=2026-01-01", SENT)).await, 200);
     assert_eq!(status(get(&session, SENT)).await, 200);
     assert_eq!(status("DELETE /v2/webhooks/w HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned()).await, 400);

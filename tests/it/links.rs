@@ -7,7 +7,7 @@ use sezzle_sidecar::simulator::{Rule, SessionKind};
 
 use crate::support::{Harness, Setup};
 
-const GATEWAY: &str = "https://gateway.sezzle.com";
+const GATEWAY: &str = "https://sandbox.gateway.sezzle.com";
 
 /// Every link in a body, at any depth: method and href.
 fn links(body: &Value) -> Vec<(String, String)> {
@@ -56,12 +56,12 @@ async fn every_kind_of_link_leads_back_and_can_be_followed() {
     let created = harness.post("/v2/session", &create.to_string()).await;
     assert_eq!(created.status, 201, "{}", created.text());
     let created = created.json();
-    assert_eq!(follow(&harness, &created).await, 7, "self, five of the order, one of the token: {created}");
+    assert_eq!(follow(&harness, &created).await, 8, "self, six of the order, one of the token: {created}");
 
     let session = format!("/v2/session/{}", created["uuid"].as_str().expect("a uuid"));
     let order = format!("/v2/order/{}", created["order"]["uuid"].as_str().expect("an order"));
     let token = format!("/v2/token/{}/session", created["tokenize"]["token"].as_str().expect("a token"));
-    for (path, expected) in [(&session, 7), (&session, 7), (&order, 5)] {
+    for (path, expected) in [(&session, 8), (&session, 8), (&order, 6)] {
         assert_eq!(follow(&harness, &harness.get(path).await.json()).await, expected, "{path}");
     }
     assert!(follow(&harness, &harness.get(&token).await.json()).await > 0);
@@ -82,7 +82,7 @@ async fn every_kind_of_link_leads_back_and_can_be_followed() {
 async fn only_links_change_and_the_length_is_right() {
     for host in [
         GATEWAY,
-        "https://sandbox.gateway.sezzle.com",
+        "https://gateway.sezzle.com",
         "https://gateway.eu.sezzle.com",
         "https://sandbox.gateway.eu.sezzle.com",
     ] {

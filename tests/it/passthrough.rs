@@ -24,7 +24,7 @@ async fn a_report_of_100_mb_passes_in_constant_memory() {
     let before = resident();
     let mut peak = before;
     let answer = sender.send_request(request).await.expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/csv");
+    assert_eq!(answer.headers()["content-type"], "application/json");
     let (mut received, mut frames) = (0, 0_u64);
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {

@@ -181,7 +181,7 @@ fn plain(body: &[u8]) -> String {
         let dashes: Vec<usize> = bare.match_indices('-').map(|(at, _)| at).collect();
         let is_id = bare.len() == 36 && dashes == [8, 13, 18, 23];
         let is_time = bare.len() > 10 && dashes.starts_with(&[4, 7]) && bare.contains("T") && bare.ends_with('Z');
-        let is_host = word == "gateway.sezzle.com/" || word.starts_with("127.0.0.1:");
+        let is_host = word == "sandbox.gateway.sezzle.com/" || word.starts_with("127.0.0.1:");
         plain.push_str(match (is_id, is_time, is_host) {
             (true, ..) => "ID",
             (_, true, _) => "TIME",

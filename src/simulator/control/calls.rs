@@ -5,7 +5,9 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::simulator::EffectKind;
 use crate::simulator::SessionKind;
+use crate::simulator::Simulator;
 use crate::simulator::control::Act;
 use crate::simulator::control::Input;
 use crate::simulator::control::Outcome;
@@ -16,7 +18,7 @@ use crate::simulator::control::rules;
 use crate::simulator::control::settings;
 use crate::simulator::span::Span;
 
-pub(super) const CALLS: [Call; 22] = [
+pub(super) const CALLS: [Call; 25] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
         Ok(simulator.core.gateway().options.settings().into())
@@ -28,7 +30,21 @@ pub(super) const CALLS: [Call; 22] = [
         Ok(Step::Create(input.json::<NewSession>()?.kind))
     }),
     act("POST", "/_simulator/orders/{order}/complete", "the shopper finishes the checkout", |simulator, order| {
-        done_if(simulator.complete_checkout(order), "there is no such order with an open checkout")
+        done_if(simulator.complete_checkout(order), NOT_OPEN)
+    }),
+    act("POST", "/_simulator/orders/{order}/deny", "the shopper refuses the checkout", |simulator, order| {
+        done_if(simulator.deny_checkout(order), NOT_OPEN)
+    }),
+    input("POST", "/_simulator/orders/{order}/dashboard", "a click in Sezzle's dashboard: {kind, cents}", |input| {
+        let Click { kind, cents } = input.json()?;
+        Ok(Step::Click(input.name.to_owned(), kind.into(), cents))
+    }),
+    input("POST", "/_simulator/orders/{order}/dispute", "the shopper disputes the order: {event}", |input| {
+        let Dispute { event } = input.json()?;
+        if !event.starts_with("dispute.") {
+            return Err(Refusal::wrong(format!("event: expected one that begins with dispute., found {event:?}")));
+        }
+        Ok(Step::Dispute(input.name.to_owned(), event))
     }),
     act("GET", "/_simulator/orders/{order}/effects", "what was done to an order", |simulator, order| {
         let effects =
@@ -148,6 +164,19 @@ fn done_if(done: bool, otherwise: &str) -> Outcome {
     if done { self::done() } else { Err(Refusal::unknown(otherwise)) }
 }
 
+pub(super) fn disputed(simulator: &Simulator, order: &str, event: &str) -> Outcome {
+    done_if(simulator.dispute(order, event), "there is no such order")
+}
+
+pub(super) fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cents: u64) -> Outcome {
+    let done = simulator.core.act(|gateway| gateway.click(order, kind, cents));
+    match done.ok_or_else(|| Refusal::unknown("there is no such order"))? {
+        Ok(()) => self::done(),
+        Err(_) => Err(Refusal::wrong("the order is not authorized, or has less than that left")),
+    }
+}
+
+const NOT_OPEN: &str = "there is no such order with an open checkout";
 const UNUSABLE: &str = "there is no such token that is neither used nor past its time";
 
 #[derive(Deserialize)]
@@ -170,4 +199,36 @@ struct NewSession {
 struct NewEvent {
     event: String,
     data: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dispute {
+    event: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Click {
+    kind: ClickKind,
+    cents: u64,
+}
+
+/// What the dashboard has buttons for.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ClickKind {
+    Capture,
+    Refund,
+    Release,
+}
+
+impl From<ClickKind> for EffectKind {
+    fn from(kind: ClickKind) -> Self {
+        match kind {
+            ClickKind::Capture => Self::Capture,
+            ClickKind::Refund => Self::Refund,
+            ClickKind::Release => Self::Release,
+        }
+    }
 }

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::json;
 
+use crate::simulator::EffectKind;
 use crate::simulator::SessionKind;
 use crate::simulator::Simulator;
 use crate::simulator::control::calls::CALLS;
@@ -45,7 +46,7 @@ pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Resu
             allowed.push(call.method);
             continue;
         }
-        let input = Input { query, body };
+        let input = Input { name, query, body };
         return Ok(Command(match call.takes {
             Takes::Nothing(act) => {
                 input.refuse()?;
@@ -76,6 +77,8 @@ enum Step {
     Keys(String, String, Duration),
     Journal(Page),
     Raise(String, Value),
+    Dispute(String, String),
+    Click(String, EffectKind, u64),
     Deliveries(Page),
 }
 
@@ -104,6 +107,8 @@ impl Command {
             }
             Step::Journal(page) => Ok(page.journal(&simulator.core.journal())),
             Step::Raise(event, data) => Ok(json!({"subscriptions": simulator.raise_event(&event, &data)})),
+            Step::Dispute(order, event) => calls::disputed(simulator, &order, &event),
+            Step::Click(order, kind, cents) => calls::clicked(simulator, &order, kind, cents),
             Step::Deliveries(page) => Ok(page.deliveries(&simulator.core.deliveries, simulator.deliveries_dropped())),
         }
     }
@@ -151,6 +156,8 @@ impl std::error::Error for Refusal {}
 /// What came with a request beside its path.
 #[derive(Clone, Copy, Debug)]
 struct Input<'a> {
+    /// The variable part of the path, if it has one.
+    name: &'a str,
     query: Option<&'a str>,
     body: &'a [u8],
 }

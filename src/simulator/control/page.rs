@@ -29,8 +29,8 @@ pub(super) struct Page {
 
 /// Reads a query of which only these names are known.
 pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, Refusal> {
-    let Input { query, body } = input;
-    Input { query: None, body }.refuse()?;
+    let query = input.query;
+    Input { query: None, ..input }.refuse()?;
     let mut page = Page::default();
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

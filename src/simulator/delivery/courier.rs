@@ -22,12 +22,12 @@ pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> Deli
         if parcel.subscription.as_ref().is_some_and(gone) {
             return DeliveryState::Unsubscribed;
         }
-        let (key, limit) = {
+        let (signature, limit) = {
             let options = &core.gateway().options;
-            (options.private_key.clone(), options.webhook_timeout)
+            (post::signature(&options.private_key, &parcel.body, options.signature_encoding), options.webhook_timeout)
         };
         let at = OffsetDateTime::now_utc().into();
-        let status = post::attempt(&target, &key, &parcel.body, limit).await;
+        let status = post::attempt(&target, &signature, &parcel.body, limit).await;
         drop(place);
         core.deliveries.attempted(number, Attempt { at, status });
         if status == Some(200) {

@@ -9,6 +9,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http::Uri;
@@ -23,6 +25,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::select;
 use tokio::time::timeout;
+
+use crate::simulator::Encoding;
 
 /// Where on this machine a webhook goes.
 #[derive(Debug)]
@@ -56,20 +60,20 @@ impl Target {
 }
 
 /// The status the receiver answers in time, if it does.
-pub(super) async fn attempt(target: &Target, key: &str, body: &Bytes, limit: Duration) -> Option<u16> {
+pub(super) async fn attempt(target: &Target, signature: &str, body: &Bytes, limit: Duration) -> Option<u16> {
     let mut status = None;
-    let _ = timeout(limit, send(target, key, body.clone(), &mut status)).await;
+    let _ = timeout(limit, send(target, signature, body.clone(), &mut status)).await;
     status
 }
 
 /// Notes the status as soon as it is there. `None` when there is none to come.
-async fn send(target: &Target, key: &str, body: Bytes, status: &mut Option<u16>) -> Option<()> {
+async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option<u16>) -> Option<()> {
     let stream = TcpStream::connect(target.addrs.as_slice()).await.ok()?;
     let request = Request::post(&target.path)
         .header(HOST, &target.host)
         .header(CONTENT_TYPE, "application/json")
         .header(CONNECTION, "close")
-        .header("sezzle-signature", signature(key, &body))
+        .header("sezzle-signature", signature)
         .body(Full::new(body))
         .ok()?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
@@ -88,14 +92,18 @@ async fn send(target: &Target, key: &str, body: Bytes, status: &mut Option<u16>)
     }
 }
 
-/// HMAC-SHA256 in lower-case hexadecimal digits.
-fn signature(key: &str, body: &[u8]) -> String {
+/// HMAC-SHA256 of a body.
+pub(super) fn signature(key: &str, body: &[u8], encoding: Encoding) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
-    hmac::sign(&key, body).as_ref().iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let tag = hmac::sign(&key, body);
+    match encoding {
+        Encoding::Base64 => BASE64_STANDARD.encode(tag),
+        Encoding::Hex => tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }),
+    }
 }
 
 /// Nobody reads it.
@@ -122,6 +130,8 @@ mod tests {
     #[test]
     fn the_signature_is_that_of_rfc_4231() {
         let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(signature("Jefe", b"what do ya want for nothing?"), expected);
+        let signed = |encoding| signature("Jefe", b"what do ya want for nothing?", encoding);
+        assert_eq!(signed(Encoding::Hex), expected);
+        assert_eq!(signed(Encoding::Base64), "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=");
     }
 }

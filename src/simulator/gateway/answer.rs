@@ -6,7 +6,8 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::simulator::gateway::report::Rows;
+use crate::simulator::Errors;
+use crate::simulator::gateway::rows::Rows;
 use crate::simulator::gateway::wording;
 
 /// A complete answer, and whether giving it changed anything.
@@ -21,7 +22,9 @@ pub(in crate::simulator) struct Answer {
 pub(in crate::simulator) enum Content {
     Empty,
     Json(Bytes),
-    Csv(Rows),
+    /// A small whole of another type.
+    Text(&'static str, Bytes),
+    Rows(Rows),
 }
 
 impl Answer {
@@ -38,8 +41,18 @@ impl Answer {
         Self { status, content: Content::Json(value.to_string().into()), effect: false }
     }
 
-    pub(super) fn csv(rows: Rows) -> Self {
-        Self { status: StatusCode::OK, content: Content::Csv(rows), effect: false }
+    pub(super) fn csv(text: String) -> Self {
+        Self { status: StatusCode::OK, content: Content::Text("text/csv", text.into()), effect: false }
+    }
+
+    pub(super) fn rows(rows: Rows) -> Self {
+        Self { status: StatusCode::OK, content: Content::Rows(rows), effect: false }
+    }
+
+    /// 404 as a web server says it, which has not found anything to ask.
+    pub(super) fn no_such_path() -> Self {
+        let text = Bytes::from_static(b"404 page not found");
+        Self { status: StatusCode::NOT_FOUND, content: Content::Text("text/plain", text), effect: false }
     }
 
     pub(super) fn with_effect(self) -> Self {
@@ -87,6 +100,21 @@ impl Refusal {
             first.problems.extend(next.problems);
             first
         })
+    }
+}
+
+impl Refusal {
+    /// The refusal in one of its forms. Only a list has room for more than one problem.
+    pub(super) fn shaped(mut self, form: Errors) -> Answer {
+        let keep: &[&str] = match (form, self.problems.first()) {
+            (Errors::List, _) | (_, None) => return self.into(),
+            (Errors::Object, _) => &["code", "location", "message", "debug_uuid"],
+            (Errors::Bare, _) => &["code", "message"],
+        };
+        let problem = self.problems.swap_remove(0);
+        let kept: Map<String, Value> =
+            keep.iter().filter_map(|name| Some(((*name).to_owned(), problem.get(*name)?.clone()))).collect();
+        Answer::json(self.status, &kept.into())
     }
 }
 

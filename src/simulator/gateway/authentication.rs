@@ -60,6 +60,9 @@ impl Gateway {
         if !current && !previous {
             return Err(unauthorized("private_key", "These keys are not known."));
         }
+        if let Some(url) = self.options.unauthed_checkout_url.as_ref().filter(|_| body.contains_key("cancel_url")) {
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthed_checkout_url", "cancel_url", url));
+        }
         let life = self.options.token_life;
         let (token, merchant) = (wording::uuid(), self.options.merchant_uuid.clone());
         let stated = self.stated(wording::later(OffsetDateTime::now_utc(), life));

@@ -13,11 +13,11 @@ use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::links;
 use crate::simulator::gateway::session::Decision;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::session::Tokenize;
 use crate::simulator::gateway::wording;
-use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Customer {
@@ -68,8 +68,8 @@ impl Gateway {
     /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
     pub(super) fn get_token(&self, merchant: &str, token: &str) -> Outcome {
         let tokenize = self.tokenize(merchant, token)?;
-        let own = link(&self.options.link_base, &format!("token/{token}/session"), "GET", "self");
-        let mut body = json!({"token": token, "links": [own]});
+        let links = links::list(&self.options, &[(&format!("token/{token}/session"), "GET", "self")]);
+        let mut body = json!({"token": token, "links": links});
         self.put_expiration(&mut body, tokenize.expiration);
         let customer = tokenize.customer().and_then(|id| Some((id, self.customers.find(id)?)));
         if let (Some((id, customer)), Some(body)) = (customer, body.as_object_mut()) {
@@ -83,11 +83,8 @@ impl Gateway {
     pub(super) fn get_token_customer(&self, merchant: &str, token: &str) -> Outcome {
         let customer = self.tokenize(merchant, token)?.customer().filter(|id| self.customers.find(id).is_some());
         let customer = customer.ok_or_else(|| Refusal::unknown("token"))?;
-        let base = &self.options.link_base;
-        let links = json!([
-            link(base, &format!("token/{token}/customer"), "GET", "self"),
-            link(base, &format!("customer/{customer}"), "GET", "customer"),
-        ]);
+        let (own, path) = (format!("token/{token}/customer"), format!("customer/{customer}"));
+        let links = links::list(&self.options, &[(&own, "GET", "self"), (&path, "GET", "customer")]);
         Ok(Answer::json(StatusCode::OK, &json!({"customer_uuid": customer, "status": "Active", "links": links})))
     }
 
@@ -139,13 +136,15 @@ impl Gateway {
     }
 
     fn customer_reference(&self, id: &str, customer: &Customer) -> Map<String, Value> {
-        let (base, path) = (&self.options.link_base, format!("customer/{id}"));
-        let links = json!([
-            link(base, &path, "GET", "self"),
-            link(base, &path, "DELETE", "self"),
-            link(base, &format!("{path}/preapprove"), "POST", "preapprove"),
-            link(base, &format!("{path}/order"), "POST", "order"),
-        ]);
+        let path = format!("customer/{id}");
+        let (preapprove, order) = (format!("{path}/preapprove"), format!("{path}/order"));
+        let links = [
+            (path.as_str(), "GET", "self"),
+            (&path, "DELETE", "self"),
+            (&preapprove, "POST", "preapprove"),
+            (&order, "POST", "order"),
+        ];
+        let links = links::list(&self.options, &links);
         let mut body = Map::new();
         body.insert("uuid".to_owned(), json!(id));
         body.insert("expiration".to_owned(), json!(self.date(customer.expiration)));

@@ -1,13 +1,18 @@
 //! Events: what the gateway tells its merchants by webhook, and whom it tells.
 
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use crate::simulator::EffectKind;
+use crate::simulator::TokenizedType;
 use crate::simulator::gateway::Gateway;
+use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::wording;
 
 /// A webhook on its way to one URL.
@@ -55,26 +60,85 @@ impl Gateway {
         self.outbox.push(Parcel { subscription: None, event: event.to_owned(), url, body });
     }
 
-    /// Tells what has become of an order.
-    pub(super) fn announce_order(&mut self, id: &str, event: &str) {
-        let Some(order) = self.orders.find(id) else { return };
-        let merchant = order.merchant.clone();
-        let order = order.body(&self.options.link_base, &self.date(order.expiration));
-        let data = json!({"uuid": id, "authorization": order.get("authorization")});
-        self.announce(&merchant, event, &data);
+    /// Tells that money was captured or refunded, and who asked for it.
+    pub(super) fn announce_movement(&mut self, id: &str, kind: EffectKind, source: &str) {
+        match kind {
+            EffectKind::Capture => self.announce_order(id, "order.captured", Some(source)),
+            EffectKind::Refund => self.announce_order(id, "order.refunded", Some(source)),
+            _ => {}
+        }
     }
 
     /// Tells that an order was authorized, and captured if that was its intent.
     pub(super) fn announce_authorized(&mut self, id: &str) {
-        self.announce_order(id, "order.authorized");
+        self.announce_order(id, "order.authorized", None);
         if self.orders.find(id).is_some_and(|order| order.capture_at_once) {
-            self.announce_order(id, "order.captured");
+            self.announce_movement(id, EffectKind::Capture, "gateway");
         }
+    }
+
+    fn announce_order(&mut self, id: &str, event: &str, source: Option<&str>) {
+        let Some(order) = self.orders.find(id) else { return };
+        let merchant = order.merchant.clone();
+        let order = order.body(&self.options, &self.date(order.expiration));
+        let mut data = Map::from_iter([("uuid".to_owned(), json!(id))]);
+        data.extend(
+            order.get("authorization").map(|authorization| ("authorization".to_owned(), authorization.clone())),
+        );
+        data.extend(source.map(|source| ("source".to_owned(), json!(source))));
+        self.announce(&merchant, event, &data.into());
+    }
+
+    /// A shopper disputes an order, or the dispute goes on. `false` when there is no such order.
+    pub(in crate::simulator) fn dispute(&mut self, id: &str, event: &str) -> bool {
+        let Some(order) = self.orders.find(id) else { return false };
+        let (merchant, price) = (order.merchant.clone(), order.price(order.room(EffectKind::Refund)));
+        let reference = order.details.get("reference_id").and_then(Value::as_str).unwrap_or_default();
+        let data = self.dispute_data(id, reference, &price, event);
+        self.announce(&merchant, event, &data);
+        true
+    }
+
+    /// The data of a test event.
+    pub(super) fn example(&self, event: &str) -> Value {
+        let now = OffsetDateTime::now_utc();
+        match event.split_once('.').map_or(event, |(kind, _)| kind) {
+            "customer" => json!({
+                "token": wording::uuid(),
+                "expiration": self.date(wording::later(now, self.options.tokenize_life)),
+                "customer": {"uuid": wording::uuid()},
+            }),
+            "dispute" => {
+                let price = Price { cents: 10_000, currency: "USD".to_owned() };
+                self.dispute_data(&wording::opaque(), "test", &price, event)
+            }
+            _ if ["order.captured", "order.refunded"].contains(&event) => {
+                json!({"uuid": wording::opaque(), "source": "gateway"})
+            }
+            _ => json!({"uuid": wording::opaque()}),
+        }
+    }
+
+    fn dispute_data(&self, order: &str, reference: &str, price: &Price, event: &str) -> Value {
+        let due = wording::later(OffsetDateTime::now_utc(), DISPUTE_LIFE);
+        json!({
+            "dispute_id": wording::uuid(),
+            "order_uuid": order,
+            "order_reference_id": reference,
+            "dispute_type": "item_not_received",
+            "dispute_status": event.strip_prefix("dispute.").unwrap_or(event),
+            "dispute_amount_in_cents": price.cents,
+            "dispute_currency": price.currency,
+            "dispute_due_date": self.date(due),
+        })
     }
 
     fn event_body(&self, event: &str, data: &Value) -> Bytes {
         let created = wording::rfc3339(self.stated(OffsetDateTime::now_utc()), 6);
-        let data_type = data_type(event);
+        let data_type = match event.split_once('.').map_or(event, |(kind, _)| kind) {
+            "customer" if self.options.tokenized_data_type == TokenizedType::Tokenize => "tokenize",
+            kind => kind,
+        };
         let body = json!({
             "uuid": wording::uuid(),
             "created_at": created,
@@ -86,19 +150,5 @@ impl Gateway {
     }
 }
 
-/// The data of a test event.
-pub(super) fn example(event: &str) -> Value {
-    match data_type(event) {
-        "tokenize" => json!({"token": wording::uuid(), "customer": {"uuid": wording::uuid()}}),
-        "dispute" => json!({"uuid": wording::uuid(), "order_uuid": wording::opaque()}),
-        _ => json!({"uuid": wording::opaque()}),
-    }
-}
-
-/// The kind of an event's data: in Sezzle's examples the first part of its name, but for the tokenized customer.
-fn data_type(event: &str) -> &str {
-    match event.split_once('.').map_or(event, |(kind, _)| kind) {
-        "customer" => "tokenize",
-        kind => kind,
-    }
-}
+/// How long a merchant has to answer. Sezzle does not publish it.
+const DISPUTE_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);

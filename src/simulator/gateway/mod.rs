@@ -7,12 +7,15 @@ mod authentication;
 mod card;
 mod customer;
 mod event;
+mod links;
 mod order;
 mod payment;
 mod place;
 mod query;
 mod report;
+mod rows;
 mod session;
+mod settlement;
 mod shelf;
 mod webhook;
 mod wording;
@@ -99,7 +102,7 @@ impl Gateway {
     }
 
     pub(super) fn answer(&mut self, call: Call<'_>) -> Answer {
-        self.dispatch(call).unwrap_or_else(Answer::from)
+        self.dispatch(call).unwrap_or_else(|refusal| refusal.shaped(self.options.errors))
     }
 
     /// What the `Date` header says now.
@@ -109,7 +112,9 @@ impl Gateway {
 
     /// An unknown path is refused before the token is looked at, a wrong method after it.
     fn dispatch(&mut self, call: Call<'_>) -> Outcome {
-        let place = Place::of(call.path).ok_or_else(|| Refusal::unknown("path"))?;
+        let Some(place) = Place::of(call.path) else {
+            return if self.options.plain_404 { Ok(Answer::no_such_path()) } else { Err(Refusal::unknown("path")) };
+        };
         // HEAD is answered as GET; the connection leaves the body out.
         let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
         if (method, place) == ("POST", Place::Authentication) {
@@ -154,7 +159,7 @@ impl Gateway {
             ("POST", Place::WebhookTest) => self.test_webhook(merchant, call.body),
             ("GET", Place::OrdersReport) => self.orders_report(&Query::of(call.query)),
             ("GET", Place::SettlementSummaries) => self.settlement_summaries(&Query::of(call.query)),
-            ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout),
+            ("GET", Place::SettlementDetails(payout)) => self.settlement_details(payout, &Query::of(call.query)),
             ("GET", Place::InterestBalance) => self.interest_balance(&Query::of(call.query)),
             ("GET", Place::InterestActivity) => self.interest_activity(&Query::of(call.query)),
             // Sezzle's plugins send these two, and no page describes them.
@@ -180,7 +185,7 @@ impl Gateway {
         if let Some(first) = self.answered.find(&slot) {
             return Ok(Answer { effect: false, ..first.clone() });
         }
-        let answer = act(self, Some(key)).unwrap_or_else(Answer::from);
+        let answer = act(self, Some(key)).unwrap_or_else(|refusal| refusal.shaped(self.options.errors));
         self.answered.put(slot, answer.clone());
         Ok(answer)
     }

@@ -5,12 +5,15 @@ use serde_json::Value;
 use serde_json::json;
 use time::OffsetDateTime;
 
+use crate::simulator::CheckoutStatus;
 use crate::simulator::Effect;
 use crate::simulator::EffectKind;
+use crate::simulator::Links;
+use crate::simulator::Options;
 use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::links;
 use crate::simulator::gateway::wording;
-use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Order {
@@ -25,6 +28,10 @@ pub(super) struct Order {
     pub(super) details: Map<String, Value>,
     /// Every movement of money, whoever caused it.
     movements: Vec<Movement>,
+    /// The order it is an upcharge of.
+    pub(super) parent: Option<String>,
+    /// Its own upcharges: their orders, and over how many cents.
+    upcharges: Vec<(String, u64)>,
     /// Every write that was called for.
     pub(super) effects: Vec<Effect>,
     /// Grows with every change, so that any two states of an order can be told apart.
@@ -37,6 +44,8 @@ pub(super) enum Stage {
     Authorized,
     /// The authorization was not approved.
     Declined,
+    /// The shopper refused the checkout.
+    Denied,
     Deleted,
 }
 
@@ -59,22 +68,21 @@ impl Order {
             expiration: OffsetDateTime::UNIX_EPOCH,
             details: Map::new(),
             movements: Vec::new(),
+            parent: None,
+            upcharges: Vec::new(),
             effects: Vec::new(),
             revision: 1,
         }
     }
 
     /// The order as its session shows it. The last five fields are the simulator's own: tests see by them what has changed.
-    pub(super) fn in_session(&self, base: &str) -> Map<String, Value> {
-        let path = format!("order/{}", self.id);
+    pub(super) fn in_session(&self, options: &Options) -> Map<String, Value> {
         let mut body = Map::new();
         let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
         put("uuid", json!(self.id));
         put("intent", json!(if self.capture_at_once { "CAPTURE" } else { "AUTH" }));
         put("checkout_url", json!(format!("https://checkout.sezzle.com/?id={}", self.id)));
-        let mut links = vec![link(base, &path, "GET", "self"), link(base, &path, "PATCH", "self")];
-        links.extend(["release", "capture", "refund"].map(|rel| link(base, &format!("{path}/{rel}"), "POST", rel)));
-        put("links", links.into());
+        put("links", self.links(options));
         put("status", json!(self.status()));
         put("captured_amount_in_cents", json!(self.sum(EffectKind::Capture)));
         put("refunded_amount_in_cents", json!(self.sum(EffectKind::Refund)));
@@ -83,10 +91,38 @@ impl Order {
         body
     }
 
-    pub(super) fn body(&self, base: &str, expiration: &str) -> Value {
-        let mut body = self.in_session(base);
+    fn links(&self, options: &Options) -> Value {
+        let below = |name: &str| format!("order/{}{name}", self.id);
+        let (own, checkout) = (below(""), below("/checkout"));
+        let [release, capture, refund] = ["/release", "/capture", "/refund"].map(below);
+        let mut links = vec![
+            (own.as_str(), "GET", "self"),
+            (&own, "PATCH", "self"),
+            (&release, "POST", "release"),
+            (&capture, "POST", "capture"),
+            (&refund, "POST", "refund"),
+        ];
+        if options.links != Links::WithoutCheckout {
+            links.push((&checkout, "DELETE", "checkout"));
+        }
+        links::list(options, &links)
+    }
+
+    pub(super) fn body(&self, options: &Options, expiration: &str) -> Value {
+        let mut body = self.in_session(options);
         body.extend(self.details.clone());
         body.insert("order_amount".to_owned(), self.amount.to_json());
+        if options.checkout_status != CheckoutStatus::Absent {
+            body.insert("checkout_status".to_owned(), self.checkout_status(options.checkout_status).into());
+        }
+        if let Some(parent) = &self.parent {
+            body.insert("is_upcharge".to_owned(), true.into());
+            body.insert("parent_order_uuid".to_owned(), parent.as_str().into());
+        }
+        if !self.upcharges.is_empty() {
+            let one = |(id, cents): &(String, u64)| json!({"uuid": id, "amount": self.price(*cents).to_json()});
+            body.insert("upcharges".to_owned(), self.upcharges.iter().map(one).collect());
+        }
         if matches!(self.stage, Stage::Authorized | Stage::Declined) {
             let authorization = json!({
                 "authorization_amount": self.amount.to_json(),
@@ -102,15 +138,35 @@ impl Order {
     }
 
     fn listed(&self, kind: EffectKind) -> Vec<Value> {
-        let amount = |cents| Price { cents, ..self.amount.clone() }.to_json();
         let movements = self.movements.iter().filter(|movement| movement.kind == kind);
-        movements.map(|movement| json!({"uuid": movement.id, "amount": amount(movement.cents)})).collect()
+        movements.map(|movement| json!({"uuid": movement.id, "amount": self.price(movement.cents).to_json()})).collect()
+    }
+
+    /// So many cents in the order's currency.
+    pub(super) fn price(&self, cents: u64) -> Price {
+        Price { cents, ..self.amount.clone() }
+    }
+
+    /// The whole sum of the order and some cents more.
+    pub(super) fn with_surplus(&self, cents: u64) -> Price {
+        self.price(self.amount.cents.saturating_add(cents))
+    }
+
+    fn checkout_status(&self, finished: CheckoutStatus) -> &'static str {
+        match (self.stage, finished) {
+            (Stage::Open, _) => "active",
+            (Stage::Denied, _) => "denied",
+            (Stage::Deleted, _) => "deleted",
+            (Stage::Authorized | Stage::Declined, CheckoutStatus::Completed) => "completed",
+            (Stage::Authorized | Stage::Declined, _) => "complete",
+        }
     }
 
     fn status(&self) -> &'static str {
         match self.stage {
             Stage::Open => "created",
             Stage::Declined => "declined",
+            Stage::Denied => "denied",
             Stage::Deleted => "deleted",
             Stage::Authorized if self.sum(EffectKind::Refund) > 0 => "refunded",
             Stage::Authorized if self.sum(EffectKind::Capture) > 0 => "captured",
@@ -127,6 +183,11 @@ impl Order {
         }
     }
 
+    /// Notes that the order was upcharged by another one.
+    pub(super) fn upcharged(&mut self, id: String, cents: u64) {
+        self.upcharges.push((id, cents));
+    }
+
     /// Reads how much money a call is about, and checks it against what the order lets it move.
     pub(super) fn read_price(&self, kind: EffectKind, body: &Value) -> Result<Price, Refusal> {
         let field = match kind {
@@ -140,7 +201,8 @@ impl Order {
         Ok(price)
     }
 
-    fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), Refusal> {
+    /// Whether the order lets so much money be moved.
+    pub(super) fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), Refusal> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         if self.stage != Stage::Authorized {
             return Err(Refusal::field("order_uuid", "The order is not authorized."));
@@ -164,7 +226,10 @@ impl Order {
         match kind {
             EffectKind::Update | EffectKind::UpdateCheckout | EffectKind::DeleteCheckout => 0,
             EffectKind::Reauthorize => self.amount.cents,
-            EffectKind::Upcharge => u64::MAX,
+            EffectKind::Upcharge => {
+                let used: u64 = self.upcharges.iter().map(|(_, cents)| cents).sum();
+                (self.amount.cents * UPCHARGE_PERCENT / 100).saturating_sub(used)
+            }
             EffectKind::Refund => captured.saturating_sub(self.sum(EffectKind::Refund)),
             EffectKind::Capture | EffectKind::Release => {
                 self.amount.cents.saturating_sub(captured).saturating_sub(self.sum(EffectKind::Release))
@@ -174,6 +239,19 @@ impl Order {
 
     fn sum(&self, kind: EffectKind) -> u64 {
         self.movements.iter().filter(|movement| movement.kind == kind).map(|movement| movement.cents).sum()
+    }
+
+    /// Lets go of what is neither captured nor released.
+    pub(super) fn release_rest(&mut self) {
+        let rest = self.room(EffectKind::Release);
+        if rest > 0 {
+            self.book(EffectKind::Release, rest);
+        }
+    }
+
+    pub(super) fn deny(&mut self) {
+        self.stage = Stage::Denied;
+        self.revision += 1;
     }
 
     /// Notes a movement of money and answers its id.
@@ -188,3 +266,6 @@ impl Order {
         self.effects.push(Effect { kind, cents, key });
     }
 }
+
+/// All upcharges of an order together may be this much of it.
+const UPCHARGE_PERCENT: u64 = 15;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::simulator::Effect;
 use crate::simulator::EffectKind;
+use crate::simulator::Upcharge;
 use crate::simulator::gateway::Gateway;
 use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
@@ -48,7 +49,7 @@ impl Gateway {
     pub(super) fn get_order(&self, merchant: &str, id: &str) -> Outcome {
         let order = self.orders.find(id).filter(|order| order.merchant == merchant);
         let order = order.ok_or_else(|| Refusal::unknown("order_uuid"))?;
-        let body = order.body(&self.options.link_base, &self.date(order.expiration));
+        let body = order.body(&self.options, &self.date(order.expiration));
         Ok(Answer::json(StatusCode::OK, &body))
     }
 
@@ -97,28 +98,43 @@ impl Gateway {
         body: &[u8],
         key: Option<&str>,
     ) -> Outcome {
+        let keeps_rest = self.options.capture_keeps_rest;
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
         let price = order.read_price(kind, &body)?;
         let movement = order.book(kind, price.cents);
-        // A capture that is not called partial is the last one: the rest of the authorization is let go.
-        if kind == EffectKind::Capture && body.get("partial_capture") != Some(&Value::Bool(true)) {
-            let rest = order.room(EffectKind::Release);
-            if rest > 0 {
-                order.book(EffectKind::Release, rest);
-            }
+        let is_last = match body.get("partial_capture") {
+            Some(Value::Bool(partial)) => !partial,
+            Some(_) | None => !keeps_rest,
+        };
+        if kind == EffectKind::Capture && is_last {
+            order.release_rest();
         }
         order.changed(kind, price.cents, key.map(str::to_owned));
-        match kind {
-            EffectKind::Capture => self.announce_order(id, "order.captured"),
-            EffectKind::Refund => self.announce_order(id, "order.refunded"),
-            _ => {}
-        }
+        self.announce_movement(id, kind, "gateway");
         Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
     }
 
-    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names. The
-    /// authorization that is renewed may have run out, but need not have.
+    /// A click in Sezzle's dashboard: as [`Self::move_money`], past every caller. `None` when there is no such order, else why it
+    /// cannot be.
+    pub(in crate::simulator) fn click(
+        &mut self,
+        id: &str,
+        kind: EffectKind,
+        cents: u64,
+    ) -> Option<Result<(), Refusal>> {
+        let order = self.orders.find_mut(id)?;
+        if let Err(refusal) = order.check(kind, &order.price(cents), "") {
+            return Some(Err(refusal));
+        }
+        order.book(kind, cents);
+        order.changed(kind, cents, None);
+        self.announce_movement(id, kind, "dashboard");
+        Some(Ok(()))
+    }
+
+    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names and which has
+    /// the first one's reference. The authorization that is renewed may have run out, but need not have.
     pub(super) fn renew(
         &mut self,
         merchant: &str,
@@ -127,18 +143,40 @@ impl Gateway {
         body: &[u8],
         key: Option<&str>,
     ) -> Outcome {
+        let upcharge = self.options.upcharge;
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
-        let amount = order.read_price(kind, &body)?;
-        let capture_at_once = kind == EffectKind::Upcharge && read_intent(&body, "")?;
+        let mut amount = order.read_price(kind, &body)?;
         let cents = amount.cents;
-        let renewed = Order::new(merchant, self.order_id(), amount, capture_at_once);
+        let is_upcharge = kind == EffectKind::Upcharge;
+        let capture_at_once = is_upcharge && read_intent(&body, "")?;
+        if is_upcharge && upcharge == Upcharge::Replaces {
+            amount = order.with_surplus(cents);
+        }
+        let details = order.details.clone();
+        let mut renewed = Order::new(merchant, self.order_id(), amount, capture_at_once);
+        renewed.details = details;
+        renewed.parent = (is_upcharge && upcharge == Upcharge::Separate).then(|| id.to_owned());
+        let new = renewed.id.clone();
         let answer = self.authorize_new(renewed);
         // A refused authorization leaves the first order as it was.
         if answer.effect {
-            self.order(merchant, id)?.changed(kind, cents, key.map(str::to_owned));
+            let order = self.order(merchant, id)?;
+            match (is_upcharge, upcharge) {
+                (true, Upcharge::Separate) => order.upcharged(new, cents),
+                (true, Upcharge::Replaces) => order.release_rest(),
+                (false, _) => {}
+            }
+            order.changed(kind, cents, key.map(str::to_owned));
         }
         Ok(answer)
+    }
+
+    /// The shopper refuses the checkout, and nobody is told.
+    pub(in crate::simulator) fn deny_checkout(&mut self, id: &str) -> bool {
+        let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
+        order.deny();
+        true
     }
 
     pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
@@ -158,7 +196,7 @@ impl Gateway {
         } else {
             order.stage = Stage::Declined;
         }
-        let body = order.body(&self.options.link_base, &self.date(order.expiration));
+        let body = order.body(&self.options, &self.date(order.expiration));
         let id = order.id.clone();
         self.orders.put(id.clone(), order);
         if self.options.approving {

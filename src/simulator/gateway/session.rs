@@ -17,9 +17,9 @@ use crate::simulator::gateway::answer::Price;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
 use crate::simulator::gateway::card::Card;
+use crate::simulator::gateway::links;
 use crate::simulator::gateway::order::Order;
 use crate::simulator::gateway::wording;
-use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -131,12 +131,10 @@ impl Gateway {
     }
 
     fn session_body(&self, id: &str, session: &Session) -> Value {
-        let base = &self.options.link_base;
-        let mut body = Map::new();
-        body.insert("uuid".to_owned(), json!(id));
-        body.insert("links".to_owned(), json!([link(base, &format!("session/{id}"), "GET", "self")]));
+        let own = links::list(&self.options, &[(&format!("session/{id}"), "GET", "self")]);
+        let mut body = Map::from_iter([("uuid".to_owned(), json!(id)), ("links".to_owned(), own)]);
         let order = session.order.as_ref().and_then(|id| self.orders.find(id));
-        let mut order = order.map(|order| order.in_session(base));
+        let mut order = order.map(|order| order.in_session(&self.options));
         if let Some(tokenize) = &session.tokenize {
             let (beside, inside) = match self.options.tokenize_place {
                 TokenizePlace::TopLevel => (true, false),
@@ -162,11 +160,13 @@ impl Gateway {
 
     fn tokenize_body(&self, tokenize: &Tokenize) -> Value {
         let Tokenize { token, expiration, approval, .. } = tokenize;
-        let mut body = json!({
-            "token": token,
-            "approval_url": format!("https://dashboard.sezzle.com/customer/checkout-approval?merchant-request-id={approval}"),
-            "links": [link(&self.options.link_base, &format!("token/{token}/session"), "GET", "token")],
-        });
+        let links = links::list(&self.options, &[(&format!("token/{token}/session"), "GET", "token")]);
+        let mut body = Map::from_iter([("token".to_owned(), json!(token)), ("links".to_owned(), links)]);
+        if self.options.approval_url {
+            let url = "https://dashboard.sezzle.com/customer/checkout-approval?merchant-request-id=";
+            body.insert("approval_url".to_owned(), format!("{url}{approval}").into());
+        }
+        let mut body = Value::Object(body);
         self.put_expiration(&mut body, *expiration);
         body
     }

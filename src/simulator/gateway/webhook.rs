@@ -12,9 +12,8 @@ use crate::simulator::gateway::answer::Answer;
 use crate::simulator::gateway::answer::Outcome;
 use crate::simulator::gateway::answer::Refusal;
 use crate::simulator::gateway::answer::object;
-use crate::simulator::gateway::event;
+use crate::simulator::gateway::links;
 use crate::simulator::gateway::wording;
-use crate::simulator::gateway::wording::link;
 
 #[derive(Debug)]
 pub(super) struct Webhook {
@@ -77,11 +76,12 @@ impl Gateway {
             return Err(bad_request("event", "An event or a URL is required."));
         }
         let event = event.unwrap_or("order.authorized");
+        let example = self.example(event);
         if body.contains_key("url") {
             let url = read_url(&body).ok_or_else(|| bad_request("url", "This is no URL to deliver to."))?;
-            self.announce_to(url, event, &event::example(event));
+            self.announce_to(url, event, &example);
         } else {
-            self.announce(merchant, event, &event::example(event));
+            self.announce(merchant, event, &example);
         }
         Ok(Answer::done(self.options.webhook_test_status))
     }
@@ -102,10 +102,16 @@ impl Gateway {
     }
 
     fn webhook_reference(&self, id: &str) -> Map<String, Value> {
-        let (base, own) = (&self.options.link_base, format!("webhooks/{id}"));
-        let mut links = vec![link(base, "webhooks", "POST", "create"), link(base, "webhooks", "GET", "list")];
-        links.extend(["GET", "PATCH", "DELETE"].map(|method| link(base, &own, method, "self")));
-        Map::from_iter([("uuid".to_owned(), json!(id)), ("links".to_owned(), links.into())])
+        let own = format!("webhooks/{id}");
+        let links = [
+            ("webhooks", "POST", "create"),
+            ("webhooks", "GET", "list"),
+            (&own, "GET", "self"),
+            (&own, "PATCH", "self"),
+            (&own, "DELETE", "self"),
+        ];
+        let links = links::list(&self.options, &links);
+        Map::from_iter([("uuid".to_owned(), json!(id)), ("links".to_owned(), links)])
     }
 
     fn webhook_body(&self, id: &str, webhook: &Webhook) -> Value {

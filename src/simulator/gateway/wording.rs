@@ -1,7 +1,5 @@
 //! How the gateway spells identifiers, dates and links.
 
-use serde_json::Value;
-use serde_json::json;
 use time::Duration;
 use time::OffsetDateTime;
 use uuid::Builder;
@@ -50,11 +48,6 @@ pub(super) fn rfc3339_at(moment: OffsetDateTime, digits: u8, minutes: i16) -> St
     let sign = if minutes < 0 { '-' } else { '+' };
     let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
     format!("{}{sign}{hours:02}:{minutes:02}", local.trim_end_matches('Z'))
-}
-
-/// One element of a `links` array. `path` comes after `/v2/`.
-pub(super) fn link(base: &str, path: &str, method: &str, rel: &str) -> Value {
-    json!({"href": format!("{base}/v2/{path}"), "method": method, "rel": rel})
 }
 
 #[cfg(test)]

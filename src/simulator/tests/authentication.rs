@@ -143,3 +143,27 @@ async fn a_public_key_alone_opens_few_doors() {
     simulator.configure(|options| options.public_key_calls = false);
     assert_eq!(caller.post("/v2/session", &session).await.status, 401, "as before there were such calls");
 }
+
+#[tokio::test]
+async fn a_shop_that_may_not_sell_is_told_where_to_send_its_shopper() {
+    let simulator = start().await;
+    let mut caller = Caller::connect(&simulator).await;
+    caller.headers.insert("sezzle-platform", "eyJpZCI6Ik1hZ2VudG8ifQ==".parse().unwrap());
+    let mut keys = json!({"public_key": "sz_pub_simulated", "private_key": "sz_pr_simulated"});
+    let path = "/v2/authentication";
+    keys["cancel_url"] = json!("https://shop.example/");
+    assert_eq!(caller.post(path, &keys).await.status, 201, "unless it is set");
+    simulator.configure(|options| options.unauthed_checkout_url = Some("https://checkout.example/?id=1".to_owned()));
+    let refused = caller.post(path, &keys).await;
+    let problem = &refused.json()[0];
+    assert_eq!(refused.status, 401);
+    assert_eq!(
+        (problem["code"].as_str(), problem["message"].as_str()),
+        (Some("unauthed_checkout_url"), Some("https://checkout.example/?id=1"))
+    );
+    assert_eq!(caller.authenticate().await.status, 201, "only with cancel_url");
+    keys["private_key"] = json!("wrong");
+    assert_eq!(caller.post(path, &keys).await.json()[0]["code"], "unauthorized", "only with the right keys");
+    let platforms: Vec<_> = simulator.journal().iter().map(|entry| entry.headers["sezzle-platform"].clone()).collect();
+    assert_eq!(platforms, ["eyJpZCI6Ik1hZ2VudG8ifQ=="; 4], "the journal has it");
+}

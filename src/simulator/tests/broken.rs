@@ -77,7 +77,7 @@ async fn slow_answers_arrive_whole() {
     }
     let mut caller = Caller::login(&simulator).await;
     simulator.script(Rule::path("/v2/orders/report").fault(Fault::SlowBody(WAIT)));
-    assert_eq!(soon(caller.get(REPORT)).await.body.len(), 65_575);
+    assert_eq!(soon(caller.get(REPORT)).await.body.len(), 65_592);
 }
 
 #[tokio::test]

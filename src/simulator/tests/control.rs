@@ -85,15 +85,55 @@ async fn settings_are_changed_together_or_not_at_all() {
     let wanted = json!({
         "merchant_uuid": "merchant", "approving": false, "tokenize_expiration": {"offset": -330},
         "authorization_life": "1day", "card_token_life": "1h", "feature_flags": false, "session_slash": false,
-        "public_key_calls": false, "checkout_update_status": 200, "webhook_test_status": 204, "webhook_conflict": false, "idle_timeout": "20s",
+        "public_key_calls": false, "checkout_update_status": 200, "webhook_test_status": 204, "webhook_conflict": false,
+        "links": "empty_object", "approval_url": false, "capture_keeps_rest": false, "upcharge": "replaces",
+        "checkout_status": "completed", "order_report": "csv", "settlement_columns": "older", "plain_404": false,
+        "errors": "bare", "unauthed_checkout_url": "https://checkout.example/", "tokenized_data_type": "customer",
+        "signature_encoding": "base64", "idle_timeout": "20s",
         "token_life": "1m 30s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
         "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true, "webhook_retries": ["1s", "2m"], "webhook_timeout": "3s",
     });
+    for (name, value) in before.as_object().unwrap() {
+        assert_ne!(&wanted[name], value, "{name} is to be changed");
+    }
     assert_eq!(control(&mut caller, "PATCH", "settings", &wanted).await, wanted);
     assert_eq!(control(&mut caller, "GET", "settings", &Value::Null).await, wanted);
     assert_eq!(caller.authenticate().await.json()["merchant_uuid"], "merchant");
     control(&mut caller, "POST", "revoke-tokens", &Value::Null).await;
     assert_eq!(caller.get("/v2/customer").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_click_a_denial_and_a_dispute_are_asked_for() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (order, _) = authorized(&mut caller).await;
+    let click = |kind: &str, cents: u64| json!({"kind": kind, "cents": cents});
+    let dashboard = format!("orders/{order}/dashboard");
+    assert_eq!(control(&mut caller, "POST", &dashboard, &click("capture", 700)).await, json!({}));
+    assert_eq!(control(&mut caller, "POST", &dashboard, &click("refund", 200)).await, json!({}));
+    assert_eq!(
+        effects(&mut caller, &order).await,
+        json!([{"kind": "capture", "cents": 700, "key": null}, {"kind": "refund", "cents": 200, "key": null}])
+    );
+    let open = control(&mut caller, "POST", "sessions", &json!({"kind": "order"})).await["order"].clone();
+    let deny = format!("orders/{}/deny", open.as_str().unwrap());
+    for (path, body, status) in [
+        (dashboard.clone(), click("refund", 501), 422),
+        (dashboard.clone(), click("capture", u64::MAX), 422),
+        (dashboard, click("upcharge", 1), 422),
+        ("orders/none/dashboard".to_owned(), click("refund", 1), 404),
+        (format!("orders/{}/dashboard", open.as_str().unwrap()), click("capture", 1), 422),
+        (deny.clone(), Value::Null, 200),
+        (deny, Value::Null, 404),
+        (format!("orders/{order}/dispute"), json!({"event": "dispute.closed.neutral"}), 200),
+        (format!("orders/{order}/dispute"), json!({"event": "order.captured"}), 422),
+        ("orders/none/dispute".to_owned(), json!({"event": "dispute.closed.neutral"}), 404),
+    ] {
+        assert_eq!(attempt(&mut caller, "POST", &path, &body).await.status, status, "{path} {body}");
+    }
+    let denied = caller.get(&format!("/v2/order/{}", open.as_str().unwrap())).await.json();
+    assert_eq!(denied["checkout_status"], "denied");
 }
 
 #[tokio::test]

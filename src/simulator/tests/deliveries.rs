@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Request;
@@ -17,13 +19,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::simulator::DeliveryState;
+use crate::simulator::EffectKind;
+use crate::simulator::Encoding;
 use crate::simulator::Options;
 use crate::simulator::SessionKind;
 use crate::simulator::Simulator;
+use crate::simulator::TokenizedType;
 use crate::simulator::tests::Caller;
 use crate::simulator::tests::soon;
 use crate::simulator::tests::start;
@@ -144,6 +151,8 @@ async fn what_happens_is_told_to_those_who_listed_it() {
     assert_eq!(states(&simulator), [DeliveryState::Accepted; 5]);
     for event in all.events() {
         assert!(event["uuid"].is_string() && event["created_at"].is_string());
+        let has_source = ["order.captured", "order.refunded"].iter().any(|name| event["event"] == *name);
+        assert_eq!(event["data"].get("source"), has_source.then_some(&json!("gateway")), "{event}");
         if event["event"] == "customer.tokenized" {
             assert_eq!(
                 (&event["data"]["token"], &event["data"]["customer"]["uuid"]),
@@ -172,6 +181,95 @@ async fn an_order_that_is_captured_at_once_is_told_twice() {
     soon(simulator.deliveries_settled(3)).await;
     let names: Vec<String> = simulator.deliveries().into_iter().map(|delivery| delivery.event).collect();
     assert_eq!(names, ["customer.tokenized", "order.authorized", "order.captured"]);
+}
+
+#[tokio::test]
+async fn a_click_in_the_dashboard_is_told_as_such() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let receiver = Receiver::start(|_| 200).await;
+    subscribe(&mut caller, &receiver.url, &["order.captured", "order.refunded"]).await;
+    let order = simulator.create_session(SessionKind::Order).order.unwrap();
+    assert!(!simulator.click(&order, EffectKind::Capture, 1), "the checkout is open");
+    simulator.complete_checkout(&order);
+    assert!(simulator.click(&order, EffectKind::Capture, 500));
+    assert!(!simulator.click(&order, EffectKind::Refund, 501) && !simulator.click("none", EffectKind::Refund, 1));
+    assert!(simulator.click(&order, EffectKind::Refund, 200));
+    assert!(simulator.click(&order, EffectKind::Release, 9500), "of which no event tells");
+    soon(simulator.deliveries_settled(2)).await;
+    let mut names = receiver.names();
+    names.sort_unstable();
+    assert_eq!(names, ["order.captured", "order.refunded"]);
+    assert!(receiver.events().iter().all(|event| event["data"]["source"] == "dashboard"));
+}
+
+#[tokio::test]
+async fn a_dispute_names_its_order() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let receiver = Receiver::start(|_| 200).await;
+    subscribe(&mut caller, &receiver.url, &["dispute.merchant_input_requested"]).await;
+    let order = simulator.create_session(SessionKind::Order).order.unwrap();
+    simulator.complete_checkout(&order);
+    assert_eq!(
+        caller.send("PATCH", &format!("/v2/order/{order}"), r#"{"reference_id":"r"}"#.into()).await.unwrap().status,
+        204
+    );
+    assert!(simulator.click(&order, EffectKind::Capture, 500));
+    assert!(simulator.dispute(&order, "dispute.merchant_input_requested"));
+    assert!(!simulator.dispute("none", "dispute.merchant_input_requested"));
+    let test = json!({"event": "dispute.merchant_input_requested", "url": receiver.url});
+    assert_eq!(caller.post("/v2/webhooks/test", &test).await.status, 201);
+    soon(simulator.deliveries_settled(2)).await;
+    let mut real = 0;
+    for event in receiver.events() {
+        assert_eq!(event["data_type"], "dispute");
+        let data = event["data"].as_object().unwrap();
+        let members: Vec<&str> = data.keys().map(String::as_str).collect();
+        assert_eq!(
+            members,
+            [
+                "dispute_amount_in_cents",
+                "dispute_currency",
+                "dispute_due_date",
+                "dispute_id",
+                "dispute_status",
+                "dispute_type",
+                "order_reference_id",
+                "order_uuid",
+            ]
+        );
+        assert_eq!(
+            (&data["dispute_status"], &data["dispute_currency"]),
+            (&json!("merchant_input_requested"), &json!("USD"))
+        );
+        if data["order_uuid"] == order.as_str() {
+            assert_eq!((&data["order_reference_id"], &data["dispute_amount_in_cents"]), (&json!("r"), &json!(500)));
+            real += 1;
+        }
+    }
+    assert_eq!(real, 1);
+}
+
+#[tokio::test]
+async fn webhooks_are_written_as_asked_for() {
+    let simulator = start().await;
+    simulator.configure(|options| {
+        (options.signature_encoding, options.tokenized_data_type) = (Encoding::Base64, TokenizedType::Customer);
+    });
+    let mut caller = Caller::login(&simulator).await;
+    let receiver = Receiver::start(|_| 200).await;
+    subscribe(&mut caller, &receiver.url, &["customer.tokenized"]).await;
+    let begun = OffsetDateTime::now_utc();
+    simulator.approve_token(&simulator.create_session(SessionKind::Tokenize).token.unwrap()).unwrap();
+    soon(simulator.deliveries_settled(1)).await;
+    let (headers, body) = receiver.received.borrow()[0].clone();
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"sz_pr_simulated"), &body);
+    assert_eq!(headers["sezzle-signature"], BASE64_STANDARD.encode(tag).as_str());
+    let event: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(event["data_type"], "customer");
+    let ends = OffsetDateTime::parse(event["data"]["expiration"].as_str().unwrap(), &Rfc3339).unwrap();
+    assert!(((ends - begun).whole_seconds() - 1800).abs() < 20, "half an hour after the creation");
 }
 
 #[tokio::test]

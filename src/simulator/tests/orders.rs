@@ -3,10 +3,12 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::simulator::CheckoutStatus;
 use crate::simulator::Effect;
 use crate::simulator::EffectKind;
 use crate::simulator::SessionKind;
 use crate::simulator::Simulator;
+use crate::simulator::Upcharge;
 use crate::simulator::tests::Caller;
 use crate::simulator::tests::start;
 
@@ -61,7 +63,8 @@ async fn sums_are_kept_and_nothing_exceeds_them() {
     assert_eq!(caller.post(&refunds, &price(5001)).await.status, 422);
     assert_eq!(caller.post(&refunds, &price(5000)).await.status, 200);
     // The last capture lets go of what is left.
-    assert_eq!(caller.post(&captures, &json!({"capture_amount": price(500)})).await.status, 200);
+    let last = json!({"capture_amount": price(500), "partial_capture": false});
+    assert_eq!(caller.post(&captures, &last).await.status, 200);
     assert_eq!(caller.post(&releases, &price(1)).await.status, 422);
 
     let body = caller.get(&path).await.json();
@@ -168,27 +171,120 @@ async fn an_express_checkout_is_changed_while_it_is_open() {
 }
 
 #[tokio::test]
-async fn a_renewal_is_a_new_order_if_it_is_approved() {
+async fn a_capture_leaves_the_rest_unless_it_says_that_it_is_the_last() {
+    for (keeps_rest, partial, left) in [
+        (true, None, 6000),
+        (true, Some(true), 6000),
+        (true, Some(false), 0),
+        (false, None, 0),
+        (false, Some(true), 6000),
+        (false, Some(false), 0),
+    ] {
+        let simulator = start().await;
+        simulator.configure(|options| options.capture_keeps_rest = keeps_rest);
+        let mut caller = Caller::login(&simulator).await;
+        let (path, _) = authorized(&simulator);
+        let mut body = json!({"capture_amount": price(4000)});
+        if let Some(partial) = partial {
+            body["partial_capture"] = json!(partial);
+        }
+        assert_eq!(caller.post(&format!("{path}/capture"), &body).await.status, 200);
+        let release =
+            async |caller: &mut Caller, cents| caller.post(&format!("{path}/release"), &price(cents)).await.status;
+        assert_eq!(release(&mut caller, left + 1).await, 422, "{keeps_rest} {partial:?}");
+        if left > 0 {
+            assert_eq!(release(&mut caller, left).await, 200, "{keeps_rest} {partial:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reauthorization_is_a_new_order_with_the_same_reference() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;
     let (path, order) = authorized(&simulator);
-    let upcharge = json!({"intent": "CAPTURE", "upcharge_amount": price(300)});
-    assert_eq!(caller.post(&format!("{path}/reauthorize"), &price(10_001)).await.locations(), ["amount_in_cents"]);
-    for (call, body, captures) in [("reauthorize", price(200), 0), ("upcharge", upcharge, 1)] {
-        let path = format!("{path}/{call}");
-        let renewed = caller.post(&path, &body).await.json();
-        assert_ne!(renewed["uuid"], order.as_str());
-        assert_eq!(renewed["authorization"]["captures"].as_array().unwrap().len(), captures);
-        let own = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());
-        assert_eq!(caller.get(&own).await.json(), renewed);
-        simulator.set_approving(false);
-        let reply = caller.post(&path, &body).await;
-        assert_eq!((reply.status.as_u16(), &reply.json()["authorization"]["approved"]), (200, &json!(false)));
-        simulator.set_approving(true);
-    }
+    assert_eq!(caller.send("PATCH", &path, r#"{"reference_id": "r-7"}"#.into()).await.unwrap().status, 204);
+    let reauthorize = format!("{path}/reauthorize");
+    assert_eq!(caller.post(&reauthorize, &price(10_001)).await.locations(), ["amount_in_cents"]);
+    let renewed = caller.post(&reauthorize, &price(200)).await.json();
+    assert_ne!(renewed["uuid"], order.as_str());
+    assert_eq!((&renewed["reference_id"], &renewed["intent"]), (&json!("r-7"), &json!("AUTH")));
+    let own = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());
+    assert_eq!(caller.get(&own).await.json(), renewed);
+    simulator.set_approving(false);
+    let reply = caller.post(&reauthorize, &price(200)).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["authorization"]["approved"]), (200, &json!(false)));
     let effects: Vec<(EffectKind, u64)> =
         simulator.effects(&order).iter().map(|effect| (effect.kind, effect.cents)).collect();
-    assert_eq!(effects, [(EffectKind::Reauthorize, 200), (EffectKind::Upcharge, 300)]);
+    assert_eq!(effects, [(EffectKind::Update, 0), (EffectKind::Reauthorize, 200)]);
+}
+
+fn upcharge(cents: i64) -> Value {
+    json!({"intent": "CAPTURE", "upcharge_amount": price(cents)})
+}
+
+#[tokio::test]
+async fn an_upcharge_is_an_order_of_its_own_within_15_percent() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let (path, order) = authorized(&simulator);
+    let upcharges = format!("{path}/upcharge");
+    simulator.set_approving(false);
+    assert_eq!(caller.post(&upcharges, &upcharge(1500)).await.json()["authorization"]["approved"], false);
+    simulator.set_approving(true);
+    let new = caller.post(&upcharges, &upcharge(1000)).await.json();
+    assert_ne!(new["uuid"], order.as_str());
+    assert_eq!((&new["order_amount"], &new["is_upcharge"]), (&price(1000), &json!(true)));
+    assert_eq!(new["parent_order_uuid"], order.as_str());
+    assert_eq!(new["authorization"]["captures"][0]["amount"], price(1000));
+    let own = format!("/v2/order/{}", new["uuid"].as_str().unwrap());
+    assert_eq!(caller.get(&own).await.json(), new);
+    assert_eq!(caller.post(&upcharges, &upcharge(501)).await.locations(), ["upcharge_amount.amount_in_cents"]);
+    assert_eq!(caller.post(&upcharges, &upcharge(500)).await.status, 200);
+
+    let first = caller.get(&path).await.json();
+    let listed = first["upcharges"].as_array().unwrap();
+    assert_eq!(listed[0], json!({"uuid": new["uuid"], "amount": price(1000)}));
+    assert_eq!((listed.len(), &listed[1]["amount"]), (2, &price(500)));
+    assert_eq!(first["authorization"]["releases"], json!([]));
+    assert!(first.get("is_upcharge").is_none());
+    assert_eq!(caller.post(&format!("{path}/capture"), &capture(10_000)).await.status, 200, "it is still in force");
+}
+
+#[tokio::test]
+async fn an_upcharge_of_2021_takes_the_place_of_the_order() {
+    let simulator = start().await;
+    simulator.configure(|options| options.upcharge = Upcharge::Replaces);
+    let mut caller = Caller::login(&simulator).await;
+    let (path, _) = authorized(&simulator);
+    let new = caller.post(&format!("{path}/upcharge"), &upcharge(1000)).await.json();
+    assert_eq!((&new["order_amount"], new.get("parent_order_uuid")), (&price(11_000), None));
+    let first = caller.get(&path).await.json();
+    assert_eq!(first["authorization"]["releases"][0]["amount"], price(10_000));
+    assert_eq!(caller.post(&format!("{path}/capture"), &capture(1)).await.status, 422);
+}
+
+#[tokio::test]
+async fn the_checkout_says_how_far_it_is() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let mut orders = Vec::new();
+    for _ in 0..4 {
+        let order = simulator.create_session(SessionKind::Order).order.unwrap();
+        orders.push(format!("/v2/order/{order}"));
+    }
+    let id = |path: &str| path.rsplit_once('/').unwrap().1.to_owned();
+    assert!(simulator.complete_checkout(&id(&orders[1])));
+    assert!(simulator.deny_checkout(&id(&orders[2])));
+    assert!(!simulator.deny_checkout(&id(&orders[2])) && !simulator.deny_checkout(&id(&orders[1])));
+    assert_eq!(caller.send("DELETE", &format!("{}/checkout", orders[3]), "".into()).await.unwrap().status, 204);
+    for (order, status) in orders.iter().zip(["active", "complete", "denied", "deleted"]) {
+        assert_eq!(caller.get(order).await.json()["checkout_status"], status);
+    }
+    simulator.configure(|options| options.checkout_status = CheckoutStatus::Completed);
+    assert_eq!(caller.get(&orders[1]).await.json()["checkout_status"], "completed");
+    simulator.configure(|options| options.checkout_status = CheckoutStatus::Absent);
+    assert!(caller.get(&orders[1]).await.json().get("checkout_status").is_none());
 }
 
 #[tokio::test]

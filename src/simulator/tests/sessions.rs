@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::simulator::Links;
 use crate::simulator::Options;
 use crate::simulator::SessionKind;
 use crate::simulator::Simulator;
@@ -83,16 +84,20 @@ async fn bodies_have_the_documented_shape() {
     let (order, token) = (ids.order.unwrap(), ids.token.unwrap());
     let body = caller.get(&format!("/v2/session/{}", ids.session)).await.json();
     assert_eq!(body["uuid"], ids.session.as_str());
-    let own = json!({"href": format!("https://gateway.sezzle.com/v2/session/{}", ids.session), "method": "GET", "rel": "self"});
+    let own = json!({"href": format!("https://sandbox.gateway.sezzle.com/v2/session/{}", ids.session), "method": "GET", "rel": "self"});
     assert_eq!(body["links"], json!([own]));
     assert_eq!(body["order"]["uuid"], order.as_str());
     assert_eq!(body["order"]["intent"], "AUTH");
     assert_eq!(body["order"]["checkout_url"], format!("https://checkout.sezzle.com/?id={order}"));
     let rels: Vec<&str> =
         body["order"]["links"].as_array().unwrap().iter().map(|link| link["rel"].as_str().unwrap()).collect();
-    assert_eq!(rels, ["self", "self", "release", "capture", "refund"]);
+    assert_eq!(rels, ["self", "self", "release", "capture", "refund", "checkout"]);
+    assert_eq!(body["order"]["links"][5]["method"], "DELETE");
     assert_eq!(body["tokenize"]["token"], token.as_str());
-    assert_eq!(body["tokenize"]["links"][0]["href"], format!("https://gateway.sezzle.com/v2/token/{token}/session"));
+    assert_eq!(
+        body["tokenize"]["links"][0]["href"],
+        format!("https://sandbox.gateway.sezzle.com/v2/token/{token}/session")
+    );
     assert_eq!(body["tokenize"]["expiration"].as_str().unwrap().len(), "2020-04-27T14:46:59.000Z".len());
 }
 
@@ -153,6 +158,45 @@ async fn the_expiration_is_written_as_asked_for() {
             assert!(tokenize["token"].is_string());
         }
     }
+}
+
+#[tokio::test]
+async fn links_are_written_as_asked_for() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let ids = simulator.create_session(SessionKind::OrderAndTokenize);
+    let path = format!("/v2/session/{}", ids.session);
+    let own = format!("https://sandbox.gateway.sezzle.com{path}");
+    for (style, expected, of_the_order) in [
+        (Links::Full, json!([{"href": own, "method": "GET", "rel": "self"}]), 6),
+        (Links::WithoutCheckout, json!([{"href": own, "method": "GET", "rel": "self"}]), 5),
+        (Links::WithoutMethod, json!([{"href": own, "rel": "self"}]), 6),
+        (Links::TrailingSpace, json!([{"href": format!("{own} "), "method": "GET", "rel": "self"}]), 6),
+        (Links::EmptyList, json!([]), 0),
+        (Links::EmptyObject, json!([{}]), 1),
+    ] {
+        simulator.configure(|options| options.links = style);
+        let body = caller.get(&path).await.json();
+        assert_eq!(body["links"], expected, "{style:?}");
+        let links = body["order"]["links"].as_array().unwrap();
+        assert_eq!(links.len(), of_the_order, "{style:?}");
+        let spaces = links.iter().filter(|link| link["href"].as_str().is_some_and(|href| href.ends_with(' '))).count();
+        assert_eq!(spaces, usize::from(style == Links::TrailingSpace), "one of each list");
+        assert_eq!(body["tokenize"]["links"].as_array().unwrap().len(), expected.as_array().unwrap().len());
+    }
+    simulator.set_link_base("https://gateway.sezzle.com");
+    simulator.configure(|options| options.links = Links::Full);
+    assert_eq!(caller.get(&path).await.json()["links"][0]["href"], format!("https://gateway.sezzle.com{path}"));
+}
+
+#[tokio::test]
+async fn the_approval_url_can_be_left_out() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let path = format!("/v2/session/{}", simulator.create_session(SessionKind::Tokenize).session);
+    assert!(caller.get(&path).await.json()["tokenize"]["approval_url"].is_string());
+    simulator.configure(|options| options.approval_url = false);
+    assert!(caller.get(&path).await.json()["tokenize"].get("approval_url").is_none());
 }
 
 #[tokio::test]

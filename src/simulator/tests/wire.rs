@@ -5,6 +5,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::simulator::Errors;
 use crate::simulator::Gate;
 use crate::simulator::Options;
 use crate::simulator::Reset;
@@ -25,15 +26,37 @@ async fn raw(simulator: &Simulator, request: &str) -> io::Result<String> {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_wrong_methods_are_refused_alike() {
+async fn unknown_paths_and_wrong_methods_are_refused() {
     let simulator = start().await;
     let mut caller = Caller::connect(&simulator).await;
+    let unknown = caller.get("/v2/nothing").await;
+    assert_eq!((unknown.status.as_u16(), &unknown.body[..]), (404, &b"404 page not found"[..]));
+    assert_eq!(unknown.headers["content-type"], "text/plain");
+    simulator.configure(|options| options.plain_404 = false);
     assert_eq!(caller.get("/v2/nothing").await.locations(), ["path"]);
     assert_eq!(caller.get("/v2/session/").await.status, 401);
     let mut caller = Caller::login(&simulator).await;
     assert_eq!(caller.get("/v2/session").await.status, 405);
     let reply = caller.send("PUT", "/v2/orders/report", Bytes::new()).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.locations()), (405, vec!["method".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_form_that_was_asked_for() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await.with_key("of a refusal");
+    let path = "/v2/order/none/capture";
+    for (form, members) in
+        [(Errors::Object, &["code", "debug_uuid", "location", "message"][..]), (Errors::Bare, &["code", "message"])]
+    {
+        simulator.configure(|options| options.errors = form);
+        let refusal = caller.post("/v2/session", &serde_json::json!({})).await;
+        assert_eq!(refusal.status, 422);
+        assert_eq!(refusal.json().as_object().unwrap().keys().collect::<Vec<_>>(), members);
+        assert!(caller.post(path, &serde_json::json!({})).await.json().is_object(), "by key");
+    }
+    simulator.configure(|options| options.errors = Errors::List);
+    assert_eq!(caller.post("/v2/session", &serde_json::json!({})).await.locations().len(), 3);
 }
 
 #[tokio::test]

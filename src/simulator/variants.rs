@@ -1,0 +1,141 @@
+//! The choices that some settings have.
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::de::Error;
+
+/// How the `links` of a body are written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Links {
+    /// Each with `href`, `method` and `rel`.
+    #[default]
+    Full,
+    /// As before an order had a link to delete its checkout.
+    WithoutCheckout,
+    /// Without `method`, which then means GET.
+    WithoutMethod,
+    /// With a space at the end of the first `href` of each list, as one of Sezzle's examples has it.
+    TrailingSpace,
+    /// `[]`.
+    EmptyList,
+    /// `[{}]`.
+    EmptyObject,
+}
+
+/// What an upcharge makes of the first order.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upcharge {
+    /// Nothing: the new order is over the surplus alone.
+    #[default]
+    Separate,
+    /// The rest of it is released, and the new order is over both sums, as in 2021.
+    Replaces,
+}
+
+/// What the `checkout_status` of an order is called once its checkout is finished.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckoutStatus {
+    /// `complete`, as the reference lists it.
+    #[default]
+    Complete,
+    /// `completed`, as an example has it.
+    Completed,
+    /// Orders have no `checkout_status` at all, as in 2021.
+    Absent,
+}
+
+/// The form of the order report.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderReport {
+    /// A JSON array.
+    #[default]
+    Json,
+    /// CSV, as in 2021. The columns are invented.
+    Csv,
+}
+
+/// The columns of the settlement details, in the order in which Sezzle published them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Columns {
+    /// Those of an older page: fewer.
+    Older,
+    /// Those of today.
+    #[default]
+    Current,
+}
+
+/// The form of a refusal.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errors {
+    /// A list of objects with `code`, `location`, `message` and `debug_uuid`.
+    #[default]
+    List,
+    /// One such object without a list around it.
+    Object,
+    /// An object with `code` and `message` alone.
+    Bare,
+}
+
+/// The `data_type` of the event `customer.tokenized`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizedType {
+    /// `tokenize`, as Sezzle's example has it.
+    #[default]
+    Tokenize,
+    /// `customer`, as Sezzle's list of types has it.
+    Customer,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Lower-case hexadecimal digits, as every known client reads it.
+    #[default]
+    Hex,
+    /// Base64.
+    Base64,
+}
+
+/// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizePlace {
+    /// Beside `order`, as the guide has it.
+    #[default]
+    TopLevel,
+    /// Inside `order`, as the example has it.
+    InOrder,
+    /// In both places at once.
+    Both,
+}
+
+/// How the `expiration` of a tokenize part is written.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizeExpiration {
+    /// RFC 3339, ending in `Z`.
+    #[default]
+    Utc,
+    /// RFC 3339 with an offset of this many minutes, less than a day.
+    Offset(#[serde(deserialize_with = "minutes")] i16),
+    /// `0001-01-01T00:00:00Z`, which Go writes for a date that was never set.
+    GoZero,
+    /// This text.
+    Text(String),
+    /// The field is left out.
+    Absent,
+}
+
+fn minutes<'de, D: Deserializer<'de>>(from: D) -> Result<i16, D::Error> {
+    let minutes = i16::deserialize(from).ok().filter(|minutes| minutes.unsigned_abs() < 24 * 60);
+    minutes.ok_or_else(|| D::Error::custom("expected a number of minutes, less than a day"))
+}
