@@ -116,11 +116,11 @@ pub async fn exchange(
     Ok(Granted { authorization, expiration, date, merchant: found })
 }
 
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
-const BODY_LIMIT: Duration = Duration::from_secs(1);
-const MAX_ANSWER: usize = 64 * 1024;
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const BODY_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const MAX_ANSWER: usize = 64 * 1024;
 
-fn headers() -> HeaderMap {
+pub(super) fn headers() -> HeaderMap {
     let mut headers = own_headers();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
@@ -133,9 +133,9 @@ struct Request<'k> {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    token: String,
+pub(super) struct Answer {
+    pub(super) token: String,
     #[serde(default)]
     expiration_date: serde_json::Value,
-    merchant_uuid: Option<String>,
+    pub(super) merchant_uuid: Option<String>,
 }

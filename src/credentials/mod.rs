@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod keys;
 pub mod rotation;
 pub mod schedule;
+pub mod shop;
 pub mod verifier;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,24 +1,41 @@
-//! `POST /v2/authentication` from a caller: answered here, never forwarded. An unmodified Sezzle client gets a
-//! placeholder and an expiration that makes it come back as often as it would with Sezzle.
+//! `POST /v2/authentication` from a caller: never forwarded. An unmodified Sezzle client gets a placeholder and an expiration
+//! that makes it come back as often as it would with Sezzle.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::ProxyError;
-use super::response::{CacheStatus, Content, Reply, Source};
+use super::forward::Forwarder;
+use super::public_key::looks_real;
+use super::response::{CacheStatus, Content, Reply, Source, clean};
 use crate::clock::Now;
 use crate::credentials::TokenManager;
+use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Unanswered, Verdict};
 use crate::sezzle::time::format_rfc3339;
+use crate::telemetry::metrics::Metrics;
 
 /// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
 ///
+/// A client that names its shop or its platform asks what Sezzle alone can answer, and so Sezzle is asked. Where Sezzle says
+/// nothing, the answer depends on what the client asked: nobody else can say whether a shop may sell, so a client that named
+/// one gets an error. One that told its platform only asked nothing, and gets its placeholder as ever.
+///
 /// # Errors
-/// When the body is not JSON, the public key is another merchant's, or it is not known yet whom we act for.
-pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Reply, ProxyError> {
+/// When the body is not JSON, the public key is another merchant's, it is not known yet whom we act for, or Sezzle does not
+/// say whether the shop may sell.
+pub async fn answer(
+    headers: &HeaderMap,
+    body: &Bytes,
+    forwarder: &Forwarder,
+    metrics: &Metrics,
+    now: Now,
+) -> Result<Reply, ProxyError> {
+    let tokens = forwarder.tokens();
     let keys = if body.is_empty() {
         Keys::default()
     } else {
@@ -26,10 +43,23 @@ pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Rep
             .map_err(|_| ProxyError::Malformed("the body is not a JSON object with the keys"))?
     };
     // A placeholder is fine; a real key that is not ours means that the caller expects to act for somebody else.
-    let looks_real = |key: &str| key.trim().to_ascii_lowercase().starts_with("sz_pub_");
     if keys.public_key.is_some_and(|key| looks_real(&key) && !tokens.is_our_public_key(key.trim())) {
         return Err(ProxyError::ForeignKeys);
     }
+    match Shop::of(keys.cancel_url, platform(headers)?) {
+        None => metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
+        Some(shop) => match forwarder.shops().ask(&shop).await {
+            Ok(Verdict::Granted) => {}
+            Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => return Ok(passed_on(refusal)),
+            Err(Unanswered::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
+            Err(Unanswered::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
+            Ok(Verdict::Other(_)) | Err(_) => {}
+        },
+    }
+    placeholder(tokens, now).await
+}
+
+async fn placeholder(tokens: &TokenManager, now: Now) -> Result<Reply, ProxyError> {
     let merchant_uuid = match tokens.merchant() {
         Some(merchant) => merchant,
         None => tokens.acquire(PATIENCE).await.map_err(ProxyError::NoToken)?.merchant.clone(),
@@ -47,6 +77,23 @@ pub async fn answer(body: &Bytes, tokens: &TokenManager, now: Now) -> Result<Rep
     })
 }
 
+/// Sezzle's answer as it is, but for headers that are not the caller's.
+fn passed_on(Refusal { status, mut headers, body }: Refusal) -> Reply {
+    clean(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
+    Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
+}
+
+/// What the client says of its platform.
+fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
+    let mut lines = headers.get_all(SEZZLE_PLATFORM).iter();
+    match (lines.next(), lines.next()) {
+        (platform, None) => Ok(platform.cloned()),
+        (_, Some(_)) => Err(ProxyError::Malformed("Sezzle-Platform stands there more than once")),
+    }
+}
+
 // Says to whoever finds it in a log that it opens nothing.
 const PLACEHOLDER: &str = "placeholder-the-sidecar-adds-the-real-token";
 // Until it is known whom we act for.
@@ -56,6 +103,7 @@ const LIFE: Duration = Duration::from_secs(120 * 60);
 #[derive(Default, Deserialize)]
 struct Keys {
     public_key: Option<String>,
+    cancel_url: Option<Value>,
 }
 
 #[derive(Serialize)]

@@ -40,10 +40,10 @@ impl Effort {
         Self { bytes_in, attempts: AtomicU64::new(0), micros: none(), token: none(), reused: none() }
     }
 
-    /// It is sent, with the token of this generation.
-    pub fn attempted(&self, generation: u64) {
+    /// It is sent, with the token of this generation if with any.
+    pub fn attempted(&self, generation: Option<u64>) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.token.store(generation, Ordering::Relaxed);
+        self.token.store(generation.unwrap_or(NONE), Ordering::Relaxed);
         self.reused.store(NONE, Ordering::Relaxed);
     }
 
@@ -79,12 +79,12 @@ mod tests {
     fn what_is_known_grows() {
         let effort = Effort::new(0);
         assert_eq!(effort.taken(), Taken::default(), "nothing was sent");
-        effort.attempted(7);
+        effort.attempted(Some(7));
         let sent = Taken { attempts: Some(1), token_gen: Some(7), ..Taken::default() };
         assert_eq!(effort.taken(), sent);
         effort.answered(true);
         assert_eq!(effort.taken(), Taken { conn_reused: Some(true), ..sent });
-        effort.attempted(8);
+        effort.attempted(Some(8));
         effort.answered(false);
         effort.took(Duration::from_micros(1234));
         let taken = effort.taken();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -16,6 +16,7 @@ use super::pressure::{Leave, Place};
 use super::record::RequestId;
 use super::response::{Content, clean};
 use crate::clock::{Clock, Mono, Now};
+use crate::credentials::shop::Shops;
 use crate::credentials::{Token, TokenManager};
 use crate::session::freshness::{MAX_BODY, is_json};
 use crate::telemetry::metrics::Metrics;
@@ -32,14 +33,49 @@ pub struct Sending {
     pub outgoing: Outgoing,
     /// Whether it may be sent again.
     pub call: Call,
+    /// Under whose rights it is sent.
+    pub rights: Rights,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
     /// What it takes, for logs.
     pub effort: Arc<Effort>,
 }
 
+/// Under whose rights a request is sent.
+#[derive(Clone, Debug)]
+pub enum Rights {
+    /// The merchant's, by its token.
+    Merchant,
+    /// Those of the caller's own `Authorization`, which are fewer.
+    PublicKey(HeaderValue),
+}
+
+/// What a request is sent with.
+enum Credential {
+    Token(Arc<Token>),
+    PublicKey(HeaderValue),
+}
+
+impl Credential {
+    fn authorization(&self) -> &HeaderValue {
+        match self {
+            Self::Token(token) => &token.authorization,
+            Self::PublicKey(authorization) => authorization,
+        }
+    }
+
+    /// Which token it is, if it is one.
+    fn generation(&self) -> Option<u64> {
+        match self {
+            Self::Token(token) => Some(token.generation),
+            Self::PublicKey(_) => None,
+        }
+    }
+}
+
 /// The way to Sezzle with the merchant's token.
 pub struct Exchange {
+    shops: Shops,
     upstream: Upstream,
     tokens: Arc<TokenManager>,
     clock: Clock,
@@ -77,7 +113,13 @@ pub enum Reading {
 impl Exchange {
     /// Puts the parts together.
     pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, tokens, clock, metrics }
+        let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
+        Self { shops, upstream, tokens, clock, metrics }
+    }
+
+    /// What Sezzle says of shops.
+    pub fn shops(&self) -> &Shops {
+        &self.shops
     }
 
     /// What time it is.
@@ -103,34 +145,31 @@ impl Exchange {
         place: &Place,
         began: Now,
     ) -> Result<Answered, ProxyError> {
-        let Sending { outgoing, call, request_id, effort } = sending;
+        let Sending { outgoing, call, rights, request_id, effort } = sending;
         let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
         // An attempt that begins later has no time left for its answer.
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
-        let (mut token, mut now) = match self.tokens.live_at(began) {
-            Some(token) => (token, began),
-            None => {
-                let waited = self.tokens.acquire(outgoing.deadlines.head).await;
-                (waited.map_err(ProxyError::NoToken)?, self.clock.now())
-            }
-        };
+        let (mut credential, mut now) = self.credential(rights, began, outgoing.deadlines.head).await?;
         let mut leave = place.leave(now).map_err(|refusal| place.shed(refusal))?;
         let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, None);
         let sent = now.mono;
         let (result, ended) = loop {
             outgoing.deadlines.head = end.since(now.mono);
-            let result = self.attempt(outgoing, &token, now.mono, reading, &leave, effort).await;
+            let result = self.attempt(outgoing, &credential, now.mono, reading, &leave, effort).await;
             let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             effort.took(ended.since(sent));
             // It was not processed, so that a write too can be sent again.
-            if !replayed && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+            if !replayed
+                && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
+                && let Some(generation) = credential.generation()
+            {
                 replayed = true;
-                if let Some(fresh) = self.tokens.after_unauthorized(token.generation, end.since(ended)).await {
+                if let Some(fresh) = self.tokens.after_unauthorized(generation, end.since(ended)).await {
                     now = self.clock.now();
                     ended = now.mono;
                     if ended < latest {
-                        token = fresh;
+                        credential = Credential::Token(fresh);
                         continue;
                     }
                 }
@@ -162,18 +201,36 @@ impl Exchange {
             }
             (leave, repeats, attempt) = (again, Some(reason), attempt.saturating_add(1));
         };
-        if result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+        let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
+        if refused && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
         }
         leave.ended(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, call, doubt)
     }
 
+    /// What a request is sent with, and the time by then: a token may have to be waited for.
+    async fn credential(&self, rights: &Rights, began: Now, limit: Duration) -> Result<(Credential, Now), ProxyError> {
+        match rights {
+            Rights::PublicKey(authorization) => {
+                self.metrics.public_key_calls.inc();
+                Ok((Credential::PublicKey(authorization.clone()), began))
+            }
+            Rights::Merchant => match self.tokens.live_at(began) {
+                Some(token) => Ok((Credential::Token(token), began)),
+                None => {
+                    let token = self.tokens.acquire(limit).await.map_err(ProxyError::NoToken)?;
+                    Ok((Credential::Token(token), self.clock.now()))
+                }
+            },
+        }
+    }
+
     /// Sends a request once.
     async fn attempt(
         &self,
         outgoing: &mut Outgoing,
-        token: &Token,
+        credential: &Credential,
         now: Mono,
         reading: Reading,
         leave: &Leave<'_>,
@@ -182,8 +239,8 @@ impl Exchange {
         if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
             return Err(UpstreamError::unsent(ErrorKind::Timeout, "too little time was left to send the request"));
         }
-        outgoing.headers.insert(AUTHORIZATION, token.authorization.clone());
-        effort.attempted(token.generation);
+        outgoing.headers.insert(AUTHORIZATION, credential.authorization().clone());
+        effort.attempted(credential.generation());
         let (head, body) = self.upstream.send_at(now, outgoing).await?.into_parts();
         let Arrival { at, reused } = body.arrival();
         effort.answered(reused);

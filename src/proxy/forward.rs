@@ -14,6 +14,7 @@ use super::pressure::Place;
 use super::response::Content;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
+use crate::credentials::shop::Shops;
 use crate::session::Fetched;
 use crate::session::entry::Answer;
 use crate::session::revalidation::{Conditions, validator};
@@ -35,6 +36,11 @@ impl Forwarder {
     /// Whose token it is.
     pub fn tokens(&self) -> &TokenManager {
         self.exchange.tokens()
+    }
+
+    /// What Sezzle says of shops.
+    pub fn shops(&self) -> &Shops {
+        self.exchange.shops()
     }
 
     /// Whether answers have to be readable for us.

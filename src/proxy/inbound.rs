@@ -4,14 +4,15 @@
 //! Nothing refused here reaches Sezzle.
 
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA,
-    RANGE, TRANSFER_ENCODING, USER_AGENT, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 
 use super::error::ProxyError;
+use super::public_key::may_name_key;
 use super::response::X_REQUEST_ID;
 use super::route::Matched;
 use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
@@ -34,6 +35,8 @@ pub struct Seen {
     via: bool,
     coding: bool,
     browser: bool,
+    /// An `Authorization` that may name a public key.
+    pub public_key: bool,
     /// `X-Request-Id`.
     pub request_id: bool,
     /// `traceparent`.
@@ -48,8 +51,9 @@ impl Seen {
     /// Looks at every header.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
-        for name in headers.keys() {
+        for (name, value) in headers {
             match *name {
+                AUTHORIZATION => seen.public_key |= may_name_key(value),
                 VIA => seen.via = true,
                 TRANSFER_ENCODING => seen.coding = true,
                 CACHE_CONTROL | PRAGMA => seen.wishes = true,

@@ -12,8 +12,8 @@ use super::error::ProxyError;
 use super::inbound::{Seen, remove_conditions};
 use super::record::Record;
 use super::response::{CacheStatus, Reply, Source, own_values};
-use super::route::{Class, Matched};
-use super::{Proxy, passed_on};
+use super::route::Class;
+use super::{Call, Proxy, passed_on};
 use crate::session::entry::Entry;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::revalidation::Conditions;
@@ -25,7 +25,7 @@ impl Proxy {
     pub(super) async fn lookup(
         &self,
         head: &Parts,
-        matched: &Matched,
+        call: &Call,
         missed: Missed,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
@@ -36,9 +36,9 @@ impl Proxy {
         }
         let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
         let answered = if head.method == Method::HEAD {
-            self.head(head, matched, session, cache, record).await
+            self.head(head, call, session, cache, record).await
         } else {
-            self.fetched(head, matched, session, &wishes, cache, record).await
+            self.fetched(head, call, session, &wishes, cache, record).await
         };
         let failed = match &answered {
             Ok(reply) => is_failure(reply.status),
@@ -64,13 +64,13 @@ impl Proxy {
     async fn fetched(
         &self,
         head: &Parts,
-        matched: &Matched,
+        call: &Call,
         session: Uuid,
         wishes: &Wishes,
         cache: CacheStatus,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let mut sending = self.sending(head, head.headers.clone(), matched, Class::Session, Bytes::new(), record);
+        let mut sending = self.sending(head, head.headers.clone(), call, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
             let (forwarder, sending) = (Arc::clone(&self.forwarder), sending.clone());
@@ -115,13 +115,13 @@ impl Proxy {
     async fn head(
         &self,
         head: &Parts,
-        matched: &Matched,
+        call: &Call,
         session: Uuid,
         cache: CacheStatus,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
         let asked = self.sessions.begin(session);
-        let reply = self.read(head, head.headers.clone(), matched, Class::Session, record).await?;
+        let reply = self.read(head, head.headers.clone(), call, record).await?;
         self.sessions.head_seen(asked, reply.status, &reply.headers);
         Ok(Reply { cache: CacheStatus { fwd_status: reply.cache.fwd_status, ..cache }, ..reply })
     }

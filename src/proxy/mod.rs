@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod links;
 mod lookup;
 pub mod pressure;
+mod public_key;
 pub mod record;
 mod request_key;
 pub mod response;
@@ -37,11 +38,12 @@ use hyper::body::Incoming;
 use tokio_util::either::Either;
 
 use self::error::{ProxyError, REFUSALS};
-use self::exchange::{Answered, Sending};
+use self::exchange::{Answered, Rights, Sending};
 use self::forward::Forwarder;
 use self::inbound::{Seen, admit, outgoing_headers};
 use self::lookup::{Missed, from_hit};
 use self::pressure::Pressure;
+use self::public_key::of_caller;
 use self::record::{Ledger, Record, RequestId};
 use self::request_key::Origin;
 use self::response::{Body, CacheStatus, Content, Reply, Source, X_REQUEST_ID};
@@ -118,6 +120,7 @@ enum Arrived {
 struct Call {
     matched: Matched,
     class: Class,
+    rights: Rights,
     /// For a lookup that the cache could have answered: why it did not.
     missed: Option<Missed>,
 }
@@ -211,12 +214,15 @@ impl Proxy {
         let matched = admit(&self.options.hosts, head, seen, has_body, caller)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
-        let session = matched.session().filter(|_| class == Class::Session && is_cacheable(head));
+        let rights = if seen.public_key { self.rights(head)? } else { Rights::Merchant };
+        // What the merchant may see in memory, a caller with fewer rights may not.
+        let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
+        let session = matched.session().filter(|_| may_see && is_cacheable(head));
         let Some(session) = session else {
             if matched.route.is_card_data() {
                 card_data::check(self.options.forward_card_data, &head.method)?;
             }
-            return Ok(Arrived::Call(Call { matched, class, missed: None }));
+            return Ok(Arrived::Call(Call { matched, class, rights, missed: None }));
         };
         let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
         let (result, by_request) = match self.sessions.find(session, &wishes, record.began()) {
@@ -229,39 +235,45 @@ impl Proxy {
             Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
         };
         let missed = Some(Missed { session, wishes, result, by_request });
-        Ok(Arrived::Call(Call { matched, class, missed }))
+        Ok(Arrived::Call(Call { matched, class, rights, missed }))
+    }
+
+    /// Under whose rights a call is sent whose `Authorization` may name a public key.
+    fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
+        let own = of_caller(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
+        Ok(own.map_or(Rights::Merchant, Rights::PublicKey))
     }
 
     async fn serve(
         &self,
         head: &mut Parts,
         body: Incoming,
-        call: Call,
+        mut call: Call,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let Call { matched, class, missed } = call;
-        match class {
+        match call.class {
             Class::Credentials if head.method == Method::POST => {
-                let body = self.receive(body, class).await?;
-                authentication::answer(&body, self.forwarder.tokens(), self.clock.now()).await
+                let body = self.receive(body, call.class).await?;
+                Box::pin(authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, self.clock.now()))
+                    .await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
-            _ if matched.route.call(&head.method) != retry::Call::Safe => {
-                let body = if head.method.is_safe() { Bytes::new() } else { self.receive(body, class).await? };
+            _ if call.matched.route.call(&head.method) != retry::Call::Safe => {
+                let body = if head.method.is_safe() { Bytes::new() } else { self.receive(body, call.class).await? };
                 // In boxes of their own, or every call that is passed through would pay for the room that these need.
-                Box::pin(self.write(head, &matched, class, body, record)).await
+                Box::pin(self.write(head, &call, body, record)).await
             }
-            Class::Session => match missed {
-                Some(missed) => Box::pin(self.lookup(head, &matched, missed, record)).await,
+            Class::Session => match call.missed.take() {
+                Some(missed) => Box::pin(self.lookup(head, &call, missed, record)).await,
                 None => {
                     self.count(CacheResult::Bypass);
                     let headers = mem::take(&mut head.headers);
-                    self.read(head, headers, &matched, class, record).await
+                    self.read(head, headers, &call, record).await
                 }
             },
             Class::Read | Class::Report | Class::Money | Class::Webhooks => {
                 let headers = mem::take(&mut head.headers);
-                self.read(head, headers, &matched, class, record).await
+                self.read(head, headers, &call, record).await
             }
         }
     }
@@ -281,13 +293,12 @@ impl Proxy {
         &self,
         head: &Parts,
         headers: HeaderMap,
-        matched: &Matched,
-        class: Class,
+        call: &Call,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(class, &head.method, record.began()).await?;
-        let mut sending = self.sending(head, headers, matched, class, Bytes::new(), record);
-        let answer = self.forwarder.call(&mut sending, matched.route.carries_links(), &place).await?;
+        let place = self.pressure.enter(call.class, &head.method, record.began()).await?;
+        let mut sending = self.sending(head, headers, call, Bytes::new(), record);
+        let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &place).await?;
         record.holds(place);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
@@ -297,11 +308,11 @@ impl Proxy {
         &self,
         head: &Parts,
         headers: HeaderMap,
-        matched: &Matched,
-        class: Class,
+        Call { matched, class, rights, .. }: &Call,
         body: Bytes,
         record: &mut Record,
     ) -> Sending {
+        let class = *class;
         let limits = &self.options.limits;
         let call = matched.route.call(&head.method);
         let (head_limit, body_limit) = match class {
@@ -321,7 +332,7 @@ impl Proxy {
             class: Said::of(class),
         };
         let effort = record.sends(outgoing.body.len());
-        Sending { outgoing, call, request_id: record.request_id().clone(), effort }
+        Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), effort }
     }
 
     fn count(&self, result: CacheResult) {

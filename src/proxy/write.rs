@@ -20,12 +20,12 @@ use super::inbound::remove_conditions;
 use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
-use super::{Proxy, card_data, passed_on, request_key};
+use super::{Call, Proxy, card_data, passed_on, request_key};
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::troubles::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::Call;
+use crate::upstream::retry;
 
 /// Where writes run, so that a caller who hangs up does not stop them and a drain waits for them.
 #[derive(Clone, Debug, Default)]
@@ -59,12 +59,12 @@ impl Proxy {
     pub(super) async fn write(
         &self,
         head: &Parts,
-        matched: &Matched,
-        class: Class,
+        call: &Call,
         body: Bytes,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let mut sending = self.sending(head, head.headers.clone(), matched, class, body, record);
+        let matched = &call.matched;
+        let mut sending = self.sending(head, head.headers.clone(), call, body, record);
         let is_card_data = matched.route.is_card_data();
         if is_card_data {
             // Part of a card would be all that there ever is of it.
@@ -75,12 +75,12 @@ impl Proxy {
             let normalise = self.options.normalise_request_id;
             let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
-            sending.call = Call::Keyed;
+            sending.call = retry::Call::Keyed;
             record.keyed(key);
         }
-        let call = sending.call;
+        let repetition = sending.call;
         let now = self.clock.now();
-        let place = self.pressure.enter(class, &head.method, now).await?;
+        let place = self.pressure.enter(call.class, &head.method, now).await?;
         if self.writes.cut.is_cancelled() {
             return Err(ProxyError::Overloaded);
         }
@@ -110,7 +110,7 @@ impl Proxy {
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
         let Ok((result, place)) = answer.await else {
             let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail: STOPPED.to_owned() };
-            return Err(ProxyError::OutcomeUnknown { call, cause });
+            return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
         };
         record.holds(place);
         let mut reply = passed_on(result?, CacheStatus::BYPASS);

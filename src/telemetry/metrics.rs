@@ -118,6 +118,10 @@ pub struct Metrics {
     pub refused_in_doubt: IntCounterVec,
     /// Writes that carry an idempotency key, by where it came from.
     pub idempotency_keys: IntCounterVec,
+    /// Exchanges of keys that callers asked for, by who answered what.
+    pub caller_exchanges: IntCounterVec,
+    /// Calls that were sent under a caller's public key, in place of the token.
+    pub public_key_calls: IntCounter,
     /// What came to the webhook listener, by event and by how it ended.
     pub webhooks: IntCounterVec,
     /// Seconds until the service had answered a webhook that was handed on to it.
@@ -306,6 +310,15 @@ impl Metrics {
                 "idempotency_keys_total",
                 "Writes that carry an idempotency key, by where it came from.",
                 &["origin"],
+            )?,
+            caller_exchanges: r.counters(
+                "caller_exchanges_total",
+                "Exchanges of keys that callers asked for, by how they were answered.",
+                &["result"],
+            )?,
+            public_key_calls: r.counter(
+                "public_key_calls_total",
+                "Calls that were sent under the caller's Basic of the public key, in place of the token.",
             )?,
             webhooks: r.counters(
                 "webhooks_total",

@@ -311,7 +311,9 @@ fn check(harness: &Harness, order: &str, key: impl Fn(&str) -> Option<String>) {
     let expected = [effect(EffectKind::Capture, 4_000, "capture", 0), effect(EffectKind::Refund, 1_000, "refund", 1)];
     assert_eq!(effects, expected);
     assert!(minted(0).is_some() && minted(0) != minted(1));
-    assert_eq!(harness.gateway.count("POST", "/v2/authentication"), 1, "no exchange of a client's reaches Sezzle");
+    let exchanges = harness.gateway.journal().into_iter().filter(|call| call.path == "/v2/authentication");
+    let all_ours = exchanges.map(|call| call.body).all(|body| String::from_utf8_lossy(&body).contains("sz_pub_"));
+    assert!(all_ours, "no exchange of a client's reaches Sezzle with the client's keys");
 }
 
 #[tokio::test]
@@ -325,7 +327,9 @@ async fn public_clients_go_the_whole_way() {
             _ => None,
         };
         check(&harness, &order, key);
-        let calls = harness.gateway.journal().len() - 1;
+        let calls = harness.received().len();
+        // Its exchange names a shop: Sezzle is asked about that once, with the sidecar's own keys.
+        assert_eq!(harness.gateway.count("POST", "/v2/authentication"), 2, "{name}");
         // Put right where Sezzle would read it, sent on as it is spelt where it has no meaning.
         let sent = |name| harness.gateway.journal().iter().filter(|call| call.headers.contains_key(name)).count();
         let put_right = style.key.is_some_and(|key| key.eq_ignore_ascii_case("x-sezzle-request-id"));

@@ -47,6 +47,7 @@ mod openapi;
 mod operators;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod own_credentials;
 mod passthrough;
 mod pool;
 mod pressure;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{Method, StatusCode};
 use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
 use tokio::task::JoinSet;
@@ -149,6 +151,13 @@ impl Rotating {
     async fn is_public(&self, name: &str) -> bool {
         let keys = format!("{{\"public_key\":\"{}\",\"private_key\":\"any\"}}", public(name));
         self.harness.post(EXCHANGE, &keys).await.status == 201
+    }
+
+    /// Whether a caller may authenticate with this public key by itself.
+    async fn is_basic(&self, name: &str) -> bool {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(public(name)));
+        let answer = self.harness.get_with("/v2/customer", &[("authorization", &basic)]).await;
+        !answer.text().contains("sidecar.foreign_keys")
     }
 
     /// Whether a webhook that was signed with this private key is taken.
@@ -543,9 +552,11 @@ async fn the_previous_keys_count_for_an_hour() {
     rotating.harness.clock.advance(Duration::from_secs(3500));
     assert!(rotating.is_signature("a").await && rotating.is_signature("b").await);
     assert!(rotating.is_public("b").await && !rotating.is_public("a").await);
+    assert!(rotating.is_basic("b").await && !rotating.is_basic("a").await);
     rotating.harness.clock.advance(Duration::from_secs(101));
     assert!(!rotating.is_signature("a").await && rotating.is_signature("b").await);
     assert!(!rotating.is_public("b").await && rotating.is_public("c").await);
+    assert!(!rotating.is_basic("b").await && rotating.is_basic("c").await);
     rotating.stop().await;
 }
 

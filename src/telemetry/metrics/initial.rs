@@ -25,6 +25,9 @@ impl Metrics {
                 self.token_refreshes.with_label_values(&[trigger, result]).inc_by(0);
             }
         }
+        for result in CALLER_EXCHANGE_RESULTS {
+            self.caller_exchanges.with_label_values(&[result]).inc_by(0);
+        }
         for result in RELOAD_RESULTS {
             self.secret_reloads.with_label_values(&[result]).inc_by(0);
         }

@@ -22,6 +22,8 @@ pub const INVALIDATION_SOURCES: [&str; 4] = ["write", "control", "webhook", "rel
 pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "failed"];
 /// `trigger` of `token_refreshes_total`.
 pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"];
+/// `result` of `caller_exchanges_total`.
+pub const CALLER_EXCHANGE_RESULTS: [&str; 5] = ["placeholder", "granted", "refused", "failed", "remembered"];
 /// `result` of `secret_reloads_total`: the key files hold another pair that is in use now, or that is not, and why.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
 /// `result` of `config_reloads_total`: all of it is in force, some of it takes a restart, or there are mistakes in it.

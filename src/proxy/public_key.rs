@@ -1,0 +1,160 @@
+//! Public keys that callers authenticate with: `Authorization: Basic` of a key that begins with `sz_pub_`, with or without
+//! a colon behind it. Sezzle's own SDKs for telephones send that.
+//!
+//! A caller with our public key asks for fewer rights than the merchant's token gives, and gets no more. One with another's
+//! expects to act for somebody else.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::GeneralPurpose;
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use super::error::ProxyError;
+
+/// Whether an `Authorization` is to be looked at more closely. Most are not.
+pub fn may_name_key(authorization: &HeaderValue) -> bool {
+    let bytes = authorization.as_bytes();
+    matches!(bytes, [b'B' | b'b', b'A' | b'a', ..]) || bytes.contains(&b'_')
+}
+
+/// The `Authorization` of a caller that goes on to Sezzle as it is: our public key.
+///
+/// # Errors
+/// When a public key is another merchant's.
+pub fn of_caller(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> Result<Option<HeaderValue>, ProxyError> {
+    let mut own = None;
+    for value in headers.get_all(AUTHORIZATION) {
+        let Some((key, is_basic)) = named_key(value.as_bytes()) else { continue };
+        if !is_ours(&key) {
+            return Err(ProxyError::ForeignKeys);
+        }
+        if is_basic {
+            own = Some(value.clone());
+        }
+    }
+    if let Some(own) = &mut own {
+        own.set_sensitive(true);
+    }
+    Ok(own)
+}
+
+/// Whether a key that a caller sends looks like a public key of Sezzle's, and not like a placeholder.
+pub fn looks_real(key: &str) -> bool {
+    key.trim().get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+const PREFIX: &str = "sz_pub_";
+
+/// The public key that an `Authorization` names, and whether as Sezzle takes it.
+fn named_key(authorization: &[u8]) -> Option<(String, bool)> {
+    let authorization = authorization.trim_ascii();
+    let end = authorization.iter().position(u8::is_ascii_whitespace).unwrap_or(authorization.len());
+    let (scheme, credentials) = authorization.split_at_checked(end)?;
+    let credentials = credentials.trim_ascii();
+    let is_basic = scheme.eq_ignore_ascii_case(b"basic");
+    let key = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let key = text.split(':').next().unwrap_or_default().trim();
+        looks_real(key).then(|| key.to_owned())
+    };
+    if is_basic && let Some(key) = decoded(credentials).and_then(|decoded| key(&decoded)) {
+        return Some((key, true));
+    }
+    // Sezzle would not know these as a key, but the caller is known by them.
+    key(credentials).or_else(|| key(scheme)).map(|key| (key, false))
+}
+
+/// Base64 in either alphabet, padded or not.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let usual = |byte: &u8| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        _ => *byte,
+    };
+    let text: Cow<'_, [u8]> = if text.iter().any(|byte| matches!(byte, b'-' | b'_')) {
+        text.iter().map(usual).collect()
+    } else {
+        text.into()
+    };
+    LENIENT.decode(text).ok()
+}
+
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE};
+
+    use super::*;
+
+    const OURS: &str = "sz_pub_ours";
+
+    fn read(lines: &[&str]) -> Result<Option<String>, &'static str> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).expect("valid"));
+        }
+        if !headers.values().any(may_name_key) {
+            return Ok(None);
+        }
+        let own = of_caller(&headers, |key| key == OURS).map_err(|error| error.code())?;
+        assert!(own.as_ref().is_none_or(HeaderValue::is_sensitive));
+        Ok(own.map(|own| own.to_str().expect("text").to_owned()))
+    }
+
+    #[test]
+    fn our_public_key_goes_on_as_it_is_and_anothers_is_refused() {
+        let basic = |scheme: &str, key: &str| format!("{scheme} {}", BASE64_STANDARD.encode(key));
+        for ours in [
+            basic("Basic", OURS),
+            basic("basic", "sz_pub_ours:"),
+            basic("BASIC ", "sz_pub_ours:anything"),
+            format!("Basic {}", BASE64_STANDARD_NO_PAD.encode(OURS)),
+            format!("Basic {}", BASE64_URL_SAFE.encode("sz_pub_ours:\u{ff}\u{fe}?>")),
+        ] {
+            assert_eq!(read(&[&ours]), Ok(Some(ours.clone())), "{ours}");
+            assert_eq!(read(&["Bearer x", &ours]), Ok(Some(ours.clone())), "the one with fewer rights");
+        }
+        for foreign in [
+            basic("Basic", "sz_pub_another"),
+            basic("Basic", "sz_pub_another:"),
+            basic("basic", "SZ_PUB_OURS"),
+            basic("Basic", " sz_pub_another\n"),
+            format!("Basic {}", BASE64_STANDARD_NO_PAD.encode("sz_pub_another")),
+            "Basic sz_pub_another".to_owned(),
+            "Bearer sz_pub_another".to_owned(),
+            "sz_pub_another".to_owned(),
+        ] {
+            assert_eq!(read(&[&foreign]), Err("foreign_keys"), "{foreign}");
+            assert_eq!(read(&[&basic("Basic", OURS), &foreign]), Err("foreign_keys"), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_public_key_is_dropped_as_ever() {
+        for other in [
+            "Bearer placeholder-the-sidecar-adds-the-real-token",
+            "Basic",
+            "Basic ",
+            "Basic !!!",
+            "Basic eDp5",
+            "Basic c3pfcHVi",
+            "Bearer sz_pub_ours",
+            "Bearer a_b",
+            "",
+            "Basic \u{e9}",
+        ] {
+            assert_eq!(read(&[other]), Ok(None), "{other}");
+        }
+        assert_eq!(read(&[]), Ok(None));
+    }
+}
