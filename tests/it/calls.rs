@@ -91,7 +91,7 @@ async fn a_lookup_with_a_slash_neither_uses_nor_feeds_the_cache() {
     assert_eq!(harness.gateway.count("GET", &plain), 1, "and what is stored stays");
     assert_eq!(requests(&harness, 404, "GET", "/v2/session/{session}").await, 2.0);
     // A write below the session purges it, with a slash and without.
-    for path in [format!("{slash}"), format!("{plain}/card/"), format!("{plain}/new/call")] {
+    for path in [slash.to_string(), format!("{plain}/card/"), format!("{plain}/new/call")] {
         assert!(harness.get(&plain).await.status == 200);
         assert!(harness.get(&plain).await.cache().starts_with("hit"), "{path}");
         harness.send(Method::PATCH, &path, &[JSON], "{}").await;
