@@ -1,4 +1,4 @@
-//! `demo`: the product without an account.
+//! `demo`: the sidecar at work before a simulated gateway, without an account.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -26,15 +26,15 @@ use crate::telemetry::log;
 /// `once`.
 ///
 /// # Errors
-/// When something could not be started, or did not do what the tour says it does.
+/// When a part could not be started, or a step of the tour failed.
 pub async fn demo(once: bool) -> Result<(), Failure> {
-    // Whatever goes wrong is to be seen; the tour itself is told on standard output.
+    // Warnings go to standard error; the tour goes to standard output.
     let _log = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
     let mut signals = Signals::new()?;
     let gateway = Simulator::start(Options::default()).await?;
     let usual = settings(&gateway.url(), free_port(8080), free_port(9464))?;
     let app = match App::start(&usual, Clock::system()) {
-        // Somebody took a port between the look and the start.
+        // Another process took a port between the look and the start.
         Err(StartError::Bind(_)) => App::start(&settings(&gateway.url(), ANY_PORT, ANY_PORT)?, Clock::system())?,
         started => started?,
     };
@@ -50,7 +50,7 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
         signals.next().await;
         say("\nStopping.\n");
     }
-    // Nobody depends on this one: no grace.
+    // No service depends on this sidecar, so no grace.
     tokio::select! {
         () = app.drain() => {}
         () = signals.next() => {}
@@ -59,7 +59,7 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The configuration, by the same way as any other.
+/// The configuration, loaded as every other one is.
 fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Settings, Failure> {
     let defaults = Options::default();
     let variables = [
@@ -78,7 +78,7 @@ fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Setting
     Ok(loaded.settings)
 }
 
-/// The usual port if nothing else has it, else any.
+/// The usual port if it is free, else any.
 fn free_port(usual: u16) -> SocketAddr {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
     match TcpListener::bind(address) {
@@ -89,7 +89,7 @@ fn free_port(usual: u16) -> SocketAddr {
 
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What the tour made, for the lines to try.
+/// The session and order that the tour created, for the lines to try.
 struct Ids {
     session: String,
     order: String,
@@ -104,7 +104,7 @@ struct Tour {
 impl Tour {
     async fn take(&mut self) -> Result<Ids, Failure> {
         say(&format!(
-            "A simulated Sezzle gateway and a sidecar before it run in this process.\n\
+            "This process runs a simulated Sezzle gateway, and a sidecar before it.\n\
              The sidecar listens on http://{}. No call below carries a key or a token.\n\n",
             self.proxy
         ));
@@ -113,8 +113,8 @@ impl Tour {
         self.look_up_together().await?;
         self.capture(&ids).await?;
         let exchanges = self.gateway.count("POST", "/v2/authentication");
-        say(&format!("5. All of it took {exchanges} exchange of the keys for a token.\n\n"));
-        expect(exchanges == 1, "more than one token exchange")?;
+        expect(exchanges == 1, "the sidecar exchanged its keys for a token more than once")?;
+        say("5. For the whole tour the sidecar exchanged its keys for a token once.\n\n");
         Ok(ids)
     }
 
@@ -125,12 +125,12 @@ impl Tour {
         let text = |pointer| answer.json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let ids = (text("/uuid"), text("/order/uuid"));
         let (Some(session), Some(order)) = ids else { return Err(failed("the new session names no order")) };
-        say(&format!("1. POST /v2/session: {}, session {session}\n\n", answer.status));
+        say(&format!("1. A service creates a session, POST /v2/session: {}\n   session {session}\n\n", answer.status));
         Ok(Ids { session, order })
     }
 
     async fn look_up_twice(&self, session: &str) -> Result<(), Failure> {
-        say("2. The same session looked up twice:\n");
+        say("2. The service looks it up twice. The second answer comes from memory:\n");
         let path = format!("/v2/session/{session}");
         for _ in 0..2 {
             let answer = self.call(Method::GET, &path, "").await?;
@@ -153,7 +153,7 @@ impl Tour {
         let answered = callers.join_all().await.into_iter().filter(|ok| *ok).count();
         let fetched = self.gateway.count("GET", &path);
         say(&format!(
-            "3. Another session looked up by 100 callers at once: {answered} answers, {fetched} request to the gateway\n\n"
+            "3. 100 callers look up another session at once: {answered} answers, {fetched} request to the gateway\n\n"
         ));
         expect(answered == 100 && fetched == 1, "the callers were not served by one request")
     }
@@ -163,12 +163,16 @@ impl Tour {
         let path = format!("/v2/order/{}/capture", ids.order);
         let capture = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
         let answer = self.call(Method::POST, &path, capture).await?;
-        say(&format!("4. A capture of 25.00 USD through the sidecar: {}\n", answer.status));
+        say(&format!(
+            "4. The shopper finishes the checkout. The service captures 25.00 USD through the sidecar: {}\n",
+            answer.status
+        ));
         let session = format!("/v2/session/{}", ids.session);
         let lookup = self.call(Method::GET, &session, "").await?;
         let captured = lookup.json.pointer("/order/captured_amount_in_cents").and_then(Value::as_i64);
         say(&format!(
-            "   The next lookup sees it, though none of the URLs names both:\n   captured {} cents, Cache-Status: {}\n\n",
+            "   The capture's URL does not name the session, yet the next lookup shows the money:\n   \
+             captured {} cents, Cache-Status: {}\n\n",
             captured.unwrap_or_default(),
             lookup.cache
         ));
@@ -204,7 +208,7 @@ struct Called {
 fn invitation(proxy: SocketAddr, ops: SocketAddr, ids: &Ids) -> String {
     let Ids { session, order } = ids;
     format!(
-        "It keeps running. Try, in another terminal:\n\n\
+        "The sidecar and the gateway keep running. Try, in another terminal:\n\n\
          \x20 curl -i http://{proxy}/v2/session/{session}\n\
          \x20 curl -i -X POST http://{proxy}/v2/order/{order}/capture -H 'Content-Type: application/json' \
          -d '{{\"capture_amount\":{{\"amount_in_cents\":500,\"currency\":\"USD\"}},\"partial_capture\":true}}'\n\
@@ -213,7 +217,7 @@ fn invitation(proxy: SocketAddr, ops: SocketAddr, ids: &Ids) -> String {
          \x20 curl -sS 'http://{proxy}/v2/orders/report?start-date=2026-01-01' -o /dev/null -w '%{{size_download}}'\n\
          \x20 curl -sS http://{ops}/readyz\n\
          \x20 curl -sS http://{ops}/metrics\n\n\
-         Or look at http://{ops}/ with a browser.\n\
+         Or open the status page http://{ops}/ in a browser.\n\
          Ctrl-C stops it.\n"
     )
 }

@@ -32,11 +32,11 @@ pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What to do with it, in lines that work as they are printed. `ca` is what a client must trust, if it speaks TLS.
+/// Lines to try, which work as they are printed. A client has to trust `ca`, if the gateway speaks TLS.
 fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let url = gateway.url();
     let Options { public_key, private_key, .. } = Options::default();
-    // As it was called, so that the line works where it is not installed.
+    // The name of the program as the caller wrote it, so that the line works where the program is not installed.
     let program = std::env::args().next().unwrap_or_else(|| "sezzle-sidecar".to_owned());
     let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
     let trust = ca.map_or_else(String::new, |ca| format!("  SEZZLE_SIDECAR__GATEWAY__CA_FILE={} \\\n", quoted(ca)));
@@ -46,7 +46,7 @@ fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let rule = r#"'{"path":"/v2/order/*","times":3,"status":503}'"#;
     let lines = [
         "",
-        "A sidecar before it:",
+        "Start a sidecar before it:",
         "",
         "  SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\",
         &format!("  SEZZLE_SIDECAR__GATEWAY__URL={url} \\"),
@@ -54,7 +54,7 @@ fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
         &format!("  SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY={private_key} \\"),
         &format!("  {program} run"),
         "",
-        "An order waits for its shopper. Finish the checkout, capture through the sidecar, see what happened to it:",
+        "An order waits for its shopper. Finish the checkout, capture through the sidecar, list what the capture did:",
         "",
         &format!("  {curl} -X POST {url}/_simulator/orders/{order}/complete"),
         &format!(
@@ -62,14 +62,14 @@ fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
         ),
         &format!("  {curl} {url}/_simulator/orders/{order}/effects"),
         "",
-        "Answer the next three calls for an order with 503, list everything that can be asked for, begin anew:",
+        "Answer the next three calls for an order with 503, list all control calls, start afresh:",
         "",
         &format!("  {curl} -X POST {url}/_simulator/rules -d {rule}"),
         &format!("  {curl} {url}/_simulator/"),
         &format!("  {curl} -X POST {url}/_simulator/reset"),
         "",
-        "docs/simulator.md explains them all. Ctrl-C stops it.",
+        "docs/simulator.md explains every call. Ctrl-C stops it.",
         "",
     ];
-    format!("A simulated Sezzle gateway listens on {url}. Its state is lost when it stops.\n{}", lines.join("\n"))
+    format!("A simulated Sezzle gateway listens on {url}. When it stops, it forgets everything.\n{}", lines.join("\n"))
 }

@@ -189,8 +189,8 @@ Examples:
 
 #[cfg(feature = "simulator")]
 pub(super) const DEMO: &str = "\
-It reads no configuration and needs no account. The usual ports are taken where
-they are free, others where not; the tour prints them.
+The demo reads no configuration and needs no account. It takes the usual ports
+where they are free, and others where not; the tour prints them.
 
 Exit codes:
   0   the tour is over, or stopped by a signal
@@ -204,9 +204,9 @@ Examples:
 
 #[cfg(feature = "simulator")]
 pub(super) const SIMULATE: &str = "\
-It reads no configuration. Below /_simulator/ it is controlled over HTTP: play
-the shopper, script failures, send webhooks, read what was received. It prints
-lines to try.
+The simulated gateway reads no configuration. Tests control it over HTTP below
+/_simulator/: play the shopper, change settings, script failures, send
+webhooks, read what arrived. The command prints lines to try.
 
 Exit codes:
   0   stopped by a signal

@@ -306,9 +306,9 @@ async fn the_tour_can_end_by_itself() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     for promise in [
         "Requests that reached the gateway: 1\n",
-        "by 100 callers at once: 100 answers, 1 request to the gateway\n",
+        "100 callers look up another session at once: 100 answers, 1 request to the gateway\n",
         "captured 2500 cents",
-        "took 1 exchange",
+        "exchanged its keys for a token once.\n",
         "The tour is over.",
     ] {
         assert!(stdout.contains(promise), "{promise} in\n{stdout}");

@@ -193,6 +193,46 @@ async fn every_control_call_in_the_manual_works_as_written() {
 }
 
 #[tokio::test]
+async fn a_virtual_card_is_read_once_over_http() {
+    let gateway = Gateway::start(&[]).await;
+    let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
+    // The mark of Node's own fetch.
+    let node = ("sec-fetch-mode", "cors");
+    let token = gateway.client.send(gateway.address, Method::POST, "/v2/authentication", &[node], keys).await.json();
+    let bearer = format!("Bearer {}", token["token"].as_str().expect("a token"));
+    let headers = [node, ("authorization", bearer.as_str())];
+    let body = r#"{"origin":"https://shop.example","mode":"popup","card_response_format":"token"}"#;
+    let card = gateway.client.send(gateway.address, Method::POST, "/v2/session/card", &headers, body).await;
+    assert_eq!(card.status, 201, "{}", card.text());
+    let card = card.json();
+    let finish = format!("cards/{}/finish", card["uuid"].as_str().expect("a session"));
+    let token = gateway.tell(Method::POST, &finish, Value::Null).await["token"].clone();
+    let path = format!("/v2/session/card/token/{}", token.as_str().expect("a token"));
+    let read = async || gateway.client.send(gateway.address, Method::GET, &path, &headers, "").await;
+    let first = read().await;
+    assert_eq!((first.status, first.json()["pan"].as_str()), (200, Some("4111111111111111")));
+    assert_eq!(read().await.status, 404);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn settings_are_taken_as_they_are_shown() {
+    let gateway = Gateway::start(&[]).await;
+    let shown = gateway.tell(Method::GET, "settings", Value::Null).await;
+    assert_eq!(gateway.tell(Method::PATCH, "settings", shown.clone()).await, shown);
+    let older = json!({"link_base": "https://gateway.sezzle.com", "links": "without_checkout", "order_report": "csv"});
+    let changed = gateway.tell(Method::PATCH, "settings", older.clone()).await;
+    assert!(older.as_object().expect("an object").iter().all(|(name, value)| changed[name] == *value), "{changed}");
+    let refused = gateway.ask(Method::PATCH, "settings", &json!({"links": "none", "errors": "list"})).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.json()["error"].as_str().is_some_and(|error| error.starts_with("links: ")), "{}", refused.text());
+    assert_eq!(gateway.tell(Method::GET, "settings", Value::Null).await, changed, "nothing was changed");
+    gateway.tell(Method::POST, "reset", Value::Null).await;
+    assert_eq!(gateway.tell(Method::GET, "settings", Value::Null).await, shown);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_test_in_any_language_scripts_what_happens() {
     let gateway = Gateway::start(&[]).await;
     let sidecar = Sidecar::start(&gateway.banner).await;

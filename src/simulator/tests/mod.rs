@@ -11,6 +11,7 @@ mod deliveries;
 mod faults;
 mod http2;
 mod orders;
+mod readers;
 mod reports;
 mod sessions;
 mod webhooks;
