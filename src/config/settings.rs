@@ -129,7 +129,7 @@ pub struct ProxySettings {
     pub socket_mode: u32,
     /// Further `Host` values that callers may use, with or without a port.
     pub hosts: Vec<String>,
-    /// Whether `X-Sezzle-Request-Id` is read as `Sezzle-Request-Id`.
+    /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
     /// What becomes of calls that return card data.
     pub card_data: CardData,

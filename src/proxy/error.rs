@@ -40,6 +40,8 @@ pub enum ProxyError {
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
     ForeignKeys,
+    /// The request has several idempotency keys that differ.
+    ConflictingKeys,
     /// The call would return card data, and `proxy.card_data` does not allow that.
     CardDataRefused,
     /// `limits.in_flight` is reached.
@@ -76,13 +78,14 @@ impl From<Refusal> for ProxyError {
 }
 
 /// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
-pub const REFUSALS: [&str; 14] = [
+pub const REFUSALS: [&str; 15] = [
     "bad_request",
     "body_timeout",
     "body_too_large",
     "browser_refused",
     "card_data_refused",
     "circuit_open",
+    "conflicting_keys",
     "foreign_keys",
     "loop_detected",
     "method_not_allowed",
@@ -100,7 +103,7 @@ impl ProxyError {
     /// The status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Malformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BodyBroken | Self::ConflictingKeys => StatusCode::BAD_REQUEST,
             Self::ForeignKeys => StatusCode::UNAUTHORIZED,
             Self::Browser | Self::CardDataRefused => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -138,6 +141,7 @@ impl ProxyError {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::ForeignKeys
+            | Self::ConflictingKeys
             | Self::CardDataRefused
             | Self::Overloaded
             | Self::RateLimited(_)
@@ -167,6 +171,7 @@ impl ProxyError {
         match self {
             Self::Malformed(_) | Self::BodyBroken => "bad_request",
             Self::ForeignKeys => "foreign_keys",
+            Self::ConflictingKeys => "conflicting_keys",
             Self::Browser => "browser_refused",
             Self::CardDataRefused => "card_data_refused",
             Self::NotFound => "not_found",
@@ -197,6 +202,11 @@ impl ProxyError {
             Self::BodyBroken => "the request's body broke off; nothing was sent to Sezzle".into(),
             Self::ForeignKeys => {
                 "the public key is not this sidecar's; calls made here would act for another merchant".into()
+            }
+            Self::ConflictingKeys => {
+                "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ, so it is not clear which key is \
+                 meant; nothing was sent to Sezzle"
+                    .into()
             }
             Self::Browser => FROM_BROWSER.into(),
             Self::CardDataRefused => {
@@ -257,6 +267,7 @@ impl ProxyError {
             | Self::TargetTooLong
             | Self::NotFound
             | Self::MethodNotAllowed(_)
+            | Self::ConflictingKeys
             | Self::NotStored => "http_request_error",
             Self::Browser | Self::Misdirected | Self::ForeignKeys | Self::CardDataRefused | Self::RateLimited(_) => {
                 "http_request_denied"
@@ -316,6 +327,7 @@ impl ProxyError {
             | Self::Loop
             | Self::TargetTooLong
             | Self::ForeignKeys
+            | Self::ConflictingKeys
             | Self::CardDataRefused
             | Self::Upstream(_)
             | Self::OutcomeUnknown { .. }

@@ -68,7 +68,7 @@ pub struct Options {
     pub hosts: Hosts,
     /// What it keeps to.
     pub limits: Limits,
-    /// Whether a misspelt idempotency key is one.
+    /// Whether an idempotency key under another name is one.
     pub normalise_request_id: bool,
     /// Whether card data is passed on to callers.
     pub forward_card_data: bool,

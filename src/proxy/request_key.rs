@@ -13,6 +13,8 @@ use crate::hop_by_hop::connection_named;
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
 /// What many clients send in its place; Sezzle does not know it.
 const MISSPELT: HeaderName = HeaderName::from_static("x-sezzle-request-id");
+/// What libraries for many gateways send; Sezzle does not know it either.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Where a key came from: a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,33 +23,45 @@ pub enum Origin {
     Caller,
     /// The caller sent it under the misspelt name.
     Normalised,
+    /// The caller sent it as `Idempotency-Key`.
+    IdempotencyKey,
     /// The caller sent none.
     Minted,
 }
 
 impl Origin {
     /// Every label, for metrics that start at 0.
-    pub const ALL: [Self; 3] = [Self::Caller, Self::Normalised, Self::Minted];
+    pub const ALL: [Self; 4] = [Self::Caller, Self::Normalised, Self::IdempotencyKey, Self::Minted];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
             Self::Normalised => "normalised",
+            Self::IdempotencyKey => "idempotency_key",
             Self::Minted => "minted",
         }
     }
 }
 
-/// Sees to it that a write carries a key: the caller's, or a new one.
+/// Sees to it that a write carries a key: the caller's, or a new one. With `normalise` a key under another name is one, and
+/// all of them must be the same.
 ///
 /// # Errors
 /// When it is not clear which key is meant.
 pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, Origin), ProxyError> {
     let mut found = only(headers, &REQUEST_KEY)?.map(|key| (key, Origin::Caller));
-    if found.is_none() && normalise {
-        found = only(headers, &MISSPELT)?.map(|key| (key, Origin::Normalised));
-        headers.remove(MISSPELT);
+    if normalise {
+        let others = [(MISSPELT, Origin::Normalised), (IDEMPOTENCY_KEY, Origin::IdempotencyKey)];
+        for (name, origin) in others {
+            let key = only(headers, &name)?;
+            headers.remove(name);
+            match (&found, key) {
+                (Some((first, _)), Some(key)) if *first != key => return Err(ProxyError::ConflictingKeys),
+                (None, Some(key)) => found = Some((key, origin)),
+                (Some(_), Some(_)) | (_, None) => {}
+            }
+        }
     }
     let (key, origin) = match found {
         Some(found) => found,
@@ -71,7 +85,7 @@ fn mint() -> Option<HeaderValue> {
 /// When it does.
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
-    if named.contains(&REQUEST_KEY) || named.contains(&MISSPELT) {
+    if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {
         return Err(ProxyError::Malformed("Connection names the idempotency key, which has to reach Sezzle"));
     }
     Ok(())
@@ -80,10 +94,12 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
 /// The one key under this name. An empty one is none: Sezzle could not tell two writes apart by it.
 fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, ProxyError> {
     let mut keys = headers.get_all(name).iter();
-    let key = keys.next().filter(|key| !key.as_bytes().trim_ascii().is_empty());
+    let first = keys.next();
     if keys.next().is_some() {
         return Err(ProxyError::Malformed("the idempotency key stands there more than once"));
     }
+    let unquoted = first.filter(|_| *name == IDEMPOTENCY_KEY).and_then(unquoted);
+    let key = unquoted.as_ref().or(first).filter(|key| !key.as_bytes().trim_ascii().is_empty());
     // It goes to logs, where an operator must find it as the caller wrote it.
     if key.is_some_and(|key| key.len() > MAX_KEY || key.to_str().is_err()) {
         return Err(ProxyError::Malformed("the idempotency key is not printable ASCII of 255 characters at most"));
@@ -92,6 +108,20 @@ fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, P
 }
 
 const MAX_KEY: usize = 255;
+
+/// What a string of RFC 8941, 3.3.3 stands for. `None` if the value is none.
+fn unquoted(value: &HeaderValue) -> Option<HeaderValue> {
+    let quoted = value.as_bytes().trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let (mut text, mut bytes) = (Vec::with_capacity(quoted.len()), quoted.iter());
+    while let Some(byte) = bytes.next() {
+        text.push(match byte {
+            b'"' => return None,
+            b'\\' => *bytes.next().filter(|byte| matches!(byte, b'"' | b'\\'))?,
+            byte => *byte,
+        });
+    }
+    HeaderValue::from_bytes(&text).ok()
+}
 
 #[cfg(test)]
 mod tests {
@@ -107,34 +137,82 @@ mod tests {
             headers.append(name, value);
         }
         let (key, origin) = ensure(&mut headers, normalise).map_err(|error| error.code())?;
-        let sent = headers.get_all(REQUEST_KEY).iter().chain(headers.get_all(MISSPELT));
+        let names = [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY];
+        let sent = names.iter().flat_map(|name| headers.get_all(name));
         let sent: Vec<String> = sent.map(|key| key.to_str().expect("text").to_owned()).collect();
         assert!(sent.contains(&key.to_str().expect("text").to_owned()));
         Ok((sent, origin))
     }
 
+    const RIGHT: &str = "sezzle-request-id";
+    const WRONG: &str = "x-sezzle-request-id";
+    const COMMON: &str = "idempotency-key";
+
+    fn sent(keys: &[&str], origin: Origin) -> Result<(Vec<String>, Origin), &'static str> {
+        Ok((keys.iter().map(|key| (*key).to_owned()).collect(), origin))
+    }
+
     #[test]
-    fn the_callers_key_is_kept_and_a_misspelt_one_is_put_right() {
-        let (right, wrong) = (("sezzle-request-id", "a"), ("x-sezzle-request-id", "b"));
-        let keys = |keys: &[&str], origin| Ok((keys.iter().map(|key| (*key).to_owned()).collect(), origin));
-        assert_eq!(ensured(&[right], true), keys(&["a"], Origin::Caller));
-        assert_eq!(ensured(&[wrong], true), keys(&["b"], Origin::Normalised));
-        assert_eq!(ensured(&[right, wrong], true), keys(&["a", "b"], Origin::Caller), "the right name is right");
-        assert_eq!(ensured(&[right, wrong], false), keys(&["a", "b"], Origin::Caller));
-        assert_eq!(ensured(&[("sezzle-request-id", " "), wrong], true), keys(&["b"], Origin::Normalised));
+    fn the_callers_key_is_kept_and_one_under_another_name_is_put_right() {
+        assert_eq!(ensured(&[(RIGHT, "a")], true), sent(&["a"], Origin::Caller));
+        assert_eq!(ensured(&[(WRONG, "b")], true), sent(&["b"], Origin::Normalised));
+        assert_eq!(ensured(&[(COMMON, "c")], true), sent(&["c"], Origin::IdempotencyKey));
+        assert_eq!(ensured(&[(RIGHT, " "), (WRONG, "b")], true), sent(&["b"], Origin::Normalised));
+        assert_eq!(ensured(&[(RIGHT, ""), (WRONG, ""), (COMMON, "c")], true), sent(&["c"], Origin::IdempotencyKey));
+    }
+
+    #[test]
+    fn equal_keys_are_one_and_others_are_refused() {
+        for (names, origin) in [
+            (&[RIGHT, WRONG, COMMON][..], Origin::Caller),
+            (&[RIGHT, WRONG], Origin::Caller),
+            (&[RIGHT, COMMON], Origin::Caller),
+            (&[WRONG, COMMON], Origin::Normalised),
+        ] {
+            let equal: Vec<_> = names.iter().map(|name| (*name, "k")).collect();
+            assert_eq!(ensured(&equal, true), sent(&["k"], origin), "{names:?}");
+            for differs in 0..names.len() {
+                let mut lines = equal.clone();
+                lines[differs].1 = "K";
+                assert_eq!(ensured(&lines, true), Err("conflicting_keys"), "{lines:?}");
+            }
+        }
+        assert_eq!(ensured(&[(RIGHT, "k"), (COMMON, "\"k\"")], true), sent(&["k"], Origin::Caller));
+        let all = [(RIGHT, "a"), (WRONG, "b"), (COMMON, "c")];
+        assert_eq!(ensured(&all, false), sent(&["a", "b", "c"], Origin::Caller), "as they are");
+    }
+
+    #[test]
+    fn a_structured_string_is_unquoted() {
+        for (value, expected) in [
+            ("\"abc\"", "abc"),
+            (" \"a b\" ", "a b"),
+            ("\"a\\\"b\\\\c\"", "a\"b\\c"),
+            ("abc", "abc"),
+            ("\"", "\""),
+            ("\"a\"b\"", "\"a\"b\""),
+            ("\"a\\b\"", "\"a\\b\""),
+            ("\"a\\\"", "\"a\\\""),
+            ("\"a\";p=1", "\"a\";p=1"),
+        ] {
+            assert_eq!(ensured(&[(COMMON, value)], true), sent(&[expected], Origin::IdempotencyKey), "{value}");
+            assert_eq!(ensured(&[(RIGHT, value)], true), sent(&[value], Origin::Caller), "Sezzle's own is left alone");
+        }
+        assert_eq!(ensured(&[(COMMON, "\"\"")], true).map(|(_, origin)| origin), Ok(Origin::Minted));
     }
 
     #[test]
     fn a_key_is_minted_where_there_is_none() {
-        for (lines, normalise) in [
-            (vec![], true),
-            (vec![("sezzle-request-id", "")], true),
-            (vec![("x-sezzle-request-id", "")], true),
-            (vec![("x-sezzle-request-id", "b")], false),
+        for (lines, normalise, keys) in [
+            (vec![], true, 1),
+            (vec![(RIGHT, "")], true, 1),
+            (vec![(WRONG, ""), (COMMON, " ")], true, 1),
+            (vec![(WRONG, "b")], false, 2),
+            (vec![(COMMON, "c")], false, 2),
         ] {
             let (sent, origin) = ensured(&lines, normalise).expect("clear");
             assert_eq!(origin, Origin::Minted, "{lines:?}");
-            assert_eq!(sent.first().map(String::len), Some(36), "{lines:?}: {sent:?}");
+            assert_eq!((sent.len(), sent.first().map(String::len)), (keys, Some(36)), "{lines:?}: {sent:?}");
         }
         assert_ne!(ensured(&[], true), ensured(&[], true));
     }
@@ -150,7 +228,7 @@ mod tests {
 
     #[test]
     fn two_keys_are_refused() {
-        for name in ["sezzle-request-id", "x-sezzle-request-id"] {
+        for name in [RIGHT, WRONG, COMMON] {
             assert_eq!(ensured(&[(name, "a"), (name, "a")], true), Err("bad_request"), "{name}");
         }
     }

@@ -55,7 +55,7 @@ async fn the_misspelt_key_is_sent_on_under_its_right_name() {
     assert_eq!((answer.status, answer.header("sezzle-request-id")), (200, "misspelt"));
     assert_eq!(header(&last(&harness).headers, "sezzle-request-id"), "misspelt");
 
-    let both = [JSON, ("x-sezzle-request-id", "misspelt"), ("sezzle-request-id", "right")];
+    let both = [JSON, ("x-sezzle-request-id", "right"), ("sezzle-request-id", "right")];
     let answer = harness.send(Method::POST, &path, &both, CAPTURE).await;
     assert_eq!((answer.status, answer.header("sezzle-request-id")), (200, "right"));
     assert_eq!(header(&last(&harness).headers, "sezzle-request-id"), "right");
@@ -77,6 +77,38 @@ async fn the_misspelt_key_counts_for_nothing_where_that_is_wished() {
     let sent = last(&harness).headers;
     assert_eq!(header(&sent, "sezzle-request-id"), answer.header("sezzle-request-id"));
     assert_eq!(header(&sent, "x-sezzle-request-id"), "misspelt", "as it came");
+    let other = [JSON, ("sezzle-request-id", "mine"), ("idempotency-key", "\"other\"")];
+    let answer = harness.send(Method::POST, &path, &other, CAPTURE).await;
+    assert_eq!((answer.status, answer.header("sezzle-request-id")), (200, "mine"));
+    assert_eq!(header(&last(&harness).headers, "idempotency-key"), "\"other\"", "as it came");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn keys_that_differ_are_refused_and_nothing_is_sent() {
+    let harness = Harness::start().await;
+    let (path, order) = capture(&harness);
+    let before = harness.received();
+    let (right, wrong, common) =
+        (("sezzle-request-id", "a"), ("x-sezzle-request-id", "b"), ("idempotency-key", "\"c\""));
+    for keys in [vec![right, wrong], vec![right, common], vec![wrong, common], vec![right, wrong, common]] {
+        let lines = [vec![JSON], keys.clone()].concat();
+        let answer = harness.send(Method::POST, &path, &lines, CAPTURE).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (400, "sidecar.conflicting_keys"), "{keys:?}");
+    }
+    assert_eq!(harness.received(), before);
+    assert_eq!(harness.metric("requests_refused_total{reason=\"conflicting_keys\"}").await, 4.0);
+    let equal = [JSON, ("sezzle-request-id", "k"), ("x-sezzle-request-id", "k"), ("idempotency-key", "\"k\"")];
+    let answer = harness.send(Method::POST, &path, &equal, CAPTURE).await;
+    assert_eq!((answer.status, answer.header("sezzle-request-id")), (200, "k"));
+    let sent = last(&harness).headers;
+    assert_eq!(header(&sent, "sezzle-request-id"), "k");
+    assert!(!sent.contains_key("x-sezzle-request-id") && !sent.contains_key("idempotency-key"));
+    assert_eq!(harness.gateway.effects(&order).len(), 1);
+    // A call that documents no key takes them all as they are.
+    let lines = [JSON, right, wrong, common];
+    assert_eq!(harness.send(Method::POST, "/v2/session", &lines, SESSION).await.status, 201);
+    assert_eq!(header(&last(&harness).headers, "idempotency-key"), "\"c\"");
     harness.stop().await;
 }
 
@@ -108,7 +140,6 @@ async fn a_key_where_sezzle_documents_none_is_only_passed_on() {
         (Method::POST, format!("/v2/order/{order}/unheard-of"), "{}"),
         (Method::PUT, format!("/v2/order/{order}/capture"), "{}"),
         (Method::POST, format!("/v2/order/{order}/Capture"), "{}"),
-        (Method::POST, format!("/v2/order/{order}/capture/"), "{}"),
     ] {
         harness.gateway.clear_journal();
         harness.gateway.script(Rule::on(method.clone(), &path).reset(Reset::BeforeEffect));
