@@ -50,7 +50,11 @@ fn a_request_is_explained() {
         &["cache       bypass: it has a query, or its method is neither GET nor HEAD"],
     );
     says(&["GET", "/v2/customer"], "", &["cache       bypass: only GET /v2/session/{uuid} is cached"]);
-    says(&["GET", "/v2/session/x"], "", &["cache       bypass: the identifier is no UUID"]);
+    for path in ["/v2/session/x", &format!("{lookup}/")] {
+        says(&["GET", path], "", &["cache       bypass: what follows /v2/session/ is not a UUID alone"]);
+    }
+    says(&["PATCH", &format!("{lookup}/card")], "", &[&format!("purges      session {SESSION}")]);
+    says(&["GET", &format!("{lookup}/card")], "{}", &["answer      not stored: it is no answer to a cached lookup"]);
     says(
         &["POST", "/v2/order/A-1/capture"],
         "",
@@ -67,6 +71,26 @@ fn a_request_is_explained() {
             "request     refused: 421 sidecar.misdirected: the Host is not one this sidecar answers for (see proxy.hosts)",
         ],
     );
+}
+
+#[test]
+fn a_read_of_card_data_is_explained_by_the_setting() {
+    let path = "/v2/session/card/token/t";
+    let refused = "request     refused: 403 sidecar.card_data_refused: card data passes this sidecar only with \
+                   proxy.card_data = \"forward\"; nothing was sent to Sezzle";
+    says(&["GET", path], "", &[refused]);
+    let folder = Folder::new();
+    let forward = folder.write("forward.toml", "[proxy]\ncard_data = \"forward\"\n");
+    says(
+        &["GET", path, "--config", &forward],
+        "",
+        &[
+            "route       /v2/session/card/token/{token} (class money)",
+            "cache       bypass: it returns card data, and only once",
+        ],
+    );
+    let (_, text) = explain(&["HEAD", path, "--config", &forward], "");
+    assert!(text.contains("refused: 405 sidecar.method_not_allowed"), "{text}");
 }
 
 #[test]

@@ -254,33 +254,37 @@ async fn counted(sidecar: &Sidecar, result: &str) -> f64 {
 #[tokio::test]
 async fn a_request_is_a_span_in_the_trace_of_its_caller() {
     let collector = Collector::start(Conduct::Answer(200)).await;
-    let sidecar = start(&collector, &[]).await;
+    let sidecar = start(&collector, &[("PROXY__CARD_DATA", "forward")]).await;
     let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
     let (session, order) = (ids.session, ids.order.expect("an order"));
     let (sampled, not) = (format!("00-{TRACE}-{PARENT}-01"), format!("00-{TRACE}-{PARENT}-00"));
     sidecar.gateway.script(Rule::path("/v2/customer").status(StatusCode::INTERNAL_SERVER_ERROR).body("[]"));
+    let card = "/v2/session/card/token/canary";
+    sidecar.gateway.script(Rule::path(card).status(StatusCode::OK).body(r#"{"pan":"canary"}"#));
     for (id, method, path, trace, body) in [
         ("missed", Method::GET, format!("/v2/session/{session}"), sampled.as_str(), ""),
         ("hit", Method::GET, format!("/v2/session/{session}"), &sampled, ""),
         ("written", Method::POST, format!("/v2/order/{order}/capture?canary=1"), &sampled, r#"{"canary":1}"#),
         ("failed", Method::GET, "/v2/customer".to_owned(), &sampled, ""),
         ("refused", Method::GET, "/elsewhere/canary".to_owned(), "", ""),
+        ("card", Method::GET, card.to_owned(), &sampled, ""),
         ("unwanted", Method::GET, format!("/v2/session/{session}"), &not, ""),
     ] {
         let headers = [("x-request-id", id), ("traceparent", trace), ("cookie", "canary")];
         sidecar.send(method, &path, &headers, body).await;
     }
-    eventually("five spans", async || counted(&sidecar, "exported").await == 5.0).await;
+    eventually("six spans", async || counted(&sidecar, "exported").await == 6.0).await;
     let log = sidecar.stop().await.stdout;
 
     let spans = collector.spans();
-    assert_eq!(spans.len(), 5);
+    assert_eq!(spans.len(), 6);
     let of = |id: &str| spans.iter().find(|span| span.get("sezzle_sidecar.request_id") == id).expect(id);
     for (id, name, code, source, cache, status) in [
         ("missed", "GET /v2/session/{session}", 200, "upstream", "miss", 0),
         ("hit", "GET /v2/session/{session}", 200, "cache", "hit", 0),
         ("written", "POST /v2/order/{order}/capture", 422, "upstream", "bypass", 0),
         ("failed", "GET /v2/customer", 500, "upstream", "bypass", 2),
+        ("card", "GET /v2/session/card/token/{token}", 200, "upstream", "bypass", 0),
         ("refused", "GET", 404, "sidecar", "bypass", 0),
     ] {
         let span = of(id);
@@ -310,9 +314,11 @@ async fn a_request_is_a_span_in_the_trace_of_its_caller() {
         (of("written").get("http.request.body.size"), of("written").get("sezzle_sidecar.attempts")),
         (12.into(), 1.into())
     );
+    assert_eq!(of("failed").get("http.response.body.size"), 2);
+    assert_eq!(of("card").get("http.response.body.size"), Value::Null, "nothing is told of a card");
     assert!(of("missed").get("sezzle_sidecar.upstream_ms").as_f64().is_some_and(|ms| ms > 0.0));
     let ids: std::collections::BTreeSet<_> = spans.iter().map(|span| span.span_id.clone()).collect();
-    assert_eq!(ids.len(), 5, "each has its own");
+    assert_eq!(ids.len(), 6, "each has its own");
 
     let name = ("service.name".to_owned(), Value::from("sezzle-sidecar"));
     assert!(spans.iter().all(|span| span.resource.contains(&name)), "{:?}", spans[0].resource);
