@@ -204,13 +204,13 @@ pub struct Matched {
     identifier: Identifier,
 }
 
-/// The identifier in a path, as far as a log or the cache may have it. Tokens and customers stay in the path.
+/// The identifier in a path, as far as a log or the cache may need it. Tokens and customers stay in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Identifier {
     None,
     /// A session, by a UUID in its usual form.
     Session(Uuid),
-    /// An order, by an identifier that can be one of Sezzle's.
+    /// An order, by whatever the caller calls it.
     Order(Arc<str>),
 }
 
@@ -243,7 +243,7 @@ impl Matched {
         };
         let identifier = match (segments.first(), identifier) {
             (Some(&"session"), Some(session)) if !slash => usual_uuid(session).map(Identifier::Session),
-            (Some(&"order"), Some(order)) if may_be_an_order(order) => Some(Identifier::Order(order.into())),
+            (Some(&"order"), Some(order)) => Some(Identifier::Order(order.into())),
             _ => None,
         };
         Some(Self { route, identifier: identifier.unwrap_or(Identifier::None) })
@@ -257,10 +257,10 @@ impl Matched {
         }
     }
 
-    /// The order that the path names, where a log may have it.
+    /// The order that the path names, where its identifier can be one of Sezzle's and so may be logged.
     pub fn order(&self) -> Option<&str> {
         match &self.identifier {
-            Identifier::Order(order) => Some(order),
+            Identifier::Order(order) => Some(order.as_ref()).filter(|order| may_be_an_order(order)),
             Identifier::None | Identifier::Session(_) => None,
         }
     }
