@@ -14,7 +14,7 @@
 //! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
 //! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
 //! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`file`]
-//! (files that an operator names), [`names`] (name resolution), [`supervisor`] (tasks that must live as long as the
+//! (files that an operator names), [`units`] (durations and sizes), [`names`] (name resolution), [`supervisor`] (tasks that must live as long as the
 //! process). [`app`] puts it all together.
 //!
 //! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
@@ -52,6 +52,7 @@ pub mod sezzle;
 pub mod supervisor;
 pub mod systemd;
 pub mod threads;
+pub mod units;
 pub mod worker;
 
 #[cfg(feature = "simulator")]

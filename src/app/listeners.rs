@@ -50,7 +50,7 @@ impl App {
             http2: false,
             max_head: SIDE_HEAD,
             timeouts: SIDE_TIMEOUTS,
-            places: Arc::new(Semaphore::new(SIDE_CONNECTIONS)),
+            places: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
             stop: self.side_stop.clone(),
             workers: Workers::none(),
             connections: self.background.clone(),

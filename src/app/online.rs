@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::StartError;
 use super::materials::{Blocking, Materials};
-use super::parts::{connect_options, forward, policy};
+use super::parts::{connect_options, forward, policy, unfollowed_trust};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
@@ -34,12 +34,15 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
     Ok(Contact {
         gateway: gateway.url.parse::<Uri>().map_err(unusable)?,
         environment: gateway.environment.as_str(),
+        warning: gateway.environment.warning(),
         other_environment: of_url.filter(|other| *other != gateway.environment).map(Environment::as_str),
         key_names: materials.files.sources.name(),
         keys: materials.keys,
         merchant: settings.credentials.merchant_uuid.clone(),
         through_proxy,
         unfollowed: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
+        unfollowed_trust: unfollowed_trust(is_set),
+        issuers: materials.trust.issuers().to_vec(),
         upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
         connector,
         shown,

@@ -98,7 +98,15 @@ pub(super) fn connect_options(
     let egress = gateway.egress_proxy.as_ref();
     let egress = egress.map(|proxy| EgressProxy::new(&proxy.url, materials.egress.as_ref())).transpose()?;
     let resolver = blocking.resolver.clone();
-    Ok(connector::Options { tls, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
+    let unfollowed = unfollowed_trust(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()));
+    Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
+}
+
+/// The variable that names certificates to trust, where there is one: other programs follow such variables.
+pub(super) fn unfollowed_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
+        .into_iter()
+        .find(|variable| is_set(variable))
 }
 
 pub(super) fn forward(

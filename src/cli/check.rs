@@ -28,6 +28,9 @@ impl Check {
         if self.online {
             return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));
         }
+        if let Some(warning) = loaded.settings.gateway.environment.warning() {
+            say(&format!("# gateway.environment: {warning}\n\n"));
+        }
         say(&loaded.render());
         ExitCode::SUCCESS
     }

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::{ConfigFiles, Failure, help, say};
 use crate::address::Address;
 use crate::control::client;
+use crate::units;
 
 #[derive(Args, Debug)]
 #[command(after_long_help = help::HEALTHCHECK)]
@@ -62,7 +63,7 @@ impl Wait {
                 say(&format!("{said}\n"));
                 Ok(())
             }
-            Err(_) => Err(Failure::Unwell(format!("gave up after {}: {last}", humantime::format_duration(self.max)))),
+            Err(_) => Err(Failure::Unwell(format!("gave up after {}: {last}", units::shown(self.max)))),
         }
     }
 }
@@ -70,8 +71,8 @@ impl Wait {
 /// From 1 s, within which an answer can come, to a day, which nobody waits.
 fn limit(text: &str) -> Result<Duration, &'static str> {
     let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-    let duration = humantime::parse_duration(text).ok().filter(|duration| range.contains(duration));
-    duration.ok_or("expected a duration from 1s to 1day")
+    let duration = units::duration(text).filter(|duration| range.contains(duration));
+    duration.ok_or("expected a duration from 1s to 1d: a whole number and one of s, m, h, d")
 }
 
 /// How long one answer may take: what serves is quick, and a probe that hangs has failed.

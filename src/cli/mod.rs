@@ -13,6 +13,10 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+#[cfg(feature = "simulator")]
+use std::thread;
+#[cfg(feature = "simulator")]
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Builder;
@@ -163,11 +167,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
-        Command::Demo { once } => with_runtime(&mut Builder::new_multi_thread(), crate::demo::demo(once)),
+        Command::Demo { once } => with_threads(crate::demo::demo(once)),
         #[cfg(feature = "simulator")]
-        Command::Simulate(arguments) => {
-            with_runtime(&mut Builder::new_multi_thread(), crate::simulate::simulate(arguments))
-        }
+        Command::Simulate(arguments) => with_threads(crate::simulate::simulate(arguments)),
         Command::Completions(completions) => {
             completions.run();
             ExitCode::SUCCESS
@@ -293,6 +295,18 @@ fn start_code(error: &StartError) -> u8 {
 
 fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     ended(on_runtime(builder, command))
+}
+
+/// On as many threads as there are cores. They are tried first: the runtime panics where the system starts none.
+#[cfg(feature = "simulator")]
+fn with_threads(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let one = |_| thread::Builder::new().spawn(|| thread::sleep(Duration::from_millis(10)));
+    let all = (0..thread::available_parallelism().map_or(1, usize::from)).map(one).collect::<Result<Vec<_>, _>>();
+    match all {
+        Ok(all) => all.into_iter().for_each(|one| drop(one.join())),
+        Err(error) => return ended(Err(StartError::Thread(error).into())),
+    }
+    with_runtime(&mut Builder::new_multi_thread(), command)
 }
 
 fn on_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

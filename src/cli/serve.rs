@@ -66,6 +66,9 @@ async fn run(
         workers = settings.proxy.workers,
         "started"
     );
+    if let Some(warning) = settings.gateway.environment.warning() {
+        tracing::warn!(environment = settings.gateway.environment.as_str(), "{warning}");
+    }
     let mut manager =
         Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone(), app.supervisor().clone());
     let mut reading = None;

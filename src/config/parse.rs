@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use http::Uri;
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
 use crate::address::Address;
+use crate::units;
 
 /// A value, or a sentence that says what was expected.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -39,10 +39,11 @@ pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<usi
 
 /// A number of bytes within `range`.
 pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Parsed<u64> {
-    move |text| match text.parse::<ByteSize>() {
-        Ok(ByteSize(bytes)) if range.contains(&bytes) => Ok(bytes),
-        Ok(_) => Err(format!("expected a size from {} to {}", shown_size(*range.start()), shown_size(*range.end()))),
-        Err(_) => Err("expected a size such as \"32MiB\"".to_owned()),
+    let (least, most) = (units::shown_size(*range.start()), units::shown_size(*range.end()));
+    move |text| match units::size(text) {
+        Some(bytes) if range.contains(&bytes) => Ok(bytes),
+        Some(_) => Err(format!("expected a size from {least} to {most}")),
+        None => Err(format!("expected {}", units::SIZE)),
     }
 }
 
@@ -54,14 +55,11 @@ pub(super) fn length(range: RangeInclusive<usize>) -> impl Fn(&str) -> Parsed<us
 
 /// A span of time within `range`.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Parsed<Duration> {
-    move |text| match humantime::parse_duration(text) {
-        Ok(duration) if range.contains(&duration) => Ok(duration),
-        Ok(_) => Err(format!(
-            "expected a duration from {} to {}",
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end())
-        )),
-        Err(_) => Err("expected a duration such as \"30s\"".to_owned()),
+    let (least, most) = (units::shown(*range.start()), units::shown(*range.end()));
+    move |text| match units::duration(text) {
+        Some(duration) if range.contains(&duration) => Ok(duration),
+        Some(_) => Err(format!("expected a duration from {least} to {most}")),
+        None => Err(format!("expected {}", units::DURATION)),
     }
 }
 
@@ -271,15 +269,6 @@ fn is_loopback(host: &str) -> bool {
 
 fn unbracketed(host: &str) -> Option<&str> {
     host.strip_prefix('[')?.strip_suffix(']')
-}
-
-fn shown_size(bytes: u64) -> String {
-    for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-        if bytes >= unit && bytes.is_multiple_of(unit) {
-            return format!("{}{name}", bytes / unit);
-        }
-    }
-    bytes.to_string()
 }
 
 #[cfg(test)]

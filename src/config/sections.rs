@@ -17,6 +17,7 @@ use super::webhooks;
 use crate::address::Address;
 use crate::secret::SecretSource;
 use crate::telemetry::log::{Format, LEVELS};
+use crate::units::shown;
 
 /// Reads everything. `cores` is what the machine offers.
 pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
@@ -338,10 +339,6 @@ const TIMEOUT: RangeInclusive<Duration> = INSTANT..=seconds(600);
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-fn shown(duration: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(duration)
 }
 
 #[cfg(test)]

@@ -98,6 +98,17 @@ impl Environment {
         }
     }
 
+    /// What is to be known before it is relied on, if anything is.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Sandbox | Self::Production => None,
+            Self::SandboxEu | Self::ProductionEu => Some(
+                "Sezzle no longer documents its European environments, and removed them from its own plugins in 2024; \
+                 ask Sezzle whether this one still serves you",
+            ),
+        }
+    }
+
     /// Scheme and authority of this gateway.
     pub fn url(self) -> &'static str {
         match self {

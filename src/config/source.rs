@@ -85,7 +85,9 @@ pub(super) struct Environment {
 
 /// Takes our variables out of `variables` and leaves all others alone.
 pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-    let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+    // An empty variable is one that is not set, as OpenTelemetry has it: Compose's `${NAME:-}` and a Helm chart's optional
+    // values make such variables.
+    let variables: Vec<(OsString, OsString)> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let mut environment = Environment::default();
     for (name, _) in &variables {
         // Kubernetes sets variables of this form for a service of this name, but none with two underscores.

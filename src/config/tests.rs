@@ -99,7 +99,8 @@ fn five_mistakes_are_five_lines() {
         [links]
         rewrite = 1
     "#;
-    let expected = "gateway.connect_timeout: expected a duration such as \"30s\", found \"soon\" (0.toml)\n\
+    let expected = "gateway.connect_timeout: expected a duration such as \"500ms\", \"30s\" or \"5m\": a whole number \
+         and one of ms, s, m, h, d, found \"soon\" (0.toml)\n\
          proxy.listen: expected an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \
          \"unix:/run/sidecar.sock\", found \"localhost:8080\" \
          (0.toml)\n\
@@ -205,6 +206,17 @@ fn variables_set_every_kind_of_value() {
 }
 
 #[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let keys: Vec<String> = reference().iter().map(|doc| doc.key.replace('.', "__").to_ascii_uppercase()).collect();
+    let secrets = source::SECRETS.map(|key| key.replace('.', "__").to_ascii_uppercase());
+    let also = ["GATEWAY__NO_SUCH_KEY", "", "lower__case"];
+    let names = keys.iter().chain(&secrets).map(String::as_str).chain(also);
+    let empty: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+    assert!(empty.len() > 50, "{}", empty.len());
+    assert_eq!(rendered(&[VALID], &empty), rendered(&[VALID], &[]));
+}
+
+#[test]
 fn secrets_come_from_a_file_or_a_variable_but_not_both() {
     let gateway = "gateway.environment = 'sandbox'";
     let variables = [("CREDENTIALS__PUBLIC_KEY", "00123456"), ("CREDENTIALS__PRIVATE_KEY_FILE", "/run/private")];
@@ -238,7 +250,14 @@ fn what_a_key_refuses() {
         ("gateway.url = 'https://gateway.sezzle.com/v2'", "gateway.url: expected scheme and host only"),
         ("gateway.ca_file = ''", "gateway.ca_file: expected the path of a file"),
         ("gateway.connect_timeout = '6s'", "gateway.connect_timeout: expected a duration from 1ms to 5s"),
-        ("gateway.connect_timeout = 5", "gateway.connect_timeout: expected a duration such as \"30s\", found \"5\""),
+        ("gateway.connect_timeout = 5", "gateway.connect_timeout: expected a duration such as \"500ms\", \"30s\""),
+        ("gateway.connect_timeout = '1 5s'", "gateway.connect_timeout: expected a duration such as \"500ms\", \"30s\""),
+        ("cache.max_ttl = '1M'", "cache.max_ttl: expected a duration such as \"500ms\", \"30s\" or \"5m\""),
+        (
+            "limits.body = '1mb'",
+            "limits.body: expected a size such as \"32MiB\": a whole number, and nothing or one of",
+        ),
+        ("limits.body = 1e6", "limits.body: expected a size such as \"32MiB\""),
         ("gateway.read_timeout = '0s'", "gateway.read_timeout: expected a duration from 1ms to 10m"),
         ("gateway.report_timeout = ['1s']", "gateway.report_timeout: expected one value, found a list"),
         ("proxy.listen = []", "proxy.listen: expected at least one address"),
@@ -269,10 +288,10 @@ fn what_a_key_refuses() {
         ("limits.head = 8191", "limits.head: expected a size from 8KiB to 1MiB"),
         ("ops.listen = '[::1]:8080'", "ops.listen: [::1]:8080 is taken by proxy.listen"),
         ("cache.max_bytes = '1023KiB'", "cache.max_bytes: expected a size from 1MiB"),
-        ("cache.max_ttl = '0s'", "cache.max_ttl: expected a duration from 1ms to 1day"),
+        ("cache.max_ttl = '0s'", "cache.max_ttl: expected a duration from 1ms to 1d"),
         ("cache.expiration_margin = '11m'", "cache.expiration_margin: expected a duration from 0s to 10m"),
         ("cache.origin_cache_control = 'obey'", "cache.origin_cache_control: expected one of \"honor\", \"ignore\""),
-        ("cache.stale_if_error = '25h'", "cache.stale_if_error: expected a duration from 0s to 1day"),
+        ("cache.stale_if_error = '25h'", "cache.stale_if_error: expected a duration from 0s to 1d"),
         (
             "control.listen = '0.0.0.0:1'",
             "control.listen: expected a Unix socket or a loopback address, since it steers the process",

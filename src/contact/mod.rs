@@ -33,6 +33,8 @@ pub struct Contact {
     pub gateway: Uri,
     /// `gateway.environment`.
     pub environment: &'static str,
+    /// What is to be known of that environment, if anything is.
+    pub warning: Option<&'static str>,
     /// The environment that `gateway.url` belongs to, if it is another one.
     pub other_environment: Option<&'static str>,
     /// Where the keys come from, for messages.
@@ -45,6 +47,10 @@ pub struct Contact {
     pub through_proxy: bool,
     /// The variable that names a proxy, where there is one that is not followed.
     pub unfollowed: Option<&'static str>,
+    /// The variable that names certificates to trust, where there is one: none is followed.
+    pub unfollowed_trust: Option<&'static str>,
+    /// The names of the issuers in `gateway.ca_file`.
+    pub issuers: Vec<String>,
     /// Makes connections.
     pub connector: Connector,
     /// What certificates they are shown.
@@ -72,6 +78,12 @@ impl Contact {
             (false, Some(variable)) => format!("direct; {variable} is set, and is not followed"),
         };
         say("way", &way);
+        if !self.issuers.is_empty() {
+            say("trust", &format!("the bundled web roots, and {}", in_ca_file(&self.issuers)));
+        }
+        if let Some(warning) = self.warning {
+            say("note", warning);
+        }
         if let Some(other) = self.other_environment {
             say("note", &format!("gateway.url is that of {other}, and gateway.environment says {}", self.environment));
         }
@@ -148,6 +160,8 @@ impl Contact {
             key_names: &self.key_names,
             through_proxy: self.through_proxy,
             unfollowed: self.unfollowed,
+            unfollowed_trust: self.unfollowed_trust,
+            issuers: &self.issuers,
             certificate: self.shown.certificate().map(|shown| described(&shown, self.clock.now().wall)),
             now: self.clock.now().wall,
         }
@@ -168,6 +182,17 @@ fn headers(authorization: &HeaderValue) -> HeaderMap {
 fn trimmed(gateway: &Uri) -> String {
     gateway.to_string().trim_end_matches('/').to_owned()
 }
+
+/// What `gateway.ca_file` holds.
+fn in_ca_file(issuers: &[String]) -> String {
+    let certificates = if issuers.len() == 1 { "certificate" } else { "certificates" };
+    let shown = issuers.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = issuers.len().saturating_sub(MOST_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} {certificates} of gateway.ca_file: {shown}{more}", issuers.len())
+}
+
+const MOST_SHOWN: usize = 10;
 
 fn named(text: &str) -> &str {
     if text.is_empty() { "unnamed" } else { text }

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::in_ca_file;
 use crate::clock::Wall;
 use crate::credentials::exchange::ExchangeError;
 use crate::sezzle::time::format_rfc3339;
@@ -23,6 +24,9 @@ pub(super) struct Hints<'c> {
     pub(super) key_names: &'c str,
     pub(super) through_proxy: bool,
     pub(super) unfollowed: Option<&'static str>,
+    pub(super) unfollowed_trust: Option<&'static str>,
+    /// The names of the issuers in `gateway.ca_file`.
+    pub(super) issuers: &'c [String],
     /// The one that was shown, in words.
     pub(super) certificate: Option<String>,
     pub(super) now: Wall,
@@ -70,7 +74,12 @@ impl Trouble {
                     format!("If its time is the reason: this machine's clock says {now}."),
                     "Nothing turns the verification off. Neither a key nor a token was sent.".to_owned(),
                 ];
-                let hints: Vec<String> = shown.into_iter().chain(what_to_do).collect();
+                let trusted =
+                    (!hints.issuers.is_empty()).then(|| format!("Trusted are {}.", in_ca_file(hints.issuers)));
+                let unfollowed = hints.unfollowed_trust.map(|variable| {
+                    format!("{variable} is set in this environment and is not followed: use gateway.ca_file.")
+                });
+                let hints: Vec<String> = shown.into_iter().chain(trusted).chain(unfollowed).chain(what_to_do).collect();
                 Self::new(format!("the certificate of {gateway} is not trusted: {detail}"), &hints)
             }
             ErrorKind::Tls => Self::new(
@@ -150,12 +159,15 @@ mod tests {
 
     #[test]
     fn what_happened_stands_first_and_what_to_do_below() {
+        let issuers = ["Corp CA".to_owned(), "Other CA".to_owned()];
         let mut hints = Hints {
             gateway: "https://gateway.example".to_owned(),
             environment: "sandbox",
             key_names: "/run/public, /run/private",
             through_proxy: false,
             unfollowed: Some("HTTPS_PROXY"),
+            unfollowed_trust: Some("SSL_CERT_FILE"),
+            issuers: &issuers,
             certificate: Some("for gateway.example, by Middle Box CA, until then".to_owned()),
             now: Wall(0),
         };
@@ -174,6 +186,8 @@ mod tests {
                 "by Middle Box CA",
             ),
             (ErrorKind::TlsCertificate, "the certificate of", "clock says 1970-01-01T00:00:00Z"),
+            (ErrorKind::TlsCertificate, "the certificate of", "2 certificates of gateway.ca_file: Corp CA, Other CA."),
+            (ErrorKind::TlsCertificate, "the certificate of", "SSL_CERT_FILE is set in this environment and is not"),
             (ErrorKind::Tls, "no TLS with https://gateway.example: the reason\n", "Something else"),
             (ErrorKind::Timeout, "https://gateway.example gave no answer: the reason", ""),
         ] {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use crate::address::Address;
+use crate::units;
 
 /// Why a running sidecar did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,7 @@ pub async fn send(
     request: Request<Full<Bytes>>,
     patience: Duration,
 ) -> Result<Response<Bytes>, CallError> {
-    let late = |_| CallError::Broken(format!("not within {}", humantime::format_duration(patience)));
+    let late = |_| CallError::Broken(format!("not within {}", units::shown(patience)));
     timeout(patience, exchange(address, request)).await.map_err(late)?
 }
 

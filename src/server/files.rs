@@ -13,8 +13,8 @@ pub fn raise_limit() {
 /// How many callers' connections the system has files for, of those that are allowed. The others have to leave room for
 /// `upstream` connections to Sezzle, or callers would be let in who cannot be served, and probes kept out.
 pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
-    let allowed = getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX));
-    let room = room(connections, upstream, allowed.unwrap_or(usize::MAX));
+    let allowed = allowed();
+    let room = room(connections, upstream, allowed);
     if room < connections {
         tracing::warn!(
             open_files = allowed,
@@ -22,10 +22,35 @@ pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
             "limits.connections is lowered to what the limit of open files has room for"
         );
     }
+    if allowed < FEW {
+        tracing::warn!(
+            open_files = allowed,
+            "the limit of open files is very low: few callers are served at a time; raise it to 1024 at least"
+        );
+    }
     room
 }
 
+/// How many connections a listener for operators or webhooks may have open, of those that are usual; and how many
+/// connections over a limit may be told so at a time. Fewer where files are few, since each takes one from Sezzle.
+pub fn room_beside(usual: usize) -> usize {
+    beside(usual, allowed())
+}
+
+fn allowed() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX));
+    allowed.unwrap_or(usize::MAX)
+}
+
+fn beside(usual: usize, files: usize) -> usize {
+    if files < FEW { usual.min(files.saturating_sub(OWN) / 8).max(1) } else { usual }
+}
+
 fn room(connections: usize, upstream: usize, files: usize) -> usize {
+    if files < FEW {
+        // A quarter for callers, as much for Sezzle at least, and the rest for those beside them.
+        return connections.min(files.saturating_sub(OWN) / 4).max(1);
+    }
     let files = files.saturating_sub(RESERVED);
     // A caller's connection has one call under way at a time, over HTTP/1.1, and so half of the files is enough for those.
     connections.min(files.saturating_sub(upstream).max(files / 2).max(1))
@@ -33,6 +58,10 @@ fn room(connections: usize, upstream: usize, files: usize) -> usize {
 
 // Listeners, connections of operators and webhooks, the log, and what libraries keep open.
 const RESERVED: usize = 256;
+// Below this that reserve would be most of what there is.
+const FEW: usize = 512;
+// What an idle process has open, with two workers, and a little.
+const OWN: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -45,6 +74,10 @@ mod tests {
         assert_eq!(room(10_000, 1664, 4096), 2176);
         assert_eq!(room(10_000, 1664, 1024), 384);
         assert_eq!(room(100, 1664, 1024), 100);
-        assert_eq!(room(10_000, 1664, 64), 1);
+        assert_eq!(room(10_000, 1664, 512), 128);
+        assert_eq!(room(10_000, 1664, 511), 117);
+        assert_eq!(room(10_000, 1664, 64), 6);
+        assert_eq!([40, 30, 0].map(|files| room(10_000, 1664, files)), [1, 1, 1]);
+        assert_eq!([usize::MAX, 512, 511, 64, 40].map(|files| beside(64, files)), [64, 64, 58, 3, 1]);
     }
 }

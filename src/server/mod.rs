@@ -79,7 +79,7 @@ pub struct Stop {
 impl Listener {
     /// Accepts connections until told to stop, and serves each in a task of its own.
     pub async fn serve<H: Handler>(self, socket: Arc<Socket>, handler: H) {
-        let farewells = Arc::new(Semaphore::new(FAREWELLS));
+        let farewells = Arc::new(Semaphore::new(files::room_beside(FAREWELLS)));
         let mut silent_until = None;
         let mut late = 0_u32;
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::egress::{EgressProxy, Way};
-use super::error::ConnectTimeout;
+use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
 use crate::clock::{Clock, Mono};
 use crate::names::Resolver;
 use crate::telemetry::metrics::{Counted, Metrics};
@@ -28,6 +28,8 @@ pub struct Connector {
     inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
     limit: Duration,
     http2: bool,
+    /// A variable that names certificates to trust and is not followed, until that was said.
+    unfollowed: Arc<Mutex<Option<&'static str>>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -36,6 +38,8 @@ pub struct Connector {
 pub struct Options {
     /// Whom to trust.
     pub tls: rustls::ClientConfig,
+    /// A variable that names certificates to trust, where one is set. None is followed, which is said where it matters.
+    pub unfollowed: Option<&'static str>,
     /// Resolves the gateway's name, or the proxy's.
     pub resolver: Resolver,
     /// Bounds TCP alone, for each address family on its own; with TLS, and a tunnel before it, a connection may take
@@ -50,12 +54,12 @@ pub struct Options {
 impl Connector {
     /// Makes connections as `options` say.
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let Options { tls, resolver, tcp, egress, http2 } = options;
+        let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
         let way = Way::new(sockets(resolver, tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
-        Self { inner, limit, http2, clock, metrics }
+        Self { inner, limit, http2, unfollowed: Arc::new(Mutex::new(unfollowed)), clock, metrics }
     }
 
     /// Whether HTTP/2 is offered.
@@ -73,13 +77,25 @@ impl Connector {
             poll_fn(|context| inner.poll_ready(context)).await?;
             inner.call(gateway).await
         };
-        let io = timeout(self.limit, connect).await.map_err(|_| ConnectTimeout(self.limit))??;
+        let made = timeout(self.limit, connect).await.map_err(|_| ConnectTimeout(self.limit))?;
+        let io = made.inspect_err(|error| self.explain(error.as_ref()))?;
         self.metrics.upstream_connections_opened.inc();
         let open = Counted::begin(self.metrics.upstream_connections.with_label_values(&["open"]));
         // Spread, so that connections opened together are not replaced together.
         let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
         let made = self.clock.mono();
         Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
+    }
+}
+
+impl Connector {
+    /// Says once that a variable is not followed, when that may be why a certificate is not trusted.
+    fn explain(&self, error: &(dyn std::error::Error + 'static)) {
+        if UpstreamError::from_connecting(error).kind == ErrorKind::TlsCertificate
+            && let Some(variable) = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            tracing::warn!("a certificate is not trusted; {variable} is set, and is not followed: use gateway.ca_file");
+        }
     }
 }
 

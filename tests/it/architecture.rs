@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of the product around them.
-const LEAVES: [&str; 13] = [
+const LEAVES: [&str; 14] = [
     "address",
     "caller",
     "file",
@@ -20,11 +20,12 @@ const LEAVES: [&str; 13] = [
     "systemd",
     "telemetry",
     "threads",
+    "units",
     "worker",
 ];
 
 /// What each module below the composition root may import, beside itself and the leaves.
-const MAY_IMPORT: [(&str, &[&str]); 22] = [
+const MAY_IMPORT: [(&str, &[&str]); 23] = [
     ("address", &[]),
     ("caller", &[]),
     ("file", &[]),
@@ -37,6 +38,7 @@ const MAY_IMPORT: [(&str, &[&str]); 22] = [
     ("systemd", &[]),
     ("telemetry", &[]),
     ("threads", &[]),
+    ("units", &[]),
     ("worker", &[]),
     ("session", &[]),
     ("upstream", &[]),
@@ -56,7 +58,7 @@ const ONLY_LEAVES: [&str; 2] = ["server", "config"];
 const ROOT: [&str; 5] = ["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
-const PURE: [&str; 31] = [
+const PURE: [&str; 32] = [
     "config/changes.rs",
     "session/freshness.rs",
     "session/invalidation.rs",
@@ -88,6 +90,7 @@ const PURE: [&str; 31] = [
     "status/page/sections.rs",
     "status/quantile.rs",
     "status/verdict.rs",
+    "units.rs",
 ];
 const IMPURE: [&str; 7] = ["tokio", ".await", "async ", "std::fs", "std::net", "SystemTime", "Instant::now"];
 

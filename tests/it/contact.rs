@@ -184,6 +184,109 @@ async fn a_certificate_that_is_not_trusted_is_shown() {
 }
 
 #[tokio::test]
+async fn variables_that_other_programs_follow_are_named_where_they_are_missed() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let gateway =
+        Simulator::start(Options { tls: Some(ca.server(&["127.0.0.1"])), ..options() }).await.expect("starts");
+    let (url, file) = (gateway.url(), other.file());
+    for variable in ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"] {
+        let variables = [&KEYS[..], &[("GATEWAY__URL", url.as_str()), ("GATEWAY__CA_FILE", &file)]].concat();
+        let line = format!("{variable}=/etc/canary sezzle-sidecar check --online");
+        let ended = Process::shell(&line, Folder::new().path(), &variables).end().await;
+        let hint = format!("{variable} is set in this environment and is not followed: use gateway.ca_file.\n");
+        says(&ended, 1, &["trust       the bundled web roots, and 1 certificate of gateway.ca_file: root\n", &hint]);
+        assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
+    }
+    // A sidecar that runs says it once, however often it is refused.
+    let listeners = [("PROXY__LISTEN", "127.0.0.1:0"), ("OPS__LISTEN", "127.0.0.1:0"), ("DRAIN__GRACE", "0s")];
+    let variables = [&KEYS[..], &[("GATEWAY__URL", url.as_str())], &listeners].concat();
+    let line = "SSL_CERT_FILE=/etc/ssl/cert.pem exec sezzle-sidecar run";
+    let mut process = Process::shell(line, Folder::new().path(), &variables);
+    process.says("\"failures\":2").await;
+    process.signal("TERM");
+    let ended = process.end().await;
+    let told = ended.stdout.matches("SSL_CERT_FILE is set, and is not followed: use gateway.ca_file").count();
+    assert_eq!(told, 1, "{}", ended.stdout);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn certificates_are_read_in_every_form_that_they_are_kept_in() {
+    let (corp, other, third) = (Authority::new(), Authority::new(), Authority::new());
+    let gateway =
+        Simulator::start(Options { tls: Some(corp.server(&["127.0.0.1"])), ..options() }).await.expect("starts");
+    let (a, b) = (other.pem(), corp.pem());
+    let forms = [
+        ("joined", format!("{}{b}", a.trim_end())),
+        ("byte order mark", format!("\u{feff}{b}{a}")),
+        ("Windows", format!("{a}{b}").replace('\n', "\r\n")),
+        ("indented", format!("    {}", format!("{a}{b}").replace('\n', "\n    "))),
+        ("older labels", format!("{a}{}", b.replace("CERTIFICATE", "X509 CERTIFICATE"))),
+        ("OpenSSL's", format!("{a}{}", b.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))),
+    ];
+    let folder = Folder::new();
+    for (form, text) in forms {
+        let file = folder.write("ca.pem", &text);
+        let ended = check(&gateway.url(), &[("GATEWAY__CA_FILE", &file)]).await;
+        assert!(
+            ended.code == Some(0) && ended.stdout.contains("2 certificates of gateway.ca_file"),
+            "{form}: {ended:?}"
+        );
+    }
+    let cut: String =
+        third.pem().lines().enumerate().filter(|(line, _)| *line != 2).map(|(_, l)| format!("{l}\n")).collect();
+    let begins = a.lines().count() + b.lines().count() + 1;
+    for (form, text, expected) in [
+        ("\\n", b.replace('\n', "\\n"), "line 1: line breaks are written as \\n".to_owned()),
+        ("a bad one", format!("{a}{b}{cut}"), format!("line {begins}: certificate 3 of 3 cannot be used: ")),
+        (
+            "a key",
+            format!("{a}{b}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+            format!("line {begins}: holds \"PRIVATE KEY\""),
+        ),
+        (
+            "cut off",
+            format!("{a}{}", b.replace("-----END", "---END")),
+            format!("line {}: -----BEGIN CERTIFICATE----- without its END", a.lines().count() + 1),
+        ),
+    ] {
+        let file = folder.write("ca.pem", &text);
+        let ended = check(&gateway.url(), &[("GATEWAY__CA_FILE", &file)]).await;
+        says(&ended, 78, &[&format!("gateway.ca_file: {file}: {expected}")]);
+        assert!(!ended.stderr.contains("peer"), "{form}: {ended:?}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn europe_is_served_with_a_warning() {
+    const WARNING: &str = "Sezzle no longer documents its European environments";
+    for (environment, warned) in
+        [("sandbox-eu", true), ("production-eu", true), ("sandbox", false), ("production", false)]
+    {
+        let variables = [&KEYS[1..], &[("GATEWAY__ENVIRONMENT", environment)]].concat();
+        let ended = run(&["check"], &variables).await;
+        assert_eq!((ended.code, ended.stdout.contains(WARNING)), (Some(0), warned), "{}", ended.stdout);
+        assert_eq!(ended.stdout.starts_with("# gateway.environment: "), warned, "{}", ended.stdout);
+    }
+    let gateway = Simulator::start(options()).await.expect("starts");
+    let url = gateway.url();
+    let ended = check(&url, &[("GATEWAY__ENVIRONMENT", "production-eu")]).await;
+    says(&ended, 0, &["note        Sezzle no longer documents"]);
+    let variables = [
+        &KEYS[1..],
+        &[("GATEWAY__ENVIRONMENT", "sandbox-eu"), ("GATEWAY__URL", &url), ("PROXY__LISTEN", "127.0.0.1:0")],
+        &[("OPS__LISTEN", "127.0.0.1:0"), ("DRAIN__GRACE", "0s")],
+    ]
+    .concat();
+    let mut process = Process::start(&["run"], &variables);
+    process.says(WARNING).await;
+    process.signal("TERM");
+    assert_eq!(process.end().await.stdout.matches(WARNING).count(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn the_way_through_a_proxy_is_tried_too() {
     let ca = Authority::new();
     let gateway =

@@ -133,7 +133,7 @@ async fn mistakes_are_told_by_their_exit_codes() {
         (&["wait", "--config", &wrong], "", 78, "ops.listen: expected"),
         (&["healthcheck"], "localhost:9464", 78, "ops.listen: expected"),
         (&["healthcheck"], "127.0.0.1:0", 78, "ops.listen has port 0"),
-        (&["wait", "--max", "0s"], "127.0.0.1:1", 64, "expected a duration from 1s to 1day"),
+        (&["wait", "--max", "0s"], "127.0.0.1:1", 64, "expected a duration from 1s to 1d"),
         (&["wait", "--max", "soon"], "127.0.0.1:1", 64, "expected a duration"),
         (&["healthcheck", "--max", "1s"], "127.0.0.1:1", 64, "unexpected argument"),
         (&["healthcheck", "127.0.0.1:9464"], "127.0.0.1:1", 64, "unexpected argument"),
@@ -172,7 +172,7 @@ async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("gave up after 1s: no answer"), "{}", ended.stderr);
     assert!((1..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
-    let waiting = Process::start(&["wait", "--max", "1day"], &[("OPS__LISTEN", &peer.address().to_string())]);
+    let waiting = Process::start(&["wait", "--max", "1d"], &[("OPS__LISTEN", &peer.address().to_string())]);
     waiting.signal("TERM");
     assert_eq!(waiting.end().await.code, None, "a signal ends it");
 }

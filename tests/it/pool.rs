@@ -42,6 +42,7 @@ fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstr
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let connect = connector::Options {
         tls: tls::client_config(&Trust::read(Some(ca.file().as_ref())).expect("trust")).expect("TLS"),
+        unfollowed: None,
         resolver: Resolver::start().expect("a thread"),
         tcp: Duration::from_secs(2),
         egress: None,

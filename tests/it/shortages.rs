@@ -11,6 +11,7 @@ use sezzle_sidecar::simulator::{Options, Simulator};
 use tokio::time::sleep;
 
 use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar};
+use crate::support::wire::Wire;
 use crate::support::{eventually, not_tried};
 
 /// A user that nobody else is, so that the number of its processes and threads can be limited.
@@ -182,4 +183,39 @@ async fn either_ends_or_starts(mut process: Process) -> Option<Ended> {
         return None;
     }
     Some(process.end().await)
+}
+
+#[tokio::test]
+async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
+    let options = Options { idle_timeout: Some(Duration::from_millis(50)), ..Options::default() };
+    let keys = (options.public_key.clone(), options.private_key.clone());
+    let gateway = Simulator::start(options).await.expect("starts");
+    let sidecar = Sidecar::by(gateway, &keys.0, &keys.1, &[], |variables| {
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=64:64", BINARY, "run"]).env_clear().stdin(Stdio::null());
+        command.env("PATH", "/usr/bin:/bin");
+        command.envs(variables.iter().map(|(name, value)| (format!("SEZZLE_SIDECAR__{name}"), value)));
+        Process::of(command)
+    })
+    .await;
+    sidecar.ready().await;
+    assert!(sidecar.process.stdout().contains("the limit of open files is very low"), "{}", sidecar.process.stdout());
+    assert_eq!(sidecar.metric("connections_limit{listener=\"proxy\"}").await, 6.0);
+    let mut caller = Wire::connect(sidecar.proxy).await;
+    let ask = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    caller.send(ask.as_bytes()).await;
+    assert_eq!(caller.answer().await.status, 200);
+    // They only stand there, as does whoever is turned away and does not close.
+    let mut others = Vec::new();
+    for _ in 0..60 {
+        others.push(tokio::net::TcpStream::connect(sidecar.proxy).await.expect("connected"));
+    }
+    for round in 0..20 {
+        sleep(Duration::from_millis(60)).await;
+        caller.send(ask.as_bytes()).await;
+        assert_eq!(caller.answer().await.status, 200, "{round}");
+    }
+    assert_eq!(sidecar.client.get(sidecar.ops, "/livez").await.status, 200);
+    drop(others);
+    sidecar.stop().await;
 }
