@@ -8,7 +8,7 @@
 #           by all or by none; a client that does not go through the proxy does not need what that takes.
 # Seen:     all go through the proxy when NO_PROXY is not set. Only "127.0.0.1" keeps all but httplib2 from it, which fails
 #           without PySocks as soon as HTTP_PROXY is set, whatever NO_PROXY says. "*" means nothing to Deno and HTTP::Tiny, a
-#           range nothing to httpx and HTTP::Tiny; only libcurl and axios divide a list at spaces. "localhost" is 127.0.0.1
+#           range nothing to httpx and HTTP::Tiny; only axios divides a list at spaces. "localhost" is 127.0.0.1
 #           for axios alone.
 # Needs:    npm, python3 with pip, perl, Linux on x86-64
 set -euo pipefail
@@ -63,7 +63,7 @@ cat >seen <<'TEXT'
 'localhost': libcurl proxy, requests proxy, httpx proxy, httplib2 fails, axios direct, Deno proxy, HTTP::Tiny proxy
 '127.0.0.0/8': libcurl direct, requests direct, httpx proxy, httplib2 fails, axios direct, Deno direct, HTTP::Tiny proxy
 '*': libcurl direct, requests direct, httpx direct, httplib2 fails, axios direct, Deno proxy, HTTP::Tiny proxy
-'localhost 127.0.0.1': libcurl direct, requests proxy, httpx proxy, httplib2 fails, axios direct, Deno proxy, HTTP::Tiny proxy
+'localhost 127.0.0.1': libcurl proxy, requests proxy, httpx proxy, httplib2 fails, axios direct, Deno proxy, HTTP::Tiny proxy
 TEXT
 timeout 300 python3 main.py >found
 diff seen found && cat found
