@@ -389,6 +389,24 @@ async fn nodes_own_fetch_is_let_in_by_every_listener() {
     harness.stop().await;
 }
 
+/// A client whose base URL is a constant, led here by the name of the gateway, as docs/clients.md has it.
+#[tokio::test]
+async fn a_sidecar_that_is_the_gateway_answers_by_its_name_and_changes_no_link() {
+    const GATEWAY: &str = "https://gateway.sezzle.com";
+    let setup = Setup::default().gateway(|options| options.link_base = GATEWAY.to_owned());
+    let setup = setup.set("PROXY__HOSTS", "gateway.sezzle.com,sandbox.gateway.sezzle.com");
+    let harness = setup.set("LINKS__BASE_URL", GATEWAY).start().await;
+    let session = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
+    for host in ["gateway.sezzle.com", "sandbox.gateway.sezzle.com"] {
+        let answer = harness.get_with(&format!("/v2/session/{session}"), &[("host", host)]).await;
+        assert_eq!(answer.status, 200, "{host}");
+        let mut links = answer.text().matches(r#""href""#).count();
+        links -= answer.text().matches(&format!(r#""href":"{GATEWAY}/"#)).count();
+        assert_eq!(links, 0, "{}", answer.text());
+    }
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn curl_goes_the_whole_way() {
     let harness = Harness::start().await;

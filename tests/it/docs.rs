@@ -277,8 +277,88 @@ fn every_alert_is_explained_and_no_other() {
 }
 
 #[test]
+fn every_client_that_the_tests_drive_is_in_the_manual() {
+    let text = page("docs/clients.md");
+    let (_, table) = text.split_once("## HTTP clients").expect("the table");
+    let clients = [
+        ("bash", "curl"),
+        ("curl", "PHP's curl"),
+        ("guzzle", "Guzzle"),
+        ("fetch", "Node's `fetch`"),
+        ("http", "Node's `http`"),
+        ("undici", "undici's `request`"),
+        ("undici-fetch", "undici's `fetch`"),
+        ("axios", "axios"),
+        ("axios-fetch", "axios with its `fetch` adapter"),
+        ("got", "got"),
+        ("superagent", "superagent"),
+        ("deno", "Deno's `fetch`"),
+        ("requests", "requests"),
+        ("httpx", "httpx"),
+        ("aiohttp", "aiohttp"),
+        ("httplib2", "httplib2"),
+        ("aiohttp-retry", "aiohttp-retry"),
+        ("ruby", "Ruby's Net::HTTP"),
+        ("lwp", "Perl's LWP"),
+        ("tiny", "Perl's HTTP::Tiny"),
+        ("java", "Java's HttpClient"),
+        ("java-1.1", "Java's HttpClient"),
+        ("okhttp", "OkHttp"),
+        ("apache4", "Apache HttpClient 4"),
+        ("apache5", "Apache HttpClient 5"),
+    ];
+    let listed: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    for (_, name) in clients {
+        assert!(listed.iter().any(|cell| cell.contains(name)), "{name} is not in {listed:?}");
+    }
+    // Each command of the tests, by the last word of it that is no script.
+    let commands = page("tests/it/stacks.rs") + &page("tests/it/silence.rs");
+    let commands = commands.lines().filter_map(|line| line.split_once(": [\"")?.1.split_once("\"]"));
+    let mut driven = 0;
+    for (command, _) in commands {
+        let words: Vec<&str> = command.split("\", \"").collect();
+        let last = words.iter().rev().find(|word| !word.contains('.') || word.starts_with("java-")).expect("a word");
+        let name = if words[0] == "deno" { "deno" } else { last };
+        assert!(clients.iter().any(|(known, _)| known == &name), "{command} is not in the manual");
+        driven += 1;
+    }
+    assert!(driven > 25, "{driven}");
+}
+
+/// The waits that the manual advises leave the client time to hear of each end.
+#[test]
+fn timeouts_in_the_manual_fit_the_clients() {
+    let text = page("docs/clients.md");
+    let (_, table) = text.split_once("| timeout of the client |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let mut rows = 0;
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let client: u64 = cells[0].trim_end_matches(" s").parse().expect("seconds");
+        let [read, write] = [cells[2], cells[3]].map(|cell| quoted(cell).remove(0));
+        let seconds = |text: &str| text.trim_end_matches('s').parse::<u64>().expect("seconds");
+        assert!(seconds(&write) + 2 <= client && seconds(&read) + 2 <= client, "{row}");
+        let set = |name: &str, value: &str| (format!("SEZZLE_SIDECAR__GATEWAY__{name}").into(), value.into());
+        let mut variables =
+            vec![set("ENVIRONMENT", "sandbox"), set("READ_TIMEOUT", &read), set("WRITE_TIMEOUT", &write)];
+        variables.extend(
+            ["PUBLIC_KEY", "PRIVATE_KEY"]
+                .map(|name| (format!("SEZZLE_SIDECAR__CREDENTIALS__{name}").into(), "any".into())),
+        );
+        config::load(&[], variables).unwrap_or_else(|problems| panic!("{row}: {problems}"));
+        rows += 1;
+    }
+    assert!(rows > 3);
+}
+
+#[test]
 fn links_lead_somewhere() {
-    let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md"), root().join("fuzz/README.md")];
+    let mut pages = vec![
+        root().join("README.md"),
+        root().join("CHANGELOG.md"),
+        root().join("fuzz/README.md"),
+        root().join("findings/README.md"),
+    ];
     pages.extend(fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path()));
     let mut followed = 0;
     for from in pages {
