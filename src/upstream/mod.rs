@@ -240,6 +240,12 @@ impl Upstream {
         *request.method_mut() = outgoing.method.clone();
         // The original goes: it has room for what is still to come, and the copy has none.
         *request.headers_mut() = mem::replace(&mut outgoing.headers, spare);
+        // RFC 9110, 8.6: a method that gives content a meaning states a length even where there is none. Servers answer 411.
+        let has_length =
+            !outgoing.body.is_empty() || matches!(outgoing.method, Method::POST | Method::PUT | Method::PATCH);
+        if has_length {
+            request.headers_mut().insert(CONTENT_LENGTH, outgoing.body.len().into());
+        }
         let target = outgoing.target.clone();
         *request.uri_mut() = if channel.is_http2() {
             let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());

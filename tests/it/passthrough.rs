@@ -10,6 +10,7 @@ use sezzle_sidecar::simulator::{Fault, Rule, SessionKind};
 use tokio::net::TcpStream;
 
 use crate::support::client::raw;
+use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually};
 
 #[tokio::test]
@@ -191,4 +192,39 @@ async fn a_101_nobody_asked_for_is_no_answer() {
     let write = harness.post("/v2/order/o/capture", "{}").await;
     assert_eq!((write.status, write.error_code().as_str()), (504, "sidecar.outcome_unknown"));
     harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_method_that_takes_content_states_its_length_even_without_any() {
+    let ca = Authority::new();
+    let server = offering(ca.server(&["localhost"]), &[b"h2", b"http/1.1"]);
+    for http2 in [false, true] {
+        let server = server.clone();
+        let setup = Setup::default()
+            .gateway(|gateway| (gateway.tls, gateway.http2) = (Some(server), http2))
+            .gateway_host("localhost")
+            .set("GATEWAY__CA_FILE", ca.file())
+            .set("GATEWAY__HTTP2", http2);
+        let harness = setup.start().await;
+        for (method, body, length) in [
+            (Method::POST, "", Some("0")),
+            (Method::PUT, "", Some("0")),
+            (Method::PATCH, "", Some("0")),
+            (Method::POST, "{}", Some("2")),
+            (Method::DELETE, "{}", Some("2")),
+            (Method::DELETE, "", None),
+            (Method::GET, "", None),
+            (Method::OPTIONS, "", None),
+        ] {
+            harness.send(method.clone(), "/v2/new", &[], body).await;
+            let seen = harness.gateway.journal().pop().expect("a call");
+            assert_eq!((seen.path.as_str(), seen.body.len()), ("/v2/new", body.len()));
+            let found: Vec<_> = seen.headers.get_all("content-length").iter().collect();
+            assert_eq!(found, Vec::from_iter(length), "{method} {body:?}, HTTP/2: {http2}");
+        }
+        let exchange = harness.gateway.journal().into_iter().find(|call| call.path == "/v2/authentication");
+        let exchange = exchange.expect("an exchange");
+        assert_eq!(exchange.headers["content-length"], exchange.body.len().to_string());
+        harness.stop().await;
+    }
 }
