@@ -46,6 +46,7 @@ pub mod caller;
 pub mod clock;
 pub mod file;
 pub mod hop_by_hop;
+pub mod http_client;
 pub mod names;
 pub mod secret;
 pub mod sezzle;

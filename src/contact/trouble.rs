@@ -86,9 +86,12 @@ impl Trouble {
                 format!("no TLS with {gateway}: {detail}"),
                 &["Something else than Sezzle's gateway seems to answer there.".to_owned(), hints.proxy()],
             ),
-            ErrorKind::StreamLimit | ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => {
-                Self::new(format!("{gateway} gave no answer: {detail}"), &[])
-            }
+            ErrorKind::StreamLimit
+            | ErrorKind::Timeout
+            | ErrorKind::Reset
+            | ErrorKind::HeadTooLarge
+            | ErrorKind::Protocol
+            | ErrorKind::Body => Self::new(format!("{gateway} gave no answer: {detail}"), &[]),
         }
     }
 
@@ -155,7 +158,6 @@ impl Hints<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::error::Sent;
 
     #[test]
     fn what_happened_stands_first_and_what_to_do_below() {
@@ -171,7 +173,7 @@ mod tests {
             certificate: Some("for gateway.example, by Middle Box CA, until then".to_owned()),
             now: Wall(0),
         };
-        let failed = |kind| UpstreamError { kind, sent: Sent::No, detail: "the reason".to_owned() };
+        let failed = |kind| UpstreamError::unsent(kind, "the reason");
         for (kind, first, advice) in [
             (
                 ErrorKind::Dns,

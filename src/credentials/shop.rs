@@ -198,10 +198,8 @@ impl Shops {
     }
 
     async fn exchange(&self, shop: &Shop, keys: &KeyPair) -> Result<Verdict, UpstreamError> {
-        let unusable = |what: &str| UpstreamError {
-            kind: ErrorKind::Protocol,
-            sent: Sent::Maybe,
-            detail: format!("the exchange for a shop: {what}"),
+        let unusable = |what: &str| {
+            UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, format!("the exchange for a shop: {what}"))
         };
         let Shop { cancel_url, platform } = shop;
         let request = Request {

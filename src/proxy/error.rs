@@ -228,6 +228,15 @@ impl ProxyError {
                 "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After".into()
             }
             Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
+            Self::OutcomeUnknown {
+                call: Call::Keyed | Call::Unkeyed,
+                cause: UpstreamError { received: Some(status), .. },
+            } => format!(
+                "the write was sent and Sezzle answered {}, but nothing beyond that could be read of the answer: read \
+                 the order before doing anything else",
+                status.as_u16()
+            )
+            .into(),
             Self::OutcomeUnknown { call: Call::Keyed, .. } => {
                 "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
                  Sezzle-Request-Id, or read the order before doing anything else"
@@ -254,6 +263,14 @@ impl ProxyError {
                 (Sent::Maybe, ErrorKind::Timeout) => "Sezzle did not answer in time".into(),
                 (Sent::Maybe, _) => "the exchange with Sezzle failed".into(),
             },
+        }
+    }
+
+    /// The status of Sezzle's answer, where no more than that could be read of it.
+    fn received(&self) -> Option<StatusCode> {
+        match self {
+            Self::Upstream(cause) | Self::OutcomeUnknown { cause, .. } => cause.received,
+            _ => None,
         }
     }
 
@@ -287,6 +304,7 @@ impl ProxyError {
                 ErrorKind::StreamLimit => "connection_limit_reached",
                 ErrorKind::Timeout => "http_response_timeout",
                 ErrorKind::Reset => "connection_terminated",
+                ErrorKind::HeadTooLarge => "http_response_header_section_size",
                 ErrorKind::Protocol => "http_protocol_error",
                 ErrorKind::Body => "http_response_incomplete",
             },
@@ -303,7 +321,8 @@ impl ProxyError {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(value) = HeaderValue::try_from(format!("sezzle-sidecar; error={}", self.proxy_status())) {
+        let received = self.received().map_or(String::new(), |code| format!("; received-status={}", code.as_u16()));
+        if let Ok(value) = HeaderValue::try_from(format!("sezzle-sidecar; error={}{received}", self.proxy_status())) {
             headers.insert(PROXY_STATUS, value);
         }
         match self {

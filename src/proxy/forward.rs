@@ -109,7 +109,7 @@ impl Forwarder {
             }
         }
         let detail = "304 to a request without conditions".to_owned();
-        Fetched::Failed(ProxyError::Upstream(UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail }))
+        Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
     async fn fetch(&self, sending: &mut Sending, place: &Place, now: Now) -> Fetched<Answered, ProxyError> {

@@ -109,7 +109,7 @@ impl Proxy {
         };
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
         let Ok((result, place)) = answer.await else {
-            let cause = UpstreamError { kind: ErrorKind::Reset, sent: Sent::Maybe, detail: STOPPED.to_owned() };
+            let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
         };
         record.holds(place);

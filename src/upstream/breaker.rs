@@ -85,7 +85,12 @@ fn is_of_connecting(kind: ErrorKind) -> bool {
         | ErrorKind::EgressProxy
         | ErrorKind::TlsCertificate
         | ErrorKind::Tls => true,
-        ErrorKind::StreamLimit | ErrorKind::Timeout | ErrorKind::Reset | ErrorKind::Protocol | ErrorKind::Body => false,
+        ErrorKind::StreamLimit
+        | ErrorKind::Timeout
+        | ErrorKind::Reset
+        | ErrorKind::HeadTooLarge
+        | ErrorKind::Protocol
+        | ErrorKind::Body => false,
     }
 }
 
@@ -212,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_says_something_of_the_gateway() {
-        let failed = |kind, sent| Outcome::of(Err(&UpstreamError { kind, sent, detail: String::new() }));
+        let failed = |kind, sent| Outcome::of(Err(&UpstreamError::new(kind, sent, "")));
         for (status, outcome) in [
             (200, Outcome::Success),
             (304, Outcome::Success),

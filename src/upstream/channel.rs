@@ -8,14 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::client::conn::http1;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::body::Incoming;
 use super::connector::Life;
 use super::error::{Sent, Unanswered, UpstreamError};
-use super::http2;
 use super::pool::Place;
+use super::{http1, http2};
 
 /// The way into one connection, for one call.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub struct Channel {
 
 #[derive(Debug)]
 pub(super) enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(http1::Sender),
     /// With the stream that is counted for this call.
     Http2(http2::Sender, Option<Place>),
 }
@@ -57,20 +56,26 @@ impl Channel {
         alarm.as_mut().reset(deadline);
         match &mut self.sender {
             Sender::Http1(sender) => {
-                let mut answer = pin!(sender.try_send_request(request));
+                let method = request.method().clone();
+                let mut answer = pin!(sender.requests.try_send_request(request));
                 let answer = poll_fn(|context| match answer.as_mut().poll(context) {
                     Poll::Ready(answer) => Poll::Ready(Some(answer)),
                     Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
                 });
-                let answer = answer.await?.map(|answer| answer.map(Incoming::Http1));
-                Some(answer.map_err(|mut refused| {
-                    let untouched = refused.take_message().is_some();
-                    let error = UpstreamError::from_exchange(&refused.into_error());
-                    Unanswered {
-                        error: if untouched { UpstreamError { sent: Sent::No, ..error } } else { error },
-                        untouched,
-                    }
-                }))
+                let mut refused = match answer.await? {
+                    Ok(answer) => return Some(Ok(answer.map(Incoming::Http1))),
+                    Err(refused) => refused,
+                };
+                let untouched = refused.take_message().is_some();
+                let error = refused.into_error();
+                if error.is_parse() {
+                    let again = timeout_at(deadline, sender.read_again(method, &error)).await.ok()?;
+                    let again = again.map_err(|error| Unanswered { error, untouched });
+                    return Some(again.map(|answer| answer.map(Incoming::Http1)));
+                }
+                let error = UpstreamError::from_exchange(&error);
+                let error = if untouched { UpstreamError { sent: Sent::No, ..error } } else { error };
+                Some(Err(Unanswered { error, untouched }))
             }
             Sender::Http2(sender, place) => {
                 let answer = sender.send(request.map(drop), body, place);

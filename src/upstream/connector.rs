@@ -135,6 +135,7 @@ pub struct Life {
 }
 
 /// A connection to the gateway, counted while it is open.
+#[derive(Debug)]
 pub struct GatewayConnection {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
     life: Life,

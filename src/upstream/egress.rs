@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use tokio::time::timeout;
 use tower_service::Service;
 
+use crate::http_client::lenient_http1;
 use crate::secret::Secret;
 
 /// An HTTP proxy on the way out.
@@ -55,8 +55,7 @@ impl EgressProxy {
         T: Read + Write + Unpin,
     {
         let request = self.request(gateway)?;
-        let (mut sender, mut connection) =
-            http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io).await.map_err(EgressError::Broken)?;
+        let (mut sender, mut connection) = lenient_http1().handshake(io).await.map_err(EgressError::Broken)?;
         let mut answer = pin!(sender.send_request(request));
         let answer = tokio::select! {
             biased;
@@ -96,8 +95,6 @@ fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> 
     value.set_sensitive(true);
     Ok(value)
 }
-
-const MAX_HEAD: usize = 16 * 1024;
 
 /// There is no tunnel. Nothing was sent to the gateway.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,11 @@
 use std::error::Error;
 use std::io;
 
+use http::StatusCode;
+
 use super::body::BodyError;
 use super::egress::EgressError;
+use crate::http_client::MAX_HEAD;
 use crate::names::DnsError;
 
 /// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
@@ -15,6 +18,8 @@ pub struct UpstreamError {
     pub kind: ErrorKind,
     /// Whether Sezzle may have seen the request.
     pub sent: Sent,
+    /// The status of the answer, where no more than that could be read of it.
+    pub received: Option<StatusCode>,
     /// The library's words, with causes.
     pub detail: String,
 }
@@ -60,6 +65,8 @@ pub enum ErrorKind {
     Timeout,
     /// The connection ended before the head of the answer was complete.
     Reset,
+    /// The head of the answer is too large.
+    HeadTooLarge,
     /// The answer is not HTTP.
     Protocol,
     /// The answer's body stopped before its end.
@@ -80,6 +87,7 @@ impl ErrorKind {
             Self::StreamLimit => "stream_limit",
             Self::Timeout => "timeout",
             Self::Reset => "reset",
+            Self::HeadTooLarge => "head_too_large",
             Self::Protocol => "protocol",
             Self::Body => "body",
         }
@@ -92,19 +100,41 @@ impl ErrorKind {
 pub struct ConnectTimeout(pub std::time::Duration);
 
 impl UpstreamError {
+    /// There is no answer.
+    pub fn new(kind: ErrorKind, sent: Sent, detail: impl Into<String>) -> Self {
+        Self { kind, sent, received: None, detail: detail.into() }
+    }
+
     /// Nothing was sent.
     pub fn unsent(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, sent: Sent::No, detail: detail.into() }
+        Self::new(kind, Sent::No, detail)
+    }
+
+    /// The head of the answer is larger than is read of any.
+    pub fn head_too_large(received: Option<StatusCode>) -> Self {
+        let status = received.map_or(String::new(), |status| format!(" with status {}", status.as_u16()));
+        let detail = format!("the head of the answer{status} is larger than {MAX_HEAD} bytes");
+        Self { received, ..Self::new(ErrorKind::HeadTooLarge, Sent::Maybe, detail) }
+    }
+
+    /// The head of the answer cannot be read beyond its status.
+    pub fn unreadable(received: Option<StatusCode>, cause: &hyper::Error) -> Self {
+        if cause.is_parse_too_large() {
+            return Self::head_too_large(received);
+        }
+        let error = Self::from_exchange(cause);
+        let status = received.map_or(String::new(), |status| format!(", in an answer with status {}", status.as_u16()));
+        Self { received, detail: format!("{}{status}", error.detail), ..error }
     }
 
     /// The head of the answer did not come in time.
     pub fn timeout(detail: String) -> Self {
-        Self { kind: ErrorKind::Timeout, sent: Sent::Maybe, detail }
+        Self::new(ErrorKind::Timeout, Sent::Maybe, detail)
     }
 
     /// There is no connection.
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
-        Self { kind: connect_kind(error), sent: Sent::No, detail: chain(error) }
+        Self::unsent(connect_kind(error), chain(error))
     }
 
     /// The answer's body did not come whole.
@@ -119,7 +149,7 @@ impl UpstreamError {
                 Some(_) | None => ErrorKind::Body,
             },
         };
-        Self { kind, sent: Sent::Maybe, detail }
+        Self::new(kind, Sent::Maybe, detail)
     }
 
     /// The error of hyper-util's client.
@@ -133,13 +163,13 @@ impl UpstreamError {
         if let Some(cause) = find::<h2::Error>(error) {
             let kind = if cause.is_library() { ErrorKind::Protocol } else { ErrorKind::Reset };
             let sent = if is_unprocessed(cause) { Sent::No } else { Sent::Maybe };
-            return Self { kind, sent, detail };
+            return Self::new(kind, sent, detail);
         }
         let kind = match find::<hyper::Error>(error) {
             Some(cause) if cause.is_parse() => ErrorKind::Protocol,
             Some(_) | None => ErrorKind::Reset,
         };
-        Self { kind, sent: Sent::Maybe, detail }
+        Self::new(kind, Sent::Maybe, detail)
     }
 }
 

@@ -17,10 +17,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 
-use super::client::{self, MAX_HEAD, UNTOLD};
 use super::connector::GatewayConnection;
-use super::error::{ErrorKind, Sent, Unanswered, UpstreamError};
+use super::error::{Sent, Unanswered, UpstreamError};
 use super::pool::Place;
+use crate::http_client::{self, MAX_HEAD, UNTOLD};
 
 /// An open connection, which works while it is [driven](drive).
 pub type Connection = H2<TokioIo<GatewayConnection>, Bytes>;
@@ -38,7 +38,7 @@ pub struct Sender {
 /// # Errors
 /// When the connection ends meanwhile.
 pub async fn open(io: GatewayConnection) -> Result<(Sender, Connection), h2::Error> {
-    let (requests, connection) = client::http2().handshake(TokioIo::new(io)).await?;
+    let (requests, connection) = http_client::http2().handshake(TokioIo::new(io)).await?;
     Ok((Sender { requests, calls: Arc::default() }, connection))
 }
 
@@ -126,9 +126,7 @@ impl Sender {
         }
         let (head, incoming) = answer.await.map_err(failed)?.into_parts();
         if size(&head.headers) > MAX_HEAD {
-            let detail = format!("the head of the answer is larger than {MAX_HEAD} bytes");
-            let error = UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail };
-            return Err(Unanswered { error, untouched: false });
+            return Err(Unanswered { error: UpstreamError::head_too_large(Some(head.status)), untouched: false });
         }
         let length = if incoming.is_end_stream() { Some(0) } else { length(&head.headers) };
         Ok(Response::from_parts(head, Answer { incoming, left: length, outgoing: stream, place: place.take() }))

@@ -8,10 +8,10 @@ pub mod breaker;
 pub mod ca_file;
 pub mod certificate;
 pub mod channel;
-pub mod client;
 pub mod connector;
 pub mod egress;
 pub mod error;
+pub mod http1;
 pub mod http2;
 pub mod pool;
 pub mod probe;
@@ -269,7 +269,7 @@ fn host(gateway: &Uri) -> Option<HeaderValue> {
 
 /// What came is not what may come.
 fn unasked(what: &str) -> UpstreamError {
-    UpstreamError { kind: ErrorKind::Protocol, sent: Sent::Maybe, detail: what.to_owned() }
+    UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, what)
 }
 
 // As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no

@@ -15,20 +15,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Uri;
-use http_body_util::Full;
-use hyper::client::conn::http1;
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::state::State;
 use super::channel::{Channel, Sender};
-use super::client;
 use super::connector::{Connector, Life};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
-use super::http2;
+use super::{http1, http2};
 use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::Counted;
 
@@ -105,13 +101,13 @@ impl Pool {
     pub fn give_back(&self, mut channel: Channel, now: Mono) {
         channel.kept = true;
         match &mut channel.sender {
-            Sender::Http1(sender) if sender.is_ready() => self.keep(&mut self.0.lock(), channel, now),
+            Sender::Http1(sender) if sender.requests.is_ready() => self.keep(&mut self.0.lock(), channel, now),
             Sender::Http1(_) => {
                 let pool = self.clone();
                 // Ends with the answer, whose body has a deadline and takes the connection along when it is dropped.
                 tokio::spawn(async move {
                     if let Sender::Http1(sender) = &mut channel.sender
-                        && sender.ready().await.is_ok()
+                        && sender.requests.ready().await.is_ok()
                     {
                         let now = pool.0.clock.mono();
                         pool.keep(&mut pool.0.lock(), channel, now);
@@ -187,7 +183,7 @@ impl Pool {
 
 /// A connection that has just been made.
 enum Made {
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(http1::Sender),
     Http2(http2::Sender, Box<http2::Connection>),
 }
 
@@ -238,10 +234,7 @@ impl Inner {
             let (sender, connection) = opened.map_err(|error| UpstreamError::from_connecting(&error))?;
             Made::Http2(sender, Box::new(connection))
         } else {
-            let opened = client::http1().handshake(io).await;
-            let (sender, connection) = opened.map_err(|error| UpstreamError::from_connecting(&error))?;
-            tokio::spawn(connection);
-            Made::Http1(sender)
+            Made::Http1(http1::open(io).await.map_err(|error| UpstreamError::from_connecting(&error))?)
         };
         Ok((made, life))
     }

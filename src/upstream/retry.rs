@@ -75,6 +75,8 @@ impl Failure {
                 ErrorKind::Timeout | ErrorKind::StreamLimit => false,
                 // Nobody knows what speaks there.
                 ErrorKind::Protocol => false,
+                // The answer would be as large again.
+                ErrorKind::HeadTooLarge => false,
             },
             // Longer than we would wait ourselves: that is for the caller to decide.
             Self::Status(_, retry_after) => retry_after.is_none_or(|wait| wait <= LONGEST_WAIT),
@@ -172,6 +174,7 @@ mod tests {
             (Failure::Error(Kind::Reset, Sent::No), all),
             (Failure::Error(Kind::Reset, Sent::Maybe), harmless),
             (Failure::Error(Kind::Body, Sent::Maybe), harmless),
+            (Failure::Error(Kind::HeadTooLarge, Sent::Maybe), none),
             (Failure::Error(Kind::Protocol, Sent::No), none),
             (Failure::Error(Kind::Protocol, Sent::Maybe), none),
             (status(502, None), harmless),

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::signature::{self, Signer};
 use crate::caller::SEC_FETCH_MODE;
 use crate::hop_by_hop::remove_hop_by_hop;
+use crate::http_client::lenient;
 use crate::names::Resolver;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
@@ -60,8 +61,8 @@ impl Forward {
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         // A connection for each: they come seldom, and one that was kept may be closed just as it is used again.
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.wrap_connector(tcp));
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = lenient(&mut client).pool_max_idle_per_host(0).build(connector.wrap_connector(tcp));
         let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
         Ok(Self { client, url: url.parse()?, signer: secret.map(Signer::new), places })
     }

@@ -204,3 +204,23 @@ async fn credentials_that_cannot_be_used_stop_the_start() {
         assert!(!error.to_string().contains("canary"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn the_form_of_the_proxys_answer_does_not_keep_from_the_tunnel() {
+    let ca = Authority::new();
+    let many = format!("HTTP/1.1 200 Connection established\r\n{}\r\n", "Set-Cookie: a=b\r\n".repeat(110)).leak();
+    let large = format!("HTTP/1.1 200 OK\r\nx-filler: {}\r\n\r\n", "x".repeat(65_000)).leak();
+    for answer in [
+        many,
+        large,
+        "HTTP/1.1 200 OK\r\nProxy-agent : x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nProxy-agent: x\r\n y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nNonsense\r\n\r\n",
+    ] {
+        let proxy = EgressProxy::start(Conduct::TunnelWith(answer)).await;
+        let harness = setup(&ca, &proxy.url()).start_with(|gateway| proxy.lead_to(gateway.addr())).await;
+        ready(&harness).await;
+        assert_eq!(harness.get("/v2/customer").await.status, 200, "{answer:.60}");
+        harness.stop().await;
+    }
+}

@@ -400,6 +400,7 @@ fn every_word_is_in_its_list() {
         | ErrorKind::StreamLimit
         | ErrorKind::Timeout
         | ErrorKind::Reset
+        | ErrorKind::HeadTooLarge
         | ErrorKind::Protocol
         | ErrorKind::Body => kind.as_str(),
     };
@@ -414,6 +415,7 @@ fn every_word_is_in_its_list() {
         ErrorKind::StreamLimit,
         ErrorKind::Timeout,
         ErrorKind::Reset,
+        ErrorKind::HeadTooLarge,
         ErrorKind::Protocol,
         ErrorKind::Body,
     ]

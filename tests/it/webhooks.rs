@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::Answer;
+use crate::support::peer::{self, Peer};
 use crate::support::process::Folder;
 use crate::support::service::{Conduct, Service, signature};
 use crate::support::tls::{Authority, self_signed};
@@ -401,6 +402,18 @@ async fn a_service_that_is_not_there_yet_gets_its_webhook_later() {
     assert_eq!((answer.status, answer.text().trim()), (502, r#"{"error":"forward_failed"}"#));
     assert_eq!(counted(&harness, "order.captured", "forward_failed").await, 1.0);
     harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_form_of_the_services_answer_does_not_matter() {
+    let many = format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x: 1\r\n".repeat(120)).leak();
+    for answer in [many, "HTTP/1.1 200 OK\r\nX-Odd : 1\r\nNonsense\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n"] {
+        let service = Peer::start(peer::Conduct::Close(answer.as_bytes())).await;
+        let to = format!("http://{}/hooks", service.address());
+        let harness = setup().set("WEBHOOKS__FORWARD_TO", to).start().await;
+        assert_eq!(post(&harness, r#"{"event":"order.captured"}"#).await.status, 200, "{answer:.60}");
+        harness.stop().await;
+    }
 }
 
 #[tokio::test]

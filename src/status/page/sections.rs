@@ -190,7 +190,7 @@ pub(super) fn meaning(word: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
 }
 
-const MEANINGS: [(&str, &str); 22] = [
+const MEANINGS: [(&str, &str); 23] = [
     ("5xx", "answered that it failed"),
     ("429", "asked for fewer calls"),
     ("dns", "the gateway's name was not resolved"),
@@ -203,6 +203,7 @@ const MEANINGS: [(&str, &str); 22] = [
     ("stream_limit", "every HTTP/2 stream it allows was taken"),
     ("timeout", "no answer came in time"),
     ("reset", "the connection ended before the answer"),
+    ("head_too_large", "the head of the answer was too large"),
     ("protocol", "the answer was no HTTP"),
     ("body", "the answer broke off"),
     ("queue_full", "the queue of its class was full"),

@@ -176,7 +176,7 @@ fn a_sidecar_with_everything_wrong() {
         &page,
         &[
             "Ready, but in trouble",
-            "Sezzle fails: the circuit breaker is open for session, read. 51 of 104 calls",
+            "Sezzle fails: the circuit breaker is open for session, read. 55 of 108 calls",
             "The outcome of 1 write of the last hour is not known",
             "2 writes did not succeed after an attempt",
             "No new token: Sezzle rejected the key pair. The one in use lasts another 1 h 23 min.",

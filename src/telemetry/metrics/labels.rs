@@ -42,7 +42,7 @@ pub const TASKS: [&str; 8] = [
 /// The thread that writes the log, which is the process's and not one sidecar's.
 pub const LOG_WRITER: &str = "log_writer";
 /// `kind` of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 12] = [
+pub const UPSTREAM_ERRORS: [&str; 13] = [
     "dns",
     "connection_refused",
     "connection_failed",
@@ -53,6 +53,7 @@ pub const UPSTREAM_ERRORS: [&str; 12] = [
     "stream_limit",
     "timeout",
     "reset",
+    "head_too_large",
     "protocol",
     "body",
 ];

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Span, Spans};
+use crate::http_client::lenient;
 use crate::names::Resolver;
 
 /// Takes spans out of their queue and exports them.
@@ -67,7 +68,7 @@ impl Exporter {
         http.enforce_http(false);
         http.set_connect_timeout(Some(LIMIT));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let client = Client::builder(TokioExecutor::new())
+        let client = lenient(&mut Client::builder(TokioExecutor::new()))
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .build(https.wrap_connector(http));

@@ -198,7 +198,7 @@ impl Idle {
     /// Whether it is open, and neither too old nor idle for so long that what lies between may have forgotten it.
     fn is_usable(&self, now: Mono) -> bool {
         let closed = match &self.channel.sender {
-            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http1(sender) => sender.requests.is_closed(),
             Sender::Http2(..) => true,
         };
         !closed && now.since(self.since) < POOL_IDLE && now < self.channel.life.retire

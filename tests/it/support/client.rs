@@ -58,7 +58,9 @@ pub struct Answer {
 
 impl Client {
     pub fn new() -> Self {
-        Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http())
+        let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        // What the gateway sends the sidecar passes on, however many lines there are.
+        Self(builder.http1_max_headers(20_000).build_http())
     }
 
     /// One that speaks HTTP/2 from the first byte.

@@ -17,6 +17,8 @@ use super::peer::relay;
 pub enum Conduct {
     /// Makes a tunnel.
     Tunnel,
+    /// Makes one and says so with this head.
+    TunnelWith(&'static str),
     /// Makes one if the head holds this line, and answers 407 if not.
     Wants(&'static str),
     /// Answers this and keeps the connection open.
@@ -111,8 +113,9 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     let head = String::from_utf8(head).expect("a head of text");
     shared.heads.lock().expect("not poisoned").push(head.clone());
     match shared.conduct {
-        Conduct::Tunnel => tunnel(stream, shared).await,
-        Conduct::Wants(line) if head.lines().any(|found| found == line) => tunnel(stream, shared).await,
+        Conduct::Tunnel => tunnel(stream, shared, ESTABLISHED).await,
+        Conduct::TunnelWith(head) => tunnel(stream, shared, head).await,
+        Conduct::Wants(line) if head.lines().any(|found| found == line) => tunnel(stream, shared, ESTABLISHED).await,
         Conduct::Wants(_) => {
             let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n\
                           content-length: 0\r\n\r\n";
@@ -142,9 +145,11 @@ async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-async fn tunnel(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+async fn tunnel(mut stream: TcpStream, shared: &Shared, head: &str) -> Option<()> {
     let gateway = shared.gateway.lock().expect("not poisoned").expect("known by now");
-    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+    stream.write_all(head.as_bytes()).await.ok()?;
     shared.tunnels.fetch_add(1, Ordering::SeqCst);
     relay(stream, gateway, &shared.rest).await
 }

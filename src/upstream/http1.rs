@@ -1,0 +1,175 @@
+//! HTTP/1.1 toward the gateway: a head that hyper refuses is read once more, leniently, so that the form of an answer does not
+//! make a write that was done one whose outcome nobody knows.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::connector::GatewayConnection;
+use super::error::UpstreamError;
+use crate::http_client;
+
+/// The way into a connection.
+#[derive(Debug)]
+pub struct Sender {
+    /// For requests.
+    pub requests: http1::SendRequest<Full<Bytes>>,
+    /// What is left of the connection when an answer could not be read.
+    rest: oneshot::Receiver<Rest>,
+}
+
+/// A connection, and what came over it that is not read yet.
+#[derive(Debug)]
+struct Rest {
+    io: GatewayConnection,
+    read: Bytes,
+}
+
+/// Begins to speak HTTP/1.1.
+///
+/// # Errors
+/// When the connection ends meanwhile.
+pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
+    let (requests, connection) = http_client::http1().handshake(io).await?;
+    let (rest, receiver) = oneshot::channel();
+    tokio::spawn(drive(connection, rest));
+    Ok(Sender { requests, rest: receiver })
+}
+
+/// Works for a connection until it ends.
+async fn drive(mut connection: http1::Connection<GatewayConnection, Full<Bytes>>, rest: oneshot::Sender<Rest>) {
+    let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let parts = connection.into_parts();
+    let mut io = parts.io;
+    // What hyper cannot read it leaves in its buffer, and tells the call.
+    if ended.is_ok() && !parts.read_buf.is_empty() {
+        match rest.send(Rest { io, read: parts.read_buf }) {
+            Ok(()) => return,
+            Err(Rest { io: unwanted, .. }) => io = unwanted,
+        }
+    }
+    let _ = timeout(FAREWELL, poll_fn(|context| Pin::new(&mut io).poll_shutdown(context))).await;
+}
+
+impl Sender {
+    /// Reads the head of an answer that hyper refused with `error`, once more and leniently.
+    ///
+    /// # Errors
+    /// When it cannot be read at all. The error then says its status, where there was one.
+    pub async fn read_again(
+        &mut self,
+        method: Method,
+        error: &hyper::Error,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let error = UpstreamError::from_exchange(error);
+        let rest = timeout(HANDED_OVER, &mut self.rest).await;
+        let Ok(Ok(Rest { io, read })) = rest else { return Err(error) };
+        let received = status(&read);
+        let answer = again(io, read, method).await;
+        answer.map_err(|cause| UpstreamError::unreadable(received, &cause))
+    }
+}
+
+/// Speaks as if the request were sent, and reads what has come and what comes.
+async fn again(io: GatewayConnection, read: Bytes, method: Method) -> Result<Response<Incoming>, hyper::Error> {
+    let replay = Replay { io, read, asked: false, reader: None };
+    let (mut requests, connection) = http_client::lenient_http1().handshake(replay).await?;
+    // Ends with the answer: its way in goes with this function.
+    tokio::spawn(connection);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    // Whether there is a body depends on it.
+    *request.method_mut() = method;
+    requests.send_request(request).await
+}
+
+/// The status of an answer, from its first line.
+fn status(read: &[u8]) -> Option<StatusCode> {
+    let line = read.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?;
+    let ends = line.get(3).is_some_and(|after| !after.is_ascii_digit());
+    StatusCode::from_bytes(line.get(..3)?).ok().filter(|_| ends)
+}
+
+/// A connection whose request has been sent: what is written goes nowhere, and what was read is read once more.
+struct Replay {
+    io: GatewayConnection,
+    read: Bytes,
+    /// hyper takes an answer that comes before the request for a fault.
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl Read for Replay {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.read.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let length = self.read.len().min(buffer.remaining());
+        buffer.put_slice(self.read.get(..length).unwrap_or_default());
+        self.read.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Replay {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.asked = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+// To say goodbye takes no answer.
+const FAREWELL: Duration = Duration::from_secs(1);
+// It is handed over in the moment in which the call is told.
+const HANDED_OVER: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_from_what_has_come() {
+        for (read, code) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.0 599\n", Some(599)),
+            ("HTTP/1.1 200", None),
+            ("HTTP/1.1 2000 OK", None),
+            ("HTTP/1.1200 OK", None),
+            ("HTTP/1.1 20", None),
+            ("HTTP/1.1 2OO OK", None),
+            ("HTTP/2 200", None),
+            ("", None),
+        ] {
+            assert_eq!(status(read.as_bytes()).map(|status| status.as_u16()), code, "{read:?}");
+        }
+    }
+}
