@@ -20,6 +20,7 @@ use tracing::level_filters::LevelFilter;
 use uuid::Uuid;
 
 use crate::caller::{Caller, FROM_BROWSER, Hosts, Refusal};
+use crate::peer_body::PeerBody;
 use crate::session::SessionCache;
 use crate::session::invalidation::Tag;
 use crate::telemetry::log;
@@ -80,6 +81,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
     /// Answers one request.
     pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
+        let body = PeerBody::new(body, head.version);
         if let Err(refusal) = Hosts::default().check(&head, &caller) {
             return refused(refusal);
         }
@@ -152,7 +154,7 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
     answer(StatusCode::OK, &json!({ "level": word }))
 }
 
-async fn receive(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+async fn receive(body: PeerBody) -> Result<Bytes, Response<Full<Bytes>>> {
     match timeout(RECEIVE, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => {

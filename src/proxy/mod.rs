@@ -51,6 +51,7 @@ use self::route::{Class, Matched, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
+use crate::peer_body::PeerBody;
 use crate::session::freshness::Wishes;
 use crate::session::{CacheResult, Found, SessionCache};
 use crate::telemetry::metrics::{Metrics, Said};
@@ -182,6 +183,7 @@ impl Proxy {
     /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
     pub fn handle(self: &Arc<Self>, request: Request<Incoming>, caller: Caller) -> Handled {
         let (mut head, body) = request.into_parts();
+        let body = PeerBody::new(body, head.version);
         let seen = Seen::of(&head.headers);
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
@@ -247,7 +249,7 @@ impl Proxy {
     async fn serve(
         &self,
         head: &mut Parts,
-        body: Incoming,
+        body: PeerBody,
         mut call: Call,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {

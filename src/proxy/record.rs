@@ -146,6 +146,8 @@ struct Trouble {
 enum End {
     /// The caller went away before it.
     CallerGone,
+    /// The caller gave up in the middle of its request.
+    BodyGivenUp,
     /// Sezzle broke off in the middle of it.
     Broken,
     /// All of it was handed to the connection.
@@ -219,6 +221,10 @@ impl Record {
     /// The request is answered with an error of ours.
     pub fn failed(&mut self, error: &ProxyError) {
         self.spared(error);
+        if matches!(error, ProxyError::BodyBroken) {
+            // Half of a connection may be left to it, so that it still reads the answer.
+            self.end = End::BodyGivenUp;
+        }
         if error.is_refusal() {
             self.ledger.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }

@@ -8,7 +8,6 @@ use http::HeaderValue;
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,7 @@ use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
 use super::{Call, Proxy, card_data, passed_on, request_key};
+use crate::peer_body::PeerBody;
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::troubles::Kind;
@@ -121,7 +121,7 @@ impl Proxy {
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
-    pub(super) async fn receive(&self, body: Incoming, class: Class) -> Result<Bytes, ProxyError> {
+    pub(super) async fn receive(&self, body: PeerBody, class: Class) -> Result<Bytes, ProxyError> {
         if body.size_hint().lower() > self.options.limits.body as u64 {
             return Err(ProxyError::BodyTooLarge);
         }

@@ -12,6 +12,7 @@ use http::Version;
 use http::header::CONTENT_TYPE;
 use http::header::DATE;
 use http::request::Parts;
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use http_body_util::LengthLimitError;
 use http_body_util::Limited;
@@ -100,8 +101,10 @@ fn end(action: &Action, here: Reset) -> Result<(), Ending> {
 }
 
 /// The whole body, or 413. A request that breaks off ends its connection, or its stream where it shares one.
-async fn read(body: Incoming, version: Version) -> Result<Result<Bytes, Refusal>, Ending> {
-    match Limited::new(body, MAX_REQUEST_BODY).collect().await {
+async fn read(mut body: Incoming, version: Version) -> Result<Result<Bytes, Refusal>, Ending> {
+    match Limited::new(&mut body, MAX_REQUEST_BODY).collect().await {
+        // hyper ends a body without an error when its stream is reset with NO_ERROR.
+        Ok(_) if version == Version::HTTP_2 && !body.is_end_stream() => Err(Ending::Reset),
         Ok(body) => Ok(Ok(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => {
             Ok(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "body", "The body is too large.")))

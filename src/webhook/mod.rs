@@ -25,6 +25,7 @@ use self::event::{Concerns, Event};
 use self::forward::{Forward, ForwardError};
 use crate::caller::is_of_browser;
 use crate::credentials::TokenManager;
+use crate::peer_body::PeerBody;
 use crate::session::SessionCache;
 use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
 use crate::telemetry::troubles::Kind;
@@ -75,7 +76,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
-        let body = match self.receive(&head, body).await {
+        let body = match self.receive(&head, PeerBody::new(body, head.version)).await {
             Ok(body) => body,
             Err(refused) => {
                 self.record(refused, None, None, began);
@@ -102,7 +103,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     }
 
     /// The whole body of a webhook, once it is sure that Sezzle signed it.
-    async fn receive(&self, head: &Parts, body: Incoming) -> Result<Bytes, Outcome> {
+    async fn receive(&self, head: &Parts, body: PeerBody) -> Result<Bytes, Outcome> {
         if head.headers.keys().any(is_of_browser) {
             return Err(Outcome::Browser);
         }

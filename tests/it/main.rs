@@ -25,6 +25,7 @@ mod contract;
 mod control;
 mod corpus;
 mod credentials;
+mod cut_bodies;
 mod dashboard;
 mod docs;
 mod drain;

@@ -84,7 +84,7 @@ impl Record {
     pub(super) fn aborted(&self) -> Option<&'static str> {
         match self.end {
             End::Complete => None,
-            End::CallerGone => Some("caller"),
+            End::CallerGone | End::BodyGivenUp => Some("caller"),
             End::Broken => Some("upstream"),
         }
     }

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod raw_http2;
 pub mod relay;
 pub mod rules;
 pub mod scripted;

@@ -1,0 +1,190 @@
+//! A body that was cut is never taken for a whole one, neither a caller's nor the gateway's.
+
+use sezzle_sidecar::simulator::{EffectKind, SessionKind};
+use uuid::Uuid;
+
+use crate::support::process::Sidecar;
+use crate::support::raw_http2::{END_STREAM, Ended, FrameCaller, FrameGateway, data, go_away, head, reset};
+use crate::support::tls::Authority;
+use crate::support::{Harness, Setup, eventually};
+
+const BODY: &str = r#"{"amount_in_cents":100,"currency":"USD"}"#;
+const CODES: [u32; 6] = [0, 1, 2, 7, 8, 11];
+
+/// A request that may change something, and the frames by which its caller gives it up.
+struct GivenUp {
+    method: &'static str,
+    path: &'static str,
+    length: Option<&'static str>,
+    begins: &'static [&'static str],
+}
+
+const GIVEN_UP: [GivenUp; 8] = [
+    GivenUp { method: "POST", path: "/v2/order/o/refund", length: Some("40"), begins: &["{\"amount"] },
+    GivenUp { method: "POST", path: "/v2/order/o/refund", length: None, begins: &["{\"amount", "_in_cents\":"] },
+    GivenUp { method: "POST", path: "/v2/order/o/capture", length: None, begins: &[] },
+    GivenUp { method: "POST", path: "/v2/session", length: Some("40"), begins: &[] },
+    // All that was stated has come, but not that this is all.
+    GivenUp { method: "POST", path: "/v2/order/o/release", length: Some("40"), begins: &[BODY] },
+    GivenUp { method: "PATCH", path: "/v2/order/o", length: None, begins: &[BODY] },
+    GivenUp { method: "DELETE", path: "/v2/order/o/checkout", length: None, begins: &[] },
+    GivenUp { method: "POST", path: "/v2/authentication", length: None, begins: &["{"] },
+];
+
+#[tokio::test]
+async fn a_write_that_its_caller_gives_up_over_http2_is_not_sent() {
+    let harness = Harness::start().await;
+    for at_once in [true, false] {
+        for code in CODES {
+            for GivenUp { method, path, length, begins } in &GIVEN_UP {
+                let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+                let stream = caller.stream();
+                let length: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
+                let mut frames = caller.head(stream, 0, method, path, &length);
+                frames.extend(begins.iter().flat_map(|part| data(stream, 0, part)));
+                if !at_once {
+                    caller.send(&frames).await;
+                    let class = if path.ends_with("authentication") { "credentials" } else { "money" };
+                    let received = format!("in_flight_requests{{class=\"{class}\"}}");
+                    eventually("being received", async || harness.metric(&received).await == 1.0).await;
+                    frames.clear();
+                }
+                frames.extend(reset(stream, code));
+                caller.send(&frames).await;
+                // The connection goes on, and what came before this on it has been seen to.
+                let next = caller.stream();
+                let after = caller.head(next, END_STREAM, "GET", "/v2/customer", &[]);
+                caller.send(after).await;
+                let told = caller.told(next).await;
+                assert_eq!((told.status, told.ended), (Some(200), Ended::Whole), "{method} {path} {code}");
+            }
+        }
+    }
+    let under_way = r#"in_flight_requests{class="money"}"#;
+    eventually("all have ended", async || harness.metric(under_way).await == 0.0).await;
+    let sent = harness.received().into_iter().filter(|call| call != "GET /v2/customer");
+    assert_eq!(sent.collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(harness.gateway.effects("o").len(), 0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_that_comes_whole_over_http2_is_sent_however_it_is_framed() {
+    let harness = Harness::start().await;
+    let ids = harness.gateway.create_session(SessionKind::Order);
+    let order = ids.order.expect("an order");
+    assert!(harness.gateway.complete_checkout(&order));
+    let capture = format!("/v2/order/{order}/capture");
+    let whole = r#"{"capture_amount":{"amount_in_cents":100,"currency":"USD"},"partial_capture":true}"#;
+    let json = ("content-type", "application/json");
+    let length = whole.len().to_string();
+    let stated = [json, ("content-length", &length)];
+    let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+    for (fields, frames) in [
+        (&stated[..], &[(whole, END_STREAM)][..]),
+        (&stated[..], &[(whole, 0), ("", END_STREAM)][..]),
+        (&[json][..], &[(&whole[..9], 0), (&whole[9..], END_STREAM)][..]),
+    ] {
+        let stream = caller.stream();
+        let mut bytes = caller.head(stream, 0, "POST", &capture, fields);
+        bytes.extend(frames.iter().flat_map(|(part, flags)| data(stream, *flags, part)));
+        caller.send(bytes).await;
+        assert_eq!(caller.told(stream).await.status, Some(200));
+    }
+    // Its trailers, which go nowhere, end it.
+    let stream = caller.stream();
+    let mut bytes = caller.head(stream, 0, "POST", &capture, &[json]);
+    bytes.extend(data(stream, 0, whole));
+    bytes.extend(head(stream, END_STREAM, &[("x-checksum", "1")]));
+    caller.send(bytes).await;
+    assert_eq!(caller.told(stream).await.status, Some(200));
+    // A reset that follows the end takes nothing back: what is whole runs to its end.
+    let stream = caller.stream();
+    let mut bytes = caller.head(stream, 0, "POST", &capture, &stated);
+    bytes.extend(data(stream, END_STREAM, whole));
+    caller.send(bytes).await;
+    eventually("carried out", async || harness.gateway.effects(&order).len() == 5).await;
+    assert!(harness.gateway.effects(&order).iter().all(|effect| effect.kind == EffectKind::Capture));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_is_logged_as_gone() {
+    let sidecar = Sidecar::start(Default::default(), &[("LOG__LEVEL", "info")]).await;
+    for code in [0, 8] {
+        let mut caller = FrameCaller::connect(sidecar.proxy, &[]).await;
+        let stream = caller.stream();
+        caller.send(caller.head(stream, 0, "POST", "/v2/order/o/refund", &[])).await;
+        caller.send([data(stream, 0, "{"), reset(stream, code)].concat()).await;
+        let next = caller.stream();
+        caller.send(caller.head(next, END_STREAM, "GET", "/v2/customer", &[])).await;
+        assert_eq!(caller.told(next).await.status, Some(200));
+    }
+    let lines = async || {
+        let log = sidecar.process.stdout();
+        log.lines().filter(|line| line.contains("refund")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("both are logged", async || lines().await.len() == 2).await;
+    for line in lines().await {
+        assert!(line.contains(r#""aborted":"caller""#), "{line}");
+    }
+}
+
+/// What the gateway sends on a stream, and whether a lookup of the session may be answered with it.
+type Answer = fn(u32) -> Vec<u8>;
+
+const JSON: &str = r#"{"uuid":"0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e","order":{"uuid":"o"}}"#;
+
+fn json(stream: u32, length: bool, part: &str, flags: u8) -> Vec<u8> {
+    let all = JSON.len().to_string();
+    let mut fields = vec![(":status", "200"), ("content-type", "application/json")];
+    fields.extend(length.then_some(("content-length", all.as_str())));
+    [head(stream, 0, &fields), data(stream, flags, part)].concat()
+}
+
+const CUT: [(&str, Answer); 8] = [
+    ("NO_ERROR under a length", |stream| [json(stream, true, &JSON[..30], 0), reset(stream, 0)].concat()),
+    ("NO_ERROR without a length", |stream| [json(stream, false, &JSON[..30], 0), reset(stream, 0)].concat()),
+    ("NO_ERROR after all of the length", |stream| [json(stream, true, JSON, 0), reset(stream, 0)].concat()),
+    ("NO_ERROR after the head", |stream| [json(stream, false, "", 0), reset(stream, 0)].concat()),
+    ("less than was stated", |stream| json(stream, true, &JSON[..30], END_STREAM)),
+    ("a farewell that contradicts it", |stream| [json(stream, false, &JSON[..30], 0), go_away(0, 0)].concat()),
+    ("CANCEL", |stream| [json(stream, false, &JSON[..30], 0), reset(stream, 8)].concat()),
+    ("INTERNAL_ERROR", |stream| [json(stream, true, &JSON[..30], 0), reset(stream, 2)].concat()),
+];
+
+async fn behind(authority: &Authority) -> (FrameGateway, Harness) {
+    let gateway = FrameGateway::start(authority).await;
+    let setup = Setup::default()
+        .set("GATEWAY__URL", format!("https://localhost:{}", gateway.addr.port()))
+        .set("GATEWAY__CA_FILE", authority.file())
+        .set("GATEWAY__HTTP2", true);
+    (gateway, setup.start().await)
+}
+
+#[tokio::test]
+async fn an_answer_that_the_gateway_cuts_over_http2_is_never_a_whole_one() {
+    let authority = Authority::new();
+    for (what, answer) in CUT {
+        let (gateway, harness) = behind(&authority).await;
+        gateway.script(answer);
+        let session = format!("/v2/session/{}", Uuid::from_u128(0x0b5e0b5e_0b5e_4b5e_8b5e_0b5e0b5e0b5e));
+        let lookup = harness.get(&session).await;
+        assert_eq!((lookup.status, lookup.error_code().as_str()), (502, "sidecar.upstream_failed"), "{what}");
+        assert_eq!(gateway.calls(), 3, "{what}: a lookup is asked again");
+        gateway.script(answer);
+        let keyed = harness.post("/v2/order/o/capture", "{}").await;
+        assert_eq!((keyed.status, keyed.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
+        assert_eq!((keyed.header("sezzle-request-id").len(), gateway.calls()), (36, 3), "{what}");
+        gateway.script(answer);
+        let unkeyed = harness.post("/v2/session", "{}").await;
+        assert_eq!((unkeyed.status, unkeyed.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
+        assert_eq!(gateway.calls(), 1, "{what}: a write without a key is sent once");
+        // Nothing of it was stored.
+        gateway.script(|stream| json(stream, true, JSON, END_STREAM));
+        let lookup = harness.get(&session).await;
+        assert_eq!((lookup.status, lookup.text().as_str()), (200, JSON), "{what}");
+        assert!(lookup.cache().starts_with("fwd=uri-miss"), "{what}: {}", lookup.cache());
+        harness.stop().await;
+    }
+}
