@@ -65,7 +65,7 @@ pub struct Options {
     /// How long the token of a virtual card that is issued from now on waits to be read.
     #[serde(with = "span::one")]
     pub card_token_life: Duration,
-    /// What every feature flag says.
+    /// The answer for every feature flag.
     pub feature_flags: bool,
     /// Whether `POST /v2/session/`, with a slash at its end, creates a session. If not, it is answered 405.
     pub session_slash: bool,
@@ -88,9 +88,9 @@ pub struct Options {
     pub approval_url: bool,
     /// Whether a capture without the field `partial_capture` leaves the rest authorized. If not, the rest is released.
     pub capture_keeps_rest: bool,
-    /// What an upcharge makes of the first order.
+    /// The effect of an upcharge on the first order.
     pub upcharge: Upcharge,
-    /// What an order calls a checkout that is finished.
+    /// The `checkout_status` of a finished checkout.
     pub checkout_status: CheckoutStatus,
     /// The form of the order report.
     pub order_report: OrderReport,
@@ -104,7 +104,7 @@ pub struct Options {
     pub plain_404: bool,
     /// The form of refusals.
     pub errors: Errors,
-    /// Where the shopper of a shop is sent that may not sell: an exchange with `cancel_url` is refused with it.
+    /// The URL for the shopper of a shop that may not sell. With it an exchange that has a `cancel_url` is refused.
     pub unauthed_checkout_url: Option<String>,
     /// The `data_type` of the event `customer.tokenized`.
     pub tokenized_data_type: TokenizedType,

@@ -24,7 +24,7 @@ pub enum Links {
     EmptyObject,
 }
 
-/// What an upcharge makes of the first order.
+/// The effect of an upcharge on the first order.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Upcharge {
@@ -35,7 +35,7 @@ pub enum Upcharge {
     Replaces,
 }
 
-/// What the `checkout_status` of an order is called once its checkout is finished.
+/// The `checkout_status` of an order whose checkout is finished.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckoutStatus {
@@ -63,9 +63,9 @@ pub enum OrderReport {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Columns {
-    /// Those of an older page: fewer.
+    /// The columns of an older page: fewer.
     Older,
-    /// Those of today.
+    /// The columns of today.
     #[default]
     Current,
 }

@@ -214,7 +214,7 @@ struct Click {
     cents: u64,
 }
 
-/// What the dashboard has buttons for.
+/// The buttons of the dashboard.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ClickKind {

@@ -1,4 +1,4 @@
-//! What of [`Options`] can be changed while the simulator runs.
+//! Changes of [`Options`] while the simulator runs.
 
 use serde_json::Map;
 use serde_json::Value;
@@ -8,9 +8,9 @@ use crate::simulator::control::Outcome;
 use crate::simulator::control::PREFIX;
 use crate::simulator::control::Refusal;
 
-/// Reads what is to be changed: all of it, or nothing.
+/// Reads changes: all of them, or none.
 pub(super) fn read(wanted: Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
-    // Tried on the defaults. Which values are right does not depend on what the others are.
+    // The defaults serve for the trial, since no value is right or wrong by another one.
     change(&mut Options::default(), wanted.clone())?;
     Ok(wanted)
 }

@@ -13,7 +13,7 @@ use crate::simulator::gateway::answer::object;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::wording;
 
-/// What a session says of its virtual card.
+/// The virtual card of a session.
 #[derive(Debug, Default)]
 pub(super) struct Card {
     /// Whether the card data comes by a token. If not, it goes straight to the shopper's browser.
@@ -22,11 +22,11 @@ pub(super) struct Card {
     finished: bool,
     pub(super) first_name: String,
     pub(super) last_name: String,
-    /// The merchant's name for the order, once it is given.
+    /// The merchant's own name for the order, once the merchant has told it.
     pub(super) order_id: Option<String>,
 }
 
-/// What a token leads to, once.
+/// The card that a token leads to, once.
 #[derive(Debug)]
 pub(super) struct CardData {
     merchant: String,

@@ -2,7 +2,7 @@
 
 use crate::simulator::EffectKind;
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     Authentication,

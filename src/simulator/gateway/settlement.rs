@@ -1,4 +1,4 @@
-//! The two reports that are CSV: what a payout is made of, and what happened on the interest account. All of it is invented.
+//! The two CSV reports: the lines of a payout, and the activity of the interest account. All figures are invented.
 
 use time::Date;
 use time::OffsetDateTime;
@@ -63,7 +63,7 @@ fn value_of(key: &str) -> Option<&'static str> {
     known.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
 }
 
-/// What happened on the interest account, as far as it is asked for.
+/// The activity of the interest account, without the first `offset` lines.
 pub(super) fn activity(day: Date, offset: usize) -> String {
     let date = wording::rfc3339(day.midnight().assume_utc(), 0);
     let heading = "type,event_date,interest_account_change_amount,interest_account_balance_after_change\n".to_owned();
@@ -71,7 +71,7 @@ pub(super) fn activity(day: Date, offset: usize) -> String {
     rows.fold(heading, |report, (kind, change, balance)| report + &format!("{kind},{date},{change},{balance}\n"))
 }
 
-/// What a payout sums up, and since when it does. The sums are those of the lines below.
+/// The sums of a payout, and the first columns that have each. They are the sums of the lines below.
 const SUMS: [(&str, &str, Columns); 20] = [
     ("total_order_amount", "9800.00", Columns::Older),
     ("total_capture_amount", "9800.00", Columns::Current),
