@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Either};
@@ -147,6 +147,7 @@ async fn serve_http1<H: Handler>(
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
+        clock.answers(request.version() == Version::HTTP_10 && request.method().is_safe());
         let answer = handler.handle(request, caller);
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
@@ -161,7 +162,7 @@ async fn serve_http1<H: Handler>(
             .half_close(true)
             .serve_connection(io, service)
     );
-    drive(connection, http1::Connection::graceful_shutdown, &clock, listener).await
+    drive(connection, http1::Connection::graceful_shutdown, &clock, listener.timeouts, &listener.stop.closing).await
 }
 
 async fn serve_http2<H: Handler>(
@@ -173,10 +174,18 @@ async fn serve_http2<H: Handler>(
 ) -> Result<(), Cut> {
     let clock = PhaseClock::new(false);
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
+    // A connection on which an answer was given up closes, too: hyper keeps that stream until the connection ends.
+    let closing = listener.stop.closing.child_token();
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, false);
-        let (handler, listener) = (handler.clone(), listener.clone());
-        async move { Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener)) }
+        let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
+        async move {
+            // hyper bounds the bytes of a head in HTTP/2, and not its lines.
+            if request.headers().len() > MAX_HEADERS {
+                return Ok(too_many_lines(&listener));
+            }
+            Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener, closing))
+        }
     });
     let connection = pin!(
         http2::Builder::new(TokioExecutor::new())
@@ -191,18 +200,22 @@ async fn serve_http2<H: Handler>(
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(io, service)
     );
-    drive(connection, http2::Connection::graceful_shutdown, &clock, listener).await
+    match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, &closing).await {
+        // The answer that was given up is counted already.
+        Err(Cut::Drain) if !listener.stop.closing.is_cancelled() => Ok(()),
+        ended => ended,
+    }
 }
 
-/// Runs a connection to its end, or until a deadline cuts it.
+/// Runs a connection to its end, or until a deadline cuts it. It takes no further requests once `closing` is cancelled.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     graceful_shutdown: impl Fn(Pin<&mut C>),
     clock: &PhaseClock,
-    listener: &Listener,
+    timeouts: Timeouts,
+    closing: &CancellationToken,
 ) -> Result<(), Cut> {
-    let timeouts = listener.timeouts;
-    let mut closing = pin!(listener.stop.closing.cancelled());
+    let mut closing = pin!(closing.cancelled());
     let mut closing_since = None;
     let mut was_idle = false;
     let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None, Instant::now()).0));
@@ -213,6 +226,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         let mut ringing = Context::from_waker(&rope);
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                if ended.as_ref().is_err_and(hyper::Error::is_user) {
+                    clock.broke_off();
+                }
                 return Poll::Ready(match ended {
                     Err(error) if is_malformed(&error) => Err(Cut::Malformed),
                     Ok(()) | Err(_) if was_idle => Err(Cut::Idle),
@@ -275,7 +291,9 @@ fn is_malformed(error: &hyper::Error) -> bool {
 
 /// An answer whose body is read by a task of its own. In HTTP/2 a caller can withhold the credit to send one answer
 /// while the connection goes on; nobody would then ask for the body, and nothing would end the wait.
-fn pumped<B>(answer: Response<B>, busy: Busy, listener: &Listener) -> Response<Pumped<B>>
+///
+/// An answer that is given up cancels `closing`.
+fn pumped<B>(answer: Response<B>, busy: Busy, listener: &Listener, closing: CancellationToken) -> Response<Pumped<B>>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
@@ -295,12 +313,23 @@ where
         let _busy = busy;
         if pump(body, sender, limit).await.is_err() {
             cut.inc();
+            closing.cancel();
         } else {
             // The last piece waits for credit like the others, but nothing waits behind it.
             let _ = timeout(limit, taken.cancelled()).await;
         }
     });
     Response::from_parts(head, Either::Right(WatchedBody { body: channel, _guard: guard }))
+}
+
+/// The answer to a request over HTTP/2 with more lines than one over HTTP/1.1 may have.
+fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Response<Pumped<B>> {
+    listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
+    let (_, channel) = Channel::new(1);
+    let body = WatchedBody { body: channel, _guard: CancellationToken::new().drop_guard() };
+    let mut answer = Response::new(Either::Right(body));
+    *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    answer
 }
 
 /// A body that is at its end already, or is read by another task.
@@ -323,8 +352,13 @@ where
                 return Ok(());
             }
         };
+        let shares = data.len() > PIECE;
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(PIECE));
+            let mut piece = data.split_to(data.len().min(PIECE));
+            // Of an answer that is given up hyper keeps one piece, which must not keep the whole answer.
+            if shares {
+                piece = Bytes::copy_from_slice(&piece);
+            }
             match timeout(limit, sender.send_data(piece)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Ok(()),

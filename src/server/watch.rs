@@ -12,7 +12,9 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::either::Either;
 
 use super::connection::{Cut, Timeouts};
 use super::refusal;
@@ -39,6 +41,10 @@ pub(super) struct PhaseClock {
     flushed: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
     had_body: AtomicBool,
+    /// Whether only a reset tells the caller that the answer being sent has broken off.
+    resets: AtomicBool,
+    /// Whether the last answer broke off.
+    broke_off: AtomicBool,
 }
 
 // A clock takes longer to read than a phase to change, and a connection that is woken passes through all of them: when the
@@ -60,6 +66,8 @@ impl PhaseClock {
             write_held_up: AtomicU64::new(0),
             flushed: AtomicBool::new(http1),
             had_body: AtomicBool::new(false),
+            resets: AtomicBool::new(false),
+            broke_off: AtomicBool::new(false),
         })
     }
 
@@ -89,6 +97,17 @@ impl PhaseClock {
         if self.http1 && self.phase.load(Ordering::Relaxed) != BUSY {
             self.flushed.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A request is being answered. `resets` says that closing the connection would end the answer, as over HTTP/1.0: a
+    /// caller would take what came for all of it.
+    pub fn answers(&self, resets: bool) {
+        self.resets.store(resets, Ordering::Relaxed);
+    }
+
+    /// The answer being sent has broken off.
+    pub fn broke_off(&self) {
+        self.broke_off.store(true, Ordering::Relaxed);
     }
 
     /// Whether the last request had a body and was answered just now, so that its caller may still be sending it.
@@ -250,6 +269,16 @@ const FAREWELL: Duration = Duration::from_secs(1);
 // Twice the largest body that is accepted by default, so that a caller that is answered early can finish its sending.
 const FAREWELL_BYTES: usize = 2 * 1024 * 1024;
 
+impl Drop for WatchedIo {
+    fn drop(&mut self) {
+        let resets = self.clock.broke_off.load(Ordering::Relaxed) && self.clock.resets.load(Ordering::Relaxed);
+        if resets && let Either::Left(tcp) = self.io.inner() {
+            // Closed without lingering, a TCP connection is reset. Where that cannot be set, it is closed as ever.
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl Read for WatchedIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -327,11 +356,9 @@ impl Write for WatchedIo {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
-    use tokio_util::either::Either;
-
-    use super::*;
 
     /// What arrives of bytes that are written while nothing is answered.
     async fn written(http1: bool, bytes: &[u8]) -> String {

@@ -1,11 +1,13 @@
 //! HTTP/2 without TLS beside HTTP/1.1 on the same port, for callers that begin with its preface.
 
 use std::future::ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -21,11 +23,12 @@ use sezzle_sidecar::systemd::sockets::PassedSockets;
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::support::client::Client;
+use crate::support::raw_http2::{END_STREAM, FrameCaller};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
 
@@ -96,6 +99,25 @@ async fn a_head_over_the_limit_is_refused_and_the_connection_goes_on() {
     assert_eq!(caller.send_request(large).await.expect("an answer").status(), 431);
     let small = request(&format!("http://{}/v2/customer", harness.proxy));
     assert_eq!(caller.send_request(small).await.expect("an answer").status(), 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_of_too_many_lines_is_refused_and_the_connection_goes_on() {
+    let harness = http2(Setup::default()).await;
+    let mut caller = connect(&harness).await;
+    // The sidecar answers for this path itself, however many lines the gateway would take.
+    let url = format!("http://{}/elsewhere", harness.proxy);
+    for (lines, status) in [(100, 404), (101, 431), (100, 404), (800, 431), (0, 404)] {
+        let mut request = request(&url);
+        for number in 0..lines {
+            let name: http::HeaderName = format!("x-{number}").parse().expect("a name");
+            request.headers_mut().insert(name, HeaderValue::from_static("v"));
+        }
+        assert_eq!(caller.send_request(request).await.expect("an answer").status(), status, "{lines} lines");
+    }
+    let refused = r#"connections_refused_total{listener="proxy",reason="malformed"}"#;
+    assert_eq!(harness.metric(refused).await, 2.0);
     harness.stop().await;
 }
 
@@ -194,23 +216,7 @@ const PATIENCE: Duration = Duration::from_millis(1200);
 #[tokio::test]
 async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-    let brief = Duration::from_millis(200);
-    let listener = Listener {
-        name: "proxy",
-        http2: true,
-        max_head: 16 * 1024,
-        timeouts: Timeouts { head: brief, idle: brief, write: brief },
-        places: Arc::new(Semaphore::new(1)),
-        stop: Stop::default(),
-        workers: Workers::none(),
-        connections: TaskTracker::new(),
-        metrics: Arc::clone(&metrics),
-    };
-    let mut sockets = bind("proxy", &[Address::Tcp(([127, 0, 0, 1], 0).into())], 0o600, &mut PassedSockets::default())
-        .expect("binds");
-    let socket = sockets.pop().expect("a socket");
-    let address = socket.address().ok().and_then(|address| address.tcp()).expect("an address");
-    let serving = tokio::spawn(listener.serve(Arc::new(socket), Nothing));
+    let (address, serving) = serve(Nothing, &metrics);
 
     let mut wire = Wire::connect(address).await;
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
@@ -225,6 +231,85 @@ async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
     let counted = || metrics.connections_refused.with_label_values(&["proxy", "idle_timeout"]).get();
     eventually("it is counted", async || counted() == 1).await;
     serving.abort();
+}
+
+/// Starts a listener with this handler and brief deadlines.
+fn serve(handler: impl Handler, metrics: &Arc<Metrics>) -> (SocketAddr, JoinHandle<()>) {
+    let brief = Duration::from_millis(200);
+    let listener = Listener {
+        name: "proxy",
+        http2: true,
+        max_head: 16 * 1024,
+        timeouts: Timeouts { head: brief, idle: brief, write: brief },
+        places: Arc::new(Semaphore::new(1)),
+        stop: Stop::default(),
+        workers: Workers::none(),
+        connections: TaskTracker::new(),
+        metrics: Arc::clone(metrics),
+    };
+    let mut sockets = bind("proxy", &[Address::Tcp(([127, 0, 0, 1], 0).into())], 0o600, &mut PassedSockets::default())
+        .expect("binds");
+    let socket = sockets.pop().expect("a socket");
+    let address = socket.address().ok().and_then(|address| address.tcp()).expect("an address");
+    (address, tokio::spawn(listener.serve(Arc::new(socket), handler)))
+}
+
+#[tokio::test]
+async fn answers_that_are_given_up_are_in_memory_no_more_and_their_connection_ends() {
+    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+    let large = Large::default();
+    let (address, serving) = serve(large.clone(), &metrics);
+    // No credit: no byte of an answer may be sent.
+    let mut caller = FrameCaller::connect(address, &[(4, 0)]).await;
+    for _ in 0..8 {
+        let stream = caller.stream();
+        caller.send(caller.head(stream, END_STREAM, "GET", "/", &[])).await;
+    }
+    eventually("all are answered", async || large.0.load(Ordering::SeqCst) == 8).await;
+    let given_up = || metrics.connections_refused.with_label_values(&["proxy", "write_timeout"]).get();
+    eventually("all are given up", async || given_up() == 8).await;
+    eventually("none is in memory", async || large.0.load(Ordering::SeqCst) == 0).await;
+    // Asking on does not keep the connection.
+    let ended = async {
+        loop {
+            let stream = caller.stream();
+            caller.send(caller.head(stream, END_STREAM, "HEAD", "/", &[])).await;
+            match timeout(Duration::from_millis(50), caller.frame()).await {
+                Ok(None) => break,
+                Ok(Some(_)) | Err(_) => {}
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), ended).await.expect("the connection ends");
+    serving.abort();
+}
+
+/// Answers with a megabyte, and counts those that are in memory.
+#[derive(Clone, Default)]
+struct Large(Arc<AtomicUsize>);
+
+impl Handler for Large {
+    type Body = http_body_util::Full<Bytes>;
+
+    fn handle(&self, _: Request<Incoming>, _: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let body = Bytes::from_owner(Held(vec![b'x'; 1 << 20], self.clone()));
+        ready(Response::new(body.into()))
+    }
+}
+
+struct Held(Vec<u8>, Large);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.1.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Clone)]

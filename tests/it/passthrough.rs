@@ -1,15 +1,20 @@
 //! What is not a session lookup passes through: every byte, as fast as the caller reads, in constant memory.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use sezzle_sidecar::simulator::{Fault, Rule, SessionKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::client::raw;
+use crate::support::scripted::{Script, Scripted};
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually};
 
@@ -227,4 +232,25 @@ async fn a_method_that_takes_content_states_its_length_even_without_any() {
         assert_eq!(exchange.headers["content-length"], exchange.body.len().to_string());
         harness.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_report_that_breaks_off_ends_in_a_reset_where_closing_would_end_it() {
+    let gateway = Scripted::start().await;
+    let harness = Setup::default().set("GATEWAY__URL", format!("http://{}", gateway.addr)).start().await;
+    let half = "HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\ntransfer-encoding: chunked\r\n\r\n8\r\na,b\n1,2\n\r\n";
+    for (version, whole, reset) in [("1.0", false, true), ("1.0", true, false), ("1.1", false, false)] {
+        let end = if whole { "0\r\n\r\n" } else { "" };
+        gateway.script(Script::Last(format!("{half}{end}").into_bytes()));
+        let mut caller = TcpStream::connect(harness.proxy).await.expect("connects");
+        let request = format!("GET /v2/settlements/summaries HTTP/{version}\r\nhost: localhost\r\n\r\n");
+        caller.write_all(request.as_bytes()).await.expect("sends");
+        let mut read = Vec::new();
+        let ended = timeout(Duration::from_secs(10), caller.read_to_end(&mut read)).await.expect("an end");
+        let read = String::from_utf8(read).expect("text");
+        assert!(read.contains("a,b\n1,2\n") && !read.contains("0\r\n\r\n"), "{version} {whole}: {read}");
+        let was_reset = ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        assert_eq!(was_reset, reset, "{version} {whole}");
+    }
+    harness.stop().await;
 }
