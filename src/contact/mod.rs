@@ -13,12 +13,14 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Collected, Limited};
 
 use self::trouble::{Hints, Trouble};
 use crate::clock::{Clock, Now, Wall};
-use crate::credentials::exchange::{Granted, exchange};
+use crate::credentials::exchange::{Granted, exchange, foreign};
 use crate::credentials::keys::KeyPair;
 use crate::session::freshness::Policy;
+use crate::sezzle::error::is_error;
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::Said;
@@ -143,13 +145,20 @@ impl Contact {
         let status = answer.status();
         let took = self.took(began);
         say("lookup", &format!("{} in {took}, of a session that does not exist", status.as_u16()));
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map(Collected::to_bytes).unwrap_or_default();
         match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+                if !body.is_empty() && !is_error(&body) =>
+            {
+                return Err(Trouble::foreign(&foreign(status, &head.headers)));
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Trouble::refused(status)),
             status if status.is_server_error() => return Err(Trouble::failed(status)),
             _ => {}
         }
         let now = self.clock.now();
-        caching::say(&self.policy, session, answer.headers(), now.since(began), now, say);
+        caching::say(&self.policy, session, &head.headers, now.since(began), now, say);
         Ok(())
     }
 
@@ -193,6 +202,7 @@ fn in_ca_file(issuers: &[String]) -> String {
 }
 
 const MOST_SHOWN: usize = 10;
+const MAX_ANSWER: usize = 64 * 1024;
 
 fn named(text: &str) -> &str {
     if text.is_empty() { "unnamed" } else { text }

@@ -120,8 +120,8 @@ impl Trouble {
                     )],
                 )
             },
-            ExchangeError::Failed(detail) => Self::new(
-                format!("the keys could not be exchanged for a token: {detail}"),
+            ExchangeError::Failed { why, .. } => Self::new(
+                format!("the keys could not be exchanged for a token: {why}"),
                 &["Something answers there, and not as Sezzle does. Is it Sezzle, and is Sezzle well?".to_owned()],
             ),
         }
@@ -132,6 +132,14 @@ impl Trouble {
         Self::new(
             format!("the token that was granted a moment ago is refused ({})", status.as_u16()),
             &["Ask Sezzle whether this merchant may use the API.".to_owned()],
+        )
+    }
+
+    /// What answered the lookup is not Sezzle.
+    pub(super) fn foreign(why: &str) -> Self {
+        Self::new(
+            format!("the keys were taken, but the lookup was not answered by Sezzle: {why}"),
+            &["A firewall or a proxy on the way out, or before Sezzle, may block it.".to_owned()],
         )
     }
 
@@ -214,7 +222,7 @@ mod tests {
                 true,
                 "credentials.merchant_uuid",
             ),
-            (ExchangeError::Failed("status 500".into()), false, "status 500"),
+            (ExchangeError::failed("status 500"), false, "status 500"),
         ] {
             let trouble = Trouble::of_keys(error, &hints);
             assert!(trouble.is_of_keys == is_of_keys && trouble.to_string().contains(words), "{trouble}");

@@ -12,8 +12,10 @@ use zeroize::Zeroizing;
 
 use super::keys::KeyPair;
 use crate::clock::{Clock, Wall};
+use crate::sezzle::error::is_error;
 use crate::sezzle::time::{parse_http_date, parse_rfc3339};
 use crate::telemetry::metrics::Said;
+use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// What a successful exchange brought.
@@ -44,8 +46,13 @@ pub enum ExchangeError {
         found: String,
     },
     /// Sezzle could not be asked, or gave no answer that can be used.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{why}")]
+    Failed {
+        /// Why.
+        why: String,
+        /// How long Sezzle asks to wait before it is asked again.
+        retry_after: Option<Duration>,
+    },
 }
 
 impl ExchangeError {
@@ -54,7 +61,20 @@ impl ExchangeError {
         match self {
             Self::Rejected(_) => "Sezzle rejected the key pair",
             Self::WrongMerchant { .. } => "the keys authenticate as another merchant",
-            Self::Failed(_) => "the token exchange failed and is tried again",
+            Self::Failed { .. } => "the token exchange failed and is tried again",
+        }
+    }
+
+    /// Sezzle could not be asked, or gave no answer that can be used.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self::Failed { why: why.into(), retry_after: None }
+    }
+
+    /// How long Sezzle asks to wait before it is asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Failed { retry_after, .. } => *retry_after,
+            Self::Rejected(_) | Self::WrongMerchant { .. } => None,
         }
     }
 }
@@ -69,7 +89,7 @@ pub async fn exchange(
     merchant: Option<&str>,
     clock: &Clock,
 ) -> Result<Granted, ExchangeError> {
-    let failed = |what: &str| ExchangeError::Failed(what.to_owned());
+    let failed = |what: &str| ExchangeError::failed(what);
     let request = Request { public_key: keys.public.expose(), private_key: keys.private.expose() };
     let body = serde_json::to_vec(&request).map_err(|_| failed("the keys cannot be written as JSON"))?;
     let mut outgoing = Outgoing {
@@ -81,17 +101,21 @@ pub async fn exchange(
         route: Said::rarely("/v2/authentication"),
         class: Said::rarely("credentials"),
     };
-    let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::Failed(error.to_string()))?;
+    let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::failed(error.to_string()))?;
     let (head, body) = answer.into_parts();
-    match head.status {
-        StatusCode::OK | StatusCode::CREATED => {}
-        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(ExchangeError::Rejected(head.status));
-        }
-        status => return Err(ExchangeError::Failed(format!("status {status}"))),
+    let retry_after = retry_after(&head.headers);
+    if !may_be_answer(head.status) {
+        return Err(ExchangeError::Failed { why: format!("status {}", head.status), retry_after });
     }
     let body = Limited::new(body, MAX_ANSWER).collect().await;
     let body = body.map_err(|_| failed("the answer broke off or is too large"))?.to_bytes();
+    if !head.status.is_success() {
+        return Err(if is_error(&body) {
+            ExchangeError::Rejected(head.status)
+        } else {
+            ExchangeError::Failed { why: foreign(head.status, &head.headers), retry_after }
+        });
+    }
     let answer: Answer = serde_json::from_slice(&body).map_err(|_| failed("the answer holds no token"))?;
     let token = Zeroizing::new(answer.token);
     if token.is_empty() {
@@ -114,6 +138,26 @@ pub async fn exchange(
     let date = head.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_http_date);
     tracing::debug!(merchant = found, skew_ms = date.map(|date| date.millis_since(clock.now().wall)), "token granted");
     Ok(Granted { authorization, expiration, date, merchant: found })
+}
+
+/// Whether a status is Sezzle's word on the keys, if it is Sezzle's at all.
+fn may_be_answer(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::OK
+            | StatusCode::CREATED
+            | StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+    )
+}
+
+/// A refusal that is not written as Sezzle's errors are.
+pub fn foreign(status: StatusCode, headers: &HeaderMap) -> String {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next()).unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/+.-".contains(&byte);
+    let kind = Some(kind.trim()).filter(|kind| !kind.is_empty() && kind.len() <= 64 && kind.bytes().all(is_plain));
+    format!("something before Sezzle refused it ({}, {})", status.as_u16(), kind.unwrap_or("no type"))
 }
 
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);

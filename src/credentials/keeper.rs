@@ -136,7 +136,7 @@ impl Keeper {
                 self.note("token exchange", result_label(&error));
                 let (failures, wait) = self.tokens.note_failure(&error);
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
-                let refused = !matches!(error, ExchangeError::Failed(_));
+                let refused = !matches!(error, ExchangeError::Failed { .. });
                 if refused {
                     let keys = self.files.sources.name();
                     tracing::error!(%error, keys, failures, have_token, retry_ms, "token exchange failed");
@@ -163,7 +163,7 @@ impl Keeper {
             }
             Step::Try(keys) => self.change_to(keys, &in_use).await,
             Step::Report(why) => {
-                let (failures, wait) = self.unused("unusable");
+                let (failures, wait) = self.unused("unusable", None);
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
                 tracing::error!(error = why, failures, have_token, retry_ms, "{UNUSED}");
                 wait
@@ -187,9 +187,9 @@ impl Keeper {
                 Duration::ZERO
             }
             Err(error) => {
-                let (failures, wait) = self.unused(result_label(&error));
+                let (failures, wait) = self.unused(result_label(&error), error.retry_after());
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
-                if matches!(error, ExchangeError::Failed(_)) {
+                if matches!(error, ExchangeError::Failed { .. }) {
                     tracing::warn!(%error, keys = name, changed, failures, have_token, retry_ms, "{UNUSED}");
                 } else {
                     tracing::error!(%error, keys = name, changed, failures, have_token, retry_ms, "{UNUSED}");
@@ -199,10 +199,10 @@ impl Keeper {
         }
     }
 
-    fn unused(&mut self, result: &'static str) -> (u32, Duration) {
+    fn unused(&mut self, result: &'static str, asked: Option<Duration>) -> (u32, Duration) {
         self.count(result);
         self.note("changed key files", result);
-        self.rotation.failed(self.tokens.token_left(), fastrand::f64(), self.now())
+        self.rotation.failed(self.tokens.token_left(), asked, fastrand::f64(), self.now())
     }
 
     fn count(&self, result: &str) {
@@ -225,7 +225,7 @@ impl Keeper {
             }
             // Counted from before the request: the token is never younger than that.
             let life = schedule::life(granted.expiration, granted.date, began.wall);
-            let life = life.ok_or_else(|| ExchangeError::Failed("the token has ended already".to_owned()))?;
+            let life = life.ok_or_else(|| ExchangeError::failed("the token has ended already"))?;
             Ok((granted, Deadline::after(began, life), life))
         });
         let result = granted.as_ref().map_or_else(result_label, |_| "success");
@@ -275,6 +275,6 @@ fn result_label(error: &ExchangeError) -> &'static str {
     match error {
         ExchangeError::Rejected(_) => "rejected",
         ExchangeError::WrongMerchant { .. } => "wrong_merchant",
-        ExchangeError::Failed(_) => "failed",
+        ExchangeError::Failed { .. } => "failed",
     }
 }

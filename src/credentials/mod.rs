@@ -83,6 +83,8 @@ struct State {
     /// From the moment an exchange is asked for to its end.
     refreshing: bool,
     last_forced: Option<Mono>,
+    /// Until then Sezzle does not want to be asked.
+    held_off: Option<Mono>,
     ever: bool,
 }
 
@@ -197,7 +199,8 @@ impl TokenManager {
                 // look like none.
                 let current = self.generation();
                 let now = self.clock.now().mono;
-                match schedule::on_unauthorized(sent, current, state.refreshing, state.last_forced, now) {
+                let too_early = state.held_off.is_some_and(|until| now < until);
+                match schedule::on_unauthorized(sent, current, state.refreshing, state.last_forced, too_early, now) {
                     OnUnauthorized::Replay => return self.live(),
                     OnUnauthorized::GiveUp => return None,
                     OnUnauthorized::Refresh if !state.refreshing => {
@@ -252,6 +255,7 @@ impl TokenManager {
         }
         state.failures = 0;
         state.last_error = None;
+        state.held_off = None;
         state.ever = true;
         state.refreshing = false;
         self.metrics.token_expiry.set(seconds(expires.wall().0));
@@ -284,9 +288,11 @@ impl TokenManager {
         state.last_error = Some(error.clone());
         state.refreshing = false;
         let failures = state.failures;
+        let wait = schedule::back_off(failures, token_left, error.retry_after(), fastrand::f64());
+        state.held_off = error.retry_after().map(|_| self.clock.now().mono.plus(wait));
         drop(state);
         self.ended.notify_waiters();
-        (failures, schedule::back_off(failures, token_left, fastrand::f64()))
+        (failures, wait)
     }
 
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
@@ -299,7 +305,7 @@ impl State {
     fn trouble(&self) -> Trouble {
         match self.last_error {
             None => Trouble::None,
-            Some(ExchangeError::Failed(_)) if !self.ever => Trouble::Starting,
+            Some(ExchangeError::Failed { .. }) if !self.ever => Trouble::Starting,
             Some(_) => Trouble::Known,
         }
     }

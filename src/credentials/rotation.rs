@@ -75,10 +75,16 @@ impl Rotation {
     }
 
     /// What was tried or reported stays unused. Returns the number of failures in a row, and the wait until the next
-    /// attempt; `token_left` and `jitter` are those of [`schedule::back_off`].
-    pub fn failed(&mut self, token_left: Option<Duration>, jitter: f64, now: Mono) -> (u32, Duration) {
+    /// attempt; `token_left`, `asked` and `jitter` are those of [`schedule::back_off`].
+    pub fn failed(
+        &mut self,
+        token_left: Option<Duration>,
+        asked: Option<Duration>,
+        jitter: f64,
+        now: Mono,
+    ) -> (u32, Duration) {
         let failures = self.pending.as_ref().map_or(0, |pending| pending.failures).saturating_add(1);
-        let wait = schedule::back_off(failures, token_left, jitter).max(BETWEEN_ATTEMPTS);
+        let wait = schedule::back_off(failures, token_left, asked, jitter).max(BETWEEN_ATTEMPTS);
         if let Some(pending) = &mut self.pending {
             pending.failures = failures;
             pending.not_before = now.plus(wait);
@@ -155,7 +161,7 @@ mod tests {
             let step = rotation.observe(&in_use, seen.clone(), now);
             assert_eq!(step, *expected, "{what} at {at}");
             if matches!(step, Step::Try(_) | Step::Report(_)) {
-                rotation.failed(Some(Duration::from_secs(3600)), 1.0, now);
+                rotation.failed(Some(Duration::from_secs(3600)), None, 1.0, now);
             }
         }
     }
@@ -226,12 +232,16 @@ mod tests {
         assert_eq!(rotation.observe(&in_use, found("b", "b"), at(0)), look(500));
         assert_eq!(rotation.observe(&in_use, found("b", "b"), at(500)), Step::Try(pair("b", "b")));
         for _ in 0..9 {
-            rotation.failed(Some(Duration::from_secs(3600)), 1.0, at(500));
+            rotation.failed(Some(Duration::from_secs(3600)), None, 1.0, at(500));
         }
         assert_eq!(rotation.observe(&in_use, found("b", "b"), at(1500)), look(5000));
         rotation.hurry(at(1500));
         assert_eq!(rotation.observe(&in_use, found("b", "b"), at(1500)), Step::Try(pair("b", "b")));
-        assert_eq!(rotation.failed(None, 1.0, at(1500)), (10, Duration::from_secs(5)), "nor long without a token");
+        assert_eq!(
+            rotation.failed(None, None, 1.0, at(1500)),
+            (10, Duration::from_secs(5)),
+            "nor long without a token"
+        );
         rotation.done();
         assert_eq!(rotation.observe(&pair("b", "b"), found("b", "b"), at(1600)), look(5000));
     }

@@ -28,11 +28,15 @@ pub fn refresh_after(life: Duration, jitter: f64) -> Duration {
 }
 
 /// How long to wait after the `failures`-th failure in a row: exponential from 1 s with full jitter. With a token to
-/// serve with, up to 60 s and not past its end (`token_left`); without one, up to 5 s.
-pub fn back_off(failures: u32, token_left: Option<Duration>, jitter: f64) -> Duration {
-    let cap = token_left.map_or(Duration::from_secs(5), |left| left.min(Duration::from_secs(60)));
+/// serve with, up to 60 s and not past its end (`token_left`); without one, up to 5 s. Where Sezzle `asked` for a longer
+/// wait, that and up to a tenth more, 60 s at most.
+pub fn back_off(failures: u32, token_left: Option<Duration>, asked: Option<Duration>, jitter: f64) -> Duration {
+    let jitter = jitter.clamp(0.0, 1.0);
+    let cap = token_left.map_or(Duration::from_secs(5), |left| left.min(LONGEST_BACK_OFF));
     let step = Duration::from_secs(1u64 << failures.saturating_sub(1).min(6)).min(cap);
-    step.mul_f64(jitter.clamp(0.0, 1.0)).max(SHORTEST_BACK_OFF)
+    let asked =
+        asked.map_or(Duration::ZERO, |asked| asked.min(LONGEST_BACK_OFF.div_f64(1.1)).mul_f64(1.0 + 0.1 * jitter));
+    step.mul_f64(jitter).max(SHORTEST_BACK_OFF).max(asked)
 }
 
 /// What is known of exchanges when a request finds no live token.
@@ -80,19 +84,21 @@ pub enum OnUnauthorized {
     GiveUp,
 }
 
-/// Decides on a 401 to a request that was sent with the token of generation `sent`.
+/// Decides on a 401 to a request that was sent with the token of generation `sent`. `too_early` says that Sezzle has asked
+/// not to be asked for a token yet.
 pub fn on_unauthorized(
     sent: u64,
     current: u64,
     refreshing: bool,
     last_forced: Option<Mono>,
+    too_early: bool,
     now: Mono,
 ) -> OnUnauthorized {
     if sent < current {
         OnUnauthorized::Replay
     } else if refreshing {
         OnUnauthorized::Refresh
-    } else if last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
+    } else if too_early || last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
         // A token this young is not refused for its age, and a route that always answers 401 must not cause a storm.
         OnUnauthorized::GiveUp
     } else {
@@ -106,6 +112,7 @@ const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(5);
 // Tokens that end at once must not make the exchange a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const SHORTEST_BACK_OFF: Duration = Duration::from_millis(100);
 const FORCED_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -146,11 +153,22 @@ mod tests {
 
     #[test]
     fn back_off_grows_to_its_cap() {
-        let seconds = |failures, left: Option<u64>| back_off(failures, left.map(Duration::from_secs), 1.0).as_secs();
+        let seconds =
+            |failures, left: Option<u64>| back_off(failures, left.map(Duration::from_secs), None, 1.0).as_secs();
         assert_eq!([1, 2, 3, 4, 7, 40].map(|failures| seconds(failures, Some(900))), [1, 2, 4, 8, 60, 60]);
         assert_eq!([1, 3, 4, 40].map(|failures| seconds(failures, None)), [1, 4, 5, 5]);
         assert_eq!(seconds(7, Some(3)), 3, "no longer than the token that is left");
-        assert_eq!(back_off(9, None, 0.0), SHORTEST_BACK_OFF);
+        assert_eq!(back_off(9, None, None, 0.0), SHORTEST_BACK_OFF);
+        let asked = |seconds, failures, jitter| {
+            back_off(failures, None, Some(Duration::from_secs(seconds)), jitter).as_millis()
+        };
+        assert_eq!(
+            [asked(0, 1, 0.0), asked(1, 1, 0.0), asked(30, 1, 0.0), asked(30, 1, 1.0)],
+            [100, 1000, 30_000, 33_000]
+        );
+        assert_eq!(asked(1, 9, 1.0), 5000, "the longer wait counts");
+        let longest = [asked(3600, 1, 0.0), asked(3600, 1, 1.0), asked(u64::MAX, 1, 1.0)];
+        assert!(longest.iter().all(|wait| (54_000..=60_000).contains(wait)), "{longest:?}");
     }
 
     #[test]
@@ -164,9 +182,11 @@ mod tests {
             (2, 2, false, Some(at(90)), OnUnauthorized::Refresh),
             (2, 2, false, Some(at(91)), OnUnauthorized::GiveUp),
         ] {
-            let decided = on_unauthorized(sent, current, refreshing, last_forced, at(100));
+            let decided = on_unauthorized(sent, current, refreshing, last_forced, false, at(100));
             assert_eq!(decided, expected, "{sent} {current} {refreshing} {last_forced:?}");
         }
+        assert_eq!(on_unauthorized(2, 2, false, None, true, at(100)), OnUnauthorized::GiveUp, "Sezzle asked to wait");
+        assert_eq!(on_unauthorized(1, 2, false, None, true, at(100)), OnUnauthorized::Replay, "this asks for no token");
     }
 
     #[test]
@@ -192,7 +212,8 @@ mod tests {
                 prop_assert!(life <= LONGEST_LIFE);
                 prop_assert!(refresh_after(life, jitter) < life);
             }
-            let _ = back_off(failures, left.map(|left| Duration::from_secs(left.into())), jitter);
+            let left = left.map(|left| Duration::from_secs(left.into()));
+            let _ = back_off(failures, left, left, jitter);
         }
     }
 }

@@ -11,13 +11,14 @@ use uuid::Uuid;
 use super::error::ProxyError;
 use super::inbound::{Seen, remove_conditions};
 use super::record::Record;
-use super::response::{CacheStatus, Reply, Source, own_values};
+use super::response::{CacheStatus, Content, Reply, Source, own_values};
 use super::route::Class;
 use super::{Call, Proxy, passed_on};
 use crate::session::entry::Entry;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, Stale};
+use crate::sezzle::error::is_error;
 use crate::upstream::error::UpstreamError;
 
 impl Proxy {
@@ -41,7 +42,7 @@ impl Proxy {
             self.fetched(head, call, session, &wishes, cache, record).await
         };
         let failed = match &answered {
-            Ok(reply) => is_failure(reply.status),
+            Ok(reply) => is_failure(reply.status) || is_foreign(reply),
             Err(error) => error.is_of_sezzle(),
         };
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
@@ -139,6 +140,13 @@ pub(super) struct Missed {
 /// Whether a status is one that RFC 5861, 4 calls an error.
 fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// Whether a refusal is not Sezzle's but of somebody before it, such as a firewall: it says no more of the session than an
+/// error does.
+fn is_foreign(reply: &Reply) -> bool {
+    let is_refusal = matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
+    is_refusal && matches!(&reply.content, Content::Whole(Some(body)) if !is_error(body))
 }
 
 /// What a caller gets of something stored.

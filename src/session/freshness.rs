@@ -37,6 +37,8 @@ pub const MAX_BODY: usize = 256 * 1024;
 // A token lives about 30 minutes. A date further ahead than this is a mistake, not a long-lived token.
 const MAX_EXPIRATION_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
+const DATE_RESOLUTION: Duration = Duration::from_secs(1);
+
 /// Longest identifier of an order or token that is indexed, in bytes; real ones have 36.
 pub const MAX_IDENTIFIER: usize = 128;
 
@@ -237,8 +239,9 @@ fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: 
     if at.0 <= 0 {
         return Err(Skip::Expiration);
     }
-    // The gateway wrote its `Date` before the exchange was over.
-    let reference = date.map_or(now.wall, |date| date.plus(elapsed).max(now.wall));
+    // The gateway wrote its `Date` before the exchange was over, and cut it to whole seconds: its clock may show almost a
+    // second more.
+    let reference = date.map_or(now.wall, |date| date.plus(elapsed.saturating_add(DATE_RESOLUTION)).max(now.wall));
     let left = at.since(reference);
     if left > MAX_EXPIRATION_AHEAD {
         return Err(Skip::Expiration);

@@ -36,6 +36,7 @@ use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use self::writing::Writing;
 use crate::clock::{Clock, Now};
+use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
 
@@ -136,7 +137,9 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Takes notice of Sezzle's answer to a HEAD (RFC 9111, 4.3.5): when it is not of what is stored, that is outdated.
     pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
         let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
-        if is_verdict(status) && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
+        // There is no body to tell whose word it is.
+        let is_verdict = status == StatusCode::OK || is_gone(status) && freshness::is_json(headers);
+        if is_verdict && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
             self.store.outdate(asked);
         }
     }
@@ -304,7 +307,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             },
             Fetched::Streaming(stream, status) => {
                 self.count_skip(Skip::TooLarge);
-                if is_verdict(status) {
+                if status == StatusCode::OK {
                     self.store.outdate(stored);
                 }
                 return (Outcome::Streaming(stream), Shared::Released);
@@ -323,7 +326,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             (Ok(_), None) => Err(Skip::Unreadable),
             (Err(skip), _) => Err(skip),
         };
-        if (decided.is_err() || !may_store) && is_verdict(answer.status) {
+        if (decided.is_err() || !may_store) && is_verdict(&answer) {
             self.store.outdate(named);
         }
         match &stored {
@@ -349,10 +352,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 }
 
-/// Whether a status says what has become of the session, and not only that this request failed: what was known before
+/// Whether an answer says what has become of the session, and not only that this request failed: what was known before
 /// is outdated then.
-fn is_verdict(status: StatusCode) -> bool {
-    matches!(status, StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::GONE)
+fn is_verdict(answer: &Answer) -> bool {
+    answer.status == StatusCode::OK || is_gone(answer.status) && is_error(&answer.body)
+}
+
+/// Whether a status says that there is no such session, if Sezzle says it.
+fn is_gone(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
 // How long nobody waits for another caller's fetch of a session whose answer was for one caller only.

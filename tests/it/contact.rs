@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use http::{HeaderName, HeaderValue, StatusCode};
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 use sezzle_sidecar::{app, config};
@@ -375,5 +375,25 @@ fn a_gateway_of_another_environment_is_noticed() {
         ("https://gateway.example", None),
     ] {
         assert_eq!(contact(url).other_environment, other, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_firewalls_page_is_told_from_sezzles_answer() {
+    let html = || HeaderValue::from_static("text/html");
+    for (path, words) in [
+        (
+            "/v2/authentication",
+            "could not be exchanged for a token: something before Sezzle refused it (403, text/html)",
+        ),
+        ("/v2/session/*", "not answered by Sezzle: something before Sezzle refused it (403, text/html)"),
+    ] {
+        let gateway = Simulator::start(options()).await.expect("starts");
+        let rule = Rule::path(path).status(StatusCode::FORBIDDEN).body("<html>blocked</html>");
+        gateway.script(rule.set_header(HeaderName::from_static("content-type"), html()));
+        let ended = check(&gateway.url(), &[]).await;
+        says(&ended, 1, &[words]);
+        assert!(!ended.stderr.contains("rejected the key pair"), "{}", ended.stderr);
+        gateway.stop().await;
     }
 }

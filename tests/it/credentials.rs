@@ -229,6 +229,8 @@ async fn what_authentication_may_answer_instead_of_a_token() {
         ("400", auth().status(StatusCode::BAD_REQUEST), "rejected"),
         ("401", auth().status(StatusCode::UNAUTHORIZED), "rejected"),
         ("403", auth().status(StatusCode::FORBIDDEN), "rejected"),
+        ("a firewall's page", blocked(auth()), "failed"),
+        ("a gateway's refusal", auth().status(StatusCode::FORBIDDEN).body(r#"{"message":"Forbidden"}"#), "failed"),
         ("another merchant", auth().body(token("m", "2999-01-01T00:00:00Z")), "wrong_merchant"),
     ] {
         let harness = Harness::start().await;
@@ -401,5 +403,68 @@ async fn callers_authenticate_here_and_get_a_placeholder() {
     // What an unmodified client does next: the placeholder goes no further than here.
     let bearer = format!("Bearer {}", json["token"].as_str().expect("a token"));
     assert_eq!(harness.get_with("/v2/customer", &[("authorization", &bearer)]).await.status, 200);
+    harness.stop().await;
+}
+
+/// The page of a firewall before Sezzle.
+fn blocked(rule: Rule) -> Rule {
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    rule.status(StatusCode::FORBIDDEN)
+        .body("<html>you have been blocked</html>")
+        .set_header(HeaderName::from_static("content-type"), html)
+}
+
+#[tokio::test]
+async fn a_firewalls_page_is_not_sezzles_word_on_the_keys() {
+    let harness = Setup::default().start_with(|gateway| gateway.script(blocked(Rule::path(EXCHANGE)))).await;
+    eventually("it has failed", async || {
+        harness.metric(r#"token_refreshes_total{result="failed",trigger="start"}"#).await == 1.0
+    })
+    .await;
+    let ready = harness.client.get(harness.ops, "/readyz").await.text();
+    assert_eq!(ready, "not ready: the token exchange failed and is tried again\n");
+    harness.gateway.clear_rules();
+    harness.clock.advance(Duration::from_secs(5));
+    eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn the_exchange_waits_as_long_as_sezzle_asks() {
+    let busy = |status| {
+        let wait = HeaderValue::from_static("40");
+        Rule::path(EXCHANGE).status(status).set_header(HeaderName::from_static("retry-after"), wait)
+    };
+    for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+        let harness = Setup::default().start_with(|gateway| gateway.script(busy(status))).await;
+        eventually("asked once", async || exchanges(&harness) == 1).await;
+        // Without the header it would be asked every 5 s at least.
+        for _ in 0..7 {
+            harness.clock.advance(Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(exchanges(&harness), 1, "{status}: nobody asks within 40 s");
+        harness.gateway.clear_rules();
+        harness.clock.advance(Duration::from_secs(10));
+        eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
+        assert_eq!(exchanges(&harness), 2, "{status}");
+        harness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_401_does_not_make_the_exchange_come_early() {
+    let harness = Harness::start().await;
+    let wait = HeaderValue::from_static("50");
+    let busy = Rule::path(EXCHANGE).status(StatusCode::TOO_MANY_REQUESTS);
+    harness.gateway.script(busy.set_header(HeaderName::from_static("retry-after"), wait));
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::UNAUTHORIZED));
+    assert_eq!(harness.get("/v2/customer").await.status, 401);
+    assert_eq!(exchanges(&harness), 2, "the start's, and the one that was told to wait");
+    for _ in 0..4 {
+        harness.clock.advance(Duration::from_secs(11));
+        assert_eq!(harness.get("/v2/customer").await.status, 401);
+    }
+    assert_eq!(exchanges(&harness), 2, "nobody asks within 50 s");
     harness.stop().await;
 }

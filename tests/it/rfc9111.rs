@@ -398,7 +398,9 @@ async fn what_sezzle_said_later_outdates_what_is_stored() {
         let uuid = session();
         origin.serves(uuid, fresh);
         origin.get(uuid, &[]).await;
-        origin.answers(status, lines, format!(r#"{{"uuid":"{uuid}"}}"#));
+        let error = r#"[{"code":"an error of Sezzle's"}]"#.to_owned();
+        let body = if status == "200 OK" { format!(r#"{{"uuid":"{uuid}"}}"#) } else { error };
+        origin.answers(status, lines, body);
         let asked = origin.get(uuid, &[("cache-control", "no-cache")]).await;
         assert_eq!(asked.status.to_string(), status[..3]);
         origin.serves(uuid, fresh);

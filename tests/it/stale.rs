@@ -86,13 +86,40 @@ async fn an_answer_that_is_no_failure_is_passed_on() {
         // After a 429 nothing is sent for a second.
         origin.pass(1);
         let uuid = dead(&origin, &[]).await;
-        origin.answers(status, &[], "[]");
+        origin.answers(status, &[], r#"[{"code":"not_found","message":"of Sezzle's"}]"#);
         let answer = origin.get(uuid, &[]).await;
         assert_eq!(answer.status.to_string(), status[..3], "{}", answer.cache());
         origin.answers("503 S", &[], "[]");
         let failed = origin.get(uuid, &[]).await;
         let gone = ["404 N", "410 G"].contains(&status);
         assert_eq!(failed.status, if gone { 503 } else { 200 }, "after {status}: {}", failed.cache());
+    }
+    origin.harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_of_somebody_before_sezzle_says_nothing_of_the_session() {
+    let origin = start().await;
+    let html: Lines<'_> = &[("content-type", "text/html")];
+    let plain: Lines<'_> = &[("content-type", "text/plain")];
+    for status in ["404 N", "410 G", "403 F"] {
+        for (lines, body) in
+            [(html, "<html>no such page</html>"), (plain, "404 page not found"), (&[], r#"{"message":"Forbidden"}"#)]
+        {
+            let uuid = dead(&origin, &[]).await;
+            origin.answers(status, lines, body);
+            let answer = origin.get(uuid, &[]).await;
+            assert!(is_stale(answer.cache()), "{status} {body}: {} {}", answer.status, answer.cache());
+            let unknown = origin.get(session(), &[]).await;
+            assert_eq!((unknown.status.to_string().as_str(), unknown.text().as_str()), (&status[..3], body));
+            let head = origin.ask(Method::HEAD, uuid, &[]).await;
+            assert_eq!(head.status.to_string(), status[..3], "{body}");
+            // What was stored is there still, unless a HEAD said in JSON that the session is gone.
+            origin.answers("503 S", &[], "[]");
+            if !lines.is_empty() {
+                assert!(is_stale(origin.get(uuid, &[]).await.cache()), "{status} {body}");
+            }
+        }
     }
     origin.harness.stop().await;
 }

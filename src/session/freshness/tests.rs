@@ -50,7 +50,7 @@ type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, 
 #[test]
 fn the_least_bound_wins() {
     let date = |seconds: i64| format_http_date(Wall(WALL.0 + seconds * 1000));
-    let rows: [Row<'_>; 17] = [
+    let rows: [Row<'_>; 19] = [
         ("max_ttl", &[], in_seconds(1800), Ok(60)),
         ("tokenize less the margin", &[], in_seconds(25), Ok(20)),
         ("tokenize within the margin", &[], in_seconds(5), Err(Skip::Tokenize)),
@@ -71,7 +71,9 @@ fn the_least_bound_wins() {
         ("expires is no date", &[("expires", "0")], in_seconds(1800), Err(Skip::Expired)),
         ("max-age is no number", &[("cache-control", "max-age=soon")], in_seconds(1800), Err(Skip::Expired)),
         ("s-maxage is for shared caches", &[("cache-control", "s-maxage=1")], in_seconds(1800), Ok(60)),
-        ("gateway's clock is ahead", &[("date", &date(600))], in_seconds(630), Ok(25)),
+        ("gateway's clock is ahead", &[("date", &date(600))], in_seconds(630), Ok(24)),
+        ("gateway's clock is right", &[("date", &date(0))], in_seconds(30), Ok(24)),
+        ("gateway's clock is a second behind", &[("date", &date(-1))], in_seconds(30), Ok(25)),
         ("gateway's clock is behind", &[("date", &date(-600))], in_seconds(25), Ok(20)),
     ];
     for (name, lines, expiration, expected) in rows {
