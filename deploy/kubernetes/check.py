@@ -29,7 +29,7 @@ RESERVE = 48 << 20
 # Bodies in memory at once for each place in limits.in_flight: received, sent, and an eighth each of two more classes.
 BODIES = 2.25
 
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZES = {"": 1, "KiB": 1 << 10, "Ki": 1 << 10, "MiB": 1 << 20, "Mi": 1 << 20, "GiB": 1 << 30, "Gi": 1 << 30}
 
 
@@ -43,7 +43,8 @@ def hold(condition, rule):
 
 
 def seconds(text):
-    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", text))
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text).groups()
+    return int(number) * UNITS[unit]
 
 
 def size(text):
@@ -124,8 +125,10 @@ def native_sidecar(pod):
 
 def strict(pod):
     whole = pod.spec["securityContext"]
-    hold(whole["runAsNonRoot"] is True and whole["seccompProfile"] == {"type": "RuntimeDefault"}, "nobody, seccomp")
-    hold(whole["runAsUser"] == whole["runAsGroup"] == whole["fsGroup"] == USER, f"everything is {USER}")
+    hold(whole == {"fsGroup": USER, "seccompProfile": {"type": "RuntimeDefault"}}, "seccomp, and no user for all")
+    own = pod.sidecar["securityContext"]
+    hold(own["runAsUser"] == own["runAsGroup"] == USER, f"the sidecar is {USER}")
+    hold(pod.service["securityContext"]["runAsUser"] != USER, "the service has its own user")
     hold(pod.spec["automountServiceAccountToken"] is False, "no token of the cluster")
     hold(not any(pod.spec.get(key) for key in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"]), "alone")
     for container in pod.spec["initContainers"] + pod.spec["containers"]:
@@ -133,7 +136,8 @@ def strict(pod):
         hold(own["allowPrivilegeEscalation"] is False and own["privileged"] is False, "no more rights")
         hold(own["readOnlyRootFilesystem"] is True, "a read-only root")
         hold(own["capabilities"] == {"drop": ["ALL"]}, "no capability")
-        hold(not {"runAsUser", "runAsNonRoot", "seccompProfile"} & own.keys(), "the pod's rules, unchanged")
+        hold(own["runAsNonRoot"] is True, "nobody is root")
+        hold("seccompProfile" not in own, "the pod's profile, unchanged")
 
 
 def keys(pod, effective):
@@ -315,12 +319,16 @@ def spoilt(manifests):
     yield at(["sidecar", "securityContext", "readOnlyRootFilesystem"], False)
     yield at(["sidecar", "securityContext", "capabilities"], {"drop": ["ALL"], "add": ["NET_ADMIN"]})
     yield at(["sidecar", "securityContext", "runAsUser"], 0)
+    yield at(["sidecar", "securityContext", "runAsUser"], None)
+    yield at(["sidecar", "securityContext", "runAsNonRoot"], False)
     yield at(["sidecar", "resources", "limits", "memory"], "64Mi")
     yield at(["sidecar", "resources", "limits", "cpu"], "100m")
     yield at(["sidecar", "volumeMounts", 1, "subPath"], "public_key")
     yield at(["sidecar", "volumeMounts", 1, "readonly"], True)
     yield at(["pod", "terminationGracePeriodSeconds"], 30)
     yield at(["pod", "securityContext", "fsGroup"], 1000)
+    yield at(["pod", "securityContext", "runAsUser"], USER)
+    yield at(["pod", "containers", 0, "securityContext", "runAsUser"], USER)
     yield at(["pod", "hostNetwork"], True)
     yield at(["pod", "volumes", 1, "secret", "defaultMode"], 0o444)
     yield at(["pod", "containers", 0, "volumeMounts", 0, "name"], "sezzle-keys")

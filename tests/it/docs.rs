@@ -13,10 +13,11 @@ use sezzle_sidecar::proxy::route::{Matched, Route};
 use sezzle_sidecar::session::freshness::Skip;
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::telemetry::metrics::{
-    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES,
+    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, TASKS,
 };
 use sezzle_sidecar::upstream::retry::Call;
 
+use crate::support::process::run;
 use crate::support::{Setup, rules};
 
 fn root() -> PathBuf {
@@ -151,6 +152,20 @@ fn every_reason_not_to_store_is_explained() {
 #[test]
 fn every_result_of_a_webhook_is_explained() {
     names_all("docs/webhook-listener.md", SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS).map(str::to_owned));
+}
+
+#[test]
+fn every_task_that_must_live_is_explained_and_counted_by_name() {
+    names_all("docs/metrics.md", TASKS.iter().map(|task| (*task).to_owned()));
+    // A name that the code uses and the list lacks would be a series that is not there from the start.
+    let text = page("src/app.rs") + &page("src/app/listeners.rs");
+    let named = text.split('"').filter(|word| word.ends_with("_keeper") || word.ends_with("_listener"));
+    let named: Vec<&str> =
+        named.chain(text.split(".keep(\"").skip(1).filter_map(|rest| rest.split('"').next())).collect();
+    assert!(named.len() > 6, "{named:?}");
+    for task in named {
+        assert!(TASKS.contains(&task), "{task} is not in TASKS");
+    }
 }
 
 #[test]
@@ -390,4 +405,19 @@ fn headings(page: &Path) -> Vec<String> {
         plain.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
     };
     titles.map(anchor).collect()
+}
+
+#[tokio::test]
+async fn the_settings_of_the_compose_examples_are_right() {
+    let text = page("docs/installation.md");
+    let examples: Vec<&str> = text.split("    services:\n").skip(1).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let example = example.split("\n\n").next().expect("a block");
+        let variables: Vec<(&str, &str)> =
+            example.lines().filter_map(|line| line.trim().strip_prefix("SEZZLE_SIDECAR__")?.split_once(": ")).collect();
+        assert!(variables.len() >= 3, "{example}");
+        let ended = run(&["check"], &variables).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    }
 }
