@@ -200,8 +200,20 @@ async fn drive(pool: Weak<Inner>, id: u64, connection: Box<http2::Connection>, c
     with(&|state| state.retire(id));
 }
 
+/// The pool counts as swept for as long as this lives, so that a panic does not end the sweeping for good.
+struct Sweeping(Weak<Inner>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.lock().sweeping = false;
+        }
+    }
+}
+
 /// Closes what has been idle for too long, until nothing is left, or nobody has the pool any more.
 async fn sweep(pool: Weak<Inner>) {
+    let mut sweeping = Sweeping(pool.clone());
     let mut wait = POOL_IDLE;
     loop {
         sleep(wait).await;
@@ -212,6 +224,8 @@ async fn sweep(pool: Weak<Inner>) {
         pool.connect(&mut state);
         let Some(next) = next else {
             state.sweeping = false;
+            // Another one may begin as soon as the lock is open.
+            sweeping.0 = Weak::new();
             return;
         };
         wait = next.max(SWEEP);

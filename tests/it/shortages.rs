@@ -190,7 +190,7 @@ async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
     let options = Options { idle_timeout: Some(Duration::from_millis(50)), ..Options::default() };
     let keys = (options.public_key.clone(), options.private_key.clone());
     let gateway = Simulator::start(options).await.expect("starts");
-    let sidecar = Sidecar::by(gateway, &keys.0, &keys.1, &[], |variables| {
+    let mut sidecar = Sidecar::by(gateway, &keys.0, &keys.1, &[], |variables| {
         let mut command = Command::new("prlimit");
         command.args(["--nofile=64:64", BINARY, "run"]).env_clear().stdin(Stdio::null());
         command.env("PATH", "/usr/bin:/bin");
@@ -199,7 +199,7 @@ async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
     })
     .await;
     sidecar.ready().await;
-    assert!(sidecar.process.stdout().contains("the limit of open files is very low"), "{}", sidecar.process.stdout());
+    sidecar.process.says("the limit of open files is very low").await;
     assert_eq!(sidecar.metric("connections_limit{listener=\"proxy\"}").await, 6.0);
     let mut caller = Wire::connect(sidecar.proxy).await;
     let ask = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -213,7 +213,8 @@ async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
     for round in 0..20 {
         sleep(Duration::from_millis(60)).await;
         caller.send(ask.as_bytes()).await;
-        assert_eq!(caller.answer().await.status, 200, "{round}");
+        let answer = caller.answer().await;
+        assert_eq!(answer.status, 200, "{round}: {} {}", answer.text(), sidecar.process.stdout());
     }
     assert_eq!(sidecar.client.get(sidecar.ops, "/livez").await.status, 200);
     drop(others);
