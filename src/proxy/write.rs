@@ -212,8 +212,8 @@ impl Outcome {
             Err(error) => (error.status(), Some(error.code())),
         };
         let code = code.as_u16();
-        if self.matched.route.is_card_data() {
-            tracing::warn!(%request_id, route, code, error, "a card was read after its caller had gone");
+        if self.matched.route.is_card_data() && (200..300).contains(&code) {
+            tracing::warn!(%request_id, route, code, "a card was read after its caller had gone");
             return;
         }
         tracing::info!(
