@@ -250,7 +250,7 @@ impl Exchange {
         let read = match reading {
             Reading::Links if is_readable(&headers) => read(body, MAX_LINKED).await,
             Reading::Session => read(body, MAX_BODY).await,
-            Reading::Start => begin(body).await,
+            Reading::Start => begin(body).await.and_then(|content| something(status, content)),
             Reading::Nothing | Reading::Links => {
                 let content = Content::Streamed { read: None, rest: body };
                 return Ok(Answered { status, headers, content, at, in_doubt: false });
@@ -356,6 +356,16 @@ async fn begin(mut body: GatewayBody) -> Result<Content, UpstreamError> {
         return Ok(Content::Whole(Some(read.freeze())));
     }
     Ok(Content::Streamed { read: Some(read.freeze()), rest: body })
+}
+
+/// Refuses a 200 without content, which is no answer to a read.
+fn something(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
+    match content {
+        Content::Whole(Some(body)) if body.is_empty() && status == StatusCode::OK => {
+            Err(UpstreamError::new(ErrorKind::Body, Sent::Maybe, "200 without content"))
+        }
+        content => Ok(content),
+    }
 }
 
 const AT_ONCE: Duration = Duration::from_millis(200);

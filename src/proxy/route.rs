@@ -238,7 +238,9 @@ impl Matched {
         let (route, identifier) = match Route::of(segments) {
             // `/v2/order//capture` names nothing.
             (_, Some("")) => (Route::Other, None),
-            (Route::Other, _) if rest.contains('%') => (disguised(rest).unwrap_or(Route::Other), None),
+            (Route::Other, _) if rest.contains('%') || !rest.is_ascii() => {
+                (disguised(rest).unwrap_or(Route::Other), None)
+            }
             matched => matched,
         };
         let identifier = match (segments.first(), identifier) {
@@ -297,8 +299,8 @@ fn sensitive(segments: &[&str]) -> Option<Route> {
     }
 }
 
-/// [`sensitive`] for a path with encoded letters: those that Unicode folds into a plain one, such as the long s, are not
-/// refused as an encoded plain letter is.
+/// [`sensitive`] for a path with letters that Unicode folds into plain ones, such as the long s. An encoded plain letter is
+/// refused before, these are not.
 fn disguised(rest: &str) -> Option<Route> {
     let decoded = percent_decode_str(rest).decode_utf8_lossy();
     let folded: String = decoded.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
@@ -424,6 +426,7 @@ mod tests {
             "session/card/token/T/more/of/it",
             "SESSION/Card/tokeN/t",
             "%C5%BFession/card/token/t",
+            "\u{17f}ession/card/token/t",
             "session/card/to%E2%84%AAen/t/x",
         ] {
             let matched = Matched::path(&format!("/v2/{path}")).expect("a call");

@@ -136,6 +136,8 @@ async fn a_card_is_asked_for_once_whatever_becomes_of_the_answer() {
         card().fault(Fault::Garbage("".into())),
         card().fault(Fault::CutBody(0)),
         card().fault(Fault::CutBody(20)),
+        // Whole by its framing, and yet without the card.
+        Rule::path(PATH).status(StatusCode::OK).body(""),
         card().gate(&gate),
     ] {
         let shown = format!("{rule:?}");

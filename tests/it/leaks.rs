@@ -248,7 +248,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         (&get, lookup.as_str(), Rule::path(&lookup).reset(Reset::BeforeEffect)),
         (&post, capture.as_str(), Rule::path(&capture).reset(Reset::AfterEffect)),
         (&get, path, Rule::path(path).fault(Fault::Garbage("canary\r\n\r\n".into()))),
-        (&get, path, Rule::path(path).fault(Fault::Garbage("HTTP/1.1 200 OK\r\ncanary canary\r\n\r\n".into()))),
+        (&get, path, Rule::path(path).fault(Fault::Garbage("HTTP/1.1 2canary OK\r\n\r\n".into()))),
         (&post, capture.as_str(), Rule::path(&capture).fault(Fault::Garbage("HTTP/1.1 canary\r\n\r\n".into()))),
         (&get, path, Rule::path(path).body("{\"canary\":\"canary\"}").fault(Fault::CutBody(9))),
     ] {
@@ -258,6 +258,10 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         let status = call(sidecar, outlets, method.clone(), &format!("{path}?canary"), body).await.status;
         assert!([502, 504].contains(&status), "{status} for {path}");
     }
+    // A line that is no header is left out, and so reaches no caller.
+    gateway.clear_rules();
+    gateway.script(Rule::path(path).fault(Fault::Garbage("HTTP/1.1 200 OK\r\ncanary canary\r\n\r\n".into())));
+    assert_eq!(call(sidecar, outlets, get.clone(), path, "").await.status, 200);
     gateway.clear_rules();
 
     // A token that no longer holds, and a call that is never allowed.
