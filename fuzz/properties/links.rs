@@ -11,7 +11,9 @@ const GATEWAY: &str = "http://127.0.0.1:4010";
 pub fn holds(data: &[u8]) {
     let rewriter = LinkRewriter::new(GATEWAY, BASE.to_owned());
     let Some(rewritten) = rewriter.rewrite(data) else { return };
-    let before = std::str::from_utf8(data).expect("only text is rewritten");
+    assert_eq!(rewriter.rewrite(&rewritten), None, "what leads here is left alone");
+    // Odd values elsewhere do not keep links from being read, but they do keep this test from it.
+    let (Ok(before), Ok(_)) = (std::str::from_utf8(data), serde_json::from_slice::<Value>(data)) else { return };
     let after = std::str::from_utf8(&rewritten).expect("text stays text");
 
     let (old, new) = (tokens(before), tokens(after));
@@ -27,9 +29,8 @@ pub fn holds(data: &[u8]) {
     }
     assert!(changed > 0, "nothing to change, and yet a new body");
 
-    let parse = |text| serde_json::from_str::<Value>(text).expect("only JSON is rewritten, and stays JSON");
+    let parse = |text| serde_json::from_str::<Value>(text).expect("JSON stays JSON");
     same(&parse(before), &parse(after), false);
-    assert_eq!(rewriter.rewrite(&rewritten), None, "what leads here is left alone");
 }
 
 /// Equal, but for `href` of the objects in an array called `links`.
@@ -58,10 +59,11 @@ fn same(old: &Value, new: &Value, in_links: bool) {
     }
 }
 
-/// The path stays, and only a gateway's origin is taken away.
+/// The path stays, and only a gateway's origin and spaces around the link are taken away.
 fn link(old: &str, new: &str) {
     let path = new.strip_prefix(BASE).unwrap_or_else(|| panic!("{new} leads away"));
-    let origin = old.strip_suffix(path).unwrap_or_else(|| panic!("{old} became {new}")).to_ascii_lowercase();
+    let origin =
+        old.trim_ascii().strip_suffix(path).unwrap_or_else(|| panic!("{old} became {new}")).to_ascii_lowercase();
     let known = [
         GATEWAY,
         "https://gateway.sezzle.com",

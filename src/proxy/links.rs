@@ -29,41 +29,43 @@ impl LinkRewriter {
         Self { gateways: SEZZLE.into_iter().chain([gateway]).map(Gateway::new).collect(), base_url }
     }
 
-    /// Rewrites a JSON body. `None` when nothing is to be changed, or the body is not JSON.
+    /// Rewrites a JSON body. `None` when nothing is to be changed, or the body has not the structure of JSON.
     pub fn rewrite(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let text = std::str::from_utf8(body).ok()?;
-        let mut rewritten = String::new();
+        let mut rewritten = Vec::new();
         let mut copied = 0;
-        scan::hrefs(text, |raw, escaped| {
-            let Some((origin, replacement)) = self.edit(text, raw, escaped) else { return Some(()) };
-            rewritten.reserve(text.len().saturating_sub(copied));
-            rewritten.push_str(text.get(copied..origin.start)?);
-            rewritten.push_str(&replacement);
+        scan::hrefs(body, |raw, escaped| {
+            let Some((origin, replacement)) = self.edit(body, raw, escaped) else { return };
+            rewritten.reserve(body.len().saturating_sub(copied));
+            rewritten.extend_from_slice(body.get(copied..origin.start).unwrap_or_default());
+            rewritten.extend_from_slice(&replacement);
             copied = origin.end;
-            Some(())
         })?;
         if copied == 0 {
             return None;
         }
-        rewritten.push_str(text.get(copied..)?);
-        Some(rewritten.into_bytes())
+        rewritten.extend_from_slice(body.get(copied..)?);
+        Some(rewritten)
     }
 
-    /// What to replace by what, if the JSON string at `raw` is a link to a gateway.
-    fn edit(&self, text: &str, raw: Range<usize>, escaped: bool) -> Option<(Range<usize>, Cow<'_, str>)> {
-        if escaped {
-            // That may hide where the path begins.
-            let href: String = serde_json::from_str(text.get(raw.clone())?).ok()?;
-            let link = format!("{}{}", self.base_url, self.path(&href)?);
-            return Some((raw, Cow::Owned(serde_json::to_string(&link).ok()?)));
+    /// What to replace by what, if the JSON string at `raw` is a link to a gateway. Spaces around the link go.
+    fn edit(&self, body: &[u8], raw: Range<usize>, escaped: bool) -> Option<(Range<usize>, Cow<'_, [u8]>)> {
+        // Escapes may hide where the path begins.
+        if escaped && let Ok(href) = serde_json::from_slice::<String>(body.get(raw.clone())?) {
+            let path = self.path(href.trim_ascii().as_bytes())?;
+            let link = format!("{}{}", self.base_url, std::str::from_utf8(path).ok()?);
+            return Some((raw, Cow::Owned(serde_json::to_string(&link).ok()?.into_bytes())));
         }
         let (start, end) = (raw.start.checked_add(1)?, raw.end.checked_sub(1)?);
-        let path = self.path(text.get(start..end)?)?;
-        Some((start..end.checked_sub(path.len())?, Cow::Borrowed(&self.base_url)))
+        let href = body.get(start..end)?;
+        let path = self.path(href.trim_ascii())?;
+        if href.ends_with(path) {
+            return Some((start..end.checked_sub(path.len())?, Cow::Borrowed(self.base_url.as_bytes())));
+        }
+        Some((start..end, Cow::Owned([self.base_url.as_bytes(), path].concat())))
     }
 
     /// The part of `href` after the authority, if that is a gateway's.
-    fn path<'h>(&self, href: &'h str) -> Option<&'h str> {
+    fn path<'h>(&self, href: &'h [u8]) -> Option<&'h [u8]> {
         self.gateways.iter().find_map(|gateway| gateway.path(href))
     }
 }
@@ -88,13 +90,13 @@ impl Gateway {
         Self { origin: origin.to_owned(), port }
     }
 
-    fn path<'h>(&self, href: &'h str) -> Option<&'h str> {
+    fn path<'h>(&self, href: &'h [u8]) -> Option<&'h [u8]> {
         let (origin, rest) = href.split_at_checked(self.origin.len())?;
-        if !origin.eq_ignore_ascii_case(&self.origin) {
+        if !origin.eq_ignore_ascii_case(self.origin.as_bytes()) {
             return None;
         }
-        let path = rest.strip_prefix(self.port).unwrap_or(rest);
-        (path.is_empty() || path.starts_with(['/', '?', '#'])).then_some(path)
+        let path = rest.strip_prefix(self.port.as_bytes()).unwrap_or(rest);
+        matches!(path.first(), None | Some(b'/' | b'?' | b'#')).then_some(path)
     }
 }
 

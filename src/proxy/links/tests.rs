@@ -72,12 +72,95 @@ fn everything_else_is_left_alone() {
     assert_eq!(rewrite(&deep), None);
 }
 
-/// Both on one body.
+#[test]
+fn an_odd_value_elsewhere_leaves_links_readable() {
+    let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
+    let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
+    let deepest = format!("{}0{}", "{\"links\":[".repeat(60_000), "]}".repeat(60_000));
+    let values: [&[u8]; 17] = [
+        br#""\ud83d""#,
+        br#""\ude00""#,
+        br#""\ud83d\u0041\"x""#,
+        br#""\u12""#,
+        br#""\x""#,
+        b"\"M\xfcller\"",
+        b"\"\xff\xfe\\\"\"",
+        b"\"a\tb\0\n\"",
+        b"1e400",
+        b"-1e999",
+        b"01",
+        b"NaN",
+        b"-Infinity",
+        br#"{"\ud83d":1,"h\xref":2}"#,
+        b"{\"M\xfcller\":[]}",
+        deep.as_bytes(),
+        deepest.as_bytes(),
+    ];
+    for value in values {
+        for (before, after) in [
+            (&br#"{"x":"#[..], &br#","links":[{"href":"@/v2/x","method":"GET"}]}"#[..]),
+            (br#"{"links":[{"href":"@/v2/x"}],"x":"#, b"}"),
+            (br#"{"links":[{"x":"#, br#","href":"@/v2/x"}]}"#),
+            (br#"[{"links":[{"href":"@/v2/x"},"#, b"]}]"),
+            (b"\xef\xbb\xbf {\"links\":[{\"href\":\"@\"}],\"x\":", b"}"),
+        ] {
+            let body = |origin: &str| {
+                let all = [before, value, after].concat();
+                let at = all.iter().position(|byte| *byte == b'@').expect("a place");
+                [&all[..at], origin.as_bytes(), &all[at + 1..]].concat()
+            };
+            let rewritten = rewriter.rewrite(&body("https://gateway.sezzle.com"));
+            assert!(rewritten == Some(body(BASE)), "{}", String::from_utf8_lossy(&body("@")));
+        }
+    }
+}
+
+#[test]
+fn an_odd_value_in_a_link_stays_as_it_is() {
+    for (href, expected) in [
+        (&br"https://gateway.sezzle.com/v2/x?name=\ud83d"[..], Some(&br"http://127.0.0.1:8080/v2/x?name=\ud83d"[..])),
+        (b"https://gateway.sezzle.com/v2/\xfc", Some(b"http://127.0.0.1:8080/v2/\xfc")),
+        (br"https:\/\/gateway.sezzle.com\/v2\ud83d", None),
+        (b"\xfchttps://gateway.sezzle.com/v2", None),
+    ] {
+        let body = |href: &[u8]| [br#"{"links":[{"href":""#, href, br#""}]}"#].concat();
+        let rewritten = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(&body(href));
+        assert_eq!(rewritten, expected.map(body), "{}", String::from_utf8_lossy(href));
+    }
+}
+
+#[test]
+fn spaces_around_a_link_go() {
+    for (href, expected) in [
+        ("https://gateway.sezzle.com/v2/x ", Some("/v2/x")),
+        (" \thttps://gateway.sezzle.com:443/v2/x y  ", Some("/v2/x y")),
+        (r"https:\/\/gateway.sezzle.com\/v2\/x\n", Some("/v2/x")),
+        (r"\u0020https://gateway.sezzle.com/v2/x\r\n", Some("/v2/x")),
+        (" https://gateway.sezzle.com ", Some("")),
+        (" https://checkout.sezzle.com/x ", None),
+        ("https://gateway.sezzle.com .evil.example/", None),
+    ] {
+        let body = |href: &str| format!(r#"{{"links":[{{"href" : "{href}","rel":" self "}}]}}"#);
+        assert_eq!(rewrite(&body(href)), expected.map(|path| body(&format!("{BASE}{path}"))), "{href}");
+    }
+}
+
+#[test]
+fn links_without_a_method_or_an_href_are_no_obstacle() {
+    let link = r#"{"href":"https://gateway.sezzle.com/v2/x"}"#;
+    for links in ["[]", "[{}]", "null", "{}", "[null,{\"rel\":\"self\"}]"] {
+        assert_eq!(rewrite(&format!(r#"{{"links":{links}}}"#)), None, "{links}");
+        let body = format!(r#"{{"links":{links},"order":{{"links":[{link}]}}}}"#);
+        assert_eq!(rewrite(&body), Some(body.replace("https://gateway.sezzle.com", BASE)), "{links}");
+    }
+}
+
+/// Both on one body, unless the reference refuses the body.
 fn same(body: &[u8]) {
     let ours = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body);
-    let theirs = Reference::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body);
-    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
-    assert_eq!(text(ours), text(theirs), "{}", String::from_utf8_lossy(body));
+    let Some(theirs) = Reference::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body) else { return };
+    let ours = ours.unwrap_or_else(|| body.to_vec());
+    assert!(ours == theirs, "{}", String::from_utf8_lossy(body));
 }
 
 #[test]
@@ -87,8 +170,15 @@ fn a_rewritten_body_is_that_of_the_reference() {
         std::fs::read_dir(corpus).expect("a corpus").map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
     let bodies = bodies.collect::<Vec<_>>();
     assert!(bodies.len() > 30);
-    // Cut anywhere, too.
-    bodies.iter().for_each(|body| (0..=body.len().min(2000)).for_each(|end| same(&body[..end])));
+    let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
+    for body in &bodies {
+        same(body);
+        if serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body.is_object() || body.is_array()) {
+            // Cut anywhere, nothing is changed.
+            let end = body.trim_ascii_end().len();
+            (0..end.min(2000)).for_each(|end| assert_eq!(rewriter.rewrite(&body[..end]), None));
+        }
+    }
 
     let link = r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}],"x":"#;
     for value in [
@@ -144,7 +234,7 @@ fn a_rewritten_body_is_that_of_the_reference() {
     ] {
         same(format!("{link}{value}}}").as_bytes());
         same(value.as_bytes());
-        // In a link what is not its href is not looked at as closely.
+        // In a link, too.
         same(format!(r#"{{"links":[{{"x":{value},"href":"https://gateway.sezzle.com/v2"}}]}}"#).as_bytes());
         same(format!(r#"{{"links":[{{"x":[{value}],"href":{value}}},{value}]}}"#).as_bytes());
     }
@@ -241,7 +331,7 @@ proptest! {
 
     /// Putting the gateway back gives the body that came, byte for byte.
     #[test]
-    fn the_change_can_be_undone(tail in "[ -!#-\\[\\]-~]{0,20}", other in "[ -!#-\\[\\]-~]{0,20}", space in "[ \\t\\r\\n]{0,4}") {
+    fn the_change_can_be_undone(tail in "([ -!#-\\[\\]-~]{0,19}[!#-\\[\\]-~])?", other in "[ -!#-\\[\\]-~]{0,20}", space in "[ \\t\\r\\n]{0,4}") {
         prop_assume!(!tail.contains(BASE) && !other.contains(BASE));
         let body = format!("{{{space}\"a\":\"{other}\",{space}\"links\":{space}[{{\"href\"{space}:\"https://gateway.sezzle.com/{tail}\"}}{space}]}}");
         let rewritten = rewrite(&body);

@@ -23,16 +23,13 @@ impl Reference {
         Self { gateways, base_url }
     }
 
-    /// Rewrites a JSON body. `None` when nothing is to be changed, or the body is not JSON.
+    /// A JSON body as it is to be. `None` when `serde_json` refuses the body.
     pub fn rewrite(&self, body: &[u8]) -> Option<Vec<u8>> {
         let text = std::str::from_utf8(body).ok()?;
         let mut walk = Walk { rewriter: self, text, edits: Vec::new() };
         let mut json = serde_json::Deserializer::from_str(text);
         Value(&mut walk).deserialize(&mut json).ok()?;
         json.end().ok()?;
-        if walk.edits.is_empty() {
-            return None;
-        }
         let mut rewritten = String::with_capacity(text.len());
         let mut copied = 0;
         for (range, replacement) in walk.edits {
@@ -46,15 +43,13 @@ impl Reference {
 
     /// The JSON string to put in the place of the JSON string `raw`, if it is a link to a gateway.
     fn href(&self, raw: &str) -> Option<String> {
-        let href: String = serde_json::from_str(raw).ok()?;
-        let path = self.path(&href)?;
-        // The rest is copied as it was written, escapes included, unless the escapes hide where it begins.
-        if !raw.contains('\\')
-            && let Some(tail) = raw.len().checked_sub(path.len().checked_add(1)?).and_then(|start| raw.get(start..))
-        {
-            return Some(format!("\"{}{tail}", self.base_url));
-        }
-        serde_json::to_string(&format!("{}{path}", self.base_url)).ok()
+        let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+        let href = serde_json::from_str::<String>(raw);
+        // Half a surrogate pair stays as it was written.
+        let written = href.is_err() || !raw.contains('\\');
+        let href = href.unwrap_or_else(|_| inner.to_owned());
+        let link = format!("{}{}", self.base_url, self.path(href.trim_ascii())?);
+        if written { Some(format!("\"{link}\"")) } else { serde_json::to_string(&link).ok() }
     }
 
     /// The part of `href` after the authority, if that is a gateway's.
