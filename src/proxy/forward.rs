@@ -2,12 +2,12 @@
 
 use std::mem;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::error::ProxyError;
+use super::etag::{self, TagMark};
 use super::exchange::{Answered, Exchange, Reading, Sending, is_readable};
 use super::links::LinkRewriter;
 use super::pressure::Place;
@@ -24,12 +24,19 @@ use crate::upstream::retry::Call;
 /// The way to Sezzle, and what links become on the way back.
 pub struct Forwarder {
     exchange: Exchange,
-    links: Option<LinkRewriter>,
+    links: Option<Links>,
+}
+
+/// How links are led back, and what becomes of the tags of answers that have some.
+struct Links {
+    rewriter: LinkRewriter,
+    tags: TagMark,
 }
 
 impl Forwarder {
     /// Without `links`, bodies pass as they are.
     pub fn new(exchange: Exchange, links: Option<LinkRewriter>) -> Self {
+        let links = links.map(|rewriter| Links { tags: TagMark::new(rewriter.base_url()), rewriter });
         Self { exchange, links }
     }
 
@@ -56,9 +63,10 @@ impl Forwarder {
         if sending.call == Call::Once {
             return self.exchange.run(sending, Reading::Start, place, place.since()).await;
         }
-        let Some(rewriter) = self.links.as_ref().filter(|_| links) else {
+        let Some(links) = self.links.as_ref().filter(|_| links) else {
             return self.exchange.run(sending, Reading::Nothing, place, place.since()).await;
         };
+        let unmarked = links.tags.unmark(&mut sending.outgoing.headers);
         if sending.outgoing.method == Method::HEAD {
             let mut answer = self.exchange.run(sending, Reading::Nothing, place, place.since()).await?;
             if is_readable(&answer.headers) {
@@ -72,7 +80,11 @@ impl Forwarder {
         if let Content::Whole(Some(body)) = &mut answer.content
             && !body.is_empty()
         {
-            *body = rewrite(rewriter, &mut answer.headers, mem::take(body));
+            *body = links.rewrite(&mut answer.headers, mem::take(body));
+        }
+        // Nothing says whether the answer that the caller has was rewritten but the tag that came from it.
+        if unmarked && answer.status == StatusCode::NOT_MODIFIED {
+            links.tags.mark(&mut answer.headers, &[]);
         }
         Ok(answer)
     }
@@ -124,29 +136,21 @@ impl Forwarder {
         let Content::Whole(body) = &mut answer.content else { return Fetched::Streaming(answer, status) };
         let (mut body, mut headers) = (body.take().unwrap_or_default(), answer.headers);
         let own = validator(&headers);
-        if let Some(rewriter) = self.links.as_ref().filter(|_| is_readable(&headers)) {
-            body = rewrite(rewriter, &mut headers, body);
+        if let Some(links) = self.links.as_ref().filter(|_| is_readable(&headers)) {
+            body = links.rewrite(&mut headers, body);
         }
         if status == StatusCode::OK && !headers.contains_key(ETAG) {
-            headers.insert(ETAG, etag(&body));
+            headers.insert(ETAG, etag::of_body(&body));
         }
         Fetched::Whole(Answer { status, fwd_status: status, headers, etag: own, body })
     }
 }
 
-fn rewrite(rewriter: &LinkRewriter, headers: &mut HeaderMap, body: Bytes) -> Bytes {
-    let Some(rewritten) = rewriter.rewrite(&body) else { return body };
-    let rewritten = Bytes::from(rewritten);
-    // Sezzle's validator is of other bytes.
-    if headers.contains_key(ETAG) {
-        headers.insert(ETAG, etag(&rewritten));
+impl Links {
+    fn rewrite(&self, headers: &mut HeaderMap, body: Bytes) -> Bytes {
+        let Some(rewritten) = self.rewriter.rewrite(&body) else { return body };
+        let rewritten = Bytes::from(rewritten);
+        self.tags.mark(headers, &rewritten);
+        rewritten
     }
-    rewritten
-}
-
-/// A strong validator of our own.
-fn etag(body: &[u8]) -> HeaderValue {
-    let digest = digest::digest(&digest::SHA256, body);
-    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }

@@ -29,6 +29,11 @@ impl LinkRewriter {
         Self { gateways: SEZZLE.into_iter().chain([gateway]).map(Gateway::new).collect(), base_url }
     }
 
+    /// Where links lead.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
     /// Rewrites a JSON body. `None` when nothing is to be changed, or the body has not the structure of JSON.
     pub fn rewrite(&self, body: &[u8]) -> Option<Vec<u8>> {
         let mut rewritten = Vec::new();

@@ -8,6 +8,7 @@ mod card_data;
 mod conditional;
 pub mod effort;
 pub mod error;
+mod etag;
 pub mod exchange;
 pub mod explain;
 pub mod forward;

@@ -268,7 +268,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let now = self.clock.now();
         let (basis, conditions) =
             self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
-        let fetch = fetch(conditions);
+        // In a box of its own: a task is moved several times before it runs.
+        let fetch = Box::pin(fetch(conditions));
         // Awaited by whoever waits for the flight, and by the drain. It ends by itself: every fetch has a deadline.
         self.tasks.spawn(async move {
             let (outcome, shared) = cache.settle(key, began, true, basis, fetch).await;

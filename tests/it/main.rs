@@ -30,6 +30,7 @@ mod dashboard;
 mod docs;
 mod drain;
 mod egress;
+mod entity_tags;
 mod faults;
 mod flight;
 mod health;
