@@ -142,7 +142,8 @@ impl UpstreamError {
         let detail = chain(error);
         let kind = match error {
             BodyError::Silent => ErrorKind::Timeout,
-            BodyError::Reset(cause) if cause.is_library() => ErrorKind::Protocol,
+            // A stream that breaks its own rules, as by less than it states, has broken off.
+            BodyError::Reset(cause) if cause.is_library() && !cause.is_reset() => ErrorKind::Protocol,
             BodyError::Reset(_) => ErrorKind::Body,
             BodyError::Broken(cause) => match find::<io::Error>(cause).map(io::Error::kind) {
                 Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => ErrorKind::Protocol,
