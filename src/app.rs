@@ -378,4 +378,4 @@ impl App {
     }
 }
 
-const LAST_WORD: Duration = Duration::from_millis(250);
+const LAST_WORD: Duration = Duration::from_secs(1);

@@ -46,6 +46,8 @@ pub enum ProxyError {
     CardDataRefused,
     /// `limits.in_flight` is reached.
     Overloaded,
+    /// The process ends, and the request has come too late or too slowly.
+    Stopping,
     /// Sezzle asked for fewer calls of this class, for so long from now.
     RateLimited(Duration),
     /// Calls of this class fail at Sezzle. It is tried again in so long.
@@ -78,7 +80,7 @@ impl From<Refusal> for ProxyError {
 }
 
 /// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
-pub const REFUSALS: [&str; 15] = [
+pub const REFUSALS: [&str; 16] = [
     "bad_request",
     "body_timeout",
     "body_too_large",
@@ -93,6 +95,7 @@ pub const REFUSALS: [&str; 15] = [
     "not_found",
     "overloaded",
     "rate_limited",
+    "stopping",
     "target_too_long",
 ];
 
@@ -115,7 +118,9 @@ impl ProxyError {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::CircuitOpen(_) | Self::NoToken(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Stopping | Self::CircuitOpen(_) | Self::NoToken(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::OutcomeUnknown { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
             // A 503 of ours always means that nothing was sent.
             Self::Upstream(error) => match (error.sent, error.kind) {
@@ -144,6 +149,7 @@ impl ProxyError {
             | Self::ConflictingKeys
             | Self::CardDataRefused
             | Self::Overloaded
+            | Self::Stopping
             | Self::RateLimited(_)
             | Self::CircuitOpen(_) => true,
             Self::NoToken(_) | Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NotStored | Self::Internal => {
@@ -183,6 +189,7 @@ impl ProxyError {
             Self::Loop => "loop_detected",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
+            Self::Stopping => "stopping",
             Self::RateLimited(_) => "rate_limited",
             Self::CircuitOpen(_) => "circuit_open",
             Self::NoToken(_) => "no_token",
@@ -221,6 +228,7 @@ impl ProxyError {
             Self::Loop => "the request has passed this sidecar before".into(),
             Self::Internal => "the sidecar failed to answer".into(),
             Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
+            Self::Stopping => "the sidecar is stopping; nothing was sent to Sezzle".into(),
             Self::RateLimited(_) => {
                 "Sezzle asked for fewer calls of this kind; nothing was sent, so repeat it after Retry-After".into()
             }
@@ -293,6 +301,7 @@ impl ProxyError {
             Self::Loop => "proxy_loop_detected",
             Self::Internal | Self::NoToken(_) => "proxy_internal_error",
             Self::Overloaded => "connection_limit_reached",
+            Self::Stopping => "destination_unavailable",
             Self::Upstream(error) | Self::OutcomeUnknown { cause: error, .. } => match error.kind {
                 ErrorKind::Dns => "dns_error",
                 ErrorKind::ConnectionRefused => "connection_refused",
@@ -332,7 +341,7 @@ impl ProxyError {
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Overloaded | Self::NoToken(_) => {
+            Self::Overloaded | Self::Stopping | Self::NoToken(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::RateLimited(wait) | Self::CircuitOpen(wait) => {

@@ -104,6 +104,8 @@ pub enum Reading {
     Nothing,
     /// Those that may carry links.
     Links,
+    /// Those to writes: a write that may have been done must not end without a word.
+    Write,
     /// All, for the cache.
     Session,
     /// What comes of them at once: see [`begin`].
@@ -249,6 +251,7 @@ impl Exchange {
         clean(&mut headers);
         let read = match reading {
             Reading::Links if is_readable(&headers) => read(body, MAX_LINKED).await,
+            Reading::Write => read(body, MAX_LINKED).await,
             Reading::Session => read(body, MAX_BODY).await,
             Reading::Start => begin(body).await.and_then(|content| something(status, content)),
             Reading::Nothing | Reading::Links => {
@@ -318,7 +321,7 @@ pub fn is_readable(headers: &HeaderMap) -> bool {
 /// Reads a body whole. One that is larger than `limit` is left as it is, less what was read.
 async fn read(mut body: GatewayBody, limit: usize) -> Result<Content, UpstreamError> {
     if body.size_hint().lower() > limit as u64 {
-        return Ok(Content::Streamed { read: None, rest: body });
+        return begin(body).await;
     }
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {

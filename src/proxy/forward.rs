@@ -63,8 +63,10 @@ impl Forwarder {
         if sending.call == Call::Once {
             return self.exchange.run(sending, Reading::Start, place, place.since()).await;
         }
+        let is_write = !sending.outgoing.method.is_safe();
         let Some(links) = self.links.as_ref().filter(|_| links) else {
-            return self.exchange.run(sending, Reading::Nothing, place, place.since()).await;
+            let reading = if is_write { Reading::Write } else { Reading::Nothing };
+            return self.exchange.run(sending, reading, place, place.since()).await;
         };
         let unmarked = links.tags.unmark(&mut sending.outgoing.headers);
         if sending.outgoing.method == Method::HEAD {
@@ -76,9 +78,11 @@ impl Forwarder {
             }
             return Ok(answer);
         }
-        let mut answer = self.exchange.run(sending, Reading::Links, place, place.since()).await?;
+        let reading = if is_write { Reading::Write } else { Reading::Links };
+        let mut answer = self.exchange.run(sending, reading, place, place.since()).await?;
         if let Content::Whole(Some(body)) = &mut answer.content
             && !body.is_empty()
+            && (!is_write || is_readable(&answer.headers))
         {
             *body = links.rewrite(&mut answer.headers, mem::take(body));
         }

@@ -12,6 +12,7 @@ mod etag;
 pub mod exchange;
 pub mod explain;
 pub mod forward;
+mod guard;
 pub mod inbound;
 pub mod links;
 mod lookup;
@@ -41,6 +42,7 @@ use tokio_util::either::Either;
 use self::error::{ProxyError, REFUSALS};
 use self::exchange::{Answered, Rights, Sending};
 use self::forward::Forwarder;
+use self::guard::{Panicked, caught};
 use self::inbound::{Seen, admit, outgoing_headers};
 use self::lookup::{Missed, from_hit};
 use self::pressure::Pressure;
@@ -188,17 +190,20 @@ impl Proxy {
         let seen = Seen::of(&head.headers);
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
+        let has_body = !body.is_end_stream();
+        // A small body that is not read is thrown away, and the connection goes on.
+        record.reads_body(!has_body || body.size_hint().upper().is_some_and(|length| length <= SMALL));
         if seen.trace {
             record.traced(&head.headers);
         }
-        match self.arrived(&head, seen, !body.is_end_stream(), &caller, &mut record) {
+        match self.arrived(&head, seen, has_body, &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
             Ok(Arrived::Call(call)) => {
                 // To its end, though another may have taken its place by then.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
-                    let reply = proxy.serve(&mut head, body, call, &mut record).await;
-                    proxy.finish(reply, record)
+                    let served = caught(proxy.serve(&mut head, body, call, &mut record)).await;
+                    proxy.finish(served.unwrap_or_else(|Panicked| Err(record.panicked())), record)
                 }))
             }
             Err(error) => Either::Left(ready(self.finish(Err(error), record))),
@@ -256,13 +261,14 @@ impl Proxy {
     ) -> Result<Reply, ProxyError> {
         match call.class {
             Class::Credentials if head.method == Method::POST => {
-                let body = self.receive(body, call.class).await?;
+                let body = self.receive(body, call.class, record).await?;
                 Box::pin(authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, self.clock.now()))
                     .await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.call(&head.method) != retry::Call::Safe => {
-                let body = if head.method.is_safe() { Bytes::new() } else { self.receive(body, call.class).await? };
+                let body =
+                    if head.method.is_safe() { Bytes::new() } else { self.receive(body, call.class, record).await? };
                 // In boxes of their own, or every call that is passed through would pay for the room that these need.
                 Box::pin(self.write(head, &call, body, record)).await
             }
@@ -288,7 +294,9 @@ impl Proxy {
             let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
             Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
         });
-        reply.finish(record, self.draining.load(Ordering::Relaxed))
+        // What is left of a body that was not read would be taken for the next request.
+        let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body();
+        reply.finish(record, closing)
     }
 
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
@@ -347,6 +355,8 @@ impl Proxy {
 pub const READ_BODY: Duration = Duration::from_secs(30);
 // Short, so that a drain outlasts a write; what it waits for is small.
 const WRITE_BODY: Duration = Duration::from_secs(5);
+// Most requests bring as much with their head.
+const SMALL: u64 = 4096;
 const REPORT_BODY: Duration = Duration::from_secs(300);
 
 /// Only the plain lookup is cached: a query may ask for something else.

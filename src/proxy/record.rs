@@ -22,6 +22,8 @@ use crate::session::CacheResult;
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
 use crate::telemetry::trace::{TraceParent, trace_id_text};
+use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::Call;
 
 /// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
 /// once.
@@ -46,6 +48,8 @@ pub struct Record {
     trouble: Trouble,
     bytes_out: u64,
     end: End,
+    /// Whether nothing is left of the request's body.
+    has_read_body: bool,
 }
 
 /// Where records are written. There is one for each worker: every request holds on to it.
@@ -177,6 +181,7 @@ impl Record {
             trouble: Trouble::default(),
             bytes_out: 0,
             end: End::CallerGone,
+            has_read_body: true,
         }
     }
 
@@ -185,6 +190,26 @@ impl Record {
         self.ledger.series.begun(class);
         self.class = class;
         self.matched = Some(matched);
+    }
+
+    /// Whether nothing is left of the request's body.
+    pub fn reads_body(&mut self, whole: bool) {
+        self.has_read_body = whole;
+    }
+
+    /// Whether nothing is left of the request's body.
+    pub fn has_read_body(&self) -> bool {
+        self.has_read_body
+    }
+
+    /// What the caller is told when whatever was to answer has panicked.
+    pub fn panicked(&self) -> ProxyError {
+        let call = if self.request_key.is_some() { Call::Keyed } else { self.route().call(&self.method) };
+        if call == Call::Safe || self.taken().attempts.is_none() {
+            return ProxyError::Internal;
+        }
+        let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");
+        ProxyError::OutcomeUnknown { call, cause }
     }
 
     /// When it came.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::conditional::is_unchanged;
 use super::inbound::PSEUDONYM;
@@ -18,7 +19,7 @@ use crate::session::CacheResult;
 use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
 use crate::telemetry::metrics::label;
-use crate::upstream::body::{BodyError, GatewayBody};
+use crate::upstream::body::GatewayBody;
 
 /// An answer on its way to the caller.
 #[derive(Debug)]
@@ -229,7 +230,28 @@ pub enum Content {
         /// The rest.
         rest: GatewayBody,
     },
+    /// Broken off: what came of it is on its way.
+    Broken(Box<Parting>),
 }
+
+/// The time in which what was sent of an answer that broke off leaves. hyper throws away what it has not written when a
+/// body fails, the status line above all; while a body keeps it waiting it writes.
+#[derive(Debug)]
+pub struct Parting(Pin<Box<Sleep>>);
+
+impl Parting {
+    fn poll<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
+        self.0.as_mut().poll(context).map(|()| Some(Err(BrokenOff)))
+    }
+}
+
+const PARTING: Duration = Duration::from_millis(50);
+
+/// The answer broke off. Why is in the record: hyper would look for the gateway's code of HTTP/2 among the causes, and end
+/// the caller's stream by the same, which may be NO_ERROR.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
 
 /// The body that hyper sends, with the record of the exchange it ends.
 #[derive(Debug)]
@@ -240,12 +262,12 @@ pub struct Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -253,11 +275,22 @@ impl http_body::Body for Body {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 None => Pin::new(rest).poll_frame(context),
             },
+            Content::Broken(parting) => return parting.poll(context),
         };
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => this.record.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Poll::Ready(Some(Err(_))) => this.record.broken(),
-            Poll::Ready(None) | Poll::Pending => {}
+        let frame = match frame {
+            Poll::Ready(Some(Err(_))) => {
+                this.record.broken();
+                let mut parting = Box::new(Parting(Box::pin(sleep(PARTING))));
+                let polled = parting.poll(context);
+                this.content = Content::Broken(parting);
+                return polled;
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            this.record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
         if matches!(frame, Poll::Ready(None)) || this.is_end_stream() {
             this.record.complete();
@@ -269,6 +302,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Whole(body) => body.is_none(),
             Content::Streamed { read, rest } => read.is_none() && rest.is_end_stream(),
+            Content::Broken(_) => false,
         }
     }
 
@@ -276,7 +310,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Content::Streamed { read: None, rest } => rest.size_hint(),
-            Content::Streamed { read: Some(_), .. } => SizeHint::default(),
+            Content::Streamed { read: Some(_), .. } | Content::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -80,10 +80,8 @@ impl Proxy {
         }
         let repetition = sending.call;
         let now = self.clock.now();
-        let place = self.pressure.enter(call.class, &head.method, now).await?;
-        if self.writes.cut.is_cancelled() {
-            return Err(ProxyError::Overloaded);
-        }
+        let entered = self.pressure.enter(call.class, &head.method, now);
+        let place = self.writes.cut.run_until_cancelled(entered).await.ok_or(ProxyError::Stopping)??;
         // The wait is part of what a write may take: a drain must outlast it.
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(place.since().mono.since(now.mono));
@@ -121,14 +119,18 @@ impl Proxy {
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
-    pub(super) async fn receive(&self, body: PeerBody, class: Class) -> Result<Bytes, ProxyError> {
+    pub(super) async fn receive(&self, body: PeerBody, class: Class, record: &mut Record) -> Result<Bytes, ProxyError> {
         if body.size_hint().lower() > self.options.limits.body as u64 {
             return Err(ProxyError::BodyTooLarge);
         }
         let _place = self.pressure.receive(class)?;
-        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect()).await;
+        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
+        let received = self.writes.cut.run_until_cancelled(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
-            Ok(body) => Ok(body.to_bytes()),
+            Ok(body) => {
+                record.reads_body(true);
+                Ok(body.to_bytes())
+            }
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
             Err(_) => Err(ProxyError::BodyBroken),
         }

@@ -278,6 +278,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the caller broke the protocol, and did not just go away.
 fn is_malformed(error: &hyper::Error) -> bool {
+    // An answer of ours that broke off is not the caller's doing.
+    if error.is_user() {
+        return false;
+    }
     let mut cause = error.source();
     while let Some(error) = cause {
         if error.is::<io::Error>() {

@@ -241,6 +241,14 @@ impl WatchedIo {
         Poll::Ready(Some(Ok((*replaced).min(bytes.len()))))
     }
 
+    /// Whether something has come that nobody will read; throws some of it away.
+    fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
+        let mut space = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut space);
+        let read = Pin::new(&mut self.io).poll_read(context, buffer.unfilled());
+        matches!(read, Poll::Ready(Ok(()))) && !buffer.filled().is_empty()
+    }
+
     /// Reads what is left and throws it away: closed with something unread, the connection would be reset, and the
     /// answer lost with it.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -320,7 +328,8 @@ impl Write for WatchedIo {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.farewell.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
-            if self.instead.is_none() && !self.clock.may_get_more_of_a_body() {
+            // A request behind the last one that is answered may have come, too.
+            if self.instead.is_none() && !self.clock.may_get_more_of_a_body() && !self.has_unread(context) {
                 return Poll::Ready(Ok(()));
             }
         }

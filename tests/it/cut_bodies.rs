@@ -1,8 +1,10 @@
 //! A body that was cut is never taken for a whole one, neither a caller's nor the gateway's.
 
+use http::Method;
 use sezzle_sidecar::simulator::{EffectKind, SessionKind};
 use uuid::Uuid;
 
+use crate::support::client::{Client, Ended as Came};
 use crate::support::process::Sidecar;
 use crate::support::raw_http2::{END_STREAM, Ended, FrameCaller, FrameGateway, data, go_away, head, reset};
 use crate::support::tls::Authority;
@@ -187,4 +189,32 @@ async fn an_answer_that_the_gateway_cuts_over_http2_is_never_a_whole_one() {
         assert!(lookup.cache().starts_with("fwd=uri-miss"), "{what}: {}", lookup.cache());
         harness.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_report_that_the_gateway_cuts_is_cut_for_its_caller() {
+    let authority = Authority::new();
+    let (gateway, harness) = behind(&authority).await;
+    let report = "/v2/orders/report?start-date=2026-01-01";
+    for code in CODES {
+        for length in [None, Some("28013")] {
+            gateway.script(move |stream| {
+                let mut fields = vec![(":status", "200"), ("content-type", "text/csv")];
+                fields.extend(length.map(|length| ("content-length", length)));
+                [head(stream, 0, &fields), data(stream, 0, "a,b\n1,2\n"), reset(stream, code)].concat()
+            });
+            for client in [Client::new(), Client::http2()] {
+                let came = client.try_send(harness.proxy, Method::GET, report, &[], "").await;
+                let Came::Cut(answer) = came else { panic!("code {code}, length {length:?}: {came:?}") };
+                assert_eq!(answer.status, 200);
+            }
+            let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+            let stream = caller.stream();
+            caller.send(caller.head(stream, END_STREAM, "GET", report, &[])).await;
+            let told = caller.told(stream).await;
+            assert_eq!(told.status, Some(200), "{told:?}");
+            assert!(matches!(told.ended, Ended::Reset(code) if code != 0), "{told:?}");
+        }
+    }
+    harness.stop().await;
 }

@@ -360,7 +360,7 @@ async fn a_write_that_waits_for_its_place_when_all_is_cut_was_not_sent() {
     assert!(!app.drain_until(async {}).await, "it was told to stop at once");
     let (under_way, waiting) = (under_way.await.expect("an answer"), waiting.await.expect("an answer"));
     assert_eq!((under_way.status, under_way.error_code().as_str()), (504, "sidecar.outcome_unknown"));
-    assert_eq!((waiting.status, waiting.error_code().as_str()), (503, "sidecar.overloaded"));
+    assert_eq!((waiting.status, waiting.error_code().as_str()), (503, "sidecar.stopping"));
     assert_eq!(gateway.count("POST", "/v2/order/*"), 1);
     gate.release();
     gateway.stop().await;

@@ -11,6 +11,7 @@
     reason = "a test that fails may panic, and measures real time"
 )]
 
+mod answered;
 mod architecture;
 mod bad_input;
 mod binary;
