@@ -42,7 +42,7 @@ const NOW: Now = Now { mono: Mono(Duration::from_secs(1000)), wall: Wall(1_767_2
 fn requests(criterion: &mut Criterion) {
     let head = request();
     let hosts = Hosts::new(&["sidecar.internal".to_owned()]);
-    let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), peer: None };
+    let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), ..Caller::default() };
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
     criterion.bench_function("inbound: admit", |b| {
         b.iter(|| {

@@ -15,6 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 pub struct Caller {
     /// The address the caller connected to; none on a Unix socket.
     pub local: Option<SocketAddr>,
+    /// Whether it connected to a Unix socket, which no browser can.
+    pub unix: bool,
     /// The process at the other end of a Unix socket, as the kernel knows it.
     pub peer: Option<Peer>,
 }
@@ -35,6 +37,8 @@ pub enum Refusal {
     Malformed(&'static str),
     /// The authority is not one of ours.
     Misdirected,
+    /// The scheme is none that is served here; the text says which are.
+    Scheme(&'static str),
     /// It comes from a browser.
     Browser,
 }
@@ -46,7 +50,7 @@ pub struct Hosts(Vec<String>);
 impl Hosts {
     /// Names with or without a port; one without stands for every port.
     pub fn new(hosts: &[String]) -> Self {
-        Self(hosts.iter().map(|host| host.to_ascii_lowercase()).collect())
+        Self(hosts.iter().map(|host| without_root(&host.to_ascii_lowercase())).collect())
     }
 
     /// Decides whether a request is plainly meant for us: it names an authority of ours, or a web page could point a
@@ -64,14 +68,26 @@ impl Hosts {
     /// # Errors
     /// Why it does not.
     pub fn check_host(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
-        if !is_plainly_loopback(head) && !self.is_ours(&named_host(head)?, caller.local) {
-            return Err(Refusal::Misdirected);
+        if !is_plainly_loopback(head) {
+            if caller.unix {
+                check_any_host(head)?;
+            } else if !self.is_ours(&named_host(head)?, caller.local) {
+                return Err(Refusal::Misdirected);
+            }
         }
+        let http2 = head.version == Version::HTTP_2;
         match (head.uri.scheme(), head.uri.authority()) {
             (None, None) => Ok(()),
-            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && self.is_ours(authority, caller.local) => {
-                Ok(())
+            // Who ends TLS before us and passes the bytes on leaves the caller's scheme.
+            (Some(scheme), _) if http2 && *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS => {
+                Err(Refusal::Scheme(":scheme must be http or https"))
             }
+            (Some(scheme), _) if !http2 && *scheme != Scheme::HTTP => {
+                Err(Refusal::Scheme("a target in absolute form must begin with http://"))
+            }
+            // Its form was checked in the place of a Host.
+            (Some(_), Some(_)) if http2 && caller.unix => Ok(()),
+            (Some(_), Some(authority)) if self.is_ours(authority, caller.local) => Ok(()),
             (_, _) => Err(Refusal::Misdirected),
         }
     }
@@ -80,7 +96,7 @@ impl Hosts {
         if authority.as_str().contains('@') {
             return false;
         }
-        let host = authority.host().to_ascii_lowercase();
+        let host = without_root(&authority.host().to_ascii_lowercase());
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             // An address cannot be rebound; the one the caller reached us by is ours.
             Ok(address) if address.is_loopback() || local.is_some_and(|local| address == local.ip()) => return true,
@@ -88,7 +104,7 @@ impl Hosts {
             Err(_) if host == "localhost" => return true,
             Err(_) => {}
         }
-        let named = authority.as_str().to_ascii_lowercase();
+        let named = without_root(&authority.as_str().to_ascii_lowercase());
         self.0.iter().any(|known| *known == host || *known == named)
     }
 }
@@ -97,6 +113,30 @@ impl Hosts {
 /// a browser that does sends `Sec-Fetch-Site` beside it.
 pub fn is_of_browser(name: &HeaderName) -> bool {
     *name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && *name != SEC_FETCH_MODE)
+}
+
+/// A name as it is without the dot that stands for the root, with or without a port.
+fn without_root(name: &str) -> String {
+    match name.split_once(".:") {
+        Some((host, port)) => format!("{host}:{port}"),
+        None => name.strip_suffix('.').unwrap_or(name).to_owned(),
+    }
+}
+
+/// On a Unix socket every host will do that has the form of one, and so will an empty one: a client has to put something there.
+fn check_any_host(head: &Parts) -> Result<(), Refusal> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let pseudo = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
+    let is_host =
+        |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte));
+    match (hosts.next(), hosts.next(), pseudo) {
+        (Some(host), None, None) if is_host(host.as_bytes()) => Ok(()),
+        (None, None, Some(authority)) if is_host(authority.as_str().as_bytes()) => Ok(()),
+        (Some(host), None, Some(authority)) if *host == authority.as_str() => Ok(()),
+        (Some(_), None, Some(_)) => Err(Refusal::Malformed("Host and :authority differ")),
+        (Some(_), None, None) | (None, None, Some(_)) => Err(NO_HOST),
+        (_, _, _) => Err(ONE_HOST),
+    }
 }
 
 /// Says why a request from a browser is refused.
@@ -150,7 +190,7 @@ fn named_host(head: &Parts) -> Result<Authority, Refusal> {
         (Some(host), None, Some(authority)) if parsed(host)? == *authority => Ok(authority.clone()),
         (Some(_), None, Some(_)) => Err(Refusal::Malformed("Host and :authority differ")),
         (None, None, Some(_)) => Err(NO_HOST),
-        (_, _, _) => Err(Refusal::Malformed("exactly one Host header is required")),
+        (_, _, _) => Err(ONE_HOST),
     }
 }
 
@@ -159,6 +199,7 @@ fn parsed(host: &HeaderValue) -> Result<Authority, Refusal> {
     authority.filter(has_port_or_none).ok_or(NO_HOST)
 }
 
+const ONE_HOST: Refusal = Refusal::Malformed("exactly one Host header is required");
 const NO_HOST: Refusal = Refusal::Malformed("the Host header is not a host with an optional port");
 
 /// Whether what follows the host is a port, which the parser of authorities leaves unchecked.
@@ -182,7 +223,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
         let hosts = Hosts::new(&["sidecar.internal".to_owned(), "Named:8080".to_owned()]);
-        let caller = Caller { local: Some("10.1.2.3:8080".parse().expect("valid")), peer: None };
+        let caller = Caller { local: Some("10.1.2.3:8080".parse().expect("valid")), ..Caller::default() };
         hosts.check(&head, &caller)
     }
 
@@ -204,12 +245,25 @@ mod tests {
             "sidecar.internal",
             "sidecar.internal:1",
             "named:8080",
+            "sidecar.internal.",
+            "Sidecar.Internal.:1",
+            "named.:8080",
+            "localhost.",
+            "localhost.:8080",
         ] {
             assert_eq!(named(host), Ok(()), "{host}");
         }
-        for host in
-            ["evil.example", "localhost.evil.example", "10.1.2.4", "named:8081", "user@localhost", "127.0.0.1.nip.io"]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "10.1.2.4",
+            "named:8081",
+            "user@localhost",
+            "127.0.0.1.nip.io",
+            "sidecar.internal..",
+            "named.:8081",
+            ".",
+        ] {
             assert_eq!(named(host), Err(Refusal::Misdirected), "{host}");
         }
         for hosts in [
@@ -225,21 +279,50 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_has_no_address_of_its_own() {
-        let check = |host| {
-            let (head, ()) = Request::get("/").header(HOST, host).body(()).expect("valid").into_parts();
-            Hosts::default().check(&head, &Caller::default())
+    fn a_tcp_caller_without_an_address_is_not_one_on_a_unix_socket() {
+        let (head, ()) = Request::get("/").header(HOST, "unix").body(()).expect("valid").into_parts();
+        assert_eq!(Hosts::default().check(&head, &Caller::default()), Err(Refusal::Misdirected));
+    }
+
+    #[test]
+    fn a_unix_socket_takes_any_one_host() {
+        let check = |target: &str, version, hosts: &[&str]| {
+            let mut request = Request::get(target).version(version);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let (head, ()) = request.body(()).expect("valid").into_parts();
+            Hosts::default().check(&head, &Caller { unix: true, ..Caller::default() })
         };
-        assert_eq!(check("localhost"), Ok(()));
-        assert_eq!(check("10.1.2.3"), Err(Refusal::Misdirected));
+        let http1 = |hosts: &[&str]| check("/", Version::HTTP_11, hosts);
+        for host in ["localhost", "unix", "", "evil.example:99", "10.1.2.3", "[::1]", "%2Frun%2Fsezzle.sock", "a_b"] {
+            assert_eq!(http1(&[host]), Ok(()), "{host}");
+        }
+        for hosts in [&[][..], &["unix", "unix"], &["", ""], &["a b"], &["/run/sezzle.sock"], &["u@unix"], &["\u{e9}"]]
+        {
+            assert!(matches!(http1(hosts), Err(Refusal::Malformed(_))), "{hosts:?}");
+        }
+        for (target, hosts, taken) in [
+            ("http://unix/", &[][..], true),
+            ("https://unix:8/", &["unix:8"], true),
+            ("http://unix/", &["other"], false),
+            ("http://u@unix/", &[], false),
+            ("/", &[], false),
+        ] {
+            assert_eq!(check(target, Version::HTTP_2, hosts).is_ok(), taken, "{target} {hosts:?}");
+        }
+        let absolute = |target| check(target, Version::HTTP_11, &["unix"]);
+        assert_eq!(absolute("http://localhost/"), Ok(()));
+        assert_eq!(absolute("http://gateway.sezzle.com/"), Err(Refusal::Misdirected), "it is no way to elsewhere");
     }
 
     #[test]
     fn absolute_targets_must_be_ours() {
         let host = [("host", "localhost")];
         assert_eq!(check("http://127.0.0.1:8080/", Version::HTTP_11, &host), Ok(()));
-        for target in ["http://gateway.sezzle.com/", "https://localhost/"] {
-            assert_eq!(check(target, Version::HTTP_11, &host), Err(Refusal::Misdirected), "{target}");
+        assert_eq!(check("http://gateway.sezzle.com/", Version::HTTP_11, &host), Err(Refusal::Misdirected));
+        for target in ["https://localhost/", "ftp://localhost/"] {
+            assert!(matches!(check(target, Version::HTTP_11, &host), Err(Refusal::Scheme(_))), "{target}");
         }
     }
 
@@ -249,7 +332,9 @@ mod tests {
         assert_eq!(check("http://localhost:8080/", &[]), Ok(()));
         assert_eq!(check("http://localhost:8080/", &[("host", "localhost:8080")]), Ok(()));
         assert_eq!(check("http://evil.example/", &[]), Err(Refusal::Misdirected));
-        assert_eq!(check("https://localhost/", &[]), Err(Refusal::Misdirected));
+        assert_eq!(check("https://localhost/", &[]), Ok(()));
+        assert_eq!(check("https://evil.example/", &[]), Err(Refusal::Misdirected));
+        assert_eq!(check("ftp://localhost/", &[]), Err(Refusal::Scheme(":scheme must be http or https")));
         assert!(matches!(check("http://localhost/", &[("host", "evil.example")]), Err(Refusal::Malformed(_))));
         assert!(matches!(check("http://localhost:x/", &[]), Err(Refusal::Malformed(_))));
         let twice = [("host", "localhost"), ("host", "localhost")];

@@ -22,7 +22,7 @@ pub fn holds(data: &[u8]) {
 
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
-    let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), peer: None };
+    let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), ..Caller::default() };
     let Ok(matched) = admit(&hosts, &head, Seen::of(&head.headers), has_body, &caller) else { return };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));

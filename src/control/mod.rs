@@ -173,6 +173,7 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::Malformed(how) => error(StatusCode::BAD_REQUEST, how),
         Refusal::Misdirected => error(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine's own"),
+        Refusal::Scheme(which) => error(StatusCode::MISDIRECTED_REQUEST, which),
         Refusal::Browser => error(StatusCode::FORBIDDEN, FROM_BROWSER),
     }
 }

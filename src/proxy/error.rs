@@ -26,8 +26,8 @@ pub enum ProxyError {
     MethodNotAllowed(&'static str),
     /// The request comes from a browser.
     Browser,
-    /// `Host` is not one of ours.
-    Misdirected,
+    /// The request is for somebody else; the text says why.
+    Misdirected(&'static str),
     /// The request has been here before.
     Loop,
     /// The target is longer than [`super::inbound::MAX_TARGET`].
@@ -73,7 +73,8 @@ impl From<Refusal> for ProxyError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Malformed(how) => Self::Malformed(how),
-            Refusal::Misdirected => Self::Misdirected,
+            Refusal::Misdirected => Self::Misdirected("the Host is not one this sidecar answers for (see proxy.hosts)"),
+            Refusal::Scheme(which) => Self::Misdirected(which),
             Refusal::Browser => Self::Browser,
         }
     }
@@ -114,7 +115,7 @@ impl ProxyError {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -139,7 +140,7 @@ impl ProxyError {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::Browser
-            | Self::Misdirected
+            | Self::Misdirected(_)
             | Self::Loop
             | Self::TargetTooLong
             | Self::BodyTooLarge
@@ -185,7 +186,7 @@ impl ProxyError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::TargetTooLong => "target_too_long",
-            Self::Misdirected => "misdirected",
+            Self::Misdirected(_) => "misdirected",
             Self::Loop => "loop_detected",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
@@ -224,7 +225,7 @@ impl ProxyError {
             Self::BodyTimeout => "the request's body did not arrive in time; nothing was sent to Sezzle".into(),
             Self::BodyTooLarge => "the request's body is larger than limits.body; nothing was sent to Sezzle".into(),
             Self::TargetTooLong => "the request's path and query are too long".into(),
-            Self::Misdirected => "the Host is not one this sidecar answers for (see proxy.hosts)".into(),
+            Self::Misdirected(why) => Cow::Borrowed(why),
             Self::Loop => "the request has passed this sidecar before".into(),
             Self::Internal => "the sidecar failed to answer".into(),
             Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
@@ -294,7 +295,7 @@ impl ProxyError {
             | Self::MethodNotAllowed(_)
             | Self::ConflictingKeys
             | Self::NotStored => "http_request_error",
-            Self::Browser | Self::Misdirected | Self::ForeignKeys | Self::CardDataRefused | Self::RateLimited(_) => {
+            Self::Browser | Self::Misdirected(_) | Self::ForeignKeys | Self::CardDataRefused | Self::RateLimited(_) => {
                 "http_request_denied"
             }
             Self::CircuitOpen(_) => "destination_unavailable",
@@ -351,7 +352,7 @@ impl ProxyError {
             }
             Self::NotFound
             | Self::Browser
-            | Self::Misdirected
+            | Self::Misdirected(_)
             | Self::Loop
             | Self::TargetTooLong
             | Self::ForeignKeys

@@ -227,12 +227,12 @@ impl Socket {
                 // Both can only fail when the connection is gone already, which its first read will tell.
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().ok();
-                Ok((Either::Left(stream), Caller { local, peer: None }))
+                Ok((Either::Left(stream), Caller { local, ..Caller::default() }))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = stream.peer_cred().ok().map(|peer| Peer { uid: peer.uid(), pid: peer.pid() });
-                Ok((Either::Right(stream), Caller { local: None, peer }))
+                Ok((Either::Right(stream), Caller { local: None, unix: true, peer }))
             }
         }
     }

@@ -139,6 +139,7 @@ impl StatusPage {
             Ok(()) => {}
             Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
+            Err(Refusal::Scheme(which)) => return text(StatusCode::MISDIRECTED_REQUEST, which),
             Err(Refusal::Browser) => return text(StatusCode::FORBIDDEN, "this is a page to look at, and nothing else"),
         }
         if !matches!(head.method, Method::GET | Method::HEAD) {

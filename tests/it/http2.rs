@@ -84,6 +84,15 @@ async fn the_rules_for_callers_are_the_same() {
     let mut stranger = connect(&harness).await;
     let answer = stranger.send_request(request("http://evil.example/v2/customer")).await.expect("an answer");
     assert_eq!(answer.status(), 421);
+    // By a TLS end that passes the bytes on, and by nobody who means us.
+    for (scheme, status, says) in [("https", 200, "["), ("ftp", 421, ":scheme must be http or https")] {
+        let asked = request(&format!("{scheme}://{}/v2/customer", harness.proxy));
+        let (head, body) = stranger.send_request(asked).await.expect("an answer").into_parts();
+        let body = body.collect().await.expect("whole").to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        assert_eq!(head.status, status, "{scheme}: {text}");
+        assert!(text.contains(says), "{scheme}: {text}");
+    }
     harness.stop().await;
 }
 

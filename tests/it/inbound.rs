@@ -94,6 +94,10 @@ async fn configured_hosts_are_ours() {
         ("Payments.Internal:9", 200),
         ("other.internal:81", 200),
         ("other.internal:82", 421),
+        ("payments.internal.", 200),
+        ("payments.internal.:9", 200),
+        ("other.internal.:81", 200),
+        ("payments.internal..", 421),
     ] {
         wire.send(format!("GET /v2/customer HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
         assert_eq!(wire.answer().await.status, status, "{host}");
