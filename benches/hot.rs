@@ -45,9 +45,7 @@ fn requests(criterion: &mut Criterion) {
     let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), ..Caller::default() };
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
     criterion.bench_function("inbound: admit", |b| {
-        b.iter(|| {
-            admit(&hosts, black_box(&head), Seen::of(&head.headers), false, &caller).expect("a lookup like any other")
-        });
+        b.iter(|| admit(&hosts, black_box(&head), Seen::of(&head.headers), &caller).expect("a lookup like any other"));
     });
     criterion.bench_function("inbound: headers to Sezzle", |b| {
         b.iter(|| outgoing_headers(black_box(head.headers.clone()), true))

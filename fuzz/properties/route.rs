@@ -1,6 +1,6 @@
 //! Whatever comes in, what is let through is one call under `/v2/`, read alike by whoever decodes it first or last.
 //!
-//! Input: a line with method and target, then lines of headers. A method in front of `+` comes with a body.
+//! Input: a line with method and target, then lines of headers. A `+` behind the method is ignored.
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER_ENCODING, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -13,7 +13,7 @@ use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::upstream::retry::Call;
 
 pub fn holds(data: &[u8]) {
-    let Some((method, has_body, uri, headers)) = read(data) else { return };
+    let Some((method, uri, headers)) = read(data) else { return };
     let mut request = Request::new(());
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri.clone();
@@ -23,10 +23,9 @@ pub fn holds(data: &[u8]) {
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
     let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), ..Caller::default() };
-    let Ok(matched) = admit(&hosts, &head, Seen::of(&head.headers), has_body, &caller) else { return };
+    let Ok(matched) = admit(&hosts, &head, Seen::of(&head.headers), &caller) else { return };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));
-    assert!(!has_body || !method.is_safe());
     assert_eq!(headers.get_all(HOST).iter().count(), 1);
     assert!(!headers.contains_key(ORIGIN));
     assert!(headers.keys().all(|name| !name.as_str().starts_with("sec-fetch-") || *name == SEC_FETCH_MODE));
@@ -93,12 +92,11 @@ fn forwarded(headers: &HeaderMap) {
     }
 }
 
-fn read(data: &[u8]) -> Option<(Method, bool, Uri, HeaderMap)> {
+fn read(data: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
     let mut lines = data.split(|byte| *byte == b'\n');
     let first = lines.next()?;
     let space = first.iter().position(|byte| *byte == b' ')?;
     let (method, target) = (&first[..space], &first[space + 1..]);
-    let has_body = method.ends_with(b"+");
     let method = Method::from_bytes(method.strip_suffix(b"+").unwrap_or(method)).ok()?;
     let mut headers = HeaderMap::new();
     for line in lines.take(20) {
@@ -108,5 +106,5 @@ fn read(data: &[u8]) -> Option<(Method, bool, Uri, HeaderMap)> {
             headers.append(name, value);
         }
     }
-    Some((method, has_body, Uri::try_from(target).ok()?, headers))
+    Some((method, Uri::try_from(target).ok()?, headers))
 }

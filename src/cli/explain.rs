@@ -40,7 +40,7 @@ impl Explain {
         }
         let (head, ()) = request.into_parts();
         let hosts = Hosts::new(&settings.proxy.hosts);
-        say(&explain::request(&hosts, app::forwards_card_data(settings), &head, false));
+        say(&explain::request(&hosts, app::forwards_card_data(settings), &head));
         if let Some(answer) = answer_on_stdin()? {
             say(&explain::answer(&hosts, &app::policy(settings), &head, &answer, Clock::system().now()));
         }

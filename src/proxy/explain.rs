@@ -11,6 +11,7 @@ use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
 use super::inbound::{Seen, admit};
+use super::public_key::of_caller;
 use super::route::{Class, Matched, Route};
 use super::{card_data, is_cacheable, response};
 use crate::caller::{Caller, Hosts};
@@ -21,13 +22,13 @@ use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
 
 /// Says what becomes of a request.
-pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts, has_body: bool) -> String {
+pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
     let mut text = String::new();
     let mut say = |what: &str, is: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{what:<12}{is}");
     };
-    let matched = match admit(hosts, head, Seen::of(&head.headers), has_body, &Caller::default()) {
+    let matched = match admit(hosts, head, Seen::of(&head.headers), &Caller::default()) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
@@ -71,6 +72,10 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if !head.method.is_safe() {
         return "bypass: it is a write".to_owned();
     }
+    if matches!(of_caller(&head.headers, |_| true), Ok(Some(_))) {
+        return "bypass: it is sent under the caller's public key, or refused where that is not this sidecar's"
+            .to_owned();
+    }
     if matched.route.is_card_data() {
         return "bypass: it returns card data, and only once".to_owned();
     }
@@ -106,7 +111,7 @@ fn purges(head: &Parts) -> String {
 
 /// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
-    if admit(hosts, head, Seen::of(&head.headers), false, &Caller::default()).is_err()
+    if admit(hosts, head, Seen::of(&head.headers), &Caller::default()).is_err()
         || Wishes::read(&head.headers).only_if_cached
     {
         return line("answer", "never asked for");

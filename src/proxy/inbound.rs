@@ -71,7 +71,7 @@ impl Seen {
 ///
 /// # Errors
 /// Why it is not.
-pub fn admit(hosts: &Hosts, head: &Parts, seen: Seen, has_body: bool, caller: &Caller) -> Result<Matched, ProxyError> {
+pub fn admit(hosts: &Hosts, head: &Parts, seen: Seen, caller: &Caller) -> Result<Matched, ProxyError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
@@ -84,9 +84,6 @@ pub fn admit(hosts: &Hosts, head: &Parts, seen: Seen, has_body: bool, caller: &C
     }
     if seen.coding && !is_chunked_once(&head.headers) {
         return Err(ProxyError::Malformed("a transfer coding other than chunked, once, is not accepted"));
-    }
-    if has_body && head.method.is_safe() {
-        return Err(ProxyError::Malformed("a request with this method has no body here"));
     }
     let path = head.uri.path();
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
@@ -226,7 +223,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
-        super::admit(&Hosts::default(), &head, Seen::of(&head.headers), false, &Caller::default())
+        super::admit(&Hosts::default(), &head, Seen::of(&head.headers), &Caller::default())
             .map_err(|error| error.code())
     }
 

@@ -1,8 +1,9 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
-//! [`inbound`] decides whether it is let through, [`route`] which call it is. A lookup of a session goes to the
+//! [`inbound`] decides whether it is let through, [`route`] which call it is, [`arrival`] whether memory answers it. A lookup of a session goes to the
 //! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
 
+mod arrival;
 mod authentication;
 mod card_data;
 mod conditional;
@@ -39,24 +40,22 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::either::Either;
 
+use self::arrival::{Arrived, Call};
 use self::error::{ProxyError, REFUSALS};
-use self::exchange::{Answered, Rights, Sending};
+use self::exchange::{Answered, Sending};
 use self::forward::Forwarder;
 use self::guard::{Panicked, caught};
-use self::inbound::{Seen, admit, outgoing_headers};
-use self::lookup::{Missed, from_hit};
+use self::inbound::{Seen, outgoing_headers};
 use self::pressure::Pressure;
-use self::public_key::of_caller;
 use self::record::{Ledger, Record, RequestId};
 use self::request_key::Origin;
 use self::response::{Body, CacheStatus, Content, Reply, Source, X_REQUEST_ID};
-use self::route::{Class, Matched, Route};
+use self::route::{Class, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
 use crate::peer_body::PeerBody;
-use crate::session::freshness::Wishes;
-use crate::session::{CacheResult, Found, SessionCache};
+use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::metrics::{Metrics, Said};
 use crate::upstream::retry;
 use crate::upstream::{Deadlines, Outgoing};
@@ -111,23 +110,6 @@ pub struct Proxy {
 
 /// An answer, or the future of one.
 pub type Handled = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send>>>;
-
-/// What becomes of a request when it comes.
-enum Arrived {
-    /// It is answered from memory.
-    Answered(Reply),
-    /// It has to be waited for.
-    Call(Call),
-}
-
-/// A request that was let through.
-struct Call {
-    matched: Matched,
-    class: Class,
-    rights: Rights,
-    /// For a lookup that the cache could have answered: why it did not.
-    missed: Option<Missed>,
-}
 
 impl Proxy {
     /// Puts the parts together, for so many workers.
@@ -196,7 +178,10 @@ impl Proxy {
         if seen.trace {
             record.traced(&head.headers);
         }
-        match self.arrived(&head, seen, has_body, &caller, &mut record) {
+        if head.method.is_safe() && has_body {
+            return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, seen, caller, record)));
+        }
+        match self.arrived(&head, seen, &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
             Ok(Arrived::Call(call)) => {
                 // To its end, though another may have taken its place by then.
@@ -208,48 +193,6 @@ impl Proxy {
             }
             Err(error) => Either::Left(ready(self.finish(Err(error), record))),
         }
-    }
-
-    /// All that is decided before anything is waited for.
-    fn arrived(
-        &self,
-        head: &Parts,
-        seen: Seen,
-        has_body: bool,
-        caller: &Caller,
-        record: &mut Record,
-    ) -> Result<Arrived, ProxyError> {
-        let matched = admit(&self.options.hosts, head, seen, has_body, caller)?;
-        let class = matched.route.class(&head.method);
-        record.admitted(matched.clone(), class);
-        let rights = if seen.public_key { self.rights(head)? } else { Rights::Merchant };
-        // What the merchant may see in memory, a caller with fewer rights may not.
-        let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
-        let session = matched.session().filter(|_| may_see && is_cacheable(head));
-        let Some(session) = session else {
-            if matched.route.is_card_data() {
-                card_data::check(self.options.forward_card_data, &head.method)?;
-            }
-            return Ok(Arrived::Call(Call { matched, class, rights, missed: None }));
-        };
-        let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
-        let (result, by_request) = match self.sessions.find(session, &wishes, record.began()) {
-            Found::Fresh(hit) => {
-                record.ledger().series.looked_up(CacheResult::Hit);
-                return Ok(Arrived::Answered(from_hit(head, seen, &hit, record)));
-            }
-            Found::Unwanted => (CacheResult::Miss, true),
-            Found::Dead => (CacheResult::Expired, false),
-            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
-        };
-        let missed = Some(Missed { session, wishes, result, by_request });
-        Ok(Arrived::Call(Call { matched, class, rights, missed }))
-    }
-
-    /// Under whose rights a call is sent whose `Authorization` may name a public key.
-    fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
-        let own = of_caller(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
-        Ok(own.map_or(Rights::Merchant, Rights::PublicKey))
     }
 
     async fn serve(
@@ -307,7 +250,7 @@ impl Proxy {
         call: &Call,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(call.class, &head.method, record.began()).await?;
+        let place = self.pressure.enter(call.class, &head.method, call.at).await?;
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
         let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &place).await?;
         record.holds(place);

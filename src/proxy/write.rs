@@ -46,6 +46,11 @@ impl Writes {
         self.tasks.wait().await;
     }
 
+    /// Waits for something, but not beyond the end of all writes.
+    pub(super) async fn unless_cut<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.cut.run_until_cancelled(future).await
+    }
+
     /// Ends what is under way, each as a write with an unknown outcome, though one may not have been sent yet.
     pub async fn cut(&self) {
         self.cut.cancel();
@@ -81,7 +86,7 @@ impl Proxy {
         let repetition = sending.call;
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
-        let place = self.writes.cut.run_until_cancelled(entered).await.ok_or(ProxyError::Stopping)??;
+        let place = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
         // The wait is part of what a write may take: a drain must outlast it.
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(place.since().mono.since(now.mono));
@@ -125,7 +130,7 @@ impl Proxy {
         }
         let _place = self.pressure.receive(class)?;
         let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
-        let received = self.writes.cut.run_until_cancelled(received).await.ok_or(ProxyError::Stopping)?;
+        let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => {
                 record.reads_body(true);
@@ -137,8 +142,8 @@ impl Proxy {
     }
 }
 
-// For a caller to send the body of a write.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+// For a caller to send a body.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const STOPPED: &str = "it was stopped before its answer came";
 

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub in_flight: IntGaugeVec,
     /// Requests that were refused for what they are, by the error code's last part.
     pub requests_refused: IntCounterVec,
+    /// Bodies of requests that should have none.
+    pub request_bodies_dropped: IntCounter,
     /// Calls that were not sent to Sezzle to spare it or others, by class and reason.
     pub shed: IntCounterVec,
     /// Places among the calls to Sezzle that are taken, by class.
@@ -182,6 +184,10 @@ impl Metrics {
                 "requests_refused_total",
                 "Requests turned down without anything being sent to Sezzle, by the last part of the error code.",
                 &["reason"],
+            )?,
+            request_bodies_dropped: r.counter(
+                "request_bodies_dropped_total",
+                "Bodies of GET and HEAD requests, which were read and dropped.",
             )?,
             shed: r.counters(
                 "shed_total",

@@ -97,6 +97,45 @@ async fn the_rules_for_callers_are_the_same() {
 }
 
 #[tokio::test]
+async fn a_get_with_a_body_is_one_without() {
+    let harness = http2(Setup::default().set("LIMITS__BODY", "1KiB")).await;
+    let caller = Client::http2();
+    for method in [Method::GET, Method::HEAD] {
+        let get = async |body: &str| caller.send(harness.proxy, method.clone(), "/v2/customer", &[], body).await.status;
+        assert_eq!(get("{}").await, 200);
+        assert_eq!(get(&" ".repeat(1025)).await, 413);
+    }
+    assert_eq!(harness.metric("request_bodies_dropped_total").await, 2.0);
+    // Its stream is ended by a frame of its own, which is empty.
+    let connection = TcpStream::connect(harness.proxy).await.expect("connects");
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await.expect("HTTP/2 is spoken");
+    tokio::spawn(connection);
+    let request = request(&format!("http://{}/v2/customer", harness.proxy)).map(|_| EndedLate);
+    assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
+    assert_eq!(harness.metric("request_bodies_dropped_total").await, 2.0, "an empty one is none");
+    assert!(
+        harness.gateway.journal().iter().filter(|call| call.path == "/v2/customer").all(|call| call.body.is_empty())
+    );
+    harness.stop().await;
+}
+
+/// A body without content whose end is not known before it is asked for.
+struct EndedLate;
+
+impl hyper::body::Body for EndedLate {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(None)
+    }
+}
+
+#[tokio::test]
 async fn a_head_over_the_limit_is_refused_and_the_connection_goes_on() {
     let harness = http2(Setup::default()).await;
     let mut caller = connect(&harness).await;

@@ -166,26 +166,96 @@ async fn paths_that_two_could_read_differently_are_refused() {
 }
 
 #[tokio::test]
-async fn a_body_where_none_belongs_is_never_read_as_a_request() {
+async fn a_body_where_none_belongs_is_dropped_and_never_read_as_a_request() {
     let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    harness.get(&session).await;
     let smuggled = "DELETE /v2/customer/c HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    for method in ["GET", "HEAD"] {
-        let framed = format!("content-length: {}\r\n\r\n{smuggled}", smuggled.len());
-        let chunked = format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
-        for body in [framed, chunked, "transfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()] {
-            let request = format!("{method} /v2/customer HTTP/1.1\r\nhost: localhost\r\n{body}");
-            refused(&harness, request, 400, "bad_request", true).await;
+    let chunked = |body: &str| format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let framed = |body: &str| format!("content-length: {}\r\n\r\n{body}", body.len());
+    let mut dropped = 0.0;
+    for (method, path) in
+        [("GET", "/v2/customer"), ("HEAD", "/v2/customer"), ("GET", session.as_str()), ("HEAD", session.as_str())]
+    {
+        for (body, counts) in [
+            (framed(smuggled), 1.0),
+            (chunked(smuggled), 1.0),
+            (framed("{}"), 1.0),
+            (format!("content-length: 3\r\n{}", chunked(smuggled)), 1.0),
+            ("transfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(), 0.0),
+            ("transfer-encoding: chunked\r\n\r\n0\r\nx-trailer: 1\r\n\r\n".to_owned(), 0.0),
+            ("content-length: 0\r\n\r\n".to_owned(), 0.0),
+        ] {
+            harness.gateway.clear_journal();
+            let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{body}");
+            let mut wire = harness.wire().await;
+            wire.send(format!("{request}{}", get("/v2/webhooks", ""))).await;
+            let answer = if method == "HEAD" { wire.answer_to_head().await } else { wire.answer().await };
+            assert_eq!(answer.status, 200, "{request}");
+            assert_eq!(answer.cache().starts_with("hit"), path == session, "{request}: {}", answer.cache());
+            // What follows is the next request, whether or not a length stands beside the chunks.
+            if !body.starts_with("content-length: 3") {
+                assert_eq!(wire.answer().await.status, 200, "{request}");
+            }
+            let calls = harness.gateway.journal();
+            let asked: Vec<String> = calls.iter().map(|call| format!("{} {}", call.method, call.path)).collect();
+            assert!(
+                asked.iter().all(|call| *call == format!("{method} {path}") || *call == "GET /v2/webhooks"),
+                "{asked:?}"
+            );
+            for call in &calls {
+                assert!(call.body.is_empty(), "{request}");
+                assert!(!call.headers.contains_key("content-length"), "{request}: {:?}", call.headers);
+                assert!(!call.headers.contains_key("transfer-encoding"), "{request}: {:?}", call.headers);
+            }
+            dropped += counts;
         }
     }
-    // Refused for another reason, before its body was read.
+    assert_eq!(harness.metric("request_bodies_dropped_total").await, dropped);
+    harness.gateway.clear_journal();
+    // Refused for another reason, before its body was read; and where a body might mean something.
     let request = format!(
         "POST /v2/session HTTP/1.1\r\nhost: evil.example\r\ncontent-length: {}\r\n\r\n{smuggled}",
         smuggled.len()
     );
     refused(&harness, request, 421, "misdirected", false).await;
+    let request = format!("OPTIONS /v2/customer HTTP/1.1\r\nhost: localhost\r\n{}", framed(smuggled));
+    refused(&harness, request, 400, "bad_request", true).await;
+    let empty = "OPTIONS /v2/customer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let mut wire = harness.wire().await;
-    wire.send(get("/v2/customer", "content-length: 0\r\n")).await;
-    assert_eq!(wire.answer().await.status, 200, "a stated length of nothing is no body");
+    wire.send(empty).await;
+    assert_eq!(wire.answer().await.status, 405, "Sezzle's own answer");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_where_none_belongs_keeps_to_the_limits() {
+    let harness = Setup::default().set("LIMITS__BODY", "1KiB").start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    for path in ["/v2/customer", session.as_str()] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
+        let chunks = |length: usize| format!("{:x}\r\n{}\r\n0\r\n\r\n", length, "x".repeat(length));
+        for request in [
+            format!("{head}content-length: 1025\r\n\r\n{}", "x".repeat(1025)),
+            format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunks(1025)),
+            format!("{head}expect: 100-continue\r\ncontent-length: 99999999\r\n\r\n"),
+        ] {
+            refused(&harness, request, 413, "body_too_large", true).await;
+        }
+        let mut wire = harness.wire().await;
+        wire.send(format!("{head}content-length: 5\r\n\r\nhal")).await;
+        wire.finish_sending().await;
+        assert_eq!(wire.answer().await.error_code(), "sidecar.bad_request", "half a body is none");
+        assert_eq!(harness.received(), [""; 0]);
+    }
+    let mut wire = harness.wire().await;
+    wire.send(format!(
+        "GET {session} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 1024\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer_to_head().await.status, 100);
+    wire.send("x".repeat(1024)).await;
+    assert_eq!(wire.answer().await.status, 200);
     harness.stop().await;
 }
 

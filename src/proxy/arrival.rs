@@ -1,0 +1,170 @@
+//! What is decided when a request comes: whether it is let through, under whose rights, and whether memory answers it.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Response};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+
+use super::error::ProxyError;
+use super::exchange::Rights;
+use super::guard::{Panicked, caught};
+use super::inbound::{Seen, admit};
+use super::lookup::{Missed, from_hit};
+use super::public_key::of_caller;
+use super::record::Record;
+use super::response::{Body, Reply};
+use super::route::{Class, Matched};
+use super::write::BODY_TIMEOUT;
+use super::{Proxy, card_data, is_cacheable};
+use crate::caller::Caller;
+use crate::clock::Now;
+use crate::peer_body::PeerBody;
+use crate::session::freshness::Wishes;
+use crate::session::{CacheResult, Found};
+
+/// What becomes of a request when it comes.
+pub(super) enum Arrived {
+    /// It is answered from memory.
+    Answered(Reply),
+    /// It has to be waited for.
+    Call(Call),
+}
+
+/// A request that was let through.
+pub(super) struct Call {
+    pub matched: Matched,
+    pub class: Class,
+    pub rights: Rights,
+    /// When it was let through, with all that is read before that.
+    pub at: Now,
+    /// For a lookup that the cache could have answered: why it did not.
+    pub missed: Option<Missed>,
+}
+
+impl Proxy {
+    /// Serves a GET, HEAD or OPTIONS that comes with a body, as if it had none. A body there means nothing (RFC 9110, 9.3.1),
+    /// so it is read within the limits and dropped.
+    pub(super) async fn serve_without_body(
+        self: Arc<Self>,
+        mut head: Parts,
+        mut body: PeerBody,
+        seen: Seen,
+        caller: Caller,
+        mut record: Box<Record>,
+    ) -> Response<Body> {
+        let reply = async {
+            let (matched, class) = self.admitted(&head, seen, &caller, &mut record)?;
+            self.drop_body(&mut body, &head.method, class, &mut record).await?;
+            match self.decided(&head, seen, matched, class, self.clock.now(), &record)? {
+                Arrived::Answered(reply) => Ok(reply),
+                Arrived::Call(call) => self.serve(&mut head, body, call, &mut record).await,
+            }
+        };
+        let reply = caught(reply).await;
+        self.finish(reply.unwrap_or_else(|Panicked| Err(record.panicked())), record)
+    }
+
+    /// All that is decided before anything is waited for.
+    pub(super) fn arrived(
+        &self,
+        head: &Parts,
+        seen: Seen,
+        caller: &Caller,
+        record: &mut Record,
+    ) -> Result<Arrived, ProxyError> {
+        let (matched, class) = self.admitted(head, seen, caller, record)?;
+        self.decided(head, seen, matched, class, record.began(), record)
+    }
+
+    /// Which call it is, once it is let through.
+    fn admitted(
+        &self,
+        head: &Parts,
+        seen: Seen,
+        caller: &Caller,
+        record: &mut Record,
+    ) -> Result<(Matched, Class), ProxyError> {
+        let matched = admit(&self.options.hosts, head, seen, caller)?;
+        let class = matched.route.class(&head.method);
+        record.admitted(matched.clone(), class);
+        Ok((matched, class))
+    }
+
+    /// Whether a call is answered from memory. It has come whole by `at`.
+    fn decided(
+        &self,
+        head: &Parts,
+        seen: Seen,
+        matched: Matched,
+        class: Class,
+        at: Now,
+        record: &Record,
+    ) -> Result<Arrived, ProxyError> {
+        let rights = if seen.public_key { self.rights(head)? } else { Rights::Merchant };
+        // What the merchant may see in memory, a caller with fewer rights may not.
+        let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
+        let session = matched.session().filter(|_| may_see && is_cacheable(head));
+        let Some(session) = session else {
+            if matched.route.is_card_data() {
+                card_data::check(self.options.forward_card_data, &head.method)?;
+            }
+            return Ok(Arrived::Call(Call { matched, class, rights, at, missed: None }));
+        };
+        let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
+        let (result, by_request) = match self.sessions.find(session, &wishes, at) {
+            Found::Fresh(hit) => {
+                record.ledger().series.looked_up(CacheResult::Hit);
+                return Ok(Arrived::Answered(from_hit(head, seen, &hit, record)));
+            }
+            Found::Unwanted => (CacheResult::Miss, true),
+            Found::Dead => (CacheResult::Expired, false),
+            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
+        };
+        let missed = Some(Missed { session, wishes, result, by_request });
+        Ok(Arrived::Call(Call { matched, class, rights, at, missed }))
+    }
+
+    /// Under whose rights a call is sent whose `Authorization` may name a public key.
+    fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
+        let own = of_caller(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
+        Ok(own.map_or(Rights::Merchant, Rights::PublicKey))
+    }
+
+    /// Reads the body of a request that should have none, and keeps nothing of it. An empty one is none. What follows it on
+    /// the connection is then the next request, and Sezzle gets this one without any framing of the caller's.
+    async fn drop_body(
+        &self,
+        body: &mut PeerBody,
+        method: &Method,
+        class: Class,
+        record: &mut Record,
+    ) -> Result<(), ProxyError> {
+        let limit = self.options.limits.body as u64;
+        if body.size_hint().lower() > limit {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        let _place = self.pressure.receive(class)?;
+        let read = async {
+            let mut length = 0_u64;
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| ProxyError::BodyBroken)?;
+                length = length.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if length > limit {
+                    return Err(ProxyError::BodyTooLarge);
+                }
+            }
+            Ok(length)
+        };
+        let read = self.writes.unless_cut(timeout(BODY_TIMEOUT, read)).await.ok_or(ProxyError::Stopping)?;
+        let length = read.map_err(|_| ProxyError::BodyTimeout)??;
+        record.reads_body(true);
+        if length > 0 && *method == Method::OPTIONS {
+            return Err(ProxyError::Malformed("OPTIONS has no body here"));
+        }
+        self.metrics.request_bodies_dropped.inc_by(u64::from(length > 0));
+        Ok(())
+    }
+}
