@@ -60,6 +60,18 @@ impl Forwarder {
     /// # Errors
     /// Why there is no answer.
     pub async fn call(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
+        let mut answer = self.answer(sending, links, place).await?;
+        self.lead_back(&mut answer.headers);
+        Ok(answer)
+    }
+
+    fn lead_back(&self, headers: &mut HeaderMap) {
+        if let Some(rewriter) = &self.links {
+            rewriter.rewrite_headers(headers);
+        }
+    }
+
+    async fn answer(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
         if sending.call == Call::Once {
             return self.exchange.run(sending, Reading::Start, place, place.since()).await;
         }
@@ -133,6 +145,7 @@ impl Forwarder {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
         };
+        self.lead_back(&mut answer.headers);
         let status = answer.status;
         if status == StatusCode::NOT_MODIFIED {
             return Fetched::Unchanged(answer.headers);

@@ -1,6 +1,8 @@
-//! Links in Sezzle's bodies are absolute URLs of its gateway. A client that follows one would leave the sidecar and
-//! be refused, so they are pointed back here. Only `links[].href` is touched; every other byte stays as it was.
+//! Links in Sezzle's answers are absolute URLs of its gateway. A client that follows one would leave the sidecar and
+//! be refused, so they are pointed back here. Of a body only `links[].href` is touched; every other byte stays as it
+//! was. Of the headers, those that hold URLs are led back in the same way.
 
+mod headers;
 mod scan;
 
 use std::borrow::Cow;

@@ -1,10 +1,11 @@
 //! Links lead back to the sidecar, and every other byte stays as Sezzle sent it.
 
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Rule, SessionKind};
 
+use crate::support::client::Answer;
 use crate::support::{Harness, Setup};
 
 const GATEWAY: &str = "https://sandbox.gateway.sezzle.com";
@@ -130,6 +131,64 @@ async fn shoppers_urls_stay_whatever_their_host() {
     harness.gateway.script(Rule::path(&path).body(body.clone()));
     let own = format!("http://{}/v2/session", harness.proxy);
     assert_eq!(harness.get(&path).await.text(), body.replace(&format!("{GATEWAY}/v2/session"), &own));
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_odd_value_elsewhere_leaves_links_readable() {
+    let harness = Harness::start().await;
+    let uuid = harness.gateway.create_session(SessionKind::Order).session;
+    let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
+    for path in [format!("/v2/session/{uuid}"), "/v2/customer/c".to_owned()] {
+        for odd in [&b"\"\\ud83d\""[..], b"\"M\xfcller\"", b"1e400", deep.as_bytes()] {
+            let body = |origin: &str| {
+                let link = format!(r#""links":[{{"href":"{origin}/v2/x","method":"GET"}}]"#);
+                [format!(r#"{{"uuid":"{uuid}",{link},"order":{{"first_name":"#).as_bytes(), odd, b"}}"].concat()
+            };
+            harness.gateway.script(Rule::path(&path).body(body(GATEWAY)));
+            let answer = harness.get_with(&path, &[("cache-control", "no-cache")]).await;
+            let expected = body(&format!("http://{}", harness.proxy));
+            assert!(answer.body == expected, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        }
+    }
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_lead_to_the_gateway_lead_back() {
+    let harness = Harness::start().await;
+    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let capture = "/v2/order/o/capture";
+    let link = r#"<https://gateway.sezzle.com/v2/a>; rel="next", </v2/b>; rel=prev"#;
+    let text = |path: &str| {
+        Rule::path(path)
+            .set_header(LOCATION, HeaderValue::from_static("https://sandbox.gateway.sezzle.com/v2/a?b"))
+            .set_header(CONTENT_LOCATION, HeaderValue::from_static("https://checkout.sezzle.com/v2/a"))
+            .set_header(LINK, HeaderValue::from_static(link))
+    };
+    let here = format!("http://{}", harness.proxy);
+    let is_led_back = |answer: &Answer| {
+        assert_eq!(answer.header("location"), format!("{here}/v2/a?b"));
+        assert_eq!(answer.header("content-location"), "https://checkout.sezzle.com/v2/a");
+        assert_eq!(answer.header("link"), link.replace("https://gateway.sezzle.com", &here));
+    };
+    harness.gateway.script(text(&session));
+    is_led_back(&harness.get(&session).await);
+    let calls = harness.gateway.journal().len();
+    is_led_back(&harness.get(&session).await);
+    assert_eq!(harness.gateway.journal().len(), calls, "from memory");
+
+    harness.gateway.script(text("/v2/customer/c").body("moved").status(StatusCode::TEMPORARY_REDIRECT));
+    let moved = harness.get("/v2/customer/c").await;
+    assert_eq!((moved.status, moved.text().as_str()), (307, "moved"));
+    is_led_back(&moved);
+    harness.gateway.script(text(capture).body("{}").status(StatusCode::CREATED));
+    is_led_back(&harness.post(capture, "{}").await);
+    harness.stop().await;
+
+    let harness = Setup::default().set("LINKS__REWRITE", false).start().await;
+    harness.gateway.script(text(capture).body("{}").status(StatusCode::CREATED));
+    assert_eq!(harness.post(capture, "{}").await.header("link"), link);
     harness.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 mod reference;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use self::reference::Reference;
@@ -152,6 +153,45 @@ fn links_without_a_method_or_an_href_are_no_obstacle() {
         assert_eq!(rewrite(&format!(r#"{{"links":{links}}}"#)), None, "{links}");
         let body = format!(r#"{{"links":{links},"order":{{"links":[{link}]}}}}"#);
         assert_eq!(rewrite(&body), Some(body.replace("https://gateway.sezzle.com", BASE)), "{links}");
+    }
+}
+
+#[test]
+fn headers_that_lead_to_a_gateway_are_led_back() {
+    let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
+    for (name, value, expected) in [
+        ("location", "https://gateway.sezzle.com/v2/x?a=b#c", "http://127.0.0.1:8080/v2/x?a=b#c"),
+        ("location", "HTTPS://Sandbox.Gateway.sezzle.com:443/v2/x", "http://127.0.0.1:8080/v2/x"),
+        ("content-location", "http://127.0.0.1:4010", "http://127.0.0.1:8080"),
+        ("location", "/v2/x", "/v2/x"),
+        ("location", "//gateway.sezzle.com/v2/x", "//gateway.sezzle.com/v2/x"),
+        ("location", "https://checkout.sezzle.com/?id=1", "https://checkout.sezzle.com/?id=1"),
+        ("location", "https://gateway.sezzle.com.evil.example/", "https://gateway.sezzle.com.evil.example/"),
+        ("location", "https://gateway.sezzle.com/\u{fc}", "https://gateway.sezzle.com/\u{fc}"),
+        ("x-location", "https://gateway.sezzle.com/v2/x", "https://gateway.sezzle.com/v2/x"),
+        (
+            "link",
+            r#"<https://gateway.sezzle.com/v2/x>; rel="next", </v2/y>,<https://gateway.sezzle.com:443>;rel=prev"#,
+            r#"<http://127.0.0.1:8080/v2/x>; rel="next", </v2/y>,<http://127.0.0.1:8080>;rel=prev"#,
+        ),
+        (
+            "link",
+            r#"</a>; title="\", <https://gateway.sezzle.com/v2/x>", < https://gateway.sezzle.com/v2/x >; rel=up"#,
+            r#"</a>; title="\", <https://gateway.sezzle.com/v2/x>", <http://127.0.0.1:8080/v2/x>; rel=up"#,
+        ),
+        ("link", r#"<https://gateway.sezzle.com/v2/x>; title="a"#, r#"<https://gateway.sezzle.com/v2/x>; title="a"#),
+        ("link", "<https://gateway.sezzle.com/v2/x", "<https://gateway.sezzle.com/v2/x"),
+        ("link", "", ""),
+    ] {
+        let header =
+            |value: &str| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        // Each of several lines.
+        let mut headers = HeaderMap::from_iter([header("/first"), header(value)]);
+        headers.append("link", HeaderValue::from_static("</last>"));
+        let mut wanted = HeaderMap::from_iter([header("/first"), header(expected)]);
+        wanted.append("link", HeaderValue::from_static("</last>"));
+        rewriter.rewrite_headers(&mut headers);
+        assert_eq!(headers, wanted);
     }
 }
 

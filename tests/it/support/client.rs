@@ -17,7 +17,7 @@ use super::header;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Headers an answer of the sidecar may carry. `x-gateway` stands for any that the gateway may add.
-const ALLOWED: [&str; 25] = [
+const ALLOWED: [&str; 28] = [
     "age",
     "allow",
     "cache-control",
@@ -44,6 +44,9 @@ const ALLOWED: [&str; 25] = [
     "cross-origin-resource-policy",
     "referrer-policy",
     "x-content-type-options",
+    "location",
+    "content-location",
+    "link",
 ];
 
 pub struct Client(hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>);
