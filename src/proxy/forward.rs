@@ -66,8 +66,8 @@ impl Forwarder {
     }
 
     fn lead_back(&self, headers: &mut HeaderMap) {
-        if let Some(rewriter) = &self.links {
-            rewriter.rewrite_headers(headers);
+        if let Some(links) = &self.links {
+            links.rewriter.rewrite_headers(headers);
         }
     }
 
