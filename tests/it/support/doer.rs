@@ -41,12 +41,20 @@ pub enum Way {
 
 impl Way {
     /// Those that end by themselves.
-    pub const BROKEN: [Self; 7] =
-        [Self::JsonHeadOnly, Self::HalfHead, Self::Close, Self::Reset, Self::HalfText, Self::HalfJson, Self::NoHttp];
+    pub const BROKEN: [Self; 8] = [
+        Self::HeadOnly,
+        Self::JsonHeadOnly,
+        Self::HalfHead,
+        Self::Close,
+        Self::Reset,
+        Self::HalfText,
+        Self::HalfJson,
+        Self::NoHttp,
+    ];
 
-    const ALL: [Self; 10] = {
-        let [a, b, c, d, e, f, g] = Self::BROKEN;
-        [a, b, c, d, e, f, g, Self::Nothing, Self::HalfJsonThenNothing, Self::Late]
+    const ALL: [Self; 11] = {
+        let [a, b, c, d, e, f, g, h] = Self::BROKEN;
+        [a, b, c, d, e, f, g, h, Self::Nothing, Self::HalfJsonThenNothing, Self::Late]
     };
 
     /// What a write names it by.
