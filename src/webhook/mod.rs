@@ -79,7 +79,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let body = match self.receive(&head, PeerBody::new(body, head.version)).await {
             Ok(body) => body,
             Err(refused) => {
-                self.record(refused, None, None, began);
+                let hint = signature::misplaced(&head.headers).filter(|_| refused == Outcome::BadSignature);
+                self.record(refused, None, None, hint, began);
                 return refused.answer();
             }
         };
@@ -96,7 +97,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
                 Some(ForwardError::Timeout) => Outcome::ForwardTimeout,
                 Some(ForwardError::Busy) => Outcome::Busy,
             };
-            this.record(outcome, Some(&read), error.as_ref(), began);
+            this.record(outcome, Some(&read), error.as_ref(), None, began);
             outcome
         });
         handed_on.await.unwrap_or(Outcome::ForwardFailed).answer()
@@ -157,7 +158,14 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     }
 
     /// Counts and logs. Of a body that Sezzle did not sign nothing is logged.
-    fn record(&self, outcome: Outcome, read: Option<&Read>, error: Option<&ForwardError>, began: Instant) {
+    fn record(
+        &self,
+        outcome: Outcome,
+        read: Option<&Read>,
+        error: Option<&ForwardError>,
+        hint: Option<&'static str>,
+        began: Instant,
+    ) {
         let event = read.map_or(OTHER_EVENT, |read| read.event.name());
         self.0.metrics.webhooks.with_label_values(&[event, outcome.as_str()]).inc();
         if outcome != Outcome::Accepted {
@@ -170,7 +178,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let (result, code) = (outcome.as_str(), outcome.status().as_u16());
         let dur_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         match error {
-            None => tracing::info!(event, webhook, result, code, removed, dur_ms, "webhook"),
+            None => tracing::info!(event, webhook, result, code, removed, dur_ms, hint, "webhook"),
             // Sezzle ends the subscription when this goes on for days.
             Some(error) => tracing::warn!(event, webhook, result, code, removed, dur_ms, %error, "webhook"),
         }

@@ -1,6 +1,8 @@
-//! Signatures in headers: hexadecimal digits there, bytes here.
+//! Signatures in headers: hexadecimal digits or base64 there, bytes here.
 
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::secret::Secret;
@@ -11,21 +13,47 @@ pub const SEZZLE: HeaderName = HeaderName::from_static("sezzle-signature");
 /// The sidecar's own, for the service that a webhook is handed on to.
 pub const OWN: HeaderName = HeaderName::from_static("sezzle-sidecar-signature");
 
+/// Where others put a signature. Sezzle does not.
+const MISPLACED: HeaderName = HeaderName::from_static("x-sezzle-signature");
+
 /// Bytes of an HMAC-SHA256.
 const LENGTH: usize = 32;
 
 /// The one signature of Sezzle's that a request carries; `None` when it carries none, several, or one that is no
-/// signature.
+/// signature. Sezzle documents neither digits nor base64, so both are read; only the right bytes pass in either form.
 pub fn read(headers: &HeaderMap) -> Option<[u8; LENGTH]> {
     let mut values = headers.get_all(SEZZLE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let mut digits = value.as_bytes().iter().map(|byte| char::from(*byte).to_digit(16));
+    let text = value.as_bytes();
+    if text.len() == LENGTH * 2 { from_digits(text) } else { from_base64(text) }
+}
+
+/// What to tell an operator of a request whose signature stands in the wrong place.
+pub fn misplaced(headers: &HeaderMap) -> Option<&'static str> {
+    let only = headers.contains_key(MISPLACED) && !headers.contains_key(SEZZLE);
+    only.then_some(
+        "the signature came in X-Sezzle-Signature, which Sezzle does not send: it belongs in Sezzle-Signature",
+    )
+}
+
+/// Hexadecimal digits of either case.
+fn from_digits(text: &[u8]) -> Option<[u8; LENGTH]> {
+    let mut digits = text.iter().map(|byte| char::from(*byte).to_digit(16));
     let mut tag = [0; LENGTH];
     for byte in &mut tag {
         let (high, low) = (digits.next()??, digits.next()??);
         *byte = u8::try_from(high.checked_mul(16)?.checked_add(low)?).ok()?;
     }
     digits.next().is_none().then_some(tag)
+}
+
+/// Base64 in either alphabet, padded or not.
+fn from_base64(text: &[u8]) -> Option<[u8; LENGTH]> {
+    let engines = [BASE64_STANDARD, BASE64_URL_SAFE, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD];
+    // Longer ones are not decoded at all.
+    let is_possible = matches!(text.len(), 43 | 44);
+    let decoded = engines.iter().filter(|_| is_possible).find_map(|engine| engine.decode(text).ok());
+    decoded.and_then(|tag| tag.try_into().ok())
 }
 
 /// What the service shares with the sidecar.
@@ -59,6 +87,9 @@ mod tests {
 
     const HEX: &str = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 
+    // The same bytes.
+    const BASE64: &str = "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=";
+
     #[test]
     fn exactly_one_signature_of_the_right_length_is_read() {
         let upper = HEX.to_uppercase();
@@ -72,6 +103,13 @@ mod tests {
             HEX.replace("5b", "+b"),
             format!("{HEX},{HEX}"),
             "\u{e9}".repeat(32),
+            format!("{BASE64}="),
+            BASE64.replace('=', "=="),
+            BASE64.replace('Q', " "),
+            BASE64.replace("M=", "N="),
+            format!("W{BASE64}"),
+            BASE64.chars().skip(4).collect(),
+            BASE64.replacen("W9", "+_", 1),
         ] {
             assert_eq!(read(&headers(&[wrong.as_bytes()])), None, "{wrong}");
         }
@@ -80,6 +118,18 @@ mod tests {
         let tag = read(&headers(&[HEX.as_bytes()])).expect("a signature");
         assert_eq!((tag[0], tag[31]), (0x5b, 0x43));
         assert_eq!(read(&headers(&[upper.as_bytes()])), Some(tag), "in either case");
+        assert_eq!(read(&headers(&[BASE64.as_bytes()])), Some(tag), "in base64");
+        assert_eq!(read(&headers(&[HEX.as_bytes(), BASE64.as_bytes()])), None, "in two forms");
+    }
+
+    #[test]
+    fn a_signature_in_the_wrong_place_is_named() {
+        let with = |names: &[&'static str]| {
+            let lines = names.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static(HEX)));
+            misplaced(&lines.collect()).is_some()
+        };
+        assert!(with(&["x-sezzle-signature"]));
+        assert!(!with(&["sezzle-signature", "x-sezzle-signature"]) && !with(&["sezzle-signature"]) && !with(&[]));
     }
 
     #[test]
@@ -91,11 +141,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_headers_never_panic_and_only_digits_are_read(
-            value in prop_oneof![prop::collection::vec(any::<u8>(), 0..80), "[0-9a-fA-F]{60,68}".prop_map(Vec::from)],
+        fn arbitrary_headers_never_panic_and_only_signatures_are_read(
+            value in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..80),
+                "[0-9a-fA-F]{60,68}".prop_map(Vec::from),
+                "[a-zA-Z0-9+/_-]{41,43}={0,2}".prop_map(Vec::from),
+            ],
         ) {
-            let is_tag = value.len() == 64 && value.iter().all(u8::is_ascii_hexdigit);
-            prop_assert_eq!(read(&headers(&[&value])).is_some(), is_tag);
+            if let Some(tag) = read(&headers(&[&value])) {
+                let again = if value.len() == 64 {
+                    tag.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+                } else {
+                    BASE64_STANDARD.encode(tag)
+                };
+                let usual = String::from_utf8_lossy(&value).replace('-', "+").replace('_', "/");
+                let usual = if value.len() == 64 { usual.to_lowercase() } else { format!("{:=<44}", usual) };
+                prop_assert_eq!(usual, again);
+            }
+        }
+
+        #[test]
+        fn every_signature_is_read_in_every_form(tag in any::<[u8; LENGTH]>()) {
+            let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+            let engines = [BASE64_STANDARD, BASE64_URL_SAFE, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD];
+            let forms = engines.map(|engine| engine.encode(tag)).into_iter().chain([hex.to_uppercase(), hex]);
+            for form in forms {
+                prop_assert_eq!(read(&headers(&[form.as_bytes()])), Some(tag), "{}", form);
+            }
         }
     }
 }

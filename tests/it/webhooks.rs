@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use http::Method;
 use serde_json::json;
 use sezzle_sidecar::simulator::{DeliveryState, Gate, Options, Rule, SessionIds, SessionKind, TokenizePlace};
@@ -10,9 +12,10 @@ use sezzle_sidecar::telemetry::metrics::WEBHOOK_EVENTS;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::binary::lines;
 use crate::support::client::Answer;
 use crate::support::peer::{self, Peer};
-use crate::support::process::Folder;
+use crate::support::process::{Folder, Sidecar, free_address};
 use crate::support::service::{Conduct, Service, signature};
 use crate::support::tls::{Authority, self_signed};
 use crate::support::wire::Wire;
@@ -189,14 +192,51 @@ async fn what_sezzle_did_not_sign_has_no_effect() {
     assert!(is_stored(&harness, &path).await);
     assert_eq!((purges(&harness).await, service.received().len()), (0.0, 0));
 
-    for signed in [good.clone(), good.to_uppercase()] {
+    let tag = hex(&good);
+    let signatures = [
+        good.clone(),
+        good.to_uppercase(),
+        BASE64_STANDARD.encode(&tag),
+        BASE64_STANDARD_NO_PAD.encode(&tag),
+        BASE64_URL_SAFE.encode(&tag),
+        BASE64_URL_SAFE_NO_PAD.encode(&tag),
+    ];
+    for signed in &signatures {
         harness.get(&path).await;
-        let answer = send(&harness, Method::POST, PATH, &[("sezzle-signature", &signed)], &body).await;
-        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "in either case");
+        let answer = send(&harness, Method::POST, PATH, &[("sezzle-signature", signed)], &body).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{signed}");
         assert!(!is_stored(&harness, &path).await);
     }
-    assert_eq!(service.received().len(), 2);
+    assert_eq!(service.received().len(), signatures.len());
     harness.stop().await;
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+#[tokio::test]
+async fn a_signature_in_the_wrong_place_is_named_in_the_log() {
+    let address = free_address();
+    let listen = address.to_string();
+    let sidecar = Sidecar::start(Options::default(), &[("WEBHOOKS__LISTEN", &listen)]).await;
+    let signed = signature(&Options::default().private_key, "{}");
+    let post = async |name: &str| {
+        let mut wire = Wire::connect(address).await;
+        wire.send(format!("POST {PATH} HTTP/1.1\r\nhost: a\r\n{name}: {signed}\r\ncontent-length: 2\r\n\r\n{{}}"))
+            .await;
+        wire.answer().await.status
+    };
+    assert_eq!((post("x-other-signature").await, post("x-sezzle-signature").await), (401, 401));
+    assert_eq!(post("sezzle-signature").await, 200);
+    let log = sidecar.stop().await.stdout;
+    let lines: Vec<serde_json::Value> = lines(&log).into_iter().filter(|line| line["message"] == "webhook").collect();
+    let hints: Vec<&str> = lines.iter().map(|line| line["hint"].as_str().unwrap_or_default()).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(hints[1].starts_with("the signature came in X-Sezzle-Signature, which Sezzle does not send"), "{hints:?}");
+    assert_eq!((hints[0], hints[2]), ("", ""));
+    assert!(!log.contains(&signed), "{log}");
 }
 
 #[tokio::test]
