@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use tokio::time::{Sleep, sleep};
 
 use super::conditional::is_unchanged;
@@ -150,6 +151,10 @@ impl Reply {
         }
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
+        if self.status.canonical_reason().is_none() {
+            // Some clients need a reason phrase, and hyper has none for a status that nobody has registered.
+            response.extensions_mut().insert(ReasonPhrase::from_static(b"Unknown"));
+        }
         *response.headers_mut() = self.headers;
         response
     }

@@ -18,16 +18,17 @@ use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use tokio::io::AsyncReadExt;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bell::Bell;
+use super::protocol::MAX_HEADERS;
 use super::socket::Stream;
 use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
-use super::{Handler, Listener};
+use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
 
 /// How long a connection may take for what.
@@ -151,17 +152,7 @@ async fn serve_http1<H: Handler>(
         let answer = handler.handle(request, caller);
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
-    let connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_buf_size(listener.max_head)
-            .max_header_size(listener.max_head)
-            .max_headers(MAX_HEADERS)
-            // A caller that closes its sending side after a request still gets its answer.
-            .half_close(true)
-            .serve_connection(io, service)
-    );
+    let connection = pin!(protocol::http1(listener.max_head).serve_connection(io, service));
     drive(connection, http1::Connection::graceful_shutdown, &clock, listener.timeouts, &listener.stop.closing).await
 }
 
@@ -187,19 +178,8 @@ async fn serve_http2<H: Handler>(
             Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener, closing))
         }
     });
-    let connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(u32::try_from(listener.max_head).unwrap_or(u32::MAX))
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            // Finds a caller that is gone without a word, and would otherwise hold its place until it is idle.
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .serve_connection(io, service)
-    );
+    let server = protocol::http2(listener.max_head, TokioExecutor::new());
+    let connection = pin!(server.serve_connection(io, service));
     match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, &closing).await {
         // The answer that was given up is counted already.
         Err(Cut::Drain) if !listener.stop.closing.is_cancelled() => Ok(()),
@@ -264,17 +244,6 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     })
     .await
 }
-
-const MAX_HEADERS: usize = 100;
-
-// What one connection may take in HTTP/2: as many requests at once as a pool of HTTP/1.1 connections would carry, and
-// their bodies in small pieces, since each is received whole and bounded elsewhere.
-const MAX_STREAMS: u32 = 128;
-const WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const SEND_BUFFER: usize = 64 * 1024;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether the caller broke the protocol, and did not just go away.
 fn is_malformed(error: &hyper::Error) -> bool {

@@ -6,6 +6,7 @@
 mod bell;
 pub mod connection;
 pub mod files;
+mod protocol;
 pub mod refusal;
 pub mod socket;
 mod watch;

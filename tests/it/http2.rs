@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::support::client::Client;
-use crate::support::raw_http2::{END_STREAM, FrameCaller};
+use crate::support::raw_http2::{END_STREAM, FrameCaller, data};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
 
@@ -166,6 +166,26 @@ async fn a_head_of_too_many_lines_is_refused_and_the_connection_goes_on() {
     }
     let refused = r#"connections_refused_total{listener="proxy",reason="malformed"}"#;
     assert_eq!(harness.metric(refused).await, 2.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn empty_frames_beyond_the_limit_end_the_connection_of_their_sender_alone() {
+    let harness = http2(Setup::default()).await;
+    let mut other = connect(&harness).await;
+    for (frames, status) in [(99, Some(201)), (101, None)] {
+        let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+        let stream = caller.stream();
+        let body = "{\"url\":\"https://a.example\"}";
+        let mut bytes = caller.head(stream, 0, "POST", "/v2/webhooks/test", &[("content-type", "application/json")]);
+        bytes.extend((0..frames).flat_map(|_| data(stream, 0, "")));
+        bytes.extend(data(stream, END_STREAM, body));
+        caller.send(bytes).await;
+        assert_eq!(caller.told(stream).await.status, status, "{frames} frames");
+    }
+    assert_eq!(harness.received(), ["POST /v2/webhooks/test"], "a write that did not come whole is not sent");
+    let request = request(&format!("http://{}/v2/customer", harness.proxy));
+    assert_eq!(other.send_request(request).await.expect("an answer").status(), 200);
     harness.stop().await;
 }
 

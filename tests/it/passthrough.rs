@@ -254,3 +254,18 @@ async fn a_report_that_breaks_off_ends_in_a_reset_where_closing_would_end_it() {
     }
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn every_status_line_has_a_reason_phrase() {
+    let gateway = Scripted::start().await;
+    let harness = Setup::default().set("GATEWAY__URL", format!("http://{}", gateway.addr)).start().await;
+    for (theirs, ours) in
+        [("200", "200 OK"), ("299 Odd", "299 Unknown"), ("499", "499 Unknown"), ("599", "599 Unknown")]
+    {
+        gateway.script(Script::Bytes(format!("HTTP/1.1 {theirs}\r\ncontent-length: 0\r\n\r\n").into_bytes()));
+        let request = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let answer = raw(harness.proxy, request).await;
+        assert_eq!(answer.lines().next(), Some(format!("HTTP/1.1 {ours}").as_str()), "{theirs}");
+    }
+    harness.stop().await;
+}
