@@ -36,6 +36,11 @@ impl PeerBody {
         Self { inner, http2: version == Version::HTTP_2 }
     }
 
+    /// Whether it comes over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2
+    }
+
     /// Whether the end that hyper sees is that of the message. Asked at that end only.
     fn is_whole(&self) -> bool {
         self.inner.is_end_stream() || (!self.http2 && self.inner.size_hint().exact().is_none())

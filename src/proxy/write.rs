@@ -9,6 +9,7 @@ use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,11 +130,17 @@ impl Proxy {
             return Err(ProxyError::BodyTooLarge);
         }
         let _place = self.pressure.receive(class)?;
+        let http2 = body.is_http2();
         let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
         let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => {
                 record.reads_body(true);
+                if http2 {
+                    // Some callers that give up half a body end it before they reset its stream, both at once: Node's
+                    // `close()` does. hyper ends this future when it sees the reset, which it looks for next.
+                    yield_now().await;
+                }
                 Ok(body.to_bytes())
             }
             Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),

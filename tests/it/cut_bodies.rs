@@ -111,6 +111,28 @@ async fn a_write_that_comes_whole_over_http2_is_sent_however_it_is_framed() {
 }
 
 #[tokio::test]
+async fn half_a_write_that_is_ended_and_reset_at_once_is_not_sent() {
+    // As Node's `close()` and `destroy()` give up a request that is being written.
+    let harness = Harness::start().await;
+    let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+    for (method, path) in [("POST", "/v2/order/o/refund"), ("PATCH", "/v2/order/o"), ("DELETE", "/v2/order/o/checkout")]
+    {
+        for half in ["", "{\"amount\":"] {
+            let stream = caller.stream();
+            let mut bytes = caller.head(stream, 0, method, path, &[]);
+            bytes.extend(data(stream, 0, half));
+            caller.send(bytes).await;
+            caller.send([data(stream, END_STREAM, ""), reset(stream, 0)].concat()).await;
+        }
+    }
+    let last = caller.stream();
+    caller.send(caller.head(last, END_STREAM, "GET", "/v2/customer", &[])).await;
+    assert_eq!(caller.told(last).await.status, Some(200));
+    assert_eq!(harness.received(), ["GET /v2/customer"]);
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_that_gives_up_is_logged_as_gone() {
     let sidecar = Sidecar::start(Default::default(), &[("LOG__LEVEL", "info")]).await;
     for code in [0, 8] {
