@@ -221,7 +221,7 @@ impl Matched {
         Some(Self { route: Route::Session, identifier: Identifier::Session(session) })
     }
 
-    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A slash at the end changes nothing, but
+    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A slash at the end changes nothing here, but
     /// that the lookup of a session is not cached: the gateway may answer it otherwise.
     ///
     /// Expects a path that [`super::inbound`] has accepted.

@@ -140,6 +140,7 @@ async fn a_key_where_sezzle_documents_none_is_only_passed_on() {
         (Method::POST, format!("/v2/order/{order}/unheard-of"), "{}"),
         (Method::PUT, format!("/v2/order/{order}/capture"), "{}"),
         (Method::POST, format!("/v2/order/{order}/Capture"), "{}"),
+        (Method::POST, format!("/v2/order/{order}/capture/"), "{}"),
     ] {
         harness.gateway.clear_journal();
         harness.gateway.script(Rule::on(method.clone(), &path).reset(Reset::BeforeEffect));
