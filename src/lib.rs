@@ -13,7 +13,7 @@
 //! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`] (the page
 //! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
 //! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
-//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`file`]
+//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`mod@file`]
 //! (files that an operator names), [`units`] (durations and sizes), [`names`] (name resolution), [`peer_body`] (a body that is
 //! whole or an error), [`supervisor`] (tasks that must live as long as the
 //! process). [`app`] puts it all together.

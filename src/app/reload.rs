@@ -48,12 +48,12 @@ pub enum Reloaded {
 }
 
 impl App {
-    /// Begins to read the configuration and the keys it names again. Ends within [`PATIENCE`].
+    /// Begins to read the configuration and the keys it names again. Ends within `PATIENCE`.
     pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
         read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
 
-    /// Puts in force what was [`read`], or says every mistake in it and leaves everything as it is. Nothing in here can
+    /// Puts in force what was read, or says every mistake in it and leaves everything as it is. Nothing in here can
     /// fail half-way; a request that is being served goes on under what it began with.
     pub fn reload(&mut self, read: Read) -> Reloaded {
         let reloaded = match read {

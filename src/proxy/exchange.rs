@@ -108,7 +108,7 @@ pub enum Reading {
     Write,
     /// All, for the cache.
     Session,
-    /// What comes of them at once: see [`begin`].
+    /// What comes of them at once: see `begin`.
     Start,
 }
 

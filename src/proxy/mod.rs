@@ -1,6 +1,6 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
-//! [`inbound`] decides whether it is let through, [`route`] which call it is, [`arrival`] whether memory answers it. A lookup of a session goes to the
+//! [`inbound`] decides whether it is let through, [`route`] which call it is, `arrival` whether memory answers it. A lookup of a session goes to the
 //! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
 
 mod arrival;
