@@ -1,5 +1,6 @@
 //! What is decided when a request comes: whether it is let through, under whose rights, and whether memory answers it.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -63,7 +64,7 @@ impl Proxy {
                 Arrived::Call(call) => self.serve(&mut head, body, call, &mut record).await,
             }
         };
-        let reply = caught(reply).await;
+        let reply = caught(pin!(reply)).await;
         self.finish(reply.unwrap_or_else(|Panicked| Err(record.panicked())), record)
     }
 

@@ -27,7 +27,7 @@ mod write;
 
 use std::future::{Ready, ready};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -187,7 +187,10 @@ impl Proxy {
                 // To its end, though another may have taken its place by then.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
-                    let served = caught(proxy.serve(&mut head, body, call, &mut record)).await;
+                    let served = {
+                        let serving = pin!(proxy.serve(&mut head, body, call, &mut record));
+                        caught(serving).await
+                    };
                     proxy.finish(served.unwrap_or_else(|Panicked| Err(record.panicked())), record)
                 }))
             }
