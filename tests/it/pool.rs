@@ -366,7 +366,7 @@ async fn what_is_sent_once_more_is_the_same() {
     }
     let requests = gateway.await.expect("no panic");
     let text = String::from_utf8_lossy(requests.first().expect("one")).into_owned();
-    let expected = format!("accept: application/json\r\nhost: {address}\r\ncontent-length: 2\r\n\r\n{{}}");
+    let expected = format!("accept: application/json\r\ncontent-length: 2\r\nhost: {address}\r\n\r\n{{}}");
     assert_eq!(text, format!("POST /v2/session?a=%20b HTTP/1.1\r\n{expected}"));
     assert!(requests.iter().all(|request| *request == requests[0]), "{requests:?}");
 }

@@ -25,8 +25,16 @@ async fn what_is_good_before_something_bad_is_answered() {
             .then(Then::ClosedAtTheEnd),
         refused("nothing", "").gets(&[]).then(Then::ClosedAtTheEnd),
         refused("empty lines", "\r\n\r\n").gets(&[]).then(Then::ClosedAtTheEnd),
-        // A body that is refused is not read on as a request.
-        refused("GET with a body", [get("/v2/customer", "content-length: 62\r\n"), HIDDEN.to_owned()].concat()),
+        // A body that is dropped or refused is not read on as a request.
+        refused(
+            "GET with a body",
+            [get("/v2/customer", &format!("content-length: {}\r\n", HIDDEN.len())), HIDDEN.to_owned()].concat(),
+        )
+        .sees(&[seen])
+        .gets(&[200])
+        .then(Then::Kept),
+        refused("GET with a long body", [get("/v2/customer", "content-length: 5000\r\n"), HIDDEN.repeat(100)].concat())
+            .gets(&[413]),
         refused("a long body", post("content-length: 5000\r\n", &HIDDEN.repeat(100))).gets(&[413]),
         refused("a whole body, then good", format!("{}{}", post("content-length: 5\r\n", "hello"), customer()))
             .sees(&[SEEN, seen])
@@ -93,7 +101,7 @@ async fn an_early_answer_can_be_read_while_the_body_is_still_sent() {
         ("421", "POST /v2/session HTTP/1.1\r\nhost: evil.example\r\n", 421),
         ("403", "POST /v2/session HTTP/1.1\r\nhost: localhost\r\norigin: http://evil.example\r\n", 403),
         ("404", "POST /nowhere HTTP/1.1\r\nhost: localhost\r\n", 404),
-        ("400", "GET /v2/authentication HTTP/1.1\r\nhost: localhost\r\n", 400),
+        ("a GET's", "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n", 413),
     ] {
         let large = 8 << 20;
         let body = vec![b'x'; large];
