@@ -9,8 +9,7 @@ use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::oneshot;
-use tokio::task::yield_now;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -132,16 +131,16 @@ impl Proxy {
             return Err(ProxyError::BodyTooLarge);
         }
         let _place = self.pressure.receive(class)?;
-        let http2 = body.is_http2();
+        let unstated = body.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none();
         let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
         let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => {
                 record.reads_body(true);
-                if http2 {
-                    // Some callers that give up half a body end it before they reset its stream, both at once: Node's
-                    // `close()` does. hyper ends this future when it sees the reset, which it looks for next.
-                    yield_now().await;
+                if unstated {
+                    // Some callers that give up half a body end it before they reset its stream: Node's `close()` does.
+                    // hyper drops this future as soon as the reset has come.
+                    sleep(RESET_GRACE).await;
                 }
                 Ok(body.to_bytes())
             }
@@ -151,6 +150,9 @@ impl Proxy {
     }
 }
 
+// For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after the
+// other, and need not arrive at once.
+const RESET_GRACE: Duration = Duration::from_millis(10);
 // For a caller to send a body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
