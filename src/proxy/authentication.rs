@@ -50,7 +50,9 @@ pub async fn answer(
         None => metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
         Some(shop) => match forwarder.shops().ask(&shop).await {
             Ok(Verdict::Granted) => {}
-            Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => return Ok(passed_on(refusal)),
+            Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
+                return Ok(passed_on(refusal, forwarder));
+            }
             Err(Unanswered::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
             Err(Unanswered::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
             Ok(Verdict::Other(_)) | Err(_) => {}
@@ -77,9 +79,10 @@ async fn placeholder(tokens: &TokenManager, now: Now) -> Result<Reply, ProxyErro
     })
 }
 
-/// Sezzle's answer as it is, but for headers that are not the caller's.
-fn passed_on(Refusal { status, mut headers, body }: Refusal) -> Reply {
+/// Sezzle's answer as it is, but for what is done to the headers of every answer.
+fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forwarder) -> Reply {
     clean(&mut headers);
+    forwarder.lead_back(&mut headers);
     headers.remove(CONTENT_LENGTH);
     let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
     Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }

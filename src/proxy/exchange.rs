@@ -124,6 +124,11 @@ impl Exchange {
         &self.shops
     }
 
+    /// Where it is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// What time it is.
     pub fn now(&self) -> Now {
         self.clock.now()

@@ -1,6 +1,7 @@
 //! What is done with an answer of Sezzle's before a caller sees it.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
@@ -9,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::error::ProxyError;
 use super::etag::{self, TagMark};
 use super::exchange::{Answered, Exchange, Reading, Sending, is_readable};
-use super::links::LinkRewriter;
+use super::links::{LinkRewriter, Rewritten, Shape};
 use super::pressure::Place;
 use super::response::Content;
 use crate::clock::Now;
@@ -18,6 +19,8 @@ use crate::credentials::shop::Shops;
 use crate::session::Fetched;
 use crate::session::entry::Answer;
 use crate::session::revalidation::{Conditions, validator};
+use crate::telemetry::metrics::{Metrics, method_label};
+use crate::telemetry::troubles::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::Call;
 
@@ -31,12 +34,18 @@ pub struct Forwarder {
 struct Links {
     rewriter: LinkRewriter,
     tags: TagMark,
+    /// Whether it was said that links of some answer could not be read.
+    warned: AtomicBool,
 }
 
 impl Forwarder {
     /// Without `links`, bodies pass as they are.
     pub fn new(exchange: Exchange, links: Option<LinkRewriter>) -> Self {
-        let links = links.map(|rewriter| Links { tags: TagMark::new(rewriter.base_url()), rewriter });
+        let links = links.map(|rewriter| Links {
+            tags: TagMark::new(rewriter.base_url()),
+            rewriter,
+            warned: AtomicBool::new(false),
+        });
         Self { exchange, links }
     }
 
@@ -65,7 +74,8 @@ impl Forwarder {
         Ok(answer)
     }
 
-    fn lead_back(&self, headers: &mut HeaderMap) {
+    /// Leads the headers of an answer that hold URLs back here.
+    pub fn lead_back(&self, headers: &mut HeaderMap) {
         if let Some(links) = &self.links {
             links.rewriter.rewrite_headers(headers);
         }
@@ -96,7 +106,7 @@ impl Forwarder {
             && !body.is_empty()
             && (!is_write || is_readable(&answer.headers))
         {
-            *body = links.rewrite(&mut answer.headers, mem::take(body));
+            *body = self.rewrite(links, sending, answer.status, &mut answer.headers, mem::take(body));
         }
         // Nothing says whether the answer that the caller has was rewritten but the tag that came from it.
         if unmarked && answer.status == StatusCode::NOT_MODIFIED {
@@ -154,20 +164,47 @@ impl Forwarder {
         let (mut body, mut headers) = (body.take().unwrap_or_default(), answer.headers);
         let own = validator(&headers);
         if let Some(links) = self.links.as_ref().filter(|_| is_readable(&headers)) {
-            body = links.rewrite(&mut headers, body);
+            body = self.rewrite(links, sending, status, &mut headers, body);
         }
         if status == StatusCode::OK && !headers.contains_key(ETAG) {
             headers.insert(ETAG, etag::of_body(&body));
         }
         Fetched::Whole(Answer { status, fwd_status: status, headers, etag: own, body })
     }
+
+    /// Leads the links in a body back here.
+    fn rewrite(
+        &self,
+        links: &Links,
+        sending: &Sending,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        body: Bytes,
+    ) -> Bytes {
+        let Rewritten { body: rewritten, shape } = links.rewriter.rewrite(&body);
+        if shape != Shape::Usual && status.is_success() && !body.is_empty() {
+            links.unread(sending, self.exchange.metrics());
+        }
+        let Some(rewritten) = rewritten else { return body };
+        let rewritten = Bytes::from(rewritten);
+        links.tags.mark(headers, &rewritten);
+        rewritten
+    }
 }
 
 impl Links {
-    fn rewrite(&self, headers: &mut HeaderMap, body: Bytes) -> Bytes {
-        let Some(rewritten) = self.rewriter.rewrite(&body) else { return body };
-        let rewritten = Bytes::from(rewritten);
-        self.tags.mark(headers, &rewritten);
-        rewritten
+    /// An answer may have links that were not found: a client that follows one leaves the sidecar, and is refused.
+    fn unread(&self, Sending { outgoing, request_id, .. }: &Sending, metrics: &Metrics) {
+        let route = outgoing.route.word();
+        let kind =
+            Kind { method: method_label(&outgoing.method), about: route, what: "links_unread", ..Kind::default() };
+        metrics.troubles.note(kind, Some(request_id));
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %request_id,
+                route,
+                "the links of an answer are not written as Sezzle documents them, and are passed on as they are (said once)"
+            );
+        }
     }
 }

@@ -16,6 +16,26 @@ pub struct LinkRewriter {
     base_url: String,
 }
 
+/// What became of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The new one. `None` when nothing is to be changed.
+    pub body: Option<Vec<u8>>,
+    /// Whether all links in it could be found.
+    pub shape: Shape,
+}
+
+/// How a body and its links are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// As Sezzle documents them: arrays of objects, with an `href` that is a string. Any of them may be null or empty.
+    Usual,
+    /// Some links otherwise: they stay as they are.
+    Odd,
+    /// Without the structure of JSON: nothing is changed.
+    Broken,
+}
+
 #[derive(Clone, Debug)]
 struct Gateway {
     /// Scheme and authority.
@@ -36,22 +56,27 @@ impl LinkRewriter {
         &self.base_url
     }
 
-    /// Rewrites a JSON body. `None` when nothing is to be changed, or the body has not the structure of JSON.
-    pub fn rewrite(&self, body: &[u8]) -> Option<Vec<u8>> {
+    /// Rewrites a JSON body.
+    pub fn rewrite(&self, body: &[u8]) -> Rewritten {
         let mut rewritten = Vec::new();
         let mut copied = 0;
-        scan::hrefs(body, |raw, escaped| {
+        let usual = scan::hrefs(body, |raw, escaped| {
             let Some((origin, replacement)) = self.edit(body, raw, escaped) else { return };
             rewritten.reserve(body.len().saturating_sub(copied));
             rewritten.extend_from_slice(body.get(copied..origin.start).unwrap_or_default());
             rewritten.extend_from_slice(&replacement);
             copied = origin.end;
-        })?;
-        if copied == 0 {
-            return None;
+        });
+        let shape = match usual {
+            None => Shape::Broken,
+            Some(false) => Shape::Odd,
+            Some(true) => Shape::Usual,
+        };
+        if copied == 0 || shape == Shape::Broken {
+            return Rewritten { body: None, shape };
         }
-        rewritten.extend_from_slice(body.get(copied..)?);
-        Some(rewritten)
+        rewritten.extend_from_slice(body.get(copied..).unwrap_or_default());
+        Rewritten { body: Some(rewritten), shape }
     }
 
     /// What to replace by what, if the JSON string at `raw` is a link to a gateway. Spaces around the link go.

@@ -3,9 +3,10 @@
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Rule, SessionKind};
+use sezzle_sidecar::simulator::{Options, Rule, SessionKind};
 
 use crate::support::client::Answer;
+use crate::support::process::Sidecar;
 use crate::support::{Harness, Setup};
 
 const GATEWAY: &str = "https://sandbox.gateway.sezzle.com";
@@ -155,6 +156,46 @@ async fn an_odd_value_elsewhere_leaves_links_readable() {
 }
 
 #[tokio::test]
+async fn links_that_cannot_be_read_are_told_of() {
+    let sidecar = Sidecar::start(Options::default(), &[("OPS__STATUS_PAGE", "true")]).await;
+    let uuid = sidecar.gateway.create_session(SessionKind::Order).session;
+    let (session, capture) = (format!("/v2/session/{uuid}"), "/v2/order/o/capture");
+    let page = async || sidecar.client.get(sidecar.ops, "/").await.text();
+    let link = format!(r#""href":"{GATEWAY}/v2/x""#);
+    let bodies = [
+        (r#"{"uuid":"@","links":{"self":{$}}}"#, true),
+        (r#"{"uuid":"@","links":["https://gateway.sezzle.com"]}"#, true),
+        (r#"{"uuid":"@","links":[{"href":{$}}]}"#, true),
+        (r#"{"uuid":"@","links":[{$}]"#, true),
+        (r#"{"uuid":"@","links":[{"method":"GET"},null]}"#, false),
+    ];
+    // Lookups that the cache makes, other reads, and writes.
+    for (path, method, route) in [
+        (session.as_str(), Method::GET, "/v2/session/{session}"),
+        ("/v2/customer/c", Method::GET, "/v2/customer/{customer}"),
+        (capture, Method::POST, "/v2/order/{order}/capture"),
+    ] {
+        let mut times = 0;
+        for (body, is_odd) in bodies {
+            let body = body.replace('@', &uuid).replace('$', &link);
+            for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
+                sidecar.gateway.script(Rule::path(path).body(body.clone()).status(status));
+                let answer = sidecar.send(method.clone(), path, &[("cache-control", "no-cache")], "").await;
+                assert_eq!((answer.status, answer.text()), (status.as_u16(), body.clone()), "passed on as it is");
+                // An error carries none.
+                times += u32::from(is_odd && status == StatusCode::OK);
+            }
+        }
+        let shown = format!("{method} {route}: <strong>links_unread</strong></p>\n<p class=\"when\">{times} times");
+        assert!(page().await.contains(&shown), "{shown} in {}", page().await);
+    }
+    let log = sidecar.stop().await.stdout;
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("links of an answer")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(warnings[0].contains("/v2/session/{session}") && !warnings[0].contains(&uuid), "{warnings:?}");
+}
+
+#[tokio::test]
 async fn headers_that_lead_to_the_gateway_lead_back() {
     let harness = Harness::start().await;
     let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
@@ -184,6 +225,14 @@ async fn headers_that_lead_to_the_gateway_lead_back() {
     is_led_back(&moved);
     harness.gateway.script(text(capture).body("{}").status(StatusCode::CREATED));
     is_led_back(&harness.post(capture, "{}").await);
+    let exchange = "/v2/authentication";
+    let refusal = "[{\"code\":\"unauthed_checkout_url\"}]";
+    harness.gateway.script(text(exchange).body(refusal).status(StatusCode::FORBIDDEN));
+    for turn in ["asked", "remembered"] {
+        let refused = harness.post(exchange, "{\"cancel_url\":\"https://shop.example/\"}").await;
+        assert_eq!((refused.status, refused.text().as_str()), (403, refusal), "{turn}");
+        is_led_back(&refused);
+    }
     harness.stop().await;
 
     let harness = Setup::default().set("LINKS__REWRITE", false).start().await;

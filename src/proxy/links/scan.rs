@@ -4,12 +4,14 @@
 use std::ops::Range;
 
 /// Calls `found` with the place of each string that is the `href` of an object in an array called `links`, quotes
-/// included, and whether it has escapes. `None` when brackets, commas and colons do not make a JSON text.
+/// included, and whether it has escapes. Says whether the links have the usual shape; `None` when brackets, commas and colons
+/// do not make a JSON text.
 ///
 /// Other values are not judged: strings end at their quote, numbers and words with their letters, and arrays and
 /// objects may be nested as deeply as the body's size allows. An odd value that has nothing to do with links, such as
 /// half a surrogate pair, a byte that is not UTF-8 or a number beyond a double's, leaves the links readable.
-pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<()> {
+pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<bool> {
+    let mut usual = true;
     let mut scan = Scan { bytes: body, at: if body.starts_with(BOM) { BOM.len() } else { 0 } };
     let mut open = Stack::default();
     let mut place = Place::Value;
@@ -20,6 +22,9 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<(
                 let inside = Open::with(*bracket, place);
                 // An empty one has ended already.
                 if !scan.closes(inside) {
+                    if place.wants_other(*bracket) {
+                        usual = false;
+                    }
                     place = scan.inside(inside)?;
                     open.push(inside);
                     continue;
@@ -27,17 +32,25 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<(
             }
             b'"' => {
                 let escaped = scan.string()?;
-                if place == Place::Href {
-                    found(start..scan.at, escaped);
+                match place {
+                    Place::Href => found(start..scan.at, escaped),
+                    Place::Links | Place::Link => usual = false,
+                    Place::Value | Place::Ignored => {}
                 }
             }
-            byte if is_letter(*byte) => scan.letters(),
+            byte if is_letter(*byte) => {
+                scan.letters();
+                let is_link = matches!(place, Place::Links | Place::Link | Place::Href);
+                if is_link && body.get(start..scan.at) != Some(b"null") {
+                    usual = false;
+                }
+            }
             _ => return None,
         }
         // A value has ended, and perhaps the array or object around it.
         loop {
             let Some(inside) = open.last() else {
-                return scan.next_token().is_none().then_some(());
+                return scan.next_token().is_none().then_some(usual);
             };
             if scan.closes(inside) {
                 open.pop();
@@ -67,6 +80,18 @@ enum Place {
     Href,
     /// Anything else in it.
     Ignored,
+}
+
+impl Place {
+    /// Whether the value is not to be one that begins with this bracket.
+    fn wants_other(self, bracket: u8) -> bool {
+        match self {
+            Self::Links => bracket != b'[',
+            Self::Link => bracket != b'{',
+            Self::Href => true,
+            Self::Value | Self::Ignored => false,
+        }
+    }
 }
 
 /// An array or object that has begun, in three bits that are never all zero. The lowest is set for objects. The others

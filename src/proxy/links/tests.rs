@@ -12,7 +12,7 @@ const BASE: &str = "http://127.0.0.1:8080";
 
 fn rewrite(body: &str) -> Option<String> {
     let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
-    rewriter.rewrite(body.as_bytes()).map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+    rewriter.rewrite(body.as_bytes()).body.map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn an_odd_value_elsewhere_leaves_links_readable() {
                 [&all[..at], origin.as_bytes(), &all[at + 1..]].concat()
             };
             let rewritten = rewriter.rewrite(&body("https://gateway.sezzle.com"));
-            assert!(rewritten == Some(body(BASE)), "{}", String::from_utf8_lossy(&body("@")));
+            assert!(rewritten.body == Some(body(BASE)), "{}", String::from_utf8_lossy(&body("@")));
         }
     }
 }
@@ -125,7 +125,7 @@ fn an_odd_value_in_a_link_stays_as_it_is() {
         (b"\xfchttps://gateway.sezzle.com/v2", None),
     ] {
         let body = |href: &[u8]| [br#"{"links":[{"href":""#, href, br#""}]}"#].concat();
-        let rewritten = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(&body(href));
+        let rewritten = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(&body(href)).body;
         assert_eq!(rewritten, expected.map(body), "{}", String::from_utf8_lossy(href));
     }
 }
@@ -154,6 +154,45 @@ fn links_without_a_method_or_an_href_are_no_obstacle() {
         let body = format!(r#"{{"links":{links},"order":{{"links":[{link}]}}}}"#);
         assert_eq!(rewrite(&body), Some(body.replace("https://gateway.sezzle.com", BASE)), "{links}");
     }
+}
+
+#[test]
+fn links_that_are_not_found_are_told_of() {
+    let rewriter = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned());
+    let shape = |body: &str| rewriter.rewrite(body.as_bytes()).shape;
+    for usual in [
+        "{}",
+        "[]",
+        "null",
+        r#"{"link":"x","href":7,"_links":{"href":{}}}"#,
+        r#"{"links":null,"order":{"links":[]}}"#,
+        r#"{"links":{}}"#,
+        r#"{"links":[{},null,[]]}"#,
+        r#"{"links":[{"href":null,"rel":["self"],"href2":{"links":"x"}}]}"#,
+        r#"{"links":[{"href":"","method":7}]}"#,
+    ] {
+        assert_eq!(shape(usual), Shape::Usual, "{usual}");
+    }
+    for odd in [
+        r#"{"links":{"self":{"href":"https://gateway.sezzle.com/v2"}}}"#,
+        r#"{"order":{"links":"https://gateway.sezzle.com/v2"}}"#,
+        r#"{"links":true}"#,
+        r#"{"links":["https://gateway.sezzle.com/v2"]}"#,
+        r#"{"links":[[{"href":"https://gateway.sezzle.com/v2"}]]}"#,
+        r#"{"links":[{},7]}"#,
+        r#"{"links":[{"href":{"url":"https://gateway.sezzle.com/v2"}}]}"#,
+        r#"{"links":[{"href":["https://gateway.sezzle.com/v2"]},{"href":"x"}]}"#,
+        r#"{"links":[{"href":false}]}"#,
+    ] {
+        assert_eq!(shape(odd), Shape::Odd, "{odd}");
+    }
+    for broken in ["", "{", "<html>", r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}]"#, "{} {}"] {
+        assert_eq!(shape(broken), Shape::Broken, "{broken}");
+    }
+    let (found, odd) = (r#"{"links":[{"href":"https://gateway.sezzle.com/v2"},"#, r#"{"href":7}]}"#);
+    let rewritten = rewriter.rewrite(format!("{found}{odd}").as_bytes());
+    assert_eq!(rewritten.body, Some(format!("{found}{odd}").replace("https://gateway.sezzle.com", BASE).into_bytes()));
+    assert_eq!(rewritten.shape, Shape::Odd);
 }
 
 #[test]
@@ -197,7 +236,7 @@ fn headers_that_lead_to_a_gateway_are_led_back() {
 
 /// Both on one body, unless the reference refuses the body.
 fn same(body: &[u8]) {
-    let ours = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body);
+    let ours = LinkRewriter::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body).body;
     let Some(theirs) = Reference::new("http://127.0.0.1:4010", BASE.to_owned()).rewrite(body) else { return };
     let ours = ours.unwrap_or_else(|| body.to_vec());
     assert!(ours == theirs, "{}", String::from_utf8_lossy(body));
@@ -216,7 +255,7 @@ fn a_rewritten_body_is_that_of_the_reference() {
         if serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body.is_object() || body.is_array()) {
             // Cut anywhere, nothing is changed.
             let end = body.trim_ascii_end().len();
-            (0..end.min(2000)).for_each(|end| assert_eq!(rewriter.rewrite(&body[..end]), None));
+            (0..end.min(2000)).for_each(|end| assert_eq!(rewriter.rewrite(&body[..end]).body, None));
         }
     }
 
