@@ -19,7 +19,7 @@
 //! process). [`app`] puts it all together.
 //!
 //! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
-//! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares no type with the rest.
+//! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares nothing with the rest but [`units`].
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read files of their own and start threads"))]
 

@@ -1,9 +1,15 @@
 //! `simulate`: the simulated gateway alone, for a sidecar or any other client.
 
+use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::cli::{Failure, Signals, Simulate, say};
-use crate::simulator::{Options, SessionKind, Simulator, tls};
+use crate::file::{self, Pipes};
+use crate::simulator::tls::{self, TlsError};
+use crate::simulator::{Options, SessionKind, Simulator};
 
 /// Runs the simulated gateway until a signal.
 ///
@@ -18,10 +24,7 @@ pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
         ));
     }
     let tls = match (&tls_certificate, &tls_key) {
-        (Some(certificate), Some(key)) => {
-            let config = tls::server_config(certificate, key);
-            Some(config.map_err(|error| Failure::Certificate(error.to_string()))?)
-        }
+        (Some(certificate), Some(key)) => Some(server_config(certificate, key)?),
         _ => None,
     };
     let mut signals = Signals::new()?;
@@ -31,6 +34,22 @@ pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
     gateway.stop().await;
     Ok(())
 }
+
+fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Failure> {
+    let failure = |path: &Path, error: &dyn Display| Failure::Certificate(format!("{}: {error}", path.display()));
+    let read = |path: &Path| match file::read(path, LARGEST, Pipes::Wait) {
+        Ok(content) => Ok(content.bytes),
+        Err(error) => Err(Failure::Certificate(format!("{} {error}", path.display()))),
+    };
+    tls::server_config(&read(certificate)?, &read(key)?).map_err(|error| match &error {
+        TlsError::Certificate(cause) => failure(certificate, cause),
+        TlsError::Key(cause) => failure(key, cause),
+        TlsError::Refused(cause) => failure(certificate, &format!("with {}: {cause}", key.display())),
+    })
+}
+
+// Room for every certificate of a chain that a client would take.
+const LARGEST: usize = 1024 * 1024;
 
 /// Lines to try, which work as they are printed. A client has to trust `ca`, if the gateway speaks TLS.
 fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {

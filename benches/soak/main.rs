@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sezzle_sidecar::simulator::{Options, Simulator};
+use sezzle_sidecar::units;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
@@ -45,8 +46,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(40);
 
 fn main() -> ExitCode {
     let asked = env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let lasts =
-        asked.map_or(Duration::from_secs(30 * 60), |text| humantime::parse_duration(&text).expect("a duration"));
+    let lasts = asked.map_or(Duration::from_secs(30 * 60), |text| units::duration(&text).expect("a duration"));
     let seed = env::var("SOAK_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
     let rotate = env::var("SOAK_ROTATE").is_ok_and(|word| word == "off");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -1,6 +1,5 @@
-//! A certificate and its key out of files, for a simulated gateway that speaks TLS.
+//! A certificate and its key, for a simulated gateway that speaks TLS.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio_rustls::rustls;
@@ -13,41 +12,29 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 /// Why they cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is not there, or is no PEM, or has nothing of the kind in it.
-    #[error("{file}: {cause}")]
-    Unreadable {
-        /// Which one.
-        file: String,
-        /// What is wrong with it.
-        cause: pem::Error,
-    },
+    /// The certificates are no PEM, or there is none.
+    #[error("the certificate: {0}")]
+    Certificate(pem::Error),
+    /// The key is no PEM, or there is none.
+    #[error("the key: {0}")]
+    Key(pem::Error),
     /// They are no pair, or not of a kind that TLS uses.
-    #[error("{certificate} with {key}: {cause}")]
-    Refused {
-        /// The file with the certificate.
-        certificate: String,
-        /// The file with the key.
-        key: String,
-        /// What is wrong with them.
-        cause: rustls::Error,
-    },
+    #[error("the certificate with the key: {0}")]
+    Refused(#[from] rustls::Error),
 }
 
-/// Reads a chain of certificates, the server's own first, and the key to that one. Both files are PEM.
+/// Reads a chain of certificates, the server's own first, and the key to that one. Both are PEM.
 ///
 /// # Errors
-/// When a file cannot be read, or they do not belong together.
-pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let unreadable = |path: &Path, cause| TlsError::Unreadable { file: path.display().to_string(), cause };
-    let refused = |cause| {
-        let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-        TlsError::Refused { certificate, key, cause }
-    };
-    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|cause| unreadable(certificate, cause))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|cause| unreadable(key, cause))?;
+/// When one cannot be read, or they do not belong together.
+pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate(pem::Error::NoItemsFound));
+    }
+    let private = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(refused)?.with_no_client_auth();
-    Ok(Arc::new(builder.with_single_cert(chain, private).map_err(refused)?))
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_no_client_auth().with_single_cert(chain, private)?))
 }

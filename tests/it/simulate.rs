@@ -1,6 +1,8 @@
 //! `simulate`: a gateway for everybody's tests. It is driven here as others do, as a process and by HTTP alone.
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -313,15 +315,27 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     let certificate = folder.write("certificate.pem", &certificate);
     let (key, other) = (folder.write("key.pem", &key), folder.write("other.pem", &other));
     let (none, missing) = (folder.write("none.pem", ""), format!("{key}.missing"));
-    for (certificate, key, named) in [
-        (&missing, &key, &missing),
-        (&certificate, &missing, &missing),
-        (&none, &key, &none),
-        (&certificate, &none, &none),
-        (&certificate, &other, &certificate),
+    let (large, pipe, device) = (folder.write("large.pem", ""), format!("{key}.pipe"), "/dev/zero".to_owned());
+    // It takes no room on the disk.
+    File::options().write(true).open(&large).and_then(|file| file.set_len(2 << 30)).expect("enlarged");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    for (certificate, key, named, why) in [
+        (&missing, &key, &missing, "cannot be read"),
+        (&certificate, &missing, &missing, "cannot be read"),
+        (&none, &key, &none, "no items"),
+        (&certificate, &none, &none, "no items"),
+        (&certificate, &other, &certificate, &other),
+        (&large, &key, &large, "holds more than"),
+        (&certificate, &large, &large, "holds more than"),
+        (&pipe, &key, &pipe, "nobody writes to"),
+        (&device, &key, &device, "is a device"),
     ] {
         let ended = run(&["simulate", "--tls-certificate", certificate, "--tls-key", key], &[]).await;
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(78), ""), "{}", ended.stderr);
-        assert!(ended.stderr.contains(named.as_str()), "{named}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(named.as_str()) && ended.stderr.contains(why),
+            "{named}, {why}: {}",
+            ended.stderr
+        );
     }
 }

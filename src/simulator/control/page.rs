@@ -16,6 +16,7 @@ use crate::simulator::Exchange;
 use crate::simulator::control::Input;
 use crate::simulator::control::Refusal;
 use crate::simulator::delivery::Deliveries;
+use crate::simulator::gateway::wording::rfc3339;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::path_matches;
 
@@ -111,7 +112,7 @@ fn show_delivery(delivery: &Delivery) -> Value {
         DeliveryState::Unsubscribed => ("unsubscribed", None),
         DeliveryState::NotSent(reason) => ("not_sent", Some(reason)),
     };
-    let attempt = |attempt: &Attempt| json!({"at": humantime::format_rfc3339_millis(attempt.at).to_string(), "status": attempt.status});
+    let attempt = |attempt: &Attempt| json!({"at": rfc3339(attempt.at.into(), 3), "status": attempt.status});
     json!({
         "number": delivery.number,
         "subscription": delivery.subscription,

@@ -18,7 +18,7 @@ mod session;
 mod settlement;
 mod shelf;
 mod webhook;
-mod wording;
+pub(super) mod wording;
 
 use std::time::SystemTime;
 

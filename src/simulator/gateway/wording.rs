@@ -32,7 +32,7 @@ pub(super) fn later(moment: OffsetDateTime, span: std::time::Duration) -> Offset
 }
 
 /// RFC 3339 in UTC with this many fractional digits, nine at most.
-pub(super) fn rfc3339(moment: OffsetDateTime, digits: u8) -> String {
+pub(in crate::simulator) fn rfc3339(moment: OffsetDateTime, digits: u8) -> String {
     let (year, month, day) = moment.to_calendar_date();
     let (hour, minute, second) = moment.to_hms();
     let fraction: String = format!("{:09}", moment.nanosecond()).chars().take(digits.into()).collect();

@@ -84,13 +84,13 @@ async fn settings_are_changed_together_or_not_at_all() {
 
     let wanted = json!({
         "merchant_uuid": "merchant", "approving": false, "tokenize_expiration": {"offset": -330},
-        "authorization_life": "1day", "card_token_life": "1h", "feature_flags": false, "session_slash": false,
+        "authorization_life": "1d", "card_token_life": "1h", "feature_flags": false, "session_slash": false,
         "public_key_calls": false, "checkout_update_status": 200, "webhook_test_status": 204, "webhook_conflict": false,
         "links": "empty_object", "approval_url": false, "capture_keeps_rest": false, "upcharge": "replaces",
         "checkout_status": "completed", "order_report": "csv", "settlement_columns": "older", "plain_404": false,
         "errors": "bare", "unauthed_checkout_url": "https://checkout.example/", "tokenized_data_type": "customer",
         "signature_encoding": "base64", "idle_timeout": "20s",
-        "token_life": "1m 30s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
+        "token_life": "90s", "tokenize_life": "5m", "tokenize_place": "both", "expiration_digits": 0,
         "clock_skew": -60, "link_base": "https://elsewhere", "report_bytes": 10, "report_length": true, "webhook_retries": ["1s", "2m"], "webhook_timeout": "3s",
     });
     for (name, value) in before.as_object().unwrap() {
