@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use crate::support::client::Client;
 use crate::support::doer::{Doer, Way};
 use crate::support::eventually;
-use crate::support::process::{Process, free_address};
-use crate::support::relay::Relay;
+use crate::support::process::{Folder, Process, free_address};
+use crate::support::relay::{Relay, Server};
 use crate::support::stack::Framing::Length;
 use crate::support::stack::{Call, Outcome, Stack};
 
@@ -71,6 +71,10 @@ mod when_an_answer_breaks_off {
     }
 }
 
+mod when_an_answer_breaks_off_on_a_unix_socket {
+    repeaters!(answers_that_break_off_on_a_unix_socket);
+}
+
 mod when_the_sidecar_is_told_to_end {
     repeaters!(signals);
 }
@@ -80,12 +84,22 @@ struct Scene {
     gateway: Doer,
     process: Process,
     relay: Relay,
+    _folder: Folder,
+}
+
+/// How a caller's connection comes to the sidecar. Clients speak TCP, and a relay leads them to the Unix socket.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Tcp,
+    Unix,
 }
 
 impl Scene {
-    async fn start() -> Self {
+    async fn start(by: By) -> Self {
         let gateway = Doer::start().await;
-        let (proxy, ops) = (free_address(), free_address());
+        let (proxy, ops, folder) = (free_address(), free_address(), Folder::new());
+        let socket = folder.path().join("proxy.sock");
+        let listen = format!("{proxy},unix:{}", socket.display());
         let process = Process::start(
             &["run"],
             &[
@@ -94,14 +108,20 @@ impl Scene {
                 ("GATEWAY__WRITE_TIMEOUT", "2s"),
                 ("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"),
                 ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated"),
-                ("PROXY__LISTEN", &proxy.to_string()),
+                ("PROXY__LISTEN", &listen),
+                // At the hard end each of them ends with what it still does.
+                ("PROXY__WORKERS", "2"),
                 ("OPS__LISTEN", &ops.to_string()),
                 ("DRAIN__GRACE", "0s"),
                 ("DRAIN__TIMEOUT", "3s"),
             ],
         );
         ready(ops).await;
-        Self { gateway, process, relay: Relay::before(proxy).await }
+        let server = match by {
+            By::Tcp => Server::Tcp(proxy),
+            By::Unix => Server::Unix(socket),
+        };
+        Self { gateway, process, relay: Relay::before(server).await, _folder: folder }
     }
 
     /// Each request was answered, and the client understood what it was told.
@@ -140,15 +160,19 @@ fn create(way: Way) -> Call {
 }
 
 async fn answers_that_break_off(stack: Stack) {
-    break_off(stack, |way| vec![capture(way), create(way)]).await;
+    break_off(stack, By::Tcp, |way| vec![capture(way), create(way)]).await;
+}
+
+async fn answers_that_break_off_on_a_unix_socket(stack: Stack) {
+    break_off(stack, By::Unix, |way| vec![capture(way), create(way)]).await;
 }
 
 async fn answers_to_keys_that_break_off(stack: Stack) {
-    break_off(stack, |way| vec![capture(way).key(way.word())]).await;
+    break_off(stack, By::Tcp, |way| vec![capture(way).key(way.word())]).await;
 }
 
-async fn break_off(stack: Stack, writes: impl Fn(Way) -> Vec<Call>) {
-    let scene = Scene::start().await;
+async fn break_off(stack: Stack, by: By, writes: impl Fn(Way) -> Vec<Call>) {
+    let scene = Scene::start(by).await;
     let ways = || Way::BROKEN.into_iter().chain([Way::Nothing]);
     let mut calls = vec![Call::exchange()];
     for write in ways().flat_map(&writes) {
@@ -176,14 +200,18 @@ enum Meanwhile {
 }
 
 async fn signals(stack: Stack) {
-    for (meanwhile, way) in [
-        (Meanwhile::Reload, Way::Late),
-        (Meanwhile::Drain, Way::Late),
-        (Meanwhile::HardEnd, Way::HalfJsonThenNothing),
-        (Meanwhile::SecondSignal, Way::Nothing),
-        (Meanwhile::SecondSignal, Way::HalfJsonThenNothing),
+    for (by, meanwhile, way) in [
+        (By::Tcp, Meanwhile::Reload, Way::Late),
+        (By::Unix, Meanwhile::Reload, Way::Late),
+        (By::Tcp, Meanwhile::Drain, Way::Late),
+        (By::Unix, Meanwhile::Drain, Way::Late),
+        (By::Tcp, Meanwhile::HardEnd, Way::HalfJsonThenNothing),
+        (By::Unix, Meanwhile::HardEnd, Way::HalfJsonThenNothing),
+        (By::Tcp, Meanwhile::SecondSignal, Way::Nothing),
+        (By::Unix, Meanwhile::SecondSignal, Way::Nothing),
+        (By::Tcp, Meanwhile::SecondSignal, Way::HalfJsonThenNothing),
     ] {
-        let scene = Scene::start().await;
+        let scene = Scene::start(by).await;
         let calls = [Call::exchange(), Call::new("GET", "/v2/customer"), capture(way).key("the client's own")];
         let client = stack.start(&scene.relay.url(), &calls);
         scene.gateway.written().await;
@@ -198,7 +226,7 @@ async fn signals(stack: Stack) {
             }
         }
         let outcomes = client.outcomes().await;
-        let told = format!("{meanwhile:?}, {way:?}: {outcomes:?}");
+        let told = format!("{by:?}, {meanwhile:?}, {way:?}: {outcomes:?}");
         assert_eq!(scene.gateway.effects(way, &calls[2].target), 1, "{told}");
         // A client that repeats 504 by itself finds nobody, and does not get that far.
         let (requests, answers) = scene.relay.requests_and_answers();

@@ -1,11 +1,12 @@
 //! Passes connections on and keeps what both sides said, so that it can be counted. Runs as long as the test's runtime.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream, tcp};
 
 pub struct Relay {
     pub addr: SocketAddr,
@@ -21,21 +22,56 @@ struct Both {
 
 type Said = Arc<Mutex<Vec<u8>>>;
 
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Server {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Server {
+    fn from(addr: SocketAddr) -> Self {
+        Self::Tcp(addr)
+    }
+}
+
+impl Server {
+    /// Passes a connection on to it. A caller whose server is gone finds nobody, here too.
+    async fn joined(&self, caller: TcpStream, both: impl FnOnce() -> Both) -> io::Result<()> {
+        let (from_caller, to_caller) = caller.into_split();
+        match self {
+            Self::Tcp(addr) => {
+                let (from_server, to_server) = TcpStream::connect(addr).await?.into_split();
+                let both = both();
+                tokio::spawn(pass(from_caller, to_server, both.asked, reset));
+                tokio::spawn(pass(from_server, to_caller, both.answered, reset));
+            }
+            Self::Unix(path) => {
+                let (from_server, to_server) = UnixStream::connect(path).await?.into_split();
+                let both = both();
+                // Such a socket has no reset.
+                tokio::spawn(pass(from_caller, to_server, both.asked, |_| ()));
+                tokio::spawn(pass(from_server, to_caller, both.answered, reset));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Relay {
-    pub async fn before(server: SocketAddr) -> Self {
+    pub async fn before(server: impl Into<Server>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let connections = Arc::new(Mutex::new(Vec::new()));
+        let (connections, server) = (Arc::<Mutex<Vec<Both>>>::default(), server.into());
         let kept = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((caller, _)) = listener.accept().await {
-                // A caller whose server is gone finds nobody, here too.
-                let Ok(server) = TcpStream::connect(server).await else { continue };
-                let both = Both::default();
-                kept.lock().expect("not poisoned").push(both.clone());
-                let ((from_caller, to_caller), (from_server, to_server)) = (caller.into_split(), server.into_split());
-                tokio::spawn(pass(from_caller, to_server, both.asked));
-                tokio::spawn(pass(from_server, to_caller, both.answered));
+                let both = || {
+                    let both = Both::default();
+                    kept.lock().expect("not poisoned").push(both.clone());
+                    both
+                };
+                let _ = server.joined(caller, both).await;
             }
         });
         Self { addr, connections }
@@ -64,7 +100,7 @@ impl Relay {
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: Said) {
+async fn pass<W: AsyncWrite + Unpin>(mut from: impl AsyncRead + Unpin, mut to: W, said: Said, reset: impl Fn(&W)) {
     let mut piece = vec![0; 64 * 1024];
     loop {
         match from.read(&mut piece).await {
@@ -76,11 +112,12 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, said: Said) {
             }
             Ok(0) => break,
             // A reset is passed on as one.
-            Err(_) => {
-                let _ = to.as_ref().set_zero_linger();
-                return;
-            }
+            Err(_) => return reset(&to),
         }
     }
     let _ = to.shutdown().await;
+}
+
+fn reset(to: &tcp::OwnedWriteHalf) {
+    let _ = to.as_ref().set_zero_linger();
 }
