@@ -102,13 +102,15 @@ pub struct Answered {
 pub enum Reading {
     /// None.
     Nothing,
-    /// Those that may carry links.
+    /// What comes of them within a moment, up to the first piece.
+    First,
+    /// Those that may carry links. Of others no more than the first piece.
     Links,
     /// Those to writes: a write that may have been done must not end without a word.
     Write,
     /// All, for the cache.
     Session,
-    /// What comes of them at once: see `begin`.
+    /// The first piece, and what follows it within a moment.
     Start,
 }
 
@@ -254,16 +256,19 @@ impl Exchange {
         let (status, mut headers) = (head.status, head.headers);
         leave.heard(status, &headers);
         clean(&mut headers);
-        let read = match reading {
-            Reading::Links if is_readable(&headers) => read(body, MAX_LINKED).await,
-            Reading::Write => read(body, MAX_LINKED).await,
-            Reading::Session => read(body, MAX_BODY).await,
-            Reading::Start => begin(body).await.and_then(|content| something(status, content)),
-            Reading::Nothing | Reading::Links => {
+        let share = match reading {
+            Reading::Links if is_readable(&headers) => Share::whole(MAX_LINKED, &body),
+            Reading::Write => Share::whole(MAX_LINKED, &body),
+            Reading::Session => Share::whole(MAX_BODY, &body),
+            Reading::Start => Share::START,
+            Reading::First | Reading::Links if !body.is_end_stream() => Share::FIRST,
+            Reading::Nothing | Reading::First | Reading::Links => {
                 let content = Content::Streamed { read: None, rest: body };
                 return Ok(Answered { status, headers, content, at, in_doubt: false });
             }
         };
+        let read = read(body, share).await;
+        let read = if reading == Reading::Start { read.and_then(|content| something(status, content)) } else { read };
         let content = match read {
             // It was not processed, whatever becomes of its body.
             Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
@@ -323,31 +328,39 @@ pub fn is_readable(headers: &HeaderMap) -> bool {
     transform && is_json(headers) && !headers.contains_key(CONTENT_ENCODING)
 }
 
-/// Reads a body whole. One that is larger than `limit` is left as it is, less what was read.
-async fn read(mut body: GatewayBody, limit: usize) -> Result<Content, UpstreamError> {
-    if body.size_hint().lower() > limit as u64 {
-        return begin(body).await;
-    }
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| UpstreamError::from_body(&error))?;
-        if let Ok(data) = frame.into_data() {
-            read.extend_from_slice(&data);
-        }
-        if read.len() > limit {
-            return Ok(Content::Streamed { read: Some(read.freeze()), rest: body });
-        }
-    }
-    Ok(Content::Whole(Some(read.freeze())))
+/// How much of a body is read before it is passed on: until it is longer than `bytes`, or [`AT_ONCE`] has passed.
+#[derive(Clone, Copy)]
+struct Share {
+    bytes: usize,
+    /// From when on that time runs.
+    since: Since,
 }
 
-/// Waits for the first piece of a body, and [`AT_ONCE`] longer for the rest: nearly every answer is whole by then, and one
-/// that has broken off can still be told from one that is on its way. What comes later is streamed.
-async fn begin(mut body: GatewayBody) -> Result<Content, UpstreamError> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Head,
+    FirstPiece,
+    Never,
+}
+
+impl Share {
+    /// Nearly every answer is whole by then, and one that has broken off can still be told from one that is on its way.
+    const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
+    /// An answer that breaks off before its first piece is none. One that takes its time is passed on.
+    const FIRST: Self = Self { bytes: 0, since: Since::Head };
+
+    /// All of it, unless that is more than this.
+    fn whole(most: usize, body: &GatewayBody) -> Self {
+        if body.size_hint().lower() > most as u64 { Self::START } else { Self { bytes: most, since: Since::Never } }
+    }
+}
+
+/// Reads its share of a body. What comes later is streamed.
+async fn read(mut body: GatewayBody, share: Share) -> Result<Content, UpstreamError> {
     let mut read = BytesMut::new();
-    let mut rest = None;
-    while read.len() <= AT_ONCE_BYTES && !body.is_end_stream() {
-        let frame = match rest {
+    let mut ends = (share.since == Since::Head).then(|| Instant::now() + AT_ONCE);
+    while read.len() <= share.bytes {
+        let frame = match ends {
             None => body.frame().await,
             Some(ends) => match timeout_at(ends, body.frame()).await {
                 Ok(frame) => frame,
@@ -358,12 +371,11 @@ async fn begin(mut body: GatewayBody) -> Result<Content, UpstreamError> {
         if let Ok(data) = frame.map_err(|error| UpstreamError::from_body(&error))?.into_data() {
             read.extend_from_slice(&data);
         }
-        rest.get_or_insert_with(|| Instant::now() + AT_ONCE);
+        if share.since == Since::FirstPiece {
+            ends.get_or_insert_with(|| Instant::now() + AT_ONCE);
+        }
     }
-    if body.is_end_stream() {
-        return Ok(Content::Whole(Some(read.freeze())));
-    }
-    Ok(Content::Streamed { read: Some(read.freeze()), rest: body })
+    Ok(Content::Streamed { read: Some(read.freeze()).filter(|read| !read.is_empty()), rest: body })
 }
 
 /// Refuses a 200 without content, which is no answer to a read.

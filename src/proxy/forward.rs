@@ -87,7 +87,13 @@ impl Forwarder {
         }
         let is_write = !sending.outgoing.method.is_safe();
         let Some(links) = self.links.as_ref().filter(|_| links) else {
-            let reading = if is_write { Reading::Write } else { Reading::Nothing };
+            let reading = match sending.outgoing.method {
+                _ if is_write => Reading::Write,
+                // With the rewriting off, what comes is passed on without a look.
+                Method::HEAD => Reading::Nothing,
+                _ if self.links.is_none() => Reading::Nothing,
+                _ => Reading::First,
+            };
             return self.exchange.run(sending, reading, place, place.since()).await;
         };
         let unmarked = links.tags.unmark(&mut sending.outgoing.headers);

@@ -34,6 +34,25 @@ async fn half_a_body() {
 }
 
 #[tokio::test]
+async fn no_byte_of_a_body() {
+    hold(vec![
+        Row::new("once")
+            .once(|rule| rule.fault(Fault::CutBody(0)))
+            .reads(2, Sezzle)
+            .keyed(2, 1, Sezzle)
+            .unkeyed(1, 1, UNKNOWN)
+            .delete(1, 1, Sezzle),
+        Row::new("always")
+            .always(|rule| rule.fault(Fault::CutBody(0)))
+            .reads(3, FAILED)
+            .keyed(3, 1, UNKNOWN)
+            .unkeyed(1, 1, UNKNOWN)
+            .delete(1, 1, Sezzle),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_stated_length_that_is_wrong() {
     hold(vec![
         Row::new("too long")
