@@ -9,7 +9,8 @@ use sezzle_sidecar::simulator::{Gate, Rule};
 use tokio::time::timeout;
 
 use crate::support::client::Answer;
-use crate::support::raw_http2::{END_STREAM, FrameGateway, data, head, reset};
+use crate::support::frame_gateway::FrameGateway;
+use crate::support::frames::{END_STREAM, data, head, reset};
 use crate::support::scripted::{Script, Scripted};
 use crate::support::tls::Authority;
 use crate::support::wire::Wire;
@@ -68,15 +69,16 @@ async fn a_write_whose_answer_breaks_off_over_http2() {
     let authority = Authority::new();
     let gateway = FrameGateway::start(&authority).await;
     let setup = Setup::default()
-        .set("GATEWAY__URL", format!("https://localhost:{}", gateway.addr.port()))
+        .set("GATEWAY__URL", gateway.url())
         .set("GATEWAY__CA_FILE", authority.file())
         .set("GATEWAY__HTTP2", true);
     let harness = setup.start().await;
     for (code, size) in [(0, 1500), (2, 1500), (8, 0), (2, 0)] {
         for (write, keyed) in [(CAPTURE, true), (CHECKOUT, false)] {
-            gateway.script(|stream| head(stream, END_STREAM, &[(":status", "200")]));
+            gateway.script(|call| head(call.stream, END_STREAM, &[(":status", "200")]));
             let mut wire = reused(&harness).await;
-            gateway.script(move |stream| {
+            gateway.script(move |call| {
+                let stream = call.stream;
                 let fields = [(":status", "200"), ("content-type", "text/plain"), ("content-length", "4000")];
                 [head(stream, 0, &fields), data(stream, 0, "x".repeat(size)), reset(stream, code)].concat()
             });

@@ -7,8 +7,10 @@ use sezzle_sidecar::simulator::{EffectKind, SessionKind};
 use uuid::Uuid;
 
 use crate::support::client::{Client, Ended as Came};
+use crate::support::frame_caller::{Ended, FrameCaller};
+use crate::support::frame_gateway::FrameGateway;
+use crate::support::frames::{END_STREAM, data, go_away, head, reset};
 use crate::support::process::Sidecar;
-use crate::support::raw_http2::{END_STREAM, Ended, FrameCaller, FrameGateway, data, go_away, head, reset};
 use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually};
 
@@ -185,7 +187,7 @@ const CUT: [(&str, Answer); 8] = [
 async fn behind(authority: &Authority) -> (FrameGateway, Harness) {
     let gateway = FrameGateway::start(authority).await;
     let setup = Setup::default()
-        .set("GATEWAY__URL", format!("https://localhost:{}", gateway.addr.port()))
+        .set("GATEWAY__URL", gateway.url())
         .set("GATEWAY__CA_FILE", authority.file())
         .set("GATEWAY__HTTP2", true);
     (gateway, setup.start().await)
@@ -196,21 +198,21 @@ async fn an_answer_that_the_gateway_cuts_over_http2_is_never_a_whole_one() {
     let authority = Authority::new();
     for (what, answer) in CUT {
         let (gateway, harness) = behind(&authority).await;
-        gateway.script(answer);
+        gateway.script(move |call| answer(call.stream));
         let session = format!("/v2/session/{}", Uuid::from_u128(0x0b5e0b5e_0b5e_4b5e_8b5e_0b5e0b5e0b5e));
         let lookup = harness.get(&session).await;
         assert_eq!((lookup.status, lookup.error_code().as_str()), (502, "sidecar.upstream_failed"), "{what}");
         assert_eq!(gateway.calls(), 3, "{what}: a lookup is asked again");
-        gateway.script(answer);
+        gateway.script(move |call| answer(call.stream));
         let keyed = harness.post("/v2/order/o/capture", "{}").await;
         assert_eq!((keyed.status, keyed.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
         assert_eq!((keyed.header("sezzle-request-id").len(), gateway.calls()), (36, 3), "{what}");
-        gateway.script(answer);
+        gateway.script(move |call| answer(call.stream));
         let unkeyed = harness.post("/v2/session", "{}").await;
         assert_eq!((unkeyed.status, unkeyed.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
         assert_eq!(gateway.calls(), 1, "{what}: a write without a key is sent once");
         // Nothing of it was stored.
-        gateway.script(|stream| json(stream, true, JSON, END_STREAM));
+        gateway.script(|call| json(call.stream, true, JSON, END_STREAM));
         let lookup = harness.get(&session).await;
         assert_eq!((lookup.status, lookup.text().as_str()), (200, JSON), "{what}");
         assert!(lookup.cache().starts_with("fwd=uri-miss"), "{what}: {}", lookup.cache());
@@ -225,7 +227,8 @@ async fn a_report_that_the_gateway_cuts_is_cut_for_its_caller() {
     let report = "/v2/orders/report?start-date=2026-01-01";
     for code in CODES {
         for length in [None, Some("28013")] {
-            gateway.script(move |stream| {
+            gateway.script(move |call| {
+                let stream = call.stream;
                 let mut fields = vec![(":status", "200"), ("content-type", "text/csv")];
                 fields.extend(length.map(|length| ("content-length", length)));
                 [head(stream, 0, &fields), data(stream, 0, "a,b\n1,2\n"), reset(stream, code)].concat()

@@ -28,7 +28,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::support::client::Client;
-use crate::support::raw_http2::{END_STREAM, FrameCaller, data};
+use crate::support::frame_caller::FrameCaller;
+use crate::support::frames::{END_STREAM, data};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
 

@@ -24,14 +24,23 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::pool;
 use crate::support::client::Answer;
-use crate::support::frames::{
-    Conduct, DATA, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RESET, bytes, no_content, ok, settings,
-};
+use crate::support::frame_gateway::{Came, Conduct, FrameGateway};
+use crate::support::frames::{END_STREAM, GOAWAY, HEADERS, MAX_STREAMS, RST_STREAM, data, head, reset, settings};
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually, header};
 
+/// 204.
+fn no_content(request: &Came) -> Vec<u8> {
+    head(request.stream, END_STREAM, &[(":status", "204")])
+}
+
+/// The head of a 200 whose body is still to come.
+fn ok(stream: u32) -> Vec<u8> {
+    head(stream, 0, &[(":status", "200")])
+}
+
 struct Scene {
-    gateway: Frames,
+    gateway: FrameGateway,
     upstream: Upstream,
     metrics: Arc<Metrics>,
 }
@@ -41,13 +50,11 @@ impl Scene {
         Self::answering(streams, takes, no_content).await
     }
 
-    async fn answering(
-        streams: Option<u32>,
-        takes: impl Into<Option<Duration>>,
-        answer: fn(&Frame) -> Vec<u8>,
-    ) -> Self {
+    async fn answering(streams: Option<u32>, takes: impl Into<Option<Duration>>, answer: fn(&Came) -> Vec<u8>) -> Self {
         let ca = Authority::new();
-        let gateway = Frames::start(&ca, Conduct { streams, takes: takes.into(), answer }).await;
+        let conduct = Conduct { streams, takes: takes.into(), is_asked_for_tokens: false };
+        let gateway = FrameGateway::behaving(&ca, conduct).await;
+        gateway.script(answer);
         let (upstream, metrics) = pool::upstream(&gateway.url(), &ca);
         Self { gateway, upstream, metrics }
     }
@@ -137,7 +144,7 @@ async fn nothing_is_sent_where_no_stream_is_allowed() {
     let connection = scene.gateway.connections() - 1;
     let raised = scene.begin(LONG);
     scene.waiting(1).await;
-    scene.gateway.send(connection, settings(Some(1)));
+    scene.gateway.send(connection, settings(&[(MAX_STREAMS, 1)]));
     raised.await.expect("no panic").expect("an answer, once one is allowed");
 }
 
@@ -159,7 +166,7 @@ async fn what_waited_too_long_is_not_sent_then_or_later() {
     assert_eq!(scene.metrics.upstream_errors.with_label_values(&["stream_limit"]).get(), 1);
     scene.waiting(0).await;
     // Streams become free, and nothing else is sent.
-    let resets = [1, 3].map(|stream| bytes(RESET, 0, stream, &[0, 0, 0, 8]));
+    let resets = [1, 3].map(|stream| reset(stream, 8));
     for connection in 0..scene.gateway.connections() {
         scene.gateway.send(connection, resets[0].clone());
     }
@@ -189,7 +196,7 @@ async fn a_call_that_is_given_up_while_it_waits_leaves_its_turn_to_the_next() {
     eventually("the second one is sent", async || scene.gateway.whole().len() == 17).await;
     let frames = scene.gateway.frames();
     let (reset, last) = (
-        frames.iter().position(|frame| frame.kind == RESET).expect("the gateway is told"),
+        frames.iter().position(|frame| frame.kind == RST_STREAM).expect("the gateway is told"),
         frames.iter().rposition(|frame| frame.kind == HEADERS).expect("a head"),
     );
     assert!(reset < last, "the stream is free before another is opened");
@@ -205,7 +212,7 @@ async fn a_limit_that_is_lowered_holds_from_then_on() {
     let scene = Scene::new(Some(100), takes).await;
     assert!(scene.writes(10, LONG).await.iter().all(Result::is_ok));
     for connection in 0..scene.gateway.connections() {
-        scene.gateway.send(connection, settings(Some(1)));
+        scene.gateway.send(connection, settings(&[(MAX_STREAMS, 1)]));
     }
     sleep(Duration::from_millis(200)).await;
     let before = scene.gateway.heads().len();
@@ -221,11 +228,11 @@ async fn a_limit_that_is_lowered_holds_from_then_on() {
 }
 
 /// The whole window of one stream in frames of 16 bytes, for reports; 204 for what came over the first connection.
-fn crumbs(request: &Frame) -> Vec<u8> {
+fn crumbs(request: &Came) -> Vec<u8> {
     if request.connection == 0 {
         return no_content(request);
     }
-    [ok(request.stream), bytes(DATA, 0, request.stream, &[b'x'; 16]).repeat(16 * 1024)].concat()
+    [ok(request.stream), data(request.stream, 0, [b'x'; 16]).repeat(16 * 1024)].concat()
 }
 
 #[tokio::test]
@@ -255,15 +262,9 @@ async fn reports_that_nobody_reads_do_not_end_the_connection_of_a_write() {
 }
 
 /// A body in two parts with 100 empty frames between, as many as h2 takes on one connection.
-fn hundred_empty(request: &Frame) -> Vec<u8> {
+fn hundred_empty(request: &Came) -> Vec<u8> {
     let stream = request.stream;
-    [
-        ok(stream),
-        bytes(DATA, 0, stream, b"a"),
-        bytes(DATA, 0, stream, &[]).repeat(100),
-        bytes(DATA, END_STREAM, stream, b"b"),
-    ]
-    .concat()
+    [ok(stream), data(stream, 0, "a"), data(stream, 0, "").repeat(100), data(stream, END_STREAM, "b")].concat()
 }
 
 #[tokio::test]
