@@ -14,7 +14,7 @@
 //! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
 //! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
 //! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`mod@file`]
-//! (files that an operator names), [`units`] (durations and sizes), [`names`] (name resolution), [`peer_body`] (a body that is
+//! (files that an operator names), [`method`] (which are safe), [`units`] (durations and sizes), [`names`] (name resolution), [`peer_body`] (a body that is
 //! whole or an error), [`supervisor`] (tasks that must live as long as the
 //! process). [`app`] puts it all together.
 //!
@@ -48,6 +48,7 @@ pub mod clock;
 pub mod file;
 pub mod hop_by_hop;
 pub mod http_client;
+pub mod method;
 pub mod names;
 pub mod peer_body;
 pub mod secret;

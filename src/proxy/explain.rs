@@ -16,6 +16,7 @@ use super::route::{Class, Matched, Route};
 use super::{card_data, is_cacheable, response};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
+use crate::method::is_safe;
 use crate::session::freshness::{self, MAX_BODY, Policy, Skip, Wishes};
 use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
@@ -49,7 +50,7 @@ pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
             say("asks for", &wish);
         }
     }
-    if !head.method.is_safe() {
+    if !is_safe(&head.method) {
         say("purges", &purges(head));
     }
     text
@@ -69,7 +70,7 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if class == Class::Credentials {
         return "bypass: it is refused, since only POST is served there".to_owned();
     }
-    if !head.method.is_safe() {
+    if !is_safe(&head.method) {
         return "bypass: it is a write".to_owned();
     }
     if matches!(of_caller(&head.headers, |_| true), Ok(Some(_))) {

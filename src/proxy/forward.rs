@@ -16,6 +16,7 @@ use super::response::Content;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;
+use crate::method::is_safe;
 use crate::session::Fetched;
 use crate::session::entry::Answer;
 use crate::session::revalidation::{Conditions, validator};
@@ -85,7 +86,7 @@ impl Forwarder {
         if sending.call == Call::Once {
             return self.exchange.run(sending, Reading::Start, place, place.since()).await;
         }
-        let is_write = !sending.outgoing.method.is_safe();
+        let is_write = !is_safe(&sending.outgoing.method);
         let Some(links) = self.links.as_ref().filter(|_| links) else {
             let reading = match sending.outgoing.method {
                 _ if is_write => Reading::Write,

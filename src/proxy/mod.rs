@@ -54,6 +54,7 @@ use self::route::{Class, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
+use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::metrics::{Metrics, Said};
@@ -178,7 +179,7 @@ impl Proxy {
         if seen.trace {
             record.traced(&head.headers);
         }
-        if head.method.is_safe() && has_body {
+        if is_safe(&head.method) && has_body {
             return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, seen, caller, record)));
         }
         match self.arrived(&head, seen, &caller, &mut record) {
@@ -214,7 +215,7 @@ impl Proxy {
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.call(&head.method) != retry::Call::Safe => {
                 let body =
-                    if head.method.is_safe() { Bytes::new() } else { self.receive(body, call.class, record).await? };
+                    if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
                 // In boxes of their own, or every call that is passed through would pay for the room that these need.
                 Box::pin(self.write(head, &call, body, record)).await
             }

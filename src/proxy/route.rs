@@ -6,6 +6,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
+use crate::method::is_safe;
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{OTHER_ROUTE, label};
 use crate::upstream::retry::Call;
@@ -130,7 +131,7 @@ impl Route {
             Kind::Exchange => Class::Credentials,
             Kind::Webhooks => Class::Webhooks,
             Kind::CardData => Class::Money,
-            _ if !method.is_safe() => Class::Money,
+            _ if !is_safe(method) => Class::Money,
             Kind::Session => Class::Session,
             Kind::Report => Class::Report,
             Kind::Plain | Kind::Keyed => Class::Read,
@@ -142,7 +143,7 @@ impl Route {
     pub fn call(self, method: &Method) -> Call {
         match self.kind() {
             Kind::CardData => Call::Once,
-            _ if method.is_safe() => Call::Safe,
+            _ if is_safe(method) => Call::Safe,
             _ => Call::Unkeyed,
         }
     }
@@ -274,7 +275,7 @@ impl Matched {
         let collection = segments.next()?;
         let identifier = percent_decode_str(segments.next().filter(|text| !text.is_empty())?).decode_utf8_lossy();
         // A server that does not mind the case of a path would do it all the same.
-        match collection.to_ascii_lowercase().as_str() {
+        match folded(collection).as_str() {
             "order" => Some(Tag::order(&identifier)),
             "token" => Some(Tag::token(&identifier)),
             "session" => Uuid::try_parse(&identifier).ok().map(Tag::Session),
@@ -302,9 +303,13 @@ fn sensitive(segments: &[&str]) -> Option<Route> {
 /// [`sensitive`] for a path with letters that Unicode folds into plain ones, such as the long s. An encoded plain letter is
 /// refused before, these are not.
 fn disguised(rest: &str) -> Option<Route> {
-    let decoded = percent_decode_str(rest).decode_utf8_lossy();
-    let folded: String = decoded.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
-    sensitive(&folded.split('/').collect::<Vec<_>>())
+    sensitive(&folded(rest).split('/').collect::<Vec<_>>())
+}
+
+/// A path as a server reads it that minds neither case nor encoding.
+fn folded(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    decoded.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller may
@@ -482,8 +487,12 @@ mod tests {
         assert_eq!(Matched::written("/v2/token/T/x"), Some(Tag::token("t")));
         for tail in ["", "/", "/card", "/new/call"] {
             let session = Uuid::try_parse(UUID).ok().map(Tag::Session);
-            assert_eq!(Matched::written(&format!("/v2/session/{UUID}{tail}")), session, "{tail}");
+            for collection in ["session", "Session", "%C5%BFession", "\u{17f}ES\u{17f}ION"] {
+                let path = format!("/v2/{collection}/{UUID}{tail}");
+                assert_eq!(Matched::written(&path), session, "{path}");
+            }
         }
+        assert_eq!(Matched::written("/v2/to%E2%84%AAen/T/x"), Some(Tag::token("t")), "the sign of Kelvin");
         for path in [
             "/v2/session",
             "/v2/session/",

@@ -30,6 +30,7 @@ use super::socket::Stream;
 use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
+use crate::method::is_safe;
 
 /// How long a connection may take for what.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +149,7 @@ async fn serve_http1<H: Handler>(
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
-        clock.answers(request.version() == Version::HTTP_10 && request.method().is_safe());
+        clock.answers(request.version() == Version::HTTP_10 && is_safe(request.method()));
         let answer = handler.handle(request, caller);
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });

@@ -21,6 +21,7 @@ use super::connector::GatewayConnection;
 use super::error::{Sent, Unanswered, UpstreamError};
 use super::pool::Place;
 use crate::http_client::{self, MAX_HEAD, UNTOLD};
+use crate::method::is_safe;
 
 /// An open connection, which works while it is [driven](drive).
 pub type Connection = H2<TokioIo<GatewayConnection>, Bytes>;
@@ -112,7 +113,7 @@ impl Sender {
     ) -> Result<Response<Answer>, Unanswered> {
         // The content that makes a write whole follows when its stream is open. Should the limit have been lowered in this
         // very moment, a write that is given up meanwhile is never whole.
-        let whole = body.is_empty() && request.method().is_safe();
+        let whole = body.is_empty() && is_safe(request.method());
         let sent = self.requests.send_request(request, whole);
         let (answer, mut stream) = sent.map_err(|error| Unanswered {
             error: UpstreamError { sent: Sent::No, ..UpstreamError::from_exchange(&error) },

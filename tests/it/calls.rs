@@ -134,6 +134,27 @@ async fn an_express_checkout_and_a_virtual_card_purge_what_they_change() {
 }
 
 #[tokio::test]
+async fn a_question_with_a_body_is_a_write() {
+    let harness = Harness::start().await;
+    let ids = harness.gateway.create_session(SessionKind::Order);
+    let (order, lookup) = (ids.order.expect("an order"), format!("/v2/session/{}", ids.session));
+    let (query, path) = (Method::from_bytes(b"QUERY").expect("a method"), format!("/v2/order/{order}"));
+    harness.get(&lookup).await;
+    let ask = async |path: &str| harness.send(query.clone(), path, &[JSON], r#"{"of":1}"#).await;
+    harness.gateway.script(Rule::path(&path).status(StatusCode::OK).body("{}"));
+    assert_eq!(ask(&path).await.status, 200);
+    let sent = harness.gateway.journal().pop().expect("a call");
+    assert_eq!((sent.method, &sent.body[..]), (query.clone(), &br#"{"of":1}"#[..]), "the body is part of it");
+    assert!(harness.get(&lookup).await.cache().starts_with("fwd=uri-miss"), "purged");
+    harness.gateway.script(Rule::path("/v2/customer").times(1).reset(Reset::AfterEffect));
+    let calls = harness.received().len();
+    let answer = ask("/v2/customer").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"));
+    assert_eq!(harness.received().len(), calls + 1, "sent once");
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn a_report_of_customers_is_streamed_and_kept_by_nobody() {
     let harness = Setup::default().start().await;
     let row = r#"{"order_uuid":"o","customer_email":"a@b.example","links":[{"href":"https://gateway.sezzle.com/v2/order/o"}]}"#;

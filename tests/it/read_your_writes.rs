@@ -425,6 +425,8 @@ async fn every_way_to_name_what_a_write_changes_is_understood() {
         (Method::PUT, "/v2/order/a%20b:%C3%A9-1/not/known/yet/".to_owned()),
         (Method::PATCH, "/v2/Order/A%20b:%C3%A9-1".to_owned()),
         (Method::POST, "/v2/token/tO-k/session".to_owned()),
+        (Method::POST, "/v2/TO%E2%84%AAEN/To-K/session".to_owned()),
+        (Method::PATCH, shop.lookup_path().replace("session", "%C5%BFe%C5%BFsion") + "/card"),
         (Method::DELETE, "/v2/token/To-K".to_owned()),
         (Method::PATCH, shop.lookup_path().to_uppercase().replace("/V2/", "/v2/")),
         (Method::POST, format!("{}/not-known-yet", shop.lookup_path())),
