@@ -38,10 +38,9 @@ pub enum Shape {
 
 #[derive(Clone, Debug)]
 struct Gateway {
-    /// Scheme and authority.
-    origin: String,
-    /// What may follow and means the same: the scheme's own port, unless the origin has one.
-    port: &'static str,
+    /// Host, and port unless that is the scheme's own.
+    authority: String,
+    has_port: bool,
 }
 
 impl LinkRewriter {
@@ -98,8 +97,21 @@ impl LinkRewriter {
 
     /// The part of `href` after the authority, if that is a gateway's.
     fn path<'h>(&self, href: &'h [u8]) -> Option<&'h [u8]> {
-        self.gateways.iter().find_map(|gateway| gateway.path(href))
+        let (ports, named) = after_scheme(href)?;
+        self.gateways.iter().find_map(|gateway| gateway.path(named, ports))
     }
+}
+
+/// What follows the scheme of an absolute URL, and the ports that are the scheme's own. Where the scheme is left out
+/// (RFC 3986, 4.2) it is that of the URL which the client has asked for. A gateway behind an end of TLS may take its own
+/// scheme for `http`: such a URL leads past the sidecar as well, and without TLS.
+fn after_scheme(url: &[u8]) -> Option<(&'static [&'static [u8]], &[u8])> {
+    const SCHEMES: [(&[u8], &[&[u8]]); 3] =
+        [(b"https://", &[b":443"]), (b"http://", &[b":80"]), (b"//", &[b":443", b":80"])];
+    SCHEMES.into_iter().find_map(|(scheme, ports)| {
+        let (begins, rest) = url.split_at_checked(scheme.len())?;
+        begins.eq_ignore_ascii_case(scheme).then_some((ports, rest))
+    })
 }
 
 const SEZZLE: [&str; 4] = [
@@ -112,23 +124,27 @@ const SEZZLE: [&str; 4] = [
 impl Gateway {
     fn new(origin: &str) -> Self {
         let (scheme, authority) = origin.split_once("://").unwrap_or_default();
+        let own_port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+        let authority = authority.strip_suffix(own_port).unwrap_or(authority);
         // The colons of an IPv6 address are within its brackets.
         let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-        let port = match scheme {
-            "https" if !has_port => ":443",
-            "http" if !has_port => ":80",
-            _ => "",
-        };
-        Self { origin: origin.to_owned(), port }
+        Self { authority: authority.strip_suffix('.').unwrap_or(authority).to_owned(), has_port }
     }
 
-    fn path<'h>(&self, href: &'h [u8]) -> Option<&'h [u8]> {
-        let (origin, rest) = href.split_at_checked(self.origin.len())?;
-        if !origin.eq_ignore_ascii_case(self.origin.as_bytes()) {
+    /// The part of a URL after the authority, if that is this gateway's. `named` begins with the authority, and `ports` are
+    /// those that may be left out.
+    fn path<'h>(&self, named: &'h [u8], ports: &[&[u8]]) -> Option<&'h [u8]> {
+        let (authority, mut rest) = named.split_at_checked(self.authority.len())?;
+        if !authority.eq_ignore_ascii_case(self.authority.as_bytes()) {
             return None;
         }
-        let path = rest.strip_prefix(self.port.as_bytes()).unwrap_or(rest);
-        matches!(path.first(), None | Some(b'/' | b'?' | b'#')).then_some(path)
+        if !self.has_port {
+            // The dot stands for the root, and a port that is empty for the scheme's own (RFC 3986, 3.2.3).
+            rest = rest.strip_prefix(b".").unwrap_or(rest);
+            let stripped = ports.iter().chain([&&b":"[..]]).find_map(|port| rest.strip_prefix(*port));
+            rest = stripped.unwrap_or(rest);
+        }
+        matches!(rest.first(), None | Some(b'/' | b'?' | b'#')).then_some(rest)
     }
 }
 

@@ -233,6 +233,15 @@ async fn headers_that_lead_to_the_gateway_lead_back() {
         assert_eq!((refused.status, refused.text().as_str()), (403, refusal), "{turn}");
         is_led_back(&refused);
     }
+    // As a gateway behind an end of TLS may write it. Whoever followed one of these would leave, and without TLS.
+    for origin in ["http://gateway.sezzle.com", "//gateway.sezzle.com", "https://gateway.sezzle.com.:443"] {
+        let (url, body) = (format!("{origin}/v2/session"), format!(r#"{{"links":[{{"href":"{origin}/v2/x"}}]}}"#));
+        let moved = Rule::path("/v2/session/").status(StatusCode::PERMANENT_REDIRECT).body(body.clone());
+        harness.gateway.script(moved.set_header(LOCATION, HeaderValue::try_from(url).expect("a value")));
+        let answer = harness.post("/v2/session/", "{}").await;
+        assert_eq!(answer.header("location"), format!("{here}/v2/session"), "{origin}");
+        assert_eq!(answer.text(), body.replace(origin, &here));
+    }
     harness.stop().await;
 
     let harness = Setup::default().set("LINKS__REWRITE", false).start().await;

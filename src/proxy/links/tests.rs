@@ -44,6 +44,36 @@ fn a_list_of_objects_and_a_bare_origin_are_links_too() {
 }
 
 #[test]
+fn a_gateway_is_known_in_every_form_of_its_authority() {
+    for href in [
+        "http://gateway.sezzle.com",
+        "HTTP://Gateway.sezzle.com:80",
+        "//gateway.sezzle.com",
+        "//sandbox.gateway.sezzle.com:443",
+        "//gateway.sezzle.com:80",
+        "https://gateway.sezzle.com.",
+        "https://gateway.sezzle.com.:443",
+        "https://gateway.sezzle.com:",
+        "https://127.0.0.1:4010",
+        "//127.0.0.1:4010",
+        r"\/\/gateway.sezzle.com",
+    ] {
+        for path in ["", "/v2/x", "?a", "#b"] {
+            let body = |link: &str| format!(r#"{{"links":[{{"href":"{link}{path}"}}]}}"#);
+            assert_eq!(rewrite(&body(href)), Some(body(BASE)), "{href}{path}");
+        }
+    }
+    for url in ["https://gateway.test", "https://gateway.test:443", "HTTPS://gateway.test.", "http://gateway.test:80"] {
+        let rewriter = LinkRewriter::new(url, BASE.to_owned());
+        for href in ["https://gateway.test/v2/x", "https://gateway.test:443/v2/x", "http://gateway.test./v2/x"] {
+            let body = |link: &str| format!(r#"{{"links":[{{"href":"{link}"}}]}}"#);
+            let rewritten = rewriter.rewrite(body(href).as_bytes()).body;
+            assert_eq!(rewritten, Some(body(&format!("{BASE}/v2/x")).into_bytes()), "{url} {href}");
+        }
+    }
+}
+
+#[test]
 fn everything_else_is_left_alone() {
     for body in [
         "",
@@ -62,8 +92,14 @@ fn everything_else_is_left_alone() {
         r#"{"links":[{"href":"https://gateway.sezzle.com:80/v2"}]}"#,
         r#"{"links":[{"href":"http://127.0.0.1:4010:80/v2"}]}"#,
         r#"{"links":[{"href":"https://gateway.sezzle.com:8443/v2"}]}"#,
-        r#"{"links":[{"href":"http://gateway.sezzle.com/v2"}]}"#,
-        r#"{"links":[{"href":"//gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"http://gateway.sezzle.com:443/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com:x/v2"}]}"#,
+        r#"{"links":[{"href":"https://gateway.sezzle.com../v2"}]}"#,
+        r#"{"links":[{"href":"https:/gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"///gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"ftp://gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"/gateway.sezzle.com/v2"}]}"#,
+        r#"{"links":[{"href":"http://127.0.0.1/v2"}]}"#,
         r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}"#,
         r#"{"links":[{"href":"https://gateway.sezzle.com/v2"}]} trailing"#,
     ] {
@@ -203,7 +239,9 @@ fn headers_that_lead_to_a_gateway_are_led_back() {
         ("location", "HTTPS://Sandbox.Gateway.sezzle.com:443/v2/x", "http://127.0.0.1:8080/v2/x"),
         ("content-location", "http://127.0.0.1:4010", "http://127.0.0.1:8080"),
         ("location", "/v2/x", "/v2/x"),
-        ("location", "//gateway.sezzle.com/v2/x", "//gateway.sezzle.com/v2/x"),
+        ("location", "//gateway.sezzle.com/v2/x", "http://127.0.0.1:8080/v2/x"),
+        ("location", "http://gateway.sezzle.com/v2/x", "http://127.0.0.1:8080/v2/x"),
+        ("location", "//checkout.sezzle.com/v2/x", "//checkout.sezzle.com/v2/x"),
         ("location", "https://checkout.sezzle.com/?id=1", "https://checkout.sezzle.com/?id=1"),
         ("location", "https://gateway.sezzle.com.evil.example/", "https://gateway.sezzle.com.evil.example/"),
         ("location", "https://gateway.sezzle.com/\u{fc}", "https://gateway.sezzle.com/\u{fc}"),

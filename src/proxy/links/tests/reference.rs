@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 /// What is rewritten to what.
 #[derive(Clone, Debug)]
 pub struct Reference {
-    /// Scheme and authority of every gateway that links may name, in lower case.
+    /// The authority of every gateway that links may name, in lower case.
     gateways: Vec<String>,
     base_url: String,
 }
@@ -19,7 +19,8 @@ impl Reference {
     /// Links to any of Sezzle's gateways or to `gateway` (scheme and authority) are pointed at `base_url`.
     /// Sezzle's sandbox answers with links to the production host, so the host says nothing of the environment.
     pub fn new(gateway: &str, base_url: String) -> Self {
-        let gateways = SEZZLE.into_iter().chain([gateway]).map(str::to_ascii_lowercase).collect();
+        let authority = |url: &str| url.split_once("://").expect("a URL").1.to_ascii_lowercase();
+        let gateways = SEZZLE.into_iter().chain([gateway]).map(authority).collect();
         Self { gateways, base_url }
     }
 
@@ -54,20 +55,24 @@ impl Reference {
 
     /// The part of `href` after the authority, if that is a gateway's.
     fn path<'h>(&self, href: &'h str) -> Option<&'h str> {
-        let (scheme, rest) = href.split_once("://")?;
+        let (scheme, rest) = href.split_once("//")?;
+        let (https, http) = (scheme.eq_ignore_ascii_case("https:"), scheme.eq_ignore_ascii_case("http:"));
+        if !(https || http || scheme.is_empty()) {
+            return None;
+        }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = (rest.get(..end)?, rest.get(end..)?);
         let authority: Authority = authority.parse().ok()?;
-        let default_port = match authority.port().as_ref().map(|port| port.as_str()) {
-            // `host` is without the user.
-            _ if authority.as_str().contains('@') => false,
-            Some("443") => scheme.eq_ignore_ascii_case("https"),
-            Some("80") => scheme.eq_ignore_ascii_case("http"),
+        let default_port = match authority.as_str().strip_prefix(authority.host()) {
+            Some(":443") => !http,
+            Some(":80") => !https,
+            Some("" | ":") => true,
+            // A port of its own, or a user, which `host` is without.
             Some(_) | None => false,
         };
-        let named = if default_port { authority.host() } else { authority.as_str() };
-        let origin = format!("{scheme}://{named}").to_ascii_lowercase();
-        self.gateways.contains(&origin).then_some(path)
+        let host = authority.host();
+        let named = if default_port { host.strip_suffix('.').unwrap_or(host) } else { authority.as_str() };
+        self.gateways.contains(&named.to_ascii_lowercase()).then_some(path)
     }
 }
 
