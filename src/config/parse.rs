@@ -67,7 +67,7 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Pars
 pub(super) fn address(text: &str) -> Parsed<Address> {
     let Some(path) = text.strip_prefix("unix:") else {
         let expected = "expected an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \"unix:/run/sidecar.sock\"";
-        return text.parse().map(Address::Tcp).map_err(|_| expected.to_owned());
+        return socket(text, expected).map(Address::Tcp);
     };
     // Relative, it would depend on where the process was started.
     if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
@@ -81,7 +81,16 @@ pub(super) fn address(text: &str) -> Parsed<Address> {
 
 /// An IP address with a port to listen on.
 pub(super) fn tcp_address(text: &str) -> Parsed<SocketAddr> {
-    text.parse().map_err(|_| "expected an address such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned())
+    socket(text, "expected an address such as \"127.0.0.1:9464\" or \"[::1]:9464\"")
+}
+
+/// An address of IPv4 within one of IPv6 is none that a socket of either family listens on.
+fn socket(text: &str, expected: &str) -> Parsed<SocketAddr> {
+    let address: SocketAddr = text.parse().map_err(|_| expected.to_owned())?;
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => Ok(address),
+        ip => Err(format!("expected the form of IPv4, \"{}\"", SocketAddr::new(ip, address.port()))),
+    }
 }
 
 /// The mode of a socket's file, in octal. Connecting needs the right to write.

@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderValue};
 
 use super::error::ProxyError;
 
-/// Whether an `Authorization` is to be looked at more closely. Most are not.
+/// Whether an `Authorization` is to be looked at more closely. Most are not. Over HTTP/2 spaces before a value are still there.
 pub fn may_name_key(authorization: &HeaderValue) -> bool {
     let bytes = authorization.as_bytes();
-    matches!(bytes, [b'B' | b'b', b'A' | b'a', ..]) || bytes.contains(&b'_')
+    matches!(bytes, [b'B' | b'b', b'A' | b'a', ..] | [b' ' | b'\t', ..]) || bytes.contains(&b'_')
 }
 
 /// The `Authorization` of a caller that goes on to Sezzle as it is: our public key.
@@ -129,6 +129,8 @@ mod tests {
             basic("Basic", "sz_pub_another:"),
             basic("basic", "SZ_PUB_OURS"),
             basic("Basic", " sz_pub_another\n"),
+            basic(" Basic", "sz_pub_another"),
+            basic("\tBasic", "sz_pub_another"),
             format!("Basic {}", BASE64_STANDARD_NO_PAD.encode("sz_pub_another")),
             "Basic sz_pub_another".to_owned(),
             "Bearer sz_pub_another".to_owned(),

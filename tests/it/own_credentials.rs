@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind};
 
 use crate::support::client::Answer;
+use crate::support::frame_caller::FrameCaller;
+use crate::support::frames::END_STREAM;
 use crate::support::process::Sidecar;
 use crate::support::{Harness, Setup, arrived, eventually};
 
@@ -120,10 +122,18 @@ async fn another_merchants_public_key_is_refused() {
             }
         }
     }
+    // Over HTTP/2 nothing takes the spaces away that HTTP/1.1 allows before a value.
+    for space in [" ", "\t"] {
+        let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+        let (stream, padded) = (caller.stream(), format!("{space}{}", foreign[0]));
+        let head = caller.head(stream, END_STREAM, "POST", "/v2/session", &[("authorization", &padded)]);
+        caller.send(head).await;
+        assert_eq!(caller.told(stream).await.status, Some(401), "{padded:?}");
+    }
     let lines: &[(&str, &str)] = &[("authorization", &ours()), ("authorization", &foreign[0])];
     assert_eq!(harness.get_with("/v2/customer", lines).await.error_code(), "sidecar.foreign_keys");
     assert_eq!(harness.received(), before, "nothing is sent");
-    assert_eq!(harness.metric("requests_refused_total{reason=\"foreign_keys\"}").await, 31.0);
+    assert_eq!(harness.metric("requests_refused_total{reason=\"foreign_keys\"}").await, 33.0);
     for other in ["Basic eDp5", "Basic c3pfcHI6", "Basic", "Bearer x_y", "sz_pr_x"] {
         let answer = harness.get_with("/v2/customer", &[("authorization", other)]).await;
         assert_eq!(answer.status, 200, "{other}");
