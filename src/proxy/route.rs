@@ -202,6 +202,8 @@ impl Class {
 pub struct Matched {
     /// Which call.
     pub route: Route,
+    /// Whether a slash follows. Sezzle documents no such path, and may answer it otherwise.
+    pub slash: bool,
     identifier: Identifier,
 }
 
@@ -219,11 +221,11 @@ impl Matched {
     /// Matches the path of a session by its UUID, which leaves no room for anything that had to be checked before.
     pub fn session_path(path: &str) -> Option<Self> {
         let session = usual_uuid(path.strip_prefix("/v2/session/")?)?;
-        Some(Self { route: Route::Session, identifier: Identifier::Session(session) })
+        Some(Self { route: Route::Session, slash: false, identifier: Identifier::Session(session) })
     }
 
-    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A slash at the end changes nothing here, but
-    /// that the lookup of a session is not cached: the gateway may answer it otherwise.
+    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A session with a slash after it is none that
+    /// is cached.
     ///
     /// Expects a path that [`super::inbound`] has accepted.
     pub fn path(path: &str) -> Option<Self> {
@@ -234,7 +236,7 @@ impl Matched {
         let count = segments.iter_mut().zip(Segments(Some(rest))).map(|(segment, found)| *segment = found).count();
         let segments = segments.get(..count)?;
         if let Some(route) = sensitive(segments) {
-            return Some(Self { route, identifier: Identifier::None });
+            return Some(Self { route, slash, identifier: Identifier::None });
         }
         let (route, identifier) = match Route::of(segments) {
             // `/v2/order//capture` names nothing.
@@ -249,7 +251,7 @@ impl Matched {
             (Some(&"order"), Some(order)) => Some(Identifier::Order(order.into())),
             _ => None,
         };
-        Some(Self { route, identifier: identifier.unwrap_or(Identifier::None) })
+        Some(Self { route, slash, identifier: identifier.unwrap_or(Identifier::None) })
     }
 
     /// The session that the path names by a UUID in its usual form.
@@ -339,180 +341,4 @@ fn usual_uuid(text: &str) -> Option<Uuid> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const UUID: &str = "fadbc642-05a4-4e38-9e74-80e325623af9";
-
-    fn route(path: &str) -> Option<Route> {
-        Matched::path(path).map(|matched| matched.route)
-    }
-
-    #[test]
-    fn every_documented_call_has_its_route_and_class() {
-        let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
-        for (method, path, expected, class) in [
-            (&post, "/v2/authentication", Route::Authentication, Class::Credentials),
-            (&post, "/v2/Authentication/", Route::Authentication, Class::Credentials),
-            (&post, "/v2/session", Route::Sessions, Class::Money),
-            (&post, "/v2/session/", Route::Sessions, Class::Money),
-            (&post, "/v2/session/card", Route::CardSession, Class::Money),
-            (&get, "/v2/session/x", Route::Session, Class::Session),
-            (&get, "/v2/session/x/", Route::Session, Class::Session),
-            (&patch, "/v2/session/x/card", Route::SessionCard, Class::Money),
-            (&get, "/v2/session/card/token/t", Route::CardToken, Class::Money),
-            (&get, "/v2/session/card/token", Route::Other, Class::Read),
-            (&get, "/v2/order/12a-g", Route::Order, Class::Read),
-            (&patch, "/v2/order/12a-g", Route::Order, Class::Money),
-            (&delete, "/v2/order/o/checkout", Route::Checkout, Class::Money),
-            (&patch, "/v2/order/o/checkout", Route::Checkout, Class::Money),
-            (&post, "/v2/order/o/capture", Route::Capture, Class::Money),
-            (&post, "/v2/order/o/capture/", Route::Capture, Class::Money),
-            (&post, "/v2/order/o/refund", Route::Refund, Class::Money),
-            (&post, "/v2/order/o/release", Route::Release, Class::Money),
-            (&post, "/v2/order/o/reauthorize", Route::Reauthorize, Class::Money),
-            (&post, "/v2/order/o/upcharge", Route::Upcharge, Class::Money),
-            (&get, "/v2/customer", Route::Customers, Class::Read),
-            (&get, "/v2/customer/c", Route::Customer, Class::Read),
-            (&delete, "/v2/customer/c", Route::Customer, Class::Money),
-            (&post, "/v2/customer/c/preapprove", Route::Preapprove, Class::Money),
-            (&post, "/v2/customer/c/order", Route::CustomerOrder, Class::Money),
-            (&get, "/v2/token/t/session", Route::TokenSession, Class::Read),
-            (&get, "/v2/token/t/customer", Route::TokenCustomer, Class::Read),
-            (&post, "/v2/webhooks", Route::Webhooks, Class::Webhooks),
-            (&get, "/v2/webhooks", Route::Webhooks, Class::Webhooks),
-            (&post, "/v2/webhooks/test", Route::WebhookTest, Class::Webhooks),
-            (&delete, "/v2/webhooks/w", Route::Webhook, Class::Webhooks),
-            (&patch, "/v2/webhooks/w/", Route::Webhook, Class::Webhooks),
-            (&get, "/v2/settlements/summaries", Route::SettlementSummaries, Class::Report),
-            (&get, "/v2/settlements/details/p", Route::SettlementDetails, Class::Report),
-            (&get, "/v2/orders/report", Route::OrdersReport, Class::Report),
-            (&get, "/v2/interest/balance", Route::InterestBalance, Class::Report),
-            (&get, "/v2/interest/activity", Route::InterestActivity, Class::Report),
-            (&get, "/v2/orders/report/", Route::OrdersReport, Class::Report),
-            (&get, "/v2/feature-flags/is-express-checkout", Route::FeatureFlag, Class::Read),
-            (&post, "/v2/configuration", Route::Configuration, Class::Money),
-            (&post, "/v2/widget/queue", Route::WidgetQueue, Class::Money),
-            (&get, "/v2/new/thing", Route::Other, Class::Read),
-            (&post, "/v2/new/thing", Route::Other, Class::Money),
-            (&post, "/v2/order/o/new", Route::Other, Class::Money),
-            (&get, "/v2/order//capture", Route::Other, Class::Read),
-            (&get, "/v2/session/", Route::Sessions, Class::Read),
-            (&get, "/v2/", Route::Other, Class::Read),
-        ] {
-            assert_eq!(route(path), Some(expected), "{path}");
-            assert_eq!(expected.class(method), class, "{method} {path}");
-        }
-        for path in ["/", "/v2", "/v1/session", "/V2/session", "/v22/session", ""] {
-            assert_eq!(route(path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn only_a_uuid_in_its_usual_form_names_a_cached_session() {
-        let session = |path: &str| Matched::path(path).and_then(|matched| matched.session());
-        let uuid = Uuid::try_parse(UUID).ok();
-        assert_eq!(session(&format!("/v2/session/{UUID}")), uuid);
-        assert_eq!(session(&format!("/v2/session/{}", UUID.to_uppercase())), uuid, "one key in either case");
-        assert_eq!(session(&format!("/v2/session/{}", UUID.replace('-', ""))), None);
-        assert_eq!(session(&format!("/v2/session/{{{UUID}}}")), None);
-        assert_eq!(session(&format!("/v2/order/{UUID}")), None);
-        assert_eq!(session("/v2/session/12a34bc5-6de7-890f-g123-4hi1238jk902"), None);
-        assert_eq!(session(&format!("/v2/session/{UUID}/")), None, "to the gateway this may be another resource");
-    }
-
-    #[test]
-    fn card_data_is_known_however_its_path_is_spelt() {
-        for path in [
-            "session/card/token/t",
-            "session/card/token/t/",
-            "session/card/token/T/more/of/it",
-            "SESSION/Card/tokeN/t",
-            "%C5%BFession/card/token/t",
-            "\u{17f}ession/card/token/t",
-            "session/card/to%E2%84%AAen/t/x",
-        ] {
-            let matched = Matched::path(&format!("/v2/{path}")).expect("a call");
-            assert_eq!(matched.route, Route::CardToken, "{path}");
-            assert!(!format!("{matched:?}").contains("\"t\""), "the token is kept nowhere: {matched:?}");
-            for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
-                assert_eq!((matched.route.class(&method), matched.route.call(&method)), (Class::Money, Call::Once));
-            }
-        }
-        for path in ["session/card/tokens/t", "session/cards/token/t", "session/x/token/t", "sessions/card/token/t"] {
-            assert_eq!(route(&format!("/v2/{path}")), Some(Route::Other), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_a_log_may_name() {
-        let uuid = Uuid::try_parse(UUID).ok();
-        let named = |path: &str| {
-            let matched = Matched::path(path).expect("a call");
-            (matched.session(), matched.order().map(str::to_owned))
-        };
-        assert_eq!(named("/v2/order/12a-g/capture/"), (None, Some("12a-g".to_owned())));
-        assert_eq!(named(&format!("/v2/session/{UUID}/card")), (uuid, None));
-        let long = format!("/v2/order/{}", "a".repeat(65));
-        for path in ["/v2/order/a%20b", "/v2/order/a.b", &long, "/v2/token/t/session", "/v2/customer/c", "/v2/order"] {
-            assert_eq!(named(path), (None, None), "{path}");
-        }
-    }
-
-    #[test]
-    fn the_calls_that_document_a_key() {
-        for path in ["order/o/capture", "order/o/refund", "order/o/release", "order/o/reauthorize", "order/o/upcharge"]
-            .into_iter()
-            .chain(["customer/c/order"])
-        {
-            let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
-            assert!(route.is_keyed(&Method::POST), "{path}");
-            assert!(!route.is_keyed(&Method::PATCH) && !route.is_keyed(&Method::GET), "{path}");
-        }
-        for path in ["session", "order/o", "order/o/checkout", "customer/c", "customer/c/preapprove", "webhooks", "new"]
-        {
-            let route = Matched::path(&format!("/v2/{path}")).expect("a call").route;
-            assert!(!route.is_keyed(&Method::POST), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_write_names_what_it_changes() {
-        let order = Some(Tag::order("12a-g"));
-        for path in ["/v2/order/12a-g", "/v2/order/12a-G/capture", "/v2/ORDER/12a-g/new/call/"] {
-            assert_eq!(Matched::written(path), order, "{path}");
-        }
-        assert_eq!(Matched::written("/v2/token/T/x"), Some(Tag::token("t")));
-        for tail in ["", "/", "/card", "/new/call"] {
-            let session = Uuid::try_parse(UUID).ok().map(Tag::Session);
-            for collection in ["session", "Session", "%C5%BFession", "\u{17f}ES\u{17f}ION"] {
-                let path = format!("/v2/{collection}/{UUID}{tail}");
-                assert_eq!(Matched::written(&path), session, "{path}");
-            }
-        }
-        assert_eq!(Matched::written("/v2/to%E2%84%AAen/T/x"), Some(Tag::token("t")), "the sign of Kelvin");
-        for path in [
-            "/v2/session",
-            "/v2/session/",
-            "/v2/session/card",
-            "/v2/session/x",
-            "/v2/customer/c/order",
-            "/v2/order/",
-            "/other",
-        ] {
-            assert_eq!(Matched::written(path), None, "{path}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_paths_never_panic(path in "\\PC{0,80}", tail in "[a-z%0-9/]{0,40}") {
-            let _ = Matched::path(&path);
-            let _ = Matched::path(&format!("/v2/{tail}")).map(|matched| matched.session());
-            let _ = Matched::path(&format!("/v2/session/{path}/{tail}"));
-            let _ = Matched::written(&format!("/v2/order/{tail}"));
-        }
-    }
-}
+mod tests;

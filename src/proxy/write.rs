@@ -75,9 +75,9 @@ impl Proxy {
             // Part of a card would be all that there ever is of it.
             remove_conditions(&mut sending.outgoing.headers);
         }
-        // Sezzle documents no path with a slash at its end. Whether the key counts there is not known, and a repetition that
-        // it does not make harmless would move money twice.
-        if matched.route.is_keyed(&head.method) && !head.uri.path().ends_with('/') {
+        // Whether the key counts for a path with a slash at its end is not known, and a repetition that it does not make harmless
+        // would move money twice.
+        if matched.route.is_keyed(&head.method) && !matched.slash {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
             let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
