@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::control::Control;
 use crate::proxy::error::ProxyError;
 use crate::proxy::pressure;
-use crate::server::connection::Timeouts;
+use crate::server::cut::Timeouts;
 use crate::server::socket::Socket;
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, files};

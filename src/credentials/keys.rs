@@ -112,7 +112,13 @@ impl KeySources {
     }
 
     fn read(&self, pipes: Pipes) -> Result<(KeyPair, bool), KeyError> {
-        let key = |source| load(source, pipes).and_then(|loaded| loaded.checked(name(source)));
+        let key = |source| {
+            let (key, from_pipe) = load(source, pipes)?;
+            match mistaken(key.expose()) {
+                None => Ok((key, from_pipe)),
+                Some(form) => Err(KeyError::NotAKey { source_name: name(source), form }),
+            }
+        };
         let ((public, first), (private, second)) = match (key(&self.public), key(&self.private)) {
             (Ok(public), Ok(private)) => (public, private),
             (Err(public), Err(private)) => return Err(KeyError::Both(Box::new(public), Box::new(private))),
@@ -164,27 +170,13 @@ fn name(source: &SecretSource) -> String {
 /// # Errors
 /// Why it cannot be used.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
-    let loaded = load(source, Pipes::Wait)?;
+    let (secret, _) = load(source, Pipes::Wait)?;
     warn_of_readers(source);
-    Ok(loaded.secret)
+    Ok(secret)
 }
 
-struct Loaded {
-    secret: Secret,
-    from_pipe: bool,
-}
-
-impl Loaded {
-    /// The key, unless it has a form that Sezzle's keys are known not to have.
-    fn checked(self, source_name: String) -> Result<(Secret, bool), KeyError> {
-        match mistaken(self.secret.expose()) {
-            None => Ok((self.secret, self.from_pipe)),
-            Some(form) => Err(KeyError::NotAKey { source_name, form }),
-        }
-    }
-}
-
-fn load(source: &SecretSource, pipes: Pipes) -> Result<Loaded, KeyError> {
+/// A secret, and whether it came through a pipe.
+fn load(source: &SecretSource, pipes: Pipes) -> Result<(Secret, bool), KeyError> {
     let source_name = name(source);
     let (text, from_pipe) = match source {
         SecretSource::Variable { value, .. } => (Zeroizing::new(value.expose().to_owned()), false),
@@ -197,7 +189,7 @@ fn load(source: &SecretSource, pipes: Pipes) -> Result<Loaded, KeyError> {
     if let Some(form) = unprintable(text).or_else(|| spaced(text)) {
         return Err(KeyError::NotAKey { source_name, form });
     }
-    Ok(Loaded { secret: Secret::new(text.to_owned()), from_pipe })
+    Ok((Secret::new(text.to_owned()), from_pipe))
 }
 
 fn read(path: &Path, pipes: Pipes) -> Result<(Zeroizing<String>, bool), KeyError> {
@@ -215,7 +207,7 @@ fn read(path: &Path, pipes: Pipes) -> Result<(Zeroizing<String>, bool), KeyError
 /// The form of bytes that are no UTF-8.
 fn encoding(bytes: &[u8]) -> &'static str {
     match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16, as some editors save text; save it as plain text (ASCII)",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
         _ => UNPRINTABLE,
     }
 }
@@ -225,7 +217,7 @@ fn unprintable(text: &str) -> Option<&'static str> {
         return Some("begins with a byte order mark, as some editors save text; save it as plain text (ASCII)");
     }
     if text.contains('\0') {
-        return Some("is UTF-16, as some editors save text; save it as plain text (ASCII)");
+        return Some(UTF_16);
     }
     let plain = |c: char| c.is_ascii_graphic() || c.is_ascii_whitespace();
     (!text.chars().all(plain)).then_some(UNPRINTABLE)
@@ -235,6 +227,7 @@ fn spaced(text: &str) -> Option<&'static str> {
     text.contains(char::is_whitespace).then_some("holds white space between other characters, which no key has")
 }
 
+const UTF_16: &str = "is UTF-16, as some editors save text; save it as plain text (ASCII)";
 const UNPRINTABLE: &str = "holds characters that are not printable ASCII, which no key has";
 
 /// A form in which keys are often given by mistake, and which Sezzle would only call wrong. A key begins with `sz_pub_` or

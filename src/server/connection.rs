@@ -10,66 +10,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Version};
 use http_body::Body;
-use http_body_util::channel::{Channel, Sender};
-use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::AsyncReadExt;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
+use super::cut::{Cut, Timeouts};
 use super::protocol::MAX_HEADERS;
+use super::pumped::{pumped, too_many_lines};
 use super::socket::Stream;
 use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
 use crate::method::is_safe;
-
-/// How long a connection may take for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// To send the head of a request, from its first byte.
-    pub head: Duration,
-    /// Between two requests, and before the first.
-    pub idle: Duration,
-    /// To take the next bytes of an answer.
-    pub write: Duration,
-}
-
-/// Why a connection was cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// The head of a request took too long.
-    Head,
-    /// Nothing was asked for too long.
-    Idle,
-    /// The caller did not take its answer.
-    Write,
-    /// The listener closes, and half a head was all there was.
-    Drain,
-    /// What came is no head of a request, or too large a one.
-    Malformed,
-}
-
-impl Cut {
-    /// The word for it in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Head => "head_timeout",
-            Self::Idle => "idle_timeout",
-            Self::Write => "write_timeout",
-            Self::Drain => "drain",
-            Self::Malformed => "malformed",
-        }
-    }
-}
 
 /// Serves a connection to its end.
 ///
@@ -261,99 +220,4 @@ fn is_malformed(error: &hyper::Error) -> bool {
     }
     error.is_parse()
         || !(error.is_timeout() || error.is_closed() || error.is_canceled() || error.is_incomplete_message())
-}
-
-/// An answer whose body is read by a task of its own. In HTTP/2 a caller can withhold the credit to send one answer
-/// while the connection goes on; nobody would then ask for the body, and nothing would end the wait.
-///
-/// An answer that is given up cancels `closing`.
-fn pumped<B>(answer: Response<B>, busy: Busy, listener: &Listener, closing: CancellationToken) -> Response<Pumped<B>>
-where
-    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
-{
-    if answer.body().is_end_stream() {
-        return answer.map(Either::Left);
-    }
-    let (mut head, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
-        head.headers.entry(CONTENT_LENGTH).or_insert(length.into());
-    }
-    let (sender, channel) = Channel::new(1);
-    let taken = CancellationToken::new();
-    let guard = taken.clone().drop_guard();
-    let limit = listener.timeouts.write;
-    let cut = listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Write.as_str()]);
-    listener.connections.spawn(async move {
-        let _busy = busy;
-        if pump(body, sender, limit).await.is_err() {
-            cut.inc();
-            closing.cancel();
-        } else {
-            // The last piece waits for credit like the others, but nothing waits behind it.
-            let _ = timeout(limit, taken.cancelled()).await;
-        }
-    });
-    Response::from_parts(head, Either::Right(WatchedBody { body: channel, _guard: guard }))
-}
-
-/// The answer to a request over HTTP/2 with more lines than one over HTTP/1.1 may have.
-fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Response<Pumped<B>> {
-    listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
-    let (_, channel) = Channel::new(1);
-    let body = WatchedBody { body: channel, _guard: CancellationToken::new().drop_guard() };
-    let mut answer = Response::new(Either::Right(body));
-    *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    answer
-}
-
-/// A body that is at its end already, or is read by another task.
-type Pumped<B> = Either<B, WatchedBody<Channel<Bytes, Unsent<<B as Body>::Error>>, DropGuard>>;
-
-/// Sends a body on in pieces, until it ends, breaks off or the caller has cancelled the request.
-///
-/// # Errors
-/// When the caller does not take the next piece in time.
-async fn pump<B>(mut body: B, mut sender: Sender<Bytes, Unsent<B::Error>>, limit: Duration) -> Result<(), Elapsed>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    while let Some(frame) = body.frame().await {
-        // No answer has trailers.
-        let mut data = match frame {
-            Ok(frame) => frame.into_data().unwrap_or_default(),
-            Err(error) => {
-                sender.abort(Unsent::Body(error));
-                return Ok(());
-            }
-        };
-        let shares = data.len() > PIECE;
-        while !data.is_empty() {
-            let mut piece = data.split_to(data.len().min(PIECE));
-            // Of an answer that is given up hyper keeps one piece, which must not keep the whole answer.
-            if shares {
-                piece = Bytes::copy_from_slice(&piece);
-            }
-            match timeout(limit, sender.send_data(piece)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Ok(()),
-                Err(late) => {
-                    sender.abort(Unsent::Late);
-                    return Err(late);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-// A piece is given away as soon as there is credit for a byte of it, and is out of sight from then on.
-const PIECE: usize = 16 * 1024;
-
-/// Why an answer was not sent to its end.
-#[derive(Debug, thiserror::Error)]
-enum Unsent<E> {
-    #[error(transparent)]
-    Body(E),
-    #[error("the caller did not take its answer")]
-    Late,
 }

@@ -5,8 +5,10 @@
 
 mod bell;
 pub mod connection;
+pub mod cut;
 pub mod files;
 mod protocol;
+mod pumped;
 pub mod refusal;
 pub mod socket;
 mod watch;
@@ -25,7 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::{Timeouts, serve_connection};
+use self::connection::serve_connection;
+use self::cut::Timeouts;
 use self::socket::Socket;
 use self::workers::Workers;
 use crate::caller::Caller;

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::either::Either;
 
-use super::connection::{Cut, Timeouts};
+use super::cut::{Cut, Timeouts};
 use super::refusal;
 use super::socket::Stream;
 

@@ -14,7 +14,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sezzle_sidecar::address::Address;
 use sezzle_sidecar::caller::Caller;
-use sezzle_sidecar::server::connection::Timeouts;
+use sezzle_sidecar::server::cut::Timeouts;
 use sezzle_sidecar::server::socket::bind;
 use sezzle_sidecar::server::workers::Workers;
 use sezzle_sidecar::server::{Handler, Listener, Stop};

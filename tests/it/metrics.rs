@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use http::{Method, StatusCode};
 use sezzle_sidecar::proxy::response::Source;
 use sezzle_sidecar::proxy::route::{Class, Route};
-use sezzle_sidecar::server::connection::Cut;
+use sezzle_sidecar::server::cut::Cut;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind, Simulator};
 use sezzle_sidecar::telemetry::metrics::{
