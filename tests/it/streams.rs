@@ -26,6 +26,7 @@ use crate::pool;
 use crate::support::client::Answer;
 use crate::support::frame_gateway::{Came, Conduct, FrameGateway};
 use crate::support::frames::{END_STREAM, GOAWAY, HEADERS, MAX_STREAMS, RST_STREAM, data, head, reset, settings};
+use crate::support::scripted::TOKEN;
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually, header};
 
@@ -315,8 +316,6 @@ async fn slow_gateway(ca: &Authority, takes: Duration) -> (SocketAddr, Arc<Atomi
     });
     (address, arrived)
 }
-
-const TOKEN: &str = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
 
 async fn before(ca: &Authority, gateway: SocketAddr, limit: &str) -> Arc<Harness> {
     let setup = Setup::default()

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::eventually;
+use super::scripted::{TOKEN, request};
 
 /// Longer than any deadline of a test.
 const NEVER: Duration = Duration::from_secs(300);
@@ -62,12 +63,12 @@ impl Way {
         format!("{self:?}")
     }
 
-    fn named(request: &str) -> Self {
+    fn named(target: &str, body: &str) -> Self {
         let named = |way: &Self| {
             let word = way.word();
-            request.contains(&format!("/v2/order/{word}/")) || request.contains(&format!(r#""reference_id":"{word}""#))
+            target.contains(&format!("/v2/order/{word}/")) || body.contains(&format!(r#""reference_id":"{word}""#))
         };
-        Self::ALL.into_iter().find(named).unwrap_or_else(|| panic!("{request} names no way"))
+        Self::ALL.into_iter().find(named).unwrap_or_else(|| panic!("{target} {body} names no way"))
     }
 }
 
@@ -121,17 +122,16 @@ impl Doer {
 
 async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     let mut read = Vec::new();
-    while let Some(request) = next(&mut stream, &mut read).await {
-        let line = request.lines().next().unwrap_or_default();
+    while let Some((head, body)) = request(&mut stream, &mut read).await {
+        let line = head.lines().next().unwrap_or_default();
         let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
         if target == "/v2/authentication" {
-            let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
-            let _ = stream.write_all(&answer("201 Created", "application/json", token.len(), token)).await;
+            let _ = stream.write_all(&answer("201 Created", "application/json", TOKEN.len(), TOKEN)).await;
         } else if line.starts_with("GET ") {
             let _ = stream.write_all(&answer("200 OK", "application/json", 2, "[]")).await;
         } else {
-            let key = request.lines().find_map(|line| line.strip_prefix("sezzle-request-id: ")).map(str::to_owned);
-            let way = Way::named(&request);
+            let key = head.lines().find_map(|line| line.strip_prefix("sezzle-request-id: ")).map(str::to_owned);
+            let way = Way::named(&target, &body);
             shared.writes.lock().expect("not poisoned").push((way, target, key));
             if !misbehave(way, &shared, &mut stream).await {
                 return;
@@ -169,22 +169,4 @@ async fn misbehave(way: Way, shared: &Shared, stream: &mut TcpStream) -> bool {
 
 fn answer(status: &str, kind: &str, length: usize, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
-}
-
-/// The next request, head and body. The sidecar states the length of every body.
-async fn next(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
-    loop {
-        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&read[..end]);
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-            let whole = end + 4 + length.parse::<usize>().expect("a length");
-            if read.len() >= whole {
-                let request: Vec<u8> = read.drain(..whole).collect();
-                return Some(String::from_utf8_lossy(&request).into_owned());
-            }
-        }
-        if stream.read_buf(read).await.ok()? == 0 {
-            return None;
-        }
-    }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use super::frames::{END_STREAM, Frame, HEADERS, MAX_STREAMS, PREFACE, data, head, read_frame, settings};
+use super::scripted::TOKEN;
 use super::tls::{Authority, offering};
 
 /// A frame that came.
@@ -187,7 +188,6 @@ impl Shared {
 }
 
 fn token(stream: u32) -> Vec<u8> {
-    let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
     let fields = [(":status", "201"), ("content-type", "application/json")];
-    [head(stream, 0, &fields), data(stream, END_STREAM, token)].concat()
+    [head(stream, 0, &fields), data(stream, END_STREAM, TOKEN)].concat()
 }

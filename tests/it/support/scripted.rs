@@ -8,6 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+/// What a gateway answers to a token exchange.
+pub const TOKEN: &str = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
+
 /// What it answers with to everything but token exchanges.
 #[derive(Clone, Debug, Default)]
 pub enum Script {
@@ -76,11 +79,10 @@ impl Scripted {
 
 async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
     let mut read = Vec::new();
-    while let Some(head) = request(&mut stream, &mut read).await {
+    while let Some((head, _)) = request(&mut stream, &mut read).await {
         let line = head.lines().next().and_then(|line| line.rsplit_once(' ')).map_or("", |(line, _)| line).to_owned();
         if line.ends_with("/v2/authentication") {
-            let token = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
-            let _ = stream.write_all(&answer("201 Created", token)).await;
+            let _ = stream.write_all(&answer("201 Created", TOKEN)).await;
             continue;
         }
         let id = line.rsplit('/').next().unwrap_or_default();
@@ -113,16 +115,17 @@ pub fn answer(status: &str, body: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// The head of the next request, once its body has come. The sidecar always states a length.
-async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
+/// Head and body of the next request. The sidecar states the length of every body.
+pub async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, String)> {
     loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&read[..end]).into_owned();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
-            if read.len() >= end + 4 + length {
-                read.drain(..end + 4 + length);
-                return Some(head);
+            let whole = end + 4 + length.map_or(0, |length| length.parse().expect("a length"));
+            if read.len() >= whole {
+                let body = String::from_utf8_lossy(&read[end + 4..whole]).into_owned();
+                read.drain(..whole);
+                return Some((head, body));
             }
         }
         if stream.read_buf(read).await.ok()? == 0 {
