@@ -36,9 +36,9 @@ impl PeerBody {
         Self { inner, http2: version == Version::HTTP_2 }
     }
 
-    /// Whether it comes over HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.http2
+    /// Whether it is still to come, and nothing but END_STREAM will say that it is whole.
+    pub fn has_unstated_end(&self) -> bool {
+        self.http2 && !self.inner.is_end_stream() && self.inner.size_hint().exact().is_none()
     }
 
     /// Whether the end that hyper sees is that of the message. Asked at that end only.

@@ -131,7 +131,7 @@ impl Proxy {
             return Err(ProxyError::BodyTooLarge);
         }
         let _place = self.pressure.receive(class)?;
-        let unstated = body.is_http2() && !body.is_end_stream() && body.size_hint().exact().is_none();
+        let unstated = body.has_unstated_end();
         let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
         let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
