@@ -104,7 +104,7 @@ impl Proxy {
         at: Now,
         record: &Record,
     ) -> Result<Arrived, ProxyError> {
-        let rights = if seen.public_key { self.rights(head)? } else { Rights::Merchant };
+        let rights = if seen.authorization { self.rights(head)? } else { Rights::Merchant };
         // What the merchant may see in memory, a caller with fewer rights may not.
         let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
         let session = matched.session().filter(|_| may_see && is_cacheable(head));
@@ -131,7 +131,7 @@ impl Proxy {
     /// Under whose rights a call is sent whose `Authorization` may name a public key.
     fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
         let own = of_caller(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
-        Ok(own.map_or(Rights::Merchant, Rights::PublicKey))
+        Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
     }
 
     /// Reads the body of a request that should have none, and keeps nothing of it. An empty one is none. What follows it on

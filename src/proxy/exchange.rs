@@ -47,13 +47,13 @@ pub enum Rights {
     /// The merchant's, by its token.
     Merchant,
     /// Those of the caller's own `Authorization`, which are fewer.
-    PublicKey(HeaderValue),
+    PublicKey(Arc<HeaderValue>),
 }
 
 /// What a request is sent with.
 enum Credential {
     Token(Arc<Token>),
-    PublicKey(HeaderValue),
+    PublicKey(Arc<HeaderValue>),
 }
 
 impl Credential {
@@ -223,7 +223,7 @@ impl Exchange {
         match rights {
             Rights::PublicKey(authorization) => {
                 self.metrics.public_key_calls.inc();
-                Ok((Credential::PublicKey(authorization.clone()), began))
+                Ok((Credential::PublicKey(Arc::clone(authorization)), began))
             }
             Rights::Merchant => match self.tokens.live_at(began) {
                 Some(token) => Ok((Credential::Token(token), began)),

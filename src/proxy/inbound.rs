@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 
 use super::error::ProxyError;
-use super::public_key::may_name_key;
 use super::response::X_REQUEST_ID;
 use super::route::Matched;
 use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
@@ -35,8 +34,8 @@ pub struct Seen {
     via: bool,
     coding: bool,
     browser: bool,
-    /// An `Authorization` that may name a public key.
-    pub public_key: bool,
+    /// `Authorization`.
+    pub authorization: bool,
     /// `X-Request-Id`.
     pub request_id: bool,
     /// `traceparent`.
@@ -51,9 +50,9 @@ impl Seen {
     /// Looks at every header.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
-        for (name, value) in headers {
+        for name in headers.keys() {
             match *name {
-                AUTHORIZATION => seen.public_key |= may_name_key(value),
+                AUTHORIZATION => seen.authorization = true,
                 VIA => seen.via = true,
                 TRANSFER_ENCODING => seen.coding = true,
                 CACHE_CONTROL | PRAGMA => seen.wishes = true,

@@ -37,7 +37,7 @@ impl Proxy {
         }
         let cache = CacheStatus { result, by_request, ..CacheStatus::BYPASS };
         let answered = if head.method == Method::HEAD {
-            self.head(head, call, session, cache, record).await
+            Box::pin(self.head(head, call, session, cache, record)).await
         } else {
             self.fetched(head, call, session, &wishes, cache, record).await
         };

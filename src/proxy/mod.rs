@@ -174,8 +174,10 @@ impl Proxy {
         let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
         let has_body = !body.is_end_stream();
-        // A small body that is not read is thrown away, and the connection goes on.
-        record.reads_body(!has_body || body.size_hint().upper().is_some_and(|length| length <= SMALL));
+        if has_body {
+            // A small body that is not read is thrown away, and the connection goes on.
+            record.reads_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
+        }
         if seen.trace {
             record.traced(&head.headers);
         }

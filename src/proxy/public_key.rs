@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue};
 use super::error::ProxyError;
 
 /// Whether an `Authorization` is to be looked at more closely. Most are not. Over HTTP/2 spaces before a value are still there.
-pub fn may_name_key(authorization: &HeaderValue) -> bool {
+fn may_name_key(authorization: &HeaderValue) -> bool {
     let bytes = authorization.as_bytes();
     matches!(bytes, [b'B' | b'b', b'A' | b'a', ..] | [b' ' | b'\t', ..]) || bytes.contains(&b'_')
 }
@@ -27,7 +27,7 @@ pub fn may_name_key(authorization: &HeaderValue) -> bool {
 /// When a public key is another merchant's.
 pub fn of_caller(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> Result<Option<HeaderValue>, ProxyError> {
     let mut own = None;
-    for value in headers.get_all(AUTHORIZATION) {
+    for value in headers.get_all(AUTHORIZATION).iter().filter(|value| may_name_key(value)) {
         let Some((key, is_basic)) = named_key(value.as_bytes()) else { continue };
         if !is_ours(&key) {
             return Err(ProxyError::ForeignKeys);
@@ -102,9 +102,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).expect("valid"));
-        }
-        if !headers.values().any(may_name_key) {
-            return Ok(None);
         }
         let own = of_caller(&headers, |key| key == OURS).map_err(|error| error.code())?;
         assert!(own.as_ref().is_none_or(HeaderValue::is_sensitive));

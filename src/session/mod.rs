@@ -196,7 +196,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             }
         }
         let began = self.store.invalidation().now();
-        let alone = self.settle(key, began, !wishes.no_store, None, fetch(None));
+        // In a box of its own: hardly any lookup needs the room.
+        let alone = Box::pin(self.settle(key, began, !wishes.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
     }
 

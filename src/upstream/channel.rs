@@ -1,18 +1,17 @@
 //! One call over one connection to the gateway.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::either::Either;
 
 use super::body::Incoming;
 use super::connector::Life;
-use super::error::{Sent, Unanswered, UpstreamError};
+use super::error::Unanswered;
 use super::pool::Place;
 use super::{http1, http2};
 
@@ -44,46 +43,31 @@ impl Channel {
 
     /// Sends a request, and waits for the head of its answer. `None` if it does not come in time.
     ///
+    /// No `async fn`: the future would keep the request after it is sent, and every call would pay for that room.
+    ///
     /// # Errors
     /// Why there was none.
-    pub async fn send(
+    pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-        body: Bytes,
+        body: &Bytes,
         deadline: Instant,
-    ) -> Option<Result<Response<Incoming>, Unanswered>> {
+    ) -> impl Future<Output = Option<Result<Response<Incoming>, Unanswered>>> {
         let alarm = &mut self.alarm;
         alarm.as_mut().reset(deadline);
         match &mut self.sender {
-            Sender::Http1(sender) => {
-                let method = request.method().clone();
-                let mut answer = pin!(sender.requests.try_send_request(request));
-                let answer = poll_fn(|context| match answer.as_mut().poll(context) {
-                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                    Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
-                });
-                let mut refused = match answer.await? {
-                    Ok(answer) => return Some(Ok(answer.map(Incoming::Http1))),
-                    Err(refused) => refused,
-                };
-                let untouched = refused.take_message().is_some();
-                let error = refused.into_error();
-                if error.is_parse() {
-                    let again = timeout_at(deadline, sender.read_again(method, &error)).await.ok()?;
-                    let again = again.map_err(|error| Unanswered { error, untouched });
-                    return Some(again.map(|answer| answer.map(Incoming::Http1)));
-                }
-                let error = UpstreamError::from_exchange(&error);
-                let error = if untouched { UpstreamError { sent: Sent::No, ..error } } else { error };
-                Some(Err(Unanswered { error, untouched }))
-            }
+            Sender::Http1(sender) => Either::Left(sender.send(request, alarm.as_mut(), deadline)),
             Sender::Http2(sender, place) => {
-                let answer = sender.send(request.map(drop), body, place);
-                tokio::select! {
-                    biased;
-                    answer = answer => Some(answer.map(|answer| answer.map(|body| Incoming::Http2(Box::new(body))))),
-                    () = alarm => None,
-                }
+                let (request, body) = (request.map(drop), body.clone());
+                Either::Right(Box::pin(async move {
+                    tokio::select! {
+                        biased;
+                        answer = sender.send(request, body, place) => {
+                            Some(answer.map(|answer| answer.map(|body| Incoming::Http2(Box::new(body)))))
+                        }
+                        () = alarm => None,
+                    }
+                }))
             }
         }
     }

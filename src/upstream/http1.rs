@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
+use super::body;
 use super::connector::GatewayConnection;
-use super::error::UpstreamError;
+use super::error::{Sent, Unanswered, UpstreamError};
 use crate::http_client;
 
 /// The way into a connection.
@@ -43,12 +44,12 @@ struct Rest {
 pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
     let (requests, connection) = http_client::http1().handshake(io).await?;
     let (rest, receiver) = oneshot::channel();
-    tokio::spawn(drive(connection, rest));
+    tokio::spawn(drive(Box::new(connection), rest));
     Ok(Sender { requests, rest: receiver })
 }
 
-/// Works for a connection until it ends.
-async fn drive(mut connection: http1::Connection<GatewayConnection, Full<Bytes>>, rest: oneshot::Sender<Rest>) {
+/// Works for a connection until it ends. The box keeps the task small while its connection is taken apart.
+async fn drive(mut connection: Box<http1::Connection<GatewayConnection, Full<Bytes>>>, rest: oneshot::Sender<Rest>) {
     let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let parts = connection.into_parts();
     let mut io = parts.io;
@@ -63,11 +64,48 @@ async fn drive(mut connection: http1::Connection<GatewayConnection, Full<Bytes>>
 }
 
 impl Sender {
+    /// Sends a request, and waits for the head of its answer. `None` if the alarm, set to the deadline, rings before.
+    ///
+    /// # Errors
+    /// Why there was none.
+    pub fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        mut alarm: Pin<&mut Sleep>,
+        deadline: Instant,
+    ) -> impl Future<Output = Option<Result<Response<body::Incoming>, Unanswered>>> {
+        let method = request.method().clone();
+        let answer = self.requests.try_send_request(request);
+        async move {
+            let mut answer = pin!(answer);
+            let answer = poll_fn(|context| match answer.as_mut().poll(context) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
+            });
+            let mut refused = match answer.await? {
+                Ok(answer) => return Some(Ok(answer.map(body::Incoming::Http1))),
+                Err(refused) => refused,
+            };
+            let untouched = refused.take_message().is_some();
+            let error = refused.into_error();
+            if error.is_parse() {
+                // In a box of its own, since hardly any call needs the room.
+                let again = Box::pin(self.read_again(method, &error));
+                let again = timeout_at(deadline, again).await.ok()?;
+                let again = again.map(|answer| answer.map(body::Incoming::Http1));
+                return Some(again.map_err(|error| Unanswered { error, untouched }));
+            }
+            let error = UpstreamError::from_exchange(&error);
+            let error = if untouched { UpstreamError { sent: Sent::No, ..error } } else { error };
+            Some(Err(Unanswered { error, untouched }))
+        }
+    }
+
     /// Reads the head of an answer that hyper refused with `error`, once more and leniently.
     ///
     /// # Errors
     /// When it cannot be read at all. The error then says its status, where there was one.
-    pub async fn read_again(
+    async fn read_again(
         &mut self,
         method: Method,
         error: &hyper::Error,

@@ -218,7 +218,7 @@ impl Upstream {
                 continue;
             }
             let request = self.request(outgoing, &channel)?;
-            match channel.send(request, outgoing.body.clone(), deadline).await {
+            match channel.send(request, &outgoing.body, deadline).await {
                 Some(Ok(response)) => return Ok((response, channel)),
                 // A connection that was kept may have been closed meanwhile; a new one that was closed is a failure.
                 Some(Err(Unanswered { untouched: true, .. })) if channel.kept && Instant::now() < latest => {}
