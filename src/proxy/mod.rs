@@ -211,18 +211,15 @@ impl Proxy {
         match call.class {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body, call.class, record).await?;
-                Box::pin(authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, self.clock.now()))
-                    .await
+                let now = self.clock.now();
+                apart(|| authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, now)).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.call(&head.method) != retry::Call::Safe => {
-                let body =
-                    if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
-                // In boxes of their own, or every call that is passed through would pay for the room that these need.
-                Box::pin(self.write(head, &call, body, record)).await
+                apart(|| self.write(head, &call, body, record)).await
             }
             Class::Session => match call.missed.take() {
-                Some(missed) => Box::pin(self.lookup(head, &call, missed, record)).await,
+                Some(missed) => apart(|| self.lookup(head, &call, missed, record)).await,
                 None => {
                     self.count(CacheResult::Bypass);
                     let headers = mem::take(&mut head.headers);
@@ -307,6 +304,13 @@ const WRITE_BODY: Duration = Duration::from_secs(5);
 // Most requests bring as much with their head.
 const SMALL: u64 = 4096;
 const REPORT_BODY: Duration = Duration::from_secs(300);
+
+/// A future with room and code of its own, or every call that is passed through would pay for those of a write: for what
+/// is moved, and for the stack that each poll touches.
+#[inline(never)]
+fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
+    Box::pin(make())
+}
 
 /// Only the plain lookup is cached: a query may ask for something else.
 fn is_cacheable(head: &Parts) -> bool {

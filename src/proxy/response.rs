@@ -1,7 +1,7 @@
 //! What goes out to the caller: Sezzle's headers cleaned, ours added, the body, and the record of it all.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -265,6 +265,17 @@ pub struct Body {
     record: Box<Record>,
 }
 
+impl Body {
+    #[cold]
+    fn break_off<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
+        self.record.broken();
+        let mut parting = Box::new(Parting(Box::pin(sleep(PARTING))));
+        let polled = parting.poll(context);
+        self.content = Content::Broken(parting);
+        polled
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BrokenOff;
@@ -275,32 +286,23 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
-            Content::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Whole(body) => body.take().map(Frame::data),
             Content::Streamed { read, rest } => match read.take() {
-                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                None => Pin::new(rest).poll_frame(context),
+                Some(bytes) => Some(Frame::data(bytes)),
+                None => match ready!(Pin::new(rest).poll_frame(context)).transpose() {
+                    Ok(frame) => frame,
+                    Err(_) => return this.break_off(context),
+                },
             },
             Content::Broken(parting) => return parting.poll(context),
         };
-        let frame = match frame {
-            Poll::Ready(Some(Err(_))) => {
-                this.record.broken();
-                let mut parting = Box::new(Parting(Box::pin(sleep(PARTING))));
-                let polled = parting.poll(context);
-                this.content = Content::Broken(parting);
-                return polled;
-            }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        };
-        if let Poll::Ready(Some(Ok(frame))) = &frame {
+        if let Some(frame) = &frame {
             this.record.sent(frame.data_ref().map_or(0, Bytes::len));
         }
-        if matches!(frame, Poll::Ready(None)) || this.is_end_stream() {
+        if frame.is_none() || this.is_end_stream() {
             this.record.complete();
         }
-        frame
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -20,6 +20,7 @@ use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};
 use super::{Call, Proxy, card_data, passed_on, request_key};
+use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
@@ -65,9 +66,10 @@ impl Proxy {
         &self,
         head: &Parts,
         call: &Call,
-        body: Bytes,
+        body: PeerBody,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
+        let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let matched = &call.matched;
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);
         let is_card_data = matched.route.is_card_data();

@@ -32,8 +32,14 @@ pub struct Channel {
 #[derive(Debug)]
 pub(super) enum Sender {
     Http1(http1::Sender),
-    /// With the stream that is counted for this call.
-    Http2(http2::Sender, Option<Place>),
+    Http2(Box<Stream>),
+}
+
+/// A way into a connection of HTTP/2, with the stream that is counted for this call.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub sender: http2::Sender,
+    pub place: Option<Place>,
 }
 
 impl Channel {
@@ -57,7 +63,8 @@ impl Channel {
         alarm.as_mut().reset(deadline);
         match &mut self.sender {
             Sender::Http1(sender) => Either::Left(sender.send(request, alarm.as_mut(), deadline)),
-            Sender::Http2(sender, place) => {
+            Sender::Http2(stream) => {
+                let Stream { sender, place } = &mut **stream;
                 let (request, body) = (request.map(drop), body.clone());
                 Either::Right(Box::pin(async move {
                     tokio::select! {
@@ -81,7 +88,7 @@ impl Channel {
     pub fn is_over_limit(&self) -> bool {
         match &self.sender {
             Sender::Http1(_) => false,
-            Sender::Http2(sender, _) => !sender.is_within_limit(),
+            Sender::Http2(stream) => !stream.sender.is_within_limit(),
         }
     }
 }

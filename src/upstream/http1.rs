@@ -30,6 +30,8 @@ pub struct Sender {
     rest: oneshot::Receiver<Rest>,
 }
 
+type Connection = http1::Connection<GatewayConnection, Full<Bytes>>;
+
 /// A connection, and what came over it that is not read yet.
 #[derive(Debug)]
 struct Rest {
@@ -48,19 +50,24 @@ pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
     Ok(Sender { requests, rest: receiver })
 }
 
-/// Works for a connection until it ends. The box keeps the task small while its connection is taken apart.
-async fn drive(mut connection: Box<http1::Connection<GatewayConnection, Full<Bytes>>>, rest: oneshot::Sender<Rest>) {
+/// Works for a connection until it ends.
+async fn drive(mut connection: Box<Connection>, rest: oneshot::Sender<Rest>) {
     let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
-    let parts = connection.into_parts();
-    let mut io = parts.io;
-    // What hyper cannot read it leaves in its buffer, and tells the call.
-    if ended.is_ok() && !parts.read_buf.is_empty() {
-        match rest.send(Rest { io, read: parts.read_buf }) {
-            Ok(()) => return,
-            Err(Rest { io: unwanted, .. }) => io = unwanted,
-        }
+    if let Some(mut io) = taken_apart(*connection, ended.is_ok(), rest) {
+        let _ = timeout(FAREWELL, poll_fn(|context| Pin::new(&mut io).poll_shutdown(context))).await;
     }
-    let _ = timeout(FAREWELL, poll_fn(|context| Pin::new(&mut io).poll_shutdown(context))).await;
+}
+
+/// Hands over what hyper could not read, or returns what is left to close. A function of its own keeps the room that this
+/// takes off the stack of every request.
+#[inline(never)]
+fn taken_apart(connection: Connection, read: bool, rest: oneshot::Sender<Rest>) -> Option<GatewayConnection> {
+    let parts = connection.into_parts();
+    // What hyper cannot read it leaves in its buffer, and tells the call.
+    if !read || parts.read_buf.is_empty() {
+        return Some(parts.io);
+    }
+    rest.send(Rest { io: parts.io, read: parts.read_buf }).err().map(|unwanted| unwanted.io)
 }
 
 impl Sender {
@@ -105,11 +112,7 @@ impl Sender {
     ///
     /// # Errors
     /// When it cannot be read at all. The error then says its status, where there was one.
-    async fn read_again(
-        &mut self,
-        method: Method,
-        error: &hyper::Error,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    async fn read_again(&mut self, method: Method, error: &hyper::Error) -> Result<Response<Incoming>, UpstreamError> {
         let error = UpstreamError::from_exchange(error);
         let rest = timeout(HANDED_OVER, &mut self.rest).await;
         let Ok(Ok(Rest { io, read })) = rest else { return Err(error) };

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{POOL_IDLE, Place, Pool};
 use crate::clock::Mono;
-use crate::upstream::channel::{Channel, Sender};
+use crate::upstream::channel::{Channel, Sender, Stream};
 use crate::upstream::connector::Life;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::http2;
@@ -76,7 +76,8 @@ impl State {
         let kept = shared.used;
         (shared.since, shared.used) = (now, true);
         let place = Place::new(pool, &shared.sender.calls, shared.id);
-        Some(Channel::new(Sender::Http2(shared.sender.clone(), Some(place)), shared.life, kept, shared.id))
+        let stream = Box::new(Stream { sender: shared.sender.clone(), place: Some(place) });
+        Some(Channel::new(Sender::Http2(stream), shared.life, kept, shared.id))
     }
 
     /// Gives free streams to the calls that wait.
@@ -90,7 +91,9 @@ impl State {
                 Err(Ok(refused)) => Ok(refused),
                 Ok(()) | Err(Err(_)) => Err(()),
             });
-            if let Ok(Channel { sender: Sender::Http2(_, Some(place)), .. }) = taken {
+            if let Ok(Channel { sender: Sender::Http2(stream), .. }) = taken
+                && let Some(place) = stream.place
+            {
                 place.give_up();
             }
         }
