@@ -103,60 +103,169 @@ pub const REFUSALS: [&str; 16] = [
 /// RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// All that is told of an error: to the caller, in metrics and in the log.
+struct Facts {
+    status: StatusCode,
+    /// The `code` of the body, less its prefix `sidecar.`.
+    code: &'static str,
+    /// The error type of RFC 9209, 2.3.
+    proxy_status: &'static str,
+    message: Cow<'static, str>,
+    /// See [`ProxyError::is_refusal`].
+    is_refusal: bool,
+    /// What the caller is to do, beside reading the message.
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Facts {
+    /// A refusal, unless [`Facts::no_refusal`] says otherwise.
+    fn of(
+        status: StatusCode,
+        code: &'static str,
+        proxy_status: &'static str,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, proxy_status, message: message.into(), is_refusal: true, header: None }
+    }
+
+    fn no_refusal(self) -> Self {
+        Self { is_refusal: false, ..self }
+    }
+
+    fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        Self { header: Some((name, value.into())), ..self }
+    }
+
+    fn closing(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    fn retry_after(self, wait: Duration) -> Self {
+        // Rounded up, or the caller would come back too early.
+        self.with(RETRY_AFTER, wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
+    }
+}
+
 impl ProxyError {
+    /// One row for each error.
+    fn facts(&self) -> Facts {
+        use StatusCode as Status;
+        const INVALID: &str = "http_request_error";
+        const DENIED: &str = "http_request_denied";
+        const UNAVAILABLE: &str = "destination_unavailable";
+        const INTERNAL: &str = "proxy_internal_error";
+        const SOON: Duration = Duration::from_secs(1);
+        match self {
+            Self::Malformed(how) => Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, *how).closing(),
+            Self::BodyBroken => {
+                let message = "the request's body broke off; nothing was sent to Sezzle";
+                Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, message).closing()
+            }
+            Self::ConflictingKeys => {
+                let message = "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ, so it is not clear \
+                               which key is meant; nothing was sent to Sezzle";
+                Facts::of(Status::BAD_REQUEST, "conflicting_keys", INVALID, message)
+            }
+            Self::ForeignKeys => {
+                let message = "the public key is not this sidecar's; calls made here would act for another merchant";
+                Facts::of(Status::UNAUTHORIZED, "foreign_keys", DENIED, message)
+            }
+            Self::Browser => Facts::of(Status::FORBIDDEN, "browser_refused", DENIED, FROM_BROWSER),
+            Self::CardDataRefused => {
+                let message = "card data passes this sidecar only with proxy.card_data = \"forward\"; nothing was sent \
+                               to Sezzle";
+                Facts::of(Status::FORBIDDEN, "card_data_refused", DENIED, message)
+            }
+            Self::NotFound => {
+                Facts::of(Status::NOT_FOUND, "not_found", INVALID, "only paths under /v2/ are served here")
+            }
+            Self::MethodNotAllowed(allowed) => {
+                let message = format!("this is served here for {allowed} only");
+                Facts::of(Status::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, message)
+                    .with(ALLOW, HeaderValue::from_static(allowed))
+            }
+            Self::BodyTimeout => {
+                let message = "the request's body did not arrive in time; nothing was sent to Sezzle";
+                Facts::of(Status::REQUEST_TIMEOUT, "body_timeout", INVALID, message).closing()
+            }
+            Self::BodyTooLarge => {
+                let message = "the request's body is larger than limits.body; nothing was sent to Sezzle";
+                Facts::of(Status::PAYLOAD_TOO_LARGE, "body_too_large", INVALID, message).closing()
+            }
+            Self::TargetTooLong => {
+                let message = "the request's path and query are too long";
+                Facts::of(Status::URI_TOO_LONG, "target_too_long", INVALID, message)
+            }
+            Self::Misdirected(why) => Facts::of(Status::MISDIRECTED_REQUEST, "misdirected", DENIED, *why),
+            Self::RateLimited(wait) => {
+                let message =
+                    "Sezzle asked for fewer calls of this kind; nothing was sent, so repeat it after Retry-After";
+                Facts::of(Status::TOO_MANY_REQUESTS, "rate_limited", DENIED, message).retry_after(*wait)
+            }
+            Self::CircuitOpen(wait) => {
+                let message = "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After";
+                Facts::of(Status::SERVICE_UNAVAILABLE, "circuit_open", UNAVAILABLE, message).retry_after(*wait)
+            }
+            Self::Overloaded => {
+                let message = "too many requests are being served; nothing was sent to Sezzle";
+                Facts::of(Status::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", message)
+                    .retry_after(SOON)
+            }
+            Self::Stopping => {
+                let message = "the sidecar is stopping; nothing was sent to Sezzle";
+                Facts::of(Status::SERVICE_UNAVAILABLE, "stopping", UNAVAILABLE, message).retry_after(SOON)
+            }
+            Self::Loop => {
+                let message = "the request has passed this sidecar before";
+                Facts::of(Status::LOOP_DETECTED, "loop_detected", "proxy_loop_detected", message)
+            }
+            Self::NoToken(_) => {
+                let message = "there is no live token for Sezzle; nothing was sent";
+                Facts::of(Status::SERVICE_UNAVAILABLE, "no_token", INTERNAL, message).no_refusal().retry_after(SOON)
+            }
+            Self::NotStored => {
+                let message = "only-if-cached was asked for, and nothing is stored";
+                Facts::of(Status::GATEWAY_TIMEOUT, "not_stored", INVALID, message).no_refusal()
+            }
+            Self::Internal => {
+                let message = "the sidecar failed to answer";
+                Facts::of(Status::INTERNAL_SERVER_ERROR, "internal", INTERNAL, message).no_refusal()
+            }
+            // A 503 of ours always means that nothing was sent.
+            Self::Upstream(error) if error.sent == Sent::No => {
+                let message = match error.kind {
+                    ErrorKind::Reset => "Sezzle did not take the request; nothing of it was done",
+                    ErrorKind::StreamLimit => "Sezzle takes no more calls at once over HTTP/2; nothing was sent",
+                    ErrorKind::Timeout => "there was no time left to send the call; nothing was sent",
+                    _ => "Sezzle could not be reached; nothing was sent",
+                };
+                Facts::of(Status::SERVICE_UNAVAILABLE, "upstream_unreachable", proxy_status(error.kind), message)
+                    .no_refusal()
+            }
+            Self::Upstream(UpstreamError { kind: kind @ ErrorKind::Timeout, .. }) => {
+                let message = "Sezzle did not answer in time";
+                Facts::of(Status::GATEWAY_TIMEOUT, "upstream_timeout", proxy_status(*kind), message).no_refusal()
+            }
+            Self::Upstream(error) => {
+                let message = "the exchange with Sezzle failed";
+                Facts::of(Status::BAD_GATEWAY, "upstream_failed", proxy_status(error.kind), message).no_refusal()
+            }
+            Self::OutcomeUnknown { call, cause } => {
+                let message = in_doubt(*call, cause.received);
+                Facts::of(Status::GATEWAY_TIMEOUT, "outcome_unknown", proxy_status(cause.kind), message).no_refusal()
+            }
+        }
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Malformed(_) | Self::BodyBroken | Self::ConflictingKeys => StatusCode::BAD_REQUEST,
-            Self::ForeignKeys => StatusCode::UNAUTHORIZED,
-            Self::Browser | Self::CardDataRefused => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::Stopping | Self::CircuitOpen(_) | Self::NoToken(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::OutcomeUnknown { .. } | Self::NotStored => StatusCode::GATEWAY_TIMEOUT,
-            // A 503 of ours always means that nothing was sent.
-            Self::Upstream(error) => match (error.sent, error.kind) {
-                (Sent::No, _) => StatusCode::SERVICE_UNAVAILABLE,
-                (Sent::Maybe, ErrorKind::Timeout) => StatusCode::GATEWAY_TIMEOUT,
-                (Sent::Maybe, _) => StatusCode::BAD_GATEWAY,
-            },
-        }
+        self.facts().status
     }
 
     /// Whether the request was refused for what it is, how many there are or how others fared, before anything of it was
     /// tried.
     pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Malformed(_)
-            | Self::NotFound
-            | Self::MethodNotAllowed(_)
-            | Self::Browser
-            | Self::Misdirected(_)
-            | Self::Loop
-            | Self::TargetTooLong
-            | Self::BodyTooLarge
-            | Self::BodyTimeout
-            | Self::BodyBroken
-            | Self::ForeignKeys
-            | Self::ConflictingKeys
-            | Self::CardDataRefused
-            | Self::Overloaded
-            | Self::Stopping
-            | Self::RateLimited(_)
-            | Self::CircuitOpen(_) => true,
-            Self::NoToken(_) | Self::Upstream(_) | Self::OutcomeUnknown { .. } | Self::NotStored | Self::Internal => {
-                false
-            }
-        }
+        self.facts().is_refusal
     }
 
     /// Whether it is Sezzle that failed, or failed others a moment ago.
@@ -175,104 +284,7 @@ impl ProxyError {
 
     /// The `code` of the body, less its prefix `sidecar.`; also the word in metrics and logs.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) | Self::BodyBroken => "bad_request",
-            Self::ForeignKeys => "foreign_keys",
-            Self::ConflictingKeys => "conflicting_keys",
-            Self::Browser => "browser_refused",
-            Self::CardDataRefused => "card_data_refused",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed(_) => "method_not_allowed",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyTooLarge => "body_too_large",
-            Self::TargetTooLong => "target_too_long",
-            Self::Misdirected(_) => "misdirected",
-            Self::Loop => "loop_detected",
-            Self::Internal => "internal",
-            Self::Overloaded => "overloaded",
-            Self::Stopping => "stopping",
-            Self::RateLimited(_) => "rate_limited",
-            Self::CircuitOpen(_) => "circuit_open",
-            Self::NoToken(_) => "no_token",
-            Self::OutcomeUnknown { .. } => "outcome_unknown",
-            Self::NotStored => "not_stored",
-            Self::Upstream(error) => match (error.sent, error.kind) {
-                (Sent::No, _) => "upstream_unreachable",
-                (Sent::Maybe, ErrorKind::Timeout) => "upstream_timeout",
-                (Sent::Maybe, _) => "upstream_failed",
-            },
-        }
-    }
-
-    fn message(&self) -> Cow<'static, str> {
-        match self {
-            Self::Malformed(how) => Cow::Borrowed(how),
-            Self::BodyBroken => "the request's body broke off; nothing was sent to Sezzle".into(),
-            Self::ForeignKeys => {
-                "the public key is not this sidecar's; calls made here would act for another merchant".into()
-            }
-            Self::ConflictingKeys => {
-                "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ, so it is not clear which key is \
-                 meant; nothing was sent to Sezzle"
-                    .into()
-            }
-            Self::Browser => FROM_BROWSER.into(),
-            Self::CardDataRefused => {
-                "card data passes this sidecar only with proxy.card_data = \"forward\"; nothing was sent to Sezzle".into()
-            }
-            Self::NotFound => "only paths under /v2/ are served here".into(),
-            Self::MethodNotAllowed(allowed) => format!("this is served here for {allowed} only").into(),
-            Self::BodyTimeout => "the request's body did not arrive in time; nothing was sent to Sezzle".into(),
-            Self::BodyTooLarge => "the request's body is larger than limits.body; nothing was sent to Sezzle".into(),
-            Self::TargetTooLong => "the request's path and query are too long".into(),
-            Self::Misdirected(why) => Cow::Borrowed(why),
-            Self::Loop => "the request has passed this sidecar before".into(),
-            Self::Internal => "the sidecar failed to answer".into(),
-            Self::Overloaded => "too many requests are being served; nothing was sent to Sezzle".into(),
-            Self::Stopping => "the sidecar is stopping; nothing was sent to Sezzle".into(),
-            Self::RateLimited(_) => {
-                "Sezzle asked for fewer calls of this kind; nothing was sent, so repeat it after Retry-After".into()
-            }
-            Self::CircuitOpen(_) => {
-                "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After".into()
-            }
-            Self::NoToken(_) => "there is no live token for Sezzle; nothing was sent".into(),
-            Self::OutcomeUnknown {
-                call: Call::Keyed | Call::Unkeyed,
-                cause: UpstreamError { received: Some(status), .. },
-            } => format!(
-                "the write was sent and Sezzle answered {}, but nothing beyond that could be read of the answer: read \
-                 the order before doing anything else",
-                status.as_u16()
-            )
-            .into(),
-            Self::OutcomeUnknown { call: Call::Keyed, .. } => {
-                "the write was sent and its answer did not arrive, so it may have been done: repeat it with the same \
-                 Sezzle-Request-Id, or read the order before doing anything else"
-                    .into()
-            }
-            Self::OutcomeUnknown { call: Call::Once, .. } => {
-                "the call was sent and its answer did not arrive whole: the card may have been read, and then its token \
-                 is gone. The call was not repeated, since a second read finds nothing"
-                    .into()
-            }
-            Self::OutcomeUnknown { call: Call::Safe | Call::Unkeyed, .. } => {
-                "the write was sent and its answer did not arrive, so it may have been done: find out \
-                 whether it was before repeating it"
-                    .into()
-            }
-            Self::NotStored => "only-if-cached was asked for, and nothing is stored".into(),
-            Self::Upstream(error) => match (error.sent, error.kind) {
-                (Sent::No, ErrorKind::Reset) => "Sezzle did not take the request; nothing of it was done".into(),
-                (Sent::No, ErrorKind::StreamLimit) => {
-                    "Sezzle takes no more calls at once over HTTP/2; nothing was sent".into()
-                }
-                (Sent::No, ErrorKind::Timeout) => "there was no time left to send the call; nothing was sent".into(),
-                (Sent::No, _) => "Sezzle could not be reached; nothing was sent".into(),
-                (Sent::Maybe, ErrorKind::Timeout) => "Sezzle did not answer in time".into(),
-                (Sent::Maybe, _) => "the exchange with Sezzle failed".into(),
-            },
-        }
+        self.facts().code
     }
 
     /// The status of Sezzle's answer, where no more than that could be read of it.
@@ -283,48 +295,10 @@ impl ProxyError {
         }
     }
 
-    /// The error type of RFC 9209, 2.3.
-    fn proxy_status(&self) -> &'static str {
-        match self {
-            Self::Malformed(_)
-            | Self::BodyBroken
-            | Self::BodyTimeout
-            | Self::BodyTooLarge
-            | Self::TargetTooLong
-            | Self::NotFound
-            | Self::MethodNotAllowed(_)
-            | Self::ConflictingKeys
-            | Self::NotStored => "http_request_error",
-            Self::Browser | Self::Misdirected(_) | Self::ForeignKeys | Self::CardDataRefused | Self::RateLimited(_) => {
-                "http_request_denied"
-            }
-            Self::CircuitOpen(_) => "destination_unavailable",
-            Self::Loop => "proxy_loop_detected",
-            Self::Internal | Self::NoToken(_) => "proxy_internal_error",
-            Self::Overloaded => "connection_limit_reached",
-            Self::Stopping => "destination_unavailable",
-            Self::Upstream(error) | Self::OutcomeUnknown { cause: error, .. } => match error.kind {
-                ErrorKind::Dns => "dns_error",
-                ErrorKind::ConnectionRefused => "connection_refused",
-                ErrorKind::ConnectionFailed => "destination_unavailable",
-                ErrorKind::ConnectTimeout => "connection_timeout",
-                ErrorKind::EgressProxy => "destination_unavailable",
-                ErrorKind::TlsCertificate => "tls_certificate_error",
-                ErrorKind::Tls => "tls_protocol_error",
-                ErrorKind::StreamLimit => "connection_limit_reached",
-                ErrorKind::Timeout => "http_response_timeout",
-                ErrorKind::Reset => "connection_terminated",
-                ErrorKind::HeadTooLarge => "http_response_header_section_size",
-                ErrorKind::Protocol => "http_protocol_error",
-                ErrorKind::Body => "http_response_incomplete",
-            },
-        }
-    }
-
     /// Status, headers and body of the answer.
     pub fn answer(&self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        let code = format!("sidecar.{}", self.code());
-        let message = self.message();
+        let Facts { status, code, proxy_status, message, header, .. } = self.facts();
+        let code = format!("sidecar.{code}");
         let element = Element { code: &code, location: "", message: &message, debug_uuid: request_id };
         let body = serde_json::to_vec(&[element]).unwrap_or_default();
 
@@ -332,38 +306,50 @@ impl ProxyError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let received = self.received().map_or(String::new(), |code| format!("; received-status={}", code.as_u16()));
-        if let Ok(value) = HeaderValue::try_from(format!("sezzle-sidecar; error={}{received}", self.proxy_status())) {
+        if let Ok(value) = HeaderValue::try_from(format!("sezzle-sidecar; error={proxy_status}{received}")) {
             headers.insert(PROXY_STATUS, value);
         }
-        match self {
-            Self::Malformed(_) | Self::BodyBroken | Self::BodyTimeout | Self::BodyTooLarge => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Self::MethodNotAllowed(allowed) => {
-                headers.insert(ALLOW, HeaderValue::from_static(allowed));
-            }
-            Self::Overloaded | Self::Stopping | Self::NoToken(_) => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Self::RateLimited(wait) | Self::CircuitOpen(wait) => {
-                // Rounded up, or the caller would come back too early.
-                let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-                headers.insert(RETRY_AFTER, seconds.into());
-            }
-            Self::NotFound
-            | Self::Browser
-            | Self::Misdirected(_)
-            | Self::Loop
-            | Self::TargetTooLong
-            | Self::ForeignKeys
-            | Self::ConflictingKeys
-            | Self::CardDataRefused
-            | Self::Upstream(_)
-            | Self::OutcomeUnknown { .. }
-            | Self::NotStored
-            | Self::Internal => {}
-        }
-        (self.status(), headers, body.into())
+        headers.extend(header);
+        (status, headers, body.into())
+    }
+}
+
+/// The error type of RFC 9209, 2.3, for a failed exchange.
+fn proxy_status(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Dns => "dns_error",
+        ErrorKind::ConnectionRefused => "connection_refused",
+        ErrorKind::ConnectionFailed | ErrorKind::EgressProxy => "destination_unavailable",
+        ErrorKind::ConnectTimeout => "connection_timeout",
+        ErrorKind::TlsCertificate => "tls_certificate_error",
+        ErrorKind::Tls => "tls_protocol_error",
+        ErrorKind::StreamLimit => "connection_limit_reached",
+        ErrorKind::Timeout => "http_response_timeout",
+        ErrorKind::Reset => "connection_terminated",
+        ErrorKind::HeadTooLarge => "http_response_header_section_size",
+        ErrorKind::Protocol => "http_protocol_error",
+        ErrorKind::Body => "http_response_incomplete",
+    }
+}
+
+/// The message for a call that may have had its effect.
+fn in_doubt(call: Call, received: Option<StatusCode>) -> Cow<'static, str> {
+    match (call, received) {
+        (Call::Keyed | Call::Unkeyed, Some(status)) => format!(
+            "the write was sent and Sezzle answered {}, but nothing beyond that could be read of the answer: read \
+             the order before doing anything else",
+            status.as_u16()
+        )
+        .into(),
+        (Call::Keyed, None) => "the write was sent and its answer did not arrive, so it may have been done: repeat it \
+                                with the same Sezzle-Request-Id, or read the order before doing anything else"
+            .into(),
+        (Call::Once, _) => "the call was sent and its answer did not arrive whole: the card may have been read, and \
+                            then its token is gone. The call was not repeated, since a second read finds nothing"
+            .into(),
+        (Call::Safe, _) | (Call::Unkeyed, None) => "the write was sent and its answer did not arrive, so it may have \
+                                                    been done: find out whether it was before repeating it"
+            .into(),
     }
 }
 
