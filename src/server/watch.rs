@@ -119,31 +119,31 @@ impl PhaseClock {
 
     /// When the connection is cut unless something happens before, and for what.
     pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>, now: Instant) -> (Instant, Cut) {
-        let after = |nanos: u64, limit: Duration| {
-            let due = self.origin.checked_add(Duration::from_nanos(nanos)).and_then(|since| since.checked_add(limit));
-            due.unwrap_or(self.origin)
-        };
+        let at = |nanos: u64| self.origin.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.origin);
+        let after = |since: Instant, limit: Duration| since.checked_add(limit).unwrap_or(since);
         // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
         let held_up = self.write_held_up.load(Ordering::Relaxed);
         if held_up != 0 {
-            return (after(held_up, timeouts.write), Cut::Write);
+            return (after(at(held_up), timeouts.write), Cut::Write);
         }
-        let mut since = self.since.load(Ordering::Relaxed);
-        if since == JUST_NOW {
-            since = self.nanos(now);
-            self.since.store(since, Ordering::Relaxed);
-        }
+        let since = match self.since.load(Ordering::Relaxed) {
+            JUST_NOW => {
+                self.since.store(self.nanos(now), Ordering::Relaxed);
+                now
+            }
+            nanos => at(nanos),
+        };
         let phase = self.phase.load(Ordering::Relaxed);
         let (deadline, cut) = match phase {
             IDLE => (after(since, timeouts.idle), Cut::Idle),
             HEAD => (after(since, timeouts.head), Cut::Head),
             // The handler keeps its own deadlines.
-            _ => (now.checked_add(NO_DEADLINE).unwrap_or(now), Cut::Write),
+            _ => (after(now, NO_DEADLINE), Cut::Write),
         };
         match closing_since {
             Some(closing) if phase != BUSY => {
                 // Its last answer may have been given just now, and still be on its way.
-                let since = closing.max(after(since, Duration::ZERO));
+                let since = closing.max(since);
                 (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
             Some(_) | None => (deadline, cut),
