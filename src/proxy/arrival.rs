@@ -1,4 +1,4 @@
-//! What is decided when a request comes: whether it is let through, under whose rights, and whether memory answers it.
+//! The decisions when a request comes: whether it is let through, under whose rights, and whether memory answers it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::peer_body::PeerBody;
 use crate::session::freshness::Wishes;
 use crate::session::{CacheResult, Found};
 
-/// What becomes of a request when it comes.
+/// The next step for a request that was let through.
 pub(super) enum Arrived {
-    /// It is answered from memory.
+    /// Memory has answered it.
     Answered(Reply),
-    /// It has to be waited for.
+    /// Its answer has to be waited for.
     Call(Call),
 }
 
@@ -94,7 +94,7 @@ impl Proxy {
         Ok((matched, class))
     }
 
-    /// Whether a call is answered from memory. It has come whole by `at`.
+    /// Whether memory answers a call, which has come whole by `at`.
     fn decided(
         &self,
         head: &Parts,
@@ -105,7 +105,7 @@ impl Proxy {
         record: &Record,
     ) -> Result<Arrived, ProxyError> {
         let rights = if seen.authorization { self.rights(head)? } else { Rights::Merchant };
-        // What the merchant may see in memory, a caller with fewer rights may not.
+        // A caller with fewer rights than the merchant may not see what is in memory.
         let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
         let session = matched.session().filter(|_| may_see && is_cacheable(head));
         let Some(session) = session else {
@@ -134,8 +134,8 @@ impl Proxy {
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
     }
 
-    /// Reads the body of a request that should have none, and keeps nothing of it. An empty one is none. What follows it on
-    /// the connection is then the next request, and Sezzle gets this one without any framing of the caller's.
+    /// Reads the body of a request that should have none, and drops it. An empty body counts as none. The connection then
+    /// continues with the next request, and Sezzle gets this one without any framing of the caller's.
     async fn drop_body(
         &self,
         body: &mut PeerBody,

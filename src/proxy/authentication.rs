@@ -88,7 +88,7 @@ fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forward
     Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
 }
 
-/// What the client says of its platform.
+/// The client's description of its platform.
 fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
     let mut lines = headers.get_all(SEZZLE_PLATFORM).iter();
     match (lines.next(), lines.next()) {

@@ -1,10 +1,9 @@
-//! What it took to get Sezzle's answer, for the line of the log.
+//! The cost of getting Sezzle's answer, for the line of the log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Of one call, with all its attempts. Filled in where the call is made, which may be a task of its own, and read where
-/// the request ends.
+/// The cost of one call, with all its attempts. The task that makes the call writes it, and the end of the request reads it.
 #[derive(Debug)]
 pub struct Effort {
     bytes_in: u64,
@@ -14,7 +13,7 @@ pub struct Effort {
     reused: AtomicU64,
 }
 
-/// What is known of it.
+/// The cost as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Taken {
     /// Bytes of the request's body.
@@ -29,25 +28,25 @@ pub struct Taken {
     pub token_gen: Option<u64>,
 }
 
-// What is not known.
+// Stands for a value that is not known.
 const NONE: u64 = u64::MAX;
 
 impl Effort {
-    /// Of a call with a body of so many bytes.
+    /// For a call with a body of so many bytes.
     pub fn new(body: usize) -> Self {
         let none = || AtomicU64::new(NONE);
         let bytes_in = if body == 0 { NONE } else { u64::try_from(body).unwrap_or(NONE) };
         Self { bytes_in, attempts: AtomicU64::new(0), micros: none(), token: none(), reused: none() }
     }
 
-    /// It is sent, with the token of this generation if with any.
+    /// The call is sent, with the token of this generation if with a token.
     pub fn attempted(&self, generation: Option<u64>) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.token.store(generation.unwrap_or(NONE), Ordering::Relaxed);
         self.reused.store(NONE, Ordering::Relaxed);
     }
 
-    /// It was answered, over a connection that was open before or not.
+    /// The head of an answer came. `reused` tells whether its connection was open before the call.
     pub fn answered(&self, reused: bool) {
         self.reused.store(u64::from(reused), Ordering::Relaxed);
     }
@@ -57,7 +56,7 @@ impl Effort {
         self.micros.store(u64::try_from(time.as_micros()).unwrap_or(NONE), Ordering::Relaxed);
     }
 
-    /// What is known by now.
+    /// The cost as known by now.
     pub fn taken(&self) -> Taken {
         let known = |value: u64| Some(value).filter(|value| *value != NONE);
         let read = |value: &AtomicU64| known(value.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! What the sidecar itself answers, in the shape of Sezzle's own errors. The status is chosen here and nowhere else.
+//! The errors that the sidecar itself answers with, in the shape of Sezzle's own. Their status is chosen here alone.
 //!
 //! The text a caller gets names no address and holds no secret; what exactly failed goes to the log.
 
@@ -50,7 +50,7 @@ pub enum ProxyError {
     Stopping,
     /// Sezzle asked for fewer calls of this class, for so long from now.
     RateLimited(Duration),
-    /// Calls of this class fail at Sezzle. It is tried again in so long.
+    /// Calls of this class fail at Sezzle. The next trial is due in so long.
     CircuitOpen(Duration),
     /// There is no live token.
     NoToken(NoToken),
@@ -58,9 +58,9 @@ pub enum ProxyError {
     Upstream(UpstreamError),
     /// The call may have had its effect, and its answer did not come.
     OutcomeUnknown {
-        /// What sending it again would do.
+        /// Whether sending the call again is harmless.
         call: Call,
-        /// What is known of why.
+        /// Why the answer did not come, as far as is known.
         cause: UpstreamError,
     },
     /// The caller wants what is stored, and nothing is.
@@ -113,7 +113,7 @@ struct Facts {
     message: Cow<'static, str>,
     /// See [`ProxyError::is_refusal`].
     is_refusal: bool,
-    /// What the caller is to do, beside reading the message.
+    /// A header that tells the caller what to do, such as `Retry-After`.
     header: Option<(HeaderName, HeaderValue)>,
 }
 

@@ -1,7 +1,7 @@
 //! Entity tags of answers whose links lead back to the sidecar (RFC 9110, 8.8.3).
 //!
-//! Sezzle's own tag is of other bytes. It is handed out with a mark, and the mark is taken off where a caller's condition
-//! goes on to Sezzle: an update with `If-Match` succeeds, and an `If-None-Match` is answered 304.
+//! Sezzle's own tag is of other bytes. The sidecar hands that tag out with a mark, and takes the mark off where a caller's
+//! condition goes on to Sezzle: an update with `If-Match` succeeds, and an `If-None-Match` is answered 304.
 
 use bytes::Bytes;
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE};

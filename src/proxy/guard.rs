@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::Poll;
 
-/// What was to answer has panicked.
+/// The code that was to answer has panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;
 
 /// Runs a future to its end. The future stays where it is: most of them are large.
 ///
 /// # Errors
-/// When it panics. What it was working on is not looked at any more, but for what is safe to read after any step.
+/// When the future panics. Use nothing that it was changing, but for values that are whole after each step.
 pub fn caught<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, Panicked>> {
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Ok),

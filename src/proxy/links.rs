@@ -8,7 +8,7 @@ mod scan;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What is rewritten to what.
+/// Replaces the URL of a gateway by the sidecar's own.
 #[derive(Clone, Debug)]
 pub struct LinkRewriter {
     /// Every gateway that links may name.
@@ -16,7 +16,7 @@ pub struct LinkRewriter {
     base_url: String,
 }
 
-/// What became of a body.
+/// The result of rewriting one body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
     /// The new one. `None` when nothing is to be changed.
@@ -78,7 +78,8 @@ impl LinkRewriter {
         Rewritten { body: Some(rewritten), shape }
     }
 
-    /// What to replace by what, if the JSON string at `raw` is a link to a gateway. Spaces around the link go.
+    /// The range to replace and its replacement, if the JSON string at `raw` is a link to a gateway. Spaces around the link
+    /// go.
     fn edit(&self, body: &[u8], raw: Range<usize>, escaped: bool) -> Option<(Range<usize>, Cow<'_, [u8]>)> {
         // Escapes may hide where the path begins.
         if escaped && let Ok(href) = serde_json::from_slice::<String>(body.get(raw.clone())?) {
@@ -102,7 +103,7 @@ impl LinkRewriter {
     }
 }
 
-/// What follows the scheme of an absolute URL, and the ports that are the scheme's own. Where the scheme is left out
+/// The ports of an absolute URL's scheme, and all that follows the scheme. Where the scheme is left out
 /// (RFC 3986, 4.2) it is that of the URL which the client has asked for. A gateway behind an end of TLS may take its own
 /// scheme for `http`: such a URL leads past the sidecar as well, and without TLS.
 fn after_scheme(url: &[u8]) -> Option<(&'static [&'static [u8]], &[u8])> {

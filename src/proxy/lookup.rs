@@ -112,7 +112,7 @@ impl Proxy {
         }
     }
 
-    /// A HEAD that the cache cannot answer. It is passed on as one: nobody asked for the body.
+    /// A HEAD that the cache cannot answer. It goes to Sezzle as a HEAD, since nobody asked for the body.
     async fn head(
         &self,
         head: &Parts,
@@ -149,7 +149,7 @@ fn is_foreign(reply: &Reply) -> bool {
     is_refusal && matches!(&reply.content, Content::Whole(Some(body)) if !is_error(body))
 }
 
-/// What a caller gets of something stored.
+/// The answer to a caller, from a stored session.
 pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit, record: &Record) -> Reply {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
     from_entry(head, seen, &hit.entry, hit.age, cache, record)

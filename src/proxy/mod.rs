@@ -1,7 +1,7 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
-//! [`inbound`] decides whether it is let through, [`route`] which call it is, `arrival` whether memory answers it. A lookup of a session goes to the
-//! session cache, everything else to [`forward`], and [`response`] is what the caller sees of it.
+//! [`inbound`] decides whether a request is let through, [`route`] which call it is, `arrival` whether memory answers it. A
+//! lookup of a session goes to the session cache, every other call to [`forward`]. [`response`] makes the caller's answer.
 
 mod arrival;
 mod authentication;
@@ -68,9 +68,9 @@ pub type Sessions = SessionCache<ProxyError>;
 /// How the proxy serves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whom it answers for.
+    /// The hosts that it answers for.
     pub hosts: Hosts,
-    /// What it keeps to.
+    /// Its bounds.
     pub limits: Limits,
     /// Whether an idempotency key under another name is one.
     pub normalise_request_id: bool,
@@ -148,8 +148,8 @@ impl Proxy {
         }
     }
 
-    /// The same proxy under other options; `limits.in_flight` alone stays as it was. What is being served goes on under
-    /// those it began with, but for `sample_hits`.
+    /// The same proxy under other options, but for `limits.in_flight`, which stays. Requests in progress finish under the
+    /// options they began with, but for `sample_hits`.
     pub fn with(&self, options: Options) -> Self {
         self.ledgers.all().for_each(|ledger| ledger.sample(options.sample_hits));
         Self { options, ..self.clone() }
@@ -166,7 +166,7 @@ impl Proxy {
         self.sessions.observe();
     }
 
-    /// Serves one request of a caller's. What is in memory is answered at once, and costs no future.
+    /// Serves one request. A session in memory is answered at once, without a future.
     pub fn handle(self: &Arc<Self>, request: Request<Incoming>, caller: Caller) -> Handled {
         let (mut head, body) = request.into_parts();
         let body = PeerBody::new(body, head.version);
@@ -240,7 +240,7 @@ impl Proxy {
             let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
             Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
         });
-        // What is left of a body that was not read would be taken for the next request.
+        // The rest of a body that was not read would be taken for the next request.
         let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body();
         reply.finish(record, closing)
     }

@@ -1,5 +1,5 @@
-//! What is not sent to Sezzle, to spare it or others: a bulkhead for each class of calls, so that none can crowd out
-//! another; quiet when Sezzle asks for fewer calls; a circuit breaker when it fails.
+//! Decides which calls are held back, to spare Sezzle or other calls: a bulkhead for each class of calls, so that none can
+//! crowd out another; quiet when Sezzle asks for fewer calls; a circuit breaker when Sezzle fails.
 //!
 //! A call takes a [`Place`], and each time it is sent a [`Leave`]. An answer from memory takes neither.
 
@@ -32,12 +32,12 @@ pub struct Pressure {
     metrics: Arc<Metrics>,
 }
 
-/// What calls of one class share.
+/// The places that the calls of one class share.
 #[derive(Debug)]
 struct Bulkhead {
     class: Class,
     places: Arc<Semaphore>,
-    /// Those who wait for a place, which they get in the order they came.
+    /// Calls that wait for a place, oldest first.
     queue: Semaphore,
     fares: Mutex<Fares>,
     clock: Clock,
@@ -116,7 +116,7 @@ impl Pressure {
         let guarded = class != Class::Money && matches!(*method, Method::GET | Method::HEAD);
         let (permit, since) = match Arc::clone(&bulkhead.places).try_acquire_owned() {
             Ok(permit) => (permit, now),
-            // What would not be sent does not wait for a place first.
+            // A call that would be refused anyhow does not wait for a place first.
             Err(_) => {
                 bulkhead.check(|fares| fares.refusal(guarded, now))?;
                 (bulkhead.wait().await?, bulkhead.clock.now())

@@ -25,8 +25,7 @@ use crate::telemetry::trace::{TraceParent, trace_id_text};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::Call;
 
-/// What is known of a request so far. Dropping it writes the record: whatever becomes of a request, it is recorded
-/// once.
+/// All that is known of a request so far. Dropping a record writes it: each request is recorded once, however it ends.
 #[derive(Debug)]
 pub struct Record {
     ledger: Arc<Ledger>,
@@ -59,7 +58,7 @@ pub struct Ledger {
     metrics: Arc<Metrics>,
     sample_hits: AtomicU64,
     hits: AtomicU64,
-    /// What every request counts in.
+    /// The metrics that every request counts in.
     pub series: RequestSeries,
 }
 
@@ -86,7 +85,7 @@ impl Ledger {
     }
 }
 
-/// What a request is called in logs, and in its answer.
+/// The name of a request in logs and in its answer.
 #[derive(Clone, Debug)]
 pub enum RequestId {
     /// By its caller.
@@ -136,7 +135,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// What an error of ours says to operators beyond its code.
+/// The details of an error of ours that its code does not tell, for operators.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trouble {
     /// Why, in one word.
@@ -202,7 +201,7 @@ impl Record {
         self.has_read_body
     }
 
-    /// What the caller is told when whatever was to answer has panicked.
+    /// The error that the caller gets when the code that was to answer has panicked.
     pub fn panicked(&self) -> ProxyError {
         let call = if self.request_key.is_some() { Call::Keyed } else { self.route().call(&self.method) };
         if call == Call::Safe || self.taken().attempts.is_none() {
@@ -217,7 +216,7 @@ impl Record {
         self.began
     }
 
-    /// What this is written in.
+    /// The ledger that this record will be written to.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }

@@ -11,9 +11,9 @@ use crate::hop_by_hop::connection_named;
 
 /// Header of the idempotency key.
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
-/// What many clients send in its place; Sezzle does not know it.
+/// The header that many clients send in its place. Sezzle does not know it.
 const MISSPELT: HeaderName = HeaderName::from_static("x-sezzle-request-id");
-/// What libraries for many gateways send; Sezzle does not know it either.
+/// The header that libraries for many gateways send. Sezzle does not know it either.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Where a key came from: a metric label.
@@ -100,7 +100,7 @@ fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, P
     }
     let unquoted = first.filter(|_| *name == IDEMPOTENCY_KEY).and_then(unquoted);
     let key = unquoted.as_ref().or(first).filter(|key| !key.as_bytes().trim_ascii().is_empty());
-    // It goes to logs, where an operator must find it as the caller wrote it.
+    // The key goes to logs, where an operator must find it as the caller wrote it.
     if key.is_some_and(|key| key.len() > MAX_KEY || !key.as_bytes().iter().all(|byte| matches!(byte, b' '..=b'~'))) {
         return Err(ProxyError::Malformed("the idempotency key is not printable ASCII of 255 characters at most"));
     }
@@ -109,7 +109,7 @@ fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, P
 
 const MAX_KEY: usize = 255;
 
-/// What a string of RFC 8941, 3.3.3 stands for. `None` if the value is none.
+/// The text of a string as RFC 8941, 3.3.3 writes one. `None` if the value is no such string.
 fn unquoted(value: &HeaderValue) -> Option<HeaderValue> {
     let quoted = value.as_bytes().trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let (mut text, mut bytes) = (Vec::with_capacity(quoted.len()), quoted.iter());

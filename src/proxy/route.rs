@@ -164,7 +164,7 @@ impl Route {
     }
 }
 
-/// What a call may cost: to wait for it, and to send it twice.
+/// Classes of calls, by what waiting for one costs and what sending one twice would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// The cached lookup.
@@ -270,8 +270,8 @@ impl Matched {
         }
     }
 
-    /// What a write to `path` changes, as far as its URL tells: the tags to purge. The path decides, not the route,
-    /// so that a write to an order that this program does not know yet is one all the same.
+    /// The tags to purge for a write to `path`, as far as the URL tells. The path decides and not the route, so that a call
+    /// on an order purges that order even where this program does not know the call.
     pub fn written(path: &str) -> Option<Tag> {
         let mut segments = path.strip_prefix("/v2/")?.split('/');
         let collection = segments.next()?;

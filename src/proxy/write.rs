@@ -60,8 +60,8 @@ impl Writes {
 }
 
 impl Proxy {
-    /// A write, or a read that cannot be repeated. What it changes is purged before it is sent, and again when it has
-    /// ended, before the first byte of its answer: a caller that has seen the answer finds nothing older than the write.
+    /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again when
+    /// it has ended, before the first byte of its answer: a caller that has seen the answer finds nothing older than the write.
     pub(super) async fn write(
         &self,
         head: &Parts,
@@ -160,8 +160,7 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const STOPPED: &str = "it was stopped before its answer came";
 
-/// What becomes of a write. Whatever it is, a write that is stopped half-way included, nothing that an operator has to
-/// know of it is lost.
+/// Tells operators how a write ended. Dropping it tells of a write that was stopped half-way.
 struct Outcome {
     metrics: Arc<Metrics>,
     request_id: RequestId,
@@ -252,7 +251,7 @@ impl Outcome {
         self.metrics.troubles.note(kind, Some(&self.request_id));
     }
 
-    /// What identifies the write in the log.
+    /// The fields that identify the write in the log.
     fn named(&self) -> Named<'_> {
         Named {
             request_id: &self.request_id,

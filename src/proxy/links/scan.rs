@@ -67,7 +67,7 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
 /// The mark that some writers put before a text.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// What a value is.
+/// The place of a value in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Any outside of links.

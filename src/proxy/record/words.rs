@@ -1,5 +1,4 @@
-//! What is said of a request when it has ended besides its line in the log: its span, and what an operator should look
-//! at.
+//! The span of a request that has ended, and whether an operator should look at it. The line of the log is apart.
 
 use std::time::Duration;
 
@@ -16,14 +15,14 @@ use crate::telemetry::spans::{InTrace, Span};
 use crate::telemetry::troubles::Kind;
 
 impl Record {
-    /// What is worth an operator's look, if anything is.
+    /// The trouble that an operator should look at, if there was any.
     pub(super) fn trouble(&self) -> Option<Kind> {
         let what = match (self.error, self.status, self.end) {
             (Some(_), _, _) if self.trouble.is_none => return None,
             (Some(error), _, _) => error,
             (None, _, End::Broken) => "broke off",
             (None, None, _) => "its caller left",
-            // What the sidecar itself answers so is an error of ours.
+            // Where the sidecar itself answers with such a status, an error of ours is set.
             (None, Some(status), _)
                 if status.is_server_error()
                     || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =>
@@ -32,7 +31,7 @@ impl Record {
             }
             (None, Some(_), _) => return None,
         };
-        // What is refused before it is known which call it is has no route.
+        // A request that is refused before it is matched has no route.
         let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
         let code = Some(self.status.map_or("499", code_label));
         Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
@@ -48,7 +47,7 @@ impl Record {
             && self.effort.is_none()
     }
 
-    /// Its span, which stands there. It names nothing that the metrics do not, but the request's id.
+    /// The span of the request at `place` in its trace. Beside the request's id, the span names only what the metrics name.
     pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
         let taken = self.taken();
         Span {
@@ -71,7 +70,7 @@ impl Record {
         }
     }
 
-    /// The size of its answer's body. That of card data is not told.
+    /// The size of the answer's body. The size of card data is not told.
     pub(super) fn bytes_out(&self) -> Option<u64> {
         (!self.route().is_card_data() || self.source == Source::Sidecar).then_some(self.bytes_out)
     }
