@@ -1,7 +1,7 @@
-//! Who calls, and which requests are plainly meant for us.
+//! Checks that a request is meant for this sidecar and does not come from a web page in a browser.
 //!
-//! Whoever reaches a listener can move money or steer the process, so that a web page must not be able to make a
-//! browser do it.
+//! Anyone who reaches a listener can move money or control the process. A web page must not be able to use a visitor's
+//! browser for that.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,12 +10,12 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-/// What a connection tells of its caller.
+/// What a connection reveals about its caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller {
     /// The address the caller connected to; none on a Unix socket.
     pub local: Option<SocketAddr>,
-    /// Whether it connected to a Unix socket, which no browser can.
+    /// Whether the caller connected to a Unix socket, which no browser can do.
     pub unix: bool,
     /// The process at the other end of a Unix socket, as the kernel knows it.
     pub peer: Option<Peer>,
@@ -24,22 +24,22 @@ pub struct Caller {
 /// A process of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The user it ran as when it connected.
+    /// The user id at the time of the connection.
     pub uid: u32,
-    /// Its number then, where the kernel tells it.
+    /// The process id at that time, if the kernel tells.
     pub pid: Option<i32>,
 }
 
-/// Why a request is not plainly meant for us.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The authority is missing, repeated, contradictory or none; the text says how.
+    /// The authority is missing, repeated, contradictory or malformed; the text says which.
     Malformed(&'static str),
-    /// The authority is not one of ours.
+    /// The authority names another host.
     Misdirected,
-    /// The scheme is none that is served here; the text says which are.
+    /// The scheme is not served here; the text names the schemes that are.
     Scheme(&'static str),
-    /// It comes from a browser.
+    /// The request comes from a browser.
     Browser,
 }
 
@@ -48,25 +48,25 @@ pub enum Refusal {
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// Names with or without a port; one without stands for every port.
+    /// Takes names with or without a port. A name without a port is accepted with every port.
     pub fn new(hosts: &[String]) -> Self {
         Self(hosts.iter().map(|host| without_root(&host.to_ascii_lowercase())).collect())
     }
 
-    /// Decides whether a request is plainly meant for us: it names an authority of ours, or a web page could point a
-    /// name of its own at this address and call it (DNS rebinding), and it bears no mark of a browser.
+    /// Checks that a request names an authority of this sidecar and has no header that only browsers send. Without the
+    /// first check a web page could point a name of its own at this address and call it (DNS rebinding).
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the request is refused.
     pub fn check(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         self.check_host(head, caller)?;
         if head.headers.keys().any(is_of_browser) { Err(Refusal::Browser) } else { Ok(()) }
     }
 
-    /// The first half of it: whether a request names an authority of ours.
+    /// Checks only that a request names an authority of this sidecar.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why the request is refused.
     pub fn check_host(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         if !is_plainly_loopback(head) {
             if caller.unix {
@@ -78,14 +78,14 @@ impl Hosts {
         let http2 = head.version == Version::HTTP_2;
         match (head.uri.scheme(), head.uri.authority()) {
             (None, None) => Ok(()),
-            // Who ends TLS before us and passes the bytes on leaves the caller's scheme.
+            // A TLS terminator in front of the sidecar that passes bytes through leaves the caller's scheme as it was.
             (Some(scheme), _) if http2 && *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS => {
                 Err(Refusal::Scheme(":scheme must be http or https"))
             }
             (Some(scheme), _) if !http2 && *scheme != Scheme::HTTP => {
                 Err(Refusal::Scheme("a target in absolute form must begin with http://"))
             }
-            // Its form was checked in the place of a Host.
+            // [`check_any_host`] has already checked the form of this authority.
             (Some(_), Some(_)) if http2 && caller.unix => Ok(()),
             (Some(_), Some(authority)) if self.is_ours(authority, caller.local) => Ok(()),
             (_, _) => Err(Refusal::Misdirected),
@@ -98,7 +98,8 @@ impl Hosts {
         }
         let host = without_root(&authority.host().to_ascii_lowercase());
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            // An address cannot be rebound; the one the caller reached us by is ours.
+            // DNS rebinding needs a name, so an IP address is safe to accept: loopback, or the address the caller
+            // connected to.
             Ok(address) if address.is_loopback() || local.is_some_and(|local| address == local.ip()) => return true,
             Ok(_) => {}
             Err(_) if host == "localhost" => return true,
@@ -109,13 +110,13 @@ impl Hosts {
     }
 }
 
-/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` is not among them: Node's `fetch` sends that one, and
-/// a browser that does sends `Sec-Fetch-Site` beside it.
+/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` is not one: Node's `fetch` sends that header too,
+/// and a browser that sends it sends `Sec-Fetch-Site` as well.
 pub fn is_of_browser(name: &HeaderName) -> bool {
     *name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && *name != SEC_FETCH_MODE)
 }
 
-/// A name as it is without the dot that stands for the root, with or without a port.
+/// A name, with or without a port, without the trailing dot that stands for the DNS root.
 fn without_root(name: &str) -> String {
     match name.split_once(".:") {
         Some((host, port)) => format!("{host}:{port}"),
@@ -123,7 +124,7 @@ fn without_root(name: &str) -> String {
     }
 }
 
-/// On a Unix socket every host will do that has the form of one, and so will an empty one: a client has to put something there.
+/// On a Unix socket any well-formed host is accepted, and so is an empty one: clients have to send some host.
 fn check_any_host(head: &Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let pseudo = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
@@ -139,18 +140,18 @@ fn check_any_host(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// Says why a request from a browser is refused.
+/// The error text for a request from a browser.
 pub const FROM_BROWSER: &str =
     "requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or Sec-Fetch-User come from a browser and are refused";
 
-/// How a request was made, as browsers and Node's `fetch` tell it.
+/// The header in which browsers and Node's `fetch` state the mode of a request.
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Lets a browser show what is asked for in a window of its own. No page may load it as an image, in a frame or by a script.
+/// Lets a browser open a page in a window of its own. Web pages cannot load it as an image, in a frame or by a script.
 ///
 /// # Errors
-/// When a browser asks for it in another way.
+/// When a browser makes any other kind of request.
 pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
     if !headers.keys().any(is_of_browser) {
         return Ok(());
@@ -163,8 +164,8 @@ pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
     if shown { Ok(()) } else { Err(Refusal::Browser) }
 }
 
-/// Whether a request names its host as nearly all do, which needs no parser: in one `Host`, by a usual name of the
-/// loopback with or without a port.
+/// Fast path: whether a request has a single `Host` that is a usual loopback name, with or without a port. Nearly all
+/// requests do, and then no parser is needed.
 fn is_plainly_loopback(head: &Parts) -> bool {
     let mut hosts = head.headers.get_all(HOST).iter();
     let (Some(host), None, None) = (hosts.next(), hosts.next(), head.uri.authority()) else { return false };
@@ -179,8 +180,8 @@ fn is_plainly_loopback(head: &Parts) -> bool {
     }
 }
 
-/// The host that a request names: in `Host`, exactly once; in HTTP/2 as well in `:authority`, and then the same or alone
-/// (RFC 9113, 8.3.1).
+/// The host that a request names: in exactly one `Host`; over HTTP/2 also in `:authority`, alone or beside an equal
+/// `Host` (RFC 9113, 8.3.1).
 fn named_host(head: &Parts) -> Result<Authority, Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let pseudo = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
@@ -202,7 +203,7 @@ fn parsed(host: &HeaderValue) -> Result<Authority, Refusal> {
 const ONE_HOST: Refusal = Refusal::Malformed("exactly one Host header is required");
 const NO_HOST: Refusal = Refusal::Malformed("the Host header is not a host with an optional port");
 
-/// Whether what follows the host is a port, which the parser of authorities leaves unchecked.
+/// Whether the host is followed by a valid port or none. The parser of authorities does not check that.
 fn has_port_or_none(authority: &Authority) -> bool {
     let text = authority.as_str();
     let named = text.rsplit_once('@').map_or(text, |(_, named)| named);

@@ -1,7 +1,7 @@
 //! Time as a value. Decisions take a [`Now`] as an argument; only this file asks the machine.
 //!
-//! Two clocks are read together because each one alone can lie: the monotonic clock stops while a machine is
-//! suspended, the wall clock can be stepped. Whatever must die in time dies by whichever clock says so first.
+//! Two clocks are read together because each one alone can lie: the monotonic clock stops while a machine is suspended,
+//! the wall clock can be stepped. A value with a limited life ends by whichever clock reaches the limit first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,7 +23,7 @@ impl Clock {
         Self::default()
     }
 
-    /// The machine's clocks, moved by what a test asks for.
+    /// The machine's clocks with an offset that a test sets through the returned [`ClockShift`].
     pub fn shifted() -> (Self, Arc<ClockShift>) {
         let shift = Arc::new(ClockShift::default());
         (Self { shift: Some(Arc::clone(&shift)) }, shift)
@@ -41,7 +41,7 @@ impl Clock {
         Mono(read_mono().saturating_add(Duration::from_millis(u64::try_from(shift).unwrap_or(0))))
     }
 
-    /// Waits until the monotonic clock has gone this far.
+    /// Waits until the monotonic clock has advanced by `length`.
     pub async fn sleep(&self, length: Duration) {
         let Some(shift) = &self.shift else { return sleep(length).await };
         let end = self.mono().plus(length);
@@ -56,12 +56,14 @@ impl Clock {
     }
 }
 
-/// The machine's monotonic clock as its own processes count it, in microseconds: to be compared with what others read.
+/// The machine's monotonic clock in microseconds, without any test offset: comparable with readings by other processes
+/// of this machine.
 pub fn monotonic_micros() -> u64 {
     u64::try_from(read_mono().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Every request reads the clocks five times. The standard library takes twice as long, most of it for a difference.
+/// Every request reads the clocks five times. The standard library takes twice as long, mostly for computing a
+/// difference.
 fn read_mono() -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
     Duration::new(u64::try_from(tv_sec).unwrap_or(0), u32::try_from(tv_nsec).unwrap_or(0))
@@ -77,12 +79,12 @@ fn read_wall() -> Wall {
 pub struct ClockShift {
     mono: AtomicI64,
     wall: AtomicI64,
-    /// Wakes whoever sleeps by the monotonic clock.
+    /// Wakes the tasks that sleep by the monotonic clock.
     moved: Notify,
 }
 
 impl ClockShift {
-    /// Both clocks go forward, as time does.
+    /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let millis = millis(by);
         self.mono.fetch_add(millis, Ordering::SeqCst);
@@ -90,7 +92,7 @@ impl ClockShift {
         self.moved.notify_waiters();
     }
 
-    /// Only the wall clock moves: a step by an operator or NTP, or (forward) a machine that was suspended.
+    /// Moves only the wall clock: a step by an operator or NTP, or (forward) a machine that was suspended.
     pub fn step_wall(&self, by_millis: i64) {
         self.wall.fetch_add(by_millis, Ordering::SeqCst);
     }
@@ -105,7 +107,7 @@ pub struct Now {
     pub wall: Wall,
 }
 
-/// Monotonic time since a moment before this process began.
+/// Monotonic time since an arbitrary moment before this process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mono(pub Duration);
 
@@ -117,7 +119,7 @@ impl Now {
 }
 
 impl Mono {
-    /// This long after; saturates.
+    /// The time `by` later; saturates.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
     }
@@ -133,7 +135,7 @@ impl Mono {
 pub struct Wall(pub i64);
 
 impl Wall {
-    /// This long after; saturates.
+    /// The time `by` later; saturates.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(millis(by)))
     }
@@ -143,7 +145,7 @@ impl Wall {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Milliseconds since `other`, negative if it lies ahead.
+    /// Milliseconds since `other`; negative if `other` is later.
     pub fn millis_since(self, other: Self) -> i64 {
         self.0.saturating_sub(other.0)
     }
@@ -166,13 +168,13 @@ impl From<Wall> for SystemTime {
     }
 }
 
-/// The wall clock in microseconds since the Unix epoch, for lines of the log: nothing is decided by it.
+/// The wall clock in microseconds since the Unix epoch, for log lines only: no decision depends on this reading.
 pub fn wall_micros() -> i64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
     tv_sec.saturating_mul(1_000_000).saturating_add(tv_nsec / 1000)
 }
 
-/// A moment after which something is dead, kept on both clocks.
+/// The end of a limited life, kept on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     mono: Mono,
@@ -185,12 +187,12 @@ impl Deadline {
         Self { mono: now.mono.plus(life), wall: now.wall.plus(life) }
     }
 
-    /// What is left of the life; zero once either clock has reached the deadline.
+    /// The life left; zero once either clock has reached the deadline.
     pub fn remaining(&self, now: Now) -> Duration {
         self.mono.since(now.mono).min(self.wall.since(now.wall))
     }
 
-    /// How long ago the deadline passed, by the clock that is further past it; zero if it has not.
+    /// How long ago the deadline passed, by the clock that is further past it; zero before the deadline.
     pub fn overdue(&self, now: Now) -> Duration {
         now.mono.since(self.mono).max(now.wall.since(self.wall))
     }

@@ -1,8 +1,8 @@
-//! Reading files that an operator names: the configuration, keys, certificates. One reader for all of them.
+//! Reads the files that an operator names: configuration, keys, certificates. All of them are read here.
 //!
-//! A path may lead to anything: a directory, a device without end, a pipe that nobody writes to. So the reader looks what
-//! kind of file there is, never waits in `open`, reads a bounded number of bytes, and waits a bounded time for a pipe. A
-//! network file system can still hang; callers read on a thread that nothing else waits for.
+//! A path may lead to a directory, an endless device or a pipe without a writer. So the reader checks the kind of file
+//! first, never waits in `open`, reads a bounded number of bytes, and waits a bounded time for a pipe. A network file
+//! system can still hang, so callers read on a thread that nothing else waits for.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -16,55 +16,56 @@ use zeroize::Zeroizing;
 
 use crate::clock::monotonic_micros;
 
-/// What was in a file.
+/// A file that was read.
 #[derive(Debug)]
 pub struct Content {
-    /// All of it. Wiped when dropped, since it may be a secret.
+    /// The whole content. Wiped when dropped, since it may be a secret.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The permission bits of what was opened: another file may have its name by now.
+    /// The permission bits of the opened file. The path may name another file by now.
     pub mode: u32,
-    /// Whether it came through a pipe, and can be read only once.
+    /// Whether the content came through a pipe and cannot be read again.
     pub from_pipe: bool,
 }
 
-/// What to do with a pipe.
+/// How a pipe is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipes {
-    /// Wait until its writer has written all: a shell's `<(…)`, or a program that fills a named pipe.
+    /// Wait until its writer has finished: a shell's `<(…)`, or a program that fills a named pipe.
     Wait,
-    /// Do not open it: what came through it once does not come again.
+    /// Do not open it: the content of a pipe can be read only once.
     Refuse,
 }
 
-/// Why a file was not read. The texts follow the file's name.
+/// Why a file was not read. Messages put the file's name before these texts.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("cannot be read: {0}")]
     System(#[from] io::Error),
-    /// There is something else by that name.
+    /// The path leads to a directory, a socket or a device.
     #[error("cannot be read: is {0}, and not a file")]
     NoFile(&'static str),
-    /// A pipe where none is waited for.
+    /// The path leads to a pipe, and [`Pipes::Refuse`] was given.
     #[error("cannot be read again: is a pipe")]
     Pipe,
-    /// A pipe that no writer has opened.
+    /// No writer has opened the pipe.
     #[error("cannot be read: is a pipe that nobody writes to (waited for {PATIENCE:?})")]
     NoWriter,
-    /// A pipe whose writer does not close it.
+    /// The pipe's writer has not closed it in time.
     #[error("cannot be read: is a pipe whose writer has not closed it within {PATIENCE:?}")]
     Unfinished,
-    /// There is more in it than there may be.
+    /// The file is larger than allowed.
     #[error("cannot be read: holds more than {0} bytes")]
     TooLarge(usize),
 }
 
-/// Reads a whole file of at most so many bytes. Blocks while the file system does, and for [`PATIENCE`] on a pipe.
+/// Reads a whole file of at most `most` bytes. Blocks as long as the file system does, and up to [`PATIENCE`] on a
+/// pipe.
 ///
 /// # Errors
-/// Why it was not read.
+/// Why the file was not read.
 pub fn read(path: &Path, most: usize, pipes: Pipes) -> Result<Content, ReadError> {
-    // Before anything is opened: opening a device can have an effect, and a socket cannot be opened.
+    // The kind is checked before the open: opening a device can have side effects, and a socket cannot be opened.
     let kind = kind(&std::fs::metadata(path)?)?;
     if kind == Kind::Pipe && pipes == Pipes::Refuse {
         return Err(ReadError::Pipe);
@@ -72,7 +73,7 @@ pub fn read(path: &Path, most: usize, pipes: Pipes) -> Result<Content, ReadError
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
-    // Another file may have taken the name since.
+    // The path may name another file since the check.
     if self::kind(&metadata)? != kind {
         return Err(ReadError::System(io::Error::other("was replaced while it was opened")));
     }
@@ -93,7 +94,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 enum Kind {
     Regular,
     Pipe,
-    /// The null device, which some name in place of an empty file.
+    /// The null device, which some operators use as an empty file.
     Empty,
 }
 
@@ -117,7 +118,7 @@ fn kind(metadata: &Metadata) -> Result<Kind, ReadError> {
 // Major 1, minor 3, on every Linux.
 const NULL_DEVICE: u64 = 0x103;
 
-/// Room for a small file at once: while the buffer grows, pieces of a secret would stay behind in memory.
+/// Reserves room for a small file at once: a growing buffer would leave pieces of a secret behind in memory.
 fn buffer(most: usize) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(Vec::with_capacity(most.saturating_mul(2).min(16 * 1024)))
 }
@@ -132,7 +133,7 @@ fn whole(file: File, most: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     bounded(bytes, most)
 }
 
-/// A pipe is at its end when a writer has closed it. Without a writer reading ends at once, with nothing read.
+/// Reads until a writer has closed the pipe. While there is no writer, each read returns at once with nothing.
 fn piped(file: File, most: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let mut bytes = buffer(most);
     let mut file = file.take(most as u64 + 1);
@@ -219,7 +220,7 @@ mod tests {
     fn a_writer_that_never_ends_is_not_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = pipe(&folder);
-        // Open for both, so that opening does not wait for a reader.
+        // Opened for reading and writing, so that the open does not wait for a reader.
         let mut writer = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
         writer.write_all(b"some").expect("written");
         assert!(error(&path, Pipes::Wait).contains("has not closed it within 5s"));

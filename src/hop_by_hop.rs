@@ -1,9 +1,9 @@
-//! Header fields between two neighbours only (RFC 9110, 7.6.1), which nobody passes on.
+//! Hop-by-hop header fields (RFC 9110, 7.6.1), which a proxy does not forward.
 
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Whether a header is between two neighbours only.
+/// Whether a header is always hop-by-hop.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -23,13 +23,14 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// The header names that `Connection` declares to be hop-by-hop.
 pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
-    // By bytes: what is no text among the names takes none of them out.
+    // Compared as bytes, so that a name with invalid characters does not hide the others.
     let lines = headers.get_all(CONNECTION).into_iter().map(HeaderValue::as_bytes);
     let names = lines.flat_map(|line| line.split(|byte| *byte == b','));
     names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
-/// Removes the headers that are hop-by-hop, whoever says so, and those that go no further for another reason.
+/// Removes the headers that are always hop-by-hop, those that `Connection` names, and those that `goes_no_further`
+/// selects.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, goes_no_further: impl Fn(&HeaderName) -> bool) {
     let mut removed: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name) || goes_no_further(name)).cloned().collect();

@@ -1,4 +1,4 @@
-//! How the sidecar speaks HTTP as a client: every limit and every leniency of the libraries, chosen in one place.
+//! Settings of the HTTP client: every limit and every leniency of the libraries is chosen here.
 //!
 //! docs/proxy-listener.md lists the limits under "Toward Sezzle".
 
@@ -6,19 +6,19 @@ use h2::client::Builder as Http2;
 use hyper::client::conn::http1::Builder as Http1;
 use hyper_util::client::legacy::Builder as Legacy;
 
-/// The largest head of an answer, in bytes.
+/// The largest accepted response head, in bytes.
 pub const MAX_HEAD: usize = 64 * 1024;
 
-/// HTTP/1.1 toward the gateway. What this refuses as malformed is read once more by [`lenient_http1`]: room for more than
-/// 100 lines, and a look at every value for folded lines, would cost each answer some.
+/// HTTP/1.1 toward the gateway. A head that this parser refuses as malformed is parsed again by [`lenient_http1`]. Room
+/// for more than 100 lines and a check of every value for folded lines would slow down each response.
 pub fn http1() -> Http1 {
     let mut builder = Http1::new();
     builder.max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD);
     builder
 }
 
-/// HTTP/1.1 as leniently as a head can be read without guessing (RFC 9112, 5.1 and 5.2): any number of lines, a space before
-/// a colon, a value folded over several lines. A line that is no header is left out.
+/// HTTP/1.1 as lenient as is possible without guessing (RFC 9112, 5.1 and 5.2): any number of lines, a space before a
+/// colon, a value folded over several lines. A line that is not a header is left out.
 pub fn lenient_http1() -> Http1 {
     let mut builder = http1();
     builder
@@ -29,7 +29,7 @@ pub fn lenient_http1() -> Http1 {
     builder
 }
 
-/// The same for connections that hyper-util makes.
+/// The settings of [`lenient_http1`] for connections that hyper-util makes.
 pub fn lenient(builder: &mut Legacy) -> &mut Legacy {
     builder
         .http1_max_buf_size(MAX_HEAD)
@@ -53,18 +53,18 @@ pub fn http2() -> Http2 {
     builder
 }
 
-/// The limit of streams of a gateway that has not stated one yet. No gateway can state this number.
+/// The assumed limit of streams while the gateway has not stated one. No gateway can state this number.
 pub const UNTOLD: usize = usize::MAX - 1;
 
-// A line has four bytes at least.
+// A header line has at least four bytes.
 const MAX_LINES: usize = MAX_HEAD / 4;
-// One answer, and all of them together, may leave as much in memory when callers read slowly. The second is many times the
-// first, or a few slow callers would hold up all others.
+// Bytes that one response, and all responses of a connection together, may buffer in memory when callers read slowly.
+// The connection's window is many times a stream's, or a few slow callers would hold up all others.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-// Twice what is accepted, so that the status of an answer that is a little too large is still known.
+// Twice the accepted size, so that the status of a response with a slightly too large head is still known.
 const HEADER_LIST: u32 = 2 * MAX_HEAD as u32;
 const FRAME: u32 = 16 * 1024;
-// What small frames that wait to be read may cost in memory beside their content: h2 counts 256 bytes for each, less its
-// size. Over it h2 ends the connection.
+// Memory for small frames that wait to be read, beyond their content: h2 counts 256 bytes for each frame, less its
+// size. Above this limit h2 ends the connection.
 const SMALL_FRAMES: usize = 32 * 1024 * 1024;

@@ -2,24 +2,29 @@
 //! gateway.
 //!
 //! # Layout
-//! In the order a request meets them:
+//! Modules in the order in which a request meets them:
 //!
-//! - [`server`]: sockets to requests. Accept, connection limits and timers, drain.
-//! - [`proxy`]: one request, top to bottom.
-//! - [`session`]: the session cache. What is stored, what is served, what a write does to it.
-//! - [`credentials`]: keys to bearer tokens.
-//! - [`upstream`]: the way out to Sezzle.
+//! - [`server`]: from sockets to requests. Accept, connection limits and timers, drain.
+//! - [`proxy`]: the handling of one request, from top to bottom.
+//! - [`session`]: the session cache: what is stored, what is served, and what a write invalidates.
+//! - [`credentials`]: from keys to bearer tokens.
+//! - [`upstream`]: connections to Sezzle.
 //!
-//! Beside the request's way: [`webhook`] (what Sezzle tells by itself), [`ops`] (metrics and health), [`status`] (the page
-//! for people), [`control`] (what steers the process), [`contact`] (the first contact with Sezzle), [`telemetry`],
-//! [`config`]. Leaves that know nothing of the others: [`address`], [`caller`], [`sezzle`] (Sezzle's own words), [`systemd`]
-//! (who starts and stops it), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (calls that block), [`mod@file`]
-//! (files that an operator names), [`method`] (which are safe), [`units`] (durations and sizes), [`names`] (name resolution), [`peer_body`] (a body that is
-//! whole or an error), [`supervisor`] (tasks that must live as long as the
-//! process). [`app`] puts it all together.
+//! Not on the path of a request: [`webhook`] (notifications from Sezzle), [`ops`] (metrics and health), [`status`] (the
+//! status page), [`control`] (the commands of operators), [`contact`] (the first contact with Sezzle), [`telemetry`],
+//! [`config`].
 //!
-//! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, those to `session`,
-//! `credentials` and `upstream`, those to the leaves. The simulated gateway in `simulator` shares nothing with the rest but [`units`].
+//! Leaves, which use none of the modules above: [`address`], [`caller`], [`sezzle`] (Sezzle's formats), [`systemd`]
+//! (the service manager's protocol), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (blocking calls),
+//! [`mod@file`] (files that an operator names), [`method`] (safe methods), [`units`] (durations and sizes), [`names`]
+//! (name resolution), [`peer_body`] (a complete body or an error), [`supervisor`] (tasks that must live as long as the
+//! process).
+//!
+//! [`app`] puts everything together.
+//!
+//! Imports point one way: `app` to `server`, `control`, `status`, `ops`, `webhook` and `proxy`, these to `session`,
+//! `credentials` and `upstream`, and these to the leaves. The simulated gateway in `simulator` shares only [`units`]
+//! with the rest.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read files of their own and start threads"))]
 

@@ -1,19 +1,19 @@
-//! Durations and sizes as people write them. Pure.
+//! Durations and sizes in the form of the configuration. Pure.
 //!
-//! One spelling for each unit and whole numbers only: what a reader could take for something else is a mistake. So `1M` is
-//! neither a minute nor a month, and `1 5s` is not 15 s.
+//! Each unit has one spelling, and only whole numbers are accepted: an ambiguous value is an error. So `1M` is neither
+//! a minute nor a month, and `1 5s` is not 15 s.
 
 use std::time::Duration;
 
-/// What a duration looks like, for messages.
+/// The accepted form of a duration, for error messages.
 pub const DURATION: &str = "a duration such as \"500ms\", \"30s\" or \"5m\": a whole number and one of ms, s, m, h, d";
-/// What a size looks like, for messages.
+/// The accepted form of a size, for error messages.
 pub const SIZE: &str = "a size such as \"32MiB\": a whole number, and nothing or one of B, KiB, MiB, GiB, kB, MB, GB";
 
-/// In milliseconds, the largest first.
+/// Units of time in milliseconds, the largest first.
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// In bytes.
+/// Units of size in bytes.
 const SIZES: [(&str, u64); 8] = [
     ("", 1),
     ("B", 1),
@@ -41,14 +41,15 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// A duration as [`duration`] reads it, in the largest unit that divides it. Less than a millisecond is left out.
+/// Formats a duration for [`duration`] to read, in the largest unit that divides it. Fractions of a millisecond are
+/// dropped.
 pub fn shown(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let unit = TIMES.iter().find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor));
     unit.map_or_else(|| "0s".to_owned(), |(name, factor)| format!("{}{name}", millis / factor))
 }
 
-/// A size as [`size`] reads it, in the largest of the binary units that divides it.
+/// Formats a size for [`size`] to read, in the largest binary unit that divides it.
 pub fn shown_size(bytes: u64) -> String {
     for (name, factor) in [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= factor && bytes.is_multiple_of(factor) {

@@ -1,7 +1,7 @@
-//! Which of the threads that serve connections this is, and values that each of them has one of its own.
+//! The number of the calling worker thread, and values of which each worker has its own.
 //!
-//! What is written at every request and shared between threads costs more than the request's own work: its cache line
-//! travels from core to core. So workers share what they must, and have the rest each for itself.
+//! Writing to shared memory at every request would cost more than the request's own work, because the cache line
+//! travels from core to core. So each worker has its own copy of everything that need not be shared.
 
 use std::cell::Cell;
 
@@ -9,12 +9,12 @@ thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Makes the calling thread the worker of this number; they count from 1.
+/// Makes the calling thread the worker with this number. Workers count from 1.
 pub fn enlist(number: usize) {
     NUMBER.set(number);
 }
 
-/// One value for each worker, and one for all other threads together.
+/// A value for each worker, and one more for all other threads together.
 #[derive(Clone, Debug)]
 pub struct PerWorker<T> {
     others: T,
@@ -22,17 +22,17 @@ pub struct PerWorker<T> {
 }
 
 impl<T> PerWorker<T> {
-    /// Makes a value for each of so many workers, and one more.
+    /// Calls `make` once for each worker and once for the other threads.
     pub fn new(workers: usize, mut make: impl FnMut() -> T) -> Self {
         Self { others: make(), workers: (0..workers).map(|_| make()).collect() }
     }
 
-    /// The values of all.
+    /// The values of all workers and of the other threads.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.others).chain(&self.workers)
     }
 
-    /// The value of the worker that asks.
+    /// The value of the calling worker.
     pub fn own(&self) -> &T {
         NUMBER.get().checked_sub(1).and_then(|index| self.workers.get(index)).unwrap_or(&self.others)
     }
