@@ -10,6 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::attempts::{Attempts, Event, Next, Retry};
 use super::effort::Effort;
 use super::error::ProxyError;
 use super::pressure::{Leave, Place};
@@ -22,7 +23,7 @@ use crate::session::freshness::{MAX_BODY, is_json};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::body::{Arrival, GatewayBody};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
+use crate::upstream::retry::{Call, Failure};
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Outgoing, Upstream};
 
@@ -141,8 +142,8 @@ impl Exchange {
         &self.tokens
     }
 
-    /// Sends a request with the live token, and again where [`is_repeated`] allows it. The deadline covers everything up to
-    /// the head of the last answer; a body that is read has time of its own. `began` is now. What is left of `sending` is not
+    /// Sends a request with the live token, and again where [`Attempts`] says so. The deadline covers everything up to the
+    /// head of the last answer; a body that is read has time of its own. `began` is now. What is left of `sending` is not
     /// to be sent again: its time is used up.
     ///
     /// # Errors
@@ -157,65 +158,55 @@ impl Exchange {
         let Sending { outgoing, call, rights, request_id, effort } = sending;
         let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
-        // An attempt that begins later has no time left for its answer.
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
+        let mut attempts = Attempts::new(call, latest);
         let (mut credential, mut now) = self.credential(rights, began, outgoing.deadlines.head).await?;
         let mut leave = place.leave(now).map_err(|refusal| place.shed(refusal))?;
-        let (mut attempt, mut repeats, mut replayed, mut doubt) = (1_u32, None, false, None);
         let sent = now.mono;
-        let (result, ended) = loop {
+        let (result, ended) = 'sending: loop {
             outgoing.deadlines.head = end.since(now.mono);
             let result = self.attempt(outgoing, &credential, now.mono, reading, &leave, effort).await;
             let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             effort.took(ended.since(sent));
-            // It was not processed, so that a write too can be sent again.
-            if !replayed
-                && result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
-                && let Some(generation) = credential.generation()
-            {
-                replayed = true;
-                if let Some(fresh) = self.tokens.after_unauthorized(generation, end.since(ended)).await {
-                    now = self.clock.now();
-                    ended = now.mono;
-                    if ended < latest {
-                        credential = Credential::Token(fresh);
-                        continue;
-                    }
+            let mut step = attempts.after(event(&result, &credential, &leave), ended);
+            loop {
+                if let Some((reason, result)) = step.count {
+                    self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
                 }
+                step = match step.next {
+                    Next::Stop => break 'sending (result, ended),
+                    Next::Send => break,
+                    Next::Renew(generation) => {
+                        match self.tokens.after_unauthorized(generation, end.since(ended)).await {
+                            Some(fresh) => {
+                                (credential, now) = (Credential::Token(fresh), self.clock.now());
+                                ended = now.mono;
+                                attempts.after(Event::Renewed, ended)
+                            }
+                            None => attempts.after(Event::NotRenewed, ended),
+                        }
+                    }
+                    Next::Withdraw(retry) => attempts.after(Event::Budget(retry, place.may_repeat(ended)), ended),
+                    Next::Wait(retry) => {
+                        sleep(retry.wait).await;
+                        now = self.clock.now();
+                        let again = place.leave(now).ok();
+                        let step = attempts.after(Event::Waited(retry, again.is_some()), now.mono);
+                        if let (Next::Send, Some(again)) = (step.next, again) {
+                            announce(retry, &result, outgoing, request_id);
+                            leave = again;
+                        }
+                        step
+                    }
+                };
             }
-            let failure = failure(&result);
-            if let Some(reason) = repeats {
-                let served = result.as_ref().is_ok_and(|answer| !answer.status.is_server_error());
-                self.count(reason, if served { "success" } else { "failure" });
-            }
-            // One call tries a gateway that failed, once.
-            let repeated = |failure: &Failure| !leave.is_probe() && is_repeated(call, *failure, attempt);
-            let Some(failure) = failure.filter(repeated) else { break (result, ended) };
-            let (wait, reason) = (back_off(attempt, failure, fastrand::f64()), failure.as_str());
-            if ended.plus(wait) > latest {
-                break (result, ended);
-            }
-            if !place.may_repeat(ended) {
-                self.count(reason, "no_budget");
-                break (result, ended);
-            }
-            sleep(wait).await;
-            now = self.clock.now();
-            // Its time may be over, or its class refused since then. The caller gets what came of its own call.
-            let Some(again) = place.leave(now).ok().filter(|_| now.mono <= latest) else { break (result, ended) };
-            let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
-            tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
-            if failure.may_have_had_effect() {
-                doubt.get_or_insert(reason);
-            }
-            (leave, repeats, attempt) = (again, Some(reason), attempt.saturating_add(1));
         };
         let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
         if refused && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
         }
         leave.ended(result.as_ref().map(|answer| answer.status), ended);
-        concluded(result, call, doubt)
+        concluded(result, call, attempts.doubt())
     }
 
     /// What a request is sent with, and the time by then: a token may have to be waited for.
@@ -280,17 +271,28 @@ impl Exchange {
         }
         Ok(Answered { status, headers, content, at: self.clock.mono(), in_doubt: false })
     }
-
-    fn count(&self, reason: &str, result: &str) {
-        self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
-    }
 }
 
-fn failure(result: &Result<Answered, UpstreamError>) -> Option<Failure> {
-    match result {
-        Ok(answer) => Failure::of_status(answer.status, || retry_after(&answer.headers)),
-        Err(error) => Some(Failure::Error(error.kind, error.sent)),
-    }
+/// The result of an attempt as [`Attempts`] reads it.
+fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, leave: &Leave<'_>) -> Event {
+    let failure = match (result, credential) {
+        (Ok(answer), Credential::Token(token)) if answer.status == StatusCode::UNAUTHORIZED => {
+            return Event::Unauthorized(token.generation);
+        }
+        (Ok(answer), _) => match Failure::of_status(answer.status, || retry_after(&answer.headers)) {
+            Some(failure) => failure,
+            None => return Event::Answered(answer.status),
+        },
+        (Err(error), _) => Failure::Error(error.kind, error.sent),
+    };
+    Event::Failed { failure, is_probe: leave.is_probe(), random: fastrand::f64() }
+}
+
+/// Says in the log that a call is sent again.
+fn announce(retry: Retry, result: &Result<Answered, UpstreamError>, outgoing: &Outgoing, request_id: &RequestId) {
+    let (attempt, reason) = (retry.number, retry.failure.as_str());
+    let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
+    tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
 }
 
 /// What the last attempt means for the caller. `doubt` says how an earlier one failed that may have had its effect. A

@@ -4,6 +4,7 @@
 //! lookup of a session goes to the session cache, every other call to [`forward`]. [`response`] makes the caller's answer.
 
 mod arrival;
+mod attempts;
 mod authentication;
 mod card_data;
 mod conditional;

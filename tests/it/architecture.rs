@@ -78,6 +78,7 @@ const PURE: &[&str] = &[
     "upstream/retry.rs",
     "upstream/retry_after.rs",
     "upstream/window.rs",
+    "proxy/attempts.rs",
     "proxy/route.rs",
     "proxy/links.rs",
     "proxy/links/scan.rs",
