@@ -1,14 +1,15 @@
-//! Telling apart what woke a task.
+//! A flag that tells a task which of its wakers woke it.
 //!
-//! A connection waits for its caller, for its alarm and for the end of its listener. The first wakes it at every
-//! request, the others hardly ever, and to ask them each time costs: the end is shared by all connections of all threads,
-//! and behind a lock. So they wake the task by a bell, and are asked only when it rang.
+//! A connection waits for its caller, for its alarm and for the end of its listener. The caller wakes the task at every
+//! request, the other two hardly ever. Polling those two each time would be expensive: the end of the listener is
+//! shared by all connections of all threads and sits behind a lock. So they wake the task through a bell, and are
+//! polled only after the bell rang.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-/// The bell of one task.
+/// The bell of one task. Each clone of its waker is a rope that rings the bell.
 #[derive(Debug, Default)]
 pub(super) struct Bell(Option<Arc<Rope>>);
 
@@ -30,8 +31,8 @@ impl Wake for Rope {
 }
 
 impl Bell {
-    /// Whether it rang since the task of this context last asked. The first time it did, and again when the task is
-    /// woken by another waker than before: nobody has the right rope then.
+    /// Whether the bell rang since the last call. Also true at the first call and when the context has another waker
+    /// than before: until then nobody holds a waker that rings for this task.
     pub fn rang(&mut self, context: &Context<'_>) -> bool {
         match &self.0 {
             Some(rope) if rope.task.will_wake(context.waker()) => {
@@ -44,7 +45,7 @@ impl Bell {
         }
     }
 
-    /// What is to ring it.
+    /// The waker that rings the bell.
     pub fn waker(&self) -> Waker {
         self.0.as_ref().map_or_else(|| Waker::noop().clone(), |rope| Waker::from(Arc::clone(rope)))
     }

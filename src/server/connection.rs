@@ -1,4 +1,5 @@
-//! One connection: HTTP/1.1, or HTTP/2 where that is allowed and what comes begins like it, under deadlines.
+//! Serves one connection under deadlines: HTTP/1.1, or HTTP/2 if the listener allows it and the first bytes are
+//! HTTP/2's preface.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -33,7 +34,7 @@ use crate::method::is_safe;
 /// Serves a connection to its end.
 ///
 /// # Errors
-/// When it had to be cut. Whatever else ends a connection is the caller's business.
+/// When the connection had to be cut. Other ends of a connection are not reported: they are the caller's business.
 pub async fn serve_connection<H: Handler>(
     mut stream: Stream,
     caller: Caller,
@@ -51,21 +52,22 @@ pub async fn serve_connection<H: Handler>(
     serve_http1(stream, ahead.freeze(), caller, handler, listener).await
 }
 
-/// What a connection begins with.
+/// The protocol of a connection, by its first bytes.
 enum Beginning {
     Http1,
     Http2,
-    /// It was closed, or is to be, before that could be told.
+    /// The connection was closed, or has to be closed, before its protocol was known.
     Nothing,
 }
 
-/// Reads until what comes is HTTP/2's preface, or cannot become it.
+/// Reads until the bytes are HTTP/2's preface or can no longer become one.
 async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
     let Timeouts { idle, head, .. } = listener.timeouts;
     let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
         let read = tokio::select! {
-            // With what was on its way when the listener closed, a caller that has just connected is still served.
+            // A caller that connected just before the listener closed is still served if its bytes are already on their
+            // way.
             () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
                 let patience = if ahead.is_empty() { FIRST_BYTE } else { DRAIN_PATIENCE };
                 (until, cut) = (until.min(Instant::now() + patience), Cut::Drain);
@@ -91,7 +93,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
     }
 }
 
-// From the moment that the listener closes, for the first byte on a connection that was made just before.
+// Time for the first byte of a connection that was made just before the listener closed, counted from the close.
 const FIRST_BYTE: Duration = Duration::from_millis(100);
 
 // RFC 9113, 3.4.
@@ -125,13 +127,13 @@ async fn serve_http2<H: Handler>(
 ) -> Result<(), Cut> {
     let clock = PhaseClock::new(false);
     let io = WatchedIo::new(stream, ahead, Arc::clone(&clock));
-    // A connection on which an answer was given up closes, too: hyper keeps that stream until the connection ends.
+    // When a response is given up, its connection closes too: hyper keeps the stream until the connection ends.
     let closing = listener.stop.closing.child_token();
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, false);
         let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
         async move {
-            // hyper bounds the bytes of a head in HTTP/2, and not its lines.
+            // hyper limits the bytes of a head in HTTP/2, but not the number of its lines.
             if request.headers().len() > MAX_HEADERS {
                 return Ok(too_many_lines(&listener));
             }
@@ -141,13 +143,14 @@ async fn serve_http2<H: Handler>(
     let server = protocol::http2(listener.max_head, TokioExecutor::new());
     let connection = pin!(server.serve_connection(io, service));
     match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, &closing).await {
-        // The answer that was given up is counted already.
+        // The response that was given up has been counted already.
         Err(Cut::Drain) if !listener.stop.closing.is_cancelled() => Ok(()),
         ended => ended,
     }
 }
 
-/// Runs a connection to its end, or until a deadline cuts it. It takes no further requests once `closing` is cancelled.
+/// Runs a connection until it ends or a deadline cuts it. The connection takes no further requests once `closing` is
+/// cancelled.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     graceful_shutdown: impl Fn(Pin<&mut C>),
@@ -175,7 +178,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     Ok(()) | Err(_) => Ok(()),
                 });
             }
-            // Not before the connection was polled: one that has seen no byte yet is closed, with all it was given.
+            // The connection is polled first: hyper closes a connection that has seen no byte yet, together with the
+            // bytes that were already received.
             let closes = closing_since.is_none() && rang && closing.as_mut().poll(&mut ringing).is_ready();
             if closes || (was_idle && closing_since.is_none()) {
                 closing_since = Some(Instant::now());
@@ -184,7 +188,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             let now = Instant::now();
             let (deadline, cut) = clock.deadline(timeouts, closing_since, now);
-            // An alarm that is too early is put off only once it has rung: most requests never touch it.
+            // An alarm that is too early is reset only after it has rung: most requests never touch the alarm.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
                 rang = true;
@@ -195,7 +199,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             if deadline > now {
                 alarm.as_mut().reset(deadline);
             } else if cut == Cut::Idle && !was_idle {
-                // Told to go, a caller of HTTP/2 knows that a request it sends just now was not taken.
+                // After a graceful shutdown, a caller over HTTP/2 knows that a request sent at this moment was not
+                // taken.
                 was_idle = true;
             } else {
                 return Poll::Ready(Err(if was_idle { Cut::Idle } else { cut }));
@@ -205,9 +210,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     .await
 }
 
-/// Whether the caller broke the protocol, and did not just go away.
+/// Whether the caller violated the protocol, rather than just went away.
 fn is_malformed(error: &hyper::Error) -> bool {
-    // An answer of ours that broke off is not the caller's doing.
+    // A response of ours that broke off is not the caller's fault.
     if error.is_user() {
         return false;
     }

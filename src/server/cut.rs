@@ -1,15 +1,15 @@
-//! How long a connection may take, and what it is cut for.
+//! Time limits of a connection, and the reasons for cutting it.
 
 use std::time::Duration;
 
-/// How long a connection may take for what.
+/// Time limits of a connection's phases.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// To send the head of a request, from its first byte.
+    /// From the first byte of a request's head to its last.
     pub head: Duration,
-    /// Between two requests, and before the first.
+    /// Between two requests, and before the first one.
     pub idle: Duration,
-    /// To take the next bytes of an answer.
+    /// For the caller to accept the next bytes of a response.
     pub write: Duration,
 }
 
@@ -18,18 +18,18 @@ pub struct Timeouts {
 pub enum Cut {
     /// The head of a request took too long.
     Head,
-    /// Nothing was asked for too long.
+    /// No request came for too long.
     Idle,
-    /// The caller did not take its answer.
+    /// The caller did not accept its response in time.
     Write,
-    /// The listener closes, and half a head was all there was.
+    /// The listener closed while the head of a request was incomplete.
     Drain,
-    /// What came is no head of a request, or too large a one.
+    /// The bytes are not the head of a request, or the head is too large.
     Malformed,
 }
 
 impl Cut {
-    /// The word for it in metrics.
+    /// The reason's value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Head => "head_timeout",

@@ -1,8 +1,8 @@
-//! Open files: every connection is one, and what the system allows is often less than what the settings do.
+//! The limit of open files. Every connection needs one, and the system often allows fewer than the settings do.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the number of files this process may have open as far as it may itself.
+/// Raises this process's limit of open files as far as the system lets the process raise it.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
@@ -10,8 +10,8 @@ pub fn raise_limit() {
     }
 }
 
-/// How many callers' connections the system has files for, of those that are allowed. The others have to leave room for
-/// `upstream` connections to Sezzle, or callers would be let in who cannot be served, and probes kept out.
+/// How many of the allowed `connections` from callers the system has files for. The rest of the files must suffice for
+/// `upstream` connections to Sezzle, or callers would be accepted who cannot be served, and probes would be refused.
 pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
     let allowed = allowed();
     let room = room(connections, upstream, allowed);
@@ -31,8 +31,9 @@ pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
     room
 }
 
-/// How many connections a listener for operators or webhooks may have open, of those that are usual; and how many
-/// connections over a limit may be told so at a time. Fewer where files are few, since each takes one from Sezzle.
+/// How many of the usual connections a listener for operators or webhooks may have open, or how many connections over a
+/// limit may be answered at a time. The number is lower when files are few, since each such connection takes a file
+/// from Sezzle.
 pub fn room_beside(usual: usize) -> usize {
     beside(usual, allowed())
 }
@@ -48,19 +49,20 @@ fn beside(usual: usize, files: usize) -> usize {
 
 fn room(connections: usize, upstream: usize, files: usize) -> usize {
     if files < FEW {
-        // A quarter for callers, as much for Sezzle at least, and the rest for those beside them.
+        // A quarter for callers, at least as many for Sezzle, and the rest for the other listeners.
         return connections.min(files.saturating_sub(OWN) / 4).max(1);
     }
     let files = files.saturating_sub(RESERVED);
-    // A caller's connection has one call under way at a time, over HTTP/1.1, and so half of the files is enough for those.
+    // Over HTTP/1.1 a caller's connection has one call in progress at a time, so half of the files is enough for
+    // callers.
     connections.min(files.saturating_sub(upstream).max(files / 2).max(1))
 }
 
 // Listeners, connections of operators and webhooks, the log, and what libraries keep open.
 const RESERVED: usize = 256;
-// Below this that reserve would be most of what there is.
+// Below this number the reserve would take most of the files.
 const FEW: usize = 512;
-// What an idle process has open, with two workers, and a little.
+// Files that an idle process with two workers has open, and a few more.
 const OWN: usize = 40;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Sockets to requests: the accept loop, connection limits, drain.
+//! From sockets to requests: the accept loop, connection limits, drain.
 //!
-//! Read next: [`socket`] for how an address becomes a socket, [`connection`] for what one connection may do and for
-//! how long.
+//! Read next: [`socket`] opens the listening sockets, [`connection`] limits what one connection may do and for how
+//! long.
 
 mod bell;
 pub mod connection;
@@ -36,11 +36,11 @@ use crate::telemetry::metrics::{Counted, Metrics};
 
 /// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The body of an answer.
+    /// The body of a response.
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
 
-    /// Answers one request. A connection keeps room for the future even while it is idle: that it can be moved says that
-    /// it is small, and the rest of it in a box.
+    /// Answers one request. `Unpin` makes implementations put large futures into a box, so that an idle connection does
+    /// not reserve space for them.
     fn handle(
         &self,
         request: Request<Incoming>,
@@ -51,44 +51,44 @@ pub trait Handler: Clone + Send + Sync + 'static {
 /// One kind of listener: what it allows, when it stops, and what it shares over all its addresses.
 #[derive(Clone)]
 pub struct Listener {
-    /// Its name in metrics, logs and the configuration.
+    /// The name in metrics, logs and the configuration.
     pub name: &'static str,
-    /// Whether HTTP/2 is spoken with callers that begin with its preface (RFC 9113, 3.3).
+    /// Whether callers may speak HTTP/2 by beginning with its preface (RFC 9113, 3.3).
     pub http2: bool,
-    /// Bytes of a request's head.
+    /// The largest request head, in bytes.
     pub max_head: usize,
-    /// How long a connection may take for what.
+    /// Time limits of each connection.
     pub timeouts: Timeouts,
-    /// One for each connection that may be open.
+    /// One permit for each connection that may be open.
     pub places: Arc<Semaphore>,
-    /// When it stops.
+    /// The signals that stop the listener.
     pub stop: Stop,
-    /// Who serves the connections.
+    /// The threads that serve the connections.
     pub workers: Workers,
-    /// The connections, for the drain to wait for.
+    /// The tasks of the connections, for the drain to wait for.
     pub connections: TaskTracker,
-    /// What is measured.
+    /// The metrics to update.
     pub metrics: Arc<Metrics>,
 }
 
-/// When a listener stops.
+/// The two steps in which a listener stops.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    /// No new connections.
+    /// Cancelled when no further connections are accepted.
     pub accepting: CancellationToken,
-    /// Connections end as soon as they are idle.
+    /// Cancelled when connections are to end as soon as they are idle.
     pub closing: CancellationToken,
 }
 
 impl Listener {
-    /// Accepts connections until told to stop, and serves each in a task of its own.
+    /// Accepts connections until `stop.accepting` is cancelled, and serves each in a task of its own.
     pub async fn serve<H: Handler>(self, socket: Arc<Socket>, handler: H) {
         let farewells = Arc::new(Semaphore::new(files::room_beside(FAREWELLS)));
         let mut silent_until = None;
         let mut late = 0_u32;
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
         loop {
-            // Whoever had connected before it was told to stop is still served.
+            // Callers that had connected before the stop are still served.
             let accepted = tokio::select! {
                 biased;
                 accepted = socket.accept(), if late < LATE => accepted,
@@ -101,7 +101,7 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
-                    // Out of file descriptors, most likely: wait for some to be closed.
+                    // The process has probably run out of file descriptors: wait for some to be closed.
                     if silent_until.is_none_or(|until| until <= Instant::now()) {
                         tracing::warn!(listener = self.name, %error, "cannot accept connections");
                         silent_until = Instant::now().checked_add(SILENCE);
@@ -112,7 +112,8 @@ impl Listener {
             };
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                 refused("limit").inc();
-                // Beyond these it is closed without a word: a full house must not take memory either.
+                // Further connections are closed without a response: an overload of connections must not use up memory
+                // either.
                 if let Ok(place) = Arc::clone(&farewells).try_acquire_owned() {
                     self.connections.spawn(async move {
                         let _ = timeout(FAREWELL, refusal::turn_away(stream)).await;
@@ -141,12 +142,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-// As many as may have been in the queue of the socket.
+// The length of the socket's accept queue.
 const LATE: u32 = 1024;
 
-// Between two lines that say that connections cannot be accepted.
+// Time between two log lines about failing accepts.
 const SILENCE: Duration = Duration::from_secs(10);
 
-// Connections over the limit that are told so at the same time, and how long that may take.
+// Connections over the limit that are answered at the same time, and the time for such an answer.
 const FAREWELLS: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(1);

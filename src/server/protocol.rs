@@ -1,17 +1,17 @@
-//! How hyper and h2 serve HTTP to callers: each of their limits and leniencies that a caller can meet is chosen here, for
-//! all listeners. docs/proxy-listener.md tells callers what happens beyond them.
+//! Settings of hyper and h2 for serving callers: each limit and leniency that a caller can meet is chosen here, for all
+//! listeners. docs/proxy-listener.md tells callers what happens beyond the limits.
 
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 
-/// A server of HTTP/1 that takes heads of so many bytes.
+/// An HTTP/1 server that accepts heads of up to `max_head` bytes.
 pub(super) fn http1(max_head: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The phases of a connection have deadlines of their own.
+        // [`super::watch`] sets a deadline for each phase of a connection instead.
         .header_read_timeout(None)
         .max_buf_size(max_head)
         .max_header_size(max_head)
@@ -28,8 +28,8 @@ pub(super) fn http1(max_head: usize) -> http1::Builder {
     builder
 }
 
-/// A server of HTTP/2 that takes heads of so many bytes, and runs each answer by `executor`. CONNECT with `:protocol` stays
-/// off.
+/// An HTTP/2 server that accepts heads of up to `max_head` bytes and runs each response on `executor`. CONNECT with
+/// `:protocol` stays off.
 pub(super) fn http2<E: Clone>(max_head: usize, executor: E) -> http2::Builder<E> {
     let mut builder = http2::Builder::new(executor);
     builder
@@ -44,26 +44,28 @@ pub(super) fn http2<E: Clone>(max_head: usize, executor: E) -> http2::Builder<E>
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(RESET_UNSEEN)
         .max_local_error_reset_streams(BROKEN_STREAMS)
-        // Finds a caller that is gone without a word, and would otherwise hold its place until it is idle.
+        // Detects a caller that vanished, which would otherwise hold its connection's permit until the idle timeout.
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .auto_date_header(true);
     builder
 }
 
-/// Lines of a request's head. hyper bounds them over HTTP/1, and [`super::connection`] over HTTP/2.
+/// The largest number of lines in a request's head. hyper enforces this limit over HTTP/1, [`super::connection`] over
+/// HTTP/2.
 pub(super) const MAX_HEADERS: usize = 100;
 
-// One connection of HTTP/2 may carry as many requests at once as a pool of HTTP/1.1 connections would. Their bodies come in
-// small pieces, since each is received whole and bounded elsewhere. h2 derives from the second window how many small DATA
-// frames may wait to be read. Empty DATA frames have a limit of h2's own that cannot be set: 100 on one connection.
+// One HTTP/2 connection may carry as many requests at once as a pool of HTTP/1.1 connections would. Their bodies come
+// in small pieces, since each body is received whole and bounded elsewhere. h2 derives from the connection's window how
+// many small DATA frames may wait to be read. Empty DATA frames have a fixed limit in h2: 100 on one connection.
 const MAX_STREAMS: u32 = 128;
 const WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const MAX_FRAME: u32 = 16 * 1024;
 const HEADER_TABLE: u32 = 4096;
-// Requests that their caller has reset before they were looked at, and streams of one connection that broke the protocol.
+// Requests that their caller reset before they were looked at, and streams of one connection that violated the
+// protocol.
 const RESET_UNSEEN: usize = 20;
 const BROKEN_STREAMS: usize = 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Answers over HTTP/2, whose bodies are read by tasks of their own.
+//! Responses over HTTP/2, whose bodies are read by tasks of their own.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use super::Listener;
 use super::cut::Cut;
 use super::watch::{Busy, WatchedBody};
 
-/// An answer whose body is read by a task of its own. In HTTP/2 a caller can withhold the credit to send one answer
-/// while the connection goes on; nobody would then ask for the body, and nothing would end the wait.
+/// Moves the reading of a response's body into a task of its own. In HTTP/2 a caller can withhold the flow-control
+/// credit for one response while the connection goes on. Then nobody would poll the body, and nothing would end the
+/// wait.
 ///
-/// An answer that is given up cancels `closing`.
+/// A response that is given up cancels `closing`.
 pub(super) fn pumped<B>(
     answer: Response<B>,
     busy: Busy,
@@ -48,14 +49,14 @@ where
             cut.inc();
             closing.cancel();
         } else {
-            // The last piece waits for credit like the others, but nothing waits behind it.
+            // The last piece waits for credit too, but no later send would notice its delay.
             let _ = timeout(limit, taken.cancelled()).await;
         }
     });
     Response::from_parts(head, Either::Right(WatchedBody { body: channel, _guard: guard }))
 }
 
-/// The answer to a request over HTTP/2 with more lines than one over HTTP/1.1 may have.
+/// The response to a request over HTTP/2 that has more lines than HTTP/1.1 allows.
 pub(super) fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Response<Pumped<B>> {
     listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
     let (_, channel) = Channel::new(1);
@@ -65,19 +66,19 @@ pub(super) fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Resp
     answer
 }
 
-/// A body that is at its end already, or is read by another task.
+/// A body that is already at its end, or that another task reads.
 pub(super) type Pumped<B> = Either<B, WatchedBody<Channel<Bytes, Unsent<<B as Body>::Error>>, DropGuard>>;
 
-/// Sends a body on in pieces, until it ends, breaks off or the caller has cancelled the request.
+/// Forwards a body in pieces until it ends, breaks off, or the caller cancels the request.
 ///
 /// # Errors
-/// When the caller does not take the next piece in time.
+/// When the caller does not accept the next piece in time.
 async fn pump<B>(mut body: B, mut sender: Sender<Bytes, Unsent<B::Error>>, limit: Duration) -> Result<(), Elapsed>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     while let Some(frame) = body.frame().await {
-        // No answer has trailers.
+        // No response has trailers.
         let mut data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
             Err(error) => {
@@ -88,7 +89,8 @@ where
         let shares = data.len() > PIECE;
         while !data.is_empty() {
             let mut piece = data.split_to(data.len().min(PIECE));
-            // Of an answer that is given up hyper keeps one piece, which must not keep the whole answer.
+            // hyper keeps one piece of a response that is given up. As a copy, that piece does not keep the whole body
+            // in memory.
             if shares {
                 piece = Bytes::copy_from_slice(&piece);
             }
@@ -105,10 +107,10 @@ where
     Ok(())
 }
 
-// A piece is given away as soon as there is credit for a byte of it, and is out of sight from then on.
+// hyper takes a piece as soon as there is credit for one byte of it. From then on its progress cannot be observed.
 const PIECE: usize = 16 * 1024;
 
-/// Why an answer was not sent to its end.
+/// Why a response was not sent to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unsent<E> {
     #[error(transparent)]

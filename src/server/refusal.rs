@@ -1,5 +1,5 @@
-//! Answers that are given without reading a request: to a connection too many, and in place of hyper's own, which have
-//! no body.
+//! Responses that are sent without reading a request: to a connection over the limit, and in place of hyper's own
+//! responses, which have no body.
 
 use std::io;
 
@@ -10,10 +10,10 @@ use tokio::io::AsyncWriteExt;
 use super::socket::Stream;
 use crate::telemetry::log::new_request_id;
 
-/// Answers a connection for which there is no place, whatever it asks for.
+/// Answers a connection over the limit, whatever its request is.
 ///
 /// # Errors
-/// When the caller is gone.
+/// When the caller has gone.
 pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
     let answer = answer(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -23,11 +23,11 @@ pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
     );
     stream.write_all(&answer).await?;
     stream.shutdown().await?;
-    // Closed with something unread, the connection would be reset and the answer lost with it.
+    // A close with unread bytes would reset the connection and lose the response.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
-/// The answer to give in place of what hyper wrote, if that is its bare answer to what it could not parse.
+/// The response to send instead of `written`, if that is hyper's bare response to bytes that it could not parse.
 pub(super) fn in_place_of(written: &[u8]) -> Option<Bytes> {
     let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
     let (status, code, message) = match status.get(..3)? {
@@ -43,8 +43,8 @@ pub(super) fn in_place_of(written: &[u8]) -> Option<Bytes> {
     Some(answer(status, code, message, "http_request_error"))
 }
 
-/// An answer in the shape of Sezzle's own errors, after which the connection is closed. Nobody has read the request, so
-/// its id is a new one, and no line of the log has it.
+/// A response in the form of Sezzle's errors, after which the connection is closed. The request was not read, so the
+/// request id is new and appears in no log line.
 fn answer(status: StatusCode, code: &str, message: &str, proxy_status: &str) -> Bytes {
     let id = new_request_id();
     let body = format!(r#"[{{"code":"sidecar.{code}","location":"","message":"{message}","debug_uuid":"{id}"}}]"#);

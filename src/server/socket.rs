@@ -1,4 +1,4 @@
-//! An address becomes a socket that listens.
+//! Opens listening sockets.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -15,13 +15,13 @@ use crate::address::Address;
 use crate::caller::{Caller, Peer};
 use crate::systemd::sockets::{PassedSocket, PassedSockets};
 
-/// A connection of a caller's.
+/// A connection from a caller.
 pub type Stream = Either<TcpStream, UnixStream>;
 
-/// A connection that no runtime watches.
+/// A connection that is registered with no runtime.
 pub(super) type Detached = Either<std::net::TcpStream, std::os::unix::net::UnixStream>;
 
-/// Takes a connection off the runtime that accepted it.
+/// Removes a connection from the runtime that accepted it.
 pub(super) fn detach(stream: Stream) -> io::Result<Detached> {
     match stream {
         Either::Left(stream) => stream.into_std().map(Either::Left),
@@ -29,7 +29,7 @@ pub(super) fn detach(stream: Stream) -> io::Result<Detached> {
     }
 }
 
-/// Puts a connection on the runtime that runs.
+/// Registers a connection with the current runtime.
 pub(super) fn attach(stream: Detached) -> io::Result<Stream> {
     match stream {
         Either::Left(stream) => TcpStream::from_std(stream).map(Either::Left),
@@ -37,16 +37,16 @@ pub(super) fn attach(stream: Detached) -> io::Result<Stream> {
     }
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// On an address and port.
+    /// A socket on an IP address and port.
     Tcp(TcpListener),
-    /// On a path.
+    /// A socket on a path.
     Unix(UnixListener, SocketFile),
 }
 
-/// A socket could not be opened for listening.
+/// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{listener}.listen: cannot listen on {address}: {cause}")]
 pub struct BindError {
@@ -55,11 +55,11 @@ pub struct BindError {
     cause: io::Error,
 }
 
-/// Opens every address, unless a socket was passed for it; `mode` is for the files of Unix sockets. An address of a
-/// family that this machine lacks is skipped with a warning, as long as another is left.
+/// Opens a socket for every address that has no passed socket; `mode` is for the files of Unix sockets. An address of a
+/// family that this machine lacks is skipped with a warning, as long as another address is left.
 ///
 /// # Errors
-/// When an address is in use or may not be used, or none is left.
+/// When an address is in use or forbidden, or no address is left.
 pub fn bind(
     listener: &'static str,
     addresses: &[Address],
@@ -90,7 +90,7 @@ pub fn bind(
     }
 }
 
-/// A socket that was passed is shared with whoever passed it, who also made its file and will remove it.
+/// Uses a passed socket. The process that passed it shares it, made its file and will remove that file.
 fn take_over(socket: PassedSocket) -> io::Result<Socket> {
     match socket {
         PassedSocket::Tcp(socket, _) => {
@@ -107,10 +107,10 @@ fn take_over(socket: PassedSocket) -> io::Result<Socket> {
 fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // So that 0.0.0.0 and [::] can both be listened on.
+        // Lets 0.0.0.0 and [::] be listened on at the same time.
         socket.set_only_v6(true)?;
     }
-    // A restart must not wait for old connections to time out. On Linux a second listener is refused all the same.
+    // A restart must not wait for old connections to time out. Linux still refuses a second listener on the address.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -118,9 +118,9 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Nobody can connect before `listen`, so that nobody gets in before the file has its mode.
+/// Opens a Unix socket. The file gets its mode before `listen`, so nobody can connect under another mode.
 fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
-    // Two processes that start at once must not take each other's file for one left behind.
+    // Two processes that start at once must not take each other's file for a stale one.
     let _lock = lock_folder(path)?;
     remove_stale(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -134,7 +134,8 @@ fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
 
 const BACKLOG: i32 = 1024;
 
-/// Locks the folder of a socket against others who open one there. A folder that may not be read cannot be locked.
+/// Locks the folder of a socket against other processes that open a socket there. A folder that may not be read cannot
+/// be locked.
 fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) else { return Ok(None) };
     for _ in 0..LOCK_ATTEMPTS {
@@ -147,12 +148,12 @@ fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has its folder locked"))
 }
 
-// Others hold the lock for a few system calls.
+// Other processes hold the lock for a few system calls.
 const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Removes the file that a process left behind which was killed. Nothing else is ever removed: neither a socket that
-/// somebody listens on, nor what is no socket.
+/// Removes the socket file of a process that was killed. Nothing else is removed: neither a socket that somebody
+/// listens on, nor a file of another kind.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -163,7 +164,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is taken by something that is no socket"));
     }
     let caller = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose queue is full would make a connection wait.
+    // On a blocking socket, a listener with a full queue would make this connect wait.
     caller.set_nonblocking(true)?;
     match caller.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -180,11 +181,11 @@ fn family_is_missing(error: &io::Error, address: &Address) -> bool {
         || (ip == IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) && error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
-/// The file of a Unix socket. Removed when this is dropped, unless another process has put its own there.
+/// The file of a Unix socket. Dropping this removes the file, unless another process has put its own file there.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode; none if it is not ours to remove.
+    /// Device and inode; `None` if another process is to remove the file.
     identity: Option<(u64, u64)>,
 }
 
@@ -201,17 +202,17 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.identity.is_some() && identity(&self.path).ok() == self.identity {
-            // At worst it is left behind, and found stale at the next start.
+            // If this fails, the next start finds the file stale.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
 impl Socket {
-    /// The address as bound: with the port that the system chose, where it was asked to.
+    /// The bound address, with the port that the system chose for port 0.
     ///
     /// # Errors
-    /// When the system does not tell.
+    /// When the system does not tell the address.
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -219,12 +220,12 @@ impl Socket {
         }
     }
 
-    /// The next connection, and what it tells of its caller.
+    /// The next connection and its caller.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Caller)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Both can only fail when the connection is gone already, which its first read will tell.
+                // Both calls can fail only when the connection has already gone, and its first read will tell.
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().ok();
                 Ok((Either::Left(stream), Caller { local, ..Caller::default() }))

@@ -1,4 +1,5 @@
-//! What a connection is doing: told by its socket and its answers, asked by its alarm.
+//! Tracks the phase of a connection. The socket and the responses report progress; the connection's alarm asks for the
+//! deadline.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,35 +21,35 @@ use super::cut::{Cut, Timeouts};
 use super::refusal;
 use super::socket::Stream;
 
-/// What a connection is doing, and since when.
+/// The phase of a connection and its beginning.
 ///
-/// hyper bounds the reading of a head only, and takes an idle connection for one that reads a head. So the phases are
-/// told apart here, and each has its own deadline.
+/// hyper limits only the time to read a head, and counts an idle connection as one that reads a head. So this type
+/// distinguishes the phases, and each has its own deadline.
 pub(super) struct PhaseClock {
     origin: Instant,
-    /// Only in HTTP/1 do bytes that come between requests begin one (in HTTP/2 they may be a ping just as well), and
-    /// only there are bytes that look like an answer to a request always one.
+    /// Whether the connection speaks HTTP/1. Only there do bytes between requests begin a request (in HTTP/2 they may
+    /// be a ping), and only there are bytes that look like a response always one.
     http1: bool,
     phase: AtomicU8,
-    /// When it began: nanoseconds since `origin`, or [`JUST_NOW`].
+    /// The beginning of the phase, in nanoseconds since `origin`, or [`JUST_NOW`].
     since: AtomicU64,
-    /// Requests being answered.
+    /// Number of requests being answered.
     open: AtomicU32,
-    /// Nanoseconds since `origin` at which a write first could not go on, plus one; 0 when none is held up.
+    /// When a write was first held up, in nanoseconds since `origin` plus one; 0 when no write is held up.
     write_held_up: AtomicU64,
-    /// Whether all that was written before the next request has left, so that what follows is an answer of hyper's own.
-    /// Never so in HTTP/2.
+    /// Whether everything written before the next request has been flushed, so that the next bytes are a response of
+    /// hyper's own. Always false in HTTP/2.
     flushed: AtomicBool,
     /// Whether the last request had a body, which may not have been read to its end.
     had_body: AtomicBool,
-    /// Whether only a reset tells the caller that the answer being sent has broken off.
+    /// Whether only a reset can tell the caller that the response being sent has broken off.
     resets: AtomicBool,
-    /// Whether the last answer broke off.
+    /// Whether the last response broke off.
     broke_off: AtomicBool,
 }
 
-// A clock takes longer to read than a phase to change, and a connection that is woken passes through all of them: when the
-// last one began is noted once, when the connection has nothing more to do.
+// Reading a clock takes longer than changing a phase, and a connection that is woken passes through all phases. So the
+// beginning of the last phase is recorded once, when the connection has nothing more to do.
 const JUST_NOW: u64 = u64::MAX;
 
 const IDLE: u8 = 0;
@@ -72,7 +73,7 @@ impl PhaseClock {
     }
 
     fn enter(&self, phase: u8) {
-        // In HTTP/2 others than the connection's task end answers, and do not wake it.
+        // In HTTP/2 a response can end in another task, which does not wake the connection's task.
         let since = if self.http1 { JUST_NOW } else { self.nanos(Instant::now()) };
         self.since.store(since, Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
@@ -99,29 +100,30 @@ impl PhaseClock {
         }
     }
 
-    /// A request is being answered. `resets` says that closing the connection would end the answer, as over HTTP/1.0: a
-    /// caller would take what came for all of it.
+    /// Records that a request is being answered. `resets` says that closing the connection would end the response, as
+    /// over HTTP/1.0: a caller would take a partial body for the whole.
     pub fn answers(&self, resets: bool) {
         self.resets.store(resets, Ordering::Relaxed);
     }
 
-    /// The answer being sent has broken off.
+    /// Records that the response being sent has broken off.
     pub fn broke_off(&self) {
         self.broke_off.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the last request had a body and was answered just now, so that its caller may still be sending it.
+    /// Whether the last request had a body and was answered so recently that its caller may still be sending that body.
     fn may_get_more_of_a_body(&self) -> bool {
-        // What began just now lies ahead.
+        // [`JUST_NOW`] lies in the future, so the difference is 0.
         let answered = self.nanos(Instant::now()).saturating_sub(self.since.load(Ordering::Relaxed));
         self.had_body.load(Ordering::Relaxed) && Duration::from_nanos(answered) < FAREWELL
     }
 
-    /// When the connection is cut unless something happens before, and for what.
+    /// The time at which the connection is cut unless something happens first, and the reason.
     pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>, now: Instant) -> (Instant, Cut) {
         let at = |nanos: u64| self.origin.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.origin);
         let after = |since: Instant, limit: Duration| since.checked_add(limit).unwrap_or(since);
-        // Whatever else it does: an answer is on its way, though hyper has taken all of it and waits for the socket.
+        // Comes before the phase: a response is still on its way, though hyper has buffered all of it and waits for the
+        // socket.
         let held_up = self.write_held_up.load(Ordering::Relaxed);
         if held_up != 0 {
             return (after(at(held_up), timeouts.write), Cut::Write);
@@ -137,12 +139,12 @@ impl PhaseClock {
         let (deadline, cut) = match phase {
             IDLE => (after(since, timeouts.idle), Cut::Idle),
             HEAD => (after(since, timeouts.head), Cut::Head),
-            // The handler keeps its own deadlines.
+            // The handler has deadlines of its own.
             _ => (after(now, NO_DEADLINE), Cut::Write),
         };
         match closing_since {
             Some(closing) if phase != BUSY => {
-                // Its last answer may have been given just now, and still be on its way.
+                // The last response may have ended just now and still be on its way.
                 let since = closing.max(since);
                 (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
@@ -155,12 +157,12 @@ impl PhaseClock {
     }
 }
 
-// Re-armed whenever it rings, so that a busy connection wakes its task once in this while.
+// The alarm is reset whenever it rings, so a busy connection wakes its task once in this time.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
-// What a caller with half a head gets when the listener closes.
+// Time that a caller with an incomplete head gets when the listener closes.
 pub(super) const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Marks a connection busy until the answer's body is gone.
+/// Marks a connection busy until the response's body is dropped.
 pub(super) struct Busy(Arc<PhaseClock>);
 
 impl Busy {
@@ -181,7 +183,7 @@ impl Drop for Busy {
     }
 }
 
-/// An answer's body with what is to be dropped when hyper is done with it.
+/// A response's body with a guard that is dropped when hyper has finished with the body.
 pub(super) struct WatchedBody<B, G> {
     pub body: B,
     pub _guard: G,
@@ -207,15 +209,15 @@ impl<B: Body + Unpin, G: Unpin> Body for WatchedBody<B, G> {
     }
 }
 
-/// The socket, telling the phase clock what passes through it.
+/// A socket that reports its reads and writes to the phase clock.
 pub(super) struct WatchedIo {
     io: TokioIo<Stream>,
     clock: Arc<PhaseClock>,
-    /// What was read of the connection before hyper had it.
+    /// Bytes that were read from the connection before hyper got it.
     ahead: Bytes,
-    /// What is still to be written in place of so many bytes of hyper's.
+    /// Bytes still to be written, and the number of hyper's bytes that they replace.
     instead: Option<(Bytes, usize)>,
-    /// Since the sending side was closed: how long and how much is still read and thrown away.
+    /// Set once the sending side is closed: the time and the number of bytes left for reading and discarding.
     farewell: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -224,7 +226,7 @@ impl WatchedIo {
         Self { io: TokioIo::new(stream), clock, ahead, instead: None, farewell: None }
     }
 
-    /// Replaces an answer of hyper's own, which it gives to what it could not parse, by one that says something.
+    /// Replaces hyper's own response to bytes that it could not parse by one with a body.
     fn poll_replace(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Option<io::Result<usize>>> {
         if self.instead.is_none() && self.clock.flushed.load(Ordering::Relaxed) {
             self.instead = refusal::in_place_of(bytes).map(|answer| (answer, bytes.len()));
@@ -241,7 +243,7 @@ impl WatchedIo {
         Poll::Ready(Some(Ok((*replaced).min(bytes.len()))))
     }
 
-    /// Whether something has come that nobody will read; throws some of it away.
+    /// Whether bytes have arrived that nobody will read. Discards some of them.
     fn has_unread(&mut self, context: &mut Context<'_>) -> bool {
         let mut space = [0; 4096];
         let mut buffer = ReadBuf::new(&mut space);
@@ -249,8 +251,8 @@ impl WatchedIo {
         matches!(read, Poll::Ready(Ok(()))) && !buffer.filled().is_empty()
     }
 
-    /// Reads what is left and throws it away: closed with something unread, the connection would be reset, and the
-    /// answer lost with it.
+    /// Reads and discards the remaining bytes: a close with unread bytes would reset the connection and lose the
+    /// response.
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (until, left) = self.farewell.get_or_insert_with(|| (Box::pin(sleep(FAREWELL)), FAREWELL_BYTES));
         loop {
@@ -270,18 +272,20 @@ impl WatchedIo {
     }
 }
 
-// An answer with a session is 2 KB.
+// A response with a session has 2 KB.
 const SMALL: usize = 4096;
 
 const FAREWELL: Duration = Duration::from_secs(1);
-// Twice the largest body that is accepted by default, so that a caller that is answered early can finish its sending.
+// Twice the largest request body that is accepted by default, so that a caller that is answered early can finish
+// sending.
 const FAREWELL_BYTES: usize = 2 * 1024 * 1024;
 
 impl Drop for WatchedIo {
     fn drop(&mut self) {
         let resets = self.clock.broke_off.load(Ordering::Relaxed) && self.clock.resets.load(Ordering::Relaxed);
         if resets && let Either::Left(tcp) = self.io.inner() {
-            // Closed without lingering, a TCP connection is reset. Where that cannot be set, it is closed as ever.
+            // With a linger time of zero, closing resets the TCP connection. If the option cannot be set, the
+            // connection is closed as usual.
             let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
     }
@@ -328,7 +332,7 @@ impl Write for WatchedIo {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.farewell.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
-            // A request behind the last one that is answered may have come, too.
+            // The caller may also have sent a further request after the last one that was answered.
             if self.instead.is_none() && !self.clock.may_get_more_of_a_body() && !self.has_unread(context) {
                 return Poll::Ready(Ok(()));
             }
@@ -349,7 +353,7 @@ impl Write for WatchedIo {
         if let Some(written) = ready!(self.poll_replace(context, first)) {
             return Poll::Ready(written);
         }
-        // One piece goes through the kernel faster than two, by more than it takes to put them together.
+        // Writing one piece is faster in the kernel than writing two, by more than copying them together costs.
         let mut space = [MaybeUninit::uninit(); SMALL];
         let mut whole = tokio::io::ReadBuf::uninit(&mut space);
         let written = if bytes.iter().fold(0_usize, |sum, slice| sum.saturating_add(slice.len())) <= SMALL {
@@ -369,7 +373,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    /// What arrives of bytes that are written while nothing is answered.
+    /// The bytes that arrive when `bytes` are written while no request is being answered.
     async fn written(http1: bool, bytes: &[u8]) -> String {
         let (near, mut far) = UnixStream::pair().expect("a pair");
         let mut io = TokioIo::new(WatchedIo::new(Either::Right(near), Bytes::new(), PhaseClock::new(http1)));
@@ -385,7 +389,7 @@ mod tests {
     async fn only_in_http_1_there_is_an_answer_to_replace() {
         let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
         assert!(written(true, bare.as_bytes()).await.contains("sidecar.bad_request"));
-        // A part of some answer's body, whose frame was begun before.
+        // These bytes may be part of a response's body whose frame began earlier.
         assert_eq!(written(false, bare.as_bytes()).await, bare);
     }
 }

@@ -1,9 +1,9 @@
-//! The threads that serve connections. Each has a runtime of its own, and a connection stays on the one it was given
-//! to, with everything that is done for it: nothing has to wake another thread for a request.
+//! The threads that serve connections. Each has a runtime of its own, and a connection stays on its thread with all the
+//! work for it: no request has to wake another thread.
 //!
-//! The kernel could spread connections by itself (`SO_REUSEPORT`), but by a hash of their addresses: of the few
-//! connections that a sidecar has, most may fall to one thread. So one thread accepts, and gives each connection to
-//! the worker that has the fewest.
+//! The kernel could distribute connections by itself (`SO_REUSEPORT`), but by a hash of their addresses: of the few
+//! connections that a sidecar has, most may fall to one thread. So one thread accepts, and gives each connection to the
+//! worker that has the fewest.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::socket::{Stream, attach, detach};
 use crate::worker::enlist;
 
-/// The workers of one process.
+/// The worker threads of one process.
 #[derive(Clone, Debug)]
 pub struct Workers {
     all: Arc<[Worker]>,
@@ -34,15 +34,15 @@ struct Worker {
 }
 
 impl Workers {
-    /// No threads: connections are served by the runtime that accepts them.
+    /// Makes no threads: connections are served by the runtime that accepts them.
     pub fn none() -> Self {
         Self { all: [].into(), stop: CancellationToken::new(), threads: TaskTracker::new() }
     }
 
-    /// Starts so many.
+    /// Starts `count` workers.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system cannot start a thread or a runtime.
     pub fn start(count: usize) -> io::Result<Self> {
         let (stop, threads) = (CancellationToken::new(), TaskTracker::new());
         let worker = |number| {
@@ -52,7 +52,7 @@ impl Workers {
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 enlist(number);
                 runtime.block_on(stop.cancelled());
-                // With it goes what it still had to do.
+                // Dropping the runtime drops its remaining tasks.
                 drop(runtime);
                 drop(running);
             })?;
@@ -62,28 +62,28 @@ impl Workers {
         Ok(Self { all: all.into(), stop, threads })
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// Ends them, and cuts what they still do. When this returns, what was cut has been recorded, if it could be within a
-    /// moment.
+    /// Ends the workers and cuts their remaining connections. On return the cut requests have been recorded, unless
+    /// that took longer than 500 ms.
     pub async fn end(&self) {
         self.stop.cancel();
         self.threads.close();
         let _ = timeout(LAST_MOMENT, self.threads.wait()).await;
     }
 
-    /// Waits until every worker has done something else than what it does now: for ever, while one hangs.
+    /// Waits until every worker has run a new task: for ever, while one of them hangs.
     pub async fn respond(&self) {
         for worker in self.all.iter() {
-            // Fails only when the runtime is shut down, and nobody is left to wait for.
+            // Fails only when the runtime is shut down, and then there is no worker to wait for.
             let _ = worker.runtime.spawn(async {}).await;
         }
     }
 
-    /// Serves a connection in a task of its own, on the worker that has the fewest.
+    /// Serves a connection in a task of its own, on the worker that has the fewest connections.
     pub(super) fn spawn<F>(&self, tasks: &TaskTracker, stream: Stream, serve: impl FnOnce(Stream) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -92,7 +92,7 @@ impl Workers {
             tasks.spawn(serve(stream));
             return;
         };
-        // What cannot be taken off one runtime or put on another is closed, as a connection that its caller broke off.
+        // A connection that cannot be moved between runtimes is closed, as if its caller had broken off.
         let Ok(detached) = detach(stream) else { return };
         let seat = Seat::take(&worker.connections);
         let served = async move {
@@ -105,8 +105,8 @@ impl Workers {
     }
 }
 
-/// The runtime of a worker. Dropped where its thread could not be started, which is within another runtime: `Runtime` itself
-/// panics there.
+/// The runtime of a worker. If the worker's thread cannot be started, this is dropped inside another runtime, where a
+/// plain `Runtime` would panic.
 struct Owned(Option<Runtime>);
 
 impl Owned {
@@ -129,10 +129,10 @@ impl Drop for Owned {
     }
 }
 
-// A worker that hangs must not hold the end of the process.
+// A hanging worker must not delay the end of the process.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
-/// A connection of a worker's, for as long as it is open.
+/// Counts a connection of a worker for as long as it is open.
 struct Seat(Arc<AtomicUsize>);
 
 impl Seat {
