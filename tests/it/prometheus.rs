@@ -84,7 +84,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     let alert = prometheus.alerts().await.into_iter().find(|alert| alert["labels"]["severity"] == "critical");
     assert_eq!(
         alert.expect("it fires still")["annotations"]["summary"],
-        "It is not known whether /v2/order/{order}/capture was done."
+        "The outcome of /v2/order/{order}/capture is not known."
     );
 
     // The merchant changes the keys at Sezzle and not here: no new token, and webhooks that do not fit.
