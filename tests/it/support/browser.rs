@@ -1,4 +1,4 @@
-//! Chromium without a window, steered by chromedriver: what it shows, what it complains of and what it asks for.
+//! Chromium without a window, steered by chromedriver. Tests read what a page shows, its complaints and its requests.
 
 use std::process::Command;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use tokio::time::timeout;
 
 use super::process::{Folder, Process};
 
-// A machine with other work takes its time to start a browser.
+// A busy machine takes its time to start a browser.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A browser with a profile of its own. Both processes end with it.
+/// A browser with a profile of its own. Dropping the handle ends both processes.
 pub struct Browser {
     client: Client<HttpConnector, Full<Bytes>>,
     session: String,
-    /// The browser's process, until it has been told to end. Its driver does not end it when it is killed itself.
+    /// The browser's process, until the browser has been told to end. A killed driver leaves its browser running.
     process: Option<u64>,
     _driver: Process,
     _profile: Folder,
 }
 
-/// What the page is shown on.
+/// The screen that a page is shown on.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     pub name: &'static str,
@@ -72,18 +72,18 @@ impl Browser {
         let process = opened["capabilities"]["goog:processID"].as_u64();
         assert!(process.is_some(), "{opened}");
         let browser = Self { client, session, process, _driver: driver, _profile: profile };
-        // In place of the page that it opens by itself.
+        // Replaces the page that the browser opens by itself.
         browser.open("about:blank").await;
         browser.requests().await;
         browser
     }
 
-    /// Opens a page and waits until it is there.
+    /// Opens a page and waits until it has loaded.
     pub async fn open(&self, url: &str) {
         self.post("url", &json!({"url": url})).await;
     }
 
-    /// From now on pages are shown on this screen, and the reader prefers this scheme of colours.
+    /// Shows pages on this screen from now on, to a reader who prefers this colour scheme.
     pub async fn prefer(&self, screen: Screen, scheme: &str) {
         let Screen { width, height, scale, name } = screen;
         let screen = json!({"width": width, "height": height, "deviceScaleFactor": scale, "mobile": name == "phone"});
@@ -92,7 +92,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({"features": scheme})).await;
     }
 
-    /// What a function body of JavaScript returns, run in the page.
+    /// Runs the body of a JavaScript function in the page and returns its result.
     pub async fn run(&self, script: &str) -> Value {
         self.post("execute/sync", &json!({"script": script, "args": []})).await
     }
@@ -106,13 +106,13 @@ impl Browser {
         BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64")
     }
 
-    /// What it complained of since it was last asked: errors of pages, and breaches of their policies.
+    /// The page's complaints since the last call: errors, and breaches of its policies.
     pub async fn complaints(&self) -> Vec<String> {
         let entries = self.log("browser").await;
         entries.iter().map(|entry| entry["message"].as_str().expect("a text").to_owned()).collect()
     }
 
-    /// Every URL that it asked for since it was last asked.
+    /// Every URL that the page asked for since the last call.
     pub async fn requests(&self) -> Vec<String> {
         let events = self.log("performance").await;
         let events = events.iter().map(|entry| entry["message"].as_str().expect("a text"));
@@ -142,13 +142,13 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         if let Some(process) = self.process {
-            // It fails only when it has ended already.
+            // Killing fails only for a process that has ended already.
             let _ = Command::new("/bin/sh").args(["-c", &format!("kill -KILL {process}")]).status();
         }
     }
 }
 
-/// One command of WebDriver's. Fails with what the driver says.
+/// Sends one WebDriver command. Fails with the driver's message.
 async fn call(client: &Client<HttpConnector, Full<Bytes>>, method: Method, url: &str, body: &Value) -> Value {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = Request::builder().method(method).uri(url).header("content-type", "application/json");

@@ -1,4 +1,4 @@
-//! A caller of the sidecar. It fails on every response header that is not on its list, so that leaks show themselves.
+//! A caller of the sidecar. A response header that is not on the caller's list fails the test, so that leaks show.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::header;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Headers an answer of the sidecar may carry. `x-gateway` stands for any that the gateway may add.
+/// Headers that an answer of the sidecar may carry. `x-gateway` stands for any header that the gateway may add.
 const ALLOWED: [&str; 28] = [
     "age",
     "allow",
@@ -39,7 +39,7 @@ const ALLOWED: [&str; 28] = [
     "via",
     "x-gateway",
     "x-request-id",
-    // Of the status page alone.
+    // Headers of the status page only.
     "content-security-policy",
     "cross-origin-resource-policy",
     "referrer-policy",
@@ -62,11 +62,11 @@ pub struct Answer {
 impl Client {
     pub fn new() -> Self {
         let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        // What the gateway sends the sidecar passes on, however many lines there are.
+        // The sidecar passes on all headers that the gateway sends, however many lines there are.
         Self(builder.http1_max_headers(20_000).build_http())
     }
 
-    /// One that speaks HTTP/2 from the first byte.
+    /// A client that speaks HTTP/2 from the first byte.
     pub fn http2() -> Self {
         Self(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http())
     }
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    /// The value of a series on /metrics, as [`super::Harness::metric`] has it.
+    /// The value of a series on /metrics, named as in [`super::Harness::metric`].
     pub async fn metric(&self, ops: SocketAddr, series: &str) -> f64 {
         let text = self.get(ops, "/metrics").await.text();
         let series = format!("sezzle_sidecar_{series} ");
@@ -97,7 +97,7 @@ impl Client {
         line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
-    /// As [`Self::send`], where an answer may be missing or break off.
+    /// Like [`Self::send`], for an answer that may be missing or break off.
     pub async fn try_send(
         &self,
         address: SocketAddr,
@@ -127,13 +127,13 @@ impl Client {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Ended {
     Whole(Answer),
-    /// The answer broke off in its body, of which nothing is kept.
+    /// The answer broke off in its body. The part that came is not kept.
     Cut(Answer),
-    /// The connection ended before the answer's head, or there was none.
+    /// The connection ended before the answer's head, or could not be opened.
     Unanswered,
 }
 
@@ -175,13 +175,13 @@ impl Answer {
     }
 }
 
-/// Sends bytes as they are and returns all that comes back until the other side closes.
+/// Sends these bytes and returns everything up to the other side's close.
 pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connects");
     // The other side may close before it has read everything.
     let _ = stream.write_all(request.as_ref()).await;
     let mut answer = Vec::new();
-    // A reset is an end too: what was sent may not have been read.
+    // A reset is an end too: the other side may not have read all that was sent.
     let _ = timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("closes in time");
     String::from_utf8_lossy(&answer).into_owned()
 }

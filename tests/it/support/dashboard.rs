@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The file, as Grafana imports it.
+/// The dashboard file, as Grafana imports it.
 pub fn load() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/sezzle-sidecar.json");
     serde_json::from_str(&fs::read_to_string(path).expect("the dashboard")).expect("JSON")
 }
 
-/// What shows something, and not the headings between.
+/// The panels that show data, without the headings between them.
 pub fn panels(dashboard: &Value) -> Vec<&Value> {
     let all = dashboard["panels"].as_array().expect("panels").iter();
     all.filter(|panel| panel["type"] != "row").collect()

@@ -1,5 +1,5 @@
-//! A gateway that does every write it gets and then answers it badly, in the way that the write itself names: as the id of
-//! its order or as its `reference_id`. Lookups it answers well.
+//! A gateway that carries out every write and then answers badly. The write names the bad answer, as the id of its
+//! order or as its `reference_id`. Lookups are answered well.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,31 +17,31 @@ use super::scripted::{TOKEN, request};
 /// Longer than any deadline of a test.
 const NEVER: Duration = Duration::from_secs(300);
 
-/// How a write is answered once it is done.
+/// How the gateway answers a write that it has carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// A head that promises 4000 bytes, and the end of the connection.
     HeadOnly,
-    /// The same, and JSON is promised.
+    /// The same with a promise of JSON.
     JsonHeadOnly,
     HalfHead,
     /// The end of the connection without a byte.
     Close,
     Reset,
-    /// Half of what was promised, and the end of the connection.
+    /// Half of the promised body, and the end of the connection.
     HalfText,
     HalfJson,
     NoHttp,
-    /// Nothing, and the connection stays.
+    /// No byte; the connection stays open.
     Nothing,
-    /// Half of the JSON, and the connection stays.
+    /// Half of the JSON; the connection stays open.
     HalfJsonThenNothing,
-    /// As it should be, once [`Doer::release`] was called.
+    /// A good answer, once [`Doer::release`] was called.
     Late,
 }
 
 impl Way {
-    /// Those that end by themselves.
+    /// The ways that end the connection without waiting for the sidecar.
     pub const BROKEN: [Self; 8] = [
         Self::HeadOnly,
         Self::JsonHeadOnly,
@@ -58,7 +58,7 @@ impl Way {
         [a, b, c, d, e, f, g, h, Self::Nothing, Self::HalfJsonThenNothing, Self::Late]
     };
 
-    /// What a write names it by.
+    /// The word by which a write names this way.
     pub fn word(self) -> String {
         format!("{self:?}")
     }
@@ -72,7 +72,7 @@ impl Way {
     }
 }
 
-/// A handle to it; it runs as long as the test's runtime does.
+/// A handle to the gateway, which runs as long as the test's runtime does.
 pub struct Doer {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
@@ -99,7 +99,7 @@ impl Doer {
         Self { addr, shared }
     }
 
-    /// How often a call had its effect: each of its keys once, and each time that it came without one.
+    /// How often a call took effect: once for each of its keys, and once for each time it came without a key.
     pub fn effects(&self, way: Way, target: &str) -> usize {
         let writes = self.shared.writes.lock().expect("not poisoned");
         let keys = writes.iter().filter(|(its_way, its_target, _)| (*its_way, its_target.as_str()) == (way, target));
@@ -140,7 +140,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
     }
 }
 
-/// Answers whether the connection stays.
+/// Returns whether the connection stays open.
 async fn misbehave(way: Way, shared: &Shared, stream: &mut TcpStream) -> bool {
     let text = "a,b\n1,2\n";
     let json = r#"{"uuid":"u","amount":"#;

@@ -1,4 +1,4 @@
-//! An HTTP proxy that makes tunnels, or fails to in ways of its own.
+//! An HTTP proxy that makes tunnels, or fails to make them in ways that a test chooses.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,19 +17,19 @@ use super::peer::relay;
 pub enum Conduct {
     /// Makes a tunnel.
     Tunnel,
-    /// Makes one and says so with this head.
+    /// Makes a tunnel and confirms it with this head.
     TunnelWith(&'static str),
-    /// Makes one if the head holds this line, and answers 407 if not.
+    /// Makes a tunnel if the request's head holds this line, and answers 407 if not.
     Wants(&'static str),
-    /// Answers this and keeps the connection open.
+    /// Answers with these bytes and keeps the connection open.
     Answer(&'static str),
-    /// Answers this and closes.
+    /// Answers with these bytes and closes.
     Close(&'static str),
-    /// Answers a head that never ends.
+    /// Answers with a head that never ends.
     Endless,
 }
 
-/// A running proxy. It ends with its handle.
+/// A running proxy. Dropping the handle stops it.
 pub struct EgressProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -38,10 +38,10 @@ pub struct EgressProxy {
 
 struct Shared {
     conduct: Conduct,
-    /// Where every tunnel leads, whatever was asked for.
+    /// The end of every tunnel, whatever address was asked for.
     gateway: Mutex<Option<SocketAddr>>,
     heads: Mutex<Vec<String>>,
-    /// What came after the heads, tunnelled or not.
+    /// The bytes after the heads, tunnelled or not.
     rest: Mutex<Vec<u8>>,
     tunnels: AtomicUsize,
 }
@@ -72,28 +72,28 @@ impl EgressProxy {
         format!("http://{}", self.address)
     }
 
-    /// Tunnels lead there from now on.
+    /// Sets the end of tunnels that are made from now on.
     pub fn lead_to(&self, gateway: SocketAddr) {
         *self.shared.gateway.lock().expect("not poisoned") = Some(gateway);
     }
 
-    /// Closes its port. Tunnels stand.
+    /// Closes the proxy's port. Open tunnels stay.
     pub async fn stop_accepting(&mut self) {
         self.accepting.abort();
         assert!((&mut self.accepting).await.is_err_and(|error| error.is_cancelled()));
     }
 
-    /// The heads it was sent.
+    /// The heads that the proxy received.
     pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().expect("not poisoned").clone()
     }
 
-    /// The bytes it was sent after those heads.
+    /// The bytes that the proxy received after those heads.
     pub fn rest(&self) -> Vec<u8> {
         self.shared.rest.lock().expect("not poisoned").clone()
     }
 
-    /// How many tunnels it made.
+    /// How many tunnels the proxy made.
     pub fn tunnels(&self) -> usize {
         self.shared.tunnels.load(Ordering::SeqCst)
     }
@@ -137,7 +137,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-/// Keeps what comes until the end of the connection.
+/// Keeps all bytes until the end of the connection.
 async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
     loop {
         let byte = stream.read_u8().await.ok()?;

@@ -11,17 +11,17 @@ use super::frames::{DATA, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM, head, rea
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A caller that has spoken the preface. It opens no credit by itself, and answers settings and pings.
+/// A caller that has sent the preface. The caller opens no credit by itself, and answers settings and pings.
 pub struct FrameCaller {
     stream: TcpStream,
     authority: String,
     next: u32,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// `None` if there was no head.
+    /// `None` if no head came.
     pub status: Option<u16>,
     pub body: Vec<u8>,
     pub ended: Ended,
@@ -48,7 +48,7 @@ impl FrameCaller {
         caller
     }
 
-    /// Sends bytes. The other side may have closed, which is told by what is read.
+    /// Sends bytes. The other side may have closed; the next read shows that.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = timeout(LIMIT, self.stream.write_all(bytes.as_ref())).await.expect("is taken in time");
     }
@@ -65,7 +65,7 @@ impl FrameCaller {
         head(stream, flags, &[&own[..], more].concat())
     }
 
-    /// The next frame that says something of a call or of the connection's end; `None` at its end.
+    /// The next frame that concerns a call or the connection's end; `None` at its end.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
             let frame = timeout(LIMIT, read_frame(&mut self.stream)).await.expect("a frame or the end in time")?;
@@ -78,7 +78,7 @@ impl FrameCaller {
         }
     }
 
-    /// Waits until a call has ended. What is said of others meanwhile is lost.
+    /// Waits until a call has ended. Frames of other calls that come meanwhile are lost.
     pub async fn told(&mut self, stream: u32) -> Told {
         let mut told = Told::default();
         while let Some(frame) = self.frame().await {

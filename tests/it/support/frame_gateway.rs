@@ -1,4 +1,4 @@
-//! A gateway that speaks HTTP/2 over TLS frame by frame: it keeps every frame that it is sent, and sends what a test wants.
+//! A gateway that speaks HTTP/2 over TLS frame by frame: keeps every frame that comes, and sends whatever a test wants.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -16,7 +16,7 @@ use super::frames::{END_STREAM, Frame, HEADERS, MAX_STREAMS, PREFACE, data, head
 use super::scripted::TOKEN;
 use super::tls::{Authority, offering};
 
-/// A frame that came.
+/// A frame that the gateway received.
 #[derive(Clone, Debug)]
 pub struct Came {
     pub at: Instant,
@@ -36,18 +36,18 @@ impl Deref for Came {
 /// How the gateway behaves.
 #[derive(Clone, Copy)]
 pub struct Conduct {
-    /// How many streams it allows on a connection, unless it states no limit.
+    /// How many streams the gateway allows on a connection; `None` states no limit.
     pub streams: Option<u32>,
-    /// How long after a whole request it answers; `None` for never.
+    /// How long after a whole request the gateway answers; `None` for never.
     pub takes: Option<Duration>,
-    /// Whether the first request on the first connection is an exchange of keys, and gets a token.
+    /// Whether the first request on the first connection is an exchange of keys, answered with a token.
     pub is_asked_for_tokens: bool,
 }
 
-/// The frames of the answer to a request that is whole with this frame.
+/// The frames that answer a request, once this frame has made it whole.
 pub type Script = Box<dyn Fn(&Came) -> Vec<u8> + Send>;
 
-/// A running gateway. It ends with its handle.
+/// A running gateway. Dropping the handle stops it.
 pub struct FrameGateway {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
@@ -57,14 +57,14 @@ pub struct FrameGateway {
 struct Shared {
     conduct: Conduct,
     script: Mutex<Script>,
-    /// How many requests had come whole when the script was set.
+    /// How many requests had arrived whole when the script was set.
     before: Mutex<usize>,
     frames: Mutex<Vec<Came>>,
     writers: Mutex<Vec<UnboundedSender<Vec<u8>>>>,
 }
 
 impl FrameGateway {
-    /// One for a whole sidecar, which answers at once.
+    /// A gateway for a whole sidecar, which answers at once.
     pub async fn start(ca: &Authority) -> Self {
         let conduct = Conduct { streams: None, takes: Some(Duration::ZERO), is_asked_for_tokens: true };
         Self::behaving(ca, conduct).await
@@ -109,13 +109,13 @@ impl FrameGateway {
         format!("https://localhost:{}", self.addr.port())
     }
 
-    /// What requests are answered with from now on.
+    /// Sets the answer to all requests from now on.
     pub fn script(&self, script: impl Fn(&Came) -> Vec<u8> + Send + 'static) {
         *self.shared.script.lock().expect("not poisoned") = Box::new(script);
         *self.shared.before.lock().expect("not poisoned") = self.whole().len();
     }
 
-    /// How many requests have come whole since the script was set.
+    /// How many requests have arrived whole since the script was set.
     pub fn calls(&self) -> usize {
         self.whole().len() - *self.shared.before.lock().expect("not poisoned")
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, for what a client or a server library would never send.
+//! HTTP/2 frame by frame, for input that no client or server library would send.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -39,12 +39,12 @@ impl Frame {
         bytes
     }
 
-    /// Whether its sender's half of the stream is whole with it.
+    /// Whether this frame completes its sender's half of the stream.
     pub fn ends(&self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// What settings and pings are answered with at once.
+    /// The immediate answer to settings and to a ping.
     pub fn acknowledged(&self) -> Option<Vec<u8>> {
         match self.kind {
             SETTINGS if self.flags & ACK == 0 => Some(Self::new(SETTINGS, ACK, 0, []).bytes()),
@@ -54,18 +54,18 @@ impl Frame {
     }
 }
 
-/// A head of these fields, each a literal.
+/// A HEADERS frame of these fields, each a literal.
 pub fn head(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     Frame::new(HEADERS, END_HEADERS | flags, stream, block(fields)).bytes()
 }
 
-/// A header block of these fields, each a literal that goes into no table.
+/// A header block of these fields, each a literal that enters no table.
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            // Lengths from 127 on would take another byte.
+            // A length from 127 on would take another byte.
             block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("short"));
             block.extend(text.as_bytes());
         }
@@ -81,12 +81,12 @@ pub fn reset(stream: u32, code: u32) -> Vec<u8> {
     Frame::new(RST_STREAM, 0, stream, code.to_be_bytes()).bytes()
 }
 
-/// That streams up to `last` are seen to, and no others.
+/// A GOAWAY frame: streams up to `last` will be answered, and no others.
 pub fn go_away(last: u32, code: u32) -> Vec<u8> {
     Frame::new(GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat()).bytes()
 }
 
-/// Settings, each by its number.
+/// A SETTINGS frame of these numbers and values.
 pub fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
     let payload: Vec<u8> =
         settings.iter().flat_map(|(id, value)| id.to_be_bytes().into_iter().chain(value.to_be_bytes())).collect();
@@ -104,10 +104,10 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> 
     Some(Frame { kind: start[3], flags: start[4], stream: id, payload })
 }
 
-/// The status of a header block, of which it is the first field: one of the table's, or a literal of three digits that
-/// is put into no table or into the dynamic one, by Huffman's code or without it.
+/// The status of a header block. The block's first field holds it: a field of the static table, or a literal of three
+/// digits, with Huffman's code or without, that enters no table or the dynamic one.
 pub fn status(block: &[u8]) -> Option<u16> {
-    // A change of the table's size may come before it.
+    // A change of the table's size may precede the status.
     let block = if block.first()? & 0xe0 == 0x20 { block.get(1..)? } else { block };
     let first = *block.first()?;
     if first & 0x80 != 0 {
@@ -122,7 +122,7 @@ pub fn status(block: &[u8]) -> Option<u16> {
     let (mut left, mut number) = (text.len() * 8, 0);
     for _ in 0..3 {
         let five = bits >> left.checked_sub(5)? & 0x1f;
-        // 0, 1 and 2 take five bits, the others six.
+        // Indexes 0, 1 and 2 take five bits, all others six.
         let (digit, taken) =
             if five < 3 { (five, 5) } else { ((bits >> left.checked_sub(6)? & 0x3f).checked_sub(22)?, 6) };
         (number, left) = (number * 10 + digit, left - taken);

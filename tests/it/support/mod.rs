@@ -1,4 +1,4 @@
-//! A simulated gateway and a sidecar before it, in this process, on free ports, with a clock that can be moved.
+//! A simulated gateway and a sidecar in front of it, in this process, on free ports, with a clock that a test can move.
 
 pub mod both_sides;
 pub mod browser;
@@ -38,7 +38,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::client::{Answer, Client};
 use self::wire::Wire;
 
-/// What a test runs against.
+/// A sidecar and its gateway, for a test to call.
 pub struct Harness {
     pub gateway: Simulator,
     pub clock: Arc<ClockShift>,
@@ -48,7 +48,7 @@ pub struct Harness {
     app: App,
 }
 
-/// What differs from the defaults.
+/// Differences from the defaults.
 #[derive(Default)]
 pub struct Setup {
     gateway: Options,
@@ -57,7 +57,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A setting by its variable's name, without the prefix: `CACHE__MAX_TTL`. An empty value unsets it.
+    /// Sets the variable of this name, without its prefix, as in `CACHE__MAX_TTL`. An empty value unsets it.
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
         self
@@ -69,7 +69,7 @@ impl Setup {
         self
     }
 
-    /// The name in `gateway.url`, in place of the gateway's address.
+    /// The host name in `gateway.url`, in place of the gateway's address.
     pub fn gateway_host(mut self, host: &'static str) -> Self {
         self.gateway_host = Some(host);
         self
@@ -87,12 +87,12 @@ impl Setup {
         self.start_with(|_| ()).await
     }
 
-    /// Starts both, the sidecar once `prepare` has been applied to the gateway.
+    /// Starts both. `prepare` is applied to the gateway before the sidecar starts.
     pub async fn start_with(self, prepare: impl FnOnce(&Simulator)) -> Harness {
         self.try_start_with(prepare).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts the gateway, and the sidecar if it can be. The first token may not have been obtained yet.
+    /// Starts the gateway, and then the sidecar if its start succeeds. The first token may not have been obtained yet.
     pub async fn try_start(self) -> Result<Harness, StartError> {
         self.try_start_with(|_| ()).await
     }
@@ -148,7 +148,7 @@ impl Harness {
         self.client.get(self.proxy, path).await
     }
 
-    /// GET through the sidecar with headers of the caller's.
+    /// GET through the sidecar with the caller's headers.
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.client.send(self.proxy, Method::GET, path, headers, "").await
     }
@@ -163,7 +163,7 @@ impl Harness {
         self.client.send(self.proxy, method, path, headers, body).await
     }
 
-    /// A connection to the sidecar, for bytes.
+    /// A raw connection to the sidecar.
     pub async fn wire(&self) -> Wire {
         Wire::connect(self.proxy).await
     }
@@ -183,7 +183,7 @@ impl Harness {
         self.app.webhooks_address().and_then(Address::tcp).expect("an address with a port")
     }
 
-    /// What the gateway received besides token exchanges, as method, path and query.
+    /// The requests that the gateway received besides token exchanges, as method, path and query.
     pub fn received(&self) -> Vec<String> {
         let calls = self.gateway.journal().into_iter().filter(|call| call.path != "/v2/authentication");
         let target =
@@ -191,25 +191,25 @@ impl Harness {
         calls.map(|call| format!("{} {}", call.method, target(call.path, call.query))).collect()
     }
 
-    /// The value of a series on /metrics, named as it stands there without the prefix, labels in alphabetical order.
-    /// 0 if it is not there.
+    /// The value of a series on /metrics, named as there but without the prefix, labels in alphabetical order. 0 for an
+    /// absent series.
     pub async fn metric(&self, series: &str) -> f64 {
         self.client.metric(self.ops, series).await
     }
 
-    /// Ends both; a drain that does not come to an end fails the test.
+    /// Ends both. A drain that does not end fails the test.
     pub async fn stop(self) {
         timeout(Duration::from_secs(10), self.app.drain()).await.expect("the drain ends");
         timeout(Duration::from_secs(10), self.gateway.stop()).await.expect("the gateway stops");
     }
 
-    /// Hands out the sidecar and the gateway, to be drained by the test.
+    /// Hands out the sidecar and the gateway, for a test that drains them itself.
     pub fn into_parts(self) -> (App, Simulator) {
         (self.app, self.gateway)
     }
 }
 
-/// Waits until something holds; fails when it does not within 30 s, which is long for a machine that has other work too.
+/// Waits until `holds` is true. Fails after 30 s, which is long even for a busy machine.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
@@ -218,18 +218,18 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Waits until so many requests in all have come to a gate; fails when they do not within 10 s.
+/// Waits until so many requests in all have reached a gate. Fails after 10 s.
 pub async fn arrived(gate: &Gate, requests: usize) {
     timeout(Duration::from_secs(10), gate.arrived(requests)).await.expect("requests at the gate within 10 s");
 }
 
-/// Says what a test left out because the machine lacks something.
+/// Prints what a test left out because the machine lacks something.
 #[expect(clippy::print_stderr, reason = "a promise that was not tried must not look as if it had been")]
 pub fn not_tried(what: &str) {
     eprintln!("not tried: {what}");
 }
 
-/// A header as text; empty when it is not there.
+/// A header as text; empty for an absent header.
 pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers.get(name).map_or("", |value| value.to_str().expect("text"))
 }

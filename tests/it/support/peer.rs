@@ -1,4 +1,4 @@
-//! Whoever is at the other end of a connection to the gateway: keeps every byte it is sent, and answers as it is told.
+//! The far end of a connection to the gateway: keeps every byte that arrives, and answers as a test tells it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What it does with a connection.
+/// What the peer does with a connection.
 #[derive(Clone, Copy)]
 pub enum Conduct {
-    /// Passes it on.
+    /// Relays the connection to the gateway.
     Relay,
     /// Answers the first bytes with these, and then only listens.
     Answer(&'static [u8]),
@@ -21,7 +21,7 @@ pub enum Conduct {
 /// Bytes of one connection each.
 pub type Record = Arc<Mutex<Vec<u8>>>;
 
-/// A running peer. It ends with its handle.
+/// A running peer. Dropping the handle stops it.
 pub struct Peer {
     address: SocketAddr,
     gateway: Arc<Mutex<Option<SocketAddr>>>,
@@ -66,12 +66,12 @@ impl Peer {
         self.address
     }
 
-    /// Where connections that are relayed from now on go.
+    /// Sets the target of connections that are relayed from now on.
     pub fn lead_to(&self, gateway: SocketAddr) {
         *self.gateway.lock().expect("not poisoned") = Some(gateway);
     }
 
-    /// What it was sent, by connection.
+    /// The bytes that arrived, by connection.
     pub fn received(&self) -> Vec<Vec<u8>> {
         let records = self.records.lock().expect("not poisoned");
         records.iter().map(|record| record.lock().expect("not poisoned").clone()).collect()
@@ -91,7 +91,7 @@ async fn keep_some(stream: &mut TcpStream, record: &Record) -> Option<()> {
     Some(())
 }
 
-/// Passes a connection on until both ways have ended, and keeps what goes to the gateway.
+/// Relays a connection until both directions have ended, and keeps the bytes that go to the gateway.
 pub async fn relay(stream: TcpStream, gateway: SocketAddr, record: &Mutex<Vec<u8>>) -> Option<()> {
     let gateway = TcpStream::connect(gateway).await.ok()?;
     let (mut from_client, mut to_client) = stream.into_split();

@@ -1,4 +1,5 @@
-//! The binary as a process of its own: started without this process's environment, watched, and gone with its handle.
+//! The binary as a process of its own, without this process's environment. A test watches it; dropping the handle kills
+//! it.
 
 use std::fs;
 use std::io::Read;
@@ -22,17 +23,17 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_sezzle-sidecar");
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A running process. It is killed when this is dropped.
+/// A running process. Dropping the handle kills it.
 pub struct Process {
     child: Child,
     stdout: Output,
     stderr: Output,
 }
 
-/// What an ended process left.
+/// The exit status and output of an ended process.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None` when a signal ended it.
+    /// `None` when a signal ended the process.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -44,7 +45,7 @@ impl Process {
         Self::start_to(Stdio::piped(), arguments, variables)
     }
 
-    /// The same, with another standard output, which is then nobody's to read here.
+    /// Starts the binary with another standard output, which the test cannot read here.
     pub fn start_to(stdout: Stdio, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(BINARY);
         command.args(arguments).env_clear();
@@ -54,7 +55,8 @@ impl Process {
         Self::spawn_to(stdout, command)
     }
 
-    /// Starts a line of shell with nothing in its environment but a PATH that begins with the binary's folder.
+    /// Starts a line of shell. Its environment holds only these variables and a PATH that begins with the binary's
+    /// folder.
     pub fn shell(line: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", line]).current_dir(folder).env_clear();
@@ -67,7 +69,7 @@ impl Process {
         Self::spawn(command)
     }
 
-    /// Starts any program, which nobody writes to.
+    /// Starts any program with an empty standard input.
     pub fn spawn(command: Command) -> Self {
         Self::spawn_to(Stdio::piped(), command)
     }
@@ -77,7 +79,7 @@ impl Process {
         Self::of_to(stdout, command)
     }
 
-    /// Starts any command.
+    /// Starts any command with the standard input that the command names.
     pub fn of(command: Command) -> Self {
         Self::of_to(Stdio::piped(), command)
     }
@@ -90,27 +92,27 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    /// What it wrote to standard output so far.
+    /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it wrote to standard error so far.
+    /// Standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// Its number.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until standard output contains something; fails when the process ends first.
+    /// Waits until standard output contains `what`. Fails when the process ends first.
     pub async fn says(&mut self, what: &str) {
         let deadline = Instant::now() + LIMIT;
         while !self.stdout().contains(what) {
             let ended = self.child.try_wait().expect("a child");
-            // What it wrote last may not have been read when it was seen to have ended.
+            // The end of a process may show before its last output has been read.
             if ended.is_some() {
                 self.stdout.join();
                 if self.stdout().contains(what) {
@@ -124,7 +126,7 @@ impl Process {
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_some()
     }
@@ -135,12 +137,12 @@ impl Process {
         assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
     }
 
-    /// Waits for its end.
+    /// Waits for the process's end.
     pub async fn end(self) -> Ended {
         self.end_within(LIMIT).await
     }
 
-    /// Waits so long for its end.
+    /// Waits so long for the process's end.
     pub async fn end_within(mut self, limit: Duration) -> Ended {
         let deadline = Instant::now() + limit;
         let status: ExitStatus = loop {
@@ -159,13 +161,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// One of its streams, read by a thread so that it never blocks the writer.
+/// Standard output or standard error, read by a thread so that the writer is never blocked.
 struct Output {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -200,7 +202,7 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     Process::start(arguments, variables).end().await
 }
 
-/// The binary as a sidecar before a simulated gateway in this process.
+/// The binary as a sidecar in front of a simulated gateway in this process.
 pub struct Sidecar {
     pub process: Process,
     pub gateway: Simulator,
@@ -217,7 +219,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// Starts both and waits until the sidecar is ready; its standard output goes elsewhere.
+    /// Starts both with another standard output, and waits until the sidecar is ready.
     pub async fn start_to(stdout: impl Into<Stdio>, variables: &[(&str, &str)]) -> Self {
         let options = Options::default();
         let keys = (options.public_key.clone(), options.private_key.clone());
@@ -228,19 +230,20 @@ impl Sidecar {
         sidecar
     }
 
-    /// Starts both, and waits for no more than the listeners.
+    /// Starts both, and waits only for the listeners.
     pub async fn start_unready(options: Options, variables: &[(&str, &str)]) -> Self {
         let keys = (options.public_key.clone(), options.private_key.clone());
         let gateway = Simulator::start(options).await.expect("gateway starts");
         Self::before(gateway, &keys.0, &keys.1, variables).await
     }
 
-    /// Starts the sidecar before a gateway that runs.
+    /// Starts the sidecar in front of a running gateway.
     pub async fn before(gateway: Simulator, public: &str, private: &str, variables: &[(&str, &str)]) -> Self {
         Self::by(gateway, public, private, variables, |variables| Process::start(&["run"], variables)).await
     }
 
-    /// The same, started in another way: `start` is given all variables. An empty value unsets one.
+    /// Starts the sidecar in front of a running gateway by `start`, which gets all variables. An empty value unsets
+    /// one.
     pub async fn by(
         gateway: Simulator,
         public: &str,
@@ -248,7 +251,7 @@ impl Sidecar {
         variables: &[(&str, &str)],
         start: impl FnOnce(&[(&str, &str)]) -> Process,
     ) -> Self {
-        // Not port 0: at `warn` no line of the log tells which ports were chosen.
+        // Not port 0: at `warn` no line of the log tells the chosen ports.
         let (proxy, ops) = (free_address(), free_address());
         let (url, listen, ops_listen) = (gateway.url(), proxy.to_string(), ops.to_string());
         let mut all = vec![
@@ -260,7 +263,7 @@ impl Sidecar {
             ("OPS__LISTEN", &ops_listen),
             ("DRAIN__GRACE", "0s"),
         ];
-        // A file in place of a key, too.
+        // Unsets a key for which there is a file, too.
         all.retain(|(name, _)| variables.iter().all(|(other, _)| other.trim_end_matches("_FILE") != *name));
         all.extend(variables);
         all.retain(|(_, value)| !value.is_empty());
@@ -270,7 +273,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// Waits until it is ready.
+    /// Waits until the sidecar is ready.
     pub async fn ready(&self) {
         eventually("ready", async || self.client.get(self.ops, "/readyz").await.status == 200).await;
     }
@@ -285,12 +288,12 @@ impl Sidecar {
         self.client.send(self.proxy, method, path, headers, body).await
     }
 
-    /// The value of a series on /metrics, as [`super::Harness::metric`] has it.
+    /// The value of a series on /metrics, named as in [`super::Harness::metric`].
     pub async fn metric(&self, series: &str) -> f64 {
         self.client.metric(self.ops, series).await
     }
 
-    /// Ends it with SIGTERM, and the gateway after it.
+    /// Ends the sidecar with SIGTERM, and the gateway after it.
     pub async fn stop(self) -> Ended {
         self.process.signal("TERM");
         let ended = self.process.end().await;
@@ -299,13 +302,13 @@ impl Sidecar {
     }
 }
 
-/// An address nobody listens on. Somebody else may take it before it is used; the system hands out others first.
+/// A free address. Another process may take it before it is used, but the system hands out others first.
 pub fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
 }
 
-/// A folder for files that are gone after the test.
+/// A folder whose files are deleted after the test.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -317,7 +320,7 @@ impl Folder {
         self.0.path()
     }
 
-    /// Writes a file that only its owner may touch, and returns its path.
+    /// Writes a file that only its owner may read or write, and returns its path.
     pub fn write(&self, name: &str, content: &str) -> String {
         self.write_with(name, content, 0o600)
     }

@@ -1,4 +1,4 @@
-//! A real Prometheus with the files of `deploy/prometheus`, on a free port, gone with its handle.
+//! A real Prometheus with the files of `deploy/prometheus`, on a free port. Dropping the handle ends it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one and waits until it is ready. It looks twice a second, and alerts fire as soon as they hold: how long they
-    /// have to is tested elsewhere.
+    /// Starts Prometheus and waits until it is ready. It scrapes twice a second, and alerts fire as soon as their
+    /// expressions hold: other tests cover how long they must hold.
     pub async fn start(sidecar: SocketAddr) -> Self {
         Command::new("prometheus").arg("--version").output().expect("tests/run installs it");
         let folder = Folder::new();
@@ -44,12 +44,12 @@ impl Prometheus {
         this
     }
 
-    /// What it has written to its log: warnings and errors.
+    /// The warnings and errors in Prometheus's log.
     pub fn log(&self) -> String {
         self.process.stderr()
     }
 
-    /// The series that an expression has a number for now.
+    /// The series for which an expression has a number now.
     pub async fn query(&self, expression: &str) -> Vec<Value> {
         let encoded = utf8_percent_encode(expression, NON_ALPHANUMERIC);
         let answer = self.client.get(self.address, &format!("/api/v1/query?query={encoded}")).await;

@@ -1,19 +1,19 @@
-//! Reads PromQL as far as tests have to know it: which series an expression asks for, and what is done with them.
+//! Reads PromQL as far as tests need: the series that an expression asks for, and what the expression does with them.
 
 /// A series that an expression asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     pub name: String,
-    /// What its labels must be: name, operator, value.
+    /// Required labels: name, operator, value.
     pub matchers: Vec<(String, String, String)>,
-    /// What stands in its brackets.
+    /// The text in the brackets.
     pub range: Option<String>,
-    /// The function or aggregation right around it.
+    /// The function or aggregation right around the series.
     pub within: Option<String>,
 }
 
 impl Selector {
-    /// As it stands in the expression, without its range.
+    /// The selector as the expression has it, without its range.
     pub fn text(&self) -> String {
         let matchers: Vec<_> =
             self.matchers.iter().map(|(label, is, value)| format!("{label}{is}\"{value}\"")).collect();
@@ -21,7 +21,7 @@ impl Selector {
     }
 }
 
-/// What an expression asks for, and the labels that it groups and joins by.
+/// The series of an expression, and the labels that the expression groups and joins by.
 pub fn read(expression: &str) -> (Vec<Selector>, Vec<String>) {
     let mut reader = Reader { rest: expression, selectors: Vec::new(), groups: Vec::new() };
     reader.run();
@@ -36,7 +36,7 @@ struct Reader<'e> {
 
 impl Reader<'_> {
     fn run(&mut self) {
-        // For each open parenthesis what stands before it.
+        // For each open parenthesis the word before it.
         let mut open: Vec<Option<String>> = Vec::new();
         let mut before = None;
         while let Some(next) = self.rest.chars().next() {
@@ -96,7 +96,7 @@ impl Reader<'_> {
         inner[..end].to_owned()
     }
 
-    /// What stands between two characters, if the first is next.
+    /// The text between two characters, if the first of them comes next.
     fn between(&mut self, open: char, close: char) -> Option<String> {
         let inner = self.rest.trim_start().strip_prefix(open)?;
         let end = inner.find(close).expect("closed");

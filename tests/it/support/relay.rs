@@ -1,4 +1,4 @@
-//! Passes connections on and keeps what both sides said, so that it can be counted. Runs as long as the test's runtime.
+//! Relays connections and keeps all bytes of both sides, for a test to count. Runs as long as the test's runtime.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ pub struct Relay {
     connections: Arc<Mutex<Vec<Both>>>,
 }
 
-/// What was said on one connection, by either side.
+/// All bytes of one connection, by side.
 #[derive(Clone, Default)]
 struct Both {
     asked: Said,
@@ -36,7 +36,7 @@ impl From<SocketAddr> for Server {
 }
 
 impl Server {
-    /// Passes a connection on to it. A caller whose server is gone finds nobody, here too.
+    /// Relays a connection to the server. A caller whose server is gone has its connection closed.
     async fn joined(&self, caller: TcpStream, both: impl FnOnce() -> Both) -> io::Result<()> {
         let (from_caller, to_caller) = caller.into_split();
         match self {
@@ -49,7 +49,7 @@ impl Server {
             Self::Unix(path) => {
                 let (from_server, to_server) = UnixStream::connect(path).await?.into_split();
                 let both = both();
-                // Such a socket has no reset.
+                // A Unix socket has no reset.
                 tokio::spawn(pass(from_caller, to_server, both.asked, |_| ()));
                 tokio::spawn(pass(from_server, to_caller, both.answered, reset));
             }
@@ -111,7 +111,7 @@ async fn pass<W: AsyncWrite + Unpin>(mut from: impl AsyncRead + Unpin, mut to: W
                 }
             }
             Ok(0) => break,
-            // A reset is passed on as one.
+            // A reset is relayed as a reset.
             Err(_) => return reset(&to),
         }
     }

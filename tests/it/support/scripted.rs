@@ -1,5 +1,5 @@
-//! A gateway that answers with bytes: what it is told to, as it stands, and then leaves the connection open, so that
-//! the sidecar alone decides what becomes of it. Without a script it answers as a gateway should.
+//! A gateway that answers with the bytes of a script, unchanged. The connection then stays open, so that the sidecar
+//! alone decides its end. Without a script the gateway answers well.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,21 +11,21 @@ use tokio::task::AbortHandle;
 /// What a gateway answers to a token exchange.
 pub const TOKEN: &str = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
 
-/// What it answers with to everything but token exchanges.
+/// The answer to everything but token exchanges.
 #[derive(Clone, Debug, Default)]
 pub enum Script {
-    /// As a gateway should.
+    /// A good answer.
     #[default]
     Good,
     /// These bytes.
     Bytes(Vec<u8>),
     /// These bytes, and then the end of the connection.
     Last(Vec<u8>),
-    /// These bytes, and then others again and again.
+    /// These bytes, and then the second ones again and again.
     Endless(Vec<u8>, Vec<u8>),
 }
 
-/// A handle to it; it runs as long as the test's runtime does.
+/// A handle to the gateway, which runs as long as the test's runtime does.
 pub struct Scripted {
     pub addr: SocketAddr,
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ struct Shared {
     script: Mutex<Script>,
     /// Number of the connection, method and path of every call but token exchanges.
     calls: Mutex<Vec<(usize, String)>>,
-    /// The head of each of them.
+    /// The head of each of these calls.
     heads: Mutex<Vec<String>>,
 }
 
@@ -56,7 +56,7 @@ impl Scripted {
         Self { addr, shared, accepting: accepting.abort_handle() }
     }
 
-    /// Refuses connections from now on, and ends those there are with the next call.
+    /// Refuses connections from now on, and ends each open one with its next call.
     pub fn vanish(&self) {
         self.accepting.abort();
         self.script(Script::Last(Vec::new()));

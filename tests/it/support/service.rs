@@ -1,4 +1,4 @@
-//! A merchant's service: webhooks are handed on to it, and it answers as it is told.
+//! A merchant's service. The sidecar forwards webhooks to it, and a test chooses its answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use tokio_rustls::TlsAcceptor;
 pub enum Conduct {
     /// Answers this status.
     Answer(u16),
-    /// Answers nothing until it is told something else, and does that then.
+    /// Answers nothing until the test chooses another conduct, and then follows that one.
     Hang,
     /// Closes the connection.
     Close,
 }
 
-/// A webhook as the service got it.
+/// A webhook as the service received it.
 #[derive(Clone, Debug)]
 pub struct Received {
     /// Method and path.
@@ -38,7 +38,7 @@ pub struct Received {
     pub body: Bytes,
 }
 
-/// A running service. It ends with the test's runtime.
+/// A running service. Ends with the test's runtime.
 #[derive(Clone)]
 pub struct Service {
     pub address: SocketAddr,
@@ -51,7 +51,7 @@ impl Service {
         Self::serve(conduct, None).await
     }
 
-    /// One that speaks TLS.
+    /// A service that speaks TLS.
     pub async fn start_tls(conduct: Conduct, tls: Arc<ServerConfig>) -> Self {
         Self::serve(conduct, Some(TlsAcceptor::from(tls))).await
     }
@@ -97,7 +97,7 @@ impl Service {
         }
     }
 
-    /// What it does from now on.
+    /// Sets the conduct from now on.
     pub fn conduct(&self, conduct: Conduct) {
         self.conduct.send_replace(conduct);
     }
@@ -106,13 +106,13 @@ impl Service {
         self.received.borrow().clone()
     }
 
-    /// Waits, without a limit of its own, until it has received so many.
+    /// Waits, without a limit, until the service has received so many webhooks.
     pub async fn receives(&self, count: usize) {
-        // The wait fails only once every sender is gone, and this handle is one.
+        // The wait fails only once every sender is gone, and this handle is a sender.
         let _ = self.received.subscribe().wait_for(|received| received.len() >= count).await;
     }
 
-    /// Waits until it has received so many; fails when it does not within 10 s.
+    /// Waits until the service has received so many webhooks. Fails after 10 s.
     pub async fn has(&self, count: usize) {
         timeout(Duration::from_secs(10), self.receives(count)).await.expect("received within 10 s");
     }

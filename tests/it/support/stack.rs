@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use super::process::{BINARY, Process};
 
-/// Long enough for a Java program that is compiled first, on a machine that has other work too.
+/// Long enough for a Java program that is compiled first, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Where Debian keeps Java's libraries, and those that Apache's two clients and OkHttp need.
+/// Debian's folder of Java libraries, and the libraries that Apache's two clients and OkHttp need.
 const JARS: [&str; 10] = [
     "okhttp",
     "okio",
@@ -38,10 +38,10 @@ pub enum Framing {
     Expect,
 }
 
-/// A client and how its program is started.
+/// A client and the command that starts its program.
 #[derive(Clone, Copy, Debug)]
 pub struct Stack {
-    /// Program, script and the script's name for the client, if it has several.
+    /// Program, script, and for a script with several clients the client's name.
     pub command: &'static [&'static str],
     pub framings: &'static [Framing],
 }
@@ -68,7 +68,7 @@ impl Call {
         Self { key: Some(key.into()), ..self }
     }
 
-    /// The exchange of the simulator's keys, which every plan begins with.
+    /// The exchange of the simulator's keys. Every plan begins with it.
     pub fn exchange() -> Self {
         let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
         Self::new("POST", "/v2/authentication").body(Framing::Length, keys)
@@ -87,10 +87,10 @@ impl Call {
     }
 }
 
-/// What the client made of an answer.
+/// The client's result of a call.
 #[derive(Clone)]
 pub struct Outcome {
-    /// The status, or the client's name for what went wrong.
+    /// The status, or the client's name for the failure.
     pub status: String,
     pub cache: String,
     pub body: Vec<u8>,
@@ -111,7 +111,7 @@ pub struct Running {
 }
 
 impl Stack {
-    /// Lets the client make these calls at `base`.
+    /// Starts the client with these calls to `base`.
     pub fn start(&self, base: &str, calls: &[Call]) -> Running {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = folder.path().join("plan");
@@ -132,7 +132,7 @@ impl Stack {
 }
 
 impl Running {
-    /// Waits for the client's end, and answers one outcome for each of its calls.
+    /// Waits for the client's end, and returns one outcome for each of its calls.
     pub async fn outcomes(self) -> Vec<Outcome> {
         let ended = self.process.end_within(LIMIT).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -147,12 +147,12 @@ impl Running {
     }
 }
 
-/// Where `tests/run` puts clients of this kind: beside the folder of the profile.
+/// The folder in which `tests/run` installs clients of this kind: beside the profile's folder.
 fn installed(kind: &str) -> PathBuf {
     Path::new(BINARY).ancestors().nth(2).expect("the target folder").join("clients").join(kind)
 }
 
-/// The executable, which its package for this platform carries.
+/// The executable from the client's package for this platform.
 fn deno() -> PathBuf {
     let packages = installed("node").join("node_modules/@deno");
     let mut found = fs::read_dir(&packages).expect("the packages that tests/run installs");

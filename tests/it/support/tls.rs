@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-/// Signs certificates. Its own lies in a file, for `gateway.ca_file`.
+/// Signs certificates. `file` holds the authority's own certificate, for `gateway.ca_file`.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
@@ -24,35 +24,35 @@ impl Authority {
         authority
     }
 
-    /// Its certificate.
+    /// The authority's certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// The file with its certificate.
+    /// The path of the authority's certificate.
     pub fn file(&self) -> String {
         self.path("ca.pem").display().to_string()
     }
 
-    /// Another file beside it.
+    /// Writes another file in the authority's folder, and returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).expect("writes");
         self.path(name).display().to_string()
     }
 
-    /// What a server with a certificate for `names` (hosts or addresses) runs with.
+    /// The configuration of a server with a certificate for `names` (hosts or addresses).
     pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
         self.serve(params(names), rustls::ALL_VERSIONS)
     }
 
-    /// The same with a certificate that has ended.
+    /// As [`Self::server`], with a certificate that has expired.
     pub fn expired(&self, names: &[&str]) -> Arc<ServerConfig> {
         let mut params = params(names);
         params.not_after = date_time_ymd(2020, 1, 1);
         self.serve(params, rustls::ALL_VERSIONS)
     }
 
-    /// The same with a certificate that is not valid yet.
+    /// As [`Self::server`], with a certificate that is not valid yet.
     pub fn early(&self, names: &[&str]) -> Arc<ServerConfig> {
         let mut params = params(names);
         params.not_before = date_time_ymd(2200, 1, 1);
@@ -60,7 +60,7 @@ impl Authority {
         self.serve(params, rustls::ALL_VERSIONS)
     }
 
-    /// The same with a certificate by an intermediate authority, whose own is sent along only if `shown`.
+    /// As [`Self::server`], with a certificate by an intermediate authority, whose own is sent along only if `shown`.
     pub fn intermediate(&self, shown: bool, names: &[&str]) -> Arc<ServerConfig> {
         let intermediate =
             CertifiedIssuer::signed_by(authority_params("intermediate"), a_key(), &self.issuer).expect("signs");
@@ -71,7 +71,7 @@ impl Authority {
         server(chain, &key, rustls::ALL_VERSIONS)
     }
 
-    /// The same with a certificate by another server's, which is no authority.
+    /// As [`Self::server`], with a certificate that another server's certificate signed, which is no authority.
     pub fn by_a_leaf(&self, names: &[&str]) -> Arc<ServerConfig> {
         let issuer = CertifiedIssuer::signed_by(params(names), a_key(), &self.issuer).expect("signs");
         let key = a_key();
@@ -79,7 +79,7 @@ impl Authority {
         server(vec![leaf.der().clone(), issuer.der().clone()], &key, rustls::ALL_VERSIONS)
     }
 
-    /// The same with one version of TLS only.
+    /// As [`Self::server`], with one version of TLS only.
     pub fn only(&self, version: &'static SupportedProtocolVersion, names: &[&str]) -> Arc<ServerConfig> {
         self.serve(params(names), &[version])
     }
@@ -95,7 +95,7 @@ impl Authority {
     }
 }
 
-/// What a server runs with that signed its certificate itself.
+/// The configuration of a server with a certificate that it signed itself.
 pub fn self_signed(names: &[&str]) -> Arc<ServerConfig> {
     let key = a_key();
     let certificate = params(names).self_signed(&key).expect("signs");
@@ -125,7 +125,7 @@ fn authority_params(name: &str) -> CertificateParams {
     params
 }
 
-/// A certificate for `names` that vouches for itself, and its key, as PEM.
+/// A certificate for `names`, signed with its own key, and that key, as PEM.
 pub fn self_signed_pem(names: &[&str]) -> (String, String) {
     let key = a_key();
     let certificate = params(names).self_signed(&key).expect("signs");
@@ -136,7 +136,7 @@ fn params(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid names")
 }
 
-/// The same server, offering these protocols.
+/// The same configuration with these ALPN protocols.
 pub fn offering(server: Arc<ServerConfig>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
     let mut server = Arc::unwrap_or_clone(server);
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();

@@ -1,4 +1,4 @@
-//! A caller that writes its requests byte by byte, for what a client library would never send.
+//! A caller that writes its requests byte by byte, for input that no client library would send.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use super::header;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// One connection. Reads answers by their framing, and fails on one that breaks it.
+/// One connection. Reads answers by their framing, and fails on an answer that breaks it.
 pub struct Wire {
     stream: Either<TcpStream, UnixStream>,
     read: Vec<u8>,
@@ -38,17 +38,17 @@ impl Wire {
         Self { stream: Either::Right(stream), read: Vec::new() }
     }
 
-    /// Sends bytes as they are. The other side may have closed without reading them: what it answered tells.
+    /// Sends bytes as they are. The other side may have closed without reading them; its answer shows that.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = timeout(LIMIT, self.stream.write_all(bytes.as_ref())).await.expect("is taken in time");
     }
 
-    /// Sends nothing more, and still reads.
+    /// Sends nothing more, but still reads.
     pub async fn finish_sending(&mut self) {
         self.stream.shutdown().await.expect("an open socket");
     }
 
-    /// Hangs up in a way that the other side notices at once.
+    /// Closes in a way that the other side notices at once.
     pub fn reset(self) {
         let Either::Left(stream) = self.stream else { panic!("only TCP can be reset") };
         stream.set_zero_linger().expect("an open socket");
@@ -64,19 +64,19 @@ impl Wire {
         self.read_answer(false).await
     }
 
-    /// The status of the next answer; `None` at the end of the connection, which a reset is too.
+    /// The status of the next answer; `None` at the end of the connection. A reset counts as an end.
     pub async fn status(&mut self) -> Option<u16> {
         let more = !self.read.is_empty() || self.fill().await;
         if more { Some(self.answer().await.status) } else { None }
     }
 
-    /// Everything up to the end of the connection. Closing with something unread is a reset, and an end too.
+    /// Everything up to the end of the connection. A close with unread bytes is a reset, which counts as an end.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
         std::mem::take(&mut self.read)
     }
 
-    /// What can be read now; waits for something. `None` at the end of the connection.
+    /// The bytes that can be read now; waits for the first. `None` at the end of the connection.
     pub async fn read_some(&mut self) -> Option<Vec<u8>> {
         self.fill().await.then(|| std::mem::take(&mut self.read))
     }
@@ -136,7 +136,7 @@ impl Wire {
         self.read.drain(..length).collect()
     }
 
-    /// Whether there was more.
+    /// Returns whether more bytes came.
     async fn fill(&mut self) -> bool {
         self.read.reserve(16 * 1024);
         let read = timeout(LIMIT, self.stream.read_buf(&mut self.read)).await.expect("answers or closes in time");
