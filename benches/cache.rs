@@ -1,5 +1,5 @@
-//! What the session cache takes and what it keeps: resident memory when far more is stored than fits, and the hit ratio
-//! beside that of a plain LRU of the same size.
+//! The session cache's resident memory when far more is stored than fits, and its hit ratio beside that of a plain LRU
+//! of the same size.
 //!
 //! `cargo bench --bench cache`
 
@@ -40,14 +40,14 @@ async fn main() {
     hit_ratio().await;
 }
 
-/// Ten times more sessions than fit, of mixed size, and as many purges of orders that nobody has.
+/// Stores ten times more sessions than fit, of mixed size, and purges as many orders that no session has.
 async fn memory() {
     println!(
         "{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
         "max_bytes", "offered", "kept", "idle", "full", "grown", "ratio"
     );
-    // What an empty cache and its metrics take is part of an idle process. What a dropped cache leaves resident is used
-    // again by the next one.
+    // The empty cache and its metrics are part of an idle process. The next cache uses again the memory that a dropped
+    // cache leaves resident.
     let _empty = new(MIB);
     let idle = resident();
     for max_bytes in [MIB, 32 * MIB, 128 * MIB] {
@@ -76,7 +76,7 @@ async fn memory() {
     }
 }
 
-/// 100 000 sessions of 1.3 KB asked for with Zipf's law, room for a tenth of them.
+/// Looks up 100 000 sessions of 1.3 KB by Zipf's law, with room for a tenth of them.
 async fn hit_ratio() {
     const SESSIONS: usize = 100_000;
     const ASKED: usize = 1_000_000;
@@ -128,12 +128,12 @@ async fn store(cache: &Cache, number: usize, size: usize) {
     let _ = cache.fetch(key(number), &Wishes::default(), fetch).await;
 }
 
-/// What Sezzle's answer is like, with about so many bytes of body.
+/// An answer like Sezzle's, with a body of about `size` bytes.
 fn answer(number: usize, size: usize) -> Answer {
     let mut body = format!(r#"{{"uuid":"{}","order":{{"uuid":"order-of-{number:020}"}},"filler":""#, key(number));
     body.push_str(&"x".repeat(size.saturating_sub(body.len() + 2)));
     body.push_str("\"}");
-    // As they are received: slices of the buffer that the head was read into.
+    // As received headers are: slices of the buffer that the head was read into.
     let mut buffer = Vec::with_capacity(8192);
     buffer.extend_from_slice(b"application/json\"0123456789abcdef0123456789abcdef\"");
     let buffer = Bytes::from(buffer);
@@ -160,14 +160,14 @@ fn unreachable_entry() -> u64 {
     panic!("one session does not fit into 1 MiB")
 }
 
-/// Bytes of this process's memory that are resident.
+/// Resident bytes of this process.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
-/// The least recently asked for goes first.
+/// A cache that evicts the least recently asked for session first.
 struct Lru {
     room: usize,
     turn: u64,
@@ -195,7 +195,7 @@ impl Lru {
     }
 }
 
-/// Zipf's law with s = 1.0: the k-th is asked for in proportion to 1/k.
+/// Zipf's law with s = 1.0: the frequency of the k-th item is proportional to 1/k.
 struct Zipf(Vec<f64>);
 
 impl Zipf {

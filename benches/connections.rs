@@ -1,6 +1,6 @@
-//! What callers cost who only hold their connections: memory of the sidecar for each, and what others notice of them.
+//! The cost of idle callers: the sidecar's memory for each held connection, and the effect on other callers.
 //!
-//! `cargo bench --bench connections` starts the binary as it is released, before a simulated gateway in this process.
+//! `cargo bench --bench connections` starts the release binary in front of a simulated gateway in this process.
 
 #![allow(
     clippy::expect_used,
@@ -27,11 +27,11 @@ const IDLE: usize = 10_000;
 const HALF_HEADS: usize = 2_000;
 const REQUESTS: u32 = 1_000;
 
-/// What each of the held connections has sent.
+/// The bytes that each held connection has sent.
 #[derive(Clone, Copy)]
 enum Held {
     Nothing,
-    /// One request, whose answer it has read.
+    /// One request, whose answer the caller has read.
     Request,
     /// So many bytes of a head.
     HalfHead(usize),
@@ -40,7 +40,7 @@ enum Held {
 fn main() {
     const RAISED: &str = "CONNECTIONS_LIMIT_RAISED";
     if env::var_os(RAISED).is_none() {
-        // A process cannot raise its own limit without unsafe code, and a shell can before it becomes one.
+        // A process cannot raise its own limit without unsafe code. A shell can, before it becomes the process.
         let script = r#"ulimit -n "$(ulimit -Hn)"; exec "$0""#;
         let own = env::current_exe().expect("a path");
         let status = Command::new("/bin/sh").arg("-c").arg(script).arg(own).env(RAISED, "1").status();
@@ -101,7 +101,7 @@ async fn measure(name: &str, number: usize, held: Held) {
     gateway.stop().await;
 }
 
-/// Sends a request and reads its answer, whose body is as long as it says.
+/// Sends a request and reads its answer, whose body has the stated length.
 async fn exchange(stream: &mut TcpStream, request: &str) {
     stream.write_all(request.as_bytes()).await.expect("is taken");
     let mut read = Vec::with_capacity(4096);
@@ -150,7 +150,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// Its resident memory in bytes.
+    /// The sidecar's resident bytes.
     fn resident(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
@@ -160,7 +160,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

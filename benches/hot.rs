@@ -1,7 +1,7 @@
-//! The pure functions that a request passes through, one by one.
+//! The pure functions that a request passes through, measured one by one.
 //!
-//! `cargo bench --bench hot`, or with a part of a name to measure some. Figures of before are kept in `target/criterion`,
-//! and the change is printed.
+//! `cargo bench --bench hot` runs all of them, a part of a name selects some. `target/criterion` keeps the previous
+//! figures, and each run prints the change.
 
 #![allow(
     clippy::expect_used,
@@ -77,7 +77,7 @@ fn sessions(criterion: &mut Criterion) {
     });
 }
 
-/// From what is stored to what hyper sends, its metrics and its record included.
+/// From the stored answer to the one that hyper sends, its metrics and log record included.
 fn answers(criterion: &mut Criterion) {
     let (head, headers, body) = (request(), headers(), Bytes::from(body()));
     criterion.bench_function("response: clean headers", |b| {
@@ -132,7 +132,7 @@ fn headers() -> HeaderMap {
     headers
 }
 
-/// What is served when everything is compared, too: 1.3 KB once it is on one line.
+/// The body of benches/compare too: 1.3 KB once it is on one line.
 fn body() -> Vec<u8> {
     let text = include_str!("compare/session.json")
         .replace(&Uuid::nil().to_string(), &SESSION.to_string())

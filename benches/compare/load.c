@@ -2,13 +2,13 @@
 //
 //   load -p PORT -u PATH [-c CONNECTIONS] [-s SESSIONS [-e]] (-n REQUESTS | -d SECONDS | -r RATE -d SECONDS)
 //
-// Closed loop, unless a rate is given: every connection sends as soon as it was answered. With -n the requests are counted
-// exactly, and where there are as many connections they are all sent at once.
-// Open loop, with -r: request k is due at k/RATE whatever became of those before it, all of them are sent, and each latency
-// counts from when the request was due. So the wait for a server that stalls is counted for everybody who would have
-// come in that time ("coordinated omission").
+// Closed loop, unless a rate is given: every connection sends as soon as its answer has come. With -n the program
+// counts requests exactly; with as many connections as requests, all are sent at once.
+// Open loop, with -r: request k is due at k/RATE, whatever became of the requests before it. All requests are sent, and
+// each latency counts from the time the request was due. So a server that stalls is charged with the wait of every
+// request due in that time ("coordinated omission").
 //
-// With -s the path is followed by the UUID of one of so many sessions, drawn at random, or with -e each in turn.
+// With -s the path ends in the UUID of one of so many sessions, drawn at random, or with -e each in turn.
 // Prints one JSON object; latencies are in microseconds.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,7 +52,7 @@ static void check(int ok, const char *what) {
     }
 }
 
-// splitmix64: neighbouring numbers become unrelated ones.
+// splitmix64: turns neighbouring numbers into unrelated ones.
 static uint64_t mixed(uint64_t x) {
     x += 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -85,7 +85,7 @@ static void answer(struct connection *c) {
     latencies[answered++] = (now() - c->due) / 1e3;
 }
 
-// Reads what has come, and returns whether that was the end of the answer.
+// Reads all bytes that have come, and returns whether the answer is complete.
 static int receive(struct connection *c) {
     static char rest[MAX_READ];
     char *at = c->missing < 0 ? c->head + c->used : rest;
@@ -142,7 +142,7 @@ int main(int argc, char **argv) {
         check(!epoll_ctl(poll, EPOLL_CTL_ADD, c->fd, &event), "epoll");
     }
 
-    // Idle connections are a ring: the one that has been idle longest is next.
+    // Idle connections form a ring: the longest idle one is next.
     uint64_t first = 0, idles = count;
     int64_t began = now(), end = seconds > 0 && rate <= 0 ? began + (int64_t)(seconds * SECOND) : INT64_MAX;
     for (;;) {

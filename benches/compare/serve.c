@@ -1,12 +1,15 @@
 // A bare epoll loop that answers HTTP/1.1 requests on keep-alive connections and does nothing else.
 //
-//   serve PORT THREADS BODY                      answers everything with the content of the file BODY: the least that an
+//   serve PORT THREADS BODY                      answers everything with the content of the file BODY: the least that
+// an
 //                                                answer costs on this machine
-//   serve PORT THREADS BODY TOKEN MILLISECONDS   is the gateway: TOKEN to POST /v2/authentication; to GET /count how often
-//                                                it was asked for anything else; else BODY, with the UUID that ends the
-//                                                path in place of each zero UUID in it, after so many milliseconds
+//   serve PORT THREADS BODY TOKEN MILLISECONDS   is the gateway: TOKEN to POST /v2/authentication; to GET /count the
+// number
+//                                                of all its other requests; to those BODY, with the UUID that ends the
+// path
+//                                                in place of each zero UUID, after so many milliseconds
 //
-// Each thread has a socket of its own to accept from, and a loop of its own.
+// Each thread accepts from a socket of its own, in a loop of its own.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -50,7 +53,7 @@ static char *content(const char *path) {
     return text;
 }
 
-// What is the same in every answer is written once.
+// The part that all answers share is written once.
 struct answer {
     char text[MAX_ANSWER];
     size_t length;
@@ -79,11 +82,11 @@ static void send_answer(int fd, struct answer *answer, const char *uuid) {
         answer->made = now;
     }
     for (int i = 0; uuid && i < MAX_UUIDS && answer->uuids[i]; i++) memcpy(answer->uuids[i], uuid, UUID);
-    // Into the buffer of a socket whose last answer was read: it always fits.
+    // The write always fits into the buffer of a socket whose last answer has been read.
     if (write(fd, answer->text, answer->length) != (ssize_t)answer->length) shutdown(fd, SHUT_RDWR);
 }
 
-// Answers the request at `head`. The path's last UUID characters are where the first line says HTTP.
+// Answers the request at `head`. The UUID is the end of the path, just before " HTTP/1.1".
 static void respond(int fd, const char *head, struct answer *fixed, struct answer *tokens) {
     if (!token) {
         send_answer(fd, fixed, NULL);
@@ -103,7 +106,7 @@ static void respond(int fd, const char *head, struct answer *fixed, struct answe
     }
 }
 
-// Answers every whole request that was read, and returns whether the connection goes on.
+// Answers every whole request in the buffer, and returns whether the connection goes on.
 static int serve(int fd, struct answer *fixed, struct answer *tokens) {
     struct connection *c = connections[fd];
     ssize_t got = read(fd, c->data + c->used, MAX_REQUEST - 1 - c->used);

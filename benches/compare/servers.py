@@ -16,9 +16,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# One per core but at most 2, as the sidecar chooses for itself: everybody gets the same.
+# One per core but at most 2, as the sidecar chooses by default. All servers get the same number.
 WORKERS = min(os.cpu_count() or 1, 2)
-# What is asked for: what a cache answers, and what is passed through.
+# The path that a cache answers, and the path that is passed through.
 SESSION = f"/v2/session/{uuid.UUID(int=0x4000_8000_0000_0000_0001)}"
 ORDER = f"/v2/order/{uuid.UUID(int=0x4000_8000_0000_0000_0001)}"
 PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish"}
@@ -26,7 +26,7 @@ PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish"}
 
 def install(*programs):
     """Installs from Debian those that are missing."""
-    # Daemons are in /usr/sbin, which is not on every user's path.
+    # Debian installs daemons in /usr/sbin, which is not on every user's path.
     os.environ["PATH"] += ":/usr/sbin"
     missing = [PACKAGES.get(program, program) for program in programs if not shutil.which(program)]
     if missing:
@@ -58,7 +58,7 @@ class Server:
 
     def __init__(self, name, command, port, folder, environment=None, ready=None):
         self.name, self.port, self.errors = name, port, folder / f"{name.replace(' ', '-')}.err"
-        # Appended to, so that they can be emptied between two rounds.
+        # Opened for appending, so that a log can be emptied between two rounds.
         with open(folder / f"{name.replace(' ', '-')}.log", "ab") as out, open(self.errors, "ab") as errors:
             self.began = time.perf_counter()
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, env=environment)
@@ -154,7 +154,7 @@ class Bench:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # What they are compared with, and what stands behind them.
+    # The reference loop, and the gateways behind the compared servers.
 
     def loop(self):
         port = free_port()
@@ -183,7 +183,7 @@ class Bench:
                 location / {{ return 200 '{self.session}'; }}
             }}""", name="tls gateway")
 
-    # Those that are compared. Each listens on one port and does one thing.
+    # The compared servers. Each listens on one port and does one thing.
 
     def sidecar(self, gateway, logs=False, rewrite=True, tls=False, name="sidecar", prefix=(), binary=None, **settings):
         port, ops = free_port(), free_port()
@@ -195,7 +195,7 @@ class Bench:
             "proxy__listen": f"127.0.0.1:{port}",
             "proxy__workers": WORKERS,
             "ops__listen": f"127.0.0.1:{ops}",
-            # As the peers are told by the gateway.
+            # The lifetime that the gateway states to the other servers.
             "cache__max_ttl": "1h",
             "links__rewrite": rewrite,
             "log__level": "info" if logs else "warn",
@@ -219,7 +219,7 @@ class Bench:
 
     def nginx(self, port, servers, name="nginx"):
         folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=self.folder))
-        # The workers run as somebody else when this is started by root.
+        # As root, nginx would run its workers as another user.
         self.folder.chmod(0o755)
         folder.chmod(0o755)
         user = "user root;" if os.geteuid() == 0 else ""
@@ -243,7 +243,7 @@ class Bench:
         trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {self.folder}/ca.pem; proxy_ssl_name localhost;
                     proxy_ssl_server_name on; proxy_ssl_session_reuse on;""" if tls else ""
         store = f"proxy_cache_path {self.folder}/nginx-cache keys_zone=sessions:10m inactive=1h;" if cache else ""
-        # Its files stay open, or each hit would open one.
+        # The files of the cache stay open, or each hit would open one.
         cached = "proxy_cache sessions; open_file_cache max=10000 inactive=1h; open_file_cache_valid 1h;" if cache else ""
         log = f"access_log {self.folder}/nginx.log combined;" if logs else ""
         return self.nginx(port, f"""
@@ -288,7 +288,7 @@ listen proxy
         port, folder = free_port(), Path(tempfile.mkdtemp(prefix="varnish-", dir=self.folder))
         backend = f'vcl 4.1; backend gateway {{ .host = "127.0.0.1"; .port = "{gateway.port}"; }}'
         vcl = self.write(f"{folder.name}.vcl", backend)
-        # Logs by a process of its own, which is counted.
+        # Varnish logs by a process of its own, whose CPU is counted.
         log = ["varnishncsa", "-n", folder, "-a", "-w", self.folder / "varnishncsa.log"]
         return self.start("Varnish", ["varnishd", "-F", "-j", "none", "-n", folder, "-f", vcl, "-a", f"127.0.0.1:{port}",
                                       "-s", "malloc,64m", "-p", f"thread_pools={WORKERS}"], port,

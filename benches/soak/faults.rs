@@ -1,4 +1,4 @@
-//! What goes wrong at the gateway meanwhile.
+//! The faults of the gateway while the soak runs.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(20);
 const TROUBLED: Duration = Duration::from_secs(20);
 const REVOKED: Duration = Duration::from_secs(47);
 
-/// Twenty quiet seconds, twenty with faults, and again.
+/// Alternates twenty quiet seconds with twenty seconds of faults.
 pub async fn come_and_go(gateway: Simulator, until: Instant, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while Instant::now() < until {
@@ -30,7 +30,7 @@ pub async fn come_and_go(gateway: Simulator, until: Instant, seed: u64) {
     }
 }
 
-/// Ends all tokens now and then.
+/// Revokes all tokens now and then.
 pub async fn revoke(gateway: Simulator, until: Instant) {
     let mut next = Instant::now() + REVOKED;
     while Instant::now() < until {
@@ -69,7 +69,7 @@ fn rule(rng: &mut Rng) -> Rule {
         20 => rule.times(1).delay(Duration::from_millis(rng.u64(1..3_000))),
         21 => rule.times(1).fault(Fault::SlowHead(Duration::from_millis(rng.u64(1..3_000)))),
         22 => rule.times(1).fault(Fault::LateBody(Duration::from_millis(rng.u64(1..7_000)))),
-        // Seldom, or there would be no token for as long as faults come.
+        // A rare fault: otherwise there would be no token as long as faults last.
         _ if rng.u8(..20) == 0 => Rule::path("/v2/authentication").times(2).status(StatusCode::SERVICE_UNAVAILABLE),
         _ => status(422),
     }

@@ -1,12 +1,13 @@
-//! Whether the sidecar grows or forgets with time: hours of a payment path, in little.
+//! Whether the sidecar grows or forgets over time: hours of a payment path in miniature.
 //!
-//! `cargo bench --bench soak` runs the binary as it is released, as a process of its own before a simulated gateway in this
-//! one, for 30 minutes, or for as long as it is told: `cargo bench --bench soak -- 5m`. Callers look up, read, fetch reports
-//! and write, with and without keys; some hang up. Faults come and go, tokens live 40 s and are revoked now and then, keys
-//! are rotated every two minutes (`SOAK_ROTATE=off` leaves them), and webhooks arrive.
+//! `cargo bench --bench soak` runs the release binary as a process of its own in front of a simulated gateway in this
+//! process. A run takes 30 minutes, or the time of its argument: `cargo bench --bench soak -- 5m`. Callers look up,
+//! read, fetch reports and write, with and without keys; some hang up. Faults come and go, tokens live 40 s and are
+//! revoked now and then, keys are rotated every two minutes (`SOAK_ROTATE=off` turns rotation off), and webhooks
+//! arrive.
 //!
-//! It prints a line per minute and a verdict, and ends with 1 if memory or descriptors grew after the warm-up, or if the
-//! gateway's ledger is not what callers were told.
+//! The run prints a line per minute and a verdict. Its exit code is 1 if memory or descriptors grew after the warm-up,
+//! or if the gateway's ledger differs from what callers were told.
 
 #![allow(
     clippy::expect_used,
@@ -90,7 +91,7 @@ async fn run(lasts: Duration, seed: u64, rotate: bool) -> ExitCode {
     verdict.print()
 }
 
-/// Samples the sidecar and rotates its keys until it is over, and prints a line per minute.
+/// Samples the sidecar and rotates its keys until `until`, and prints a line per minute.
 async fn watch(
     sidecar: &mut Sidecar,
     traffic: &Traffic,
@@ -121,7 +122,7 @@ async fn watch(
     samples
 }
 
-/// How many descriptors are open once all that was idle has been closed.
+/// The number of open descriptors once all idle ones have been closed.
 async fn settled(sidecar: &Sidecar, before: usize) -> usize {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {

@@ -25,7 +25,7 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts it and waits until it is ready.
+    /// Starts the sidecar and waits until it is ready.
     pub async fn start(gateway: &Simulator, service: &Service, keys: (String, String)) -> Self {
         let (proxy, ops, webhooks) = (free_address(), free_address(), free_address());
         let folder = tempfile::tempdir().expect("a folder");
@@ -44,7 +44,7 @@ impl Sidecar {
             ("OPS__LISTEN", ops.to_string()),
             ("WEBHOOKS__LISTEN", webhooks.to_string()),
             ("WEBHOOKS__FORWARD_TO", format!("http://{}/hooks", service.address)),
-            // Full within the first minutes, so that it does not look like growth afterwards.
+            // The cache is full within the first minutes, so that its filling does not look like growth.
             ("CACHE__MAX_BYTES", "8MiB".to_owned()),
             ("DRAIN__GRACE", "0s".to_owned()),
         ] {
@@ -60,7 +60,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// What it holds now.
+    /// The sidecar's memory and descriptors now.
     pub fn sample(&self) -> Sample {
         let proc = format!("/proc/{}", self.child.id());
         let status = fs::read_to_string(format!("{proc}/status")).expect("it runs");
@@ -86,7 +86,7 @@ impl Sidecar {
         of_name.map(|rest| rest.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok()).expect("a count")).sum()
     }
 
-    /// Ends it as an orchestrator does; its exit code.
+    /// Ends the sidecar as an orchestrator does, and returns its exit code.
     pub async fn stop(mut self) -> Option<i32> {
         let line = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success());
@@ -113,7 +113,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both calls fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

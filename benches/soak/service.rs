@@ -1,4 +1,4 @@
-//! The service that webhooks are handed on to: takes them all.
+//! The service that the sidecar forwards webhooks to. Accepts all of them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Service {
         Self { address, received }
     }
 
-    /// How many have come so far.
+    /// How many webhooks have arrived so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The callers, and what they were told.
+//! The callers, and a book of the outcomes that they were told.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,18 +22,18 @@ use crate::verdict::{Sample, median};
 
 const LIMIT: Duration = Duration::from_secs(45);
 const REMEMBERED: usize = 500;
-/// Writes to one order, before its ledger is looked at and another order is taken. A webhook about an order names all its
-/// captures, and one that names very many purges the whole cache.
+/// Writes to one order before its ledger is checked and the next order is taken. A webhook about an order names all its
+/// captures, and a webhook with very many captures purges the whole cache.
 const WRITES: u32 = 14;
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":1,"currency":"USD"},"partial_capture":true}"#;
 const SESSION: &str = r#"{"cancel_url":{"href":"https://shop.example/a"},"complete_url":{"href":"https://shop.example/b"},"order":{"intent":"AUTH","reference_id":"r","description":"d","order_amount":{"amount_in_cents":10000,"currency":"USD"}},"customer":{"tokenize":true}}"#;
 
-/// What all callers share.
+/// The state that all callers share.
 pub struct Traffic {
     gateway: Simulator,
     proxy: SocketAddr,
     until: Instant,
-    /// The newest.
+    /// The newest sessions.
     sessions: Mutex<VecDeque<String>>,
     counts: Mutex<Counts>,
     hung_up: AtomicU64,
@@ -45,16 +45,16 @@ pub struct Traffic {
 pub struct Counts {
     calls: u64,
     hits: u64,
-    /// Sezzle's answers, by their hundreds.
+    /// Sezzle's answers, by the first digit of their status.
     classes: [u64; 6],
-    /// Own 503.
+    /// The sidecar's own 503 answers.
     unsent: u64,
-    /// Own errors for which nothing was done.
+    /// The sidecar's own errors for calls without an effect.
     failed: u64,
     unknown: u64,
-    /// After an attempt that may have had its effect.
+    /// Answers after an earlier attempt that may have taken effect.
     marked: u64,
-    /// Broke off.
+    /// Answers that broke off.
     cut: u64,
     ledgers: u64,
     webhooks: u64,
@@ -94,28 +94,28 @@ impl Counts {
     }
 }
 
-/// What a caller was told.
+/// What a caller was told of a write.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Told {
     Done,
-    /// Sezzle refused it, and nothing has happened before.
+    /// Sezzle refused the write, and no earlier attempt took effect.
     Refused,
     /// Nothing was sent.
     Unsent,
-    /// It may have been done.
+    /// The write may have been done.
     Open,
-    /// None of these, which nobody may be told of a write.
+    /// Any other answer; no caller of a write may get one.
     Else,
 }
 
-/// What was told of the writes to one order.
+/// What callers were told of the writes to one order.
 #[derive(Default)]
 struct Book {
     order: String,
     writes: u32,
-    /// Of those with a key.
+    /// Writes with a key.
     keys: HashMap<String, Vec<Told>>,
-    /// Of those without.
+    /// Writes without a key.
     updates: Vec<Told>,
 }
 
@@ -149,7 +149,7 @@ impl Traffic {
         &self.gateway
     }
 
-    /// Calls until it is over.
+    /// Calls until the soak ends.
     pub async fn caller(self: Arc<Self>, seed: u64) {
         let client = client();
         let mut caller = Caller { client, rng: Rng::with_seed(seed), book: self.open(), traffic: Arc::clone(&self) };
@@ -173,7 +173,7 @@ impl Traffic {
         Counts { webhooks, ..self.counts.lock().expect("no panic").clone() }
     }
 
-    /// Unknown outcomes that callers were told of, and callers that were told nothing.
+    /// Unknown outcomes that callers were told of, and the number of callers that hung up.
     pub fn unknown(&self) -> (u64, u64) {
         (self.counts(0).unknown, self.hung_up.load(Ordering::Relaxed))
     }
@@ -188,7 +188,7 @@ impl Traffic {
         Book { order, ..Book::default() }
     }
 
-    /// Compares what was told of the writes to an order with the gateway's ledger.
+    /// Compares what callers were told of an order's writes with the gateway's ledger.
     fn close(&self, book: &Book) {
         let effects = self.gateway.effects(&book.order);
         let mut wrong = Vec::new();
@@ -254,7 +254,7 @@ impl Caller {
         }
     }
 
-    /// Under a key of its own it is repeated until its outcome is known, as a service should.
+    /// A capture under the caller's own key is repeated until its outcome is known, as a service should do.
     async fn capture(&mut self) {
         let path = format!("/v2/order/{}/capture", self.book.order);
         let own = self.rng.bool().then(|| self.key());
@@ -298,14 +298,14 @@ impl Caller {
         }
     }
 
-    /// Sends a capture and goes away before it is answered, or as it is.
+    /// Sends a capture and hangs up before its answer, or during it.
     async fn hang_up(&mut self) {
         let path = format!("/v2/order/{}/capture", self.book.order);
         let key = self.key();
         self.traffic.hung_up.fetch_add(1, Ordering::Relaxed);
         self.book.keys.entry(key.clone()).or_default().push(Told::Open);
         self.book.writes += 1;
-        // A connection of its own, since what is given up ends it.
+        // A connection of its own, since hanging up closes it.
         let client = client();
         let request = request(self.traffic.proxy, Method::POST, &path, Some(&key), CAPTURE);
         let _ = timeout(Duration::from_micros(self.rng.u64(..3_000)), client.request(request)).await;

@@ -1,9 +1,9 @@
-//! What counts as growth, as a leak and as a loss.
+//! The limits of growth, leaks and losses.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What the sidecar held at one moment.
+/// The sidecar's memory and descriptors at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// KiB.
@@ -11,11 +11,11 @@ pub struct Sample {
     pub descriptors: usize,
 }
 
-/// Medians may differ by so much between the first third after the warm-up and the last.
+/// Allowed differences of the medians between the first third after the warm-up and the last.
 const RESIDENT_PERCENT: usize = 3;
 const RESIDENT_KIB: usize = 1024;
 const DESCRIPTORS: usize = 8;
-/// More than before the first call, once all is quiet.
+/// Descriptors that may be open in addition to those before the first call, once all is quiet.
 const LEFT: usize = 2;
 
 pub struct Verdict {
@@ -28,7 +28,7 @@ impl Verdict {
         Self { lasts, violations: Vec::new() }
     }
 
-    /// What is sampled after the tenth minute, or after a third of a short run, must not grow.
+    /// Samples after the tenth minute, or after a third of a short run, must not grow.
     pub fn grown(&mut self, samples: &[Sample]) {
         let warm_up = (samples.len() / 3).min(samples.len() * 600 / self.lasts.as_secs().max(1) as usize);
         let after = &samples[warm_up..];
@@ -45,18 +45,19 @@ impl Verdict {
         self.hold(descriptors[1] <= allowed, || format!("descriptors grew: more than {allowed}"));
     }
 
-    /// What is open when nobody calls any more.
+    /// Compares the descriptors that are open when nobody calls any more with those before the first call.
     pub fn left(&mut self, before: usize, after: usize) {
         println!("descriptors with nobody calling: {before} before, {after} after");
         self.hold(after <= before + LEFT, || format!("{} descriptors leaked", after - before));
     }
 
-    /// Where the gateway's ledger is not what callers were told.
+    /// Adds the differences between the gateway's ledger and what callers were told.
     pub fn ledger(&mut self, wrong: Vec<String>) {
         self.violations.extend(wrong);
     }
 
-    /// Unknown outcomes counted must be those that callers were told of, and some of those that hung up.
+    /// The counted unknown outcomes must be at least those that callers were told of, and at most those and all hung-up
+    /// calls together.
     pub fn unknown(&mut self, counted: u64, told: u64, hung_up: u64) {
         println!("unknown outcomes: {told} told, {counted} counted, {hung_up} callers hung up");
         let range = told..=told + hung_up;
