@@ -1,34 +1,35 @@
-//! A chart of the last hour as SVG: one column for each part of it, nothing that moves and no text of its own.
+//! //!  A chart of the last hour as static SVG: one column for each part of the hour, and no text beyond title and
+//! description.
 //!
-//! Colours come from the style of the page, by class. What a chart shows is said in words too, for readers who do not see
-//! it, and for browsers that show text only.
+//! The page's style sheet colours the chart by class. The page also states every chart's content in words, for readers
+//! who cannot see the chart and for text browsers.
 
 use super::html::Html;
 
-/// A chart.
+/// A column chart with its description.
 #[derive(Debug)]
 pub struct Chart {
-    /// What it shows.
+    /// The chart's title.
     pub title: &'static str,
-    /// What is to be seen in it, in words.
+    /// The chart's content in words.
     pub description: String,
-    /// From the earliest to the latest; `None` where nothing is known.
+    /// Columns from the earliest to the latest; `None` where nothing is known.
     pub columns: Vec<Option<Column>>,
-    /// What a whole column stands for; at least 1.
+    /// The value of a column of full height; at least 1.
     pub full: u32,
 }
 
-/// One column: a part, and more of another kind on top of it.
+/// One column: a lower part, and a part of another kind stacked on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// From the ground.
+    /// Value of the part that stands on the ground.
     pub lower: u32,
-    /// On top of that.
+    /// Value of the part on top of `lower`.
     pub upper: u32,
 }
 
 impl Chart {
-    /// Writes it.
+    /// Writes the chart as an `<svg>` element.
     pub fn write(&self, html: &mut Html) {
         html.raw("<svg viewBox=\"0 0 298 80\" role=\"img\">\n").element("title", self.title);
         html.element("desc", &self.description);
@@ -49,7 +50,7 @@ impl Chart {
         html.raw("</svg>\n");
     }
 
-    /// Of so many. What is not nothing is seen.
+    /// The height of a bar for `count`. Any count above zero is visible.
     fn height(&self, count: u32) -> u32 {
         let scaled = u64::from(count).saturating_mul(u64::from(HEIGHT)) / u64::from(self.full.max(1));
         let least = if count > 0 { LEAST } else { 0 };
@@ -74,7 +75,7 @@ fn rectangle(html: &mut Html, class: &'static str, x: u32, y: u32, height: u32) 
 mod tests {
     use super::*;
 
-    /// What is drawn in each column: class, y and height.
+    /// What the chart draws in each column: class, y and height.
     fn drawn(full: u32, column: Option<Column>) -> Vec<(String, u32, u32)> {
         let chart = Chart { title: "<t>", description: "\"d\"".to_owned(), columns: vec![column], full };
         let mut html = Html::default();
@@ -102,9 +103,9 @@ mod tests {
         assert_eq!(drawn(100, column(0, 0)), []);
         assert_eq!(drawn(100, column(50, 25)), [part("lower", 40, 40), part("upper", 20, 20)]);
         assert_eq!(drawn(100, column(100, 0)), [part("lower", 0, 80)]);
-        // What is not nothing is seen.
+        // Any count above zero is visible.
         assert_eq!(drawn(1_000_000, column(1, 1)), [part("lower", 78, 2), part("upper", 76, 2)]);
-        // Nothing leaves the picture.
+        // No bar leaves the picture.
         assert_eq!(drawn(0, column(u32::MAX, u32::MAX)), [part("lower", 0, 80)]);
         assert_eq!(drawn(10, column(6, 6)), [part("lower", 32, 48), part("upper", 0, 32)]);
     }

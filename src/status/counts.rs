@@ -1,32 +1,32 @@
-//! What the status page keeps of the metrics: how often what happened, and how long it took.
+//! The metrics that the status page shows: counts of events and histograms of their durations.
 
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{
     CACHE_RESULTS, CLASSES, DURATION_BUCKETS, Metrics, RETRY_REASONS, RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS,
 };
 
-/// What takes time, in the order of the page.
+/// The timed operations, in the order of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timed {
-    /// A lookup of a session, answered from memory.
+    /// Session lookups answered from memory.
     Hits,
-    /// A lookup of a session for which Sezzle was asked.
+    /// Session lookups for which Sezzle was asked.
     Lookups,
-    /// Another lookup.
+    /// Other lookups.
     Reads,
-    /// A write.
+    /// Writes.
     Writes,
-    /// A report.
+    /// Reports.
     Reports,
-    /// Until the head of an answer of Sezzle's, whatever was asked.
+    /// Calls to Sezzle, up to the response head. Token exchanges are left out.
     Sezzle,
 }
 
 impl Timed {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 6] = [Self::Hits, Self::Lookups, Self::Reads, Self::Writes, Self::Reports, Self::Sezzle];
 
-    /// Of a request, by its labels in `request_duration_seconds`.
+    /// Classifies a request by its labels in `request_duration_seconds`.
     fn of(class: &str, cache: &str) -> Option<Self> {
         match (class, cache) {
             ("session", "hit" | "stale") => Some(Self::Hits),
@@ -39,37 +39,37 @@ impl Timed {
     }
 }
 
-/// How often what took how long: one count for each of [`DURATION_BUCKETS`], and one for what took longer.
+/// A histogram: one count for each of [`DURATION_BUCKETS`], and one for everything slower.
 pub type Durations = [u32; DURATION_BUCKETS.len() + 1];
 
-/// Counts of the process so far, or of a part of its life. They wrap around, so that the difference of two is right
-/// where the counts themselves are not.
+/// Counts since the process started, or for a part of its life. The counts wrap around, so the difference of two is
+/// right even after an overflow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Session lookups, by [`CACHE_RESULTS`].
     pub cache: [u32; CACHE_RESULTS.len()],
-    /// Answers from Sezzle.
+    /// Responses from Sezzle.
     pub answers: u32,
-    /// Those of them that say that Sezzle failed.
+    /// Responses from Sezzle with a 5xx status.
     pub failures: u32,
-    /// Those of them that ask for fewer calls.
+    /// Responses from Sezzle with status 429.
     pub throttled: u32,
-    /// Exchanges with Sezzle without an answer, by [`UPSTREAM_ERRORS`].
+    /// Exchanges with Sezzle that got no whole response, by [`UPSTREAM_ERRORS`].
     pub errors: [u32; UPSTREAM_ERRORS.len()],
     /// Calls that were not sent, by [`SHED_REASONS`].
     pub shed: [u32; SHED_REASONS.len()],
-    /// Further attempts, by [`RETRY_RESULTS`].
+    /// Retries, by [`RETRY_RESULTS`].
     pub retries: [u32; RETRY_RESULTS.len()],
-    /// Writes whose outcome is not known.
+    /// Writes whose outcome is unknown.
     pub unknown: u32,
-    /// Writes refused after an attempt that may have had its effect.
+    /// Writes refused after an attempt that may have taken effect.
     pub in_doubt: u32,
-    /// By [`Timed`].
+    /// Histograms, by [`Timed`].
     pub durations: [Durations; Timed::ALL.len()],
 }
 
 impl Counts {
-    /// Those of the process so far.
+    /// The counts since the process started.
     pub fn read(metrics: &Metrics) -> Self {
         let mut counts = Self {
             cache: CACHE_RESULTS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
@@ -104,17 +104,17 @@ impl Counts {
         counts
     }
 
-    /// What was counted between `earlier` and this.
+    /// The events between `earlier` and these counts.
     pub fn since(&self, earlier: &Self) -> Self {
         self.with(earlier, u32::wrapping_sub)
     }
 
-    /// Both together.
+    /// The sum of both.
     pub fn plus(&self, other: &Self) -> Self {
         self.with(other, u32::wrapping_add)
     }
 
-    /// Session lookups that ended so.
+    /// Session lookups that ended with one of these results.
     pub fn cache(&self, results: &[&str]) -> u32 {
         named(&CACHE_RESULTS, &self.cache, results)
     }
@@ -124,29 +124,30 @@ impl Counts {
         named(&SHED_REASONS, &self.shed, reasons)
     }
 
-    /// Session lookups that might have been answered from memory.
+    /// Session lookups that could have been answered from memory.
     pub fn lookups(&self) -> u32 {
         self.cache.iter().sum::<u32>().saturating_sub(self.cache(&["bypass"]))
     }
 
-    /// Those of them for which Sezzle was not asked: the caller's own answer was there, or another caller's on its way.
+    /// Session lookups that cost no call to Sezzle: the session was in memory, or another caller's request for it was
+    /// on its way.
     pub fn saved(&self) -> u32 {
         self.cache(&["hit", "collapsed"])
     }
 
     /// Exchanges with Sezzle.
     pub fn calls(&self) -> u32 {
-        // What breaks off in its body was counted as an answer.
+        // A response that breaks off in its body is counted as a response already.
         let broken = named(&UPSTREAM_ERRORS, &self.errors, &["body"]);
         self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
     }
 
-    /// Those of them that failed.
+    /// Exchanges with Sezzle that failed.
     pub fn failed(&self) -> u32 {
         self.failures.saturating_add(self.errors.iter().sum())
     }
 
-    /// How long it took.
+    /// The histogram of one operation.
     pub fn durations(&self, timed: Timed) -> Durations {
         let found = Timed::ALL.iter().zip(self.durations).find(|(known, _)| **known == timed);
         found.map(|(_, durations)| durations).unwrap_or_default()
@@ -177,7 +178,7 @@ impl Counts {
     }
 }
 
-/// The counts of these words.
+/// The sum of the counts of the wanted words.
 fn named(words: &[&str], counts: &[u32], wanted: &[&str]) -> u32 {
     words.iter().zip(counts).filter(|(word, _)| wanted.contains(word)).map(|(_, count)| count).sum()
 }

@@ -1,4 +1,4 @@
-//! The last hour in thirty parts: a ring of fixed size, pure.
+//! The counts of the last hour, in thirty parts: a ring of fixed size, pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,46 +6,46 @@ use std::time::Duration;
 use super::counts::Counts;
 use crate::clock::Mono;
 
-/// What was counted when. It takes about 20 KiB, however much happens.
+/// The counts of each part of the hour. The ring takes about 20 KiB, whatever the traffic.
 #[derive(Debug)]
 pub struct History {
-    /// The latest last. A part in which nobody looked, as on a machine that was suspended, is missing.
+    /// Numbered parts, the latest last. A part without an observation, as on a suspended machine, is missing.
     parts: VecDeque<(u64, Counts)>,
-    /// Where the next difference begins.
+    /// The counts at the last observation, from which the next difference is taken.
     last: Counts,
     began: Mono,
 }
 
-/// What was counted in the last hour, or since the start.
+/// The counts of the last hour, or since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hour {
-    /// The whole of it.
+    /// The counts of the whole hour.
     pub total: Counts,
-    /// Its parts, the latest last. `None` before the start, and where nobody looked.
+    /// The counts of each part, the latest last. `None` before the start, and where no observation was made.
     pub parts: Vec<Option<Counts>>,
-    /// How long it is.
+    /// The time that the parts cover.
     pub length: Duration,
 }
 
-/// Parts of an hour.
+/// Number of parts in an hour.
 pub const PARTS: u64 = 30;
-/// How long each is.
+/// Length of one part.
 pub const PART: Duration = Duration::from_secs(120);
 
 impl History {
-    /// Begins with what was counted before now, if anything was.
+    /// Begins at `now`. Events in `so_far` are left out of the history.
     pub fn new(so_far: Counts, now: Mono) -> Self {
         let parts = VecDeque::with_capacity(usize::try_from(PARTS).unwrap_or_default());
         Self { parts, last: so_far, began: now }
     }
 
-    /// So much was counted since the start of the process. What is new belongs to the part that is now.
+    /// Adds the events since the last observation to the current part. `so_far` counts from the start of the process.
     pub fn observe(&mut self, so_far: Counts, now: Mono) {
         let number = self.number(now);
         let new = so_far.since(&self.last);
         self.last = so_far;
         match self.parts.back_mut() {
-            // Not earlier either, should a clock ever go back.
+            // A clock that goes back does not open an earlier part.
             Some((latest, counts)) if *latest >= number => *counts = counts.plus(&new),
             Some(_) | None => {
                 let oldest = number.saturating_sub(PARTS - 1);
@@ -57,7 +57,7 @@ impl History {
         }
     }
 
-    /// The last hour, up to the last look.
+    /// The last hour, up to the last observation.
     pub fn hour(&self, now: Mono) -> Hour {
         let latest = self.number(now);
         let first = latest.saturating_sub(PARTS - 1);
@@ -66,7 +66,7 @@ impl History {
         let total = parts.iter().flatten().fold(Counts::default(), |sum, counts| sum.plus(counts));
         let ago = u64::try_from(PART.as_millis()).unwrap_or(u64::MAX).saturating_mul(first);
         let length = now.since(self.began).saturating_sub(Duration::from_millis(ago));
-        // Where the process is younger than an hour, the parts before it are empty.
+        // Parts before the start of the process are empty.
         let missing = PARTS.saturating_sub(u64::try_from(parts.len()).unwrap_or(PARTS));
         let parts = (0..missing).map(|_| None).chain(parts).collect();
         Hour { total, parts, length }
@@ -78,7 +78,7 @@ impl History {
 }
 
 impl Hour {
-    /// What was counted in the latest parts.
+    /// The sum of the latest parts.
     pub fn latest(&self, parts: usize) -> Counts {
         self.parts.iter().rev().take(parts).flatten().fold(Counts::default(), |sum, counts| sum.plus(counts))
     }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!((history.parts.len(), history.parts.capacity(), hour.parts.len()), (30, room, 30));
         assert_eq!(hour.total.answers, 29 * 4 + 2, "four looks in each part but the last");
         assert_eq!(hour.length, Duration::from_secs(29 * 120 + 30));
-        // Nobody looked for two hours.
+        // No observation for two hours.
         history.observe(answers(5000), at(107_200));
         let hour = history.hour(at(107_200));
         assert_eq!(shown(&hour)[..29], [None; 29]);

@@ -1,31 +1,31 @@
-//! Writes HTML. Markup is what stands in the code, and everything else is escaped: there is no third way in.
+//! Writes HTML. Markup comes only from string literals in the code; all other text is escaped.
 
 use std::fmt::{Display, Write};
 
-/// A page, or a part of one, that is being written.
+/// A page, or a part of one, while it is written.
 #[derive(Debug, Default)]
 pub struct Html(String);
 
 impl Html {
-    /// Markup, or a text that needs no escaping: it stands in the code.
+    /// Writes a literal as it is: markup, or text that needs no escaping.
     pub fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
-    /// A text, or the value of an attribute between double quotes.
+    /// Writes escaped text, or the value of an attribute between double quotes.
     pub fn text(&mut self, text: impl Display) -> &mut Self {
-        // A string takes whatever it is given.
+        // Writing to a string cannot fail.
         let _ = write!(Escaped(&mut self.0), "{text}");
         self
     }
 
-    /// A whole element of one line: a tag without attributes around a text.
+    /// Writes an element on one line: a tag without attributes around escaped text.
     pub fn element(&mut self, tag: &'static str, text: impl Display) -> &mut Self {
         self.raw("<").raw(tag).raw(">").text(text).raw("</").raw(tag).raw(">\n")
     }
 
-    /// What was written.
+    /// The whole text.
     pub fn finish(self) -> String {
         self.0
     }
@@ -42,7 +42,7 @@ impl Write for Escaped<'_> {
                 '>' => self.0.push_str("&gt;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
-                // No page may hold them.
+                // HTML allows no control characters.
                 control if control.is_control() => self.0.push(char::REPLACEMENT_CHARACTER),
                 other => self.0.push(other),
             }

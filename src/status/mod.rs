@@ -1,9 +1,9 @@
-//! The status page: what an operator wants to know first, as one page of HTML that needs nothing but itself.
+//! The status page: what an operator needs to know first, on one HTML page that loads nothing else.
 //!
-//! It changes nothing, and costs requests nothing: a task of its own reads the metrics now and then, and whoever looks at
-//! the page reads them once more. It names the merchant, so it is served where the process is steered, and where metrics
-//! are only if the configuration says so. Read next: [`page`] for what it looks like, [`verdict`] for what it calls
-//! trouble, [`history`] for what it remembers.
+//! The page changes nothing and costs requests nothing: a task of its own reads the metrics every 30 s, and each view
+//! of the page reads them once more. The page names the merchant, so the control listener serves it, and the ops listener
+//! only if the configuration says so. Read next: [`page`] for the layout, [`verdict`] for what counts as trouble,
+//! [`history`] for the last hour.
 
 pub mod chart;
 pub mod counts;
@@ -41,14 +41,14 @@ use crate::ops::Ops;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{BREAKERS, Metrics};
 
-/// Answers for the status page of one listener. Cheap to clone.
+/// The status page of one listener. Cheap to clone.
 #[derive(Clone)]
 pub struct StatusPage {
     status: Arc<Status>,
     hosts: Arc<ArcSwap<Hosts>>,
 }
 
-/// What the page tells of.
+/// The sources of the page's facts, and the history of the last hour.
 pub struct Status {
     about: About,
     ops: Ops,
@@ -60,14 +60,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Tells of these parts, from now on.
+    /// Collects facts from these parts, from now on.
     pub fn new(about: About, ops: Ops, tokens: Arc<TokenManager>, clock: Clock) -> Self {
         let started = clock.now();
         let history = Mutex::new(History::new(Counts::default(), started.mono));
         Self { about, ops, tokens, history, started, policy: policy(), clock }
     }
 
-    /// Looks at the metrics now and then, until `stop`.
+    /// Reads the metrics every 30 s, until `stop`.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let work = async {
             loop {
@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// How everything is now.
+    /// The state of everything now.
     pub fn snapshot(&self) -> Snapshot {
         let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
         let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));
@@ -103,14 +103,14 @@ impl Status {
     }
 
     fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&History) -> T) -> T {
-        // Read under the lock, or of two readers the later might bring the earlier counts.
+        // The counts are read under the lock: otherwise the later of two readers could bring the earlier counts.
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.observe(Counts::read(metrics), now.mono);
         then(&history)
     }
 }
 
-// Several times in each part of the hour that is kept.
+// Several observations fall into each part of the hour that is kept.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 fn brake(metrics: &Metrics, class: &'static str, now: Wall) -> Brake {
@@ -128,12 +128,12 @@ fn positive(gauge: i64) -> u64 {
 }
 
 impl StatusPage {
-    /// Serves `status` to those who call it by a name of this machine's, or one of `hosts`, which may change.
+    /// Serves `status` to requests whose `Host` is a name of this machine or one of `hosts`, which may change.
     pub fn new(status: Arc<Status>, hosts: Arc<ArcSwap<Hosts>>) -> Self {
         Self { status, hosts }
     }
 
-    /// Answers one request for it.
+    /// Answers one request for the page.
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
         match self.hosts.load().check_host(head, caller).and_then(|()| check_shown(&head.headers)) {
             Ok(()) => {}
@@ -165,14 +165,15 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 
 const MISDIRECTED: &str = "the Host is no name of this machine's own (see proxy.hosts)";
 
-/// The page's own style and its icon, and nothing else: no script, no frame, nothing from anywhere.
+/// Content-Security-Policy: allows the page's own style and its icon, and no script, no frame and nothing from
+/// elsewhere.
 fn policy() -> HeaderValue {
     let hash = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, page::STYLE.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     );
-    // Of characters that a header may hold; if not, the page would be shown without any style.
+    // All characters are valid in a header. If one were not, the page would be shown without style.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 

@@ -1,7 +1,7 @@
-//! The page: a snapshot in, HTML out. Pure.
+//! Renders a snapshot as HTML. Pure.
 //!
-//! It is read at three in the morning, on a phone or in a terminal: what is wrong stands first and in words, colours only
-//! repeat it, and nothing has to be loaded or run to read it.
+//! People read this page at three in the morning, on a phone or in a terminal. Problems come first and in words;
+//! colours only repeat them. The page needs no script and loads nothing.
 
 mod sections;
 
@@ -10,13 +10,13 @@ use super::snapshot::Snapshot;
 use super::verdict::{Level, Remark, remarks};
 use super::words::{bytes, count, duration, moment, time};
 
-/// The style of the page, which its security policy names by hash.
+/// The page's style sheet. The security policy names it by its hash.
 pub const STYLE: &str = include_str!("page.css");
 
-/// How often the page is loaded anew, if it is asked to be.
+/// The query that makes the page reload itself.
 pub const REFRESH: &str = "?refresh";
 
-/// The page. With `refresh` a browser loads it anew every half a minute.
+/// Renders the page. With `refresh` a browser reloads it every 30 s.
 pub fn render(s: &Snapshot, refresh: bool) -> String {
     let remarks = remarks(s);
     let worst = remarks.first().map_or(Level::Well, |remark| remark.level);
@@ -53,7 +53,7 @@ fn head(html: &mut Html, s: &Snapshot, worst: Level, refresh: bool) {
     html.raw("<style>").raw(STYLE).raw("</style>\n</head>\n");
 }
 
-/// The state in a word or two.
+/// The state in a few words.
 fn state(s: &Snapshot, worst: Level) -> &'static str {
     match (s.unready, worst) {
         (Some(_), _) if s.draining => "Stopping",
@@ -72,7 +72,7 @@ fn class(level: Level) -> &'static str {
     }
 }
 
-/// A dot, so that one tab of many tells how it is.
+/// A coloured dot, so that the browser tab shows the state.
 fn icon(level: Level) -> &'static str {
     macro_rules! dot {
         ($colour:literal) => {

@@ -1,21 +1,21 @@
-//! How long it took most of the time, from a histogram: pure.
+//! Quantiles of durations, from a histogram: pure.
 
 use std::fmt;
 
 use super::counts::Durations;
 use crate::telemetry::metrics::DURATION_BUCKETS;
 
-/// What a share of all took at most, in seconds.
+/// The time within which a share of the events ended, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Quantile {
-    /// About so long.
+    /// An estimate within a bucket.
     About(f64),
-    /// Longer than the largest bucket tells.
+    /// Longer than the upper bound of the largest bucket.
     Above(f64),
 }
 
-/// What this share of all, between 0 and 1, took at most; `None` if there was nothing. Within its bucket it is where it
-/// would be if what is in there were spread evenly, as Prometheus does it.
+/// The time within which the `share` of events, between 0 and 1, ended; `None` without events. Events count as evenly
+/// spread over their bucket, as in Prometheus.
 pub fn quantile(durations: &Durations, share: f64) -> Option<Quantile> {
     let all: u64 = durations.iter().copied().map(u64::from).sum();
     if all == 0 {
@@ -55,7 +55,7 @@ impl fmt::Display for Quantile {
 mod tests {
     use super::*;
 
-    /// So many in the bucket that ends at so many seconds; the last has no end.
+    /// Takes pairs of a bucket's upper bound in seconds and its count; the last bucket has no bound.
     fn durations(filled: &[(f64, u32)]) -> Durations {
         let mut durations = Durations::default();
         for (upper, count) in filled {

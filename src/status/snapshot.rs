@@ -1,4 +1,4 @@
-//! All that the page tells, at one moment.
+//! All facts on the page, at one moment.
 
 use std::time::Duration;
 
@@ -6,38 +6,38 @@ use super::history::Hour;
 use crate::clock::Wall;
 use crate::telemetry::troubles::Trouble;
 
-/// All that the page tells.
+/// All facts on the page.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// When the snapshot was taken.
     pub now: Wall,
-    /// How long the process has been up.
+    /// Time since the process started.
     pub uptime: Duration,
-    /// What does not change while it runs.
+    /// Facts that do not change while the process runs.
     pub about: About,
-    /// Whom the keys belong to, once known.
+    /// The merchant that the keys belong to, once known.
     pub merchant: Option<String>,
-    /// Why it is not ready; `None` if it is.
+    /// Why the sidecar is not ready; `None` if it is.
     pub unready: Option<&'static str>,
-    /// Whether it is about to end.
+    /// Whether the sidecar is shutting down.
     pub draining: bool,
-    /// The bearer token.
+    /// The state of the bearer token.
     pub token: TokenLife,
-    /// What is held back from Sezzle, by class of calls.
+    /// Calls that are held back from Sezzle, by class.
     pub brakes: Vec<Brake>,
     /// Sessions in memory.
     pub sessions: u64,
-    /// Bytes they take.
+    /// Bytes that the sessions take.
     pub session_bytes: u64,
     /// Requests being served.
     pub in_flight: u64,
-    /// What was counted in the last hour.
+    /// Counts of the last hour.
     pub hour: Hour,
-    /// What went wrong, the latest first.
+    /// Recent errors, the latest first.
     pub troubles: Vec<Trouble>,
 }
 
-/// What does not change while the process runs.
+/// Facts that do not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Version, commit and compiler.
@@ -50,33 +50,33 @@ pub struct About {
     pub cache_bytes: u64,
 }
 
-/// The life of the bearer token.
+/// The state of the bearer token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenLife {
-    /// What is left of it, and when it ends; `None` without a live one.
+    /// Time left and time of expiry; `None` without a live token.
     pub left: Option<(Duration, Wall)>,
-    /// How the last exchange of the keys failed; `None` if it did not.
+    /// How the last token exchange failed; `None` if it did not.
     pub trouble: Option<&'static str>,
 }
 
-/// What is held back from Sezzle of one class of calls.
+/// Whether calls of one class are held back from Sezzle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brake {
-    /// The class.
+    /// The class of calls.
     pub class: &'static str,
-    /// Its circuit breaker.
+    /// The state of its circuit breaker.
     pub breaker: Breaker,
-    /// Until when Sezzle asked for fewer calls, if that is not over.
+    /// The time until which Sezzle asked for fewer calls, if not over.
     pub quiet_until: Option<Wall>,
 }
 
-/// A circuit breaker, as its metric tells.
+/// State of a circuit breaker, read from its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaker {
     /// Calls are sent.
     Closed,
-    /// They are not.
+    /// Calls are not sent.
     Open,
-    /// One is, to try.
+    /// One call is sent as a trial.
     HalfOpen,
 }

@@ -1,4 +1,4 @@
-//! What an operator should look at: pure.
+//! What an operator should look at. Pure.
 
 use std::cmp::Reverse;
 
@@ -7,23 +7,23 @@ use super::snapshot::{Breaker, Snapshot};
 use super::words::{counted, duration, time};
 use crate::telemetry::metrics::{SHED_REASONS, UPSTREAM_ERRORS};
 
-/// How bad something is.
+/// Severity of a remark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// As it should be.
+    /// All is well.
     Well,
     /// Worth a look.
     Notice,
-    /// Somebody has to do something, or Sezzle does.
+    /// The operator or Sezzle has to act.
     Trouble,
 }
 
-/// Something that is said of the state, in one sentence or two.
+/// A remark on the state, in one or two sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// The words.
+    /// The sentences.
     pub text: String,
 }
 
@@ -33,7 +33,7 @@ impl Remark {
     }
 }
 
-/// What is not as it should be, the worst first.
+/// All problems, the worst first.
 pub fn remarks(s: &Snapshot) -> Vec<Remark> {
     let mut remarks: Vec<Remark> =
         [readiness(s), token(s), Some(gateway(s)), quiet(s), unknown(s), in_doubt(s), shed(s)]
@@ -45,7 +45,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
     remarks
 }
 
-/// How Sezzle has fared with the calls of the last minutes.
+/// How the calls to Sezzle of the last minutes ended.
 pub fn gateway(s: &Snapshot) -> Remark {
     let lately = s.hour.latest(LATELY);
     let (calls, failed) = (lately.calls(), lately.failed());
@@ -65,7 +65,7 @@ pub fn gateway(s: &Snapshot) -> Remark {
     };
     if !open.is_empty() {
         let classes = open.join(", ");
-        // An open breaker stays open until a call comes that may try.
+        // An open breaker stays open until a call arrives that may serve as its trial.
         return if failed == 0 && lately.shed(&["circuit_open"]) == 0 {
             Remark::new(Level::Notice, format!("Calls failed earlier, and the next one of {classes} tries. {counted}"))
         } else {
@@ -80,7 +80,7 @@ pub fn gateway(s: &Snapshot) -> Remark {
     Remark::new(level, if level == Level::Well { counted } else { format!("Calls to Sezzle fail: {counted}") })
 }
 
-// The part that is now and the two before it: between four minutes and six.
+// The current part and the two before it: between four and six minutes.
 const LATELY: usize = 3;
 
 fn readiness(s: &Snapshot) -> Option<Remark> {
@@ -95,7 +95,7 @@ fn token(s: &Snapshot) -> Option<Remark> {
             let left = duration(left);
             Some(Remark::new(Level::Notice, format!("No new token: {why}. The one in use lasts another {left}.")))
         }
-        // Said already.
+        // The readiness remark gives this reason already.
         (None, _) if s.unready.is_some() => None,
         (None, why) => {
             let why = why.unwrap_or("a new one is being obtained");

@@ -1,11 +1,11 @@
-//! Numbers, times and durations as people read them.
+//! Numbers, times and durations in the form that people read.
 
 use std::time::Duration;
 
 use crate::clock::Wall;
 use crate::sezzle::time::format_rfc3339;
 
-/// A count with its thousands apart: `12,345`.
+/// A count with thousands separators: `12,345`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len().saturating_mul(2));
@@ -23,7 +23,7 @@ pub fn counted(number: u32, one: &str, many: &str) -> String {
     format!("{} {}", count(number.into()), if number == 1 { one } else { many })
 }
 
-/// A share of a whole: `62 %`. Not 100 % unless it is all of it, and not 0 % unless it is nothing.
+/// A share of a whole: `62 %`. Says 100 % only of the whole and 0 % only of nothing.
 pub fn share(part: u32, whole: u32) -> Option<String> {
     let (part, whole) = (u64::from(part), u64::from(whole));
     let percent = part.saturating_mul(1000).checked_div(whole)?;
@@ -50,13 +50,13 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A moment in UTC to the second: `2026-11-26 01:09:07 UTC`.
+/// A time in UTC to the second: `2026-11-26 01:09:07 UTC`.
 pub fn moment(wall: Wall) -> String {
     let seconds = Wall(wall.0.div_euclid(1000).saturating_mul(1000));
     format_rfc3339(seconds).map_or_else(|| "?".to_owned(), |text| text.replace('T', " ").replace('Z', " UTC"))
 }
 
-/// How long ago: `45 s ago`.
+/// The age of a time: `45 s ago`.
 pub fn ago(wall: Wall, now: Wall) -> String {
     match now.since(wall) {
         past if past < Duration::from_secs(1) => "just now".to_owned(),
@@ -64,7 +64,7 @@ pub fn ago(wall: Wall, now: Wall) -> String {
     }
 }
 
-/// A moment in UTC, without its day if that is the one of `now`: `01:09:07 UTC`.
+/// A time in UTC, without its date if `now` has the same date: `01:09:07 UTC`.
 pub fn time(wall: Wall, now: Wall) -> String {
     let (moment, today) = (moment(wall), moment(now));
     let (day, time) = moment.split_once(' ').unwrap_or_default();
@@ -81,7 +81,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// With one digit behind the point unless that says nothing; rounded down.
+/// Rounded down, with one decimal unless it is 0 or the number has three digits.
 fn tenths(bytes: u64, unit: u64) -> String {
     match (bytes / unit, bytes.saturating_mul(10) / unit % 10) {
         (whole, 0) | (whole @ 100.., _) => whole.to_string(),

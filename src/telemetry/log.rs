@@ -1,5 +1,5 @@
-//! Logs: one line per event on one stream, as JSON or as text, at a level that can be changed while the process runs.
-//! Nobody who logs waits for the stream: see `lines`.
+//! Logs: one line per event on one stream, as JSON or as text, at a level that can change while the process runs.
+//! Logging never waits for the stream: see `lines`.
 
 mod json;
 mod level;
@@ -24,16 +24,16 @@ pub use self::lines::Guard;
 use self::lines::Lines;
 pub use self::panics::log_panics;
 
-/// How lines are written.
+/// Format of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// The levels by name, the fewest lines first.
+/// The levels by name, the quietest first.
 pub const LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::ERROR),
     ("warn", LevelFilter::WARN),
@@ -42,35 +42,35 @@ pub const LEVELS: [(&str, LevelFilter); 5] = [
     ("trace", LevelFilter::TRACE),
 ];
 
-/// Installs the program's log on standard output. To be called once, before anything is logged. What is logged is
-/// written until the guard is dropped.
+/// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
+/// guard is dropped.
 ///
 /// # Errors
-/// When a log was installed before, or the system refuses.
+/// When a log is installed already, or the system refuses.
 pub fn install(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     install_on(io::stdout(), format, level)
 }
 
-/// Installs the program's log on standard error, for commands whose standard output is for a reader.
+/// Installs the program's log on standard error, for commands that print results on standard output.
 ///
 /// # Errors
-/// When a log was installed before, or the system refuses.
+/// When a log is installed already, or the system refuses.
 pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     install_on(io::stderr(), format, level)
 }
 
-/// There is no log.
+/// The log cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// There was one already.
+    /// A log is installed already.
     #[error("the log is installed already")]
     Installed,
-    /// The machine refused something.
+    /// The system refused to duplicate the stream or to start the writer thread.
     #[error("the log cannot be written: {0}")]
     System(#[from] io::Error),
 }
 
-/// No log was installed.
+/// No log is installed.
 #[derive(Debug, thiserror::Error)]
 #[error("no log is installed")]
 pub struct NotInstalled;
@@ -84,36 +84,36 @@ pub fn level() -> Option<&'static str> {
 /// Changes the level of the installed log.
 ///
 /// # Errors
-/// When there is none.
+/// When no log is installed.
 pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
     INSTALLED.get().ok_or(NotInstalled)?.level.set(level);
     Ok(())
 }
 
-/// How many lines of the installed log were not written, because the stream was too slow or failed.
+/// How many lines were lost because the stream was too slow or failed.
 pub fn dropped() -> u64 {
     INSTALLED.get().map_or(0, |log| log.lines.dropped())
 }
 
-/// How often the thread that writes the installed log panicked and went on.
+/// How often the writer thread panicked and went on.
 pub fn writer_restarts() -> u64 {
     INSTALLED.get().map_or(0, |log| log.lines.restarts())
 }
 
-/// A new id for a request: to find a line by, not a secret, so that it need not be hard to guess.
+/// A new id for a request. The id is for finding lines and is no secret, so a fast generator will do.
 pub fn new_request_id() -> Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
 }
 
-/// A duration as lines have it: in whole milliseconds; saturates.
+/// A duration in whole milliseconds, as log lines have it; saturates.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the targets of this crate's own events begin with.
+/// Prefix of the targets of this crate's own events.
 const OWN: &str = env!("CARGO_CRATE_NAME");
 
-/// The log of the process, which has one.
+/// The process has one log.
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 
 struct Installed {
@@ -122,7 +122,7 @@ struct Installed {
 }
 
 fn install_on(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
-    // Past the standard library's own buffer and lock, which others use, too.
+    // A file of its own bypasses the buffer and the lock of the standard library, which other code uses too.
     let stream = File::from(stream.as_fd().try_clone_to_owned()?);
     let (lines, guard) = Lines::to(stream)?;
     let level = Level::new(level);

@@ -1,7 +1,7 @@
 //! Every metric, its labels and its help text.
 //!
-//! Labels come from closed sets of words in the code, never from a request: a caller cannot create a series.
-//! Series that alerts look at exist from the start with the value 0.
+//! Label values come from closed sets of words in the code, never from a request, so no caller can create a series.
+//! Series that alerts use exist from the start with the value 0.
 
 mod bound;
 mod build;
@@ -30,111 +30,111 @@ use super::spans::Spans;
 use super::troubles::Troubles;
 use crate::clock::Clock;
 
-/// The metrics of one sidecar, in a registry of its own.
+/// The metrics of one sidecar, in their own registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
     bounded: [Bounded; 2],
-    /// Answers given to callers.
+    /// Responses to callers.
     pub requests: IntCounterVec,
-    /// Seconds from a request's head to the end of its answer.
+    /// Seconds from a request's head to the end of its response.
     pub request_duration: HistogramVec,
     /// Requests being served.
     pub in_flight: IntGaugeVec,
-    /// Requests that were refused for what they are, by the error code's last part.
+    /// Requests refused without a call to Sezzle, by the last part of the error code.
     pub requests_refused: IntCounterVec,
-    /// Bodies of requests that should have none.
+    /// Bodies of GET and HEAD requests, which are read and dropped.
     pub request_bodies_dropped: IntCounter,
-    /// Calls that were not sent to Sezzle to spare it or others, by class and reason.
+    /// Calls that were not sent, to spare Sezzle or other calls, by class and reason.
     pub shed: IntCounterVec,
-    /// Places among the calls to Sezzle that are taken, by class.
+    /// Taken places for calls to Sezzle, by class.
     pub places_taken: IntGaugeVec,
-    /// Places among the calls to Sezzle that there are, by class.
+    /// Limit of places for calls to Sezzle, by class.
     pub places_limit: IntGaugeVec,
     /// Calls that wait for a place, by class.
     pub queue_length: IntGaugeVec,
-    /// Calls that may wait for a place, by class.
+    /// Limit of calls that wait for a place, by class.
     pub queue_limit: IntGaugeVec,
     /// Circuit breakers: 0 closed, 1 open, 2 half-open.
     pub breaker_state: IntGaugeVec,
-    /// Until when no calls are sent because Sezzle asked for fewer, in seconds since the epoch.
+    /// End of a pause that Sezzle asked for with a 429, in seconds since the epoch.
     pub rate_limited_until: IntGaugeVec,
     /// Open connections of callers, by listener.
     pub connections: IntGaugeVec,
-    /// Connections of callers that may be open, by listener.
+    /// Limit of open connections of callers, by listener.
     pub connections_limit: IntGaugeVec,
     /// Connections turned away or cut, by reason.
     pub connections_refused: IntCounterVec,
-    /// Answers received from the gateway.
+    /// Responses received from the gateway.
     pub upstream_requests: IntCounterVec,
-    /// Seconds from sending a request to the head of its answer.
+    /// Seconds from sending a request to the head of its response.
     pub upstream_duration: HistogramVec,
     /// Exchanges with the gateway that failed.
     pub upstream_errors: IntCounterVec,
-    /// Connections to the gateway: open at all, and carrying a request.
+    /// Connections to the gateway: all open ones, and those that carry a request.
     pub upstream_connections: IntGaugeVec,
     /// Calls that wait for a connection to the gateway, or for a stream on one.
     pub upstream_waiting: IntGauge,
-    /// Connections to the gateway that were opened.
+    /// Connections opened to the gateway.
     pub upstream_connections_opened: IntCounter,
-    /// Answers 401 from the gateway.
+    /// Responses 401 from the gateway.
     pub upstream_unauthorized: IntCounter,
-    /// Answers 401 from the gateway that callers got.
+    /// Responses 401 from the gateway that were passed on to callers.
     pub unauthorized_passed_on: IntCounter,
-    /// How session lookups were answered.
+    /// Session lookups, by how they were answered.
     pub cache_requests: IntCounterVec,
-    /// Sessions stored.
+    /// Stored sessions.
     pub cache_entries: IntGauge,
-    /// Bytes they take, bookkeeping included.
+    /// Bytes that the stored sessions take, bookkeeping included.
     pub cache_bytes: IntGauge,
-    /// Bytes they may take.
+    /// Limit of those bytes.
     pub cache_limit: IntGauge,
     /// Entries that left the cache.
     pub cache_evictions: IntCounterVec,
-    /// Answers that were not stored, by reason.
+    /// Responses to session lookups that were not stored, by reason.
     pub cache_store_skipped: IntCounterVec,
-    /// Purges, by what caused them.
+    /// Purges, by cause.
     pub cache_invalidations: IntCounterVec,
-    /// Seconds of life given to stored sessions.
+    /// Freshness lifetime of stored sessions, in seconds.
     pub cache_ttl: Histogram,
-    /// When the bearer token ends, in seconds since the epoch; 0 without a token.
+    /// Expiry of the bearer token, in seconds since the epoch; 0 without a token.
     pub token_expiry: Gauge,
     /// Token exchanges.
     pub token_refreshes: IntCounterVec,
-    /// Seconds one token exchange took.
+    /// Seconds for one token exchange.
     pub token_refresh_duration: Histogram,
-    /// Attempts to go over to what the key files hold.
+    /// Attempts to switch to changed key files.
     pub secret_reloads: IntCounterVec,
     /// Reloads of the configuration.
     pub config_reloads: IntCounterVec,
-    /// Tasks that panicked and began anew, by task.
+    /// Tasks that panicked and were started again, by task.
     pub task_restarts: IntCounterVec,
-    /// The gateway's `Date` less the local wall clock.
+    /// The gateway's `Date` minus the local wall clock.
     pub clock_skew: Gauge,
-    /// Further attempts at a request.
+    /// Retries, and retries that the budget refused.
     pub upstream_retries: IntCounterVec,
-    /// Writes whose outcome is not known.
+    /// Writes whose outcome is unknown.
     pub outcome_unknown: IntCounterVec,
-    /// Writes refused after an attempt that may have had its effect.
+    /// Writes refused after an attempt that may have taken effect.
     pub refused_in_doubt: IntCounterVec,
-    /// Writes that carry an idempotency key, by where it came from.
+    /// Writes that carry an idempotency key, by its origin.
     pub idempotency_keys: IntCounterVec,
-    /// Exchanges of keys that callers asked for, by who answered what.
+    /// Key exchanges that callers asked for, by how they were answered.
     pub caller_exchanges: IntCounterVec,
-    /// Calls that were sent under a caller's public key, in place of the token.
+    /// Calls sent under a caller's public key in place of the token.
     pub public_key_calls: IntCounter,
-    /// What came to the webhook listener, by event and by how it ended.
+    /// Requests to the webhook listener, by event and result.
     pub webhooks: IntCounterVec,
-    /// Seconds until the service had answered a webhook that was handed on to it.
+    /// Seconds until the service answered a forwarded webhook.
     pub webhook_forward_duration: Histogram,
-    /// Lines of hits that were left out on purpose.
+    /// Log lines of cache hits left out by `log.sample_hits`.
     pub log_lines_sampled_out: IntCounter,
     /// 1 from SIGTERM on.
     pub draining: IntGauge,
-    /// Where spans go, which are counted.
+    /// The queue of spans, and the count of them.
     pub spans: Spans,
-    /// Not a metric, and noted where metrics are counted.
+    /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
     pub troubles: Troubles,
 }
 
@@ -142,24 +142,24 @@ pub struct Metrics {
 /// The upper bounds of the histograms of durations, in seconds.
 pub const DURATION_BUCKETS: [f64; 18] =
     [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
-// What normal use makes of both is about 200 and 100 series. All others together stay below 1000.
+// Normal use makes about 200 and 100 series. All other metrics together stay below 1000.
 const MOST_REQUEST_SERIES: usize = 400;
 const MOST_UPSTREAM_SERIES: usize = 300;
 const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
 
 impl Metrics {
-    /// Builds and registers everything, by the machine's clock.
+    /// Builds and registers everything, on the machine's clock.
     ///
     /// # Errors
-    /// As [`Self::by`].
+    /// As for [`Self::by`].
     pub fn new() -> Result<Self, prometheus::Error> {
         Self::by(Clock::system())
     }
 
-    /// Builds and registers everything. By `clock` it is told when something went wrong.
+    /// Builds and registers everything. `clock` dates the recent errors.
     ///
     /// # Errors
-    /// When a name or label is not valid or not unique, which a test excludes.
+    /// When a name or label is invalid or not unique, which a test excludes.
     pub fn by(clock: Clock) -> Result<Self, prometheus::Error> {
         let r = Build::default();
         let build = IntGauge::with_opts(
@@ -357,7 +357,7 @@ impl Metrics {
     /// The text exposition format.
     ///
     /// # Errors
-    /// When a metric cannot be encoded, which would be a defect of this file.
+    /// When a metric cannot be encoded, which would be a defect in this file.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let writer = self.task_restarts.with_label_values(&[LOG_WRITER]);
         writer.inc_by(log::writer_restarts().saturating_sub(writer.get()));
@@ -370,7 +370,7 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&families)
     }
 
-    /// Every metric there is, whether or not it has a series yet.
+    /// Every metric, with or without a series yet.
     pub fn families(&self) -> &[Family] {
         &self.families
     }

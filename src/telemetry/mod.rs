@@ -1,4 +1,4 @@
-//! What the program tells its operators: metrics, logs, which traces those belong to, and what went wrong lately.
+//! Everything the program tells its operators: metrics, logs, traces and recent errors.
 
 pub mod log;
 pub mod metrics;

@@ -1,7 +1,7 @@
-//! Spans: what requests look like in a trace. Each request that is traced gives one, and whoever exports them takes them
-//! from a queue of a bounded length.
+//! Spans: the requests as a trace shows them. Each traced request makes one span, which waits for the exporter in a
+//! bounded queue.
 //!
-//! A span names neither a session nor an order, nor anything else of the merchant's or a customer's.
+//! A span names no session, no order and nothing else that belongs to the merchant or a customer.
 
 #[cfg(feature = "otlp")]
 pub mod export;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::trace::TraceParent;
 
-/// Where spans go, if anywhere.
+/// The queue of spans, if there is an exporter.
 #[derive(Debug)]
 pub struct Spans {
     counted: IntCounterVec,
@@ -30,7 +30,7 @@ struct Queue {
     roots: AtomicU64,
 }
 
-/// Where in which trace a request stands.
+/// A request's position in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InTrace {
     /// The trace.
@@ -41,51 +41,51 @@ pub struct InTrace {
     pub parent: Option<u64>,
 }
 
-/// A request that has ended.
+/// A finished request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Where it stands.
+    /// The position in its trace.
     pub place: InTrace,
-    /// When it ended, in microseconds since the Unix epoch.
+    /// When the request ended, in microseconds since the Unix epoch.
     pub ended: i64,
     /// How long it took.
     pub length: Duration,
-    /// What it is called.
+    /// The request's id.
     pub request_id: String,
-    /// One of a closed set.
+    /// The method, from a closed set.
     pub method: &'static str,
-    /// The template of its route, if it is a known one.
+    /// The template of the route, if known.
     pub route: Option<&'static str>,
-    /// The status that its caller was answered with, unless it left before.
+    /// The status of the response; `None` if the caller left before it.
     pub code: Option<u16>,
-    /// Who answered.
+    /// Who made the response.
     pub source: &'static str,
-    /// What the cache had to do with it.
+    /// The result of the cache lookup.
     pub cache: &'static str,
-    /// Why.
+    /// The reason for that result.
     pub cache_detail: Option<&'static str>,
-    /// How it failed, in a word of the log.
+    /// The error, as the log names it.
     pub error: Option<&'static str>,
-    /// Who broke off before the end.
+    /// The side that broke off before the end.
     pub aborted: Option<&'static str>,
-    /// Bytes of its body that were sent to Sezzle.
+    /// Bytes of the request's body that were sent to Sezzle.
     pub bytes_in: Option<u64>,
-    /// Bytes of its answer's body, where that may be told.
+    /// Bytes of the response's body, where they may be told.
     pub bytes_out: Option<u64>,
-    /// How often Sezzle was called for it.
+    /// How often Sezzle was called for the request.
     pub attempts: Option<u64>,
-    /// How long all attempts took.
+    /// Milliseconds of all attempts together.
     pub upstream_ms: Option<f64>,
 }
 
 /// `result` of `spans_total`.
 pub const RESULTS: [&str; 3] = ["exported", "queue_full", "export_failed"];
 
-// Of about 300 bytes each: a second of many requests.
+// Room for a second of heavy traffic. A span takes about 300 bytes.
 const ROOM: usize = 4096;
 
 impl Spans {
-    /// They go nowhere yet. What becomes of them is counted.
+    /// Without an exporter yet. `counted` counts the fate of each span.
     pub fn new(counted: IntCounterVec) -> Self {
         for result in RESULTS {
             counted.with_label_values(&[result]).inc_by(0);
@@ -93,8 +93,8 @@ impl Spans {
         Self { counted, queue: OnceLock::new() }
     }
 
-    /// Takes spans from now on, and gives them out here. Of so many requests whose callers name no trace one begins one.
-    /// To be called once: later receivers get nothing.
+    /// Opens the queue and returns its receiver. One in `sample` requests begins a trace of its own when its caller
+    /// names none. Call this once: later receivers get nothing.
     pub fn open(&self, sample: u64) -> mpsc::Receiver<Span> {
         let (sender, spans) = mpsc::channel(ROOM);
         let dropped = self.counted.with_label_values(&["queue_full"]);
@@ -102,7 +102,7 @@ impl Spans {
         spans
     }
 
-    /// Where a request stands, if it is to have a span: its caller's word counts, where there is one.
+    /// The position of a request that gets a span. The caller decides, if it sent a `traceparent`.
     pub fn in_trace(&self, parent: Option<TraceParent>) -> Option<InTrace> {
         let queue = self.queue.get()?;
         let span_id = fastrand::u64(1..);
@@ -117,7 +117,7 @@ impl Spans {
         }
     }
 
-    /// Gives a span to whoever exports it.
+    /// Queues a span for the exporter. A span that finds the queue full is dropped and counted.
     pub fn send(&self, span: Span) {
         if let Some(queue) = self.queue.get()
             && queue.sender.try_send(span).is_err()

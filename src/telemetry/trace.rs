@@ -1,21 +1,21 @@
-//! W3C Trace Context: which trace a request is part of, as its caller says. Pure.
+//! W3C Trace Context: the trace that the caller's header names. Pure.
 
 use uuid::Uuid;
 
-/// What `traceparent` says.
+/// The content of a `traceparent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace. Not zero.
+    /// The trace's id; never zero.
     pub trace_id: u128,
-    /// The caller's span in it. Not zero.
+    /// The id of the caller's span; never zero.
     pub span_id: u64,
-    /// Whether the caller keeps its own part of it.
+    /// Whether the caller records its own part of the trace.
     pub sampled: bool,
 }
 
 impl TraceParent {
-    /// Reads the value of the header. `None` for what Trace Context Level 1, 3.2.2 does not allow: then the request is
-    /// part of no trace.
+    /// Parses the header's value. Returns `None` for a value that Trace Context Level 1, 3.2.2 forbids: the request
+    /// then belongs to no trace.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (known, more) = value.split_at_checked(LENGTH)?;
         let [version, trace_id, span_id, flags] = {
@@ -23,7 +23,7 @@ impl TraceParent {
             [fields.next()?, fields.next()?, fields.next()?, fields.next()?]
         };
         let version = hex(version, 2).filter(|version| *version != 0xff)?;
-        // What a later version adds comes after another hyphen, and is not for us to read.
+        // Later versions may add fields after another hyphen. They are ignored.
         if !more.is_empty() && (version == 0 || more.first() != Some(&b'-')) {
             return None;
         }
@@ -33,10 +33,10 @@ impl TraceParent {
     }
 }
 
-/// `00-` and 32, 16 and 2 digits, with hyphens between them.
+/// `00-` and then 32, 16 and 2 digits, with hyphens between them.
 const LENGTH: usize = 55;
 
-/// Reads so many digits, of which those above 9 are lower case.
+/// Parses `count` lower-case hexadecimal digits.
 fn hex(digits: &[u8], count: usize) -> Option<u128> {
     if digits.len() != count {
         return None;
@@ -51,9 +51,9 @@ fn hex(digits: &[u8], count: usize) -> Option<u128> {
     })
 }
 
-/// A trace's id as text: 32 digits, for which the buffer has room.
+/// A trace id as 32 digits. The buffer must have room for them.
 pub fn trace_id_text(id: u128, buffer: &mut [u8]) -> &str {
-    // It is no UUID, but is written like one.
+    // A trace id is no UUID, but is written like one.
     Uuid::from_u128(id).simple().encode_lower(buffer)
 }
 

@@ -1,7 +1,7 @@
-//! What went wrong lately: each kind of trouble once, with how often it happened and when last.
+//! Recent errors: one entry per kind, with how often the kind occurred and when it last did.
 //!
-//! A kind is made of words of the code, never of a request. So a flood of one kind pushes out no other, and the list is
-//! bounded whatever callers and the gateway do. Nothing is noted unless something goes wrong.
+//! Words of the code make up a kind, never parts of a request. A flood of one kind therefore pushes out no other, and
+//! the list stays bounded whatever callers and the gateway do. A healthy sidecar notes nothing.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -9,53 +9,53 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Clock, Wall};
 
-/// What happened to what, in words that the log and the metrics use too.
+/// A kind of error, in the words of the log and the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kind {
-    /// The method of a request; empty for what is none.
+    /// The method of the request; empty if there is no request.
     pub method: &'static str,
-    /// The template of its route, or the part of the sidecar.
+    /// The template of the request's route, or the part of the sidecar.
     pub about: &'static str,
-    /// How it went.
+    /// The error.
     pub what: &'static str,
-    /// Why, if that is known in one word.
+    /// The cause, if one word tells it.
     pub cause: Option<&'static str>,
-    /// The status that the caller was answered with.
+    /// The status of the response to the caller.
     pub code: Option<&'static str>,
 }
 
-/// A kind of trouble that there was.
+/// A kind of error that has occurred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Which.
+    /// The kind.
     pub kind: Kind,
-    /// How often since `first`.
+    /// How often the kind has occurred since `first`.
     pub times: u64,
-    /// When it was first seen, as far as is remembered.
+    /// When the kind first occurred, as far as the list goes back.
     pub first: Wall,
-    /// When it was last seen.
+    /// When the kind last occurred.
     pub last: Wall,
-    /// The request that it last happened to.
+    /// The id of the latest request with this error.
     pub request_id: Option<String>,
 }
 
-/// The kinds of trouble that there were, the latest [`CAPACITY`] of them.
+/// The latest [`CAPACITY`] kinds of errors.
 #[derive(Debug)]
 pub struct Troubles {
     clock: Clock,
     known: Mutex<Vec<Trouble>>,
 }
 
-/// More kinds than happen at once. One takes about 300 bytes at most.
+/// More kinds than occur at once. One takes about 300 bytes at most.
 pub const CAPACITY: usize = 24;
 
 impl Troubles {
-    /// None yet.
+    /// An empty list.
     pub fn new(clock: Clock) -> Self {
         Self { clock, known: Mutex::default() }
     }
 
-    /// It happened now, to this request if it was one.
+    /// Notes an error that occurred now, with the id of its request if there is one.
     pub fn note(&self, kind: Kind, request_id: Option<&dyn Display>) {
         let now = self.clock.now().wall;
         let request_id = request_id.map(ToString::to_string);
@@ -74,7 +74,7 @@ impl Troubles {
         known.push(Trouble { kind, times: 1, first: now, last: now, request_id });
     }
 
-    /// All that are known, the latest first.
+    /// All known kinds, the latest first.
     pub fn list(&self) -> Vec<Trouble> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         known.sort_by_key(|trouble| Reverse(trouble.last));

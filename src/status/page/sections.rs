@@ -1,4 +1,4 @@
-//! The parts of the page that are about the last hour.
+//! The sections of the page about the last hour.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::status::words::{ago, count, counted, duration, share, time};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::troubles::Trouble;
 
-/// What the cache is worth, in figures and charts.
+/// What the cache saved, in figures and charts.
 pub(super) fn saved(html: &mut Html, s: &Snapshot) {
     let total = &s.hour.total;
     let (lookups, saved, calls, failed) = (total.lookups(), total.saved(), total.calls(), total.failed());
@@ -55,7 +55,7 @@ fn columns(s: &Snapshot, column: impl Fn(&Counts) -> Option<Column>) -> Vec<Opti
     s.hour.parts.iter().map(|part| part.as_ref().and_then(&column)).collect()
 }
 
-/// A chart that is as high as its highest column.
+/// A chart scaled to its highest column.
 fn counting(title: &'static str, columns: Vec<Option<Column>>) -> Chart {
     let heights = columns.iter().flatten().map(|column| column.lower.saturating_add(column.upper));
     let full = heights.max().unwrap_or_default();
@@ -75,7 +75,7 @@ fn figure(html: &mut Html, name: &'static str, value: &str, words: &str, chart: 
     html.raw("<p class=\"axis\"><span>1 h ago</span> <span>now</span></p>\n</figure>\n");
 }
 
-/// What the charts show, for whoever wants to read it.
+/// The figures of the charts as a table.
 fn numbers(html: &mut Html, s: &Snapshot) {
     html.raw("<details>\n<summary>In numbers</summary>\n<table>\n<caption>By ten minutes</caption>\n<thead><tr>");
     heads(html, &["Minutes ago"], &["Lookups", "Saved", "Hit ratio", "Calls", "Failed"]);
@@ -98,7 +98,7 @@ fn numbers(html: &mut Html, s: &Snapshot) {
 // Five parts of two minutes.
 const ROW: usize = 5;
 
-/// How long things took.
+/// How long requests took.
 pub(super) fn latency(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"latency\">\n<h2 id=\"latency\">How long it took</h2>\n<table>\n");
     html.raw("<caption>The last hour: what 50, 95 and 99 % of all took at most</caption>\n<thead><tr>");
@@ -127,7 +127,7 @@ fn name(timed: Timed) -> &'static str {
     }
 }
 
-/// How Sezzle is.
+/// Sezzle's state: verdict, circuit breakers and failed calls.
 pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"sezzle\">\n<h2 id=\"sezzle\">Sezzle</h2>\n");
     html.element("p", verdict::gateway(s).text);
@@ -151,7 +151,7 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("</section>\n");
 }
 
-/// What was not sent, and what was sent again.
+/// Calls that were not sent, and calls that were sent again.
 pub(super) fn shed(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"shed\">\n<h2 id=\"shed\">Shed and retried</h2>\n");
     let total = &s.hour.total;
@@ -162,7 +162,7 @@ pub(super) fn shed(html: &mut Html, s: &Snapshot) {
     html.raw("</section>\n");
 }
 
-/// A table of what there was, or a sentence if there was nothing.
+/// A table of the non-zero counts, or a sentence if all are zero.
 fn rows(
     html: &mut Html,
     caption: &'static str,
@@ -185,7 +185,7 @@ fn rows(
     html.raw("</tbody>\n</table>\n");
 }
 
-/// What is to be understood by a word of the metrics.
+/// Explains a word of the metrics.
 pub(super) fn meaning(word: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
 }
@@ -216,7 +216,7 @@ const MEANINGS: [(&str, &str); 23] = [
     ("no_budget", "not sent again: too many others were"),
 ];
 
-/// What went wrong.
+/// Recent errors, one line for each kind.
 pub(super) fn errors(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"errors\">\n<h2 id=\"errors\">Recent errors</h2>\n");
     if s.troubles.is_empty() {
@@ -259,7 +259,7 @@ fn error(html: &mut Html, trouble: &Trouble, now: Wall) {
     html.raw("</p></li>\n");
 }
 
-/// Names of columns, those of numbers last.
+/// Column headings, with those of number columns last.
 fn heads(html: &mut Html, texts: &[&'static str], numbers: &[&'static str]) {
     for name in texts {
         html.raw("<th scope=\"col\">").raw(name).raw("</th>");
@@ -269,7 +269,7 @@ fn heads(html: &mut Html, texts: &[&'static str], numbers: &[&'static str]) {
     }
 }
 
-/// Numbers, one below the other.
+/// Cells of number columns.
 fn cells<'t>(html: &mut Html, texts: impl IntoIterator<Item = &'t String>) {
     for text in texts {
         html.raw("<td class=\"number\">").text(text).raw("</td>");

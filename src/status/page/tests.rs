@@ -10,10 +10,10 @@ use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::troubles::{Kind, Trouble};
 
 const NOW: Wall = Wall(1_600_000_000_000);
-/// What only whoever controls a peer or a file can bring in.
+/// Text that a peer or a file could bring in.
 const HOSTILE: &str = "\"><script>alert('&')</script>\u{0}";
 
-/// Ten minutes of a sidecar that is well: in each part ten lookups more than in the one before, half of them saved.
+/// Ten minutes of a healthy sidecar: each part has ten lookups more than the one before, half of them saved.
 fn well() -> Snapshot {
     let mut history = History::new(Counts::default(), Mono::default());
     let mut so_far = Counts::default();
@@ -51,7 +51,7 @@ fn well() -> Snapshot {
     }
 }
 
-/// The same with everything wrong that can be.
+/// The same sidecar with everything wrong at once.
 fn ill() -> Snapshot {
     let mut s = well();
     let part = s.hour.parts.last_mut().and_then(Option::as_mut).expect("the part that is now");
@@ -97,7 +97,7 @@ fn says(page: &str, expected: &[&str]) {
     }
 }
 
-/// Holds a page to what HTML and a strict reader ask of one.
+/// Checks the rules of HTML and of accessibility.
 fn check(page: &str) {
     let mut open: Vec<&str> = Vec::new();
     let (mut ids, mut named, mut levels) = (BTreeSet::new(), Vec::new(), vec![0_usize]);

@@ -1,7 +1,7 @@
-//! Events as JSON: one object per line, written straight into the bytes that go to the stream.
+//! Events as JSON: one object per line, written directly into the bytes for the stream.
 //!
-//! The shape is that of tracing-subscriber's own JSON with flattened fields. That took 22 700 instructions for the line
-//! of a request; this takes a tenth of them.
+//! The shape is that of tracing-subscriber's JSON with flattened fields. That formatter took 22 700 instructions for
+//! the line of a request; this one takes a tenth.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -24,7 +24,7 @@ impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let append = |scratch: &mut Scratch| self.0.append(scratch.line(event, wall_micros()));
         let done = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().map(|mut scratch| append(&mut scratch)));
-        // The thread ends, or a value logs while it is written.
+        // The thread is ending, or a value logs while it is being formatted.
         if !matches!(done, Ok(Ok(()))) {
             append(&mut Scratch::default());
         }
@@ -35,7 +35,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What a thread keeps from one line to the next: the room for it, and the second it was in.
+/// Reused by a thread from one line to the next: the buffer, and the text of the current second.
 #[derive(Default)]
 struct Scratch {
     line: Vec<u8>,
@@ -60,7 +60,7 @@ impl Scratch {
     }
 }
 
-/// A second, as lines begin with it.
+/// The text of one second, with which lines begin.
 #[derive(Default)]
 struct Second {
     number: i64,
@@ -68,7 +68,7 @@ struct Second {
 }
 
 impl Second {
-    /// Writes a time of so many microseconds since the epoch, such as `2026-10-07T01:57:39.004560Z`.
+    /// Writes a time in microseconds since the epoch, such as `2026-10-07T01:57:39.004560Z`.
     fn write(&mut self, micros: i64, out: &mut Vec<u8>) {
         const MILLION: i64 = 1_000_000;
         let number = micros.div_euclid(MILLION);
@@ -91,10 +91,10 @@ impl Second {
     }
 }
 
-/// The members of an object that has one already.
+/// Appends members to an object that has one already.
 struct Members<'l> {
     line: &'l mut Vec<u8>,
-    /// Whether it is an event of this crate's, whose names are identifiers and need no look.
+    /// Whether this crate logged the event. Its field names are identifiers and need no escaping.
     own: bool,
 }
 
@@ -131,7 +131,7 @@ impl Visit for Members<'_> {
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.name(field);
-        // What is no number in JSON is null.
+        // serde_json writes `null` for NaN and infinities, which JSON cannot express.
         let _ = serde_json::to_writer(&mut *self.line, &value);
     }
 
@@ -158,7 +158,7 @@ fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Writes what stands between the quotes of a string.
+/// Writes the text between the quotes of a JSON string.
 fn escaped(text: &str, out: &mut Vec<u8>) {
     if is_plain(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
@@ -166,13 +166,13 @@ fn escaped(text: &str, out: &mut Vec<u8>) {
     }
     let begin = out.len();
     let _ = serde_json::to_writer(&mut *out, text);
-    // Without its quotes.
+    // Drops the quotes.
     out.pop();
     out.remove(begin);
 }
 
-/// Whether a text needs no escaping. Nearly all are short, so that it looks at eight bytes at a time, and at the end at
-/// some for a second time: byte by byte takes 1 500 instructions more for the line of a request.
+/// Whether a text needs no escaping. Nearly all texts are short, so this function tests eight bytes at a time, and at
+/// the end tests some bytes twice. A test of each byte takes 1 500 instructions more for the line of a request.
 fn is_plain(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
     let words_are = words.iter().all(|word| is_plain_word(u64::from_ne_bytes(*word)));
@@ -188,16 +188,16 @@ fn is_plain(text: &[u8]) -> bool {
     words_are && rest_is
 }
 
-/// Whether none of eight bytes is a control character, a quote or a backslash.
+/// Whether eight bytes hold no control character, no quote and no backslash.
 fn is_plain_word(word: u64) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    // The highest bit of a byte below `least`, at most 128, is set; that of others is only if a lower byte's was.
+    // Sets the highest bit of each byte below `least`, at most 128. Other bytes get it only if a lower byte has it too.
     let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
     let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     (below(word, b' ') | equal(b'"') | equal(b'\\')) & (ONES * 0x80) == 0
 }
 
-/// Escapes what is written to it in pieces.
+/// Escapes the pieces written to it.
 struct Escaped<'l>(&'l mut Vec<u8>);
 
 impl fmt::Write for Escaped<'_> {
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// The lines that are logged meanwhile.
+    /// The lines logged by `log`.
     fn logged(log: impl FnOnce()) -> String {
         let written = Written::default();
         let (lines, guard) = Lines::to(written.clone()).expect("a thread");
@@ -247,7 +247,7 @@ mod tests {
             tracing::warn!(a = 1_u64, b = -2_i64, c = 0.5, d = true, e = "\"e\"", f = %"\u{7}\\", g = ?"g\n", none, error, "h\u{e9}");
             tracing::info!(target: "library", { "odd \"name\"" = 1 }, "m");
             tracing::info!(n = f64::NAN, i = f64::INFINITY, big = 1e300, whole = 3.0);
-            // As if it were logged by a value that is being written.
+            // As if a value logged this event while it is being formatted.
             SCRATCH.with(|scratch| {
                 let _in_use = scratch.borrow_mut();
                 tracing::error!("nested");
@@ -326,7 +326,7 @@ mod tests {
             prop_assert_eq!(&line["shown"], &json!(text));
             prop_assert_eq!(&line["debug"], &json!(format!("{text:?}")));
             prop_assert_eq!((&line["a"], &line["b"]), (&json!(a), &json!(b)));
-            // The reader is off by a last digit now and then, the writer is not.
+            // The reader is sometimes off by the last digit; the writer is not.
             let near = line["c"].as_f64().is_some_and(|read| (read - c).abs() <= c.abs() * 1e-15);
             prop_assert!(near || !c.is_finite(), "{} for {c}", line["c"]);
         }

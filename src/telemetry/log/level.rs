@@ -1,4 +1,4 @@
-//! Which events are logged.
+//! Decides which events are logged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,7 +11,7 @@ use tracing_subscriber::layer::Context;
 
 use super::{LEVELS, OWN};
 
-/// A level that can be changed.
+/// A log level that can change at run time.
 #[derive(Clone, Debug)]
 pub(super) struct Level(Arc<AtomicU8>);
 
@@ -27,23 +27,23 @@ impl Level {
 
     pub(super) fn set(&self, level: LevelFilter) {
         self.0.store(number(level), Ordering::Relaxed);
-        // Every place that logs remembers what it was told.
+        // `tracing` caches the decision for each callsite.
         callsite::rebuild_interest_cache();
     }
 }
 
-/// Its place in [`LEVELS`], which it is stored by.
+/// The position in [`LEVELS`], which is the stored value.
 fn number(level: LevelFilter) -> u8 {
     LEVELS.iter().position(|(_, known)| *known == level).and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)
 }
 
-/// Lets through what is of this level or above it. The answer is the same until the level changes, so that it is asked
-/// once for each place that logs.
+/// Passes events of the level or a more severe one. The decision for a callsite changes only with the level, so
+/// `tracing` asks once for each callsite.
 pub(super) struct LevelLayer(pub(super) Level);
 
 impl LevelLayer {
-    /// Libraries log whole header blocks at their finer levels, and those hold the bearer token: they never get past
-    /// warnings, whatever level is asked for.
+    /// At their finer levels libraries log whole header blocks, which hold the bearer token. Their events below a
+    /// warning never pass, whatever the level.
     fn lets_through(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.0.get();
         let own = metadata.target().strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

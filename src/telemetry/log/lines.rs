@@ -1,11 +1,11 @@
-//! Lines on their way to a stream. They are gathered in memory, and a thread of its own writes them, many at once.
+//! A buffer between log lines and their stream: lines gather in memory, and a thread of its own writes many at once.
 //!
-//! Whoever logs never waits for the stream, and seldom wakes the thread: with traffic it is called once per
-//! [`BATCH`] or rests until the next [`REST`] is over. Lines that find no room are dropped and counted.
+//! Logging never waits for the stream and seldom wakes the thread: under traffic one wake-up serves a whole [`BATCH`],
+//! or the thread rests until [`REST`] is over. Lines that find no room are dropped and counted.
 //!
-//! With two threads that log 20 000 lines a second each, a line takes 0.75 µs of processor time in all. tracing-appender takes
-//! 1.0 to 1.6 µs, loses what a failing stream does not take without counting it, and at the end waits for ever for a standard
-//! output that nobody reads. A write for each line takes 1.7 µs.
+//! With two threads that each log 20 000 lines a second, a line takes 0.75 µs of processor time in all.
+//! tracing-appender takes 1.0 to 1.6 µs, does not count the lines that a failing stream loses, and at exit waits for
+//! ever for a standard output that nobody reads. One write per line takes 1.7 µs.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -15,27 +15,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-// What a full pipe holds, and what fits into a core's nearer caches.
+// The capacity of a pipe; this much also fits into a core's nearer caches.
 const BATCH: usize = 64 * 1024;
-// About 5 000 lines. As much again may be on its way to the stream.
+// About 5 000 lines. A second buffer of this size may be on its way to the stream.
 const ROOM: usize = 2 * 1024 * 1024;
-// Nobody who reads a log notices it.
+// Too short for a reader of the log to notice.
 const REST: Duration = Duration::from_millis(10);
-// For what is left at the end of the process. A stream that takes nothing must not hold it up for longer.
+// Time to write the rest at exit. A stuck stream must not delay the exit for longer.
 const LAST: Duration = Duration::from_secs(2);
-// A panic that comes again and again must not take a core.
+// A repeated panic must not occupy a core.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// Takes lines. Cheap to clone.
+/// Accepts lines. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lines(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     gathered: Mutex<Gathered>,
-    /// The thread has something to do.
+    /// Signals that the thread has work.
     call: Condvar,
-    /// The thread has ended.
+    /// Signals that the thread has ended.
     ended: Condvar,
     dropped: AtomicU64,
     /// How often the thread panicked and went on.
@@ -49,27 +49,26 @@ struct Gathered {
     closing: bool,
 }
 
-/// What the thread does.
+/// The state of the writer thread.
 #[derive(Debug, PartialEq, Eq)]
 enum Thread {
     Writes,
-    /// For so long more lines come to share the next write.
+    /// Waits up to [`REST`] for more lines to share the next write.
     Rests,
     Sleeps,
     Ended,
 }
 
-/// The stream is open as long as this lives. Dropping it waits until what was gathered is written, though not for
-/// ever.
+/// Keeps the stream open. Dropping the guard waits until the gathered lines are written, at most for [`LAST`].
 #[derive(Debug)]
 #[must_use = "the log is closed where this is dropped"]
 pub struct Guard(Arc<Shared>);
 
 impl Lines {
-    /// Starts the thread that writes.
+    /// Starts the writer thread.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system cannot start a thread.
     pub fn to(stream: impl Write + Send + 'static) -> io::Result<(Self, Guard)> {
         let gathered = Gathered { bytes: Vec::with_capacity(BATCH), thread: Thread::Writes, closing: false };
         let shared = Arc::new(Shared {
@@ -80,9 +79,9 @@ impl Lines {
             restarts: AtomicU64::new(0),
         });
         let mut writer = Writer { shared: Arc::clone(&shared), stream, torn: false };
-        // Nobody joins it; the guard waits until it has ended, for a while.
+        // Nothing joins the thread; the guard waits a limited time for its end.
         thread::Builder::new().name("log".to_owned()).spawn(move || {
-            // The log is how anybody learns of a panic, so the thread goes on after one of its own.
+            // Panics are reported through the log, so the thread goes on after one of its own.
             while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
                 writer.shared.restarts.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(AFTER_PANIC);
@@ -91,7 +90,7 @@ impl Lines {
         Ok((Self(Arc::clone(&shared)), Guard(shared)))
     }
 
-    /// Adds whole lines to what is written next.
+    /// Adds whole lines to the next write.
     pub fn append(&self, lines: &[u8]) {
         let mut gathered = self.0.lock();
         if gathered.bytes.len().saturating_add(lines.len()) > ROOM || gathered.thread == Thread::Ended {
@@ -106,7 +105,7 @@ impl Lines {
             Thread::Writes | Thread::Ended => false,
         };
         if call {
-            // So that nobody else calls it.
+            // Other callers need not wake the thread again.
             gathered.thread = Thread::Writes;
         }
         drop(gathered);
@@ -115,12 +114,12 @@ impl Lines {
         }
     }
 
-    /// How often the thread that writes panicked and went on.
+    /// How often the writer thread panicked and went on.
     pub fn restarts(&self) -> u64 {
         self.0.restarts.load(Ordering::Relaxed)
     }
 
-    /// How many lines were not written, because there was no room or the stream failed.
+    /// How many lines were lost because there was no room or the stream failed.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -153,11 +152,11 @@ impl Shared {
     }
 }
 
-/// The thread that writes.
+/// The state of the writer thread.
 struct Writer<W> {
     shared: Arc<Shared>,
     stream: W,
-    /// The stream failed in the middle of a line.
+    /// Whether the stream failed in the middle of a line.
     torn: bool,
 }
 
@@ -165,7 +164,8 @@ impl<W: Write> Writer<W> {
     fn run(&mut self) {
         let (mut batch, mut told, mut works) = (Vec::new(), 0, true);
         while self.next(&mut batch) {
-            // Said now, when there is room for it, and not to a stream that fails, which would never end.
+            // The loss is reported once there is room, and never to a failing stream: each failed report would cause
+            // the next.
             let dropped = self.shared.dropped.load(Ordering::Relaxed);
             if works && dropped > told {
                 tracing::warn!(lines = dropped.saturating_sub(told), "lines of the log were lost before this one");
@@ -179,7 +179,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Waits for something to write; `false` at the end.
+    /// Waits for lines; `false` at the end.
     fn next(&self, batch: &mut Vec<u8>) -> bool {
         let shared = &*self.shared;
         let mut gathered = shared.lock();
@@ -201,9 +201,9 @@ impl<W: Write> Writer<W> {
         true
     }
 
-    /// Writes a batch. Returns how many of its lines were not written.
+    /// Writes a batch. Returns how many of its lines were lost.
     fn write(&mut self, batch: &[u8]) -> u64 {
-        // What follows is a line of its own.
+        // Ends a torn line, so that the next one stands alone.
         if self.torn && self.put(b"\n") == 1 {
             self.torn = false;
         }
@@ -215,14 +215,14 @@ impl<W: Write> Writer<W> {
         left.iter().fold(0, |lines, byte| lines + u64::from(*byte == b'\n'))
     }
 
-    /// Writes as many bytes as the stream takes before it fails; returns how many.
+    /// Writes bytes until the stream fails; returns how many it took.
     fn put(&mut self, bytes: &[u8]) -> usize {
         let mut written: usize = 0;
         while let Some(rest @ [_, ..]) = bytes.get(written..) {
             match self.stream.write(rest) {
                 Ok(more @ 1..) => written = written.saturating_add(more),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody who shares it made it non-blocking, and it is full.
+                // Another process that shares the stream made it non-blocking, and it is full.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(REST),
                 Ok(_) | Err(_) => break,
             }
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what it is given, as far as the script lets it; without one all of it.
+    /// Keeps the bytes that the script lets through; without a script, all of them.
     #[derive(Clone, Default)]
     struct Stream {
         written: Arc<Mutex<Vec<u8>>>,
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!((text, lines.dropped()), (stream.text(), 1));
     }
 
-    /// Takes nothing before it is told to, or nobody can tell it any more.
+    /// Takes nothing until told to, or until the sender is gone.
     struct Stuck(Stream, Receiver<()>);
 
     impl Write for Stuck {
@@ -316,7 +316,7 @@ mod tests {
         let (stream, (go, gone)) = (Stream::default(), sync_channel(1));
         let (lines, guard) = Lines::to(Stuck(stream.clone(), gone)).expect("a thread");
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
-        // Would never end if it waited.
+        // This loop would never end if `append` waited.
         for _ in 0..10_000 {
             lines.append(&line);
         }
@@ -334,7 +334,7 @@ mod tests {
         let (keep, gone) = sync_channel(1);
         let (lines, guard) = Lines::to(Stuck(Stream::default(), gone)).expect("a thread");
         lines.append(b"a\n");
-        // Would never end if it waited for the stream.
+        // Dropping the guard would never end if it waited for the stream.
         drop(guard);
         drop(keep);
     }

@@ -1,15 +1,15 @@
-//! A panic is a line of the log like any other event, and not text on standard error between the lines.
+//! Logs panics as events, instead of text on standard error between the lines.
 
 use std::panic;
 use std::thread;
 
 use tracing::Level;
 
-/// From now on panics are logged. A panic of the log's own still goes to standard error.
+/// Logs every panic from now on. A panic inside the log still goes to standard error.
 pub fn log_panics() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panicked| {
-        // Not so while a line is being written by this very thread.
+        // `enabled!` is false while this thread is inside the log.
         if !tracing::enabled!(Level::ERROR) {
             return usual(panicked);
         }
@@ -25,7 +25,7 @@ pub fn log_panics() {
     }));
 }
 
-/// What a panic says of itself, up to the first value in it: that could be a secret.
+/// The message of a panic up to the first quoted value, which could be a secret.
 fn without_quotations(reason: &str) -> String {
     reason.split(['`', '"', '\n']).next().unwrap_or_default().chars().take(LONGEST).collect()
 }

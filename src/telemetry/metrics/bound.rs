@@ -1,7 +1,7 @@
 //! Keeps `/metrics` small, whatever callers and Sezzle do.
 //!
-//! Each call times each method times each status is more series than anybody wants to pay for. In practice few of them
-//! come about; a hostile caller and a failing gateway together could make thousands.
+//! All combinations of route, method and status would be too many series. Normal use makes few of them; a hostile
+//! caller and a failing gateway together could make thousands.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +10,10 @@ use prometheus::proto::{Counter, Metric, MetricFamily};
 
 use super::labels::{OTHER_METHOD, OTHER_ROUTE};
 
-/// A family of counters of which only so many series are shown one by one.
+/// A family of counters that shows only `most` series one by one.
 ///
-/// Those that come after them are shown as calls of an unknown route and method, with their other labels: status and
-/// source, which alerts look at, stay true. What was shown by itself once is for ever, so that no counter goes back.
+/// Later series are merged into an unknown route and method. They keep their other labels, so status and source, which
+/// alerts use, stay true. A series that was once shown alone stays so for ever, so that no counter goes back.
 #[derive(Debug)]
 pub(super) struct Bounded {
     name: &'static str,
@@ -22,12 +22,12 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    /// The family of this name, of which `most` series are shown.
+    /// A bound for the family `name`, which shows `most` series.
     pub(super) fn new(name: &'static str, most: usize) -> Self {
         Self { name, most, shown: Mutex::default() }
     }
 
-    /// Puts together what is too much of `family`, if it is the one.
+    /// Merges the surplus series of `family`, if it has this name.
     pub(super) fn apply(&self, family: &mut MetricFamily) {
         if family.name() != self.name {
             return;
@@ -81,7 +81,7 @@ mod tests {
         IntCounterVec::new(Opts::new("calls", "Calls."), &["code", "method", "route"]).expect("valid")
     }
 
-    /// What is shown, by code, method and route.
+    /// The shown series and their values, by code, method and route.
     fn shown(bounded: &Bounded, calls: &IntCounterVec) -> BTreeMap<String, f64> {
         let mut family = calls.collect().pop().expect("one family");
         bounded.apply(&mut family);
@@ -99,7 +99,7 @@ mod tests {
         count("200", "GET", "/a");
         count("200", "GET", "/b");
         assert_eq!(shown(&bounded, &calls), [("200 GET /a", 1.0), ("200 GET /b", 1.0)].map(named).into());
-        // The next scrape meets more new ones than may be shown. One of them belongs before those that were.
+        // The next scrape meets more new series than may be shown. One of them sorts before the known ones.
         for route in ["/0", "/c", "/d"] {
             count("200", "GET", route);
         }
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(now.values().sum::<f64>(), 6.0, "{now:?}");
         assert_eq!((now["200 GET /a"], now["200 GET /b"], now.len()), (1.0, 1.0, 5), "{now:?}");
         assert_eq!(now["200 _OTHER other"] + now.get("500 _OTHER other").unwrap_or(&0.0), 3.0, "{now:?}");
-        // And so it stays, whatever is counted.
+        // Later scrapes show the same series, whatever is counted.
         for _ in 0..10 {
             for (code, route) in [("200", "/0"), ("200", "/c"), ("200", "other"), ("500", "/b"), ("500", "/a")] {
                 count(code, "GET", route);

@@ -1,4 +1,4 @@
-//! Creates metrics, registers them, and keeps a list of what there is.
+//! Creates and registers metrics, and lists them.
 
 use std::cell::RefCell;
 
@@ -10,14 +10,14 @@ use prometheus::{
 
 use super::DURATION_BUCKETS;
 
-/// A metric that there is, whether or not it has a series yet.
+/// A registered metric, with or without a series yet.
 #[derive(Clone, Debug)]
 pub struct Family {
-    /// Its whole name.
+    /// The full name.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// The names of its labels.
+    /// The names of the labels.
     pub labels: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ fn word(kind: MetricType) -> &'static str {
     }
 }
 
-/// Creates a metric and registers it.
+/// Creates and registers metrics.
 #[derive(Default)]
 pub(super) struct Build {
     pub(super) registry: Registry,
@@ -95,6 +95,6 @@ impl Build {
 }
 
 pub(super) fn options(name: &str, help: &str) -> Opts {
-    // Not the registry's prefix: that would rename the standard `process_*` metrics too.
+    // A prefix of the registry would rename the standard `process_*` metrics too.
     Opts::new(name, help).namespace("sezzle_sidecar")
 }

@@ -1,4 +1,4 @@
-//! The lines that the log lost: counted by the log, which is the process's and not one sidecar's.
+//! The count of lost log lines. The log counts them, and belongs to the process rather than to one sidecar.
 
 use prometheus::IntCounter;
 use prometheus::core::{Collector, Desc};
@@ -22,7 +22,7 @@ impl Collector for LogLinesDropped {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // One for each scrape, since two at the same time must not add up.
+        // A counter of its own for each scrape: two scrapes at once must not add up.
         let Ok(Self(counter)) = Self::new() else { return Vec::new() };
         counter.inc_by(log::dropped());
         counter.collect()

@@ -1,18 +1,18 @@
-//! What puts values into gauges.
+//! Helpers that set gauges.
 
 use prometheus::IntGauge;
 
-/// A size as the value of a gauge.
+/// A size as the value of a gauge; saturates.
 pub fn gauge(size: impl TryInto<i64>) -> i64 {
     size.try_into().unwrap_or(i64::MAX)
 }
 
-/// Counts something in a gauge for as long as it lives, in whatever way it ends.
+/// Counts one in a gauge until dropped.
 #[derive(Debug)]
 pub struct Counted(IntGauge);
 
 impl Counted {
-    /// One more.
+    /// Adds one.
     pub fn begin(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)

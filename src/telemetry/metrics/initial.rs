@@ -1,9 +1,9 @@
-//! The series that exist from the start, with the value 0.
+//! The series that exist from the start with the value 0.
 
 use super::*;
 
 impl Metrics {
-    /// Creates every series that an alert or a person looks for before anything has happened.
+    /// Creates every series that alerts or people look for before anything has happened.
     pub(super) fn initialise(&self) {
         for task in TASKS {
             self.task_restarts.with_label_values(&[task]).inc_by(0);

@@ -1,16 +1,16 @@
-//! The closed sets of words that labels take.
+//! The closed sets of label values.
 
 use http::StatusCode;
 
-/// `source` of `requests_total`: who made the answer.
+/// `source` of `requests_total`: who made the response.
 pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
 /// `class` of a route.
 pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
 /// `reason` of `shed_total`.
 pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
-/// `class` of `breaker_state`: writes have none.
+/// `class` of `breaker_state`. Writes have no breaker.
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
-/// `class` of `rate_limited_until_timestamp_seconds`: what moves money is never kept from Sezzle.
+/// `class` of `rate_limited_until_timestamp_seconds`. Calls that move money are never held back.
 pub const QUIETED: [&str; 4] = BREAKERS;
 /// `result` of `cache_requests_total`.
 pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
@@ -24,9 +24,9 @@ pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "
 pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"];
 /// `result` of `caller_exchanges_total`.
 pub const CALLER_EXCHANGE_RESULTS: [&str; 5] = ["placeholder", "granted", "refused", "failed", "remembered"];
-/// `result` of `secret_reloads_total`: the key files hold another pair that is in use now, or that is not, and why.
+/// `result` of `secret_reloads_total`: the new key pair is in use (`success`), or why it is not.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
-/// `result` of `config_reloads_total`: all of it is in force, some of it takes a restart, or there are mistakes in it.
+/// `result` of `config_reloads_total`: everything is in force, some keys need a restart, or the file has mistakes.
 pub const CONFIG_RELOAD_RESULTS: [&str; 3] = ["success", "needs_restart", "failed"];
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
 pub const TASKS: [&str; 8] = [
@@ -39,7 +39,7 @@ pub const TASKS: [&str; 8] = [
     "span_exporter",
     LOG_WRITER,
 ];
-/// The thread that writes the log, which is the process's and not one sidecar's.
+/// The thread that writes the log, which belongs to the process rather than to one sidecar.
 pub const LOG_WRITER: &str = "log_writer";
 /// `kind` of `upstream_errors_total`.
 pub const UPSTREAM_ERRORS: [&str; 13] = [
@@ -77,7 +77,7 @@ pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
 /// `reason` of `connections_refused_total`.
 pub const CONNECTION_REASONS: [&str; 6] =
     ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];
-/// `event` of `webhooks_total`: those that Sezzle documents. Every other one is [`OTHER_EVENT`].
+/// `event` of `webhooks_total`: the events that Sezzle documents. All others are [`OTHER_EVENT`].
 pub const WEBHOOK_EVENTS: [&str; 9] = [
     "customer.tokenized",
     "order.authorized",
@@ -89,11 +89,11 @@ pub const WEBHOOK_EVENTS: [&str; 9] = [
     "dispute.closed.merchant_win",
     "dispute.closed.neutral",
 ];
-/// `event` of `webhooks_total` for what is none of [`WEBHOOK_EVENTS`], or was not read.
+/// `event` of `webhooks_total` for every other event, and where the event was not read.
 pub const OTHER_EVENT: &str = "other";
-/// `result` of `webhooks_total` for what Sezzle signed.
+/// `result` of `webhooks_total` for events that Sezzle signed.
 pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_timeout", "busy"];
-/// `result` of `webhooks_total` for what is not known to be an event of Sezzle's.
+/// `result` of `webhooks_total` for requests that are not known to come from Sezzle.
 pub const OTHER_RESULTS: [&str; 8] = [
     "malformed",
     "bad_signature",
@@ -105,15 +105,15 @@ pub const OTHER_RESULTS: [&str; 8] = [
     "browser_refused",
 ];
 
-/// `route` of what is no call that is known.
+/// `route` of unknown calls.
 pub const OTHER_ROUTE: &str = "other";
-/// `method` of what has no other label.
+/// `method` of methods without a label.
 pub const OTHER_METHOD: &str = "_OTHER";
 
-/// A status code as a label: those that HTTP names, and one word for all others, so that a gateway cannot create
+/// A status code as a label: one per registered code, and a single word for all others, so that a gateway cannot create
 /// series either.
 pub fn code_label(status: StatusCode) -> &'static str {
-    // `StatusCode::as_str` borrows from the value; the names of the registered ones are static.
+    // `StatusCode::as_str` borrows from the value, so registered codes need static texts of their own.
     const CODES: [&str; 62] = [
         "100", "101", "102", "103", "200", "201", "202", "203", "204", "205", "206", "207", "208", "226", "300", "301",
         "302", "303", "304", "305", "307", "308", "400", "401", "402", "403", "404", "405", "406", "407", "408", "409",
@@ -126,7 +126,7 @@ pub fn code_label(status: StatusCode) -> &'static str {
 /// `method`.
 pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER_METHOD];
 
-/// A method as a label: the registered ones that callers use, and [`OTHER_METHOD`].
+/// A method as a label: a known method, or [`OTHER_METHOD`].
 pub fn method_label(method: &http::Method) -> &'static str {
     METHODS.iter().find(|known| **known == method.as_str()).copied().unwrap_or(OTHER_METHOD)
 }

@@ -1,18 +1,18 @@
-//! Metrics read back, for the status page. Nothing here creates a series.
+//! Reads metrics back for the status page. Nothing here creates a series.
 
 use prometheus::core::Collector;
 use prometheus::proto::{LabelPair, Metric};
 
-/// One series of a metric, as it is now.
+/// One series of a metric, with its current value.
 pub struct Series(Metric);
 
-/// Every series of a metric.
+/// All series of a metric.
 pub fn series(metric: &impl Collector) -> impl Iterator<Item = Series> {
     metric.collect().into_iter().flat_map(|mut family| family.take_metric()).map(Series)
 }
 
 impl Series {
-    /// A label's value; empty if there is no such label.
+    /// A label's value; empty without such a label.
     pub fn label(&self, name: &str) -> &str {
         let pair = self.0.get_label().iter().find(|pair| pair.name() == name);
         pair.map_or("", LabelPair::value)
@@ -24,13 +24,13 @@ impl Series {
         self.0.get_counter().get_value() as u64
     }
 
-    /// The value of a gauge that counts something.
+    /// The value of a gauge of a count; a negative value is 0.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "negative counts as nothing")]
     pub fn gauge(&self) -> u64 {
         self.0.get_gauge().get_value() as u64
     }
 
-    /// What a histogram counts in each of its buckets alone, the last of which has no upper bound.
+    /// The count of each bucket alone. The last bucket has no upper bound.
     pub fn buckets(&self) -> impl Iterator<Item = u64> {
         let histogram = self.0.get_histogram();
         let bounded = histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count());

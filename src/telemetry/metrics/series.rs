@@ -1,5 +1,5 @@
-//! The series that every request counts in, found by their labels once and by number from then on: a look-up by
-//! labels takes as long as the rest of an answer from memory.
+//! Handles to the series that every request counts in. Each is found by its labels once and by number from then on: a
+//! lookup by labels takes as long as the rest of a cache hit.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,19 +8,19 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{Metrics, code_label, method_label};
 
-/// A closed set of words that a label takes.
+/// A closed set of label values.
 pub trait Label: Copy {
-    /// How many there are.
+    /// Number of values.
     const COUNT: usize;
 
-    /// Which one it is, from 0.
+    /// The position of the value, from 0.
     fn index(self) -> usize;
 
-    /// The word.
+    /// The value's text.
     fn word(self) -> &'static str;
 }
 
-/// What a label says, with its number where it is one of a closed set.
+/// A label's value, with its number if it belongs to a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said {
     word: &'static str,
@@ -28,23 +28,23 @@ pub struct Said {
 }
 
 impl Said {
-    /// One of a closed set.
+    /// A value of a closed set.
     pub fn of(label: impl Label) -> Self {
         Self { word: label.word(), number: label.index() }
     }
 
-    /// The word.
+    /// The value's text.
     pub fn word(self) -> &'static str {
         self.word
     }
 
-    /// A word of no set: its series is found by it each time.
+    /// A value outside any closed set. Its series is found by labels each time.
     pub const fn rarely(word: &'static str) -> Self {
         Self { word, number: usize::MAX }
     }
 }
 
-/// Implements [`Label`] for an enum without fields that has `as_str` or the like; the last variant is named.
+/// Implements [`Label`] for an enum without fields: takes its last variant and its method that returns the text.
 macro_rules! label {
     ($name:ty, $last:expr, $word:ident) => {
         impl $crate::telemetry::metrics::Label for $name {
@@ -63,19 +63,19 @@ macro_rules! label {
 
 pub(crate) use label;
 
-/// Those series.
+/// Counts requests of callers.
 #[derive(Debug)]
 pub struct RequestSeries {
     metrics: Arc<Metrics>,
     in_flight: Found<IntGauge>,
     lookups: Found<IntCounter>,
     durations: Found<Histogram>,
-    /// Of answers with 200 to a GET, which are most of those that have to be fast.
+    /// Responses 200 to a GET. Most requests that have to be fast get one.
     usual: Found<IntCounter>,
 }
 
 impl RequestSeries {
-    /// None is found yet.
+    /// Finds each series at its first use.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
@@ -86,12 +86,12 @@ impl RequestSeries {
         }
     }
 
-    /// A request is being served from now on.
+    /// Counts a request as in flight.
     pub fn begun(&self, class: impl Label) {
         self.in_flight(class, IntGauge::inc);
     }
 
-    /// It no longer is.
+    /// Counts a request as no longer in flight.
     pub fn ended(&self, class: impl Label) {
         self.in_flight(class, IntGauge::dec);
     }
@@ -101,13 +101,13 @@ impl RequestSeries {
         self.in_flight.with(class.index(), find, change);
     }
 
-    /// A session was looked up with this result.
+    /// Counts the result of a session lookup.
     pub fn looked_up(&self, result: impl Label) {
         let find = || self.metrics.cache_requests.with_label_values(&[result.word()]);
         self.lookups.with(result.index(), find, IntCounter::inc);
     }
 
-    /// A request was answered; without a status its caller was gone before.
+    /// Counts the response to a request. Without a status the caller left before it.
     pub fn answered<S: Label>(&self, route: impl Label, method: &Method, status: Option<StatusCode>, source: S) {
         let find = || {
             let labels = [route.word(), method_label(method), status.map_or("499", code_label), source.word()];
@@ -120,29 +120,29 @@ impl RequestSeries {
         }
     }
 
-    /// How long a request took, from its head to the end of its answer.
+    /// Records the time from a request's head to the end of its response.
     pub fn took<R: Label>(&self, class: impl Label, cache: R, seconds: f64) {
         let find = || self.metrics.request_duration.with_label_values(&[class.word(), cache.word()]);
         self.durations.with(class.index() * R::COUNT + cache.index(), find, |duration| duration.observe(seconds));
     }
 }
 
-/// What every request to Sezzle counts in.
+/// Counts requests to Sezzle.
 #[derive(Debug)]
 pub struct UpstreamSeries {
     metrics: Arc<Metrics>,
     durations: Found<Histogram>,
-    /// Of answers with 200 to a GET.
+    /// Responses 200 to a GET.
     usual: Found<IntCounter>,
 }
 
 impl UpstreamSeries {
-    /// None is found yet.
+    /// Finds each series at its first use.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, durations: Found::default(), usual: Found::default() }
     }
 
-    /// A request was answered.
+    /// Counts a response of Sezzle.
     pub fn answered(&self, route: Said, method: &'static str, status: StatusCode) {
         let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
         if method == "GET" && status == StatusCode::OK {
@@ -152,18 +152,18 @@ impl UpstreamSeries {
         }
     }
 
-    /// How long one took, to the head of its answer or until there was none.
+    /// Records the time until the head of a response, or until the request failed.
     pub fn took(&self, class: Said, seconds: f64) {
         let find = || self.metrics.upstream_duration.with_label_values(&[class.word]);
         self.durations.with(class.number, find, |duration| duration.observe(seconds));
     }
 }
 
-/// Series that were found, by number.
+/// Series that were found already, by number.
 #[derive(Debug)]
 struct Found<M>(Box<[OnceLock<M>]>);
 
-// At least as many as any two labels make together.
+// At least as many as any two labels combine to.
 const NUMBERS: usize = 96;
 
 impl<M> Default for Found<M> {

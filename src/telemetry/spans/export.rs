@@ -1,6 +1,6 @@
-//! Spans on their way to an OpenTelemetry collector: OTLP over HTTP, many at once.
+//! Exports spans to an OpenTelemetry collector: OTLP over HTTP, in batches.
 //!
-//! A collector that is slow or gone costs nobody anything but spans, which are counted.
+//! A slow or missing collector costs only spans, which are counted.
 
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,7 +28,7 @@ use super::{Span, Spans};
 use crate::http_client::lenient;
 use crate::names::Resolver;
 
-/// Takes spans out of their queue and exports them.
+/// Takes spans from their queue and exports them.
 pub struct Exporter {
     otlp: Otlp,
     scope: InstrumentationScope,
@@ -42,18 +42,18 @@ pub struct Exporter {
 #[error("{0}")]
 pub struct EndpointError(String);
 
-// So many in one request.
+// Spans in one request.
 const BATCH: usize = 512;
-// For so long more of them come to share a request.
+// Time to wait for more spans to share a request.
 const REST: Duration = Duration::from_secs(1);
-// For one request.
+// Time limit of one request.
 const LIMIT: Duration = Duration::from_secs(5);
-// A collector says little.
+// Limit of the collector's response, which is short.
 const MOST: usize = 64 * 1024;
 
 impl Exporter {
-    /// Takes spans from now on, and exports them to `endpoint`, the whole URL; https is verified as `tls` says. Of so many
-    /// requests whose callers name no trace one begins one.
+    /// Opens the queue of spans, for export to the URL `endpoint`. `tls` verifies https. One in `sample` requests whose
+    /// callers name no trace begins one.
     ///
     /// # Errors
     /// When the endpoint cannot be used.
@@ -80,14 +80,14 @@ impl Exporter {
             .with_timeout(LIMIT)
             .build()
             .map_err(|error| EndpointError(error.to_string()))?;
-        // Where it runs is the environment's to say: OTEL_RESOURCE_ATTRIBUTES.
+        // OTEL_RESOURCE_ATTRIBUTES can add where the process runs.
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         otlp.set_resource(&Resource::builder().with_service_name("sezzle-sidecar").with_attribute(version).build());
         let scope = InstrumentationScope::builder("sezzle-sidecar").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Self { otlp, scope, spans: spans.open(sample), counted: spans.counted.clone(), works: true })
     }
 
-    /// Exports until told to stop, and then what is left.
+    /// Exports until told to stop, and then the rest of the queue.
     pub async fn run(&mut self, stop: CancellationToken) {
         loop {
             let first = tokio::select! {
@@ -101,7 +101,7 @@ impl Exporter {
         self.export(Vec::new()).await;
     }
 
-    /// Exports these and all that are in the queue.
+    /// Exports the batch and the whole queue.
     async fn export(&mut self, mut batch: Vec<Span>) {
         loop {
             while batch.len() < BATCH
@@ -122,7 +122,7 @@ impl Exporter {
             let result = if error.is_none() { "exported" } else { "export_failed" };
             self.counted.with_label_values(&[result]).inc_by(count);
             match error {
-                // Once, until it works again.
+                // Logged once, until exports work again.
                 Some(error) if self.works => tracing::warn!(error, "spans cannot be exported"),
                 None if !self.works => tracing::info!("spans are exported again"),
                 Some(_) | None => {}
@@ -161,10 +161,10 @@ impl Exporter {
     }
 }
 
-/// By OpenTelemetry's semantic conventions for HTTP servers as far as they have a name for it.
+/// Attributes by OpenTelemetry's semantic conventions for HTTP servers, as far as they have names.
 fn attributes(span: Span) -> Vec<KeyValue> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    // Of what failed at Sezzle, and not here, the status is the kind.
+    // For errors of Sezzle the status is the error type.
     let of_sezzle = span.code.filter(|code| *code >= 500).map(|code| code.to_string().into());
     [
         Some(KeyValue::new("http.request.method", span.method)),
@@ -187,7 +187,7 @@ fn attributes(span: Span) -> Vec<KeyValue> {
     .collect()
 }
 
-/// How the exporter speaks HTTP. It gives each request a deadline.
+/// The exporter's HTTP client. The exporter sets the deadline of each request.
 #[derive(Debug)]
 struct Http(Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>);
 
