@@ -96,22 +96,23 @@ impl Proxy {
         *limit = limit.saturating_sub(place.since().mono.since(now.mono));
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
         let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
-        let outcome = Outcome {
+        let report = WriteReport {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id().clone(),
             method: method_label(&head.method),
             matched: matched.clone(),
             key: record.request_key().cloned(),
-            known: false,
+            concluded: false,
         };
         let (give, answer) = oneshot::channel();
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
-            let (mut outcome, writing) = (outcome, sessions.begin_write(tag));
+            let (mut report, writing) = (report, sessions.begin_write(tag));
             let mut result = forwarder.call(&mut sending, links, &place).await;
-            writing.end(outcome.is(&mut result));
+            report.conclude(&mut result);
+            writing.end(ending(&result));
             if let Err((unclaimed, _)) = give.send((result, place)) {
-                outcome.was_unclaimed(&unclaimed);
+                report.log_unclaimed(&unclaimed);
             }
         };
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
@@ -161,40 +162,30 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOPPED: &str = "it was stopped before its answer came";
 
 /// Tells operators how a write ended. Dropping it tells of a write that was stopped half-way.
-struct Outcome {
+struct WriteReport {
     metrics: Arc<Metrics>,
     request_id: RequestId,
     method: &'static str,
     matched: Matched,
     key: Option<HeaderValue>,
-    known: bool,
+    concluded: bool,
 }
 
-impl Outcome {
-    /// The write has ended with this. Returns how, as far as what it changes is concerned.
-    fn is(&mut self, result: &mut Result<Answered, ProxyError>) -> Ending {
-        self.known = true;
+impl WriteReport {
+    /// Tells of everything in the write's result that an operator has to know, and marks an answer that is in doubt.
+    fn conclude(&mut self, result: &mut Result<Answered, ProxyError>) {
+        self.concluded = true;
         match result {
-            Ok(answer) if answer.in_doubt => {
-                self.is_in_doubt(answer);
-                Ending::Unknown
-            }
-            // A gateway that gave up on what is behind it cannot know what that will still do.
-            Ok(answer) if answer.status.is_server_error() => Ending::Unknown,
-            Ok(_) => Ending::Answered,
-            Err(ProxyError::OutcomeUnknown { cause, .. }) => {
-                self.is_unknown(&cause.to_string());
-                Ending::Unknown
-            }
-            Err(error) if error.nothing_was_sent() => Ending::NotSent,
-            Err(_) => Ending::Unknown,
+            Ok(answer) if answer.in_doubt => self.mark_in_doubt(answer),
+            Err(ProxyError::OutcomeUnknown { cause, .. }) => self.report_unknown(&cause.to_string()),
+            Ok(_) | Err(_) => {}
         }
     }
 
-    fn is_unknown(&self, cause: &str) {
-        let Named { request_id, route, order, sezzle_request_id } = self.named();
+    fn report_unknown(&self, cause: &str) {
+        let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
-        self.note("outcome_unknown");
+        self.note_trouble("outcome_unknown");
         if self.matched.route.is_card_data() {
             tracing::error!(%request_id, route, cause, "a card may have been read, and its data was lost");
         } else {
@@ -202,12 +193,12 @@ impl Outcome {
         }
     }
 
-    /// The refusal may well be that of a write which was done: the caller is told.
-    fn is_in_doubt(&self, answer: &mut Answered) {
-        let Named { request_id, route, order, sezzle_request_id } = self.named();
+    /// Tells the caller that an earlier attempt may have had its effect, although this one was refused.
+    fn mark_in_doubt(&self, answer: &mut Answered) {
+        let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         let code = answer.status.as_u16();
         self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
-        self.note("refused_in_doubt");
+        self.note_trouble("refused_in_doubt");
         tracing::warn!(
             %request_id,
             route,
@@ -224,8 +215,8 @@ impl Outcome {
         }
     }
 
-    fn was_unclaimed(&self, result: &Result<Answered, ProxyError>) {
-        let Named { request_id, route, order, sezzle_request_id } = self.named();
+    fn log_unclaimed(&self, result: &Result<Answered, ProxyError>) {
+        let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         let (code, error) = match result {
             Ok(answer) => (answer.status, None),
             Err(error) => (error.status(), Some(error.code())),
@@ -246,14 +237,14 @@ impl Outcome {
         );
     }
 
-    fn note(&self, what: &'static str) {
+    fn note_trouble(&self, what: &'static str) {
         let kind = Kind { method: self.method, about: self.matched.route.template(), what, ..Kind::default() };
         self.metrics.troubles.note(kind, Some(&self.request_id));
     }
 
     /// The fields that identify the write in the log.
-    fn named(&self) -> Named<'_> {
-        Named {
+    fn log_fields(&self) -> LogFields<'_> {
+        LogFields {
             request_id: &self.request_id,
             route: self.matched.route.template(),
             order: self.matched.order(),
@@ -262,17 +253,28 @@ impl Outcome {
     }
 }
 
-struct Named<'o> {
+/// How a write ended for the sessions that it may have changed.
+fn ending(result: &Result<Answered, ProxyError>) -> Ending {
+    match result {
+        // A gateway that gave up on a server behind it cannot know what that server will still do.
+        Ok(answer) if answer.in_doubt || answer.status.is_server_error() => Ending::Unknown,
+        Ok(_) => Ending::Answered,
+        Err(error) if error.nothing_was_sent() => Ending::NotSent,
+        Err(_) => Ending::Unknown,
+    }
+}
+
+struct LogFields<'o> {
     request_id: &'o RequestId,
     route: &'static str,
     order: Option<&'o str>,
     sezzle_request_id: Option<&'o str>,
 }
 
-impl Drop for Outcome {
+impl Drop for WriteReport {
     fn drop(&mut self) {
-        if !self.known {
-            self.is_unknown(STOPPED);
+        if !self.concluded {
+            self.report_unknown(STOPPED);
         }
     }
 }
