@@ -1,7 +1,6 @@
 //! A lookup of a session: from the cache, or from Sezzle and into the cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,13 +10,13 @@ use uuid::Uuid;
 use super::error::ProxyError;
 use super::inbound::{Seen, remove_conditions};
 use super::record::Record;
-use super::response::{CacheStatus, Content, Reply, Source, own_values};
+use super::response::{CacheStatus, Content, Reply, Source};
 use super::route::Class;
+use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};
-use crate::session::entry::Entry;
 use crate::session::freshness::{Skip, Wishes};
 use crate::session::revalidation::Conditions;
-use crate::session::{CacheResult, Fetched, Found, Hit, Outcome, Stale};
+use crate::session::{CacheResult, Fetched, Found, Outcome};
 use crate::sezzle::error::is_error;
 use crate::upstream::error::UpstreamError;
 
@@ -147,27 +146,4 @@ fn is_failure(status: StatusCode) -> bool {
 fn is_foreign(reply: &Reply) -> bool {
     let is_refusal = matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
     is_refusal && matches!(&reply.content, Content::Whole(Some(body)) if !is_error(body))
-}
-
-/// The answer to a caller, from a stored session.
-pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit, record: &Record) -> Reply {
-    let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
-    from_entry(head, seen, &hit.entry, hit.age, cache, record)
-}
-
-fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> Reply {
-    let ttl = seconds(stale.overdue).saturating_neg();
-    let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
-    from_entry(head, Seen::of(&head.headers), &stale.entry, stale.age, cache, record)
-}
-
-fn from_entry(head: &Parts, seen: Seen, entry: &Entry, age: Duration, cache: CacheStatus, record: &Record) -> Reply {
-    let mut headers = entry.headers(own_values(age, record.request_id(), &cache));
-    let conditions = if seen.conditions { Some(&head.headers) } else { None };
-    let (status, content) = Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
-    Reply { status, headers, content, source: Source::Cache, cache }
-}
-
-fn seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

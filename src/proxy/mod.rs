@@ -24,6 +24,7 @@ pub mod record;
 mod request_key;
 pub mod response;
 pub mod route;
+mod stored;
 mod write;
 
 use std::future::{Ready, ready};
