@@ -1,4 +1,4 @@
-//! What the headers of an answer would mean for a session that came with them.
+//! Reports how a session would be cached with the headers of a given response.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::session::freshness::{self, Policy, Skip};
 use crate::sezzle::session::SessionFacts;
 
-/// Says which headers there are, and what would become of a session with them.
+/// Reports the caching headers, and how a session with them would be cached.
 pub(super) fn say(
     policy: &Policy,
     asked: Uuid,
@@ -21,7 +21,7 @@ pub(super) fn say(
 ) {
     let found = found(headers);
     say("headers", if found.is_empty() { "none that is about caching" } else { &found });
-    // Of a session without a token, since one with a token ends with that.
+    // The facts are those of a session without a token: a session with one expires with its token.
     let facts = SessionFacts::read(format!("{{\"uuid\":\"{asked}\"}}").as_bytes());
     let mut headers = headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -43,7 +43,7 @@ pub(super) fn say(
     say("", "as far as a 404 tells: explain says it of a session's own answer");
 }
 
-/// The headers that are about caching, as they came.
+/// The caching headers, as received.
 fn found(headers: &HeaderMap) -> String {
     let line = |name: &HeaderName| {
         let values = headers.get_all(name).iter();

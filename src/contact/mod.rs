@@ -1,8 +1,8 @@
-//! First contact with Sezzle: whether this configuration gets through to the gateway, and what it will find there.
+//! First contact with Sezzle: tests whether this configuration reaches the gateway, and reports the result.
 //!
-//! The keys are exchanged for a token, and one session is looked up that does not exist. So nothing is created, and nothing
-//! of anybody's is read. What was found is said line by line, so that a wait shows where it is; what stands in the way ends
-//! it, with what to do about it. Read next: [`trouble`].
+//! The test exchanges the keys for a token and looks up one session that does not exist. Nothing is created, and
+//! nobody's data is read. Each finding is reported on a line at once, so that a delay shows its step. A problem ends
+//! the test, with advice. Read next: [`trouble`].
 
 mod caching;
 pub mod trouble;
@@ -29,49 +29,49 @@ use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, Shown};
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
-/// What is needed to ask.
+/// Everything needed for the test.
 pub struct Contact {
     /// Scheme and authority of the gateway.
     pub gateway: Uri,
     /// `gateway.environment`.
     pub environment: &'static str,
-    /// What is to be known of that environment, if anything is.
+    /// A remark on that environment, if there is one.
     pub warning: Option<&'static str>,
     /// The environment that `gateway.url` belongs to, if it is another one.
     pub other_environment: Option<&'static str>,
-    /// Where the keys come from, for messages.
+    /// The sources of the keys, for messages.
     pub key_names: String,
     /// The keys.
     pub keys: KeyPair,
-    /// The only merchant they may belong to.
+    /// The only merchant that the keys may belong to, if set.
     pub merchant: Option<String>,
-    /// Whether the way out leads through `gateway.egress_proxy`.
+    /// Whether `gateway.egress_proxy` is used.
     pub through_proxy: bool,
-    /// The variable that names a proxy, where there is one that is not followed.
+    /// The environment variable that names a proxy, if one is set and ignored.
     pub unfollowed: Option<&'static str>,
-    /// The variable that names certificates to trust, where there is one: none is followed.
+    /// The environment variable that names certificates to trust, if one is set. The sidecar ignores it.
     pub unfollowed_trust: Option<&'static str>,
     /// The names of the issuers in `gateway.ca_file`.
     pub issuers: Vec<String>,
-    /// Makes connections.
+    /// Opens connections.
     pub connector: Connector,
-    /// What certificates they are shown.
+    /// The certificate that the connector was shown.
     pub shown: Shown,
-    /// Sends requests over them.
+    /// Sends requests over those connections.
     pub upstream: Upstream,
     /// How long stored sessions live.
     pub policy: Policy,
-    /// Until the head of the answer to a lookup.
+    /// Time limit until the head of the response to a lookup.
     pub patience: Duration,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
 impl Contact {
-    /// Asks, and says what was found: what it is of, and what it is.
+    /// Runs the test and reports each finding as a topic and a text.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// The problem that ended the test.
     pub async fn make(&self, mut say: impl FnMut(&str, &str)) -> Result<(), Trouble> {
         say("gateway", &format!("{} ({})", trimmed(&self.gateway), self.environment));
         let way = match (self.through_proxy, self.unfollowed) {
@@ -127,7 +127,7 @@ impl Contact {
     }
 
     async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
-        // As random as the id of a request.
+        // The id is as random as that of a request.
         let session = new_request_id();
         let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
         let mut outgoing = Outgoing {
@@ -187,12 +187,12 @@ fn headers(authorization: &HeaderValue) -> HeaderMap {
     headers
 }
 
-/// Without the slash that an empty path is.
+/// Without the slash of an empty path.
 fn trimmed(gateway: &Uri) -> String {
     gateway.to_string().trim_end_matches('/').to_owned()
 }
 
-/// What `gateway.ca_file` holds.
+/// Describes the certificates of `gateway.ca_file`.
 fn in_ca_file(issuers: &[String]) -> String {
     let certificates = if issuers.len() == 1 { "certificate" } else { "certificates" };
     let shown = issuers.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -219,7 +219,8 @@ fn described(certificate: &Certificate, now: Wall) -> String {
     format!("for {}, by {}, {holds}", named(subject), named(issuer))
 }
 
-/// How this machine's clock differs from Sezzle's. A `Date` names the second that had begun, at some moment of the exchange.
+/// How this machine's clock differs from Sezzle's. A `Date` has whole seconds, and was written at some moment of the
+/// exchange.
 fn skew(date: Option<Wall>, began: Wall, ended: Wall) -> String {
     let Some(date) = date else { return "not known: the answer has no Date".to_owned() };
     let (behind, ahead) = (date.millis_since(ended), began.millis_since(date).saturating_sub(1000));

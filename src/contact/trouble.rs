@@ -1,4 +1,4 @@
-//! What stands in the way of the first contact, and what to do about it.
+//! The problems of the first contact, with advice.
 
 use http::StatusCode;
 
@@ -8,16 +8,16 @@ use crate::credentials::exchange::ExchangeError;
 use crate::sezzle::time::format_rfc3339;
 use crate::upstream::error::{ErrorKind, UpstreamError};
 
-/// What stands in the way, in words for an operator: what happened, and below it what to do.
+/// A problem in words for an operator: a description, and advice below it.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Trouble {
-    /// Whether the keys are to blame.
+    /// Whether the keys are the cause.
     pub is_of_keys: bool,
     text: String,
 }
 
-/// What is known of the surroundings.
+/// Facts for the advice.
 pub(super) struct Hints<'c> {
     pub(super) gateway: String,
     pub(super) environment: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Hints<'c> {
     pub(super) unfollowed_trust: Option<&'static str>,
     /// The names of the issuers in `gateway.ca_file`.
     pub(super) issuers: &'c [String],
-    /// The one that was shown, in words.
+    /// The certificate that was shown, in words.
     pub(super) certificate: Option<String>,
     pub(super) now: Wall,
 }
@@ -42,7 +42,7 @@ impl Trouble {
         Self { is_of_keys: false, text }
     }
 
-    /// There is no connection, or no answer over it.
+    /// There is no connection, or no response over it.
     pub(super) fn unreachable(error: &UpstreamError, hints: &Hints<'_>) -> Self {
         let Hints { gateway, .. } = hints;
         let detail = &error.detail;
@@ -95,7 +95,7 @@ impl Trouble {
         }
     }
 
-    /// The keys brought no token.
+    /// The exchange of the keys brought no token.
     pub(super) fn of_keys(error: ExchangeError, hints: &Hints<'_>) -> Self {
         let Hints { environment, key_names, .. } = hints;
         match error {
@@ -127,7 +127,7 @@ impl Trouble {
         }
     }
 
-    /// The token is worth nothing.
+    /// Sezzle refuses the new token.
     pub(super) fn refused(status: StatusCode) -> Self {
         Self::new(
             format!("the token that was granted a moment ago is refused ({})", status.as_u16()),
@@ -135,7 +135,7 @@ impl Trouble {
         )
     }
 
-    /// What answered the lookup is not Sezzle.
+    /// The lookup was not answered by Sezzle.
     pub(super) fn foreign(why: &str) -> Self {
         Self::new(
             format!("the keys were taken, but the lookup was not answered by Sezzle: {why}"),
@@ -150,7 +150,7 @@ impl Trouble {
 }
 
 impl Hints<'_> {
-    /// On proxies.
+    /// Advice on proxies.
     fn proxy(&self) -> String {
         match (self.through_proxy, self.unfollowed) {
             (true, _) => "It goes through gateway.egress_proxy.".to_owned(),

@@ -1,4 +1,4 @@
-//! One exchange of the key pair for a bearer token: `POST /v2/authentication`.
+//! Exchanges the key pair for a bearer token once: `POST /v2/authentication`.
 
 use std::time::Duration;
 
@@ -18,45 +18,45 @@ use crate::telemetry::metrics::Said;
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
-/// What a successful exchange brought.
+/// The result of a successful exchange.
 #[derive(Debug)]
 pub struct Granted {
     /// `Bearer …`, marked sensitive.
     pub authorization: HeaderValue,
-    /// When the token ends, on the gateway's clock, if it told.
+    /// When the token expires on the gateway's clock, if stated.
     pub expiration: Option<Wall>,
-    /// The gateway's clock, if it told.
+    /// The `Date` of the response, if stated.
     pub date: Option<Wall>,
-    /// Whom the keys belong to.
+    /// The merchant that the keys belong to.
     pub merchant: String,
 }
 
-/// Why an exchange brought nothing. The texts hold neither a key nor a token.
+/// Why an exchange brought no token. The texts hold neither a key nor a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
-    /// Sezzle does not know the pair, or not in this environment.
+    /// Sezzle does not know the pair, at least not in this environment.
     #[error("Sezzle rejected the key pair with status {0}; are they the keys of this environment?")]
     Rejected(StatusCode),
-    /// The keys are somebody else's.
+    /// The keys belong to another merchant.
     #[error("the keys authenticate as merchant {found:?}, not as {expected:?}")]
     WrongMerchant {
-        /// The one of `credentials.merchant_uuid`, or of the first token.
+        /// `credentials.merchant_uuid`, or the merchant of the first token.
         expected: String,
-        /// Whom Sezzle named.
+        /// The merchant that Sezzle named.
         found: String,
     },
-    /// Sezzle could not be asked, or gave no answer that can be used.
+    /// Sezzle could not be asked, or gave no usable response.
     #[error("{why}")]
     Failed {
-        /// Why.
+        /// The reason.
         why: String,
-        /// How long Sezzle asks to wait before it is asked again.
+        /// How long Sezzle asks to wait before the next attempt.
         retry_after: Option<Duration>,
     },
 }
 
 impl ExchangeError {
-    /// What may be told to anybody who asks: no address, no library's words.
+    /// A text for any reader: without addresses and without the words of libraries.
     pub fn public(&self) -> &'static str {
         match self {
             Self::Rejected(_) => "Sezzle rejected the key pair",
@@ -65,12 +65,12 @@ impl ExchangeError {
         }
     }
 
-    /// Sezzle could not be asked, or gave no answer that can be used.
+    /// An exchange that got no usable response.
     pub fn failed(why: impl Into<String>) -> Self {
         Self::Failed { why: why.into(), retry_after: None }
     }
 
-    /// How long Sezzle asks to wait before it is asked again.
+    /// How long Sezzle asks to wait before the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed { retry_after, .. } => *retry_after,
@@ -79,10 +79,10 @@ impl ExchangeError {
     }
 }
 
-/// Asks for a token. `merchant` is the only one the keys may belong to.
+/// Asks for a token. The keys may belong to `merchant` only, if given.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no token.
 pub async fn exchange(
     upstream: &Upstream,
     keys: &KeyPair,
@@ -125,7 +125,7 @@ pub async fn exchange(
     if expiration.is_none() {
         tracing::warn!("the token came without an end that can be read");
     }
-    // Named in logs and to callers, so nothing but an identifier counts as one.
+    // Logs and callers see this name, so only an identifier is accepted.
     let is_identifier =
         |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let found = answer.merchant_uuid.filter(is_identifier).unwrap_or_default();
@@ -140,7 +140,7 @@ pub async fn exchange(
     Ok(Granted { authorization, expiration, date, merchant: found })
 }
 
-/// Whether a status is Sezzle's word on the keys, if it is Sezzle's at all.
+/// Whether a response of this status can be Sezzle's judgement of the keys.
 fn may_be_answer(status: StatusCode) -> bool {
     matches!(
         status,
@@ -152,7 +152,7 @@ fn may_be_answer(status: StatusCode) -> bool {
     )
 }
 
-/// A refusal that is not written as Sezzle's errors are.
+/// Describes a refusal that is not in Sezzle's error format.
 pub fn foreign(status: StatusCode, headers: &HeaderMap) -> String {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next()).unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/+.-".contains(&byte);

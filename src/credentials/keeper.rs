@@ -1,5 +1,5 @@
-//! The one task that exchanges keys for tokens: in time, when a request needs one, and when the key files hold another
-//! pair. A new pair is used only once it has authenticated as the same merchant; until then the one before stays.
+//! The only task that exchanges keys for tokens: on schedule, when a request needs a token, and when the key files hold
+//! another pair. A new pair is used only once it has authenticated as the same merchant; until then the old pair stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ pub struct Keeper {
     tokens: Arc<TokenManager>,
     upstream: Upstream,
     files: KeyFiles,
-    /// Other files, or the same ones to be read now.
+    /// Receives other key files, or the same ones to be read at once.
     told: watch::Receiver<KeyFiles>,
-    /// Files are read on these: a file system that hangs must not keep the token from being renewed.
+    /// Files are read on these threads, so that a hanging file system cannot keep the token from being renewed.
     threads: Threads,
     rotation: Rotation,
     /// When the next exchange of the pair in use is due.
@@ -34,26 +34,27 @@ pub struct Keeper {
     pulse: Pulse,
 }
 
-/// The next look at the key files, or the one under way.
+/// The next read of the key files, or the one under way.
 struct Look {
     due: Option<Mono>,
     under_way: Option<oneshot::Receiver<Seen>>,
 }
 
-/// What the task wakes up for.
+/// The reasons to wake up.
 enum Wake {
     Due,
     Wanted,
     Told,
     Look,
     Seen(Seen),
-    /// Nothing: a sign of life is due.
+    /// Only a sign of life is due.
     Beat,
 }
 
 impl Keeper {
-    /// Keeps the token of `tokens` live, whose keys came from `files`. Whenever these are sent anew, they are read soon, be
-    /// they others or not. `pulse` is given a sign of life more often than every [`LONGEST_SILENCE`].
+    /// Keeps the token of `tokens` live. The keys in use come from the current value of `files`; each value sent there
+    /// is read soon, even if it equals the last one. `pulse` gets a sign of life more often than every
+    /// [`LONGEST_SILENCE`].
     pub fn new(
         tokens: Arc<TokenManager>,
         upstream: Upstream,
@@ -89,7 +90,7 @@ impl Keeper {
             };
             match wake {
                 Wake::Due => self.refresh("schedule", &mut look).await,
-                // Unless an exchange has ended since it was wanted.
+                // Skipped if an exchange has ended since the request.
                 Wake::Wanted if self.tokens.is_refreshing() => self.refresh("demand", &mut look).await,
                 Wake::Wanted | Wake::Beat => {}
                 Wake::Told => {
@@ -106,12 +107,12 @@ impl Keeper {
         }
     }
 
-    /// Begins to read the key files.
+    /// Starts to read the key files.
     fn read(&self) -> oneshot::Receiver<Seen> {
         let (tell, told) = oneshot::channel();
         let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
         let read = move || sources.reload().map_or_else(|error| Seen::Unusable(error.to_string()), Seen::Pair);
-        // Ends within the time it has.
+        // Ends within the time limit.
         tokio::spawn(async move {
             let seen = match timeout(READ, threads.run(read)).await {
                 Ok(Ok(seen)) => seen,
@@ -140,7 +141,7 @@ impl Keeper {
                 if refused {
                     let keys = self.files.sources.name();
                     tracing::error!(%error, keys, failures, have_token, retry_ms, "token exchange failed");
-                    // Perhaps the files hold the pair to use by now.
+                    // The files may hold the right pair by now.
                     self.rotation.hurry(self.now());
                     look.soon(self.now());
                 } else {
@@ -152,7 +153,7 @@ impl Keeper {
         self.refresh_at = self.now().plus(wait);
     }
 
-    /// Does what follows from a look at the key files. Returns how long to wait until the next.
+    /// Acts on the result of a read of the key files. Returns the wait until the next read.
     async fn act_on(&mut self, seen: Seen) -> Duration {
         let in_use = self.tokens.keys();
         match self.rotation.observe(&in_use, seen, self.now()) {
@@ -183,7 +184,7 @@ impl Keeper {
                 tracing::info!(merchant, generation, keys = name, changed, "key pair changed");
                 let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
                 tokio::spawn(async move { threads.run(move || sources.warn_of_readers()).await });
-                // What was written meanwhile may be a third one.
+                // The files may have changed again during the exchange.
                 Duration::ZERO
             }
             Err(error) => {
@@ -213,7 +214,7 @@ impl Keeper {
         self.tokens.metrics.troubles.note(Kind { about, what, ..Kind::default() }, None);
     }
 
-    /// One exchange: the token, its end, and its life.
+    /// Makes one exchange. Returns the token, its deadline and its life.
     async fn ask(&self, keys: &KeyPair, trigger: &str) -> Result<(Granted, Deadline, Duration), ExchangeError> {
         let TokenManager { clock, metrics, .. } = &*self.tokens;
         let began = clock.now();
@@ -223,7 +224,7 @@ impl Keeper {
             if let Some(date) = granted.date {
                 metrics.clock_skew.set(seconds(date.millis_since(clock.now().wall)));
             }
-            // Counted from before the request: the token is never younger than that.
+            // The life counts from before the request, since the token cannot be older than that.
             let life = schedule::life(granted.expiration, granted.date, began.wall);
             let life = life.ok_or_else(|| ExchangeError::failed("the token has ended already"))?;
             Ok((granted, Deadline::after(began, life), life))
@@ -239,17 +240,17 @@ impl Keeper {
 }
 
 impl Look {
-    /// At this moment, if there is anything that may change.
+    /// Due at this time, if the files may change at all.
     fn at(files: &KeyFiles, due: Mono) -> Self {
         Self { due: files.may_change().then_some(due), under_way: None }
     }
 
-    /// Not later than at this moment, unless one is under way or there is none.
+    /// Brings a planned read forward to `now`. A read under way stays as it is.
     fn soon(&mut self, now: Mono) {
         self.due = self.due.map(|due| due.min(now));
     }
 
-    /// Waits for the look that is due, or for its end. Without files, for ever.
+    /// Waits until the next read is due, or until the one under way ends. Without files, waits for ever.
     async fn next(&mut self, clock: &Clock) -> Wake {
         match (&mut self.under_way, self.due) {
             (Some(seen), _) => {
@@ -265,7 +266,7 @@ impl Look {
     }
 }
 
-/// Without a sign of life for so long, the task hangs. An exchange and the pauses between signs end much sooner.
+/// A task without a sign of life for this long hangs. Exchanges and pauses between signs are much shorter.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 const READ: Duration = Duration::from_secs(30);
 

@@ -1,4 +1,4 @@
-//! Loading the key pair. An error names the file or the variable, and never what is in it.
+//! Loads the key pair. Errors name the file or variable, never its content.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,16 +17,16 @@ use crate::secret::{Secret, SecretSource};
 pub struct KeyPair {
     /// Names the merchant.
     pub public: Secret,
-    /// Proves it.
+    /// Proves that the caller is the merchant.
     pub private: Secret,
 }
 
 /// Where the key pair comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySources {
-    /// Of the public key.
+    /// The source of the public key.
     pub public: SecretSource,
-    /// Of the private key.
+    /// The source of the private key.
     pub private: SecretSource,
 }
 
@@ -35,7 +35,7 @@ pub struct KeySources {
 pub struct KeyFiles {
     /// The files or variables.
     pub sources: KeySources,
-    /// A key came through a pipe, so that there is nothing to read again.
+    /// Whether a key came through a pipe, which cannot be read again.
     pub read_once: bool,
 }
 
@@ -47,16 +47,16 @@ pub enum KeyError {
     Unreadable {
         /// The file.
         file: String,
-        /// Why.
+        /// The reason.
         cause: ReadError,
     },
-    /// There is nothing in it.
+    /// The file or variable is empty.
     #[error("{source_name}: is empty")]
     Empty {
         /// The file or variable.
         source_name: String,
     },
-    /// It has a form that no key has.
+    /// The content has a form that no key has.
     #[error("{source_name}: {form}")]
     NotAKey {
         /// The file or variable.
@@ -64,13 +64,13 @@ pub enum KeyError {
         /// The form, without any of the content.
         form: &'static str,
     },
-    /// The halves are in each other's place, or one stands in both.
+    /// The keys are swapped, or both sources hold a key of the same kind.
     #[error("{source_name}: the public key is not where it belongs, or the private key is not")]
     Swapped {
         /// Both files or variables.
         source_name: String,
     },
-    /// Anybody could replace the key.
+    /// Other users could replace the key.
     #[error("{file}: may be written by others than its owner (mode {mode:03o}); take that right away")]
     Writable {
         /// The file.
@@ -78,13 +78,13 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Neither key can be used.
+    /// Both keys are unusable.
     #[error("{0}; {1}")]
     Both(Box<KeyError>, Box<KeyError>),
 }
 
 impl KeyError {
-    /// Whether the only reason is that a key came through a pipe, which is not read again.
+    /// Whether the error is only that a key came through a pipe, which is not read again.
     pub fn is_of_pipe(&self) -> bool {
         match self {
             Self::Unreadable { cause, .. } => matches!(cause, ReadError::Pipe),
@@ -98,15 +98,15 @@ impl KeySources {
     /// Loads both keys for the first time. Also returns whether one of them came through a pipe.
     ///
     /// # Errors
-    /// Every key that cannot be used.
+    /// Names each unusable key.
     pub fn load(&self) -> Result<(KeyPair, bool), KeyError> {
         self.read(Pipes::Wait)
     }
 
-    /// Loads both keys again, which must be in files or variables.
+    /// Loads both keys again, from files or variables only.
     ///
     /// # Errors
-    /// Every key that cannot be used.
+    /// Names each unusable key.
     pub fn reload(&self) -> Result<KeyPair, KeyError> {
         self.read(Pipes::Refuse).map(|(keys, _)| keys)
     }
@@ -130,7 +130,8 @@ impl KeySources {
         Ok((KeyPair { public, private }, first || second))
     }
 
-    /// Says of each file that everybody may read. Kubernetes mounts secrets so by default, hence no error.
+    /// Logs a warning for each file that everybody may read. Kubernetes mounts secrets like that by default, hence no
+    /// error.
     pub fn warn_of_readers(&self) {
         [&self.public, &self.private].into_iter().for_each(warn_of_readers);
     }
@@ -164,10 +165,11 @@ fn name(source: &SecretSource) -> String {
     }
 }
 
-/// Loads one secret, and warns when everybody may read its file. A secret is printable ASCII without white space inside, as
-/// keys are.
+/// Loads one secret, and warns if everybody may read its file. Like a key, a secret is printable ASCII without inner
+/// white space.
 ///
 /// # Errors
+/// Why the secret cannot be used.
 /// Why it cannot be used.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     let (secret, _) = load(source, Pipes::Wait)?;
@@ -175,7 +177,7 @@ pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     Ok(secret)
 }
 
-/// A secret, and whether it came through a pipe.
+/// The secret, and whether it came through a pipe.
 fn load(source: &SecretSource, pipes: Pipes) -> Result<(Secret, bool), KeyError> {
     let source_name = name(source);
     let (text, from_pipe) = match source {
@@ -204,7 +206,7 @@ fn read(path: &Path, pipes: Pipes) -> Result<(Zeroizing<String>, bool), KeyError
     }
 }
 
-/// The form of bytes that are no UTF-8.
+/// The form of bytes that are not UTF-8.
 fn encoding(bytes: &[u8]) -> &'static str {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
@@ -230,8 +232,8 @@ fn spaced(text: &str) -> Option<&'static str> {
 const UTF_16: &str = "is UTF-16, as some editors save text; save it as plain text (ASCII)";
 const UNPRINTABLE: &str = "holds characters that are not printable ASCII, which no key has";
 
-/// A form in which keys are often given by mistake, and which Sezzle would only call wrong. A key begins with `sz_pub_` or
-/// `sz_pr_`; what does not hold such a beginning is left to Sezzle to judge.
+/// Detects forms in which keys are often given by mistake, and which Sezzle would only reject. A key begins with
+/// `sz_pub_` or `sz_pr_`; Sezzle judges text without such a prefix.
 fn mistaken(text: &str) -> Option<&'static str> {
     let at = |text: &str| [PUBLIC, PRIVATE].iter().filter_map(|start| text.find(start)).min();
     match at(text) {

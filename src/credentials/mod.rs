@@ -1,9 +1,8 @@
-//! The bearer token: one task obtains and refreshes it, requests read it without a lock.
+//! The bearer token: one task obtains and refreshes it, and requests read it without a lock.
 //!
-//! A token has a generation. A 401 that answers an older generation is answered by sending the request again; one
-//! that answers the current generation makes the task exchange the keys, once for however many requests saw it.
-//! Read next: [`schedule`] for every decision in time, [`rotation`] for what a change of the key files leads to, and
-//! [`keeper`] for the task that obeys both.
+//! Tokens have generations. When a request of an older generation gets a 401, it is sent again. A 401 to the current
+//! generation makes the task exchange the keys, once for all requests that saw it. Read next: [`schedule`] for every
+//! decision in time, [`rotation`] for changes of the key files, and [`keeper`] for the task that obeys both.
 
 pub mod exchange;
 pub mod keeper;
@@ -29,24 +28,24 @@ use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 
-/// A bearer token and what is known of it.
+/// A bearer token with its facts.
 #[derive(Debug)]
 pub struct Token {
-    /// 1 for the first, then counting up.
+    /// 1 for the first token, then counting up.
     pub generation: u64,
     /// `Bearer …`, marked sensitive.
     pub authorization: HeaderValue,
-    /// The merchant it acts for.
+    /// The merchant that the token acts for.
     pub merchant: String,
-    /// When it ends.
+    /// When the token expires.
     pub expires: Deadline,
 }
 
-/// There is no live token. Nothing was sent to Sezzle.
+/// No live token exists. Nothing was sent to Sezzle.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no live token: {}", .last.as_ref().map_or("none was obtained yet".to_owned(), ToString::to_string))]
 pub struct NoToken {
-    /// How the last exchange failed, if one did.
+    /// How the last exchange failed, if it did.
     pub last: Option<ExchangeError>,
 }
 
@@ -55,41 +54,42 @@ pub struct NoToken {
 pub struct TokenManager {
     held: ArcSwap<Held>,
     state: Mutex<State>,
-    /// Wakes the task: somebody needs a token sooner than planned.
+    /// Wakes the task: a request needs a token before the planned exchange.
     wanted: Notify,
-    /// Wakes requests: an exchange ended.
+    /// Wakes requests: an exchange has ended.
     ended: Notify,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-/// What goes together: nobody sees one pair's token beside another pair's keys.
+/// Replaced as a whole, so that nobody sees one pair's token beside another pair's keys.
 #[derive(Clone, Debug)]
 struct Held {
     keys: Arc<KeyPair>,
     verifier: Arc<Verifier>,
-    /// Services that were given it need not change at the same moment.
+    /// The old public key, accepted for a while: services need not change theirs at the same moment.
     previous_public: Option<(Secret, Deadline)>,
     token: Option<Arc<Token>>,
 }
 
-/// What requests need to know of the task's work. Not touched by a request that finds a live token.
+/// The state of the task's work. A request that finds a live token does not touch this.
 #[derive(Debug, Default)]
 struct State {
     /// The merchant of the configuration, or else of the first token.
     merchant: Option<String>,
     failures: u32,
     last_error: Option<ExchangeError>,
-    /// From the moment an exchange is asked for to its end.
+    /// True from the request for an exchange to its end.
     refreshing: bool,
     last_forced: Option<Mono>,
-    /// Until then Sezzle does not want to be asked.
+    /// Sezzle asked not to be asked before this time.
     held_off: Option<Mono>,
     ever: bool,
 }
 
 impl TokenManager {
-    /// `merchant` is the only one the keys may belong to; without it, the first token's merchant is.
+    /// Creates a manager without a token. The keys may belong to `merchant` only, or else to the merchant of the first
+    /// token.
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         let verifier = Arc::new(Verifier::new(&keys.private));
         Arc::new(Self {
@@ -107,7 +107,7 @@ impl TokenManager {
         self.live_at(self.clock.now())
     }
 
-    /// The same, where the time is known.
+    /// The token that is live at `now`, which the caller has read already.
     pub fn live_at(&self, now: Now) -> Option<Arc<Token>> {
         let held = self.held.load();
         held.token.as_ref().filter(|token| !token.expires.passed(now)).map(Arc::clone)
@@ -118,7 +118,7 @@ impl TokenManager {
         self.state().ever
     }
 
-    /// Waits until there was a token once.
+    /// Waits for the first token.
     pub async fn first_token(&self) {
         loop {
             let ended = self.ended.notified();
@@ -129,7 +129,7 @@ impl TokenManager {
         }
     }
 
-    /// The merchant this process acts for, once known.
+    /// The merchant of this process, once known.
     pub fn merchant(&self) -> Option<String> {
         self.state().merchant.clone()
     }
@@ -139,24 +139,24 @@ impl TokenManager {
         self.state().last_error.clone()
     }
 
-    /// Whether a public key that a caller sent is ours, or was until an hour ago.
+    /// Whether a caller's public key is ours, or was until an hour ago.
     pub fn is_our_public_key(&self, key: &str) -> bool {
         let held = self.held.load();
         let previous = held.previous_public.iter().filter(|(_, until)| !until.passed(self.clock.now()));
         held.keys.public.expose() == key || previous.into_iter().any(|(previous, _)| previous.expose() == key)
     }
 
-    /// Whether Sezzle signed these bytes: `tag` is their HMAC-SHA256 with the private key.
+    /// Whether Sezzle signed the message: `tag` is its HMAC-SHA256 with the private key.
     pub fn is_signed(&self, message: &[u8], tag: &[u8]) -> bool {
         self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
-    /// The live token; waits for one that is being obtained, for `limit` and a few seconds at most.
+    /// The live token. Waits for one that is being obtained, for `limit` and 7 s at most.
     ///
     /// # Errors
-    /// When there is none within that time, or at once when exchanges are known to fail.
+    /// When no token comes within that time, or at once when exchanges are known to fail.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
-        // Far from representable limits: seconds from now.
+        // A few seconds from now cannot overflow.
         let deadline = Instant::now() + WAIT.min(limit);
         loop {
             let ended = self.ended.notified();
@@ -165,7 +165,8 @@ impl TokenManager {
             }
             {
                 let mut state = self.state();
-                // Again, under the lock that a new token is stored under: an exchange may have ended right here.
+                // A second look, under the lock that guards the storing of tokens: an exchange may have ended in
+                // between.
                 if let Some(token) = self.live() {
                     return Ok(token);
                 }
@@ -186,8 +187,8 @@ impl TokenManager {
         }
     }
 
-    /// To be called when a request sent with the token of generation `sent` was answered 401. Returns the token to
-    /// send it again with, or `None` when the 401 is the answer.
+    /// Handles a 401 to a request sent with the token of generation `sent`. Returns the token for sending the request
+    /// again, or `None` if the caller gets the 401.
     pub async fn after_unauthorized(&self, sent: u64, limit: Duration) -> Option<Arc<Token>> {
         self.metrics.upstream_unauthorized.inc();
         let deadline = Instant::now() + WAIT.min(limit);
@@ -195,8 +196,8 @@ impl TokenManager {
             let ended = self.ended.notified();
             {
                 let mut state = self.state();
-                // Read under the lock that a new token is stored under, or an exchange that ends right here would
-                // look like none.
+                // Read under the lock that guards the storing of tokens: otherwise an exchange that ends right here
+                // would be missed.
                 let current = self.generation();
                 let now = self.clock.now().mono;
                 let too_early = state.held_off.is_some_and(|until| now < until);
@@ -223,7 +224,7 @@ impl TokenManager {
         Arc::clone(&self.held.load().keys)
     }
 
-    /// What is left of the live token.
+    /// Time left of the live token.
     fn token_left(&self) -> Option<Duration> {
         self.live().map(|token| token.expires.remaining(self.clock.now()))
     }
@@ -232,17 +233,17 @@ impl TokenManager {
         self.held.load().token.as_ref().map_or(0, |token| token.generation)
     }
 
-    /// An exchange begins, whoever asked for it.
+    /// Marks the start of an exchange, whatever triggered it.
     fn begin(&self) {
         self.state().refreshing = true;
     }
 
-    /// Whether an exchange was asked for that has not ended.
+    /// Whether a requested exchange has not ended yet.
     fn is_refreshing(&self) -> bool {
         self.state().refreshing
     }
 
-    /// Uses this token from now on, and with `keys` that pair and nothing of the one before. Returns the generation.
+    /// Uses this token from now on. With `keys`, that pair replaces the old one and its token. Returns the generation.
     fn replace(&self, granted: Granted, expires: Deadline, keys: Option<KeyPair>) -> u64 {
         let mut state = self.state();
         let generation = self.generation().saturating_add(1);
@@ -261,11 +262,11 @@ impl TokenManager {
         self.metrics.token_expiry.set(seconds(expires.wall().0));
         let mut held = Held::clone(&self.held.load());
         if let Some(keys) = keys {
-            // The same key again would push out the one before it.
+            // Setting the same key twice would push out the one before it.
             if keys.private != held.keys.private {
                 held.verifier = Arc::new(held.verifier.replaced(&keys.private, self.clock.now()));
             }
-            // One that was never taken was never anybody's.
+            // Sezzle never accepted the previous public key, so no caller can have been given it.
             if keys.public != held.keys.public && held.token.is_some() {
                 let until = Deadline::after(self.clock.now(), OVERLAP);
                 held.previous_public = Some((held.keys.public.clone(), until));
@@ -280,7 +281,7 @@ impl TokenManager {
         generation
     }
 
-    /// There is no new token. Returns the number of failures in a row, and how long to wait until the next attempt.
+    /// Notes a failed exchange. Returns the number of failures in a row, and the wait until the next attempt.
     fn note_failure(&self, error: &ExchangeError) -> (u32, Duration) {
         let token_left = self.token_left();
         let mut state = self.state();
@@ -295,7 +296,7 @@ impl TokenManager {
         (failures, wait)
     }
 
-    // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
+    // Code under the lock cannot leave the state half changed, so the state stays usable after a panic.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -311,7 +312,7 @@ impl State {
     }
 }
 
-// How long a request waits for a token that is being obtained: one exchange and a little.
+// How long a request waits for a token: one exchange and a little more.
 const WAIT: Duration = Duration::from_secs(7);
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float's 53 bits")]

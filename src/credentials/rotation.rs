@@ -1,8 +1,8 @@
-//! What to do with what the key files hold: pure, like [`super::schedule`].
+//! Decides on changes of the key files: pure, like [`super::schedule`].
 //!
-//! Two files cannot change in one step, so what was just read may be half of a change. It has to stay as it is for a
-//! moment before it is tried, and longer where it looks unfinished. What fails is tried again with a growing back-off;
-//! what changes again, at once.
+//! Two files cannot change in one step, so a read may see half of a change. A new content has to stay the same for a
+//! moment before it is tried, and for longer if it looks unfinished. A failed attempt is repeated with a growing
+//! back-off; another change is tried at once.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use super::keys::KeyPair;
 use super::schedule;
 use crate::clock::Mono;
 
-/// What a look at the key files found.
+/// The result of a read of the key files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// Two keys.
     Pair(KeyPair),
-    /// Something that cannot be used, and why.
+    /// Unusable content, with the reason.
     Unusable(String),
 }
 
-/// What follows from it.
+/// The reaction to a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The next look is after this long.
+    /// Read again after this time.
     Look(Duration),
-    /// The files hold the pair in use again, after it was said that they did not.
+    /// The files hold the pair in use again, after a report that they did not.
     Restored,
-    /// This pair is to be exchanged.
+    /// Exchange this pair.
     Try(KeyPair),
-    /// It is to be said that the files cannot be used.
+    /// Report that the files cannot be used, for this reason.
     Report(String),
 }
 
-/// What is known of files that do not hold the pair in use.
+/// State of key files that differ from the pair in use.
 #[derive(Debug, Default)]
 pub struct Rotation {
     pending: Option<Pending>,
@@ -43,13 +43,13 @@ pub struct Rotation {
 struct Pending {
     seen: Seen,
     since: Mono,
-    /// The back-off's end.
+    /// When the back-off ends.
     not_before: Mono,
     failures: u32,
 }
 
 impl Rotation {
-    /// Decides on what a look found while another pair, or the same, is in use.
+    /// Decides on the result of a read while `in_use` is in use.
     pub fn observe(&mut self, in_use: &KeyPair, seen: Seen, now: Mono) -> Step {
         if matches!(&seen, Seen::Pair(pair) if pair == in_use) {
             let said = self.pending.take().is_some_and(|pending| pending.failures > 0);
@@ -74,8 +74,9 @@ impl Rotation {
         step
     }
 
-    /// What was tried or reported stays unused. Returns the number of failures in a row, and the wait until the next
-    /// attempt; `token_left`, `asked` and `jitter` are those of [`schedule::back_off`].
+    /// Notes that the attempt or report changed nothing: the old pair stays in use. Returns the number of failures in a
+    /// row, and the wait until the next attempt; `token_left`, `asked` and `jitter` are those of
+    /// [`schedule::back_off`].
     pub fn failed(
         &mut self,
         token_left: Option<Duration>,
@@ -92,20 +93,20 @@ impl Rotation {
         (failures, wait)
     }
 
-    /// Sezzle does not take the pair in use any more: what there is instead is tried without waiting.
+    /// Ends the back-off: Sezzle no longer accepts the pair in use, or the configuration was reloaded.
     pub fn hurry(&mut self, now: Mono) {
         if let Some(pending) = &mut self.pending {
             pending.not_before = now;
         }
     }
 
-    /// What was tried is in use.
+    /// Notes that the new pair is in use.
     pub fn done(&mut self) {
         self.pending = None;
     }
 }
 
-/// Which of the two keys differ, in one word.
+/// The keys that differ, in one word.
 pub fn changed(in_use: &KeyPair, pair: &KeyPair) -> &'static str {
     match (in_use.public != pair.public, in_use.private != pair.private) {
         (true, true) => "both",
@@ -123,12 +124,12 @@ fn settles_within(in_use: &KeyPair, seen: &Seen) -> Duration {
     }
 }
 
-/// The longest time between two looks. Two small files cost nothing to read, and Kubernetes takes up to a minute to write
-/// them.
+/// The longest time between two reads. Two small files cost little to read, and Kubernetes takes up to a minute to
+/// write them.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_millis(500);
 const UNFINISHED: Duration = Duration::from_secs(2);
-// However often the files change.
+// The shortest time between attempts, however often the files change.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -152,8 +153,8 @@ mod tests {
         Step::Look(Duration::from_millis(millis))
     }
 
-    /// Looks at these moments, in milliseconds, and what follows from each while `a`, `a` is in use. Every attempt fails,
-    /// with the longest back-off.
+    /// Reads the files at these times, in milliseconds, and compares the reactions while `a`, `a` is in use. Every
+    /// attempt fails, with the longest back-off.
     fn holds(what: &str, looks: &[(u64, Seen, Step)]) {
         let (mut rotation, in_use) = (Rotation::default(), pair("a", "a"));
         for (at, seen, expected) in looks {

@@ -1,35 +1,35 @@
-//! When to exchange, when to wait, when to give up: pure functions of their arguments.
+//! When to exchange, when to wait and when to give up: pure functions of their arguments.
 
 use std::time::Duration;
 
 use crate::clock::{Mono, Wall};
 
-/// How long a token lives, from what the exchange said. `None` when it is over already.
+/// How long a token lives, by the response to the exchange. `None` if the token has expired already.
 ///
-/// The gateway's own `Date` is the reference, so that a skewed local clock does not matter. Without one, or when it says
-/// that the token was dead when it was made, the local clock has to do: a proxy on the way may have put a wrong one in.
-/// A token that names no end lives as long as Sezzle lets any; should it end sooner, a 401 says so.
+/// The reference is the gateway's own `Date`, so that a skewed local clock does not matter. The local clock serves if
+/// there is no `Date`, or if the token would have been dead by it: a proxy may have put in a wrong one. A token that
+/// names no expiry gets the longest life that Sezzle allows; if it expires sooner, a 401 says so.
 pub fn life(expiration: Option<Wall>, date: Option<Wall>, local: Wall) -> Option<Duration> {
     let stated = expiration.map_or(LONGEST_LIFE, |expiration| {
-        // A `Date` names the second that has begun, so the moment it was written may be almost a second later.
+        // A `Date` has whole seconds, so its real time may be almost a second later.
         let by_date = date.map(|date| expiration.since(date).saturating_sub(DATE_RESOLUTION));
         by_date.filter(|life| !life.is_zero()).unwrap_or_else(|| expiration.since(local))
     });
-    // A dead token must never be sent, so it is dead a little early.
+    // Sending a dead token is never right, so the token counts as dead a little early.
     let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
     (!life.is_zero()).then_some(life)
 }
 
-/// How long after an exchange the next one is due: about three quarters of the token's life.
+/// The wait from one exchange to the next: about three quarters of the token's life.
 ///
 /// `jitter` is between 0 and 1 and spreads a fleet of sidecars over ± 10 %.
 pub fn refresh_after(life: Duration, jitter: f64) -> Duration {
     life.mul_f64(0.75 + 0.075 * (2.0 * jitter.clamp(0.0, 1.0) - 1.0)).max(SHORTEST_INTERVAL.min(life / 2))
 }
 
-/// How long to wait after the `failures`-th failure in a row: exponential from 1 s with full jitter. With a token to
-/// serve with, up to 60 s and not past its end (`token_left`); without one, up to 5 s. Where Sezzle `asked` for a longer
-/// wait, that and up to a tenth more, 60 s at most.
+/// The wait after the `failures`-th failure in a row: exponential from 1 s with full jitter. While a token is left, up
+/// to 60 s and not past its expiry (`token_left`); without one, up to 5 s. If Sezzle `asked` for a longer wait, that
+/// and up to a tenth more, 60 s at most.
 pub fn back_off(failures: u32, token_left: Option<Duration>, asked: Option<Duration>, jitter: f64) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
     let cap = token_left.map_or(Duration::from_secs(5), |left| left.min(LONGEST_BACK_OFF));
@@ -39,53 +39,53 @@ pub fn back_off(failures: u32, token_left: Option<Duration>, asked: Option<Durat
     step.mul_f64(jitter).max(SHORTEST_BACK_OFF).max(asked)
 }
 
-/// What is known of exchanges when a request finds no live token.
+/// The state of exchanges when a request finds no live token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The last one succeeded, or there was none yet.
+    /// The last exchange succeeded, or there was none yet.
     None,
-    /// None has ever succeeded, and the last one found nobody to ask.
+    /// No exchange has succeeded yet, and the last one got no usable response.
     Starting,
-    /// The last one failed.
+    /// The last exchange failed.
     Known,
 }
 
 /// What a request without a live token does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNoToken {
-    /// It asks for an exchange, and waits for its end.
+    /// Asks for an exchange and waits for its end.
     Ask,
-    /// It waits for what is under way, for a bounded time.
+    /// Waits for the exchange under way, for a bounded time.
     Wait,
-    /// It is turned away at once.
+    /// Fails at once.
     Refuse,
 }
 
 /// Decides on a request that finds no live token.
 pub fn on_no_token(trouble: Trouble, refreshing: bool) -> OnNoToken {
     match (trouble, refreshing) {
-        // The token just ended, perhaps because the machine was suspended.
+        // The token has just expired, perhaps because the machine was suspended.
         (Trouble::None, false) => OnNoToken::Ask,
-        // At the start a moment's patience saves every caller a retry.
+        // A short wait at the start saves every caller a retry.
         (Trouble::None, true) | (Trouble::Starting, _) => OnNoToken::Wait,
-        // Also while it is being tried again: an exchange that hangs would hold up every caller for seconds.
+        // Holds during a new attempt too: an exchange that hangs would delay every caller for seconds.
         (Trouble::Known, _) => OnNoToken::Refuse,
     }
 }
 
-/// What a 401 from the gateway leads to.
+/// The reaction to a 401 from the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnauthorized {
-    /// A newer token is there already: send the request again with it.
+    /// A newer token exists: send the request again with it.
     Replay,
-    /// An exchange is to be made, or under way: wait for it, then send the request again.
+    /// An exchange is needed or under way: wait for it, then send the request again.
     Refresh,
     /// The caller gets the 401.
     GiveUp,
 }
 
-/// Decides on a 401 to a request that was sent with the token of generation `sent`. `too_early` says that Sezzle has asked
-/// not to be asked for a token yet.
+/// Decides on a 401 to a request that was sent with the token of generation `sent`. `too_early` means that Sezzle asked
+/// to wait before the next exchange.
 pub fn on_unauthorized(
     sent: u64,
     current: u64,
@@ -99,18 +99,19 @@ pub fn on_unauthorized(
     } else if refreshing {
         OnUnauthorized::Refresh
     } else if too_early || last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
-        // A token this young is not refused for its age, and a route that always answers 401 must not cause a storm.
+        // Sezzle does not refuse so young a token for its age, and a route that always answers 401 must not cause a
+        // storm.
         OnUnauthorized::GiveUp
     } else {
         OnUnauthorized::Refresh
     }
 }
 
-// Sezzle asks for a new token within 120 minutes.
+// Sezzle requires a new token within 120 minutes.
 const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
 const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(5);
-// Tokens that end at once must not make the exchange a busy loop.
+// Tokens that expire at once must not turn the exchange into a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 const SHORTEST_BACK_OFF: Duration = Duration::from_millis(100);

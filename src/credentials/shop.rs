@@ -1,6 +1,6 @@
-//! An exchange of the keys for one shop. A client that names its shop (`cancel_url`) or its platform (`Sezzle-Platform`)
-//! asks Sezzle whether that shop may sell with these keys. Only Sezzle knows, so Sezzle is asked, with the sidecar's keys.
-//! The token that comes with a yes stays here and is dropped.
+//! Exchanges the keys on behalf of one shop. A client that names its shop (`cancel_url`) or its platform
+//! (`Sezzle-Platform`) asks whether that shop may sell with these keys. Only Sezzle knows, so the sidecar asks Sezzle
+//! with its own keys. The token in a positive response stays here and is dropped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -28,7 +28,7 @@ use crate::upstream::{Deadlines, Outgoing, Upstream};
 /// The platform of a client: base64 of its name and versions.
 pub const SEZZLE_PLATFORM: HeaderName = HeaderName::from_static("sezzle-platform");
 
-/// What a client says of its shop.
+/// The client's description of its shop.
 #[derive(Clone)]
 pub struct Shop {
     /// The shop's address, as the client wrote it.
@@ -36,36 +36,36 @@ pub struct Shop {
     platform: Option<HeaderValue>,
 }
 
-/// What Sezzle says of a shop.
+/// Sezzle's judgement of a shop.
 #[derive(Clone)]
 pub enum Verdict {
-    /// It may sell with these keys.
+    /// The shop may sell with these keys.
     Granted,
-    /// Sezzle's answer, which is no token.
+    /// Sezzle's response without a token.
     Other(Refusal),
 }
 
-/// An answer of Sezzle's to an exchange, which is no token.
+/// Sezzle's response to an exchange, without a token.
 #[derive(Clone)]
 pub struct Refusal {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, as they came.
+    /// The headers, as received.
     pub headers: HeaderMap,
-    /// Its content.
+    /// The body.
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why there is no verdict.
 #[derive(Clone)]
 pub enum Unanswered {
-    /// Sezzle gave none that can be used.
+    /// Sezzle gave no usable response.
     Failed(UpstreamError),
     /// Too many shops are being asked about.
     Busy,
 }
 
-/// Asks Sezzle about shops, once at a time for each, and remembers the answers for a while.
+/// Asks Sezzle about shops, one exchange at a time for each shop, and remembers the verdicts for a while.
 pub struct Shops {
     upstream: Upstream,
     tokens: Arc<TokenManager>,
@@ -74,17 +74,17 @@ pub struct Shops {
     slots: StdMutex<HashMap<Id, Arc<Slot>>>,
 }
 
-/// A shop by a digest of what was said of it: of one size, and no address in memory.
+/// A digest of the shop's description: of fixed size, and without an address in memory.
 type Id = [u8; 32];
 
-/// Whoever holds the lock asks; the others find what came of it.
+/// The holder of the lock asks Sezzle; the others find its result.
 type Slot = Mutex<Option<Known>>;
 
-/// What Sezzle said.
+/// A remembered result.
 struct Known {
     answer: Result<Verdict, Unanswered>,
     until: Deadline,
-    /// By these keys.
+    /// The keys that were exchanged.
     keys: Arc<KeyPair>,
 }
 
@@ -95,14 +95,14 @@ impl Known {
 }
 
 impl Shop {
-    /// A shop, if anything is said of it. An empty address is none.
+    /// A shop, if anything describes it. An empty address counts as absent.
     pub fn of(cancel_url: Option<Value>, platform: Option<HeaderValue>) -> Option<Self> {
         let cancel_url = cancel_url.filter(|url| !url.is_null() && *url != "");
         let platform = platform.filter(|platform| !platform.is_empty());
         (cancel_url.is_some() || platform.is_some()).then_some(Self { cancel_url, platform })
     }
 
-    /// Whether the client named the shop, so that only Sezzle's answer is one.
+    /// Whether the client named the shop, so that only Sezzle can answer.
     pub fn is_named(&self) -> bool {
         self.cancel_url.is_some()
     }
@@ -118,13 +118,14 @@ impl Shop {
 }
 
 impl Refusal {
-    /// Whether it is Sezzle's own word on the keys or the shop: errors in Sezzle's shape, and not for now only.
+    /// Whether this is Sezzle's final judgement of the keys or the shop: errors in Sezzle's format, and no temporary
+    /// status.
     pub fn is_final(&self) -> bool {
         let for_now = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         self.status.is_client_error() && !for_now && self.body.trim_ascii_start().starts_with(b"[")
     }
 
-    /// Whether it is about the shop, and so the same for every exchange of this shop.
+    /// Whether the refusal is about the shop, and therefore the same for each of its exchanges.
     fn is_of_shop(&self) -> bool {
         let errors = serde_json::from_slice::<Vec<Value>>(&self.body).unwrap_or_default();
         self.is_final() && errors.iter().any(|error| error["code"] == "unauthed_checkout_url")
@@ -132,15 +133,15 @@ impl Refusal {
 }
 
 impl Shops {
-    /// Asks by `upstream` with the keys of `tokens`.
+    /// Asks through `upstream` with the keys of `tokens`.
     pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self { upstream, tokens, clock, metrics, slots: StdMutex::default() }
     }
 
-    /// What Sezzle says of a shop.
+    /// Asks Sezzle about a shop, or remembers its verdict.
     ///
     /// # Errors
-    /// Why Sezzle said nothing.
+    /// Why there is no verdict.
     pub async fn ask(&self, shop: &Shop) -> Result<Verdict, Unanswered> {
         let asked = timeout(PATIENCE, self.known_or_asked(shop)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
@@ -157,7 +158,7 @@ impl Shops {
         answer
     }
 
-    /// The answer, and whether it was known before.
+    /// The verdict, and whether it was remembered.
     async fn known_or_asked(&self, shop: &Shop) -> (Result<Verdict, Unanswered>, bool) {
         let Some(slot) = shop.id().and_then(|id| self.slot(id)) else { return (Err(Unanswered::Busy), false) };
         let mut known = slot.lock().await;
@@ -169,7 +170,7 @@ impl Shops {
         let life = match &answer {
             Ok(Verdict::Granted) => GRANTED,
             Ok(Verdict::Other(refusal)) if refusal.is_of_shop() && refusal.body.len() <= MAX_KEPT => REFUSED,
-            // For those who have been waiting for it.
+            // Long enough for the callers that have been waiting for it.
             Ok(Verdict::Other(_)) | Err(_) => FAILED,
         };
         let until = Deadline::after(self.clock.now(), life);
@@ -177,7 +178,7 @@ impl Shops {
         (answer, false)
     }
 
-    /// The place of a shop; `None` when all places are in use.
+    /// The slot of a shop; `None` when all slots are in use.
     fn slot(&self, id: Id) -> Option<Arc<Slot>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(&id) {
@@ -237,12 +238,12 @@ impl Shops {
     }
 }
 
-/// How long an answer counts. A client may ask before each of its calls.
+/// How long a verdict counts. A client may ask before each of its calls.
 const GRANTED: Duration = Duration::from_secs(10 * 60);
-// Short, so that a shop that has just been admitted need not wait.
+// Short, so that a newly admitted shop need not wait.
 const REFUSED: Duration = Duration::from_secs(60);
 const FAILED: Duration = Duration::from_secs(1);
-/// One exchange takes 6 s at most, and the one before it as long.
+/// One exchange takes at most 6 s, and the one before it as long.
 const PATIENCE: Duration = Duration::from_secs(12);
 const MOST_SHOPS: usize = 128;
 // An error of Sezzle's takes some hundred bytes.

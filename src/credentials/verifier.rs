@@ -1,4 +1,4 @@
-//! Whether Sezzle signed something: HMAC-SHA256 with the private key, which does not leave this module for it.
+//! Checks Sezzle's signatures: HMAC-SHA256 with the private key, which stays inside this module.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use crate::clock::{Deadline, Now};
 use crate::secret::Secret;
 
-/// The private key as a check of signatures, and the one before it for as long as that still counts.
+/// Verification keys: the current private key, and the previous one while that still counts.
 #[derive(Debug)]
 pub struct Verifier {
     current: hmac::Key,
@@ -20,13 +20,13 @@ impl Verifier {
         Self { current: key(private), previous: None }
     }
 
-    /// Checks with this key from now on, and for another hour with the one that was current so far: Sezzle may take a
-    /// while to sign with the new one.
+    /// Checks with this key from now on, and for an hour with the key before: Sezzle may take a while to sign with the
+    /// new one.
     pub fn replaced(&self, private: &Secret, now: Now) -> Self {
         Self { current: key(private), previous: Some((self.current.clone(), Deadline::after(now, OVERLAP))) }
     }
 
-    /// Whether `tag` is the signature of `message`. Takes the same time wherever the two differ.
+    /// Whether `tag` is the signature of `message`. Takes constant time.
     pub fn verify(&self, message: &[u8], tag: &[u8], now: Now) -> bool {
         let previous = self.previous.iter().filter(|(_, until)| !until.passed(now)).map(|(key, _)| key);
         std::iter::once(&self.current).chain(previous).any(|key| hmac::verify(key, message, tag).is_ok())
