@@ -1,13 +1,11 @@
 // A bare epoll loop that answers HTTP/1.1 requests on keep-alive connections and does nothing else.
 //
-//   serve PORT THREADS BODY                      answers everything with the content of the file BODY: the least that
-// an
+//   serve PORT THREADS BODY                      answers everything with the content of the file BODY: the least that an
 //                                                answer costs on this machine
-//   serve PORT THREADS BODY TOKEN MILLISECONDS   is the gateway: TOKEN to POST /v2/authentication; to GET /count the
-// number
-//                                                of all its other requests; to those BODY, with the UUID that ends the
-// path
-//                                                in place of each zero UUID, after so many milliseconds
+//   serve PORT THREADS BODY TOKEN MILLISECONDS   is the gateway: answers POST /v2/authentication with TOKEN, GET /count
+//                                                with the number of all other requests, and those with BODY, the UUID
+//                                                that ends the path in place of each zero UUID in it, after so many
+//                                                milliseconds
 //
 // Each thread accepts from a socket of its own, in a loop of its own.
 #define _GNU_SOURCE

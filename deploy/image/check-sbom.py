@@ -6,7 +6,7 @@ import sys
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-# Linked in for certain; only for tests, for building or for another choice of features.
+# EXPECTED crates are certainly linked in. FOREIGN ones serve only tests, builds or other features.
 EXPECTED = {"aws-lc-rs", "aws-lc-sys", "hyper", "rustls", "tokio", "webpki-roots"}
 FOREIGN = {"cc", "criterion", "proptest", "rcgen", "ring", "serde_derive", "syn", "tempfile"}
 

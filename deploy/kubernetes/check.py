@@ -19,12 +19,12 @@ import urllib.request
 import kubernetes_validate
 import yaml
 
-# From the first that starts native sidecars unasked to the newest that the validator knows.
+# From the first version that starts native sidecars by default to the newest that the validator knows.
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 USER = 65532
-# How long the service may take to stop, of terminationGracePeriodSeconds.
+# Part of terminationGracePeriodSeconds: the service's time to stop.
 SERVICE_STOPS = 45
-# What the program takes besides the cache and bodies.
+# Memory of the program besides the cache and bodies.
 RESERVE = 48 << 20
 # Bodies in memory at once for each place in limits.in_flight: received, sent, and an eighth each of two more classes.
 BODIES = 2.25
@@ -273,7 +273,7 @@ def check(manifests, program):
     pod_monitor(pod)
     stopping(pod, effective)
     memory(pod, effective)
-    # Last, since it takes longest.
+    # The slowest check comes last.
     schemas(manifests)
 
 

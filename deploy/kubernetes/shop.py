@@ -13,7 +13,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SEZZLE = os.environ["SEZZLE_URL"]
-# New connections are still routed to a pod for a moment after it was told to stop.
+# For a moment after the pod was told to stop, new connections still reach it.
 LAST_CALLERS = 5
 
 
@@ -32,7 +32,7 @@ class Shop(BaseHTTPRequestHandler):
                 order = json.load(found).get("order") or {}
                 self.answer(200, {"order": order.get("uuid"), "cache": found.headers["Cache-Status"]})
         except urllib.error.HTTPError as refused:
-            # Sezzle's own words, or the sidecar's, whose codes begin with "sidecar.".
+            # The error is Sezzle's, or the sidecar's if its code begins with "sidecar.".
             self.answer(502 if refused.code >= 500 else refused.code, {"error": json.load(refused)})
         except OSError as failed:
             self.answer(502, {"error": f"the sidecar cannot be reached: {failed}"})
@@ -48,7 +48,7 @@ class Shop(BaseHTTPRequestHandler):
 
 def main():
     server = ThreadingHTTPServer(("", int(os.environ["PORT"])), Shop)
-    # Requests under way are finished when the server is closed.
+    # Closing the server waits for requests in progress.
     server.daemon_threads = False
 
     def stop(*_):

@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 
 TIMEOUT = 20
-# Whatever the environment says, nothing but the address given is called.
+# Calls only the given address: ignores the environment's proxies.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

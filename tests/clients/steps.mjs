@@ -19,7 +19,7 @@ const load = (name) => createRequire(pathToFileURL(path.join(modules, "/")))(nam
 const esm = (file) => import(pathToFileURL(path.join(modules, file)));
 const LIMIT = 20_000;
 
-// In pieces, without a length.
+// The body in two pieces, without a length.
 const pieces = async function* (body) {
   yield Buffer.from(body.slice(0, 7));
   yield Buffer.from(body.slice(7));
@@ -83,7 +83,7 @@ const stacks = {
     };
   },
 
-  // Told to repeat once what fails, which is what its users turn on.
+  // Set to retry a failed call once, as its users do.
   superagent: async () => {
     const superagent = load("superagent");
     const agent = new (await import("node:http")).Agent({ keepAlive: true });

@@ -7,7 +7,7 @@ const LIMIT = 20;
 
 function with_curl(): Closure
 {
-    // One handle for all calls, as plugins have it.
+    // One handle for all calls, as plugins use it.
     $handle = curl_init();
     return function ($method, $url, $headers, $framing, $body) use ($handle) {
         curl_reset($handle);
@@ -15,7 +15,7 @@ function with_curl(): Closure
         curl_setopt_array($handle, [
             CURLOPT_URL => $url,
             CURLOPT_CUSTOMREQUEST => $method,
-            // Else curl waits for the body that an answer to HEAD does not have.
+            // Otherwise curl waits for a body, which an answer to HEAD does not have.
             CURLOPT_NOBODY => $method === 'HEAD',
             CURLOPT_RETURNTRANSFER => true,
             CURLOPT_TIMEOUT => LIMIT,

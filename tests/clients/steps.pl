@@ -7,7 +7,7 @@ use warnings;
 my ($stack, $base, $plan, $folder) = @ARGV;
 my $limit = 20;
 
-# In pieces, without a length.
+# The body in two pieces, without a length.
 sub pieces {
     my @pieces = (substr($_[0], 0, 7), substr($_[0], 7), '');
     return sub { shift @pieces };
@@ -22,7 +22,7 @@ sub with_lwp {
         my $request = HTTP::Request->new($method, $url, [%$headers]);
         $request->content($framing eq 'chunked' ? pieces($body) : $body) if $framing ne 'none';
         my $got = $agent->request($request);
-        # An answer of the library's own: there was none from the other side.
+        # The library's own answer stands for an answer that never came.
         die $got->status_line . "\n" if ($got->header('Client-Warning') // '') eq 'Internal response';
         return ($got->code, $got->header('Cache-Status') // '', $got->content);
     };

@@ -26,7 +26,7 @@ def with_requests():
     import requests
 
     session = requests.Session()
-    # Whatever the environment says, nothing but the address given is called.
+    # Calls only the given address: ignores the environment's proxies.
     session.trust_env = False
 
     def call(method, url, headers, framing, body):
@@ -71,7 +71,7 @@ def with_aiohttp(retry=False):
             return session
         from aiohttp_retry import ExponentialRetry, RetryClient
 
-        # As its page shows it: what it repeats is its default.
+        # As the project's page shows it, with the default choice of failures to repeat.
         return RetryClient(client_session=session, retry_options=ExponentialRetry(attempts=2, start_timeout=0.05))
 
     loop = asyncio.new_event_loop()

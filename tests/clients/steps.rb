@@ -8,7 +8,7 @@ LIMIT = 20
 
 base, plan, folder = ARGV
 place = URI(base)
-# No proxy, whatever the environment says.
+# Uses no proxy, whatever the environment says.
 http = Net::HTTP.new(place.host, place.port, nil)
 http.open_timeout = http.read_timeout = http.write_timeout = LIMIT
 http.continue_timeout = 5

@@ -12,7 +12,7 @@ calls=()
 add() {
     [ "${#calls[@]}" -eq 0 ] || calls+=(--next)
     calls+=(-sS --noproxy '*' --max-time 20 -w '%{http_code}\t%header{cache-status}\n')
-    # In place of the body that an answer to HEAD does not have, curl writes the head.
+    # For HEAD curl would write the head to the file of the body, so its output is dropped.
     case $method in HEAD) calls+=(-I -o /dev/null) ;; *) calls+=(-X "$method" -o "$folder/$number") ;; esac
     calls+=(-H 'Accept: application/json')
     [ -z "$token" ] || calls+=(-H "Authorization: Bearer $token")
