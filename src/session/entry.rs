@@ -1,4 +1,4 @@
-//! One stored session and what it weighs.
+//! A stored session and its estimated size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,54 +14,56 @@ use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
 use crate::telemetry::log::millis;
 
-/// An answer received whole, with the headers a caller gets.
+/// A complete response, with the headers for the caller.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// Sezzle's own status: 304 where it said that what was stored is still right.
+    /// Sezzle's own status: 304 if Sezzle confirmed a stored response.
     pub fwd_status: StatusCode,
-    /// Cleaned of what does not belong to the caller.
+    /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
-    /// Sezzle's own `ETag`, where the one in the headers is of other bytes.
+    /// Sezzle's own `ETag`. The one in the headers may be of a rewritten body instead.
     pub etag: Option<HeaderValue>,
-    /// The content, links rewritten.
+    /// The content, with links rewritten.
     pub body: Bytes,
 }
 
-/// A stored answer, with status 200. A clone is the same one.
+/// A stored response, with status 200. Clones share it.
 ///
-/// There may be a million of them: each lies in one allocation of its size, and not in the buffers that it was read into.
+/// There may be a million entries, so each takes one allocation of exactly its size and does not keep the buffers that
+/// it was read into.
 #[derive(Clone, Debug)]
 pub struct Entry(ThinArc<Facts, u8>);
 
-/// What is known of a stored answer. Behind it lie the tags that it is indexed under, Sezzle's own `ETag` and the values
-/// of the headers, each after its length, and the body.
+/// The fixed part of an entry. Behind it in the allocation lie the tags that index the entry, then Sezzle's own `ETag`
+/// and the values of the headers, each after its length, then the body.
 #[derive(Debug)]
 struct Facts {
     stored: Stored,
     shape: Arc<Shape>,
-    /// When it was stored: nanoseconds by the monotonic clock, milliseconds by the other. All below are in milliseconds.
+    /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. All durations below are in
+    /// milliseconds.
     since: (u64, Wall),
     age: u64,
-    /// After this time it is dead.
+    /// How long the entry stays fresh, counted from `since`.
     life: u64,
-    /// After this one it may not even be served because Sezzle fails.
+    /// How long the entry may be served when Sezzle fails, counted from `since`.
     useful: u64,
-    /// After this one the session itself is over.
+    /// How long until the session itself is over, counted from `since`.
     session: u64,
     tags: u32,
     body: u32,
 }
 
-/// The headers that a caller gets beside those that are stored.
+/// The sidecar's own response headers, which are not stored.
 #[derive(Clone, Debug, Default)]
 pub struct OwnHeaders {
-    /// With another value in each answer. A stored `Age` is among what they replace.
+    /// Headers whose value differs in each response. They replace a stored `Age`.
     pub names: Vec<HeaderName>,
-    /// With the same value in all.
+    /// Headers whose value is the same in all responses.
     pub fixed: HeaderMap,
-    /// Where nothing is stored under their names.
+    /// Headers for responses that have none stored under that name.
     pub defaults: HeaderMap,
 }
 
@@ -79,21 +81,20 @@ impl OwnHeaders {
     }
 }
 
-/// The headers of answers from memory, without the values that are another's in each: the same for nearly all entries,
-/// and so they are shared. A map is copied from it in a fraction of the time that it takes to look for the place of each
-/// header.
+/// The header names of responses from the cache, and the values that never change. Nearly all entries have the same
+/// names, so they share one shape. Copying a map takes a fraction of the time of inserting each header.
 #[derive(Debug, Default)]
 pub struct Shape {
     own: Arc<OwnHeaders>,
-    /// Those that are stored.
+    /// The names of the stored headers.
     stored: Vec<HeaderName>,
-    /// All of them, those that are stored first and the [`OwnHeaders::names`] next; `None` where a name stands there
-    /// twice, so that the values would be in another order.
+    /// All headers: first the stored ones, then the [`OwnHeaders::names`]. `None` if a name occurs twice there, because
+    /// the values would be in another order.
     all: Option<HeaderMap>,
 }
 
 impl Shape {
-    /// The one of no entry yet.
+    /// The shape to begin with, before there is an entry.
     pub fn new(own: OwnHeaders) -> Self {
         Self::of(std::iter::empty(), &Arc::new(own))
     }
@@ -114,8 +115,8 @@ impl Shape {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Stores `answer` at `now` with the life it was given. It shares the shape of another one if it can. `None` if it is
-    /// too large for that.
+    /// Makes an entry of `answer` at `now` with this life. The entry shares the shape `like` if the header names are
+    /// the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &Answer,
         stored: Stored,
@@ -143,17 +144,17 @@ impl Entry {
         Some(Self(ThinArc::from_header_and_slice(facts, &block)))
     }
 
-    /// Which body this is, and of which session.
+    /// The session's key and the id of this body.
     pub fn stored(&self) -> Stored {
         self.facts().stored
     }
 
-    /// What it is indexed under.
+    /// The tags that the entry is indexed under.
     pub fn tags(&self) -> impl Iterator<Item = TagId> {
         self.split(self.facts().tags).0.as_chunks().0.iter().map(|id| TagId(u64::from_le_bytes(*id)))
     }
 
-    /// Its shape, to store another one like it.
+    /// The shape, for the next entry to share.
     pub fn shape(&self) -> &Arc<Shape> {
         &self.facts().shape
     }
@@ -162,13 +163,13 @@ impl Entry {
         &self.0.header.header
     }
 
-    /// What lies behind the facts, before and after this place.
+    /// The block behind the facts, split at this position.
     fn split(&self, at: u32) -> (&[u8], &[u8]) {
-        // Every place was one of this block when it was packed.
+        // All positions were computed when this block was packed.
         usize::try_from(at).ok().and_then(|at| self.0.slice.split_at_checked(at)).unwrap_or_default()
     }
 
-    /// The headers that a caller gets, with these values of the [`OwnHeaders::names`].
+    /// The headers for a caller, with these values for the [`OwnHeaders::names`].
     pub fn headers<const N: usize>(&self, own: [HeaderValue; N]) -> HeaderMap {
         let shape = self.shape();
         let Some(all) = &shape.all else {
@@ -200,17 +201,17 @@ impl Entry {
         self.shape().stored.iter().map(move |_| {
             let (value, after) = first(rest);
             rest = after;
-            // What was a header's value is one.
+            // These bytes came from a valid header value.
             HeaderValue::from_bytes(value).unwrap_or(EMPTY)
         })
     }
 
-    /// The body, which keeps the entry.
+    /// The body. It keeps the whole entry in memory.
     pub fn body(&self) -> Bytes {
         Bytes::from_owner(Body(self.clone()))
     }
 
-    /// What was stored.
+    /// The answer that was stored.
     pub fn answer(&self) -> Answer {
         let (etag, _) = self.etag();
         let etag = if etag.is_empty() { None } else { HeaderValue::from_bytes(etag).ok() };
@@ -227,50 +228,50 @@ impl Entry {
         Deadline::after(self.since(), Duration::from_millis(millis))
     }
 
-    /// Age (RFC 9111, 4.2.3).
+    /// The current age (RFC 9111, 4.2.3).
     pub fn age(&self, now: Now) -> Duration {
         Duration::from_millis(self.facts().age).saturating_add(now.since(self.since()))
     }
 
-    /// Life left; zero when it is dead by either clock.
+    /// Life left; zero once either clock says that the entry is stale.
     pub fn ttl(&self, now: Now) -> Duration {
         self.after(self.facts().life).remaining(now)
     }
 
-    /// How long it has been dead, while it may still be served because Sezzle fails.
+    /// How long the entry has been stale; `None` once it may no longer be served even when Sezzle fails.
     pub fn stale(&self, now: Now) -> Option<Duration> {
         let Facts { life, useful, .. } = self.facts();
         (!self.after(*useful).passed(now)).then(|| self.after(*life).overdue(now))
     }
 
-    /// For how long it is of any use on an error.
+    /// How long the entry may still be served when Sezzle fails.
     pub fn useful(&self, now: Now) -> Duration {
         self.after(self.facts().useful).remaining(now)
     }
 
-    /// What to ask Sezzle whether it is still right; `None` when it cannot be asked, or the session is over.
+    /// The conditions for revalidating the entry; `None` if there is no usable validator or the session is over.
     pub fn conditions(&self, now: Now) -> Option<Conditions> {
         if self.after(self.facts().session).passed(now) { None } else { Conditions::of(&self.answer()) }
     }
 
-    /// Bytes this entry takes, an estimate that leans to too many.
+    /// Bytes that this entry takes; an estimate on the high side.
     pub fn weight(&self) -> u32 {
         let tags = self.tags().count().saturating_mul(PER_TAG);
         u32::try_from(self.0.slice.len().saturating_add(tags).saturating_add(PER_ENTRY)).unwrap_or(u32::MAX)
     }
 }
 
-// The cache's own node and what lies before the block: `benches/compare` measures all of it together.
+// The cache's own node and the facts before the block. `benches/cache.rs` measures the total.
 const PER_ENTRY: usize = 800;
-// In the index.
+// Bytes per tag in the index.
 const PER_TAG: usize = 100;
 
-/// The headers that are stored: the age is told anew in each answer.
+/// The headers to store: all but `Age`, which is computed for each response.
 fn stored_headers(answer: &Answer) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     answer.headers.iter().filter(|(name, _)| **name != AGE)
 }
 
-/// Puts an answer into one block, and tells where its body begins. `None` if a value is longer than a head may be.
+/// Packs an answer into one block, and returns the position of its body. `None` if a value is longer than 65,535 bytes.
 fn packed(tags: &[u8], answer: &Answer) -> Option<(Vec<u8>, usize)> {
     let etag = answer.etag.as_ref().map_or(&[][..], HeaderValue::as_bytes);
     let mut block = tags.to_vec();
@@ -285,7 +286,7 @@ fn packed(tags: &[u8], answer: &Answer) -> Option<(Vec<u8>, usize)> {
 
 /// The first value of a block, and what follows it.
 fn first(block: &[u8]) -> (&[u8], &[u8]) {
-    // No block that was packed ends before its body.
+    // No packed block ends before its body.
     let value = block.split_first_chunk();
     value.and_then(|(length, rest)| rest.split_at_checked(u16::from_le_bytes(*length).into())).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Fetches under way that callers wait for together: at most one that can be joined per session.
+//! Fetches in progress that callers wait for together: at most one per session can be joined.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,26 +10,26 @@ use super::entry::Answer;
 use super::freshness::{Life, Skip};
 use super::invalidation::{Moment, Tag};
 
-/// The list of flights.
+/// The fetches in progress, by session.
 #[derive(Debug)]
 pub(super) struct Flights<E>(Arc<Mutex<HashMap<Uuid, Arc<Flight<E>>>>>);
 
-/// A fetch that callers wait for.
+/// A fetch that several callers may wait for.
 #[derive(Debug)]
 pub(super) struct Flight<E> {
-    /// When it began, in the order of purges.
+    /// The beginning of the fetch, in the order of purges.
     pub(super) began: Moment,
     shared: watch::Receiver<Option<Shared<E>>>,
 }
 
-/// What those who waited for a flight get.
+/// The result of a flight for its followers.
 #[derive(Clone, Debug)]
 pub(super) enum Shared<E> {
-    /// Sezzle's answer, what it relates to if that can be known, and whether it is stored now.
+    /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.
     Answer { answer: Arc<Answer>, tags: Option<Arc<[Tag]>>, stored: Result<Life, Skip> },
-    /// The answer was for one caller only: each has to ask for itself.
+    /// The answer may go to one caller only: every other caller has to ask Sezzle itself.
     Released,
-    /// No answer.
+    /// The fetch failed.
     Failed(E),
     /// The task ended without an answer.
     Lost,
@@ -40,12 +40,12 @@ impl<E> Flights<E> {
         Self(Arc::new(Mutex::new(HashMap::new())))
     }
 
-    /// The list, locked: what is found on it stays there until it is unlocked.
+    /// The locked list. A flight found on it stays there until the lock is released.
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Flight<E>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a new flight on the locked list, in the place of an older one if there is one.
+    /// Puts a new flight on the locked list, and replaces an older one.
     pub(super) fn begin(
         &self,
         list: &mut HashMap<Uuid, Arc<Flight<E>>>,
@@ -60,7 +60,7 @@ impl<E> Flights<E> {
 }
 
 impl<E: Clone> Flight<E> {
-    /// Waits for what this flight brings.
+    /// Waits for the result of this flight.
     pub(super) async fn answer(&self) -> Shared<E> {
         let mut shared = self.shared.clone();
         let answer = shared.wait_for(Option::is_some).await;
@@ -68,7 +68,7 @@ impl<E: Clone> Flight<E> {
     }
 }
 
-/// Takes a flight off the list when its task ends, in whatever way.
+/// Removes a flight from the list when its task ends, however the task ends.
 pub(super) struct Landing<E> {
     flights: Flights<E>,
     key: Uuid,
@@ -78,7 +78,7 @@ pub(super) struct Landing<E> {
 impl<E> Drop for Landing<E> {
     fn drop(&mut self) {
         let mut list = self.flights.lock();
-        // A younger flight may have taken its place.
+        // A newer flight may have replaced this one.
         if list.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             list.remove(&self.key);
         }

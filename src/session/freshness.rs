@@ -1,5 +1,5 @@
-//! Whether an answer may be stored, for how long, and whether what is stored may be served: pure functions of their
-//! arguments. The rules are RFC 9111 read as a private cache, and Sezzle's `tokenize.expiration`.
+//! Decides whether an answer may be stored, for how long, and whether a stored one may be served. Pure. The rules are
+//! those of RFC 9111 for a private cache, and Sezzle's `tokenize.expiration`.
 
 mod directives;
 mod origin;
@@ -16,22 +16,22 @@ pub use self::wishes::Wishes;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
 
-/// The operator's part of the decision.
+/// The configured part of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Upper bound of any entry's life.
+    /// Longest life of any entry.
     pub max_ttl: Duration,
-    /// Life of a session without `tokenize` for which the origin names no lifetime.
+    /// Life of a session that has no `tokenize` and for which the origin states no lifetime.
     pub untokenized_ttl: Duration,
-    /// How long before `tokenize.expiration` an entry is already dead.
+    /// How long before `tokenize.expiration` an entry expires.
     pub expiration_margin: Duration,
     /// Whether the origin's `Cache-Control` and `Expires` are obeyed.
     pub honor_origin: bool,
-    /// How long something that has died may be served when Sezzle fails.
+    /// How long an expired entry may be served when Sezzle fails.
     pub stale_if_error: Duration,
 }
 
-/// Largest session body that is stored, in bytes. Real ones take a few kilobytes.
+/// Largest session body that is stored, in bytes. Real bodies take a few kilobytes.
 pub const MAX_BODY: usize = 256 * 1024;
 
 // A token lives about 30 minutes. A date further ahead than this is a mistake, not a long-lived token.
@@ -39,27 +39,27 @@ const MAX_EXPIRATION_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
-/// Longest identifier of an order or token that is indexed, in bytes; real ones have 36.
+/// Longest order or token identifier that is indexed, in bytes. Real identifiers have 36.
 pub const MAX_IDENTIFIER: usize = 128;
 
-/// The life an answer was given.
+/// The life of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// For how long from now it may be served.
+    /// How long from now the entry may be served.
     pub ttl: Duration,
-    /// How old it was when it arrived (RFC 9111, 4.2.3).
+    /// The age of the answer when it arrived (RFC 9111, 4.2.3).
     pub age: Duration,
-    /// For how long after that it may still be served when Sezzle fails.
+    /// How long after `ttl` the entry may still be served when Sezzle fails.
     pub stale: Duration,
-    /// How long from now until the session itself is over: after that nothing can revive it.
+    /// How long from now until the session itself is over. After that no revalidation can renew the entry.
     pub session: Duration,
 }
 
 impl Life {
-    /// A life that ends after `most`, for what may be out of date already: nothing of it may outlast that.
+    /// This life, ended after `most` in every respect: for an answer that may be out of date already.
     pub fn at_most(self, most: Duration) -> Self {
         let ttl = self.ttl.min(most);
-        // Not even because Sezzle fails, nor by a 304 of a server that lags behind.
+        // Neither a failure of Sezzle nor a 304 from a lagging server may extend it.
         Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session: self.session.min(most), ..self }
     }
 }
@@ -71,13 +71,13 @@ pub enum Skip {
     Status,
     /// The content is not JSON.
     NotJson,
-    /// The content is encoded, and so cannot be read.
+    /// The content is encoded and cannot be read.
     Encoded,
     /// The body is larger than [`MAX_BODY`].
     TooLarge,
-    /// The body is not a session as documented.
+    /// The body is not a session in the documented form.
     Unreadable,
-    /// The body speaks of another session.
+    /// The body is that of another session.
     OtherSession,
     /// The answer depends on request headers.
     Vary,
@@ -87,24 +87,24 @@ pub enum Skip {
     NoCache,
     /// The origin's own freshness lifetime is over.
     Expired,
-    /// `tokenize.expiration` is missing, unreadable, a zero date or absurdly far ahead.
+    /// `tokenize.expiration` is missing, unreadable, a zero date or implausibly far ahead.
     Expiration,
     /// `tokenize.expiration`, less the margin, has passed.
     Tokenize,
-    /// The session has no `tokenize`, and the settings give such sessions no life.
+    /// The session has no `tokenize`, and the configuration gives such sessions no life.
     Untokenized,
-    /// Something the body relates to was changed after the fetch began.
+    /// The session, its order or a token was changed after the fetch began.
     Purged,
-    /// A write that may yet take effect concerns something the body relates to.
+    /// A write with an unknown outcome concerns the session, its order or a token.
     Unsettled,
-    /// A fetch that began later was stored before.
+    /// A fetch that began later has already been stored.
     Superseded,
-    /// The caller asked that it not be stored.
+    /// The caller asked not to store it.
     Request,
 }
 
 impl Skip {
-    /// Every reason, for metrics that start at 0.
+    /// All reasons, so that their counters start at 0.
     pub const ALL: [Self; 17] = [
         Self::Status,
         Self::NotJson,
@@ -125,7 +125,7 @@ impl Skip {
         Self::Request,
     ];
 
-    /// The word for it in metrics, logs and `Cache-Status`.
+    /// The reason's value in metrics, logs and `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status => "status",
@@ -148,8 +148,8 @@ impl Skip {
         }
     }
 
-    /// Whether the answer must not be given to callers who only waited for it (RFC 9111, 5.2.2): they have to ask
-    /// for themselves.
+    /// Whether the answer must not go to callers who waited for this fetch (RFC 9111, 5.2.2): they have to ask Sezzle
+    /// themselves.
     pub fn forbids_sharing(self) -> bool {
         match self {
             Self::NoStore | Self::NoCache | Self::Expired | Self::Vary => true,
@@ -172,7 +172,7 @@ impl Skip {
 
 /// Decides whether an answer to a lookup of `asked` may be stored, and for how long.
 ///
-/// `elapsed` is the time the exchange took: the answer may be that much older than it says.
+/// `elapsed` is the duration of the exchange: the answer may be older than it states by that much.
 ///
 /// # Errors
 /// The reason not to store it.
@@ -185,7 +185,7 @@ pub fn life(
     elapsed: Duration,
     now: Now,
 ) -> Result<Life, Skip> {
-    // What the origin forbids comes first: it also governs what may be shared, whatever the answer is.
+    // The origin's prohibitions come first, because they also decide about sharing, whatever the answer is.
     let origin = OriginFreshness::read(headers, elapsed, now);
     if policy.honor_origin {
         origin.allows()?;
@@ -233,14 +233,14 @@ pub fn life(
     Ok(Life { ttl, age: origin.age, stale, session })
 }
 
-/// How long until `tokenize.expiration`, by whichever of the two clocks is further on.
+/// How long until `tokenize.expiration`, by the gateway's or the local clock, whichever is ahead.
 fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: Now) -> Result<Duration, Skip> {
-    // Dates before the epoch are Go's zero date or nonsense.
+    // A date before the epoch is Go's zero date or nonsense.
     if at.0 <= 0 {
         return Err(Skip::Expiration);
     }
-    // The gateway wrote its `Date` before the exchange was over, and cut it to whole seconds: its clock may show almost a
-    // second more.
+    // The gateway wrote its `Date` before the exchange ended and truncated it to whole seconds, so its clock may be
+    // almost a second further.
     let reference = date.map_or(now.wall, |date| date.plus(elapsed.saturating_add(DATE_RESOLUTION)).max(now.wall));
     let left = at.since(reference);
     if left > MAX_EXPIRATION_AHEAD {
@@ -261,7 +261,7 @@ fn varies(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether the content is JSON by its media type, `application/json` or any `+json`.
+/// Whether the media type is JSON: `application/json` or any `application/…+json`.
 pub fn is_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (lines.next().and_then(|line| line.to_str().ok()), lines.next()) else { return false };

@@ -1,9 +1,10 @@
-//! What a write to an order or a token does to the sessions that relate to it.
+//! Invalidation of the sessions that relate to a changed order or token.
 //!
-//! A stored session is indexed by its tags, read from its body. A purge of a tag removes what is stored under it and
-//! is remembered, so that a fetch which began before the purge can neither be stored nor be handed to a caller who
-//! arrived after it. After a write Sezzle's own answers may be behind for a while: what is fetched then lives shortly,
-//! or is not stored at all. Only stores, purges and callers who joined a fetch take the lock; a hit does not come here.
+//! A stored session is indexed by its tags, which are read from its body. A purge of a tag removes the sessions stored
+//! under it and is remembered. So a fetch that began before the purge is not stored, and is not handed to a caller that
+//! arrived after it. For a while after a write Sezzle's own answers may be out of date: an answer fetched in that time
+//! gets a short life or is not stored at all. Only stores, purges and callers that joined a fetch take the lock; a hit
+//! does not.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,7 +19,7 @@ use super::freshness::{MAX_IDENTIFIER, Skip};
 use crate::clock::Mono;
 use crate::sezzle::session::SessionFacts;
 
-/// Something a session relates to.
+/// A resource that a session relates to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Tag {
     /// The session itself.
@@ -47,7 +48,7 @@ impl Tag {
         std::iter::once(Self::Session(asked)).chain(orders).chain(tokens).collect()
     }
 
-    /// Bytes of the identifier.
+    /// Length of the identifier in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Session(_) => size_of::<Uuid>(),
@@ -56,8 +57,8 @@ impl Tag {
     }
 }
 
-// Identifiers are opaque. Should Sezzle not mind their case, `ABC` in a URL and `abc` in a body are one order;
-// should it mind, purging both costs one fetch.
+// Identifiers are opaque. If Sezzle ignores their case, `ABC` in a URL and `abc` in a body are one order. If it does
+// not, purging both costs one fetch.
 fn canonical(identifier: &str) -> Arc<str> {
     identifier.to_ascii_lowercase().into()
 }
@@ -66,29 +67,29 @@ fn canonical(identifier: &str) -> Arc<str> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
-/// Why a tag is purged, which decides what becomes of answers that are fetched after it.
+/// Why a tag is purged. The cause decides how answers fetched after the purge are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// A write begins, or somebody says that something changed: what is fetched from now on is as good as any.
+    /// A write begins, or a webhook or an operator reports a change. Answers fetched from now on are stored as usual.
     Changed,
-    /// A write has ended and was answered: for [`SETTLING`], an answer lives for [`SETTLING_TTL`] at most.
+    /// A write was answered: for [`SETTLING`], an answer lives for [`SETTLING_TTL`] at most.
     Answered,
-    /// A write has ended and may yet take effect: for as long as an entry may live, nothing is stored.
+    /// A write ended and may still take effect: no answer is stored for as long as an entry may live.
     Unknown,
 }
 
-/// How long after a write Sezzle's own answers may be behind it.
+/// How long after a write Sezzle's own answers may be out of date.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
-/// The longest life of what is fetched meanwhile.
+/// Longest life of an answer fetched within [`SETTLING`].
 pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 
-/// A tag as the index knows it. There may be a million sessions, and two tags that happen to have the same number cost no
-/// more than a fetch: what is stored under one is purged with the other.
+/// A tag in the index, as a hash to save memory: there may be a million sessions. If two tags have the same hash, the
+/// sessions of both are purged together, which costs no more than a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TagId(pub u64);
 
-/// The purges that were, and which stored session relates to what.
+/// The history of purges, and the index of stored sessions by tag.
 #[derive(Debug)]
 pub struct Invalidation {
     ids: RandomState,
@@ -99,84 +100,86 @@ pub struct Invalidation {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was purged, by tag.
+    /// The remembered purges of each tag.
     log: HashMap<Tag, Trace>,
-    /// Holds for every tag: what is left of those the log had no room for.
+    /// Applies to every tag: the summary of the purges that the log had no room for.
     floor: Trace,
     /// The longest life of an entry.
     max_ttl: Duration,
-    /// What is stored under each tag, but for sessions: their tag is the key.
+    /// The bodies stored under each tag. Tags of sessions are not indexed, because they are the keys of the store.
     index: HashMap<TagId, Related>,
 }
 
-/// The bodies that relate to a tag: one, nearly always.
+/// The bodies that relate to a tag. Nearly always there is one.
 #[derive(Debug)]
 enum Related {
     One(Stored),
     Many(Vec<Stored>),
 }
 
-/// What is remembered of the purges of a tag, or of several.
+/// The remembered facts about the purges of one tag or of several.
 ///
-/// The times are on the monotonic clock alone: it never runs ahead of real time, so what it says has passed has. The
-/// wall clock can be stepped forward, which would end them too early.
+/// Both times are on the monotonic clock alone, which never runs ahead of real time. The wall clock can be stepped
+/// forward, which would end the waits too early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Trace {
-    /// The last one.
+    /// The last purge.
     last: Moment,
-    /// Until then what is fetched lives for [`SETTLING_TTL`] at most.
+    /// Until this time an answer lives for [`SETTLING_TTL`] at most.
     settling: Mono,
-    /// Until then what is fetched is not stored.
+    /// Until this time no answer is stored.
     unsettled: Mono,
 }
 
-/// One stored body: the key it is stored under, and which of the bodies stored there it is.
+/// One stored body: its session, and its number among the bodies of all fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The session.
+    /// The UUID of the session.
     pub key: Uuid,
-    /// Unique in the process.
+    /// Unique in the process, and larger for a fetch that begins later.
     pub id: u64,
 }
 
 impl Invalidation {
-    /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest life of an entry.
+    /// `capacity` is the number of purged tags that are remembered one by one, `max_ttl` the longest life of an entry.
     pub fn new(capacity: usize, max_ttl: Duration) -> Self {
         let state = Mutex::new(State { max_ttl, ..State::default() });
         Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
     }
 
-    /// Entries live for this long at most from now on.
+    /// Changes the longest life of an entry.
     pub fn set_max_ttl(&self, max_ttl: Duration) {
         self.lock().max_ttl = max_ttl;
     }
 
-    /// The tags that a body with these is indexed under.
+    /// The ids that a body with these tags is indexed under.
     pub fn indexed<'t>(&self, tags: &'t [Tag]) -> impl Iterator<Item = TagId> + use<'_, 't> {
         let indexed = tags.iter().filter(|tag| !matches!(tag, Tag::Session(_)));
         indexed.map(|tag| TagId(self.ids.hash_one(tag)))
     }
 
-    /// The present moment. A purge that ends before this call is before it, one that begins after it is after it.
+    /// The current moment. A purge that ended before this call precedes it; a purge that begins after this call follows
+    /// it.
     pub fn now(&self) -> Moment {
         Moment(self.latest.load(Ordering::SeqCst))
     }
 
-    /// Whether a body fetched from `began` on may be given to somebody who arrived at `arrived`.
+    /// Whether a body whose fetch began at `began` may go to a caller that arrived at `arrived`.
     ///
-    /// It may when no purge lies between the two, or none of its tags was purged since it began. A purge after the
-    /// arrival refuses it too where it hides an earlier one: one more fetch, never an old body.
+    /// The body may, if no purge lies between the two moments or none of its tags was purged after `began`. Only the
+    /// last purge of a tag is remembered, so a purge after the arrival refuses the body too. That costs one more fetch
+    /// but never gives out an old body.
     ///
-    /// Without tags it is not known what the body relates to, so that any purge may concern it.
+    /// Without tags the body's relations are unknown, so any purge may concern it.
     pub fn accepts(&self, tags: Option<&[Tag]>, began: Moment, arrived: Moment) -> bool {
         arrived <= began || tags.is_some_and(|tags| self.lock().trace(tags).last <= began)
     }
 
-    /// Stores a body whose fetch began at `began`, which was `sent` by the clock: `insert` does it, is told the longest
-    /// life the body may be given, and may still refuse. What it stored is indexed.
+    /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
+    /// life that the body may get, and may still refuse. A stored body is indexed.
     ///
     /// # Errors
-    /// When one of the tags was purged since, when a write to one of them is unsettled, or what `insert` says.
+    /// When one of the tags was purged after `began`, a write to one of them is unsettled, or `insert` refuses.
     pub fn store<T>(
         &self,
         tags: &[Tag],
@@ -203,12 +206,12 @@ impl Invalidation {
         Ok(inserted)
     }
 
-    /// Purges a tag: `remove` is called for each key stored under it.
+    /// Purges a tag. `remove` is called for each key stored under it.
     pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
         let moment = self.next();
         if tag.size() > MAX_IDENTIFIER {
-            // Nothing is stored under it, and the log must not grow with what a caller makes up.
+            // No session is stored under such a tag, and the log must not grow with identifiers that a caller makes up.
             state.floor.last = moment;
         } else {
             let trace = Trace::of(moment, cause, now, state.max_ttl);
@@ -222,11 +225,11 @@ impl Invalidation {
                 remove(stored.key);
             }
         }
-        // Published under the lock: whoever sees the new moment, and then takes the lock, sees the log entry too.
+        // Published under the lock: a thread that sees the new moment and then takes the lock also sees the log entry.
         self.latest.store(moment.0, Ordering::SeqCst);
     }
 
-    /// Purges every tag: `remove` is to remove all that is stored.
+    /// Purges every tag. `remove` must remove all stored sessions.
     pub fn purge_all(&self, remove: impl FnOnce()) {
         let mut state = self.lock();
         let moment = self.next();
@@ -235,13 +238,13 @@ impl Invalidation {
         self.latest.store(moment.0, Ordering::SeqCst);
     }
 
-    /// The moment after the latest, for who holds the lock.
+    /// The moment after the latest. The caller must hold the lock.
     fn next(&self) -> Moment {
-        // Not wrapping: at one purge per nanosecond it lasts for centuries.
+        // Does not overflow: at one purge per nanosecond the numbers last for centuries.
         Moment(self.latest.load(Ordering::SeqCst).saturating_add(1))
     }
 
-    /// Forgets a body that left the cache, for whatever cause.
+    /// Removes a body from the index after it left the cache, for whatever cause.
     pub fn forget(&self, tags: impl IntoIterator<Item = TagId>, stored: Stored) {
         let mut state = self.lock();
         for tag in tags {
@@ -251,7 +254,7 @@ impl Invalidation {
         }
     }
 
-    // No code under the lock can leave the state half changed, so a panic elsewhere does not make it unusable.
+    // No code under the lock can leave the state half changed, so a panic elsewhere does not make the state unusable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -272,7 +275,7 @@ impl Related {
         }
     }
 
-    /// Whether nothing is left without it.
+    /// Removes a body, and returns whether no other is left.
     fn remove(&mut self, stored: Stored) -> bool {
         match self {
             Self::One(only) => *only == stored,
@@ -285,7 +288,7 @@ impl Related {
 }
 
 impl State {
-    /// What is remembered of the purges that concern any of these.
+    /// The combined facts about all purges that concern any of these tags.
     fn trace(&self, tags: &[Tag]) -> Trace {
         tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, trace| sum.and(trace))
     }
@@ -301,13 +304,13 @@ impl State {
         self.log.insert(tag.clone(), trace);
     }
 
-    /// Gives up what the log knows of single tags. What still matters of it holds for every tag from now on: a full
-    /// log forgets nothing, it gets more cautious.
+    /// Drops log entries of single tags. The facts that still matter move to the floor and apply to every tag from then
+    /// on: a full log forgets nothing but gets more cautious.
     fn make_room(&mut self, moment: Moment, now: Mono, capacity: usize) {
-        // Matters to the fetches under way only: the price is that none of them is stored.
+        // This concerns only the fetches in progress: none of them will be stored.
         self.floor.last = moment;
         self.log.retain(|_, trace| trace.settling > now || trace.unsettled > now);
-        // Too little gained, and the next purge would have to look again.
+        // With too little room gained, the next purge would have to search again.
         if self.log.len() > capacity / 2 {
             self.floor = self.log.drain().fold(self.floor, |sum, (_, trace)| sum.and(&trace));
         }
@@ -315,7 +318,7 @@ impl State {
 }
 
 impl Trace {
-    /// What is remembered of one purge.
+    /// The facts about one purge.
     fn of(last: Moment, cause: Cause, now: Mono, max_ttl: Duration) -> Self {
         let trace = Self { last, ..Self::default() };
         match cause {
@@ -325,7 +328,7 @@ impl Trace {
         }
     }
 
-    /// Both.
+    /// The facts about both, the later time of each.
     fn and(&self, other: &Self) -> Self {
         Self {
             last: self.last.max(other.last),

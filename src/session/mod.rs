@@ -1,10 +1,10 @@
-//! The session cache: what is stored, and one fetch per session however many callers wait for it.
+//! The session cache: stored sessions, and one fetch per session however many callers wait for it.
 //!
-//! One cache serves one principal: a process has one environment, and its credentials refuse to become another
-//! merchant's, so a session's UUID, compared in full, is the whole key.
+//! One cache serves one principal. A process has one environment, and its credentials cannot change to another
+//! merchant's. So a session's UUID, compared in full, is the whole key.
 //!
-//! How a session is fetched is passed in. Read next: [`freshness`] (what may be stored and served) and
-//! [`invalidation`] (what a write does).
+//! The caller passes in how to fetch a session. Read next: [`freshness`] (which answers may be stored and served) and
+//! [`invalidation`] (the effects of a write).
 
 pub mod entry;
 mod flight;
@@ -40,20 +40,20 @@ use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
 
-/// What the session cache may use.
+/// The limits and rules of a session cache.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bodies, keys and bookkeeping together, in bytes.
+    /// Bytes for bodies, keys and bookkeeping together.
     pub max_bytes: u64,
-    /// Fetches that callers may wait for together; beyond it each caller fetches for itself.
+    /// Largest number of fetches that callers may share; beyond it each caller fetches alone.
     pub max_flights: usize,
-    /// What callers get beside the headers that are stored.
+    /// Headers that callers get beside the stored ones.
     pub own_headers: OwnHeaders,
-    /// What may change later, by [`SessionCache::change`].
+    /// The rules that [`SessionCache::change`] may replace.
     pub rules: Rules,
 }
 
-/// What the session cache goes by.
+/// The rules that may change while the cache is in use.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Rules for what is stored.
@@ -65,15 +65,15 @@ pub struct Rules {
 /// How a fetch ended for one caller.
 #[derive(Debug)]
 pub enum Outcome<S, E> {
-    /// Somebody else's fetch was stored a moment ago.
+    /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
-    /// An answer, and whether it is stored now.
+    /// An answer, and its life if it is stored now.
     Answer(Arc<Answer>, Result<Life, Skip>),
     /// An answer that has to be streamed.
     Streaming(S),
-    /// No answer.
+    /// The fetch failed.
     Failed(E),
-    /// No answer in the time a caller waits, or the task that fetched it ended without one.
+    /// No answer within a caller's patience, or the task of the fetch ended without one.
     Lost,
 }
 
@@ -84,17 +84,17 @@ pub struct SessionCache<E> {
     rules: ArcSwap<Rules>,
     store: Store,
     flights: Flights<E>,
-    /// Sessions whose last answer was for one caller only: nobody waits for another caller's fetch of them.
+    /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
     unshared: Cache<Uuid, ()>,
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Whether it was said that Sezzle's `no-store` keeps the cache from doing its work.
+    /// Whether the warning about Sezzle's `no-store` was logged.
     warned: AtomicBool,
 }
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// An empty cache. Fetches run as `tasks`.
+    /// Makes an empty cache. Shared fetches run as `tasks`.
     pub fn new(options: Options, tasks: TaskTracker, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         for skip in Skip::ALL {
             metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc_by(0);
@@ -114,7 +114,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         })
     }
 
-    /// What is stored for a session, by the caller's wishes and both clocks. Takes no lock.
+    /// Looks up a session, by the caller's directives and both clocks. Takes no lock.
     pub fn find(&self, key: Uuid, wishes: &Wishes, now: Now) -> Found {
         let Some(entry) = self.store.get(key) else { return Found::Absent };
         let (age, ttl) = (entry.age(now), entry.ttl(now));
@@ -127,33 +127,33 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
     }
 
-    /// What may be served of a session although it is dead, because Sezzle failed. A purge has removed what it purged.
+    /// A stale entry that may be served because Sezzle failed. A purged session has no entry.
     pub fn stale(&self, key: Uuid, wishes: &Wishes) -> Option<Stale> {
         let entry = self.store.get(key).filter(|_| wishes.accept_stale())?;
         let now = self.clock.now();
         entry.stale(now).map(|overdue| Stale { age: entry.age(now), overdue, entry })
     }
 
-    /// Takes notice of Sezzle's answer to a HEAD (RFC 9111, 4.3.5): when it is not of what is stored, that is outdated.
+    /// Compares Sezzle's answer to a HEAD with the stored answer (RFC 9111, 4.3.5), and outdates the stored one if they
+    /// differ.
     pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
         let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
-        // There is no body to tell whose word it is.
+        // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
         let is_verdict = status == StatusCode::OK || is_gone(status) && freshness::is_json(headers);
         if is_verdict && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
             self.store.outdate(asked);
         }
     }
 
-    /// Names an exchange about a session that begins now, in the order of all of them.
+    /// Numbers an exchange about a session that begins now, in the order of all exchanges.
     pub fn begin(&self, key: Uuid) -> Stored {
         self.store.next(key)
     }
 
-    /// Fetches a session, or waits for the fetch that is under way. `fetch` is given what to ask Sezzle whether what is
-    /// stored is still right, if that can be asked. The second value says which: `true` when the
-    /// answer came from another caller's fetch.
+    /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
+    /// answer, if it can be revalidated. The second value is `true` if the answer came from another caller's fetch.
     ///
-    /// A caller that goes away takes nothing with it: a fetch that others may wait for runs in a task of its own.
+    /// A caller that goes away does not end a shared fetch: such a fetch runs in a task of its own.
     pub async fn fetch<S, F>(
         self: &Arc<Self>,
         key: Uuid,
@@ -165,11 +165,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
         let arrived = self.store.invalidation().now();
-        // However often it looks, and whoever it waits for.
+        // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().patience).unwrap_or_else(Instant::now);
         let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
-        // Any flight will do at first. If a write came between its beginning and this caller's arrival, one that
-        // began after the arrival is needed, and that one cannot be refused: so this looks twice at most.
+        // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
+        // the second round needs a flight that began after the arrival. Such a flight cannot be refused, so there are
+        // at most two rounds.
         for not_before in [None, Some(arrived)] {
             if alone {
                 break;
@@ -186,7 +187,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                             return (Outcome::Answer(answer, stored), true);
                         }
                     }
-                    // What failed before something was purged says nothing of how it is now.
+                    // A fetch that began before a purge and failed says nothing about the state after it.
                     Ok(Shared::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
                     Ok(Shared::Failed(error)) => return (Outcome::Failed(error), true),
                     Ok(Shared::Released) => break,
@@ -196,29 +197,29 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             }
         }
         let began = self.store.invalidation().now();
-        // In a box of its own: hardly any lookup needs the room.
+        // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !wishes.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
     }
 
-    /// Purges everything that relates to a tag, and keeps what is being fetched from being stored. Returns how many
-    /// sessions were stored under it.
+    /// Purges the sessions that relate to a tag, and prevents fetches in progress from being stored. Returns how many
+    /// sessions were stored under the tag.
     pub fn purge(&self, tag: &Tag) -> usize {
         self.store.purge(tag, Cause::Changed, self.clock.now().mono)
     }
 
-    /// Begins a write to `tag`, if it is known what it changes.
+    /// Begins a write to `tag`; `None` if the changed resource is unknown.
     pub fn begin_write(self: &Arc<Self>, tag: Option<Tag>) -> Writing<E> {
         Writing::begin(Arc::clone(self), tag)
     }
 
-    /// Purges every session there is, and keeps what is being fetched from being stored. Returns how many there were.
+    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored.
     pub fn purge_all(&self) -> usize {
         self.store.purge_all()
     }
 
-    /// Goes by other rules from now on. Where they are others for what is stored, nothing stays that was stored by the
-    /// ones before, nor is what is being fetched by them stored any more.
+    /// Replaces the rules. If the policy differs, all sessions stored under the old one are purged, and fetches in
+    /// progress are not stored.
     pub fn change(&self, rules: Rules) {
         let policy = rules.policy.clone();
         let before = self.rules.swap(Arc::new(rules));
@@ -229,12 +230,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
     }
 
-    /// Brings the gauges up to date.
+    /// Updates the gauges.
     pub fn observe(&self) {
         self.store.observe();
     }
 
-    /// Joins the fetch under way, or begins one.
+    /// Joins the fetch in progress, or begins one.
     fn join_or_lead<S, F>(
         self: &Arc<Self>,
         key: Uuid,
@@ -252,7 +253,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         {
             return Role::Follower(Arc::clone(flight));
         }
-        // A flight is taken off the list after its answer was stored: whoever finds neither is really the first.
+        // A flight leaves the list only after its answer was stored: a caller that finds neither the flight nor the
+        // answer is really the first.
         if let Found::Fresh(hit) = self.find(key, wishes, self.clock.now()) {
             return Role::Stored(hit);
         }
@@ -265,19 +267,20 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         drop(flights);
 
         let cache = Arc::clone(self);
-        // Read after the moment was: what is purged from now on is purged since the fetch began.
+        // Read after `began`: a purge from now on counts as one after the fetch began.
         let now = self.clock.now();
         let (basis, conditions) =
             self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
-        // In a box of its own: a task is moved several times before it runs.
+        // Boxed: a task is moved several times before it runs.
         let fetch = Box::pin(fetch(conditions));
-        // Awaited by whoever waits for the flight, and by the drain. It ends by itself: every fetch has a deadline.
+        // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
             let (outcome, shared) = cache.settle(key, began, true, basis, fetch).await;
             if matches!(shared, Shared::Released) {
                 cache.unshared.insert(key, ());
             }
-            // New callers must find what was stored before the flight is gone, and not wait for one that is over.
+            // The flight leaves the list only now that the answer is stored: new callers must find that answer, and
+            // must not wait for a flight that is over.
             drop(landing);
             share.send_replace(Some(shared));
             let _ = give.send(outcome);
@@ -285,11 +288,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         Role::Leader(own)
     }
 
-    /// Runs a fetch and stores what it brought if it may be stored. Returns what the caller who asked for it gets,
-    /// and what those who waited get.
+    /// Runs a fetch and stores the answer if allowed. Returns the result for the caller who asked for the fetch, and
+    /// the result for those who waited.
     ///
-    /// That `basis` is unchanged is an answer like any other: Sezzle gave it after the fetch began, and so it is stored
-    /// and handed on as the same body sent once more would be.
+    /// A 304, which says that `basis` is unchanged, counts like any other answer: Sezzle gave it after the fetch began,
+    /// so the answer is stored and shared as if the same body had been sent again.
     async fn settle<S>(
         &self,
         key: Uuid,
@@ -354,29 +357,29 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 }
 
-/// Whether an answer says what has become of the session, and not only that this request failed: what was known before
-/// is outdated then.
+/// Whether an answer states the session's fate, rather than only that this request failed. Such an answer outdates the
+/// stored one.
 fn is_verdict(answer: &Answer) -> bool {
     answer.status == StatusCode::OK || is_gone(answer.status) && is_error(&answer.body)
 }
 
-/// Whether a status says that there is no such session, if Sezzle says it.
+/// Whether a status says that the session does not exist, provided that Sezzle sent it.
 fn is_gone(status: StatusCode) -> bool {
     matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
-// How long nobody waits for another caller's fetch of a session whose answer was for one caller only.
+// How long callers do not wait for each other's fetches of a session whose last answer was for one caller only.
 const UNSHARED_FOR: Duration = Duration::from_secs(5);
 const MAX_UNSHARED: u64 = 10_000;
 
 enum Role<S, E> {
-    /// It was stored in the meantime.
+    /// The session was stored in the meantime.
     Stored(Hit),
-    /// First to ask: a task fetches it, and this is where its answer comes.
+    /// This caller is the first: a task fetches the session, and the answer comes through this channel.
     Leader(oneshot::Receiver<Outcome<S, E>>),
-    /// Somebody else was first.
+    /// Another caller was first.
     Follower(Arc<Flight<E>>),
-    /// There are too many flights already.
+    /// There are too many flights already, so this caller fetches alone.
     Alone,
 }
 

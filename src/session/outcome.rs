@@ -1,4 +1,4 @@
-//! What a lookup finds, and what a fetch brings.
+//! The results of lookups and fetches.
 
 use std::time::Duration;
 
@@ -7,29 +7,29 @@ use http::{HeaderMap, StatusCode};
 use super::entry::{Answer, Entry};
 use crate::telemetry::metrics::label;
 
-/// How a lookup was answered: one word for metrics, logs and headers.
+/// How a lookup was answered, for metrics, logs and headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheResult {
-    /// From the cache.
+    /// Answered from the cache.
     Hit,
-    /// Fetched: nothing was stored.
+    /// Fetched, because nothing was stored.
     Miss,
-    /// Fetched by somebody else, who was asked first.
+    /// Answered by the fetch of another caller, which was already in progress.
     Collapsed,
-    /// Fetched: what was stored was dead.
+    /// Fetched, because the stored answer was stale.
     Expired,
-    /// Sezzle was asked, and said that what was stored is still right.
+    /// Answered from the cache after Sezzle confirmed the stored answer.
     Revalidated,
-    /// From the cache though it was dead, because Sezzle failed.
+    /// Answered from the cache with a stale answer, because Sezzle failed.
     Stale,
-    /// The cache was not asked.
+    /// Fetched without consulting the cache.
     Bypass,
-    /// No answer could be had.
+    /// There was no answer.
     Error,
 }
 
 impl CacheResult {
-    /// The word.
+    /// The result's value in metrics, logs and headers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -46,50 +46,50 @@ impl CacheResult {
 
 label!(CacheResult, CacheResult::Error, as_str);
 
-/// Something stored that may be served.
+/// A stored answer that may be served.
 #[derive(Debug)]
 pub struct Hit {
-    /// What to serve.
+    /// The stored answer.
     pub entry: Entry,
-    /// Its age.
+    /// The answer's age.
     pub age: Duration,
-    /// Its life left.
+    /// The answer's life left.
     pub ttl: Duration,
 }
 
-/// Something dead that may be served because Sezzle failed.
+/// A stale answer that may be served because Sezzle failed.
 #[derive(Debug)]
 pub struct Stale {
-    /// What to serve.
+    /// The stored answer.
     pub entry: Entry,
-    /// Its age.
+    /// The answer's age.
     pub age: Duration,
-    /// How long it has been dead.
+    /// How long the answer has been stale.
     pub overdue: Duration,
 }
 
-/// What is stored for a session.
+/// The result of looking up a session.
 #[derive(Debug)]
 pub enum Found {
-    /// Something the caller will take.
+    /// A fresh answer that the caller accepts.
     Fresh(Hit),
-    /// Something that is alive, and not what this caller will take.
+    /// A fresh answer that this caller's directives exclude.
     Unwanted,
-    /// Something that is dead.
+    /// A stale answer.
     Dead,
-    /// Nothing.
+    /// No answer is stored.
     Absent,
 }
 
-/// What a fetch brought: `S` is an answer too large to be held, `E` why there is none.
+/// The result of a fetch: `S` is an answer too large to be held in memory, `E` a failure.
 #[derive(Debug)]
 pub enum Fetched<S, E> {
-    /// An answer received whole.
+    /// A complete answer.
     Whole(Answer),
-    /// What the conditions came from is still right. These are the headers that say so.
+    /// The stored answer behind the conditions is confirmed. These are the headers of the 304.
     Unchanged(HeaderMap),
-    /// An answer that has to be streamed, and so can go to one caller only, with its status.
+    /// An answer that has to be streamed and can therefore go to one caller only, with its status.
     Streaming(S, StatusCode),
-    /// No answer.
+    /// The fetch failed.
     Failed(E),
 }

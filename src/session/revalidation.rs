@@ -1,4 +1,4 @@
-//! Asking Sezzle whether what is stored is still right, and what its 304 does to that (RFC 9111, 4.3).
+//! Revalidation: conditional requests to Sezzle, and the effect of a 304 on the stored answer (RFC 9111, 4.3).
 
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
@@ -9,7 +9,7 @@ use super::entry::Answer;
 use crate::clock::Wall;
 use crate::sezzle::time::{format_http_date, parse_http_date};
 
-/// What makes a request one whether something stored is still right: Sezzle's own validators of it.
+/// The validators of a stored answer, which make a request conditional. They are Sezzle's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
     etag: Option<HeaderValue>,
@@ -17,10 +17,10 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// The validators of an answer; `None` if it has none that can be relied on.
+    /// The validators of an answer; `None` if no reliable one exists.
     ///
-    /// A date alone counts only if the session had not changed for a second when it was sent (RFC 9110, 8.8.2.2): it
-    /// may have changed again in the same one.
+    /// A date alone counts only if the session had been unchanged for a second when the answer was sent (RFC 9110,
+    /// 8.8.2.2): otherwise it may have changed again within the same second.
     pub fn of(answer: &Answer) -> Option<Self> {
         let modified = single(&answer.headers, &LAST_MODIFIED).filter(|modified| date(modified).is_some());
         let settled = || {
@@ -33,7 +33,7 @@ impl Conditions {
         Some(Self { etag: answer.etag.clone(), modified: modified.cloned() })
     }
 
-    /// Puts them into the headers of a request.
+    /// Adds the conditions to the headers of a request.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in [(IF_NONE_MATCH, &self.etag), (IF_MODIFIED_SINCE, &self.modified)] {
             match value {
@@ -43,8 +43,8 @@ impl Conditions {
         }
     }
 
-    /// Whether the headers of a 304 speak of what these conditions are of. One that names no validator does; one that
-    /// names another does not (RFC 9111, 4.3.4).
+    /// Whether the headers of a 304 concern the answer of these conditions. Headers without a validator do; headers
+    /// with another validator do not (RFC 9111, 4.3.4).
     pub fn are_of(&self, headers: &HeaderMap) -> bool {
         let mut tags = headers.get_all(ETAG).iter().peekable();
         if tags.peek().is_some() {
@@ -53,17 +53,17 @@ impl Conditions {
         headers.get_all(LAST_MODIFIED).iter().all(|modified| self.modified.as_ref() == Some(modified))
     }
 
-    /// Whether these headers are of the same representation as a stored answer, by Sezzle's own validators.
+    /// Whether these headers belong to the same representation as a stored answer, by Sezzle's own validators.
     pub fn vouches(answer: &Answer, headers: &HeaderMap) -> bool {
         let own = Self { etag: answer.etag.clone(), modified: single(&answer.headers, &LAST_MODIFIED).cloned() };
         own.are_of(headers)
     }
 }
 
-/// A stored answer after a 304: its headers brought up to date (RFC 9111, 3.2), its body as it was.
+/// The stored answer after a 304: its headers updated (RFC 9111, 3.2), its body unchanged.
 pub(super) fn freshen(stored: &Answer, fresh: &HeaderMap) -> Answer {
     let mut headers = stored.headers.clone();
-    // They are of the first answer alone.
+    // Both headers concern the first answer alone.
     headers.remove(AGE);
     headers.remove(DATE);
     for name in fresh.keys().filter(|name| is_updated(name)) {
@@ -75,7 +75,7 @@ pub(super) fn freshen(stored: &Answer, fresh: &HeaderMap) -> Answer {
     Answer { headers, fwd_status: StatusCode::NOT_MODIFIED, ..stored.clone() }
 }
 
-/// Notes when an answer was received that does not say when it was sent (RFC 9110, 6.6.1).
+/// Sets the `Date` of an answer that has none to the time of reception (RFC 9110, 6.6.1).
 pub(super) fn with_date(mut answer: Answer, received: Wall) -> Answer {
     if single(&answer.headers, &DATE).and_then(date).is_none()
         && let Ok(date) = HeaderValue::try_from(format_http_date(received))
@@ -85,13 +85,14 @@ pub(super) fn with_date(mut answer: Answer, received: Wall) -> Answer {
     answer
 }
 
-/// Whether two entity tags are the same by the weak comparison (RFC 9110, 8.8.3.2).
+/// Whether two entity tags match by the weak comparison (RFC 9110, 8.8.3.2).
 pub fn same_tag(one: &[u8], other: &[u8]) -> bool {
     let opaque = |tag| <[u8]>::strip_prefix(tag, b"W/").unwrap_or(tag);
     opaque(one) == opaque(other)
 }
 
-/// Sezzle's own `ETag`, if it is one and well formed: without its quotes it might match in a way nobody means.
+/// Sezzle's own `ETag`, if there is exactly one and it is well formed: without its quotes the tag might match by
+/// mistake.
 pub fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
     let etag = single(headers, &ETAG)?;
     let opaque = etag.as_bytes().strip_prefix(b"W/").unwrap_or(etag.as_bytes());
@@ -99,12 +100,13 @@ pub fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
     (!inner.contains(&b'"')).then(|| etag.clone())
 }
 
-/// What describes the body stays with it, and so does the tag that the caller knows it by.
+/// Whether a 304 updates a header. Headers that describe the stored body stay with it, and so does the `ETag` by which
+/// callers know that body.
 fn is_updated(name: &HeaderName) -> bool {
     ![CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ETAG].contains(name)
 }
 
-/// The value of a header that stands there once.
+/// The value of a header that occurs exactly once.
 pub fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     lines.next().filter(|_| lines.next().is_none())

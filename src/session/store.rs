@@ -1,4 +1,4 @@
-//! What is stored: a bounded map of sessions with the index of what they relate to.
+//! The store: a bounded map of sessions with an index by tag.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ pub(super) struct Store {
     departed: Departed,
     invalidation: Invalidation,
     next_id: AtomicU64,
-    /// The shape of the last entry.
+    /// The shape of the last entry, for the next one to share.
     shape: Mutex<Arc<Shape>>,
     metrics: Arc<Metrics>,
 }
@@ -54,20 +54,21 @@ impl Store {
         }
     }
 
-    /// What is stored under a key, dead or alive. Takes no lock of ours.
+    /// The entry of a session, fresh or stale. Takes none of our locks.
     pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
         self.entries.get(&key)
     }
 
-    /// Names the body that a fetch which begins now may bring.
+    /// Numbers the body of a fetch that begins now.
     pub(super) fn next(&self, key: Uuid) -> Stored {
         Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Stores an answer whose fetch began at `began`, which was `sent` by the clock, and returns the life it got.
+    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the life of the entry.
     ///
     /// # Errors
-    /// When something it relates to was purged since or is unsettled, or a fetch that began later was stored before.
+    /// When one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
+    /// stored.
     #[expect(clippy::too_many_arguments, reason = "each is a fact of its own about one fetch")]
     pub(super) fn insert(
         &self,
@@ -96,27 +97,27 @@ impl Store {
         result
     }
 
-    /// Forgets what was stored before the body that a fetch of this name brought: Sezzle has said something else since.
+    /// Removes the body of an earlier fetch than this one, because Sezzle has given a different answer since.
     pub(super) fn outdate(&self, stored: Stored) {
-        // Something newer may come between the two lines. To forget that, too, costs a fetch and no more.
+        // A newer body may be stored between these two lines. Removing that one too costs one more fetch.
         if self.get(stored.key).is_some_and(|entry| entry.stored().id < stored.id) {
             self.entries.invalidate(&stored.key);
         }
     }
 
-    /// Purges everything that relates to a tag.
+    /// Purges the sessions that relate to a tag, and returns how many were stored.
     pub(super) fn purge(&self, tag: &Tag, cause: Cause, now: Mono) -> usize {
         self.removed(|remove| self.invalidation.purge(tag, cause, now, remove))
     }
 
-    /// Purges everything.
+    /// Purges all sessions, and returns how many were stored.
     pub(super) fn purge_all(&self) -> usize {
         self.removed(|remove| {
             self.invalidation.purge_all(|| self.entries.iter().for_each(|(key, _)| remove(*key)));
         })
     }
 
-    /// How many entries a purge removed.
+    /// Runs a purge, and returns how many entries it removed.
     fn removed(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
@@ -124,17 +125,17 @@ impl Store {
         removed
     }
 
-    /// Entries live for this long at most from now on.
+    /// Changes the longest life of an entry.
     pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
         self.invalidation.set_max_ttl(max_ttl);
     }
 
-    /// The order of purges.
+    /// The history of purges, and the index.
     pub(super) fn invalidation(&self) -> &Invalidation {
         &self.invalidation
     }
 
-    /// Brings the gauges up to date, and lets the map do what it puts off.
+    /// Updates the gauges, and lets the map do its postponed work.
     pub(super) fn observe(&self) {
         self.entries.run_pending_tasks();
         self.clear_departed();
@@ -149,15 +150,16 @@ impl Store {
     }
 }
 
-// Purged tags remembered one by one: no more of them than these, and than take an eighth of what the cache may have. Each
-// takes about 170 bytes, and its table as much again when it has just grown. They come out of what entries are taken to
-// weigh more than they do: `benches/cache.rs` measures all of it together.
+// Purged tags that are remembered one by one: at most this number, and at most as many as fit in an eighth of the
+// cache's bytes. Each takes about 170 bytes, and as much again just after the table has grown. This memory is covered
+// by the entries' weight, which is estimated too high: `benches/cache.rs` measures the total.
 const PURGE_LOG: u64 = 10_000;
 const PURGE_LOG_SHARE: u64 = 8;
 const PER_PURGE: u64 = 300;
 
-/// Entries that left the store and are still in the index. The map reports them while a lock of the index may be
-/// held, so they are put aside; every store, purge and scrape clears them, and there are never more than were stored.
+/// Entries that left the store and are still in the index. The map reports an eviction while a lock of the index may be
+/// held, so the entry is put aside. Every store, purge and scrape clears the list, which never holds more entries than
+/// were stored.
 #[derive(Clone, Debug, Default)]
 struct Departed(Arc<Mutex<Vec<Entry>>>);
 
@@ -171,8 +173,8 @@ impl Departed {
     }
 }
 
-/// Frees the memory of entries that have been dead for a while. Whether one is dead is decided at every read, not here:
-/// a lookup should still find that something had been stored.
+/// Frees the memory of entries that have been stale for a while. Every read decides for itself whether an entry is
+/// stale: a lookup should still find that one had been stored.
 struct FreeWhenDead(Clock);
 
 impl Expiry<Uuid, Entry> for FreeWhenDead {
@@ -180,7 +182,7 @@ impl Expiry<Uuid, Entry> for FreeWhenDead {
         Some(self.keep(entry))
     }
 
-    // Without this an overwrite would keep the deadline of what it overwrote.
+    // Without this an overwrite would keep the deadline of the old entry.
     fn expire_after_update(&self, _: &Uuid, entry: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(self.keep(entry))
     }
@@ -193,7 +195,7 @@ impl FreeWhenDead {
     }
 }
 
-// So long it can be revived by a 304.
+// How long a stale entry is kept so that a 304 can renew it.
 const KEEP_DEAD: Duration = Duration::from_secs(60);
 
 fn cause_label(cause: RemovalCause) -> &'static str {

@@ -38,7 +38,7 @@ pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, Skip> {
     fetch_meanwhile(sessions, || ()).await
 }
 
-/// The same, while something happens.
+/// Fetches the session, and calls `meanwhile` during the fetch.
 async fn fetch_meanwhile(sessions: &Sessions, meanwhile: impl Fn() + Clone + Send + 'static) -> Result<Life, Skip> {
     let fetched = |_| {
         let meanwhile = meanwhile.clone();
@@ -67,7 +67,7 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
     fetch(&sessions).await.expect("stored");
     let _flights = sessions.flights.lock();
     let mut purged = 0;
-    // What is removed is removed under the lock that stores and purges share: it is held for as long as this takes.
+    // `remove` runs under the lock that stores and purges share, so that lock is held during this closure.
     sessions.store.invalidation().purge(&Tag::order("o"), Cause::Changed, sessions.clock.now().mono, |_| {
         let (give, found) = sync_channel(1);
         let reader = Arc::clone(&sessions);

@@ -1,11 +1,12 @@
-//! A write under way, and what it does to the sessions it changes.
+//! A write in progress, and its effect on the stored sessions.
 
 use std::sync::Arc;
 
 use super::SessionCache;
 use super::invalidation::{Cause, Tag};
 
-/// A write under way. What it changes was purged when it began, and is purged again when this is dropped.
+/// A write in progress. The sessions it changes were purged when the write began, and are purged again when this is
+/// dropped, unless nothing was sent.
 #[derive(Debug)]
 pub struct Writing<E: Clone + Send + Sync + 'static> {
     sessions: Arc<SessionCache<E>>,
@@ -16,23 +17,23 @@ pub struct Writing<E: Clone + Send + Sync + 'static> {
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Provably nothing of it was sent: it was none.
+    /// Provably no part of the write was sent, so nothing changed.
     NotSent,
-    /// Sezzle answered and has done with it.
+    /// Sezzle answered and has finished the write.
     Answered,
-    /// It may have been done, or may be yet.
+    /// The write may have taken effect, or may still do so.
     Unknown,
 }
 
 impl<E: Clone + Send + Sync + 'static> Writing<E> {
     pub(super) fn begin(sessions: Arc<SessionCache<E>>, tag: Option<Tag>) -> Self {
-        // Unless somebody says how it ended, nobody knows.
+        // The outcome is unknown until [`Writing::end`] states it.
         let begun = Self { sessions, tag, ending: Ending::Unknown };
         begun.purge(Cause::Changed);
         begun
     }
 
-    /// The write has ended. When this returns, nothing from before it is found any more.
+    /// Ends the write. When this returns, no session from before the write is found any more.
     pub fn end(mut self, ending: Ending) {
         self.ending = ending;
     }

@@ -1,4 +1,4 @@
-//! How the headers about caching are read: every line of them, and what is malformed in the safe way.
+//! Reads the headers about caching: all lines of them, and malformed parts in the safe way.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use http::{HeaderMap, HeaderName};
 use crate::clock::Wall;
 use crate::sezzle::time::parse_http_date;
 
-/// Hands every directive of a list header to `take`, with its argument if it has one.
+/// Passes every directive of a list header to `take`, with its argument if it has one.
 ///
-/// An argument that is not well formed is handed over as it stands: it is no number, which the reader takes for the
-/// strictest there is. Bytes outside ASCII spoil what they stand in, and nothing beside it.
+/// A malformed argument is passed as it stands. It is not a number, and the caller of this function then applies the
+/// strictest value. Bytes outside ASCII spoil only the directive that contains them.
 pub(super) fn for_each(headers: &HeaderMap, name: &HeaderName, mut take: impl FnMut(&str, Option<&str>)) {
     for line in headers.get_all(name) {
         let line = String::from_utf8_lossy(line.as_bytes());
         for directive in split(&line) {
             match directive.split_once('=') {
                 Some((name, argument)) if !name.ends_with([' ', '\t']) => take(name, Some(unquoted(argument))),
-                // White space is not allowed there; the directive is known, its argument is not.
+                // White space is not allowed before `=`. The directive counts, its argument does not.
                 Some((name, _)) => take(name.trim_ascii_end(), Some("")),
                 None => take(directive, None),
             }
@@ -25,21 +25,22 @@ pub(super) fn for_each(headers: &HeaderMap, name: &HeaderName, mut take: impl Fn
     }
 }
 
-/// Seconds as RFC 9111, 1.2.2 writes them; too large a number is the largest there is.
+/// Reads seconds (RFC 9111, 1.2.2). A number above the limit becomes the limit.
 pub(super) fn delta_seconds(text: &str) -> Option<Duration> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| Duration::from_secs(text.parse().map_or(MAX_SECONDS, |seconds: u64| seconds.min(MAX_SECONDS))))
 }
 
-/// Every line of a header that ought to have one with a date; `None` for a line that is no date.
+/// The date in each line of a header; `None` for a line that is not a date.
 pub(super) fn dates(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<Wall>> {
     headers.get_all(name).into_iter().map(|line| line.to_str().ok().and_then(parse_http_date))
 }
 
-/// What RFC 9111, 1.2.2 has for a number that is too large.
+/// The value that RFC 9111, 1.2.2 prescribes for a number that is too large.
 const MAX_SECONDS: u64 = 1 << 31;
 
-/// The members of a line. Commas in quotes do not separate; but a quote that is not closed hides nothing.
+/// The members of a line. A comma in quotes does not separate members. If a quote is not closed, every comma separates,
+/// so that no directive is hidden.
 fn split(line: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let mut separates = |c: char| {
@@ -59,7 +60,8 @@ fn split(line: &str) -> impl Iterator<Item = &str> {
     members.into_iter().map(str::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// Numbers are written without quotes, and read with them, too (RFC 9111, 5.2).
+/// Removes quotes around an argument. Senders write numbers without quotes, but readers accept both forms (RFC 9111,
+/// 5.2).
 fn unquoted(argument: &str) -> &str {
     argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(argument)
 }
@@ -130,7 +132,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands around it, quotes that are closed again apart, a directive is seen.
+        /// A directive is seen whatever stands around it, except inside closed quotes.
         #[test]
         fn a_directive_is_never_overlooked(before in "[ -!#-~]{0,20}", after in "[ -~]{0,20}") {
             let line = format!("{before},no-store,{after}");

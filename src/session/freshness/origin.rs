@@ -1,5 +1,5 @@
-//! What Sezzle says about the freshness of its answer (RFC 9111, 4.2 and 5.2.2), read as a private cache: `private`,
-//! `public`, `s-maxage` and `must-understand` change nothing for one, and neither does `immutable`.
+//! Sezzle's statements about the freshness of its answer (RFC 9111, 4.2 and 5.2.2), as a private cache reads them:
+//! `private`, `public`, `s-maxage`, `must-understand` and `immutable` do not change how long an answer is fresh.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::clock::{Now, Wall};
 pub(super) struct OriginFreshness {
     no_store: bool,
     no_cache: bool,
-    /// Whether it may not be served stale, whatever else is agreed.
+    /// Whether serving the answer stale is forbidden in all cases.
     never_stale: bool,
     stale_if_error: Option<Duration>,
-    /// `max-age`, else `Expires` less `Date`.
+    /// `max-age`, or else `Expires` less `Date`.
     lifetime: Option<Duration>,
     /// How old the answer is (RFC 9111, 4.2.3).
     pub(super) age: Duration,
@@ -25,7 +25,7 @@ pub(super) struct OriginFreshness {
 }
 
 impl OriginFreshness {
-    /// Where something is said twice, the stricter of the two counts.
+    /// Reads the headers. If a value is given twice, the stricter one counts.
     pub(super) fn read(headers: &HeaderMap, elapsed: Duration, now: Now) -> Self {
         let mut read = Self {
             no_store: false,
@@ -37,22 +37,23 @@ impl OriginFreshness {
             date: dates(headers, &DATE).flatten().max(),
         };
         let least = |known: Option<Duration>, argument: Option<&str>| {
-            // Nonsense means stale (RFC 9111, 4.2.1).
+            // An invalid value means stale (RFC 9111, 4.2.1).
             let seconds = argument.and_then(delta_seconds).unwrap_or(Duration::ZERO);
             Some(known.map_or(seconds, |known| known.min(seconds)))
         };
         for_each(headers, &CACHE_CONTROL, |name, argument| match name.to_ascii_lowercase().as_str() {
             "no-store" => read.no_store = true,
-            // With field names it forbids only those fields; read as without, which is always allowed.
+            // With field names the directive forbids only those fields. Treating it as if it had none is always
+            // allowed.
             "no-cache" => read.no_cache = true,
             "max-age" => read.lifetime = least(read.lifetime, argument),
             "stale-if-error" => read.stale_if_error = least(read.stale_if_error, argument),
-            // The last two are for shared caches; Sezzle hardly means another merchant's sidecar.
+            // The last two address shared caches, but Sezzle hardly means to exempt this one.
             "must-revalidate" | "proxy-revalidate" | "s-maxage" => read.never_stale = true,
             _ => {}
         });
         if !headers.contains_key(CACHE_CONTROL) {
-            // Not defined for answers, and what a gateway that sends it means is plain.
+            // `Pragma` is not defined for responses, but a gateway that sends `no-cache` means it.
             for_each(headers, &PRAGMA, |name, _| read.no_cache |= name.eq_ignore_ascii_case("no-cache"));
         }
         if read.lifetime.is_none() {
@@ -67,7 +68,7 @@ impl OriginFreshness {
     }
 
     /// # Errors
-    /// Why it may not be stored.
+    /// Why the answer may not be stored.
     pub(super) fn allows(&self) -> Result<(), Skip> {
         if self.no_store {
             return Err(Skip::NoStore);
@@ -81,20 +82,20 @@ impl OriginFreshness {
         }
     }
 
-    /// What is left of the lifetime that Sezzle gave it, if it gave one.
+    /// The rest of the lifetime that Sezzle gave the answer, if it gave one.
     pub(super) fn remaining(&self) -> Option<Duration> {
         self.lifetime.map(|lifetime| lifetime.saturating_sub(self.age))
     }
 
-    /// For how long it may be served stale when Sezzle fails (RFC 5861, 4); without a word of Sezzle's, the operator
-    /// decides alone (RFC 9111, 4.2.4).
+    /// How long the answer may be served stale when Sezzle fails (RFC 5861, 4). If Sezzle states nothing, the operator
+    /// alone decides (RFC 9111, 4.2.4).
     pub(super) fn stale_if_error(&self) -> Duration {
         if self.never_stale { Duration::ZERO } else { self.stale_if_error.unwrap_or(Duration::MAX) }
     }
 }
 
-/// `Age`: the first member counts, and is ignored if it is no number (RFC 9111, 5.1). An older one beside it makes the
-/// answer as old as that.
+/// The stated `Age`. The first member counts and is ignored if it is not a number (RFC 9111, 5.1); an older member
+/// beside it wins.
 fn stated_age(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(AGE).into_iter().filter_map(|line| line.to_str().ok());
     let members = lines.flat_map(|line| line.split(',')).map(str::trim_ascii);

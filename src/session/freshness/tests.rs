@@ -44,7 +44,7 @@ fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, Sk
         .map(|life| life.ttl.as_secs())
 }
 
-/// A name, header lines, an expiration, and the seconds of life they give.
+/// A name, header lines, an expiration, and the expected life in seconds.
 type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, Skip>);
 
 #[test]
@@ -106,7 +106,7 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
     assert_eq!(ttl(&[("cache-control", "private=\"no-store\"")], in_seconds(1800)), Ok(60), "quoted is not said");
 }
 
-/// A name, header lines, and the seconds of life they give.
+/// A name, header lines, and the expected life in seconds.
 type NamedRow<'r> = (&'r str, &'r [(&'static str, &'r str)], Result<u64, Skip>);
 
 #[test]
@@ -315,7 +315,7 @@ fn callers_wishes() {
 }
 
 proptest! {
-    /// Whatever the origin says, nothing outlives `tokenize.expiration` less the margin, or `max_ttl`.
+    /// Whatever the origin states, no entry outlives `tokenize.expiration` less the margin, or `max_ttl`.
     #[test]
     fn nothing_outlives_its_tokenize(
         seconds in -100_000i64..100_000,

@@ -1,4 +1,4 @@
-//! What a caller says about the answer it will take (RFC 9111, 5.2.1).
+//! The request directives with which a caller limits the answers it accepts (RFC 9111, 5.2.1).
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 
 use super::directives::{delta_seconds, for_each};
 
-/// The request directives that are obeyed. `max-stale` is not: what has died is served to nobody who was not promised
-/// so by the operator.
+/// The request directives that are obeyed. `max-stale` is not among them: only the operator decides whether stale
+/// sessions are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Nothing stored without asking Sezzle.
+    /// Accept nothing from the cache without asking Sezzle.
     pub no_cache: bool,
-    /// Nothing stored, neither now nor for others.
+    /// Accept nothing from the cache, and do not store the answer.
     pub no_store: bool,
-    /// Nothing older than this.
+    /// Accept nothing older than this.
     pub max_age: Option<Duration>,
-    /// Nothing that will not stay fresh for this long.
+    /// Accept only answers that stay fresh for this long.
     pub min_fresh: Option<Duration>,
-    /// Nothing that is not stored.
+    /// Accept only a stored answer.
     pub only_if_cached: bool,
 }
 
 impl Wishes {
-    /// Reads the request directives. `Pragma: no-cache` counts where there is no `Cache-Control`.
+    /// Reads the request directives. `Pragma: no-cache` counts if there is no `Cache-Control`.
     pub fn read(headers: &HeaderMap) -> Self {
         let mut wishes = Self::default();
         if !headers.contains_key(CACHE_CONTROL) {
@@ -37,7 +37,7 @@ impl Wishes {
                 "no-cache" => wishes.no_cache = true,
                 "no-store" => wishes.no_store = true,
                 "only-if-cached" => wishes.only_if_cached = true,
-                // Nonsense is read as the strictest wish.
+                // An invalid value counts as the strictest one.
                 "max-age" => {
                     let seconds = seconds.unwrap_or(Duration::ZERO);
                     wishes.max_age = Some(wishes.max_age.map_or(seconds, |known| known.min(seconds)));
@@ -52,7 +52,7 @@ impl Wishes {
         wishes
     }
 
-    /// Whether something with this age and this life left is what the caller will take.
+    /// Whether the caller accepts a stored answer with this age and this life left.
     pub fn accept(&self, age: Duration, ttl: Duration) -> bool {
         !self.no_cache
             && !self.no_store
@@ -60,8 +60,8 @@ impl Wishes {
             && self.min_fresh.is_none_or(|min_fresh| ttl >= min_fresh)
     }
 
-    /// Whether the caller will take what has died, when Sezzle fails. Who asks for an age or for life left does not
-    /// (RFC 9111, 5.2.1.1).
+    /// Whether the caller accepts a stale answer when Sezzle fails. A caller that limits the age or the remaining life
+    /// does not (RFC 9111, 5.2.1.1).
     pub fn accept_stale(&self) -> bool {
         !self.no_cache && !self.no_store && self.max_age.is_none() && self.min_fresh.is_none()
     }

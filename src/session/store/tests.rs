@@ -18,7 +18,7 @@ fn answer(text: &str) -> Answer {
     Answer { status: ok, fwd_status: ok, headers: HeaderMap::new(), etag: None, body }
 }
 
-/// A whole fetch of a session that names one order.
+/// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Life, Skip> {
     let (began, now, stored) = (store.invalidation().now(), Clock::system().now(), store.next(key));
     store.insert(stored, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
@@ -53,7 +53,7 @@ fn what_was_evicted_and_fetched_again_is_found_by_a_purge() {
         store.observe();
         for number in 0..40 {
             let order = Tag::order(&number.to_string());
-            // Not all of them fit: some are gone, some are back, some were never let in.
+            // Not all entries fit: some were evicted, some came back, some were never admitted.
             let found = store.get(key(number)).is_some();
             assert_eq!(store.purge(&order, Cause::Changed, Mono::default()), usize::from(found), "{round} {number}");
             assert!(store.get(key(number)).is_none());
@@ -61,8 +61,8 @@ fn what_was_evicted_and_fetched_again_is_found_by_a_purge() {
     }
 }
 
-/// One thread changes what Sezzle would answer and purges, others fetch, store and look up. The map is too small for
-/// all sessions, so that it evicts all the time.
+/// One thread changes Sezzle's answer and purges, others fetch, store and look up. The map is too small for all
+/// sessions, so it evicts all the time.
 #[test]
 fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
     const SESSIONS: u32 = 12;

@@ -16,7 +16,7 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
     removed
 }
 
-/// Stores what a fetch brought, and tells the longest life it may get.
+/// Stores a fetched body, and returns the longest life that it may get.
 fn store(invalidation: &Invalidation, tags: &[Tag], began: Moment, sent: Mono, id: u64) -> Result<Duration, Skip> {
     invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
 }
@@ -93,7 +93,7 @@ fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live()
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
     invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
-    // Neither a further write whose outcome is known nor a purge for another cause settles it.
+    // Neither a later write with a known outcome nor a purge for another cause settles the first write.
     invalidation.purge(&tags[0], Cause::Answered, later(1.0), |_| ());
     changed(&invalidation, &tags[0]);
     invalidation.purge_all(|| ());
@@ -140,10 +140,10 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
     }
     let began = invalidation.now();
     assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(Skip::Unsettled));
-    // The others have made room for each other, at no cost for what is fetched from now on.
+    // The other purges have made room for each other, at no cost to later fetches.
     assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0), 2), Ok(Duration::MAX));
 
-    // Too many to be known one by one: for the time being each session could be one of theirs.
+    // Too many purges to remember one by one: for a while each session could be concerned.
     for order in 0..100 {
         invalidation.purge(&Tag::order(&order.to_string()), Cause::Answered, START, |_| ());
     }

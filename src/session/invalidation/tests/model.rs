@@ -1,7 +1,7 @@
-//! The core against a model that keeps the whole history and looks through all of it for every decision.
+//! Compares the core with a model that keeps the whole history and searches all of it for every decision.
 //!
-//! Safety is held always: nothing is found, stored or handed on that the history forbids. As long as the log is not
-//! full, usefulness is held too: nothing is refused that the history allows.
+//! Safety must always hold: no body is found, stored or handed on against the history. While the log is not full,
+//! usefulness must hold too: no body is refused that the history allows.
 
 use std::collections::HashMap;
 
@@ -14,22 +14,22 @@ use super::*;
 enum Step {
     /// A fetch of a session begins.
     Begin(u8),
-    /// A fetch ends, with a body that names these.
+    /// A fetch ends, with a body that names these tags.
     End(Index, Vec<Tag>),
     Purge(Tag, Cause),
     PurgeAll,
     Pass(u64),
     /// The map drops a session by itself.
     Evict(u8),
-    /// The map reports what it dropped or overwrote.
+    /// The map reports an entry that it dropped or overwrote.
     Report(Index),
     /// A caller arrives.
     Arrive,
-    /// A caller is offered what a fetch brought: a body that names these, or one that cannot be read.
+    /// A caller is offered the body of a fetch: one with these tags, or one that cannot be read.
     Offer(Index, Index, Option<Vec<Tag>>),
 }
 
-/// History, as far as it is about purges. `None` is a purge of every tag.
+/// A purge in the history. The tag `None` stands for a purge of every tag.
 #[derive(Debug)]
 struct Purged {
     tag: Option<Tag>,
@@ -37,13 +37,13 @@ struct Purged {
     at: Mono,
 }
 
-/// A fetch, as the core and as the model know it.
+/// A fetch, with the values that the core and the model need.
 #[derive(Clone, Copy, Debug)]
 struct Fetch {
     began: Moment,
     sent: Mono,
     stored: Stored,
-    /// Length of the history.
+    /// The length of the history when the fetch began.
     since: usize,
 }
 
@@ -51,17 +51,17 @@ struct Fetch {
 struct World {
     core: Invalidation,
     now: Mono,
-    /// Fetches that ever began.
+    /// Number of fetches that have begun.
     begun: u64,
-    /// Those that have not ended.
+    /// The fetches that have not ended.
     fetches: Vec<Fetch>,
     callers: Vec<(Moment, usize)>,
     history: Vec<Purged>,
-    /// What the map holds.
+    /// The entries in the map.
     entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
-    /// What it does not hold any more and has not reported yet.
+    /// Entries that the map no longer holds and has not reported yet.
     departed: Vec<(Stored, Vec<Tag>)>,
-    /// Whether the log was never full.
+    /// Whether the log has room for every tag, so that decisions must be exact.
     exact: bool,
 }
 
@@ -89,7 +89,7 @@ impl World {
         self.concerning(tags, from, to).next().is_some()
     }
 
-    /// What the history says of a fetch with this body.
+    /// The decision that the history demands for a fetch with this body.
     fn verdict(&self, fetch: &Fetch, tags: &[Tag]) -> Result<Duration, Skip> {
         let end = self.history.len();
         if self.purged(tags, fetch.since, end) {
@@ -117,7 +117,7 @@ impl World {
                 self.fetches.push(Fetch { began, sent: self.now, stored, since });
             }
             Step::End(index, tags) if !self.fetches.is_empty() => {
-                // Once: an identifier of a stored body is unique.
+                // Removed, because the id of a stored body is unique.
                 let fetch = self.fetches.remove(index.index(self.fetches.len()));
                 self.end(fetch, named(&fetch, tags));
             }
@@ -174,7 +174,7 @@ impl World {
 
     fn offer(&self, fetch: &Fetch, arrived: Moment, until: usize, tags: Option<&[Tag]>) {
         let accepted = self.core.accepts(tags, fetch.began, arrived);
-        // A caller may have arrived before the fetch began.
+        // The caller may have arrived before the fetch began.
         let before_arrival = fetch.since..until.max(fetch.since);
         let forbidden = match tags {
             Some(tags) => self.purged(tags, before_arrival.start, before_arrival.end),
@@ -186,7 +186,7 @@ impl World {
         assert!(accepted || !certain || !self.exact, "{fetch:?} {tags:?} {until}");
     }
 
-    /// What a purge removes.
+    /// The keys that a purge removes.
     fn removed(&self, purge: impl FnOnce(&Invalidation, Mono, &mut dyn FnMut(Uuid))) -> Vec<Uuid> {
         let mut removed = Vec::new();
         purge(&self.core, self.now, &mut |key| removed.push(key));
@@ -199,13 +199,13 @@ impl World {
         }
     }
 
-    /// What the map holds, or has not reported yet as gone.
+    /// The entries that the map holds, or has not yet reported as gone.
     fn indexed(&self) -> impl Iterator<Item = (Stored, &Vec<Tag>)> {
         let held = self.entries.values().map(|(fetch, tags)| (fetch.stored, tags));
         held.chain(self.departed.iter().map(|(stored, tags)| (*stored, tags)))
     }
 
-    /// Nothing can be found that was purged, and everything that is there is indexed once, under each tag but its own.
+    /// No purged body can be found, and every body is indexed once under each tag except its session's.
     fn check(&self) {
         for (fetch, tags) in self.entries.values() {
             assert!(!self.purged(tags, fetch.since, self.history.len()), "{fetch:?} {tags:?}");
@@ -221,7 +221,7 @@ impl World {
     }
 }
 
-/// What a body names, the session that was asked for included.
+/// The tags of a body, including the session that was asked for.
 fn named(fetch: &Fetch, mut tags: Vec<Tag>) -> Vec<Tag> {
     tags.push(Tag::Session(fetch.stored.key));
     tags
@@ -236,7 +236,7 @@ fn tag() -> impl Strategy<Value = Tag> {
 }
 
 fn tags() -> impl Strategy<Value = Vec<Tag>> {
-    // Each once, as in the body of a session.
+    // Without duplicates, as in the body of a session.
     proptest::collection::hash_set(tag(), 0..3).prop_map(|tags| tags.into_iter().collect())
 }
 
