@@ -1,4 +1,4 @@
-//! The composition root: the one file that knows every part.
+//! The composition root: the only module that knows every part.
 
 mod handlers;
 mod listeners;
@@ -58,7 +58,7 @@ use crate::upstream::tls::{self, TlsError};
 use crate::upstream::{AddressError, Upstream};
 use crate::webhook::Webhooks;
 
-/// The sidecar could not be started.
+/// The sidecar could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A key could not be loaded.
@@ -67,47 +67,47 @@ pub enum StartError {
     /// The egress proxy's credentials could not be loaded.
     #[error("gateway.egress_proxy_credentials: {0}")]
     EgressKey(#[source] KeyError),
-    /// The egress proxy cannot be used as it is described.
+    /// The egress proxy is not usable as configured.
     #[error("gateway.egress_proxy: {0}")]
     EgressProxy(#[from] EgressProxyError),
     /// The trust anchors could not be set up.
     #[error("gateway.ca_file: {0}")]
     Tls(#[from] TlsError),
-    /// The gateway's address cannot be used.
+    /// The gateway's address is unusable.
     #[error("gateway.url: {0}")]
     Address(#[from] AddressError),
-    /// The secret that webhooks are handed on with could not be loaded.
+    /// The secret that signs forwarded webhooks could not be loaded.
     #[error("webhooks.forward_secret: {0}")]
     WebhookKey(#[source] KeyError),
-    /// The service's address cannot be used.
+    /// The service's address is unusable.
     #[error("webhooks.forward_to: {0}")]
     ForwardTo(#[from] InvalidUri),
     /// A listener could not be opened.
     #[error("{0}")]
     Bind(#[from] BindError),
-    /// A socket that was passed does not fit the configuration.
+    /// A passed socket does not fit the configuration.
     #[error("{0}")]
     Passed(#[from] PassedError),
-    /// Spans cannot be exported to where they are to go.
+    /// The spans' endpoint is unusable.
     #[cfg(feature = "otlp")]
     #[error("otlp.endpoint: {0}")]
     Otlp(#[from] EndpointError),
-    /// A metric is not valid.
+    /// A metric is invalid.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A socket that was opened does not know its address.
+    /// An open socket does not know its address.
     #[error("listener: {0}")]
     Socket(#[from] std::io::Error),
-    /// The system starts no thread.
+    /// The system cannot start a thread.
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] std::io::Error),
-    /// More than one of these.
+    /// Several of these errors.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<StartError>),
 }
 
 impl StartError {
-    /// All of these, which are at least one.
+    /// Combines errors, of which there is at least one.
     fn several(mut all: Vec<Self>) -> Self {
         match all.pop() {
             Some(only) if all.is_empty() => only,
@@ -128,16 +128,16 @@ pub struct App {
     webhooks_address: Option<Address>,
     ops_address: SocketAddr,
     configuration: InForce,
-    /// By which names the status page may be asked for on the ops listener.
+    /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
-    /// Sent anew, the key files are read.
+    /// Sending a value, even the same one, makes the keeper read the key files.
     key_files: watch::Sender<KeyFiles>,
     stop: Stop,
     side_stop: Stop,
     /// Connections of callers.
     connections: TaskTracker,
     writes: Writes,
-    /// Fetches that go on without their callers, and webhooks that are handed on.
+    /// Fetches that continue without their callers, and webhooks that are being forwarded.
     work: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
@@ -145,24 +145,24 @@ pub struct App {
     blocking: Blocking,
 }
 
-/// What an app is started with, besides its settings.
+/// The parts that exist before an app starts, besides its settings.
 #[derive(Debug)]
 pub struct Parts {
-    /// They serve the callers.
+    /// The threads that serve callers.
     pub workers: Workers,
-    /// Sockets that were passed, to be used where there is one for an address.
+    /// Passed sockets, each used in place of opening one for its address.
     pub passed: PassedSockets,
-    /// For calls that block.
+    /// Threads for blocking calls.
     pub blocking: Blocking,
-    /// What was in the files.
+    /// The contents of the files.
     pub materials: Materials,
 }
 
 impl App {
-    /// Builds every part in the order of their needs, and starts serving, on the runtime that runs.
+    /// Builds the parts in the order of their dependencies, and starts to serve on the current runtime.
     ///
     /// # Errors
-    /// The first thing that stands in the way.
+    /// The first obstacle.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let blocking = Blocking::start().map_err(StartError::Thread)?;
         let materials = Materials::read(settings)?;
@@ -170,10 +170,10 @@ impl App {
         Self::start_with(parts, settings, clock)
     }
 
-    /// As [`Self::start`], with parts that are there already.
+    /// Like [`Self::start`], with the given parts.
     ///
     /// # Errors
-    /// The first thing that stands in the way.
+    /// The first obstacle.
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::by(clock.clone())?);
@@ -279,58 +279,58 @@ impl App {
         });
     }
 
-    /// Keeps the tasks alive that must live as long as the process.
+    /// Supervises the tasks that must live as long as the process.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
-    /// Where services call.
+    /// The addresses that services call.
     pub fn proxy_addresses(&self) -> &[Address] {
         &self.proxy_addresses
     }
 
-    /// Where the process is steered, if it can be.
+    /// The address of the control listener, if configured.
     pub fn control_address(&self) -> Option<&Address> {
         self.control_address.as_ref()
     }
 
-    /// Where Sezzle's webhooks are received, if they are.
+    /// The address of the webhook listener, if configured.
     pub fn webhooks_address(&self) -> Option<&Address> {
         self.webhooks_address.as_ref()
     }
 
-    /// Where operators look.
+    /// The address of the ops listener.
     pub fn ops_address(&self) -> SocketAddr {
         self.ops_address
     }
 
-    /// Why it is not ready; `None` if it is.
+    /// Why the sidecar is not ready; `None` if it is.
     pub fn unready(&self) -> Option<&'static str> {
         self.ops.unready()
     }
 
-    /// Waits until there was a token once, which is what readiness waits for.
+    /// Waits for the first token, which is the last condition of readiness.
     pub async fn first_token(&self) {
         self.tokens.first_token().await;
     }
 
-    /// From [`Self::drain`] to its hard end.
+    /// Time from the start of [`Self::drain`] to its hard end.
     pub fn drain_timeout(&self) -> Duration {
         self.configuration.drain().timeout
     }
 
-    /// Everything that is measured.
+    /// All metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Stops: not ready at once, no new connections after the grace period, and the end when the last answer has
-    /// been sent and the last write has ended, or at the deadline.
+    /// Drains and stops. The sidecar is unready at once, and accepts no connections after the grace period. The drain
+    /// ends with the last response and the last write, or at the deadline.
     pub async fn drain(self) {
         self.drain_until(pending()).await;
     }
 
-    /// As [`Self::drain`], but at once when `stop` says so. Returns whether it did not.
+    /// Like [`Self::drain`], but ends at once when `stop` completes. Returns whether `stop` did not complete first.
     pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
         let DrainSettings { grace, timeout: limit } = *self.configuration.drain();
         let began = Instant::now();
@@ -356,7 +356,7 @@ impl App {
             tracing::warn!(connections, writes, "what was still under way is cut");
             self.stop_serving();
             self.writes.cut().await;
-            // Callers of the writes that were cut are told so, where they still listen.
+            // Callers that still listen are told that their writes were cut.
             let _ = timeout(LAST_WORD, self.connections.wait()).await;
         }
 
@@ -364,12 +364,12 @@ impl App {
         self.side_stop.accepting.cancel();
         self.side_stop.closing.cancel();
         self.background.close();
-        // Both only have to notice; a scrape that hangs must not hold the process.
+        // Both stop as soon as they notice; a hanging scrape must not hold up the process.
         let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
         !stopped
     }
 
-    /// Accepts nothing more, and closes what is idle.
+    /// Accepts no more connections, and closes idle ones.
     fn stop_serving(&self) {
         self.stop.accepting.cancel();
         self.stop.closing.cancel();

@@ -1,4 +1,4 @@
-//! What answers on each listener.
+//! The request handlers of the listeners.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::status::StatusPage;
 use crate::supervisor::Supervisor;
 use crate::webhook::Webhooks;
 
-/// Each request is served to its end by the proxy that there was when it came.
+/// Serves each request to its end with the proxy that was in force when it arrived.
 #[derive(Clone)]
 pub(super) struct ProxyHandler(pub(super) Arc<ArcSwap<Proxy>>);
 
@@ -95,7 +95,7 @@ impl Handler for OpsHandler {
             match (request.uri().path(), page) {
                 ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
                 _ if check_shown(request.headers()).is_err() => Ops::refused(),
-                // This thread is alive. The threads that serve callers must be, and the tasks that nothing works without.
+                // This thread is alive. The threads that serve callers and the vital tasks must be alive too.
                 ("/livez", _) if timeout(PATIENCE, workers.respond()).await.is_err() => Ops::hanging(),
                 ("/livez", _) if let Some(task) = supervisor.trouble() => Ops::missing(task),
                 (path, _) => ops.answer(request.method(), path),
@@ -104,5 +104,5 @@ impl Handler for OpsHandler {
     }
 }
 
-// Below what probes wait. A thread is busy with one piece of work for microseconds.
+// Shorter than the timeout of probes. One piece of work occupies a thread for microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What listens, and what is allowed to whom there.
+//! Starts the listeners, with limits and timeouts for each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl App {
             connections: self.connections.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        // For operators: neither is part of what a drain waits for, and both go on until it is over.
+        // Operators' listeners serve until the drain is over, and the drain does not wait for them.
         let side = |name| Listener {
             name,
             http2: false,
@@ -56,7 +56,7 @@ impl App {
             connections: self.background.clone(),
             metrics: Arc::clone(&self.metrics),
         };
-        // Sezzle's requests are drained like a caller's.
+        // The drain treats Sezzle's requests like those of callers.
         let webhook = Listener {
             name: "webhooks",
             timeouts: WEBHOOK_TIMEOUTS,
@@ -68,7 +68,7 @@ impl App {
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
         let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
         self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
-        // It may be reached by other names than those of loopback.
+        // The ops listener may be reached by other names than those of loopback.
         let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
         let ops = OpsHandler {
             ops: self.ops.clone(),
@@ -85,7 +85,7 @@ impl App {
             limit.set(gauge(listener.places.available_permits()));
         }
         for socket in sockets {
-            // Outlives a task that panics: callers wait in its queue meanwhile.
+            // The socket outlives a task that panics, so callers wait in its queue meanwhile.
             let (socket, listener, handler) = (Arc::new(socket), listener.clone(), handler.clone());
             self.supervisor
                 .keep(task(listener.name), None, move |_| listener.clone().serve(Arc::clone(&socket), handler.clone()));
@@ -93,7 +93,7 @@ impl App {
     }
 }
 
-/// The name of the task that accepts connections.
+/// The name of the task that accepts a listener's connections.
 fn task(listener: &str) -> &'static str {
     match listener {
         "control" => "control_listener",
@@ -103,14 +103,14 @@ fn task(listener: &str) -> &'static str {
     }
 }
 
-// Callers' pools keep idle connections for 90 s and less; longer here, so that they close first and none is closed at
-// the moment of its reuse.
+// Callers' pools keep idle connections for at most 90 s. The sidecar waits longer, so that callers close first and no
+// connection closes at the moment of its reuse.
 const PROXY_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(120), write: Duration::from_secs(30) };
-// Probes and scrapes come seldom; connections that only stand there must not keep a probe out.
+// Probes and scrapes are rare; idle connections must not keep a probe out.
 const SIDE_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(5), idle: Duration::from_secs(5), write: Duration::from_secs(10) };
-// Load balancers keep idle connections for 60 s; longer here, so that they close first.
+// Load balancers keep idle connections for 60 s. The sidecar waits longer, so that they close first.
 const WEBHOOK_TIMEOUTS: Timeouts =
     Timeouts { head: Duration::from_secs(10), idle: Duration::from_secs(65), write: Duration::from_secs(10) };
 const SIDE_CONNECTIONS: usize = 64;

@@ -1,5 +1,5 @@
-//! What the settings name by a path, read: keys, trust, further secrets. And the threads that this and name resolution
-//! block on.
+//! Reads the files that the settings name: keys, trust anchors and other secrets. Also holds the threads for blocking
+//! calls.
 
 use std::io;
 
@@ -12,29 +12,29 @@ use crate::secret::{Secret, SecretSource};
 use crate::threads::Threads;
 use crate::upstream::tls::Trust;
 
-/// The threads for calls that block. Cheap to clone.
+/// Threads for blocking calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blocking {
-    /// Files are read on these.
+    /// Threads that read files.
     pub files: Threads,
-    /// Names are resolved on these.
+    /// Threads that resolve names.
     pub resolver: Resolver,
 }
 
 impl Blocking {
-    /// Starts the first thread for each purpose. They stay, so that neither depends on a thread being to be had later.
+    /// Starts the first thread for each purpose. These threads stay, so that later work needs no new thread.
     ///
     /// # Errors
-    /// When the system starts none.
+    /// When the system cannot start a thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self { files: Threads::start("files", MOST_READERS)?, resolver: Resolver::start()? })
     }
 }
 
-// A file system that hangs takes one for each attempt.
+// Each attempt on a hanging file system blocks one thread.
 const MOST_READERS: usize = 4;
 
-/// What was in the files.
+/// The contents of the files.
 #[derive(Debug)]
 pub struct Materials {
     pub(super) keys: KeyPair,
@@ -45,10 +45,10 @@ pub struct Materials {
 }
 
 impl Materials {
-    /// Reads every file. Blocks while a file system does, and for a while on pipes.
+    /// Reads every file. Blocks as long as the file system does, and a limited time on pipes.
     ///
     /// # Errors
-    /// Every file that cannot be used.
+    /// Names every unusable file.
     pub fn read(settings: &Settings) -> Result<Self, StartError> {
         let sources = key_sources(settings);
         let keys = sources.load().map_err(StartError::Key);

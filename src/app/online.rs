@@ -1,4 +1,4 @@
-//! What is needed for the first contact with Sezzle, made of the settings as a start makes it.
+//! Builds the first contact with Sezzle from the settings, as a start would.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::Connector;
 use crate::upstream::{AddressError, Upstream, probe};
 
-/// Prepares the first contact. `is_set` says whether a variable of the environment is.
+/// Prepares the first contact. `is_set` tells whether an environment variable is set.
 ///
 /// # Errors
-/// What a start would fail for, too.
+/// Every error that would also prevent a start.
 pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool) -> Result<Contact, StartError> {
     let metrics = Arc::new(Metrics::by(clock.clone())?);
     let gateway = &settings.gateway;
@@ -52,5 +52,5 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
     })
 }
 
-// That other programs follow on their way to https.
+// Other programs follow these variables for https.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

@@ -1,4 +1,4 @@
-//! What the settings make of each part.
+//! Translates the settings into the options of each part.
 
 use super::StartError;
 use super::materials::{Blocking, Materials};
@@ -23,11 +23,11 @@ use crate::upstream::egress::EgressProxy;
 use crate::upstream::tls;
 use crate::webhook::forward::Forward;
 
-/// The version, and what it was built from.
+/// The version, commit and compiler.
 pub const BUILD: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")");
 
-/// What the settings say of the life of stored sessions.
+/// The caching policy.
 pub fn policy(settings: &Settings) -> Policy {
     let cache = &settings.cache;
     Policy {
@@ -51,7 +51,7 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
 pub(super) fn session_rules(settings: &Settings) -> session::Rules {
     session::Rules {
         policy: policy(settings),
-        // A fetch ends by its own deadlines, place, head and body; a caller waits no longer than they allow.
+        // A fetch ends by its own deadlines for place, head and body; a caller waits no longer than their sum.
         patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn connect_options(
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }
 
-/// The variable that names certificates to trust, where there is one: other programs follow such variables.
+/// The first set variable that names certificates to trust. Other programs follow these variables.
 pub(super) fn unfollowed_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
         .into_iter()
@@ -119,7 +119,7 @@ pub(super) fn forward(
     Ok(Some(Forward::new(&forward.url, materials.forward.as_ref(), tls, blocking.resolver.clone())?))
 }
 
-/// Exports spans, if they go anywhere.
+/// The span exporter, if an endpoint is configured.
 #[cfg(feature = "otlp")]
 pub(super) fn exporter(
     settings: &Settings,

@@ -1,5 +1,5 @@
-//! Another configuration for a running sidecar: read and checked as a whole, and only then put in force, as far as that
-//! takes no restart.
+//! Reloads the configuration of a running sidecar. The whole configuration is read and checked first; then every key
+//! that needs no restart takes effect.
 
 use std::env;
 use std::path::PathBuf;
@@ -19,9 +19,9 @@ use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
 use crate::threads::Threads;
 
-/// The configuration in force: the one of the start for keys that need a restart, that of the last reload for others.
+/// The configuration in force: from the start for keys that need a restart, from the last reload for the others.
 pub(super) struct InForce {
-    // In boxes, since the app is moved about.
+    // Boxed, because the app is moved.
     started: Box<Settings>,
     reloaded: Box<Settings>,
 }
@@ -36,25 +36,25 @@ impl InForce {
     }
 }
 
-/// How a reload ended.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
-    /// The configuration is in force.
+    /// The whole configuration is in force.
     Whole,
-    /// It is, but for keys that need a restart.
+    /// The configuration is in force, except for keys that need a restart.
     Partly,
-    /// It has mistakes, and the one before stays in force.
+    /// The configuration has mistakes, and the old one stays in force.
     Not,
 }
 
 impl App {
-    /// Begins to read the configuration and the keys it names again. Ends within `PATIENCE`.
+    /// Starts to read the configuration and its keys again. Ends within `PATIENCE`.
     pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
         read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
 
-    /// Puts in force what was read, or says every mistake in it and leaves everything as it is. Nothing in here can
-    /// fail half-way; a request that is being served goes on under what it began with.
+    /// Puts the new configuration in force, or logs every mistake in it and changes nothing. A reload cannot fail
+    /// half-way. Requests in progress finish under the old configuration.
     pub fn reload(&mut self, read: Read) -> Reloaded {
         let reloaded = match read {
             Ok((settings, key_files)) => self.apply(settings, key_files),
@@ -79,7 +79,7 @@ impl App {
         let InForce { started, reloaded } = &self.configuration;
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
-        // At the more talkative of the two levels.
+        // Logged at the more verbose of the two levels.
         let quieter = level.filter(|level| *level < reloaded.log.level);
         if quieter.is_some() {
             say(&changes);
@@ -88,7 +88,7 @@ impl App {
         self.proxy.store(Arc::new(self.proxy.load().with(proxy_options(&new))));
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
-        // Sent even if they are the same: what is in the files may be another pair.
+        // Sent even if the sources are the same: the files may hold another pair.
         self.key_files.send_replace(key_files);
         set_level(level);
         *self.configuration.reloaded = new;
@@ -101,13 +101,14 @@ impl App {
 }
 
 fn set_level(level: Option<LevelFilter>) {
-    // Without a log there is nothing to set.
+    // Fails only without a log.
     let _ = level.map(log::set_level);
 }
 
 fn say(Changes { applied, need_restart }: &Changes) {
     let (changed, restart) = (applied.join(", "), need_restart.join(", "));
-    // As warnings: whoever asked for it wants to see it, and at `info` there is a line for each request.
+    // Logged as warnings: the operator who asked for the reload wants to see them, and `info` has a line for each
+    // request.
     if need_restart.is_empty() {
         tracing::warn!(changed, "configuration reloaded");
     } else {
@@ -115,7 +116,7 @@ fn say(Changes { applied, need_restart }: &Changes) {
     }
 }
 
-/// A configuration and where its keys come from, or every mistake.
+/// A configuration and the sources of its keys, or every mistake.
 pub type Read = Result<(Settings, KeyFiles), Vec<String>>;
 
 async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
@@ -127,7 +128,7 @@ async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
     }
 }
 
-// Longer than a pipe is waited for.
+// Longer than the wait for a pipe.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
@@ -136,7 +137,7 @@ fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
     let sources = key_sources(&loaded.settings);
     let read_once = match sources.reload() {
         Ok(_) => false,
-        // Keys that came through a pipe at the start are gone from it, and stay in use.
+        // Keys that came through a pipe at the start cannot be read again, and stay in use.
         Err(error) if error.is_of_pipe() && in_use.read_once && sources == in_use.sources => true,
         Err(error) => return Err(vec![format!("credentials: {error}")]),
     };

@@ -1,4 +1,4 @@
-//! Every socket that is listened on.
+//! Opens the sockets of all listeners.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::server::socket::{self, Socket};
 use crate::systemd::sockets::PassedSockets;
 
-/// Everything that is listened on, by what it is for.
+/// The open sockets, by listener.
 pub(super) struct Sockets {
     pub proxy: Vec<Socket>,
     pub control: Vec<Socket>,
@@ -21,7 +21,7 @@ impl Sockets {
         let Settings { proxy, control, ops, webhooks, .. } = settings;
         let ops = [Address::Tcp(ops.listen)];
         let (control, webhooks) = (control.listen.as_slice(), webhooks.listen.as_slice());
-        // Before anything is opened, which would fail where a socket with a wrong name has the address.
+        // Checked first: opening an address would fail if a misnamed passed socket already has it.
         passed.check(&[("proxy", &proxy.listen), ("control", control), ("webhooks", webhooks), ("ops", &ops)])?;
         let mut bind = |name, addresses, mode| socket::bind(name, addresses, mode, &mut passed);
         Ok(Self {
@@ -33,10 +33,10 @@ impl Sockets {
     }
 }
 
-// Whoever steers the process runs as the same user.
+// Only the user that runs the sidecar may control it.
 const CONTROL_MODE: u32 = 0o600;
 
-/// The addresses as they were bound.
+/// The addresses as bound.
 pub(super) fn addresses(sockets: &[Socket]) -> io::Result<Vec<Address>> {
     sockets.iter().map(Socket::address).collect()
 }

@@ -1,4 +1,4 @@
-//! `check`: whether the configuration is right and, if asked, whether Sezzle is reached with it.
+//! `check`: validates the configuration and, with `--online`, the connection to Sezzle.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Checks a configuration without mistakes.
+    /// Prints a valid configuration, or tries Sezzle with it.
     pub(super) fn run(self, loaded: &Loaded) -> ExitCode {
         if self.online {
             return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));

@@ -1,4 +1,4 @@
-//! `completions`: a script that makes a shell complete this command line.
+//! `completions`: prints a shell's completion script for this command line.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -17,8 +17,8 @@ impl Completions {
     pub(super) fn run(self) {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "sezzle-sidecar", &mut script);
-        // For bash, clap_complete up to 4.6.11 spells a name with a hyphen in two ways, so that nothing after a command
-        // is completed: https://github.com/clap-rs/clap/issues/6421.
+        // For bash, clap_complete up to 4.6.11 spells a name with a hyphen in two ways, which breaks completion after a
+        // command: https://github.com/clap-rs/clap/issues/6421.
         say(&String::from_utf8_lossy(&script).replace("sezzle__subcmd__sidecar", "sezzle__sidecar"));
     }
 }

@@ -1,4 +1,4 @@
-//! `explain`: what the sidecar would do with a request and with Sezzle's answer to it.
+//! `explain`: shows how the sidecar would handle a request and Sezzle's response.
 
 use std::io::{IsTerminal, Read};
 
@@ -29,7 +29,7 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Explains the request, and an answer of Sezzle's if there is one on standard input.
+    /// Explains the request, and Sezzle's response if standard input holds one.
     pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
         let mut request = Request::new(());
         *request.method_mut() = self.method;
@@ -48,8 +48,8 @@ impl Explain {
     }
 }
 
-/// An answer as `curl -i` shows it, or a body alone, which is taken for a 200 of JSON. `None` from a terminal, and when
-/// nothing comes.
+/// Reads a response in the format of `curl -i`, or a body alone, which counts as a 200 of JSON. `None` for a terminal
+/// and for empty input.
 fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {

@@ -1,7 +1,7 @@
-//! `healthcheck` and `wait`: ask the ops listener of a sidecar on this machine whether it is alive, or ready.
+//! `healthcheck` and `wait`: ask the ops listener of a sidecar on this machine whether it is alive or ready.
 //!
-//! An image without a shell has no curl either. They read nothing of the configuration but where that listener is: they
-//! need no keys, and a mistake elsewhere does not make a running sidecar look ill.
+//! An image without a shell has no curl either. Both commands read only `ops.listen` of the configuration: they need no
+//! keys, and a mistake elsewhere does not make a running sidecar look unhealthy.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Healthcheck {
 }
 
 impl Healthcheck {
-    /// Says what `/livez` answers.
+    /// Prints the response of `/livez`.
     pub(super) async fn run(self, listen: SocketAddr) -> Result<(), Failure> {
         let said = ask(listen, "/livez").await.map_err(Failure::Unwell)?;
         say(&format!("{said}\n"));
@@ -46,7 +46,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Asks `/readyz` until it answers 200.
+    /// Polls `/readyz` until the response is 200.
     pub(super) async fn run(self, listen: SocketAddr) -> Result<(), Failure> {
         let mut last = "no answer".to_owned();
         let ready = async {
@@ -68,19 +68,19 @@ impl Wait {
     }
 }
 
-/// From 1 s, within which an answer can come, to a day, which nobody waits.
+/// Accepts from 1 s, enough for one response, to one day.
 fn limit(text: &str) -> Result<Duration, &'static str> {
     let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
     let duration = units::duration(text).filter(|duration| range.contains(duration));
     duration.ok_or("expected a duration from 1s to 1d: a whole number and one of s, m, h, d")
 }
 
-/// How long one answer may take: what serves is quick, and a probe that hangs has failed.
+/// Time limit of one response. A healthy sidecar is fast, and a hanging probe has failed.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two questions.
+/// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the ops listener says at a path: `Ok` with 200.
+/// The ops listener's response at a path: `Ok` for 200.
 async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
     let address = near(listen);
     let request = Request::get(path).header(HOST, "localhost").body(Full::default());
@@ -92,7 +92,7 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
     }
 }
 
-/// Where a listener is reached from the same machine: one that listens on all addresses, on the loopback.
+/// The address of a listener as seen from this machine: loopback for a listener on all addresses.
 fn near(listen: SocketAddr) -> SocketAddr {
     let mut address = listen;
     match listen {
@@ -103,7 +103,8 @@ fn near(listen: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Of whoever listens there, which need not be a sidecar: nothing that could garble a terminal or fill a log.
+/// The start of the body, without control characters. The peer may not be a sidecar, and its text must not garble a
+/// terminal or fill a log.
 fn first_line(answer: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().next().unwrap_or_default();

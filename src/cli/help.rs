@@ -1,5 +1,5 @@
-//! What `--help` adds to the list of arguments, so that it reads as a manual page. Lines have at most 80 columns, and a
-//! line that begins with the command's name is an example that the command line accepts.
+//! The text that `--help` adds to the arguments, so that it reads like a manual page. Lines have at most 80 columns. A
+//! line that begins with the command's name is an example that the command line must accept.
 
 macro_rules! configuration {
     () => {

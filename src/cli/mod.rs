@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and which exit code that ends with.
+//! The command line: commands and their exit codes.
 
 mod check;
 mod completions;
@@ -51,7 +51,7 @@ struct ConfigFiles {
     config: Vec<PathBuf>,
 }
 
-// Lines of at most 80 columns, since `--help` shows them as they are.
+// `--help` shows these lines as they are, so they have at most 80 columns.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the sidecar (the default).
@@ -128,7 +128,7 @@ const USAGE: u8 = 64;
 const NO_PERMISSION: u8 = 77;
 const BAD_CONFIGURATION: u8 = 78;
 
-/// Does what the arguments ask for.
+/// Runs the command of these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -181,7 +181,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Does something with the configuration, or says every mistake in it.
+/// Runs a command with the configuration, or reports every mistake in it.
 fn configured(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
     let files = [files.config, more.config].concat();
     match config::load(&files, std::env::vars_os()) {
@@ -190,7 +190,7 @@ fn configured(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(&Loade
     }
 }
 
-/// Does something with the address of the ops listener, or says what is wrong with it.
+/// Runs a command with the address of the ops listener, or reports its mistakes.
 fn at_ops(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(SocketAddr) -> ExitCode) -> ExitCode {
     let files = [files.config, more.config].concat();
     match config::ops_listen(&files, std::env::vars_os()) {
@@ -205,52 +205,52 @@ fn misconfigured(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-/// Why a command did not end well.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// There are mistakes in the configuration.
+    /// The configuration has mistakes.
     #[error("{0}")]
     Configuration(#[from] Problems),
-    /// There is no log.
+    /// The log cannot be installed.
     #[error("{0}")]
     Log(#[from] InstallError),
-    /// Files did not come to an end.
+    /// The files could not be read in time.
     #[error("the files of the {0} could not be read within {1} s")]
     Unread(&'static str, u64),
-    /// A signal came while the sidecar still read its files.
+    /// A signal arrived while the sidecar was reading its files.
     #[error("told to stop before it had started")]
     NotStarted,
     /// The sidecar could not be started.
     #[error("{0}")]
     Start(#[from] StartError),
-    /// The machine refused something.
+    /// The system refused an operation.
     #[error("{0}")]
     System(#[from] io::Error),
-    /// A second signal came before the drain was over.
+    /// A second signal arrived before the drain was over.
     #[error("stopped before everything under way had ended")]
     Interrupted,
-    /// A step of the tour did not go as it should.
+    /// A step of the tour failed.
     #[error("{0}")]
     Tour(String),
     /// The configuration has no control listener.
     #[error("control.listen is not set, so there is nobody to ask")]
     NoControl,
-    /// A running sidecar did not do what it was asked to.
+    /// A running sidecar did not obey.
     #[error("{0}")]
     Control(#[from] CallError),
-    /// The port of the ops listener is another one each time.
+    /// The ops listener has a random port.
     #[error("ops.listen has port 0, so nobody can know which it is")]
     NoPort,
-    /// A sidecar is not as it should be.
+    /// A sidecar is not alive, or not ready in time.
     #[error("{0}")]
     Unwell(String),
-    /// There is no way to Sezzle, or the keys are not taken there.
+    /// Sezzle is unreachable, or rejects the keys.
     #[error("{0}")]
     Contact(#[from] Trouble),
-    /// What the command was given is not allowed or cannot be read.
+    /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
     Usage(&'static str),
-    /// A certificate for the simulated gateway that cannot be used.
+    /// The certificate for the simulated gateway is unusable.
     #[cfg(feature = "simulator")]
     #[error("{0}")]
     Certificate(String),
@@ -288,7 +288,7 @@ fn start_code(error: &StartError) -> u8 {
         #[cfg(feature = "otlp")]
         StartError::Otlp(_) => BAD_CONFIGURATION,
         StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_) | StartError::Thread(_) => 1,
-        // A secret's, if one of them is that.
+        // The code for a secret wins, if one of them has it.
         StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
     }
 }
@@ -297,7 +297,7 @@ fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), 
     ended(on_runtime(builder, command))
 }
 
-/// On as many threads as there are cores. They are tried first: the runtime panics where the system starts none.
+/// Runs on one thread per core. The threads are tried first, because the runtime panics if the system cannot start one.
 #[cfg(feature = "simulator")]
 fn with_threads(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let one = |_| thread::Builder::new().spawn(|| thread::sleep(Duration::from_millis(10)));
@@ -312,12 +312,12 @@ fn with_threads(command: impl Future<Output = Result<(), Failure>>) -> ExitCode 
 fn on_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = builder.enable_all().build()?;
     let result = runtime.block_on(command);
-    // What is still running has had its time.
+    // Tasks that are still running have had their time.
     runtime.shutdown_background();
     result
 }
 
-/// The exit code of what a command came to.
+/// Prints the error, if any, and returns the exit code.
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -329,14 +329,14 @@ fn ended(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// The signals SIGTERM and SIGINT.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    /// Takes both signals from now on.
+    /// Catches both signals from now on.
     ///
     /// # Errors
     /// When the system refuses.
@@ -344,7 +344,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for one of them.
+    /// Waits for one of the two signals.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -353,7 +353,7 @@ impl Signals {
     }
 }
 
-/// Writes to standard output. A reader that has gone away is no reason to fail.
+/// Writes to standard output. A closed pipe is no error.
 pub(crate) fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! `purge`: a running sidecar forgets sessions.
+//! `purge`: removes sessions from the cache of a running sidecar.
 
 use clap::Args;
 use http::Method;
@@ -36,7 +36,7 @@ struct What {
 }
 
 impl Purge {
-    /// Asks the sidecar of this configuration.
+    /// Asks the sidecar through its control listener.
     pub(super) async fn run(self, settings: &Settings) -> Result<(), Failure> {
         let address = settings.control.listen.as_ref().ok_or(Failure::NoControl)?;
         let answer = client::call(address, Method::POST, "/purge", &self.what.body()).await?;

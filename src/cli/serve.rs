@@ -1,7 +1,6 @@
-//! `run`: the sidecar from its start to its end, as signals and the service manager have it.
+//! `run`: the sidecar from start to end, under signals and the service manager.
 //!
-//! One task does all of it, so that nothing of it overlaps: it waits for signals, reloads, says how the service fares,
-//! and drains.
+//! One task waits for signals, reloads, reports to the service manager and drains, so these steps never overlap.
 
 use std::convert::Infallible;
 use std::env;
@@ -27,14 +26,14 @@ use crate::systemd::notify::Notifier;
 use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log;
 
-/// Runs the sidecar until a signal, and drains it. `sources` are the files of the configuration, which a reload reads again.
+/// Runs the sidecar until a signal, and drains it. `sources` are the configuration files, which a reload reads again.
 pub(super) fn serve(sources: Vec<PathBuf>) -> ExitCode {
-    // Before there is a second thread.
+    // Runs before a second thread exists.
     let passed = PassedSockets::take_over();
     let mut log = None;
-    // Callers are served by the workers; this thread accepts them, looks after the token and answers operators.
+    // The workers serve callers; this thread accepts connections, keeps the token and answers operators.
     let result = on_runtime(&mut Builder::new_current_thread(), run(sources, passed, &mut log));
-    // What was logged is written before anything is said of how it ended.
+    // Writes the rest of the log before the error is printed.
     drop(log);
     ended(result)
 }
@@ -44,7 +43,7 @@ async fn run(
     passed: Result<PassedSockets, PassedError>,
     log: &mut Option<log::Guard>,
 ) -> Result<(), Failure> {
-    // First of all: until then a SIGHUP ends the process.
+    // Comes first: until then a SIGHUP ends the process.
     let mut hangups = signal(SignalKind::hangup())?;
     let mut signals = Signals::new()?;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
@@ -75,7 +74,7 @@ async fn run(
     loop {
         tokio::select! {
             () = signals.next() => break,
-            // Another one that comes meanwhile is seen to afterwards: what was read may be older.
+            // Another SIGHUP is handled after this reload: this read may have missed its changes.
             Some(()) = hangups.recv(), if reading.is_none() => {
                 manager.reloading().await;
                 reading = Some(tokio::spawn(app.read_again(sources.clone())));
@@ -92,13 +91,13 @@ async fn run(
         whole = app.drain_until(signals.next()) => whole,
         never = manager.beat() => match never {},
     };
-    // What is cut now has a line in the log as well.
+    // Requests that end here still get their log lines.
     workers.end().await;
     if whole { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
-/// Reads the configuration, opens the log, and reads what the configuration names. The files are read beside this thread, so
-/// that signals count while a file lets wait for itself.
+/// Reads the configuration, opens the log, and reads the files that the configuration names. Other threads read the
+/// files, so that signals work while a file blocks.
 async fn read(
     blocking: &Blocking,
     sources: &[PathBuf],
@@ -118,10 +117,10 @@ async fn read(
     Ok((settings, materials))
 }
 
-// Several pipes may be waited for in turn; a file system that hangs is not.
+// Enough to wait for several pipes in turn. A hanging file system is not waited for.
 const START: Duration = Duration::from_secs(30);
 
-// From the drain's hard end to that of the process.
+// Time from the drain's hard end to the end of the process.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
@@ -131,12 +130,12 @@ async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
     }
 }
 
-/// What the service manager knows.
+/// The connection to the service manager, and what has been reported to it.
 struct Manager {
     notifier: Notifier,
     workers: Workers,
     supervisor: Supervisor,
-    /// Whether it was told that the service is ready: it must not hear of a reload before.
+    /// Whether readiness was reported. Before that, no reload may be reported.
     ready: bool,
 }
 
@@ -145,7 +144,7 @@ impl Manager {
         Self { notifier, workers, supervisor, ready: false }
     }
 
-    /// Says when the service is ready, until then why it is not, and again and again that it works.
+    /// Reports readiness, until then the obstacle, and afterwards that the service is alive.
     async fn attend(&mut self, app: &App) -> Infallible {
         while !self.ready {
             match app.unready() {
@@ -154,7 +153,7 @@ impl Manager {
                     self.ready = true;
                 }
                 Some(why) => {
-                    // For as long as Sezzle cannot be reached: to be started again would not help.
+                    // Extended for as long as Sezzle cannot be reached: a restart would not help.
                     self.notifier.starting(why, 10 * STARTING).await;
                     let _ = timeout(STARTING, app.first_token()).await;
                 }
@@ -166,7 +165,7 @@ impl Manager {
     async fn beat(&self) -> Infallible {
         let Some(interval) = self.notifier.heartbeat() else { return pending().await };
         loop {
-            // Callers are served elsewhere than here, and nothing works without some tasks.
+            // This thread serves no callers, so the workers and the vital tasks are checked.
             self.workers.respond().await;
             self.supervisor.all_alive().await;
             self.notifier.alive().await;
@@ -192,5 +191,5 @@ impl Manager {
     }
 }
 
-// Until it is said again why it is not ready, which may have changed.
+// The interval of reports before readiness, since the obstacle may change.
 const STARTING: Duration = Duration::from_secs(3);
