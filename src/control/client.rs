@@ -1,4 +1,4 @@
-//! The other end of the listeners for operators: what their commands ask a running sidecar with.
+//! The client of the control and ops listeners, for commands that ask a running sidecar.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use tokio_util::either::Either;
 use crate::address::Address;
 use crate::units;
 
-/// Why a running sidecar did not do what was asked.
+/// Why a running sidecar did not obey.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens there, or not for this user.
+    /// Nothing listens at the address, or the user has no permission.
     #[error("cannot reach the sidecar at {address}: {cause}")]
     Unreachable {
-        /// Where.
+        /// The address.
         address: Address,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// The exchange broke off.
     #[error("the sidecar did not answer: {0}")]
     Broken(String),
-    /// It said no.
+    /// The sidecar refused the request.
     #[error("the sidecar refused: {0}")]
     Refused(String),
 }
 
-/// Asks the sidecar that listens for control at `address`, and returns its answer.
+/// Sends a request to the control listener at `address`, and returns its response.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no response, or the sidecar's refusal.
 pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -> Result<Value, CallError> {
     let request = Request::builder()
         .method(method)
@@ -59,11 +59,11 @@ pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends one request to any listener of a running sidecar, over a connection of its own. The answer is whole, and comes
-/// within `patience`.
+/// Sends one request to any listener of a running sidecar, over a new connection. Returns the whole response, within
+/// `patience`.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no response.
 pub async fn send(
     address: &Address,
     request: Request<Full<Bytes>>,
@@ -90,7 +90,7 @@ async fn exchange(address: &Address, request: Request<Full<Bytes>>) -> Result<Re
         biased;
         answer = &mut answer => answer,
         ended = connection => match ended {
-            // A sidecar that is about to end closes with its last answer.
+            // A sidecar that is about to end closes the connection after its last response.
             Ok(()) => answer.await,
             Err(error) => Err(broken(error)),
         },

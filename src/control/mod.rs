@@ -1,7 +1,7 @@
-//! The control listener: what steers a running process. To forget stored sessions, and to log more or less.
+//! The control listener: purges stored sessions and sets the log level of a running process.
 //!
-//! Off unless configured, and then on a Unix socket or a loopback address only. What is asked for here is logged with
-//! the user who asked, as far as the kernel tells.
+//! Off unless configured, and then only on a Unix socket or a loopback address. Each change is logged with the user who
+//! asked for it, if the kernel tells.
 
 pub mod client;
 
@@ -26,20 +26,20 @@ use crate::session::invalidation::Tag;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
-/// Answers for the control listener. Cheap to clone.
+/// Serves the control listener. Cheap to clone.
 pub struct Control<E> {
     sessions: Arc<SessionCache<E>>,
     metrics: Arc<Metrics>,
 }
 
-// Derived, it would ask the same of `E`.
+// A derived `Clone` would require `E: Clone`.
 impl<E> Clone for Control<E> {
     fn clone(&self) -> Self {
         Self { sessions: Arc::clone(&self.sessions), metrics: Arc::clone(&self.metrics) }
     }
 }
 
-/// What is to be forgotten.
+/// The sessions to purge.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Purge {
@@ -53,7 +53,7 @@ enum Purge {
     All(True),
 }
 
-/// `true`: `{"all": false}` has no meaning.
+/// Accepts only `true`: `{"all": false}` has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "bool")]
 struct True;
@@ -73,7 +73,7 @@ struct LogLevel {
 }
 
 impl<E: Clone + Send + Sync + 'static> Control<E> {
-    /// Steers these parts.
+    /// Controls these parts.
     pub fn new(sessions: Arc<SessionCache<E>>, metrics: Arc<Metrics>) -> Self {
         Self { sessions, metrics }
     }
@@ -118,7 +118,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
         self.metrics.cache_invalidations.with_label_values(&["control"]).inc();
         let (what, id) = match &purge {
             Purge::Session(session) => ("session", Some(session.to_string())),
-            // Tokens stay out of the log, and so does what only stands in the place of an order's identifier.
+            // Tokens stay out of the log, and so does any text in the place of an order's identifier.
             Purge::Order(_) => ("order", None),
             Purge::Token(_) => ("token", None),
             Purge::All(True) => ("all", None),
@@ -138,9 +138,9 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
         return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("level: expected one of {words}"));
     };
     let peer_uid = caller.peer.map(|peer| peer.uid);
-    // Not `level`, which a line has already.
+    // A line has a field `level` already.
     let say = || tracing::warn!(new_level = word, peer_uid, "log level set by control");
-    // At the more talkative of the two levels.
+    // Logged at the more verbose of the two levels.
     let quieter = level < LevelFilter::WARN;
     if quieter {
         say();
@@ -166,7 +166,7 @@ async fn receive(body: PeerBody) -> Result<Bytes, Response<Full<Bytes>>> {
 }
 
 const RECEIVE: Duration = Duration::from_secs(5);
-// No request here needs a hundredth of it.
+// No request here needs a hundredth of this.
 const MAX_BODY: usize = 16 * 1024;
 
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {

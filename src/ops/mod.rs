@@ -1,5 +1,5 @@
-//! The operators' listener: `/metrics`, `/livez`, `/readyz`. GET only, and nothing here changes anything, so that it
-//! may be reachable from the pod's network.
+//! The ops listener: `/metrics`, `/livez` and `/readyz`. GET and HEAD only, and without side effects, so that the pod's
+//! network may reach this listener.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use http_body_util::Full;
 use crate::credentials::TokenManager;
 use crate::telemetry::metrics::Metrics;
 
-/// Answers for metrics and health. Cheap to clone.
+/// Serves metrics and health. Cheap to clone.
 #[derive(Clone)]
 pub struct Ops(Arc<Inner>);
 
@@ -24,7 +24,7 @@ struct Inner {
 }
 
 impl Ops {
-    /// Answers for these parts. `before_scrape` brings gauges up to date.
+    /// Serves the state of these parts. `before_scrape` updates gauges.
     pub fn new(
         metrics: Arc<Metrics>,
         tokens: Arc<TokenManager>,
@@ -34,19 +34,19 @@ impl Ops {
         Self(Arc::new(Inner { metrics, tokens, before_scrape, draining: AtomicBool::new(false) }))
     }
 
-    /// Not ready from now on.
+    /// Makes the sidecar unready from now on.
     pub fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
         self.0.metrics.draining.set(1);
     }
 
-    /// Whether it is stopping.
+    /// Whether the sidecar is draining.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    /// Why it is not ready; `None` if it is. Ready: configured, listening, and there was a token once. It does not follow
-    /// Sezzle's health.
+    /// Why the sidecar is not ready; `None` if it is. A sidecar is ready once it is configured, listens and has had a
+    /// token. Sezzle's health does not matter.
     pub fn unready(&self) -> Option<&'static str> {
         if self.is_draining() {
             return Some("draining");
@@ -58,7 +58,7 @@ impl Ops {
         Some(error.map_or("the first token is being obtained", |error| error.public()))
     }
 
-    /// The metrics, brought up to date.
+    /// The metrics, with gauges updated.
     pub fn fresh_metrics(&self) -> &Metrics {
         (self.0.before_scrape)();
         &self.0.metrics
@@ -78,23 +78,23 @@ impl Ops {
         match path {
             "/metrics" => self.metrics(),
             "/readyz" => self.ready(),
-            // Whoever can answer is alive. An outage of Sezzle must not restart anything.
+            // A process that can respond is alive. An outage of Sezzle must not cause restarts.
             _ => text(StatusCode::OK, "alive\n"),
         }
     }
 
-    /// The answer to a browser that asks for another page.
+    /// The response to a browser that loads this on behalf of another page.
     pub fn refused() -> Response<Full<Bytes>> {
         text(StatusCode::FORBIDDEN, "a browser may show this, and no page may load it\n")
     }
 
-    /// The answer to a probe when a thread that serves callers does not respond: only a new start helps then.
+    /// The response to a probe while a thread that serves callers hangs. Only a restart helps then.
     pub fn hanging() -> Response<Full<Bytes>> {
         text(StatusCode::SERVICE_UNAVAILABLE, "a thread that serves callers hangs\n")
     }
 
-    /// The answer to a probe when a task is gone or hangs that the process cannot do without. A task that has panicked begins
-    /// anew by itself; probes that fail for longer mean that this does not help.
+    /// The response to a probe while a vital task is gone or hangs. A task that panicked is started again; a probe that
+    /// fails for longer means that this did not help.
     pub fn missing(task: &str) -> Response<Full<Bytes>> {
         text(StatusCode::SERVICE_UNAVAILABLE, format!("a task that must live is gone or hangs: {task}\n"))
     }

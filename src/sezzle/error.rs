@@ -1,9 +1,9 @@
-//! Sezzle's errors: what tells them from those of somebody before it, such as a firewall's page.
+//! Recognises Sezzle's errors, as opposed to those of an intermediary such as a firewall.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Whether a body is an error as Sezzle writes them: an object with a `code`, or an array that begins with one.
+/// Whether a body has the form of Sezzle's errors: an object with a `code`, or an array that begins with one.
 pub fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(untagged)]

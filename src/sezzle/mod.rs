@@ -1,4 +1,4 @@
-//! Sezzle's own words: what its bodies and dates mean to this program, and nothing about how they travel.
+//! The meaning of Sezzle's bodies and dates for this program, apart from their transport.
 
 pub mod error;
 pub mod session;

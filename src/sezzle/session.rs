@@ -1,4 +1,4 @@
-//! What the body of `GET /v2/session/{uuid}` says about itself: who it is, what it relates to, when it ends.
+//! The facts in the body of `GET /v2/session/{uuid}`: identity, related identifiers and expiry.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,33 +10,33 @@ use uuid::Uuid;
 use super::time::parse_rfc3339;
 use crate::clock::Wall;
 
-/// The facts the cache needs from a session's body. Everything else in the body is not looked at.
+/// The facts that the cache needs from a session's body. The rest of the body is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionFacts {
-    /// The session the body speaks of; `None` when it names none, or not by a UUID.
+    /// The session's UUID; `None` if missing or invalid.
     pub uuid: Option<Uuid>,
     /// `order.uuid`: an opaque string, not always a valid UUID.
     pub order: Option<String>,
-    /// `tokenize.token` from each place that `tokenize` is shown in.
+    /// `tokenize.token` from each place of a `tokenize`.
     pub tokens: Vec<String>,
-    /// `tokenize.expiration`, the earliest where there are two.
+    /// `tokenize.expiration`, the earlier one of two.
     pub expiration: Expiration,
 }
 
-/// When a session's `tokenize` ends.
+/// When a session's `tokenize` expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiration {
     /// The session has no `tokenize`.
     NotTokenized,
-    /// It ends then.
+    /// The time of expiry.
     At(Wall),
-    /// There is a `tokenize`, and it does not say when it ends in a way that can be read.
+    /// There is a `tokenize` without a readable expiry.
     Unreadable,
 }
 
 impl SessionFacts {
-    /// Reads the facts. `None` when the body is not a JSON object of the documented types, says a thing twice, or has an
-    /// order or a `tokenize` that it does not name: nothing can be concluded from such a body.
+    /// Reads the facts. `None` if the body is not a JSON object of the documented types, has a member twice, or has an
+    /// order without a UUID or a `tokenize` without a token: such a body allows no conclusions.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Object(session): Object<Session> = serde_json::from_slice(body).ok()?;
         let (order, nested) = match session.order {
@@ -98,7 +98,7 @@ impl Tokenize {
     }
 }
 
-/// A structure written as a JSON object. By itself serde also takes an array of its members in their order.
+/// A structure written as a JSON object. serde by itself would also accept an array of the members in order.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

@@ -1,4 +1,4 @@
-//! Dates as Sezzle writes them: RFC 3339 in bodies (0 to 9 fractional digits), HTTP dates in headers.
+//! Dates in Sezzle's formats: RFC 3339 in bodies (0 to 9 fractional digits), HTTP dates in headers.
 
 use std::time::SystemTime;
 
@@ -7,25 +7,25 @@ use ::time::format_description::well_known::Rfc3339;
 
 use crate::clock::Wall;
 
-/// Reads an RFC 3339 date. Fractions of a millisecond are cut off, so that an expiration is never read as later.
+/// Parses an RFC 3339 date. Fractions of a millisecond are cut off, so that no expiry is read as later than it is.
 pub fn parse_rfc3339(text: &str) -> Option<Wall> {
     let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     let millis = date.unix_timestamp_nanos().div_euclid(1_000_000);
     i64::try_from(millis).ok().map(Wall)
 }
 
-/// Writes an RFC 3339 date in UTC; `None` for years that the format cannot carry.
+/// Formats an RFC 3339 date in UTC; `None` for years that the format cannot express.
 pub fn format_rfc3339(wall: Wall) -> Option<String> {
     let nanos = i128::from(wall.0).checked_mul(1_000_000)?;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?.format(&Rfc3339).ok()
 }
 
-/// Reads an HTTP date (RFC 9110, 5.6.7).
+/// Parses an HTTP date (RFC 9110, 5.6.7).
 pub fn parse_http_date(text: &str) -> Option<Wall> {
     httpdate::parse_http_date(text).ok().map(Wall::from)
 }
 
-/// Writes an HTTP date (RFC 9110, 5.6.7).
+/// Formats an HTTP date (RFC 9110, 5.6.7).
 pub fn format_http_date(wall: Wall) -> String {
     // The crate's formatter panics outside the years 1970 to 9999.
     let clamped = Wall(wall.0.clamp(0, 253_402_300_799_000));

@@ -1,7 +1,7 @@
-//! What systemd and its like offer a service: sockets that were opened before it started, and a way to say how it fares.
+//! The interfaces of systemd for services: sockets opened before the start, and status reports.
 //!
-//! Both come by environment variables, and without those nothing of it happens. The process is not bound to systemd:
-//! nothing is linked, and whoever speaks the same two protocols will do.
+//! Environment variables configure both; without them nothing happens. The process does not depend on systemd: it links
+//! no library of systemd, and any manager with the same two protocols works.
 
 pub mod notify;
 pub mod sockets;

@@ -1,6 +1,6 @@
-//! How the service fares, told to whoever manages it: the protocol of sd_notify(3).
+//! Reports the service's state to its manager: the protocol of sd_notify(3).
 //!
-//! Nothing here fails: a manager that does not listen is a warning, and no reason not to serve.
+//! Reports never fail: if the manager does not listen, the sidecar logs a warning and goes on serving.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::clock::monotonic_micros;
 
-/// The way to a service manager, if there is one.
+/// The connection to a service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Notifier {
     manager: Option<SocketAddr>,
@@ -42,12 +42,12 @@ impl Notifier {
         Self { manager: manager.ok(), watchdog }
     }
 
-    /// How often [`Self::alive`] has to be told: twice in the time after which silence is taken for a failure.
+    /// The interval for [`Self::alive`]: half the time after which the manager takes silence for a failure.
     pub fn heartbeat(&self) -> Option<Duration> {
         self.manager.as_ref().and(self.watchdog).map(|limit| limit / 2)
     }
 
-    /// It starts, for this reason is not ready yet, and will say so again `within` a time.
+    /// Reports that the service is starting, and why it is not ready. The next report comes `within` this time.
     pub async fn starting(&self, why: &str, within: Duration) {
         self.tell(&[
             ("STATUS", &format!("not ready: {why}")),
@@ -56,24 +56,24 @@ impl Notifier {
         .await;
     }
 
-    /// It is ready, for the first time or after a reload.
+    /// Reports that the service is ready, first or after a reload.
     pub async fn ready(&self, status: &str) {
         self.tell(&[("READY", "1"), ("STATUS", status)]).await;
     }
 
-    /// It reloads. To be told before anything is read, and followed by [`Self::ready`].
+    /// Reports a reload. Send this before anything is read, and [`Self::ready`] after.
     pub async fn reloading(&self) {
         let now = monotonic_micros().to_string();
         self.tell(&[("RELOADING", "1"), ("MONOTONIC_USEC", &now), ("STATUS", "reloading")]).await;
     }
 
-    /// It stops, and will have ended `within` a time.
+    /// Reports that the service is stopping, and will have ended `within` this time.
     pub async fn stopping(&self, within: Duration) {
         let within = within.as_micros().to_string();
         self.tell(&[("STOPPING", "1"), ("STATUS", "draining"), ("EXTEND_TIMEOUT_USEC", &within)]).await;
     }
 
-    /// It works.
+    /// Reports that the service works.
     pub async fn alive(&self) {
         self.tell(&[("WATCHDOG", "1")]).await;
     }
@@ -89,8 +89,8 @@ impl Notifier {
     }
 }
 
-/// A socket for each message: a manager that was started again has another one by the same name. Waits where the manager
-/// has much unread.
+/// Each message uses a new socket: a restarted manager has another socket under the same name. Waits while the
+/// manager's queue is full.
 async fn send(manager: &SocketAddr, message: String) -> io::Result<()> {
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

@@ -1,8 +1,8 @@
-//! Sockets that were opened before the process was started, and are passed to it: the protocol of sd_listen_fds(3).
+//! Sockets that were opened before the process started: the protocol of sd_listen_fds(3).
 //!
-//! A passed socket is used in place of opening one, where `<name>.listen` has its address and `<name>` is its name. So
-//! what is listened on is always what the configuration says, and a socket that does not fit it is a mistake: it would
-//! be one that callers wait on for ever.
+//! A passed socket replaces opening one if its name is `<name>` and its address stands in `<name>.listen`. The
+//! configuration therefore always says where the sidecar listens. A socket that does not fit the configuration is an
+//! error: callers of that socket would wait for ever.
 
 use std::env;
 use std::net::{SocketAddr, TcpListener};
@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 
-/// The sockets that were passed and are not in use yet.
+/// Passed sockets that are not in use yet.
 #[derive(Debug, Default)]
 pub struct PassedSockets(Vec<Passed>);
 
@@ -25,57 +25,57 @@ struct Passed {
     socket: PassedSocket,
 }
 
-/// A socket that listens already.
+/// A listening socket.
 #[derive(Debug)]
 pub enum PassedSocket {
-    /// On an address and port.
+    /// A TCP socket with its address.
     Tcp(TcpListener, SocketAddr),
-    /// On a path.
+    /// A Unix socket with its path.
     Unix(UnixListener, PathBuf),
 }
 
-/// What was passed cannot be used.
+/// A passed socket cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PassedError {
-    /// The variables contradict each other, or themselves.
+    /// The variables are malformed or contradict each other.
     #[error("{0}")]
     Variables(String),
-    /// One of the descriptors is nothing to accept callers on.
+    /// A descriptor is no listening socket.
     #[error(
         "the descriptor {name:?} that was passed is {what}, and not a stream socket that listens on an address or a path"
     )]
     NotAListener {
-        /// Its name.
+        /// The descriptor's name.
         name: String,
-        /// What is known of it.
+        /// The descriptor's kind, as far as known.
         what: &'static str,
     },
-    /// The name is that of no listener.
+    /// No listener has this name.
     #[error("a socket named {name:?} was passed for {address}; FileDescriptorName= has to be one of {known}")]
     UnknownName {
-        /// The name.
+        /// The socket's name.
         name: String,
-        /// Where it listens.
+        /// The socket's address.
         address: Address,
-        /// The names there are.
+        /// The names of all listeners.
         known: String,
     },
-    /// The listener does not listen there.
+    /// The listener has no such address.
     #[error("{name}.listen: a socket was passed for {address}, which is not in it, or was passed twice")]
     UnknownAddress {
-        /// The listener.
+        /// The listener's name.
         name: String,
-        /// Where the socket listens.
+        /// The socket's address.
         address: Address,
     },
 }
 
 impl PassedSockets {
-    /// Takes over what was passed to this process. To be called once, before there is a second thread, since the variables
-    /// are removed lest they mislead another process.
+    /// Takes over the sockets passed to this process. Call this once and before a second thread exists, because it
+    /// removes the variables, so that they cannot mislead a child process.
     ///
     /// # Errors
-    /// When anything of it is not to be used.
+    /// When a socket or a variable cannot be used.
     pub fn take_over() -> Result<Self, PassedError> {
         let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(Self::default()) };
         let count = count.to_str().and_then(|count| count.parse().ok()).filter(|count| *count <= MOST);
@@ -84,7 +84,7 @@ impl PassedSockets {
         let names = env::var_os("LISTEN_FDNAMES").unwrap_or_default().to_string_lossy().into_owned();
         let mut passed = ListenFd::from_env();
         if passed.len() == 0 {
-            // They were meant for another process, such as the one that started this.
+            // The sockets were meant for another process, such as the parent.
             return Ok(Self::default());
         }
         let names: Vec<&str> = if names.is_empty() { vec!["unknown"; count] } else { names.split(':').collect() };
@@ -96,10 +96,10 @@ impl PassedSockets {
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether each of them is for an address of one of these listeners, which are all there are.
+    /// Checks that each socket fits an address of one of the `listeners`, which must be complete.
     ///
     /// # Errors
-    /// When one is not.
+    /// When a socket fits none.
     pub fn check(&self, listeners: &[(&str, &[Address])]) -> Result<(), PassedError> {
         let mut seen = Vec::new();
         for Passed { name, socket } in &self.0 {
@@ -116,7 +116,7 @@ impl PassedSockets {
         Ok(())
     }
 
-    /// The socket that was passed for an address of a listener.
+    /// Removes and returns the socket for an address of a listener.
     pub fn take(&mut self, listener: &str, address: &Address) -> Option<PassedSocket> {
         let fits = |passed: &Passed| passed.name == listener && passed.socket.address() == *address;
         let index = self.0.iter().position(fits)?;
@@ -124,7 +124,7 @@ impl PassedSockets {
     }
 }
 
-// More than anybody has addresses to listen on.
+// More than anybody needs.
 const MOST: usize = 64;
 
 impl Passed {
@@ -137,9 +137,9 @@ impl Passed {
 
 impl PassedSocket {
     /// # Errors
-    /// What it is instead.
+    /// The kind of the descriptor.
     fn take(passed: &mut ListenFd, index: usize) -> Result<Self, &'static str> {
-        // Asked for as the wrong kind, a socket is left where it is.
+        // The call leaves a socket of another kind in place.
         if let Ok(Some(socket)) = passed.take_tcp_listener(index) {
             check_listening(&socket)?;
             let address = socket.local_addr().map_err(|_| "without an address")?;
@@ -160,7 +160,7 @@ impl PassedSocket {
     }
 }
 
-/// A socket of a connection is passed with `Accept=yes`, which starts a process for each caller.
+/// Rejects the socket of a connection, which `Accept=yes` passes to a new process for each caller.
 fn check_listening(socket: &impl AsFd) -> Result<(), &'static str> {
     match SockRef::from(socket).is_listener() {
         Ok(true) => Ok(()),

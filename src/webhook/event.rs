@@ -1,7 +1,8 @@
-//! What a webhook's body says: which event it is, and everything it names that a stored session may relate to.
+//! Reads a webhook's body: the event's name, and all identifiers that a stored session may relate to.
 //!
-//! Sezzle documents few of the names under which identifiers stand, and those of disputes differ. So this reads too much
-//! rather than too little: purging what is not stored costs nothing, and a session that was not concerned one fetch.
+//! Sezzle documents few names of members with identifiers, and those of disputes differ. This reader therefore errs on
+//! the side of too many identifiers: an identifier without a stored session costs nothing, and a needless purge costs
+//! one fetch.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,22 +14,22 @@ use uuid::Uuid;
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{OTHER_EVENT, WEBHOOK_EVENTS};
 
-/// A webhook's body as far as it matters here.
+/// The relevant parts of a webhook's body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Event {
     name: Option<&'static str>,
-    /// The webhook's own identifier, if it looks like one.
+    /// The webhook's own identifier, if well-formed.
     pub uuid: Option<String>,
-    /// What it names.
+    /// The identifiers in the body.
     pub concerns: Concerns,
 }
 
-/// What an event names.
+/// The sessions that an event concerns.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Concerns {
-    /// These, and nothing else.
+    /// The sessions with one of these tags.
     Tags(HashSet<Tag>),
-    /// More than is looked at one by one.
+    /// Every session, because the body has too many identifiers or is unreadable.
     Everything,
 }
 
@@ -39,7 +40,7 @@ impl Default for Concerns {
 }
 
 impl Event {
-    /// Reads a body; `None` when it is no JSON.
+    /// Reads a body; `None` if it is not JSON.
     pub fn read(body: &[u8]) -> Option<Self> {
         let mut event = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
@@ -48,12 +49,12 @@ impl Event {
         Some(event)
     }
 
-    /// One that Sezzle has signed and that cannot be read: it may concern anything.
+    /// A signed event that cannot be read, and so may concern any session.
     pub fn unreadable() -> Self {
         Self { concerns: Concerns::Everything, ..Self::default() }
     }
 
-    /// Its name if it is a known one, and one word for all others.
+    /// The event's name if known, else [`OTHER_EVENT`].
     pub fn name(&self) -> &'static str {
         self.name.unwrap_or(OTHER_EVENT)
     }
@@ -77,15 +78,15 @@ impl Event {
     }
 }
 
-// Several times as many as any event in Sezzle's documents names.
+// Several times as many as any event in Sezzle's documentation has.
 const MAX_TAGS: usize = 64;
 
-/// Whether it may stand in a log line.
+/// Whether the text may stand in a log line.
 fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// What a text at some place of the body is.
+/// The meaning of a text, by its place in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// The body itself.
@@ -94,14 +95,14 @@ enum Place {
     Name,
     /// The webhook's own identifier.
     OwnUuid,
-    /// What an order, a token or a session may be known by.
+    /// An identifier of an order, a token or a session.
     Identifier,
-    /// Anything else.
+    /// Any other text.
     Within,
 }
 
 impl Place {
-    /// The place of a member by its name. A list's items are where the list is.
+    /// The place of a member with this name. The items of a list have the list's place.
     fn member(self, name: &str) -> Self {
         match (self, name) {
             (Self::Top, "event") => Self::Name,
@@ -109,7 +110,7 @@ impl Place {
             (Self::Top, "data") => Self::Identifier,
             (_, name) => {
                 let name = name.to_ascii_lowercase();
-                // `uuid`, `order_id`, `checkoutUUID`; `token`, `session`, `order`.
+                // Matches `uuid`, `order_id`, `checkoutUUID`; `token`, `session`, `order`.
                 let is_identifier =
                     name.ends_with("id") || ["order", "token", "session"].iter().any(|word| name.contains(word));
                 if is_identifier { Self::Identifier } else { Self::Within }
@@ -118,7 +119,7 @@ impl Place {
     }
 }
 
-/// Reads any JSON value, and takes note of the texts in it.
+/// Reads any JSON value, and notes the texts in it.
 struct Value<'e> {
     event: &'e mut Event,
     place: Place,

@@ -1,4 +1,4 @@
-//! The hand-on: a webhook's body as it came, to the one service that is configured, under one deadline.
+//! Forwards the unchanged body of a webhook to the one configured service, under one deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::names::Resolver;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
 
-/// Hands webhooks on.
+/// Forwards webhooks to the service.
 #[derive(Debug)]
 pub struct Forward {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
@@ -33,44 +33,45 @@ pub struct Forward {
     places: Arc<Semaphore>,
 }
 
-/// Why a webhook was not handed on. The text is for logs.
+/// Why a webhook was not forwarded. The text is for logs.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// The service answered, and not with 2xx.
+    /// The service's response was not 2xx.
     #[error("the service answered {0}")]
     Refused(StatusCode),
-    /// There was no answer.
+    /// There was no response.
     #[error("{0}")]
     Failed(UpstreamError),
-    /// There was none in time.
+    /// There was no response in time.
     #[error("no answer within {LIMIT:?}")]
     Timeout,
-    /// Too many are being handed on already.
+    /// Too many webhooks are being forwarded.
     #[error("{MAX_AT_ONCE} others are being handed on")]
     Busy,
 }
 
 impl Forward {
-    /// To `url`, signed with `secret`. `tls` says whom to trust there.
+    /// Forwards to `url`, signed with `secret`. `tls` holds the trust anchors.
     ///
     /// # Errors
-    /// When the URL is none.
+    /// When the URL is invalid.
     pub fn new(url: &str, secret: Option<&Secret>, tls: ClientConfig, resolver: Resolver) -> Result<Self, InvalidUri> {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        // A connection for each: they come seldom, and one that was kept may be closed just as it is used again.
+        // Each webhook gets a connection of its own: webhooks are rare, and the service could close a kept connection
+        // at the moment of its reuse.
         let mut client = Client::builder(TokioExecutor::new());
         let client = lenient(&mut client).pool_max_idle_per_host(0).build(connector.wrap_connector(tcp));
         let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
         Ok(Self { client, url: url.parse()?, signer: secret.map(Signer::new), places })
     }
 
-    /// Hands one webhook on, once.
+    /// Forwards one webhook, once.
     ///
     /// # Errors
-    /// Unless the service answered 2xx in time.
+    /// When the service did not respond with 2xx in time.
     pub async fn send(&self, headers: &HeaderMap, body: Bytes) -> Result<(), ForwardError> {
         let _place = self.places.try_acquire().map_err(|_| ForwardError::Busy)?;
         let mut outgoing = handed_on(headers);
@@ -84,20 +85,20 @@ impl Forward {
         let answer = timeout(LIMIT, self.client.request(request)).await.map_err(|_| ForwardError::Timeout)?;
         let (head, body) =
             answer.map_err(|error| ForwardError::Failed(UpstreamError::from_client(&error)))?.into_parts();
-        // Nobody reads it, but the service should not see its answer cut off.
+        // The body is read to its end, so that the service does not see its response cut off.
         let _ = timeout(FAREWELL, Limited::new(body, MAX_ANSWER).collect()).await;
         if head.status.is_success() { Ok(()) } else { Err(ForwardError::Refused(head.status)) }
     }
 }
 
-// How long Sezzle waits is not known; most who send webhooks wait ten seconds or more.
+// Sezzle's own timeout is unknown; most senders of webhooks wait ten seconds or more.
 const LIMIT: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_millis(500);
 const MAX_ANSWER: usize = 64 * 1024;
-// Each holds a body in memory.
+// Each one holds a body in memory.
 const MAX_AT_ONCE: usize = 32;
 
-/// The headers that go on: all but those between two neighbours, and those by which a caller could pass for somebody
+/// The headers for the service: without hop-by-hop headers, and without those by which a caller could pass for somebody
 /// else, since only the body is signed.
 fn handed_on(headers: &HeaderMap) -> HeaderMap {
     let mut outgoing = headers.clone();
@@ -109,7 +110,7 @@ fn stays_here(name: &HeaderName) -> bool {
     matches!(*name, HOST | CONTENT_LENGTH | EXPECT | AUTHORIZATION | COOKIE)
         || *name == signature::OWN
         || *name == SEC_FETCH_MODE
-        // Some servers read `a_b` as `a-b`.
+        // Some servers treat `a_b` as `a-b`.
         || name.as_str().contains('_')
 }
 

@@ -1,8 +1,9 @@
-//! The webhook listener: what Sezzle posts is verified, purges what it names, and is handed on to the service.
+//! The webhook listener: verifies webhooks from Sezzle, purges the sessions that they concern, and forwards them to the
+//! service.
 //!
-//! It is the one listener that strangers may reach. A body that Sezzle did not sign has no effect and goes nowhere; the
-//! `Host` it was sent to says nothing either way, since Sezzle uses a public name of the merchant's choice.
-//! Read next: [`event`] (what is purged) and [`forward`] (what the service gets).
+//! Of all listeners only this one may be open to strangers. A body without Sezzle's signature has no effect and is not
+//! forwarded. The `Host` is not checked, since Sezzle uses a public name that the merchant chose. Read next: [`event`]
+//! for what is purged, and [`forward`] for what the service gets.
 
 pub mod event;
 pub mod forward;
@@ -32,7 +33,7 @@ use crate::telemetry::troubles::Kind;
 
 pub use self::outcome::Outcome;
 
-/// Answers for the webhook listener. Cheap to clone.
+/// Serves the webhook listener. Cheap to clone.
 pub struct Webhooks<E>(Arc<Inner<E>>);
 
 struct Inner<E> {
@@ -44,23 +45,23 @@ struct Inner<E> {
     metrics: Arc<Metrics>,
 }
 
-// Derived, it would ask the same of `E`.
+// A derived `Clone` would require `E: Clone`.
 impl<E> Clone for Webhooks<E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-/// What is known of a webhook that Sezzle signed.
+/// A signed webhook after its purge.
 struct Read {
     event: Event,
     is_json: bool,
-    /// How many sessions it purged.
+    /// How many sessions the purge removed.
     removed: usize,
 }
 
 impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
-    /// Serves `path`, and hands on by `forward`, in `tasks`.
+    /// Serves `path`, and forwards with `forward` in tasks of `tasks`.
     pub fn new(
         path: String,
         forward: Option<Forward>,
@@ -84,10 +85,10 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
                 return refused.answer();
             }
         };
-        // Purged before it is handed on: the service looks the session up when it hears of it.
+        // The purge comes first: the service looks up the session when it hears of the event.
         let read = self.read(&body);
         let this = self.clone();
-        // Not stopped when Sezzle hangs up: what the service has done by then is not undone either.
+        // The task goes on if Sezzle hangs up: the service's own work cannot be undone either.
         let handed_on = self.0.tasks.spawn(async move {
             let error = this.hand_on(&head, body).await.err();
             let outcome = match &error {
@@ -103,7 +104,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         handed_on.await.unwrap_or(Outcome::ForwardFailed).answer()
     }
 
-    /// The whole body of a webhook, once it is sure that Sezzle signed it.
+    /// Receives the whole body of a webhook, and checks Sezzle's signature.
     async fn receive(&self, head: &Parts, body: PeerBody) -> Result<Bytes, Outcome> {
         if head.headers.keys().any(is_of_browser) {
             return Err(Outcome::Browser);
@@ -127,7 +128,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         if self.0.tokens.is_signed(&body, &signature) { Ok(body) } else { Err(Outcome::BadSignature) }
     }
 
-    /// Reads the event and purges what it names.
+    /// Reads the event and purges the sessions that it concerns.
     fn read(&self, body: &[u8]) -> Read {
         let event = Event::read(body);
         let is_json = event.is_some();
@@ -157,7 +158,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         sent
     }
 
-    /// Counts and logs. Of a body that Sezzle did not sign nothing is logged.
+    /// Counts and logs the webhook. Nothing from an unsigned body is logged.
     fn record(
         &self,
         outcome: Outcome,
@@ -179,7 +180,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let dur_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         match error {
             None => tracing::info!(event, webhook, result, code, removed, dur_ms, hint, "webhook"),
-            // Sezzle ends the subscription when this goes on for days.
+            // Sezzle ends the subscription if this goes on for days.
             Some(error) => tracing::warn!(event, webhook, result, code, removed, dur_ms, %error, "webhook"),
         }
     }

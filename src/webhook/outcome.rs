@@ -1,36 +1,37 @@
-//! How a webhook ended: one word for metrics and logs, one status for Sezzle.
+//! The result of a webhook: one word for metrics and logs, one status for Sezzle.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-/// How a webhook ended. Sezzle takes only 200 for accepted, and repeats all others for days.
+/// The result of a webhook. Sezzle accepts only 200, and repeats all others for days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It purged what it names, and the service has it, if there is one.
+    /// The sessions were purged, and the service, if configured, accepted the webhook.
     Accepted,
-    /// The same, but it is no JSON and purged nothing.
+    /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
+    /// webhook.
     Malformed,
-    /// It came from a browser.
+    /// A browser sent the request.
     Browser,
-    /// It came to another path.
+    /// The request had another path.
     NotFound,
-    /// It was no POST.
+    /// The request was not a POST.
     MethodNotAllowed,
-    /// Sezzle did not sign it.
+    /// Sezzle's signature is missing or wrong.
     BadSignature,
-    /// It is larger than any webhook.
+    /// The body is larger than any webhook.
     TooLarge,
-    /// It broke off.
+    /// The body broke off.
     BodyBroken,
-    /// It did not arrive in time.
+    /// The body did not arrive in time.
     BodyTimeout,
-    /// The service answered something else than 2xx, or not at all.
+    /// The service's response was not 2xx, or there was none.
     ForwardFailed,
-    /// The service did not answer in time.
+    /// The service did not respond in time.
     ForwardTimeout,
-    /// Too many others are being handed on.
+    /// Too many webhooks are being forwarded.
     Busy,
 }
 
@@ -70,7 +71,7 @@ impl Outcome {
         }
     }
 
-    /// What Sezzle is answered: the status and, unless it is 200, the word.
+    /// The response to Sezzle: the status and, unless that is 200, the word.
     pub fn answer(self) -> Response<Full<Bytes>> {
         let status = self.status();
         let body = match status {

@@ -10,17 +10,18 @@ use crate::secret::Secret;
 /// Sezzle's signature of a webhook.
 pub const SEZZLE: HeaderName = HeaderName::from_static("sezzle-signature");
 
-/// The sidecar's own, for the service that a webhook is handed on to.
+/// The sidecar's own signature, for the service that gets the webhook.
 pub const OWN: HeaderName = HeaderName::from_static("sezzle-sidecar-signature");
 
-/// Where others put a signature. Sezzle does not.
+/// A name that others use for a signature. Sezzle does not.
 const MISPLACED: HeaderName = HeaderName::from_static("x-sezzle-signature");
 
 /// Bytes of an HMAC-SHA256.
 const LENGTH: usize = 32;
 
-/// The one signature of Sezzle's that a request carries; `None` when it carries none, several, or one that is no
-/// signature. Sezzle documents neither digits nor base64, so both are read; only the right bytes pass in either form.
+/// Reads the single signature of Sezzle's in a request; `None` if there is none, more than one, or an invalid one.
+/// Sezzle does not document its encoding, so hexadecimal digits and base64 are both read; only the right bytes pass in
+/// either form.
 pub fn read(headers: &HeaderMap) -> Option<[u8; LENGTH]> {
     let mut values = headers.get_all(SEZZLE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -28,7 +29,7 @@ pub fn read(headers: &HeaderMap) -> Option<[u8; LENGTH]> {
     if text.len() == LENGTH * 2 { from_digits(text) } else { from_base64(text) }
 }
 
-/// What to tell an operator of a request whose signature stands in the wrong place.
+/// Advice for the operator on a signature in the wrong header.
 pub fn misplaced(headers: &HeaderMap) -> Option<&'static str> {
     let only = headers.contains_key(MISPLACED) && !headers.contains_key(SEZZLE);
     only.then_some(
@@ -50,13 +51,13 @@ fn from_digits(text: &[u8]) -> Option<[u8; LENGTH]> {
 /// Base64 in either alphabet, padded or not.
 fn from_base64(text: &[u8]) -> Option<[u8; LENGTH]> {
     let engines = [BASE64_STANDARD, BASE64_URL_SAFE, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD];
-    // Longer ones are not decoded at all.
+    // Other lengths are not decoded.
     let is_possible = matches!(text.len(), 43 | 44);
     let decoded = engines.iter().filter(|_| is_possible).find_map(|engine| engine.decode(text).ok());
     decoded.and_then(|tag| tag.try_into().ok())
 }
 
-/// What the service shares with the sidecar.
+/// Signs webhooks with the secret that the service shares.
 #[derive(Debug)]
 pub struct Signer(hmac::Key);
 
@@ -66,7 +67,7 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
     }
 
-    /// HMAC-SHA256 of the body, in lower-case digits.
+    /// The HMAC-SHA256 of the body, in lower-case hexadecimal digits.
     pub fn sign(&self, body: &[u8]) -> Option<HeaderValue> {
         let tag = hmac::sign(&self.0, body);
         let digits = tag.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
