@@ -1,5 +1,5 @@
-//! Once the head of a write has been read, its caller gets a status line, whatever happens: client libraries send again
-//! by themselves what ends in silence on a connection that was used before.
+//! Once the head of a write has been read, its caller gets a status line, whatever happens: client libraries repeat a
+//! request by themselves if a connection that was used before ends in silence.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const LOOKUP: &str = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const CAPTURE: &str = "POST /v2/order/o/capture HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}";
 const CHECKOUT: &str = "POST /v2/session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}";
 
-/// A connection that has carried a call, which is what libraries trust least.
+/// A connection that has carried a call. Libraries trust such a connection least.
 async fn reused(harness: &Harness) -> Wire {
     let mut wire = harness.wire().await;
     wire.send(LOOKUP).await;
@@ -56,7 +56,7 @@ async fn a_write_whose_answer_breaks_off_over_http1() {
                     .iter()
                     .filter_map(|head| head.lines().find(|line| line.starts_with("sezzle-request-id")))
                     .collect();
-                // One effect: sent once, or under one key.
+                // One effect: the write was sent once, or each time under one key.
                 assert_eq!((heads.len(), keys.len()), if keyed { (3, 1) } else { (1, 0) }, "{kind} {framing}");
             }
         }
@@ -187,7 +187,7 @@ async fn what_is_pipelined_behind_the_last_request_does_not_take_its_answer_away
         wire.send(&last).await;
         let seen = harness.gateway.count("POST", "/v2/order/*");
         arrived(&gate, seen.max(1)).await;
-        // More than is read ahead, so that something is left in the socket.
+        // More than the sidecar reads ahead, so that some bytes stay in the socket.
         wire.send(CAPTURE.repeat(4000)).await;
         gate.release();
         let answer = wire.answer().await;

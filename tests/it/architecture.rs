@@ -1,7 +1,7 @@
-//! The shape of the source: who may import whom, what stays pure, and that no file outgrows a reader.
+//! The shape of the source: which module may import which, which files stay pure, and that no file outgrows a reader.
 //!
-//! It reads `src` as text, and not the tests in it. The simulator, which shares nothing with the product but the spelling of
-//! durations, is held to a rule of its own.
+//! These tests read the text of `src` without the tests in it. The simulator shares only the spelling of durations with
+//! the product, and has a rule of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const LEAVES: &[&str] = &[
     "worker",
 ];
 
-/// What each module below the composition root may import, beside itself and the leaves.
+/// The modules that each module below the composition root may import, besides itself and the leaves.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("caller", &[]),
@@ -60,7 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Modules with a rule of their own: a listener knows nothing of what it serves, and a configuration is only read.
 const ONLY_LEAVES: &[&str] = &["server", "config"];
 
-/// The composition root and what stands above it: these may import everything but the simulator.
+/// The composition root and the modules above it, which may import everything but the simulator.
 const ROOT: &[&str] = &["app", "cli", "demo", "main", "simulate"];
 
 /// Decisions that take the time as an argument and do no I/O.
@@ -101,7 +101,7 @@ const PURE: &[&str] = &[
 ];
 const IMPURE: &[&str] = &["tokio", ".await", "async ", "std::fs", "std::net", "SystemTime", "Instant::now"];
 
-/// Where metrics are touched by their type besides `telemetry/metrics`: an error of theirs, and counters handed on.
+/// The only other places that touch metrics by their type: an error of metrics, and counters passed along.
 const PROMETHEUS: &[&str] = &[
     "app.rs",
     "supervisor.rs",
@@ -115,7 +115,7 @@ const PROMETHEUS: &[&str] = &[
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
 
-/// A line of the product, with where it stands.
+/// A line of the product, with its file and number.
 struct Line {
     file: String,
     number: usize,
@@ -156,12 +156,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Line {
-    /// The module at the top of the crate that it belongs to.
+    /// The top-level module that the line belongs to.
     fn module(&self) -> &str {
         self.file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
     }
 
-    /// The modules at the top of the crate that it names: `crate::a::b`, and every part of `crate::{a, b::c}`.
+    /// The top-level modules that the line names: `crate::a::b`, and every part of `crate::{a, b::c}`.
     fn imports(&self) -> Vec<String> {
         let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
         let mut found = Vec::new();
@@ -186,7 +186,7 @@ fn may_import(module: &str, other: &str) -> bool {
         return true;
     }
     match module {
-        // How a duration is written is no question of Sezzle's.
+        // The spelling of durations does not concern Sezzle.
         "simulator" => other == "units",
         // A library's list of its modules imports none of them.
         "lib" => false,
@@ -210,7 +210,7 @@ fn imports_point_one_way() {
     let lines = lines();
     let crossing = |line: &&Line| line.imports().iter().any(|other| !may_import(line.module(), other));
     none("imports against the direction", lines.iter().filter(crossing).map(Line::place).collect());
-    // A rule for a module that is gone, or a reading that finds nothing, would hold nothing.
+    // A rule for a deleted module would check nothing, and neither would a reader that finds nothing.
     for (module, _) in MAY_IMPORT {
         assert!(lines.iter().any(|line| line.module() == *module), "there is no src/{module}");
     }
@@ -253,7 +253,7 @@ fn what_no_rule_allows() {
 
 #[test]
 fn other_modules_are_named_from_the_top_of_the_crate() {
-    // Or this test would not see them.
+    // Otherwise `imports_point_one_way` would not see these modules.
     let lines = lines();
     let upward = |line: &&Line| {
         let depth = line.file.split('/').filter(|part| *part != "mod.rs").count();
@@ -264,7 +264,7 @@ fn other_modules_are_named_from_the_top_of_the_crate() {
 
 #[test]
 fn an_import_of_several_modules_stands_on_one_line() {
-    // Or this test would not see what it names.
+    // Otherwise `imports_point_one_way` would not see the modules on the further lines.
     let several = |line: &&Line| line.text.trim_end() == "use crate::{" || line.text.trim_end() == "pub use crate::{";
     none("imports over several lines", lines().iter().filter(several).map(Line::place).collect());
 }

@@ -1,5 +1,5 @@
-//! Whatever Sezzle sends in the place of a session: the caller gets it as it came, it is not stored, the reason is
-//! counted, and the next answer is served as if nothing had been.
+//! Bad answers of Sezzle in place of a session: the caller gets each as it came, the sidecar does not store it and
+//! counts the reason, and the next answer is served as if nothing had happened.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::origin::{Origin, session};
 
-/// A session as it should be. No link in it leads to a gateway, so that no byte of it is changed on the way.
+/// A good session. No link in it leads to a gateway, so that every byte passes unchanged.
 fn whole(uuid: Uuid) -> String {
     format!(
         r#"{{"uuid":"{uuid}","links":[{{"href":"https://checkout.sezzle.com/?id=1","method":"GET","rel":"self"}}],
@@ -25,7 +25,7 @@ fn soon() -> String {
         .expect("a year of four digits")
 }
 
-/// Ways to spoil it, each of which leaves nothing that may be stored, and the reason.
+/// Ways to spoil a session so that nothing may be stored, and the reason.
 fn spoiled() -> impl Strategy<Value = (Spoil, &'static str)> {
     use Spoil::{Arbitrary, Cut, Replace, Twice, Wrap};
     prop_oneof![
@@ -64,15 +64,15 @@ fn wrong_type() -> impl Strategy<Value = String> {
 #[derive(Clone, Debug)]
 enum Spoil {
     Arbitrary(Vec<u8>),
-    /// Percent of it.
+    /// Keeps this percentage of the session.
     Cut(usize),
-    /// The value of the first member of this name.
+    /// Replaces the value of the first member of this name.
     Replace(&'static str, String),
-    /// The first member of this name.
+    /// Removes the first member of this name.
     Twice(&'static str),
-    /// In so many arrays.
+    /// Wraps the session in so many arrays.
     Wrap(usize),
-    /// Bytes that are no UTF-8 into its first string.
+    /// Puts bytes that are not UTF-8 into the first string of the session.
     Insert(Vec<u8>),
 }
 
@@ -93,7 +93,7 @@ impl Spoil {
             Self::Wrap(depth) => format!("{}{good}{}", "[".repeat(*depth), "]".repeat(*depth)).into_bytes(),
             Self::Insert(bytes) => {
                 let at = value_of(good, "\"uuid\":").0 + 1;
-                // A whole character in UTF-8 would be another session, and no harm.
+                // A whole UTF-8 character would only make another valid session.
                 let bytes: Vec<u8> = if std::str::from_utf8(bytes).is_ok() { vec![0xff] } else { bytes.clone() };
                 [&good.as_bytes()[..at], &bytes, &good.as_bytes()[at..]].concat()
             }
@@ -101,7 +101,7 @@ impl Spoil {
     }
 }
 
-/// Where the value of the first member of this name stands.
+/// The range of the value of the first member of this name.
 fn value_of(good: &str, member: &str) -> (usize, usize) {
     let start = good.find(member).expect("the member") + member.len();
     let mut values = serde_json::Deserializer::from_str(&good[start..]).into_iter::<Box<RawValue>>();

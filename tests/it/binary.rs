@@ -1,5 +1,5 @@
-//! The binary keeps what its command line promises: commands, exit codes, signals, the lines of its log, and a tour
-//! whose printed lines work as they are printed.
+//! The binary's command line: commands, exit codes, signals, log lines, and a tour whose printed lines work as they
+//! stand.
 
 use http::Method;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, run
 const KEYS: [(&str, &str); 2] =
     [("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated")];
 
-/// A whole configuration that reads its keys from `public` and `private` in a folder.
+/// A complete configuration that reads its keys from `public` and `private` in a folder.
 fn configuration(folder: &Folder) -> String {
     let path = folder.path().display();
     format!(
@@ -94,7 +94,7 @@ async fn check_redacts_keys_that_come_by_variable() {
     assert!(!stdout.contains("canary") && !stdout.contains("sz_pub_simulated"), "{stdout}");
     assert!(stdout.contains("redacted") && stdout.contains("SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY"), "{stdout}");
 
-    // Apart from the two secrets, which no file may hold, it can be read again.
+    // The output is a valid configuration, apart from the two secrets, which no file may hold.
     let rest: String =
         stdout.lines().filter(|line| !line.contains("redacted")).map(|line| format!("{line}\n")).collect();
     let printed = folder.write("printed.toml", &rest);
@@ -146,7 +146,7 @@ async fn later_files_win_and_the_environment_wins_over_files() {
     assert_eq!(max_ttl(&["check", "--config", &over, "--config", &base], &[]).await, "11s");
     let variable = [("CACHE__MAX_TTL", "33s")];
     assert_eq!(max_ttl(&["check", "--config", &base, "--config", &over], &variable).await, "33s");
-    // None is dropped, wherever it stands.
+    // No file is dropped, wherever its option stands.
     assert_eq!(max_ttl(&["--config", &base, "check", "--config", &over], &[]).await, "22s");
     assert_eq!(max_ttl(&["--config", &base, "--config", &over, "check"], &[]).await, "22s");
 }
@@ -212,7 +212,7 @@ async fn a_signal_drains_and_ends_it_well() {
 #[tokio::test]
 async fn a_second_signal_ends_a_drain_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
-        // Far more than a test waits.
+        // Far longer than a test waits.
         let drain = [("DRAIN__GRACE", "10m"), ("DRAIN__TIMEOUT", "20m")];
         let mut sidecar = Sidecar::start(Options::default(), &drain).await;
         sidecar.process.signal(first);
@@ -317,7 +317,8 @@ async fn the_tour_can_end_by_itself() {
 
 #[tokio::test]
 async fn every_line_the_tour_prints_to_try_works_as_printed() {
-    // So that it has to choose other ports than the usual ones; somebody else may hold them, which serves as well.
+    // Occupies the usual ports, so that the tour must choose others. Another process may hold them, which serves as
+    // well.
     let taken = [TcpListener::bind("127.0.0.1:8080").await, TcpListener::bind("127.0.0.1:9464").await];
     let mut demo = Process::start(&["demo"], &[]);
     demo.says("Ctrl-C stops it.").await;
@@ -329,7 +330,7 @@ async fn every_line_the_tour_prints_to_try_works_as_printed() {
     assert!(commands.len() >= 7, "{tour}");
     let folder = Folder::new();
     for command in commands {
-        // As printed, and made to fail on a status from 400 on and not to wait for ever.
+        // The printed line, with options to fail on a status from 400 on and to limit the wait.
         let line = format!("{command} --fail --max-time 20");
         let Ended { code, stdout, stderr } = Process::shell(&line, folder.path(), &[]).end().await;
         assert_eq!(code, Some(0), "{line}\n{stdout}\n{stderr}");

@@ -1,4 +1,4 @@
-//! A session is fetched once and served from memory for as long as it may be, and not a moment longer.
+//! A session is fetched once and served from memory for as long as the rules allow, and not a moment longer.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ async fn either_clock_ends_a_life() {
 
 #[tokio::test]
 async fn what_died_is_remembered_as_expired() {
-    // Real time: the store frees memory by a clock of its own, and must not forget at once.
+    // Real time: the store frees memory by a clock of its own, and must not evict the session at once.
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "50ms").start().await;
     let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     harness.get(&path).await;
@@ -160,7 +160,7 @@ async fn what_may_not_be_stored_is_passed_on_and_its_reason_counted() {
         ("unreadable", body("{\"uuid\":\"UUID\"")),
         ("unreadable", body("{\"uuid\":\"UUID\",\"order\":7}")),
         ("unreadable", body("")),
-        // What a write to it would have to drop is not known.
+        // The order and the tokenization have no id here, so a write to them could not purge the session.
         ("unreadable", body("{\"uuid\":\"UUID\",\"order\":{\"intent\":\"AUTH\"}}")),
         ("unreadable", body("{\"uuid\":\"UUID\",\"tokenize\":{\"expiration\":\"2999-01-01T00:00:00Z\"}}")),
         ("other-session", body("{\"uuid\":\"fadbc642-05a4-4e38-9e74-80e325623af9\"}")),

@@ -1,5 +1,5 @@
-//! What a path means: a slash at its end changes no label, writes to the newer calls purge what they change, and reports with
-//! personal data are held by nobody.
+//! The meaning of a path: a slash at its end changes no label, writes to the newer calls purge the sessions they
+//! change, and reports with personal data are never stored.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_session_is_created_with_a_slash_as_without() {
     assert!(link.starts_with(&format!("http://{}/v2/session/", harness.proxy)), "led back here: {link}");
     assert_eq!(harness.received(), ["POST /v2/session/"], "as it came");
     assert_eq!(requests(&harness, 201, "POST", "/v2/session").await, 1.0);
-    // A write all the same: never sent again.
+    // The call is still a write, and so is never sent again.
     harness.gateway.script(Rule::path("/v2/session/").reset(Reset::AfterEffect));
     let answer = harness.post("/v2/session/", &body).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"));
@@ -64,7 +64,7 @@ async fn a_lookup_with_a_slash_neither_uses_nor_feeds_the_cache() {
     let harness = Harness::start().await;
     let session = harness.gateway.create_session(SessionKind::Order).session;
     let (plain, slash) = (format!("/v2/session/{session}"), format!("/v2/session/{session}/"));
-    // Whatever the gateway makes of it, even what looks like the session, or word that there is none.
+    // The gateway's answer never matters, even if it looks like the session or says that there is none.
     for (status, body) in [(200, format!(r#"{{"uuid":"{session}","old":true}}"#)), (404, "[]".to_owned())] {
         harness.gateway.script(
             Rule::path(&slash)
@@ -91,7 +91,7 @@ async fn a_lookup_with_a_slash_neither_uses_nor_feeds_the_cache() {
         assert!(harness.get(&plain).await.cache().starts_with("hit"), "{path}");
         harness.send(Method::PATCH, &path, &[JSON], "{}").await;
         assert!(harness.get(&plain).await.cache().starts_with("fwd=uri-miss"), "{path}");
-        // Past the time in which what is fetched lives shortly, or not at all.
+        // Past the short or zero lifetime of answers fetched meanwhile.
         harness.clock.advance(Duration::from_secs(61));
     }
     harness.stop().await;
@@ -119,11 +119,11 @@ async fn an_express_checkout_and_a_virtual_card_purge_what_they_change() {
         assert_eq!(answer.status, 204, "{path}: {}", answer.text());
         assert!(harness.get(session).await.cache().starts_with("fwd=uri-miss"), "{path}");
         assert_eq!(requests(&harness, 204, "PATCH", route).await, 1.0);
-        // Not documented with a key: none is made up, and none is promised.
+        // The call is not documented with a key, so the sidecar makes none up and promises none.
         assert_eq!(answer.header("sezzle-request-id"), "");
     }
     assert_eq!(harness.gateway.effects(&order)[0].kind, EffectKind::UpdateCheckout);
-    // A new card changes no session there is.
+    // A new card changes no existing session.
     assert!(harness.get(&lookup).await.status == 200 && harness.get(&lookup).await.cache().starts_with("hit"));
     let body = json!({ "origin": "https://shop.example", "mode": "popup", "card_response_format": "token" });
     let answer = harness.post("/v2/session/card", &body.to_string()).await;

@@ -1,5 +1,5 @@
-//! `GET /v2/session/card/token/{token}` destroys what it returns: refused unless it is asked for, then sent once, and its
-//! answer is nobody's but the caller's.
+//! `GET /v2/session/card/token/{token}` destroys the card data that it returns. The sidecar refuses the call unless it
+//! is allowed by configuration. An allowed call is sent once, and only its caller gets the answer.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn a_card_comes_as_sezzle_sent_it_and_is_stored_by_nobody() {
     harness
         .gateway
         .script(card().set_header(CACHE_CONTROL, stored).set_header(ETAG, HeaderValue::from_static("\"e\"")));
-    // Part of a card, or word that it has not changed, would be all that there ever is of it.
+    // A part of the card, or a 304, would be all that anybody ever gets of it.
     let conditions = [("range", "bytes=0-3"), ("if-none-match", "\"e\""), ("if-match", "\"f\"")];
     let answer = harness.get_with(PATH, &conditions).await;
     assert_eq!((answer.status, answer.text().as_str()), (200, CARD));
@@ -136,7 +136,7 @@ async fn a_card_is_asked_for_once_whatever_becomes_of_the_answer() {
         card().fault(Fault::Garbage("".into())),
         card().fault(Fault::CutBody(0)),
         card().fault(Fault::CutBody(20)),
-        // Whole by its framing, and yet without the card.
+        // Complete by its framing, and yet without the card.
         Rule::path(PATH).status(StatusCode::OK).body(""),
         card().gate(&gate),
     ] {
@@ -226,14 +226,14 @@ async fn a_read_whose_caller_hangs_up_runs_to_its_end_and_is_told_of() {
     let sidecar = Sidecar::start(Default::default(), &variables).await;
     let gate = Gate::new();
     sidecar.gateway.script(card().gate(&gate));
-    // Over HTTP/1.1 a caller that has gone cannot be told from one that only waits.
+    // Over HTTP/1.1 a caller that has gone looks like one that waits.
     let proxy = sidecar.proxy;
     let caller = tokio::spawn(async move { Client::http2().get(proxy, PATH).await });
     arrived(&gate, 1).await;
     caller.abort();
     eventually("noticed", async || sidecar.metric(r#"in_flight_requests{class="money"}"#).await == 0.0).await;
     gate.release();
-    // One that is answered is told of, too, and by no size.
+    // An answered call appears in the log, too, without a size.
     sidecar.gateway.clear_rules();
     sidecar.gateway.script(card());
     assert_eq!(sidecar.get(PATH).await.text(), CARD);

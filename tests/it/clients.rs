@@ -1,8 +1,8 @@
-//! Unmodified clients of Sezzle's API, told nothing but another base URL: authenticate, create a session, follow its
-//! links, capture, refund, list the customers, fetch a report.
+//! Unmodified clients of Sezzle's API, with another base URL as their only change: authenticate, create a session,
+//! follow its links, capture, refund, list the customers, fetch a report.
 //!
-//! [`STYLES`] are what public clients put on the wire, by their sources and by the HTTP libraries they are built on.
-//! `curl` and Python's standard library are run themselves.
+//! [`STYLES`] are the requests of public clients, by their sources and by the HTTP libraries they are built on. `curl`
+//! and Python's standard library run themselves.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -28,7 +28,7 @@ struct Style {
     headers: &'static [&'static str],
     /// Lines sent with the exchange of the keys.
     exchange: &'static [&'static str],
-    /// Whether `Content-Type` stands on calls without a body, too.
+    /// Whether calls without a body carry `Content-Type`, too.
     always_typed: bool,
     /// The header that carries an idempotency key, in the client's spelling.
     key: Option<&'static str>,
@@ -45,11 +45,11 @@ enum Connections {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tokens {
-    /// A new one before each call.
+    /// A new token before each call.
     OnePerCall,
-    /// One until its `expiration_date`.
+    /// One token until its `expiration_date`.
     UntilExpiration,
-    /// One for a time of the client's own choice, whatever its `expiration_date`.
+    /// One token for a time of the client's own choice, whatever its `expiration_date`.
     OwnTime,
 }
 
@@ -154,7 +154,7 @@ const STYLES: [(&str, Style); 6] = [
     ),
 ];
 
-/// A client of some style, with what it remembers.
+/// A client of some style, with its state.
 struct Client {
     style: Style,
     authority: SocketAddr,
@@ -198,7 +198,7 @@ impl Client {
         text("token")
     }
 
-    /// One request as this style writes it, to wherever the URL says.
+    /// One request as this style writes it, to the address of the URL.
     async fn send(&mut self, method: Method, url: &str, lines: Vec<String>, body: Option<String>) -> (u16, String) {
         let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("{url} leads elsewhere"));
         let (authority, path) = rest.split_once('/').expect("a path");
@@ -244,7 +244,7 @@ impl Client {
     }
 }
 
-/// The whole way, with any client that makes one call at a time.
+/// The whole journey, with any client that makes one call at a time.
 async fn journey(
     harness: &Harness,
     mut call: impl AsyncFnMut(Method, String, Option<String>) -> (u16, String),
@@ -276,7 +276,7 @@ async fn journey(
     let session = call(Method::GET, &itself, Value::Null, 200).await;
     assert_eq!(session["uuid"], created["uuid"]);
 
-    // The shopper has been there.
+    // The shopper has completed the checkout.
     assert!(harness.gateway.complete_checkout(&order));
     let customer = harness.gateway.approve_token(session["tokenize"]["token"].as_str().expect("a token"));
 
@@ -303,7 +303,7 @@ async fn journey(
     order
 }
 
-/// Money moved once, under the client's key or one of the sidecar's, and with the sidecar's own token.
+/// Moves money once, under the client's key or the sidecar's, and with the sidecar's own token.
 fn check(harness: &Harness, order: &str, key: impl Fn(&str) -> Option<String>) {
     let effects = harness.gateway.effects(order);
     let minted = |index: usize| effects.get(index).and_then(|effect| effect.key.clone());
@@ -328,15 +328,15 @@ async fn public_clients_go_the_whole_way() {
         };
         check(&harness, &order, key);
         let calls = harness.received().len();
-        // Its exchange names a shop: Sezzle is asked about that once, with the sidecar's own keys.
+        // The client's exchange names a shop: the sidecar asks Sezzle about it once, with its own keys.
         assert_eq!(harness.gateway.count("POST", "/v2/authentication"), 2, "{name}");
-        // Put right where Sezzle would read it, sent on as it is spelt where it has no meaning.
+        // A misspelt key gets the name that Sezzle reads; where a key has no meaning, it passes as spelt.
         let sent = |name| harness.gateway.journal().iter().filter(|call| call.headers.contains_key(name)).count();
         let put_right = style.key.is_some_and(|key| key.eq_ignore_ascii_case("x-sezzle-request-id"));
         let expected = calls.saturating_sub(if put_right { 2 } else { 0 });
         assert_eq!(style.key.map_or(0, sent), if style.key.is_some() { expected } else { 0 }, "{name}");
         let per_call = style.tokens == Tokens::OnePerCall;
-        // One lookup of the session is answered from memory, if it is.
+        // A lookup of the session that is answered from memory is missing from `calls`.
         assert!(if per_call { client.exchanges >= calls } else { client.exchanges == 1 }, "{name}");
         drop(client);
         harness.stop().await;
@@ -389,7 +389,7 @@ async fn nodes_own_fetch_is_let_in_by_every_listener() {
     harness.stop().await;
 }
 
-/// A client whose base URL is a constant, led here by the name of the gateway, as docs/clients.md has it.
+/// A client whose base URL is a constant. The gateway's name leads it to the sidecar, as docs/clients.md describes.
 #[tokio::test]
 async fn a_sidecar_that_is_the_gateway_answers_by_its_name_and_changes_no_link() {
     const GATEWAY: &str = "https://gateway.sezzle.com";
@@ -416,7 +416,7 @@ async fn curl_goes_the_whole_way() {
     harness.stop().await;
 }
 
-/// One call with the key that its path ends in. It waits for `100 Continue`.
+/// One call with the key at the end of its path. Waits for `100 Continue`.
 async fn curl(folder: &TempDir, method: &Method, url: &str, body: Option<String>) -> (u16, String) {
     let key = url.rsplit('/').next().expect("a segment");
     let mut line =
@@ -450,7 +450,7 @@ async fn pythons_standard_library_goes_the_whole_way() {
     harness.stop().await;
 }
 
-/// Runs a script of `tests/clients`, and answers what it printed.
+/// Runs a script of `tests/clients`, and returns its output.
 async fn script(program: &'static str, name: &'static str, arguments: Vec<String>) -> String {
     let run = move || {
         let script = format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"));

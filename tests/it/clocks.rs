@@ -1,5 +1,5 @@
-//! Time that does not go as it should: a machine that was suspended, a wall clock that is stepped, a gateway whose
-//! clock differs. Nothing is served longer for it, and no age is understated.
+//! Clocks that fail: a suspended machine, a stepped wall clock, a gateway whose clock differs. No session is served
+//! longer for it, and no age is understated.
 
 use http::Method;
 
@@ -47,12 +47,13 @@ async fn a_wall_clock_set_back_lengthens_no_life() {
 #[tokio::test]
 async fn a_gateway_ten_minutes_off() {
     let origin = Origin::start().await;
-    // By the gateway's clock the token lives for 40 s, whatever the local one says: 35 s less the margin.
+    // By the gateway's clock the token lives for 40 s, whatever the local clock says: 35 s less the margin.
     for (skew, lines, expected) in [
-        // Behind: its expirations come early, and every answer seems to be ten minutes old.
+        // The local clock is behind: the gateway's expirations come early, and every answer seems to be ten minutes
+        // old.
         (-600, &[("Date", "@-600")] as Lines<'_>, "tokenize"),
         (-600, &[("Date", "@-600"), ("Cache-Control", "max-age=20")], "expired"),
-        // Ahead: what counts is its own clock.
+        // The local clock is ahead: only its own time counts.
         (600, &[("Date", "@600")], "ttl=35"),
         (600, &[("Date", "@600"), ("Cache-Control", "max-age=20")], "ttl=20"),
         (600, &[("Date", "@600"), ("Expires", "@620")], "ttl=20"),
@@ -86,7 +87,7 @@ async fn a_revived_session_counts_from_the_304_on() {
     let uuid = session();
     origin.serves(uuid, &[("ETag", "\"a\"")]);
     origin.get(uuid, &[]).await;
-    // Suspended for a minute and a half.
+    // The machine was suspended for a minute and a half.
     origin.harness.clock.step_wall(90_000);
     origin.answers("304 N", &[("ETag", "\"a\"")], "");
     let revived = origin.get(uuid, &[]).await;

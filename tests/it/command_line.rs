@@ -63,7 +63,7 @@ async fn the_keys_in_manual_pages_and_the_variables_in_documents_are_real() {
                 assert!(real, "{name}: {word}");
                 found += 1;
             } else if name.ends_with(".md") {
-                // Documents name other things with dots, too.
+                // Documents contain other dotted names, too.
             } else if let Some((section, rest)) = word.split_once('.')
                 && sections.contains(&section)
                 && !matches!(rest, "toml" | "pem" | "key")
@@ -93,7 +93,7 @@ async fn the_examples_in_manual_pages_and_documents_are_accepted() {
         for line in page.lines().filter_map(|line| line.strip_prefix("    ")?.trim().strip_prefix("sezzle-sidecar ")) {
             let line =
                 [" < ", " > ", " | ", " && "].iter().fold(line, |line, end| line.split(end).next().expect("one"));
-            // In place of doing it, it shows its help, unless something in the line is wrong.
+            // With `--help` a command shows its page instead of running, unless its line has a mistake.
             let help = if line.starts_with("help ") { "" } else { "--help" };
             let ended = Process::shell(&format!("sezzle-sidecar {line} {help}"), folder.path(), &[]).end().await;
             assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{name}: {line}");
@@ -103,14 +103,15 @@ async fn the_examples_in_manual_pages_and_documents_are_accepted() {
     assert!(tried > 20, "{tried}");
 }
 
-/// What bash would offer for a line that ends where the cursor is.
+/// The words that bash would offer at the end of a line.
 async fn bash(line: &str) -> Vec<String> {
     let folder = Folder::new();
     let Ended { code, stdout, stderr } = run(&["completions", "bash"], &[]).await;
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     folder.write("completions", &stdout);
     folder.write("sandbox.toml", "");
-    // As bash does it: the words of the line, the one under the cursor, and the function that `complete` was told.
+    // Calls the function that `complete` was given, as bash does, with the words of the line and the one under the
+    // cursor.
     folder.write(
         "offer",
         "source ./completions\n\

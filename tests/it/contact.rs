@@ -1,5 +1,5 @@
-//! First contact with Sezzle, `check --online`: what it finds, what it says when something is in the way, and that it creates
-//! nothing and reads nothing of anybody's.
+//! First contact with Sezzle, `check --online`: its findings, its messages about every obstacle, and that it creates
+//! nothing and reads nobody's data.
 
 use std::ffi::OsString;
 
@@ -197,7 +197,7 @@ async fn variables_that_other_programs_follow_are_named_where_they_are_missed() 
         says(&ended, 1, &["trust       the bundled web roots, and 1 certificate of gateway.ca_file: root\n", &hint]);
         assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
     }
-    // A sidecar that runs says it once, however often it is refused.
+    // A running sidecar logs the refusal once, however often Sezzle repeats it.
     let listeners = [("PROXY__LISTEN", "127.0.0.1:0"), ("OPS__LISTEN", "127.0.0.1:0"), ("DRAIN__GRACE", "0s")];
     let variables = [&KEYS[..], &[("GATEWAY__URL", url.as_str())], &listeners].concat();
     let line = "SSL_CERT_FILE=/etc/ssl/cert.pem exec sezzle-sidecar run";

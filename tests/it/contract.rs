@@ -1,5 +1,5 @@
-//! Every call of Sezzle's v2 API through the sidecar, with its success and each error that is documented for it. What
-//! Sezzle gets and what the caller gets is compared byte for byte in [`BothSides::call`].
+//! Every call of Sezzle's v2 API through the sidecar, with its success and each of its documented errors.
+//! [`BothSides::call`] compares byte for byte the requests that Sezzle gets and the answers that the caller gets.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::docs;
 use crate::support::both_sides::{BothSides, Request};
 use crate::support::{Harness, eventually};
 
-/// A call, what it answers when all is well, and the errors that are documented for it.
+/// A call, its good answer, and the errors that are documented for it.
 struct Call {
     request: Request,
     success: u16,
@@ -29,7 +29,7 @@ const SESSION_READ: &[u16] = &[400, 401, 404];
 const CREATE: &[u16] = &[400, 401, 422];
 const WRITE: &[u16] = &[400, 401, 404, 422];
 const WEBHOOKS: &[u16] = &[400, 401];
-/// 409: the URL is registered.
+/// 409: the URL is already registered.
 const CREATE_WEBHOOK: &[u16] = &[400, 401, 409];
 const REPORT: &[u16] = &[401];
 
@@ -111,7 +111,7 @@ fn call(method: Method, target: &str, body: Value, success: u16, errors: &'stati
     Call { request: Request::new(method, target, body), success, errors }
 }
 
-/// Where Sezzle documents an idempotency key.
+/// The calls for which Sezzle documents an idempotency key.
 fn with_key(mut call: Call) -> Call {
     call.request.headers.push(("sezzle-request-id", format!("key of {}", call.request.target)));
     call
@@ -121,7 +121,7 @@ fn price(cents: u64) -> Value {
     json!({ "amount_in_cents": cents, "currency": "USD" })
 }
 
-/// What Sezzle's reference says of a call that its OpenAPI file does not have yet.
+/// Documented answers of a call that only Sezzle's reference has, not its OpenAPI file.
 fn token_customer(gateway: &Simulator, token_path: &str) {
     let body = json!({
         "customer_uuid": "c", "status": "active",
@@ -249,7 +249,7 @@ async fn a_report_reaches_the_caller_while_sezzle_is_still_sending_it() {
         ("settlements/details/c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13", "text/csv", "total_order_amount"),
         ("interest/activity", "text/csv", "event_date"),
     ] {
-        // Half of the first rows, and nothing more for an hour.
+        // Half of the first rows, and no more for an hour.
         let path = format!("/v2/{report}");
         harness.gateway.script(Rule::path(&path).fault(Fault::SlowBody(Duration::from_secs(3600))));
         let mut wire = harness.wire().await;
@@ -272,7 +272,7 @@ async fn the_token_exchange_has_sezzles_shape_and_goes_nowhere() {
     let harness = Harness::start().await;
     let exchanges = harness.gateway.count("POST", "/v2/authentication");
     let placeholder = r#"{"public_key":"any","private_key":"any"}"#;
-    // As a client sends it, as one that was told to leave the keys out, and as written by hand.
+    // A request as a client sends it, as a client without keys sends it, and as a person writes it.
     for body in [placeholder, "{}", "", " {\n}"] {
         let answer = harness.post("/v2/authentication", body).await;
         let json = answer.json();

@@ -1,4 +1,4 @@
-//! The control listener: what it does, who may ask it, and that it is not there unless it is configured.
+//! The control listener: its commands, its permitted callers, and that it exists only if it is configured.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

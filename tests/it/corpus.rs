@@ -1,5 +1,5 @@
-//! What fuzzing started from and what it has found, as ordinary tests: every file in `fuzz/corpus` through the same
-//! function that a fuzzer calls.
+//! The seeds and findings of fuzzing as ordinary tests: every file in `fuzz/corpus` goes through the function that a
+//! fuzzer calls.
 
 #[path = "../../fuzz/properties/config.rs"]
 mod config;
@@ -41,7 +41,7 @@ fn every_input_of_every_target_holds() {
         assert!(inputs.len() >= 10, "{target} has {} inputs", inputs.len());
         for input in inputs {
             let data = fs::read(&input).expect("readable");
-            // Files are small, so that a reader can see what each is for.
+            // Files are small, so that a reader can see the purpose of each.
             assert!(data.len() <= 16 * 1024, "{}", input.display());
             let ran = std::panic::catch_unwind(|| holds(&data));
             assert!(ran.is_ok(), "{} does not hold", input.display());

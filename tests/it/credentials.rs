@@ -1,4 +1,4 @@
-//! One token for everybody: obtained early, replaced in time, never sent after its end.
+//! One token for all callers: obtained early, replaced in time, never sent after its end.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -115,7 +115,7 @@ async fn sixty_requests_on_a_revoked_token_make_one_exchange_and_all_succeed() {
             if number % 2 == 0 {
                 harness.get("/v2/customer").await.status
             } else {
-                // Writes too: a 401 was not processed.
+                // Writes are sent again, too: Sezzle answers 401 before it processes a call.
                 let body = json!({ "reference_id": number.to_string() }).to_string();
                 let headers = [("content-type", "application/json")];
                 harness.send(Method::PATCH, &format!("/v2/order/{order}"), &headers, &body).await.status
@@ -167,7 +167,7 @@ async fn a_token_is_replaced_before_its_end() {
 #[tokio::test]
 async fn a_dead_token_is_never_sent() {
     let harness = Harness::start().await;
-    // The machine was suspended: only the wall clock knows. Nobody can be asked for a new token meanwhile.
+    // The machine was suspended, which only the wall clock shows. The gateway issues no new token meanwhile.
     harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE));
     harness.clock.step_wall(3 * 3600 * 1000);
     let answer = harness.get("/v2/customer").await;
@@ -235,7 +235,7 @@ async fn what_authentication_may_answer_instead_of_a_token() {
     ] {
         let harness = Harness::start().await;
         harness.gateway.script(rule);
-        // The refresh is due, and fails; the token has its last quarter before it.
+        // The refresh is due and fails. A quarter of the token's life remains.
         harness.clock.advance(Duration::from_secs(95 * 60));
         let series = format!("token_refreshes_total{{result=\"{result}\",trigger=\"schedule\"}}");
         eventually(what, async || harness.metric(&series).await >= 1.0).await;
@@ -269,7 +269,7 @@ async fn what_authentication_may_answer_with_a_token() {
     let unreadable = format!(r#"{{"token":"t","expiration_date":"soon","merchant_uuid":"{merchant}"}}"#);
     let (minute, day) = (60, 86_400);
     let answers = ["200", "no end", "an end that cannot be read"];
-    // The skew of the gateway's clock, and minutes that the token is used for at most and at least.
+    // Skew of the gateway's clock; the fewest and the most minutes for which the token may be used.
     for (what, skew, rule, life) in [
         ("201", 0, None, 109..=110),
         ("200", 0, Some(auth().status(StatusCode::OK).body(whole(&merchant, 60))), 59..=60),
@@ -293,14 +293,14 @@ async fn what_authentication_may_answer_with_a_token() {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
         let left = (harness.metric("token_expiry_timestamp_seconds").await - now) / 60.0;
         assert!(life.contains(&(left.ceil() as i64)), "{what}: {left} minutes");
-        // The gateway knows no token but its own, and then Sezzle's answer is the answer.
+        // The gateway knows only its own token, so the caller gets Sezzle's answer.
         let status = if issued { 200 } else { 401 };
         for _ in 0..20 {
             assert_eq!(harness.get("/v2/customer").await.status, status, "{what}");
         }
         let before = exchanges(&harness);
         assert_eq!(before, if issued { 1 } else { 2 }, "{what}");
-        // Refreshed in time, and not before.
+        // The token is refreshed in time, and not before.
         harness.clock.advance(Duration::from_secs_f64(left * 60.0 * 0.6));
         assert!(!issued || harness.get("/v2/customer").await.status == 200, "{what}");
         assert_eq!(exchanges(&harness), before, "{what}");
@@ -324,7 +324,7 @@ async fn authentication_that_hangs_holds_nobody_up() {
     eventually("given up", async || harness.metric(failed()).await >= 1.0).await;
     assert_eq!(harness.get("/v2/customer").await.status, 200, "the token is used to its end");
     harness.clock.advance(Duration::from_secs(16 * 60));
-    // It is being tried right now, and callers are not made to wait for it.
+    // An exchange is in progress, and callers do not wait for it.
     arrived(&gate, 2).await;
     let began = Instant::now();
     for _ in 0..100 {
@@ -346,7 +346,7 @@ async fn no_restart_is_needed_after_hours_without_authentication() {
     let down = async || harness.get("/v2/customer").await.status == 503;
     eventually("down", down).await;
     harness.gateway.clear_journal();
-    // By the clock an hour passes: no attempt is further from the next than 5 s.
+    // An hour passes on the clock; attempts are at most 5 s apart.
     for minute in 1..=60 {
         let before = exchanges(&harness);
         harness.clock.advance(Duration::from_secs(60));
@@ -400,7 +400,7 @@ async fn callers_authenticate_here_and_get_a_placeholder() {
     assert_eq!(harness.get(EXCHANGE).await.status, 405);
     assert_eq!(exchanges(&harness), 1, "none of it was forwarded");
 
-    // What an unmodified client does next: the placeholder goes no further than here.
+    // An unmodified client sends the placeholder next, and the sidecar removes it.
     let bearer = format!("Bearer {}", json["token"].as_str().expect("a token"));
     assert_eq!(harness.get_with("/v2/customer", &[("authorization", &bearer)]).await.status, 200);
     harness.stop().await;
@@ -438,7 +438,7 @@ async fn the_exchange_waits_as_long_as_sezzle_asks() {
     for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
         let harness = Setup::default().start_with(|gateway| gateway.script(busy(status))).await;
         eventually("asked once", async || exchanges(&harness) == 1).await;
-        // Without the header it would be asked every 5 s at least.
+        // Without the header the sidecar would ask every 5 s at least.
         for _ in 0..7 {
             harness.clock.advance(Duration::from_secs(5));
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,4 @@
-//! A body that was cut is never taken for a whole one, neither a caller's nor the gateway's.
+//! A cut body never passes for a whole one, neither a caller's nor the gateway's.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::{Harness, Setup, eventually};
 const BODY: &str = r#"{"amount_in_cents":100,"currency":"USD"}"#;
 const CODES: [u32; 6] = [0, 1, 2, 7, 8, 11];
 
-/// A request that may change something, and the frames by which its caller gives it up.
+/// A request that may change something, and the frames by which its caller cancels it.
 struct GivenUp {
     method: &'static str,
     path: &'static str,
@@ -30,7 +30,7 @@ const GIVEN_UP: [GivenUp; 8] = [
     GivenUp { method: "POST", path: "/v2/order/o/refund", length: None, begins: &["{\"amount", "_in_cents\":"] },
     GivenUp { method: "POST", path: "/v2/order/o/capture", length: None, begins: &[] },
     GivenUp { method: "POST", path: "/v2/session", length: Some("40"), begins: &[] },
-    // All that was stated has come, but not that this is all.
+    // All stated bytes have arrived, but not the end of the stream.
     GivenUp { method: "POST", path: "/v2/order/o/release", length: Some("40"), begins: &[BODY] },
     GivenUp { method: "PATCH", path: "/v2/order/o", length: None, begins: &[BODY] },
     GivenUp { method: "DELETE", path: "/v2/order/o/checkout", length: None, begins: &[] },
@@ -57,7 +57,7 @@ async fn a_write_that_its_caller_gives_up_over_http2_is_not_sent() {
                 }
                 frames.extend(reset(stream, code));
                 caller.send(&frames).await;
-                // The connection goes on, and what came before this on it has been seen to.
+                // The connection stays usable, and the frames before this one have been handled.
                 let next = caller.stream();
                 let after = caller.head(next, END_STREAM, "GET", "/v2/customer", &[]);
                 caller.send(after).await;
@@ -97,14 +97,14 @@ async fn a_write_that_comes_whole_over_http2_is_sent_however_it_is_framed() {
         caller.send(bytes).await;
         assert_eq!(caller.told(stream).await.status, Some(200));
     }
-    // Its trailers, which go nowhere, end it.
+    // Trailers, which the sidecar drops, end the body.
     let stream = caller.stream();
     let mut bytes = caller.head(stream, 0, "POST", &capture, &[json]);
     bytes.extend(data(stream, 0, whole));
     bytes.extend(head(stream, END_STREAM, &[("x-checksum", "1")]));
     caller.send(bytes).await;
     assert_eq!(caller.told(stream).await.status, Some(200));
-    // A reset that follows the end takes nothing back: what is whole runs to its end.
+    // A reset after the end changes nothing: a whole request runs to its end.
     let stream = caller.stream();
     let mut bytes = caller.head(stream, 0, "POST", &capture, &stated);
     bytes.extend(data(stream, END_STREAM, whole));
@@ -116,7 +116,7 @@ async fn a_write_that_comes_whole_over_http2_is_sent_however_it_is_framed() {
 
 #[tokio::test]
 async fn half_a_write_that_is_ended_and_reset_at_once_is_not_sent() {
-    // As Node's `close()` and `destroy()` give up a request that is being written.
+    // As Node's `close()` and `destroy()` cancel a request that is being written.
     let harness = Harness::start().await;
     let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
     for (method, path) in [("POST", "/v2/order/o/refund"), ("PATCH", "/v2/order/o"), ("DELETE", "/v2/order/o/checkout")]
@@ -127,7 +127,7 @@ async fn half_a_write_that_is_ended_and_reset_at_once_is_not_sent() {
             bytes.extend(data(stream, 0, half));
             caller.send(bytes).await;
             caller.send(data(stream, END_STREAM, "")).await;
-            // In a segment of its own, as often with Node.
+            // The frame is in a segment of its own, as often with Node.
             tokio::time::sleep(Duration::from_millis(1)).await;
             caller.send(reset(stream, 0)).await;
         }
@@ -161,7 +161,7 @@ async fn a_caller_that_gives_up_is_logged_as_gone() {
     }
 }
 
-/// What the gateway sends on a stream, and whether a lookup of the session may be answered with it.
+/// The gateway's frames on a stream, and whether they may answer a lookup of the session.
 type Answer = fn(u32) -> Vec<u8>;
 
 const JSON: &str = r#"{"uuid":"0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e","order":{"uuid":"o"}}"#;
@@ -211,7 +211,7 @@ async fn an_answer_that_the_gateway_cuts_over_http2_is_never_a_whole_one() {
         let unkeyed = harness.post("/v2/session", "{}").await;
         assert_eq!((unkeyed.status, unkeyed.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
         assert_eq!(gateway.calls(), 1, "{what}: a write without a key is sent once");
-        // Nothing of it was stored.
+        // Nothing of the answer was stored.
         gateway.script(|call| json(call.stream, true, JSON, END_STREAM));
         let lookup = harness.get(&session).await;
         assert_eq!((lookup.status, lookup.text().as_str()), (200, JSON), "{what}");

@@ -1,4 +1,4 @@
-//! The dashboard can be imported into any Grafana, asks for what there is, and explains what it shows.
+//! The dashboard imports into any Grafana, queries only existing series, and explains its panels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ const QUESTIONS: [&str; 7] = [
 #[test]
 fn it_can_be_imported_anywhere() {
     let dashboard = load();
-    // With either, an import would replace another dashboard.
+    // With an id or a uid, an import would replace another dashboard.
     assert_eq!((&dashboard["id"], &dashboard["uid"]), (&Value::Null, &Value::Null));
     assert!(dashboard["schemaVersion"].as_u64().expect("a number") >= 36);
     assert_eq!(dashboard["title"], "sezzle-sidecar");
@@ -35,7 +35,7 @@ fn it_can_be_imported_anywhere() {
     }
 }
 
-/// The values of a key, wherever it stands.
+/// The values of a key at any depth.
 fn every<'v>(value: &'v Value, key: &str) -> Vec<&'v Value> {
     match value {
         Value::Object(members) => {
@@ -88,7 +88,7 @@ fn panels_explain_themselves() {
         let names: BTreeSet<_> = targets.iter().map(|target| text(&target["refId"])).collect();
         assert!(!targets.is_empty() && names.len() == targets.len(), "{title}");
         assert!(targets.iter().all(|target| !text(&target["legendFormat"]).is_empty()), "{title}");
-        // Alerts that it speaks of are there.
+        // The alerts that the dashboard mentions exist.
         let alerts = rules::rules("alerts.yml");
         for word in text(&panel["description"]).split(|c: char| !c.is_alphanumeric()) {
             let known = !word.starts_with("SezzleSidecar") || alerts.iter().any(|alert| alert.name == word);
@@ -102,7 +102,7 @@ fn queries_ask_for_what_there_is_and_for_what_was_chosen() {
     let dashboard = load();
     assert!(queries(&dashboard).len() > 40);
     for (title, query) in queries(&dashboard) {
-        // Of the rules themselves, which no sidecar exposes.
+        // Series of the rules themselves; no sidecar exposes them.
         if query.contains("ALERTS{") {
             assert!(query.contains(r#"job=~"$job""#), "{title}");
             continue;
@@ -113,7 +113,7 @@ fn queries_ask_for_what_there_is_and_for_what_was_chosen() {
                 let matcher = (chosen.to_owned(), "=~".to_owned(), format!("${chosen}"));
                 assert!(selector.matchers.contains(&matcher), "{title}: {}", selector.text());
             }
-            // Whatever the interval of the scrape; and what a number counts is of the time shown.
+            // A range fits every scrape interval, and a count covers the displayed time.
             let range = selector.range.as_deref();
             assert!(matches!(range, None | Some("$__rate_interval" | "$__range")), "{title}: {}", selector.text());
         }
@@ -133,7 +133,7 @@ fn legends_name_labels_that_are_left() {
                     groups.iter().any(|group| group == label) || (*label == "instance" && !query.contains("sum"));
                 assert!(is_left, "{legend} of {query}");
             }
-            // And those that tell two lines apart are named.
+            // The labels that tell two lines apart are in the legend.
             for label in groups.iter().filter(|label| *label != "le") {
                 assert!(named.contains(&label.as_str()), "{legend} of {query}");
             }

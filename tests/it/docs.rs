@@ -1,4 +1,4 @@
-//! The pages in `docs` name everything the code knows, and lead to where they say.
+//! The pages in `docs` name everything the code knows, and their links lead to existing places.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -28,7 +28,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Fails for everything that a page does not name between backticks.
+/// Fails for every name that a page does not have between backticks.
 fn names_all(name: &str, words: impl IntoIterator<Item = String>) {
     let text = page(name);
     let missing: Vec<String> = words.into_iter().filter(|word| !text.contains(&format!("`{word}`"))).collect();
@@ -45,7 +45,7 @@ fn every_key_is_explained() {
         let line = text.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{}`", key.key)));
         let line = line.unwrap_or_else(|| panic!("no line for {}", key.key));
         let default = key.default.map(|default| default.trim_matches('"').to_owned());
-        // Depends on the machine.
+        // This value depends on the machine.
         if let Some(default) = default.filter(|_| key.key != "proxy.workers") {
             assert!(line.contains(&format!("`{default}`")), "the default of {} is {default}: {line}", key.key);
         }
@@ -71,7 +71,7 @@ fn every_error_and_limit_is_explained() {
         assert!(text.contains(&format!("connections_refused_total{{reason=\"{reason}\"}}")), "{reason}");
     }
     names_all("docs/troubleshooting.md", REFUSALS.iter().map(|code| format!("sidecar.{code}")));
-    // And those that are no refusals, where the code writes them.
+    // Codes that are no refusals, in the files whose code writes them.
     let source = page("src/proxy/error.rs") + &page("src/server/refusal.rs");
     for code in ["no_token", "outcome_unknown", "not_stored", "upstream_failed", "upstream_timeout", "head_too_large"] {
         assert!(source.contains(&format!("\"{code}\"")), "{code} is gone");
@@ -81,7 +81,7 @@ fn every_error_and_limit_is_explained() {
     }
 }
 
-/// The page says of each call what the code does with it, and names every route.
+/// The page describes each call as the code handles it, and names every route.
 #[test]
 fn every_call_is_listed_with_what_is_done_with_it() {
     let text = page("docs/calls.md");
@@ -91,7 +91,7 @@ fn every_call_is_listed_with_what_is_done_with_it() {
         let call = quoted(row[0]).remove(0);
         let (method, template) = call.split_once(' ').expect("a method and a path");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
-        // Each name stands for an identifier that can be one of Sezzle's.
+        // Each name stands for an identifier that Sezzle could have issued.
         let path = template.replace("{session}", UUID).replace("{order}", "12a-g").replace(['{', '}'], "");
         for path in [path.clone(), format!("{path}/")] {
             let matched = Matched::path(&path).expect("below /v2/");
@@ -124,7 +124,7 @@ fn every_call_is_listed_with_what_is_done_with_it() {
                 (_, Some(_)) => "order",
                 (None, None) => "–",
             };
-            // With a slash at its end it is a path that the cache does not know, and neither the log.
+            // With a slash at its end the cache does not know the path, and the log does not either.
             assert!(row[5] == logged || path.ends_with('/') && row[5] == "session", "{call}");
         }
         assert!(listed.insert(call.clone()), "{call} stands there twice");
@@ -157,7 +157,7 @@ fn every_result_of_a_webhook_is_explained() {
 #[test]
 fn every_task_that_must_live_is_explained_and_counted_by_name() {
     names_all("docs/metrics.md", TASKS.iter().map(|task| (*task).to_owned()));
-    // A name that the code uses and the list lacks would be a series that is not there from the start.
+    // A name that the code uses but the list lacks would be a series that does not exist from the start.
     let text = page("src/app.rs") + &page("src/app/listeners.rs");
     let named = text.split('"').filter(|word| word.ends_with("_keeper") || word.ends_with("_listener"));
     let named: Vec<&str> =
@@ -185,12 +185,12 @@ fn rows(text: &str, cells: usize) -> Vec<Vec<&str>> {
     rows
 }
 
-/// What stands between backticks.
+/// The text between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The metrics as the page has them and as the code has them: name, type and labels.
+/// The metrics of the page and of the code: name, type and labels.
 #[test]
 fn every_metric_is_explained_and_no_other() {
     let text = page("docs/metrics.md");
@@ -229,7 +229,7 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     harness.stop().await;
     let words = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };
     let routes = Route::ALL.iter().map(|route| route.template());
-    // Series of these come into being with what happens. All others are there from the start.
+    // The series of these metrics appear with their first event. All others exist from the start.
     let values = |metric: &str, label: &str| match (metric, label) {
         ("requests_total" | "upstream_requests_total", "route") => words(&routes.clone().collect::<Vec<_>>()),
         ("requests_total" | "upstream_requests_total", "method") => words(&METHODS),
@@ -262,7 +262,7 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
         .iter()
         .filter_map(|family| Some((family.name.strip_prefix("sezzle_sidecar_")?, &family.labels)));
     let labels = own.flat_map(|(name, labels)| labels.iter().map(move |label| (name.to_owned(), label.clone())));
-    // Statuses and words of the build, which are explained below the table.
+    // Statuses and words of the build are explained below the table.
     let open = ["code", "version", "commit", "rustc"];
     let labels: BTreeSet<_> = labels.filter(|(_, label)| !open.contains(&label.as_str())).collect();
     same("docs/metrics.md, values of labels,", &explained, &labels);
@@ -285,7 +285,7 @@ fn every_alert_is_explained_and_no_other() {
         (name.to_owned(), row[1].to_owned(), row[2].to_owned())
     });
     same("docs/alerts.md", &listed.collect(), &alerts);
-    // In one order, here and there.
+    // Page and code use the same order.
     let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     let names: Vec<String> = rules::rules("alerts.yml").into_iter().map(|rule| rule.name).collect();
     assert_eq!(headings, names);
@@ -326,7 +326,7 @@ fn every_client_that_the_tests_drive_is_in_the_manual() {
     for (_, name) in clients {
         assert!(listed.iter().any(|cell| cell.contains(name)), "{name} is not in {listed:?}");
     }
-    // Each command of the tests, by the last word of it that is no script.
+    // Each command of the tests, by its last word that is not a script.
     let commands = page("tests/it/stacks.rs") + &page("tests/it/silence.rs");
     let commands = commands.lines().filter_map(|line| line.split_once(": [\"")?.1.split_once("\"]"));
     let mut driven = 0;
@@ -396,7 +396,7 @@ fn links_lead_somewhere() {
     assert!(followed > 20, "{followed}");
 }
 
-/// The anchors of a page, as they are made from its headings.
+/// The anchors of a page, made from its headings.
 fn headings(page: &Path) -> Vec<String> {
     let text = fs::read_to_string(page).expect("a page");
     let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());

@@ -1,4 +1,4 @@
-//! Stopping: what is under way ends well, what is idle ends at once, and nothing lasts beyond the hard end.
+//! Shutdown: requests in progress end well, idle connections close at once, and nothing outlasts the hard limit.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -48,13 +48,13 @@ impl Draining {
         eventually("closed to callers", async || TcpStream::connect(self.proxy).await.is_err()).await;
     }
 
-    /// The drain waits for something. That it does is seen only by looking for a while.
+    /// The drain still waits, which only shows by watching for a while.
     async fn waits(&mut self, what: &str) {
         let ended = timeout(Duration::from_millis(300), &mut self.drain).await;
         assert!(ended.is_err(), "the drain did not wait for {what}");
     }
 
-    /// Waits for the end; answers how long the whole drain took.
+    /// Waits for the end, and returns how long the whole drain took.
     async fn end(self) -> Duration {
         timeout(Duration::from_secs(20), self.drain).await.expect("the drain ends").expect("no panic");
         self.began.elapsed()
@@ -92,7 +92,7 @@ async fn not_ready_at_once_and_serving_through_the_grace_period() {
     assert!((2_000..4_000).contains(&took.as_millis()), "{took:?}");
 }
 
-/// Both get SIGTERM at once, as on a host that goes down, and the service still has to finish what it has begun.
+/// Both get SIGTERM at once, as when a host shuts down, and the service still has work to finish.
 #[tokio::test]
 async fn a_service_that_drains_beside_it_is_served_to_the_end_of_the_grace_period() {
     let mut sidecar = Sidecar::start(Options::default(), &[("DRAIN__GRACE", "2s")]).await;
@@ -155,7 +155,7 @@ async fn a_report_under_way_is_sent_to_its_end() {
         .await;
     let mut draining = Draining::begin(harness);
     draining.closed().await;
-    // Longer than the patience with connections that ask for nothing.
+    // Longer than the time limit of connections without a request.
     for _ in 0..4 {
         draining.waits("a report").await;
     }
@@ -168,7 +168,7 @@ async fn a_report_under_way_is_sent_to_its_end() {
 #[tokio::test]
 async fn an_answer_whose_caller_is_slow_to_take_it_is_not_cut() {
     let harness = Harness::start().await;
-    // Held whole by the sidecar, and more than the sockets take at once, since small segments have small buffers.
+    // The sidecar holds the whole body, which exceeds the sockets' buffers at first: small segments get small buffers.
     let body = format!("[\"{}\"]", "x".repeat((1 << 20) - 100));
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::OK).body(body.clone()));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -182,7 +182,7 @@ async fn an_answer_whose_caller_is_slow_to_take_it_is_not_cut() {
     eventually("it is answered", async || harness.metric(sent).await == 1.0).await;
     let mut draining = Draining::begin(harness);
     draining.closed().await;
-    // Longer than the patience with connections that ask for nothing.
+    // Longer than the time limit of connections without a request.
     for _ in 0..5 {
         draining.waits("an answer that is being taken").await;
     }
@@ -249,7 +249,7 @@ async fn what_is_idle_or_half_sent_does_not_hold_it() {
     assert!(cut.get() >= 1, "half a head was cut");
 }
 
-/// Or whoever calls during a restart would be refused although the next process takes over the socket.
+/// Otherwise callers during a restart would be refused, although the next process takes over the socket.
 #[tokio::test]
 async fn a_request_that_was_on_its_way_when_the_listener_closed_is_answered() {
     let harness = Harness::start().await;
@@ -259,7 +259,7 @@ async fn a_request_that_was_on_its_way_when_the_listener_closed_is_answered() {
     while std::net::TcpStream::connect(draining.proxy).is_ok() {
         tokio::task::yield_now().await;
     }
-    // Until the connection has seen it, too.
+    // Waits until the connection has seen the drain, too.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -290,7 +290,7 @@ async fn a_head_that_is_completed_in_time_is_answered() {
     draining.end().await;
 }
 
-/// As the program does it: the drain ends, and with the runtime everything that is left.
+/// As in the program: the drain ends, and everything left ends with the runtime.
 #[test]
 fn the_hard_end_cuts_what_is_left() {
     let runtime =
@@ -325,7 +325,7 @@ async fn a_refusal_can_be_read_while_its_body_is_still_sent() {
     writer.write_all(head.as_bytes()).await.expect("sends");
     let mut draining = Draining::begin(harness);
     draining.closed().await;
-    // Longer than the patience with connections that ask for nothing.
+    // Longer than the time limit of connections without a request.
     for _ in 0..4 {
         draining.waits("a body").await;
     }

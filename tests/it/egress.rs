@@ -1,5 +1,5 @@
-//! The way out through an HTTP proxy: TLS to the gateway inside its tunnel, its credentials for it alone, and nothing
-//! sent when there is no tunnel.
+//! Calls through an HTTP proxy: TLS to the gateway inside the tunnel, the proxy's credentials for the proxy alone, and
+//! no request without a tunnel.
 
 use http::HeaderValue;
 use http::header::CONNECTION;
@@ -13,7 +13,7 @@ use crate::support::{Harness, Setup, eventually};
 
 const CREDENTIALS: &str = "sidecar:open-sesame";
 const AUTHORIZATION: &str = "proxy-authorization: Basic c2lkZWNhcjpvcGVuLXNlc2FtZQ==";
-/// Nobody can resolve it but the proxy.
+/// A name that only the proxy can resolve.
 const GATEWAY: &str = "gateway.invalid";
 const ERRORS: &str = r#"upstream_errors_total{kind="egress_proxy"}"#;
 
@@ -29,7 +29,7 @@ async fn ready(harness: &Harness) {
     eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;
 }
 
-/// Works through the proxy, which learns no more than its own credentials and the gateway's name.
+/// The sidecar works through the proxy, which learns only its own credentials and the gateway's name.
 async fn works(setup: Setup, proxy: &EgressProxy, expected: &[&str]) {
     let harness = setup.start_with(|gateway| proxy.lead_to(gateway.addr())).await;
     ready(&harness).await;
@@ -114,7 +114,7 @@ async fn a_proxy_that_is_down_or_hangs_is_given_up() {
     assert!(proxy.rest().is_empty());
 }
 
-/// The errors are the proxy's, and nothing came to the gateway.
+/// The errors are counted as the proxy's, and nothing reached the gateway.
 async fn no_tunnel(harness: Harness, what: &str) {
     eventually(what, async || harness.metric(ERRORS).await >= 1.0).await;
     assert_eq!(harness.metric("upstream_connections_opened_total").await, 0.0, "{what}");
@@ -149,7 +149,7 @@ async fn a_caller_learns_that_nothing_was_sent_and_no_address() {
     let (ca, mut proxy) = (Authority::new(), EgressProxy::start(Conduct::Tunnel).await);
     let harness = setup(&ca, &proxy.url()).start_with(|gateway| proxy.lead_to(gateway.addr())).await;
     ready(&harness).await;
-    // The tunnel that stands ends with this answer, and no other is made.
+    // The open tunnel ends with this answer, and no other is made.
     let close = HeaderValue::from_static("close");
     harness.gateway.script(Rule::path("/v2/orders/report").set_header(CONNECTION, close));
     proxy.stop_accepting().await;

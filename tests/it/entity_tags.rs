@@ -1,4 +1,4 @@
-//! A tag that the sidecar hands out is understood when it comes back, and Sezzle sees its own.
+//! The sidecar understands its own entity tag when a caller sends it back, and Sezzle sees Sezzle's tag.
 
 use http::Method;
 
@@ -38,7 +38,7 @@ async fn conditions_by_a_tag_of_the_sidecars_reach_sezzle_by_its_own() {
         assert!(last().contains(&format!("if-none-match: \"other\", {sent}\r\n")), "{}", last());
         assert_eq!((unchanged.status, unchanged.header("etag")), (304, ours.as_str()));
 
-        // A tag of somebody else's, and an answer whose bytes are Sezzle's, stay as they are.
+        // A foreign tag stays unchanged, and so does the tag of an answer with Sezzle's own bytes.
         let foreign = harness.get_with(ORDER, &[("if-none-match", "\"other\"")]).await;
         assert!(last().contains("if-none-match: \"other\"\r\n"), "{}", last());
         assert_eq!(foreign.header("etag"), theirs);

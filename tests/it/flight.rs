@@ -1,4 +1,5 @@
-//! However many callers ask for a session at once, Sezzle is asked once, and no caller can spoil it for the others.
+//! However many callers ask for a session at once, the sidecar asks Sezzle once, and no caller can spoil the answer for
+//! others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,7 @@ async fn a_hundred_callers_make_one_request() {
 
 #[tokio::test]
 async fn a_hundred_callers_without_any_order_make_one_request() {
-    // No gate: some find the flight, some what it stored a moment before.
+    // There is no gate: some callers join the fetch, others find the session just stored.
     let harness = Arc::new(Harness::start().await);
     for _ in 0..20 {
         let path = session(&harness);
@@ -120,11 +121,11 @@ async fn an_answer_for_one_caller_only_releases_the_others_in_parallel() {
     gate.release();
     let answers = waiting.join_all().await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.cache().ends_with("detail=no-store")));
-    // One behind the other they would take 19 × 300 ms.
+    // One after the other the fetches would take 19 × 300 ms.
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(harness.gateway.count("GET", &path), 20, "each got an answer of its own");
 
-    // For a few seconds nobody waits for another's fetch of this session.
+    // For a few seconds no caller waits for another's fetch of this session.
     let gate = Gate::new();
     harness.gateway.script(no_store().gate(&gate));
     let waiting = callers(&harness, &path, 5);
@@ -196,7 +197,7 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let (path, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
     let gate = Gate::new();
-    // It holds the body from before the write.
+    // This fetch holds the body from before the write.
     harness.gateway.script(Rule::on(Method::GET, &path).gate_after_effect(&gate).times(1));
     let early = callers(&harness, &path, 3);
     arrived(&gate, 1).await;
@@ -229,7 +230,7 @@ async fn an_older_fetch_does_not_overwrite_a_newer_one() {
     harness.gateway.script(Rule::path(&path).gate_after_effect(&gate).times(1));
     let slow = callers(&harness, &path, 1);
     arrived(&gate, 1).await;
-    // A change that does not come through here, seen by a caller who insists.
+    // The change does not come through the sidecar; a caller who insists on a fresh answer sees it.
     assert!(harness.gateway.complete_checkout(&ids.order.expect("an order")));
     let newer = harness.get_with(&path, &[("cache-control", "no-cache")]).await;
     assert!(newer.cache().contains("stored"), "{}", newer.cache());

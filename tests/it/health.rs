@@ -1,5 +1,5 @@
-//! `healthcheck` and `wait` tell by their exit code how the sidecar of a configuration is, for containers without a shell
-//! and for services that are started beside it.
+//! The exit codes of `healthcheck` and `wait` tell the state of a sidecar by its configuration, for containers without
+//! a shell and for services that are started beside it.
 
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ async fn a_listener_on_all_addresses_is_asked_on_the_loopback() {
         let variables = environment(&url, &listen);
         let sidecar = Process::start(&["run"], &variables);
         for command in ["wait", "healthcheck"] {
-            // The same environment as the sidecar's, as in a container.
+            // The sidecar's own environment, as in a container.
             let Ended { code, stderr, .. } = run(&[command], &variables).await;
             assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command} {listen}");
         }
@@ -154,7 +154,7 @@ async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
         (Conduct::Close(b"SSH-2.0-OpenSSH\r\n"), "did not answer: "),
         (Conduct::Close(b""), "did not answer: "),
         (Conduct::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: "),
-        // These two leave the connection open.
+        // The last two answers leave the connection open.
         (Conduct::Answer(b""), "did not answer: not within 3s"),
         (Conduct::Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: not within 3s"),
     ] {
@@ -165,7 +165,7 @@ async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
         assert!(ended.stderr.contains(says), "{says:?} in {:?}", ended.stderr);
         assert!(began.elapsed() < Duration::from_secs(20), "{says}");
     }
-    // One that hangs cannot hold it beyond its limit.
+    // A listener that hangs cannot delay the command beyond its limit.
     let peer = Peer::start(Conduct::Answer(b"")).await;
     let began = Instant::now();
     let ended = run(&["wait", "--max", "1s"], &[("OPS__LISTEN", &peer.address().to_string())]).await;

@@ -85,7 +85,7 @@ async fn the_rules_for_callers_are_the_same() {
     let mut stranger = connect(&harness).await;
     let answer = stranger.send_request(request("http://evil.example/v2/customer")).await.expect("an answer");
     assert_eq!(answer.status(), 421);
-    // By a TLS end that passes the bytes on, and by nobody who means us.
+    // These bytes come from a TLS terminator that relays them, not from a caller that means the sidecar.
     for (scheme, status, says) in [("https", 200, "["), ("ftp", 421, ":scheme must be http or https")] {
         let asked = request(&format!("{scheme}://{}/v2/customer", harness.proxy));
         let (head, body) = stranger.send_request(asked).await.expect("an answer").into_parts();
@@ -107,7 +107,7 @@ async fn a_get_with_a_body_is_one_without() {
         assert_eq!(get(&" ".repeat(1025)).await, 413);
     }
     assert_eq!(harness.metric("request_bodies_dropped_total").await, 2.0);
-    // Its stream is ended by a frame of its own, which is empty.
+    // A separate, empty frame ends the stream.
     let connection = TcpStream::connect(harness.proxy).await.expect("connects");
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await.expect("HTTP/2 is spoken");
@@ -121,7 +121,7 @@ async fn a_get_with_a_body_is_one_without() {
     harness.stop().await;
 }
 
-/// A body without content whose end is not known before it is asked for.
+/// An empty body whose end shows only when it is read.
 struct EndedLate;
 
 impl hyper::body::Body for EndedLate {
@@ -155,7 +155,7 @@ async fn a_head_over_the_limit_is_refused_and_the_connection_goes_on() {
 async fn a_head_of_too_many_lines_is_refused_and_the_connection_goes_on() {
     let harness = http2(Setup::default()).await;
     let mut caller = connect(&harness).await;
-    // The sidecar answers for this path itself, however many lines the gateway would take.
+    // The sidecar itself answers for this path, however many lines the gateway would accept.
     let url = format!("http://{}/elsewhere", harness.proxy);
     for (lines, status) in [(100, 404), (101, 431), (100, 404), (800, 431), (0, 404)] {
         let mut request = request(&url);
@@ -198,7 +198,7 @@ async fn a_caller_that_withholds_credit_frees_what_its_answer_held() {
     let report = request(&format!("http://{}/v2/orders/report?start-date=2026-01-01", harness.proxy));
     let answer = caller.send_request(report).await.expect("an answer");
     assert_eq!(harness.metric(r#"in_flight_requests{class="report"}"#).await, 1.0);
-    // Its body is not read: the window is used up, and the connection still carries other calls.
+    // The body of this answer is not read: the window is used up, and the connection still carries other calls.
     let other = request(&format!("http://{}/v2/customer", harness.proxy));
     let whole = caller.send_request(other).await.expect("an answer").into_body().collect().await;
     assert!(whole.is_ok());
@@ -211,7 +211,7 @@ async fn a_caller_that_withholds_credit_frees_what_its_answer_held() {
     freed.await;
     assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
     assert_eq!(harness.metric(r#"connections_refused_total{listener="proxy",reason="write_timeout"}"#).await, 1.0);
-    // What it reads after all ends with an error, and not as if it had been all.
+    // The rest of the body ends with an error, not like a complete one.
     assert!(answer.into_body().collect().await.is_err());
     harness.stop().await;
 }
@@ -229,7 +229,7 @@ async fn a_drain_says_goodbye_and_lets_calls_end() {
     arrived(&gate, 1).await;
     let (app, gateway) = harness.into_parts();
     let drain = tokio::spawn(app.drain());
-    // Told to go, the idle one ends while the other is still served.
+    // After GOAWAY the idle connection closes while the busy one is still served.
     timeout(Duration::from_secs(10), async {
         while idle.ready().await.is_ok() {
             tokio::task::yield_now().await
@@ -246,7 +246,7 @@ async fn a_drain_says_goodbye_and_lets_calls_end() {
 #[tokio::test]
 async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
     let harness = http2(Setup::default()).await;
-    // Small, and more than the window; both are held whole by the sidecar.
+    // Small bodies that exceed the window. The sidecar holds both whole.
     let bodies = [100, 400_000].map(|size| format!("[\"{}\"]", "x".repeat(size)));
     let gate = Gate::new();
     for (path, body) in PATHS.into_iter().zip(&bodies) {
@@ -262,12 +262,12 @@ async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
     let (app, gateway) = harness.into_parts();
     let drain = tokio::spawn(app.drain());
     eventually("closed to callers", async || TcpStream::connect(proxy).await.is_err()).await;
-    // Longer than the patience with connections that ask for nothing.
+    // Longer than the time limit of connections without a request.
     tokio::time::sleep(PATIENCE).await;
     gate.release();
     for (waiting, body) in waiting.into_iter().zip(bodies) {
         let mut answer = waiting.await.expect("a task").expect("an answer").into_body();
-        // The same again while it is taken.
+        // Waits as long again while the answer is read.
         tokio::time::sleep(PATIENCE).await;
         let mut taken = Vec::new();
         while let Some(frame) = answer.frame().await {
@@ -302,7 +302,7 @@ async fn an_idle_connection_is_told_to_go_before_it_is_cut() {
     serving.abort();
 }
 
-/// Starts a listener with this handler and brief deadlines.
+/// Starts a listener with this handler and short deadlines.
 fn serve(handler: impl Handler, metrics: &Arc<Metrics>) -> (SocketAddr, JoinHandle<()>) {
     let brief = Duration::from_millis(200);
     let listener = Listener {
@@ -328,7 +328,7 @@ async fn answers_that_are_given_up_are_in_memory_no_more_and_their_connection_en
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     let large = Large::default();
     let (address, serving) = serve(large.clone(), &metrics);
-    // No credit: no byte of an answer may be sent.
+    // Without credit no byte of an answer may be sent.
     let mut caller = FrameCaller::connect(address, &[(4, 0)]).await;
     for _ in 0..8 {
         let stream = caller.stream();
@@ -338,7 +338,7 @@ async fn answers_that_are_given_up_are_in_memory_no_more_and_their_connection_en
     let given_up = || metrics.connections_refused.with_label_values(&["proxy", "write_timeout"]).get();
     eventually("all are given up", async || given_up() == 8).await;
     eventually("none is in memory", async || large.0.load(Ordering::SeqCst) == 0).await;
-    // Asking on does not keep the connection.
+    // Further requests do not keep the connection open.
     let ended = async {
         loop {
             let stream = caller.stream();
@@ -352,7 +352,7 @@ async fn answers_that_are_given_up_are_in_memory_no_more_and_their_connection_en
     serving.abort();
 }
 
-/// Answers with a megabyte, and counts those that are in memory.
+/// Answers with a megabyte, and counts the bodies in memory.
 #[derive(Clone, Default)]
 struct Large(Arc<AtomicUsize>);
 
@@ -404,7 +404,7 @@ async fn half_a_preface_is_half_a_head() {
     assert!(began.elapsed() < Duration::from_secs(7), "it has 5 s from its first byte on: {:?}", began.elapsed());
     let cut = r#"connections_refused_total{listener="proxy",reason="head_timeout"}"#;
     assert_eq!(harness.metric(cut).await, 1.0);
-    // What only begins like it is HTTP/1.1, however it is cut into pieces.
+    // A request that only begins like the preface is HTTP/1.1, however it is cut into pieces.
     let mut wire = harness.wire().await;
     for piece in ["P", "O", "ST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"] {
         wire.send(piece).await;
@@ -423,7 +423,7 @@ type Sender = http2::SendRequest<Empty<Bytes>>;
 
 async fn connect(harness: &Harness) -> Sender {
     let stream = TcpStream::connect(harness.proxy).await.expect("connects");
-    // The window that the protocol begins with: hyper's own is larger than any answer here but a report.
+    // The protocol's initial window. hyper's own exceeds every answer here but a report.
     let mut caller = http2::Builder::new(TokioExecutor::new());
     caller.initial_stream_window_size(65_535);
     let (sender, connection) = caller.handshake(TokioIo::new(stream)).await.expect("HTTP/2 is spoken");
