@@ -1,4 +1,4 @@
-//! Answers whose body does not come as it should.
+//! Answers whose body arrives damaged, late or not at all.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn a_stated_length_that_is_wrong() {
             .keyed(3, 1, UNKNOWN)
             .unkeyed(1, 1, UNKNOWN)
             .delete(1, 1, Sezzle),
-        // Nobody can tell.
+        // Nobody can tell that the body is not whole.
         Row::new("too short")
             .always(|rule| rule.fault(Fault::StatedLength(5)))
             .reads(1, Short(5))
@@ -111,7 +111,7 @@ async fn no_head_in_time() {
     hold(vec![
         row("none at all").always(|rule| rule.delay(FOR_EVER)),
         row("half of it, and then nothing").always(|rule| rule.fault(Fault::SlowHead(FOR_EVER))),
-        // The deadline is that of all attempts together.
+        // All attempts together share this deadline.
         row("none after a reset")
             .once(|rule| rule.reset(sezzle_sidecar::simulator::Reset::AfterEffect))
             .always(|rule| rule.delay(FOR_EVER))
@@ -132,7 +132,7 @@ async fn a_body_that_drips_is_waited_for() {
     .await;
 }
 
-/// Longer than the body of a write's answer is waited for, which no setting changes.
+/// Longer than the sidecar waits for the body of a write's answer, which no setting changes.
 #[tokio::test]
 async fn the_body_of_a_writes_answer_is_not_waited_for_without_end() {
     let row = |fault| {

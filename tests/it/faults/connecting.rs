@@ -1,4 +1,4 @@
-//! Connections that cannot be made. Nothing was sent then, so every call may be tried again, and none was done.
+//! Connections that cannot be made. Nothing was sent, so every call may be tried again, and none took effect.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use super::{FAILED, Row, Sezzle, UNKNOWN, UNREACHABLE, at_once};
 use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually};
 
-/// What becomes of a connection.
+/// What the door does with a connection.
 #[derive(Clone, Copy)]
 enum Way {
-    /// It leads here.
+    /// The connection leads to this address.
     To(SocketAddr),
-    /// It is closed before TLS is agreed on.
+    /// The connection is closed before TLS is agreed on.
     Closed,
-    /// It is accepted, and nothing more.
+    /// The connection is accepted, and no byte follows.
     Silent,
 }
 
-/// Stands before a gateway, and lets connections through or not. It ends with its handle.
+/// Stands in front of a gateway, and lets connections through or not. Dropping the handle ends it.
 struct Door {
     address: SocketAddr,
     ways: Arc<Mutex<Ways>>,
@@ -37,9 +37,9 @@ struct Door {
 
 #[derive(Default)]
 struct Ways {
-    /// Those of the next connections.
+    /// The ways of the next connections.
     next: VecDeque<Way>,
-    /// That of all further ones; closed without.
+    /// The way of all later connections; `None` closes them.
     then: Option<Way>,
     came: usize,
 }
@@ -71,7 +71,7 @@ impl Door {
         Self { address, ways, accepting }
     }
 
-    /// Counts connections anew. The next ones go these ways, and all further ones that.
+    /// Resets the count of connections. The next ones go `first`, all later ones `then`.
     fn leads(&self, next: &[Way], then: Way) {
         *self.ways.lock().expect("not poisoned") =
             Ways { next: next.iter().copied().collect(), then: Some(then), came: 0 };
@@ -88,19 +88,19 @@ impl Drop for Door {
     }
 }
 
-/// Passes a connection on. However one side of it ends, so does the other.
+/// Relays a connection. When one side ends, the other ends the same way.
 async fn pass(mut stream: TcpStream, address: SocketAddr) {
     let mut gateway = TcpStream::connect(address).await.expect("listens");
     let _ = copy_bidirectional(&mut stream, &mut gateway).await;
 }
 
-/// Reads what the peer says first, so that it sees an end and no reset.
+/// Reads the peer's first bytes, so that the peer sees an end and no reset.
 async fn close(stream: TcpStream) {
     let _ = stream.readable().await;
     let _ = stream.try_read(&mut [0; 4096]);
 }
 
-/// A call, ready to be made, whose connections go through a door; none is open.
+/// A call, ready to be made, whose connections go through a door. No connection is open.
 async fn behind(door: &Door, ca: &Authority, call: Call, setup: Setup) -> Scene {
     let harness = setup
         .gateway(|gateway| gateway.tls = Some(ca.server(&["localhost"])))
@@ -114,7 +114,7 @@ async fn behind(door: &Door, ca: &Authority, call: Call, setup: Setup) -> Scene 
     scene
 }
 
-/// Lets the gateway end the connection there is, once it is idle.
+/// Lets the gateway end the open connection once it is idle.
 async fn disconnect(harness: &Harness) {
     let close = HeaderValue::from_static("close");
     harness.gateway.script(Rule::path("/v2/interest/balance").set_header(CONNECTION, close));
@@ -123,7 +123,7 @@ async fn disconnect(harness: &Harness) {
     harness.gateway.clear_journal();
 }
 
-/// Holds each call of a row to what it says, with the connections going these ways, and to how many there are.
+/// Checks each call of a row, and the number of its connections, with the connections going these ways.
 async fn hold(row: Row, ways: fn(SocketAddr) -> (Vec<Way>, Way), connections: fn(Call) -> usize) {
     let wrong = at_once(Call::ALL.map(|call| {
         let row = row.clone();
@@ -182,7 +182,7 @@ async fn a_connection_that_is_never_made() {
     hold(silent, |_| (Vec::new(), Way::Silent), |_| 1).await;
 }
 
-/// What may have been done does not become undone by the next attempt being sent nowhere.
+/// An attempt that is sent nowhere does not undo an earlier one that may have taken effect.
 #[tokio::test]
 async fn no_connection_for_the_attempts_after_the_first() {
     let row = |fault| Row::new(fault).reads(1, FAILED);
@@ -219,7 +219,7 @@ async fn a_gateway_that_does_not_prove_its_name() {
                 let (came, heard) = (door.came(), impostor.journal().len());
                 scene.stop().await;
                 impostor.stop().await;
-                // Another attempt would meet the same.
+                // Another attempt would fail in the same way.
                 let once = || (came != 1 || heard != 0).then(|| format!("{fault}: {call:?}: {came} connections"));
                 wrong.or_else(once)
             }

@@ -1,5 +1,5 @@
-//! Writes whose callers do not wait, and a process that is to end: whatever was sent comes to an end, or is said to have
-//! come to none.
+//! Writes whose callers do not wait, and a process that is about to end: every write that was sent gets its outcome, or
+//! is logged as unknown.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::support::{arrived, eventually, header};
 const BODY: &str = r#"{"capture_amount":{"amount_in_cents":1,"currency":"USD"},"partial_capture":true}"#;
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
-/// An order that money can be captured of, and the path to do so.
+/// An order that can be captured, and the path of its captures.
 fn capture(sidecar: &Sidecar) -> (String, String) {
     let order = sidecar.gateway.create_session(SessionKind::Order).order.expect("an order");
     assert!(sidecar.gateway.complete_checkout(&order));
@@ -35,7 +35,7 @@ async fn send(sidecar: &Sidecar, path: &str, key: Option<&str>) -> Wire {
     wire
 }
 
-/// The lines of a log that are about an order.
+/// The log lines about an order.
 fn told(log: &str, order: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
     lines.filter(|line: &Value| line["order"] == order).collect()
@@ -53,7 +53,7 @@ async fn the_outcome_of_a_write_whose_caller_has_gone_is_logged_with_its_order()
         let gate = Gate::new();
         sidecar.gateway.script(Rule::path(&path).gate(&gate));
         if http2 {
-            // Its connection goes on, and only this call is given up.
+            // The caller's connection stays open, and only this call is cancelled.
             let client = Client::http2();
             let call = client.try_send(sidecar.proxy, Method::POST, &path, &[], BODY);
             tokio::select! {
@@ -133,10 +133,10 @@ async fn a_drain_waits_for_writes_whose_callers_have_gone() {
     gateway.stop().await;
 }
 
-/// What a caller under load was told, by the number it gave its call.
+/// The answers that a caller under load got, by the number of its call.
 type Told = HashMap<String, Answer>;
 
-/// Captures one after the other, until nobody answers any more.
+/// Sends captures one after the other, until nobody answers any more.
 async fn capture_on(client: usize, sidecar: std::net::SocketAddr, path: String) -> Told {
     let (http, mut told) = (Client::new(), Told::new());
     for call in 0.. {
@@ -198,7 +198,7 @@ impl Hanging {
         let limits = [("GATEWAY__WRITE_TIMEOUT", "300ms"), ("DRAIN__TIMEOUT", "900ms")];
         let sidecar = Sidecar::start(Options::default(), &limits).await;
         let ((waited_for, path), (left, other)) = (capture(&sidecar), capture(&sidecar));
-        // The head in time, so that only the body is waited for, and longer than the drain.
+        // The head comes in time, so that the sidecar waits only for the body, longer than the drain lasts.
         for path in [&path, &other] {
             sidecar.gateway.script(Rule::path(path).fault(Fault::LateBody(FOR_EVER)));
         }
@@ -215,7 +215,7 @@ impl Hanging {
     }
 }
 
-/// Both outcomes stand in the log as unknown, with their keys.
+/// The log has both outcomes as unknown, with their keys.
 fn logged(log: &str, orders: &[String; 2], keys: &[String; 2]) {
     for (order, key) in orders.iter().zip(keys) {
         let lines = told(log, order);

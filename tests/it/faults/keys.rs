@@ -1,4 +1,4 @@
-//! The key that makes a repetition harmless: whose it is, and that it is one.
+//! The idempotency key that makes a repetition harmless: its owner, and its validity.
 
 use http::Method;
 use sezzle_sidecar::simulator::{Exchange, Reset, Rule, SessionKind};
@@ -8,7 +8,7 @@ use crate::support::{Harness, Setup, header};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// An order that money can be captured of, as the path to do so.
+/// The path of captures of an order that can be captured.
 fn capture(harness: &Harness) -> (String, String) {
     let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
     assert!(harness.gateway.complete_checkout(&order));
@@ -60,7 +60,7 @@ async fn the_misspelt_key_is_sent_on_under_its_right_name() {
     assert_eq!((answer.status, answer.header("sezzle-request-id")), (200, "right"));
     assert_eq!(header(&last(&harness).headers, "sezzle-request-id"), "right");
 
-    // A call that documents no key is left as it is.
+    // A call that documents no key passes unchanged.
     let answer = harness.send(Method::POST, "/v2/session", &[JSON, ("x-sezzle-request-id", "misspelt")], SESSION).await;
     assert_eq!((answer.status, answer.header("sezzle-request-id")), (201, ""));
     assert_eq!(header(&last(&harness).headers, "sezzle-request-id"), "");
@@ -105,7 +105,7 @@ async fn keys_that_differ_are_refused_and_nothing_is_sent() {
     assert_eq!(header(&sent, "sezzle-request-id"), "k");
     assert!(!sent.contains_key("x-sezzle-request-id") && !sent.contains_key("idempotency-key"));
     assert_eq!(harness.gateway.effects(&order).len(), 1);
-    // A call that documents no key takes them all as they are.
+    // A call that documents no key passes every key unchanged.
     let lines = [JSON, right, wrong, common];
     assert_eq!(harness.send(Method::POST, "/v2/session", &lines, SESSION).await.status, 201);
     assert_eq!(header(&last(&harness).headers, "idempotency-key"), "\"c\"");
@@ -125,7 +125,7 @@ async fn two_keys_are_none() {
     harness.stop().await;
 }
 
-/// A key of the caller's goes through wherever it stands, but makes nothing repeatable that does not document it.
+/// A caller's key passes wherever it stands, but makes only documented calls repeatable.
 #[tokio::test]
 async fn a_key_where_sezzle_documents_none_is_only_passed_on() {
     let harness = Harness::start().await;
@@ -147,7 +147,7 @@ async fn a_key_where_sezzle_documents_none_is_only_passed_on() {
         let answer = harness.send(method.clone(), &path, &[JSON, ("sezzle-request-id", "key")], body).await;
         let what = format!("{method} {path}: {}", answer.text());
         assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{what}");
-        // It would not make a repetition harmless, so nothing is said of it.
+        // The key would not make a repetition harmless, so the answer does not mention it.
         assert_eq!(answer.header("sezzle-request-id"), "", "{what}");
         assert!(!answer.text().contains("Sezzle-Request-Id"), "{what}");
         let keys: Vec<_> = harness.gateway.journal().into_iter().map(|call| call.headers).collect();

@@ -1,7 +1,7 @@
-//! What a call comes to when Sezzle or the way there fails: one row per fault, eight calls per row. A row holds what
-//! arrived at the gateway, what took effect there, and what the caller was told of it.
+//! The result of each call when Sezzle or the connection to it fails: one row per fault, eight calls per row. A row
+//! holds the attempts that arrived at the gateway, the effects there, and the answer that the caller got.
 //!
-//! Every call of a row has a gateway and a sidecar of its own, so that no row spends what another one needs.
+//! Every call of a row has a gateway and a sidecar of its own, so that no row uses up limits that another row needs.
 
 mod bodies;
 mod connecting;
@@ -22,20 +22,20 @@ use tokio::time::timeout;
 use self::scene::{Call, Scene};
 use crate::support::Setup;
 
-/// What the caller gets.
+/// The caller's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Gets {
-    /// What Sezzle answers to this call when nothing is wrong.
+    /// Sezzle's good answer to this call.
     Sezzle,
-    /// This status from Sezzle, as it came.
+    /// This status of Sezzle's, unchanged.
     Passed(u16),
-    /// This status from Sezzle, with the note that an earlier attempt may have had its effect.
+    /// This status of Sezzle's, with the note that an earlier attempt may have taken effect.
     Marked(u16),
-    /// The status of a good answer and a body of so many bytes; nothing tells that it is not whole.
+    /// The status of a good answer and a body of so many bytes. Nothing shows that the body is not whole.
     Short(usize),
     /// The head of a good answer, and a body that visibly breaks off.
     Cut,
-    /// An error of the sidecar's: status, and code less its prefix.
+    /// An error of the sidecar's: status, and code without its prefix.
     Own(u16, &'static str),
 }
 
@@ -43,34 +43,34 @@ use Gets::{Cut, Marked, Own, Passed, Sezzle, Short};
 
 /// The write may have been done.
 const UNKNOWN: Gets = Own(504, "outcome_unknown");
-/// There was no answer of Sezzle's, and it does not matter whether the call was done.
+/// Sezzle gave no answer, and it does not matter whether the call took effect.
 const FAILED: Gets = Own(502, "upstream_failed");
-/// There was none in time.
+/// Sezzle gave no answer in time.
 const LATE: Gets = Own(504, "upstream_timeout");
 /// Nothing was sent.
 const UNREACHABLE: Gets = Own(503, "upstream_unreachable");
-/// Nothing was sent, for want of a token.
+/// Nothing was sent, because there was no token.
 const NO_TOKEN: Gets = Own(503, "no_token");
 
-/// What one call comes to.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Expected {
     /// How many attempts arrived at the gateway.
     arrived: usize,
-    /// How often the call took effect, if Sezzle lets it have one at all.
+    /// How often the call took effect, for a call that Sezzle lets take effect.
     effects: usize,
     gets: Gets,
 }
 
-/// How a rule is bent into a fault.
+/// Changes a rule into a fault.
 type Bend = fn(Rule) -> Rule;
 
-/// A fault, and what each kind of call comes to.
+/// A fault, and the result of each kind of call.
 #[derive(Clone)]
 struct Row {
     fault: &'static str,
     setup: fn(Setup) -> Setup,
-    /// One after the other, each for so many requests.
+    /// Faults one after the other, each for so many requests.
     bends: Vec<(u32, Bend)>,
     lookup: Expected,
     order: Expected,
@@ -101,18 +101,18 @@ impl Row {
         }
     }
 
-    /// With other settings.
+    /// Changes settings of the sidecar.
     fn setup(mut self, setup: fn(Setup) -> Setup) -> Self {
         self.setup = setup;
         self
     }
 
-    /// The next request only.
+    /// Applies the fault to the next request only.
     fn once(self, bend: Bend) -> Self {
         self.times(1, bend)
     }
 
-    /// Every further request.
+    /// Applies the fault to every further request.
     fn always(self, bend: Bend) -> Self {
         self.times(ALWAYS, bend)
     }
@@ -122,19 +122,19 @@ impl Row {
         self
     }
 
-    /// The lookup of a session, another lookup and a report.
+    /// The lookup of a session, another lookup, and a report.
     fn reads(self, arrived: usize, gets: Gets) -> Self {
         self.read_whole(arrived, gets).report(arrived, gets)
     }
 
-    /// The lookups, whose bodies the sidecar reads to their end before it answers.
+    /// The lookups. The sidecar reads their bodies to the end before it answers.
     fn read_whole(mut self, arrived: usize, gets: Gets) -> Self {
         self.lookup = Expected { arrived, effects: 0, gets };
         self.order = self.lookup;
         self
     }
 
-    /// The report, which is passed on as it comes.
+    /// The report. The sidecar passes it on as it arrives.
     fn report(mut self, arrived: usize, gets: Gets) -> Self {
         self.report = Expected { arrived, effects: 0, gets };
         self
@@ -152,7 +152,7 @@ impl Row {
         self
     }
 
-    /// The one whose answer has no body.
+    /// The write whose answer has no body.
     fn delete(mut self, arrived: usize, effects: usize, gets: Gets) -> Self {
         self.delete = Some(Expected { arrived, effects, gets });
         self
@@ -184,7 +184,7 @@ impl Row {
         wrong
     }
 
-    /// Makes the call, and says what did not go as it should.
+    /// Makes the call, and returns all that went wrong.
     async fn check(&self, scene: &Scene) -> Option<String> {
         let (call, expected) = (scene.call, self.expects(scene.call));
         let wrong = match timeout(self.limit, scene.run(&expected)).await {
@@ -195,7 +195,7 @@ impl Row {
     }
 }
 
-/// Holds every row to what it says.
+/// Checks every row.
 async fn hold(rows: Vec<Row>) {
     let mut wrong = Vec::new();
     for row in rows {
@@ -204,7 +204,7 @@ async fn hold(rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What did not go as it should, of calls that are made at the same time.
+/// Everything that went wrong, of calls that are made at the same time.
 async fn at_once(calls: impl IntoIterator<Item = impl Future<Output = Option<String>> + 'static>) -> Vec<String> {
     let mut running = JoinSet::new();
     let set = LocalSet::new();

@@ -1,6 +1,6 @@
-//! Whatever faults come together under load: no write is done twice, and what its caller is told of it is true.
+//! Any mix of faults under load: no write takes effect twice, and a caller is told the truth about its write.
 //!
-//! The seed is printed when something fails, and `FAULTS_SEED` repeats it, as far as the order of events is the same.
+//! A failure prints the seed, and `FAULTS_SEED` repeats it, as far as the order of events is the same.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -20,27 +20,27 @@ use crate::support::{Harness, Setup, header};
 
 const SEEDS: u64 = 3;
 const FOR: Duration = Duration::from_millis(2000);
-/// Names a call on every attempt of it.
+/// Names a call on each of its attempts.
 const NUMBER: &str = "x-number";
 
-/// One call of a caller's, and what it was told.
+/// One call of a caller, and the answer that the caller got.
 #[derive(Debug)]
 struct Write {
     number: usize,
-    /// The call documents the key.
+    /// Whether the call documents the key.
     keyed: bool,
     told: Told,
 }
 
 #[derive(Debug)]
 enum Told {
-    /// It hung up, so nothing.
+    /// The caller hung up, so got no answer.
     Nothing,
     Answer {
         status: u16,
-        /// Of an error of the sidecar's.
+        /// The code of an error of the sidecar's.
         code: Option<String>,
-        /// An earlier attempt may have had its effect.
+        /// An earlier attempt may have taken effect.
         marked: bool,
         key: String,
     },
@@ -66,7 +66,7 @@ impl Told {
     }
 }
 
-/// The callers of one run, and what they share.
+/// The callers of one run, and the state they share.
 struct Load<'h> {
     harness: &'h Harness,
     order: String,
@@ -83,7 +83,7 @@ impl Load<'_> {
         }
     }
 
-    /// One write and, where it carries a key of the caller's and its outcome is open, the same again.
+    /// Makes one write, and repeats it if its outcome is open and it carries a key of the caller's.
     async fn write(&self, client: &Client, rng: &mut Rng) {
         let order = &self.order;
         let capture = r#"{"capture_amount":{"amount_in_cents":1,"currency":"USD"},"partial_capture":true}"#;
@@ -121,7 +121,7 @@ impl Load<'_> {
         }
     }
 
-    /// Sends it and goes away, now or a little later.
+    /// Sends the write and goes away, now or a little later.
     async fn hang_up(&self, rng: &mut Rng, method: &Method, path: &str, headers: &[(&str, &str)], body: &str) {
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let mut wire = Wire::connect(self.harness.proxy).await;
@@ -134,10 +134,11 @@ impl Load<'_> {
         wire.reset();
     }
 
-    /// Bends a few of the requests to come, again and again.
+    /// Applies faults to some of the requests to come, again and again.
     async fn faults(&self, mut rng: Rng, held: &Gate) {
         let gateway = &self.harness.gateway;
-        // New tokens are obtained seldom: after both, all that is left of the run would be refused.
+        // The sidecar obtains new tokens rarely. A revocation and refused exchanges in one run would leave only
+        // refusals for the rest.
         let mut revocation = rng.bool().then(|| Instant::now() + FOR / 4);
         let refusing = revocation.is_none();
         while Instant::now() < self.until {
@@ -163,7 +164,7 @@ impl Load<'_> {
                 14 => rule.fault(raw(b"no HTTP\r\n\r\n")),
                 15 => rule.fault(Fault::CutBody(5)),
                 16 => rule.times(1).delay(Duration::from_millis(rng.u64(1..600))),
-                // Done only when its caller has long been told something.
+                // The write takes effect only long after its caller got an answer.
                 17 => rule.times(1).gate(held),
                 _ => Rule::path("/v2/authentication").times(1).status(StatusCode::SERVICE_UNAVAILABLE),
             });
@@ -176,7 +177,7 @@ impl Load<'_> {
     }
 }
 
-/// What the gateway saw of the writes.
+/// The writes as the gateway saw them.
 struct Seen {
     by_number: HashMap<usize, Vec<Exchange>>,
     effects_by_key: HashMap<String, usize>,
@@ -194,11 +195,11 @@ impl Seen {
         seen
     }
 
-    /// What is wrong with how a write went.
+    /// All that is wrong with the course of a write.
     fn judge(&self, write: &Write) -> Option<&'static str> {
         let attempts = self.by_number.get(&write.number).map_or(&[][..], Vec::as_slice);
         let effects = attempts.iter().filter(|attempt| attempt.effect).count();
-        // A 401 was not looked at any further.
+        // Sezzle answers 401 before it processes a call.
         let sent = attempts.iter().filter(|attempt| attempt.status != Some(401)).count();
         let keys: HashSet<_> =
             attempts.iter().map(|attempt| header(&attempt.headers, "sezzle-request-id").to_owned()).collect();

@@ -94,7 +94,7 @@ async fn in_the_middle_of_the_head() {
 #[tokio::test]
 async fn an_idle_connection_closed_at_the_moment_of_its_reuse() {
     hold(vec![
-        // The gateway had seen the head of the request by then.
+        // By then the gateway had read the head of the request.
         Row::new("closed")
             .always(|rule| rule.reused_only().close(Reset::BeforeReading))
             .reads(2, Sezzle)
@@ -109,7 +109,7 @@ async fn an_idle_connection_closed_at_the_moment_of_its_reuse() {
     .await;
 }
 
-/// Whatever is no success looks as if nothing had been done, and is marked.
+/// Every answer but a success looks as if nothing had been done, and carries the mark of an earlier attempt.
 #[tokio::test]
 async fn what_the_later_attempts_meet() {
     hold(vec![

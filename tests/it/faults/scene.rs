@@ -1,4 +1,4 @@
-//! One call, made once, before a gateway and a sidecar of its own.
+//! One call, made once, with a gateway and a sidecar of its own.
 
 use http::Method;
 use sezzle_sidecar::simulator::{Exchange, Rule, SessionKind};
@@ -19,9 +19,9 @@ pub enum Call {
     Lookup,
     Order,
     Report,
-    /// Under a key of the caller's.
+    /// With the caller's key.
     Capture,
-    /// Under none of the caller's.
+    /// Without a key of the caller's.
     Refund,
     NewSession,
     DeleteCheckout,
@@ -49,7 +49,7 @@ impl Call {
         matches!(self, Self::Capture | Self::Refund)
     }
 
-    /// The status when nothing is wrong.
+    /// The status of a good answer.
     fn good(self) -> u16 {
         match self {
             Self::NewSession => 201,
@@ -68,17 +68,17 @@ pub struct Scene {
     query: &'static str,
     headers: Vec<(&'static str, &'static str)>,
     body: &'static str,
-    /// The order that is written to, and what has been done to it before.
+    /// The order of the write, and its earlier effects.
     order: String,
     before: usize,
 }
 
 impl Scene {
-    /// Makes everything ready for the call, and leaves nothing of that in the gateway's journal.
+    /// Prepares the call, and leaves nothing of the preparation in the gateway's journal.
     pub async fn prepare(call: Call, harness: Harness) -> Self {
         let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
         let order = ids.order.expect("an order");
-        // An unknown call stands for one that Sezzle adds, whose answers are JSON.
+        // An unknown call stands for a call that Sezzle adds later, whose answers are JSON.
         harness.gateway.configure(|gateway| gateway.plain_404 = false);
         if call != Call::DeleteCheckout {
             assert!(harness.gateway.complete_checkout(&order));
@@ -107,9 +107,9 @@ impl Scene {
         Self { call, harness, method, path, query, headers, body, order, before }
     }
 
-    /// Bends the next requests of this call, and of no other.
+    /// Applies faults to the next requests of this call only.
     pub fn bend(&self, bends: &[(u32, Bend)]) {
-        // Of those that match, the newest rule applies.
+        // The newest matching rule applies.
         for (times, bend) in bends.iter().rev() {
             let rule = bend(Rule::on(self.method.clone(), &self.path));
             self.harness.gateway.script(if *times == ALWAYS { rule } else { rule.times(*times) });
@@ -123,7 +123,7 @@ impl Scene {
         client.try_send(*proxy, self.method.clone(), &target, &self.headers, self.body).await
     }
 
-    /// Makes the call, and says what did not go as it should.
+    /// Makes the call, and returns all that went wrong.
     pub async fn run(&self, expected: &Expected) -> Option<String> {
         let (answer, whole) = match self.send().await {
             Ended::Whole(answer) => (answer, true),
@@ -153,7 +153,7 @@ impl Scene {
         journal.into_iter().filter(|call| call.method == self.method && call.path == self.path).collect()
     }
 
-    /// How many effects on the order follow from so many of the call.
+    /// How many effects on the order follow from so many effects of the call.
     fn of_the_order(&self, effects: usize) -> usize {
         if self.call == Call::NewSession { 0 } else { effects }
     }
@@ -188,7 +188,7 @@ impl Scene {
         }
     }
 
-    /// One key on every attempt and on the answer, or none anywhere.
+    /// Checks that every attempt and the answer carry one key, or none does.
     fn wrong_key(&self, attempts: &[Exchange], answer: &Answer) -> Option<String> {
         let told = answer.header("sezzle-request-id");
         let mut keys: Vec<&str> = attempts.iter().map(|call| header(&call.headers, "sezzle-request-id")).collect();

@@ -1,4 +1,4 @@
-//! Answers of Sezzle's that are refusals.
+//! Answers with which Sezzle refuses a call.
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;

@@ -1,4 +1,4 @@
-//! Clocks that differ, and exchanges of the keys for a token that go wrong.
+//! Clocks that differ, and token exchanges that fail.
 
 use http::StatusCode;
 use sezzle_sidecar::simulator::{Fault, Rule};
@@ -35,7 +35,7 @@ async fn without_a_token_nothing_is_sent_and_it_recovers_by_itself() {
         eventually(fault, async || harness.gateway.count("POST", AUTHENTICATION) > 0).await;
         let row = Row::new(fault).reads(0, NO_TOKEN).keyed(0, 0, NO_TOKEN).unkeyed(0, 0, NO_TOKEN);
         let mut wrong = None;
-        // A refund needs a capture before it.
+        // A refund needs an earlier capture.
         for call in Call::ALL.into_iter().filter(|call| *call != Call::Refund) {
             let scene = Scene::prepare(call, harness).await;
             wrong = wrong.or(row.check(&scene).await);

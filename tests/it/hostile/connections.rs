@@ -1,4 +1,4 @@
-//! What a caller does with its connection: many requests at once, bytes one by one, bodies that nobody wants.
+//! Misuse of a connection: many requests at once, bytes one by one, bodies that nobody wants.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn what_is_good_before_something_bad_is_answered() {
             .then(Then::ClosedAtTheEnd),
         refused("nothing", "").gets(&[]).then(Then::ClosedAtTheEnd),
         refused("empty lines", "\r\n\r\n").gets(&[]).then(Then::ClosedAtTheEnd),
-        // A body that is dropped or refused is not read on as a request.
+        // The bytes of a dropped or refused body are never read as a request.
         refused(
             "GET with a body",
             [get("/v2/customer", &format!("content-length: {}\r\n", HIDDEN.len())), HIDDEN.to_owned()].concat(),
@@ -40,7 +40,7 @@ async fn what_is_good_before_something_bad_is_answered() {
             .sees(&[SEEN, seen])
             .gets(&[400, 200])
             .then(Then::Kept),
-        // The caller is gone before the length it promised: nothing was sent to Sezzle.
+        // The caller hangs up before the promised length: nothing was sent to Sezzle.
         refused("half a body", post("content-length: 500\r\n", HIDDEN)).then(Then::ClosedAtTheEnd),
     ])
     .await;
@@ -111,7 +111,7 @@ async fn an_early_answer_can_be_read_while_the_body_is_still_sent() {
         {
             let stream = TcpStream::connect(harness.proxy).await.expect("connects");
             let (mut reader, mut writer) = stream.into_split();
-            // Nobody has to take all of it; writing ends with an error then.
+            // The sidecar need not read everything; then the write fails.
             let send = async {
                 let _ = writer.write_all(format!("{head}{framing}\r\n").as_bytes()).await;
                 let _ = writer.write_all(body).await;
@@ -157,7 +157,7 @@ async fn a_preface_of_http_2_is_no_request() {
         let mut wire = harness.wire().await;
         wire.send([preface, after].concat()).await;
         wire.finish_sending().await;
-        // Either it is refused, or frames come back: never an answer to what follows.
+        // Either the request is refused, or frames come back: the bytes that follow never get an answer.
         let rest = wire.rest().await;
         assert!(!rest.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&rest));
     }

@@ -1,4 +1,5 @@
-//! Thousands of callers that only hold their connections: others do not notice, and they are cut in their time.
+//! Thousands of callers that only hold their connections: other callers do not notice, and idle connections are closed
+//! in time.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::support::process::Sidecar;
 use crate::support::wire::Wire;
 
 const HALF_HEADS: usize = 2000;
-/// For everything else that this process and the sidecar have open, other tests included.
+/// Descriptors for everything else in this process and the sidecar, other tests included.
 const SPARE: usize = 1000;
 
 /// How many connections each of the two processes may hold.
@@ -50,7 +51,7 @@ async fn those_who_only_hold_connections_keep_nobody_out() {
         wire.send(&head).await;
         halves.push(wire);
     }
-    // Others are served while they are all there, as far as this machine makes them in less than the 5 s of a head.
+    // Other callers are served while the crowd is complete, as far as this machine opens it within the 5 s of a head.
     let mut slowest = Duration::ZERO;
     for turn in 0..200 {
         let asked = Instant::now();

@@ -1,4 +1,4 @@
-//! Where a request ends: two framings, lengths that are no number, chunks that are none.
+//! The end of a request: two framings, lengths that are not numbers, chunks that are not chunks.
 
 use super::{HIDDEN, SEEN, Then, post, refused, run};
 
@@ -6,7 +6,8 @@ use super::{HIDDEN, SEEN, Then, post, refused, run};
 async fn two_framings_make_no_second_request() {
     let chunked = format!("5\r\nhello\r\n0\r\n\r\n{HIDDEN}");
     let mut cases = Vec::new();
-    // Both framings: the chunks count (RFC 9112, 6.3), the length goes no further, and nothing is read after them.
+    // Both framings: the chunks count (RFC 9112, 6.3), the length is not passed on, and no byte after the chunks is
+    // read.
     for lines in [
         "content-length: 4\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 4\r\n",
@@ -17,7 +18,7 @@ async fn two_framings_make_no_second_request() {
     ] {
         cases.push(refused(lines, post(lines, &chunked)).sees(&[SEEN]).gets(&[400]));
     }
-    // A coding that one parser takes for chunked and another does not.
+    // A coding that some parsers take for chunked and others do not.
     for lines in [
         "transfer-encoding : chunked\r\n",
         " transfer-encoding: chunked\r\n",
@@ -54,11 +55,11 @@ async fn two_framings_make_no_second_request() {
         let sent = post(lines, "5\r\nhello\r\n0\r\n\r\n");
         cases.push(refused(lines, sent).sees(&[SEEN]).then(Then::Kept));
     }
-    // Two lines that say the same say that it was done twice.
+    // Two such lines state that the body was chunked twice.
     let lines = "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n";
     cases.push(refused(lines, post(lines, &chunked)));
-    // Other names than the one that is meant: not a framing, so that there is no body, and what looks like one is a
-    // request that makes no sense.
+    // Names that differ from the framing headers are no framing. So there is no body, and the bytes of the supposed
+    // body are a request that makes no sense.
     for lines in ["transfer_encoding: chunked\r\n", "x-transfer-encoding: chunked\r\n"] {
         let case = refused(lines, post(lines, &chunked)).sees(&["POST /v2/webhooks/test"]);
         cases.push(case.gets(&[400, 400]));
@@ -109,7 +110,7 @@ async fn a_length_is_one_plain_number() {
     ] {
         cases.push(refused(lines, post(lines, &body)));
     }
-    // Largest that a number can be: too large a body, not a small one.
+    // The largest possible number: a body that is too large, not a small one.
     cases.push(refused("largest", post("content-length: 18446744073709551613\r\n", &body)).gets(&[413]));
     cases.push(refused("more than that", post("content-length: 18446744073709551615\r\n", &body)).gets(&[431]));
     cases.push(refused("4 GiB and 5", post("content-length: 4294967301\r\n", &body)).gets(&[413]));
@@ -160,15 +161,15 @@ async fn chunks_are_read_strictly() {
     cases.push(refused("a long trailer", chunks(&long)));
     let zeros = format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(64 * 1024));
     cases.push(refused("a size of many zeros", chunks(&zeros)).sees(&[SEEN]).then(Then::Kept));
-    // The end is looked for at a full line end, so that what follows is swallowed and no request.
+    // Trailers end only at a full line end, so the following bytes are swallowed with them and are no request.
     let bare = format!("5\r\nhello\r\n0\r\nx: 1\n\r\n{HIDDEN}");
     cases.push(refused("a trailer with a bare line feed", chunks(&bare)).sees(&[SEEN]).then(Then::Kept));
-    // Broken off: nothing is sent to Sezzle.
+    // The body breaks off: nothing is sent to Sezzle.
     for body in ["5\r\nhello\r\n0\r\n", "5\r\nhello\r\n", "5\r\nhel", "5\r\n", "5", "", "5\r\nhello\r\n0\r\nx: 1\r\n"] {
         cases.push(refused(format!("chunks that end in {body:?}"), chunks(body)).then(Then::ClosedAtTheEnd));
     }
     cases.push(refused("bytes", chunks(&"1\r\nx\r\n".repeat(5000))).gets(&[413]));
-    // What is allowed, and goes no further than here.
+    // Allowed framings that the sidecar does not pass on.
     for body in [
         "5;name=value\r\nhello\r\n0\r\n\r\n",
         "5;a;b=\"c\"\r\nhello\r\n0;d\r\n\r\n",

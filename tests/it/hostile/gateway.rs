@@ -1,5 +1,5 @@
-//! A gateway that means harm, or is broken: its answer is passed on whole, or the caller gets a clear error; nothing of
-//! it is stored or left for the next caller, and a connection that is in doubt carries no other request.
+//! A hostile or broken gateway. Its answer is passed on whole, or the caller gets a clear error. Nothing of the answer
+//! is stored or left for the next caller, and a doubtful connection carries no other request.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::support::scripted::{Script, Scripted, answer};
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually, header};
 
-/// What a caller gets of a hostile answer.
+/// The caller's answer to a hostile response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Gets {
-    /// 502 to a lookup; to a write 504, since it may have been done.
+    /// 502 to a lookup. A write gets 504, since it may have been done.
     Failed,
-    /// 504 to both, once `gateway.read_timeout` or `gateway.write_timeout` is over.
+    /// 504 to both, after `gateway.read_timeout` or `gateway.write_timeout`.
     TimedOut,
     /// This status, and this body.
     Passed(u16, &'static str),
-    /// 304, as it came. A lookup is repeated once and then is 502, since nothing was asked about.
+    /// 304, unchanged. A lookup is repeated once and then gets 502, since the sidecar had sent no condition.
     Stray,
 }
 
@@ -43,7 +43,7 @@ impl Case {
         self
     }
 
-    /// What did not go as it should.
+    /// Returns all that went wrong.
     async fn run(&self, harness: &Harness, gateway: &Scripted) -> Vec<String> {
         let session = format!("/v2/session/{}", Uuid::from_u128(fastrand::u128(..)));
         let mut wrong = Vec::new();
@@ -67,7 +67,7 @@ impl Case {
                 (Gets::Stray, _) => got.status == 304 && got.body.is_empty(),
                 (Gets::Passed(status, body), _) => got.status == status && got.body == body,
             };
-            // Asked again at once, by another caller: the gateway answers as it should, and nobody else does.
+            // Another caller asks again at once: the gateway answers well, and only the gateway answers.
             let next = harness.get(&session).await;
             let calls = gateway.calls().split_off(began);
             let good = next.status == 200 && next.json()["good"] == true && next.json()["uuid"] == session[12..];
@@ -103,7 +103,7 @@ async fn run(cases: Vec<Case>) {
     let (harness, gateway) = start().await;
     let mut wrong = Vec::new();
     for case in &cases {
-        // What failed in the one before is forgotten.
+        // By then the sidecar has forgotten the failures of the previous case.
         harness.clock.advance(Duration::from_secs(10));
         let ran = timeout(Duration::from_secs(10), case.run(&harness, &gateway)).await;
         wrong.extend(ran.unwrap_or_else(|_| vec![format!("{}: hangs", case.name)]));
@@ -215,7 +215,7 @@ async fn what_a_streamed_answer_says_of_its_length_is_what_it_is() {
         let answer = harness.get("/v2/orders/report").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "some,values"));
     }
-    // Nobody asked for these, and a body that is passed on without them would be another one.
+    // Nobody asked for these codings, and passing the body on without them would change it.
     for lines in [
         "transfer-encoding: gzip, chunked\r\n",
         "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",

@@ -1,4 +1,4 @@
-//! What a request says it is: request lines, targets, versions, methods and headers that are not what they seem.
+//! Hostile heads: request lines, targets, versions, methods and headers that deceive.
 
 use super::{HIDDEN, Then, get, post, refused, run};
 
@@ -61,7 +61,7 @@ async fn a_head_is_read_as_one_thing_or_not_at_all() {
     ] {
         cases.push(refused(format!("{line:?}"), format!("{line}host: localhost\r\n\r\n{HIDDEN}")));
     }
-    // HTTP/0.9 has no head, and no answer to it is worth making.
+    // HTTP/0.9 has no head, and deserves no answer.
     cases.push(refused("HTTP/0.9", "GET /v2/customer\r\n"));
     cases.push(refused("a target that is no UTF-8", b"GET /v2/order/\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n"));
     let sent = get("/v2/order/\u{e9}", "x-text: \u{e9}\r\n");
@@ -73,7 +73,7 @@ async fn a_head_is_read_as_one_thing_or_not_at_all() {
 async fn heads_are_bounded() {
     let long = |length: usize| "x".repeat(length);
     let mut cases = Vec::new();
-    // The limit here is 16 KiB.
+    // The sidecar's limit is 16 KiB.
     let lines = format!("x-large: {}\r\n", long(17 * 1024));
     cases.push(refused("a long value", get("/v2/customer", &lines)).gets(&[431]));
     let lines = format!("{}: 1\r\n", long(17 * 1024));
@@ -93,7 +93,7 @@ async fn heads_are_bounded() {
 #[tokio::test]
 async fn methods_and_targets_are_what_they_say() {
     let mut cases = Vec::new();
-    // No method that is known; what it does is Sezzle's to say, and to a cache it is a write.
+    // An unknown method. Sezzle decides on its effect, and the cache treats it as a write.
     for (method, status) in [("get", 405), ("Get", 405), ("PURGE", 405), ("PROPFIND", 405), ("M-SEARCH", 405)] {
         let sent = format!("{method} /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let seen = format!("{method} /v2/customer");
@@ -150,7 +150,7 @@ async fn versions_upgrades_and_expectations() {
     ] {
         cases.push(answered(lines, get("/v2/customer", lines)).then(Then::Kept));
     }
-    // Line ends without a carriage return are read (RFC 9112, 2.2), and mean the same as with one.
+    // Line ends without a carriage return are accepted (RFC 9112, 2.2), and mean the same.
     let bare = "GET /v2/customer HTTP/1.1\nhost: localhost\n\n".to_owned();
     cases.push(answered("bare line feeds", bare).then(Then::Kept));
     cases.push(answered("empty lines first", format!("\r\n\r\n{}", get("/v2/customer", ""))).then(Then::Kept));

@@ -1,6 +1,6 @@
-//! Callers that mean harm: bytes that two parsers could read differently. For each it is held what the gateway saw, what
-//! the caller got, and what became of the connection. A request hidden in another never reaches the gateway, and
-//! nothing of it is left for the next caller.
+//! Hostile callers: bytes that two parsers could read differently. Each case states the requests that reach the
+//! gateway, the answers that the caller gets, and the fate of the connection. A request hidden in another never reaches
+//! the gateway, and none of its bytes is left for the next caller.
 
 mod connections;
 mod crowd;
@@ -16,36 +16,36 @@ use tokio::time::timeout;
 
 use crate::support::{Harness, Setup, header};
 
-/// What the gateway sees of a request that is read as it was meant.
+/// The line at the gateway for a request that is read as it was meant.
 const SEEN: &str = "POST /v2/webhooks/test hello";
-/// The request that must never be one: behind the framing that is in doubt, or inside of it.
+/// The hidden request, which must never count as one: behind the doubtful framing, or inside it.
 const HIDDEN: &str = "DELETE /v2/customer/hidden HTTP/1.1\r\nhost: localhost\r\n\r\n";
-/// A request that the sidecar answers by itself, to see that a connection goes on.
+/// A request that the sidecar answers by itself. The answer shows that a connection is still usable.
 const NEXT: &str = "POST /v2/authentication HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
 
 /// One hostile caller.
 struct Case {
     name: String,
     sent: Vec<u8>,
-    /// Requests that the gateway gets: method, target, body.
+    /// Requests that reach the gateway: method, target, body.
     seen: Vec<String>,
     /// The statuses of all answers.
     got: Vec<u16>,
     then: Then,
 }
 
-/// What becomes of the connection after the answers.
+/// The fate of the connection after the answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    /// It carries another request.
+    /// The connection carries another request.
     Kept,
-    /// It is closed, without another byte.
+    /// The connection is closed without another byte.
     Closed,
-    /// The sidecar waits for more; it is closed once the caller says that there is none.
+    /// The sidecar waits for more, and closes the connection once the caller ends its side.
     ClosedAtTheEnd,
 }
 
-/// A caller whose bytes are refused by the parser.
+/// A caller whose bytes the parser refuses.
 fn refused(name: impl Into<String>, sent: impl AsRef<[u8]>) -> Case {
     Case { name: name.into(), sent: sent.as_ref().to_vec(), seen: Vec::new(), got: vec![400], then: Then::Closed }
 }
@@ -66,7 +66,7 @@ impl Case {
         self
     }
 
-    /// What did not go as it should.
+    /// Returns all that went wrong.
     async fn run(&self, harness: &Harness) -> Option<String> {
         let before = harness.gateway.journal().len();
         let mut wire = harness.wire().await;
@@ -90,7 +90,7 @@ impl Case {
         let got: Vec<u16> = got.into_iter().flatten().collect();
         let calls = harness.gateway.journal().split_off(before);
         let framed = calls.iter().all(|call| {
-            // What goes on is framed anew, by nothing of the caller's.
+            // The sidecar frames the request anew, without the caller's framing.
             let length = header(&call.headers, "content-length");
             header(&call.headers, "transfer-encoding").is_empty()
                 && (length == call.body.len().to_string() || (length.is_empty() && call.body.is_empty()))

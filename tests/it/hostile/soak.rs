@@ -1,6 +1,6 @@
-//! Random bytes from both sides: no panic, nothing that hangs, and nothing left behind.
+//! Random bytes from both sides: no panic, no hang, and no leak.
 //!
-//! The seed is printed when something fails, and `SOAK_SEED` repeats it, as far as the order of events is the same.
+//! A failure prints the seed, and `SOAK_SEED` repeats it, as far as the order of events is the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn mutated(rng: &mut Rng, texts: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// One caller after the other, until it is over. How many there were.
+/// Runs callers one after the other until the time is over, and returns how many there were.
 async fn call(sidecar: &Sidecar, mut rng: Rng, until: Instant, sent: &AtomicUsize) {
     while Instant::now() < until {
         let mut stream = TcpStream::connect(sidecar.proxy).await.expect("connects");
@@ -89,10 +89,10 @@ async fn call(sidecar: &Sidecar, mut rng: Rng, until: Instant, sent: &AtomicUsiz
                 let _ = stream.shutdown().await;
             }
             let mut answer = [0; 4096];
-            // One that waits for more of the request is left alone.
+            // A connection on which the sidecar waits for more of the request is abandoned.
             while let Ok(Ok(1..)) = timeout(Duration::from_millis(20), stream.read(&mut answer)).await {}
         };
-        // No request takes longer than the gateway may.
+        // No request may take longer than the gateway's time limit.
         timeout(Duration::from_secs(5), exchange).await.expect("answers without end");
         if resets {
             let _ = stream.set_zero_linger();
@@ -124,8 +124,8 @@ async fn random_bytes_from_both_sides_do_no_lasting_harm() {
         let mut rng = Rng::with_seed(seed);
         while Instant::now() < until {
             let good = answer("200 OK", r#"{"uuid":"fadbc642-05a4-4e38-9e74-80e325623af9"}"#);
-            // A gateway that holds its connection would be waited for, and that takes as long as a body may.
-            // Most are good, or nothing would be sent for seconds on end.
+            // A gateway that holds its connection would be waited for as long as a body may take. Most answers are
+            // good, or the sidecar would send nothing for seconds on end.
             let is_good = rng.u8(..4) != 0;
             gateway.script(if is_good { Script::Bytes(good) } else { Script::Last(mutated(&mut rng, &ANSWERS)) });
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -139,14 +139,15 @@ async fn random_bytes_from_both_sides_do_no_lasting_harm() {
     let session = Uuid::from_u128(u128::from(seed)).to_string();
     let path = format!("/v2/session/{session}");
     let mut lookup = sidecar.get(&path).await;
-    // It failed too often in the last seconds, and is tried again a minute later at most.
+    // The gateway failed too often in the last seconds. A probe follows a minute later at most.
     let patience = Instant::now() + Duration::from_secs(70);
     while lookup.status == 503 && lookup.error_code() == "sidecar.circuit_open" && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(50)).await;
         lookup = sidecar.get(&path).await;
     }
     assert_eq!((lookup.status, lookup.json()["uuid"].as_str()), (200, Some(session.as_str())), "SOAK_SEED={seed}");
-    // Callers are all gone but the client's own connection; a body that broke off in the middle has its deadline.
+    // All callers have gone, except the client's own connection. A body that broke off in the middle still has its
+    // deadline.
     let mut left = String::new();
     eventually("nothing is left", async || {
         let text = sidecar.client.get(sidecar.ops, "/metrics").await.text();
