@@ -324,8 +324,8 @@ impl App {
         &self.metrics
     }
 
-    /// Drains and stops. The sidecar is unready at once, and accepts no connections after the grace period. The drain
-    /// ends with the last response and the last write, or at the deadline.
+    /// Drains and stops. The sidecar is unready at once, and accepts no new connections after the grace period. The
+    /// drain ends with the last response and the last write, or at the deadline.
     pub async fn drain(self) {
         self.drain_until(pending()).await;
     }
@@ -364,7 +364,8 @@ impl App {
         self.side_stop.accepting.cancel();
         self.side_stop.closing.cancel();
         self.background.close();
-        // Both stop as soon as they notice; a hanging scrape must not hold up the process.
+        // Background tasks and operators' listeners stop as soon as they notice; a hanging scrape must not hold up the
+        // process.
         let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
         !stopped
     }

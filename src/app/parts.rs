@@ -102,7 +102,7 @@ pub(super) fn connect_options(
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }
 
-/// The first set variable that names certificates to trust. Other programs follow these variables.
+/// A variable of the environment that names certificates to trust, if one is set. Other programs follow such variables.
 pub(super) fn unfollowed_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
         .into_iter()

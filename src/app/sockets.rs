@@ -21,7 +21,7 @@ impl Sockets {
         let Settings { proxy, control, ops, webhooks, .. } = settings;
         let ops = [Address::Tcp(ops.listen)];
         let (control, webhooks) = (control.listen.as_slice(), webhooks.listen.as_slice());
-        // Checked first: opening an address would fail if a misnamed passed socket already has it.
+        // The check comes first: opening an address would fail if a misnamed passed socket already has it.
         passed.check(&[("proxy", &proxy.listen), ("control", control), ("webhooks", webhooks), ("ops", &ops)])?;
         let mut bind = |name, addresses, mode| socket::bind(name, addresses, mode, &mut passed);
         Ok(Self {

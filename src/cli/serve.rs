@@ -117,7 +117,7 @@ async fn read(
     Ok((settings, materials))
 }
 
-// Enough to wait for several pipes in turn. A hanging file system is not waited for.
+// Enough to wait for several pipes in turn, but not for a hanging file system.
 const START: Duration = Duration::from_secs(30);
 
 // Time from the drain's hard end to the end of the process.
@@ -130,7 +130,7 @@ async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
     }
 }
 
-/// The connection to the service manager, and what has been reported to it.
+/// The reports to the service manager, and whether readiness was among them.
 struct Manager {
     notifier: Notifier,
     workers: Workers,
@@ -144,7 +144,7 @@ impl Manager {
         Self { notifier, workers, supervisor, ready: false }
     }
 
-    /// Reports readiness, until then the obstacle, and afterwards that the service is alive.
+    /// Reports the obstacle until the service is ready, then readiness, and from then on that the service is alive.
     async fn attend(&mut self, app: &App) -> Infallible {
         while !self.ready {
             match app.unready() {
@@ -153,7 +153,7 @@ impl Manager {
                     self.ready = true;
                 }
                 Some(why) => {
-                    // Extended for as long as Sezzle cannot be reached: a restart would not help.
+                    // The limit is extended for as long as Sezzle cannot be reached: a restart would not help.
                     self.notifier.starting(why, 10 * STARTING).await;
                     let _ = timeout(STARTING, app.first_token()).await;
                 }

@@ -219,8 +219,8 @@ fn described(certificate: &Certificate, now: Wall) -> String {
     format!("for {}, by {}, {holds}", named(subject), named(issuer))
 }
 
-/// How this machine's clock differs from Sezzle's. A `Date` has whole seconds, and was written at some moment of the
-/// exchange.
+/// The difference between this machine's clock and Sezzle's, in words. A `Date` has whole seconds, and was written at
+/// some moment of the exchange.
 fn skew(date: Option<Wall>, began: Wall, ended: Wall) -> String {
     let Some(date) = date else { return "not known: the answer has no Date".to_owned() };
     let (behind, ahead) = (date.millis_since(ended), began.millis_since(date).saturating_sub(1000));

@@ -1,7 +1,7 @@
 //! The control listener: purges stored sessions and sets the log level of a running process.
 //!
-//! Off unless configured, and then only on a Unix socket or a loopback address. Each change is logged with the user who
-//! asked for it, if the kernel tells.
+//! The listener is off unless configured, and then only on a Unix socket or a loopback address. Each change is logged
+//! with the user who asked for it, if the kernel tells.
 
 pub mod client;
 

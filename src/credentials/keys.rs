@@ -170,7 +170,6 @@ fn name(source: &SecretSource) -> String {
 ///
 /// # Errors
 /// Why the secret cannot be used.
-/// Why it cannot be used.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     let (secret, _) = load(source, Pipes::Wait)?;
     warn_of_readers(source);
@@ -233,7 +232,7 @@ const UTF_16: &str = "is UTF-16, as some editors save text; save it as plain tex
 const UNPRINTABLE: &str = "holds characters that are not printable ASCII, which no key has";
 
 /// Detects forms in which keys are often given by mistake, and which Sezzle would only reject. A key begins with
-/// `sz_pub_` or `sz_pr_`; Sezzle judges text without such a prefix.
+/// `sz_pub_` or `sz_pr_`; text without either beginning is left to Sezzle to judge.
 fn mistaken(text: &str) -> Option<&'static str> {
     let at = |text: &str| [PUBLIC, PRIVATE].iter().filter_map(|start| text.find(start)).min();
     match at(text) {

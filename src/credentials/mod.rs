@@ -82,7 +82,7 @@ struct State {
     /// True from the request for an exchange to its end.
     refreshing: bool,
     last_forced: Option<Mono>,
-    /// Sezzle asked not to be asked before this time.
+    /// The end of a wait that Sezzle asked for before the next exchange.
     held_off: Option<Mono>,
     ever: bool,
 }
@@ -107,7 +107,7 @@ impl TokenManager {
         self.live_at(self.clock.now())
     }
 
-    /// The token that is live at `now`, which the caller has read already.
+    /// The live token, for a caller that has read the clock already.
     pub fn live_at(&self, now: Now) -> Option<Arc<Token>> {
         let held = self.held.load();
         held.token.as_ref().filter(|token| !token.expires.passed(now)).map(Arc::clone)

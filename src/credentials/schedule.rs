@@ -15,7 +15,7 @@ pub fn life(expiration: Option<Wall>, date: Option<Wall>, local: Wall) -> Option
         let by_date = date.map(|date| expiration.since(date).saturating_sub(DATE_RESOLUTION));
         by_date.filter(|life| !life.is_zero()).unwrap_or_else(|| expiration.since(local))
     });
-    // Sending a dead token is never right, so the token counts as dead a little early.
+    // A dead token must never be sent, so the token counts as dead a little early.
     let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
     (!life.is_zero()).then_some(life)
 }
@@ -50,7 +50,7 @@ pub enum Trouble {
     Known,
 }
 
-/// What a request without a live token does.
+/// The behaviour of a request without a live token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNoToken {
     /// Asks for an exchange and waits for its end.

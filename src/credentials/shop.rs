@@ -138,7 +138,7 @@ impl Shops {
         Self { upstream, tokens, clock, metrics, slots: StdMutex::default() }
     }
 
-    /// Asks Sezzle about a shop, or remembers its verdict.
+    /// Sezzle's verdict on a shop, remembered or from a new exchange.
     ///
     /// # Errors
     /// Why there is no verdict.

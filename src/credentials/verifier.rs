@@ -26,7 +26,7 @@ impl Verifier {
         Self { current: key(private), previous: Some((self.current.clone(), Deadline::after(now, OVERLAP))) }
     }
 
-    /// Whether `tag` is the signature of `message`. Takes constant time.
+    /// Whether `tag` is the signature of `message`. The time taken does not depend on where the two differ.
     pub fn verify(&self, message: &[u8], tag: &[u8], now: Now) -> bool {
         let previous = self.previous.iter().filter(|(_, until)| !until.passed(now)).map(|(key, _)| key);
         std::iter::once(&self.current).chain(previous).any(|key| hmac::verify(key, message, tag).is_ok())

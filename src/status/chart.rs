@@ -1,5 +1,4 @@
-//! //!  A chart of the last hour as static SVG: one column for each part of the hour, and no text beyond title and
-//! description.
+//! A chart of the last hour as static SVG: one column for each part of the hour, and no text but title and description.
 //!
 //! The page's style sheet colours the chart by class. The page also states every chart's content in words, for readers
 //! who cannot see the chart and for text browsers.

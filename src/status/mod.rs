@@ -41,7 +41,7 @@ use crate::ops::Ops;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{BREAKERS, Metrics};
 
-/// The status page of one listener. Cheap to clone.
+/// Serves the status page on one listener. Cheap to clone.
 #[derive(Clone)]
 pub struct StatusPage {
     status: Arc<Status>,
@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// The state of everything now.
+    /// Collects the current state.
     pub fn snapshot(&self) -> Snapshot {
         let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
         let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));

@@ -1,4 +1,4 @@
-//! What an operator should look at. Pure.
+//! The remarks on what an operator should look at. Pure.
 
 use std::cmp::Reverse;
 
@@ -45,7 +45,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
     remarks
 }
 
-/// How the calls to Sezzle of the last minutes ended.
+/// The verdict on the calls to Sezzle of the last minutes.
 pub fn gateway(s: &Snapshot) -> Remark {
     let lately = s.hour.latest(LATELY);
     let (calls, failed) = (lately.calls(), lately.failed());

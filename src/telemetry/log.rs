@@ -90,12 +90,12 @@ pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
     Ok(())
 }
 
-/// How many lines were lost because the stream was too slow or failed.
+/// The number of lines lost because the stream was too slow or failed.
 pub fn dropped() -> u64 {
     INSTALLED.get().map_or(0, |log| log.lines.dropped())
 }
 
-/// How often the writer thread panicked and went on.
+/// The number of times the writer thread panicked and went on.
 pub fn writer_restarts() -> u64 {
     INSTALLED.get().map_or(0, |log| log.lines.restarts())
 }

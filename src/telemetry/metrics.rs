@@ -151,7 +151,7 @@ impl Metrics {
     /// Builds and registers everything, on the machine's clock.
     ///
     /// # Errors
-    /// As for [`Self::by`].
+    /// See [`Self::by`].
     pub fn new() -> Result<Self, prometheus::Error> {
         Self::by(Clock::system())
     }

@@ -48,7 +48,7 @@ pub struct Span {
     pub place: InTrace,
     /// When the request ended, in microseconds since the Unix epoch.
     pub ended: i64,
-    /// How long it took.
+    /// The duration of the request.
     pub length: Duration,
     /// The request's id.
     pub request_id: String,
@@ -85,7 +85,8 @@ pub const RESULTS: [&str; 3] = ["exported", "queue_full", "export_failed"];
 const ROOM: usize = 4096;
 
 impl Spans {
-    /// Without an exporter yet. `counted` counts the fate of each span.
+    /// Starts without an exporter: spans are dropped until [`Self::open`]. `counted` counts the fate of each later
+    /// span.
     pub fn new(counted: IntCounterVec) -> Self {
         for result in RESULTS {
             counted.with_label_values(&[result]).inc_by(0);
@@ -93,8 +94,8 @@ impl Spans {
         Self { counted, queue: OnceLock::new() }
     }
 
-    /// Opens the queue and returns its receiver. One in `sample` requests begins a trace of its own when its caller
-    /// names none. Call this once: later receivers get nothing.
+    /// Opens the queue and returns its receiver. Of the requests whose callers name no trace, one in `sample` begins
+    /// one. Call this once: later receivers get nothing.
     pub fn open(&self, sample: u64) -> mpsc::Receiver<Span> {
         let (sender, spans) = mpsc::channel(ROOM);
         let dropped = self.counted.with_label_values(&["queue_full"]);
@@ -102,7 +103,8 @@ impl Spans {
         spans
     }
 
-    /// The position of a request that gets a span. The caller decides, if it sent a `traceparent`.
+    /// The position of a request that gets a span; `None` for other requests. A `traceparent` of the caller decides, if
+    /// there is one.
     pub fn in_trace(&self, parent: Option<TraceParent>) -> Option<InTrace> {
         let queue = self.queue.get()?;
         let span_id = fastrand::u64(1..);

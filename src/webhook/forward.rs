@@ -98,8 +98,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 // Each one holds a body in memory.
 const MAX_AT_ONCE: usize = 32;
 
-/// The headers for the service: without hop-by-hop headers, and without those by which a caller could pass for somebody
-/// else, since only the body is signed.
+/// The headers for the service: without those that belong to this connection, and without those by which a caller could
+/// pass for somebody else, since only the body is signed.
 fn handed_on(headers: &HeaderMap) -> HeaderMap {
     let mut outgoing = headers.clone();
     remove_hop_by_hop(&mut outgoing, stays_here);

@@ -1,7 +1,7 @@
 //! The webhook listener: verifies webhooks from Sezzle, purges the sessions that they concern, and forwards them to the
 //! service.
 //!
-//! Of all listeners only this one may be open to strangers. A body without Sezzle's signature has no effect and is not
+//! This is the one listener that strangers may reach. A body without Sezzle's signature has no effect and is not
 //! forwarded. The `Host` is not checked, since Sezzle uses a public name that the merchant chose. Read next: [`event`]
 //! for what is purged, and [`forward`] for what the service gets.
 

@@ -14,7 +14,7 @@ use crate::status::words::{ago, count, counted, duration, share, time};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::troubles::Trouble;
 
-/// What the cache saved, in figures and charts.
+/// The savings by the cache, in figures and charts.
 pub(super) fn saved(html: &mut Html, s: &Snapshot) {
     let total = &s.hour.total;
     let (lookups, saved, calls, failed) = (total.lookups(), total.saved(), total.calls(), total.failed());
@@ -98,7 +98,7 @@ fn numbers(html: &mut Html, s: &Snapshot) {
 // Five parts of two minutes.
 const ROW: usize = 5;
 
-/// How long requests took.
+/// The durations of requests.
 pub(super) fn latency(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"latency\">\n<h2 id=\"latency\">How long it took</h2>\n<table>\n");
     html.raw("<caption>The last hour: what 50, 95 and 99 % of all took at most</caption>\n<thead><tr>");

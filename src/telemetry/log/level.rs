@@ -42,8 +42,8 @@ fn number(level: LevelFilter) -> u8 {
 pub(super) struct LevelLayer(pub(super) Level);
 
 impl LevelLayer {
-    /// At their finer levels libraries log whole header blocks, which hold the bearer token. Their events below a
-    /// warning never pass, whatever the level.
+    /// Libraries log whole header blocks at their finer levels, and the bearer token is in them. Events of libraries
+    /// below a warning therefore never pass, whatever the level.
     fn lets_through(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.0.get();
         let own = metadata.target().strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

@@ -59,7 +59,7 @@ enum Thread {
     Ended,
 }
 
-/// Keeps the stream open. Dropping the guard waits until the gathered lines are written, at most for [`LAST`].
+/// Keeps the stream open. Dropping the guard waits until the gathered lines are written, but not for ever.
 #[derive(Debug)]
 #[must_use = "the log is closed where this is dropped"]
 pub struct Guard(Arc<Shared>);

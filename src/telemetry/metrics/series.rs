@@ -163,7 +163,7 @@ impl UpstreamSeries {
 #[derive(Debug)]
 struct Found<M>(Box<[OnceLock<M>]>);
 
-// At least as many as any two labels combine to.
+// At least the number of combinations of any two labels.
 const NUMBERS: usize = 96;
 
 impl<M> Default for Found<M> {

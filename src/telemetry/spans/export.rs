@@ -52,8 +52,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const MOST: usize = 64 * 1024;
 
 impl Exporter {
-    /// Opens the queue of spans, for export to the URL `endpoint`. `tls` verifies https. One in `sample` requests whose
-    /// callers name no trace begins one.
+    /// Opens the queue of spans, for export to the URL `endpoint`. `tls` verifies https. Of the requests whose callers
+    /// name no trace, one in `sample` begins one.
     ///
     /// # Errors
     /// When the endpoint cannot be used.
@@ -80,7 +80,7 @@ impl Exporter {
             .with_timeout(LIMIT)
             .build()
             .map_err(|error| EndpointError(error.to_string()))?;
-        // OTEL_RESOURCE_ATTRIBUTES can add where the process runs.
+        // The variable OTEL_RESOURCE_ATTRIBUTES can say where the process runs.
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         otlp.set_resource(&Resource::builder().with_service_name("sezzle-sidecar").with_attribute(version).build());
         let scope = InstrumentationScope::builder("sezzle-sidecar").with_version(env!("CARGO_PKG_VERSION")).build();
@@ -164,7 +164,7 @@ impl Exporter {
 /// Attributes by OpenTelemetry's semantic conventions for HTTP servers, as far as they have names.
 fn attributes(span: Span) -> Vec<KeyValue> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    // For errors of Sezzle the status is the error type.
+    // An error of Sezzle has its status as error type.
     let of_sezzle = span.code.filter(|code| *code >= 500).map(|code| code.to_string().into());
     [
         Some(KeyValue::new("http.request.method", span.method)),
