@@ -23,7 +23,7 @@ pub struct Answer {
     pub fwd_status: StatusCode,
     /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
-    /// Sezzle's own `ETag`. The one in the headers may be of a rewritten body instead.
+    /// Sezzle's own `ETag`. The one in the headers may be the sidecar's instead.
     pub etag: Option<HeaderValue>,
     /// The content, with links rewritten.
     pub body: Bytes,

@@ -1,4 +1,4 @@
-//! The body of the gateway's answer, under deadlines.
+//! The body of the gateway's response, under deadlines.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,16 +13,17 @@ use super::http2;
 use crate::clock::Mono;
 use crate::telemetry::metrics::Counted;
 
-/// A body that ends with an error when the gateway stops sending, and when it has been waited for too long in all.
+/// A body that ends with an error when the gateway stops sending, or when all waits together took too long.
 ///
-/// The time that a slow caller takes to read does not count: the clock runs only while the gateway is waited for, so a
-/// report may take ten times as long as the gateway may.
+/// The time that a slow caller takes to read does not count: the clock runs only during waits for the gateway. In total
+/// a body may take ten times the gateway's limit.
 #[derive(Debug)]
 pub struct GatewayBody {
     inner: Incoming,
-    /// What is left of the time that may be spent waiting for the gateway in all.
+    /// Time left for all waits for the gateway together.
     left: Duration,
-    /// Known once more than the first piece is asked for: most bodies have no other.
+    /// The time by which the whole body must have been passed on. Set once a further piece is expected after the first:
+    /// most bodies have only one.
     ends: Option<Instant>,
     waiting: Option<Waiting>,
     failures: IntCounter,
@@ -30,7 +31,7 @@ pub struct GatewayBody {
     _active: Counted,
 }
 
-/// The body as it comes.
+/// The body as the connection delivers it.
 #[derive(Debug)]
 pub enum Incoming {
     /// Over HTTP/1.
@@ -52,31 +53,31 @@ impl Waiting {
     }
 }
 
-/// How the head of an answer came.
+/// How the head of a response arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// When.
+    /// The time of arrival.
     pub at: Mono,
-    /// Whether over a connection that was open before the request.
+    /// Whether the connection had been open before the request.
     pub reused: bool,
 }
 
-/// Why a body stopped before its end.
+/// Why a body is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection failed, or the body broke its own framing.
+    /// The connection failed, or the body violated its own framing.
     #[error("the gateway's answer broke off: {0}")]
     Broken(#[from] hyper::Error),
-    /// The same over HTTP/2.
+    /// The HTTP/2 stream or connection failed.
     #[error("the gateway's answer broke off: {0}")]
     Reset(#[from] h2::Error),
-    /// Nothing came for too long, or all of it took too long.
+    /// The gateway sent nothing for too long, or the waits together took too long.
     #[error("the gateway did not send all of its answer in time")]
     Silent,
 }
 
 impl GatewayBody {
-    /// `total` bounds all waits for the gateway together.
+    /// `total` limits all waits for the gateway together.
     pub(super) fn new(
         inner: Incoming,
         total: Duration,
@@ -87,15 +88,15 @@ impl GatewayBody {
         Self { inner, left: total, ends: None, waiting: None, failures, arrival, _active: active }
     }
 
-    /// How its head came.
+    /// How the head of this response arrived.
     pub fn arrival(&self) -> Arrival {
         self.arrival
     }
 }
 
-// A report may take minutes; a gateway that sends nothing for this long has stopped.
+// A report may take minutes, but a gateway that is silent for this long has stopped.
 const SILENCE: Duration = Duration::from_secs(30);
-// A caller that takes longer keeps a place from others.
+// Limits how long a slow caller keeps other calls from its place.
 const SLOWER: u32 = 10;
 
 impl Body for GatewayBody {
@@ -117,7 +118,7 @@ impl Body for GatewayBody {
                     this.left = this.left.saturating_sub(waiting.since.elapsed());
                 }
                 let frame = match frame {
-                    // Trailers of the gateway have no use here.
+                    // The gateway's trailers are dropped.
                     Some(Ok(frame)) if frame.is_trailers() => continue,
                     Some(Err(error)) => {
                         this.failures.inc();

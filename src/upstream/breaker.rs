@@ -1,7 +1,8 @@
-//! Whether calls are still worth sending to a gateway that fails: a circuit breaker, pure.
+//! A circuit breaker: decides whether calls are still sent to a failing gateway. Pure.
 //!
-//! Closed, it counts how calls end. Once too many have failed it opens: nothing is sent for a while. Then it is half-open:
-//! one call is let through to try, and how that ends closes the breaker or opens it again for longer.
+//! A closed breaker counts the results of calls. Too many failures open the breaker, and no call is sent for a while.
+//! Then the breaker is half-open: one call, the probe, is let through, and its result closes the breaker or opens it
+//! again for longer.
 
 use std::time::Duration;
 
@@ -11,63 +12,64 @@ use super::error::{ErrorKind, Sent, UpstreamError};
 use super::window::Window;
 use crate::clock::Mono;
 
-/// The breaker of calls that are alike.
+/// The breaker of one class of calls.
 #[derive(Debug, Default)]
 pub struct Breaker {
     state: State,
     window: Window,
-    /// Calls in a row that found no connection.
+    /// Number of calls in a row that found no connection.
     unreached: u32,
-    /// How often it has opened since a call last succeeded in closing it.
+    /// How often the breaker has opened since a call last closed it.
     opened: u32,
-    /// Counts the changes of state: a call that was let through before the last one says nothing any more.
+    /// Number of changes of state. The result of a call that was let through before the last change is ignored.
     epoch: u64,
 }
 
-/// What a breaker does with calls.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// It lets them through.
+    /// Calls are let through.
     #[default]
     Closed,
-    /// It refuses them until then.
+    /// Calls are refused until this time.
     Open(Mono),
-    /// It lets one through to try; whether that one is under way.
+    /// One call is let through as a probe.
     HalfOpen {
-        /// Whether it is.
+        /// Whether the probe is in progress.
         probing: bool,
     },
 }
 
-/// That a call was let through. To be handed back with how it ended.
+/// A call's permission. The caller hands it back with the call's result.
 #[derive(Debug)]
 pub struct Pass {
     epoch: u64,
     probe: bool,
 }
 
-/// How a call ended, as far as it says something of the gateway.
+/// The result of a call, as evidence of the gateway's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The gateway is well.
+    /// The gateway works.
     Success,
-    /// It failed.
+    /// The gateway failed.
     Failure,
-    /// No connection to it could be made.
+    /// No connection to the gateway could be made.
     Unreached,
-    /// It was not found out: the caller went away, or the gateway only asked for fewer calls.
+    /// The call says nothing about the gateway's health: the caller went away, or the gateway only asked for fewer
+    /// calls.
     Unknown,
 }
 
 impl Outcome {
-    /// How an exchange ended, by the status of its answer.
+    /// The result of an exchange, by the status of its response or its error.
     pub fn of(answer: Result<StatusCode, &UpstreamError>) -> Self {
         match answer {
             Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Unknown,
             Ok(status) if status.is_server_error() => Self::Failure,
             Ok(_) => Self::Success,
             Err(error) if is_of_connecting(error.kind) => Self::Unreached,
-            // Its time was over before it was sent.
+            // The call's time was over before the call was sent.
             Err(UpstreamError { kind: ErrorKind::Timeout | ErrorKind::StreamLimit, sent: Sent::No, .. }) => {
                 Self::Unknown
             }
@@ -95,19 +97,19 @@ fn is_of_connecting(kind: ErrorKind) -> bool {
 }
 
 impl Pass {
-    /// Whether the call is the one that tries. It is sent once.
+    /// Whether the call is the probe. A probe is sent once.
     pub fn is_probe(&self) -> bool {
         self.probe
     }
 }
 
 impl Breaker {
-    /// What it does with calls.
+    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// How long a call had better wait if it came now; `None` if it would be let through.
+    /// How long a call should wait if it came now; `None` if it would be let through.
     pub fn refuses(&self, now: Mono) -> Option<Duration> {
         match self.state {
             State::Closed | State::HalfOpen { probing: false } => None,
@@ -116,10 +118,10 @@ impl Breaker {
         }
     }
 
-    /// Lets a call through.
+    /// Asks permission for a call.
     ///
     /// # Errors
-    /// How long it had better wait, if not.
+    /// How long the call should wait, if it is refused.
     pub fn admit(&mut self, now: Mono) -> Result<Pass, Duration> {
         if let Some(wait) = self.refuses(now) {
             return Err(wait);
@@ -131,7 +133,8 @@ impl Breaker {
         Ok(Pass { epoch: self.epoch, probe })
     }
 
-    /// A call that was let through has ended. `jitter` is between 0 and 1 and spreads a fleet of sidecars over ± 10 %.
+    /// Records the end of a call that was let through. `jitter` is between 0 and 1 and spreads a fleet of sidecars over
+    /// ± 10 %.
     pub fn ended(&mut self, pass: &Pass, outcome: Outcome, now: Mono, jitter: f64) {
         if pass.epoch != self.epoch {
             return;
@@ -177,13 +180,14 @@ impl Breaker {
     }
 }
 
-// Half of at least so many calls of the last ten seconds.
+// The breaker opens if half of at least this many calls in the last ten seconds failed.
 const ENOUGH: u32 = 20;
-// In a row. That nobody is there is found out sooner than that somebody fails now and then.
+// The breaker opens after this many calls in a row found no connection. A gateway that cannot be reached is detected
+// sooner than one that fails now and then.
 const UNREACHED: u32 = 5;
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
-// How the probe ends is known as soon as Sezzle answers it.
+// The suggested wait during a probe: its result is known as soon as Sezzle answers.
 const PROBING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -200,7 +204,7 @@ mod tests {
         State::Open(at(millis))
     }
 
-    /// Lets a call through that ends at once.
+    /// Lets a call through and ends it at once.
     fn call(breaker: &mut Breaker, outcome: Outcome, millis: u64) {
         let pass = breaker.admit(at(millis)).expect("let through");
         breaker.ended(&pass, outcome, at(millis), 0.5);
@@ -385,7 +389,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: one probe at most, none refused for more than 66 s, and refusing changes nothing.
+        /// In every sequence there is at most one probe, no refusal is for more than 66 s, and a refusal changes
+        /// nothing.
         #[test]
         fn it_keeps_its_promises(steps in prop::collection::vec(step(), 0..400)) {
             let (mut breaker, mut now, mut under_way) = (Breaker::default(), 0, Vec::<Pass>::new());

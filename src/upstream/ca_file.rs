@@ -1,8 +1,8 @@
-//! The certificates in a PEM file: every one of them, or the place of the first that cannot be used. Pure.
+//! Reads the certificates of a PEM file: all of them, or the position of the first unusable one. Pure.
 //!
-//! Such files are made by hand, so much is read that RFC 7468 does not allow: files joined without a line break between
-//! them, indented text, Windows' line ends and byte order mark, the older labels. A block that is not understood is a
-//! mistake: a file that is understood in part would be taken for whole.
+//! Such files are made by hand, so the reader accepts more than RFC 7468 allows: files joined without a line break,
+//! indented text, Windows' line ends and byte order mark, and the older labels. A block that cannot be read is an
+//! error: otherwise a partly read file would pass for a complete one.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -10,35 +10,35 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::certificate::{self, Trusted};
 
-/// One certificate of a file.
+/// A certificate from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The line it begins in, from 1 on.
+    /// The line in which the certificate begins, counted from 1.
     pub line: usize,
     /// The certificate in DER.
     pub der: Vec<u8>,
 }
 
-/// Why a file cannot be used.
+/// Why a file is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// There is nothing to trust in it.
+    /// The file has no certificate.
     #[error("no certificate in it{0}")]
     Empty(&'static str),
-    /// One block cannot be used.
+    /// One block is unusable.
     #[error("line {line}: {reason}")]
     Block {
-        /// The line it begins in, from 1 on.
+        /// The line in which the block begins, counted from 1.
         line: usize,
-        /// Why.
+        /// Why the block is unusable.
         reason: String,
     },
 }
 
-/// Reads every certificate.
+/// Reads all certificates of a file.
 ///
 /// # Errors
-/// The first block that is no certificate, or that there is none.
+/// The first block that is not a certificate, or the absence of any.
 pub fn certificates(file: &[u8]) -> Result<Vec<Found>, PemError> {
     // Comments may have any encoding.
     let text = String::from_utf8_lossy(file);
@@ -68,7 +68,7 @@ pub fn certificates(file: &[u8]) -> Result<Vec<Found>, PemError> {
 }
 
 const BEGIN: &str = "-----BEGIN ";
-/// RFC 7468 has the first; OpenSSL writes the other two.
+/// RFC 7468 defines the first label; OpenSSL writes the other two.
 const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", TRUSTED];
 const TRUSTED: &str = "TRUSTED CERTIFICATE";
 

@@ -1,29 +1,29 @@
-//! What a certificate says of itself: for whom it is, by whom, and how long it holds. Pure.
+//! Reads the subject, the issuer and the validity of a certificate. Pure.
 //!
-//! Only what an operator wants to read is taken out of it, and nothing here decides on trust: that is rustls's alone.
+//! The values are for operators to read. Nothing here decides about trust: only rustls does.
 
 use crate::clock::Wall;
 use crate::sezzle::time::parse_rfc3339;
 
-/// What a certificate says of itself.
+/// The fields of a certificate that operators read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// For whom it is: the common name, else the organisation; empty where the names stand elsewhere.
+    /// The subject's common name, or else its organisation; empty if it has neither.
     pub subject: String,
-    /// Who signed it, in the same words.
+    /// The issuer's common name, or else its organisation.
     pub issuer: String,
-    /// From when on it holds.
+    /// The beginning of the validity.
     pub not_before: Wall,
-    /// Until when.
+    /// The end of the validity.
     pub not_after: Wall,
 }
 
 impl Certificate {
-    /// Reads a certificate in DER (RFC 5280, 4.1); `None` if it is none.
+    /// Reads a certificate in DER (RFC 5280, 4.1); `None` if the bytes are not one.
     pub fn read(der: &[u8]) -> Option<Self> {
         let (certificate, _) = Element::read(der)?.of(SEQUENCE)?;
         let (mut fields, _) = Element::read(certificate)?.of(SEQUENCE)?;
-        // The version may be left out.
+        // The version is optional.
         if let Some(version) = Element::read(fields).filter(|element| element.tag == VERSION) {
             fields = version.rest;
         }
@@ -43,19 +43,19 @@ impl Certificate {
     }
 }
 
-/// What OpenSSL's `TRUSTED CERTIFICATE` says of itself: a certificate, and whom to trust it for.
+/// The content of OpenSSL's `TRUSTED CERTIFICATE`: a certificate, and the uses it is trusted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {
-    /// The certificate is so many bytes long, and is to be trusted for TLS servers.
+    /// The certificate has this length in bytes and is trusted for TLS servers.
     ForServers(usize),
     /// The file excludes TLS servers.
     ForOthers,
-    /// The bytes are no such thing.
+    /// The bytes have another form.
     Malformed,
 }
 
-/// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): a list of uses that are trusted, and a list of uses
-/// that are rejected.
+/// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): a list of trusted uses and a list of rejected
+/// uses.
 pub fn trusted(der: &[u8]) -> Trusted {
     let Some(certificate) = Element::read(der).filter(|element| element.tag == SEQUENCE) else {
         return Trusted::Malformed;
@@ -87,7 +87,7 @@ fn objects(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// One element of DER, and what follows it.
+/// One element of DER, and the bytes behind it.
 struct Element<'d> {
     tag: u8,
     content: &'d [u8],
@@ -100,7 +100,7 @@ impl<'d> Element<'d> {
         let (first, der) = der.split_first()?;
         let (length, der) = match usize::from(*first) {
             short @ 0..=0x7f => (short, der),
-            // Longer ones than of three bytes are no certificate's.
+            // No certificate has a length of more than three bytes.
             long @ 0x81..=0x83 => {
                 let (bytes, der) = der.split_at_checked(long - 0x80)?;
                 (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), der)
@@ -111,7 +111,7 @@ impl<'d> Element<'d> {
         Some(Self { tag: *tag, content, rest })
     }
 
-    /// The content and the rest, if it is of this kind.
+    /// The content and the rest, if the element has this tag.
     fn of(self, tag: u8) -> Option<(&'d [u8], &'d [u8])> {
         (self.tag == tag).then_some((self.content, self.rest))
     }
@@ -132,7 +132,7 @@ const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
 
-/// The common name of a distinguished name, else its organisation.
+/// The common name of a distinguished name, or else its organisation.
 fn name(parts: &[u8]) -> String {
     part(parts, COMMON_NAME).or_else(|| part(parts, ORGANISATION)).unwrap_or_default()
 }
@@ -153,7 +153,7 @@ fn part(mut parts: &[u8], kind: &[u8]) -> Option<String> {
     None
 }
 
-/// For a terminal: no control characters, and not without an end.
+/// Makes text safe for a terminal: no control characters, and a limited length.
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -161,7 +161,7 @@ fn shown(text: &[u8]) -> String {
 
 const LONGEST: usize = 100;
 
-/// A moment, in UTC as RFC 5280 (4.1.2.5) has it.
+/// Reads a time, which RFC 5280 (4.1.2.5) gives in UTC.
 fn moment(element: &Element<'_>) -> Option<Wall> {
     let digits = std::str::from_utf8(element.content).ok()?.strip_suffix('Z')?;
     let (century, digits) = match element.tag {
@@ -212,7 +212,8 @@ mod tests {
         assert_eq!((read.subject.as_str(), read.issuer.as_str()), ("gateway.example", "Example CA 1"));
         assert_eq!(Some(read.not_before), parse_rfc3339("2020-02-29T00:00:00Z"));
         assert_eq!(Some(read.not_after), parse_rfc3339("2031-01-03T00:00:00Z"));
-        // Without a common name, without any, far ahead, and with what does not belong on a terminal.
+        // Certificates without a common name, without any name, far in the future, and with characters that do not
+        // belong on a terminal.
         let der = signed(&[(organisation, "Example Trust")], &[], 2100);
         let read = Certificate::read(&der).expect("a certificate");
         assert_eq!((read.subject.as_str(), read.issuer.as_str()), ("", "Example Trust"));

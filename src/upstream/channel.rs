@@ -15,17 +15,17 @@ use super::error::Unanswered;
 use super::pool::Place;
 use super::{http1, http2};
 
-/// The way into one connection, for one call.
+/// A connection in use by one call.
 #[derive(Debug)]
 pub struct Channel {
     pub(super) sender: Sender,
-    /// When the connection was made, and when it is to carry no further request.
+    /// The times at which the connection was made and is to be retired.
     pub life: Life,
-    /// Whether the connection was kept for a while, in which the gateway may have closed it.
+    /// Whether the connection was kept idle, so that the gateway may have closed it meanwhile.
     pub kept: bool,
-    /// Tells the connection from others of its pool.
+    /// Identifies the connection within its pool.
     pub(super) id: u64,
-    /// Set for each request: to put one off is cheaper than to make one.
+    /// Reset for each request: resetting a timer is cheaper than making one.
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Sender {
     Http2(Box<Stream>),
 }
 
-/// A way into a connection of HTTP/2, with the stream that is counted for this call.
+/// An HTTP/2 connection's sender, with the stream that is counted for this call.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub sender: http2::Sender,
@@ -47,12 +47,12 @@ impl Channel {
         Self { sender, life, kept, id, alarm: Box::pin(sleep(AT_FIRST)) }
     }
 
-    /// Sends a request, and waits for the head of its answer. `None` if it does not come in time.
+    /// Sends a request, and waits for the head of the response. `None` if the head does not arrive in time.
     ///
-    /// No `async fn`: the future would keep the request after it is sent, and every call would pay for that room.
+    /// Not an `async fn`: its future would keep the request after sending, and every call would pay for that room.
     ///
     /// # Errors
-    /// Why there was none.
+    /// Why there is no response.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -79,12 +79,13 @@ impl Channel {
         }
     }
 
-    /// Whether HTTP/2 is spoken.
+    /// Whether the connection speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2(..))
     }
 
-    /// Whether the gateway has lowered its limit of streams since this one was counted, so that nothing may be sent.
+    /// Whether the gateway has lowered its limit of streams since this one was counted, so that the request must not be
+    /// sent.
     pub fn is_over_limit(&self) -> bool {
         match &self.sender {
             Sender::Http1(_) => false,
@@ -93,5 +94,5 @@ impl Channel {
     }
 }
 
-// Until the alarm is set.
+// A placeholder until the alarm is set for a request.
 const AT_FIRST: Duration = Duration::from_secs(60);

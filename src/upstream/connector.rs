@@ -1,4 +1,4 @@
-//! Connections to the gateway: name resolution, TCP and TLS under one deadline, and an end to their life.
+//! Makes connections to the gateway: name resolution, TCP and TLS under one deadline, and a limited life.
 
 use std::future::poll_fn;
 use std::io;
@@ -28,31 +28,33 @@ pub struct Connector {
     inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
     limit: Duration,
     http2: bool,
-    /// A variable that names certificates to trust and is not followed, until that was said.
+    /// An environment variable that names trusted certificates and is ignored. Taken when the warning about it is
+    /// logged.
     unfollowed: Arc<Mutex<Option<&'static str>>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-/// How connections are made.
+/// The settings for making connections.
 pub struct Options {
-    /// Whom to trust.
+    /// The TLS settings, with the trusted certificates.
     pub tls: rustls::ClientConfig,
-    /// A variable that names certificates to trust, where one is set. None is followed, which is said where it matters.
+    /// An environment variable that names trusted certificates, if one is set. Such variables are ignored, and a
+    /// warning says so when a certificate is not trusted.
     pub unfollowed: Option<&'static str>,
     /// Resolves the gateway's name, or the proxy's.
     pub resolver: Resolver,
-    /// Bounds TCP alone, for each address family on its own; with TLS, and a tunnel before it, a connection may take
-    /// 3 s more, and never more than 5 s in all.
+    /// Time limit for TCP alone, for each address family separately. With TLS, and with a tunnel before it, a
+    /// connection may take 3 s more, but never more than 5 s in all.
     pub tcp: Duration,
-    /// The proxy to go through.
+    /// The egress proxy, if there is one.
     pub egress: Option<EgressProxy>,
-    /// Whether HTTP/2 is offered; what is spoken is the gateway's choice.
+    /// Whether HTTP/2 is offered; the gateway chooses the protocol.
     pub http2: bool,
 }
 
 impl Connector {
-    /// Makes connections as `options` say.
+    /// Makes a connector with these settings.
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
@@ -67,7 +69,7 @@ impl Connector {
         self.http2
     }
 
-    /// Connects to the gateway, whose scheme and authority these are.
+    /// Connects to the gateway, given by its scheme and authority.
     ///
     /// # Errors
     /// Why there is no connection, which [`super::error::UpstreamError::from_connecting`] reads.
@@ -81,7 +83,7 @@ impl Connector {
         let io = made.inspect_err(|error| self.explain(error.as_ref()))?;
         self.metrics.upstream_connections_opened.inc();
         let open = Counted::begin(self.metrics.upstream_connections.with_label_values(&["open"]));
-        // Spread, so that connections opened together are not replaced together.
+        // Randomised, so that connections that were opened together are not replaced together.
         let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
         let made = self.clock.mono();
         Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
@@ -89,7 +91,7 @@ impl Connector {
 }
 
 impl Connector {
-    /// Says once that a variable is not followed, when that may be why a certificate is not trusted.
+    /// Warns once that an environment variable is ignored, when that may explain an untrusted certificate.
     fn explain(&self, error: &(dyn std::error::Error + 'static)) {
         if UpstreamError::from_connecting(error).kind == ErrorKind::TlsCertificate
             && let Some(variable) = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -99,8 +101,8 @@ impl Connector {
     }
 }
 
-/// TCP. Both address families are tried, and each address gets its share of its family's time: one that does not
-/// answer costs the others nothing but the head start.
+/// Makes TCP connections. Both address families are tried, and each address gets a share of its family's time. An
+/// address that does not answer delays the other family only by the head start.
 fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
     let mut http = HttpConnector::new_with_resolver(resolver);
     http.enforce_http(false);
@@ -114,23 +116,24 @@ fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-// Fails fast and is safe to try again: nothing was sent yet.
+// A short limit, since a failed attempt is safe to repeat: nothing was sent yet.
 const TLS_LIMIT: Duration = Duration::from_secs(3);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-// Of the family that the resolver prefers, as RFC 8305 recommends.
+// The head start of the address family that the resolver prefers, as RFC 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
-// Finds a peer that vanished behind a NAT before the next request does.
+// Detects a peer that vanished behind a NAT before the next request does.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-// A pooled connection pins the address that was resolved for it; retired, the next one follows the name.
+// A pooled connection stays with the address that was resolved for it. Once it is retired, the next one follows the
+// name.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// The life of a connection.
+/// The beginning and the end of a connection's use.
 #[derive(Clone, Copy, Debug)]
 pub struct Life {
-    /// When it was made.
+    /// When the connection was made.
     pub made: Mono,
-    /// When it is to carry no further request.
+    /// The time from which the connection carries no further request.
     pub retire: Mono,
 }
 
@@ -143,7 +146,7 @@ pub struct GatewayConnection {
 }
 
 impl GatewayConnection {
-    /// Its TLS; `None` where there is none.
+    /// The TLS session; `None` for a connection without TLS.
     pub(super) fn tls(&self) -> Option<&rustls::ClientConnection> {
         match &self.io {
             MaybeHttpsStream::Http(_) => None,
@@ -151,12 +154,12 @@ impl GatewayConnection {
         }
     }
 
-    /// Whether HTTP/2 was agreed on.
+    /// Whether HTTP/2 was negotiated.
     pub(super) fn is_http2(&self) -> bool {
         self.tls().is_some_and(|tls| tls.alpn_protocol() == Some(b"h2"))
     }
 
-    /// When it was made, and when it is to end.
+    /// When the connection was made, and when it is to be retired.
     pub(super) fn life(&self) -> Life {
         self.life
     }
@@ -195,7 +198,7 @@ impl Write for GatewayConnection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match bytes {
-            // A request without a body is a head alone, which the kernel takes faster as what it is.
+            // A request without a body is a head alone, which the kernel takes faster in a plain write.
             [head] => Pin::new(&mut self.io).poll_write(context, head),
             _ => Pin::new(&mut self.io).poll_write_vectored(context, bytes),
         }
@@ -213,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with these lists of addresses, one after the other.
+    /// A resolver that returns these lists of addresses, one after the other.
     #[derive(Clone)]
     struct Names {
         answers: Arc<Vec<Vec<SocketAddr>>>,
@@ -235,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Connects once for each answer. The name has no port, so that those of the addresses count.
+    /// Connects once for each list of addresses. The name has no port, so the addresses' own ports count.
     async fn reached(limit: Duration, answers: &[&[SocketAddr]]) -> Vec<io::Result<SocketAddr>> {
         let asked = Arc::new(AtomicUsize::new(0));
         let all = Arc::new(answers.iter().map(|answer| answer.to_vec()).collect());
@@ -263,7 +266,7 @@ mod tests {
         listener(address).map(|(_, address)| address)
     }
 
-    /// A port that does not answer: its queue is full. The second part keeps it so.
+    /// A port that does not answer, because its queue is full. The second value keeps the queue full.
     fn silent(address: &str) -> Option<(SocketAddr, impl Sized)> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(format!("{address}:0").parse().ok()?),

@@ -1,5 +1,5 @@
-//! The egress proxy: a tunnel to the gateway, asked for by CONNECT. TLS runs through it, so all that the proxy learns is
-//! the gateway's name. Its credentials go to it alone.
+//! The egress proxy: a tunnel to the gateway, requested by CONNECT. TLS runs through the tunnel, so the proxy learns
+//! only the gateway's name. The proxy's credentials go to the proxy alone.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::http_client::lenient_http1;
 use crate::secret::Secret;
 
-/// An HTTP proxy on the way out.
+/// An HTTP proxy through which connections to the gateway are made.
 #[derive(Clone, Debug)]
 pub struct EgressProxy {
     address: Uri,
@@ -28,13 +28,13 @@ pub struct EgressProxy {
     authorization: Option<HeaderValue>,
 }
 
-/// What the proxy is described by cannot be used. The text repeats none of it.
+/// Why the settings of the proxy are unusable. The messages repeat no part of them.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressProxyError {
-    /// No scheme and authority.
+    /// The address is not a scheme and an authority.
     #[error("not the address of a proxy")]
     Address,
-    /// No colon that ends the user's name, or no name before it.
+    /// The credentials have no colon after the user's name, or no name before it.
     #[error("the credentials are not user:password")]
     Credentials,
 }
@@ -43,13 +43,13 @@ impl EgressProxy {
     /// `address` is a scheme and an authority, `credentials` are a user and a password with a colon between them.
     ///
     /// # Errors
-    /// When either is something else.
+    /// When either has another form.
     pub fn new(address: &str, credentials: Option<&Secret>) -> Result<Self, EgressProxyError> {
         let address = address.parse().map_err(|_| EgressProxyError::Address)?;
         Ok(Self { address, authorization: credentials.map(authorization).transpose()? })
     }
 
-    /// Asks for a tunnel to the gateway. The connection that comes back is as if made to the gateway.
+    /// Requests a tunnel to the gateway. The returned connection is used as if it were made to the gateway directly.
     async fn tunnel<T>(&self, io: T, gateway: &Uri) -> Result<T, EgressError>
     where
         T: Read + Write + Unpin,
@@ -60,7 +60,7 @@ impl EgressProxy {
         let answer = tokio::select! {
             biased;
             answer = &mut answer => answer,
-            // A connection that became a tunnel, or failed, has handed out its answer.
+            // When the connection becomes a tunnel or fails, it has already delivered the response.
             _ = poll_fn(|context| connection.poll_without_shutdown(context)) => answer.await,
         };
         match answer.map_err(EgressError::Broken)?.status() {
@@ -69,7 +69,7 @@ impl EgressProxy {
             status => return Err(EgressError::Refused(status)),
         }
         let parts = connection.into_parts();
-        // In TLS the client speaks first, so this is not the gateway's.
+        // In TLS the client speaks first, so these bytes are not from the gateway.
         if parts.read_buf.is_empty() { Ok(parts.io) } else { Err(EgressError::Unasked) }
     }
 
@@ -86,7 +86,7 @@ impl EgressProxy {
 
 fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> {
     let credentials = credentials.expose();
-    // A user's name may be empty only by mistake; a password may be.
+    // An empty user name is a mistake; an empty password is allowed.
     if credentials.find(':').is_none_or(|colon| colon == 0) {
         return Err(EgressProxyError::Credentials);
     }
@@ -96,35 +96,35 @@ fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> 
     Ok(value)
 }
 
-/// There is no tunnel. Nothing was sent to the gateway.
+/// Why there is no tunnel. Nothing was sent to the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    /// No connection to the proxy.
+    /// The proxy cannot be reached.
     #[error("the egress proxy cannot be reached")]
     Unreachable(#[source] BoxError),
-    /// 407.
+    /// The proxy answered 407.
     #[error("the egress proxy does not accept the credentials, or wants some (407)")]
     Unauthorized,
-    /// Another status: 403 by a rule of the proxy's, 502 to 504 when it does not reach the gateway.
+    /// The proxy answered another status: 403 by one of its rules, 502 to 504 when it does not reach the gateway.
     #[error("the egress proxy made no tunnel to the gateway ({})", .0.as_str())]
     Refused(StatusCode),
-    /// The proxy does not speak HTTP, or closed.
+    /// The proxy does not speak HTTP, or closed the connection.
     #[error("the egress proxy gave no answer in HTTP")]
     Broken(#[source] hyper::Error),
-    /// Something came through the tunnel before anything was sent.
+    /// Bytes came through the tunnel before anything was sent.
     #[error("the egress proxy sent more than its answer")]
     Unasked,
-    /// The gateway's address cannot be asked for.
+    /// The gateway's address does not fit into a CONNECT request.
     #[error("the egress proxy cannot be asked for the gateway's address")]
     Address(#[from] http::Error),
-    /// It took too long.
+    /// The tunnel took too long.
     #[error("no tunnel through the egress proxy within {0:?}")]
     Timeout(Duration),
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes connections for TLS to run on: as `C` does, or through the proxy to which `C` connects.
+/// Makes the connections below TLS: directly with `C`, or through the proxy to which `C` connects.
 #[derive(Clone)]
 pub(super) struct Way<C> {
     direct: C,
@@ -133,13 +133,13 @@ pub(super) struct Way<C> {
 }
 
 impl<C> Way<C> {
-    /// `limit` is what a connection may take, TLS included.
+    /// `limit` is the time for a connection, TLS included.
     pub(super) fn new(direct: C, proxy: Option<EgressProxy>, limit: Duration) -> Self {
         Self { direct, proxy: proxy.map(Arc::new), limit: limit.mul_f64(TUNNEL_SHARE) }
     }
 }
 
-// Less than the whole, so that a proxy which hangs is told from a gateway that does.
+// Less than the whole, so that a hanging proxy can be told from a hanging gateway.
 const TUNNEL_SHARE: f64 = 0.8;
 
 impl<C> Service<Uri> for Way<C>

@@ -1,4 +1,4 @@
-//! Why an exchange with the gateway failed, and whether anything of it was sent.
+//! Why an exchange with the gateway failed, and whether any part of the request was sent.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use super::egress::EgressError;
 use crate::http_client::MAX_HEAD;
 use crate::names::DnsError;
 
-/// A failed exchange. The text is for logs; what a caller is told is decided elsewhere.
+/// A failed exchange. The text is for logs; the error that a caller sees is chosen elsewhere.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.as_str())]
 pub struct UpstreamError {
@@ -18,31 +18,31 @@ pub struct UpstreamError {
     pub kind: ErrorKind,
     /// Whether Sezzle may have seen the request.
     pub sent: Sent,
-    /// The status of the answer, where no more than that could be read of it.
+    /// The status of the response, if nothing more of it could be read.
     pub received: Option<StatusCode>,
-    /// The library's words, with causes.
+    /// The library's message, with its causes.
     pub detail: String,
 }
 
-/// Why a call has no answer.
+/// Why a call has no response.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// Why.
+    /// What failed.
     pub error: UpstreamError,
-    /// Whether the connection took nothing of the request, as when it had been closed while it was idle.
+    /// Whether the connection accepted nothing of the request, as when it was closed while idle.
     pub untouched: bool,
 }
 
 /// Whether Sezzle may have seen a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// Provably nothing of it was sent, or the gateway stated by HTTP/2 that it did not look at it.
+    /// Provably no part of it was sent, or the gateway stated over HTTP/2 that it did not process it.
     No,
-    /// It, or a part of it, may have arrived.
+    /// The request or a part of it may have arrived.
     Maybe,
 }
 
-/// What failed, in one word for metrics.
+/// The kind of a failure, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The gateway's name could not be resolved.
@@ -57,24 +57,24 @@ pub enum ErrorKind {
     EgressProxy,
     /// The gateway's certificate was refused.
     TlsCertificate,
-    /// TLS failed otherwise.
+    /// TLS failed for another reason.
     Tls,
-    /// Every stream that the gateway allows over HTTP/2 was taken until the end.
+    /// Every stream that the gateway allows over HTTP/2 was in use until the deadline.
     StreamLimit,
-    /// The head of the answer did not come in time.
+    /// The head of the response did not arrive in time.
     Timeout,
-    /// The connection ended before the head of the answer was complete.
+    /// The connection ended before the head of the response was complete.
     Reset,
-    /// The head of the answer is too large.
+    /// The head of the response is too large.
     HeadTooLarge,
-    /// The answer is not HTTP.
+    /// The response is not HTTP.
     Protocol,
-    /// The answer's body stopped before its end.
+    /// The response's body is incomplete.
     Body,
 }
 
 impl ErrorKind {
-    /// The word.
+    /// The kind's value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
@@ -100,24 +100,24 @@ impl ErrorKind {
 pub struct ConnectTimeout(pub std::time::Duration);
 
 impl UpstreamError {
-    /// There is no answer.
+    /// An exchange without a response.
     pub fn new(kind: ErrorKind, sent: Sent, detail: impl Into<String>) -> Self {
         Self { kind, sent, received: None, detail: detail.into() }
     }
 
-    /// Nothing was sent.
+    /// An exchange of which nothing was sent.
     pub fn unsent(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::new(kind, Sent::No, detail)
     }
 
-    /// The head of the answer is larger than is read of any.
+    /// The head of the response is larger than [`MAX_HEAD`].
     pub fn head_too_large(received: Option<StatusCode>) -> Self {
         let status = received.map_or(String::new(), |status| format!(" with status {}", status.as_u16()));
         let detail = format!("the head of the answer{status} is larger than {MAX_HEAD} bytes");
         Self { received, ..Self::new(ErrorKind::HeadTooLarge, Sent::Maybe, detail) }
     }
 
-    /// The head of the answer cannot be read beyond its status.
+    /// The head of the response cannot be read beyond its status.
     pub fn unreadable(received: Option<StatusCode>, cause: &hyper::Error) -> Self {
         if cause.is_parse_too_large() {
             return Self::head_too_large(received);
@@ -127,22 +127,23 @@ impl UpstreamError {
         Self { received, detail: format!("{}{status}", error.detail), ..error }
     }
 
-    /// The head of the answer did not come in time.
+    /// The head of the response did not arrive in time.
     pub fn timeout(detail: String) -> Self {
         Self::new(ErrorKind::Timeout, Sent::Maybe, detail)
     }
 
-    /// There is no connection.
+    /// No connection could be made.
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
         Self::unsent(connect_kind(error), chain(error))
     }
 
-    /// The answer's body did not come whole.
+    /// The response's body is incomplete.
     pub fn from_body(error: &BodyError) -> Self {
         let detail = chain(error);
         let kind = match error {
             BodyError::Silent => ErrorKind::Timeout,
-            // A stream that breaks its own rules, as by less than it states, has broken off.
+            // An error of h2's own ends the connection or only the stream. A stream that violates its own rules, such
+            // as by a body shorter than its stated length, counts as a body that broke off.
             BodyError::Reset(cause) if cause.is_library() && !cause.is_reset() => ErrorKind::Protocol,
             BodyError::Reset(_) => ErrorKind::Body,
             BodyError::Broken(cause) => match find::<io::Error>(cause).map(io::Error::kind) {
@@ -153,12 +154,12 @@ impl UpstreamError {
         Self::new(kind, Sent::Maybe, detail)
     }
 
-    /// The error of hyper-util's client.
+    /// An error of hyper-util's client.
     pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() { Self::from_connecting(error) } else { Self::from_exchange(error) }
     }
 
-    /// There is a connection, and no answer came over it.
+    /// There was a connection, but no response came over it.
     pub fn from_exchange(error: &(dyn Error + 'static)) -> Self {
         let detail = chain(error);
         if let Some(cause) = find::<h2::Error>(error) {
@@ -174,15 +175,15 @@ impl UpstreamError {
     }
 }
 
-/// Whether HTTP/2 vouches that the gateway did nothing with a request (RFC 9113, 8.7). Of the streams that a received
-/// GOAWAY ends, h2 gives this error to those above its last stream only.
+/// Whether HTTP/2 guarantees that the gateway did not process a request (RFC 9113, 8.7). After a GOAWAY from the
+/// gateway, h2 gives this error only to streams above the last one that the gateway processed.
 fn is_unprocessed(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (refused || error.is_go_away())
 }
 
 fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
-    // First, since it has such causes as the others.
+    // Comes first, because it has causes of the other kinds.
     if find::<EgressError>(error).is_some() {
         return ErrorKind::EgressProxy;
     }
@@ -204,7 +205,8 @@ fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
     }
 }
 
-/// The first cause of a type. An `io::Error` keeps the error it wraps out of its `source`, so that is looked at too.
+/// Finds the first cause of a type. An `io::Error` does not return the error it wraps from `source`, so that error is
+/// read separately.
 fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
     let mut next = Some(error);
     while let Some(error) = next {

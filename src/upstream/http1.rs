@@ -1,5 +1,5 @@
-//! HTTP/1.1 toward the gateway: a head that hyper refuses is read once more, leniently, so that the form of an answer does not
-//! make a write that was done one whose outcome nobody knows.
+//! HTTP/1.1 toward the gateway. A head that hyper refuses is read again leniently, so that the form of a response does
+//! not turn a completed write into one with an unknown outcome.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,25 +21,25 @@ use super::connector::GatewayConnection;
 use super::error::{Sent, Unanswered, UpstreamError};
 use crate::http_client;
 
-/// The way into a connection.
+/// Sends requests over a connection.
 #[derive(Debug)]
 pub struct Sender {
-    /// For requests.
+    /// hyper's sender.
     pub requests: http1::SendRequest<Full<Bytes>>,
-    /// What is left of the connection when an answer could not be read.
+    /// Receives the rest of the connection if a response could not be read.
     rest: oneshot::Receiver<Rest>,
 }
 
 type Connection = http1::Connection<GatewayConnection, Full<Bytes>>;
 
-/// A connection, and what came over it that is not read yet.
+/// A connection, and the bytes received from it that are not read yet.
 #[derive(Debug)]
 struct Rest {
     io: GatewayConnection,
     read: Bytes,
 }
 
-/// Begins to speak HTTP/1.1.
+/// Starts HTTP/1.1 on a connection.
 ///
 /// # Errors
 /// When the connection ends meanwhile.
@@ -50,7 +50,7 @@ pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
     Ok(Sender { requests, rest: receiver })
 }
 
-/// Works for a connection until it ends.
+/// Runs a connection until it ends.
 async fn drive(mut connection: Box<Connection>, rest: oneshot::Sender<Rest>) {
     let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     if let Some(mut io) = taken_apart(*connection, ended.is_ok(), rest) {
@@ -58,12 +58,12 @@ async fn drive(mut connection: Box<Connection>, rest: oneshot::Sender<Rest>) {
     }
 }
 
-/// Hands over what hyper could not read, or returns what is left to close. A function of its own keeps the room that this
-/// takes off the stack of every request.
+/// Hands over the bytes that hyper could not read, or returns the connection to close. A separate function keeps this
+/// code's room off the stack of every request.
 #[inline(never)]
 fn taken_apart(connection: Connection, read: bool, rest: oneshot::Sender<Rest>) -> Option<GatewayConnection> {
     let parts = connection.into_parts();
-    // What hyper cannot read it leaves in its buffer, and tells the call.
+    // hyper leaves bytes that it cannot read in its buffer, and tells the call.
     if !read || parts.read_buf.is_empty() {
         return Some(parts.io);
     }
@@ -71,10 +71,11 @@ fn taken_apart(connection: Connection, read: bool, rest: oneshot::Sender<Rest>) 
 }
 
 impl Sender {
-    /// Sends a request, and waits for the head of its answer. `None` if the alarm, set to the deadline, rings before.
+    /// Sends a request, and waits for the head of the response. `None` if the alarm, which is set to the deadline,
+    /// rings first.
     ///
     /// # Errors
-    /// Why there was none.
+    /// Why there is no response.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -96,7 +97,7 @@ impl Sender {
             let untouched = refused.take_message().is_some();
             let error = refused.into_error();
             if error.is_parse() {
-                // In a box of its own, since hardly any call needs the room.
+                // Boxed, since hardly any call needs this future's room.
                 let again = Box::pin(self.read_again(method, &error));
                 let again = timeout_at(deadline, again).await.ok()?;
                 let again = again.map(|answer| answer.map(body::Incoming::Http1));
@@ -108,10 +109,10 @@ impl Sender {
         }
     }
 
-    /// Reads the head of an answer that hyper refused with `error`, once more and leniently.
+    /// Reads the head of a response that hyper refused with `error` again, leniently.
     ///
     /// # Errors
-    /// When it cannot be read at all. The error then says its status, where there was one.
+    /// When the head cannot be read at all. The error then has the response's status, if there was one.
     async fn read_again(&mut self, method: Method, error: &hyper::Error) -> Result<Response<Incoming>, UpstreamError> {
         let error = UpstreamError::from_exchange(error);
         let rest = timeout(HANDED_OVER, &mut self.rest).await;
@@ -122,30 +123,31 @@ impl Sender {
     }
 }
 
-/// Speaks as if the request were sent, and reads what has come and what comes.
+/// Starts a lenient client on the connection as if the request were sent just now. The client reads the bytes that have
+/// arrived and those that follow.
 async fn again(io: GatewayConnection, read: Bytes, method: Method) -> Result<Response<Incoming>, hyper::Error> {
     let replay = Replay { io, read, asked: false, reader: None };
     let (mut requests, connection) = http_client::lenient_http1().handshake(replay).await?;
-    // Ends with the answer: its way in goes with this function.
+    // This task ends with the response, because its sender is dropped with this function.
     tokio::spawn(connection);
     let mut request = Request::new(Empty::<Bytes>::new());
-    // Whether there is a body depends on it.
+    // The method decides whether the response has a body.
     *request.method_mut() = method;
     requests.send_request(request).await
 }
 
-/// The status of an answer, from its first line.
+/// The status of a response, from its first line.
 fn status(read: &[u8]) -> Option<StatusCode> {
     let line = read.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?;
     let ends = line.get(3).is_some_and(|after| !after.is_ascii_digit());
     StatusCode::from_bytes(line.get(..3)?).ok().filter(|_| ends)
 }
 
-/// A connection whose request has been sent: what is written goes nowhere, and what was read is read once more.
+/// A connection whose request was already sent: writes are discarded, and the bytes that were read are read again.
 struct Replay {
     io: GatewayConnection,
     read: Bytes,
-    /// hyper takes an answer that comes before the request for a fault.
+    /// Whether the request was written. hyper treats a response that comes before the request as an error.
     asked: bool,
     reader: Option<Waker>,
 }
@@ -188,9 +190,9 @@ impl Write for Replay {
     }
 }
 
-// To say goodbye takes no answer.
+// Closing waits for no response.
 const FAREWELL: Duration = Duration::from_secs(1);
-// It is handed over in the moment in which the call is told.
+// The rest is handed over at the same moment in which the call is told.
 const HANDED_OVER: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

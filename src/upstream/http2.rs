@@ -1,5 +1,5 @@
-//! HTTP/2 toward the gateway, on h2 itself. hyper keeps a request that finds no free stream in a queue of its own, where
-//! nobody sees it and from which it is sent even after its caller has given up.
+//! HTTP/2 toward the gateway, directly on h2. hyper puts a request that finds no free stream into an internal queue,
+//! where it cannot be observed and from which it is sent even after its caller has given up.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -23,18 +23,18 @@ use super::pool::Place;
 use crate::http_client::{self, MAX_HEAD, UNTOLD};
 use crate::method::is_safe;
 
-/// An open connection, which works while it is [driven](drive).
+/// An open connection, which makes progress while it is [driven](drive).
 pub type Connection = H2<TokioIo<GatewayConnection>, Bytes>;
 
-/// The way into a connection.
+/// Sends requests over a connection.
 #[derive(Clone, Debug)]
 pub struct Sender {
     requests: SendRequest<Bytes>,
-    /// How many calls the connection carries.
+    /// The number of calls that the connection carries.
     pub calls: Arc<AtomicUsize>,
 }
 
-/// Begins to speak HTTP/2.
+/// Starts HTTP/2 on a connection.
 ///
 /// # Errors
 /// When the connection ends meanwhile.
@@ -43,8 +43,8 @@ pub async fn open(io: GatewayConnection) -> Result<(Sender, Connection), h2::Err
     Ok((Sender { requests, calls: Arc::default() }, connection))
 }
 
-/// Works for a connection until it ends: by itself, with the last way into it, or when the gateway has vanished.
-/// `limit_changed` is called whenever the gateway has changed how many streams it allows.
+/// Runs a connection until it ends: by itself, when its last sender is dropped, or when the gateway has vanished.
+/// `limit_changed` is called whenever the gateway changes its limit of streams.
 pub async fn drive(mut connection: Box<Connection>, calls: Arc<AtomicUsize>, limit_changed: impl Fn()) {
     let pings = connection.ping_pong();
     let mut limit = connection.max_concurrent_send_streams();
@@ -68,8 +68,8 @@ pub async fn drive(mut connection: Box<Connection>, calls: Arc<AtomicUsize>, lim
     }
 }
 
-/// Waits until the gateway leaves a ping unanswered. Pings are sent only while answers are waited for: a gateway may take
-/// pings on an idle connection for an attack.
+/// Waits until the gateway fails to answer a ping. Pings are sent only while responses are awaited: a gateway may treat
+/// pings on an idle connection as an attack.
 async fn vanished(pings: Option<PingPong>, calls: &AtomicUsize) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
@@ -81,38 +81,38 @@ async fn vanished(pings: Option<PingPong>, calls: &AtomicUsize) {
 }
 
 impl Sender {
-    /// How many streams the gateway allows at once, if it has said so.
+    /// How many streams the gateway allows at once, if it has stated a limit.
     pub fn limit(&self) -> Option<usize> {
         Some(self.requests.current_max_send_streams()).filter(|limit| *limit != UNTOLD)
     }
 
-    /// Whether the gateway allows one more stream now. Until it has stated a limit it gets one request.
+    /// Whether the gateway allows one more stream now. Until it has stated a limit, one request is allowed.
     pub fn has_room(&self) -> bool {
         self.calls.load(Ordering::Relaxed) < self.limit().unwrap_or(1)
     }
 
-    /// Whether the gateway still allows as many streams as there are.
+    /// Whether the gateway still allows the current number of streams.
     pub fn is_within_limit(&self) -> bool {
         self.calls.load(Ordering::Relaxed) <= self.limit().unwrap_or(1)
     }
 
-    /// Whether it takes no further request.
+    /// Whether the connection accepts no further request.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.requests.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
-    /// Sends a request, and waits for the head of its answer. `place` is the stream that was counted for it.
+    /// Sends a request, and waits for the head of the response. `place` is the stream that was counted for the request.
     ///
     /// # Errors
-    /// Why there is no answer, and whether the connection took nothing of the request.
+    /// Why there is no response, and whether the connection accepted nothing of the request.
     pub async fn send(
         &mut self,
         request: Request<()>,
         body: Bytes,
         place: &mut Option<Place>,
     ) -> Result<Response<Answer>, Unanswered> {
-        // The content that makes a write whole follows when its stream is open. Should the limit have been lowered in this
-        // very moment, a write that is given up meanwhile is never whole.
+        // The content that completes a write is sent once its stream is open. If the limit was lowered at this very
+        // moment, a write that is given up meanwhile is never complete.
         let whole = body.is_empty() && is_safe(request.method());
         let sent = self.requests.send_request(request, whole);
         let (answer, mut stream) = sent.map_err(|error| Unanswered {
@@ -122,7 +122,7 @@ impl Sender {
         let failed = |error: h2::Error| Unanswered { error: UpstreamError::from_exchange(&error), untouched: false };
         poll_fn(|context| self.requests.poll_ready(context)).await.map_err(failed)?;
         if !whole {
-            // What ended the stream already is told by the answer.
+            // If the stream has already ended, the response tells why.
             let _ = stream.send_data(body, true);
         }
         let (head, incoming) = answer.await.map_err(failed)?.into_parts();
@@ -134,32 +134,33 @@ impl Sender {
     }
 }
 
-/// What RFC 9113, 6.5.2, counts.
+/// The size of a head by the count of RFC 9113, 6.5.2.
 fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
-/// The length that an answer states, if it states one.
+/// The length that a response states, if it states one.
 fn length(headers: &HeaderMap) -> Option<u64> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|value| value.to_str().ok()?.parse().ok());
     let first = lengths.next()??;
     lengths.all(|other| other == Some(first)).then_some(first)
 }
 
-/// The body of an answer. When it is dropped before its end, the gateway is told to stop.
+/// The body of a response. When it is dropped before its end, the gateway is told to stop.
 #[derive(Debug)]
 pub struct Answer {
     incoming: RecvStream,
-    /// What is left of the stated length.
+    /// The rest of the stated length.
     left: Option<u64>,
     outgoing: SendStream<Bytes>,
-    /// Free again when all of the above is gone.
+    /// The counted stream, freed when all of the above is gone.
     place: Option<Place>,
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        // Nothing, if both sides have ended. A request that the gateway has not read to its end would keep its stream.
+        // This has no effect if both sides have ended. A request that the gateway has not read to its end would
+        // otherwise keep its stream.
         self.outgoing.send_reset(Reason::CANCEL);
         self.place.take();
     }

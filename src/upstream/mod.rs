@@ -1,7 +1,7 @@
-//! The way out: one gateway, a pool of connections to it, a deadline for every wait.
+//! Requests to the gateway: one gateway, pools of connections to it, a deadline for every wait.
 //!
-//! This module sends what it is given and says how that went. It adds no credential, and repeats nothing but what a
-//! connection that had been idle gave back unsent.
+//! This module sends a request and reports the result. It adds no credential. It repeats a request only if a connection
+//! that had been idle returned the request unsent.
 
 pub mod body;
 pub mod breaker;
@@ -43,31 +43,31 @@ use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::{Counted, Metrics, Said, UpstreamSeries, method_label};
 use crate::worker::PerWorker;
 
-/// The one gateway requests are sent to.
+/// The client of the one gateway.
 #[derive(Clone)]
 pub struct Upstream {
-    /// A pool is of one worker: another's connection would have to be woken on another thread.
+    /// One pool for each worker: using another worker's connection would mean waking another thread.
     own: Arc<PerWorker<Own>>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Every request counts in the first, and may in the second.
+    /// `active` counts every request in progress, `broken_off` every body that broke off.
     active: IntGauge,
     broken_off: IntCounter,
 }
 
-/// What one worker has.
+/// The pools and metrics of one worker.
 struct Own {
     pool: Pool,
-    /// Where HTTP/2 is offered, calls that are answered with reports have connections of their own: a gateway and callers
-    /// who read slowly can make h2 end a connection, and that must not be one that carries a capture.
+    /// If HTTP/2 is offered, reports have connections of their own. A gateway and slow callers can make h2 end a
+    /// connection, and that connection must not be one that carries a capture.
     reports: Option<Pool>,
     series: UpstreamSeries,
 }
 
-/// A request to the gateway. The body is whole, so that it can be sent again where that is allowed.
+/// A request to the gateway. The body is complete, so that the request can be sent again where that is allowed.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     /// The method.
@@ -78,18 +78,18 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The content.
     pub body: Bytes,
-    /// How long it may take.
+    /// The time limits of the exchange.
     pub deadlines: Deadlines,
-    /// For metrics: the route's template.
+    /// The route's template, for metrics.
     pub route: Said,
-    /// For metrics.
+    /// The class of the call, for metrics.
     pub class: Said,
 }
 
-/// What the sidecar calls itself in `User-Agent`.
+/// The sidecar's name in `User-Agent`.
 pub const PRODUCT: &str = concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION"));
 
-/// The headers of a request that is the sidecar's own and no caller's.
+/// The headers of a request that the sidecar makes for itself.
 pub fn own_headers() -> HeaderMap {
     HeaderMap::from_iter([
         (ACCEPT, HeaderValue::from_static("application/json")),
@@ -98,34 +98,34 @@ pub fn own_headers() -> HeaderMap {
     ])
 }
 
-/// Bounds of one exchange.
+/// Time limits of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Until the head of the answer.
+    /// Time until the head of the response is complete.
     pub head: Duration,
-    /// All waits for the answer's body together.
+    /// Time for all waits for the response's body together.
     pub body: Duration,
     /// How much of `head` must be left when the request is sent.
     pub reserve: Duration,
 }
 
 impl Deadlines {
-    /// For a call that begins now.
+    /// The limits of a call that begins now.
     pub fn new(head: Duration, body: Duration) -> Self {
         Self { head, body, reserve: reserve(head) }
     }
 }
 
-/// The gateway's address is not usable.
+/// The gateway's address is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: not a gateway address")]
 pub struct AddressError(pub String);
 
 impl Upstream {
-    /// `url` is a scheme and an authority. Each of the `workers` has a pool of its own.
+    /// `url` is a scheme and an authority. Each worker gets a pool of its own.
     ///
     /// # Errors
-    /// When it is not.
+    /// When `url` has another form.
     pub fn new(
         url: &str,
         connector: Connector,
@@ -150,18 +150,19 @@ impl Upstream {
         Ok(Self { own, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
-    /// Sends a request and waits for the head of its answer. What is sent is left, to be sent again.
+    /// Sends a request and waits for the head of the response. `outgoing` keeps its content, so that it can be sent
+    /// again.
     ///
     /// # Errors
-    /// When there was none, with what is known of why and of whether anything was sent.
+    /// When there is no response. The error says why, and whether anything was sent.
     pub async fn send(&self, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         self.send_at(self.clock.mono(), outgoing).await
     }
 
-    /// The same, where the time is known.
+    /// As [`Self::send`], with the current time given as `began`.
     ///
     /// # Errors
-    /// The same.
+    /// As [`Self::send`].
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
         let Own { pool, reports, series } = self.own.own();
@@ -171,23 +172,25 @@ impl Upstream {
         series.took(outgoing.class, now.since(began).as_secs_f64());
         let (mut response, channel) = sent.map_err(|error| self.failed(error))?;
 
-        // Nobody asked for another protocol, and it is no answer to the request.
+        // The request asked for no other protocol, so a 101 is not a response to it.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.failed(unasked("101 without an upgrade")));
         }
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter().peekable();
         let is_chunked = codings.peek().is_some();
-        // Nor did anybody ask for a coding, which the rest of the way would drop from the headers and not from the body.
+        // Nor did the request ask for another coding. Later steps would remove the coding from the headers but not from
+        // the body.
         if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
             return Err(self.failed(unasked("a transfer coding other than chunked")));
         }
         series.answered(outgoing.route, method_label(&outgoing.method), response.status());
-        // Of two framings the chunks count; the length must go no further, and neither the connection (RFC 9112, 6.3).
+        // If both framings are given, chunked counts. The length must not be passed on, and the connection must not be
+        // used again (RFC 9112, 6.3).
         let in_doubt = is_chunked && response.headers_mut().remove(CONTENT_LENGTH).is_some();
-        // An answer that came before the request had been read: what is left of it may never be.
+        // The response came before the request had been read, so the rest of the request may never be read.
         let early = outgoing.body.len() > UNREAD && !response.status().is_success();
         let arrival = Arrival { at: now, reused: channel.life.made < began };
-        // It may be idle for so long before its next request, which must not find it too old.
+        // The connection may be idle for [`POOL_IDLE`] before its next request, and must not be too old then.
         let old = now.plus(POOL_IDLE) >= channel.life.retire;
         if in_doubt || early || old {
             pool.retire(&channel);
@@ -203,7 +206,7 @@ impl Upstream {
         error
     }
 
-    /// Sends it over a connection of the pool.
+    /// Sends the request over a connection of the pool.
     async fn exchange(
         &self,
         pool: &Pool,
@@ -220,11 +223,13 @@ impl Upstream {
             let request = self.request(outgoing, &channel)?;
             match channel.send(request, &outgoing.body, deadline).await {
                 Some(Ok(response)) => return Ok((response, channel)),
-                // A connection that was kept may have been closed meanwhile; a new one that was closed is a failure.
+                // A kept connection may have been closed meanwhile, so the request is sent over another. If a new
+                // connection was closed, the exchange has failed.
                 Some(Err(Unanswered { untouched: true, .. })) if channel.kept && Instant::now() < latest => {}
                 Some(Err(Unanswered { error, .. })) => return Err(error),
                 None => {
-                    // Over HTTP/2 it stays open for the other calls; if it is dead, no further one must wait for it.
+                    // Over HTTP/2 the connection stays open for its other calls. It may be dead, so no further call may
+                    // wait for it.
                     pool.retire(&channel);
                     return Err(UpstreamError::timeout("no answer in time".to_owned()));
                 }
@@ -232,15 +237,16 @@ impl Upstream {
         }
     }
 
-    /// Names the gateway as the protocol of the connection asks for: HTTP/1.1 in `Host` (RFC 9112, 3.2), HTTP/2 in
-    /// `:authority` (RFC 9113, 8.3.1).
+    /// Builds the request in the connection's protocol. The gateway's name stands in `Host` over HTTP/1.1 (RFC 9112,
+    /// 3.2), in `:authority` over HTTP/2 (RFC 9113, 8.3.1).
     fn request(&self, outgoing: &mut Outgoing, channel: &Channel) -> Result<Request<Full<Bytes>>, UpstreamError> {
         let spare = outgoing.headers.clone();
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
-        // The original goes: it has room for what is still to come, and the copy has none.
+        // The original map is sent: it has room for further headers, and the copy has none.
         *request.headers_mut() = mem::replace(&mut outgoing.headers, spare);
-        // RFC 9110, 8.6: a method that gives content a meaning states a length even where there is none. Servers answer 411.
+        // RFC 9110, 8.6: a request with POST, PUT or PATCH states a length even without content. Otherwise servers
+        // answer 411.
         let has_length =
             !outgoing.body.is_empty() || matches!(outgoing.method, Method::POST | Method::PUT | Method::PATCH);
         if has_length {
@@ -259,7 +265,7 @@ impl Upstream {
     }
 }
 
-/// What `Host` says of a gateway: its port only where it is not the scheme's own.
+/// The value of `Host` for a gateway. The port is included only if it is not the scheme's default.
 fn host(gateway: &Uri) -> Option<HeaderValue> {
     let own = if gateway.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
     let host = gateway.host()?;
@@ -267,17 +273,17 @@ fn host(gateway: &Uri) -> Option<HeaderValue> {
     HeaderValue::try_from(port.map_or(host.to_owned(), |port| format!("{host}:{port}"))).ok()
 }
 
-/// What came is not what may come.
+/// The error for a response that the request did not ask for.
 fn unasked(what: &str) -> UpstreamError {
     UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, what)
 }
 
-// As many as `limits.in_flight` lets one class of calls have under way, if nobody changed it: a connection that finds no
-// place is closed after its answer, and the next call opens another. Idle ones were all in use [`POOL_IDLE`] ago, and what
-// is in use has files set aside for it.
+// As many as one class of calls may have in progress with the default `limits.in_flight`. A connection that finds no
+// room is closed after its response, and the next call opens another. Idle connections were all in use [`POOL_IDLE`]
+// ago, and files are reserved for connections in use.
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 const REPORT: &str = "report";
-// What a connection surely holds of a request that nobody reads.
+// Bytes of a request that a connection certainly buffers when the gateway does not read.
 const UNREAD: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The connections that one worker holds to the gateway: who is given one, when another is made, when one is let go.
+//! The connections of one worker to the gateway: which call gets one, when another is made, when one is closed.
 //!
-//! Over HTTP/1.1 a connection carries one call at a time, and the one that was used last is used next, so that those
-//! that are not needed grow old. Over HTTP/2 one carries as many as the gateway allows; when all its streams are taken,
-//! another one is made. A call that finds neither waits here, where it is counted, for the first that comes: a connection
-//! that is made for it, or one that another call has done with. Nothing of it is sent until then.
+//! An HTTP/1.1 connection carries one call at a time. The connection that was used last is used next, so that
+//! superfluous ones grow old. An HTTP/2 connection carries as many calls as the gateway allows; when all its streams
+//! are in use, another one is made. A call that finds neither waits here, where it is counted, and takes the first that
+//! comes: a connection made for it, or one that another call has finished with. No part of the call is sent before.
 //!
-//! hyper-util's `legacy::Client` is made for any number of hosts, which every request pays for, and sends a request again by
-//! itself. This one knows one host, and says what became of a request.
+//! hyper-util's `legacy::Client` serves any number of hosts, which costs every request some time, and repeats a request
+//! by itself. This pool serves one host, and reports what happened to a request.
 
 mod state;
 
@@ -47,38 +47,38 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// A stream that is counted for one call, and free again when this is dropped.
+/// A stream that is counted for one call, and freed when this is dropped.
 #[derive(Debug)]
 pub struct Place {
-    /// `None` once it is free.
+    /// `None` once the stream is free.
     pool: Option<Pool>,
     calls: Arc<AtomicUsize>,
     connection: u64,
 }
 
-/// How long a connection may be idle. Shorter than the keep-alive of any load balancer in front of a gateway, so that this
-/// side closes first.
+/// How long a connection may be idle. Shorter than the keep-alive of common load balancers in front of a gateway, so
+/// that this side closes first.
 pub const POOL_IDLE: Duration = Duration::from_secs(15);
-// At least so long after another.
+// Shortest time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(1);
 
 impl Pool {
-    /// A pool that keeps so many idle connections. `waiting` counts the calls that wait for one.
+    /// Makes a pool that keeps up to `max_idle` idle connections. `waiting` counts the calls that wait for one.
     pub fn new(connector: Connector, gateway: Uri, max_idle: usize, clock: Clock, waiting: IntGauge) -> Self {
         Self(Arc::new(Inner { connector, gateway, max_idle, clock, waiting, state: Mutex::default() }))
     }
 
-    /// An open connection that can carry a call now, as soon as there is one.
+    /// Waits for an open connection that can carry a call now.
     ///
     /// # Errors
-    /// Why none could be made, or that it took too long.
+    /// Why no connection could be made, or that the wait took too long.
     pub async fn channel(&self, now: Mono, deadline: Instant) -> Result<Channel, UpstreamError> {
         let waiting = {
             let mut state = self.0.lock();
             if let Some(channel) = state.take(now, self) {
                 return Ok(channel);
             }
-            // What is being made for calls that have gone is for this one.
+            // Connections in the making for cancelled calls will serve this call.
             state.waiting.retain(|waiting| !waiting.is_closed());
             let (sender, waiting) = oneshot::channel();
             state.waiting.push_back(sender);
@@ -97,14 +97,16 @@ impl Pool {
         }
     }
 
-    /// Takes back a connection that has given the head of an answer. It is used again when the rest has been read.
+    /// Takes back a connection that has delivered the head of a response. The connection is used again once the rest of
+    /// the response has been read.
     pub fn give_back(&self, mut channel: Channel, now: Mono) {
         channel.kept = true;
         match &mut channel.sender {
             Sender::Http1(sender) if sender.requests.is_ready() => self.keep(&mut self.0.lock(), channel, now),
             Sender::Http1(_) => {
                 let pool = self.clone();
-                // Ends with the answer, whose body has a deadline and takes the connection along when it is dropped.
+                // This task ends with the response. The response's body has a deadline, and closes the connection if it
+                // is dropped early.
                 tokio::spawn(async move {
                     if let Sender::Http1(sender) = &mut channel.sender
                         && sender.requests.ready().await.is_ok()
@@ -114,30 +116,30 @@ impl Pool {
                     }
                 });
             }
-            // The pool has it all the time.
+            // The pool keeps HTTP/2 connections all the time.
             Sender::Http2(..) => {}
         }
     }
 
-    /// Gives a connection no further call. Those it has go on, and the last closes it.
+    /// Gives a connection no further calls. Its current calls go on, and the last one closes it.
     pub fn retire(&self, channel: &Channel) {
         if channel.is_http2() {
             self.0.lock().retire(channel.id);
         }
     }
 
-    /// Has as many connections made as are waited for.
+    /// Starts making as many connections as waiting calls need.
     fn connect(&self, state: &mut State) {
         for _ in 0..state.begin() {
             tokio::spawn(self.clone().make());
         }
     }
 
-    /// Makes a connection, under the connector's deadline. It is finished even if nobody waits for it any more, and kept for
-    /// the next.
+    /// Makes a connection, under the connector's deadline. If no call waits for the connection any more, it is kept for
+    /// the next one.
     async fn make(self) {
         let inner = Arc::clone(&self.0);
-        // A task of its own, so that one that panics is one that failed.
+        // A separate task, so that a panic counts as a failed attempt.
         let made = tokio::spawn(async move { inner.handshake().await }).await;
         let broke_off = || UpstreamError::unsent(ErrorKind::ConnectionFailed, "the attempt broke off");
         let made = made.unwrap_or_else(|_| Err(broke_off()));
@@ -156,11 +158,12 @@ impl Pool {
             }
             Err(error) => state.failed(&error),
         }
-        // More, if HTTP/2 was expected and did not come, or carries fewer calls than are waiting.
+        // Further connections are needed if HTTP/2 was expected and not negotiated, or if this connection carries fewer
+        // calls than are waiting.
         self.connect(&mut state);
     }
 
-    /// Gives free streams to calls that wait, and has connections made for the rest.
+    /// Gives free streams to waiting calls, and starts making connections for the rest.
     fn serve(&self, state: &mut State, now: Mono) {
         state.serve(now, self);
         self.connect(state);
@@ -172,7 +175,7 @@ impl Pool {
         self.watch(state);
     }
 
-    /// Sees to it that idle connections are closed.
+    /// Makes sure that idle connections will be closed.
     fn watch(&self, state: &mut State) {
         if !state.sweeping && !state.is_empty() {
             state.sweeping = true;
@@ -181,13 +184,13 @@ impl Pool {
     }
 }
 
-/// A connection that has just been made.
+/// A new connection.
 enum Made {
     Http1(http1::Sender),
     Http2(http2::Sender, Box<http2::Connection>),
 }
 
-/// Works for a shared connection until it ends.
+/// Runs a shared connection until it ends.
 async fn drive(pool: Weak<Inner>, id: u64, connection: Box<http2::Connection>, calls: Arc<AtomicUsize>) {
     let with = |change: &dyn Fn(&mut State)| {
         let Some(pool) = pool.upgrade().map(Pool) else { return };
@@ -200,7 +203,7 @@ async fn drive(pool: Weak<Inner>, id: u64, connection: Box<http2::Connection>, c
     with(&|state| state.retire(id));
 }
 
-/// The pool counts as swept for as long as this lives, so that a panic does not end the sweeping for good.
+/// Marks the pool as being swept while this lives, so that a panic does not stop the sweeping for good.
 struct Sweeping(Weak<Inner>);
 
 impl Drop for Sweeping {
@@ -211,7 +214,7 @@ impl Drop for Sweeping {
     }
 }
 
-/// Closes what has been idle for too long, until nothing is left, or nobody has the pool any more.
+/// Closes connections that have been idle for too long, until none is left or the pool is dropped.
 async fn sweep(pool: Weak<Inner>) {
     let mut sweeping = Sweeping(pool.clone());
     let mut wait = POOL_IDLE;
@@ -220,11 +223,11 @@ async fn sweep(pool: Weak<Inner>) {
         let Some(pool) = pool.upgrade().map(Pool) else { return };
         let mut state = pool.0.lock();
         let next = state.sweep(pool.0.clock.mono());
-        // Calls may wait for a connection that was closed.
+        // Calls may be waiting for a connection that was just closed.
         pool.connect(&mut state);
         let Some(next) = next else {
             state.sweeping = false;
-            // Another one may begin as soon as the lock is open.
+            // Another sweep may begin as soon as the lock is released.
             sweeping.0 = Weak::new();
             return;
         };
@@ -234,7 +237,7 @@ async fn sweep(pool: Weak<Inner>) {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What a panic left is no worse than before it: each change is one step.
+        // A panic leaves the state consistent: each change is one step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,7 +263,7 @@ impl Place {
         Self { pool: Some(pool.clone()), calls: Arc::clone(calls), connection }
     }
 
-    /// Frees it where the pool is being changed already.
+    /// Frees the stream while the pool's state is locked already.
     fn give_up(mut self) {
         self.pool = None;
         self.calls.fetch_sub(1, Ordering::Relaxed);
@@ -278,5 +281,5 @@ impl Drop for Place {
     }
 }
 
-// It is written into an empty buffer.
+// The preface is written into an empty buffer, so this takes no time.
 const HTTP2_PREFACE: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! One connection to the gateway, made to learn how it is reached and whose certificate is shown.
+//! Makes one connection to the gateway to learn how it is secured and which certificate is presented.
 //!
-//! It is made as every other one is. The certificate is looked at before it is verified, so that one that is refused can be
-//! told from another; what is trusted does not change by that.
+//! The connection is made like every other one. The certificate is recorded before it is verified, so that a refused
+//! certificate can be described; recording changes nothing about trust.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,27 +16,27 @@ use super::connector::Connector;
 use super::error::UpstreamError;
 use super::tls::{self, TlsError, Trust};
 
-/// The certificate that was shown last, trusted or not.
+/// The certificate that was presented last, trusted or not.
 #[derive(Clone, Debug, Default)]
 pub struct Shown(Arc<Mutex<Option<Certificate>>>);
 
 impl Shown {
-    /// What it says of itself, if one was shown that can be read.
+    /// The recorded certificate, if one was presented and can be read.
     pub fn certificate(&self) -> Option<Certificate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// How a connection is secured.
+/// The security of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Secured {
     /// The version of TLS: `1.2` or `1.3`.
     pub version: &'static str,
-    /// Whether HTTP/2 was agreed on.
+    /// Whether HTTP/2 was negotiated.
     pub http2: bool,
 }
 
-/// Connects, and closes the connection again. `None` if the gateway is spoken to without TLS.
+/// Connects, and closes the connection again. `None` for a gateway without TLS.
 ///
 /// # Errors
 /// Why there is no connection.
@@ -52,10 +52,10 @@ pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secur
     }))
 }
 
-/// The client's side of TLS, as [`tls::client_config`] makes it, and what it will be shown.
+/// The TLS settings of [`tls::client_config`], and where the presented certificate will be recorded.
 ///
 /// # Errors
-/// When the verifier cannot be made of the trust anchors.
+/// When no verifier can be made from the trust anchors.
 pub fn client_config(trust: &Trust) -> Result<(ClientConfig, Shown), TlsError> {
     let shown = Shown::default();
     let mut config = tls::client_config(trust)?;
@@ -67,7 +67,7 @@ pub fn client_config(trust: &Trust) -> Result<(ClientConfig, Shown), TlsError> {
     Ok((config, shown))
 }
 
-/// Keeps what a verifier is shown, and leaves every decision to it.
+/// Records the certificate that a verifier is given, and leaves every decision to the verifier.
 #[derive(Debug)]
 struct Witness {
     verifier: Arc<WebPkiServerVerifier>,

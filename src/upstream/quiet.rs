@@ -1,16 +1,16 @@
-//! How long no further call is sent after Sezzle asked for fewer: pure.
+//! How long calls are held back after Sezzle answered 429. Pure.
 
 use std::time::Duration;
 
 use crate::clock::{Deadline, Now, Wall};
 
-/// A time in which nothing is sent, if there is one.
+/// A period in which no calls are sent, if there is one.
 #[derive(Clone, Debug, Default)]
 pub struct Quiet(Option<Deadline>);
 
 impl Quiet {
-    /// Sezzle answered 429, with this `Retry-After` if it was one. It never shortens what an earlier answer asked for.
-    /// Returns whether this is where a quiet time begins.
+    /// Records a 429 with its `Retry-After`, if it had a valid one. The period never becomes shorter than an earlier
+    /// answer demanded. Returns whether a period begins now.
     pub fn ask(&mut self, retry_after: Option<Duration>, now: Now) -> bool {
         let wait = retry_after.unwrap_or(UNSAID).min(LONGEST);
         let left = self.left(now);
@@ -20,20 +20,20 @@ impl Quiet {
         left.is_none() && !wait.is_zero()
     }
 
-    /// What is left of it; `None` if calls may be sent.
+    /// The time left; `None` if calls may be sent.
     pub fn left(&self, now: Now) -> Option<Duration> {
         self.0.map(|until| until.remaining(now)).filter(|left| !left.is_zero())
     }
 
-    /// When it ends or ended, by the wall clock; `None` if there never was one.
+    /// The end of the latest period on the wall clock; `None` if there never was one.
     pub fn until(&self) -> Option<Wall> {
         self.0.map(|until| until.wall())
     }
 }
 
-// For an answer that does not say how long.
+// The wait for an answer without `Retry-After`.
 const UNSAID: Duration = Duration::from_secs(1);
-// A mistake of Sezzle's must not silence callers for a day.
+// The longest wait: a mistake of Sezzle's must not hold calls back for a day.
 const LONGEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Whether a request is sent again, and when: pure.
+//! Decides whether a request is sent again, and when. Pure.
 //!
-//! What is sent again is decided by what a second effect would do. A 401 is apart from this: it was not processed, so
-//! it is answered with a new token, whatever the call.
+//! The decision depends on the effect of sending the request twice. A 401 is handled elsewhere: Sezzle did not process
+//! such a request, so it is sent again with a new token, whatever the call.
 
 use std::time::Duration;
 
@@ -11,44 +11,45 @@ use super::error::{ErrorKind, Sent};
 use super::window::Window;
 use crate::clock::Mono;
 
-/// What a call can stand.
+/// Whether a call may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// A safe method (RFC 9110, 9.2.1): it has no effect, however often it is sent.
+    /// A safe method (RFC 9110, 9.2.1): no effect, however often the call is sent.
     Safe,
-    /// A write under `Sezzle-Request-Id` on a call that documents it: it has one effect, however often it is sent.
+    /// A write with `Sezzle-Request-Id`, to a call that documents this header: one effect, however often the call is
+    /// sent.
     Keyed,
-    /// Any other write: each time it is sent it may have its effect.
+    /// Any other write: the effect may occur each time the call is sent.
     Unkeyed,
-    /// A read that destroys what it returns: sent again, it finds nothing.
+    /// A read that deletes what it returns: a second one finds nothing.
     Once,
 }
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// There is no answer, or not all of it.
+    /// There is no response, or an incomplete one.
     Error(ErrorKind, Sent),
-    /// The gateway answered that it, or what is behind it, cannot answer now; with its `Retry-After`.
+    /// The gateway answered that it, or a server behind it, cannot answer now; with its `Retry-After`.
     Status(StatusCode, Option<Duration>),
 }
 
 impl Failure {
-    /// Reads an answer's status: some say that there may be another answer in a moment.
+    /// Reads a response's status. Some statuses mean that the answer may differ in a moment.
     pub fn of_status(status: StatusCode, retry_after: impl FnOnce() -> Option<Duration>) -> Option<Self> {
         matches!(status.as_u16(), 502..=504).then(|| Self::Status(status, retry_after()))
     }
 
-    /// Whether the attempt may have had its effect all the same.
+    /// Whether the failed attempt may have had its effect.
     pub fn may_have_had_effect(self) -> bool {
         match self {
             Self::Error(_, sent) => sent == Sent::Maybe,
-            // It comes from a load balancer, which need not know what the gateway behind it did or will do.
+            // The status comes from a load balancer, which may not know what the gateway behind it did or will do.
             Self::Status(..) => true,
         }
     }
 
-    /// The word for metrics and logs.
+    /// The failure's value in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error(kind, _) => kind.as_str(),
@@ -58,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// Whether the gateway may do better next time.
+    /// Whether the next attempt may succeed.
     fn may_pass(self) -> bool {
         match self {
             Self::Error(kind, _) => match kind {
@@ -69,16 +70,16 @@ impl Failure {
                 | ErrorKind::EgressProxy
                 | ErrorKind::Reset
                 | ErrorKind::Body => true,
-                // Whoever answers there is not, or no more, whom we trust.
+                // The peer is not, or no longer, the trusted gateway.
                 ErrorKind::TlsCertificate | ErrorKind::Tls => false,
-                // Its time is over.
+                // The call's time is over.
                 ErrorKind::Timeout | ErrorKind::StreamLimit => false,
-                // Nobody knows what speaks there.
+                // A peer that violates the protocol may be anything.
                 ErrorKind::Protocol => false,
-                // The answer would be as large again.
+                // The next response would be as large.
                 ErrorKind::HeadTooLarge => false,
             },
-            // Longer than we would wait ourselves: that is for the caller to decide.
+            // A longer wait than the sidecar's own is for the caller to decide.
             Self::Status(_, retry_after) => retry_after.is_none_or(|wait| wait <= LONGEST_WAIT),
         }
     }
@@ -93,8 +94,8 @@ pub fn is_repeated(call: Call, failure: Failure, attempt: u32) -> bool {
     harmless && attempt < ATTEMPTS && failure.may_pass()
 }
 
-/// How long to wait before the next attempt when number `attempt` failed; `random` lies in 0 … 1. All of the wait is
-/// random, so that callers who failed together do not come back together.
+/// The wait before the next attempt when number `attempt` failed; `random` lies in 0 … 1. The whole wait is random, so
+/// that callers who failed together do not return together.
 pub fn back_off(attempt: u32, failure: Failure, random: f64) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX));
     let wait = doubled.min(LONGEST_WAIT).mul_f64(random.clamp(0.0, 1.0));
@@ -104,31 +105,31 @@ pub fn back_off(attempt: u32, failure: Failure, random: f64) -> Duration {
     }
 }
 
-/// How much of its time a call must still have when it is sent. With less no answer is to be expected in time, so that a
-/// write would become one whose outcome nobody knows. `total` is the time of the whole call.
+/// How much of its time a call must still have when it is sent. With less, no response can be expected in time, and a
+/// write would end with an unknown outcome. `total` is the time of the whole call.
 pub fn reserve(total: Duration) -> Duration {
     LEAST.min(total / 4)
 }
 
 const LEAST: Duration = Duration::from_millis(250);
 
-/// How often a call is sent at most, replays of a 401 aside.
+/// How often a call is sent at most, not counting the repetition after a 401.
 pub const ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Bounds what repeating adds to the trouble of a gateway that fails anyway: of the last ten seconds, a fifth of the
-/// requests and 3 for each second may be repeated.
+/// Limits the load that repetitions add to a failing gateway: at most a fifth of the requests of the last ten seconds,
+/// and 3 more for each second, may be repeated.
 #[derive(Debug, Default)]
 pub struct Budget(Window);
 
 impl Budget {
-    /// A request is sent for the first time.
+    /// Counts a request that is sent for the first time.
     pub fn deposit(&mut self, now: Mono) {
         self.0.count(now, false);
     }
 
-    /// Takes room for one more attempt, if there is some.
+    /// Reserves one repetition, if there is room.
     pub fn withdraw(&mut self, now: Mono) -> bool {
         let sums = self.0.sums(now);
         let requests = sums.all.saturating_sub(sums.marked);
@@ -152,7 +153,7 @@ mod tests {
 
     const CALLS: [Call; 4] = [Call::Safe, Call::Keyed, Call::Unkeyed, Call::Once];
 
-    /// Every failure there is, and which of [`CALLS`] are repeated after it.
+    /// All failures, and which of [`CALLS`] are repeated after each.
     fn table() -> Vec<(Failure, [bool; 4])> {
         use ErrorKind as Kind;
         let (all, none, harmless) = ([true; 4], [false; 4], [true, true, false, false]);

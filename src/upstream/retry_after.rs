@@ -1,4 +1,4 @@
-//! What a `Retry-After` of Sezzle's asks for (RFC 9110, 10.2.3): pure.
+//! Reads Sezzle's `Retry-After` (RFC 9110, 10.2.3). Pure.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderName};
 
 use crate::sezzle::time::parse_http_date;
 
-/// How long an answer asks to wait, counted from when it was sent; zero if that moment has passed. `None` if it does not
-/// say, or not in a way that can be understood.
+/// The wait that a response demands, counted from its sending; zero if that time has passed. `None` if the header is
+/// missing or cannot be understood.
 ///
-/// A date is measured against the answer's own `Date`, so that a skewed local clock does not matter.
+/// A date is compared with the response's own `Date`, so that a skewed local clock does not matter.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = single(headers, &RETRY_AFTER)?;
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -20,7 +20,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.since(sent))
 }
 
-/// The value of a header that stands there once.
+/// The value of a header that occurs exactly once.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut lines = headers.get_all(name).iter();
     let only = lines.next().filter(|_| lines.next().is_none())?;

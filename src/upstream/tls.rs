@@ -1,5 +1,5 @@
-//! Trust: the bundled web roots, plus one extra CA file. Certificates and host names are always verified; there is no
-//! switch that turns it off.
+//! Trust: the bundled web roots, plus one extra CA file. Certificates and host names are always verified. No setting
+//! turns this off.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use crate::file::{self, Pipes, ReadError};
 /// Why the trust anchors could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file could not be read.
+    /// The CA file could not be read.
     #[error("{file}: {cause}")]
     Unreadable {
-        /// The file.
+        /// The file's path.
         file: String,
-        /// Why.
+        /// Why the file could not be read.
         cause: ReadError,
     },
-    /// The file holds something that is no certificate, or nothing.
+    /// The CA file has a block that is not a certificate, or no certificate at all.
     #[error("{file}: {cause}")]
     Malformed {
-        /// The file.
+        /// The file's path.
         file: String,
-        /// Where, and why.
+        /// The position, and the reason.
         cause: PemError,
     },
     /// The provider lacks a protocol version.
@@ -37,19 +37,19 @@ pub enum TlsError {
     Refused(rustls::Error),
 }
 
-/// Whom to trust. Cheap to clone.
+/// The trust anchors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
-    /// The names of the issuers in the CA file.
+    /// The subjects of the certificates in the CA file.
     issuers: Arc<[String]>,
 }
 
 impl Trust {
-    /// The bundled web roots, and the certificates of `ca_file`.
+    /// Reads the trust anchors: the bundled web roots, and the certificates of `ca_file`.
     ///
     /// # Errors
-    /// When the CA file cannot be used.
+    /// When the CA file is unusable.
     pub fn read(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -60,7 +60,7 @@ impl Trust {
         Ok(Self { roots: Arc::new(roots), issuers: issuers.into() })
     }
 
-    /// The names of the issuers in the CA file, in its order.
+    /// The subjects of the certificates in the CA file, in its order.
     pub fn issuers(&self) -> &[String] {
         &self.issuers
     }
@@ -70,7 +70,7 @@ impl Trust {
     }
 }
 
-/// The client's side of TLS 1.2 and 1.3, on aws-lc.
+/// The client settings for TLS 1.2 and 1.3, on aws-lc.
 ///
 /// # Errors
 /// When the provider lacks a protocol version.
@@ -82,9 +82,9 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_root_certificates(trust.roots()).with_no_client_auth())
 }
 
-// rustls sends a key share for the first group, and with a hybrid one also for its classical half. A server that prefers
-// either is answered in one round trip. Without the default features of rustls the hybrid group comes last and without a
-// share, which costs a server that prefers it another round trip.
+// rustls sends a key share for the first group; for a hybrid group it also sends one for the classical half. A server
+// that prefers either group is answered in one round trip. Without rustls's default features the hybrid group would
+// come last and without a share, which costs a server that prefers it another round trip.
 const GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
@@ -107,7 +107,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsEr
     Ok(issuers)
 }
 
-/// Without "invalid peer certificate", which it is not.
+/// The message without its prefix "invalid peer certificate": this certificate is not a peer's.
 fn words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => "it is no X.509 certificate".to_owned(),
@@ -116,7 +116,7 @@ fn words(error: &rustls::Error) -> String {
     }
 }
 
-// Four times what the bundles of operating systems hold.
+// Largest CA file in bytes: four times the size of the operating systems' bundles.
 const LARGEST: usize = 1024 * 1024;
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// How a handshake goes with a server that takes this group alone, and the bytes of the first flight.
+    /// The result of a handshake with a server that takes this group alone, and the size of the first flight in bytes.
     fn handshake(group: &'static dyn SupportedKxGroup) -> (HandshakeKind, usize) {
         let key = KeyPair::generate().expect("a key");
         let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name").self_signed(&key);

@@ -1,20 +1,20 @@
-//! What happened in the last ten seconds, counted: pure.
+//! Counts the events of the last ten seconds. Pure.
 
 use crate::clock::Mono;
 
-/// Counts of ten one-second slots, the one under way included. Of everything counted some may be marked, such as the
-/// failures among calls.
+/// Counts in ten one-second slots, including the current one. Some of the events may be marked, such as the failures
+/// among calls.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     slots: [Slot; SLOTS],
 }
 
-/// How many there were.
+/// Numbers of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them, the marked ones included.
+    /// All events, including the marked ones.
     pub all: u32,
-    /// Those that were marked.
+    /// The marked events.
     pub marked: u32,
 }
 
@@ -25,11 +25,11 @@ struct Slot {
 }
 
 impl Window {
-    /// Counts one, marked or not.
+    /// Counts one event, marked or not.
     pub fn count(&mut self, now: Mono, marked: bool) {
         let second = now.0.as_secs();
         let slot = usize::try_from(second % SLOTS as u64).ok().and_then(|index| self.slots.get_mut(index));
-        // A slot of a later time is there only if a reading of the clock came here ten seconds late.
+        // A slot is later than `now` only if that reading of the clock arrives here ten seconds late.
         let Some(slot) = slot.filter(|slot| slot.second <= second) else { return };
         if slot.second < second {
             *slot = Slot { second, counts: Counts::default() };
@@ -38,7 +38,7 @@ impl Window {
         slot.counts.marked = slot.counts.marked.saturating_add(u32::from(marked));
     }
 
-    /// How many were counted in the last ten seconds.
+    /// The numbers for the last ten seconds.
     pub fn sums(&self, now: Mono) -> Counts {
         let oldest = now.0.as_secs().saturating_sub(SLOTS as u64 - 1);
         let recent = self.slots.iter().filter(|slot| slot.second >= oldest);

@@ -1,4 +1,4 @@
-//! What a pool knows of its connections, and whom they go to.
+//! The state of a pool: its connections, and the calls that wait for them.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -16,26 +16,26 @@ use crate::upstream::http2;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// HTTP/1.1, in the order of their last use. Empty while somebody waits.
+    /// Idle HTTP/1.1 connections, in the order of their last use. Empty while a call waits.
     idle: Vec<Idle>,
-    /// HTTP/2. Those at the front are used first, so that the others grow idle.
+    /// HTTP/2 connections. The front ones are used first, so that the others become idle.
     shared: Vec<Shared>,
     /// Calls that wait for a connection or a stream, oldest first. May hold cancelled ones.
     pub(super) waiting: VecDeque<oneshot::Sender<Result<Channel, UpstreamError>>>,
-    /// How many connections are being made.
+    /// The number of connections in the making.
     connecting: usize,
-    /// Whether the connection that came last speaks HTTP/2.
+    /// Whether the latest connection speaks HTTP/2.
     http2: bool,
-    /// How many streams the gateway allows on one connection, by what it said last.
+    /// How many streams the gateway allows on one connection, as it last stated.
     streams: Option<usize>,
     pub(super) sweeping: bool,
     made: u64,
 }
 
-/// A connection that carries nothing.
+/// A connection that carries no call.
 struct Idle {
     channel: Channel,
-    /// When it was last used.
+    /// When the connection was last used.
     since: Mono,
 }
 
@@ -45,7 +45,7 @@ struct Shared {
     life: Life,
     id: u64,
     used: bool,
-    /// When it was last used.
+    /// When the connection was last used.
     since: Mono,
 }
 
@@ -54,12 +54,14 @@ impl State {
         self.idle.is_empty() && self.shared.is_empty()
     }
 
-    /// Whether the gateway allows no further stream on any connection there is.
+    /// Whether the gateway has stated a limit of streams on any connection, so that a call that waits is short of a
+    /// stream.
     pub(super) fn is_full(&self) -> bool {
         self.shared.iter().any(|shared| shared.sender.limit().is_some())
     }
 
-    /// One that can carry a call now. A process that was stopped for a while finds what no sweep has seen.
+    /// A connection that can carry a call now. Each is checked here again, because a process that was suspended finds
+    /// connections that no sweep has checked.
     pub(super) fn take(&mut self, now: Mono, pool: &Pool) -> Option<Channel> {
         if let Some(channel) = self.stream(now, pool) {
             return Some(channel);
@@ -69,7 +71,7 @@ impl State {
         Some(idle.channel)
     }
 
-    /// A free stream.
+    /// A free stream of an HTTP/2 connection.
     fn stream(&mut self, now: Mono, pool: &Pool) -> Option<Channel> {
         self.shared.retain_mut(|shared| shared.is_usable(now));
         let shared = self.shared.iter_mut().find(|shared| shared.sender.has_room())?;
@@ -80,11 +82,11 @@ impl State {
         Some(Channel::new(Sender::Http2(stream), shared.life, kept, shared.id))
     }
 
-    /// Gives free streams to the calls that wait.
+    /// Gives free streams to waiting calls.
     pub(super) fn serve(&mut self, now: Mono, pool: &Pool) {
         while !self.waiting.is_empty() {
             let Some(channel) = self.stream(now, pool) else { return };
-            // Calls that waited may have gone.
+            // A waiting call may have been cancelled.
             let taken = iter::from_fn(|| self.waiting.pop_front()).try_fold(channel, |channel, waiting| match waiting
                 .send(Ok(channel))
             {
@@ -99,20 +101,20 @@ impl State {
         }
     }
 
-    /// A stream of this connection has become free.
+    /// Records that a stream of this connection has become free.
     pub(super) fn freed(&mut self, id: u64, now: Mono) {
         if let Some(shared) = self.shared.iter_mut().find(|shared| shared.id == id) {
             shared.since = now;
         }
     }
 
-    /// The gateway has stated how many streams it allows on a connection.
+    /// Records that the gateway has stated its limit of streams on a connection.
     pub(super) fn limited(&mut self, id: u64) {
         let shared = self.shared.iter().find(|shared| shared.id == id);
         self.streams = shared.and_then(|shared| shared.sender.limit()).or(self.streams);
     }
 
-    /// Counts the connections that are to be made now, for the calls that wait.
+    /// Returns how many connections are to be made now for the waiting calls, and counts them as in the making.
     pub(super) fn begin(&mut self) -> usize {
         let missing = self.missing();
         self.connecting += missing;
@@ -122,19 +124,19 @@ impl State {
     fn missing(&self) -> usize {
         let each = match self.streams {
             _ if !self.http2 => 1,
-            // Where none is allowed, further connections are of no use.
+            // If no stream is allowed, further connections are useless.
             Some(0) if !self.shared.is_empty() => return 0,
             Some(streams) => streams.max(1),
             None => usize::MAX,
         };
-        // A connection whose gateway has not stated a limit yet may soon carry more.
+        // A connection without a stated limit may soon carry more calls.
         let untold = self.shared.iter().filter(|shared| shared.sender.limit().is_none()).count();
         let missing = self.waiting.len().div_ceil(each).saturating_sub(self.connecting + untold);
         let room = if self.http2 { MOST_SHARED.saturating_sub(self.shared.len() + self.connecting) } else { missing };
         missing.min(room)
     }
 
-    /// One connection less is being made: HTTP/1.1 has come of it.
+    /// Records that a connection was made and speaks HTTP/1.1.
     pub(super) fn made_http1(&mut self) -> u64 {
         self.connecting = self.connecting.saturating_sub(1);
         self.http2 = false;
@@ -142,11 +144,11 @@ impl State {
         self.made
     }
 
-    /// One connection less is being made: HTTP/2 has come of it. It is kept if it is of use.
+    /// Records that a connection was made and speaks HTTP/2. Keeps the connection if it is needed.
     pub(super) fn made_http2(&mut self, sender: http2::Sender, life: Life) -> Option<u64> {
         self.connecting = self.connecting.saturating_sub(1);
         self.http2 = true;
-        // Before the first limit is known: the connection that is there will probably carry all calls that wait.
+        // While no limit is known, the existing connection will probably carry all waiting calls.
         let room = self.streams.is_some() && self.shared.len() < MOST_SHARED;
         let wanted = self.shared.is_empty() || room && !self.waiting.is_empty();
         wanted.then(|| {
@@ -156,10 +158,10 @@ impl State {
         })
     }
 
-    /// Gives a connection of HTTP/1.1 to the call that has waited longest, or keeps it for the next.
+    /// Gives an HTTP/1.1 connection to the call that has waited longest, or keeps it for the next call.
     pub(super) fn offer(&mut self, mut channel: Channel, max_idle: usize, now: Mono) {
         while let Some(waiting) = self.waiting.pop_front() {
-            // The call may have gone.
+            // The call may have been cancelled.
             let Err(Ok(kept)) = waiting.send(Ok(channel)) else { return };
             channel = kept;
         }
@@ -168,8 +170,8 @@ impl State {
         }
     }
 
-    /// One connection less is being made: none has come of it. Tells the calls for which no other connection is being made
-    /// and no stream can become free, the oldest first.
+    /// Records that a connection could not be made. The oldest waiting calls get the error, as far as no other
+    /// connection is in the making for them and no stream can become free.
     pub(super) fn failed(&mut self, error: &UpstreamError) {
         self.connecting = self.connecting.saturating_sub(1);
         if self.http2 && (self.connecting > 0 || !self.shared.is_empty()) {
@@ -182,12 +184,12 @@ impl State {
         }
     }
 
-    /// Gives a shared connection no further call.
+    /// Removes a shared connection, so that it gets no further calls.
     pub(super) fn retire(&mut self, id: u64) {
         self.shared.retain(|shared| shared.id != id);
     }
 
-    /// Closes what is not to be used any more. Returns when the next will have been idle for too long, if any is left.
+    /// Closes unusable connections. Returns when the next one will have been idle for too long, if any is left.
     pub(super) fn sweep(&mut self, now: Mono) -> Option<Duration> {
         self.idle.retain(|idle| idle.is_usable(now));
         self.shared.retain_mut(|shared| shared.is_usable(now));
@@ -198,7 +200,8 @@ impl State {
 }
 
 impl Idle {
-    /// Whether it is open, and neither too old nor idle for so long that what lies between may have forgotten it.
+    /// Whether the connection is open, not too old, and not idle for so long that a device on the way may have
+    /// forgotten it.
     fn is_usable(&self, now: Mono) -> bool {
         let closed = match &self.channel.sender {
             Sender::Http1(sender) => sender.requests.is_closed(),
@@ -213,12 +216,14 @@ impl Shared {
         self.sender.calls.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it is open, and neither too old nor idle for so long that what lies between may have forgotten it.
+    /// Whether the connection is open, not too old, and not idle for so long that a device on the way may have
+    /// forgotten it.
     fn is_usable(&mut self, now: Mono) -> bool {
         let rested = !self.is_busy() && now.since(self.since) >= POOL_IDLE;
         !rested && now < self.life.retire && !self.sender.is_closed()
     }
 }
 
-// For each worker. A gateway that allows 100 streams so carries more calls than there may be.
+// Largest number of HTTP/2 connections of one worker. With 100 streams each they carry more calls than the limits
+// allow.
 const MOST_SHARED: usize = 16;
