@@ -1,4 +1,4 @@
-//! Time as a value. Decisions take a [`Now`] as an argument; only this file asks the machine.
+//! Time as a value. Decisions take a [`Now`] as an argument; only this file reads the machine's clocks.
 //!
 //! Two clocks are read together because each one alone can lie: the monotonic clock stops while a machine is suspended,
 //! the wall clock can be stepped. A value with a limited life ends by whichever clock reaches the limit first.

@@ -115,7 +115,7 @@ fn kind(metadata: &Metadata) -> Result<Kind, ReadError> {
     }
 }
 
-// Major 1, minor 3, on every Linux.
+// The null device has major 1 and minor 3 on every Linux.
 const NULL_DEVICE: u64 = 0x103;
 
 /// Reserves room for a small file at once: a growing buffer would leave pieces of a secret behind in memory.

@@ -96,7 +96,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
 // Time for the first byte of a connection that was made just before the listener closed, counted from the close.
 const FIRST_BYTE: Duration = Duration::from_millis(100);
 
-// RFC 9113, 3.4.
+// The connection preface (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 async fn serve_http1<H: Handler>(

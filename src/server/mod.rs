@@ -48,7 +48,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send + Unpin;
 }
 
-/// One kind of listener: what it allows, when it stops, and what it shares over all its addresses.
+/// One kind of listener: its limits, its stop signals, and the parts that all its addresses share.
 #[derive(Clone)]
 pub struct Listener {
     /// The name in metrics, logs and the configuration.

@@ -284,7 +284,7 @@ fn packed(tags: &[u8], answer: &Answer) -> Option<(Vec<u8>, usize)> {
     Some((block, body))
 }
 
-/// The first value of a block, and what follows it.
+/// The first value of a block, and the rest of the block.
 fn first(block: &[u8]) -> (&[u8], &[u8]) {
     // No packed block ends before its body.
     let value = block.split_first_chunk();

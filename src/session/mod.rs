@@ -56,7 +56,7 @@ pub struct Options {
 /// The rules that may change while the cache is in use.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Rules for what is stored.
+    /// Rules for storing answers.
     pub policy: Policy,
     /// How long a caller waits for an answer.
     pub patience: Duration,

@@ -72,7 +72,7 @@ impl Connector {
     /// Connects to the gateway, given by its scheme and authority.
     ///
     /// # Errors
-    /// Why there is no connection, which [`super::error::UpstreamError::from_connecting`] reads.
+    /// Why there is no connection; [`super::error::UpstreamError::from_connecting`] reads the error.
     pub async fn connect(&self, gateway: Uri) -> Result<GatewayConnection, BoxError> {
         let mut inner = self.inner.clone();
         let connect = async {

@@ -24,7 +24,7 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub struct EgressProxy {
     address: Uri,
-    /// Marked sensitive.
+    /// The value of `Proxy-Authorization`, marked sensitive.
     authorization: Option<HeaderValue>,
 }
 

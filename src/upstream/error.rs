@@ -14,7 +14,7 @@ use crate::names::DnsError;
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.as_str())]
 pub struct UpstreamError {
-    /// What failed.
+    /// The kind of the failure.
     pub kind: ErrorKind,
     /// Whether Sezzle may have seen the request.
     pub sent: Sent,
@@ -27,7 +27,7 @@ pub struct UpstreamError {
 /// Why a call has no response.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// What failed.
+    /// The failure.
     pub error: UpstreamError,
     /// Whether the connection accepted nothing of the request, as when it was closed while idle.
     pub untouched: bool,

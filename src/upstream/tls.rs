@@ -32,7 +32,7 @@ pub enum TlsError {
         /// The position, and the reason.
         cause: PemError,
     },
-    /// The provider lacks a protocol version.
+    /// rustls refused the settings: the provider lacks a protocol version, or no verifier can be made.
     #[error("TLS: {0}")]
     Refused(rustls::Error),
 }

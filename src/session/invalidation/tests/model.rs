@@ -19,7 +19,7 @@ enum Step {
     Purge(Tag, Cause),
     PurgeAll,
     Pass(u64),
-    /// The map drops a session by itself.
+    /// The map evicts a session.
     Evict(u8),
     /// The map reports an entry that it dropped or overwrote.
     Report(Index),
