@@ -1,4 +1,4 @@
-//! The container image: what the Dockerfile promises, and that what it ships runs with nothing else around it.
+//! The container image: it keeps the Dockerfile's promises, and its files run with nothing else around them.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,10 +14,10 @@ use crate::support::client::Client;
 use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::tls::Authority;
 
-/// Of what is shipped, in all.
+/// Limit of all shipped files together.
 const LARGEST: u64 = 12 * 1024 * 1024;
 
-/// Who the image runs as.
+/// The image's user.
 const USER: u32 = 65532;
 
 fn file(name: &str) -> String {
@@ -54,7 +54,7 @@ fn the_last_stage_holds_one_program_and_runs_it_as_nobody() {
     let last = stages.last().expect("a stage");
     let kinds: Vec<&str> = last.iter().map(|(kind, _)| kind.as_str()).collect();
     for kind in &kinds {
-        // No RUN, for which there is no shell, and no ENV, which would win over every file.
+        // No RUN, which would need a shell, and no ENV, which would override every file.
         let known =
             ["FROM", "ARG", "LABEL", "COPY", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"];
         assert!(known.contains(kind), "{kind}");
@@ -101,19 +101,19 @@ fn a_builder_is_sent_only_what_is_named() {
     }
 }
 
-/// What is shipped, in a root of its own with what a container's runtime adds.
+/// The shipped files, in a root of their own with the files that a container's runtime adds.
 struct Container {
     root: Folder,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Container {
-    /// With keys that only the group of the image's user may read, as Kubernetes mounts them with `fsGroup`.
+    /// A container whose keys only the group of the image's user may read, as Kubernetes mounts them with `fsGroup`.
     fn new(variables: Vec<(&'static str, String)>, trust: &str) -> Self {
         let container = Self { root: Folder::new(), variables };
         let status = Command::new("cp").arg("-R").arg(shipped().join(".")).arg(container.root.path()).status();
         assert!(status.expect("cp").success());
-        // The temporary folder is its owner's alone.
+        // Only the owner may enter a temporary folder.
         container.mode(container.root.path(), 0o755);
         for (name, content) in [("public_key", "sz_pub_simulated\n"), ("private_key", "sz_pr_simulated\n")] {
             let key = container.add(&format!("run/secrets/sezzle/{name}"), content, 0o440);
@@ -135,7 +135,7 @@ impl Container {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("settable");
     }
 
-    /// Starts the program in there, as nobody, who can write nowhere.
+    /// Starts the program in the container as the image's user, who can write nowhere.
     fn start(&self, arguments: &[&str]) -> Process {
         let mut command = Command::new("chroot");
         command.arg(format!("--userspec={USER}:{USER}")).arg(format!("--groups={USER}"));
@@ -146,13 +146,13 @@ impl Container {
         Process::spawn(command)
     }
 
-    /// Every file in there, with its size and when it was last changed.
+    /// Every file in the container, with its size and the time of its last change.
     fn files(&self) -> Vec<(PathBuf, u64, i64, i64)> {
         listed(self.root.path())
     }
 }
 
-/// Where `deploy/image/build` put what is shipped: beside the folder of the binary under test.
+/// The folder into which `deploy/image/build` put the shipped files: beside the folder of the tested binary.
 fn shipped() -> PathBuf {
     let target = Path::new(BINARY).ancestors().nth(2).expect("a folder");
     target.join("image")
@@ -181,7 +181,7 @@ struct Dns {
 impl Dns {
     async fn start() -> Self {
         let (socket, address) = loop {
-            // The port of name servers is fixed, so the address is what is chosen.
+            // All name servers share one port, so the test chooses the address.
             let [a, b, c] = [(); 3].map(|()| fastrand::u8(1..255));
             let address = Ipv4Addr::new(127, a, b, c);
             if let Ok(socket) = UdpSocket::bind(SocketAddr::from((address, 53))).await {
@@ -206,7 +206,8 @@ impl Dns {
 
 const NAME: &str = "gateway.test";
 
-/// 127.0.0.1 for the one name's address, no record for its others, no such name for the rest (RFC 1035, 4).
+/// 127.0.0.1 for the A records of the known name, no record for its other types, no such name for the rest (RFC 1035,
+/// 4).
 fn answer(query: &[u8]) -> Vec<u8> {
     let end = 12 + query[12..].iter().position(|byte| *byte == 0).expect("a name") + 5;
     let question = &query[12..end];

@@ -1,4 +1,5 @@
-//! What is let through and what is refused, byte by byte; what Sezzle gets to see of a caller, and a caller of Sezzle.
+//! Accepted and refused requests, byte by byte; the part of a caller's request that Sezzle sees, and the part of Sezzle's
+//! answer that the caller sees.
 
 use http::header::{
     ALT_SVC, AUTHORIZATION, CONNECTION, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, UPGRADE,
@@ -9,10 +10,10 @@ use sezzle_sidecar::simulator::{Exchange, Rule, SessionKind};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup};
 
-/// A request that is always answered, by the sidecar alone.
+/// A request that the sidecar always answers, without Sezzle.
 const NEXT: &str = "POST /v2/authentication HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
 
-/// Sends a request that is refused, with another one right behind it, and checks the refusal.
+/// Sends a request that is refused, with another right behind it, and checks the refusal.
 async fn refused(harness: &Harness, request: impl AsRef<[u8]>, status: u16, code: &str, closes: bool) {
     let mut bytes = request.as_ref().to_vec();
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
@@ -193,7 +194,7 @@ async fn a_body_where_none_belongs_is_dropped_and_never_read_as_a_request() {
             let answer = if method == "HEAD" { wire.answer_to_head().await } else { wire.answer().await };
             assert_eq!(answer.status, 200, "{request}");
             assert_eq!(answer.cache().starts_with("hit"), path == session, "{request}: {}", answer.cache());
-            // What follows is the next request, whether or not a length stands beside the chunks.
+            // The next bytes are the next request, whether or not a length stands beside the chunks.
             if !body.starts_with("content-length: 3") {
                 assert_eq!(wire.answer().await.status, 200, "{request}");
             }
@@ -213,7 +214,8 @@ async fn a_body_where_none_belongs_is_dropped_and_never_read_as_a_request() {
     }
     assert_eq!(harness.metric("request_bodies_dropped_total").await, dropped);
     harness.gateway.clear_journal();
-    // Refused for another reason, before its body was read; and where a body might mean something.
+    // The first request is refused for another reason before its body is read. The others use a method whose body may
+    // have a meaning.
     let request = format!(
         "POST /v2/session HTTP/1.1\r\nhost: evil.example\r\ncontent-length: {}\r\n\r\n{smuggled}",
         smuggled.len()
@@ -268,7 +270,7 @@ async fn bodies_are_bounded_and_received_whole_before_anything_is_sent() {
     refused(&harness, too_long, 413, "body_too_large", true).await;
     let too_long = format!("{head}transfer-encoding: chunked\r\n\r\n{}", chunks(1025));
     refused(&harness, too_long, 413, "body_too_large", true).await;
-    // Refused by what it says of itself: nothing is waited for, nor asked for.
+    // The stated length alone causes the refusal: the sidecar neither waits for the body nor asks for it.
     let announced = format!("{head}expect: 100-continue\r\ncontent-length: 99999999\r\n\r\n");
     refused(&harness, announced, 413, "body_too_large", true).await;
 
@@ -443,7 +445,7 @@ async fn what_a_caller_sees_of_sezzle() {
         (session.as_str(), format!("age {}", own.replace("date", "date etag"))),
         ("/v2/order/unknown", own.to_owned()),
     ] {
-        // `Wire` fails on a header that is not on the list of allowed ones.
+        // `Wire` fails on a header that is not on its list.
         wire.send(get(target, "")).await;
         let answer = wire.answer().await;
         let mut names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -462,7 +464,7 @@ async fn a_connection_survives_what_belongs_to_one_request() {
     wire.send("HEAD /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let head = wire.answer_to_head().await;
     assert_eq!((head.status, head.header("connection")), (200, ""));
-    // An upgrade that is not ours to make is left unmade.
+    // The sidecar makes no upgrade, so the call gets an ordinary answer.
     wire.send(get("/v2/customer", "connection: upgrade\r\nupgrade: websocket\r\n")).await;
     assert_eq!(wire.answer().await.status, 200);
     wire.send(get("/v2/customer", "connection: close\r\n")).await;

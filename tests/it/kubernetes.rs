@@ -1,4 +1,5 @@
-//! The worked example in `deploy/kubernetes`: its service calls a sidecar beside it, and is outlived by it.
+//! The example in `deploy/kubernetes`: its service calls a sidecar in the same pod, and the sidecar outlives the
+//! service.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::process::{Ended, Process, Sidecar, free_address};
 
-/// Starts the service before a sidecar.
+/// Starts the example's service beside a sidecar.
 async fn start(sidecar: SocketAddr) -> (Process, SocketAddr) {
     let shop = free_address();
     let mut command = Command::new("python3");
@@ -42,7 +43,7 @@ async fn the_service_of_the_example_gets_on_with_a_sidecar_beside_it() {
     assert_eq!(unknown.status, 404, "{}", unknown.text());
     assert_eq!(client.get(shop, "/elsewhere").await.status, 404);
 
-    // Told to stop, it serves the callers that still come, and the sidecar is there for them.
+    // After the order to stop, the service serves the callers that still come, and the sidecar serves the service.
     let began = Instant::now();
     service.signal("TERM");
     let mut served = 0;

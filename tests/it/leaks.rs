@@ -1,6 +1,6 @@
-//! Nothing secret and nothing personal leaves by a side door: with marked keys, tokens, headers, bodies and queries
-//! everything is driven through the binary at its most talkative, and then no log line, metric, header or error may
-//! contain a mark.
+//! Secrets and personal data never leave by a side door. The tests mark keys, tokens, headers, bodies and queries,
+//! drive everything through the binary at its most verbose, and then search all log lines, metrics, headers and errors
+//! for a mark.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ const PRIVATE: &str = "sz_pr_canary_of_ours";
 
 const STATUS_PAGE: (&str, &str) = ("OPS__STATUS_PAGE", "true");
 
-/// Everything marked contains this; what the gateway makes up, its tokens, is learnt from its journal.
+/// Every marked text contains this. The gateway makes up its tokens, so the tests learn those from its journal.
 const MARK: &str = "canary";
 
 const BODY: &str = r#"{
@@ -35,7 +35,7 @@ const BODY: &str = r#"{
     }
 }"#;
 
-/// What came out, and where.
+/// All output of the sidecar, and the place of each.
 #[derive(Default)]
 struct Outlets(Vec<(String, String)>);
 
@@ -44,7 +44,7 @@ impl Outlets {
         self.0.push((place.into(), text.into()));
     }
 
-    /// The headers of an answer, and its body if it is an error.
+    /// Adds the headers of an answer, and its body if it is an error.
     fn answer(&mut self, place: &str, answer: &Answer) {
         self.add(format!("headers of {place}"), format!("{:?}", headers(answer)));
         if answer.status >= 400 {
@@ -65,7 +65,7 @@ impl Outlets {
         }
     }
 
-    /// Fails when a mark or one of these words came out anywhere.
+    /// Fails if a mark or one of these words came out anywhere.
     fn hold_none_of(&self, words: &BTreeSet<String>) {
         for (place, text) in &self.0 {
             let text = text.to_lowercase();
@@ -77,7 +77,7 @@ impl Outlets {
     }
 }
 
-/// Every header, in the clear: the type's own debug output hides what is marked sensitive.
+/// Every header in the clear: the type's own debug output hides sensitive ones.
 fn headers(answer: &Answer) -> Vec<(String, String)> {
     let clear = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     answer.headers.iter().map(|(name, value)| (name.to_string(), clear(value))).collect()
@@ -87,14 +87,14 @@ fn options() -> Options {
     Options { public_key: PUBLIC.to_owned(), private_key: PRIVATE.to_owned(), ..Options::default() }
 }
 
-/// The bearer tokens that the gateway was sent.
+/// The bearer tokens that the gateway received.
 fn tokens(gateway: &Simulator) -> BTreeSet<String> {
     let sent = gateway.journal().into_iter().filter_map(|exchange| exchange.headers.get(AUTHORIZATION).cloned());
     sent.map(|value| value.to_str().expect("text").strip_prefix("Bearer ").expect("a bearer token").to_owned())
         .collect()
 }
 
-/// One request with everything a caller can carry, marked.
+/// One request with everything that a caller can send, marked.
 async fn call(sidecar: &Sidecar, outlets: &mut Outlets, method: Method, path: &str, body: &str) -> Answer {
     let carried = [
         ("authorization", "Bearer canary-of-a-caller"),
@@ -120,7 +120,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
     let gateway = &sidecar.gateway;
     let mut words = BTreeSet::new();
 
-    // A caller that authenticates: with a placeholder, our own keys, another merchant's, and no JSON.
+    // A caller that authenticates: with a placeholder, the sidecar's keys, another merchant's keys, and without JSON.
     for (public, status) in [("canary", 201), (PUBLIC, 201), ("sz_pub_canary_of_another", 401)] {
         let keys = format!("{{\"public_key\":\"{public}\",\"private_key\":\"sz_pr_canary_of_a_caller\"}}");
         assert_eq!(call(sidecar, outlets, post.clone(), "/v2/authentication", &keys).await.status, status);
@@ -144,7 +144,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
     let path = format!("/v2/token/{token}/session");
     assert_eq!(call(sidecar, outlets, get.clone(), &path, "").await.status, 200);
     call(sidecar, outlets, post.clone(), &path, "canary").await;
-    // The link to a shopper's agreement is as good as the agreement.
+    // The link to a shopper's agreement grants access to the agreement.
     words.insert(token.clone());
     let customer = gateway.approve_token(&token).expect("an open token");
     assert_eq!(call(sidecar, outlets, get.clone(), &format!("/v2/customer/{customer}"), "").await.status, 200);
@@ -159,7 +159,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         200
     );
 
-    // Card data, which comes once.
+    // Card data, which Sezzle returns once.
     let card = "/v2/session/card/token/canary-of-a-card";
     let data = r#"{"pan":"canary","cvv_number":"canary","expiration_date":"canary","last_name":"canary"}"#;
     for (rule, status) in [
@@ -177,7 +177,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         assert!(call(sidecar, outlets, method.clone(), path, "").await.status >= 400, "{path}");
     }
 
-    // Refused here.
+    // The sidecar itself refuses these.
     for (method, path) in [
         (&get, "/canary"),
         (&get, "/v2/../canary"),
@@ -210,7 +210,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         404
     );
 
-    // No HTTP at all, or not for long.
+    // Bytes that are not HTTP, or stop being HTTP soon.
     for request in [
         "canary\r\n\r\n",
         "GET /v2/canary HTTP/9.9\r\n\r\n",
@@ -222,7 +222,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         outlets.add(format!("raw {request:?}"), raw(sidecar.proxy, request).await);
     }
 
-    // What callers put where it does not belong.
+    // Secrets and personal data in the wrong places.
     for path in [
         "/v2/session/canary@shopper.example",
         "/v2/order/canary%40shopper.example",
@@ -258,13 +258,13 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         let status = call(sidecar, outlets, method.clone(), &format!("{path}?canary"), body).await.status;
         assert!([502, 504].contains(&status), "{status} for {path}");
     }
-    // A line that is no header is left out, and so reaches no caller.
+    // The parser drops a line that is no header, so the line reaches no caller.
     gateway.clear_rules();
     gateway.script(Rule::path(path).fault(Fault::Garbage("HTTP/1.1 200 OK\r\ncanary canary\r\n\r\n".into())));
     assert_eq!(call(sidecar, outlets, get.clone(), path, "").await.status, 200);
     gateway.clear_rules();
 
-    // A token that no longer holds, and a call that is never allowed.
+    // A token that Sezzle no longer accepts, and a call that Sezzle never allows.
     gateway.revoke_tokens();
     assert_eq!(call(sidecar, outlets, get.clone(), path, "").await.status, 200);
     gateway.script(Rule::path(path).status(StatusCode::UNAUTHORIZED).body("[]"));
@@ -301,7 +301,7 @@ async fn nothing_marked_comes_out_whatever_happens() {
         let ended = sidecar.stop().await;
         assert_eq!(ended.code, Some(0));
         outlets.ended(format, &ended);
-        // It was as talkative as it can be, and everything was in it.
+        // The log was at its most verbose, and holds a line of every kind.
         for line in ["token granted", "exchange failed", "the outcome of a write is unknown", "drained"] {
             assert!(ended.stdout.contains(line), "{line} in {}", ended.stdout);
         }
@@ -431,7 +431,7 @@ async fn a_configuration_shows_no_key_right_or_wrong() {
         ("white space in a key", "", Some(("LOG__FORMAT", "sz_pr_canary x"))),
     ] {
         let path = folder.write("bad.toml", &format!("gateway.environment = \"sandbox\"\n{file}"));
-        // The keys themselves are set rightly unless they are what is wrong.
+        // The keys are valid unless the case is about keys.
         let about_keys = file.contains("_file") || variable.is_some_and(|(name, _)| name.ends_with("_FILE"));
         let set = if about_keys { &[][..] } else { &keys };
         for command in ["check", "run"] {

@@ -27,7 +27,7 @@ fn links(body: &Value) -> Vec<(String, String)> {
     found
 }
 
-/// Checks that the links of a body lead to the sidecar; follows those of GET. Answers how many there were.
+/// Checks that the links of a body lead to the sidecar, follows those of GET, and returns how many there were.
 async fn follow(harness: &Harness, body: &Value) -> usize {
     let here = format!("http://{}", harness.proxy);
     let links = links(body);
@@ -92,7 +92,7 @@ async fn only_links_change_and_the_length_is_right() {
         let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
         let order = ids.order.expect("an order");
         for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{order}")] {
-            // What Sezzle sent, as it is.
+            // Sezzle's answer passes unchanged.
             harness.gateway.script(
                 Rule::path(&path).set_header(CACHE_CONTROL, HeaderValue::from_static("no-store, No-Transform")),
             );
@@ -169,7 +169,7 @@ async fn links_that_cannot_be_read_are_told_of() {
         (r#"{"uuid":"@","links":[{$}]"#, true),
         (r#"{"uuid":"@","links":[{"method":"GET"},null]}"#, false),
     ];
-    // Lookups that the cache makes, other reads, and writes.
+    // Lookups for the cache, other reads, and writes.
     for (path, method, route) in [
         (session.as_str(), Method::GET, "/v2/session/{session}"),
         ("/v2/customer/c", Method::GET, "/v2/customer/{customer}"),
@@ -182,7 +182,7 @@ async fn links_that_cannot_be_read_are_told_of() {
                 sidecar.gateway.script(Rule::path(path).body(body.clone()).status(status));
                 let answer = sidecar.send(method.clone(), path, &[("cache-control", "no-cache")], "").await;
                 assert_eq!((answer.status, answer.text()), (status.as_u16(), body.clone()), "passed on as it is");
-                // An error carries none.
+                // An error has no links.
                 times += u32::from(is_odd && status == StatusCode::OK);
             }
         }
@@ -233,7 +233,8 @@ async fn headers_that_lead_to_the_gateway_lead_back() {
         assert_eq!((refused.status, refused.text().as_str()), (403, refusal), "{turn}");
         is_led_back(&refused);
     }
-    // As a gateway behind an end of TLS may write it. Whoever followed one of these would leave, and without TLS.
+    // Links as a gateway behind a TLS terminator may write them. A caller that followed one would bypass the sidecar,
+    // and without TLS.
     for origin in ["http://gateway.sezzle.com", "//gateway.sezzle.com", "https://gateway.sezzle.com.:443"] {
         let (url, body) = (format!("{origin}/v2/session"), format!(r#"{{"links":[{{"href":"{origin}/v2/x"}}]}}"#));
         let moved = Rule::path("/v2/session/").status(StatusCode::PERMANENT_REDIRECT).body(body.clone());
@@ -315,7 +316,7 @@ async fn what_may_or_can_not_be_read_is_left_alone() {
         assert_eq!(encoded.header("content-encoding"), "gzip", "{path}");
         assert_eq!(encoded.header("content-length"), body.len().to_string(), "{path}");
     }
-    // Of a write too.
+    // The same holds for the answer to a write.
     harness.gateway.script(
         Rule::path("/v2/order/o/capture")
             .body(body.clone())

@@ -1,4 +1,4 @@
-//! What one connection may do, and for how long; how many there may be; what a listener needs to start.
+//! The limits of one connection and of all connections together, and the conditions under which a listener starts.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ async fn a_connection_carries_many_requests_pipelined_too() {
         wire.send(get(&session)).await;
         assert_eq!(wire.answer().await.status, 200);
     }
-    // One after the other, in their order, whatever serves them.
+    // Answers come one after the other, in the order of the requests.
     let body = "{\"url\":\"https://a.example\"}";
     let post = format!("POST /v2/webhooks/test HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
     let head = format!("HEAD {session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -72,7 +72,7 @@ async fn a_slow_head_is_cut_while_others_are_served() {
     assert_eq!(later.answer().await.status, 200);
     later.send("G").await;
     let drip = async {
-        // Bytes that come now and then buy no time.
+        // Bytes that come now and then do not extend the time limit.
         loop {
             sleep(Duration::from_millis(200)).await;
             later.send("E").await;
@@ -139,7 +139,7 @@ async fn a_caller_that_sends_no_more_still_gets_its_answer() {
     harness.stop().await;
 }
 
-/// Passes bytes on between the sidecar and the gateway, and counts those of the gateway.
+/// Relays bytes between the sidecar and the gateway, and counts the gateway's.
 async fn relay(listener: TcpListener, gateway: SocketAddr, passed: Arc<AtomicUsize>) {
     loop {
         let (sidecar, _) = listener.accept().await.expect("accepts");
@@ -159,7 +159,7 @@ async fn relay(listener: TcpListener, gateway: SocketAddr, passed: Arc<AtomicUsi
     }
 }
 
-/// How many bytes had passed when none came any more.
+/// The number of relayed bytes once no more come.
 async fn settled(passed: &AtomicUsize) -> usize {
     let mut last = (passed.load(Ordering::SeqCst), Instant::now());
     eventually("the gateway is held up", async || {
@@ -189,11 +189,11 @@ async fn a_caller_that_stops_reading_stops_the_gateway() {
     wire.send(get("/v2/orders/report?start-date=2026-01-01")).await;
     eventually("the report has begun", async || passed.load(Ordering::SeqCst) > 1024).await;
     let held = settled(&passed).await;
-    // What the buffers of four sockets take, and not what is in memory of ours.
+    // The buffers of four sockets hold this much; the sidecar's memory holds far less.
     assert!(held < 32 << 20, "{held} bytes for a caller that reads none");
     assert_eq!(harness.get("/v2/customer").await.status, 200, "others are served");
 
-    // It goes on where the caller does.
+    // The transfer continues when the caller reads on.
     let mut read = 0;
     while read < held + (8 << 20) {
         read += wire.read_some().await.expect("more of the report").len();
@@ -272,7 +272,7 @@ async fn what_cannot_be_parsed_is_told_why_in_the_usual_shape() {
     for (request, status, code) in
         [(large, 431, "sidecar.head_too_large"), ("no request at all\r\n\r\n".to_owned(), 400, "sidecar.bad_request")]
     {
-        // As the first request and after another one.
+        // As the first request, and after another one.
         for before in [0, 1] {
             let mut wire = harness.wire().await;
             for _ in 0..before {

@@ -1,5 +1,5 @@
-//! The log costs callers nothing but its lines: whoever reads it may stop, fail or be gone. What is lost is counted, and
-//! at the end nothing is.
+//! Logging delays no caller. The reader of the log may stop, fail or disappear: lost lines are counted, and a shutdown
+//! loses none.
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, Read, pipe};
@@ -23,7 +23,7 @@ fn line_of<'l>(lines: &'l [Value], id: &str) -> &'l Value {
     line
 }
 
-/// So many hits over one connection, each with a line of about 500 bytes.
+/// Makes so many hits over one connection, each with a log line of about 500 bytes.
 async fn hits(sidecar: &Sidecar, count: usize) {
     let session = sidecar.gateway.create_session(SessionKind::Order).session;
     sidecar.get(&format!("/v2/session/{session}")).await;
@@ -53,7 +53,7 @@ async fn dropped(sidecar: &Sidecar) -> usize {
     counted(sidecar, "log_lines_dropped_total").await
 }
 
-/// Reads all that comes, as it comes.
+/// Reads everything as it arrives.
 fn read_on(mut reader: PipeReader) -> (Arc<Mutex<Vec<u8>>>, thread::JoinHandle<()>) {
     let text = Arc::<Mutex<Vec<u8>>>::default();
     let read = Arc::clone(&text);
@@ -71,7 +71,7 @@ fn of<'l>(lines: &'l [Value], message: &'l str) -> impl Iterator<Item = &'l Valu
 }
 
 const LOST: &str = "lines of the log were lost before this one";
-// More than a pipe and the sidecar hold together.
+// More lines than a pipe and the sidecar's buffer hold together.
 const MANY: usize = 12_000;
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_reader_that_stops_holds_nobody_up_and_what_it_lost_is_counted() {
     let lost = dropped(&sidecar).await;
     assert!((1..MANY).contains(&lost), "{lost}");
 
-    // It reads on: what was kept comes, and a line that says how much is missing before it.
+    // The reader continues: the kept lines come, after a line with the number of lost ones.
     let (log, reader) = read_on(reader);
     let text = || String::from_utf8(log.lock().expect("not poisoned").clone()).expect("UTF-8");
     eventually("the loss is told", async || text().contains(LOST)).await;
@@ -92,7 +92,7 @@ async fn a_reader_that_stops_holds_nobody_up_and_what_it_lost_is_counted() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     reader.join().expect("reads");
     let lines = lines(&text());
-    // And the lookups that fill the cache, twice.
+    // Two more lines: the lookups that fill the cache.
     assert_eq!(of(&lines, "request").count(), MANY - lost + 10 + 2);
     let told: Vec<_> = of(&lines, LOST).collect();
     assert_eq!(told.len(), 1, "{told:?}");
@@ -146,7 +146,7 @@ async fn what_was_logged_is_written_however_it_ends() {
     assert_eq!((ended.code, of(&at_once, "request").count()), (Some(1), 101));
     assert_eq!(of(&at_once, "what was still under way is cut").count(), 1);
 
-    // What a second signal cuts was a request, too.
+    // A request that the second signal cuts has its line, too.
     let mut sidecar = Sidecar::start(Options::default(), &drain).await;
     let gate = Gate::new();
     sidecar.gateway.script(Rule::path("/v2/customer").gate(&gate));
@@ -161,7 +161,7 @@ async fn what_was_logged_is_written_however_it_ends() {
     assert_eq!((ended.code, &line_of(&cut, "cut")["aborted"]), (Some(1), &Value::from("caller")));
     gate.release();
 
-    // A start that fails after something was logged.
+    // A start that fails after the first log lines.
     let folder = Folder::new();
     let (taken, free) = (std::net::TcpListener::bind("127.0.0.1:0").expect("a port"), free_address().to_string());
     let private = folder.write_with("private", "sz_pr_simulated", 0o444);
@@ -223,7 +223,7 @@ async fn a_line_says_what_the_call_to_sezzle_took() {
     assert_eq!(call("passed", Method::GET, "/v2/customer", "").await, 200);
     assert_eq!(call("written", Method::POST, &format!("/v2/order/{order}/capture"), "{}").await, 422);
     assert_eq!(call("refused", Method::GET, "/elsewhere", "").await, 404);
-    // One that the gateway is twice too busy for, and one for which there is another token.
+    // The gateway is busy twice for the first call, and the second call needs a new token.
     sidecar.gateway.script(Rule::path("/v2/customer").times(2).status(StatusCode::BAD_GATEWAY).body("[]"));
     assert_eq!(call("repeated", Method::GET, "/v2/customer", "").await, 200);
     sidecar.gateway.revoke_tokens();
@@ -257,7 +257,7 @@ async fn a_line_says_what_the_call_to_sezzle_took() {
 #[tokio::test]
 async fn of_hits_one_in_so_many_has_a_line_and_everything_else_does() {
     let sidecar = Sidecar::start(Options::default(), &[("LOG__SAMPLE_HITS", "10")]).await;
-    // All over one connection, and so by one worker.
+    // All hits use one connection, and so one worker.
     hits(&sidecar, 100).await;
     assert_eq!(counted(&sidecar, "log_lines_sampled_out_total").await, 90);
     for _ in 0..20 {

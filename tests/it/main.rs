@@ -1,5 +1,5 @@
-//! The promises of the product, each proven against the real server over real sockets, with the simulated gateway
-//! behind it. One file per promise; `support` has what they share.
+//! The product's promises, each proven against the real server over real sockets, with the simulated gateway behind it.
+//! One file per promise; `support` has the shared helpers.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! What operators look at: every metric is there before it is needed, its series are bounded whatever callers and the
-//! gateway do, and health says what it should and no more.
+//! Metrics and health: every metric exists before it is needed, its series stay bounded whatever callers and the
+//! gateway do, and the health endpoints answer exactly what they should.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,14 @@ use sezzle_sidecar::webhook::Outcome;
 use crate::support::client::raw;
 use crate::support::{Harness, Setup, eventually};
 
-/// One sample of the text exposition format: name, labels as they stand there, value.
+/// One sample of the text exposition format: name, labels as written, value.
 struct Sample {
     name: String,
     labels: String,
     value: f64,
 }
 
-/// Reads an exposition and holds it to its format: every sample has a type and a help text before it.
+/// Parses an exposition and checks its format: every sample follows a type and a help text.
 fn parse(text: &str) -> Vec<Sample> {
     let (mut helped, mut typed) = (BTreeSet::new(), BTreeSet::new());
     let mut samples = Vec::new();
@@ -93,7 +93,7 @@ async fn every_metric_is_there_from_the_start() {
         "connections",
         "connections_limit",
         "connections_refused_total",
-        // Of the token exchange.
+        // Series of the token exchange.
         "upstream_requests_total",
         "upstream_request_duration_seconds",
         "upstream_errors_total",
@@ -176,7 +176,7 @@ async fn what_happens_is_counted_where_it_belongs() {
     ] {
         assert_eq!(harness.metric(series).await, value, "{series}");
     }
-    // Two hours from now, give or take the time this test takes.
+    // Two hours from now, plus or minus the duration of this test.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let life = harness.metric("token_expiry_timestamp_seconds").await - now;
     assert!((6500.0..=7200.0).contains(&life), "{life}");
@@ -250,7 +250,7 @@ async fn all_calls_with_all_outcomes_stay_below_two_thousand_series() {
         "interest/activity",
         "new",
     ];
-    // Each call with the methods it is documented with at most, and what Sezzle answers in a bad week.
+    // Each call with GET and POST, the most methods that a call is documented with, and Sezzle's answers in a bad week.
     for status in [200, 404, 422, 500, 503] {
         harness.gateway.clear_rules();
         let status = StatusCode::from_u16(status).expect("a status");
@@ -266,7 +266,7 @@ async fn all_calls_with_all_outcomes_stay_below_two_thousand_series() {
     harness.stop().await;
 }
 
-/// More than any caller and any gateway can bring about: every label with every word, together.
+/// More than any caller and gateway can cause: every label with every word, together.
 #[tokio::test]
 async fn not_even_all_words_together_make_two_thousand_series() {
     let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
@@ -343,7 +343,7 @@ async fn how_full_it_is_can_be_seen() {
 
 #[test]
 fn every_word_is_in_its_list() {
-    // A new variant does not compile here before it stands in the list below.
+    // A new variant does not compile here until the list below has it.
     let listed = |result: CacheResult| match result {
         CacheResult::Hit
         | CacheResult::Miss
@@ -552,7 +552,7 @@ async fn the_operators_listener_only_answers_questions() {
     for path in ["/", "/metrics/", "/v2/customer", "/debug/pprof", "/env.json", "/quitquitquit"] {
         assert_eq!(harness.client.get(harness.ops, path).await.status, 404, "{path}");
     }
-    // Nothing of it reached Sezzle, and the proxy has none of these.
+    // None of these requests reached Sezzle, and the proxy serves none of these paths.
     assert_eq!(harness.gateway.journal().len(), 1);
     assert_eq!(harness.get("/metrics").await.status, 404);
     harness.stop().await;

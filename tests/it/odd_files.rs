@@ -1,5 +1,5 @@
-//! A path of the configuration may lead to anything. What is no file is named, nothing is waited for without end, and signals
-//! count meanwhile.
+//! A path of the configuration may lead to anything. Errors name a path that is not a file, no wait is endless, and
+//! signals still work meanwhile.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -124,7 +124,7 @@ async fn a_pipe_that_is_written_to_is_a_file_like_any_other() {
     let folder = Folder::new();
     let (public, private) = (pipe(&folder, "public"), folder.write("private", "sz_pr_simulated"));
     let (file, configuration) = (public.clone(), pipe(&folder, "configuration"));
-    // As programs do that fill a pipe whenever somebody opens it.
+    // Some programs fill a pipe whenever another process opens it.
     let fill = |path: String, content: &'static str| {
         thread::spawn(move || {
             OpenOptions::new().write(true).open(path).expect("opened").write_all(content.as_bytes()).expect("written");
@@ -140,13 +140,13 @@ async fn a_pipe_that_is_written_to_is_a_file_like_any_other() {
     .await;
     sidecar.ready().await;
     fillers.into_iter().for_each(|filler| filler.join().expect("no panic"));
-    // A key that came through a pipe stays in use; the configuration is read again.
+    // A key from a pipe stays in use; the configuration is read again.
     let refilled = fill(configuration, "[limits]\nbody = '2KiB'\n");
     sidecar.process.signal("HUP");
     sidecar.process.says("configuration reloaded").await;
     refilled.join().expect("no panic");
     assert_eq!(sidecar.get("/v2/customer").await.status, 200);
-    // A folder in the pipe's place is not that pipe.
+    // A folder in the pipe's place is not the same file.
     let _kept = instead(&folder, "public", "a directory");
     let filled = fill(folder.path().join("configuration").display().to_string(), "[limits]\nbody = '3KiB'\n");
     sidecar.process.signal("HUP");
@@ -198,7 +198,7 @@ async fn a_reload_that_meets_what_is_no_file_fails_and_the_next_one_works() {
 
 #[tokio::test]
 async fn a_hangup_right_after_the_start_is_survived() {
-    // The first milliseconds belong to the system, which loads the program.
+    // Loading the program takes the first milliseconds.
     for millis in [4, 6, 8, 12, 20] {
         let (proxy, ops) = (free_address().to_string(), free_address().to_string());
         let variables = [

@@ -1,7 +1,7 @@
-//! Sezzle's published OpenAPI file, replayed: every operation in it, with requests and answers made from its schemas.
+//! Sezzle's published OpenAPI file, replayed: every operation, with requests and answers made from its schemas.
 //!
-//! `tests/data/sezzle-openapi-v2.json` holds the facts of that file; `tests/data/derive-openapi` makes it anew when
-//! Sezzle publishes another version.
+//! `tests/data/sezzle-openapi-v2.json` holds the facts of that file. `tests/data/derive-openapi` renews it when Sezzle
+//! publishes another version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use sezzle_sidecar::simulator::{Rule, SessionKind};
 
 use crate::support::both_sides::{BothSides, HOSTS, Request};
 
-/// What the sidecar knows by a name and the file has not, and where it is documented.
+/// Routes that the sidecar knows and the file lacks, and where they are documented.
 const NOT_IN_THE_FILE: [(&str, &str); 7] = [
     ("/v2/orders/report", "the reference's page on reports has it"),
     ("/v2/session/card", "the reference's pages on virtual cards have it"),
@@ -27,7 +27,7 @@ const NOT_IN_THE_FILE: [(&str, &str); 7] = [
     ("/v2/feature-flags/{flag}", "the same"),
 ];
 
-/// Made from this and the number of the round, so that a failure comes again.
+/// Seed of all random choices, together with the round's number, so that a failure can be repeated.
 const SEED: u64 = 20_260_101;
 const ROUNDS: u64 = 8;
 
@@ -45,7 +45,7 @@ struct Operation {
     authenticated: bool,
     parameters: Vec<Parameter>,
     request: Option<Content>,
-    /// By status.
+    /// Answers by status.
     responses: BTreeMap<u16, Option<Content>>,
 }
 
@@ -77,7 +77,7 @@ struct Schema {
     additional_properties: Option<Box<Schema>>,
 }
 
-/// What sessions and the like the gateway has, by the names that the file gives to their ids.
+/// The gateway's sessions and other resources, by the file's names for their ids.
 type Ids = BTreeMap<&'static str, String>;
 
 fn api() -> Api {
@@ -87,7 +87,7 @@ fn api() -> Api {
 #[tokio::test]
 async fn every_operation_passes_with_every_kind_of_request() {
     let both = BothSides::start().await;
-    // The file is of 2021.
+    // The file dates from 2021.
     both.harness.gateway.configure(|gateway| gateway.webhook_test_status = 204);
     let mut exercised = BTreeSet::new();
     let api = api();
@@ -111,12 +111,12 @@ async fn every_operation_passes_with_every_kind_of_request() {
 async fn every_documented_answer_passes_whatever_it_holds() {
     let both = BothSides::start().await;
     for operation in api().operations.iter().filter(|operation| operation.authenticated) {
-        // Not in the file, but what every gateway may say. Its body is taken to be that of the other errors.
+        // The file lacks 429, but every gateway may send it. Its body has the form of the other errors.
         let too_many = operation.responses.get(&401).map(|content| (&429, content));
         for (status, content) in operation.responses.iter().chain(too_many) {
             for round in 0..ROUNDS {
                 let mut make = Make::new(round);
-                // Nothing is stored for these.
+                // The ids lead to no existing resource.
                 let request = operation.request(&mut make, &Ids::new());
                 let path = request.target.split('?').next().expect("a path");
                 let status = StatusCode::from_u16(*status).expect("a status");
@@ -182,7 +182,7 @@ impl std::fmt::Display for Operation {
 }
 
 impl Operation {
-    /// A request as documented, to what `ids` names, or else to nothing that is there.
+    /// A documented request for the resources that `ids` names, or else for resources that do not exist.
     fn request(&self, make: &mut Make, ids: &Ids) -> Request {
         let (mut path, mut query, mut headers) = (self.path.clone(), Vec::new(), Vec::new());
         for parameter in &self.parameters {
@@ -212,13 +212,13 @@ impl Operation {
     }
 }
 
-/// New ones of everything, so that each call can succeed: an order with something captured and something left.
+/// New resources, so that each call can succeed: a part of the order is captured, and a part is left.
 async fn ids(both: &BothSides, complete: bool) -> Ids {
     let gateway = &both.harness.gateway;
     let session = gateway.create_session(SessionKind::OrderAndTokenize);
     let (order, token) = (session.order.expect("an order"), session.token.expect("a token"));
     let customer = gateway.approve_token(&token).expect("a customer");
-    // A checkout can be deleted while it is open, and the rest be done when it is complete.
+    // Only an open checkout can be deleted; all other calls need a completed one.
     if complete {
         assert!(gateway.complete_checkout(&order));
         let capture =
@@ -239,7 +239,7 @@ async fn ids(both: &BothSides, complete: bool) -> Ids {
     ])
 }
 
-/// Makes up values. The first round has everything that is optional, the second nothing, the others some of it.
+/// Makes up values. The first round has every optional value, the second none, the others some.
 struct Make {
     round: u64,
     random: Rng,
@@ -254,7 +254,7 @@ impl Make {
         self.round == 0 || self.round > 1 && self.random.bool()
     }
 
-    /// A body, closely or widely set.
+    /// A body, with little or much white space.
     fn text(&mut self, content: &Content) -> String {
         match content.media_type.as_str() {
             "application/json" => {
@@ -304,7 +304,7 @@ impl Make {
         }
     }
 
-    /// A text as its name promises; free text has everything that can go wrong in JSON.
+    /// A text that fits its name. Free text has every difficulty of JSON.
     fn string(&mut self, name: &str) -> String {
         match name {
             "currency" | "currency-code" => "USD".to_owned(),
@@ -312,7 +312,7 @@ impl Make {
             "method" => "GET".to_owned(),
             "url" => format!("https://shop.example/hook?{}", self.uuid()),
             "token" | "uuid" => self.uuid(),
-            // On any gateway: in an answer it is a link if it stands in `links`, which `href` always does.
+            // A URL on any gateway. In an answer it is a link if it stands in `links`, where `href` always does.
             "href" | "checkout_url" | "approval_url" => {
                 let host = self.random.choice(HOSTS).expect("some");
                 format!("{host}/v2/order/{}?a=%2F&b=\u{e9}\"", self.uuid())
@@ -328,7 +328,7 @@ impl Make {
 
 const LETTERS: [char; 14] = ['a', 'Z', '0', ' ', '_', '"', '\\', '/', '\u{e9}', '\u{1f600}', '\u{7f}', '\n', '\t', '<'];
 
-/// Optional in the schema's letter, and refused without it all the same, as the simulator and the reference have it.
+/// The schema calls these optional. The simulator and Sezzle's reference refuse a request without them.
 fn is_needed(name: &str) -> bool {
     ["order", "order_amount", "capture_amount", "upcharge_amount", "reference_id", "events"].contains(&name)
 }

@@ -1,4 +1,5 @@
-//! The commands for operators: `explain` says what would be done and why, `purge` makes a running sidecar forget.
+//! The operators' commands: `explain` shows the sidecar's decision and its reasons, `purge` removes sessions from a
+//! running sidecar.
 
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ const SESSION: &str = "6c9db5d4-d09a-4224-860a-b5438ac32ca8";
 const CONFIGURED: [(&str, &str); 3] =
     [("GATEWAY__ENVIRONMENT", "sandbox"), ("CREDENTIALS__PUBLIC_KEY", "a"), ("CREDENTIALS__PRIVATE_KEY", "b")];
 
-/// Explains a request, and the answer given, if any.
+/// Explains a request, with Sezzle's answer if one is given.
 fn explain(arguments: &[&str], answer: &str) -> (Option<i32>, String) {
     let folder = Folder::new();
     let input = std::fs::File::open(folder.write("answer", answer)).expect("readable");

@@ -1,5 +1,5 @@
-//! Spans reach a collector as OTLP has them, in the trace of their caller, and with nothing in them that is nobody's
-//! business. What the collector does costs no caller anything.
+//! Spans reach a collector in OTLP's format, in their caller's trace, and without private data. A slow or broken
+//! collector delays no caller.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use crate::support::eventually;
 use crate::support::process::{Ended, Process, Sidecar, run};
 use crate::support::tls::Authority;
 
-/// A collector, which answers as it is told to.
+/// A collector whose answers a test chooses.
 struct Collector {
     address: SocketAddr,
     received: Arc<Mutex<Vec<(String, Bytes)>>>,
@@ -41,7 +41,7 @@ impl Collector {
         Self::serving(conduct, None).await
     }
 
-    /// The same, over TLS if there is a certificate for it.
+    /// Starts a collector, over TLS if a certificate is given.
     async fn serving(conduct: Conduct, tls: Option<Arc<ServerConfig>>) -> Self {
         let tls = tls.map(TlsAcceptor::from);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -95,7 +95,7 @@ impl Collector {
         self.received.lock().expect("not poisoned").clone()
     }
 
-    /// Every span that came, with the resource it is of.
+    /// Every received span, with its resource.
     fn spans(&self) -> Vec<Span> {
         let mut spans = Vec::new();
         for (_, body) in self.requests() {
@@ -167,7 +167,8 @@ fn attributes(message: &Message, number: u64) -> Vec<(String, Value)> {
     message.messages(number).iter().map(attribute).collect()
 }
 
-/// What protobuf has on the wire. A reader of its own, so that one mistake cannot cancel out on both sides.
+/// A reader of protobuf's wire format. The product does not share it, so that one mistake cannot cancel out on both
+/// sides.
 struct Message(Vec<(u64, Field)>);
 
 #[derive(Debug)]
@@ -390,7 +391,7 @@ async fn a_collector_that_hangs_holds_up_neither_requests_nor_the_end() {
     let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
     sidecar.get(&session).await;
     eventually("it hangs", async || !collector.requests().is_empty()).await;
-    // More than are kept while nothing is taken.
+    // More spans than the sidecar keeps while the collector takes none.
     let request = format!("GET {session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut wire = crate::support::wire::Wire::connect(sidecar.proxy).await;
     for _ in 0..200 {

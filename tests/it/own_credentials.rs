@@ -1,5 +1,5 @@
-//! Callers with credentials of their own: a public key in `Authorization: Basic`, and an exchange that asks about a shop.
-//! Nobody gets more rights than it asks for, and nobody acts for a merchant that it does not mean.
+//! Callers with credentials of their own: a public key in `Authorization: Basic`, and an exchange that asks about a
+//! shop. No caller gets more rights than it asks for, and none acts for a merchant that it does not mean.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::process::Sidecar;
 use crate::support::{Harness, Setup, arrived, eventually};
 
 const EXCHANGE: &str = "/v2/authentication";
-/// What Sezzle answers to a shop that may not sell with these keys.
+/// Sezzle's answer for a shop that may not sell with these keys.
 const REFUSAL: &str =
     "[{\"code\":\"unauthed_checkout_url\",\"message\":\"https://checkout.example/?id=1\",\"location\":\"\"}]";
 
@@ -122,7 +122,7 @@ async fn another_merchants_public_key_is_refused() {
             }
         }
     }
-    // Over HTTP/2 nothing takes the spaces away that HTTP/1.1 allows before a value.
+    // HTTP/1.1 allows spaces before a value and removes them; HTTP/2 does not remove them.
     for space in [" ", "\t"] {
         let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
         let (stream, padded) = (caller.stream(), format!("{space}{}", foreign[0]));
@@ -172,7 +172,7 @@ fn with_shop(url: &str) -> Value {
     json!({ "public_key": "any", "private_key": "any", "cancel_url": url })
 }
 
-/// Exchanges that reached Sezzle, less the first one of the sidecar's own.
+/// Exchanges that reached Sezzle, without the sidecar's own first one.
 fn asked(harness: &Harness) -> usize {
     harness.gateway.count("POST", EXCHANGE) - 1
 }
@@ -195,12 +195,12 @@ async fn sezzle_is_asked_about_a_shop_with_our_keys() {
     });
     assert_eq!(sent, expected);
     assert_eq!(call.headers["sezzle-platform"], "eyJpZCI6Ik0ifQ==");
-    // The token that came with it stays here.
+    // The sidecar keeps the token of this answer.
     assert_eq!(answer.json()["token"], "placeholder-the-sidecar-adds-the-real-token");
     assert_eq!(answer.json()["merchant_uuid"], options.merchant_uuid);
     assert_eq!((asked(&harness), counted(&harness, "granted").await), (1, 1.0));
 
-    // The answer counts for ten minutes, for this shop on this platform.
+    // The answer is valid for ten minutes, for this shop on this platform.
     let again =
         async || exchange(&harness, &with_shop("https://shop.example/cart?a=\u{e9}"), Some("eyJpZCI6Ik0ifQ==")).await;
     assert_eq!((again().await.status, asked(&harness)), (201, 1));
@@ -214,7 +214,7 @@ async fn sezzle_is_asked_about_a_shop_with_our_keys() {
     harness.clock.advance(Duration::from_secs(2));
     assert_eq!((again().await.status, asked(&harness)), (201, 5));
 
-    // Nothing is said of a shop: nothing is asked.
+    // An exchange without a shop causes no question to Sezzle.
     for body in [json!({ "cancel_url": null }), json!({ "cancel_url": "" }), json!({})] {
         assert_eq!(exchange(&harness, &body, Some("")).await.status, 201);
     }
@@ -243,7 +243,8 @@ async fn sezzles_refusal_of_a_shop_is_passed_on() {
         assert_eq!(exchange(&harness, &with_shop(&url), None).await.status, 201, "it has been admitted since");
     }
     assert_eq!((counted(&harness, "refused").await, counted(&harness, "remembered").await), (4.0, 4.0));
-    // Also where only the platform was told. Any other refusal counts for those alone who wait for it.
+    // A refusal also counts if only the platform was given. Any other refusal counts only for the callers that wait for
+    // it.
     harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::FORBIDDEN).body("[{\"code\":\"x\"}]").times(1));
     let answer = exchange(&harness, &json!({}), Some("p")).await;
     assert_eq!((answer.status, answer.text().as_str()), (403, "[{\"code\":\"x\"}]"));
@@ -282,7 +283,7 @@ async fn without_an_answer_of_sezzles_a_shop_is_not_admitted() {
         } else {
             assert_eq!(answer.json()[0]["code"], code, "{number}");
         }
-        // Whoever only told its platform asked nothing, and can go on with the token that there is.
+        // A caller that gave only its platform asked about no shop, and can use the existing token.
         let answer = exchange(&harness, &json!({}), Some(&format!("p{number}"))).await;
         assert_eq!(answer.status, 201, "{number}: {}", answer.text());
         assert!(answer.json()["token"].is_string());

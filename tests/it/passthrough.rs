@@ -1,4 +1,4 @@
-//! What is not a session lookup passes through: every byte, as fast as the caller reads, in constant memory.
+//! Every call but a session lookup passes through: every byte, as fast as the caller reads, in constant memory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -149,7 +149,7 @@ async fn an_answer_that_breaks_off_is_not_made_to_look_whole() {
     assert!(!answer.ends_with("0\r\n\r\n"), "the last chunk says that it is whole");
     eventually("counted", async || harness.metric(r#"upstream_errors_total{kind="body"}"#).await == 1.0).await;
 
-    // Where the whole body is needed first, a clear error can still be given.
+    // A lookup needs the whole body first, so a clear error is still possible.
     let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
     harness.gateway.script(Rule::path(&path).fault(Fault::CutBody(10)));
     let answer = harness.get(&path).await;
@@ -178,7 +178,7 @@ async fn connections_to_sezzle_are_reused() {
     assert_eq!(harness.metric(r#"upstream_connections{state="open"}"#).await, 1.0);
     assert_eq!(harness.metric(r#"upstream_connections{state="active"}"#).await, 0.0);
 
-    // Retired after about five minutes, so that a change of the gateway's address is followed.
+    // A connection is retired after about five minutes, so that the sidecar follows a change of the gateway's address.
     harness.clock.advance(std::time::Duration::from_secs(7 * 60));
     for _ in 0..3 {
         harness.get("/v2/customer").await;

@@ -1,4 +1,4 @@
-//! The connections to the gateway: who gets which, and what becomes of those that nobody needs.
+//! The pool of connections to the gateway: which request gets which connection, and the end of unused ones.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,7 +33,7 @@ use crate::support::tls::{Authority, offering};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The way to a gateway, over HTTP/2 where that takes it.
+/// An upstream to a gateway, over HTTP/2 if the gateway accepts it.
 pub fn upstream(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
     of_workers(0, Clock::system(), url, ca)
 }
@@ -52,7 +52,7 @@ fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstr
     (Upstream::new(url, connector, workers, clock, Arc::clone(&metrics)).expect("an address"), metrics)
 }
 
-/// A write that may take so long.
+/// A write with this time limit.
 pub fn write(limit: Duration) -> Outgoing {
     Outgoing {
         method: Method::POST,
@@ -77,7 +77,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Answers one request, which is returned, with this body. What follows on the connection is up to the caller.
+/// Answers one request with this body, and returns the request. The rest of the connection is up to the caller.
 async fn answer(stream: &mut TcpStream, body: &str) -> io::Result<Vec<u8>> {
     let mut read = Vec::new();
     while !read.ends_with(b"{}") {
@@ -90,7 +90,7 @@ async fn answer(stream: &mut TcpStream, body: &str) -> io::Result<Vec<u8>> {
     Ok(read)
 }
 
-/// A gateway that answers whatever comes after a while, and counts its connections.
+/// A gateway that answers every request after a while, and counts its connections.
 async fn calm_gateway(takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     let (listener, address) = listener().await;
     let made = Arc::new(AtomicUsize::new(0));
@@ -158,7 +158,7 @@ async fn whoever_waits_takes_the_connection_that_comes_first() {
             }
         });
         let serving = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        // Whoever comes next is left waiting for TLS.
+        // The next connection waits for TLS.
         let _second = listener.accept().await.expect("accepts");
         serving.await.expect("no panic").expect("served");
     });
@@ -281,7 +281,7 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
         let (stream, _) = listener.accept().await.expect("accepts");
         let stream = TokioIo::new(multiplexed.accept(stream).await.expect("TLS"));
         let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service());
-        // It ends without a word.
+        // The connection ends without GOAWAY.
         let _ = timeout(Duration::from_millis(500), connection).await;
         loop {
             let (stream, _) = listener.accept().await.expect("accepts");
@@ -305,7 +305,7 @@ async fn callers_who_leave_do_not_pile_up_connections() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
     let (upstream, _) = upstream(&format!("https://localhost:{}", address.port()), &ca);
-    // The gateway takes connections, and says nothing.
+    // The gateway accepts connections, and sends nothing.
     let gateway = tokio::spawn(async move {
         let mut taken = Vec::new();
         while let Ok(Ok(connection)) = timeout(Duration::from_millis(1500), listener.accept()).await {
@@ -360,7 +360,7 @@ async fn what_is_sent_once_more_is_the_same() {
     let (upstream, _) = upstream(&format!("http://{address}"), &ca);
     let mut outgoing = write(LIMIT);
     for _ in 0..3 {
-        // Each finds the connection of the one before closed, or is told so.
+        // Each call finds the previous connection closed, or learns that it is closing.
         upstream.send(&mut outgoing).await.expect("an answer").into_body().collect().await.expect("a body");
         sleep(Duration::from_millis(50)).await;
     }

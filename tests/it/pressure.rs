@@ -1,5 +1,5 @@
-//! When more comes than Sezzle takes, or Sezzle is not well: one kind of call does not suffer for another, and callers
-//! are told at once.
+//! Too many calls, or trouble at Sezzle: one class of call does not suffer for another, and callers get their answer at
+//! once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const REPORT: &str = "/v2/orders/report?start-date=2026-01-01";
 const READ: &str = "/v2/customer";
 const LONG: Duration = Duration::from_secs(8);
 
-/// A sidecar with so many places for each of the larger classes.
+/// A sidecar with this concurrency limit for each of the larger classes.
 async fn start(in_flight: usize) -> Arc<Harness> {
     Arc::new(Setup::default().set("LIMITS__IN_FLIGHT", in_flight).start().await)
 }
@@ -26,7 +26,7 @@ async fn stop(harness: Arc<Harness>) {
     Arc::into_inner(harness).expect("no caller is left").stop().await;
 }
 
-/// Callers of their own for these paths.
+/// One caller for each of these paths.
 fn callers<'p>(harness: &Arc<Harness>, paths: impl IntoIterator<Item = &'p str>) -> JoinSet<Answer> {
     let mut callers = JoinSet::new();
     for path in paths {
@@ -36,7 +36,8 @@ fn callers<'p>(harness: &Arc<Harness>, paths: impl IntoIterator<Item = &'p str>)
     callers
 }
 
-/// A caller that may hang up. Over HTTP/2 that is noticed at once, over HTTP/1.1 it may only have closed its sending side.
+/// A caller that may hang up. Over HTTP/2 the sidecar notices at once; over HTTP/1.1 the caller may only have closed
+/// its sending side.
 fn hanging(harness: &Harness, method: Method, path: &'static str) -> AbortHandle {
     let proxy = harness.proxy;
     tokio::spawn(async move { Client::http2().send(proxy, method, path, &[], "").await }).abort_handle()
@@ -46,7 +47,7 @@ async fn shed(harness: &Harness, class: &str, reason: &str) -> f64 {
     harness.metric(&format!("shed_total{{class=\"{class}\",reason=\"{reason}\"}}")).await
 }
 
-/// Waits until so many requests of a class are being served, those in the queue included.
+/// Waits until so many requests of a class are in progress, including queued ones.
 async fn serving(harness: &Harness, class: &str, requests: f64) {
     let series = format!("in_flight_requests{{class=\"{class}\"}}");
     eventually(&series, async || harness.metric(&series).await == requests).await;
@@ -60,7 +61,7 @@ fn is_overloaded(answer: &Answer) {
 
 #[tokio::test]
 async fn reports_crowd_out_nobody() {
-    // Two places and a queue of one for reports.
+    // Two places for reports, and a queue of one.
     let harness = start(16).await;
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let gate = Gate::new();
@@ -72,7 +73,7 @@ async fn reports_crowd_out_nobody() {
         is_overloaded(&others.join_next().await.expect("one").expect("an answer"));
     }
     assert_eq!(shed(&harness, "report", "queue_full").await, 4.0);
-    // While they hold all they may, everything else passes.
+    // While reports hold all their places, every other class passes.
     let posted = harness.post(&format!("/v2/order/{}/release", ids.order.expect("an order")), "{}").await;
     let lookup = harness.get(&format!("/v2/session/{}", ids.session)).await;
     let (read, webhooks) = (harness.get(READ).await, harness.get("/v2/webhooks").await);
@@ -103,7 +104,7 @@ async fn each_class_is_bounded_and_a_write_that_is_shed_is_not_sent() {
     ] {
         let gate = Gate::new();
         harness.gateway.script(Rule::on(method.clone(), path).gate(&gate));
-        // No flight is shared, so that each takes a place.
+        // No two callers share a fetch, so that each takes a place.
         let lines = [("cache-control", "no-store")];
         let call = || harness.send(method.clone(), path, &lines, "");
         let before = shed(&harness, class, "queue_full").await;
@@ -125,7 +126,7 @@ async fn each_class_is_bounded_and_a_write_that_is_shed_is_not_sent() {
 
 #[tokio::test]
 async fn a_place_that_becomes_free_goes_to_who_waits_longest() {
-    // Eight places and a queue of two for lookups.
+    // Eight places for lookups, and a queue of two.
     let harness = start(8).await;
     let (short, long, next) = (Gate::new(), Gate::new(), Gate::new());
     harness.gateway.script(Rule::path(READ).gate(&long));
@@ -218,10 +219,10 @@ async fn bodies_being_received_have_places_of_their_own() {
     stop(harness).await;
 }
 
-/// One call that Sezzle answers 429, with this `Retry-After` if there is one.
+/// Makes one call that Sezzle answers 429, with this `Retry-After` if there is one.
 async fn limited(harness: &Harness, method: Method, path: &str, retry_after: Option<&'static str>) {
     let mut rule = Rule::on(method.clone(), path).times(1).status(StatusCode::TOO_MANY_REQUESTS);
-    // Sezzle's clock is years behind, and only what its date says counts.
+    // Sezzle's clock is years behind; only the seconds after its own date count.
     rule = rule.set_header(DATE, HeaderValue::from_static("Mon, 27 Apr 2020 14:46:59 GMT"));
     rule = rule.body(r#"[{"code":"too_many_requests"}]"#);
     if let Some(value) = retry_after {
@@ -266,7 +267,7 @@ async fn a_429_quiets_its_class_for_as_long_as_it_says() {
             let until = harness.metric(r#"rate_limited_until_timestamp_seconds{class="read"}"#).await;
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
             assert!(until > now.as_secs_f64(), "{until}");
-            // Others do not suffer for it.
+            // Other classes do not suffer for it.
             for path in [session.as_str(), "/v2/session/x", REPORT, "/v2/webhooks"] {
                 assert_ne!(harness.get(path).await.status, 429, "{path}");
             }
@@ -300,7 +301,7 @@ async fn money_is_never_kept_from_sezzle_and_calls_about_webhooks_are() {
 #[tokio::test]
 async fn a_refusal_comes_before_the_queue() {
     let harness = start(1).await;
-    // It holds the only place until its body is there.
+    // The slow call holds the only place until its body has come.
     let limit = Rule::path(READ).status(StatusCode::TOO_MANY_REQUESTS).body("[]").fault(Fault::LateBody(LONG));
     harness.gateway.script(limit.set_header(RETRY_AFTER, HeaderValue::from_static("9")));
     let slow = hanging(&harness, Method::GET, READ);
@@ -316,7 +317,8 @@ async fn a_refusal_comes_before_the_queue() {
     stop(harness).await;
 }
 
-/// A sidecar that serves stale sessions, and lookups of three: one has died in memory, one lives, one is not there.
+/// A sidecar that serves stale sessions, and the paths of three lookups: an expired session, a fresh one, and an
+/// unknown one.
 async fn with_sessions() -> (Harness, [String; 3]) {
     let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
     let session = |_| format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
@@ -358,7 +360,7 @@ async fn breaker(harness: &Harness, class: &str) -> f64 {
     harness.metric(&format!("breaker_state{{class=\"{class}\"}}")).await
 }
 
-/// Lets so many calls fail that the breaker of their class opens.
+/// Makes so many calls fail that the breaker of their class opens.
 async fn fail(harness: &Harness, path: &str) {
     let plain = path.split('?').next().expect("a path");
     harness.gateway.script(Rule::on(Method::GET, plain).status(StatusCode::INTERNAL_SERVER_ERROR).times(20));
@@ -373,7 +375,7 @@ async fn a_class_that_fails_is_refused_until_one_call_has_tried() {
     let harness = Arc::new(Harness::start().await);
     fail(&harness, READ).await;
     assert_eq!(breaker(&harness, "read").await, 1.0);
-    // Nothing reaches the gateway, and these do not count as failures.
+    // Nothing reaches the gateway, and these refusals do not count as failures.
     for _ in 0..50 {
         is_open(&harness.get(READ).await, 4..=6);
     }
@@ -382,13 +384,13 @@ async fn a_class_that_fails_is_refused_until_one_call_has_tried() {
     assert_eq!((shed(&harness, "read", "circuit_open").await, harness.gateway.count("HEAD", "/v2/order/o")), (51.0, 0));
     assert_eq!(harness.metric(r#"requests_refused_total{reason="circuit_open"}"#).await, 51.0);
 
-    // The one that tries fails: longer this time.
+    // The probe fails, and the breaker stays open for longer.
     harness.clock.advance(Duration::from_millis(5600));
     harness.gateway.script(Rule::path(READ).status(StatusCode::SERVICE_UNAVAILABLE).times(1));
     assert_eq!(harness.get(READ).await.header("proxy-status"), "", "Sezzle's own");
     is_open(&harness.get(READ).await, 9..=11);
 
-    // The next one is under way: all others are refused.
+    // The next probe is in progress, and all other calls are refused.
     harness.clock.advance(Duration::from_millis(11_100));
     let gate = Gate::new();
     harness.gateway.script(Rule::path(READ).gate(&gate));
@@ -437,7 +439,7 @@ async fn five_calls_without_a_connection_are_enough() {
     }
     is_open(&harness.get(READ).await, 4..=6);
     assert_eq!((refused().await, breaker(&harness, "read").await), (15.0, 1.0), "three attempts of each call");
-    // Writes are tried all the same, and so are other classes until they have failed themselves.
+    // The breaker does not hold back writes, nor other classes until their own calls fail.
     assert_eq!(harness.post("/v2/order/o/capture", "{}").await.error_code(), "sidecar.upstream_unreachable");
     assert_eq!(harness.get(REPORT).await.error_code(), "sidecar.upstream_unreachable");
     assert_eq!(refused().await, 21.0);

@@ -1,5 +1,5 @@
-//! Prometheus itself: it finds nothing to say about the metrics and the rules, answers every query of the dashboard, and
-//! its alerts fire when what they are for happens.
+//! Prometheus itself: its tools accept the metrics and the rules, every query of the dashboard has an answer, and the
+//! alerts fire when their trouble happens.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -34,7 +34,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     let service = Service::start(Conduct::Answer(200)).await;
     let webhooks = free_address().to_string();
     let options = Options {
-        // Below the ten minutes that an alert looks at; and so that it ends while this test waits.
+        // Below the ten minutes of the alert's expression, and short enough to end while this test waits.
         token_life: Duration::from_secs(20),
         webhook_retries: vec![Duration::from_millis(50); 3],
         ..Options::default()
@@ -56,10 +56,10 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         if rule.kind == "record" {
             prometheus.answers("the rule", &rule.name).await;
         }
-        // An alert has an answer only when it fires. What it looks at is there all the same.
+        // An alert has an answer only when it fires, but its series exist all the same.
         for selector in promql::read(&rule.expression).0 {
             let status = selector.matchers.iter().any(|(label, _, _)| label == "code");
-            // A status that never came has no series.
+            // A status that Sezzle never sent has no series.
             if !status {
                 prometheus.answers(&rule.name, &selector.text()).await;
             }
@@ -67,10 +67,10 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     }
     lint(&sidecar.client.get(sidecar.ops, "/metrics").await.text());
     let fired = prometheus.fired().await;
-    // On a machine with other work a scrape may not be answered in time.
+    // On a busy machine a scrape may not be answered in time.
     assert!(fired.iter().all(|alert| alert == "SezzleSidecarDown"), "{fired:?}");
 
-    // A capture is done at Sezzle, and no answer ever comes back. Another is refused after such an attempt.
+    // Sezzle makes a capture, and its answer never arrives. Sezzle refuses another capture after such an attempt.
     let gateway = &sidecar.gateway;
     let (lost, doubted) = (authorized(&sidecar), authorized(&sidecar));
     let capture = async |order: &str| write(&sidecar, &format!("/v2/order/{order}/capture"), CAPTURE).await;
@@ -87,7 +87,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         "The outcome of /v2/order/{order}/capture is not known."
     );
 
-    // The merchant changes the keys at Sezzle and not here: no new token, and webhooks that do not fit.
+    // The merchant changes the keys at Sezzle only: the sidecar gets no new token, and webhooks have another signature.
     gateway.set_keys("sz_pub_next", "sz_pr_next");
     gateway.revoke_tokens();
     for _ in 0..10 {
@@ -96,7 +96,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     fires(&prometheus, &["SezzleSidecarTokenExpiring", "SezzleSidecarUnauthorized", "SezzleSidecarNoToken"]).await;
     fires(&prometheus, &["SezzleSidecarWebhookBadSignature"]).await;
 
-    // And then the process is gone.
+    // Finally the process is gone.
     traffic.abort();
     assert!(traffic.await.expect_err("cut off").is_cancelled(), "the traffic went on until now");
     sidecar.process.signal("KILL");
@@ -123,7 +123,7 @@ fn authorized(sidecar: &Sidecar) -> String {
     order
 }
 
-/// What services do all day, faster.
+/// The usual traffic of services, but faster.
 fn traffic(sidecar: Arc<Sidecar>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
@@ -133,13 +133,13 @@ fn traffic(sidecar: Arc<Sidecar>) -> JoinHandle<()> {
             }
             write(&sidecar, &format!("/v2/order/{}/capture", authorized(&sidecar)), CAPTURE).await;
             sidecar.get("/v2/customer").await;
-            // Now and then, so as not to be the machine's only occupation.
+            // Pauses now and then, to leave the machine time for other work.
             sleep(Duration::from_millis(50)).await;
         }
     })
 }
 
-/// Fails for what promtool finds to say about metrics.
+/// Fails if promtool complains about the metrics.
 fn lint(metrics: &str) {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,8 +1,8 @@
-//! No lookup that begins after a write's answer gets a body from before the write: each way that lookups and writes can
-//! interleave, with the gateway parked by hand.
+//! A lookup that begins after a write's answer never gets a body from before the write. Each row is one way in which
+//! lookups and writes can interleave; gates hold the gateway at the chosen moment.
 //!
-//! A row is what happens in time. `L` is a lookup, `W` a write to the order of its session; `(` is its beginning, `)` its
-//! end, `r` the moment in which the gateway reads the session, `e` the moment in which the write takes effect.
+//! A row shows the order of events. `L` is a lookup, `W` a write to the order of its session; `(` is the beginning, `)`
+//! the end, `r` the moment in which the gateway reads the session, `e` the moment in which the write takes effect.
 //!
 //! | interleaving | test |
 //! |---|---|
@@ -31,7 +31,7 @@ use crate::support::{Harness, Setup, arrived, eventually};
 
 const CHANGE: &str = r#"{"reference_id":"new"}"#;
 
-/// A sidecar, its gateway and one session there with an order that may be changed.
+/// A sidecar, its gateway and one session, whose order a test may change.
 struct Shop {
     harness: Arc<Harness>,
     session: String,
@@ -63,7 +63,7 @@ impl Shop {
         self.harness.get(&self.lookup_path()).await
     }
 
-    /// A lookup that is under way when this returns: it fetches or waits for a fetch.
+    /// Starts a lookup. When this returns, the lookup fetches, or waits for another fetch.
     async fn begin_lookup(&self) -> JoinHandle<Answer> {
         let series = r#"in_flight_requests{class="session"}"#;
         let others = self.harness.metric(series).await;
@@ -73,7 +73,7 @@ impl Shop {
         lookup
     }
 
-    /// A lookup whose answer the gateway has read and holds at the gate.
+    /// Starts a lookup whose answer the gateway has read and holds at the gate.
     async fn park_lookup(&self, gate: &Gate) -> JoinHandle<Answer> {
         self.harness.gateway.script(Rule::on(Method::GET, &self.lookup_path()).gate_after_effect(gate).times(1));
         let lookup = self.begin_lookup().await;
@@ -85,7 +85,7 @@ impl Shop {
         write(&self.harness, &self.order_path()).await
     }
 
-    /// A write that the gateway parks as the rule says.
+    /// Starts a write that the gateway holds as the rule says.
     async fn park_write(&self, gate: &Gate, park: impl FnOnce(Rule, &Gate) -> Rule) -> JoinHandle<Answer> {
         self.harness.gateway.script(park(Rule::on(Method::PATCH, &self.order_path()), gate).times(1));
         let (harness, path) = (Arc::clone(&self.harness), self.order_path());
@@ -119,7 +119,7 @@ async fn done(call: JoinHandle<Answer>) -> Answer {
     call.await.expect("no panic")
 }
 
-/// How often the order had been changed when this was read, counted from 1.
+/// The number of the order's revision in this answer, counted from 1.
 fn revision(answer: &Answer) -> i64 {
     answer.json()["order"]["revision"].as_i64().unwrap_or_else(|| panic!("no revision: {}", answer.text()))
 }
@@ -201,7 +201,7 @@ async fn what_is_stored_during_a_write_is_gone_with_its_answer() {
         assert!(is_hit(&shop.lookup().await));
         gate.release();
         done(write).await;
-        // The answer is here, and so the second purge is over.
+        // The answer has arrived, so the second purge is over.
         let after = shop.lookup().await;
         assert!(after.cache().starts_with("fwd=uri-miss"), "{}", after.cache());
         assert_eq!(revision(&after), 2);
@@ -221,7 +221,7 @@ async fn two_writes_that_overlap_are_both_seen() {
         shop.pass(11);
         assert!(!is_hit(&shop.lookup().await));
         assert!(is_hit(&shop.lookup().await), "settled for the one that has ended");
-        // Fetched anew during the first, and in the air when it ends.
+        // This lookup is fetched again during the first write, and still in progress when that write ends.
         shop.pass(60);
         let between = shop.park_lookup(&reading).await;
         writing.release();
@@ -245,7 +245,7 @@ async fn a_caller_looks_again_once_at_most() {
     shop.harness.gateway.script(Rule::on(Method::GET, &shop.lookup_path()).gate_after_effect(&second).times(1));
     first.release();
     assert_eq!(revision(&done(before).await), 1);
-    // Its own fetch, with what there is between the two writes.
+    // The caller's own fetch reads the state between the two writes.
     arrived(&second, 1).await;
     shop.write().await;
     let later = shop.begin_lookup().await;
@@ -269,7 +269,7 @@ async fn a_gateway_that_is_behind_its_own_write_is_believed_for_two_seconds() {
     let after = shop.lookup().await;
     assert!(after.cache().starts_with("fwd=stale"), "{}", after.cache());
     assert_eq!((revision(&after), ttl(&after)), (2, 2), "and this one may be behind too");
-    // A wall clock that is put forward does not end the wait.
+    // A wall clock that is stepped forward does not end the wait.
     shop.harness.clock.step_wall(600_000);
     assert_eq!(ttl(&shop.lookup().await), 2);
     shop.pass(8);
@@ -315,7 +315,7 @@ async fn whatever_leaves_the_outcome_open_leaves_it_unsettled() {
         shop.harness.gateway.script(rule.times(1));
         assert_eq!(shop.write().await.status, status);
         assert!(shop.lookup().await.cache().ends_with("detail=unsettled"), "{status}");
-        // A later write that is answered does not settle the earlier one.
+        // The answer to a later write does not settle the earlier one.
         assert_eq!(shop.write().await.status, 204);
         assert!(shop.lookup().await.cache().ends_with("detail=unsettled"), "{status}");
         shop.close().await;
@@ -373,7 +373,7 @@ async fn an_overwritten_body_takes_no_relation_with_it() {
         let stored = shop.harness.get_with(&shop.lookup_path(), &[("cache-control", "no-cache")]).await;
         assert!(stored.cache().contains("stored"), "{}", stored.cache());
     }
-    // What was overwritten has left the index by now.
+    // By now the index no longer has the overwritten body.
     assert_eq!(shop.harness.metric("cache_entries").await, 1.0);
     shop.write().await;
     assert_eq!(revision(&shop.lookup().await), 2);
@@ -391,7 +391,7 @@ async fn what_counts_is_the_order_that_the_body_names() {
     assert!(is_hit(&shop.lookup().await));
     shop.write().await;
     assert!(is_hit(&shop.lookup().await), "it is not about this order");
-    // What is fetched next is, and a write to it comes in between.
+    // The next fetched body does name this order, and a write to the order comes in between.
     shop.pass(60);
     let gate = Gate::new();
     let parked = shop.park_lookup(&gate).await;
@@ -415,7 +415,7 @@ async fn every_way_to_name_what_a_write_changes_is_understood() {
         r#"{{"uuid":"{}","order":{{"uuid":"{order}"}},"tokenize":{{"token":"To-K","expiration":"2999-01-01T00:00:00Z"}}}}"#,
         shop.session
     );
-    // A date that far ahead is not believed.
+    // A date so far ahead is ignored.
     let soon = shop.lookup().await.json()["tokenize"]["expiration"].as_str().expect("a date").to_owned();
     shop.harness.gateway.script(Rule::path(&shop.lookup_path()).body(body.replace("2999-01-01T00:00:00Z", &soon)));
     shop.pass(60);
@@ -455,7 +455,7 @@ async fn a_log_that_cannot_tell_is_cautious() {
     let shop = Shop::open().await;
     let gate = Gate::new();
     let early = shop.park_lookup(&gate).await;
-    // Longer than any identifier that is remembered, so that it could be any.
+    // Longer than any identifier in the log of purges, so that it could be any of them.
     write(&shop.harness, &format!("/v2/order/{}", "o".repeat(200))).await;
     let late = shop.begin_lookup().await;
     gate.release();

@@ -1,5 +1,5 @@
-//! SIGHUP: another configuration is in force at once as far as that takes no restart, as a whole or not at all, and no
-//! request notices.
+//! SIGHUP puts all changed keys that need no restart in force at once, or none of them, and requests in progress do not
+//! notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::support::process::{Ended, Folder, Process, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{arrived, eventually};
 
-/// A sidecar that reads its configuration from a file which can be changed.
+/// A sidecar with a configuration file that a test can change.
 struct Reloading {
     sidecar: Sidecar,
     folder: Folder,
@@ -25,7 +25,7 @@ const PUBLIC: &str = "sz_pub_a";
 const PRIVATE: &str = "sz_pr_a";
 
 impl Reloading {
-    /// Starts it and waits until it is ready.
+    /// Starts the sidecar and waits until it is ready.
     async fn start(configuration: &str) -> Self {
         let this = Self::unready(configuration, &[]).await;
         this.sidecar.ready().await;
@@ -40,20 +40,20 @@ impl Reloading {
         let options = Options { public_key: PUBLIC.to_owned(), private_key: PRIVATE.to_owned(), ..Options::default() };
         let gateway = Simulator::start(options).await.expect("gateway starts");
         let start = |variables: &[(&str, &str)]| Process::start(&["run", "--config", &file], variables);
-        // Variables would win over the file.
+        // Variables would override the file.
         let unset = ["CREDENTIALS__PUBLIC_KEY", "CREDENTIALS__PRIVATE_KEY", "DRAIN__GRACE"].map(|name| (name, ""));
         let variables = [&unset, variables].concat();
         let sidecar = Sidecar::by(gateway, PUBLIC, PRIVATE, &variables, start).await;
         Self { sidecar, folder }
     }
 
-    /// Changes the file, tells the process, and waits until it has dealt with it. Answers with what it said.
+    /// Changes the file, signals the process, waits until the reload is over, and returns its log line.
     async fn reload(&mut self, configuration: &str, result: &str) -> Vec<Value> {
         self.folder.write("sidecar.toml", &whole(&self.folder, configuration));
         self.hang_up(result).await
     }
 
-    /// The same with the files as they are.
+    /// Reloads with the files unchanged.
     async fn hang_up(&mut self, result: &str) -> Vec<Value> {
         let before = self.sidecar.process.stdout().lines().count();
         self.hang_up_silently(result).await;
@@ -64,7 +64,7 @@ impl Reloading {
         lines.lines().skip(before).map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    /// The same where the log may say nothing of it.
+    /// Reloads where the log level may hide the reload's line.
     async fn hang_up_silently(&self, result: &str) {
         let before = self.reloads(result).await;
         self.sidecar.process.signal("HUP");
@@ -81,7 +81,7 @@ impl Reloading {
         cache.split("; ").find_map(|part| part.strip_prefix("ttl=")).unwrap_or_else(|| panic!("{cache}")).to_owned()
     }
 
-    /// How a lookup is answered that Sezzle does not answer.
+    /// The answer to a lookup that Sezzle does not answer.
     async fn unanswered(&self, method: Method, path: &str) -> Answer {
         let gate = Gate::new();
         self.sidecar.gateway.script(Rule::path(path.split('?').next().expect("a path")).gate(&gate));
@@ -94,11 +94,11 @@ impl Reloading {
     }
 }
 
-/// A whole configuration but for what the harness sets.
+/// A complete configuration, except for the keys that the harness sets.
 fn whole(folder: &Folder, configuration: &str) -> String {
     let path = folder.path().display();
     let keys = format!("public_key_file = \"{path}/public\"\nprivate_key_file = \"{path}/private\"\n");
-    // A table can be written only once.
+    // TOML allows each table only once.
     let keys = if configuration.contains("[credentials]") { String::new() } else { format!("[credentials]\n{keys}") };
     let drain = if configuration.contains("[drain]") { "" } else { "[drain]\ngrace = \"0s\"\n" };
     format!("{configuration}\n{keys}{drain}")
@@ -110,7 +110,7 @@ fn about<'l>(lines: &'l [Value], message: &str) -> Vec<&'l Value> {
 
 const ALL: &str = "configuration reloaded";
 const PARTLY: &str = "configuration reloaded, but for keys that need a restart";
-/// Either is in the last line about a reload.
+/// The last line about a reload has one of these texts.
 const LAST_WORD: [&str; 2] = ["configuration reloaded", "the configuration before stays in force"];
 const NOT: &str = "configuration not reloaded";
 
@@ -138,7 +138,7 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     assert_eq!(key(&this).await, "from-the-caller");
     let card = async |this: &Reloading| this.sidecar.get("/v2/session/card/token/t").await.status;
     assert_eq!(card(&this).await, 403);
-    // Answers are as they were before the reload to whoever stays connected, too.
+    // Callers that stay connected get the same answers as before the reload, too.
     let mut kept = Wire::connect(this.sidecar.proxy).await;
     kept.send("GET /v2/customer HTTP/1.1\r\nhost: payments\r\n\r\n").await;
     assert_eq!(kept.answer().await.status, 421);
@@ -207,7 +207,7 @@ async fn lines_of_hits_are_thinned_out_as_the_new_configuration_says() {
     for _ in 0..9 {
         assert!(this.sidecar.get(&session).await.cache().starts_with("hit"), "the cache is as it was");
     }
-    // Each worker writes its first line, and there are two.
+    // Each of the two workers writes its first line.
     assert!(this.sidecar.metric("log_lines_sampled_out_total").await >= 7.0);
 }
 
@@ -303,11 +303,11 @@ async fn other_key_files_are_used_once_sezzle_has_taken_them() {
 
     this.sidecar.gateway.set_keys("sz_pub_b", "sz_pr_b");
     this.sidecar.gateway.revoke_tokens();
-    // Which asks for a look at once, however long it would be to the next attempt.
+    // The signal causes an immediate look at the files, however far away the next attempt is.
     this.hang_up("success").await;
     this.sidecar.process.says("key pair changed").await;
     assert_eq!(this.sidecar.get("/v2/customer").await.status, 200);
-    // From now on it is these files that are watched.
+    // From now on the sidecar watches these files.
     this.folder.write("other-public", "sz_pub_c");
     this.folder.write("other-private", "sz_pr_c");
     this.sidecar.gateway.set_keys("sz_pub_c", "sz_pr_c");
@@ -362,7 +362,7 @@ async fn a_hang_up_ends_nothing_be_it_early_or_late() {
     let mut this = Reloading::unready("[drain]\ngrace = \"2s\"", &[]).await;
     let gate = Gate::new();
     this.sidecar.gateway.script(Rule::path("/v2/authentication").gate(&gate));
-    // Perhaps before there is a token, and perhaps several at a time.
+    // The signals may come before the first token, and several may come at once.
     for _ in 0..10 {
         this.sidecar.process.signal("HUP");
     }

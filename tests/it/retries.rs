@@ -1,4 +1,4 @@
-//! What fails is sent again where that can do no harm, and nowhere else: the key, the marks, the budget.
+//! The sidecar repeats a failed call only where that does no harm: keys, marks, and the retry budget.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Harness, Setup, arrived, header};
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// An authorized order: it, and the path to capture it.
+/// An authorized order, and the path of its captures.
 fn authorized(harness: &Harness) -> (String, String) {
     let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
     assert!(harness.gateway.complete_checkout(&order));
@@ -19,7 +19,7 @@ fn authorized(harness: &Harness) -> (String, String) {
     (order, capture)
 }
 
-/// The keys of what the gateway received on a path, attempt by attempt.
+/// The keys that the gateway received on a path, attempt by attempt.
 fn keys(harness: &Harness, path: &str) -> Vec<String> {
     let calls = harness.gateway.journal().into_iter().filter(|call| call.path == path);
     calls.map(|call: Exchange| header(&call.headers, "sezzle-request-id").to_owned()).collect()
@@ -164,7 +164,7 @@ async fn a_failure_after_a_possible_effect_is_marked() {
     let series = r#"money_refused_in_doubt_total{route="/v2/order/{order}/capture"}"#;
     assert_eq!(harness.metric(series).await, 1.0);
     harness.gateway.clear_rules();
-    // A load balancer's 503 says nothing of the first attempt either.
+    // A load balancer's 503 says nothing about the first attempt either.
     let (order, capture) = authorized(&harness);
     harness.gateway.script(Rule::path(&capture).times(3).status(StatusCode::SERVICE_UNAVAILABLE));
     harness.gateway.script(Rule::path(&capture).times(1).reset(Reset::AfterEffect));
@@ -183,14 +183,14 @@ async fn an_outcome_stays_unknown_when_sezzle_is_gone_afterwards() {
     let harness = Harness::start().await;
     let (order, capture) = authorized(&harness);
     harness.gateway.script(Rule::path(&capture).times(1).reset(Reset::AfterEffect));
-    // The gateway goes away as soon as the effect is there.
+    // The gateway disappears as soon as the write has taken effect.
     let gateway = harness.gateway.clone();
     let gone = async {
         crate::support::eventually("done", async || gateway.effects(&order).len() == 1).await;
         gateway.clone().stop().await;
     };
     let (answer, ()) = tokio::join!(harness.post(&capture, CAPTURE), gone);
-    // Or the second attempt came in time, which is as well.
+    // The second attempt may have arrived in time, which is equally good.
     if answer.status != 200 {
         assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"));
         assert!(!answer.header("sezzle-request-id").is_empty());
@@ -216,12 +216,12 @@ async fn the_key_comes_back_with_an_error_that_sent_nothing() {
 async fn a_gateway_in_trouble_is_not_given_more_of_it() {
     let harness = Harness::start().await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE));
-    // So few that the breaker of their class stays closed.
+    // So few failures that the breaker of their class stays closed.
     for _ in 0..19 {
         assert_eq!(harness.get("/v2/customer").await.status, 503);
     }
     let sent = harness.gateway.count("GET", "/v2/customer");
-    // 30 and a fifth of the requests, if all fell within ten seconds.
+    // 30 and a fifth of the requests, if all were made within ten seconds.
     assert!((19 + 30..=19 + 2 * 19).contains(&sent), "{sent}");
     assert!(harness.metric(r#"upstream_retries_total{reason="unavailable",result="no_budget"}"#).await >= 1.0);
     harness.stop().await;

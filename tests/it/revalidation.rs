@@ -1,5 +1,5 @@
-//! What has died may be revived: Sezzle is asked by its own validators whether it is still right, and its 304 is
-//! believed for exactly what it says. No caller ever sees a 304 that it did not ask for.
+//! An expired session can be revalidated: the sidecar sends Sezzle's validators back, and trusts a 304 for exactly what
+//! it says. No caller gets a 304 without having asked for one.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ async fn who_wants_something_younger_gets_it_by_a_304_too() {
     let younger = origin.get(uuid, &[("cache-control", "max-age=5")]).await;
     assert_eq!(younger.cache(), "fwd=request; fwd-status=304; ttl=30; stored");
     assert_eq!((younger.status, &younger.body), (200, &stored.body));
-    // Who wants nothing stored is given nothing stored.
+    // A caller that wants nothing stored gets an answer that was not stored.
     origin.serves(uuid, &[("ETag", "\"a\"")]);
     let anew = origin.get(uuid, &[("cache-control", "no-cache")]).await;
     assert_eq!(
@@ -103,7 +103,7 @@ async fn a_304_that_says_something_else_is_not_believed() {
         origin.answers("304 Not Modified", fresh, "");
         let asked = origin.asked();
         let answer = origin.get(uuid, &[]).await;
-        // Asked again for all of it, and told 304 once more: that is no answer.
+        // The sidecar asks again without a condition and gets 304 once more, which is no answer.
         assert_eq!((answer.status, origin.asked() - asked), (502, 2), "{stored:?} {fresh:?}");
         let heads = origin.gateway.heads();
         assert!(heads[asked].contains("\r\nif-"), "{}", heads[asked]);
@@ -120,7 +120,7 @@ async fn a_304_nobody_asked_for_is_followed_by_a_request_for_all_of_it() {
         harness.gateway.clear_rules();
         harness.gateway.script(Rule::path(&path).status(StatusCode::NOT_MODIFIED).times(1));
         let before = harness.gateway.count("GET", &path);
-        // Not the caller's own condition either: what it holds is not what Sezzle was asked about.
+        // The caller's own condition does not apply either: Sezzle was not asked about the caller's tag.
         let answer = harness.get_with(&path, &[("cache-control", wish), ("if-none-match", "\"mine\"")]).await;
         assert_eq!((answer.status, harness.gateway.count("GET", &path) - before), (200, 2), "{wish}");
         harness.clock.advance(std::time::Duration::from_secs(61));
@@ -142,7 +142,7 @@ async fn the_callers_own_condition_is_answered_by_what_was_revived() {
         assert_eq!(answer.status, status, "{condition}");
         assert!(answer.cache().starts_with("fwd=stale; fwd-status=304"), "{}", answer.cache());
     }
-    // With another body the tag is another, too.
+    // Another body gets another tag.
     origin.pass(31);
     origin.answers("200 OK", &[("ETag", "\"b\"")], format!(r#"{{"uuid":"{uuid}","new":true}}"#));
     let answer = origin.get(uuid, &[("if-none-match", "\"a\"")]).await;
@@ -158,7 +158,7 @@ async fn what_cannot_be_relied_on_is_fetched_whole() {
         &[] as Lines<'_>,
         &[("ETag", "unquoted")],
         &[("ETag", "\"a\""), ("ETag", "\"b\"")],
-        // It may have changed again in the second it was sent in.
+        // The session may have changed again within the second of its Date.
         &[("Date", "@0"), ("Last-Modified", "@0")],
         &[("Last-Modified", "soon")],
     ] {
@@ -263,7 +263,7 @@ async fn a_write_during_a_revalidation_leaves_nothing_of_the_old_body() {
     let capture = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
     assert_eq!(harness.post(&format!("/v2/order/{order}/capture"), capture).await.status, 200);
     harness.gateway.clear_rules();
-    // Arrived after the write: whatever it waits for, the 304 is not for it.
+    // This lookup came after the write, so the 304 does not answer it, whichever fetch it waits for.
     let late = tokio::spawn({
         let (harness, path) = (Arc::clone(&harness), path.clone());
         async move { harness.get(&path).await }

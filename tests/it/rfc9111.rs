@@ -1,12 +1,12 @@
-//! RFC 9111, as far as it applies to a private cache whose every answer is a session: what is stored, what is served
-//! of it, to whom, and what a caller sees. The rows follow the public conformance suite for HTTP caches.
+//! RFC 9111, as far as it applies to a private cache of sessions: which answers are stored and served, to whom, and
+//! with which headers. The rows follow the public conformance suite for HTTP caches.
 
 use http::Method;
 
 use crate::support::origin::{Lines, Origin, session};
 use crate::support::scripted::Script;
 
-/// A row: what it is, the gateway's headers, and whether the answer is served again after 3 seconds.
+/// A row: its name, the gateway's headers, and whether the stored answer is served after 3 seconds.
 type Row<'r> = (&'r str, Lines<'r>, bool);
 
 async fn served_again(rows: &[Row<'_>]) {
@@ -171,7 +171,7 @@ async fn a_stored_answer_says_how_old_it_is_and_when_it_was_made() {
         assert!(hit.cache().starts_with("hit"), "{lines:?}: {}", hit.cache());
         assert_eq!(hit.headers.get_all("age").iter().count(), 1);
         let stated: u64 = hit.header("age").parse().expect("a number");
-        // A second of the machine's may have ended on the way.
+        // A real second may have ended on the way.
         assert!((age..=age + 1).contains(&stated), "{lines:?}: {stated}");
         assert_eq!(hit.header("date"), first.header("date"), "{lines:?}");
         assert_eq!(hit.headers.get_all("date").iter().count(), 1);
@@ -201,7 +201,7 @@ async fn what_is_between_two_neighbours_is_not_stored() {
             ("Cache-Control", "max-age=3600"),
         ],
     );
-    // The client fails on what must not reach a caller.
+    // The client fails on a header that must not reach a caller.
     for _ in 0..2 {
         let answer = origin.get(uuid, &[]).await;
         assert_eq!(answer.headers.get_all("x-gateway").iter().collect::<Vec<_>>(), ["1", "2"]);
@@ -251,7 +251,7 @@ async fn directives_of_a_request() {
             assert!(answer.cache().starts_with("fwd=request"), "{line}: {}", answer.cache());
         }
     }
-    // What has died is served to nobody, whatever they put up with.
+    // An expired session is not served, even to callers that would accept it.
     let uuid = session();
     origin.serves(uuid, &[("Cache-Control", "max-age=2")]);
     origin.get(uuid, &[]).await;
@@ -281,7 +281,7 @@ async fn conditions_of_a_request_are_answered_here() {
         (&[("Last-Modified", old)], &[("if-modified-since", "Monday, 27-Apr-20 14:46:59 GMT")], 304),
         (&[("Last-Modified", old)], &[("if-modified-since", "Mon, 27 Apr 2020 14:46:58 GMT")], 200),
         (&[("Last-Modified", old)], &[("if-modified-since", "yesterday")], 200),
-        // No `Last-Modified`, and a clock of Sezzle's that may be behind.
+        // There is no `Last-Modified`, and Sezzle's clock may be behind.
         (&[("Date", "@-9")], &[("if-modified-since", "@0")], 200),
         (&[("Date", "@0")], &[("if-modified-since", "@-9")], 200),
         (&[("ETag", "\"a\"")], &[("if-match", "\"b\"")], 200),
@@ -299,7 +299,7 @@ async fn conditions_of_a_request_are_answered_here() {
             .collect();
         let asked: Vec<(&str, &str)> =
             asked.iter().zip(&dates).map(|((name, _), value)| (*name, value.as_str())).collect();
-        // First from Sezzle, who is asked for all of it, then from memory.
+        // The first answer comes from Sezzle, which gets no condition; the second comes from memory.
         for from in ["fwd=uri-miss", "hit"] {
             let answer = origin.get(uuid, &asked).await;
             assert!(answer.cache().starts_with(from), "{stored:?} {asked:?}: {}", answer.cache());
@@ -364,7 +364,7 @@ async fn a_head_that_was_passed_on_tells_whether_what_is_stored_is_outdated() {
         let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n");
         let lines: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         origin.gateway.script(Script::Bytes(format!("{head}{lines}\r\n").into_bytes()));
-        // Not from memory, since the caller does not want that.
+        // The caller does not want an answer from memory.
         let answer = origin.ask(Method::HEAD, uuid, &[("cache-control", "no-cache")]).await;
         assert_eq!((answer.status.to_string(), answer.body.len()), (status[..3].to_owned(), 0));
         assert!(origin.gateway.calls().last().expect("a call").1.starts_with("HEAD"));
