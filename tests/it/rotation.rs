@@ -1,5 +1,5 @@
-//! A changed key pair is used without a restart and without a failed request; what is no good leaves the one before in
-//! use.
+//! A changed key pair comes into use without a restart and without a failed request. A bad pair leaves the previous one
+//! in use.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -41,14 +41,14 @@ fn write_one(path: &Path, content: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("settable");
 }
 
-/// Puts a link in another's place in one step, as `ln -sfn` and Kubernetes do.
+/// Replaces a link in one step, as `ln -sfn` and Kubernetes do.
 fn relink(to: &str, link: &Path) {
     let aside = link.with_file_name("link-aside");
     symlink(to, &aside).expect("a link");
     fs::rename(aside, link).expect("renamed");
 }
 
-/// A sidecar whose keys are in two files, and a gateway that knows them by the name `a`.
+/// A sidecar whose keys are in two files, and a gateway that knows the pair named `a`.
 struct Rotating {
     harness: Harness,
     root: Folder,
@@ -59,7 +59,7 @@ impl Rotating {
         Self::at("", "", write).await
     }
 
-    /// With the files in these folders below the root, put there by `prepare`.
+    /// Starts both, with the key files in these folders below the root, written by `prepare`.
     async fn at(public_in: &str, private_in: &str, prepare: impl FnOnce(&Path, &str)) -> Self {
         let this = Self::unready(public_in, private_in, prepare).await;
         this.is_ready().await;
@@ -92,7 +92,7 @@ impl Rotating {
         write(self.root.path(), name);
     }
 
-    /// From now on Sezzle knows the pair of this name and no other.
+    /// From now on Sezzle knows only the pair of this name.
     fn sezzle_knows(&self, name: &str) {
         self.harness.gateway.set_keys(&public(name), &private(name));
     }
@@ -105,7 +105,8 @@ impl Rotating {
         self.in_time(result, async || self.counted(result).await >= 1.0).await;
     }
 
-    /// Waits until something holds while time passes, which it does not by itself here; returns how much has passed.
+    /// Waits until `holds` is true, and moves the clock meanwhile, which stands still here. Returns how much time has
+    /// passed.
     async fn in_time(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
         const STEP: Duration = Duration::from_millis(100);
         let mut passed = Duration::ZERO;
@@ -121,13 +122,13 @@ impl Rotating {
         passed
     }
 
-    /// Waits until a request has come to a gate while time passes.
+    /// Waits until a request has reached a gate, and moves the clock meanwhile.
     async fn arrives(&self, gate: &Gate) {
         let arrived = async || timeout(Duration::from_millis(5), gate.arrived(1)).await.is_ok();
         self.in_time("arrived", arrived).await;
     }
 
-    /// Lets so much time pass, slowly enough for everything that is due in it.
+    /// Moves the clock by so much, slowly enough for all timers that are due.
     async fn pass(&self, millis: u64) {
         for _ in 0..millis / 50 {
             self.harness.clock.advance(Duration::from_millis(50));
@@ -135,7 +136,7 @@ impl Rotating {
         }
     }
 
-    /// Lets the time pass in which a pair is tried and rejected eight times more.
+    /// Moves the clock so far that a pair is tried and rejected eight times more.
     async fn is_rejected_eight_times(&self) {
         for _ in 0..8 {
             let tried = self.counted("rejected").await;
@@ -147,20 +148,20 @@ impl Rotating {
         }
     }
 
-    /// Whether a caller with this public key is one of ours.
+    /// Whether the sidecar accepts a caller with this public key as its own merchant's.
     async fn is_public(&self, name: &str) -> bool {
         let keys = format!("{{\"public_key\":\"{}\",\"private_key\":\"any\"}}", public(name));
         self.harness.post(EXCHANGE, &keys).await.status == 201
     }
 
-    /// Whether a caller may authenticate with this public key by itself.
+    /// Whether a caller may authenticate with this public key alone.
     async fn is_basic(&self, name: &str) -> bool {
         let basic = format!("Basic {}", BASE64_STANDARD.encode(public(name)));
         let answer = self.harness.get_with("/v2/customer", &[("authorization", &basic)]).await;
         !answer.text().contains("sidecar.foreign_keys")
     }
 
-    /// Whether a webhook that was signed with this private key is taken.
+    /// Whether a webhook that was signed with this private key is accepted.
     async fn is_signature(&self, name: &str) -> bool {
         let body = "{}";
         let signature = signature(&private(name), body);
@@ -174,18 +175,18 @@ impl Rotating {
         self.is_public(name).await && self.is_signature(name).await
     }
 
-    /// Returns how long it took.
+    /// Waits until the pair is in use, and returns how long that took.
     async fn comes_to_use(&self, name: &str) -> Duration {
         self.in_time(&format!("{name} is used"), async || self.is_used(name).await).await
     }
 
-    /// Fails unless `a` is in use as if nothing had happened.
+    /// Fails unless `a` is in use as before.
     async fn is_as_before(&self, not: &str) {
         assert!(self.is_used("a").await && !self.is_public(not).await && !self.is_signature(not).await);
         assert_eq!(self.harness.get("/v2/customer").await.status, 200);
     }
 
-    /// The public keys that were exchanged, by name, in order.
+    /// The names of the public keys in token exchanges, in order.
     fn exchanged(&self) -> Vec<String> {
         let exchanges = self.harness.gateway.journal().into_iter().filter(|call| call.path == EXCHANGE);
         let name = |body: &[u8]| {
@@ -200,7 +201,7 @@ impl Rotating {
     }
 }
 
-/// What Kubernetes makes of a secret: links to files in a folder behind a link, which is swapped.
+/// Writes a secret as Kubernetes does: links to files in a folder behind a link, which is swapped.
 fn kubernetes(folder: &Path, name: &str) {
     let version = format!("..2026_{name}");
     fs::create_dir(folder.join(&version)).expect("a folder");
@@ -329,7 +330,7 @@ async fn no_request_fails_while_keys_change() {
         rotating.sezzle_knows(name);
         kubernetes(rotating.root.path(), name);
         rotating.comes_to_use(name).await;
-        // Sezzle ends every token. Those under way are sent again with one of the new pair's.
+        // Sezzle revokes every token. Calls in progress are sent again with a token of the new pair.
         rotating.harness.gateway.revoke_tokens();
         eventually("noticed", async || demanded().await > before).await;
         rotating.harness.clock.advance(Duration::from_secs(11));
@@ -359,7 +360,7 @@ async fn who_is_refused_while_a_new_pair_is_tried_gets_its_token() {
     eventually("refused", async || rotating.harness.metric("upstream_unauthorized_total").await == 20.0).await;
     gate.release();
     assert!(callers.join_all().await.iter().all(|status| *status == 200));
-    // What they asked for has been done: nothing else comes between this change and the next.
+    // The exchange that these callers asked for is over: no other one comes between this change and the next.
     rotating.sezzle_knows("c");
     rotating.write("c");
     rotating.comes_to_use("c").await;
@@ -375,7 +376,7 @@ async fn a_change_in_slow_steps_is_not_tried_by_halves() {
         [("public", ""), ("public", "sz_pub_b"), ("private", ""), ("private", "sz_pr_"), ("private", "sz_pr_b")];
     for (file, content) in steps {
         write_one(&rotating.root.path().join(file), content);
-        // Of the first step a look is certain, and one of them comes between the last two.
+        // The sidecar certainly reads the files after the first step, and reads them once between the last two.
         rotating.pass(if content.is_empty() && file == "public" { 5000 } else { 450 }).await;
         assert_eq!(rotating.harness.get("/v2/customer").await.status, 200);
     }
@@ -394,7 +395,7 @@ async fn half_a_change_leaves_the_pair_in_use() {
     write_one(&file("public"), &public("b"));
     rotating.is_counted("rejected").await;
     rotating.is_as_before("b").await;
-    // What anybody may write is not used either, nor what is empty, missing, or no key.
+    // A file that anybody may write is not used either, nor is an empty or missing one, or one without a key.
     type Change = Box<dyn Fn(&Path)>;
     let changes: [Change; 6] = [
         Box::new(|path| fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("settable")),
@@ -438,7 +439,7 @@ async fn another_merchants_pair_is_not_used() {
     let first = first.iter().find(|call| call.path == "/v2/customer").expect("a call");
     assert_eq!(header(&sent.headers, "authorization"), header(&first.headers, "authorization"));
 
-    // Tried again by itself.
+    // The sidecar tries the pair again without another change.
     rotating.harness.gateway.set_merchant(&own);
     rotating.comes_to_use("b").await;
     rotating.stop().await;
@@ -454,7 +455,7 @@ async fn a_pair_that_sezzle_does_not_know_yet_is_tried_again_and_again() {
         assert_eq!(rotating.harness.get("/v2/customer").await.status, 200);
     }
     assert!(rotating.exchanged().len() < 10, "{:?}", rotating.exchanged());
-    // Files that change again are tried at once, however long the back-off has become.
+    // Changed files are tried at once, however long the back-off has become.
     rotating.is_rejected_eight_times().await;
     rotating.sezzle_knows("c");
     rotating.write("c");
@@ -467,7 +468,7 @@ async fn a_pair_that_sezzle_does_not_know_yet_is_tried_again_and_again() {
 async fn a_pair_that_was_refused_is_tried_when_the_one_in_use_is() {
     let rotating = Rotating::start().await;
     rotating.write("b");
-    // Until the next attempt is a minute away, or nearly.
+    // Waits until the next attempt is almost a minute away.
     rotating.is_rejected_eight_times().await;
     rotating.sezzle_knows("b");
     rotating.harness.gateway.revoke_tokens();
@@ -500,7 +501,7 @@ async fn the_last_of_several_quick_changes_is_used() {
     rotating.comes_to_use("d").await;
     assert_eq!(rotating.exchanged(), ["a", "d"]);
 
-    // Also when the one before is just being exchanged, and is good.
+    // The same holds while the previous pair, which is good, is being exchanged.
     let gate = Gate::new();
     rotating.harness.gateway.script(Rule::path(EXCHANGE).gate_after_effect(&gate).times(1));
     rotating.sezzle_knows("e");
@@ -522,13 +523,13 @@ async fn the_same_content_again_is_no_change() {
         rename_over(rotating.root.path(), "a");
         rotating.harness.clock.advance(Duration::from_secs(31));
     }
-    // White space around a key is not part of it.
+    // White space around a key does not belong to the key.
     write_one(&rotating.root.path().join("public"), "  sz_pub_a\r\n\n");
-    // Back again before it is tried.
+    // The old pair is back before the sidecar tries the new one.
     rotating.write("b");
     rotating.write("a");
     rotating.is_as_before("b").await;
-    // Seen after all of it.
+    // The sidecar notices this change after all the others.
     rotating.sezzle_knows("c");
     rotating.write("c");
     rotating.comes_to_use("c").await;
@@ -545,7 +546,7 @@ async fn the_previous_keys_count_for_an_hour() {
     rotating.comes_to_use("b").await;
     assert!(rotating.is_signature("a").await && !rotating.is_signature("c").await);
     assert!(rotating.is_public("a").await && !rotating.is_public("c").await, "services need not change at once");
-    // A new public key alone changes nothing about it.
+    // A new public key alone does not change the signatures' hour.
     rotating.harness.gateway.set_keys(&public("c"), &private("b"));
     write_one(&rotating.root.path().join("public"), &public("c"));
     rotating.in_time("c", async || rotating.is_public("c").await).await;
@@ -562,7 +563,7 @@ async fn the_previous_keys_count_for_an_hour() {
 
 #[tokio::test]
 async fn a_new_pair_ends_an_outage_within_seconds() {
-    // Never a token.
+    // The sidecar has never had a token.
     let rotating = Rotating::unready("", "", |root, _| write(root, "wrong")).await;
     eventually("rejected", async || {
         rotating.harness.client.get(rotating.harness.ops, "/readyz").await.text().contains("rejected")
@@ -574,7 +575,7 @@ async fn a_new_pair_ends_an_outage_within_seconds() {
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!(rotating.harness.get("/v2/customer").await.status, 200);
 
-    // The pair and its tokens have been withdrawn: what is live by the clock is refused.
+    // Sezzle has withdrawn the pair and its tokens: it refuses a token that is valid by the clock.
     rotating.sezzle_knows("b");
     rotating.harness.gateway.revoke_tokens();
     assert_eq!(rotating.harness.get("/v2/customer").await.status, 401, "Sezzle's answer");
@@ -592,7 +593,7 @@ async fn a_new_pair_ends_an_outage_within_seconds() {
     rotating.stop().await;
 }
 
-/// The binary with its keys in these files, before a gateway that knows them.
+/// The binary with its keys in these files, in front of a gateway that knows the keys.
 async fn sidecar(folder: &Folder, name: &str, variables: &[(&str, &str)]) -> Sidecar {
     write(folder.path(), name);
     let path = |file: &str| folder.path().join(file).display().to_string();
@@ -615,7 +616,7 @@ async fn the_log_tells_what_became_of_a_change_and_names_no_key() {
     write_one(&public_file, "");
     sidecar.process.says("public: is empty").await;
     write_one(&public_file, &public("canary_a"));
-    // Otherwise the files are read within 5 s.
+    // Without a signal the files are read within 5 s.
     sidecar.process.signal("HUP");
     sidecar.process.says("the key files hold the pair in use again").await;
     write(folder.path(), "canary_b");

@@ -1,4 +1,5 @@
-//! The rules for Prometheus ask for what there is, say what an operator needs, and each alert has tests of its own.
+//! The rules for Prometheus query existing series and tell operators what they need, and each alert has tests of its
+//! own.
 
 use std::fs;
 
@@ -9,7 +10,7 @@ fn rules_ask_for_what_there_is() {
     for rule in rules::all() {
         rules::check(&rule.name, &rule.expression);
     }
-    // Or nothing of it was read.
+    // Otherwise the files would not have been read.
     assert!(rules::rules("recording.yml").iter().all(|rule| rule.kind == "record"));
     assert!(rules::rules("alerts.yml").iter().all(|rule| rule.kind == "alert"));
     assert!(rules::all().len() > 20);

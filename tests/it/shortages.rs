@@ -1,5 +1,5 @@
-//! The process lives through a time in which the system starts no thread and has no file left, and says what is wrong where
-//! it cannot start.
+//! The process survives a time in which the system starts no thread and opens no file, and an error says what is
+//! missing if it cannot start.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -14,7 +14,7 @@ use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{eventually, not_tried};
 
-/// A user that nobody else is, so that the number of its processes and threads can be limited.
+/// A user without other processes, so that the number of its processes and threads can be limited.
 struct User(u32);
 
 impl User {
@@ -36,7 +36,7 @@ impl User {
         command
     }
 
-    /// The binary, which may lie where only this process's user gets to.
+    /// The binary's path, or a copy's if only this process's user can reach the binary.
     fn binary(&self, folder: &Folder) -> String {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("settable");
         let reachable = self.command("test", &[]).args(["-x", BINARY]).status().expect("runs").success();
@@ -52,7 +52,7 @@ impl User {
         chown(path, Some(self.0), Some(self.0)).expect("root may");
     }
 
-    /// Takes every place for a process or thread that the limit of 40 leaves, for as long as the value lives.
+    /// Takes every process or thread that the limit of 40 leaves, until the value is dropped.
     fn crowd(&self) -> Crowd {
         let sleeper = |_| {
             let mut command = self.command("sleep", &[]);
@@ -87,7 +87,7 @@ async fn without_a_thread_to_be_had_the_token_is_renewed_keys_change_and_writes_
     let options = Options {
         public_key: "sz_pub_a".to_owned(),
         private_key: "sz_pr_a".to_owned(),
-        // Refreshed after 7 to 9 s. And no connection is there for long, so that names are resolved.
+        // The token is refreshed after 7 to 9 s. Connections close soon, so that names are resolved again.
         token_life: Duration::from_secs(12),
         idle_timeout: Some(Duration::from_millis(100)),
         ..Options::default()
@@ -136,7 +136,7 @@ async fn where_a_start_gets_no_thread_the_reason_is_said() {
     let Some(user) = User::new(1) else { return };
     let folder = Folder::new();
     let binary = user.binary(&folder);
-    // From the first thread to the last: the log's, those for what blocks, the workers'.
+    // The limits run from the first thread to the last: the log's, those for blocking work, the workers'.
     let mut started = false;
     for limit in 1..=9 {
         let mut command = user.command(&binary, &[&format!("--nproc={limit}:{limit}")]);
@@ -169,7 +169,7 @@ async fn where_a_start_gets_no_thread_the_reason_is_said() {
     assert!(started, "nine are enough");
 }
 
-/// `None` if it starts, which it is then told to undo.
+/// `None` if the process starts, which is then ended; otherwise its end.
 async fn either_ends_or_starts(mut process: Process) -> Option<Ended> {
     let mut started = false;
     eventually("an end or a start", async || {
@@ -205,7 +205,7 @@ async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
     let ask = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
     caller.send(ask.as_bytes()).await;
     assert_eq!(caller.answer().await.status, 200);
-    // They only stand there, as does whoever is turned away and does not close.
+    // These connections stay idle. A refused caller that does not close looks the same.
     let mut others = Vec::new();
     for _ in 0..60 {
         others.push(tokio::net::TcpStream::connect(sidecar.proxy).await.expect("connected"));

@@ -1,6 +1,6 @@
-//! Once a write's head has been read, its caller gets a status line, whatever happens to the write. Some clients send a
-//! request again by themselves when a connection they have used before ends in silence, and some when the status is 503:
-//! each of them is let loose on a gateway that does every write and then misbehaves. No write has a second effect.
+//! Once a write's head has been read, its caller gets a status line, whatever happens to the write. Some clients repeat
+//! a request by themselves if a connection that was used before ends in silence, and some if the status is 503. Here
+//! each of them calls a gateway that does every write and then misbehaves. No write takes effect twice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,7 +29,7 @@ macro_rules! clients {
     )+};
 }
 
-/// Clients that send again by themselves what ends in silence on a connection that was used before.
+/// Clients that repeat a request by themselves if a connection that was used before ends in silence.
 macro_rules! repeaters {
     ($promise:ident) => {
         use super::*;
@@ -52,7 +52,7 @@ macro_rules! repeaters {
 mod when_an_answer_breaks_off {
     repeaters!(answers_that_break_off);
 
-    // These repeat a 503.
+    // Clients that repeat a request after 503.
     clients! {
         answers_that_break_off:
         #[ignore = "needs a JDK and HttpClient: tests/run"]
@@ -61,7 +61,7 @@ mod when_an_answer_breaks_off {
         apaches_http_client_5: ["java", "Repeaters.java", "apache5"];
     }
 
-    // These repeat a 504 as well, so that nothing but a key of the client's own makes it harmless.
+    // Clients that repeat a request after 504, too. Only a key of the client's own makes that harmless.
     clients! {
         answers_to_keys_that_break_off:
         #[ignore = "needs node and superagent: tests/run"]
@@ -79,7 +79,7 @@ mod when_the_sidecar_is_told_to_end {
     repeaters!(signals);
 }
 
-/// A sidecar before a [`Doer`], as a process of its own.
+/// A sidecar in front of a [`Doer`], as a process of its own.
 struct Scene {
     gateway: Doer,
     process: Process,
@@ -87,7 +87,7 @@ struct Scene {
     _folder: Folder,
 }
 
-/// How a caller's connection comes to the sidecar. Clients speak TCP, and a relay leads them to the Unix socket.
+/// The path of a caller's connection to the sidecar. Clients speak TCP, and a relay leads them to the Unix socket.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Tcp,
@@ -109,7 +109,7 @@ impl Scene {
                 ("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"),
                 ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated"),
                 ("PROXY__LISTEN", &listen),
-                // At the hard end each of them ends with what it still does.
+                // At the hard limit each worker ends with its remaining work.
                 ("PROXY__WORKERS", "2"),
                 ("OPS__LISTEN", &ops.to_string()),
                 ("DRAIN__GRACE", "0s"),
@@ -124,12 +124,12 @@ impl Scene {
         Self { gateway, process, relay: Relay::before(server).await, _folder: folder }
     }
 
-    /// Each request was answered, and the client understood what it was told.
+    /// Checks that each request was answered, and that the client understood its answer.
     fn answered(&self, calls: &[Call], outcomes: &[Outcome]) {
         let (requests, answers) = self.relay.requests_and_answers();
         assert_eq!(requests, answers, "status lines for each request: {outcomes:?}");
         for (call, outcome) in calls.iter().zip(outcomes) {
-            // Where a head was passed on before its body broke off, the client may tell of the body alone.
+            // If the sidecar passed on a head before the body broke off, the client may report only the body.
             let broke_off = [Way::HeadOnly, Way::HalfText].iter().any(|way| call.names(*way));
             let is_status = outcome.status.parse().is_ok_and(|status: u16| status >= 200);
             assert!(is_status || broke_off, "{call:?}: {}", outcome.status);
@@ -176,7 +176,7 @@ async fn break_off(stack: Stack, by: By, writes: impl Fn(Way) -> Vec<Call>) {
     let ways = || Way::BROKEN.into_iter().chain([Way::Nothing]);
     let mut calls = vec![Call::exchange()];
     for write in ways().flat_map(&writes) {
-        // It is answered well, so that the write goes on a connection that was used before.
+        // The lookup gets a good answer, so that the write uses a connection that was used before.
         calls.extend([Call::new("GET", "/v2/customer"), write]);
     }
     let outcomes = stack.start(&scene.relay.url(), &calls).outcomes().await;
@@ -189,12 +189,12 @@ async fn break_off(stack: Stack, by: By, writes: impl Fn(Way) -> Vec<Call>) {
     scene.answered(&calls, &outcomes);
 }
 
-/// What happens to the sidecar while a write waits for its answer.
+/// An event at the sidecar while a write waits for its answer.
 #[derive(Clone, Copy, Debug)]
 enum Meanwhile {
     Reload,
     Drain,
-    /// The hard end of a drain.
+    /// The hard limit of a drain.
     HardEnd,
     SecondSignal,
 }
@@ -220,7 +220,7 @@ async fn signals(stack: Stack) {
             Meanwhile::Reload | Meanwhile::Drain => scene.gateway.release(),
             Meanwhile::HardEnd => (),
             Meanwhile::SecondSignal => {
-                // One that comes within a second of the first counts as the same.
+                // A signal within a second of the first counts as the same.
                 sleep(Duration::from_millis(1_100)).await;
                 scene.process.signal("TERM");
             }
@@ -228,7 +228,7 @@ async fn signals(stack: Stack) {
         let outcomes = client.outcomes().await;
         let told = format!("{by:?}, {meanwhile:?}, {way:?}: {outcomes:?}");
         assert_eq!(scene.gateway.effects(way, &calls[2].target), 1, "{told}");
-        // A client that repeats 504 by itself finds nobody, and does not get that far.
+        // A client that repeats 504 by itself finds no listener, and its repetition is not relayed.
         let (requests, answers) = scene.relay.requests_and_answers();
         assert_eq!(requests, answers, "{told}");
         if matches!(meanwhile, Meanwhile::Reload | Meanwhile::Drain) {

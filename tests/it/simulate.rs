@@ -1,4 +1,4 @@
-//! `simulate`: a gateway for everybody's tests. It is driven here as others do, as a process and by HTTP alone.
+//! `simulate`: a gateway for everybody's tests. These tests use it as others do, as a process and by HTTP alone.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::support::tls::self_signed_pem;
 /// A simulated gateway as a process of its own.
 struct Gateway {
     process: Process,
-    /// Everything it printed at its start.
+    /// The text that the gateway printed at its start.
     banner: String,
     address: SocketAddr,
     client: Client,
@@ -39,20 +39,20 @@ impl Gateway {
         Self { process, banner, address, client: Client::new() }
     }
 
-    /// A control call.
+    /// Makes a control call.
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Answer {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.client.send(self.address, method, &format!("/_simulator/{path}"), &[], &body).await
     }
 
-    /// A control call that succeeds.
+    /// Makes a control call, which must succeed.
     async fn tell(&self, method: Method, path: &str, body: Value) -> Value {
         let answer = self.ask(method, path, &body).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
 
-    /// An order that can be captured from.
+    /// An order that can be captured.
     async fn authorized(&self) -> String {
         let ids = self.tell(Method::POST, "sessions", json!({"kind": "order"})).await;
         let order = ids["order"].as_str().expect("an order").to_owned();
@@ -72,7 +72,7 @@ impl Gateway {
     }
 }
 
-/// A sidecar started by the lines that a gateway printed.
+/// A sidecar started with the lines that a gateway printed.
 struct Sidecar {
     process: Process,
     proxy: SocketAddr,
@@ -92,7 +92,7 @@ impl Sidecar {
         let (proxy, ops) = (free_address(), free_address());
         let (listen, metrics) = (proxy.to_string(), ops.to_string());
         let variables = [("PROXY__LISTEN", listen.as_str()), ("OPS__LISTEN", &metrics), ("DRAIN__GRACE", "0s")];
-        // `exec` and `env` only make the shell's process become the sidecar's, so that the signal reaches it.
+        // `exec` and `env` turn the shell's process into the sidecar's, so that the signal reaches the sidecar.
         let line = format!("exec env {}", recipe.trim_start());
         let mut process = Process::shell(&line, folder.path(), &variables);
         process.says("token obtained").await;
@@ -114,7 +114,7 @@ impl Sidecar {
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":5,"currency":"USD"},"partial_capture":true}"#;
 
-/// Runs a printed line, made to fail on a status from 400 on and not to wait for ever.
+/// Runs a printed line, with options to fail on a status from 400 on and to limit the wait.
 async fn curl(line: &str, prelude: &str) -> String {
     let folder = Folder::new();
     let whole = format!("{prelude}{line} --fail --max-time 20");
@@ -123,7 +123,7 @@ async fn curl(line: &str, prelude: &str) -> String {
     stdout
 }
 
-/// Runs every line that a gateway printed to try, with a sidecar at the place where they call one.
+/// Runs every line that a gateway printed for trying. A sidecar takes the place of the one that the lines call.
 async fn printed_lines_work(gateway: &Gateway, sidecar: &Sidecar) {
     let lines = gateway.banner.lines().map(str::trim).filter(|line| line.starts_with("curl "));
     let lines: Vec<String> =
@@ -150,7 +150,7 @@ async fn every_line_it_prints_works_as_printed() {
 async fn every_line_it_prints_works_over_tls() {
     let folder = Folder::new();
     let (certificate, key) = self_signed_pem(&["127.0.0.1"]);
-    // A name that a shell would take apart.
+    // A shell would split this name without quotes.
     let files = [folder.write("it's a certificate.pem", &certificate), folder.write("key.pem", &key)];
     let gateway = Gateway::start(&["--tls-certificate", &files[0], "--tls-key", &files[1]]).await;
     assert!(gateway.banner.contains(&format!("https://{}", gateway.address)), "{}", gateway.banner);
@@ -164,7 +164,7 @@ async fn every_line_it_prints_works_over_tls() {
 async fn every_control_call_in_the_manual_works_as_written() {
     let manual = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/simulator.md"));
     let gateway = Gateway::start(&[]).await;
-    // A webhook that there is to be sent again. Nobody listens there, which is no matter.
+    // Makes a webhook that can be sent again. No service listens there, which does not matter.
     let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
     let token = gateway.client.send(gateway.address, Method::POST, "/v2/authentication", &[], keys).await.json();
     let bearer = format!("Bearer {}", token["token"].as_str().expect("a token"));
@@ -174,7 +174,7 @@ async fn every_control_call_in_the_manual_works_as_written() {
     assert_eq!(tested.status, 201);
     let (mut lines, mut prelude) = (0, String::new());
     for line in manual.lines().map(str::trim) {
-        // Every recipe stands for itself.
+        // Every recipe starts from a clean gateway.
         if line.starts_with("**") {
             gateway.tell(Method::POST, "reset", Value::Null).await;
         }
@@ -198,7 +198,7 @@ async fn every_control_call_in_the_manual_works_as_written() {
 async fn a_virtual_card_is_read_once_over_http() {
     let gateway = Gateway::start(&[]).await;
     let keys = r#"{"public_key":"sz_pub_simulated","private_key":"sz_pr_simulated"}"#;
-    // The mark of Node's own fetch.
+    // Node's own fetch sends this mark.
     let node = ("sec-fetch-mode", "cors");
     let token = gateway.client.send(gateway.address, Method::POST, "/v2/authentication", &[node], keys).await.json();
     let bearer = format!("Bearer {}", token["token"].as_str().expect("a token"));
@@ -268,7 +268,7 @@ async fn a_test_in_any_language_scripts_what_happens() {
     let seen: Vec<_> = exchanges.iter().map(|exchange| (&exchange["status"], &exchange["effect"])).collect();
     let [yes, no] = [json!(true), json!(false)];
     let (ok, down, cut) = (json!(200), json!(503), Value::Null);
-    // Each call is tried three times; under one key only the first attempt has its effect.
+    // Each call is tried three times, and under one key only the first attempt takes effect.
     let mut expected = vec![(&down, &no); 6];
     expected.extend([(&ok, &yes), (&cut, &yes), (&cut, &no), (&cut, &no), (&ok, &no), (&ok, &yes)]);
     assert_eq!(seen, expected);
@@ -316,7 +316,7 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     let (key, other) = (folder.write("key.pem", &key), folder.write("other.pem", &other));
     let (none, missing) = (folder.write("none.pem", ""), format!("{key}.missing"));
     let (large, pipe, device) = (folder.write("large.pem", ""), format!("{key}.pipe"), "/dev/zero".to_owned());
-    // It takes no room on the disk.
+    // The sparse file takes no room on the disk.
     File::options().write(true).open(&large).and_then(|file| file.set_len(2 << 30)).expect("enlarged");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     for (certificate, key, named, why) in [

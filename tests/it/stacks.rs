@@ -1,7 +1,7 @@
-//! A service may use any HTTP client. Each of these makes the same calls twice, at the gateway and through the sidecar:
-//! statuses, bodies, effects and the number of its connections are the same.
+//! A service may use any HTTP client. Each of these clients makes the same calls twice, at the gateway and through the
+//! sidecar: statuses, bodies, effects and the number of connections are equal.
 //!
-//! `tests/clients` holds their programs. All but curl are installed by `tests/run`, in the versions that are written there.
+//! `tests/clients` holds the programs. `tests/run` installs all clients but curl, in the versions of the lock files.
 
 use serde_json::json;
 use sezzle_sidecar::simulator::{EffectKind, Exchange, SessionIds, SessionKind, Simulator};
@@ -11,7 +11,7 @@ use crate::support::relay::Relay;
 use crate::support::stack::Framing::{Chunked, Expect, Length};
 use crate::support::stack::{Call, Outcome, Stack};
 
-/// Some hundred pieces of what a connection holds at once.
+/// The body's size: some hundred times the capacity of a connection.
 const REPORT: u64 = 3_000_000;
 
 macro_rules! stacks {
@@ -75,14 +75,14 @@ fn the_lock_files_pin_versions_and_name_no_registry() {
     assert_eq!(loose.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
-/// What a run of a client came to.
+/// The result of a client's run.
 #[derive(Debug)]
 struct Run {
     outcomes: Vec<Outcome>,
-    /// What moved or changed at the gateway, without the keys.
+    /// Effects at the gateway, without the keys.
     effects: Vec<(EffectKind, u64)>,
     keys: Vec<Option<String>>,
-    /// Method, path and body of what reached the gateway, after the exchange of the keys.
+    /// Method, path and body of each request at the gateway after the exchange of the keys.
     received: Vec<String>,
     connections: usize,
 }
@@ -101,7 +101,7 @@ async fn same_both_ways(stack: Stack) {
     assert_eq!(via.effects, direct.effects);
     assert!(direct.effects.len() > stack.framings.len(), "{direct:?}");
     assert!(via.keys.iter().take(stack.framings.len()).all(Option::is_some), "a key for each capture: {:?}", via.keys);
-    // The second lookup of the session did not go there.
+    // The second lookup of the session did not reach the gateway.
     let hit = via.outcomes.iter().filter(|outcome| outcome.cache.contains("; hit")).count();
     assert_eq!(hit, 1, "{:?}", via.outcomes.iter().map(|outcome| &outcome.cache).collect::<Vec<_>>());
     let mut received = direct.received.clone();
@@ -110,7 +110,7 @@ async fn same_both_ways(stack: Stack) {
     assert_eq!(via.connections, direct.connections);
 }
 
-/// The calls, and the number of the one that reads the report.
+/// The calls, and the number of the call that reads the report.
 fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
     let price = |cents: u64| json!({ "amount_in_cents": cents, "currency": "USD" });
     let (session, order) = (&ids.session, ids.order.as_deref().unwrap_or_default());
@@ -118,7 +118,7 @@ fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
     let post = |call: &str| Call::new("POST", format!("/v2/order/{order}/{call}"));
     let mut calls = vec![Call::exchange(), look(), look()];
     for framing in stack.framings {
-        // Larger than what curl and others send before they hear anything, and than one piece.
+        // Larger than one piece, and than the part that curl and others send before they wait for an answer.
         let body =
             format!("{}{}", json!({ "capture_amount": price(1_000), "partial_capture": true }), " ".repeat(3_000));
         calls.push(post("capture").body(*framing, body));
@@ -137,7 +137,7 @@ fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
     let report = calls.len();
     calls.push(Call::new("GET", "/v2/orders/report?start-date=2026-01-01&end-date=2026-01-05"));
     calls.push(look());
-    // The sidecar states no length here, since links are longer or shorter in it. Node and aiohttp then end the connection.
+    // The sidecar states no length here, since its links differ in length. Node and aiohttp then close the connection.
     calls.push(Call::new("HEAD", "/v2/customer"));
     (calls, report)
 }
@@ -171,7 +171,7 @@ async fn run(stack: Stack, via: bool) -> Run {
     run
 }
 
-/// A body without what differs from gateway to gateway: the hosts of links, ids and times.
+/// A body without the parts that differ between gateways: the hosts of links, ids and times.
 fn plain(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut plain = String::new();

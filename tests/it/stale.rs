@@ -1,5 +1,5 @@
-//! `cache.stale_if_error`: when Sezzle fails, what has died is served for as long as the operator allows, and never
-//! against a write, an expiration, Sezzle's word or the caller's.
+//! `cache.stale_if_error`: when Sezzle fails, an expired session is served for as long as the operator allows, but
+//! never against a write, an expiration, Sezzle's word or the caller's.
 
 use http::Method;
 use uuid::Uuid;
@@ -8,13 +8,13 @@ use crate::support::origin::{Lines, Origin, session};
 use crate::support::scripted::Script;
 use crate::support::{Setup, eventually};
 
-/// A sidecar that serves for ten minutes what lived for 30 seconds.
+/// A sidecar that serves sessions for ten minutes after their lifetime of 30 seconds.
 async fn start() -> Origin {
     let setup = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").set("GATEWAY__READ_TIMEOUT", "300ms");
     Origin::start_with(setup).await
 }
 
-/// Stores a session and lets it die.
+/// Stores a session and lets it expire.
 async fn dead(origin: &Origin, lines: Lines<'_>) -> Uuid {
     let uuid = session();
     origin.serves(uuid, lines);
@@ -57,18 +57,18 @@ async fn what_has_died_is_served_when_sezzle_fails() {
         let unchanged = origin.get(uuid, &[("if-none-match", etag)]).await;
         assert!(unchanged.status == 304 && is_stale(unchanged.cache()), "{}", unchanged.cache());
         served += 2.0;
-        // A HEAD has no body that could be cut short.
+        // A HEAD has no body to be cut short.
         if !matches!(&failure, Script::Last(bytes) if bytes.starts_with(b"HTTP")) {
             let head = origin.ask(Method::HEAD, uuid, &[]).await;
             assert!(head.status == 200 && is_stale(head.cache()) && head.body.is_empty(), "{}", head.cache());
             served += 1.0;
         }
         assert_eq!(origin.harness.metric(r#"cache_requests_total{result="stale"}"#).await, served);
-        // Sezzle is asked each time, and believed as soon as it answers.
+        // Sezzle is asked each time, and its first good answer is used.
         origin.serves(uuid, &[]);
         assert!(origin.get(uuid, &[]).await.cache().starts_with("fwd=stale; fwd-status=200"));
     }
-    // Out of reach altogether: first the connections that were open, then no new ones.
+    // Sezzle is out of reach: first the open connections end, then no new one is made.
     let uuid = dead(&origin, &[]).await;
     origin.gateway.vanish();
     for _ in 0..3 {
@@ -114,7 +114,7 @@ async fn a_refusal_of_somebody_before_sezzle_says_nothing_of_the_session() {
             assert_eq!((unknown.status.to_string().as_str(), unknown.text().as_str()), (&status[..3], body));
             let head = origin.ask(Method::HEAD, uuid, &[]).await;
             assert_eq!(head.status.to_string(), status[..3], "{body}");
-            // What was stored is there still, unless a HEAD said in JSON that the session is gone.
+            // The stored session is still there, unless a HEAD said in JSON that the session is gone.
             origin.answers("503 S", &[], "[]");
             if !lines.is_empty() {
                 assert!(is_stale(origin.get(uuid, &[]).await.cache()), "{status} {body}");
@@ -135,12 +135,12 @@ async fn it_has_an_end() {
     let over = origin.get(uuid, &[]).await;
     assert_eq!(over.status, 503, "{}", over.cache());
 
-    // The wall clock alone: the machine was suspended.
+    // Only the wall clock moves: the machine was suspended.
     let uuid = dead(&origin, &[]).await;
     origin.answers("503 S", &[], "[]");
     origin.harness.clock.step_wall(580_000);
     assert_eq!(origin.get(uuid, &[]).await.status, 503);
-    // And set back again by a year: the monotonic clock still knows.
+    // The wall clock is set back by a year: the monotonic clock still knows.
     origin.harness.clock.step_wall(-365 * 86_400_000);
     origin.pass(575);
     assert_eq!(origin.get(uuid, &[]).await.status, 503);
@@ -187,7 +187,8 @@ async fn never_what_was_fetched_while_a_write_settled() {
     let first = origin.get(uuid, &[]).await;
     assert!(first.cache().ends_with("ttl=2; stored") || first.cache().ends_with("ttl=1; stored"), "{}", first.cache());
     origin.pass(3);
-    // Sezzle may have answered it from a place that had not seen the write: neither a 304 nor a failure revives it.
+    // Sezzle's answer may come from a replica that had not seen the write: neither a 304 nor a failure revives the
+    // session.
     origin.answers("503 S", &[], "[]");
     let failed = origin.get(uuid, &[]).await;
     assert_eq!((failed.status, origin.last("if-none-match").as_str()), (503, ""), "{}", failed.cache());
@@ -251,7 +252,7 @@ async fn it_is_off_unless_it_is_set() {
 
 #[tokio::test]
 async fn what_may_be_needed_is_kept() {
-    // Real time, by which the store frees memory. What died without being of use any more is freed by the same clock.
+    // Real time, by which the store frees memory. The same clock frees expired sessions that are of no further use.
     let setup = Setup::default().set("CACHE__STALE_IF_ERROR", "1h").set("CACHE__UNTOKENIZED_TTL", "20ms");
     let origin = Origin::start_with(setup).await;
     let uuid = session();

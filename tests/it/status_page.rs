@@ -1,4 +1,5 @@
-//! The status page: what it tells, whom, and that it needs nothing but itself; looked at by eyes of several kinds.
+//! The status page: its content, its permitted readers, and that it needs nothing but itself. Programs of several kinds
+//! look at it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ async fn page(harness: &Harness) -> String {
     ask(harness.control(), "GET", &["host: localhost"]).await.text()
 }
 
-/// The page without its markup.
+/// The page's text without its markup.
 fn words(page: &str) -> String {
     let body = page.split_once("<body>").expect("a body").1;
     body.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text).collect()
@@ -149,7 +150,7 @@ async fn it_tells_what_happened() {
     says(&second, &["75 % of 4 session lookups", "3 not made to Sezzle", "2 of which 0 failed"]);
     says(&second, &["Session lookups, from memory3", "Session lookups, from Sezzle1", "1, ", " of 32 MiB"]);
 
-    // A write that is not known to have been done, a lookup that fails, and a caller who is refused.
+    // A write with an unknown outcome, a failed lookup, and a refused caller.
     let path = format!("/v2/order/{}/checkout", ids.order.expect("an order"));
     harness.gateway.script(Rule::path(&path).reset(Reset::AfterEffect));
     let unknown = harness.send(http::Method::DELETE, &path, &[("x-request-id", "write-7")], "").await;
@@ -187,16 +188,16 @@ async fn it_remembers_an_hour_by_a_task_of_its_own() {
     harness.get(&lookup).await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE));
     harness.get("/v2/customer").await;
-    // Nobody looks at the page: the task does, within half a minute.
+    // The page is not opened meanwhile: the task takes its sample within half a minute.
     harness.clock.advance(Duration::from_secs(31));
     for _ in 0..100 {
-        // Everything runs on this thread.
+        // The task runs on this thread.
         tokio::task::yield_now().await;
     }
     harness.clock.advance(Duration::from_secs(25 * 60));
     let later = page(&harness).await;
     says(&later, &["50 % of 2 session lookups", "GET /v2/customer: 503 from Sezzle\nOnce, 25 min ago"]);
-    // As long ago as it was, and not when somebody looked.
+    // The age counts from the event, not from the first look at the page.
     says(&later, &["30 to 202150 %", "10 to 000–00"]);
     harness.clock.advance(Duration::from_secs(3600));
     let gone = page(&harness).await;
@@ -226,7 +227,7 @@ async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
     harness.stop().await;
 }
 
-/// An hour of a shop: more and more lookups, now and then a write and a report.
+/// An hour of a shop: more and more lookups, and now and then a write and a report.
 async fn an_hour(harness: &Harness) {
     for step in 0..29_u32 {
         for session in 0..(2 + step % 7) {
@@ -250,10 +251,10 @@ async fn an_hour(harness: &Harness) {
     }
 }
 
-/// As long as a caller's own may be.
+/// The longest id that a caller may send.
 const LONG_ID: &str = "0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-012345678";
 
-/// What goes wrong in a bad night.
+/// The failures of a bad night.
 async fn a_bad_night(harness: &Harness) {
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let order = ids.order.expect("an order");
@@ -269,7 +270,7 @@ async fn a_bad_night(harness: &Harness) {
     }
     harness.get_with("/v2/customer", &[("host", "payments.internal"), ("x-request-id", LONG_ID)]).await;
     harness.gateway.set_keys("sz_pub_others", "sz_pr_others");
-    // Past the moment at which a new token is due, and before the one in use ends.
+    // A new token is due, and the one in use has not expired.
     harness.clock.advance(Duration::from_secs(36 * 60));
     eventually("refused", async || page(harness).await.contains("No new token")).await;
     harness.gateway.script(Rule::path(&checkout).reset(Reset::AfterEffect));
@@ -285,7 +286,7 @@ const SCREENS: [Screen; 2] = [
     Screen { name: "desktop", width: 1280, height: 900, scale: 1 },
 ];
 
-/// The least contrast of any text with what is behind it, and that text.
+/// The least contrast between a text and its background, and that text.
 const CONTRAST: &str = r#"
     const numbers = text => text.match(/[\d.]+/g).map(Number);
     const light = ([r, g, b]) => {
@@ -311,7 +312,7 @@ const CONTRAST: &str = r#"
     return [...least, seen];
 "#;
 
-/// Everything that is wider than the screen.
+/// Every element that is wider than the screen.
 const OVERFLOW: &str = r#"
     const width = document.documentElement.clientWidth;
     return [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > width + 1)
@@ -364,13 +365,13 @@ async fn a_browser_shows_it_on_every_screen_and_complains_of_nothing() {
         }
     }
 
-    // What could go wrong would have been seen: the policy is in force, and its breach a complaint.
+    // The browser would have reported a problem: the policy is in force, and a breach causes a complaint.
     browser.run("document.body.setAttribute('style', 'color: red'); return 1").await;
     eventually("a complaint", async || !browser.complaints().await.is_empty()).await;
     browser.open(&format!("{url}?refresh")).await;
     let refresh = browser.run("return document.querySelector('meta[http-equiv=refresh]').content").await;
     assert_eq!(refresh, "30");
-    // By a link, as a reader does it.
+    // The reader follows a link.
     browser.run("document.querySelector('footer a').click(); return 1").await;
     eventually("back", async || browser.run("return location.href").await == url).await;
     assert_eq!(browser.run("return document.querySelectorAll('h1').length").await, 1);
@@ -378,7 +379,7 @@ async fn a_browser_shows_it_on_every_screen_and_complains_of_nothing() {
     harness.stop().await;
 }
 
-/// What a program makes of the page.
+/// A program's exit code and its rendering of the page.
 fn read_by(program: &str, arguments: &[&str], page: &str) -> (Option<i32>, String) {
     let folder = Folder::new();
     let file = folder.write("page.html", page);
@@ -417,7 +418,7 @@ async fn it_is_read_in_a_terminal() {
         ] {
             assert!(flat.contains(words), "{program}: {words:?} in\n{shown}");
         }
-        // Apart from a word that is longer than that by itself.
+        // Except for a word that is longer by itself.
         let fits = |line: &str| line.chars().count() <= 80 || line.contains(LONG_ID);
         assert!(shown.lines().all(fits), "{program}:\n{shown}");
         assert!(!shown.contains("<") && !flat.contains("color-scheme"), "{program}:\n{shown}");

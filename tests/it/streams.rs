@@ -1,5 +1,5 @@
-//! The gateway's limit of HTTP/2 streams: a call waits for a free stream where it is counted, on another connection if
-//! that helps, and nothing of it is sent once it has been given up or has no time left for an answer.
+//! The gateway's limit of HTTP/2 streams. A call waits for a free stream and is counted meanwhile, or uses another
+//! connection if that helps. Nothing of a call is sent once it was cancelled or has no time left for an answer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ fn no_content(request: &Came) -> Vec<u8> {
     head(request.stream, END_STREAM, &[(":status", "204")])
 }
 
-/// The head of a 200 whose body is still to come.
+/// The head of a 200 whose body follows.
 fn ok(stream: u32) -> Vec<u8> {
     head(stream, 0, &[(":status", "200")])
 }
@@ -60,7 +60,7 @@ impl Scene {
         Self { gateway, upstream, metrics }
     }
 
-    /// So many writes at once; how each ended.
+    /// Makes so many writes at once, and returns how each ended.
     async fn writes(&self, count: usize, limit: Duration) -> Vec<Result<(), UpstreamError>> {
         let mut calls = JoinSet::new();
         for _ in 0..count {
@@ -79,7 +79,7 @@ impl Scene {
         eventually("so many calls wait", async || self.metrics.upstream_waiting.get() == calls).await;
     }
 
-    /// The most streams that were open at once on any connection, as the gateway saw them.
+    /// The most streams that were open at once on any connection, as seen by the gateway.
     fn most_at_once(&self, takes: Duration) -> usize {
         let mut open: HashMap<usize, Vec<Instant>> = HashMap::new();
         let mut most = 0;
@@ -109,7 +109,7 @@ async fn no_connection_is_given_more_calls_than_its_gateway_allows() {
     let takes = Duration::from_millis(300);
     for (streams, connections) in [(1, 2..=16), (4, 2..=16), (100, 1..=16)] {
         let scene = Scene::new(Some(streams), takes).await;
-        // So that it is known what the gateway speaks and allows.
+        // The first write shows the gateway's protocol and limit.
         assert!(scene.writes(1, LONG).await.iter().all(Result::is_ok));
         let ended = scene.writes(30, LONG).await;
         assert!(ended.iter().all(Result::is_ok), "{streams}: {ended:?}");
@@ -132,7 +132,8 @@ async fn a_gateway_that_states_no_limit_is_sent_all_over_one_connection() {
 #[tokio::test]
 async fn nothing_is_sent_where_no_stream_is_allowed() {
     let scene = Scene::new(Some(0), Duration::ZERO).await;
-    // One call does not wait for the gateway's settings, as RFC 9113 has it. What it brings depends on who is faster.
+    // One call does not wait for the gateway's settings, as RFC 9113 allows. Its result depends on which side is
+    // faster.
     let _ = scene.writes(1, Duration::from_millis(500)).await;
     let before = scene.gateway.heads().len();
     assert!(before <= 1);
@@ -151,7 +152,7 @@ async fn nothing_is_sent_where_no_stream_is_allowed() {
 
 #[tokio::test]
 async fn what_waited_too_long_is_not_sent_then_or_later() {
-    // The gateway answers nothing, so that every stream stays taken, on each of 16 connections.
+    // The gateway answers nothing, so that every stream stays in use, on each of 16 connections.
     let scene = Scene::new(Some(1), None).await;
     let taken: Vec<_> = (0..16).map(|_| scene.begin(Duration::from_secs(20))).collect();
     eventually("all streams are taken", async || scene.gateway.whole().len() == 16).await;
@@ -191,7 +192,7 @@ async fn a_call_that_is_given_up_while_it_waits_leaves_its_turn_to_the_next() {
     scene.waiting(2).await;
     first.abort();
     scene.waiting(1).await;
-    // The caller of one that was sent goes away, and its stream with it.
+    // The caller of a sent write goes away, which frees its stream.
     taken.pop().expect("a call").abort();
     scene.waiting(0).await;
     eventually("the second one is sent", async || scene.gateway.whole().len() == 17).await;
@@ -220,7 +221,7 @@ async fn a_limit_that_is_lowered_holds_from_then_on() {
     assert!(scene.writes(10, LONG).await.iter().all(Result::is_ok));
     let mut open: HashMap<usize, Instant> = HashMap::new();
     for head in scene.gateway.heads().into_iter().skip(before) {
-        // New connections are told 100 again.
+        // The gateway states the limit of 100 on new connections again.
         if head.connection == 0 {
             let last = open.insert(head.connection, head.at);
             assert!(last.is_none_or(|last| head.at >= last + takes), "two at once after the limit was lowered to 1");
@@ -228,7 +229,7 @@ async fn a_limit_that_is_lowered_holds_from_then_on() {
     }
 }
 
-/// The whole window of one stream in frames of 16 bytes, for reports; 204 for what came over the first connection.
+/// For reports, the whole window of one stream in frames of 16 bytes. For requests of the first connection, 204.
 fn crumbs(request: &Came) -> Vec<u8> {
     if request.connection == 0 {
         return no_content(request);
@@ -248,7 +249,7 @@ async fn reports_that_nobody_reads_do_not_end_the_connection_of_a_write() {
     };
     let ended = || scene.gateway.frames().into_iter().find(|frame| frame.kind == GOAWAY);
     let mut reports = Vec::new();
-    // h2 counts 240 bytes for each of these frames. Eight windows full of them are within what it may take.
+    // h2 counts 240 bytes for each of these frames. Eight full windows stay within its limit.
     for _ in 0..8 {
         reports.push(report().await);
     }
@@ -262,7 +263,7 @@ async fn reports_that_nobody_reads_do_not_end_the_connection_of_a_write() {
     assert_eq!(scene.gateway.connections(), 2, "the write's connection is the one from before");
 }
 
-/// A body in two parts with 100 empty frames between, as many as h2 takes on one connection.
+/// A body in two parts with 100 empty frames between them, the most that h2 accepts on one connection.
 fn hundred_empty(request: &Came) -> Vec<u8> {
     let stream = request.stream;
     [ok(stream), data(stream, 0, "a"), data(stream, 0, "").repeat(100), data(stream, END_STREAM, "b")].concat()
@@ -284,7 +285,7 @@ async fn a_connection_takes_a_hundred_empty_frames_in_its_life() {
     assert_eq!(scene.gateway.connections(), 2);
 }
 
-/// Answers a token exchange at once, and everything else after a while, four calls at a time on each connection.
+/// Answers a token exchange at once, and every other request after a while, four at a time on each connection.
 async fn slow_gateway(ca: &Authority, takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -327,7 +328,7 @@ async fn before(ca: &Authority, gateway: SocketAddr, limit: &str) -> Arc<Harness
     Arc::new(setup.start().await)
 }
 
-/// So many writes at once, which take no key.
+/// Makes so many writes at once, of calls that take no key.
 async fn preapprove(harness: &Arc<Harness>, count: usize) -> Vec<Answer> {
     let mut writes = JoinSet::new();
     for _ in 0..count {
@@ -354,7 +355,7 @@ async fn a_caller_whose_call_waited_in_vain_is_told_that_nothing_was_sent() {
     let ca = Authority::new();
     let (gateway, arrived) = slow_gateway(&ca, Duration::from_secs(60)).await;
     let harness = before(&ca, gateway, "2s").await;
-    // Sixteen connections carry 64.
+    // Sixteen connections carry 64 calls.
     let answers = preapprove(&harness, 100).await;
     let (sent, unsent): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 504);
     assert_eq!(arrived.load(Ordering::SeqCst), sent.len(), "what was answered 503 was not sent");

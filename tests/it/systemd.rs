@@ -1,5 +1,5 @@
-//! What systemd is told and what it passes, against the binary by the two protocols themselves; and the units in
-//! `deploy/systemd`, by systemd's own tools.
+//! systemd's messages and sockets, tested against the binary by the two protocols themselves; and the units in
+//! `deploy/systemd`, tested with systemd's own tools.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar, free_addr
 use crate::support::wire::Wire;
 use crate::support::{arrived, eventually};
 
-/// In the place of systemd: it starts the binary, and hears what that has to say.
+/// A stand-in for systemd: starts the binary, and receives its messages.
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -31,7 +31,7 @@ impl Manager {
         Self { socket: UnixDatagram::bind(&path).expect("bound"), path }
     }
 
-    /// Starts a sidecar before this gateway, with further variables of systemd's own.
+    /// Starts a sidecar in front of this gateway, with further variables of systemd's own.
     async fn start(&self, gateway: Simulator, variables: &[(&str, &str)], own: &[(&str, &str)]) -> Sidecar {
         let start = |variables: &[(&str, &str)]| {
             let mut command = command(variables);
@@ -50,7 +50,7 @@ impl Manager {
         String::from_utf8(message).expect("UTF-8")
     }
 
-    /// The next message that is more than a sign of life.
+    /// The next message that is not a watchdog keep-alive.
     async fn hears_news(&self) -> String {
         loop {
             let message = self.hears().await;
@@ -87,7 +87,7 @@ async fn it_is_told_when_the_service_is_ready_reloads_and_stops() {
     let starting = "STATUS=not ready: the first token is being obtained\nEXTEND_TIMEOUT_USEC=30000000\n";
     assert_eq!(manager.hears().await, starting);
     arrived(&gate, 1).await;
-    // Not told as long as it is not ready: systemd would take the end of it for readiness.
+    // A reload before readiness is not reported: systemd would take its end for readiness.
     sidecar.process.signal("HUP");
     let reloaded = r#"config_reloads_total{result="success"}"#;
     eventually("reloaded", async || sidecar.metric(reloaded).await == 1.0).await;
@@ -179,12 +179,12 @@ async fn a_manager_that_cannot_be_told_is_no_reason_not_to_serve() {
     assert_eq!(sidecar.stop().await.code, Some(0));
 }
 
-/// Starts the binary with a socket in the place of its descriptor 3, as systemd does, named `name`.
+/// Starts the binary as systemd does, with a socket named `name` as its descriptor 3.
 fn passing(socket: impl Into<OwnedFd>, name: &str, variables: &[(&str, &str)]) -> Process {
     passing_as(socket, &format!("LISTEN_FDS=1 LISTEN_FDNAMES={name} LISTEN_PID=$$"), variables)
 }
 
-/// The same with other variables. The shell becomes the binary, and so has its number.
+/// Starts the binary with other variables of systemd's. The shell becomes the binary, and keeps its process id.
 fn passing_as(socket: impl Into<OwnedFd>, own: &str, variables: &[(&str, &str)]) -> Process {
     let mut command = command(variables);
     let line = format!("export {own}; exec \"$0\" run 3<&0 4<&0 </dev/null");
@@ -205,7 +205,7 @@ async fn before(
     sidecar
 }
 
-/// What `proxy.listen` has to say for a socket at this path.
+/// The variables that name a socket at this path.
 fn listen(path: &Path) -> [(&'static str, String); 2] {
     [("PROXY__LISTEN", format!("unix:{}", path.display())), ("LINKS__BASE_URL", "http://localhost".to_owned())]
 }
@@ -330,7 +330,7 @@ async fn what_was_passed_to_another_process_is_none_of_its_business() {
     assert_eq!(sidecar.stop().await.code, Some(0));
 }
 
-/// The units with the binary of this test, in a folder of their own, and what systemd-analyze says of them.
+/// A copy of the units that starts this test's binary, for systemd-analyze to check.
 struct Units(Folder);
 
 impl Units {
@@ -348,7 +348,7 @@ impl Units {
         self.0.path().join(name).display().to_string()
     }
 
-    /// Whether it is content, and all it says.
+    /// Whether systemd-analyze succeeds, and all its output.
     fn analyze(arguments: &[&str]) -> (bool, String) {
         let output = Command::new("systemd-analyze").args(arguments).output().expect("systemd-analyze");
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -375,7 +375,8 @@ fn systemd_finds_nothing_to_say_against_the_units() {
     let paths = UNITS.map(|name| units.path(name));
     let verify = [&["verify"][..], &paths.each_ref().map(String::as_str)].concat();
     let (content, said) = Units::analyze(&verify);
-    // Before 253 there was no such type, and the drop-in for those names another one, which is tried as well.
+    // Versions before 253 lack this type, and the drop-in for them names another one. The test covers the drop-in as
+    // well.
     let unknown =
         |line: &&str| version >= 253 || !line.ends_with("Failed to parse service type, ignoring: notify-reload");
     assert_eq!((content, said.lines().filter(unknown).collect::<Vec<_>>()), (true, vec![]), "systemd {version}");
@@ -423,7 +424,7 @@ async fn what_the_units_say_and_what_the_configuration_beside_them_says_fits() {
     let listen = setting(&control, "ListenStream").trim_start_matches("ListenStream=");
     assert!(unit("sidecar.toml").contains(&format!("# listen = \"unix:{listen}\"")));
 
-    // What the unit puts into the environment is a configuration too.
+    // The unit's variables are a valid configuration, too.
     let variables = service.lines().filter_map(|line| line.strip_prefix("Environment=SEZZLE_SIDECAR__"));
     let variables: Vec<(&str, &str)> = variables.filter_map(|line| line.split_once('=')).collect();
     let started = run(&["check", "--config", &configuration], &variables).await;
@@ -438,7 +439,7 @@ async fn what_the_units_say_and_what_the_configuration_beside_them_says_fits() {
     }
 }
 
-/// As it is passed by systemd's own code.
+/// systemd's own code passes the socket.
 #[tokio::test]
 #[ignore = "needs systemd-socket-activate: tests/run"]
 async fn systemd_passes_the_socket_and_starts_the_sidecar_at_the_first_call() {

@@ -1,4 +1,4 @@
-//! Keys and tokens go to a gateway that has proven its name, and to no other.
+//! The sidecar sends keys and tokens only to a gateway that has proven its name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,15 @@ async fn works(setup: Setup, what: &str) {
     harness.stop().await;
 }
 
-/// Without a proof: not ready, callers get a clear answer, the errors are counted as `kind`, and what came over the
-/// wire is no more than a handshake.
+/// Without a proof the sidecar is not ready, callers get a clear answer, the errors are counted as `kind`, and only a
+/// handshake crosses the wire.
 async fn refused(server: Arc<ServerConfig>, host: &'static str, trust: &str, kind: &str, what: &str) {
     let peer = Peer::start(Conduct::Relay).await;
     let harness = Setup::default()
         .gateway(|gateway| gateway.tls = Some(server))
         .set("GATEWAY__URL", format!("https://{host}:{}", peer.address().port()))
         .set("GATEWAY__CA_FILE", trust)
-        // How long a caller waits for the token.
+        // The time that a caller waits for the token.
         .set("GATEWAY__WRITE_TIMEOUT", "200ms")
         .start_with(|gateway| peer.lead_to(gateway.addr()))
         .await;
@@ -47,7 +47,7 @@ async fn refused(server: Arc<ServerConfig>, host: &'static str, trust: &str, kin
     harness.stop().await;
 }
 
-/// The same for a peer that answers by itself.
+/// As `refused`, for a peer that answers by itself.
 async fn refused_peer(conduct: Conduct, kind: &str, what: &str) {
     let peer = Peer::start(conduct).await;
     let harness = Setup::default()
@@ -64,7 +64,7 @@ async fn unproven(harness: &Harness, peer: &Peer, kind: &str, what: &str) {
     let errors = format!("upstream_errors_total{{kind=\"{kind}\"}}");
     let began = Instant::now();
     eventually(what, async || harness.metric(&errors).await >= 1.0).await;
-    // A connection may take 5 s at most, and the machine a while.
+    // A connection attempt takes 5 s at most, and the machine may be slow.
     assert!(began.elapsed() < Duration::from_secs(7), "{what}: after {:?}", began.elapsed());
     let readiness = harness.client.get(harness.ops, "/readyz").await;
     assert_eq!(readiness.status, 503, "{what}");
@@ -93,8 +93,8 @@ fn only_handshakes(connections: &[Vec<u8>], what: &str) {
     }
 }
 
-/// Whether there is a record of data among those of the handshake. In TLS 1.3 an alert may look like data, but is
-/// shorter than any request.
+/// Whether a record of data stands among those of the handshake. A TLS 1.3 alert may look like data, but is shorter
+/// than any request.
 fn carries_data(connection: &[u8]) -> bool {
     const ALERT: usize = 40;
     let mut rest = connection;

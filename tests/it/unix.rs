@@ -1,4 +1,4 @@
-//! Unix sockets: who may connect, what becomes of the files, and that a caller there is served like any other.
+//! Unix sockets: who may connect, the fate of the socket files, and that callers there are served like all others.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -107,7 +107,7 @@ async fn a_file_left_behind_is_replaced_and_anything_else_is_not() {
     let living = UnixListener::bind(&path).expect("binds");
     refused("in use").await;
     assert!(fs::metadata(&path).expect("still there").file_type().is_socket());
-    // As a process leaves it that was killed.
+    // A killed process leaves its file like this.
     drop(living);
     assert!(path.exists());
     let harness = start(&path).await;
@@ -116,7 +116,7 @@ async fn a_file_left_behind_is_replaced_and_anything_else_is_not() {
     assert_eq!(wire.answer().await.status, 200);
     drop(wire);
 
-    // A successor has taken the path: its file is not ours to remove.
+    // A successor has taken the path: the sidecar must not remove its file.
     fs::remove_file(&path).expect("removable");
     let successor = UnixListener::bind(&path).expect("binds");
     harness.stop().await;

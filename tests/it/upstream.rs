@@ -1,4 +1,4 @@
-//! The connections to the gateway: which addresses are tried, how long one is used, and what HTTP/2 changes.
+//! Connections to the gateway: the addresses that are tried, the age at which a connection is replaced, and HTTP/2.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::support::{Harness, Setup, arrived, not_tried};
 
 /// Five minutes and a fifth.
 const OLDEST: Duration = Duration::from_secs(360);
-/// Five minutes less a fifth, and what a connection may be idle for.
+/// Five minutes less a fifth, less the time for which a connection may be idle.
 const YOUNGEST: Duration = Duration::from_secs(240 - 15);
 
 fn plain(_: &Authority) -> Setup {
@@ -48,7 +48,7 @@ fn with_alpn(server: Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
     offering(server, &[b"h2", b"http/1.1"])
 }
 
-/// The HTTP versions of what the gateway received.
+/// The HTTP versions of the requests at the gateway.
 fn versions(harness: &Harness) -> Vec<Version> {
     let mut versions: Vec<_> = harness.gateway.journal().into_iter().map(|call| call.version).collect();
     versions.dedup();
@@ -86,7 +86,7 @@ async fn a_gateway_on_either_address_family_is_found() {
     }
 }
 
-/// So much time passes, and no connection is idle meanwhile.
+/// Moves the clock by so much. No connection becomes idle meanwhile.
 async fn age(harness: &Harness, time: Duration) {
     const STEP: Duration = Duration::from_secs(10);
     let mut left = time;
@@ -108,7 +108,7 @@ async fn a_connection_is_replaced_after_five_minutes_or_so() {
         age(&harness, YOUNGEST - Duration::from_secs(5)).await;
         call().await;
         assert_eq!(harness.gateway.connections(), 1, "{what}: young");
-        // So near to its end that it might be idle beyond it: this is its last request.
+        // The connection is so near its end that it could be idle beyond it, so this is its last request.
         age(&harness, OLDEST - YOUNGEST).await;
         call().await;
         call().await;

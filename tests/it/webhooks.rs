@@ -1,4 +1,5 @@
-//! Sezzle's webhooks: what Sezzle signed is seen by the next lookup and reaches the service; nothing else has an effect.
+//! Sezzle's webhooks. The next lookup sees every change that Sezzle signed, and the service gets the webhook. Any other
+//! webhook has no effect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,12 +33,12 @@ fn setup() -> Setup {
         .gateway(|gateway| gateway.tokenize_place = TokenizePlace::Both)
 }
 
-/// A sidecar that hands webhooks on to a service.
+/// A sidecar that forwards webhooks to a service.
 async fn before(service: &Service) -> Harness {
     setup().set("WEBHOOKS__FORWARD_TO", format!("http://{}/hooks", service.address)).start().await
 }
 
-/// A session and the path of its lookup, stored.
+/// A stored session, and the path of its lookup.
 async fn stored(harness: &Harness) -> (SessionIds, String) {
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let path = format!("/v2/session/{}", ids.session);
@@ -57,7 +58,7 @@ async fn subscribe(harness: &Harness, events: &[&str]) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// A write past the sidecar.
+/// Makes a write that bypasses the sidecar.
 async fn elsewhere(harness: &Harness, path: &str, body: &str) -> u16 {
     let gateway = harness.gateway.addr();
     let json = ("content-type", "application/json");
@@ -68,7 +69,7 @@ async fn elsewhere(harness: &Harness, path: &str, body: &str) -> u16 {
     harness.client.send(gateway, Method::POST, path, &[json, ("authorization", &bearer)], body).await.status
 }
 
-/// A webhook by hand, rightly signed.
+/// Sends a correctly signed webhook by hand.
 async fn post(harness: &Harness, body: &str) -> Answer {
     let signed = signature(&Options::default().private_key, body);
     send(harness, Method::POST, PATH, &[("sezzle-signature", &signed)], body).await
@@ -86,7 +87,7 @@ async fn purges(harness: &Harness) -> f64 {
     harness.metric(r#"cache_invalidations_total{source="webhook"}"#).await
 }
 
-/// Waits until so many deliveries have come to their end, and says how the last one ended.
+/// Waits until so many deliveries are over, and returns how the last one ended.
 async fn settled(harness: &Harness, deliveries: u64) -> DeliveryState {
     let settled = harness.gateway.deliveries_settled(deliveries);
     timeout(Duration::from_secs(30), settled).await.expect("deliveries within 30 s");
@@ -262,19 +263,19 @@ async fn every_other_request_is_told_what_is_wrong() {
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(counted(&harness, "other", result).await, before + 1.0, "{method} {path}");
     }
-    // In chunks, without a length to refuse it by.
+    // The body is chunked, so no stated length can cause the refusal.
     let mut wire = Wire::connect(harness.webhooks()).await;
     let head = format!("POST /hooks/a HTTP/1.1\r\nhost: a\r\nsezzle-signature: {}\r\n", signed(&large));
     wire.send(format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{large}", large.len())).await;
     assert_eq!(wire.answer().await.status, 413);
-    // By whatever name Sezzle knows it, and none at all.
+    // The webhook may use any host name, or none.
     for host in ["host: hooks.shop.example\r\n", "host: shop.example\r\nsec-fetch-mode: cors\r\n", ""] {
         let mut wire = Wire::connect(harness.webhooks()).await;
         let head = format!("POST /hooks/a HTTP/1.1\r\n{host}sezzle-signature: {}\r\n", signed("{}"));
         wire.send(format!("{head}content-length: 2\r\n\r\n{{}}")).await;
         assert_eq!(wire.answer().await.status, 200, "{host}");
     }
-    // A signature that a page has got hold of is of no use in a browser.
+    // A page in a browser cannot use a signature that it has obtained.
     for mark in ["origin: null", "sec-fetch-site: none", "sec-fetch-dest: empty", "sec-fetch-user: ?1"] {
         let mut wire = Wire::connect(harness.webhooks()).await;
         let head = format!("POST /hooks/a HTTP/1.1\r\nhost: a\r\n{mark}\r\nsezzle-signature: {}\r\n", signed("{}"));
@@ -334,11 +335,11 @@ async fn what_was_being_fetched_when_a_webhook_came_is_neither_stored_nor_given_
 
     let captured = |answer: &Answer| answer.json()["order"]["captured_amount_in_cents"].as_u64().unwrap_or(0);
     let (early, ()) = tokio::join!(harness.get(&path), async {
-        // The gateway has looked, and its answer is on the way.
+        // The gateway has read the session, and its answer is on the way.
         arrived(&gate, 1).await;
         assert_eq!(elsewhere(&harness, &format!("/v2/order/{order}/capture"), CAPTURE).await, 200);
         assert_eq!(settled(&harness, 1).await, DeliveryState::Accepted);
-        // It may not wait for the answer under way, though that is of the same session.
+        // The second lookup must not wait for the answer in progress, although both want the same session.
         let (late, ()) = tokio::join!(harness.get(&path), async {
             eventually("both wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 2.0)
                 .await;
@@ -494,7 +495,7 @@ async fn too_many_at_once_are_told_to_come_again() {
     assert_eq!(purges(&harness).await, 33.0, "purged all the same");
     service.conduct(Conduct::Answer(200));
     assert_eq!(waiting.join_all().await, [200; 32]);
-    // Their places are free again.
+    // The webhooks have released their places.
     assert_eq!(post(&harness, body).await.status, 200);
     Arc::into_inner(harness).expect("no caller is left").stop().await;
 }

@@ -12,7 +12,7 @@ use crate::support::{Harness, Setup, eventually};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 
-/// An authorized order and its session: the paths of lookup and order.
+/// The paths of the lookup and of the order, for an authorized order and its session.
 fn authorized(harness: &Harness) -> (String, String) {
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let order = ids.order.expect("an order");
@@ -69,7 +69,7 @@ async fn a_write_whose_caller_hangs_up_runs_to_its_end() {
     );
     caller.write_all(request.as_bytes()).await.expect("writes");
     gate.arrived(1).await;
-    // Purged before it was sent, and filled again meanwhile with what the write is about to change.
+    // The write purged the session before it was sent. This lookup stores the state that the write is about to change.
     assert!(harness.get(&path).await.cache().contains("stored"));
     drop(caller);
     gate.release();
