@@ -3,9 +3,10 @@
 #
 # Of:       hyper 1.12.0 (Rust), client; http.client of Python 3, and so requests 2.34.2
 # Input:    200 with 101 lines of 20 bytes, as a gateway behind several proxies may send.
-# Expected: limits are in bytes. RFC 9110, 5.4, speaks of the length of lines and of the whole; curl, Node and Go take it.
-# Seen:     hyper says "message head is too large"; http.client says "got more than 100 headers", and says so of 100, since
-#           it counts the empty line. So a POST that was done and answered looks like one without an answer.
+# Expected: limits are in bytes. RFC 9110, 5.4, speaks of the length of lines and of the whole; curl, Node and Go take
+#           it.
+# Seen:     hyper says "message head is too large"; http.client says "got more than 100 headers", even of 100, since it
+#           counts the empty line. So a POST that was done and answered looks like one without an answer.
 # Needs:    cargo, python3 with pip, curl
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A size that is too large, or no whole number of bytes, is quietly another one; "1m" is a million bytes.
+# A size that is too large, or not a whole number of bytes, silently becomes another size; "1m" is a million bytes.
 #
-# Of:       bytesize 2.7.0 (Rust), which many programs read the sizes of their configuration with
-# Expected: a size that does not fit 64 bits, or has a part of a byte, is an error. "m" is refused: for nginx it is MiB, for
-#           Kubernetes a thousandth.
-# Seen:     what is too large becomes the largest number there is, though a number without a unit that is too large is
-#           refused; "0.1b" becomes 0; "1m" is 1 000 000, "1k" 1000 and "1K" as well, while sizes are printed in KiB and MiB.
+# Of:       bytesize 2.7.0 (Rust), with which many programs read the sizes in their configuration
+# Expected: a size that does not fit 64 bits, or has a part of a byte, is an error. "m" is refused: for nginx it is MiB,
+#           for Kubernetes a thousandth.
+# Seen:     too large a size becomes the largest number there is, although too large a number without a unit is refused;
+#           "0.1b" becomes 0; "1m" is 1 000 000, "1k" 1000 and "1K" as well, while sizes are printed in KiB and MiB.
 # Needs:    cargo
 set -euo pipefail
 folder=$(mktemp -d)

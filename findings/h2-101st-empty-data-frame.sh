@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The 101st empty DATA frame of a connection ends it, with every other call on it.
 #
-# Of:       h2 0.4.20 (Rust), client and server; what is built on it, such as hyper, reqwest, tonic and axum
+# Of:       h2 0.4.20 (Rust), client and server; libraries built on it, such as hyper, reqwest, tonic and axum
 # Input:    on one connection, many bodies one after the other, each read at once: 4 KiB, an empty DATA frame, 4 KiB.
-#           Implementations that flush what they have send such frames.
-# Expected: they are allowed (RFC 9113, 6.1), and answered calls are forgotten: so few for each call go on for ever.
-#           RFC 9113, 10.5, leaves it to the receiver to limit them, and a limit would be one for a time or for a call.
-# Seen:     they are counted for as long as the connection lasts. The 101st ends it with GOAWAY(ENHANCE_YOUR_CALM,
+#           Implementations that flush their buffers send such frames.
+# Expected: empty frames are allowed (RFC 9113, 6.1), and so few in each call cause no harm, however many calls follow.
+#           RFC 9113, 10.5, lets the receiver limit them; a limit would apply to a period or to a call.
+# Seen:     h2 counts empty frames over the connection's whole life. The 101st ends it with GOAWAY(ENHANCE_YOUR_CALM,
 #           "too_many_data_frames"); the limit cannot be set. So the 101st call breaks off.
 # Needs:    cargo
 set -euo pipefail

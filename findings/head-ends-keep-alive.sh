@@ -3,10 +3,10 @@
 #
 # Of:       Node 20.20.2 (`http` with keepAlive, and so axios and got), aiohttp 3.14.5 (Python)
 # Input:    HEAD twice on one connection, each answered `HTTP/1.1 200 OK`, an empty line. RFC 9110, 8.6, lets a server
-#           leave Content-Length out, and a server that has to make the body first to know its length will.
+#           leave Content-Length out, as servers do that would have to make the body to know its length.
 # Expected: the answer ends with its head (RFC 9112, 6.3), so the connection is used again.
-# Seen:     both close it and open another one for the second HEAD. With `Content-Length: 5` one connection is enough.
-#           curl uses one in either case.
+# Seen:     both close the connection and open another one for the second HEAD. With `Content-Length: 5` one connection
+#           is enough. curl uses one in either case.
 # Needs:    npm, python3 with pip, curl, Linux on x86-64
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # "1 5s" is fifteen seconds, "1M" a month and "1m" a minute.
 #
-# Of:       humantime 2.4.0 (Rust), which many programs read the durations of their configuration with
+# Of:       humantime 2.4.0 (Rust), with which many programs read the durations in their configuration
 # Expected: "1 5s", a unit forgotten, is a mistake, or six seconds as with systemd. No unit differs from another only by
 #           its case: "D", "H" and "S" are refused, so "M" should be.
-# Seen:     white space between digits is left out, so that "1 5s" is 15 s and "1 2 3 4s" is 1234 s. "1M" is 30.44 days.
+# Seen:     humantime drops white space between digits, so that "1 5s" is 15 s and "1 2 3 4s" is 1234 s. "1M" is 30.44
+#           days.
 # Needs:    cargo
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Half an HTTP/2 body is handed on as a whole one when the stream ends by RST_STREAM(NO_ERROR).
 #
-# Of:       hyper 1.12.0 with h2 0.4.20 (Rust), client and server; what is built on them, such as reqwest and axum
+# Of:       hyper 1.12.0 with h2 0.4.20 (Rust), client and server; libraries built on them, such as reqwest and axum
 # Input:    HEADERS with `content-length: 8`, DATA of 4 bytes without END_STREAM, RST_STREAM with the code NO_ERROR: an
 #           answer to a client, and a request to a server.
-# Expected: an error, as with every other code. RFC 9113, 8.1: the code lets a server stop a request after an answer that
-#           is complete, and only END_STREAM completes a message; 8.1.1: what differs from its `content-length` is malformed.
-# Seen:     the body ends well after 4 of 8 bytes, on both sides. With CANCEL in place of NO_ERROR it is an error.
+# Expected: an error, as with every other code. RFC 9113, 8.1: the code lets a server stop a request after an answer
+#           that is complete, and only END_STREAM completes a message; 8.1.1: a body that differs from its
+#           `content-length` is malformed.
+# Seen:     the body ends well after 4 of 8 bytes, on both sides. With CANCEL in place of NO_ERROR the body ends with an
+#           error.
 # Needs:    cargo
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Calls to 127.0.0.1 go through HTTP_PROXY, and most forms of NO_PROXY that should prevent it are understood by some only.
+# Calls to 127.0.0.1 go through HTTP_PROXY, and only some clients understand most forms of NO_PROXY that should prevent
+# it.
 #
-# Of:       libcurl of pycurl 7.49.0, requests 2.34.2, httpx 0.28.1, httplib2 0.32.1 (Python), axios 1.21.1 on Node 20.20.2,
-#           Deno 2.9.6, HTTP::Tiny of the Perl that is there
-# Input:    GET http://127.0.0.1:PORT/ with http_proxy and HTTP_PROXY set to a proxy, and NO_PROXY and no_proxy to a value.
-# Expected: loopback is never asked of a proxy, as Go and Java have it; "*", a range and a list with spaces are understood
-#           by all or by none; a client that does not go through the proxy does not need what that takes.
-# Seen:     all go through the proxy when NO_PROXY is not set. Only "127.0.0.1" keeps all but httplib2 from it, which fails
-#           without PySocks as soon as HTTP_PROXY is set, whatever NO_PROXY says. "*" means nothing to Deno and HTTP::Tiny, a
-#           range nothing to httpx and HTTP::Tiny; only axios divides a list at spaces. "localhost" is 127.0.0.1
-#           for axios alone.
+# Of:       libcurl of pycurl 7.49.0, requests 2.34.2, httpx 0.28.1, httplib2 0.32.1 (Python), axios 1.21.1 on Node
+#           20.20.2, Deno 2.9.6, HTTP::Tiny of the installed Perl
+# Input:    GET http://127.0.0.1:PORT/ with http_proxy and HTTP_PROXY set to a proxy, and NO_PROXY and no_proxy to a
+#           value.
+# Expected: calls to loopback never use a proxy, as in Go and Java; all clients or none understand "*", a range and a
+#           list with spaces; a client that bypasses the proxy does not need the library for proxies.
+# Seen:     all use the proxy when NO_PROXY is not set. Only "127.0.0.1" makes all but httplib2 bypass it. httplib2
+#           fails without PySocks as soon as HTTP_PROXY is set, whatever NO_PROXY says. "*" means nothing to Deno and
+#           HTTP::Tiny, a range nothing to httpx and HTTP::Tiny; only axios divides a list at spaces. "localhost" is
+#           127.0.0.1 for axios alone.
 # Needs:    npm, python3 with pip, perl, Linux on x86-64
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Giving up half a POST by `close()` tells the server that its body is whole.
+# Cancelling half a POST with `close()` tells the server that its body is whole.
 #
 # Of:       Node 20.20.2, `http2`, a client's request
 # Input:    a POST over HTTP/2 of which half the body was written; then `request.close()`, or `request.destroy()`.
-# Expected: RST_STREAM with CANCEL, as AbortSignal does, so that the server drops what it has.
-# Seen:     `close()` sends an empty DATA frame with END_STREAM first, and then RST_STREAM with NO_ERROR: to a server the
-#           half is a whole body, unless the request stated a Content-Length. `destroy()` without an error sends NO_ERROR,
-#           too, without END_STREAM; `destroy(error)` sends INTERNAL_ERROR and an AbortSignal CANCEL.
+# Expected: RST_STREAM with CANCEL, as AbortSignal does, so that the server drops the half.
+# Seen:     `close()` sends an empty DATA frame with END_STREAM first, and then RST_STREAM with NO_ERROR: to a server
+#           the half is a whole body, unless the request stated a Content-Length. `destroy()` without an error sends
+#           NO_ERROR, too, without END_STREAM; `destroy(error)` sends INTERNAL_ERROR and an AbortSignal CANCEL.
 # Needs:    npm, Linux on x86-64
 set -euo pipefail
 folder=$(mktemp -d)
@@ -18,7 +18,7 @@ cat >main.mjs <<'JS'
 import http2 from "node:http2";
 import net from "node:net";
 
-// What follows the connection's preface on its first stream.
+// The DATA and RST_STREAM frames after the connection's preface.
 function frames(bytes) {
   const seen = [];
   for (let at = 24; at + 9 <= bytes.length; at += 9 + bytes.readUIntBE(at, 3)) {

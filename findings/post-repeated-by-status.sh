@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# A POST that was answered with a status is sent again, by clients that nobody told to, or that were told to repeat failures.
+# Clients send an answered POST again because of its status: by themselves, or when told to repeat failures.
 #
 # Of:       as they come: Apache HttpClient 5.2.1, OkHttp 3.13.1 (both Debian 12), the `fetch` of Node 20.20.2;
 #           superagent 10.4.2 with `.retry(1)`, aiohttp-retry 2.9.1 with its default statuses and two attempts
-# Input:    a POST, answered each time with 408, 421, 503, 503 with `Retry-After: 0`, or 504, which says that nobody knows
-#           what became of the request.
-# Expected: RFC 9110, 9.2.2, has a client repeat by itself only what is idempotent. urllib3's Retry and got leave POST out
-#           of what they repeat.
-# Seen:     HttpClient 5 sends a POST again after 503, OkHttp after 408 and after 503 with `Retry-After: 0`, Node's `fetch`
-#           after 421, each once. superagent and aiohttp-retry make no difference between methods, and repeat 503 and 504.
+# Input:    a POST, answered each time with 408, 421, 503, 503 with `Retry-After: 0`, or 504, which leaves the outcome
+#           of the request unknown.
+# Expected: RFC 9110, 9.2.2, lets a client repeat only idempotent requests by itself. urllib3's Retry and got never
+#           repeat a POST.
+# Seen:     HttpClient 5 sends a POST again after 503, OkHttp after 408 and after 503 with `Retry-After: 0`, Node's
+#           `fetch` after 421, each once. superagent and aiohttp-retry treat all methods alike, and repeat after 503 and
+#           504.
 # Needs:    python3 with pip, npm, java with a compiler, apt-get of Debian 12, Linux on x86-64
 set -euo pipefail
 folder=$(mktemp -d)
@@ -25,7 +26,7 @@ cat >server.py <<'PYTHON'
 """Starts a client on a server that answers every request with one status, and prints how many arrive."""
 import http.server, subprocess, sys, threading
 
-# A status, and what Retry-After says.
+# A status, and the value of Retry-After.
 status, after = (sys.argv[1].split() + [None])[:2]
 arrived = 0
 

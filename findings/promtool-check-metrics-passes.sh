@@ -2,10 +2,10 @@
 # `promtool check metrics` finds nothing wrong with histograms that contradict themselves and counters below zero.
 #
 # Of:       promtool 2.42.0 (Debian 12)
-# Input:    metrics in the text format, each with HELP and TYPE: buckets that fall, no bucket +Inf, a bucket +Inf that is not the
-#           count, a counter of -1, and one series twice with two values.
-# Expected: a linter of exposed metrics says so: the format's specification has buckets cumulative, +Inf there and equal to
-#           the count, counters not negative, and each line for another series.
+# Input:    metrics in the text format, each with HELP and TYPE: buckets that fall, no bucket +Inf, a bucket +Inf that
+#           is not the count, a counter of -1, and one series twice with two values.
+# Expected: a linter of exposed metrics reports all five: by the format's specification buckets are cumulative, +Inf
+#           exists and equals the count, counters are not negative, and each line is another series.
 # Seen:     exit code 0 and not a word for all five. A name without `_total` and a missing line feed at the end do fail.
 # Needs:    apt-get of Debian 12 on x86-64
 set -euo pipefail

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # rustls without its default features offers a post-quantum group, and sends no key for it.
 #
-# Of:       rustls 0.23.46 (Rust) with `default-features = false` and the features aws_lc_rs, std and tls12, as programs have
-#           it that want fewer dependencies
+# Of:       rustls 0.23.46 (Rust) with `default-features = false` and the features aws_lc_rs, std and tls12, the choice
+#           of programs that want fewer dependencies
 # Expected: a client sends a key for each group that it would like to use, as with the default features; leaving out
 #           `prefer-post-quantum` takes the group away.
-# Seen:     X25519MLKEM768 is offered as the last group, with a key for X25519 alone. A server that prefers it (OpenSSL from
-#           3.5 on does) asks for another hello, so that each new connection takes one round trip more.
+# Seen:     X25519MLKEM768 is offered as the last group, with a key for X25519 alone. A server that prefers it (OpenSSL
+#           from 3.5 on does) asks for another hello, so that each new connection takes one round trip more.
 # Needs:    cargo, a C compiler
 set -euo pipefail
 folder=$(mktemp -d)

@@ -2,12 +2,12 @@
 # `systemd-analyze verify` succeeds for a unit whose settings will be ignored.
 #
 # Of:       systemd-analyze 252 (Debian 12)
-# Input:    a service with a misspelt key, a value that cannot be read, a misspelt section, a user that does not exist, and
-#           credentials from a file that does not exist, one at a time.
-# Expected: verify is what CI asks whether a unit is right, so a setting that will be ignored is a failure, as a command
-#           that does not exist is.
-# Seen:     exit code 0 for all. For the first three there is a line on standard error, which is all that tells; for the user
-#           and the credentials, without which the unit will not start, there is none.
+# Input:    a service with a misspelt key, a value that cannot be read, a misspelt section, a user that does not exist,
+#           and credentials from a file that does not exist, one at a time.
+# Expected: CI asks verify whether a unit is right, so a setting that will be ignored is a failure, just like a command
+#           that does not exist.
+# Seen:     exit code 0 for all. Only a line on standard error reports the first three. Nothing reports the user and the
+#           credentials, without which the unit will not start.
 # Needs:    systemd-analyze 252, the one of Debian 12
 set -euo pipefail
 folder=$(mktemp -d)

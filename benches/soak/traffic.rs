@@ -94,7 +94,7 @@ impl Counts {
     }
 }
 
-/// What a caller was told of a write.
+/// The outcome of a write as its caller was told.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Told {
     Done,
@@ -108,7 +108,7 @@ enum Told {
     Else,
 }
 
-/// What callers were told of the writes to one order.
+/// The outcomes that callers were told of the writes to one order.
 #[derive(Default)]
 struct Book {
     order: String,

@@ -213,7 +213,7 @@ fn every_metric_is_explained_and_no_other() {
     same("docs/metrics.md", &explained, &families);
 }
 
-/// Fails for what only one of two sets holds.
+/// Fails unless both sets are equal.
 fn same<T: Debug + Ord>(page: &str, explained: &BTreeSet<T>, there: &BTreeSet<T>) {
     let missing: Vec<_> = there.difference(explained).collect();
     let gone: Vec<_> = explained.difference(there).collect();

@@ -17,7 +17,7 @@ use super::{FAILED, Row, Sezzle, UNKNOWN, UNREACHABLE, at_once};
 use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually};
 
-/// What the door does with a connection.
+/// The door's handling of a connection.
 #[derive(Clone, Copy)]
 enum Way {
     /// The connection leads to this address.

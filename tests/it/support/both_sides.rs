@@ -1,4 +1,4 @@
-//! A sidecar whose calls are seen from both sides: what the caller sent and got, and what the gateway got and sent.
+//! A sidecar seen from both sides: the caller's requests and answers, and the gateway's.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::client::Answer;
 use super::{Harness, Setup, header};
 
-/// A harness, and everything that the gateway sends in it, byte for byte. One call at a time.
+/// A harness, and every byte that its gateway sends. Makes one call at a time.
 pub struct BothSides {
     pub harness: Harness,
     gateway: SocketAddr,
@@ -33,7 +33,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// With a body of JSON, unless it is empty.
+    /// Adds a JSON body, unless `body` is empty.
     pub fn new(method: Method, target: impl Into<String>, body: impl Into<String>) -> Self {
         let (target, body) = (target.into(), body.into());
         let mut headers = CALLERS.map(|(name, value)| (name, value.to_owned())).to_vec();
@@ -55,7 +55,7 @@ impl Request {
         self.method == Method::POST && (order || customers)
     }
 
-    /// Whether its answer is never read by the sidecar.
+    /// Whether the sidecar never reads the answer of this call.
     fn is_streamed(&self) -> bool {
         let reports = ["/v2/settlements/", "/v2/orders/", "/v2/interest/"];
         reports.iter().any(|start| self.target.starts_with(start)) || self.is_card_data()
@@ -66,7 +66,8 @@ impl Request {
     }
 }
 
-/// Sent with every call: a header that stays here, one that is replaced, two that are completed and one that passes.
+/// The caller's headers on every call: one that the sidecar keeps back, one that it replaces, two that it completes and
+/// one that passes.
 const CALLERS: [(&str, &str); 5] = [
     ("authorization", "Bearer of-the-caller"),
     ("accept-encoding", "gzip"),
@@ -88,8 +89,8 @@ impl BothSides {
         Self { harness, gateway, heard }
     }
 
-    /// Makes a call that goes to the gateway. Fails unless the gateway got what the caller sent, and the caller what
-    /// the gateway sent, but for what is documented.
+    /// Makes a call that reaches the gateway. Fails unless the gateway got the caller's request, and the caller the
+    /// gateway's answer, except for the documented changes.
     pub async fn call(&self, request: &Request) -> Answer {
         self.heard.lock().expect("no panic").clear();
         let before = self.harness.gateway.journal().len();
@@ -106,7 +107,7 @@ impl BothSides {
         let sent = answers(&self.heard.lock().expect("no panic")).pop().expect("the gateway's answer");
         self.caller_got(request, &sent, &answer, key);
         if answer.status == 429 || answer.status >= 500 {
-            // So that it is forgotten before the next call.
+            // The next call finds the sidecar without memory of this failure.
             self.harness.clock.advance(Duration::from_secs(10));
         }
         answer
@@ -159,7 +160,7 @@ impl BothSides {
         let session = request.method == Method::GET && request.path().starts_with("/v2/session/");
         if session && request.path().len() == "/v2/session/".len() + 36 {
             assert!(cache.starts_with("sezzle-sidecar; fwd="), "{call}: {cache}");
-            // Of our own where Sezzle sends none.
+            // The sidecar adds a tag of its own where Sezzle sends none.
             assert_eq!(headers.remove("etag").is_some(), got.status == 200, "{call}");
         } else {
             assert_eq!(cache, format!("sezzle-sidecar; fwd=bypass; fwd-status={}", got.status), "{call}");
@@ -174,7 +175,7 @@ impl BothSides {
         }
         if let Some(key) = key.filter(|_| request.is_keyed()) {
             expected.insert("sezzle-request-id", key);
-            // Each attempt was answered like this, and the first may have had its effect.
+            // Every attempt got this answer, and the first attempt may have taken effect.
             if matches!(sent.status, 502..=504) {
                 let mark = headers.remove("proxy-status").expect("a mark");
                 let start = format!("sezzle-sidecar; received-status={}; details=", sent.status);
@@ -187,7 +188,7 @@ impl BothSides {
         assert_eq!(lines(&headers), lines(&expected), "{call}");
     }
 
-    /// A body with its links as the sidecar points them. `href` stands nowhere else in Sezzle's answers.
+    /// A body with its links changed as the sidecar changes them. `href` stands nowhere else in Sezzle's answers.
     fn relinked(&self, body: &Bytes) -> Bytes {
         let Ok(mut text) = String::from_utf8(body.to_vec()) else { return body.clone() };
         for host in HOSTS {
@@ -204,7 +205,7 @@ impl BothSides {
     }
 }
 
-/// Every gateway of Sezzle's.
+/// All of Sezzle's gateways.
 pub const HOSTS: [&str; 4] = [
     "https://gateway.sezzle.com",
     "https://sandbox.gateway.sezzle.com",
@@ -219,7 +220,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
-/// Passes connections on to the simulator and keeps what it answers. Ends with the runtime of the test.
+/// Relays connections to the simulator and keeps its answers. Ends with the test's runtime.
 async fn relay(listener: TcpListener, simulator: Arc<OnceLock<SocketAddr>>, heard: Heard) {
     loop {
         let (sidecar, _) = listener.accept().await.expect("a connection");
@@ -243,7 +244,7 @@ async fn relay(listener: TcpListener, simulator: Arc<OnceLock<SocketAddr>>, hear
     }
 }
 
-/// The answers in what a gateway sent, one after the other.
+/// The answers in a gateway's bytes, one after the other.
 fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
@@ -276,7 +277,7 @@ fn http_head(bytes: &[u8]) -> (Answer, usize) {
     (Answer { status, headers, body: Bytes::new() }, end)
 }
 
-/// A chunked body and the length it was sent in.
+/// A chunked body, and the length of its encoded form.
 fn chunks(bytes: &[u8]) -> (Vec<u8>, usize) {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::peer::relay;
 
-/// What the proxy does with a CONNECT.
+/// The proxy's reaction to a CONNECT.
 #[derive(Clone, Copy)]
 pub enum Conduct {
     /// Makes a tunnel.

@@ -1,5 +1,5 @@
-//! A gateway that answers lookups of sessions with the headers it is told to, and a sidecar before it. The time that
-//! both go by is the test's.
+//! A gateway that answers lookups of sessions with headers chosen by a test, and a sidecar in front of it. The test
+//! moves the clock of both.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ impl Origin {
         Self { harness, gateway, passed: AtomicI64::new(0) }
     }
 
-    /// Both clocks go on.
+    /// Moves both clocks.
     pub fn pass(&self, seconds: u64) {
         self.harness.clock.advance(Duration::from_secs(seconds));
         self.passed.fetch_add(i64::try_from(seconds).expect("small"), Ordering::SeqCst);
@@ -53,7 +53,7 @@ impl Origin {
             .expect("a year of four digits")
     }
 
-    /// From now on lookups get this status, these headers (`@5` for the date in so many seconds) and this body.
+    /// Lookups get this status, these headers (`@5` is the date in so many seconds) and this body from now on.
     pub fn answers(&self, status: &str, lines: Lines<'_>, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let mut text = format!("HTTP/1.1 {status}\r\n");
@@ -72,7 +72,7 @@ impl Origin {
         self.gateway.script(Script::Bytes(bytes));
     }
 
-    /// From now on the lookup of this session gets it, with these headers.
+    /// The lookup of this session gets the session with these headers from now on.
     pub fn serves(&self, session: Uuid, lines: Lines<'_>) {
         self.answers("200 OK", lines, format!(r#"{{"uuid":"{session}","order":{{"uuid":"o-{session}"}}}}"#));
     }
@@ -85,12 +85,12 @@ impl Origin {
         self.harness.send(method, &format!("/v2/session/{session}"), lines, "").await
     }
 
-    /// How many requests the gateway has had.
+    /// How many requests the gateway has received.
     pub fn asked(&self) -> usize {
         self.gateway.heads().len()
     }
 
-    /// A header of the last request the gateway has had; empty when it was not there.
+    /// A header of the gateway's last request; empty for an absent header.
     pub fn last(&self, name: &str) -> String {
         let head = self.gateway.heads().pop().expect("a request");
         let value = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -98,7 +98,7 @@ impl Origin {
     }
 }
 
-/// A session of its own.
+/// The id of a new session.
 pub fn session() -> Uuid {
     Uuid::from_u128(fastrand::u128(..))
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What the peer does with a connection.
+/// The peer's handling of a connection.
 #[derive(Clone, Copy)]
 pub enum Conduct {
     /// Relays the connection to the gateway.

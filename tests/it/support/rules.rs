@@ -1,4 +1,4 @@
-//! The rules in `deploy/prometheus`, read from the YAML that they are written in.
+//! Reads the rules in `deploy/prometheus` from their YAML files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ pub struct Rule {
     pub kind: String,
     pub name: String,
     pub expression: String,
-    /// Everything else that it says, such as `for`, `severity` and `summary`.
+    /// All other keys of the rule, such as `for`, `severity` and `summary`.
     pub says: BTreeMap<String, String>,
 }
 
@@ -24,7 +24,7 @@ pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
 }
 
-/// The rules of a file. It knows no more of YAML than these files use: one key to a line, and blocks of text.
+/// The rules of a file. Reads only the YAML that these files use: one key to a line, and blocks of text.
 pub fn rules(file: &str) -> Vec<Rule> {
     let text = fs::read_to_string(folder().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut rules: Vec<Rule> = Vec::new();
@@ -63,12 +63,13 @@ fn set(rule: &mut Rule, key: &str, value: &str) {
     }
 }
 
-/// Both files' rules.
+/// The rules of both files.
 pub fn all() -> Vec<Rule> {
     [rules("recording.yml"), rules("alerts.yml")].concat()
 }
 
-/// Fails for what an expression asks for that nobody exposes or records, and for counters that are not taken as such.
+/// Fails if an expression uses a series that is neither exposed nor recorded, or reads a counter otherwise than by
+/// `rate` or `increase`.
 pub fn check(of: &str, expression: &str) {
     let metrics = Metrics::new().expect("metrics");
     let recorded = rules("recording.yml");

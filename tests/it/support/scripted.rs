@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// What a gateway answers to a token exchange.
+/// The gateway's answer to a token exchange.
 pub const TOKEN: &str = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z","merchant_uuid":"m"}"#;
 
 /// The answer to everything but token exchanges.

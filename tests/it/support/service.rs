@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-/// What the service does with a webhook.
+/// The service's reaction to a webhook.
 #[derive(Clone, Debug)]
 pub enum Conduct {
     /// Answers this status.
