@@ -9,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 use crate::address::Address;
 use crate::secret::SecretSource;
 use crate::telemetry::log::Format;
+use crate::telemetry::metrics::words;
 
 /// Everything the program can be told, after defaults were filled in.
 #[derive(Clone, Debug)]
@@ -71,33 +72,21 @@ pub struct EgressProxySettings {
     pub credentials: Option<SecretSource>,
 }
 
-/// `gateway.environment`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
-    /// US and Canada, test money.
-    Sandbox,
-    /// US and Canada.
-    Production,
-    /// Europe, test money.
-    SandboxEu,
-    /// Europe.
-    ProductionEu,
+words! {
+    /// `gateway.environment`
+    pub enum Environment {
+        /// US and Canada, test money.
+        Sandbox = "sandbox",
+        /// US and Canada.
+        Production = "production",
+        /// Europe, test money.
+        SandboxEu = "sandbox-eu",
+        /// Europe.
+        ProductionEu = "production-eu",
+    }
 }
 
 impl Environment {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sandbox, Self::Production, Self::SandboxEu, Self::ProductionEu];
-
-    /// The word for it in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sandbox => "sandbox",
-            Self::Production => "production",
-            Self::SandboxEu => "sandbox-eu",
-            Self::ProductionEu => "production-eu",
-        }
-    }
-
     /// What is to be known before it is relied on, if anything is.
     pub fn warning(self) -> Option<&'static str> {
         match self {

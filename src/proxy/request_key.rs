@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
 use crate::hop_by_hop::connection_named;
+use crate::telemetry::metrics::words;
 
 /// Header of the idempotency key.
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
@@ -16,31 +17,17 @@ const MISSPELT: HeaderName = HeaderName::from_static("x-sezzle-request-id");
 /// The header that libraries for many gateways send. Sezzle does not know it either.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Where a key came from: a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The caller sent it.
-    Caller,
-    /// The caller sent it under the misspelt name.
-    Normalised,
-    /// The caller sent it as `Idempotency-Key`.
-    IdempotencyKey,
-    /// The caller sent none.
-    Minted,
-}
-
-impl Origin {
-    /// Every label, for metrics that start at 0.
-    pub const ALL: [Self; 4] = [Self::Caller, Self::Normalised, Self::IdempotencyKey, Self::Minted];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "caller",
-            Self::Normalised => "normalised",
-            Self::IdempotencyKey => "idempotency_key",
-            Self::Minted => "minted",
-        }
+words! {
+    /// Where a key came from: a metric label.
+    pub enum Origin {
+        /// The caller sent it.
+        Caller = "caller",
+        /// The caller sent it under the misspelt name.
+        Normalised = "normalised",
+        /// The caller sent it as `Idempotency-Key`.
+        IdempotencyKey = "idempotency_key",
+        /// The caller sent none.
+        Minted = "minted",
     }
 }
 

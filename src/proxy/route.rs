@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
-use crate::telemetry::metrics::{OTHER_ROUTE, label};
+use crate::telemetry::metrics::{OTHER_ROUTE, label, words};
 use crate::upstream::retry::Call;
 
 /// How calls to one path are treated. An unsafe method (RFC 9110, 9.2.1) makes any of them a write, also where Sezzle
@@ -164,36 +164,22 @@ impl Route {
     }
 }
 
-/// Classes of calls, by what waiting for one costs and what sending one twice would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// The cached lookup.
-    Session,
-    /// Other lookups.
-    Read,
-    /// Long lists and files.
-    Report,
-    /// Writes, which may move money, and the read of a card, which cannot be undone either.
-    Money,
-    /// Webhook subscriptions.
-    Webhooks,
-    /// The token exchange.
-    Credentials,
-}
-
-label!(Class, Class::Credentials, as_str);
-
-impl Class {
-    /// The word for it in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Read => "read",
-            Self::Report => "report",
-            Self::Money => "money",
-            Self::Webhooks => "webhooks",
-            Self::Credentials => "credentials",
-        }
+words! {
+    /// Classes of calls, by what waiting for one costs and what sending one twice would do.
+    #[derive(Hash)]
+    pub enum Class {
+        /// The cached lookup.
+        Session = "session",
+        /// Other lookups.
+        Read = "read",
+        /// Long lists and files.
+        Report = "report",
+        /// Writes, which may move money, and the read of a card, which cannot be undone either.
+        Money = "money",
+        /// Webhook subscriptions.
+        Webhooks = "webhooks",
+        /// The token exchange.
+        Credentials = "credentials",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::telemetry::metrics::words;
+
 /// Time limits of a connection's phases.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -13,30 +15,18 @@ pub struct Timeouts {
     pub write: Duration,
 }
 
-/// Why a connection was cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// The head of a request took too long.
-    Head,
-    /// No request came for too long.
-    Idle,
-    /// The caller did not accept its response in time.
-    Write,
-    /// The listener closed while the head of a request was incomplete.
-    Drain,
-    /// The bytes are not the head of a request, or the head is too large.
-    Malformed,
-}
-
-impl Cut {
-    /// The reason's value in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Head => "head_timeout",
-            Self::Idle => "idle_timeout",
-            Self::Write => "write_timeout",
-            Self::Drain => "drain",
-            Self::Malformed => "malformed",
-        }
+words! {
+    /// Why a connection was cut.
+    pub enum Cut {
+        /// The head of a request took too long.
+        Head = "head_timeout",
+        /// No request came for too long.
+        Idle = "idle_timeout",
+        /// The caller did not accept its response in time.
+        Write = "write_timeout",
+        /// The listener closed while the head of a request was incomplete.
+        Drain = "drain",
+        /// The bytes are not the head of a request, or the head is too large.
+        Malformed = "malformed",
     }
 }

@@ -15,6 +15,7 @@ use self::origin::OriginFreshness;
 pub use self::wishes::Wishes;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
+use crate::telemetry::metrics::words;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,90 +65,47 @@ impl Life {
     }
 }
 
-/// Why an answer was not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
-    /// The status is not 200.
-    Status,
-    /// The content is not JSON.
-    NotJson,
-    /// The content is encoded and cannot be read.
-    Encoded,
-    /// The body is larger than [`MAX_BODY`].
-    TooLarge,
-    /// The body is not a session in the documented form.
-    Unreadable,
-    /// The body is that of another session.
-    OtherSession,
-    /// The answer depends on request headers.
-    Vary,
-    /// The origin said `no-store`.
-    NoStore,
-    /// The origin said `no-cache`.
-    NoCache,
-    /// The origin's own freshness lifetime is over.
-    Expired,
-    /// `tokenize.expiration` is missing, unreadable, a zero date or implausibly far ahead.
-    Expiration,
-    /// `tokenize.expiration`, less the margin, has passed.
-    Tokenize,
-    /// The session has no `tokenize`, and the configuration gives such sessions no life.
-    Untokenized,
-    /// The session, its order or a token was changed after the fetch began.
-    Purged,
-    /// A write with an unknown outcome concerns the session, its order or a token.
-    Unsettled,
-    /// A fetch that began later has already been stored.
-    Superseded,
-    /// The caller asked not to store it.
-    Request,
+words! {
+    /// Why an answer was not stored.
+    pub enum Skip {
+        /// The status is not 200.
+        Status = "status",
+        /// The content is not JSON.
+        NotJson = "not-json",
+        /// The content is encoded and cannot be read.
+        Encoded = "encoded",
+        /// The body is larger than [`MAX_BODY`].
+        TooLarge = "too-large",
+        /// The body is not a session in the documented form.
+        Unreadable = "unreadable",
+        /// The body is that of another session.
+        OtherSession = "other-session",
+        /// The answer depends on request headers.
+        Vary = "vary",
+        /// The origin said `no-store`.
+        NoStore = "no-store",
+        /// The origin said `no-cache`.
+        NoCache = "no-cache",
+        /// The origin's own freshness lifetime is over.
+        Expired = "expired",
+        /// `tokenize.expiration` is missing, unreadable, a zero date or implausibly far ahead.
+        Expiration = "expiration",
+        /// `tokenize.expiration`, less the margin, has passed.
+        Tokenize = "tokenize",
+        /// The session has no `tokenize`, and the configuration gives such sessions no life.
+        Untokenized = "untokenized",
+        /// The session, its order or a token was changed after the fetch began.
+        Purged = "purged",
+        /// A write with an unknown outcome concerns the session, its order or a token.
+        Unsettled = "unsettled",
+        /// A fetch that began later has already been stored.
+        Superseded = "superseded",
+        /// The caller asked not to store it.
+        Request = "request",
+    }
 }
 
 impl Skip {
-    /// All reasons, so that their counters start at 0.
-    pub const ALL: [Self; 17] = [
-        Self::Status,
-        Self::NotJson,
-        Self::Encoded,
-        Self::TooLarge,
-        Self::Unreadable,
-        Self::OtherSession,
-        Self::Vary,
-        Self::NoStore,
-        Self::NoCache,
-        Self::Expired,
-        Self::Expiration,
-        Self::Tokenize,
-        Self::Untokenized,
-        Self::Purged,
-        Self::Unsettled,
-        Self::Superseded,
-        Self::Request,
-    ];
-
-    /// The reason's value in metrics, logs and `Cache-Status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::NotJson => "not-json",
-            Self::Encoded => "encoded",
-            Self::TooLarge => "too-large",
-            Self::Unreadable => "unreadable",
-            Self::OtherSession => "other-session",
-            Self::Vary => "vary",
-            Self::NoStore => "no-store",
-            Self::NoCache => "no-cache",
-            Self::Expired => "expired",
-            Self::Expiration => "expiration",
-            Self::Tokenize => "tokenize",
-            Self::Untokenized => "untokenized",
-            Self::Purged => "purged",
-            Self::Unsettled => "unsettled",
-            Self::Superseded => "superseded",
-            Self::Request => "request",
-        }
-    }
-
     /// Whether the answer must not go to callers who waited for this fetch (RFC 9111, 5.2.2): they have to ask Sezzle
     /// themselves.
     pub fn forbids_sharing(self) -> bool {

@@ -5,46 +5,29 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::entry::{Answer, Entry};
-use crate::telemetry::metrics::label;
+use crate::telemetry::metrics::words;
 
-/// How a lookup was answered, for metrics, logs and headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheResult {
-    /// Answered from the cache.
-    Hit,
-    /// Fetched, because nothing was stored.
-    Miss,
-    /// Answered by the fetch of another caller, which was already in progress.
-    Collapsed,
-    /// Fetched, because the stored answer was stale.
-    Expired,
-    /// Answered from the cache after Sezzle confirmed the stored answer.
-    Revalidated,
-    /// Answered from the cache with a stale answer, because Sezzle failed.
-    Stale,
-    /// Fetched without consulting the cache.
-    Bypass,
-    /// There was no answer.
-    Error,
-}
-
-impl CacheResult {
-    /// The result's value in metrics, logs and headers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Expired => "expired",
-            Self::Revalidated => "revalidated",
-            Self::Stale => "stale",
-            Self::Bypass => "bypass",
-            Self::Error => "error",
-        }
+words! {
+    /// How a lookup was answered, for metrics, logs and headers.
+    pub enum CacheResult {
+        /// Answered from the cache.
+        Hit = "hit",
+        /// Fetched, because nothing was stored.
+        Miss = "miss",
+        /// Answered by the fetch of another caller, which was already in progress.
+        Collapsed = "collapsed",
+        /// Fetched, because the stored answer was stale.
+        Expired = "expired",
+        /// Answered from the cache after Sezzle confirmed the stored answer.
+        Revalidated = "revalidated",
+        /// Answered from the cache with a stale answer, because Sezzle failed.
+        Stale = "stale",
+        /// Fetched without consulting the cache.
+        Bypass = "bypass",
+        /// There was no answer.
+        Error = "error",
     }
 }
-
-label!(CacheResult, CacheResult::Error, as_str);
 
 /// A stored answer that may be served.
 #[derive(Debug)]

@@ -5,55 +5,40 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-/// The result of a webhook. Sezzle accepts only 200, and repeats all others for days.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The sessions were purged, and the service, if configured, accepted the webhook.
-    Accepted,
-    /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
-    /// webhook.
-    Malformed,
-    /// A browser sent the request.
-    Browser,
-    /// The request had another path.
-    NotFound,
-    /// The request was not a POST.
-    MethodNotAllowed,
-    /// Sezzle's signature is missing or wrong.
-    BadSignature,
-    /// The body is larger than any webhook.
-    TooLarge,
-    /// The body broke off.
-    BodyBroken,
-    /// The body did not arrive in time.
-    BodyTimeout,
-    /// The service's response was not 2xx, or there was none.
-    ForwardFailed,
-    /// The service did not respond in time.
-    ForwardTimeout,
-    /// Too many webhooks are being forwarded.
-    Busy,
+use crate::telemetry::metrics::words;
+
+words! {
+    /// The result of a webhook. Sezzle accepts only 200, and repeats all others for days.
+    pub enum Outcome {
+        /// The sessions were purged, and the service, if configured, accepted the webhook.
+        Accepted = "accepted",
+        /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
+        /// webhook.
+        Malformed = "malformed",
+        /// A browser sent the request.
+        Browser = "browser_refused",
+        /// The request had another path.
+        NotFound = "not_found",
+        /// The request was not a POST.
+        MethodNotAllowed = "method_not_allowed",
+        /// Sezzle's signature is missing or wrong.
+        BadSignature = "bad_signature",
+        /// The body is larger than any webhook.
+        TooLarge = "too_large",
+        /// The body broke off.
+        BodyBroken = "body_broken",
+        /// The body did not arrive in time.
+        BodyTimeout = "body_timeout",
+        /// The service's response was not 2xx, or there was none.
+        ForwardFailed = "forward_failed",
+        /// The service did not respond in time.
+        ForwardTimeout = "forward_timeout",
+        /// Too many webhooks are being forwarded.
+        Busy = "busy",
+    }
 }
 
 impl Outcome {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Malformed => "malformed",
-            Self::Browser => "browser_refused",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::BadSignature => "bad_signature",
-            Self::TooLarge => "too_large",
-            Self::BodyBroken => "body_broken",
-            Self::BodyTimeout => "body_timeout",
-            Self::ForwardFailed => "forward_failed",
-            Self::ForwardTimeout => "forward_timeout",
-            Self::Busy => "busy",
-        }
-    }
-
     /// The status.
     pub fn status(self) -> StatusCode {
         match self {

@@ -343,39 +343,12 @@ async fn how_full_it_is_can_be_seen() {
 
 #[test]
 fn every_word_is_in_its_list() {
-    // A new variant does not compile here until the list below has it.
-    let listed = |result: CacheResult| match result {
-        CacheResult::Hit
-        | CacheResult::Miss
-        | CacheResult::Collapsed
-        | CacheResult::Expired
-        | CacheResult::Revalidated
-        | CacheResult::Stale
-        | CacheResult::Bypass
-        | CacheResult::Error => result.as_str(),
-    };
-    let results = [
-        CacheResult::Hit,
-        CacheResult::Miss,
-        CacheResult::Collapsed,
-        CacheResult::Expired,
-        CacheResult::Revalidated,
-        CacheResult::Stale,
-        CacheResult::Bypass,
-        CacheResult::Error,
-    ];
-    contained("CACHE_RESULTS", &CACHE_RESULTS, &results.map(listed));
-
-    let listed = |class: Class| match class {
-        Class::Session | Class::Read | Class::Report | Class::Money | Class::Webhooks | Class::Credentials => {
-            class.as_str()
-        }
-    };
-    let classes =
-        [Class::Session, Class::Read, Class::Report, Class::Money, Class::Webhooks, Class::Credentials].map(listed);
+    contained("CACHE_RESULTS", &CACHE_RESULTS, &CacheResult::ALL.map(CacheResult::as_str));
+    let classes = Class::ALL.map(Class::as_str);
     contained("CLASSES", &CLASSES, &classes);
     assert_eq!(classes.len(), CLASSES.len(), "a class that is none");
 
+    // A new variant does not compile here until the list below has it.
     let listed = |source: Source| match source {
         Source::Cache | Source::Upstream | Source::Sidecar => source.as_str(),
     };
@@ -383,11 +356,7 @@ fn every_word_is_in_its_list() {
     contained("SOURCES", &SOURCES, &sources);
     assert_eq!(sources.len(), SOURCES.len(), "a source that is none");
 
-    let listed = |cut: Cut| match cut {
-        Cut::Head | Cut::Idle | Cut::Write | Cut::Drain | Cut::Malformed => cut.as_str(),
-    };
-    let cuts = [Cut::Head, Cut::Idle, Cut::Write, Cut::Drain, Cut::Malformed];
-    contained("CONNECTION_REASONS", &CONNECTION_REASONS, &cuts.map(listed));
+    contained("CONNECTION_REASONS", &CONNECTION_REASONS, &Cut::ALL.map(Cut::as_str));
 
     let listed = |kind: ErrorKind| match kind {
         ErrorKind::Dns
@@ -420,35 +389,7 @@ fn every_word_is_in_its_list() {
         ErrorKind::Body,
     ]
     .map(listed);
-    let listed = |outcome: Outcome| match outcome {
-        Outcome::Accepted
-        | Outcome::Malformed
-        | Outcome::NotFound
-        | Outcome::MethodNotAllowed
-        | Outcome::BadSignature
-        | Outcome::TooLarge
-        | Outcome::BodyBroken
-        | Outcome::BodyTimeout
-        | Outcome::ForwardFailed
-        | Outcome::ForwardTimeout
-        | Outcome::Browser
-        | Outcome::Busy => outcome.as_str(),
-    };
-    let outcomes = [
-        Outcome::Accepted,
-        Outcome::Malformed,
-        Outcome::NotFound,
-        Outcome::MethodNotAllowed,
-        Outcome::BadSignature,
-        Outcome::TooLarge,
-        Outcome::BodyBroken,
-        Outcome::BodyTimeout,
-        Outcome::ForwardFailed,
-        Outcome::ForwardTimeout,
-        Outcome::Browser,
-        Outcome::Busy,
-    ]
-    .map(listed);
+    let outcomes = Outcome::ALL.map(Outcome::as_str);
     let results = [&SIGNED_RESULTS[..], &OTHER_RESULTS].concat();
     contained("SIGNED_RESULTS and OTHER_RESULTS", &results, &outcomes);
     assert_eq!(outcomes.len(), results.len(), "a result that is none");

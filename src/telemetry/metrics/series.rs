@@ -61,7 +61,48 @@ macro_rules! label {
     };
 }
 
-pub(crate) use label;
+/// Declares a closed set of words: an enum without fields, each variant with its word. The words are labels of metrics, and
+/// what else says them takes them from here, too.
+macro_rules! words {
+    (
+        $(#[$of_all:meta])*
+        pub enum $name:ident {
+            $($(#[$of_one:meta])* $variant:ident = $word:literal,)+
+        }
+    ) => {
+        $(#[$of_all])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$of_one])* $variant,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl $crate::telemetry::metrics::Label for $name {
+            const COUNT: usize = Self::ALL.len();
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn word(self) -> &'static str {
+                self.as_str()
+            }
+        }
+    };
+}
+
+pub(crate) use {label, words};
 
 /// Counts requests of callers.
 #[derive(Debug)]
@@ -185,22 +226,15 @@ impl<M> Found<M> {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Copy)]
-    enum Word {
-        A,
-        B,
-    }
-
-    impl Word {
-        fn as_str(self) -> &'static str {
-            match self {
-                Self::A => "a",
-                Self::B => "b",
-            }
+    words! {
+        /// Two words.
+        pub enum Word {
+            /// The first.
+            A = "a",
+            /// The second.
+            B = "b",
         }
     }
-
-    label!(Word, Self::B, as_str);
 
     #[test]
     fn what_is_counted_by_number_is_found_by_words() {
