@@ -5,11 +5,14 @@
 //! that could not be read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::mem;
 
 use config::{Value, ValueKind};
 
 use super::parse::{self, Parsed};
 use super::problem::{Problem, Problems};
+use super::settings::Understood;
 use super::source::{child, may_hold_a_key, variable};
 use super::{Effective, KeyDoc};
 use crate::secret::{Secret, SecretSource};
@@ -24,6 +27,7 @@ pub(super) struct Reader<'t> {
     known: BTreeSet<&'static str>,
     docs: Vec<KeyDoc>,
     effective: Vec<Effective>,
+    understood: BTreeMap<&'static str, Understood>,
     problems: Problems,
 }
 
@@ -37,12 +41,13 @@ impl<'t> Reader<'t> {
             known: BTreeSet::new(),
             docs: Vec::new(),
             effective: Vec::new(),
+            understood: BTreeMap::new(),
             problems: Problems::default(),
         }
     }
 
     /// A key with a default, which is parsed like any other value.
-    pub(super) fn value<T>(
+    pub(super) fn value<T: Debug>(
         &mut self,
         key: &'static str,
         default: &str,
@@ -54,11 +59,17 @@ impl<'t> Reader<'t> {
             Some(value) => (self.scalar(key, value)?, origin(value)),
         };
         self.show(key, bare_or_quoted(&text), &origin);
-        self.parsed(key, &text, &origin, parse)
+        let value = self.parsed(key, &text, &origin, parse)?;
+        self.understand(key, &value);
+        Some(value)
     }
 
     /// A key that is text and may be absent: `Some(None)`.
-    pub(super) fn optional<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<Option<T>> {
+    pub(super) fn optional<T: Debug>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
         self.register(key, None, false);
         let Some(value) = self.find(key) else {
             return Some(None);
@@ -67,7 +78,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A key that is text and must be there.
-    pub(super) fn required<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+    pub(super) fn required<T: Debug>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         self.register(key, None, true);
         let Some(value) = self.find(key) else {
             // Of the parser only its expectation is wanted.
@@ -79,7 +90,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A list in which nothing may occur twice.
-    pub(super) fn list<T: PartialEq>(
+    pub(super) fn list<T: Debug + PartialEq>(
         &mut self,
         key: &'static str,
         default: &str,
@@ -102,6 +113,7 @@ impl<'t> Reader<'t> {
                 None => {}
             }
         }
+        self.understand(key, &items);
         (items.len() == texts.len()).then_some(items)
     }
 
@@ -152,6 +164,7 @@ impl<'t> Reader<'t> {
         }
         self.effective.push(Effective { key, value: None, origin: String::new() });
         self.show(key, "\"[redacted]\"".to_owned(), &name);
+        self.understood.insert(key, Understood::Secret(value.clone()));
         Some(Some(SecretSource::Variable { name, value }))
     }
 
@@ -182,6 +195,16 @@ impl<'t> Reader<'t> {
         if self.complete && section_is_sound {
             self.problems.push(Problem::new(key, message));
         }
+    }
+
+    /// What a key comes to, for a comparison with another configuration.
+    pub(super) fn understand(&mut self, key: &'static str, value: &impl Debug) {
+        self.understood.insert(key, Understood::Plain(format!("{value:?}")));
+    }
+
+    /// Hands out what was understood.
+    pub(super) fn take_understood(&mut self) -> BTreeMap<&'static str, Understood> {
+        mem::take(&mut self.understood)
     }
 
     /// What an absent key amounts to when that follows from other keys.
@@ -240,7 +263,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn text<T>(&mut self, key: &str, value: &Value, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
+    fn text<T: Debug>(&mut self, key: &'static str, value: &Value, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let text = self.scalar(key, value)?;
         // A number here is a value meant for another key, or one that lacks its quotes and so its leading zeros.
         if !matches!(value.kind, ValueKind::String(_)) {
@@ -248,7 +271,9 @@ impl<'t> Reader<'t> {
             return None;
         }
         self.show(key, quoted(&text), &origin(value));
-        self.parsed(key, &text, &origin(value), parse)
+        let value = self.parsed(key, &text, &origin(value), parse)?;
+        self.understand(key, &value);
+        Some(value)
     }
 
     fn scalar(&mut self, key: &str, value: &Value) -> Option<String> {

@@ -52,6 +52,7 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         webhooks: webhooks?,
         log: log?,
         otlp: otlp?,
+        understood: r.take_understood(),
     })
 }
 
@@ -64,6 +65,7 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let url = r.optional("gateway.url", parse::gateway_url);
     if let (Some(environment), Some(None)) = (environment, &url) {
         r.derived("gateway.url", environment.url());
+        r.understand("gateway.url", &environment.url());
     }
     let ca_file = r.optional("gateway.ca_file", parse::path);
     // A connection that takes longer fails soon enough for another attempt within the caller's own patience.

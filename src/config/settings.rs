@@ -1,5 +1,6 @@
 //! The validated configuration: every value has its final type, and nothing in here needs checking again.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use crate::address::Address;
-use crate::secret::SecretSource;
+use crate::secret::{Secret, SecretSource};
 use crate::telemetry::log::Format;
 use crate::telemetry::metrics::words;
 
@@ -38,6 +39,17 @@ pub struct Settings {
     pub log: LogSettings,
     /// Traces.
     pub otlp: OtlpSettings,
+    /// All of that by key, to compare it with another configuration.
+    pub(super) understood: BTreeMap<&'static str, Understood>,
+}
+
+/// The value of a key as it was understood, however it was written and wherever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Understood {
+    /// In the words of `Debug`.
+    Plain(String),
+    /// A secret itself, not where it is.
+    Secret(Secret),
 }
 
 /// `gateway.*`

@@ -125,8 +125,21 @@ fn every_source_is_checked_even_if_one_cannot_be_read() {
 
 #[test]
 fn defaults() {
-    let Settings { gateway, credentials, proxy, drain, limits, control, ops, cache, links, webhooks, log, otlp } =
-        loaded(&[VALID], &[]).settings;
+    let Settings {
+        gateway,
+        credentials,
+        proxy,
+        drain,
+        limits,
+        control,
+        ops,
+        cache,
+        links,
+        webhooks,
+        log,
+        otlp,
+        understood: _,
+    } = loaded(&[VALID], &[]).settings;
     assert_eq!(gateway.environment, Gateway::Sandbox);
     assert_eq!(gateway.url, "https://sandbox.gateway.sezzle.com");
     assert_eq!(gateway.ca_file, None);
