@@ -5,49 +5,12 @@ use std::time::Duration;
 use crate::simulator::EffectKind;
 use crate::simulator::Options;
 use crate::simulator::Simulator;
-use crate::simulator::TokenizeExpiration;
-use crate::simulator::TokenizePlace;
 
 impl Simulator {
     /// Accepts these keys from now on, and the previous ones for this long beside them. Webhooks are signed with the new one at
     /// once.
     pub fn rotate_keys(&self, public: &str, private: &str, overlap: Duration) {
         self.core.gateway().set_keys(public, private, overlap);
-    }
-
-    /// Sets where sessions show their tokenize part, those created before included.
-    pub fn set_tokenize_place(&self, place: TokenizePlace) {
-        self.core.gateway().options.tokenize_place = place;
-    }
-
-    /// Sets how the expiration of a tokenize part is written, in sessions created before, too.
-    pub fn set_tokenize_expiration(&self, expiration: TokenizeExpiration) {
-        self.core.gateway().options.tokenize_expiration = expiration;
-    }
-
-    /// Sets the fractional digits in the dates of bodies, 0 to 9.
-    pub fn set_expiration_digits(&self, digits: u8) {
-        self.core.gateway().options.expiration_digits = digits;
-    }
-
-    /// Sets what every link starts with: scheme and host, no slash at the end.
-    pub fn set_link_base(&self, base: &str) {
-        self.core.gateway().options.link_base = base.to_owned();
-    }
-
-    /// Sets the life of the authorizations given from now on.
-    pub fn set_authorization_life(&self, life: Duration) {
-        self.core.gateway().options.authorization_life = life;
-    }
-
-    /// Sets whether the order report states its length.
-    pub fn set_report_length(&self, stated: bool) {
-        self.core.gateway().options.report_length = stated;
-    }
-
-    /// Sets after how long without a request under way a connection is closed, for those that become idle from now on.
-    pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
-        self.core.gateway().options.idle_timeout = timeout;
     }
 
     /// Lets the shopper refuse the tokenize part of a session: its token is used up, and nobody is told. `false` when the token
@@ -85,7 +48,8 @@ impl Simulator {
         self.core.gateway().finish_card(session).flatten()
     }
 
-    /// Changes settings, whichever they are.
+    /// Changes settings while the simulator runs. [`Options`] say of each what it concerns; where and how it listens stays
+    /// as it was at the start.
     pub fn configure(&self, change: impl FnOnce(&mut Options)) {
         change(&mut self.core.gateway().options);
     }

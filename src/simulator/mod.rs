@@ -164,31 +164,6 @@ impl Simulator {
         self.core.gateway().set_keys(public, private, Duration::ZERO);
     }
 
-    /// Issues tokens for another merchant from now on. That merchant does not see the sessions and orders of this one.
-    pub fn set_merchant(&self, uuid: &str) {
-        self.core.gateway().options.merchant_uuid = uuid.to_owned();
-    }
-
-    /// Sets the life of the bearer tokens issued from now on.
-    pub fn set_token_life(&self, life: Duration) {
-        self.core.gateway().options.token_life = life;
-    }
-
-    /// Sets the stated life of the tokenize part of the sessions created from now on.
-    pub fn set_tokenize_life(&self, life: Duration) {
-        self.core.gateway().options.tokenize_life = life;
-    }
-
-    /// Sets by how many seconds the gateway's clock is ahead. Sessions created before state other dates, too.
-    pub fn set_clock_skew(&self, seconds: i64) {
-        self.core.gateway().options.clock_skew = seconds;
-    }
-
-    /// Sets the size in bytes of the order reports asked for from now on.
-    pub fn set_report_bytes(&self, bytes: u64) {
-        self.core.gateway().options.report_bytes = bytes;
-    }
-
     /// Creates a session of the current merchant without a request. Its order is over 100.00 USD with intent `AUTH`.
     pub fn create_session(&self, kind: SessionKind) -> SessionIds {
         self.core.gateway().create_session(kind)
@@ -204,12 +179,6 @@ impl Simulator {
     /// already used or past its time.
     pub fn approve_token(&self, token: &str) -> Option<String> {
         self.core.act(|gateway| gateway.approve_token(token))
-    }
-
-    /// Says whether authorizations without a checkout are approved from now on: preapprovals, and orders by customer, by
-    /// reauthorization and by upcharge. If not, they are answered with 200 and `approved: false`.
-    pub fn set_approving(&self, approving: bool) {
-        self.core.gateway().options.approving = approving;
     }
 
     /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.

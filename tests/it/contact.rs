@@ -320,7 +320,7 @@ async fn what_answers_say_of_caching_and_of_the_clock_is_explained() {
     says(&ended, 0, &["headers     cache-control: no-store\n", "is kept for 30 s"]);
 
     for (skew, words) in [(90, "this machine's is about 9"), (-3600, "this machine's is about 3")] {
-        gateway.set_clock_skew(skew);
+        gateway.configure(|options| options.clock_skew = skew);
         let ended = check(&gateway.url(), &[]).await;
         says(&ended, 0, &[words, if skew > 0 { " s behind Sezzle's" } else { " s ahead of Sezzle's" }]);
     }

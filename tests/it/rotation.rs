@@ -429,7 +429,7 @@ async fn another_merchants_pair_is_not_used() {
     let rotating = Rotating::start().await;
     let own = Options::default().merchant_uuid;
     rotating.sezzle_knows("b");
-    rotating.harness.gateway.set_merchant(OTHER_MERCHANT);
+    rotating.harness.gateway.configure(|options| options.merchant_uuid = OTHER_MERCHANT.to_owned());
     rotating.write("b");
     rotating.is_counted("wrong_merchant").await;
     rotating.is_as_before("b").await;
@@ -440,7 +440,7 @@ async fn another_merchants_pair_is_not_used() {
     assert_eq!(header(&sent.headers, "authorization"), header(&first.headers, "authorization"));
 
     // The sidecar tries the pair again without another change.
-    rotating.harness.gateway.set_merchant(&own);
+    rotating.harness.gateway.configure(|options| options.merchant_uuid = own.clone());
     rotating.comes_to_use("b").await;
     rotating.stop().await;
 }
@@ -625,7 +625,7 @@ async fn the_log_tells_what_became_of_a_change_and_names_no_key() {
     sidecar.gateway.set_keys(&public("canary_b"), &private("canary_b"));
     sidecar.process.says("key pair changed").await;
     sidecar.gateway.set_keys(&public("canary_c"), &private("canary_c"));
-    sidecar.gateway.set_merchant(OTHER_MERCHANT);
+    sidecar.gateway.configure(|options| options.merchant_uuid = OTHER_MERCHANT.to_owned());
     write(folder.path(), "canary_c");
     sidecar.process.signal("HUP");
     sidecar.process.says("the keys authenticate as merchant").await;

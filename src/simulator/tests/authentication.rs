@@ -49,13 +49,13 @@ async fn several_tokens_live_at_once_until_they_are_revoked() {
 async fn a_token_ends_with_its_life_and_not_with_the_stated_date() {
     let simulator = start().await;
     let path = format!("/v2/session/{}", simulator.create_session(SessionKind::Order).session);
-    simulator.set_clock_skew(-86_400);
+    simulator.configure(|options| options.clock_skew = -86_400);
     let mut caller = Caller::login(&simulator).await;
     assert_eq!(caller.get(&path).await.status, 200);
-    simulator.set_token_life(Duration::ZERO);
+    simulator.configure(|options| options.token_life = Duration::ZERO);
     assert_eq!(Caller::login(&simulator).await.get(&path).await.status, 401);
     assert_eq!(caller.get(&path).await.status, 200);
-    simulator.set_token_life(Duration::MAX);
+    simulator.configure(|options| options.token_life = Duration::MAX);
     assert_eq!(Caller::login(&simulator).await.get(&path).await.status, 200);
 }
 
@@ -88,7 +88,7 @@ async fn changed_keys_hold_for_new_tokens_only() {
 async fn a_merchant_sees_only_its_own() {
     let simulator = start().await;
     let ids = simulator.create_session(SessionKind::Order);
-    simulator.set_merchant("another");
+    simulator.configure(|options| options.merchant_uuid = "another".to_owned());
     let mut caller = Caller::login(&simulator).await;
     assert_eq!(caller.get(&format!("/v2/session/{}", ids.session)).await.status, 404);
     assert_eq!(caller.get(&format!("/v2/order/{}", ids.order.unwrap())).await.status, 404);

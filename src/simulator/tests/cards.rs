@@ -51,10 +51,10 @@ async fn a_card_is_the_merchants_own_and_waits_for_a_day() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;
     let mine = token(&simulator);
-    simulator.set_merchant("another");
+    simulator.configure(|options| options.merchant_uuid = "another".to_owned());
     let theirs = token(&simulator);
     simulator.configure(|options| options.card_token_life = Duration::ZERO);
-    simulator.set_merchant(&crate::simulator::Options::default().merchant_uuid);
+    simulator.configure(|options| options.merchant_uuid = crate::simulator::Options::default().merchant_uuid);
     let late = token(&simulator);
     for (token, status) in [(theirs, 404), (late, 404), (mine, 200)] {
         assert_eq!(caller.get(&format!("/v2/session/card/token/{token}")).await.status, status);

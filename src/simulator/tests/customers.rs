@@ -19,7 +19,7 @@ async fn a_token_is_used_once_and_in_time() {
     assert_eq!(simulator.approve_token(&token), None);
     assert_eq!(caller.get(&path).await.json()["customer"]["uuid"], customer.as_str());
     assert_eq!(caller.get("/v2/token/unknown/session").await.status, 404);
-    simulator.set_tokenize_life(Duration::ZERO);
+    simulator.configure(|options| options.tokenize_life = Duration::ZERO);
     let token = simulator.create_session(SessionKind::Tokenize).token.unwrap();
     assert_eq!(simulator.approve_token(&token), None);
 }
@@ -60,7 +60,7 @@ async fn a_customer_can_be_charged_without_a_checkout() {
     let mut caller = Caller::login(&simulator).await;
     let preapprove = format!("/v2/customer/{id}/preapprove");
     assert_eq!(caller.post(&preapprove, &price).await.json()["approved"], true);
-    simulator.set_approving(false);
+    simulator.configure(|options| options.approving = false);
     assert_eq!(caller.post(&preapprove, &price).await.json()["approved"], false);
     let declined = caller.post(&path, &json!({"order_amount": price})).await.json();
     assert_eq!(declined["authorization"]["approved"], false);

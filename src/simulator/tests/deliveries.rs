@@ -120,9 +120,9 @@ async fn what_happens_is_told_to_those_who_listed_it() {
         [Receiver::start(|_| 200).await, Receiver::start(|_| 200).await, Receiver::start(|_| 200).await];
     subscribe(&mut caller, &all.url, &EVENTS).await;
     subscribe(&mut caller, &captures.url, &["order.captured"]).await;
-    simulator.set_merchant("another");
+    simulator.configure(|options| options.merchant_uuid = "another".to_owned());
     subscribe(&mut Caller::login(&simulator).await, &elsewhere.url, &EVENTS).await;
-    simulator.set_merchant(&Options::default().merchant_uuid);
+    simulator.configure(|options| options.merchant_uuid = Options::default().merchant_uuid);
 
     let ids = simulator.create_session(SessionKind::OrderAndTokenize);
     let (order, token) = (ids.order.unwrap(), ids.token.unwrap());
@@ -139,7 +139,7 @@ async fn what_happens_is_told_to_those_who_listed_it() {
     }
     // Neither a refusal nor a denied authorization is an event.
     assert_eq!(caller.post(&format!("/v2/order/{order}/refund"), &capture).await.status, 200, "the same key");
-    simulator.set_approving(false);
+    simulator.configure(|options| options.approving = false);
     assert_eq!(caller.post(&format!("/v2/order/{order}/reauthorize"), &price).await.status, 200);
     soon(simulator.deliveries_settled(5)).await;
 

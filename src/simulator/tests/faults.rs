@@ -203,7 +203,7 @@ async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
     let mut before = Caller::connect(&simulator).await;
     assert_eq!(before.get("/").await.status, 404);
     let idle = Duration::from_millis(20);
-    simulator.set_idle_timeout(Some(idle));
+    simulator.configure(|options| options.idle_timeout = Some(idle));
     let slow = Rule::path("/slow").delay(idle * 2).fault(Fault::SlowBody(idle * 2));
     simulator.script(slow);
     let mut caller = Caller::connect(&simulator).await;
@@ -215,7 +215,7 @@ async fn an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() {
     assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0);
     assert!(begin.elapsed() >= idle);
     // This one became idle before there was a limit.
-    simulator.set_idle_timeout(None);
+    simulator.configure(|options| options.idle_timeout = None);
     assert_eq!(before.get("/").await.status, 404);
 }
 

@@ -211,7 +211,7 @@ async fn a_reauthorization_is_a_new_order_with_the_same_reference() {
     assert_eq!((&renewed["reference_id"], &renewed["intent"]), (&json!("r-7"), &json!("AUTH")));
     let own = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());
     assert_eq!(caller.get(&own).await.json(), renewed);
-    simulator.set_approving(false);
+    simulator.configure(|options| options.approving = false);
     let reply = caller.post(&reauthorize, &price(200)).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["authorization"]["approved"]), (200, &json!(false)));
     let effects: Vec<(EffectKind, u64)> =
@@ -229,9 +229,9 @@ async fn an_upcharge_is_an_order_of_its_own_within_15_percent() {
     let mut caller = Caller::login(&simulator).await;
     let (path, order) = authorized(&simulator);
     let upcharges = format!("{path}/upcharge");
-    simulator.set_approving(false);
+    simulator.configure(|options| options.approving = false);
     assert_eq!(caller.post(&upcharges, &upcharge(1500)).await.json()["authorization"]["approved"], false);
-    simulator.set_approving(true);
+    simulator.configure(|options| options.approving = true);
     let new = caller.post(&upcharges, &upcharge(1000)).await.json();
     assert_ne!(new["uuid"], order.as_str());
     assert_eq!((&new["order_amount"], &new["is_upcharge"]), (&price(1000), &json!(true)));
@@ -308,13 +308,13 @@ async fn an_authorization_runs_out_and_is_renewed() {
     let mut caller = Caller::login(&simulator).await;
     let (captured, _) = authorized(&simulator);
     assert_eq!(caller.post(&format!("{captured}/capture"), &capture(100)).await.status, 200);
-    simulator.set_authorization_life(Duration::ZERO);
+    simulator.configure(|options| options.authorization_life = Duration::ZERO);
     assert_eq!(caller.post(&format!("{captured}/capture"), &capture(100)).await.status, 200, "given before");
     let (path, _) = authorized(&simulator);
     for (call, body) in [("capture", capture(1)), ("release", price(1))] {
         assert_eq!(caller.post(&format!("{path}/{call}"), &body).await.locations(), ["order_uuid"]);
     }
-    simulator.set_authorization_life(Duration::MAX);
+    simulator.configure(|options| options.authorization_life = Duration::MAX);
     let renewed = caller.post(&format!("{path}/reauthorize"), &price(10_000)).await.json();
     assert_eq!(renewed["authorization"]["approved"], true);
     let renewed = format!("/v2/order/{}", renewed["uuid"].as_str().unwrap());

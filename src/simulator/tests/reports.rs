@@ -18,7 +18,7 @@ async fn the_order_report_is_an_array_and_chunked() {
     let simulator = start().await;
     let mut caller = Caller::login(&simulator).await;
     for bytes in [2, 610_000, 6_100_000] {
-        simulator.set_report_bytes(bytes);
+        simulator.configure(|options| options.report_bytes = bytes);
         let reply = caller.get(ORDERS).await;
         assert_eq!(reply.headers["content-type"], "application/json");
         assert_eq!(reply.headers["transfer-encoding"], "chunked");
@@ -49,7 +49,7 @@ async fn the_order_report_of_2021_is_csv() {
     simulator.configure(|options| options.order_report = OrderReport::Csv);
     let mut caller = Caller::login(&simulator).await;
     for bytes in [61, 610_000] {
-        simulator.set_report_bytes(bytes);
+        simulator.configure(|options| options.report_bytes = bytes);
         let reply = caller.get(ORDERS).await;
         assert_eq!((reply.status.as_u16(), reply.body.len() as u64), (200, bytes));
         assert_eq!(reply.headers["content-type"], "text/csv");

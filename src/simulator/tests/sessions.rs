@@ -135,13 +135,13 @@ async fn the_expiration_is_written_as_asked_for() {
     let ids = simulator.create_session(SessionKind::OrderAndTokenize);
     let session = format!("/v2/session/{}", ids.session);
     let token = format!("/v2/token/{}/session", ids.token.unwrap());
-    simulator.set_expiration_digits(0);
-    simulator.set_tokenize_place(TokenizePlace::InOrder);
-    simulator.set_link_base("http://127.0.0.1:1");
+    simulator.configure(|options| options.expiration_digits = 0);
+    simulator.configure(|options| options.tokenize_place = TokenizePlace::InOrder);
+    simulator.configure(|options| options.link_base = "http://127.0.0.1:1".to_owned());
     let body = caller.get(&session).await.json();
     assert_eq!(body["links"][0]["href"], format!("http://127.0.0.1:1{session}"));
     let utc = OffsetDateTime::parse(body["order"]["tokenize"]["expiration"].as_str().unwrap(), &Rfc3339).unwrap();
-    simulator.set_tokenize_expiration(TokenizeExpiration::Offset(-330));
+    simulator.configure(|options| options.tokenize_expiration = TokenizeExpiration::Offset(-330));
     let text = caller.get(&session).await.json()["order"]["tokenize"]["expiration"].as_str().unwrap().to_owned();
     assert!(text.ends_with("-05:30"));
     assert_eq!(OffsetDateTime::parse(&text, &Rfc3339).unwrap(), utc);
@@ -151,7 +151,7 @@ async fn the_expiration_is_written_as_asked_for() {
         (TokenizeExpiration::Absent, Value::Null),
     ] {
         let absent = written.is_null();
-        simulator.set_tokenize_expiration(expiration);
+        simulator.configure(|options| options.tokenize_expiration = expiration);
         for tokenize in [caller.get(&session).await.json()["order"]["tokenize"].take(), caller.get(&token).await.json()]
         {
             assert_eq!((&tokenize["expiration"], tokenize.get("expiration").is_none()), (&written, absent));
@@ -184,7 +184,7 @@ async fn links_are_written_as_asked_for() {
         assert_eq!(spaces, usize::from(style == Links::TrailingSpace), "one of each list");
         assert_eq!(body["tokenize"]["links"].as_array().unwrap().len(), expected.as_array().unwrap().len());
     }
-    simulator.set_link_base("https://gateway.sezzle.com");
+    simulator.configure(|options| options.link_base = "https://gateway.sezzle.com".to_owned());
     simulator.configure(|options| options.links = Links::Full);
     assert_eq!(caller.get(&path).await.json()["links"][0]["href"], format!("https://gateway.sezzle.com{path}"));
 }
