@@ -184,7 +184,7 @@ async fn a_port_in_use_ends_the_start_and_is_named() {
             ("PROXY__LISTEN", listen[0]),
             ("OPS__LISTEN", listen[1]),
         ];
-        // Without a command it runs.
+        // Without a command the binary runs the sidecar.
         let Ended { code, stderr, .. } = run(&[], &variables).await;
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains(&format!("{key}: cannot listen on {address}")), "{stderr}");

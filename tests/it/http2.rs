@@ -85,7 +85,7 @@ async fn the_rules_for_callers_are_the_same() {
     let mut stranger = connect(&harness).await;
     let answer = stranger.send_request(request("http://evil.example/v2/customer")).await.expect("an answer");
     assert_eq!(answer.status(), 421);
-    // These bytes come from a TLS terminator that relays them, not from a caller that means the sidecar.
+    // A TLS terminator that relays the bytes leaves `https`. No caller that means the sidecar sends `ftp`.
     for (scheme, status, says) in [("https", 200, "["), ("ftp", 421, ":scheme must be http or https")] {
         let asked = request(&format!("{scheme}://{}/v2/customer", harness.proxy));
         let (head, body) = stranger.send_request(asked).await.expect("an answer").into_parts();

@@ -47,7 +47,7 @@ impl Request {
         self.target.split_once('?').map_or(&self.target, |(path, _)| path)
     }
 
-    /// Whether the call takes an idempotency key, as sezzle-api.md has it.
+    /// Whether Sezzle documents an idempotency key for the call.
     fn is_keyed(&self) -> bool {
         let tails = ["/capture", "/refund", "/release", "/reauthorize", "/upcharge"];
         let order = self.path().starts_with("/v2/order/") && tails.iter().any(|tail| self.path().ends_with(tail));

@@ -22,7 +22,7 @@ const NEVER: Duration = Duration::from_secs(300);
 pub enum Way {
     /// A head that promises 4000 bytes, and the end of the connection.
     HeadOnly,
-    /// The same with a promise of JSON.
+    /// A head that promises 4000 bytes of JSON, and the end of the connection.
     JsonHeadOnly,
     HalfHead,
     /// The end of the connection without a byte.
