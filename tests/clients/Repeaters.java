@@ -7,8 +7,8 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Makes the calls of a plan with clients for Java that repeat calls by themselves, as steps.mjs does with a client of
- * Node's world. Each is used as it comes.
+ * Makes the calls of a plan with Java clients that repeat calls by themselves, as steps.mjs does with a client for Node.
+ * Each client has its default settings.
  *
  * <pre>java -cp JARS Repeaters.java STACK BASE PLAN FOLDER</pre>
  */

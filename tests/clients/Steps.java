@@ -13,11 +13,11 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Makes the calls of a plan with Java's own client, as steps.mjs does with a client of Node's world.
+ * Makes the calls of a plan with Java's own client, as steps.mjs does with a client for Node.
  *
  * <pre>java Steps.java STACK BASE PLAN FOLDER</pre>
  *
- * As it comes the client asks for HTTP/2 by an upgrade on each new connection.
+ * By default the client asks for HTTP/2 by an upgrade on each new connection.
  */
 class Steps {
     static final Duration LIMIT = Duration.ofSeconds(20);

@@ -1,11 +1,11 @@
-// Makes the calls of a plan with an HTTP client of Node's world, one after the other.
+// Makes the calls of a plan with an HTTP client for Node, one call after the other.
 //
 //     node steps.mjs STACK BASE PLAN FOLDER
 //
-// PLAN has a line for each call: method, path and query, framing, idempotency key or "-", body; tabs stand between them.
-// The framing is none, length, chunked or expect. The token of the first answer goes with all later calls. For each call
-// a line is printed: its status, or the error's name, and its Cache-Status. The bodies of the answers go into FOLDER, by
-// the numbers of their calls. CLIENTS names the folder with node_modules.
+// PLAN has a line for each call: method, path and query, framing, idempotency key or "-", body, separated by tabs. The
+// framing is none, length, chunked or expect. All later calls carry the token of the first answer. The program prints a
+// line for each call: its status, or the error's name, and its Cache-Status. The bodies of the answers go into FOLDER,
+// named by the numbers of their calls. CLIENTS names the folder with node_modules.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";

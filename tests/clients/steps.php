@@ -1,5 +1,5 @@
 <?php
-// Makes the calls of a plan with PHP's curl or with Guzzle, as steps.mjs does with a client of Node's world.
+// Makes the calls of a plan with PHP's curl or with Guzzle, as steps.mjs does with a client for Node.
 //
 //     php steps.php STACK BASE PLAN FOLDER
 

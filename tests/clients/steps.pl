@@ -1,4 +1,4 @@
-# Makes the calls of a plan with LWP or HTTP::Tiny, as steps.mjs does with a client of Node's world.
+# Makes the calls of a plan with LWP or HTTP::Tiny, as steps.mjs does with a client for Node.
 #
 #     perl steps.pl STACK BASE PLAN FOLDER
 use strict;

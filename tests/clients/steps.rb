@@ -1,4 +1,4 @@
-# Makes the calls of a plan with Ruby's Net::HTTP, as steps.mjs does with a client of Node's world.
+# Makes the calls of a plan with Ruby's Net::HTTP, as steps.mjs does with a client for Node.
 #
 #     ruby steps.rb BASE PLAN FOLDER
 require "net/http"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the calls of a plan with curl, as steps.mjs does with a client of Node's world: the first, which brings the token,
-# in a run of its own, and all others in one run.
+# Makes the calls of a plan with curl, as steps.mjs does with a client for Node. The first call, which gets the token,
+# has a run of its own; all others share one run.
 #
 #     steps.sh BASE PLAN FOLDER
 set -euo pipefail
@@ -32,5 +32,5 @@ curl "${calls[@]}"
 token=$(grep -oE '"token": ?"[^"]+"' "$folder/0" | cut -d '"' -f 4)
 calls=()
 while IFS=$'\t' read -r method target framing key body; do add; done < <(tail -n +2 "$plan")
-# The code of a call that got no answer is 000.
+# curl writes the code 000 for a call without an answer.
 curl "${calls[@]}" || true
