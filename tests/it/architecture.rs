@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that know nothing of the product around them.
-const LEAVES: &[&str] = &[
+pub const LEAVES: &[&str] = &[
     "address",
     "caller",
     "file",
@@ -28,7 +28,7 @@ const LEAVES: &[&str] = &[
 ];
 
 /// The modules that each module below the composition root may import, besides itself and the leaves.
-const MAY_IMPORT: &[(&str, &[&str])] = &[
+pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("caller", &[]),
     ("file", &[]),
@@ -58,7 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Modules with a rule of their own: a listener knows nothing of what it serves, and a configuration is only read.
-const ONLY_LEAVES: &[&str] = &["server", "config"];
+pub const ONLY_LEAVES: &[&str] = &["server", "config"];
 
 /// The composition root and the modules above it, which may import everything but the simulator.
 const ROOT: &[&str] = &["app", "cli", "demo", "main", "simulate"];

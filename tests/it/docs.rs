@@ -1,6 +1,6 @@
 //! The pages in `docs` name everything the code knows, and their links lead to existing places.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use sezzle_sidecar::telemetry::metrics::{
 };
 use sezzle_sidecar::upstream::retry::Call;
 
+use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
 use crate::support::process::run;
 use crate::support::{Setup, rules};
 
@@ -371,6 +372,7 @@ fn links_lead_somewhere() {
     let mut pages = vec![
         root().join("README.md"),
         root().join("CHANGELOG.md"),
+        root().join("CONTRIBUTING.md"),
         root().join("fuzz/README.md"),
         root().join("findings/README.md"),
     ];
@@ -419,5 +421,213 @@ async fn the_settings_of_the_compose_examples_are_right() {
         assert!(variables.len() >= 3, "{example}");
         let ended = run(&["check"], &variables).await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    }
+}
+
+/// Every file of Rust below `src`, with what it holds.
+fn sources() -> BTreeMap<String, String> {
+    let mut folders = vec![root().join("src")];
+    let mut found = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name =
+                    path.strip_prefix(root().join("src")).expect("below src").to_str().expect("UTF-8").to_owned();
+                found.insert(name, fs::read_to_string(&path).expect("readable"));
+            }
+        }
+    }
+    assert!(found.len() > 100);
+    found
+}
+
+/// Whether a text has a word that is no part of a longer one.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))
+}
+
+/// Whether a file defines the last part of a symbol, and names the others.
+fn defines(text: &str, symbol: &str) -> bool {
+    let (owner, name) = symbol.rsplit_once("::").unwrap_or(("", symbol));
+    let kinds = ["fn", "struct", "enum", "trait", "const", "type"];
+    let defined = kinds.iter().any(|kind| has_word(text, &format!("{kind} {name}")));
+    defined && (owner.is_empty() || has_word(text, owner))
+}
+
+/// The section of a page under a heading, down to the next heading of the same depth.
+fn section<'p>(text: &'p str, heading: &str) -> &'p str {
+    let (_, rest) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let depth = heading.split(' ').next().expect("a heading");
+    rest.split(&format!("\n{depth} ")).next().expect("a section")
+}
+
+/// The numbered items of a text, each on one line.
+fn items(text: &str) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        match items.last_mut() {
+            _ if numbered => items.push(line.to_owned()),
+            Some(item) if line.starts_with("   ") => *item = format!("{item} {}", line.trim()),
+            _ => {}
+        }
+    }
+    items
+}
+
+/// Each step of a walk begins with a file, which defines what is named up to the colon.
+#[test]
+fn the_walks_lead_through_code_that_is_there() {
+    let text = page("docs/architecture.md");
+    let sources = sources();
+    let mut steps = 0;
+    for item in items(section(&text, "## The walks")).iter().chain(&items(section(&text, "## From SIGTERM to exit"))) {
+        let (head, _) = item.split_once("`: ").unwrap_or_else(|| panic!("no colon: {item}"));
+        let named = quoted(&format!("{head}`"));
+        let (file, symbols) = named.split_first().expect("a file");
+        let source = sources.get(file).unwrap_or_else(|| panic!("there is no src/{file}: {item}"));
+        assert!(!symbols.is_empty(), "{item}");
+        for symbol in symbols {
+            assert!(defines(source, symbol), "src/{file} does not define {symbol}: {item}");
+        }
+        steps += 1;
+    }
+    assert!(steps > 60, "{steps}");
+}
+
+/// Whatever else the page names like a file or a symbol is somewhere in the source.
+#[test]
+fn the_architecture_page_names_what_there_is() {
+    let text = page("docs/architecture.md");
+    let sources = sources();
+    let all = sources.values().map(String::as_str).collect::<Vec<_>>().join("\n");
+    let mut found = 0;
+    for word in text.lines().filter(|line| !line.starts_with("    ")).flat_map(quoted) {
+        let is_symbol = word.chars().all(|c| c.is_alphanumeric() || "_:".contains(c))
+            && (word.contains("::") || word.starts_with(|c: char| c.is_uppercase()));
+        let is_file = word.contains('/') && !word.starts_with('/');
+        if is_file {
+            assert!(sources.contains_key(&word) || root().join(&word).exists(), "there is no {word}");
+        } else if is_symbol {
+            for part in word.split("::") {
+                assert!(has_word(&all, part), "{word} is not in src");
+            }
+        }
+        found += usize::from(is_file || is_symbol);
+    }
+    assert!(found > 150, "{found}");
+    // What the tables point at may be a function alone.
+    let optimisations = section(&text, "## Optimisations and what each buys");
+    let cells = optimisations.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+    for word in cells.flat_map(quoted) {
+        let symbol = word.rsplit("::").next().expect("a name");
+        assert!(root().join(&word).exists() || has_word(&all, symbol), "{word} is not in src");
+    }
+}
+
+#[test]
+fn the_architecture_page_has_the_direction_of_imports() {
+    let text = page("docs/architecture.md");
+    let listed = rows(section(&text, "## The modules"), 3).into_iter().map(|row| {
+        let imports: BTreeSet<String> = quoted(row[2]).into_iter().collect();
+        (quoted(row[0]).remove(0), imports)
+    });
+    let rules = MAY_IMPORT.iter().filter(|(module, _)| !LEAVES.contains(module));
+    let rules =
+        rules.map(|(module, imports)| (*module, *imports)).chain(ONLY_LEAVES.iter().map(|module| (*module, &[][..])));
+    let ruled = rules.map(|(module, imports)| (module.to_owned(), imports.iter().map(|it| (*it).to_owned()).collect()));
+    same("docs/architecture.md", &listed.collect(), &ruled.collect::<BTreeSet<(String, BTreeSet<String>)>>());
+}
+
+#[test]
+fn every_word_of_the_glossary_is_used() {
+    let text = page("docs/architecture.md");
+    let all = sources().into_values().collect::<Vec<_>>().join("\n");
+    let plain = all.to_lowercase().replace('_', " ");
+    let mut words = Vec::new();
+    for line in section(&text, "## Glossary").lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        assert_eq!(cells.len(), 3, "{line}");
+        assert!(plain.contains(cells[0]), "no source uses {:?}", cells[0]);
+        for symbol in quoted(cells[2]) {
+            assert!(symbol.split("::").all(|part| has_word(&all, part)), "{symbol} is not in src");
+        }
+        words.push(cells[0].to_owned());
+    }
+    assert!(words.len() >= 30 && words.is_sorted(), "{words:?}");
+    assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len(), "one meaning each");
+}
+
+/// Paths on the page are there, and each file that a change is said to touch holds the example that was followed.
+#[test]
+fn the_contributors_page_names_what_there_is() {
+    let text = page("CONTRIBUTING.md");
+    let folders = [".ci", ".github", "benches", "config", "deploy", "docs", "fuzz", "src", "tests"];
+    let mut found = 0;
+    for word in text.lines().flat_map(quoted) {
+        let word = word.split(' ').next().expect("a word");
+        if word.split_once('/').is_some_and(|(folder, _)| folders.contains(&folder)) {
+            assert!(root().join(word).exists(), "there is no {word}");
+            found += 1;
+        }
+        if let Some(module) = word.strip_suffix("::") {
+            let file = root().join(format!("tests/it/{module}"));
+            assert!(
+                file.with_extension("rs").exists() || file.join("mod.rs").exists(),
+                "there is no tests/it/{module}"
+            );
+        }
+    }
+    assert!(found > 50, "{found}");
+
+    let mut followed = 0;
+    for part in text.split(", for example `").skip(1) {
+        let (example, rest) = part.split_once('`').expect("an example");
+        let word = example.rsplit('.').next().expect("a word");
+        let list = rest.split("\nBeside these").next().expect("a list");
+        for item in items(list) {
+            for file in quoted(&item).iter().filter(|word| word.contains('/')) {
+                assert!(
+                    page(file).contains(word),
+                    "{example} is not in {file}: say in CONTRIBUTING.md what it touches"
+                );
+                followed += 1;
+            }
+        }
+    }
+    assert!(followed >= 10, "{followed}");
+}
+
+#[test]
+fn every_program_that_the_tests_install_is_named_for_contributors() {
+    let text = page("CONTRIBUTING.md");
+    let script = page("tests/run");
+    let packages: Vec<&str> = script
+        .lines()
+        .filter_map(|line| line.split_once("packages+=(")?.1.strip_suffix(')'))
+        .flat_map(|packages| packages.split(' '))
+        .collect();
+    assert!(packages.len() > 20, "{packages:?}");
+    for package in packages {
+        assert!(text.contains(&format!("`{package}`")), "CONTRIBUTING.md does not name {package}");
+    }
+}
+
+/// Each file that docs/releasing.md lists names the version of this source.
+#[test]
+fn every_place_that_names_the_version_names_the_same() {
+    let version = env!("CARGO_PKG_VERSION");
+    let image = format!("sezzle-sidecar:{version}");
+    assert_eq!(page("docs/installation.md").matches(&image).count(), 3);
+    let is_tag = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    assert_eq!(page("docs/installation.md").split("sezzle-sidecar:").skip(1).filter(|rest| is_tag(rest)).count(), 3);
+    assert!(page("deploy/kubernetes/kustomization.yaml").contains(&format!("newTag: {version}\n")));
+    for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
+        assert!(page(lock).contains(&format!("name = \"sezzle-sidecar\"\nversion = \"{version}\"\n")), "{lock}");
     }
 }
