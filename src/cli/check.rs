@@ -12,9 +12,9 @@ use crate::config::{Loaded, Settings};
 
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// Reach out to Sezzle, too: exchange the keys for a token, and look
-    /// up a session that does not exist. Nothing is created, and nothing
-    /// of anybody's is read.
+    /// Connect to Sezzle as well: exchange the keys for a token, and look
+    /// up a session that does not exist. The check creates nothing and
+    /// reads no data of a shopper or an order.
     #[arg(long, verbatim_doc_comment)]
     online: bool,
 

@@ -8,7 +8,7 @@ use super::{Cli, help, say};
 #[derive(Args, Debug)]
 #[command(after_long_help = help::COMPLETIONS)]
 pub(super) struct Completions {
-    /// The shell.
+    /// Print the script for this shell.
     shell: Shell,
 }
 

@@ -16,11 +16,11 @@ use crate::proxy::explain;
 
 #[derive(Args, Debug)]
 pub(super) struct Explain {
-    /// The request's method.
+    /// The method of the request.
     method: Method,
-    /// Its path, with the query if it has one.
+    /// The path of the request, with its query.
     path: Uri,
-    /// A header of the request, as curl takes it; may repeat.
+    /// A header of the request, as for curl; may repeat.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
 

@@ -37,7 +37,7 @@ impl Healthcheck {
 #[derive(Args, Debug)]
 #[command(after_long_help = help::WAIT)]
 pub(super) struct Wait {
-    /// How long to wait at most, such as "90s" or "2m".
+    /// Wait at most this long, such as "90s" or "2m".
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = limit)]
     max: Duration,
 

@@ -4,13 +4,13 @@
 macro_rules! configuration {
     () => {
         "Configuration:
-  Files are TOML; --config may repeat, and later files win over earlier ones.
-  Variables win over files. An unknown key is an error.
+  Files are TOML. --config may repeat: a later file wins over an earlier one,
+  and a variable wins over all files. An unknown key is an error.
 
 Environment:
   SEZZLE_SIDECAR__SECTION__KEY
-      Sets one key: cache.max_ttl is SEZZLE_SIDECAR__CACHE__MAX_TTL. Lists are
-      separated by commas.
+      Sets one key: SEZZLE_SIDECAR__CACHE__MAX_TTL sets cache.max_ttl. Separate
+      the items of a list with commas.
 "
     };
 }
@@ -19,13 +19,14 @@ macro_rules! secrets {
     () => {
         "  SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY
   SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY
-      The keys themselves, in place of files. Secrets are never arguments and
-      never stand in a configuration file.
+      The keys themselves, instead of files. Secrets are never arguments, and
+      never part of a configuration file.
 
 Files:
   credentials.public_key_file, credentials.private_key_file
-      One key each and nothing else, mode 0400, or 0440 for a group. A file that
-      others may write is refused. Both may change while the sidecar runs.
+      Each file holds one key and nothing else, with mode 0400, or 0440 for a
+      group. The sidecar refuses a file that anybody but its owner may write.
+      Both files may change while the sidecar runs.
 "
     };
 }
@@ -35,18 +36,18 @@ pub(super) const SIDECAR: &str = concat!(
     secrets!(),
     "
 Exit codes:
-  0   clean stop, or the command is done
+  0   stopped by a signal, or the command succeeded
   64  wrong usage
   77  a secret could not be read or used
   78  the configuration is wrong
   1   anything else
 
 Examples:
-  Check a configuration, run with it, and wait until it may be called:
+  Check a configuration, run the sidecar, and wait until it is ready:
     sezzle-sidecar check --config sidecar.toml
     sezzle-sidecar run --config sidecar.toml
     sezzle-sidecar wait --config sidecar.toml --max 30s
-  The manual page of a command:
+  Show the manual page of a command:
     sezzle-sidecar help wait
 "
 );
@@ -56,21 +57,24 @@ pub(super) const RUN: &str = concat!(
     secrets!(),
     "
 Output:
-  The log, on standard output: one line per event and per request, as JSON, or
-  text by log.format. Why it could not start, on standard error.
+  Standard output has the log: one line per event and per request, as JSON, or
+  as text if log.format says so. Standard error has the reason if the sidecar
+  cannot start.
 
 Signals:
   SIGTERM, SIGINT
-      Not ready any more; goes on accepting for drain.grace, ends what is under
-      way within drain.timeout, and exits with 0. A second one stops it at once.
+      Drains the sidecar and exits with 0. /readyz fails at once. The sidecar
+      accepts connections for drain.grace, and finishes calls under way within
+      drain.timeout. A second signal stops the sidecar at once.
   SIGHUP
-      Reads the files and the keys again. What takes no restart is in force at
-      once, or nothing if there is a mistake; the log says what happened.
+      Reads the files and the keys again, and applies every changed key that
+      needs no restart. If there is any mistake, nothing changes. The log has
+      the result.
 
 Service manager:
-  Under systemd it says when it is ready, reloads, stops and works, and takes
-  over sockets that are passed for its addresses. NOTIFY_SOCKET, WATCHDOG_USEC
-  and LISTEN_FDS say so; without them nothing of it happens.
+  Under systemd the sidecar reports readiness, reloads, shutdown and watchdog
+  keep-alives, and uses sockets that systemd passes for its addresses.
+  NOTIFY_SOCKET, WATCHDOG_USEC and LISTEN_FDS turn this on.
 
 Exit codes:
   0   stopped by a signal
@@ -80,7 +84,7 @@ Exit codes:
   1   anything else, such as an address in use or a second signal
 
 Examples:
-  Sezzle's sandbox, with files over each other:
+  Use Sezzle's sandbox, with a second file that overrides the first:
     sezzle-sidecar run --config sandbox.toml --config local.toml
 "
 );
@@ -89,19 +93,19 @@ pub(super) const CHECK: &str = concat!(
     configuration!(),
     "
 Output:
-  The configuration in force as TOML, each value with where it was set, on
-  standard output; or every mistake, one per line, on standard error. It opens
-  neither the files of secrets nor gateway.ca_file; --online and run do.
+  Standard output has the effective configuration as TOML, with the source of
+  each value. Standard error has every mistake, one per line. Without --online
+  the command opens neither the key files nor gateway.ca_file.
 
-  With --online what was found on the way to Sezzle, a line each: how long it
-  took, TLS, the clocks, the merchant, and what Sezzle says of caching.
+  With --online the command prints one line for each finding: the time to
+  connect, TLS, the clocks, the merchant, and Sezzle's caching headers.
 
 Exit codes:
-  0   no mistake; with --online, Sezzle took the keys
+  0   no mistake; with --online, Sezzle accepted the keys
   64  wrong usage
-  77  a key cannot be read, or Sezzle does not take it
+  77  a key cannot be read, or Sezzle does not accept it
   78  the configuration is wrong
-  1   anything else: Sezzle was not reached, or failed
+  1   anything else: Sezzle could not be reached, or failed
 
 Examples:
     sezzle-sidecar check --config sidecar.toml
@@ -113,8 +117,8 @@ pub(super) const HEALTHCHECK: &str = concat!(
     configuration!(),
     "
 Output:
-  What /livez says, on standard output; or why there is no 200 from it within
-  3 s, on standard error.
+  Standard output has the answer of /livez. If /livez does not answer 200
+  within 3 s, standard error has the reason.
 
 Exit codes:
   0   alive
@@ -123,7 +127,7 @@ Exit codes:
   1   not alive
 
 Examples:
-  For a container that has no shell:
+  In the Dockerfile of an image without a shell:
     HEALTHCHECK CMD [\"/sezzle-sidecar\", \"healthcheck\"]
   By hand:
     sezzle-sidecar healthcheck --config sidecar.toml
@@ -134,9 +138,9 @@ pub(super) const WAIT: &str = concat!(
     configuration!(),
     "
 Output:
-  What /readyz says once it is 200, on standard output; or what was wrong last,
-  on standard error. Whether nobody listens yet or the sidecar is not ready yet
-  makes no difference: it asks again until the time is over.
+  Standard output has the answer of /readyz once that is 200. If the time is
+  over first, standard error has the last failure. The command repeats the
+  request after every failure, also while nothing listens yet.
 
 Exit codes:
   0   ready
@@ -145,7 +149,7 @@ Exit codes:
   1   not ready within --max
 
 Examples:
-  Before a service is started beside it:
+  Run this before a service starts:
     sezzle-sidecar wait --config sidecar.toml --max 30s
 "
 );
@@ -154,15 +158,15 @@ pub(super) const EXPLAIN: &str = concat!(
     configuration!(),
     "
 Input:
-  An answer of Sezzle's, as curl -i shows it, or its body alone. None is needed.
+  Optional: an answer from Sezzle as curl -i prints it, or its body alone.
 
 Exit codes:
   0   explained
-  64  wrong usage, or the input is no answer
+  64  wrong usage, or the input is not an answer
   78  the configuration is wrong
 
 Examples:
-  Would this be answered from memory, and would this answer be stored?
+  Would memory answer this lookup? Would the cache store this answer?
     sezzle-sidecar explain GET /v2/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8
     sezzle-sidecar explain GET /v2/customer -H Cache-Control:no-cache < answer
 "
@@ -172,13 +176,13 @@ pub(super) const PURGE: &str = concat!(
     configuration!(),
     "
 Output:
-  How many sessions were removed.
+  Standard output has the number of purged sessions.
 
 Exit codes:
   0   done
   64  wrong usage
   78  the configuration is wrong, or has no control.listen
-  1   nobody answers there, or the sidecar refuses
+  1   no sidecar answers at control.listen, or the sidecar refuses
 
 Examples:
     sezzle-sidecar purge 6c9db5d4-d09a-4224-860a-b5438ac32ca8
@@ -189,13 +193,13 @@ Examples:
 
 #[cfg(feature = "simulator")]
 pub(super) const DEMO: &str = "\
-The demo reads no configuration and needs no account. It takes the usual ports
-where they are free, and others where not; the tour prints them.
+The demo reads no configuration and needs no account. The demo uses the usual
+ports, or others if those are taken, and prints them.
 
 Exit codes:
   0   the tour is over, or stopped by a signal
   64  wrong usage
-  1   a step did not go as it should
+  1   a step of the tour failed
 
 Examples:
     sezzle-sidecar demo
@@ -205,8 +209,8 @@ Examples:
 #[cfg(feature = "simulator")]
 pub(super) const SIMULATE: &str = "\
 The simulated gateway reads no configuration. Tests control it over HTTP below
-/_simulator/: play the shopper, change settings, script failures, send
-webhooks, read what arrived. The command prints lines to try.
+/_simulator/: they play the shopper, change settings, script failures, send
+webhooks, and read the requests that arrived. The command prints lines to try.
 
 Exit codes:
   0   stopped by a signal
@@ -226,10 +230,10 @@ Exit codes:
   64  wrong usage
 
 Examples:
-  For one session of bash, and for every one to come:
+  Bash, for one session and for all later ones:
     source <(sezzle-sidecar completions bash)
     sezzle-sidecar completions bash > /etc/bash_completion.d/sezzle-sidecar
-  The others, where they look for it, which for zsh is any folder in $fpath:
+  Zsh, in any directory of $fpath, and fish:
     sezzle-sidecar completions zsh > ~/.zsh/functions/_sezzle-sidecar
     sezzle-sidecar completions fish > /etc/fish/completions/sezzle-sidecar.fish
 ";

@@ -28,11 +28,11 @@ use crate::contact::trouble::Trouble;
 use crate::control::client::CallError;
 use crate::telemetry::log::InstallError;
 
-/// A caching reverse proxy that runs beside a service and is called instead of the
-/// Sezzle payment gateway.
+/// A caching reverse proxy for the Sezzle payment gateway. The sidecar runs beside
+/// a service, and the service calls it instead of Sezzle.
 ///
-/// It holds the merchant's keys, so that services need none; it answers repeated
-/// session lookups from memory and passes every other call through.
+/// The sidecar holds the merchant's keys, so services need none. It answers
+/// repeated session lookups from memory and passes every other call through.
 #[derive(Debug, Parser)]
 #[command(name = "sezzle-sidecar", version = BUILD, verbatim_doc_comment, after_long_help = help::SIDECAR)]
 struct Cli {
@@ -45,7 +45,7 @@ struct Cli {
 
 #[derive(Args, Debug, Default)]
 struct ConfigFiles {
-    /// A TOML file to read the configuration from; may repeat.
+    /// Read the configuration from this TOML file; may repeat.
     // Not global: clap would drop the files before the command when there are others after it.
     #[arg(long = "config", value_name = "FILE")]
     config: Vec<PathBuf>,
@@ -59,28 +59,28 @@ enum Command {
     Run(ConfigFiles),
     /// Check the configuration.
     ///
-    /// Prints it with secrets redacted, or lists every mistake in it.
+    /// Prints the configuration with secrets redacted, or lists every mistake in it.
     #[command(after_long_help = help::CHECK)]
     Check(check::Check),
-    /// Say whether the sidecar of this machine is alive.
+    /// Report whether the sidecar on this machine is alive.
     ///
-    /// Asks /livez on ops.listen, which is all it reads of the configuration; where
-    /// that is one of all addresses, such as 0.0.0.0:9464, on the loopback. An outage
-    /// of Sezzle does not make it fail.
+    /// Requests /livez from the ops listener. The command reads only ops.listen of
+    /// the configuration. If that is a wildcard address such as 0.0.0.0:9464, the
+    /// command uses loopback. The result does not depend on Sezzle.
     #[command(verbatim_doc_comment)]
     Healthcheck(health::Healthcheck),
-    /// Wait until the sidecar of this machine is ready.
+    /// Wait until the sidecar on this machine is ready.
     ///
-    /// Asks /readyz on ops.listen, which is all it reads of the configuration; where
-    /// that is one of all addresses, such as 0.0.0.0:9464, on the loopback. Ready is a
-    /// sidecar that listens and has had a token.
+    /// Requests /readyz from the ops listener. The command reads only ops.listen of
+    /// the configuration. If that is a wildcard address such as 0.0.0.0:9464, the
+    /// command uses loopback. A sidecar is ready when it listens and has had a token.
     #[command(verbatim_doc_comment)]
     Wait(health::Wait),
-    /// Show what the sidecar does, before a simulated gateway.
+    /// Show what the sidecar does, with a simulated gateway.
     #[cfg(feature = "simulator")]
     #[command(after_long_help = help::DEMO)]
     Demo {
-        /// End after the tour instead of waiting for a signal.
+        /// Exit after the tour instead of waiting for a signal.
         #[arg(long)]
         once: bool,
     },
@@ -88,17 +88,17 @@ enum Command {
     #[cfg(feature = "simulator")]
     #[command(after_long_help = help::SIMULATE)]
     Simulate(Simulate),
-    /// Say what the sidecar would do with a request, and why.
+    /// Explain what the sidecar would do with a request, and why.
     ///
-    /// Given an answer on standard input, also with Sezzle's answer to it.
+    /// If standard input holds Sezzle's answer, explains the answer as well.
     #[command(after_long_help = help::EXPLAIN)]
     Explain(explain::Explain),
-    /// Let a running sidecar forget sessions.
+    /// Purge sessions from the cache of a running sidecar.
     ///
-    /// Asks it through control.listen of its configuration.
+    /// Calls the control listener, at control.listen of the configuration.
     #[command(after_long_help = help::PURGE)]
     Purge(purge::Purge),
-    /// Print what makes a shell complete this command line.
+    /// Print a script that completes this command line in a shell.
     Completions(completions::Completions),
     /// Print the version.
     Version,
@@ -107,19 +107,20 @@ enum Command {
 #[cfg(feature = "simulator")]
 #[derive(Args, Debug)]
 pub(crate) struct Simulate {
-    /// The address to listen on.
+    /// Listen on this address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     pub(crate) listen: std::net::SocketAddr,
-    /// Allow another than loopback; whoever reaches it controls the gateway.
-    #[arg(long)]
+    /// Allow other addresses than loopback. Everybody who can reach the
+    /// address controls the simulated gateway.
+    #[arg(long, verbatim_doc_comment)]
     pub(crate) allow_remote: bool,
-    /// Speak HTTP/2, too: by ALPN with HTTPS, by prior knowledge without.
+    /// Serve HTTP/2 as well: by ALPN with HTTPS, by prior knowledge without.
     #[arg(long)]
     pub(crate) http2: bool,
-    /// Serve HTTPS with the certificates in this PEM file, its own first.
+    /// Serve HTTPS with this PEM chain, the simulator's own certificate first.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_certificate: Option<PathBuf>,
-    /// The PEM file with the key of that certificate.
+    /// Read the private key of that certificate from this PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
 }

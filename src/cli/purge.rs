@@ -21,16 +21,16 @@ pub(super) struct Purge {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct What {
-    /// The session to forget.
+    /// Purge this session.
     #[arg(value_name = "UUID")]
     session: Option<Uuid>,
-    /// Forget the sessions of this order.
+    /// Purge the sessions of this order.
     #[arg(long, value_name = "UUID")]
     order: Option<String>,
-    /// Forget the sessions of this tokenize token.
+    /// Purge the sessions of this tokenize token.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Forget every session.
+    /// Purge every session.
     #[arg(long)]
     all: bool,
 }
