@@ -39,13 +39,8 @@ pub fn misplaced(headers: &HeaderMap) -> Option<&'static str> {
 
 /// Hexadecimal digits of either case.
 fn from_digits(text: &[u8]) -> Option<[u8; LENGTH]> {
-    let mut digits = text.iter().map(|byte| char::from(*byte).to_digit(16));
     let mut tag = [0; LENGTH];
-    for byte in &mut tag {
-        let (high, low) = (digits.next()??, digits.next()??);
-        *byte = u8::try_from(high.checked_mul(16)?.checked_add(low)?).ok()?;
-    }
-    digits.next().is_none().then_some(tag)
+    hex::decode_to_slice(text, &mut tag).ok().map(|()| tag)
 }
 
 /// Base64 in either alphabet, padded or not.
@@ -70,9 +65,7 @@ impl Signer {
     /// The HMAC-SHA256 of the body, in lower-case hexadecimal digits.
     pub fn sign(&self, body: &[u8]) -> Option<HeaderValue> {
         let tag = hmac::sign(&self.0, body);
-        let digits = tag.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let hex: String = digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect();
-        HeaderValue::try_from(hex).ok()
+        HeaderValue::try_from(hex::encode(tag)).ok()
     }
 }
 

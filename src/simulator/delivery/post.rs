@@ -1,6 +1,5 @@
 //! One webhook over one connection: signed, sent, and its status read. Only to this machine.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -98,11 +97,7 @@ pub(super) fn signature(key: &str, body: &[u8], encoding: Encoding) -> String {
     let tag = hmac::sign(&key, body);
     match encoding {
         Encoding::Base64 => BASE64_STANDARD.encode(tag),
-        Encoding::Hex => tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        }),
+        Encoding::Hex => hex::encode(tag),
     }
 }
 
