@@ -2,8 +2,15 @@
 //!
 //! The values are for operators to read. Nothing here decides about trust: only rustls does.
 
+use std::iter;
+
+use x509_parser::asn1_rs::{Any, Class, Sequence, Tag};
+use x509_parser::certificate::{Validity, X509Certificate};
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+use x509_parser::x509::X509Name;
+
 use crate::clock::Wall;
-use crate::sezzle::time::parse_rfc3339;
 
 /// The fields of a certificate that operators read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,26 +28,33 @@ pub struct Certificate {
 impl Certificate {
     /// Reads a certificate in DER (RFC 5280, 4.1); `None` if the bytes are not one.
     pub fn read(der: &[u8]) -> Option<Self> {
-        let (certificate, _) = Element::read(der)?.of(SEQUENCE)?;
-        let (mut fields, _) = Element::read(certificate)?.of(SEQUENCE)?;
-        // The version is optional.
-        if let Some(version) = Element::read(fields).filter(|element| element.tag == VERSION) {
-            fields = version.rest;
-        }
-        let (_serial, fields) = Element::read(fields)?.of(INTEGER)?;
-        let (_algorithm, fields) = Element::read(fields)?.of(SEQUENCE)?;
-        let (issuer, fields) = Element::read(fields)?.of(SEQUENCE)?;
-        let (validity, fields) = Element::read(fields)?.of(SEQUENCE)?;
-        let (subject, _) = Element::read(fields)?.of(SEQUENCE)?;
-        let not_before = Element::read(validity)?;
-        let not_after = Element::read(not_before.rest)?;
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let Validity { not_before, not_after } = certificate.validity();
         Some(Self {
-            subject: name(subject),
-            issuer: name(issuer),
-            not_before: moment(&not_before)?,
-            not_after: moment(&not_after)?,
+            subject: name(certificate.subject()),
+            issuer: name(certificate.issuer()),
+            not_before: moment(*not_before),
+            not_after: moment(*not_after),
         })
     }
+}
+
+/// The common name of a distinguished name, or else its organisation.
+fn name(name: &X509Name<'_>) -> String {
+    let part = name.iter_common_name().next().or_else(|| name.iter_organization().next());
+    part.map(|part| shown(part.as_slice())).unwrap_or_default()
+}
+
+/// Makes text safe for a terminal: no control characters, and a limited length.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+const LONGEST: usize = 100;
+
+fn moment(time: ASN1Time) -> Wall {
+    Wall(time.timestamp().saturating_mul(1000))
 }
 
 /// The content of OpenSSL's `TRUSTED CERTIFICATE`: a certificate, and the uses it is trusted for.
@@ -57,127 +71,34 @@ pub enum Trusted {
 /// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): a list of trusted uses and a list of rejected
 /// uses.
 pub fn trusted(der: &[u8]) -> Trusted {
-    let Some(certificate) = Element::read(der).filter(|element| element.tag == SEQUENCE) else {
-        return Trusted::Malformed;
-    };
-    let length = der.len() - certificate.rest.len();
-    if certificate.rest.is_empty() {
-        return Trusted::ForServers(length);
+    let Ok((settings, _)) = Sequence::from_der(der) else { return Trusted::Malformed };
+    let certificate = der.len() - settings.len();
+    if settings.is_empty() {
+        return Trusted::ForServers(certificate);
     }
-    let Some((mut settings, _)) = Element::read(certificate.rest).and_then(|settings| settings.of(SEQUENCE)) else {
-        return Trusted::Malformed;
-    };
-    while let Some(setting) = Element::read(settings) {
-        settings = setting.rest;
-        let for_servers = objects(setting.content).any(|object| object == SERVER || object == ANY_USE);
-        match setting.tag {
-            SEQUENCE if !for_servers => return Trusted::ForOthers,
-            REJECTED if for_servers => return Trusted::ForOthers,
+    let Ok((_, settings)) = Sequence::from_der(settings) else { return Trusted::Malformed };
+    for setting in elements(&settings.content) {
+        let for_servers = elements(setting.data).any(|object| object.data == SERVER || object.data == ANY_USE);
+        match (setting.class(), setting.tag()) {
+            (Class::Universal, Tag::Sequence) if !for_servers => return Trusted::ForOthers,
+            (Class::ContextSpecific, REJECTED) if for_servers => return Trusted::ForOthers,
             _ => {}
         }
     }
-    Trusted::ForServers(length)
+    Trusted::ForServers(certificate)
 }
 
-fn objects(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let element = Element::read(list)?;
-        list = element.rest;
-        Some(element.content)
+fn elements(mut list: &[u8]) -> impl Iterator<Item = Any<'_>> {
+    iter::from_fn(move || {
+        let (rest, element) = Any::from_der(list).ok()?;
+        list = rest;
+        Some(element)
     })
 }
 
-/// One element of DER, and the bytes behind it.
-struct Element<'d> {
-    tag: u8,
-    content: &'d [u8],
-    rest: &'d [u8],
-}
-
-impl<'d> Element<'d> {
-    fn read(der: &'d [u8]) -> Option<Self> {
-        let (tag, der) = der.split_first()?;
-        let (first, der) = der.split_first()?;
-        let (length, der) = match usize::from(*first) {
-            short @ 0..=0x7f => (short, der),
-            // No certificate has a length of more than three bytes.
-            long @ 0x81..=0x83 => {
-                let (bytes, der) = der.split_at_checked(long - 0x80)?;
-                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), der)
-            }
-            _ => return None,
-        };
-        let (content, rest) = der.split_at_checked(length)?;
-        Some(Self { tag: *tag, content, rest })
-    }
-
-    /// The content and the rest, if the element has this tag.
-    fn of(self, tag: u8) -> Option<(&'d [u8], &'d [u8])> {
-        (self.tag == tag).then_some((self.content, self.rest))
-    }
-}
-
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const INTEGER: u8 = 0x02;
-const OBJECT: u8 = 0x06;
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
-const REJECTED: u8 = 0xa0;
+const REJECTED: Tag = Tag(0);
 const SERVER: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 const ANY_USE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
-
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const ORGANISATION: &[u8] = &[0x55, 0x04, 0x0a];
-
-/// The common name of a distinguished name, or else its organisation.
-fn name(parts: &[u8]) -> String {
-    part(parts, COMMON_NAME).or_else(|| part(parts, ORGANISATION)).unwrap_or_default()
-}
-
-fn part(mut parts: &[u8], kind: &[u8]) -> Option<String> {
-    while let Some(set) = Element::read(parts) {
-        parts = set.rest;
-        let mut attributes = set.of(SET)?.0;
-        while let Some(attribute) = Element::read(attributes) {
-            attributes = attribute.rest;
-            let (attribute, _) = attribute.of(SEQUENCE)?;
-            let (object, value) = Element::read(attribute)?.of(OBJECT)?;
-            if object == kind {
-                return Some(shown(Element::read(value)?.content));
-            }
-        }
-    }
-    None
-}
-
-/// Makes text safe for a terminal: no control characters, and a limited length.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-const LONGEST: usize = 100;
-
-/// Reads a time, which RFC 5280 (4.1.2.5) gives in UTC.
-fn moment(element: &Element<'_>) -> Option<Wall> {
-    let digits = std::str::from_utf8(element.content).ok()?.strip_suffix('Z')?;
-    let (century, digits) = match element.tag {
-        UTC_TIME if digits.get(..2)? >= "50" => ("19", digits),
-        UTC_TIME => ("20", digits),
-        GENERALIZED_TIME => digits.split_at_checked(2)?,
-        _ => return None,
-    };
-    let pair = |at: usize| digits.get(at..at.saturating_add(2)).filter(|pair| pair.bytes().all(|b| b.is_ascii_digit()));
-    let (year, month, day) = (pair(0)?, pair(2)?, pair(4)?);
-    let (hour, minute, second) = (pair(6)?, pair(8)?, pair(10)?);
-    if digits.len() != 12 {
-        return None;
-    }
-    parse_rfc3339(&format!("{century}{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
-}
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +106,13 @@ mod tests {
     use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair, date_time_ymd};
 
     use super::*;
+    use crate::sezzle::time::parse_rfc3339;
+
+    const SEQUENCE: u8 = 0x30;
+    const REJECTED: u8 = 0xa0;
+    const OBJECT: u8 = 0x06;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
 
     fn signed(issuer: &[(DnType, &str)], subject: &[(DnType, &str)], until: i32) -> Vec<u8> {
         let params = |names: &[(DnType, &str)]| {
@@ -250,20 +178,36 @@ mod tests {
         }
     }
 
+    /// The end of a certificate that states it so.
+    fn end(tag: u8, text: &str) -> Option<Wall> {
+        let mut der = signed(&[(DnType::CommonName, &"x".repeat(200))], &[], 2031);
+        let written = b"\x17\x0d310103000000Z";
+        let at = der.windows(written.len()).position(|bytes| bytes == written).expect("an end");
+        let longer = |length: &mut [u8]| {
+            let sum = u16::from_be_bytes([length[0], length[1]]) + text.len() as u16 - 13;
+            length.copy_from_slice(&sum.to_be_bytes());
+        };
+        assert_eq!((der[1], der[5], der[at - 17]), (0x82, 0x82, SEQUENCE), "lengths of two bytes, and the validity");
+        longer(&mut der[2..4]);
+        longer(&mut der[6..8]);
+        der[at - 16] = 17 + text.len() as u8;
+        der.splice(at..at + written.len(), [&[tag, text.len() as u8], text.as_bytes()].concat());
+        Certificate::read(&der).map(|read| read.not_after)
+    }
+
     #[test]
     fn moments_before_and_after_2050_are_written_differently() {
-        let read = |tag, text: &str| moment(&Element { tag, content: text.as_bytes(), rest: &[] });
         for (tag, text, expected) in [
             (UTC_TIME, "991231235959Z", "1999-12-31T23:59:59Z"),
             (UTC_TIME, "491231235959Z", "2049-12-31T23:59:59Z"),
             (GENERALIZED_TIME, "20500101000000Z", "2050-01-01T00:00:00Z"),
+            // Against RFC 5280, and clear.
+            (UTC_TIME, "4912312359Z", "2049-12-31T23:59:00Z"),
         ] {
-            assert_eq!(read(tag, text), parse_rfc3339(expected), "{text}");
+            assert_eq!(end(tag, text), parse_rfc3339(expected), "{text}");
         }
-        for text in
-            ["", "Z", "4912312359Z", "491231235959", "491331235959Z", "49123123595+Z", "äääääääZ", "4912312359590Z"]
-        {
-            assert_eq!(read(UTC_TIME, text), None, "{text}");
+        for text in ["", "Z", "491231235959", "491331235959Z", "49123123595+Z", "äääääääZ", "4912312359590Z"] {
+            assert_eq!(end(UTC_TIME, text), None, "{text}");
         }
     }
 
