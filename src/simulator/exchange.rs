@@ -3,34 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::HeaderValue;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::Version;
-use http::header::CONTENT_TYPE;
-use http::header::DATE;
+use http::header::{CONTENT_TYPE, DATE};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
-use crate::simulator::Core;
-use crate::simulator::Fault;
-use crate::simulator::Reset;
-use crate::simulator::control;
-use crate::simulator::gateway::Answer;
-use crate::simulator::gateway::Call;
-use crate::simulator::gateway::Content;
-use crate::simulator::gateway::Refusal;
-use crate::simulator::payload::Payload;
-use crate::simulator::payload::Piece;
+use crate::simulator::gateway::{Answer, Call, Content, Refusal};
+use crate::simulator::payload::{Payload, Piece};
 use crate::simulator::rule::Action;
 use crate::simulator::server::Ending;
+use crate::simulator::{Core, Fault, Reset, control};
 
 /// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
 pub(super) async fn run(

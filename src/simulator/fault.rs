@@ -1,8 +1,7 @@
 //! Answers that are broken on the wire: slow, cut short, endless, or no HTTP at all.
 
 use std::fmt::Write;
-use std::iter::once;
-use std::iter::repeat;
+use std::iter::{once, repeat};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +9,7 @@ use http::Response;
 use http::header::CONTENT_LENGTH;
 use tokio::time::sleep;
 
-use crate::simulator::payload::Payload;
-use crate::simulator::payload::Piece;
+use crate::simulator::payload::{Payload, Piece};
 use crate::simulator::server::Ending;
 
 /// How an answer is spoilt on its way. The request has taken effect by then.

@@ -1,27 +1,22 @@
 //! HTTP/2 on the simulator's connections: by ALPN over TLS, by prior knowledge without.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::select;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::Core;
 use crate::simulator::idle::Load;
-use crate::simulator::server;
-use crate::simulator::server::Ending;
-use crate::simulator::server::Socket;
+use crate::simulator::server::{Ending, Socket};
+use crate::simulator::{Core, server};
 
 /// The configuration, offering HTTP/2 in front of HTTP/1.1 if asked to.
 pub(super) fn offer(mut tls: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {

@@ -1,10 +1,8 @@
 //! The record of every request the simulator received.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Method;
-use http::Version;
 use http::request::Parts;
+use http::{HeaderMap, Method, Version};
 
 use crate::simulator::ledger::Ledger;
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::simulator::EffectKind;
-use crate::simulator::Options;
-use crate::simulator::Simulator;
+use crate::simulator::{EffectKind, Options, Simulator};
 
 impl Simulator {
     /// Accepts these keys from now on, and the previous ones for this long beside them. Webhooks are signed with the new one at

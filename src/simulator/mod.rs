@@ -28,21 +28,15 @@ mod variants;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::simulator::control::Gates;
@@ -51,25 +45,16 @@ use crate::simulator::gateway::Gateway;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::Rules;
 
-pub use crate::simulator::delivery::Attempt;
-pub use crate::simulator::delivery::Delivery;
-pub use crate::simulator::delivery::DeliveryState;
+pub use crate::simulator::delivery::{Attempt, Delivery, DeliveryState};
 pub use crate::simulator::fault::Fault;
 pub use crate::simulator::gate::Gate;
 pub use crate::simulator::journal::Exchange;
 pub use crate::simulator::options::Options;
-pub use crate::simulator::rule::Reset;
-pub use crate::simulator::rule::Rule;
-pub use crate::simulator::variants::CheckoutStatus;
-pub use crate::simulator::variants::Columns;
-pub use crate::simulator::variants::Encoding;
-pub use crate::simulator::variants::Errors;
-pub use crate::simulator::variants::Links;
-pub use crate::simulator::variants::OrderReport;
-pub use crate::simulator::variants::TokenizeExpiration;
-pub use crate::simulator::variants::TokenizePlace;
-pub use crate::simulator::variants::TokenizedType;
-pub use crate::simulator::variants::Upcharge;
+pub use crate::simulator::rule::{Reset, Rule};
+pub use crate::simulator::variants::{
+    CheckoutStatus, Columns, Encoding, Errors, Links, OrderReport, TokenizeExpiration, TokenizePlace, TokenizedType,
+    Upcharge,
+};
 
 /// A handle to a running simulator. Clones share it; it ends with [`Simulator::stop`] or when the last handle is dropped.
 #[derive(Clone, Debug)]

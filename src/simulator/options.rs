@@ -1,29 +1,18 @@
 //! What a simulated gateway is started with. Every default imitates the sandbox as merchants see it.
 
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
 use serde::de::Error;
-use serde_json::Map;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::simulator::CheckoutStatus;
-use crate::simulator::Columns;
-use crate::simulator::Encoding;
-use crate::simulator::Errors;
-use crate::simulator::Links;
-use crate::simulator::OrderReport;
-use crate::simulator::TokenizeExpiration;
-use crate::simulator::TokenizePlace;
-use crate::simulator::TokenizedType;
-use crate::simulator::Upcharge;
-use crate::simulator::span;
+use crate::simulator::{
+    CheckoutStatus, Columns, Encoding, Errors, Links, OrderReport, TokenizeExpiration, TokenizePlace, TokenizedType,
+    Upcharge, span,
+};
 
 /// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
 ///

@@ -2,18 +2,12 @@
 
 use std::iter::once;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use http_body::Body;
-use http_body::Frame;
-use http_body::SizeHint;
-use tokio::time::Sleep;
-use tokio::time::sleep;
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use crate::simulator::idle::Busy;
 use crate::simulator::server::Ending;

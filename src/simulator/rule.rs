@@ -5,15 +5,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
-use crate::simulator::Fault;
-use crate::simulator::Gate;
+use crate::simulator::{Fault, Gate};
 
 /// Which requests to treat specially, how often, and how.
 #[derive(Clone, Debug, Default)]

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::units;
@@ -30,13 +29,9 @@ impl From<Span> for String {
 
 /// For a field that is a duration.
 pub(super) mod one {
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serialize;
-    use serde::Serializer;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Duration;
-    use super::Span;
+    use super::{Duration, Span};
 
     pub(in crate::simulator) fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
         Span(*span).serialize(to)
@@ -49,14 +44,10 @@ pub(super) mod one {
 
 /// For a field that is a duration or null.
 pub(super) mod option {
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serialize;
-    use serde::Serializer;
     use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Duration;
-    use super::Span;
+    use super::{Duration, Span};
 
     pub(in crate::simulator) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         span.map(Span).serialize(to)
@@ -70,13 +61,10 @@ pub(super) mod option {
 
 /// For a field that is a list of durations.
 pub(super) mod list {
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serializer;
     use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::Duration;
-    use super::Span;
+    use super::{Duration, Span};
 
     /// More than five days have room for.
     const MOST: usize = 1000;

@@ -1,22 +1,11 @@
 //! Every call of the control interface. One more is one more line here, and a section of its own in `docs/simulator.md`.
 
 use serde::Deserialize;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::simulator::EffectKind;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::control::Act;
-use crate::simulator::control::Input;
-use crate::simulator::control::Outcome;
-use crate::simulator::control::Refusal;
-use crate::simulator::control::Step;
-use crate::simulator::control::page;
-use crate::simulator::control::rules;
-use crate::simulator::control::settings;
+use crate::simulator::control::{Act, Input, Outcome, Refusal, Step, page, rules, settings};
 use crate::simulator::span::Span;
+use crate::simulator::{EffectKind, SessionKind, Simulator};
 
 pub(super) const CALLS: [Call; 25] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),

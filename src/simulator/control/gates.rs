@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use crate::simulator::Gate;
-use crate::simulator::control::Outcome;
-use crate::simulator::control::Refusal;
+use crate::simulator::control::{Outcome, Refusal};
 
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Gates(HashMap<String, Gate>);

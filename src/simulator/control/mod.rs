@@ -15,18 +15,13 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::Map;
-use serde_json::Value;
 use serde_json::error::Category;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::simulator::EffectKind;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::control::calls::CALLS;
-use crate::simulator::control::calls::Takes;
+use crate::simulator::control::calls::{CALLS, Takes};
 use crate::simulator::control::page::Page;
 use crate::simulator::control::rules::Draft;
+use crate::simulator::{EffectKind, SessionKind, Simulator};
 
 pub(super) use crate::simulator::control::gates::Gates;
 pub(super) use crate::simulator::control::serve::serve;

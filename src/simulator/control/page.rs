@@ -6,19 +6,14 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::simulator::Attempt;
-use crate::simulator::Delivery;
-use crate::simulator::DeliveryState;
-use crate::simulator::Exchange;
-use crate::simulator::control::Input;
-use crate::simulator::control::Refusal;
+use crate::simulator::control::{Input, Refusal};
 use crate::simulator::delivery::Deliveries;
 use crate::simulator::gateway::wording::rfc3339;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::path_matches;
+use crate::simulator::{Attempt, Delivery, DeliveryState, Exchange};
 
 /// Which part is asked for.
 #[derive(Clone, Debug, Default)]

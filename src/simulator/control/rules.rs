@@ -4,24 +4,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use http::HeaderName;
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::simulator::Fault;
-use crate::simulator::Reset;
-use crate::simulator::Rule;
-use crate::simulator::Simulator;
-use crate::simulator::control::Outcome;
-use crate::simulator::control::Refusal;
-use crate::simulator::control::gates;
+use crate::simulator::control::{Outcome, Refusal, gates};
 use crate::simulator::span::Span;
+use crate::simulator::{Fault, Reset, Rule, Simulator};
 
 /// A rule whose gates are still names.
 #[derive(Clone, Debug)]
@@ -196,8 +186,7 @@ const MAX_RULES: usize = 100;
 mod tests {
     use std::time::Duration;
 
-    use http::header::DATE;
-    use http::header::VARY;
+    use http::header::{DATE, VARY};
 
     use super::*;
 

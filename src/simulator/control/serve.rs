@@ -4,31 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::HeaderValue;
-use http::Request;
-use http::Response;
-use http::StatusCode;
-use http::header::ALLOW;
-use http::header::CONTENT_TYPE;
-use http::header::HOST;
+use http::header::{ALLOW, CONTENT_TYPE, HOST};
 use http::uri::Authority;
-use http_body_util::BodyExt;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::simulator::Core;
-use crate::simulator::Simulator;
-use crate::simulator::control::Outcome;
-use crate::simulator::control::Refusal;
-use crate::simulator::control::parse;
+use crate::simulator::control::{Outcome, Refusal, parse};
 use crate::simulator::exchange::is_of_browser;
 use crate::simulator::payload::Payload;
 use crate::simulator::server::Ending;
+use crate::simulator::{Core, Simulator};
 
 /// Serves one request.
 pub(in crate::simulator) async fn serve(

@@ -1,12 +1,9 @@
 //! Changes of [`Options`] while the simulator runs.
 
-use serde_json::Map;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::simulator::Options;
-use crate::simulator::control::Outcome;
-use crate::simulator::control::PREFIX;
-use crate::simulator::control::Refusal;
+use crate::simulator::control::{Outcome, PREFIX, Refusal};
 
 /// Reads changes: all of them, or none.
 pub(super) fn read(wanted: Map<String, Value>) -> Result<Map<String, Value>, Refusal> {

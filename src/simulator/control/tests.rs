@@ -3,10 +3,8 @@
 use proptest::prelude::*;
 
 use crate::simulator::Options;
-use crate::simulator::control::PREFIX;
-use crate::simulator::control::calls::CALLS;
-use crate::simulator::control::calls::Call;
-use crate::simulator::control::parse;
+use crate::simulator::control::calls::{CALLS, Call};
+use crate::simulator::control::{PREFIX, parse};
 
 /// Status and message of a refusal; 200 and nothing for a command.
 fn outcome(method: &str, target: &str, body: &str) -> (u16, String) {

@@ -4,10 +4,8 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use crate::simulator::Core;
-use crate::simulator::delivery::Attempt;
-use crate::simulator::delivery::DeliveryState;
-use crate::simulator::delivery::post;
 use crate::simulator::delivery::post::Target;
+use crate::simulator::delivery::{Attempt, DeliveryState, post};
 use crate::simulator::gateway::Parcel;
 
 pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> DeliveryState {

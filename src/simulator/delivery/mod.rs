@@ -5,25 +5,18 @@
 mod courier;
 mod post;
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::Core;
-use crate::simulator::Simulator;
 use crate::simulator::gateway::Parcel;
 use crate::simulator::ledger::Ledger;
+use crate::simulator::{Core, Simulator};
 
 /// One event on its way to one URL.
 #[derive(Clone, Debug)]

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::simulator::Errors;
 use crate::simulator::gateway::rows::Rows;

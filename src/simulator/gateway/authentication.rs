@@ -5,21 +5,15 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderMap;
-use http::StatusCode;
 use http::header::AUTHORIZATION;
-use serde_json::Value;
-use serde_json::json;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
 use crate::simulator::gateway::place::Place;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::{Gateway, wording};
 
 /// What a bearer token stands for.
 #[derive(Debug)]

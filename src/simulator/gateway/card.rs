@@ -1,17 +1,12 @@
 //! Virtual cards: a session for one, and the card data that can be read once.
 
 use http::StatusCode;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
 use crate::simulator::gateway::session::Session;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::{Gateway, wording};
 
 /// The virtual card of a session.
 #[derive(Debug, Default)]

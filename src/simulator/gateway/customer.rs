@@ -1,23 +1,12 @@
 //! Customers: shoppers who agreed to be charged again, and the tokens they agreed with.
 
 use http::StatusCode;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
-use time::Duration;
-use time::OffsetDateTime;
+use serde_json::{Map, Value, json};
+use time::{Duration, OffsetDateTime};
 
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
-use crate::simulator::gateway::links;
-use crate::simulator::gateway::session::Decision;
-use crate::simulator::gateway::session::Session;
-use crate::simulator::gateway::session::Tokenize;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
+use crate::simulator::gateway::session::{Decision, Session, Tokenize};
+use crate::simulator::gateway::{Gateway, links, wording};
 
 #[derive(Debug)]
 pub(super) struct Customer {

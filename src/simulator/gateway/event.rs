@@ -4,16 +4,12 @@ use std::mem;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::EffectKind;
-use crate::simulator::TokenizedType;
-use crate::simulator::gateway::Gateway;
 use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::{EffectKind, TokenizedType};
 
 /// A webhook on its way to one URL.
 #[derive(Clone, Debug)]

@@ -1,10 +1,8 @@
 //! The `links` of bodies, in the way that settings ask for.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::simulator::Links;
-use crate::simulator::Options;
+use crate::simulator::{Links, Options};
 
 /// One link: its path after `/v2/`, its method, and what it is to the body it stands in.
 pub(super) type Link<'a> = (&'a str, &'static str, &'static str);

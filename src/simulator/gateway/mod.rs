@@ -22,16 +22,11 @@ pub(super) mod wording;
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
-use http::Method;
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use time::OffsetDateTime;
 
-use crate::simulator::Options;
-use crate::simulator::TokenizeExpiration;
 use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::authentication::Bearer;
-use crate::simulator::gateway::authentication::PreviousKeys;
+use crate::simulator::gateway::authentication::{Bearer, PreviousKeys};
 use crate::simulator::gateway::card::CardData;
 use crate::simulator::gateway::customer::Customer;
 use crate::simulator::gateway::order::Order;
@@ -40,10 +35,9 @@ use crate::simulator::gateway::query::Query;
 use crate::simulator::gateway::session::Session;
 use crate::simulator::gateway::shelf::Shelf;
 use crate::simulator::gateway::webhook::Webhook;
+use crate::simulator::{Options, TokenizeExpiration};
 
-pub(super) use crate::simulator::gateway::answer::Answer;
-pub(super) use crate::simulator::gateway::answer::Content;
-pub(super) use crate::simulator::gateway::answer::Refusal;
+pub(super) use crate::simulator::gateway::answer::{Answer, Content, Refusal};
 pub(super) use crate::simulator::gateway::event::Parcel;
 
 /// All state of the simulated gateway.

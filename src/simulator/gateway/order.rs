@@ -1,19 +1,11 @@
 //! An order, the part of a session that money moves on: its sums, its stages and how it is shown.
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::CheckoutStatus;
-use crate::simulator::Effect;
-use crate::simulator::EffectKind;
-use crate::simulator::Links;
-use crate::simulator::Options;
-use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::links;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::answer::{Price, Refusal};
+use crate::simulator::gateway::{links, wording};
+use crate::simulator::{CheckoutStatus, Effect, EffectKind, Links, Options};
 
 #[derive(Debug)]
 pub(super) struct Order {

@@ -1,23 +1,13 @@
 //! The calls that read an order and write to it.
 
 use http::StatusCode;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::Effect;
-use crate::simulator::EffectKind;
-use crate::simulator::Upcharge;
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
-use crate::simulator::gateway::order::Order;
-use crate::simulator::gateway::order::Stage;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
+use crate::simulator::gateway::order::{Order, Stage};
+use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::{Effect, EffectKind, Upcharge};
 
 impl Gateway {
     /// Reads a new order, whose fields are named with `location` in front.

@@ -1,8 +1,7 @@
 //! The query parameters of the reports.
 
 use http::StatusCode;
-use time::Date;
-use time::Month;
+use time::{Date, Month};
 
 use crate::simulator::gateway::answer::Refusal;
 

@@ -1,22 +1,14 @@
 //! The calls that ask for reports.
 
 use http::StatusCode;
-use serde_json::Value;
-use serde_json::json;
-use time::Date;
-use time::Duration;
-use time::OffsetDateTime;
+use serde_json::{Value, json};
+use time::{Date, Duration, OffsetDateTime};
 
 use crate::simulator::Options;
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::query;
+use crate::simulator::gateway::answer::{Answer, Outcome, Refusal};
 use crate::simulator::gateway::query::Query;
 use crate::simulator::gateway::rows::Rows;
-use crate::simulator::gateway::settlement;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::{Gateway, query, settlement, wording};
 
 impl Gateway {
     /// `GET /v2/orders/report`, over a week at most.

@@ -1,25 +1,15 @@
 //! Sessions: what a shopper is sent to, with an order to pay, a customer to tokenize, or both.
 
 use http::StatusCode;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::simulator::SessionIds;
-use crate::simulator::SessionKind;
-use crate::simulator::TokenizePlace;
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
+use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
 use crate::simulator::gateway::card::Card;
-use crate::simulator::gateway::links;
 use crate::simulator::gateway::order::Order;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::{Gateway, links, wording};
+use crate::simulator::{SessionIds, SessionKind, TokenizePlace};
 
 #[derive(Debug)]
 pub(super) struct Session {

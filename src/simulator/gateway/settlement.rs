@@ -1,7 +1,6 @@
 //! The two CSV reports: the lines of a payout, and the activity of the interest account. All figures are invented.
 
-use time::Date;
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 
 use crate::simulator::Columns;
 use crate::simulator::gateway::wording;

@@ -1,7 +1,6 @@
 //! A bounded map that forgets what was put there first, so that a long demonstration cannot fill the memory.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug)]
 pub(super) struct Shelf<T> {

@@ -1,19 +1,11 @@
 //! Subscriptions to webhooks. What they get is made in `event` and delivered in `delivery`.
 
-use http::StatusCode;
-use http::Uri;
 use http::uri::Scheme;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use http::{StatusCode, Uri};
+use serde_json::{Map, Value, json};
 
-use crate::simulator::gateway::Gateway;
-use crate::simulator::gateway::answer::Answer;
-use crate::simulator::gateway::answer::Outcome;
-use crate::simulator::gateway::answer::Refusal;
-use crate::simulator::gateway::answer::object;
-use crate::simulator::gateway::links;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
+use crate::simulator::gateway::{Gateway, links, wording};
 
 #[derive(Debug)]
 pub(super) struct Webhook {

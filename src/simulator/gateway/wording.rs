@@ -1,7 +1,6 @@
 //! How the gateway spells identifiers, dates and links.
 
-use time::Duration;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Builder;
 
 /// A random version 4 UUID.

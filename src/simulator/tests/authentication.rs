@@ -5,11 +5,8 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::simulator::Options;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
+use crate::simulator::{Options, SessionKind, Simulator};
 
 #[tokio::test]
 async fn wrong_keys_and_malformed_bodies_are_refused() {

@@ -1,17 +1,11 @@
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::simulator::Fault;
-use crate::simulator::Rule;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, soon, start};
+use crate::simulator::{Fault, Rule, Simulator};
 
 const WAIT: Duration = Duration::from_millis(30);
 const BALANCE: &str = "/v2/interest/balance";

@@ -3,8 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
 
 /// A card's token, fresh from the shopper's window.
 fn token(simulator: &Simulator) -> String {

@@ -1,14 +1,9 @@
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::simulator::Options;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::Reply;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, Reply, soon, start};
+use crate::simulator::{Options, Simulator};
 
 /// A control call that succeeds.
 async fn control(caller: &mut Caller, method: &str, path: &str, body: &Value) -> Value {

@@ -1,11 +1,9 @@
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::simulator::SessionKind;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
 
 #[tokio::test]
 async fn a_token_is_used_once_and_in_time() {

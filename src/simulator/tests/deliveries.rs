@@ -1,39 +1,26 @@
 use std::convert::Infallible;
 use std::fmt::Write;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Request;
-use http::Response;
-use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::simulator::DeliveryState;
-use crate::simulator::EffectKind;
-use crate::simulator::Encoding;
-use crate::simulator::Options;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::TokenizedType;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, soon, start};
+use crate::simulator::{DeliveryState, EffectKind, Encoding, Options, SessionKind, Simulator, TokenizedType};
 
 const EVENTS: [&str; 4] = ["customer.tokenized", "order.authorized", "order.captured", "order.refunded"];
 

@@ -1,29 +1,14 @@
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
-use http::header::CACHE_CONTROL;
-use http::header::CONTENT_TYPE;
-use http::header::DATE;
-use http::header::RETRY_AFTER;
-use http::header::VARY;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, RETRY_AFTER, VARY};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::simulator::Fault;
-use crate::simulator::Gate;
-use crate::simulator::Reset;
-use crate::simulator::Rule;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, soon, start};
+use crate::simulator::{Fault, Gate, Reset, Rule, SessionKind, Simulator};
 
 /// The path that captures from a fresh authorized order, and the order's id.
 fn capture_path(simulator: &Simulator) -> (String, String) {

@@ -1,37 +1,19 @@
-use std::io;
-use std::mem;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::time::Duration;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use bytes::Bytes;
-use http::Request;
-use http::StatusCode;
-use http::Version;
-use http_body::Body;
-use http_body::Frame;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use hyper::client::conn::http2::SendRequest;
-use hyper::client::conn::http2::handshake;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
+use http::{Request, StatusCode, Version};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::simulator::Fault;
-use crate::simulator::Gate;
-use crate::simulator::Options;
-use crate::simulator::Reset;
-use crate::simulator::Rule;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::tls;
+use crate::simulator::tests::{Caller, soon, tls};
+use crate::simulator::{Fault, Gate, Options, Reset, Rule, Simulator};
 
 type Sender = SendRequest<Full<Bytes>>;
 

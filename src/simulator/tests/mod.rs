@@ -21,23 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Request;
-use http::StatusCode;
-use http_body_util::BodyExt;
-use http_body_util::Full;
-use hyper::client::conn::http1::SendRequest;
-use hyper::client::conn::http1::handshake;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls;
+use tokio_rustls::{TlsConnector, rustls};
 
-use crate::simulator::Options;
-use crate::simulator::Simulator;
+use crate::simulator::{Options, Simulator};
 
 /// A keep-alive connection to a simulator, with the headers every request on it carries.
 struct Caller {

@@ -1,16 +1,9 @@
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::simulator::CheckoutStatus;
-use crate::simulator::Effect;
-use crate::simulator::EffectKind;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::Upcharge;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
+use crate::simulator::{CheckoutStatus, Effect, EffectKind, SessionKind, Simulator, Upcharge};
 
 fn price(cents: i64) -> Value {
     json!({"amount_in_cents": cents, "currency": "USD"})

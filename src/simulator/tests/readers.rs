@@ -1,13 +1,11 @@
 //! Clients that check what they read refuse an answer for one wrong member. These are the checks of public clients.
 
 use http::Uri;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
 
 fn is_date(value: &Value) -> bool {
     value.as_str().is_some_and(|date| OffsetDateTime::parse(date, &Rfc3339).is_ok())

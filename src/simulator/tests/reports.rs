@@ -3,13 +3,8 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::simulator::Columns;
-use crate::simulator::Options;
-use crate::simulator::OrderReport;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::Reply;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, Reply, start};
+use crate::simulator::{Columns, Options, OrderReport, Simulator};
 
 const ORDERS: &str = "/v2/orders/report?start-date=2026-01-01";
 

@@ -1,17 +1,10 @@
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::simulator::Links;
-use crate::simulator::Options;
-use crate::simulator::SessionKind;
-use crate::simulator::Simulator;
-use crate::simulator::TokenizeExpiration;
-use crate::simulator::TokenizePlace;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
+use crate::simulator::{Links, Options, SessionKind, Simulator, TokenizeExpiration, TokenizePlace};
 
 fn request() -> Value {
     json!({

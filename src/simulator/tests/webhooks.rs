@@ -1,7 +1,6 @@
 use serde_json::json;
 
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::start;
+use crate::simulator::tests::{Caller, start};
 
 #[tokio::test]
 async fn subscriptions_are_made_listed_and_deleted() {

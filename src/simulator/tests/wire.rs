@@ -1,20 +1,11 @@
 use std::io;
 
 use bytes::Bytes;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::simulator::Errors;
-use crate::simulator::Gate;
-use crate::simulator::Options;
-use crate::simulator::Reset;
-use crate::simulator::Rule;
-use crate::simulator::Simulator;
-use crate::simulator::tests::Caller;
-use crate::simulator::tests::soon;
-use crate::simulator::tests::start;
-use crate::simulator::tests::tls;
+use crate::simulator::tests::{Caller, soon, start, tls};
+use crate::simulator::{Errors, Gate, Options, Reset, Rule, Simulator};
 
 /// Sends bytes and reads until the other side ends.
 async fn raw(simulator: &Simulator, request: &str) -> io::Result<String> {
