@@ -498,6 +498,17 @@ fn the_walks_lead_through_code_that_is_there() {
         steps += 1;
     }
     assert!(steps > 60, "{steps}");
+
+    let decided = section(&text, "## Where is it decided?");
+    for row in decided.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let files = quoted(cells[2]);
+        let source = |file: &String| sources.get(file).unwrap_or_else(|| panic!("there is no src/{file}: {row}"));
+        for symbol in quoted(cells[1]) {
+            let is_there = files.iter().any(|file| defines(source(file), &symbol));
+            assert!(is_there, "{symbol} is defined in none of {files:?}");
+        }
+    }
 }
 
 /// Whatever else the page names like a file or a symbol is somewhere in the source.
