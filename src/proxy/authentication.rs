@@ -9,10 +9,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::content::Content;
 use super::error::ProxyError;
 use super::forward::Forwarder;
+use super::headers::clean;
 use super::public_key::looks_real;
-use super::response::{CacheStatus, Content, Reply, Source, clean};
+use super::response::{CacheStatus, Reply, Source};
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Unanswered, Verdict};

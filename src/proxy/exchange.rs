@@ -3,25 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use super::attempts::{Attempts, Event, Next, Retry};
+use super::content::{Content, MAX_LINKED, Reading, Share, read, something};
 use super::effort::Effort;
 use super::error::ProxyError;
+use super::headers::{clean, is_readable};
 use super::pressure::{Leave, Place};
 use super::record::RequestId;
-use super::response::{Content, clean};
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::shop::Shops;
 use crate::credentials::{Token, TokenManager};
-use crate::session::freshness::{MAX_BODY, is_json};
+use crate::session::freshness::MAX_BODY;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::body::{Arrival, GatewayBody};
+use crate::upstream::body::Arrival;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::{Call, Failure};
 use crate::upstream::retry_after::retry_after;
@@ -96,23 +95,6 @@ pub struct Answered {
     pub at: Mono,
     /// Whether it refuses a write of which an earlier attempt may have had its effect.
     pub in_doubt: bool,
-}
-
-/// Which answers are read whole before they are passed on. One that breaks off meanwhile can still be asked for again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// None.
-    Nothing,
-    /// What comes of them within a moment, up to the first piece.
-    First,
-    /// Those that may carry links. Of others no more than the first piece.
-    Links,
-    /// Those to writes: a write that may have been done must not end without a word.
-    Write,
-    /// All, for the cache.
-    Session,
-    /// The first piece, and what follows it within a moment.
-    Start,
 }
 
 impl Exchange {
@@ -318,77 +300,3 @@ fn concluded(
         }
     }
 }
-
-// Answers that carry links are small; a larger one is passed on as it is.
-const MAX_LINKED: usize = 1024 * 1024;
-
-/// Whether a body may be read and changed.
-pub fn is_readable(headers: &HeaderMap) -> bool {
-    let transform = headers.get_all(CACHE_CONTROL).iter().all(|value| {
-        value.to_str().is_ok_and(|list| !list.split(',').any(|word| word.trim().eq_ignore_ascii_case("no-transform")))
-    });
-    transform && is_json(headers) && !headers.contains_key(CONTENT_ENCODING)
-}
-
-/// How much of a body is read before it is passed on: until it is longer than `bytes`, or [`AT_ONCE`] has passed.
-#[derive(Clone, Copy)]
-struct Share {
-    bytes: usize,
-    /// From when on that time runs.
-    since: Since,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Since {
-    Head,
-    FirstPiece,
-    Never,
-}
-
-impl Share {
-    /// Nearly every answer is whole by then, and one that has broken off can still be told from one that is on its way.
-    const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
-    /// An answer that breaks off before its first piece is none. One that takes its time is passed on.
-    const FIRST: Self = Self { bytes: 0, since: Since::Head };
-
-    /// All of it, unless that is more than this.
-    fn whole(most: usize, body: &GatewayBody) -> Self {
-        if body.size_hint().lower() > most as u64 { Self::START } else { Self { bytes: most, since: Since::Never } }
-    }
-}
-
-/// Reads its share of a body. What comes later is streamed.
-async fn read(mut body: GatewayBody, share: Share) -> Result<Content, UpstreamError> {
-    let mut read = BytesMut::new();
-    let mut ends = (share.since == Since::Head).then(|| Instant::now() + AT_ONCE);
-    while read.len() <= share.bytes {
-        let frame = match ends {
-            None => body.frame().await,
-            Some(ends) => match timeout_at(ends, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => break,
-            },
-        };
-        let Some(frame) = frame else { return Ok(Content::Whole(Some(read.freeze()))) };
-        if let Ok(data) = frame.map_err(|error| UpstreamError::from_body(&error))?.into_data() {
-            read.extend_from_slice(&data);
-        }
-        if share.since == Since::FirstPiece {
-            ends.get_or_insert_with(|| Instant::now() + AT_ONCE);
-        }
-    }
-    Ok(Content::Streamed { read: Some(read.freeze()).filter(|read| !read.is_empty()), rest: body })
-}
-
-/// Refuses a 200 without content, which is no answer to a read.
-fn something(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
-    match content {
-        Content::Whole(Some(body)) if body.is_empty() && status == StatusCode::OK => {
-            Err(UpstreamError::new(ErrorKind::Body, Sent::Maybe, "200 without content"))
-        }
-        content => Ok(content),
-    }
-}
-
-const AT_ONCE: Duration = Duration::from_millis(200);
-const AT_ONCE_BYTES: usize = 16 * 1024;

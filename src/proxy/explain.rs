@@ -10,10 +10,11 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
+use super::headers::clean;
 use super::inbound::{Seen, admit};
 use super::public_key::of_caller;
 use super::route::{Class, Matched, Route};
-use super::{card_data, is_cacheable, response};
+use super::{card_data, is_cacheable};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
 use crate::method::is_safe;
@@ -131,7 +132,7 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
     let Some(asked) = looked_up else { return line("answer", "not stored: it is no answer to a cached lookup") };
     let mut headers = answer.headers().clone();
-    response::clean(&mut headers);
+    clean(&mut headers);
     let facts = SessionFacts::read(answer.body());
     let life = freshness::life(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
     let life = if answer.body().len() > MAX_BODY { Err(Skip::TooLarge) } else { life };

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{HeaderMap, Method, StatusCode};
 
+use super::content::{Content, Reading};
 use super::error::ProxyError;
 use super::etag::{self, TagMark};
-use super::exchange::{Answered, Exchange, Reading, Sending, is_readable};
+use super::exchange::{Answered, Exchange, Sending};
+use super::headers::is_readable;
 use super::links::{LinkRewriter, Rewritten, Shape};
 use super::pressure::Place;
-use super::response::Content;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;

@@ -7,10 +7,12 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use uuid::Uuid;
 
+use super::content::Content;
 use super::error::ProxyError;
-use super::inbound::{Seen, remove_conditions};
+use super::headers::remove_conditions;
+use super::inbound::Seen;
 use super::record::Record;
-use super::response::{CacheStatus, Content, Reply, Source};
+use super::response::{CacheStatus, Reply, Source};
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::effort::Effort;
 use super::error::ProxyError;
-use super::inbound::TRACEPARENT;
+use super::headers::TRACEPARENT;
 use super::pressure::Place;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};

@@ -1,4 +1,4 @@
-//! What goes out to the caller: Sezzle's headers cleaned, ours added, the body, and the record of it all.
+//! An answer to the caller: our headers beside Sezzle's, the body, and the record that ends with the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,21 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AGE, CACHE_CONTROL, CACHE_STATUS, CONNECTION, CONTENT_LENGTH, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
-use tokio::time::{Sleep, sleep};
 
 use super::conditional::is_unchanged;
-use super::inbound::PSEUDONYM;
+use super::content::{BrokenOff, Content, Parting};
+use super::headers::{PSEUDONYM, X_REQUEST_ID};
 use super::record::{Record, RequestId};
 use super::request_key::REQUEST_KEY;
-use crate::hop_by_hop::remove_hop_by_hop;
 use crate::session::CacheResult;
 use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
 use crate::telemetry::metrics::label;
-use crate::upstream::body::GatewayBody;
 
 /// An answer on its way to the caller.
 #[derive(Debug)]
@@ -210,53 +208,6 @@ const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Where Sezzle says nothing: it is not for others, and not to be kept by whoever cannot know when it changes.
 const UNSTORED: HeaderValue = HeaderValue::from_static("private, no-cache");
-/// The id of a request, in both directions.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Removes from Sezzle's headers what does not belong to the caller.
-pub fn clean(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers, |name| {
-        matches!(
-            name.as_str(),
-            "set-cookie" | "alt-svc" | "strict-transport-security" | "authorization" | "x-request-id"
-        )
-    });
-}
-
-/// The content of an answer.
-#[derive(Debug)]
-pub enum Content {
-    /// Held whole; `None` when there is none or it was handed over.
-    Whole(Option<Bytes>),
-    /// Streamed from the gateway, as fast as the caller reads.
-    Streamed {
-        /// What was read ahead.
-        read: Option<Bytes>,
-        /// The rest.
-        rest: GatewayBody,
-    },
-    /// Broken off: what came of it is on its way.
-    Broken(Box<Parting>),
-}
-
-/// The time in which what was sent of an answer that broke off leaves. hyper throws away what it has not written when a
-/// body fails, the status line above all; while a body keeps it waiting it writes.
-#[derive(Debug)]
-pub struct Parting(Pin<Box<Sleep>>);
-
-impl Parting {
-    fn poll<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
-        self.0.as_mut().poll(context).map(|()| Some(Err(BrokenOff)))
-    }
-}
-
-const PARTING: Duration = Duration::from_millis(50);
-
-/// The answer broke off. Why is in the record: hyper would look for the gateway's code of HTTP/2 among the causes, and end
-/// the caller's stream by the same, which may be NO_ERROR.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer broke off")]
-pub struct BrokenOff;
 
 /// The body that hyper sends, with the record of the exchange it ends.
 #[derive(Debug)]
@@ -269,7 +220,7 @@ impl Body {
     #[cold]
     fn break_off<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
         self.record.broken();
-        let mut parting = Box::new(Parting(Box::pin(sleep(PARTING))));
+        let mut parting = Parting::begin();
         let polled = parting.poll(context);
         self.content = Content::Broken(parting);
         polled

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{PROXY_STATUS, ProxyError};
 use super::exchange::Answered;
-use super::inbound::remove_conditions;
+use super::headers::remove_conditions;
 use super::record::{Record, RequestId};
 use super::response::{CacheStatus, Reply};
 use super::route::{Class, Matched};

@@ -79,6 +79,7 @@ const PURE: &[&str] = &[
     "upstream/retry_after.rs",
     "upstream/window.rs",
     "proxy/attempts.rs",
+    "proxy/headers.rs",
     "proxy/route.rs",
     "proxy/links.rs",
     "proxy/links/scan.rs",
