@@ -372,6 +372,8 @@ fn links_lead_somewhere() {
     let mut pages = vec![
         root().join("README.md"),
         root().join("CHANGELOG.md"),
+        root().join("SECURITY.md"),
+        root().join("benches/compare/README.md"),
         root().join("CONTRIBUTING.md"),
         root().join("fuzz/README.md"),
         root().join("findings/README.md"),
@@ -509,6 +511,31 @@ fn the_walks_lead_through_code_that_is_there() {
             assert!(is_there, "{symbol} is defined in none of {files:?}");
         }
     }
+}
+
+/// The last cell of each fact about Sezzle names the code that relies on it.
+#[test]
+fn the_facts_about_sezzle_lead_to_code_that_is_there() {
+    let text = page("docs/sezzle.md");
+    let sources = sources();
+    let mut symbols = 0;
+    for table in text.split("| fact | code |\n").skip(1) {
+        for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert_eq!(cells.len(), 2, "{row}");
+            assert!(cells[1] == "–" || !quoted(cells[1]).is_empty(), "{row}");
+            let mut source = "";
+            for word in quoted(cells[1]) {
+                if word.ends_with(".rs") {
+                    source = sources.get(&word).unwrap_or_else(|| panic!("there is no src/{word}: {row}"));
+                } else {
+                    assert!(defines(source, &word), "{word} is not defined there: {row}");
+                    symbols += 1;
+                }
+            }
+        }
+    }
+    assert!(symbols > 50, "{symbols}");
 }
 
 /// Whatever else the page names like a file or a symbol is somewhere in the source.
