@@ -148,6 +148,8 @@ impl PhaseClock {
                 let since = closing.max(since);
                 (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
+            // Over HTTP/2 another task ends the last response and wakes nobody, so the connection looks again soon.
+            Some(_) if !self.http1 => (after(now, DRAIN_PATIENCE), Cut::Drain),
             Some(_) | None => (deadline, cut),
         }
     }

@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::Client;
+use crate::support::frame_caller::FrameCaller;
+use crate::support::frames::END_STREAM;
 use crate::support::process::{Ended, Sidecar};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Setup, arrived, eventually};
@@ -364,4 +366,21 @@ async fn a_write_that_waits_for_its_place_when_all_is_cut_was_not_sent() {
     assert_eq!(gateway.count("POST", "/v2/order/*"), 1);
     gate.release();
     gateway.stop().await;
+}
+
+/// Over HTTP/2 the last response may end after the drain has looked at its connection.
+#[tokio::test]
+async fn a_caller_over_http2_that_reads_no_more_does_not_hold_up_the_drain() {
+    let harness = Harness::start().await;
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/customer").gate(&gate));
+    let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+    let stream = caller.stream();
+    caller.send(caller.head(stream, END_STREAM, "GET", "/v2/customer", &[])).await;
+    arrived(&gate, 1).await;
+    let draining = Draining::begin(harness);
+    draining.closed().await;
+    gate.release();
+    let took = draining.end().await;
+    assert!(took < Duration::from_secs(6), "{took:?}");
 }
