@@ -97,8 +97,8 @@ Output:
   each value. Standard error has every mistake, one per line. Without --online
   the command opens neither the key files nor gateway.ca_file.
 
-  With --online the command prints one line for each finding: the time to
-  connect, TLS, the clocks, the merchant, and Sezzle's caching headers.
+  With --online the command prints one line for each finding: how long each
+  step took, TLS, the clocks, the merchant, and Sezzle's caching headers.
 
 Exit codes:
   0   no mistake; with --online, Sezzle accepted the keys
