@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use sezzle_sidecar::caller::{Caller, Hosts, SEC_FETCH_MODE};
 use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
+use sezzle_sidecar::method::is_safe;
 use sezzle_sidecar::proxy::headers::outgoing_headers;
 use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Seen, admit};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
@@ -62,7 +63,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
     }
     // A write is one whatever it is called, and one below an order or a token names what it changes.
     let class = matched.route.class(method);
-    if !method.is_safe() {
+    if !is_safe(method) {
         assert!(!matches!(class, Class::Session | Class::Read | Class::Report));
     }
     if path.starts_with("/v2/order/") || path.starts_with("/v2/token/") {
