@@ -74,7 +74,7 @@ pub enum Reading {
 /// Answers that carry links are small; a larger one is passed on as it is.
 pub const MAX_LINKED: usize = 1024 * 1024;
 
-/// How much of a body is read before it is passed on: until it is longer than `bytes`, or [`AT_ONCE`] has passed.
+/// How much of a body is read before it is passed on: until it is longer than `bytes`, or `AT_ONCE` has passed.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     bytes: usize,

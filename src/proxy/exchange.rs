@@ -124,7 +124,7 @@ impl Exchange {
         &self.tokens
     }
 
-    /// Sends a request with the live token, and again where [`Attempts`] says so. The deadline covers everything up to the
+    /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to the
     /// head of the last answer; a body that is read has time of its own. `began` is now. What is left of `sending` is not
     /// to be sent again: its time is used up.
     ///
@@ -255,7 +255,7 @@ impl Exchange {
     }
 }
 
-/// The result of an attempt as [`Attempts`] reads it.
+/// The result of an attempt as `Attempts` reads it.
 fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, leave: &Leave<'_>) -> Event {
     let failure = match (result, credential) {
         (Ok(answer), Credential::Token(token)) if answer.status == StatusCode::UNAUTHORIZED => {
