@@ -18,7 +18,7 @@ use super::request_key::REQUEST_KEY;
 use crate::session::CacheResult;
 use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
-use crate::telemetry::metrics::label;
+use crate::telemetry::metrics::words;
 
 /// An answer on its way to the caller.
 #[derive(Debug)]
@@ -35,27 +35,15 @@ pub struct Reply {
     pub cache: CacheStatus,
 }
 
-/// Who made an answer: a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The session cache.
-    Cache,
-    /// Sezzle, just now.
-    Upstream,
-    /// The sidecar.
-    Sidecar,
-}
-
-label!(Source, Source::Sidecar, as_str);
-
-impl Source {
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cache => "cache",
-            Self::Upstream => "upstream",
-            Self::Sidecar => "sidecar",
-        }
+words! {
+    /// Who made an answer: a metric label.
+    pub enum Source {
+        /// The session cache.
+        Cache = "cache",
+        /// Sezzle, just now.
+        Upstream = "upstream",
+        /// The sidecar.
+        Sidecar = "sidecar",
     }
 }
 

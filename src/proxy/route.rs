@@ -122,7 +122,7 @@ calls! {
     WidgetQueue         ["widget", "queue"]                 Plain;
 }
 
-label!(Route, Route::Other, template);
+label!(Route, Route::ALL.len(), template);
 
 impl Route {
     /// The class of a call with this method. An unsafe method is a write unless it is known to be something milder.

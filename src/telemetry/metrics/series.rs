@@ -44,11 +44,11 @@ impl Said {
     }
 }
 
-/// Implements [`Label`] for an enum without fields: takes its last variant and its method that returns the text.
+/// Implements [`Label`] for an enum without fields: takes how many variants there are and the method that returns the text.
 macro_rules! label {
-    ($name:ty, $last:expr, $word:ident) => {
+    ($name:ty, $count:expr, $word:ident) => {
         impl $crate::telemetry::metrics::Label for $name {
-            const COUNT: usize = $last as usize + 1;
+            const COUNT: usize = $count;
 
             fn index(self) -> usize {
                 self as usize
@@ -88,17 +88,7 @@ macro_rules! words {
             }
         }
 
-        impl $crate::telemetry::metrics::Label for $name {
-            const COUNT: usize = Self::ALL.len();
-
-            fn index(self) -> usize {
-                self as usize
-            }
-
-            fn word(self) -> &'static str {
-                self.as_str()
-            }
-        }
+        $crate::telemetry::metrics::label!($name, $name::ALL.len(), as_str);
     };
 }
 
