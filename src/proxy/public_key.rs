@@ -15,19 +15,13 @@ use http::{HeaderMap, HeaderValue};
 
 use super::error::ProxyError;
 
-/// Whether an `Authorization` is to be looked at more closely. Most are not. Over HTTP/2 spaces before a value are still there.
-fn may_name_key(authorization: &HeaderValue) -> bool {
-    let bytes = authorization.as_bytes();
-    matches!(bytes, [b'B' | b'b', b'A' | b'a', ..] | [b' ' | b'\t', ..]) || bytes.contains(&b'_')
-}
-
 /// The `Authorization` of a caller that goes on to Sezzle as it is: our public key.
 ///
 /// # Errors
 /// When a public key is another merchant's.
 pub fn of_caller(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> Result<Option<HeaderValue>, ProxyError> {
     let mut own = None;
-    for value in headers.get_all(AUTHORIZATION).iter().filter(|value| may_name_key(value)) {
+    for value in headers.get_all(AUTHORIZATION) {
         let Some((key, is_basic)) = named_key(value.as_bytes()) else { continue };
         if !is_ours(&key) {
             return Err(ProxyError::ForeignKeys);
