@@ -149,8 +149,8 @@ impl PhaseClock {
                 (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
             }
             // Over HTTP/2 another task ends the last response and wakes nobody, so the connection looks again soon.
-            Some(_) if !self.http1 => (after(now, DRAIN_PATIENCE), Cut::Drain),
-            Some(_) | None => (deadline, cut),
+            Some(_) => (after(now, DRAIN_PATIENCE), Cut::Drain),
+            None => (deadline, cut),
         }
     }
 
