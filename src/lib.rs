@@ -65,8 +65,4 @@ pub mod units;
 pub mod worker;
 
 #[cfg(feature = "simulator")]
-pub mod demo;
-#[cfg(feature = "simulator")]
-pub mod simulate;
-#[cfg(feature = "simulator")]
 pub mod simulator;

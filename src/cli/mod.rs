@@ -2,11 +2,15 @@
 
 mod check;
 mod completions;
+#[cfg(feature = "simulator")]
+mod demo;
 mod explain;
 mod health;
 mod help;
 mod purge;
 mod serve;
+#[cfg(feature = "simulator")]
+mod simulate;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -168,9 +172,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
-        Command::Demo { once } => with_threads(crate::demo::demo(once)),
+        Command::Demo { once } => with_threads(demo::demo(once)),
         #[cfg(feature = "simulator")]
-        Command::Simulate(arguments) => with_threads(crate::simulate::simulate(arguments)),
+        Command::Simulate(arguments) => with_threads(simulate::simulate(arguments)),
         Command::Completions(completions) => {
             completions.run();
             ExitCode::SUCCESS

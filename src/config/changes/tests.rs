@@ -88,7 +88,7 @@ const OTHERS: [(&str, &str, Takes); 46] = [
 fn every_key_has_a_rule_and_every_rule_a_key() {
     let ruled: BTreeSet<&str> = rules().map(|(key, _)| key).collect();
     let known: BTreeSet<&str> = reference().iter().map(|doc| doc.key).chain(SECRETS).collect();
-    assert_eq!(ruled, known, "say in config/changes.rs what it takes for a change of the key to take effect");
+    assert_eq!(ruled, known, "say in config/changes/mod.rs what it takes for a change of the key to take effect");
     assert_eq!(ruled.len(), rules().count(), "one rule each");
     let tried: BTreeSet<&str> = OTHERS.iter().map(|(key, ..)| *key).chain(SECRETS).collect();
     assert_eq!(tried, known, "and give another value of it here");

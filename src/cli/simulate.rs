@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::cli::{Failure, Signals, Simulate, say};
 use crate::file::{self, Pipes};
 use crate::simulator::tls::{self, TlsError};
 use crate::simulator::{Options, SessionKind, Simulator};
+
+use super::{Failure, Signals, Simulate, say};
 
 /// Runs the simulated gateway until a signal.
 ///

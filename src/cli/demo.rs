@@ -16,11 +16,12 @@ use tracing::level_filters::LevelFilter;
 
 use crate::address::Address;
 use crate::app::{App, StartError};
-use crate::cli::{Failure, Signals, say};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::simulator::{Options, Simulator};
 use crate::telemetry::log;
+
+use super::{Failure, Signals, say};
 
 /// Runs a simulated gateway and a sidecar before it, and shows what the sidecar does. Stays until a signal, unless
 /// `once`.
