@@ -37,7 +37,7 @@ impl App {
             timeouts: PROXY_TIMEOUTS,
             places: Arc::new(Semaphore::new(files::room_for_connections(
                 settings.limits.connections,
-                pressure::places_in_all(settings.limits.in_flight),
+                pressure::all_permits(settings.limits.in_flight),
             ))),
             stop: self.stop.clone(),
             workers,

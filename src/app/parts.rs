@@ -51,7 +51,7 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
 pub(super) fn session_rules(settings: &Settings) -> session::Rules {
     session::Rules {
         policy: policy(settings),
-        // A fetch ends by its own deadlines for place, head and body; a caller waits no longer than their sum.
+        // A fetch ends by its own deadlines for permit, head and body; a caller waits no longer than their sum.
         patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
     }
 }

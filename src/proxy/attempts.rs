@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn without_budget_leave_or_time_the_result_stands() {
+    fn without_budget_permit_or_time_the_result_stands() {
         let reset = error(Kind::Reset, Sent::Maybe);
         for call in [Call::Safe, Call::Keyed] {
             let mut attempts = Attempts::new(call, LATEST);

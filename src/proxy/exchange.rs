@@ -13,7 +13,7 @@ use super::content::{Content, MAX_LINKED, Reading, Share, read, something};
 use super::effort::Effort;
 use super::error::ProxyError;
 use super::headers::{clean, is_readable};
-use super::pressure::{Leave, Place};
+use super::pressure::{Permit, SendPermit};
 use super::record::RequestId;
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::shop::Shops;
@@ -134,7 +134,7 @@ impl Exchange {
         &self,
         sending: &mut Sending,
         reading: Reading,
-        place: &Place,
+        permit: &Permit,
         began: Now,
     ) -> Result<Answered, ProxyError> {
         let Sending { outgoing, call, rights, request_id, effort } = sending;
@@ -143,14 +143,14 @@ impl Exchange {
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
         let mut attempts = Attempts::new(call, latest);
         let (mut credential, mut now) = self.credential(rights, began, outgoing.deadlines.head).await?;
-        let mut leave = place.leave(now).map_err(|refusal| place.shed(refusal))?;
+        let mut send_permit = permit.acquire_send(now).map_err(|refusal| permit.shed(refusal))?;
         let sent = now.mono;
         let (result, ended) = 'sending: loop {
             outgoing.deadlines.head = end.since(now.mono);
-            let result = self.attempt(outgoing, &credential, now.mono, reading, &leave, effort).await;
+            let result = self.attempt(outgoing, &credential, now.mono, reading, &send_permit, effort).await;
             let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             effort.took(ended.since(sent));
-            let mut step = attempts.after(event(&result, &credential, &leave), ended);
+            let mut step = attempts.after(event(&result, &credential, &send_permit), ended);
             loop {
                 if let Some((reason, result)) = step.count {
                     self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
@@ -168,15 +168,15 @@ impl Exchange {
                             None => attempts.after(Event::NotRenewed, ended),
                         }
                     }
-                    Next::Withdraw(retry) => attempts.after(Event::Budget(retry, place.may_repeat(ended)), ended),
+                    Next::Withdraw(retry) => attempts.after(Event::Budget(retry, permit.withdraw_retry(ended)), ended),
                     Next::Wait(retry) => {
                         sleep(retry.wait).await;
                         now = self.clock.now();
-                        let again = place.leave(now).ok();
+                        let again = permit.acquire_send(now).ok();
                         let step = attempts.after(Event::Waited(retry, again.is_some()), now.mono);
                         if let (Next::Send, Some(again)) = (step.next, again) {
                             announce(retry, &result, outgoing, request_id);
-                            leave = again;
+                            send_permit = again;
                         }
                         step
                     }
@@ -187,7 +187,7 @@ impl Exchange {
         if refused && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
         }
-        leave.ended(result.as_ref().map(|answer| answer.status), ended);
+        send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, call, attempts.doubt())
     }
 
@@ -215,7 +215,7 @@ impl Exchange {
         credential: &Credential,
         now: Mono,
         reading: Reading,
-        leave: &Leave<'_>,
+        send_permit: &SendPermit<'_>,
         effort: &Effort,
     ) -> Result<Answered, UpstreamError> {
         if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
@@ -227,7 +227,7 @@ impl Exchange {
         let Arrival { at, reused } = body.arrival();
         effort.answered(reused);
         let (status, mut headers) = (head.status, head.headers);
-        leave.heard(status, &headers);
+        send_permit.head_received(status, &headers);
         clean(&mut headers);
         let share = match reading {
             Reading::Links if is_readable(&headers) => Share::whole(MAX_LINKED, &body),
@@ -256,7 +256,7 @@ impl Exchange {
 }
 
 /// The result of an attempt as `Attempts` reads it.
-fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, leave: &Leave<'_>) -> Event {
+fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, send_permit: &SendPermit<'_>) -> Event {
     let failure = match (result, credential) {
         (Ok(answer), Credential::Token(token)) if answer.status == StatusCode::UNAUTHORIZED => {
             return Event::Unauthorized(token.generation);
@@ -267,7 +267,7 @@ fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, leav
         },
         (Err(error), _) => Failure::Error(error.kind, error.sent),
     };
-    Event::Failed { failure, is_probe: leave.is_probe(), random: fastrand::f64() }
+    Event::Failed { failure, is_probe: send_permit.is_probe(), random: fastrand::f64() }
 }
 
 /// Says in the log that a call is sent again.

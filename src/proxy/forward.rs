@@ -13,7 +13,7 @@ use super::etag::{self, TagMark};
 use super::exchange::{Answered, Exchange, Sending};
 use super::headers::is_readable;
 use super::links::{LinkRewriter, Rewritten, Shape};
-use super::pressure::Place;
+use super::pressure::Permit;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;
@@ -70,8 +70,8 @@ impl Forwarder {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
-        let mut answer = self.answer(sending, links, place).await?;
+    pub async fn call(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<Answered, ProxyError> {
+        let mut answer = self.answer(sending, links, permit).await?;
         self.lead_back(&mut answer.headers);
         Ok(answer)
     }
@@ -83,9 +83,9 @@ impl Forwarder {
         }
     }
 
-    async fn answer(&self, sending: &mut Sending, links: bool, place: &Place) -> Result<Answered, ProxyError> {
+    async fn answer(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<Answered, ProxyError> {
         if sending.call == Call::Once {
-            return self.exchange.run(sending, Reading::Start, place, place.since()).await;
+            return self.exchange.run(sending, Reading::Start, permit, permit.since()).await;
         }
         let is_write = !is_safe(&sending.outgoing.method);
         let Some(links) = self.links.as_ref().filter(|_| links) else {
@@ -96,11 +96,11 @@ impl Forwarder {
                 _ if self.links.is_none() => Reading::Nothing,
                 _ => Reading::First,
             };
-            return self.exchange.run(sending, reading, place, place.since()).await;
+            return self.exchange.run(sending, reading, permit, permit.since()).await;
         };
         let unmarked = links.tags.unmark(&mut sending.outgoing.headers);
         if sending.outgoing.method == Method::HEAD {
-            let mut answer = self.exchange.run(sending, Reading::Nothing, place, place.since()).await?;
+            let mut answer = self.exchange.run(sending, Reading::Nothing, permit, permit.since()).await?;
             if is_readable(&answer.headers) {
                 // What a GET would carry is not known before its body was rewritten.
                 answer.headers.remove(CONTENT_LENGTH);
@@ -109,7 +109,7 @@ impl Forwarder {
             return Ok(answer);
         }
         let reading = if is_write { Reading::Write } else { Reading::Links };
-        let mut answer = self.exchange.run(sending, reading, place, place.since()).await?;
+        let mut answer = self.exchange.run(sending, reading, permit, permit.since()).await?;
         if let Content::Whole(Some(body)) = &mut answer.content
             && !body.is_empty()
             && (!is_write || is_readable(&answer.headers))
@@ -131,9 +131,9 @@ impl Forwarder {
         &self,
         mut sending: Sending,
         mut conditions: Option<Conditions>,
-        place: &Place,
+        permit: &Permit,
     ) -> Fetched<Answered, ProxyError> {
-        let (began, limit) = (place.since(), sending.outgoing.deadlines.head);
+        let (began, limit) = (permit.since(), sending.outgoing.deadlines.head);
         let mut now = began;
         for _ in 0..2 {
             if sending.outgoing.deadlines.head.is_zero() {
@@ -143,7 +143,7 @@ impl Forwarder {
             if let Some(conditions) = &conditions {
                 conditions.apply(&mut asking.outgoing.headers);
             }
-            match self.fetch(&mut asking, place, now).await {
+            match self.fetch(&mut asking, permit, now).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
                     Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
                     Some(_) | None => {
@@ -158,8 +158,8 @@ impl Forwarder {
         Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
-    async fn fetch(&self, sending: &mut Sending, place: &Place, now: Now) -> Fetched<Answered, ProxyError> {
-        let mut answer = match self.exchange.run(sending, Reading::Session, place, now).await {
+    async fn fetch(&self, sending: &mut Sending, permit: &Permit, now: Now) -> Fetched<Answered, ProxyError> {
+        let mut answer = match self.exchange.run(sending, Reading::Session, permit, now).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
         };

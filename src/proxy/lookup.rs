@@ -78,9 +78,9 @@ impl Proxy {
             let (forwarder, sending) = (Arc::clone(&self.forwarder), sending.clone());
             let (pressure, clock) = (Arc::clone(&self.pressure), self.clock.clone());
             async move {
-                // One place for the fetch, however many callers wait for it.
+                // The fetch takes one permit, however many callers wait for it.
                 match pressure.enter(Class::Session, &Method::GET, clock.now()).await {
-                    Ok(place) => forwarder.session(sending, conditions, &place).await,
+                    Ok(permit) => forwarder.session(sending, conditions, &permit).await,
                     Err(error) => Fetched::Failed(error),
                 }
             }

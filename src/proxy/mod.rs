@@ -89,7 +89,7 @@ pub struct Options {
 /// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Places of a class of calls to Sezzle, and as many for bodies being received; see [`pressure`].
+    /// Permits of a class of calls to Sezzle, and as many for bodies being received; see [`pressure`].
     pub in_flight: usize,
     /// Bytes of a request's body.
     pub body: usize,
@@ -259,10 +259,10 @@ impl Proxy {
         call: &Call,
         record: &mut Record,
     ) -> Result<Reply, ProxyError> {
-        let place = self.pressure.enter(call.class, &head.method, call.at).await?;
+        let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
-        let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &place).await?;
-        record.holds(place);
+        let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
+        record.holds(permit);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 

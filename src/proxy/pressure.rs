@@ -1,7 +1,8 @@
-//! Decides which calls are held back, to spare Sezzle or other calls: a bulkhead for each class of calls, so that none can
-//! crowd out another; quiet when Sezzle asks for fewer calls; a circuit breaker when Sezzle fails.
+//! Decides which calls are held back, to spare Sezzle or other calls. Each class of calls has its own limit, so that no
+//! class can crowd out another. A class is quiet after Sezzle asked for fewer calls, and a circuit breaker opens when
+//! Sezzle fails.
 //!
-//! A call takes a [`Place`], and each time it is sent a [`Leave`]. An answer from memory takes neither.
+//! A call takes a [`Permit`], and a [`SendPermit`] each time it is sent. An answer from memory takes neither.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,45 +15,45 @@ use super::error::ProxyError;
 use super::route::Class;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS, gauge};
-use crate::upstream::breaker::{Breaker, Outcome, Pass, State};
+use crate::upstream::breaker::{Breaker, BreakerPermit, Signal, State};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::quiet::Quiet;
 use crate::upstream::retry::Budget;
 use crate::upstream::retry_after::retry_after;
 
-/// The bulkheads of all classes.
+/// The limits of all classes.
 #[derive(Debug)]
 pub struct Pressure {
-    session: Arc<Bulkhead>,
-    read: Arc<Bulkhead>,
-    report: Arc<Bulkhead>,
-    money: Arc<Bulkhead>,
-    webhooks: Arc<Bulkhead>,
+    session: Arc<ClassLimit>,
+    read: Arc<ClassLimit>,
+    report: Arc<ClassLimit>,
+    money: Arc<ClassLimit>,
+    webhooks: Arc<ClassLimit>,
     receiving: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-/// The places that the calls of one class share.
+/// The limit of one class.
 #[derive(Debug)]
-struct Bulkhead {
+struct ClassLimit {
     class: Class,
-    places: Arc<Semaphore>,
-    /// Calls that wait for a place, oldest first.
+    permits: Arc<Semaphore>,
+    /// Room for the calls that wait for a permit.
     queue: Semaphore,
-    fares: Mutex<Fares>,
+    health: Mutex<ClassHealth>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-/// How calls of one class have fared.
+/// How calls of one class ended lately, and so whether more of them are sent.
 #[derive(Debug, Default)]
-struct Fares {
+struct ClassHealth {
     breaker: Breaker,
     quiet: Quiet,
     budget: Budget,
 }
 
-impl Fares {
+impl ClassHealth {
     /// Why a call would not be sent now.
     fn refusal(&self, guarded: bool, now: Now) -> Option<ProxyError> {
         let limited = self.quiet.left(now).map(ProxyError::RateLimited);
@@ -60,27 +61,27 @@ impl Fares {
     }
 }
 
-/// A place among the calls of a class, held until it is dropped.
+/// The right to have one call of a class under way, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    bulkhead: Arc<Bulkhead>,
-    /// Whether the breaker has a say in it.
+pub struct Permit {
+    limit: Arc<ClassLimit>,
+    /// Whether the breaker may refuse the call.
     guarded: bool,
-    /// When it was taken.
+    /// When the call got the permit.
     since: Now,
-    _permit: OwnedSemaphorePermit,
+    _taken: OwnedSemaphorePermit,
 }
 
-/// Leave to send a call once. Dropped before it has [`Leave::ended`], as when the call is sent again, it says nothing of
-/// Sezzle.
+/// The right to send a call once. A send permit that is dropped before [`SendPermit::finish`], as when the call is sent
+/// again, tells the breaker nothing about Sezzle.
 #[derive(Debug)]
-pub struct Leave<'p> {
-    bulkhead: &'p Bulkhead,
-    pass: Option<Pass>,
+pub struct SendPermit<'p> {
+    limit: &'p ClassLimit,
+    breaker: Option<BreakerPermit>,
 }
 
 impl Pressure {
-    /// With `limits.in_flight` places for each class that callers wait for.
+    /// `in_flight` is the number of permits of a class that callers wait for.
     pub fn new(in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
         for class in CLASSES {
             for reason in SHED_REASONS {
@@ -93,50 +94,49 @@ impl Pressure {
         for class in QUIETED {
             metrics.rate_limited_until.with_label_values(&[class]).set(0);
         }
-        let bulkhead = |class| Arc::new(Bulkhead::new(class, in_flight, clock, metrics));
+        let limit = |class| Arc::new(ClassLimit::new(class, in_flight, clock, metrics));
         Self {
-            session: bulkhead(Class::Session),
-            read: bulkhead(Class::Read),
-            report: bulkhead(Class::Report),
-            money: bulkhead(Class::Money),
-            webhooks: bulkhead(Class::Webhooks),
+            session: limit(Class::Session),
+            read: limit(Class::Read),
+            report: limit(Class::Report),
+            money: limit(Class::Money),
+            webhooks: limit(Class::Webhooks),
             receiving: Arc::new(Semaphore::new(in_flight)),
             metrics: Arc::clone(metrics),
         }
     }
 
-    /// Takes a place for a call, or waits for one in the queue of its class. A caller that goes away leaves the queue.
+    /// Takes a permit for a call, or waits for one in the queue of the class. A caller that goes away leaves the queue.
     ///
     /// # Errors
-    /// When the queue is full, or no place became free in time, or the call would not be sent anyhow.
-    pub async fn enter(&self, class: Class, method: &Method, now: Now) -> Result<Place, ProxyError> {
-        let bulkhead = Arc::clone(self.bulkhead(class));
-        // The breaker says nothing of calls that move money, each of which is worth trying, and an OPTIONS says nothing of
-        // Sezzle.
+    /// When the queue is full, no permit became free in time, or the call would not be sent anyhow.
+    pub async fn enter(&self, class: Class, method: &Method, now: Now) -> Result<Permit, ProxyError> {
+        let limit = Arc::clone(self.limit(class));
+        // A call that moves money is always worth trying, and an OPTIONS tells nothing about Sezzle's health.
         let guarded = class != Class::Money && matches!(*method, Method::GET | Method::HEAD);
-        let (permit, since) = match Arc::clone(&bulkhead.places).try_acquire_owned() {
-            Ok(permit) => (permit, now),
-            // A call that would be refused anyhow does not wait for a place first.
+        let (taken, since) = match Arc::clone(&limit.permits).try_acquire_owned() {
+            Ok(taken) => (taken, now),
+            // A call that would be refused anyhow does not wait for a permit first.
             Err(_) => {
-                bulkhead.check(|fares| fares.refusal(guarded, now))?;
-                (bulkhead.wait().await?, bulkhead.clock.now())
+                limit.check(|health| health.refusal(guarded, now))?;
+                (limit.wait().await?, limit.clock.now())
             }
         };
-        bulkhead.check(|fares| {
-            let refusal = fares.refusal(guarded, since);
+        limit.check(|health| {
+            let refusal = health.refusal(guarded, since);
             if refusal.is_none() {
-                fares.budget.deposit(since.mono);
+                health.budget.deposit(since.mono);
             }
             refusal
         })?;
-        Ok(Place { bulkhead, guarded, since, _permit: permit })
+        Ok(Permit { limit, guarded, since, _taken: taken })
     }
 
-    /// Takes a place among the bodies that are being received. These are places of their own, so that callers who send
-    /// slowly do not keep others from Sezzle. Nobody waits for one: whoever has one may take half a minute.
+    /// Takes a permit to receive a body. These permits are apart from those of the classes, so that callers who send slowly
+    /// do not keep others from Sezzle. Nobody waits for such a permit, because a caller may keep one for half a minute.
     ///
     /// # Errors
-    /// When all are taken.
+    /// When all of them are taken.
     pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
         Arc::clone(&self.receiving).try_acquire_owned().map_err(|_| {
             self.metrics.shed.with_label_values(&[class.as_str(), "receiving"]).inc();
@@ -146,15 +146,15 @@ impl Pressure {
 
     /// Brings the gauges up to date.
     pub fn observe(&self) {
-        for bulkhead in [&self.session, &self.read, &self.report, &self.money, &self.webhooks] {
-            bulkhead.observe();
+        for limit in [&self.session, &self.read, &self.report, &self.money, &self.webhooks] {
+            limit.observe();
         }
     }
 
-    fn bulkhead(&self, class: Class) -> &Arc<Bulkhead> {
+    fn limit(&self, class: Class) -> &Arc<ClassLimit> {
         match class {
             Class::Session => &self.session,
-            // A caller's token exchange is answered here and takes no place.
+            // The sidecar answers a caller's token exchange itself, without a permit.
             Class::Read | Class::Credentials => &self.read,
             Class::Report => &self.report,
             Class::Money => &self.money,
@@ -163,81 +163,81 @@ impl Pressure {
     }
 }
 
-impl Place {
-    /// When it was taken.
+impl Permit {
+    /// When the call got the permit.
     pub fn since(&self) -> Now {
         self.since
     }
 
-    /// Asks for leave to send the call now, be it for the first time or once more.
+    /// Asks whether the call may be sent now, be it for the first time or once more.
     ///
     /// # Errors
-    /// When it must not be sent: Sezzle asked for fewer calls, or fails.
-    pub fn leave(&self, now: Now) -> Result<Leave<'_>, ProxyError> {
-        let bulkhead = &*self.bulkhead;
-        let pass = bulkhead.change(|fares| match fares.quiet.left(now) {
+    /// When the call must not be sent: Sezzle asked for fewer calls, or fails.
+    pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
+        let limit = &*self.limit;
+        let breaker = limit.change(|health| match health.quiet.left(now) {
             Some(left) => Err(ProxyError::RateLimited(left)),
             None if !self.guarded => Ok(None),
-            None => fares.breaker.admit(now.mono).map(Some).map_err(ProxyError::CircuitOpen),
+            None => health.breaker.admit(now.mono).map(Some).map_err(ProxyError::CircuitOpen),
         });
-        Ok(Leave { bulkhead, pass: pass? })
+        Ok(SendPermit { limit, breaker: breaker? })
     }
 
     /// Counts a call that is not sent at all, for this reason.
     pub fn shed(&self, refusal: ProxyError) -> ProxyError {
-        self.bulkhead.shed(refusal.code(), refusal)
+        self.limit.shed(refusal.code(), refusal)
     }
 
-    /// Whether there is room for one more attempt in what may be repeated in this class; takes it.
-    pub fn may_repeat(&self, now: Mono) -> bool {
-        self.bulkhead.change(|fares| fares.budget.withdraw(now))
+    /// Takes room for one retry from the budget of the class. Returns whether there was room.
+    pub fn withdraw_retry(&self, now: Mono) -> bool {
+        self.limit.change(|health| health.budget.withdraw(now))
     }
 }
 
-impl Leave<'_> {
-    /// Whether it is the one call that tries a gateway which failed: it is sent once and not repeated.
+impl SendPermit<'_> {
+    /// Whether this call is the probe of a half-open breaker. A probe is sent once and not repeated.
     pub fn is_probe(&self) -> bool {
-        self.pass.as_ref().is_some_and(Pass::is_probe)
+        self.breaker.as_ref().is_some_and(BreakerPermit::is_probe)
     }
 
-    /// The head of its answer has come; the body may take long.
-    pub fn heard(&self, status: StatusCode, headers: &HeaderMap) {
+    /// Takes note of the head of the answer. The body may take long.
+    pub fn head_received(&self, status: StatusCode, headers: &HeaderMap) {
         if status == StatusCode::TOO_MANY_REQUESTS {
-            self.bulkhead.quieted(retry_after(headers));
+            self.limit.begin_quiet(retry_after(headers));
         }
     }
 
-    /// This came of the call: its answer's status, or why there is none.
-    pub fn ended(mut self, answer: Result<StatusCode, &UpstreamError>, now: Mono) {
-        self.tell(Outcome::of(answer), now);
+    /// Tells the breaker how the call ended: the status of the answer, or why there is none.
+    pub fn finish(mut self, answer: Result<StatusCode, &UpstreamError>, now: Mono) {
+        self.signal(Signal::of(answer), now);
     }
 
-    fn tell(&mut self, outcome: Outcome, now: Mono) {
-        if let Some(pass) = self.pass.take() {
-            self.bulkhead.change(|fares| fares.breaker.ended(&pass, outcome, now, fastrand::f64()));
+    fn signal(&mut self, signal: Signal, now: Mono) {
+        if let Some(permit) = self.breaker.take() {
+            self.limit.change(|health| health.breaker.ended(&permit, signal, now, fastrand::f64()));
         }
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for SendPermit<'_> {
     fn drop(&mut self) {
-        if self.pass.is_some() {
-            self.tell(Outcome::Unknown, self.bulkhead.clock.mono());
+        if self.breaker.is_some() {
+            self.signal(Signal::Unknown, self.limit.clock.mono());
         }
     }
 }
 
-impl Bulkhead {
+impl ClassLimit {
     fn new(class: Class, in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
-        let places = places(class, in_flight);
-        let queue = queue(places);
-        metrics.places_limit.with_label_values(&[class.as_str()]).set(gauge(places));
+        let permits = permits(class, in_flight);
+        let queue = queue_length(permits);
+        metrics.places_limit.with_label_values(&[class.as_str()]).set(gauge(permits));
         metrics.queue_limit.with_label_values(&[class.as_str()]).set(gauge(queue));
         Self {
             class,
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(permits)),
             queue: Semaphore::new(queue),
-            fares: Mutex::default(),
+            health: Mutex::default(),
             clock: clock.clone(),
             metrics: Arc::clone(metrics),
         }
@@ -245,10 +245,10 @@ impl Bulkhead {
 
     fn observe(&self) {
         let (class, metrics) = ([self.class.as_str()], &self.metrics);
-        let places = metrics.places_limit.with_label_values(&class).get();
+        let permits = metrics.places_limit.with_label_values(&class).get();
         let queue = metrics.queue_limit.with_label_values(&class).get();
         let taken = |of: i64, free: &Semaphore| of.saturating_sub(gauge(free.available_permits()));
-        metrics.places_taken.with_label_values(&class).set(taken(places, &self.places));
+        metrics.places_taken.with_label_values(&class).set(taken(permits, &self.permits));
         metrics.queue_length.with_label_values(&class).set(taken(queue, &self.queue));
     }
 
@@ -256,29 +256,29 @@ impl Bulkhead {
         let Ok(_waiting) = self.queue.try_acquire() else {
             return Err(self.shed("queue_full", ProxyError::Overloaded));
         };
-        match timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
+        match timeout(QUEUE_WAIT, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(taken)) => Ok(taken),
             Ok(Err(_)) | Err(_) => Err(self.shed("queue_timeout", ProxyError::Overloaded)),
         }
     }
 
-    /// Refuses what would not be sent.
-    fn check(&self, refusal: impl FnOnce(&mut Fares) -> Option<ProxyError>) -> Result<(), ProxyError> {
+    /// Refuses a call that would not be sent.
+    fn check(&self, refusal: impl FnOnce(&mut ClassHealth) -> Option<ProxyError>) -> Result<(), ProxyError> {
         self.change(refusal).map_or(Ok(()), |error| Err(self.shed(error.code(), error)))
     }
 
-    /// Sezzle asked for fewer calls of this class.
-    fn quieted(&self, wait: Option<Duration>) {
-        // A call that moves money is worth an answer of Sezzle's own each time.
+    /// Takes note that Sezzle asked for fewer calls of this class.
+    fn begin_quiet(&self, wait: Option<Duration>) {
+        // Each call that moves money deserves an answer from Sezzle itself.
         if self.class == Class::Money {
             return;
         }
         let now = self.clock.now();
-        let begins = self.change(|fares| {
-            let begins = fares.quiet.ask(wait, now);
-            let until = fares.quiet.until().map_or(0, |until| until.0.saturating_add(999).div_euclid(1000));
+        let begins = self.change(|health| {
+            let begins = health.quiet.ask(wait, now);
+            let until = health.quiet.until().map_or(0, |until| until.0.saturating_add(999).div_euclid(1000));
             self.metrics.rate_limited_until.with_label_values(&[self.class.as_str()]).set(until);
-            begins.then(|| fares.quiet.left(now)).flatten()
+            begins.then(|| health.quiet.left(now)).flatten()
         });
         if let Some(left) = begins {
             let (class, seconds) = (self.class.as_str(), left.as_secs_f64());
@@ -286,17 +286,17 @@ impl Bulkhead {
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Fares) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut ClassHealth) -> T) -> T {
         let class = self.class.as_str();
-        let mut fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = label(fares.breaker.state());
-        let result = change(&mut fares);
-        let state = fares.breaker.state();
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = label(health.breaker.state());
+        let result = change(&mut health);
+        let state = health.breaker.state();
         if label(state) == before {
             return result;
         }
         self.metrics.breaker_state.with_label_values(&[class]).set(label(state));
-        drop(fares);
+        drop(health);
         match state {
             State::Open(until) => {
                 let seconds = until.since(self.clock.now().mono).as_secs_f64();
@@ -328,33 +328,34 @@ fn label(state: State) -> i64 {
 }
 
 /// How many calls of a class may be under way at once.
-fn places(class: Class, in_flight: usize) -> usize {
+fn permits(class: Class, in_flight: usize) -> usize {
     match class {
         Class::Session | Class::Read | Class::Money => in_flight,
-        // Few at a time are of use to anybody, and each may hold its place for minutes.
+        // Nobody needs many of these calls at a time, and each may keep its permit for minutes.
         Class::Report | Class::Webhooks => (in_flight / 8).max(1),
         Class::Credentials => 0,
     }
 }
 
-/// How many may wait for so many places. With calls of a second or less a quarter of them is free within the wait.
-fn queue(places: usize) -> usize {
-    (places / 4).max(1)
+/// How many calls may wait for this number of permits. If calls take a second or less, a quarter of the permits becomes free
+/// within [`QUEUE_WAIT`].
+fn queue_length(permits: usize) -> usize {
+    (permits / 4).max(1)
 }
 
-/// How many calls of all classes may be under way at once: connections to Sezzle, if each takes one.
-pub fn places_in_all(in_flight: usize) -> usize {
+/// How many calls of all classes may be under way at once: connections to Sezzle, if each call takes one.
+pub fn all_permits(in_flight: usize) -> usize {
     let classes = [Class::Session, Class::Read, Class::Report, Class::Money, Class::Webhooks];
-    classes.into_iter().fold(0, |sum, class| places(class, in_flight).saturating_add(sum))
+    classes.into_iter().fold(0, |sum, class| permits(class, in_flight).saturating_add(sum))
 }
 
-/// How many fetches of sessions there may be at once, under way or waiting for a place.
+/// How many fetches of sessions there may be at once, under way or waiting for a permit.
 pub fn fetches(in_flight: usize) -> usize {
-    let places = places(Class::Session, in_flight);
-    places.saturating_add(queue(places))
+    let permits = permits(Class::Session, in_flight);
+    permits.saturating_add(queue_length(permits))
 }
 
-/// How long a call waits for a place.
+/// How long a call waits for a permit.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -362,18 +363,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_has_places_of_its_own() {
+    fn every_class_has_permits_of_its_own() {
         for (in_flight, most, few, all, fetching) in
             [(512, (512, 128), (64, 16), 1664, 640), (1, (1, 1), (1, 1), 5, 2), (16, (16, 4), (2, 1), 52, 20)]
         {
-            let sizes = |class| (places(class, in_flight), queue(places(class, in_flight)));
+            let sizes = |class| (permits(class, in_flight), queue_length(permits(class, in_flight)));
             for class in [Class::Session, Class::Read, Class::Money] {
                 assert_eq!(sizes(class), most, "{class:?} of {in_flight}");
             }
             for class in [Class::Report, Class::Webhooks] {
                 assert_eq!(sizes(class), few, "{class:?} of {in_flight}");
             }
-            assert_eq!((places_in_all(in_flight), fetches(in_flight)), (all, fetching));
+            assert_eq!((all_permits(in_flight), fetches(in_flight)), (all, fetching));
         }
     }
 }

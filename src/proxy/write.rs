@@ -90,10 +90,10 @@ impl Proxy {
         let repetition = sending.call;
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
-        let place = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
+        let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
         // The wait is part of what a write may take: a drain must outlast it.
         let limit = &mut sending.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(place.since().mono.since(now.mono));
+        *limit = limit.saturating_sub(permit.since().mono.since(now.mono));
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
         let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
         let report = WriteReport {
@@ -108,19 +108,19 @@ impl Proxy {
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
             let (mut report, writing) = (report, sessions.begin_write(tag));
-            let mut result = forwarder.call(&mut sending, links, &place).await;
+            let mut result = forwarder.call(&mut sending, links, &permit).await;
             report.conclude(&mut result);
             writing.end(ending(&result));
-            if let Err((unclaimed, _)) = give.send((result, place)) {
+            if let Err((unclaimed, _)) = give.send((result, permit)) {
                 report.log_unclaimed(&unclaimed);
             }
         };
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
-        let Ok((result, place)) = answer.await else {
+        let Ok((result, permit)) = answer.await else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
         };
-        record.holds(place);
+        record.holds(permit);
         let mut reply = passed_on(result?, CacheStatus::BYPASS);
         if is_card_data {
             card_data::forbid_storing(&mut reply.headers);

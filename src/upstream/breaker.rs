@@ -42,14 +42,14 @@ pub enum State {
 
 /// A call's permission. The caller hands it back with the call's result.
 #[derive(Debug)]
-pub struct Pass {
+pub struct BreakerPermit {
     epoch: u64,
     probe: bool,
 }
 
 /// The result of a call, as evidence of the gateway's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Signal {
     /// The gateway works.
     Success,
     /// The gateway failed.
@@ -61,7 +61,7 @@ pub enum Outcome {
     Unknown,
 }
 
-impl Outcome {
+impl Signal {
     /// The result of an exchange, by the status of its response or its error.
     pub fn of(answer: Result<StatusCode, &UpstreamError>) -> Self {
         match answer {
@@ -96,7 +96,7 @@ fn is_of_connecting(kind: ErrorKind) -> bool {
     }
 }
 
-impl Pass {
+impl BreakerPermit {
     /// Whether the call is the probe. A probe is sent once.
     pub fn is_probe(&self) -> bool {
         self.probe
@@ -122,7 +122,7 @@ impl Breaker {
     ///
     /// # Errors
     /// How long the call should wait, if it is refused.
-    pub fn admit(&mut self, now: Mono) -> Result<Pass, Duration> {
+    pub fn admit(&mut self, now: Mono) -> Result<BreakerPermit, Duration> {
         if let Some(wait) = self.refuses(now) {
             return Err(wait);
         }
@@ -130,35 +130,35 @@ impl Breaker {
         if probe {
             self.turn(State::HalfOpen { probing: true });
         }
-        Ok(Pass { epoch: self.epoch, probe })
+        Ok(BreakerPermit { epoch: self.epoch, probe })
     }
 
     /// Records the end of a call that was let through. `jitter` is between 0 and 1 and spreads a fleet of sidecars over
     /// ± 10 %.
-    pub fn ended(&mut self, pass: &Pass, outcome: Outcome, now: Mono, jitter: f64) {
-        if pass.epoch != self.epoch {
+    pub fn ended(&mut self, permit: &BreakerPermit, signal: Signal, now: Mono, jitter: f64) {
+        if permit.epoch != self.epoch {
             return;
         }
-        match (self.state, outcome) {
-            (State::Closed, Outcome::Success) => {
+        match (self.state, signal) {
+            (State::Closed, Signal::Success) => {
                 self.window.count(now, false);
                 self.unreached = 0;
             }
-            (State::Closed, Outcome::Failure | Outcome::Unreached) => {
+            (State::Closed, Signal::Failure | Signal::Unreached) => {
                 self.window.count(now, true);
-                self.unreached = if outcome == Outcome::Unreached { self.unreached.saturating_add(1) } else { 0 };
+                self.unreached = if signal == Signal::Unreached { self.unreached.saturating_add(1) } else { 0 };
                 if self.unreached >= UNREACHED || self.is_failing(now) {
                     self.open(now, jitter);
                 }
             }
-            (State::HalfOpen { .. }, Outcome::Success) => {
+            (State::HalfOpen { .. }, Signal::Success) => {
                 let epoch = self.epoch;
                 *self = Self { epoch, ..Self::default() };
                 self.turn(State::Closed);
             }
-            (State::HalfOpen { .. }, Outcome::Failure | Outcome::Unreached) => self.open(now, jitter),
-            (State::HalfOpen { .. }, Outcome::Unknown) => self.turn(State::HalfOpen { probing: false }),
-            (State::Closed, Outcome::Unknown) | (State::Open(_), _) => {}
+            (State::HalfOpen { .. }, Signal::Failure | Signal::Unreached) => self.open(now, jitter),
+            (State::HalfOpen { .. }, Signal::Unknown) => self.turn(State::HalfOpen { probing: false }),
+            (State::Closed, Signal::Unknown) | (State::Open(_), _) => {}
         }
     }
 
@@ -205,15 +205,15 @@ mod tests {
     }
 
     /// Lets a call through and ends it at once.
-    fn call(breaker: &mut Breaker, outcome: Outcome, millis: u64) {
-        let pass = breaker.admit(at(millis)).expect("let through");
-        breaker.ended(&pass, outcome, at(millis), 0.5);
+    fn call(breaker: &mut Breaker, signal: Signal, millis: u64) {
+        let permit = breaker.admit(at(millis)).expect("let through");
+        breaker.ended(&permit, signal, at(millis), 0.5);
     }
 
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
         for _ in 0..5 {
-            call(&mut breaker, Outcome::Unreached, 0);
+            call(&mut breaker, Signal::Unreached, 0);
         }
         assert_eq!(breaker.state(), open_until(5000));
         breaker
@@ -221,51 +221,51 @@ mod tests {
 
     #[test]
     fn what_says_something_of_the_gateway() {
-        let failed = |kind, sent| Outcome::of(Err(&UpstreamError::new(kind, sent, "")));
-        for (status, outcome) in [
-            (200, Outcome::Success),
-            (304, Outcome::Success),
-            (401, Outcome::Success),
-            (404, Outcome::Success),
-            (429, Outcome::Unknown),
-            (499, Outcome::Success),
-            (500, Outcome::Failure),
-            (503, Outcome::Failure),
-            (599, Outcome::Failure),
+        let failed = |kind, sent| Signal::of(Err(&UpstreamError::new(kind, sent, "")));
+        for (status, signal) in [
+            (200, Signal::Success),
+            (304, Signal::Success),
+            (401, Signal::Success),
+            (404, Signal::Success),
+            (429, Signal::Unknown),
+            (499, Signal::Success),
+            (500, Signal::Failure),
+            (503, Signal::Failure),
+            (599, Signal::Failure),
         ] {
-            assert_eq!(Outcome::of(Ok(StatusCode::from_u16(status).expect("a status"))), outcome, "{status}");
+            assert_eq!(Signal::of(Ok(StatusCode::from_u16(status).expect("a status"))), signal, "{status}");
         }
-        for (kind, sent, outcome) in [
-            (ErrorKind::ConnectionRefused, Sent::No, Outcome::Unreached),
-            (ErrorKind::Dns, Sent::No, Outcome::Unreached),
-            (ErrorKind::TlsCertificate, Sent::No, Outcome::Unreached),
-            (ErrorKind::ConnectTimeout, Sent::No, Outcome::Unreached),
-            (ErrorKind::Reset, Sent::No, Outcome::Failure),
-            (ErrorKind::Reset, Sent::Maybe, Outcome::Failure),
-            (ErrorKind::Timeout, Sent::Maybe, Outcome::Failure),
-            (ErrorKind::Timeout, Sent::No, Outcome::Unknown),
-            (ErrorKind::Protocol, Sent::Maybe, Outcome::Failure),
+        for (kind, sent, signal) in [
+            (ErrorKind::ConnectionRefused, Sent::No, Signal::Unreached),
+            (ErrorKind::Dns, Sent::No, Signal::Unreached),
+            (ErrorKind::TlsCertificate, Sent::No, Signal::Unreached),
+            (ErrorKind::ConnectTimeout, Sent::No, Signal::Unreached),
+            (ErrorKind::Reset, Sent::No, Signal::Failure),
+            (ErrorKind::Reset, Sent::Maybe, Signal::Failure),
+            (ErrorKind::Timeout, Sent::Maybe, Signal::Failure),
+            (ErrorKind::Timeout, Sent::No, Signal::Unknown),
+            (ErrorKind::Protocol, Sent::Maybe, Signal::Failure),
         ] {
-            assert_eq!(failed(kind, sent), outcome, "{kind:?}");
+            assert_eq!(failed(kind, sent), signal, "{kind:?}");
         }
     }
 
     #[test]
     fn it_opens_at_five_calls_in_a_row_that_find_no_connection() {
         let mut breaker = Breaker::default();
-        for last in [Outcome::Success, Outcome::Failure] {
+        for last in [Signal::Success, Signal::Failure] {
             for _ in 0..4 {
-                call(&mut breaker, Outcome::Unreached, 0);
+                call(&mut breaker, Signal::Unreached, 0);
             }
             call(&mut breaker, last, 0);
         }
         assert_eq!(breaker.state(), State::Closed, "never five in a row");
         for now in [0, 60_000, 120_000, 180_000] {
-            call(&mut breaker, Outcome::Unreached, now);
-            call(&mut breaker, Outcome::Unknown, now);
+            call(&mut breaker, Signal::Unreached, now);
+            call(&mut breaker, Signal::Unknown, now);
             assert_eq!(breaker.state(), State::Closed, "however long they take");
         }
-        call(&mut breaker, Outcome::Unreached, 240_000);
+        call(&mut breaker, Signal::Unreached, 240_000);
         assert_eq!(breaker.state(), open_until(245_000));
     }
 
@@ -274,8 +274,8 @@ mod tests {
         let half = |all: u32, failures: u32, every: u64| {
             let mut breaker = Breaker::default();
             for n in 0..all {
-                let outcome = if n < all - failures { Outcome::Success } else { Outcome::Failure };
-                call(&mut breaker, outcome, u64::from(n) * every);
+                let signal = if n < all - failures { Signal::Success } else { Signal::Failure };
+                call(&mut breaker, signal, u64::from(n) * every);
             }
             breaker.state() != State::Closed
         };
@@ -287,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn unknown_outcomes_count_for_nothing() {
+    fn unknown_signals_count_for_nothing() {
         let mut breaker = Breaker::default();
         for _ in 0..19 {
-            call(&mut breaker, Outcome::Failure, 0);
-            call(&mut breaker, Outcome::Unknown, 0);
+            call(&mut breaker, Signal::Failure, 0);
+            call(&mut breaker, Signal::Unknown, 0);
         }
         assert_eq!((breaker.state(), breaker.window.sums(at(0)).all), (State::Closed, 19));
     }
@@ -309,16 +309,16 @@ mod tests {
             assert_eq!(breaker.refuses(at(now)), Some(PROBING));
             assert!(breaker.admit(at(now + 3_600_000)).is_err(), "no other while it is under way");
             now += 300;
-            breaker.ended(&probe, Outcome::Failure, at(now), 0.5);
+            breaker.ended(&probe, Signal::Failure, at(now), 0.5);
         }
         let probe = breaker.admit(at(now + 60_000)).expect("one");
-        breaker.ended(&probe, Outcome::Success, at(now + 60_000), 0.5);
+        breaker.ended(&probe, Signal::Success, at(now + 60_000), 0.5);
         assert_eq!(breaker.state(), State::Closed);
         for _ in 0..4 {
-            call(&mut breaker, Outcome::Unreached, now + 60_000);
+            call(&mut breaker, Signal::Unreached, now + 60_000);
         }
         assert_eq!(breaker.state(), State::Closed, "what was before is forgotten");
-        call(&mut breaker, Outcome::Unreached, now + 60_000);
+        call(&mut breaker, Signal::Unreached, now + 60_000);
         assert_eq!(breaker.state(), open_until(now + 65_000), "and so is how long it waited");
     }
 
@@ -326,31 +326,31 @@ mod tests {
     fn a_probe_that_does_not_tell_leaves_its_place_to_the_next() {
         let mut breaker = opened();
         let probe = breaker.admit(at(5000)).expect("one");
-        breaker.ended(&probe, Outcome::Unknown, at(5100), 0.5);
+        breaker.ended(&probe, Signal::Unknown, at(5100), 0.5);
         let next = breaker.admit(at(5100)).expect("the next");
         assert!(next.is_probe() && breaker.admit(at(5100)).is_err());
-        breaker.ended(&probe, Outcome::Success, at(5200), 0.5);
+        breaker.ended(&probe, Signal::Success, at(5200), 0.5);
         assert_eq!(breaker.state(), State::HalfOpen { probing: true }, "it has had its turn");
-        breaker.ended(&next, Outcome::Success, at(5200), 0.5);
+        breaker.ended(&next, Signal::Success, at(5200), 0.5);
         assert_eq!(breaker.state(), State::Closed);
     }
 
     #[test]
     fn calls_of_an_earlier_state_say_nothing() {
         let mut breaker = Breaker::default();
-        let early: Vec<Pass> = (0..40).map(|_| breaker.admit(at(0)).expect("let through")).collect();
-        for pass in early.iter().take(20) {
-            breaker.ended(pass, Outcome::Failure, at(100), 0.5);
+        let early: Vec<BreakerPermit> = (0..40).map(|_| breaker.admit(at(0)).expect("let through")).collect();
+        for permit in early.iter().take(20) {
+            breaker.ended(permit, Signal::Failure, at(100), 0.5);
         }
         assert_eq!(breaker.state(), open_until(5100));
-        breaker.ended(&early[20], Outcome::Success, at(200), 0.5);
+        breaker.ended(&early[20], Signal::Success, at(200), 0.5);
         assert_eq!(breaker.state(), open_until(5100));
         let probe = breaker.admit(at(5100)).expect("one");
-        breaker.ended(&early[21], Outcome::Failure, at(5100), 0.5);
+        breaker.ended(&early[21], Signal::Failure, at(5100), 0.5);
         assert_eq!(breaker.state(), State::HalfOpen { probing: true });
-        breaker.ended(&probe, Outcome::Success, at(5200), 0.5);
-        for pass in &early[22..] {
-            breaker.ended(pass, Outcome::Unreached, at(5300), 0.5);
+        breaker.ended(&probe, Signal::Success, at(5200), 0.5);
+        for permit in &early[22..] {
+            breaker.ended(permit, Signal::Unreached, at(5300), 0.5);
         }
         assert_eq!(breaker.state(), State::Closed);
     }
@@ -360,8 +360,8 @@ mod tests {
         for (jitter, millis) in [(0.0, 4500), (0.5, 5000), (1.0, 5500), (-7.0, 4500), (7.0, 5500)] {
             let mut breaker = Breaker::default();
             for _ in 0..5 {
-                let pass = breaker.admit(at(0)).expect("let through");
-                breaker.ended(&pass, Outcome::Unreached, at(0), jitter);
+                let permit = breaker.admit(at(0)).expect("let through");
+                breaker.ended(&permit, Signal::Unreached, at(0), jitter);
             }
             assert_eq!(breaker.state(), open_until(millis), "{jitter}");
         }
@@ -371,20 +371,20 @@ mod tests {
     enum Step {
         Wait(u64),
         Call,
-        End(usize, Outcome, f64),
+        End(usize, Signal, f64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let outcome = prop_oneof![
-            4 => Just(Outcome::Failure),
-            2 => Just(Outcome::Unreached),
-            1 => Just(Outcome::Success),
-            1 => Just(Outcome::Unknown),
+        let signal = prop_oneof![
+            4 => Just(Signal::Failure),
+            2 => Just(Signal::Unreached),
+            1 => Just(Signal::Success),
+            1 => Just(Signal::Unknown),
         ];
         prop_oneof![
             2 => prop_oneof![0_u64..500, 0_u64..70_000].prop_map(Step::Wait),
             5 => Just(Step::Call),
-            5 => (any::<usize>(), outcome, 0.0..1.0).prop_map(|(which, outcome, jitter)| Step::End(which, outcome, jitter)),
+            5 => (any::<usize>(), signal, 0.0..1.0).prop_map(|(which, signal, jitter)| Step::End(which, signal, jitter)),
         ]
     }
 
@@ -393,7 +393,7 @@ mod tests {
         /// nothing.
         #[test]
         fn it_keeps_its_promises(steps in prop::collection::vec(step(), 0..400)) {
-            let (mut breaker, mut now, mut under_way) = (Breaker::default(), 0, Vec::<Pass>::new());
+            let (mut breaker, mut now, mut under_way) = (Breaker::default(), 0, Vec::<BreakerPermit>::new());
             let mut probe = false;
             let mut refused_until: Option<u64> = None;
             for step in steps {
@@ -407,24 +407,24 @@ mod tests {
                                 prop_assert!(!wait.is_zero() && wait <= Duration::from_secs(66));
                                 prop_assert!(probe || refused_until.is_some_and(|until| now < until));
                             }
-                            Ok(pass) => {
-                                prop_assert!(!(pass.is_probe() && probe), "two probes");
-                                prop_assert!(pass.is_probe() || before.contains("state: Closed"));
-                                probe |= pass.is_probe();
-                                under_way.push(pass);
+                            Ok(permit) => {
+                                prop_assert!(!(permit.is_probe() && probe), "two probes");
+                                prop_assert!(permit.is_probe() || before.contains("state: Closed"));
+                                probe |= permit.is_probe();
+                                under_way.push(permit);
                             }
                         }
                     }
                     Step::End(_, _, _) if under_way.is_empty() => {}
-                    Step::End(which, outcome, jitter) => {
-                        let pass = under_way.swap_remove(which % under_way.len());
+                    Step::End(which, signal, jitter) => {
+                        let permit = under_way.swap_remove(which % under_way.len());
                         let before = breaker.state();
-                        breaker.ended(&pass, outcome, at(now), jitter);
-                        probe &= !pass.is_probe();
+                        breaker.ended(&permit, signal, at(now), jitter);
+                        probe &= !permit.is_probe();
                         let state = breaker.state();
                         if state != before {
-                            prop_assert!(pass.is_probe() || before == State::Closed);
-                            prop_assert_eq!(state == State::Closed, pass.is_probe() && outcome == Outcome::Success);
+                            prop_assert!(permit.is_probe() || before == State::Closed);
+                            prop_assert_eq!(state == State::Closed, permit.is_probe() && signal == Signal::Success);
                             refused_until = matches!(state, State::Open(_)).then_some(now + 66_000);
                         }
                     }

@@ -61,7 +61,7 @@ fn is_overloaded(answer: &Answer) {
 
 #[tokio::test]
 async fn reports_crowd_out_nobody() {
-    // Two places for reports, and a queue of one.
+    // Two permits for reports, and a queue of one.
     let harness = start(16).await;
     let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
     let gate = Gate::new();
@@ -73,7 +73,7 @@ async fn reports_crowd_out_nobody() {
         is_overloaded(&others.join_next().await.expect("one").expect("an answer"));
     }
     assert_eq!(shed(&harness, "report", "queue_full").await, 4.0);
-    // While reports hold all their places, every other class passes.
+    // While reports hold all their permits, every other class passes.
     let posted = harness.post(&format!("/v2/order/{}/release", ids.order.expect("an order")), "{}").await;
     let lookup = harness.get(&format!("/v2/session/{}", ids.session)).await;
     let (read, webhooks) = (harness.get(READ).await, harness.get("/v2/webhooks").await);
@@ -82,7 +82,7 @@ async fn reports_crowd_out_nobody() {
     gate.release();
     assert!(served.join_all().await.iter().all(|answer| answer.status == 200));
     others.join_all().await;
-    assert_eq!(harness.get(REPORT).await.status, 200, "the places are free again");
+    assert_eq!(harness.get(REPORT).await.status, 200, "the permits are free again");
     assert_eq!(harness.metric(r#"requests_refused_total{reason="overloaded"}"#).await, {
         shed(&harness, "report", "queue_full").await + shed(&harness, "report", "queue_timeout").await
     });
@@ -104,7 +104,7 @@ async fn each_class_is_bounded_and_a_write_that_is_shed_is_not_sent() {
     ] {
         let gate = Gate::new();
         harness.gateway.script(Rule::on(method.clone(), path).gate(&gate));
-        // No two callers share a fetch, so that each takes a place.
+        // No two callers share a fetch, so that each takes a permit.
         let lines = [("cache-control", "no-store")];
         let call = || harness.send(method.clone(), path, &lines, "");
         let before = shed(&harness, class, "queue_full").await;
@@ -126,7 +126,7 @@ async fn each_class_is_bounded_and_a_write_that_is_shed_is_not_sent() {
 
 #[tokio::test]
 async fn a_place_that_becomes_free_goes_to_who_waits_longest() {
-    // Eight places for lookups, and a queue of two.
+    // Eight permits for lookups, and a queue of two.
     let harness = start(8).await;
     let (short, long, next) = (Gate::new(), Gate::new(), Gate::new());
     harness.gateway.script(Rule::path(READ).gate(&long));
@@ -301,7 +301,7 @@ async fn money_is_never_kept_from_sezzle_and_calls_about_webhooks_are() {
 #[tokio::test]
 async fn a_refusal_comes_before_the_queue() {
     let harness = start(1).await;
-    // The slow call holds the only place until its body has come.
+    // The slow call holds the only permit until its body has come.
     let limit = Rule::path(READ).status(StatusCode::TOO_MANY_REQUESTS).body("[]").fault(Fault::LateBody(LONG));
     harness.gateway.script(limit.set_header(RETRY_AFTER, HeaderValue::from_static("9")));
     let slow = hanging(&harness, Method::GET, READ);

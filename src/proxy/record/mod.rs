@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::effort::Effort;
 use super::error::ProxyError;
 use super::headers::TRACEPARENT;
-use super::pressure::Place;
+use super::pressure::Permit;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
 use crate::caller::Peer;
@@ -38,7 +38,7 @@ pub struct Record {
     method: Method,
     matched: Option<Matched>,
     class: Class,
-    place: Option<Place>,
+    permit: Option<Permit>,
     status: Option<StatusCode>,
     source: Source,
     cache: CacheResult,
@@ -171,7 +171,7 @@ impl Record {
             method: method.clone(),
             matched: None,
             class: Class::Read,
-            place: None,
+            permit: None,
             status: None,
             source: Source::Sidecar,
             cache: CacheResult::Bypass,
@@ -237,9 +237,9 @@ impl Record {
         self.request_key = Some(key);
     }
 
-    /// Holds a place among the calls to Sezzle until the answer has been sent.
-    pub fn holds(&mut self, place: Place) {
-        self.place = Some(place);
+    /// Holds a permit for one of the calls to Sezzle until the answer has been sent.
+    pub fn holds(&mut self, permit: Permit) {
+        self.permit = Some(permit);
     }
 
     /// The request is answered with an error of ours.

@@ -207,7 +207,7 @@ const MEANINGS: [(&str, &str); 23] = [
     ("protocol", "the answer was no HTTP"),
     ("body", "the answer broke off"),
     ("queue_full", "the queue of its class was full"),
-    ("queue_timeout", "no place became free in time"),
+    ("queue_timeout", "no permit became free in time"),
     ("receiving", "too many bodies were being received"),
     ("rate_limited", "Sezzle asked for fewer calls"),
     ("circuit_open", "the circuit breaker was open"),

@@ -48,13 +48,13 @@ pub struct Metrics {
     pub request_bodies_dropped: IntCounter,
     /// Calls that were not sent, to spare Sezzle or other calls, by class and reason.
     pub shed: IntCounterVec,
-    /// Taken places for calls to Sezzle, by class.
+    /// Taken permits for calls to Sezzle, by class.
     pub places_taken: IntGaugeVec,
-    /// Limit of places for calls to Sezzle, by class.
+    /// Limit of permits for calls to Sezzle, by class.
     pub places_limit: IntGaugeVec,
-    /// Calls that wait for a place, by class.
+    /// Calls that wait for a permit, by class.
     pub queue_length: IntGaugeVec,
-    /// Limit of calls that wait for a place, by class.
+    /// Limit of calls that wait for a permit, by class.
     pub queue_limit: IntGaugeVec,
     /// Circuit breakers: 0 closed, 1 open, 2 half-open.
     pub breaker_state: IntGaugeVec,
@@ -200,10 +200,10 @@ impl Metrics {
                 "Calls to Sezzle that may be under way at once, by class of route.",
                 &["class"],
             )?,
-            queue_length: r.gauges("queue_length", "Calls that wait for a place, by class of route.", &["class"])?,
+            queue_length: r.gauges("queue_length", "Calls that wait for a permit, by class of route.", &["class"])?,
             queue_limit: r.gauges(
                 "queue_limit",
-                "Calls that may wait for a place at once, by class of route.",
+                "Calls that may wait for a permit at once, by class of route.",
                 &["class"],
             )?,
             breaker_state: r.gauges(
