@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use super::attempts::{Attempts, Event, Next, Retry};
 use super::content::{Content, MAX_LINKED, Reading, Share, read, something};
-use super::effort::Effort;
 use super::error::ProxyError;
 use super::headers::{clean, is_readable};
 use super::pressure::{Permit, SendPermit};
 use super::record::RequestId;
+use super::upstream_stats::UpstreamStats;
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::shop::Shops;
 use crate::credentials::{Token, TokenManager};
@@ -38,7 +38,7 @@ pub struct Sending {
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
     /// What it takes, for logs.
-    pub effort: Arc<Effort>,
+    pub stats: Arc<UpstreamStats>,
 }
 
 /// Under whose rights a request is sent.
@@ -137,7 +137,7 @@ impl Exchange {
         permit: &Permit,
         began: Now,
     ) -> Result<Answered, ProxyError> {
-        let Sending { outgoing, call, rights, request_id, effort } = sending;
+        let Sending { outgoing, call, rights, request_id, stats } = sending;
         let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
@@ -147,9 +147,9 @@ impl Exchange {
         let sent = now.mono;
         let (result, ended) = 'sending: loop {
             outgoing.deadlines.head = end.since(now.mono);
-            let result = self.attempt(outgoing, &credential, now.mono, reading, &send_permit, effort).await;
+            let result = self.attempt(outgoing, &credential, now.mono, reading, &send_permit, stats).await;
             let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
-            effort.took(ended.since(sent));
+            stats.took(ended.since(sent));
             let mut step = attempts.after(event(&result, &credential, &send_permit), ended);
             loop {
                 if let Some((reason, result)) = step.count {
@@ -216,16 +216,16 @@ impl Exchange {
         now: Mono,
         reading: Reading,
         send_permit: &SendPermit<'_>,
-        effort: &Effort,
+        stats: &UpstreamStats,
     ) -> Result<Answered, UpstreamError> {
         if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
             return Err(UpstreamError::unsent(ErrorKind::Timeout, "too little time was left to send the request"));
         }
         outgoing.headers.insert(AUTHORIZATION, credential.authorization().clone());
-        effort.attempted(credential.generation());
+        stats.attempted(credential.generation());
         let (head, body) = self.upstream.send_at(now, outgoing).await?.into_parts();
         let Arrival { at, reused } = body.arrival();
-        effort.answered(reused);
+        stats.answered(reused);
         let (status, mut headers) = (head.status, head.headers);
         send_permit.head_received(status, &headers);
         clean(&mut headers);

@@ -9,7 +9,6 @@ mod authentication;
 mod card_data;
 mod conditional;
 pub mod content;
-pub mod effort;
 pub mod error;
 mod etag;
 pub mod exchange;
@@ -27,6 +26,7 @@ mod request_key;
 pub mod response;
 pub mod route;
 mod stored;
+pub mod upstream_stats;
 mod write;
 
 use std::future::{Ready, ready};
@@ -294,8 +294,8 @@ impl Proxy {
             route: Said::of(matched.route),
             class: Said::of(class),
         };
-        let effort = record.sends(outgoing.body.len());
-        Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), effort }
+        let stats = record.sends(outgoing.body.len());
+        Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), stats }
     }
 
     fn count(&self, result: CacheResult) {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
-use super::effort::Effort;
 use super::error::ProxyError;
 use super::headers::TRACEPARENT;
 use super::pressure::Permit;
 use super::response::{Reply, Source};
 use super::route::{Class, Matched, Route};
+use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
@@ -33,7 +33,7 @@ pub struct Record {
     request_id: RequestId,
     trace: Option<TraceParent>,
     request_key: Option<HeaderValue>,
-    effort: Option<Arc<Effort>>,
+    stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
@@ -166,7 +166,7 @@ impl Record {
             request_id,
             trace: None,
             request_key: None,
-            effort: None,
+            stats: None,
             peer,
             method: method.clone(),
             matched: None,
@@ -204,7 +204,7 @@ impl Record {
     /// The error that the caller gets when the code that was to answer has panicked.
     pub fn panicked(&self) -> ProxyError {
         let call = if self.request_key.is_some() { Call::Keyed } else { self.route().call(&self.method) };
-        if call == Call::Safe || self.taken().attempts.is_none() {
+        if call == Call::Safe || self.upstream().attempts.is_none() {
             return ProxyError::Internal;
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");
@@ -228,8 +228,8 @@ impl Record {
     }
 
     /// Sezzle is called for it, with a body of so many bytes.
-    pub fn sends(&mut self, body: usize) -> Arc<Effort> {
-        Arc::clone(self.effort.get_or_insert_with(|| Arc::new(Effort::new(body))))
+    pub fn sends(&mut self, body: usize) -> Arc<UpstreamStats> {
+        Arc::clone(self.stats.get_or_insert_with(|| Arc::new(UpstreamStats::new(body))))
     }
 
     /// The request is a write under this idempotency key.
@@ -322,7 +322,7 @@ impl Record {
     fn log(&self, length: Duration, trace_id: Option<u128>) {
         let [mut id, mut trace_text, mut session_id] = [const { Uuid::encode_buffer() }; 3];
         let trace_id = trace_id.or(self.trace.map(|trace| trace.trace_id));
-        let taken = self.taken();
+        let upstream = self.upstream();
         let session = self.matched.as_ref().and_then(Matched::session);
         let order = self.matched.as_ref().and_then(Matched::order);
         tracing::info!(
@@ -337,12 +337,12 @@ impl Record {
             cache = self.cache.as_str(),
             cache_detail = self.cache_detail,
             dur_ms = (length.as_secs_f64() * 1e6).round() / 1e3,
-            bytes_in = taken.bytes_in,
+            bytes_in = upstream.bytes_in,
             bytes_out = self.bytes_out(),
-            attempts = taken.attempts,
-            upstream_ms = taken.upstream_ms,
-            conn_reused = taken.conn_reused,
-            token_gen = taken.token_gen,
+            attempts = upstream.attempts,
+            upstream_ms = upstream.upstream_ms,
+            conn_reused = upstream.conn_reused,
+            token_gen = upstream.token_gen,
             session = session.map(|session| text(session, &mut session_id)),
             order,
             sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),

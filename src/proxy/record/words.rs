@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::effort::Taken;
 use super::super::response::Source;
 use super::super::route::Route;
+use super::super::upstream_stats::StatsSnapshot;
 use super::{End, Record};
 use crate::clock::wall_micros;
 use crate::session::CacheResult;
@@ -44,12 +44,12 @@ impl Record {
             && self.end == End::Complete
             && self.error.is_none()
             // Sezzle was not asked before it was found.
-            && self.effort.is_none()
+            && self.stats.is_none()
     }
 
     /// The span of the request at `place` in its trace. Beside the request's id, the span names only what the metrics name.
     pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
-        let taken = self.taken();
+        let upstream = self.upstream();
         Span {
             place,
             ended: wall_micros(),
@@ -63,10 +63,10 @@ impl Record {
             cache_detail: self.cache_detail,
             error: self.error,
             aborted: self.aborted(),
-            bytes_in: taken.bytes_in,
+            bytes_in: upstream.bytes_in,
             bytes_out: self.bytes_out(),
-            attempts: taken.attempts,
-            upstream_ms: taken.upstream_ms,
+            attempts: upstream.attempts,
+            upstream_ms: upstream.upstream_ms,
         }
     }
 
@@ -75,8 +75,8 @@ impl Record {
         (!self.route().is_card_data() || self.source == Source::Sidecar).then_some(self.bytes_out)
     }
 
-    pub(super) fn taken(&self) -> Taken {
-        self.effort.as_ref().map_or(Taken::default(), |effort| effort.taken())
+    pub(super) fn upstream(&self) -> StatsSnapshot {
+        self.stats.as_ref().map_or(StatsSnapshot::default(), |stats| stats.snapshot())
     }
 
     /// Who broke off before the end.

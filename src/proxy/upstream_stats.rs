@@ -1,11 +1,12 @@
-//! The cost of getting Sezzle's answer, for the line of the log.
+//! The attempts, time and bytes that one request took at Sezzle, for the log line and the span.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The cost of one call, with all its attempts. The task that makes the call writes it, and the end of the request reads it.
+/// What one call took, with all its attempts. The task that makes the call writes it, and the record reads it at the end of
+/// the request.
 #[derive(Debug)]
-pub struct Effort {
+pub struct UpstreamStats {
     bytes_in: u64,
     attempts: AtomicU64,
     micros: AtomicU64,
@@ -13,9 +14,9 @@ pub struct Effort {
     reused: AtomicU64,
 }
 
-/// The cost as far as it is known.
+/// The values that are known at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Taken {
+pub struct StatsSnapshot {
     /// Bytes of the request's body.
     pub bytes_in: Option<u64>,
     /// How often it was sent.
@@ -31,7 +32,7 @@ pub struct Taken {
 // Stands for a value that is not known.
 const NONE: u64 = u64::MAX;
 
-impl Effort {
+impl UpstreamStats {
     /// For a call with a body of so many bytes.
     pub fn new(body: usize) -> Self {
         let none = || AtomicU64::new(NONE);
@@ -39,7 +40,7 @@ impl Effort {
         Self { bytes_in, attempts: AtomicU64::new(0), micros: none(), token: none(), reused: none() }
     }
 
-    /// The call is sent, with the token of this generation if with a token.
+    /// The call is sent, under the token of this generation if it is sent under a token.
     pub fn attempted(&self, generation: Option<u64>) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.token.store(generation.unwrap_or(NONE), Ordering::Relaxed);
@@ -56,11 +57,11 @@ impl Effort {
         self.micros.store(u64::try_from(time.as_micros()).unwrap_or(NONE), Ordering::Relaxed);
     }
 
-    /// The cost as known by now.
-    pub fn taken(&self) -> Taken {
+    /// The values that are known by now.
+    pub fn snapshot(&self) -> StatsSnapshot {
         let known = |value: u64| Some(value).filter(|value| *value != NONE);
         let read = |value: &AtomicU64| known(value.load(Ordering::Relaxed));
-        Taken {
+        StatsSnapshot {
             bytes_in: known(self.bytes_in),
             attempts: read(&self.attempts).filter(|attempts| *attempts > 0),
             upstream_ms: read(&self.micros).map(|micros| micros as f64 / 1e3),
@@ -76,19 +77,19 @@ mod tests {
 
     #[test]
     fn what_is_known_grows() {
-        let effort = Effort::new(0);
-        assert_eq!(effort.taken(), Taken::default(), "nothing was sent");
-        effort.attempted(Some(7));
-        let sent = Taken { attempts: Some(1), token_gen: Some(7), ..Taken::default() };
-        assert_eq!(effort.taken(), sent);
-        effort.answered(true);
-        assert_eq!(effort.taken(), Taken { conn_reused: Some(true), ..sent });
-        effort.attempted(Some(8));
-        effort.answered(false);
-        effort.took(Duration::from_micros(1234));
-        let taken = effort.taken();
-        assert_eq!((taken.attempts, taken.token_gen, taken.conn_reused), (Some(2), Some(8), Some(false)));
-        assert_eq!((taken.upstream_ms, taken.bytes_in), (Some(1.234), None));
-        assert_eq!(Effort::new(12).taken(), Taken { bytes_in: Some(12), ..Taken::default() });
+        let stats = UpstreamStats::new(0);
+        assert_eq!(stats.snapshot(), StatsSnapshot::default(), "nothing was sent");
+        stats.attempted(Some(7));
+        let sent = StatsSnapshot { attempts: Some(1), token_gen: Some(7), ..StatsSnapshot::default() };
+        assert_eq!(stats.snapshot(), sent);
+        stats.answered(true);
+        assert_eq!(stats.snapshot(), StatsSnapshot { conn_reused: Some(true), ..sent });
+        stats.attempted(Some(8));
+        stats.answered(false);
+        stats.took(Duration::from_micros(1234));
+        let known = stats.snapshot();
+        assert_eq!((known.attempts, known.token_gen, known.conn_reused), (Some(2), Some(8), Some(false)));
+        assert_eq!((known.upstream_ms, known.bytes_in), (Some(1.234), None));
+        assert_eq!(UpstreamStats::new(12).snapshot(), StatsSnapshot { bytes_in: Some(12), ..StatsSnapshot::default() });
     }
 }
