@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sezzle_sidecar::caller::{Caller, Hosts};
 use sezzle_sidecar::clock::{Clock, Mono, Now, Wall};
 use sezzle_sidecar::proxy::headers::{clean, outgoing_headers};
-use sezzle_sidecar::proxy::inbound::{Seen, admit};
+use sezzle_sidecar::proxy::inbound::{HeaderPresence, admit};
 use sezzle_sidecar::proxy::links::LinkRewriter;
 use sezzle_sidecar::proxy::record::{Ledger, Record, RequestId};
 use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, own_headers};
@@ -46,7 +46,10 @@ fn requests(criterion: &mut Criterion) {
     let caller = Caller { local: Some(([127, 0, 0, 1], 8080).into()), ..Caller::default() };
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
     criterion.bench_function("inbound: admit", |b| {
-        b.iter(|| admit(&hosts, black_box(&head), Seen::of(&head.headers), &caller).expect("a lookup like any other"));
+        b.iter(|| {
+            admit(&hosts, black_box(&head), HeaderPresence::scan(&head.headers), &caller)
+                .expect("a lookup like any other")
+        });
     });
     criterion.bench_function("inbound: headers to Sezzle", |b| {
         b.iter(|| outgoing_headers(black_box(head.headers.clone()), true))

@@ -9,7 +9,7 @@ use sezzle_sidecar::caller::{Caller, Hosts, SEC_FETCH_MODE};
 use sezzle_sidecar::hop_by_hop::is_hop_by_hop;
 use sezzle_sidecar::method::is_safe;
 use sezzle_sidecar::proxy::headers::outgoing_headers;
-use sezzle_sidecar::proxy::inbound::{MAX_TARGET, Seen, admit};
+use sezzle_sidecar::proxy::inbound::{HeaderPresence, MAX_TARGET, admit};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::upstream::retry::Call;
@@ -25,7 +25,7 @@ pub fn holds(data: &[u8]) {
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
     let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), ..Caller::default() };
-    let Ok(matched) = admit(&hosts, &head, Seen::of(&head.headers), &caller) else { return };
+    let Ok(matched) = admit(&hosts, &head, HeaderPresence::scan(&head.headers), &caller) else { return };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));
     assert_eq!(headers.get_all(HOST).iter().count(), 1);

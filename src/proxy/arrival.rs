@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::error::ProxyError;
 use super::exchange::Rights;
 use super::guard::{Panicked, caught};
-use super::inbound::{Seen, admit};
+use super::inbound::{HeaderPresence, admit};
 use super::lookup::Missed;
 use super::public_key::of_caller;
 use super::record::Record;
@@ -53,14 +53,14 @@ impl Proxy {
         self: Arc<Self>,
         mut head: Parts,
         mut body: PeerBody,
-        seen: Seen,
+        present: HeaderPresence,
         caller: Caller,
         mut record: Box<Record>,
     ) -> Response<Body> {
         let reply = async {
-            let (matched, class) = self.admitted(&head, seen, &caller, &mut record)?;
+            let (matched, class) = self.admitted(&head, present, &caller, &mut record)?;
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
-            match self.decided(&head, seen, matched, class, self.clock.now(), &record)? {
+            match self.decided(&head, present, matched, class, self.clock.now(), &record)? {
                 Arrived::Answered(reply) => Ok(reply),
                 Arrived::Call(call) => self.serve(&mut head, body, call, &mut record).await,
             }
@@ -73,23 +73,23 @@ impl Proxy {
     pub(super) fn arrived(
         &self,
         head: &Parts,
-        seen: Seen,
+        present: HeaderPresence,
         caller: &Caller,
         record: &mut Record,
     ) -> Result<Arrived, ProxyError> {
-        let (matched, class) = self.admitted(head, seen, caller, record)?;
-        self.decided(head, seen, matched, class, record.began(), record)
+        let (matched, class) = self.admitted(head, present, caller, record)?;
+        self.decided(head, present, matched, class, record.began(), record)
     }
 
     /// Which call it is, once it is let through.
     fn admitted(
         &self,
         head: &Parts,
-        seen: Seen,
+        present: HeaderPresence,
         caller: &Caller,
         record: &mut Record,
     ) -> Result<(Matched, Class), ProxyError> {
-        let matched = admit(&self.options.hosts, head, seen, caller)?;
+        let matched = admit(&self.options.hosts, head, present, caller)?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         Ok((matched, class))
@@ -99,13 +99,13 @@ impl Proxy {
     fn decided(
         &self,
         head: &Parts,
-        seen: Seen,
+        present: HeaderPresence,
         matched: Matched,
         class: Class,
         at: Now,
         record: &Record,
     ) -> Result<Arrived, ProxyError> {
-        let rights = if seen.authorization { self.rights(head)? } else { Rights::Merchant };
+        let rights = if present.authorization { self.rights(head)? } else { Rights::Merchant };
         // A caller with fewer rights than the merchant may not see what is in memory.
         let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
         let session = matched.session().filter(|_| may_see && is_cacheable(head));
@@ -115,11 +115,11 @@ impl Proxy {
             }
             return Ok(Arrived::Call(Call { matched, class, rights, at, missed: None }));
         };
-        let wishes = if seen.wishes { Wishes::read(&head.headers) } else { Wishes::default() };
+        let wishes = if present.cache_directives { Wishes::read(&head.headers) } else { Wishes::default() };
         let (result, by_request) = match self.sessions.find(session, &wishes, at) {
             Found::Fresh(hit) => {
                 record.ledger().series.looked_up(CacheResult::Hit);
-                return Ok(Arrived::Answered(from_hit(head, seen, &hit, record)));
+                return Ok(Arrived::Answered(from_hit(head, present, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),
             Found::Dead => (CacheResult::Expired, false),

@@ -11,7 +11,7 @@ use http::{Method, Response, StatusCode};
 
 use super::error::ProxyError;
 use super::headers::clean;
-use super::inbound::{Seen, admit};
+use super::inbound::{HeaderPresence, admit};
 use super::public_key::of_caller;
 use super::route::{Class, Matched, Route};
 use super::{card_data, is_cacheable};
@@ -30,7 +30,7 @@ pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{what:<12}{is}");
     };
-    let matched = match admit(hosts, head, Seen::of(&head.headers), &Caller::default()) {
+    let matched = match admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
@@ -113,7 +113,7 @@ fn purges(head: &Parts) -> String {
 
 /// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
-    if admit(hosts, head, Seen::of(&head.headers), &Caller::default()).is_err()
+    if admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()).is_err()
         || Wishes::read(&head.headers).only_if_cached
     {
         return line("answer", "never asked for");

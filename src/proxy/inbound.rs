@@ -16,42 +16,42 @@ use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
 
-/// Which of the headers that decide something a request has, seen in one pass: most requests have none of them, and
-/// each look-up by name takes as long as the pass.
+/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and one
+/// look-up by name takes as long as the whole pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct HeaderPresence {
     via: bool,
-    coding: bool,
+    transfer_encoding: bool,
     browser: bool,
     /// `Authorization`.
     pub authorization: bool,
     /// `X-Request-Id`.
     pub request_id: bool,
     /// `traceparent`.
-    pub trace: bool,
-    /// What [`crate::session::freshness::Wishes`] reads.
-    pub wishes: bool,
+    pub traceparent: bool,
+    /// `Cache-Control` or `Pragma`.
+    pub cache_directives: bool,
     /// `If-None-Match` or `If-Modified-Since`.
     pub conditions: bool,
 }
 
-impl Seen {
+impl HeaderPresence {
     /// Looks at every header.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let mut seen = Self::default();
+    pub fn scan(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
         for name in headers.keys() {
             match *name {
-                AUTHORIZATION => seen.authorization = true,
-                VIA => seen.via = true,
-                TRANSFER_ENCODING => seen.coding = true,
-                CACHE_CONTROL | PRAGMA => seen.wishes = true,
-                IF_NONE_MATCH | IF_MODIFIED_SINCE => seen.conditions = true,
-                _ if *name == X_REQUEST_ID => seen.request_id = true,
-                _ if *name == TRACEPARENT => seen.trace = true,
-                _ => seen.browser |= is_of_browser(name),
+                AUTHORIZATION => present.authorization = true,
+                VIA => present.via = true,
+                TRANSFER_ENCODING => present.transfer_encoding = true,
+                CACHE_CONTROL | PRAGMA => present.cache_directives = true,
+                IF_NONE_MATCH | IF_MODIFIED_SINCE => present.conditions = true,
+                _ if *name == X_REQUEST_ID => present.request_id = true,
+                _ if *name == TRACEPARENT => present.traceparent = true,
+                _ => present.browser |= is_of_browser(name),
             }
         }
-        seen
+        present
     }
 }
 
@@ -59,18 +59,18 @@ impl Seen {
 ///
 /// # Errors
 /// Why it is not.
-pub fn admit(hosts: &Hosts, head: &Parts, seen: Seen, caller: &Caller) -> Result<Matched, ProxyError> {
+pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Caller) -> Result<Matched, ProxyError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     hosts.check_host(head, caller)?;
-    if seen.browser {
+    if present.browser {
         return Err(Refusal::Browser.into());
     }
-    if seen.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
+    if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
         return Err(ProxyError::Loop);
     }
-    if seen.coding && !is_chunked_once(&head.headers) {
+    if present.transfer_encoding && !is_chunked_once(&head.headers) {
         return Err(ProxyError::Malformed("a transfer coding other than chunked, once, is not accepted"));
     }
     let path = head.uri.path();
@@ -156,7 +156,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
-        super::admit(&Hosts::default(), &head, Seen::of(&head.headers), &Caller::default())
+        super::admit(&Hosts::default(), &head, HeaderPresence::scan(&head.headers), &Caller::default())
             .map_err(|error| error.code())
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::content::Content;
 use super::error::ProxyError;
 use super::headers::remove_conditions;
-use super::inbound::Seen;
+use super::inbound::HeaderPresence;
 use super::record::Record;
 use super::response::{CacheStatus, Reply, Source};
 use super::route::Class;
@@ -49,7 +49,7 @@ impl Proxy {
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
             // Somebody else's fetch was stored in the meantime.
             self.count(CacheResult::Hit);
-            return Ok(from_hit(head, Seen::of(&head.headers), &hit, record));
+            return Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record));
         }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
@@ -88,7 +88,7 @@ impl Proxy {
         let (outcome, collapsed) = self.sessions.fetch(session, wishes, fetch).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
-            Outcome::Stored(hit) => Ok(from_hit(head, Seen::of(&head.headers), &hit, record)),
+            Outcome::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
             Outcome::Answer(answer, stored) => {
                 let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
                 let cache = CacheStatus {

@@ -51,7 +51,7 @@ use self::exchange::{Answered, Sending};
 use self::forward::Forwarder;
 use self::guard::{Panicked, caught};
 use self::headers::{X_REQUEST_ID, outgoing_headers};
-use self::inbound::Seen;
+use self::inbound::HeaderPresence;
 use self::pressure::Pressure;
 use self::record::{Ledger, Record, RequestId};
 use self::request_key::Origin;
@@ -176,21 +176,21 @@ impl Proxy {
     pub fn handle(self: &Arc<Self>, request: Request<Incoming>, caller: Caller) -> Handled {
         let (mut head, body) = request.into_parts();
         let body = PeerBody::new(body, head.version);
-        let seen = Seen::of(&head.headers);
-        let id = RequestId::of(if seen.request_id { head.headers.get(X_REQUEST_ID) } else { None });
+        let present = HeaderPresence::scan(&head.headers);
+        let id = RequestId::of(if present.request_id { head.headers.get(X_REQUEST_ID) } else { None });
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
         let has_body = !body.is_end_stream();
         if has_body {
             // A small body that is not read is thrown away, and the connection goes on.
             record.reads_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
         }
-        if seen.trace {
+        if present.traceparent {
             record.traced(&head.headers);
         }
         if is_safe(&head.method) && has_body {
-            return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, seen, caller, record)));
+            return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));
         }
-        match self.arrived(&head, seen, &caller, &mut record) {
+        match self.arrived(&head, present, &caller, &mut record) {
             Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
             Ok(Arrived::Call(call)) => {
                 // To its end, though another may have taken its place by then.

@@ -5,28 +5,35 @@ use std::time::Duration;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::inbound::Seen;
+use super::inbound::HeaderPresence;
 use super::record::Record;
 use super::response::{CacheStatus, Reply, Source, own_values};
 use crate::session::entry::Entry;
 use crate::session::{CacheResult, Hit, Stale};
 
 /// The answer to a caller, from a stored session.
-pub(super) fn from_hit(head: &Parts, seen: Seen, hit: &Hit, record: &Record) -> Reply {
+pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> Reply {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
-    from_entry(head, seen, &hit.entry, hit.age, cache, record)
+    from_entry(head, present, &hit.entry, hit.age, cache, record)
 }
 
 /// The answer to a caller, from a stored session whose life is over.
 pub(super) fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> Reply {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
-    from_entry(head, Seen::of(&head.headers), &stale.entry, stale.age, cache, record)
+    from_entry(head, HeaderPresence::scan(&head.headers), &stale.entry, stale.age, cache, record)
 }
 
-fn from_entry(head: &Parts, seen: Seen, entry: &Entry, age: Duration, cache: CacheStatus, record: &Record) -> Reply {
+fn from_entry(
+    head: &Parts,
+    present: HeaderPresence,
+    entry: &Entry,
+    age: Duration,
+    cache: CacheStatus,
+    record: &Record,
+) -> Reply {
     let mut headers = entry.headers(own_values(age, record.request_id(), &cache));
-    let conditions = if seen.conditions { Some(&head.headers) } else { None };
+    let conditions = if present.conditions { Some(&head.headers) } else { None };
     let (status, content) = Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
     Reply { status, headers, content, source: Source::Cache, cache }
 }
