@@ -24,7 +24,7 @@ use sezzle_sidecar::clock::{Clock, Mono, Now, Wall};
 use sezzle_sidecar::proxy::headers::{clean, outgoing_headers};
 use sezzle_sidecar::proxy::inbound::{HeaderPresence, admit};
 use sezzle_sidecar::proxy::links::LinkRewriter;
-use sezzle_sidecar::proxy::record::{Ledger, Record, RequestId};
+use sezzle_sidecar::proxy::record::{Record, RecordSink, RequestId};
 use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
@@ -103,12 +103,12 @@ fn answers(criterion: &mut Criterion) {
         b.iter(|| (black_box(&entry).headers(own.clone()), entry.body()))
     });
 
-    let ledger = Arc::new(Ledger::new(clock, metrics, 1));
+    let sink = Arc::new(RecordSink::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(42), ..CacheStatus::BYPASS };
     criterion.bench_function("response: a hit, with its record", |b| {
         b.iter(|| {
-            let mut record = Box::new(Record::begin(&head.method, RequestId::of(None), None, &ledger));
+            let mut record = Box::new(Record::begin(&head.method, RequestId::choose(None), None, &sink));
             record.admitted(matched.clone(), matched.route.class(&head.method));
             let mut headers = entry.headers(own.clone());
             let (status, content) =

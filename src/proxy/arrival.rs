@@ -118,7 +118,7 @@ impl Proxy {
         let wishes = if present.cache_directives { Wishes::read(&head.headers) } else { Wishes::default() };
         let (result, by_request) = match self.sessions.find(session, &wishes, at) {
             Found::Fresh(hit) => {
-                record.ledger().series.looked_up(CacheResult::Hit);
+                record.sink().series.looked_up(CacheResult::Hit);
                 return Ok(Arrived::Answered(from_hit(head, present, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),

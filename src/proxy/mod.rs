@@ -53,7 +53,7 @@ use self::guard::{Panicked, caught};
 use self::headers::{X_REQUEST_ID, outgoing_headers};
 use self::inbound::HeaderPresence;
 use self::pressure::Pressure;
-use self::record::{Ledger, Record, RequestId};
+use self::record::{Record, RecordSink, RequestId};
 use self::request_key::Origin;
 use self::response::{Body, CacheStatus, Reply, Source};
 use self::route::{Class, Route};
@@ -110,7 +110,7 @@ pub struct Proxy {
     forwarder: Arc<Forwarder>,
     writes: Writes,
     draining: Arc<AtomicBool>,
-    ledgers: PerWorker<Arc<Ledger>>,
+    sinks: PerWorker<Arc<RecordSink>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -143,8 +143,8 @@ impl Proxy {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             forwarder: Arc::new(forwarder),
             draining: Arc::new(AtomicBool::new(false)),
-            ledgers: PerWorker::new(workers, || {
-                Arc::new(Ledger::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
+            sinks: PerWorker::new(workers, || {
+                Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
             }),
             options,
             sessions,
@@ -157,7 +157,7 @@ impl Proxy {
     /// The same proxy under other options, but for `limits.in_flight`, which stays. Requests in progress finish under the
     /// options they began with, but for `sample_hits`.
     pub fn with(&self, options: Options) -> Self {
-        self.ledgers.all().for_each(|ledger| ledger.sample(options.sample_hits));
+        self.sinks.all().for_each(|sink| sink.set_sample_hits(options.sample_hits));
         Self { options, ..self.clone() }
     }
 
@@ -177,8 +177,8 @@ impl Proxy {
         let (mut head, body) = request.into_parts();
         let body = PeerBody::new(body, head.version);
         let present = HeaderPresence::scan(&head.headers);
-        let id = RequestId::of(if present.request_id { head.headers.get(X_REQUEST_ID) } else { None });
-        let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.ledgers.own()));
+        let id = RequestId::choose(if present.request_id { head.headers.get(X_REQUEST_ID) } else { None });
+        let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.sinks.own()));
         let has_body = !body.is_end_stream();
         if has_body {
             // A small body that is not read is thrown away, and the connection goes on.
@@ -299,7 +299,7 @@ impl Proxy {
     }
 
     fn count(&self, result: CacheResult) {
-        self.ledgers.own().series.looked_up(result);
+        self.sinks.own().series.looked_up(result);
     }
 }
 

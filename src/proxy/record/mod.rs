@@ -1,6 +1,6 @@
-//! The record of one request: its metrics and its log line, made when the answer has been sent or given up.
+//! The record of one request. Its metrics and its log line are written when the answer has been sent or given up.
 
-mod words;
+mod summary;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::upstream::retry::Call;
 /// All that is known of a request so far. Dropping a record writes it: each request is recorded once, however it ends.
 #[derive(Debug)]
 pub struct Record {
-    ledger: Arc<Ledger>,
+    sink: Arc<RecordSink>,
     began: Now,
     request_id: RequestId,
     trace: Option<TraceParent>,
@@ -44,16 +44,17 @@ pub struct Record {
     cache: CacheResult,
     cache_detail: Option<&'static str>,
     error: Option<&'static str>,
-    trouble: Trouble,
+    error_detail: ErrorDetail,
     bytes_out: u64,
     end: End,
     /// Whether nothing is left of the request's body.
     has_read_body: bool,
 }
 
-/// Where records are written. There is one for each worker: every request holds on to it.
+/// Writes records: it holds the clock that times them, their metrics, and the sampling of hits in the log. Each worker has
+/// its own, because every request counts a reference to it.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct RecordSink {
     clock: Clock,
     metrics: Arc<Metrics>,
     sample_hits: AtomicU64,
@@ -62,20 +63,20 @@ pub struct Ledger {
     pub series: RequestSeries,
 }
 
-impl Ledger {
-    /// Records are timed by the clock and counted in the metrics. Of so many hits one has a line; at least 1.
+impl RecordSink {
+    /// One of `sample_hits` hits is logged; the number is at least 1.
     pub fn new(clock: Clock, metrics: Arc<Metrics>, sample_hits: u64) -> Self {
         let series = RequestSeries::new(Arc::clone(&metrics));
         Self { clock, series, metrics, sample_hits: AtomicU64::new(sample_hits), hits: AtomicU64::new(0) }
     }
 
-    /// Of so many hits one has a line from now on; at least 1.
-    pub fn sample(&self, sample_hits: u64) {
+    /// From now on one of `sample_hits` hits is logged; the number is at least 1.
+    pub fn set_sample_hits(&self, sample_hits: u64) {
         self.sample_hits.store(sample_hits, Ordering::Relaxed);
     }
 
-    /// Whether the line of a hit is left out; counts it then.
-    fn leaves_out(&self) -> bool {
+    /// Whether the line of the next hit is left out. Counts a line that is.
+    fn samples_out(&self) -> bool {
         let sample = self.sample_hits.load(Ordering::Relaxed);
         if sample <= 1 || self.hits.fetch_add(1, Ordering::Relaxed).is_multiple_of(sample) {
             return false;
@@ -85,18 +86,18 @@ impl Ledger {
     }
 }
 
-/// The name of a request in logs and in its answer.
+/// The id of a request, in logs and in its answer.
 #[derive(Clone, Debug)]
 pub enum RequestId {
-    /// By its caller.
+    /// The caller's own id.
     Given(HeaderValue),
-    /// By us.
+    /// An id that the sidecar made.
     Minted(Uuid),
 }
 
 impl RequestId {
-    /// The caller's own id where it sent a plain one, else a new one.
-    pub fn of(given: Option<&HeaderValue>) -> Self {
+    /// The caller's own id if it is a plain one, else a new one.
+    pub fn choose(given: Option<&HeaderValue>) -> Self {
         let plain = |id: &&HeaderValue| {
             (1..=128).contains(&id.len())
                 && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
@@ -124,7 +125,7 @@ impl RequestId {
     }
 }
 
-/// By far cheaper than by [`fmt::Display`].
+/// Formats an id much faster than [`fmt::Display`] does.
 fn text(id: Uuid, buffer: &mut [u8]) -> &str {
     id.hyphenated().encode_lower(buffer)
 }
@@ -135,34 +136,34 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The details of an error of ours that its code does not tell, for operators.
+/// The details of the sidecar's own error that operators need beside the code.
 #[derive(Clone, Copy, Debug, Default)]
-struct Trouble {
-    /// Why, in one word.
+struct ErrorDetail {
+    /// The cause in one word.
     cause: Option<&'static str>,
-    /// The caller asked for it, or it is told elsewhere.
-    is_none: bool,
+    /// The caller asked for this error, or another place reports it.
+    is_expected: bool,
 }
 
 /// How the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// The caller went away before it.
+    /// The caller went away before the end of the answer.
     CallerGone,
     /// The caller gave up in the middle of its request.
     BodyGivenUp,
-    /// Sezzle broke off in the middle of it.
+    /// Sezzle broke off in the middle of the answer.
     Broken,
-    /// All of it was handed to the connection.
+    /// The whole answer was handed to the connection.
     Complete,
 }
 
 impl Record {
     /// Begins a record.
-    pub fn begin(method: &Method, request_id: RequestId, peer: Option<Peer>, ledger: &Arc<Ledger>) -> Self {
+    pub fn begin(method: &Method, request_id: RequestId, peer: Option<Peer>, sink: &Arc<RecordSink>) -> Self {
         Self {
-            began: ledger.clock.now(),
-            ledger: Arc::clone(ledger),
+            began: sink.clock.now(),
+            sink: Arc::clone(sink),
             request_id,
             trace: None,
             request_key: None,
@@ -177,7 +178,7 @@ impl Record {
             cache: CacheResult::Bypass,
             cache_detail: None,
             error: None,
-            trouble: Trouble::default(),
+            error_detail: ErrorDetail::default(),
             bytes_out: 0,
             end: End::CallerGone,
             has_read_body: true,
@@ -186,7 +187,7 @@ impl Record {
 
     /// The request was let through as this call.
     pub fn admitted(&mut self, matched: Matched, class: Class) {
-        self.ledger.series.begun(class);
+        self.sink.series.begun(class);
         self.class = class;
         self.matched = Some(matched);
     }
@@ -216,9 +217,9 @@ impl Record {
         self.began
     }
 
-    /// The ledger that this record will be written to.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// The sink that this record will be written to.
+    pub fn sink(&self) -> &RecordSink {
+        &self.sink
     }
 
     /// The request says which trace it is part of. Said twice, it is part of none.
@@ -250,7 +251,7 @@ impl Record {
             self.end = End::BodyGivenUp;
         }
         if error.is_refusal() {
-            self.ledger.metrics.requests_refused.with_label_values(&[error.code()]).inc();
+            self.sink.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }
     }
 
@@ -258,9 +259,9 @@ impl Record {
     pub fn spared(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
         // A write tells of itself that its outcome is unknown, also when its caller has gone.
-        self.trouble.is_none = matches!(error, ProxyError::NotStored | ProxyError::OutcomeUnknown { .. });
+        self.error_detail.is_expected = matches!(error, ProxyError::NotStored | ProxyError::OutcomeUnknown { .. });
         if let ProxyError::Upstream(cause) = error {
-            self.trouble.cause = Some(cause.kind.as_str());
+            self.error_detail.cause = Some(cause.kind.as_str());
             let (request_id, route) = (&self.request_id, self.route().template());
             tracing::warn!(%request_id, route, %cause, "exchange failed");
         }
@@ -355,7 +356,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Ledger { clock, metrics, series, .. } = &*self.ledger;
+        let RecordSink { clock, metrics, series, .. } = &*self.sink;
         if self.matched.is_some() {
             // Before the request counts as answered, so that the two never overlap.
             series.ended(self.class);
@@ -370,7 +371,7 @@ impl Drop for Record {
         if let Some(place) = place {
             metrics.spans.send(self.span(place, length));
         }
-        if tracing::enabled!(tracing::Level::INFO) && !(self.is_plain_hit() && self.ledger.leaves_out()) {
+        if tracing::enabled!(tracing::Level::INFO) && !(self.is_plain_hit() && self.sink.samples_out()) {
             self.log(length, place.map(|place| place.trace_id));
         }
     }

@@ -1,4 +1,4 @@
-//! The span of a request that has ended, and whether an operator should look at it. The line of the log is apart.
+//! What a record says of a request that has ended: its span, and the trouble that an operator should look at.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Record {
     /// The trouble that an operator should look at, if there was any.
     pub(super) fn trouble(&self) -> Option<Kind> {
         let what = match (self.error, self.status, self.end) {
-            (Some(_), _, _) if self.trouble.is_none => return None,
+            (Some(_), _, _) if self.error_detail.is_expected => return None,
             (Some(error), _, _) => error,
             (None, _, End::Broken) => "broke off",
             (None, None, _) => "its caller left",
@@ -34,16 +34,16 @@ impl Record {
         // A request that is refused before it is matched has no route.
         let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
         let code = Some(self.status.map_or("499", code_label));
-        Some(Kind { method: method_label(&self.method), about, what, cause: self.trouble.cause, code })
+        Some(Kind { method: method_label(&self.method), about, what, cause: self.error_detail.cause, code })
     }
 
-    /// Whether it was answered from memory as it should be. Only the lines of those may be left out.
+    /// Whether the request was answered from memory and nothing else happened. Only the lines of such requests are sampled.
     pub(super) fn is_plain_hit(&self) -> bool {
         self.source == Source::Cache
             && self.cache == CacheResult::Hit
             && self.end == End::Complete
             && self.error.is_none()
-            // Sezzle was not asked before it was found.
+            // Sezzle was not asked first.
             && self.stats.is_none()
     }
 
@@ -70,7 +70,7 @@ impl Record {
         }
     }
 
-    /// The size of the answer's body. The size of card data is not told.
+    /// The size of the answer's body. The size of card data is kept secret.
     pub(super) fn bytes_out(&self) -> Option<u64> {
         (!self.route().is_card_data() || self.source == Source::Sidecar).then_some(self.bytes_out)
     }
@@ -79,7 +79,7 @@ impl Record {
         self.stats.as_ref().map_or(StatsSnapshot::default(), |stats| stats.snapshot())
     }
 
-    /// Who broke off before the end.
+    /// Who broke off before the end of the answer.
     pub(super) fn aborted(&self) -> Option<&'static str> {
         match self.end {
             End::Complete => None,
