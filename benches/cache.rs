@@ -22,7 +22,7 @@ use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::proxy::response::own_headers;
-use sezzle_sidecar::session::entry::Answer;
+use sezzle_sidecar::session::entry::SessionResponse;
 use sezzle_sidecar::session::freshness::{Policy, Wishes};
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::session::{Fetched, Found, Options, Rules, SessionCache};
@@ -129,7 +129,7 @@ async fn store(cache: &Cache, number: usize, size: usize) {
 }
 
 /// An answer like Sezzle's, with a body of about `size` bytes.
-fn answer(number: usize, size: usize) -> Answer {
+fn answer(number: usize, size: usize) -> SessionResponse {
     let mut body = format!(r#"{{"uuid":"{}","order":{{"uuid":"order-of-{number:020}"}},"filler":""#, key(number));
     body.push_str(&"x".repeat(size.saturating_sub(body.len() + 2)));
     body.push_str("\"}");
@@ -142,7 +142,7 @@ fn answer(number: usize, size: usize) -> Answer {
     headers.insert(CONTENT_TYPE, slice(0..16));
     headers.insert(ETAG, slice(16..50));
     let (status, body) = (StatusCode::OK, Bytes::from(body.into_bytes()));
-    Answer { status, fwd_status: status, headers, etag: None, body }
+    SessionResponse { status, fwd_status: status, headers, etag: None, body }
 }
 
 /// Bytes that the cache counts for one session of 1.3 KB.

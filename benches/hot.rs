@@ -25,10 +25,10 @@ use sezzle_sidecar::proxy::headers::{clean, outgoing_headers};
 use sezzle_sidecar::proxy::inbound::{HeaderPresence, admit};
 use sezzle_sidecar::proxy::links::LinkRewriter;
 use sezzle_sidecar::proxy::record::{Record, RecordSink, RequestId};
-use sezzle_sidecar::proxy::response::{CacheStatus, Reply, Source, own_headers};
+use sezzle_sidecar::proxy::response::{CacheStatus, CallerResponse, Source, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::session::entry::{Answer, Entry, Shape};
+use sezzle_sidecar::session::entry::{Entry, SessionResponse, Shape};
 use sezzle_sidecar::session::freshness::{Life, Policy, Wishes, life};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
@@ -93,7 +93,7 @@ fn answers(criterion: &mut Criterion) {
     });
 
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new().expect("valid metrics")));
-    let answer = Answer { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
+    let answer = SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
     let life = Life { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
     let stored = Stored { key: SESSION, id: 1 };
     let like = Arc::new(Shape::new(own_headers()));
@@ -112,8 +112,8 @@ fn answers(criterion: &mut Criterion) {
             record.admitted(matched.clone(), matched.route.class(&head.method));
             let mut headers = entry.headers(own.clone());
             let (status, content) =
-                Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
-            Reply { status, headers, content, source: Source::Cache, cache }.finish(record, false)
+                CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
+            CallerResponse { status, headers, content, source: Source::Cache, cache }.finish(record, false)
         });
     });
 }

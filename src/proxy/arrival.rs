@@ -16,7 +16,7 @@ use super::inbound::{HeaderPresence, admit};
 use super::lookup::Missed;
 use super::public_key::of_caller;
 use super::record::Record;
-use super::response::{Body, Reply};
+use super::response::{Body, CallerResponse};
 use super::route::{Class, Matched};
 use super::stored::from_hit;
 use super::write::BODY_TIMEOUT;
@@ -30,7 +30,7 @@ use crate::session::{CacheResult, Found};
 /// The next step for a request that was let through.
 pub(super) enum Arrived {
     /// Memory has answered it.
-    Answered(Reply),
+    Answered(CallerResponse),
     /// Its answer has to be waited for.
     Call(Call),
 }
@@ -57,16 +57,16 @@ impl Proxy {
         caller: Caller,
         mut record: Box<Record>,
     ) -> Response<Body> {
-        let reply = async {
+        let response = async {
             let (matched, class) = self.admitted(&head, present, &caller, &mut record)?;
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
             match self.decided(&head, present, matched, class, self.clock.now(), &record)? {
-                Arrived::Answered(reply) => Ok(reply),
+                Arrived::Answered(response) => Ok(response),
                 Arrived::Call(call) => self.serve(&mut head, body, call, &mut record).await,
             }
         };
-        let reply = caught(pin!(reply)).await;
-        self.finish(reply.unwrap_or_else(|Panicked| Err(record.panicked())), record)
+        let response = caught(pin!(response)).await;
+        self.finish(response.unwrap_or_else(|Panicked| Err(record.panicked())), record)
     }
 
     /// All that is decided before anything is waited for.

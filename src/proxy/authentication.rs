@@ -14,7 +14,7 @@ use super::error::ProxyError;
 use super::forward::Forwarder;
 use super::headers::clean;
 use super::public_key::looks_real;
-use super::response::{CacheStatus, Reply, Source};
+use super::response::{CacheStatus, CallerResponse, Source};
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Unanswered, Verdict};
@@ -36,7 +36,7 @@ pub async fn answer(
     forwarder: &Forwarder,
     metrics: &Metrics,
     now: Now,
-) -> Result<Reply, ProxyError> {
+) -> Result<CallerResponse, ProxyError> {
     let tokens = forwarder.tokens();
     let keys = if body.is_empty() {
         Keys::default()
@@ -63,16 +63,16 @@ pub async fn answer(
     placeholder(tokens, now).await
 }
 
-async fn placeholder(tokens: &TokenManager, now: Now) -> Result<Reply, ProxyError> {
+async fn placeholder(tokens: &TokenManager, now: Now) -> Result<CallerResponse, ProxyError> {
     let merchant_uuid = match tokens.merchant() {
         Some(merchant) => merchant,
         None => tokens.acquire(PATIENCE).await.map_err(ProxyError::NoToken)?.merchant.clone(),
     };
     let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
-    let answer = Answer { token: PLACEHOLDER, expiration_date, merchant_uuid };
+    let answer = TokenResponse { token: PLACEHOLDER, expiration_date, merchant_uuid };
     let body = serde_json::to_vec(&answer).map_err(|_| ProxyError::Internal)?;
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    Ok(Reply {
+    Ok(CallerResponse {
         status: StatusCode::CREATED,
         headers,
         content: Content::Whole(Some(body.into())),
@@ -82,12 +82,12 @@ async fn placeholder(tokens: &TokenManager, now: Now) -> Result<Reply, ProxyErro
 }
 
 /// Sezzle's answer as it is, but for what is done to the headers of every answer.
-fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forwarder) -> Reply {
+fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forwarder) -> CallerResponse {
     clean(&mut headers);
     forwarder.lead_back(&mut headers);
     headers.remove(CONTENT_LENGTH);
     let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
-    Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
+    CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
 }
 
 /// The client's description of its platform.
@@ -112,7 +112,7 @@ struct Keys {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct TokenResponse {
     token: &'static str,
     expiration_date: String,
     merchant_uuid: String,

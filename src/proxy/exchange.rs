@@ -82,18 +82,18 @@ pub struct Exchange {
     metrics: Arc<Metrics>,
 }
 
-/// An answer of Sezzle's.
+/// Sezzle's answer to a call.
 #[derive(Debug)]
-pub struct Answered {
-    /// Its status.
+pub struct GatewayResponse {
+    /// The status.
     pub status: StatusCode,
-    /// Its headers, cleaned.
+    /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
-    /// Its content, read as far as was asked for.
+    /// The content, read as far as was asked for.
     pub content: Content,
-    /// When its head had come, or all that was read.
+    /// When the head had come, or all that was read.
     pub at: Mono,
-    /// Whether it refuses a write of which an earlier attempt may have had its effect.
+    /// Whether the answer refuses a write of which an earlier attempt may have had its effect.
     pub in_doubt: bool,
 }
 
@@ -136,7 +136,7 @@ impl Exchange {
         reading: Reading,
         permit: &Permit,
         began: Now,
-    ) -> Result<Answered, ProxyError> {
+    ) -> Result<GatewayResponse, ProxyError> {
         let Sending { outgoing, call, rights, request_id, stats } = sending;
         let call = *call;
         let end = began.mono.plus(outgoing.deadlines.head);
@@ -217,7 +217,7 @@ impl Exchange {
         reading: Reading,
         send_permit: &SendPermit<'_>,
         stats: &UpstreamStats,
-    ) -> Result<Answered, UpstreamError> {
+    ) -> Result<GatewayResponse, UpstreamError> {
         if outgoing.deadlines.head < outgoing.deadlines.reserve || outgoing.deadlines.head.is_zero() {
             return Err(UpstreamError::unsent(ErrorKind::Timeout, "too little time was left to send the request"));
         }
@@ -237,7 +237,7 @@ impl Exchange {
             Reading::First | Reading::Links if !body.is_end_stream() => Share::FIRST,
             Reading::Nothing | Reading::First | Reading::Links => {
                 let content = Content::Streamed { read: None, rest: body };
-                return Ok(Answered { status, headers, content, at, in_doubt: false });
+                return Ok(GatewayResponse { status, headers, content, at, in_doubt: false });
             }
         };
         let read = read(body, share).await;
@@ -251,12 +251,16 @@ impl Exchange {
             // Its length is stated anew by whoever sends it.
             headers.remove(CONTENT_LENGTH);
         }
-        Ok(Answered { status, headers, content, at: self.clock.mono(), in_doubt: false })
+        Ok(GatewayResponse { status, headers, content, at: self.clock.mono(), in_doubt: false })
     }
 }
 
 /// The result of an attempt as `Attempts` reads it.
-fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, send_permit: &SendPermit<'_>) -> Event {
+fn event(
+    result: &Result<GatewayResponse, UpstreamError>,
+    credential: &Credential,
+    send_permit: &SendPermit<'_>,
+) -> Event {
     let failure = match (result, credential) {
         (Ok(answer), Credential::Token(token)) if answer.status == StatusCode::UNAUTHORIZED => {
             return Event::Unauthorized(token.generation);
@@ -271,7 +275,12 @@ fn event(result: &Result<Answered, UpstreamError>, credential: &Credential, send
 }
 
 /// Says in the log that a call is sent again.
-fn announce(retry: Retry, result: &Result<Answered, UpstreamError>, outgoing: &Outgoing, request_id: &RequestId) {
+fn announce(
+    retry: Retry,
+    result: &Result<GatewayResponse, UpstreamError>,
+    outgoing: &Outgoing,
+    request_id: &RequestId,
+) {
     let (attempt, reason) = (retry.number, retry.failure.as_str());
     let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
     tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
@@ -280,13 +289,15 @@ fn announce(retry: Retry, result: &Result<Answered, UpstreamError>, outgoing: &O
 /// What the last attempt means for the caller. `doubt` says how an earlier one failed that may have had its effect. A
 /// write that may have been done must not look as if it had not, and nothing that was sent as if it had not been.
 fn concluded(
-    result: Result<Answered, UpstreamError>,
+    result: Result<GatewayResponse, UpstreamError>,
     call: Call,
     doubt: Option<&'static str>,
-) -> Result<Answered, ProxyError> {
+) -> Result<GatewayResponse, ProxyError> {
     let is_write = call != Call::Safe;
     match result {
-        Ok(answer) => Ok(Answered { in_doubt: is_write && doubt.is_some() && !answer.status.is_success(), ..answer }),
+        Ok(answer) => {
+            Ok(GatewayResponse { in_doubt: is_write && doubt.is_some() && !answer.status.is_success(), ..answer })
+        }
         Err(mut cause) => {
             if let Some(doubt) = doubt {
                 cause.sent = Sent::Maybe;

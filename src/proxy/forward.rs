@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::content::{Content, Reading};
 use super::error::ProxyError;
 use super::etag::{self, TagMark};
-use super::exchange::{Answered, Exchange, Sending};
+use super::exchange::{Exchange, GatewayResponse, Sending};
 use super::headers::is_readable;
 use super::links::{LinkRewriter, Rewritten, Shape};
 use super::pressure::Permit;
@@ -19,7 +19,7 @@ use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;
 use crate::method::is_safe;
 use crate::session::Fetched;
-use crate::session::entry::Answer;
+use crate::session::entry::SessionResponse;
 use crate::session::revalidation::{Conditions, validator};
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::troubles::Kind;
@@ -70,7 +70,12 @@ impl Forwarder {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn call(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<Answered, ProxyError> {
+    pub async fn call(
+        &self,
+        sending: &mut Sending,
+        links: bool,
+        permit: &Permit,
+    ) -> Result<GatewayResponse, ProxyError> {
         let mut answer = self.answer(sending, links, permit).await?;
         self.lead_back(&mut answer.headers);
         Ok(answer)
@@ -83,7 +88,7 @@ impl Forwarder {
         }
     }
 
-    async fn answer(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<Answered, ProxyError> {
+    async fn answer(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<GatewayResponse, ProxyError> {
         if sending.call == Call::Once {
             return self.exchange.run(sending, Reading::Start, permit, permit.since()).await;
         }
@@ -132,7 +137,7 @@ impl Forwarder {
         mut sending: Sending,
         mut conditions: Option<Conditions>,
         permit: &Permit,
-    ) -> Fetched<Answered, ProxyError> {
+    ) -> Fetched<GatewayResponse, ProxyError> {
         let (began, limit) = (permit.since(), sending.outgoing.deadlines.head);
         let mut now = began;
         for _ in 0..2 {
@@ -158,7 +163,7 @@ impl Forwarder {
         Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
-    async fn fetch(&self, sending: &mut Sending, permit: &Permit, now: Now) -> Fetched<Answered, ProxyError> {
+    async fn fetch(&self, sending: &mut Sending, permit: &Permit, now: Now) -> Fetched<GatewayResponse, ProxyError> {
         let mut answer = match self.exchange.run(sending, Reading::Session, permit, now).await {
             Ok(answer) => answer,
             Err(error) => return Fetched::Failed(error),
@@ -177,7 +182,7 @@ impl Forwarder {
         if status == StatusCode::OK && !headers.contains_key(ETAG) {
             headers.insert(ETAG, etag::of_body(&body));
         }
-        Fetched::Whole(Answer { status, fwd_status: status, headers, etag: own, body })
+        Fetched::Whole(SessionResponse { status, fwd_status: status, headers, etag: own, body })
     }
 
     /// Leads the links in a body back here.

@@ -12,7 +12,7 @@ use super::error::ProxyError;
 use super::headers::remove_conditions;
 use super::inbound::HeaderPresence;
 use super::record::Record;
-use super::response::{CacheStatus, Reply, Source};
+use super::response::{CacheStatus, CallerResponse, Source};
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};
@@ -30,7 +30,7 @@ impl Proxy {
         call: &Call,
         missed: Missed,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         let Missed { session, wishes, result, by_request } = missed;
         if wishes.only_if_cached {
             self.count(CacheResult::Error);
@@ -43,7 +43,7 @@ impl Proxy {
             self.fetched(head, call, session, &wishes, cache, record).await
         };
         let failed = match &answered {
-            Ok(reply) => is_failure(reply.status) || is_foreign(reply),
+            Ok(response) => is_failure(response.status) || is_foreign(response),
             Err(error) => error.is_of_sezzle(),
         };
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
@@ -58,7 +58,7 @@ impl Proxy {
             self.count(CacheResult::Stale);
             return Ok(from_stale(head, &stale, record));
         }
-        self.count(answered.as_ref().map_or(CacheResult::Error, |reply| reply.cache.result));
+        self.count(answered.as_ref().map_or(CacheResult::Error, |response| response.cache.result));
         answered
     }
 
@@ -71,7 +71,7 @@ impl Proxy {
         wishes: &Wishes,
         cache: CacheStatus,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         let mut sending = self.sending(head, head.headers.clone(), call, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
@@ -100,8 +100,8 @@ impl Proxy {
                 };
                 let (mut headers, body) = (answer.headers.clone(), answer.body.clone());
                 let request = (&head.method, Some(&head.headers));
-                let (status, content) = Reply::from_stored(answer.status, &mut headers, body, request);
-                Ok(Reply { status, headers, content, source: Source::Upstream, cache })
+                let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, body, request);
+                Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
             }
             Outcome::Streaming(forwarded) => {
                 Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(Skip::TooLarge)), ..cache }))
@@ -121,11 +121,11 @@ impl Proxy {
         session: Uuid,
         cache: CacheStatus,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         let asked = self.sessions.begin(session);
-        let reply = self.read(head, head.headers.clone(), call, record).await?;
-        self.sessions.head_seen(asked, reply.status, &reply.headers);
-        Ok(Reply { cache: CacheStatus { fwd_status: reply.cache.fwd_status, ..cache }, ..reply })
+        let response = self.read(head, head.headers.clone(), call, record).await?;
+        self.sessions.head_seen(asked, response.status, &response.headers);
+        Ok(CallerResponse { cache: CacheStatus { fwd_status: response.cache.fwd_status, ..cache }, ..response })
     }
 }
 
@@ -145,7 +145,7 @@ fn is_failure(status: StatusCode) -> bool {
 
 /// Whether a refusal is not Sezzle's but of somebody before it, such as a firewall: it says no more of the session than an
 /// error does.
-fn is_foreign(reply: &Reply) -> bool {
-    let is_refusal = matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
-    is_refusal && matches!(&reply.content, Content::Whole(Some(body)) if !is_error(body))
+fn is_foreign(response: &CallerResponse) -> bool {
+    let is_refusal = matches!(response.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
+    is_refusal && matches!(&response.content, Content::Whole(Some(body)) if !is_error(body))
 }

@@ -47,7 +47,7 @@ use tokio_util::either::Either;
 use self::arrival::{Arrived, Call};
 use self::content::Content;
 use self::error::{ProxyError, REFUSALS};
-use self::exchange::{Answered, Sending};
+use self::exchange::{GatewayResponse, Sending};
 use self::forward::Forwarder;
 use self::guard::{Panicked, caught};
 use self::headers::{X_REQUEST_ID, outgoing_headers};
@@ -55,7 +55,7 @@ use self::inbound::HeaderPresence;
 use self::pressure::Pressure;
 use self::record::{Record, RecordSink, RequestId};
 use self::request_key::Origin;
-use self::response::{Body, CacheStatus, Reply, Source};
+use self::response::{Body, CacheStatus, CallerResponse, Source};
 use self::route::{Class, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
@@ -191,7 +191,7 @@ impl Proxy {
             return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));
         }
         match self.arrived(&head, present, &caller, &mut record) {
-            Ok(Arrived::Answered(reply)) => Either::Left(ready(self.finish(Ok(reply), record))),
+            Ok(Arrived::Answered(response)) => Either::Left(ready(self.finish(Ok(response), record))),
             Ok(Arrived::Call(call)) => {
                 // To its end, though another may have taken its place by then.
                 let proxy = Arc::clone(self);
@@ -213,7 +213,7 @@ impl Proxy {
         body: PeerBody,
         mut call: Call,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         match call.class {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body, call.class, record).await?;
@@ -239,16 +239,16 @@ impl Proxy {
         }
     }
 
-    fn finish(&self, reply: Result<Reply, ProxyError>, mut record: Box<Record>) -> Response<Body> {
-        let reply = reply.unwrap_or_else(|error| {
+    fn finish(&self, response: Result<CallerResponse, ProxyError>, mut record: Box<Record>) -> Response<Body> {
+        let response = response.unwrap_or_else(|error| {
             record.failed(&error);
             let (status, headers, body) = error.answer(&record.request_id().to_string());
             let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
-            Reply { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
+            CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
         });
         // The rest of a body that was not read would be taken for the next request.
         let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body();
-        reply.finish(record, closing)
+        response.finish(record, closing)
     }
 
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
@@ -258,7 +258,7 @@ impl Proxy {
         headers: HeaderMap,
         call: &Call,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
         let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
@@ -323,8 +323,8 @@ fn is_cacheable(head: &Parts) -> bool {
     head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
 }
 
-fn passed_on(answer: Answered, cache: CacheStatus) -> Reply {
-    let Answered { status, headers, content, .. } = answer;
+fn passed_on(answer: GatewayResponse, cache: CacheStatus) -> CallerResponse {
+    let GatewayResponse { status, headers, content, .. } = answer;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };
-    Reply { status, headers, content, source: Source::Upstream, cache }
+    CallerResponse { status, headers, content, source: Source::Upstream, cache }
 }

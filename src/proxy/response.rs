@@ -20,18 +20,18 @@ use crate::session::entry::OwnHeaders;
 use crate::session::freshness::Skip;
 use crate::telemetry::metrics::words;
 
-/// An answer on its way to the caller.
+/// An answer on its way to the caller, whoever made it.
 #[derive(Debug)]
-pub struct Reply {
+pub struct CallerResponse {
     /// The status.
     pub status: StatusCode,
-    /// Headers, cleaned.
+    /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
     /// The content.
     pub content: Content,
-    /// Who made it.
+    /// Who made the answer.
     pub source: Source,
-    /// What the cache had to do with it.
+    /// The part of the cache in the answer.
     pub cache: CacheStatus,
 }
 
@@ -117,7 +117,7 @@ impl CacheStatus {
     }
 }
 
-impl Reply {
+impl CallerResponse {
     /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         if self.source != Source::Cache {
@@ -191,7 +191,7 @@ pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheSta
     [age.as_secs().into(), request_id.header(), cache.header()]
 }
 
-// Those of [`Reply::complete`].
+// Those of [`CallerResponse::complete`].
 const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Where Sezzle says nothing: it is not for others, and not to be kept by whoever cannot know when it changes.

@@ -7,18 +7,18 @@ use http::request::Parts;
 
 use super::inbound::HeaderPresence;
 use super::record::Record;
-use super::response::{CacheStatus, Reply, Source, own_values};
+use super::response::{CacheStatus, CallerResponse, Source, own_values};
 use crate::session::entry::Entry;
 use crate::session::{CacheResult, Hit, Stale};
 
 /// The answer to a caller, from a stored session.
-pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> Reply {
+pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> CallerResponse {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
     from_entry(head, present, &hit.entry, hit.age, cache, record)
 }
 
 /// The answer to a caller, from a stored session whose life is over.
-pub(super) fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> Reply {
+pub(super) fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> CallerResponse {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
     from_entry(head, HeaderPresence::scan(&head.headers), &stale.entry, stale.age, cache, record)
@@ -31,11 +31,12 @@ fn from_entry(
     age: Duration,
     cache: CacheStatus,
     record: &Record,
-) -> Reply {
+) -> CallerResponse {
     let mut headers = entry.headers(own_values(age, record.request_id(), &cache));
     let conditions = if present.conditions { Some(&head.headers) } else { None };
-    let (status, content) = Reply::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
-    Reply { status, headers, content, source: Source::Cache, cache }
+    let (status, content) =
+        CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
+    CallerResponse { status, headers, content, source: Source::Cache, cache }
 }
 
 /// Whole seconds, as `Cache-Status` has them.

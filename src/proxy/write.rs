@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::{PROXY_STATUS, ProxyError};
-use super::exchange::Answered;
+use super::exchange::GatewayResponse;
 use super::headers::remove_conditions;
 use super::record::{Record, RequestId};
-use super::response::{CacheStatus, Reply};
+use super::response::{CacheStatus, CallerResponse};
 use super::route::{Class, Matched};
 use super::{Call, Proxy, card_data, passed_on, request_key};
 use crate::method::is_safe;
@@ -68,7 +68,7 @@ impl Proxy {
         call: &Call,
         body: PeerBody,
         record: &mut Record,
-    ) -> Result<Reply, ProxyError> {
+    ) -> Result<CallerResponse, ProxyError> {
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let matched = &call.matched;
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);
@@ -121,11 +121,11 @@ impl Proxy {
             return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
         };
         record.holds(permit);
-        let mut reply = passed_on(result?, CacheStatus::BYPASS);
+        let mut response = passed_on(result?, CacheStatus::BYPASS);
         if is_card_data {
-            card_data::forbid_storing(&mut reply.headers);
+            card_data::forbid_storing(&mut response.headers);
         }
-        Ok(reply)
+        Ok(response)
     }
 
     /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
@@ -173,7 +173,7 @@ struct WriteReport {
 
 impl WriteReport {
     /// Tells of everything in the write's result that an operator has to know, and marks an answer that is in doubt.
-    fn conclude(&mut self, result: &mut Result<Answered, ProxyError>) {
+    fn conclude(&mut self, result: &mut Result<GatewayResponse, ProxyError>) {
         self.concluded = true;
         match result {
             Ok(answer) if answer.in_doubt => self.mark_in_doubt(answer),
@@ -194,7 +194,7 @@ impl WriteReport {
     }
 
     /// Tells the caller that an earlier attempt may have had its effect, although this one was refused.
-    fn mark_in_doubt(&self, answer: &mut Answered) {
+    fn mark_in_doubt(&self, answer: &mut GatewayResponse) {
         let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         let code = answer.status.as_u16();
         self.metrics.refused_in_doubt.with_label_values(&[route]).inc();
@@ -215,7 +215,7 @@ impl WriteReport {
         }
     }
 
-    fn log_unclaimed(&self, result: &Result<Answered, ProxyError>) {
+    fn log_unclaimed(&self, result: &Result<GatewayResponse, ProxyError>) {
         let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         let (code, error) = match result {
             Ok(answer) => (answer.status, None),
@@ -254,7 +254,7 @@ impl WriteReport {
 }
 
 /// How a write ended for the sessions that it may have changed.
-fn ending(result: &Result<Answered, ProxyError>) -> Ending {
+fn ending(result: &Result<GatewayResponse, ProxyError>) -> Ending {
     match result {
         // A gateway that gave up on a server behind it cannot know what that server will still do.
         Ok(answer) if answer.in_doubt || answer.status.is_server_error() => Ending::Unknown,

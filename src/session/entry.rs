@@ -16,7 +16,7 @@ use crate::telemetry::log::millis;
 
 /// A complete response, with the headers for the caller.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct SessionResponse {
     /// The status.
     pub status: StatusCode,
     /// Sezzle's own status: 304 if Sezzle confirmed a stored response.
@@ -118,7 +118,7 @@ impl Entry {
     /// Makes an entry of `answer` at `now` with this life. The entry shares the shape `like` if the header names are
     /// the same. `None` if the answer is too large for an entry.
     pub fn new(
-        answer: &Answer,
+        answer: &SessionResponse,
         stored: Stored,
         tags: impl Iterator<Item = TagId>,
         life: Life,
@@ -212,11 +212,11 @@ impl Entry {
     }
 
     /// The answer that was stored.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> SessionResponse {
         let (etag, _) = self.etag();
         let etag = if etag.is_empty() { None } else { HeaderValue::from_bytes(etag).ok() };
         let status = StatusCode::OK;
-        Answer { status, fwd_status: status, headers: self.stored_headers(), etag, body: self.body() }
+        SessionResponse { status, fwd_status: status, headers: self.stored_headers(), etag, body: self.body() }
     }
 
     fn since(&self) -> Now {
@@ -267,12 +267,12 @@ const PER_ENTRY: usize = 800;
 const PER_TAG: usize = 100;
 
 /// The headers to store: all but `Age`, which is computed for each response.
-fn stored_headers(answer: &Answer) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+fn stored_headers(answer: &SessionResponse) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     answer.headers.iter().filter(|(name, _)| **name != AGE)
 }
 
 /// Packs an answer into one block, and returns the position of its body. `None` if a value is longer than 65,535 bytes.
-fn packed(tags: &[u8], answer: &Answer) -> Option<(Vec<u8>, usize)> {
+fn packed(tags: &[u8], answer: &SessionResponse) -> Option<(Vec<u8>, usize)> {
     let etag = answer.etag.as_ref().map_or(&[][..], HeaderValue::as_bytes);
     let mut block = tags.to_vec();
     for value in std::iter::once(etag).chain(stored_headers(answer).map(|(_, value)| value.as_bytes())) {
@@ -307,21 +307,21 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    fn stored(answer: &Answer, like: &Arc<Shape>) -> Option<Entry> {
+    fn stored(answer: &SessionResponse, like: &Arc<Shape>) -> Option<Entry> {
         let second = Duration::from_secs(1);
         let life = Life { ttl: second, age: second, stale: second, session: second };
         let stored = Stored { key: uuid::Uuid::nil(), id: 1 };
         Entry::new(answer, stored, [TagId(7), TagId(9)].into_iter(), life, Clock::system().now(), like)
     }
 
-    fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> Answer {
+    fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).expect("valid")));
         let status = StatusCode::OK;
         let etag = etag.map(HeaderValue::from_static);
         let mut map = HeaderMap::new();
         headers.for_each(|(name, value)| _ = map.append(name, value));
-        Answer { status, fwd_status: status, headers: map, etag, body: Bytes::from_static(body.as_bytes()) }
+        SessionResponse { status, fwd_status: status, headers: map, etag, body: Bytes::from_static(body.as_bytes()) }
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
         let mut repeated = bare.clone();
         repeated.append(ETAG, value("b"));
         for (headers, cache_control) in [(plain, "no-cache"), (bare, "default"), (repeated, "default")] {
-            let answer = Answer { headers: headers.clone(), ..answer(&[], None, "") };
+            let answer = SessionResponse { headers: headers.clone(), ..answer(&[], None, "") };
             let found = stored(&answer, &like).expect("it fits").headers([value("7")]);
             let again = stored(&answer, &twice).expect("it fits").headers([value("7"), value("mine")]);
             for (map, via) in [(found, &["us"][..]), (again, &["mine", "us"][..])] {
@@ -394,7 +394,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ETAG, value());
         let (status, body) = (StatusCode::OK, read.slice(100..200));
-        let answer = Answer { status, fwd_status: status, headers, etag: Some(value()), body };
+        let answer = SessionResponse { status, fwd_status: status, headers, etag: Some(value()), body };
         let entry = stored(&answer, &Arc::default()).expect("it fits");
         assert_eq!(entry.body(), answer.body);
         drop(answer);

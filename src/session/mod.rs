@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::entry::{Answer, Entry, OwnHeaders};
+use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, Policy, Skip, Wishes};
 use self::invalidation::{Cause, Moment, Stored, Tag};
@@ -68,7 +68,7 @@ pub enum Outcome<S, E> {
     /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
     /// An answer, and its life if it is stored now.
-    Answer(Arc<Answer>, Result<Life, Skip>),
+    Answer(Arc<SessionResponse>, Result<Life, Skip>),
     /// An answer that has to be streamed.
     Streaming(S),
     /// The fetch failed.
@@ -359,7 +359,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
 /// Whether an answer states the session's fate, rather than only that this request failed. Such an answer outdates the
 /// stored one.
-fn is_verdict(answer: &Answer) -> bool {
+fn is_verdict(answer: &SessionResponse) -> bool {
     answer.status == StatusCode::OK || is_gone(answer.status) && is_error(&answer.body)
 }
 

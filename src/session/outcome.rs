@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::entry::{Answer, Entry};
+use super::entry::{Entry, SessionResponse};
 use crate::telemetry::metrics::words;
 
 words! {
@@ -68,7 +68,7 @@ pub enum Found {
 #[derive(Debug)]
 pub enum Fetched<S, E> {
     /// A complete answer.
-    Whole(Answer),
+    Whole(SessionResponse),
     /// The stored answer behind the conditions is confirmed. These are the headers of the 304.
     Unchanged(HeaderMap),
     /// An answer that has to be streamed and can therefore go to one caller only, with its status.

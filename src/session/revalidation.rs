@@ -5,7 +5,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::entry::Answer;
+use super::entry::SessionResponse;
 use crate::clock::Wall;
 use crate::sezzle::time::{format_http_date, parse_http_date};
 
@@ -21,7 +21,7 @@ impl Conditions {
     ///
     /// A date alone counts only if the session had been unchanged for a second when the answer was sent (RFC 9110,
     /// 8.8.2.2): otherwise it may have changed again within the same second.
-    pub fn of(answer: &Answer) -> Option<Self> {
+    pub fn of(answer: &SessionResponse) -> Option<Self> {
         let modified = single(&answer.headers, &LAST_MODIFIED).filter(|modified| date(modified).is_some());
         let settled = || {
             let (modified, sent) = (date(modified?)?, date(single(&answer.headers, &DATE)?)?);
@@ -54,14 +54,14 @@ impl Conditions {
     }
 
     /// Whether these headers belong to the same representation as a stored answer, by Sezzle's own validators.
-    pub fn vouches(answer: &Answer, headers: &HeaderMap) -> bool {
+    pub fn vouches(answer: &SessionResponse, headers: &HeaderMap) -> bool {
         let own = Self { etag: answer.etag.clone(), modified: single(&answer.headers, &LAST_MODIFIED).cloned() };
         own.are_of(headers)
     }
 }
 
 /// The stored answer after a 304: its headers updated (RFC 9111, 3.2), its body unchanged.
-pub(super) fn freshen(stored: &Answer, fresh: &HeaderMap) -> Answer {
+pub(super) fn freshen(stored: &SessionResponse, fresh: &HeaderMap) -> SessionResponse {
     let mut headers = stored.headers.clone();
     // Both headers concern the first answer alone.
     headers.remove(AGE);
@@ -72,11 +72,11 @@ pub(super) fn freshen(stored: &Answer, fresh: &HeaderMap) -> Answer {
     for (name, value) in fresh.iter().filter(|(name, _)| is_updated(name)) {
         headers.append(name.clone(), value.clone());
     }
-    Answer { headers, fwd_status: StatusCode::NOT_MODIFIED, ..stored.clone() }
+    SessionResponse { headers, fwd_status: StatusCode::NOT_MODIFIED, ..stored.clone() }
 }
 
 /// Sets the `Date` of an answer that has none to the time of reception (RFC 9110, 6.6.1).
-pub(super) fn with_date(mut answer: Answer, received: Wall) -> Answer {
+pub(super) fn with_date(mut answer: SessionResponse, received: Wall) -> SessionResponse {
     if single(&answer.headers, &DATE).and_then(date).is_none()
         && let Ok(date) = HeaderValue::try_from(format_http_date(received))
     {
@@ -134,11 +134,11 @@ mod tests {
         headers
     }
 
-    fn answer(lines: &[(&'static str, &str)]) -> Answer {
+    fn answer(lines: &[(&'static str, &str)]) -> SessionResponse {
         let headers = headers(lines);
         let etag = validator(&headers);
         let ok = StatusCode::OK;
-        Answer { status: ok, fwd_status: ok, headers, etag, body: Bytes::from_static(b"{}") }
+        SessionResponse { status: ok, fwd_status: ok, headers, etag, body: Bytes::from_static(b"{}") }
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn fetch_meanwhile(sessions: &Sessions, meanwhile: impl Fn() + Clone + Sen
             meanwhile();
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
             let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
-            Fetched::<(), ()>::Whole(Answer {
+            Fetched::<(), ()>::Whole(SessionResponse {
                 status: StatusCode::OK,
                 fwd_status: StatusCode::OK,
                 headers,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::error::ProxyError;
 use super::headers::TRACEPARENT;
 use super::pressure::Permit;
-use super::response::{Reply, Source};
+use super::response::{CallerResponse, Source};
 use super::route::{Class, Matched, Route};
 use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
@@ -272,11 +272,11 @@ impl Record {
     }
 
     /// An answer is on its way.
-    pub fn answered(&mut self, reply: &Reply) {
-        self.status = Some(reply.status);
-        self.source = reply.source;
-        self.cache = reply.cache.result;
-        self.cache_detail = reply.cache.detail();
+    pub fn answered(&mut self, response: &CallerResponse) {
+        self.status = Some(response.status);
+        self.source = response.source;
+        self.cache = response.cache.result;
+        self.cache_detail = response.cache.detail();
         if self.method == Method::HEAD {
             // Its body is never asked for.
             self.complete();

@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Answer, Entry, OwnHeaders, Shape};
+use super::entry::{Entry, OwnHeaders, SessionResponse, Shape};
 use super::freshness::{Life, Skip};
 use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
@@ -75,7 +75,7 @@ impl Store {
         stored: Stored,
         began: Moment,
         sent: Mono,
-        answer: &Answer,
+        answer: &SessionResponse,
         tags: &[Tag],
         life: Life,
         now: Now,

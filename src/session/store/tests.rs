@@ -13,9 +13,9 @@ fn store(max_bytes: u64) -> Store {
     Store::new(max_bytes, LIFE.ttl, OwnHeaders::default(), Clock::system(), metrics)
 }
 
-fn answer(text: &str) -> Answer {
+fn answer(text: &str) -> SessionResponse {
     let (ok, body) = (StatusCode::OK, Bytes::copy_from_slice(text.as_bytes()));
-    Answer { status: ok, fwd_status: ok, headers: HeaderMap::new(), etag: None, body }
+    SessionResponse { status: ok, fwd_status: ok, headers: HeaderMap::new(), etag: None, body }
 }
 
 /// A complete fetch of a session that names one order.
