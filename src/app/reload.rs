@@ -85,7 +85,7 @@ impl App {
             say(&changes);
         }
 
-        self.proxy.store(Arc::new(self.proxy.load().with(proxy_options(&new))));
+        self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new))));
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
         // Sent even if the sources are the same: the files may hold another pair.

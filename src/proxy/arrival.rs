@@ -14,7 +14,7 @@ use super::exchange::Rights;
 use super::guard::{Panicked, caught};
 use super::inbound::{HeaderPresence, admit};
 use super::lookup::Missed;
-use super::public_key::of_caller;
+use super::public_key::callers_public_key;
 use super::record::Record;
 use super::response::{Body, CallerResponse};
 use super::route::{Class, Matched};
@@ -66,7 +66,7 @@ impl Proxy {
             }
         };
         let response = caught(pin!(response)).await;
-        self.finish(response.unwrap_or_else(|Panicked| Err(record.panicked())), record)
+        self.finish(response.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
     }
 
     /// All that is decided before anything is waited for.
@@ -131,7 +131,7 @@ impl Proxy {
 
     /// Under whose rights a call is sent whose `Authorization` may name a public key.
     fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
-        let own = of_caller(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
+        let own = callers_public_key(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
     }
 
@@ -162,7 +162,7 @@ impl Proxy {
         };
         let read = self.writes.unless_cut(timeout(BODY_TIMEOUT, read)).await.ok_or(ProxyError::Stopping)?;
         let length = read.map_err(|_| ProxyError::BodyTimeout)??;
-        record.reads_body(true);
+        record.set_has_read_body(true);
         if length > 0 && *method == Method::OPTIONS {
             return Err(ProxyError::Malformed("OPTIONS has no body here"));
         }

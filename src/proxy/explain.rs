@@ -12,7 +12,7 @@ use http::{Method, Response, StatusCode};
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{HeaderPresence, admit};
-use super::public_key::of_caller;
+use super::public_key::callers_public_key;
 use super::route::{Class, Matched, Route};
 use super::{card_data, is_cacheable};
 use crate::caller::{Caller, Hosts};
@@ -74,7 +74,7 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if !is_safe(&head.method) {
         return "bypass: it is a write".to_owned();
     }
-    if matches!(of_caller(&head.headers, |_| true), Ok(Some(_))) {
+    if matches!(callers_public_key(&head.headers, |_| true), Ok(Some(_))) {
         return "bypass: it is sent under the caller's public key, or refused where that is not this sidecar's"
             .to_owned();
     }

@@ -53,7 +53,7 @@ impl Proxy {
         }
         if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
             if let Err(error) = &answered {
-                record.spared(error);
+                record.note_error(error);
             }
             self.count(CacheResult::Stale);
             return Ok(from_stale(head, &stale, record));

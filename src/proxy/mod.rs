@@ -101,7 +101,7 @@ pub struct Limits {
     pub report: Duration,
 }
 
-/// Serves requests. One at a time per process, shared by all connections; [`Proxy::with`] makes its successor.
+/// Serves requests. One at a time per process, shared by all connections; [`Proxy::with_options`] makes its successor.
 #[derive(Clone)]
 pub struct Proxy {
     options: Options,
@@ -156,7 +156,7 @@ impl Proxy {
 
     /// The same proxy under other options, but for `limits.in_flight`, which stays. Requests in progress finish under the
     /// options they began with, but for `sample_hits`.
-    pub fn with(&self, options: Options) -> Self {
+    pub fn with_options(&self, options: Options) -> Self {
         self.sinks.all().for_each(|sink| sink.set_sample_hits(options.sample_hits));
         Self { options, ..self.clone() }
     }
@@ -182,10 +182,10 @@ impl Proxy {
         let has_body = !body.is_end_stream();
         if has_body {
             // A small body that is not read is thrown away, and the connection goes on.
-            record.reads_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
+            record.set_has_read_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
         }
         if present.traceparent {
-            record.traced(&head.headers);
+            record.set_trace(&head.headers);
         }
         if is_safe(&head.method) && has_body {
             return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));
@@ -200,7 +200,7 @@ impl Proxy {
                         let serving = pin!(proxy.serve(&mut head, body, call, &mut record));
                         caught(serving).await
                     };
-                    proxy.finish(served.unwrap_or_else(|Panicked| Err(record.panicked())), record)
+                    proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
                 }))
             }
             Err(error) => Either::Left(ready(self.finish(Err(error), record))),
@@ -262,7 +262,7 @@ impl Proxy {
         let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
         let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
-        record.holds(permit);
+        record.keep_permit(permit);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 
@@ -294,7 +294,7 @@ impl Proxy {
             route: Said::of(matched.route),
             class: Said::of(class),
         };
-        let stats = record.sends(outgoing.body.len());
+        let stats = record.begin_call(outgoing.body.len());
         Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), stats }
     }
 

@@ -209,7 +209,7 @@ impl SendPermit<'_> {
 
     /// Tells the breaker how the call ended: the status of the answer, or why there is none.
     pub fn finish(mut self, answer: Result<StatusCode, &UpstreamError>, now: Mono) {
-        self.signal(Signal::of(answer), now);
+        self.signal(Signal::from_result(answer), now);
     }
 
     fn signal(&mut self, signal: Signal, now: Mono) {

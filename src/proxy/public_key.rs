@@ -19,7 +19,10 @@ use super::error::ProxyError;
 ///
 /// # Errors
 /// When a public key is another merchant's.
-pub fn of_caller(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> Result<Option<HeaderValue>, ProxyError> {
+pub fn callers_public_key(
+    headers: &HeaderMap,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<Option<HeaderValue>, ProxyError> {
     let mut own = None;
     for value in headers.get_all(AUTHORIZATION) {
         let Some((key, is_basic)) = named_key(value.as_bytes()) else { continue };
@@ -97,7 +100,7 @@ mod tests {
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).expect("valid"));
         }
-        let own = of_caller(&headers, |key| key == OURS).map_err(|error| error.code())?;
+        let own = callers_public_key(&headers, |key| key == OURS).map_err(|error| error.code())?;
         assert!(own.as_ref().is_none_or(HeaderValue::is_sensitive));
         Ok(own.map(|own| own.to_str().expect("text").to_owned()))
     }

@@ -85,7 +85,7 @@ impl Proxy {
             let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
             sending.call = retry::Call::Keyed;
-            record.keyed(key);
+            record.set_request_key(key);
         }
         let repetition = sending.call;
         let now = self.clock.now();
@@ -120,7 +120,7 @@ impl Proxy {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
         };
-        record.holds(permit);
+        record.keep_permit(permit);
         let mut response = passed_on(result?, CacheStatus::BYPASS);
         if is_card_data {
             card_data::forbid_storing(&mut response.headers);
@@ -139,7 +139,7 @@ impl Proxy {
         let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => {
-                record.reads_body(true);
+                record.set_has_read_body(true);
                 if unstated {
                     // Some callers that give up half a body end it before they reset its stream: Node's `close()` does.
                     // hyper drops this future as soon as the reset has come.

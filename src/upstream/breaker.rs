@@ -63,7 +63,7 @@ pub enum Signal {
 
 impl Signal {
     /// The result of an exchange, by the status of its response or its error.
-    pub fn of(answer: Result<StatusCode, &UpstreamError>) -> Self {
+    pub fn from_result(answer: Result<StatusCode, &UpstreamError>) -> Self {
         match answer {
             Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Unknown,
             Ok(status) if status.is_server_error() => Self::Failure,
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_says_something_of_the_gateway() {
-        let failed = |kind, sent| Signal::of(Err(&UpstreamError::new(kind, sent, "")));
+        let failed = |kind, sent| Signal::from_result(Err(&UpstreamError::new(kind, sent, "")));
         for (status, signal) in [
             (200, Signal::Success),
             (304, Signal::Success),
@@ -233,7 +233,7 @@ mod tests {
             (503, Signal::Failure),
             (599, Signal::Failure),
         ] {
-            assert_eq!(Signal::of(Ok(StatusCode::from_u16(status).expect("a status"))), signal, "{status}");
+            assert_eq!(Signal::from_result(Ok(StatusCode::from_u16(status).expect("a status"))), signal, "{status}");
         }
         for (kind, sent, signal) in [
             (ErrorKind::ConnectionRefused, Sent::No, Signal::Unreached),

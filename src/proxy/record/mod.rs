@@ -193,7 +193,7 @@ impl Record {
     }
 
     /// Whether nothing is left of the request's body.
-    pub fn reads_body(&mut self, whole: bool) {
+    pub fn set_has_read_body(&mut self, whole: bool) {
         self.has_read_body = whole;
     }
 
@@ -203,7 +203,7 @@ impl Record {
     }
 
     /// The error that the caller gets when the code that was to answer has panicked.
-    pub fn panicked(&self) -> ProxyError {
+    pub fn error_of_panic(&self) -> ProxyError {
         let call = if self.request_key.is_some() { Call::Keyed } else { self.route().call(&self.method) };
         if call == Call::Safe || self.upstream().attempts.is_none() {
             return ProxyError::Internal;
@@ -223,29 +223,29 @@ impl Record {
     }
 
     /// The request says which trace it is part of. Said twice, it is part of none.
-    pub fn traced(&mut self, headers: &HeaderMap) {
+    pub fn set_trace(&mut self, headers: &HeaderMap) {
         let mut said = headers.get_all(TRACEPARENT).iter();
         self.trace = said.next().filter(|_| said.next().is_none()).and_then(|said| TraceParent::parse(said.as_bytes()));
     }
 
     /// Sezzle is called for it, with a body of so many bytes.
-    pub fn sends(&mut self, body: usize) -> Arc<UpstreamStats> {
+    pub fn begin_call(&mut self, body: usize) -> Arc<UpstreamStats> {
         Arc::clone(self.stats.get_or_insert_with(|| Arc::new(UpstreamStats::new(body))))
     }
 
     /// The request is a write under this idempotency key.
-    pub fn keyed(&mut self, key: HeaderValue) {
+    pub fn set_request_key(&mut self, key: HeaderValue) {
         self.request_key = Some(key);
     }
 
     /// Holds a permit for one of the calls to Sezzle until the answer has been sent.
-    pub fn holds(&mut self, permit: Permit) {
+    pub fn keep_permit(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
 
     /// The request is answered with an error of ours.
     pub fn failed(&mut self, error: &ProxyError) {
-        self.spared(error);
+        self.note_error(error);
         if matches!(error, ProxyError::BodyBroken) {
             // Half of a connection may be left to it, so that it still reads the answer.
             self.end = End::BodyGivenUp;
@@ -256,7 +256,7 @@ impl Record {
     }
 
     /// The caller gets something else in place of an error of ours.
-    pub fn spared(&mut self, error: &ProxyError) {
+    pub fn note_error(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
         // A write tells of itself that its outcome is unknown, also when its caller has gone.
         self.error_detail.is_expected = matches!(error, ProxyError::NotStored | ProxyError::OutcomeUnknown { .. });

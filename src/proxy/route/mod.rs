@@ -79,7 +79,7 @@ macro_rules! calls {
             }
 
             /// The call with these segments below `/v2/`, and the identifier among them.
-            fn of<'p>(segments: &[&'p str]) -> (Self, Option<&'p str>) {
+            fn from_segments<'p>(segments: &[&'p str]) -> (Self, Option<&'p str>) {
                 match *segments {
                     $([$($segment),+] => (Self::$route, identifier!($($segment)+)),)+
                     _ => (Self::Other, None),
@@ -224,7 +224,7 @@ impl Matched {
         if let Some(route) = sensitive(segments) {
             return Some(Self { route, slash, identifier: Identifier::None });
         }
-        let (route, identifier) = match Route::of(segments) {
+        let (route, identifier) = match Route::from_segments(segments) {
             // `/v2/order//capture` names nothing.
             (_, Some("")) => (Route::Other, None),
             (Route::Other, _) if rest.contains('%') || !rest.is_ascii() => {
