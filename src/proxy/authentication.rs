@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cache_status::{CacheStatus, Source};
 use super::content::Content;
 use super::error::ProxyError;
 use super::forward::Forwarder;
 use super::headers::clean;
 use super::public_key::looks_real;
-use super::response::{CacheStatus, CallerResponse, Source};
+use super::response::CallerResponse;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Unanswered, Verdict};

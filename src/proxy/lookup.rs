@@ -7,12 +7,13 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use uuid::Uuid;
 
+use super::cache_status::{CacheStatus, Source};
 use super::content::Content;
 use super::error::ProxyError;
 use super::headers::remove_conditions;
 use super::inbound::HeaderPresence;
 use super::record::Record;
-use super::response::{CacheStatus, CallerResponse, Source};
+use super::response::CallerResponse;
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};

@@ -6,6 +6,7 @@
 mod arrival;
 mod attempts;
 mod authentication;
+pub mod cache_status;
 mod card_data;
 mod conditional;
 pub mod content;
@@ -45,6 +46,7 @@ use hyper::body::Incoming;
 use tokio_util::either::Either;
 
 use self::arrival::{Arrived, Call};
+use self::cache_status::{CacheStatus, Source};
 use self::content::Content;
 use self::error::{ProxyError, REFUSALS};
 use self::exchange::{GatewayResponse, Sending};
@@ -55,7 +57,7 @@ use self::inbound::HeaderPresence;
 use self::pressure::Pressure;
 use self::record::{Record, RecordSink, RequestId};
 use self::request_key::Origin;
-use self::response::{Body, CacheStatus, CallerResponse, Source};
+use self::response::{Body, CallerResponse};
 use self::route::{Class, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};

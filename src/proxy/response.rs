@@ -10,15 +10,13 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
+use super::cache_status::{CacheStatus, Source};
 use super::conditional::is_unchanged;
 use super::content::{BrokenOff, Content, Parting};
-use super::headers::{PSEUDONYM, X_REQUEST_ID};
+use super::headers::X_REQUEST_ID;
 use super::record::{Record, RequestId};
 use super::request_key::REQUEST_KEY;
-use crate::session::CacheResult;
 use crate::session::entry::OwnHeaders;
-use crate::session::freshness::Skip;
-use crate::telemetry::metrics::words;
 
 /// An answer on its way to the caller, whoever made it.
 #[derive(Debug)]
@@ -35,88 +33,6 @@ pub struct CallerResponse {
     pub cache: CacheStatus,
 }
 
-words! {
-    /// Who made an answer: a metric label.
-    pub enum Source {
-        /// The session cache.
-        Cache = "cache",
-        /// Sezzle, just now.
-        Upstream = "upstream",
-        /// The sidecar.
-        Sidecar = "sidecar",
-    }
-}
-
-/// What the cache had to do with an answer, in the words of RFC 9211.
-#[derive(Clone, Copy, Debug)]
-pub struct CacheStatus {
-    /// One word.
-    pub result: CacheResult,
-    /// Sezzle's own status, where it was asked.
-    pub fwd_status: Option<StatusCode>,
-    /// Seconds of life left, of what was served or stored; negative for what has died.
-    pub ttl: Option<i64>,
-    /// The caller's own wishes made us ask Sezzle.
-    pub by_request: bool,
-    /// Whether the answer was stored, and if not, why.
-    pub stored: Option<Result<(), Skip>>,
-}
-
-impl CacheStatus {
-    /// The cache was not asked.
-    pub const BYPASS: Self =
-        Self { result: CacheResult::Bypass, fwd_status: None, ttl: None, by_request: false, stored: None };
-
-    /// Why it was not stored, or served though it is dead.
-    pub fn detail(&self) -> Option<&'static str> {
-        match self.stored {
-            _ if self.result == CacheResult::Stale => Some("stale-if-error"),
-            Some(Err(skip)) => Some(skip.as_str()),
-            Some(Ok(())) | None => None,
-        }
-    }
-
-    fn header(&self) -> HeaderValue {
-        // What most answers that are passed on have takes as long to write as all their other headers of ours together.
-        if self.result == CacheResult::Bypass && self.fwd_status == Some(StatusCode::OK) {
-            return HeaderValue::from_static("sezzle-sidecar; fwd=bypass; fwd-status=200");
-        }
-        self.written()
-    }
-
-    fn written(&self) -> HeaderValue {
-        let mut text = String::with_capacity(128);
-        text.push_str(PSEUDONYM);
-        match self.result {
-            CacheResult::Hit | CacheResult::Stale => text.push_str("; hit"),
-            CacheResult::Bypass => text.push_str("; fwd=bypass"),
-            _ if self.by_request => text.push_str("; fwd=request"),
-            CacheResult::Expired | CacheResult::Revalidated => text.push_str("; fwd=stale"),
-            CacheResult::Miss | CacheResult::Collapsed | CacheResult::Error => text.push_str("; fwd=uri-miss"),
-        }
-        if let Some(status) = self.fwd_status {
-            text.push_str("; fwd-status=");
-            text.push_str(status.as_str());
-        }
-        if let Some(ttl) = self.ttl {
-            text.push_str("; ttl=");
-            text.push_str(itoa::Buffer::new().format(ttl));
-        }
-        if self.stored == Some(Ok(())) {
-            text.push_str("; stored");
-        }
-        if self.result == CacheResult::Collapsed {
-            text.push_str("; collapsed");
-        }
-        if let Some(detail) = self.detail() {
-            text.push_str("; detail=");
-            text.push_str(detail);
-        }
-        // Words and numbers are no more than a header may hold.
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(PSEUDONYM))
-    }
-}
-
 impl CallerResponse {
     /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
@@ -129,7 +45,7 @@ impl CallerResponse {
         if matches!(&self.content, Content::Whole(Some(body)) if body.is_empty()) {
             self.content = Content::Whole(None);
         }
-        record.answered(&self);
+        record.answered(self.status, self.source, &self.cache);
         let mut body = Body { content: self.content, record };
         if body.is_end_stream() {
             // Nobody will ask for it, so that this is the end.
@@ -257,19 +173,6 @@ impl http_body::Body for Body {
             Content::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
             Content::Streamed { read: None, rest } => rest.size_hint(),
             Content::Streamed { read: Some(_), .. } | Content::Broken(_) => SizeHint::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_written_anew_is_what_would_be_written() {
-        for status in [StatusCode::OK, StatusCode::CREATED] {
-            let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
-            assert_eq!(cache.header(), cache.written());
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::cache_status::{CacheStatus, Source};
 use super::inbound::HeaderPresence;
 use super::record::Record;
-use super::response::{CacheStatus, CallerResponse, Source, own_values};
+use super::response::{CallerResponse, own_values};
 use crate::session::entry::Entry;
 use crate::session::{CacheResult, Hit, Stale};
 

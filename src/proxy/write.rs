@@ -13,11 +13,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cache_status::CacheStatus;
 use super::error::{PROXY_STATUS, ProxyError};
 use super::exchange::GatewayResponse;
 use super::headers::remove_conditions;
 use super::record::{Record, RequestId};
-use super::response::{CacheStatus, CallerResponse};
+use super::response::CallerResponse;
 use super::route::{Class, Matched};
 use super::{Call, Proxy, card_data, passed_on, request_key};
 use crate::method::is_safe;

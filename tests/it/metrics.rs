@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
-use sezzle_sidecar::proxy::response::Source;
+use sezzle_sidecar::proxy::cache_status::Source;
 use sezzle_sidecar::proxy::route::{Class, Route};
 use sezzle_sidecar::server::cut::Cut;
 use sezzle_sidecar::session::CacheResult;

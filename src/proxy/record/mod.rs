@@ -10,10 +10,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
+use super::cache_status::{CacheStatus, Source};
 use super::error::ProxyError;
 use super::headers::TRACEPARENT;
 use super::pressure::Permit;
-use super::response::{CallerResponse, Source};
 use super::route::{Class, Matched, Route};
 use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
@@ -192,7 +192,7 @@ impl Record {
         self.matched = Some(matched);
     }
 
-    /// Whether nothing is left of the request's body.
+    /// Says whether nothing is left of the request's body.
     pub fn set_has_read_body(&mut self, whole: bool) {
         self.has_read_body = whole;
     }
@@ -212,23 +212,24 @@ impl Record {
         ProxyError::OutcomeUnknown { call, cause }
     }
 
-    /// When it came.
+    /// When the request came.
     pub fn began(&self) -> Now {
         self.began
     }
 
-    /// The sink that this record will be written to.
+    /// The sink that writes this record.
     pub fn sink(&self) -> &RecordSink {
         &self.sink
     }
 
-    /// The request says which trace it is part of. Said twice, it is part of none.
+    /// Reads the trace that the request is part of. A request with two such headers is part of none.
     pub fn set_trace(&mut self, headers: &HeaderMap) {
-        let mut said = headers.get_all(TRACEPARENT).iter();
-        self.trace = said.next().filter(|_| said.next().is_none()).and_then(|said| TraceParent::parse(said.as_bytes()));
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        let only = lines.next().filter(|_| lines.next().is_none());
+        self.trace = only.and_then(|parent| TraceParent::parse(parent.as_bytes()));
     }
 
-    /// Sezzle is called for it, with a body of so many bytes.
+    /// The request becomes a call to Sezzle with a body of this many bytes.
     pub fn begin_call(&mut self, body: usize) -> Arc<UpstreamStats> {
         Arc::clone(self.stats.get_or_insert_with(|| Arc::new(UpstreamStats::new(body))))
     }
@@ -238,16 +239,16 @@ impl Record {
         self.request_key = Some(key);
     }
 
-    /// Holds a permit for one of the calls to Sezzle until the answer has been sent.
+    /// Keeps the call's permit until the answer has been sent.
     pub fn keep_permit(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
 
-    /// The request is answered with an error of ours.
+    /// The caller gets this error of the sidecar's.
     pub fn failed(&mut self, error: &ProxyError) {
         self.note_error(error);
         if matches!(error, ProxyError::BodyBroken) {
-            // Half of a connection may be left to it, so that it still reads the answer.
+            // The caller may have closed only its half of the connection, and still read the answer.
             self.end = End::BodyGivenUp;
         }
         if error.is_refusal() {
@@ -255,10 +256,10 @@ impl Record {
         }
     }
 
-    /// The caller gets something else in place of an error of ours.
+    /// Takes note of an error, also of one in whose place the caller gets a stored session.
     pub fn note_error(&mut self, error: &ProxyError) {
         self.error = Some(error.code());
-        // A write tells of itself that its outcome is unknown, also when its caller has gone.
+        // A write reports an unknown outcome itself, also when its caller has gone.
         self.error_detail.is_expected = matches!(error, ProxyError::NotStored | ProxyError::OutcomeUnknown { .. });
         if let ProxyError::Upstream(cause) = error {
             self.error_detail.cause = Some(cause.kind.as_str());
@@ -272,13 +273,13 @@ impl Record {
     }
 
     /// An answer is on its way.
-    pub fn answered(&mut self, response: &CallerResponse) {
-        self.status = Some(response.status);
-        self.source = response.source;
-        self.cache = response.cache.result;
-        self.cache_detail = response.cache.detail();
+    pub fn answered(&mut self, status: StatusCode, source: Source, cache: &CacheStatus) {
+        self.status = Some(status);
+        self.source = source;
+        self.cache = cache.result;
+        self.cache_detail = cache.detail();
         if self.method == Method::HEAD {
-            // Its body is never asked for.
+            // hyper does not ask for the body.
             self.complete();
         }
     }
@@ -300,7 +301,7 @@ impl Record {
         self.end = End::Broken;
     }
 
-    /// The cache's word for a request that ended with an error of ours.
+    /// The cache's word for a request that ended with an error of the sidecar's.
     pub fn cache_result_of_error(&self) -> CacheResult {
         if self.class == Class::Session && self.matched.is_some() { CacheResult::Error } else { CacheResult::Bypass }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::super::response::Source;
+use super::super::cache_status::Source;
 use super::super::route::Route;
 use super::super::upstream_stats::StatsSnapshot;
 use super::{End, Record};
