@@ -328,7 +328,7 @@ fn every_client_that_the_tests_drive_is_in_the_manual() {
         assert!(listed.iter().any(|cell| cell.contains(name)), "{name} is not in {listed:?}");
     }
     // Each command of the tests, by its last word that is not a script.
-    let commands = page("tests/it/stacks.rs") + &page("tests/it/silence.rs");
+    let commands = page("tests/it/same_for_every_client.rs") + &page("tests/it/clients_never_write_twice.rs");
     let commands = commands.lines().filter_map(|line| line.split_once(": [\"")?.1.split_once("\"]"));
     let mut driven = 0;
     for (command, _) in commands {

@@ -13,7 +13,7 @@ use sezzle_sidecar::telemetry::metrics::WEBHOOK_EVENTS;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::binary::lines;
+use crate::commands::lines;
 use crate::support::client::Answer;
 use crate::support::peer::{self, Peer};
 use crate::support::process::{Folder, Sidecar, free_address};

@@ -4,9 +4,9 @@
 //! Every call of a row has a gateway and a sidecar of its own, so that no row uses up limits that another row needs.
 
 mod bodies;
-mod connecting;
 mod gone;
 mod keys;
+mod no_connection;
 mod property;
 mod resets;
 mod scene;

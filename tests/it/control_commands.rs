@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sezzle_sidecar::simulator::{Options, SessionKind, TokenizePlace};
 
-use crate::binary::lines as lines_of;
+use crate::commands::lines as lines_of;
 use crate::support::client::Answer;
 use crate::support::process::{Folder, Sidecar};
 use crate::support::wire::Wire;

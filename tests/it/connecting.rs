@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::pool;
+use crate::connection_reuse;
 use crate::support::process::Sidecar;
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, arrived, not_tried};
@@ -287,11 +287,11 @@ fn go_away(last: u8, reason: u8) -> Vec<u8> {
 }
 
 fn upstream(ca: &Authority, gateway: SocketAddr) -> (Upstream, Arc<Metrics>) {
-    pool::upstream(&format!("https://localhost:{}", gateway.port()), ca)
+    connection_reuse::upstream(&format!("https://localhost:{}", gateway.port()), ca)
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
-    upstream.send(&mut pool::write(limit)).await.expect_err("no answer")
+    upstream.send(&mut connection_reuse::write(limit)).await.expect_err("no answer")
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
-use crate::binary::lines;
+use crate::commands::lines;
 use crate::support::eventually;
 use crate::support::process::{Ended, Process, Sidecar, run};
 use crate::support::tls::Authority;
