@@ -5,10 +5,10 @@ use http::header::{
     ALT_SVC, AUTHORIZATION, CONNECTION, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use sezzle_sidecar::simulator::{Exchange, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Rule};
 
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup};
+use crate::support::{Harness, Session, Setup};
 
 /// A request that the sidecar always answers, without Sezzle.
 const NEXT: &str = "POST /v2/authentication HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
@@ -169,7 +169,7 @@ async fn paths_that_two_could_read_differently_are_refused() {
 #[tokio::test]
 async fn a_body_where_none_belongs_is_dropped_and_never_read_as_a_request() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
     let smuggled = "DELETE /v2/customer/c HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let chunked = |body: &str| format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
@@ -233,7 +233,7 @@ async fn a_body_where_none_belongs_is_dropped_and_never_read_as_a_request() {
 #[tokio::test]
 async fn a_body_where_none_belongs_keeps_to_the_limits() {
     let harness = Setup::default().set("LIMITS__BODY", "1KiB").start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     for path in ["/v2/customer", session.as_str()] {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
         let chunks = |length: usize| format!("{:x}\r\n{}\r\n0\r\n\r\n", length, "x".repeat(length));
@@ -353,7 +353,7 @@ async fn what_sezzle_sees_of_a_caller() {
         Via: 1.0 caller\r\nSec-Fetch-Mode: cors\r\nUser-Agent: service/1\r\nAccept-Encoding: gzip\r\nAccept: application/json\r\n\
         X-Request-Id: mine\r\nSezzle-Request-Id: key\r\nX-Custom: 1\r\nX-Custom: 2\r\nIf-None-Match: \"e\"\r\n";
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let mut wire = harness.wire().await;
     let mut status = async |request: String| {
         wire.send(request).await;
@@ -413,7 +413,7 @@ async fn what_sezzle_sees_of_a_caller() {
 #[tokio::test]
 async fn what_a_caller_sees_of_sezzle() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let text = HeaderValue::from_static;
     let named = HeaderName::from_static;
     let rule = Rule::path("/v2/*")

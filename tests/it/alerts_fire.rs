@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::json;
-use sezzle_sidecar::simulator::{Options, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Options, Reset, Rule};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::support::process::{Sidecar, free_address};
 use crate::support::prometheus::Prometheus;
 use crate::support::service::{Conduct, Service};
-use crate::support::{dashboard, eventually, promql, rules};
+use crate::support::{Session, dashboard, eventually, promql, rules};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":100,"currency":"USD"},"partial_capture":true}"#;
 const EVENT: &str = "order.captured";
@@ -73,8 +73,8 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     // Sezzle makes a capture, and its answer never arrives. Sezzle refuses another capture after such an attempt.
     let gateway = &sidecar.gateway;
     let (lost, doubted) = (authorized(&sidecar), authorized(&sidecar));
-    let capture = async |order: &str| write(&sidecar, &format!("/v2/order/{order}/capture"), CAPTURE).await;
-    let of = |order: &str| Rule::on(Method::POST, &format!("/v2/order/{order}/*"));
+    let capture = async |of: &Session| write(&sidecar, &format!("{}/capture", of.order_path), CAPTURE).await;
+    let of = |session: &Session| Rule::on(Method::POST, &format!("{}/*", session.order_path));
     gateway.script(of(&lost).reset(Reset::AfterEffect));
     assert_eq!(capture(&lost).await, 504);
     gateway.script(of(&doubted).status(StatusCode::CONFLICT));
@@ -91,7 +91,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     gateway.set_keys("sz_pub_next", "sz_pr_next");
     gateway.revoke_tokens();
     for _ in 0..10 {
-        gateway.raise_event(EVENT, &json!({"uuid": lost}));
+        gateway.raise_event(EVENT, &json!({"uuid": lost.order}));
     }
     fires(&prometheus, &["SezzleSidecarTokenExpiring", "SezzleSidecarUnauthorized", "SezzleSidecarNoToken"]).await;
     fires(&prometheus, &["SezzleSidecarWebhookBadSignature"]).await;
@@ -117,21 +117,19 @@ async fn write(sidecar: &Sidecar, path: &str, body: &str) -> u16 {
 }
 
 /// An order that can be captured.
-fn authorized(sidecar: &Sidecar) -> String {
-    let order = sidecar.gateway.create_session(SessionKind::Order).order.expect("an order");
-    assert!(sidecar.gateway.complete_checkout(&order));
-    order
+fn authorized(sidecar: &Sidecar) -> Session {
+    Session::order(&sidecar.gateway).authorized(&sidecar.gateway)
 }
 
 /// The usual traffic of services, but faster.
 fn traffic(sidecar: Arc<Sidecar>) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
-            let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+            let session = Session::order(&sidecar.gateway).path;
             for _ in 0..3 {
                 sidecar.get(&session).await;
             }
-            write(&sidecar, &format!("/v2/order/{}/capture", authorized(&sidecar)), CAPTURE).await;
+            write(&sidecar, &format!("{}/capture", authorized(&sidecar).order_path), CAPTURE).await;
             sidecar.get("/v2/customer").await;
             // Pauses now and then, to leave the machine time for other work.
             sleep(Duration::from_millis(50)).await;

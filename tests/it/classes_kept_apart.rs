@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
-use sezzle_sidecar::simulator::{Fault, Gate, Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Fault, Gate, Options, Rule, Simulator};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::support::client::{Answer, Client};
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const REPORT: &str = "/v2/orders/report?start-date=2026-01-01";
 const READ: &str = "/v2/customer";
@@ -63,7 +63,7 @@ fn is_overloaded(answer: &Answer) {
 async fn reports_crowd_out_nobody() {
     // Two permits for reports, and a queue of one.
     let harness = start(16).await;
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
+    let session = Session::tokenize(&harness.gateway);
     let gate = Gate::new();
     harness.gateway.script(Rule::path("/v2/orders/report").gate(&gate));
     let served = callers(&harness, [REPORT; 2]);
@@ -74,8 +74,8 @@ async fn reports_crowd_out_nobody() {
     }
     assert_eq!(shed(&harness, "report", "queue_full").await, 4.0);
     // While reports hold all their permits, every other class passes.
-    let posted = harness.post(&format!("/v2/order/{}/release", ids.order.expect("an order")), "{}").await;
-    let lookup = harness.get(&format!("/v2/session/{}", ids.session)).await;
+    let posted = harness.post(&format!("{}/release", session.order_path), "{}").await;
+    let lookup = harness.get(&session.path).await;
     let (read, webhooks) = (harness.get(READ).await, harness.get("/v2/webhooks").await);
     assert_eq!([posted.status, lookup.status, read.status, webhooks.status], [422, 200, 200, 200]);
 
@@ -244,7 +244,7 @@ fn is_limited(answer: &Answer, seconds: u64) {
 #[tokio::test]
 async fn a_429_quiets_its_class_for_as_long_as_it_says() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let mut refused = 0.0;
     for (retry_after, seconds) in [
         (Some("0"), 0),
@@ -321,8 +321,7 @@ async fn a_refusal_comes_before_the_queue() {
 /// unknown one.
 async fn with_sessions() -> (Harness, [String; 3]) {
     let harness = Setup::default().set("CACHE__STALE_IF_ERROR", "10m").start().await;
-    let session = |_| format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
-    let sessions = [(); 3].map(session);
+    let sessions = [(); 3].map(|()| Session::order(&harness.gateway).path);
     harness.get(&sessions[0]).await;
     harness.clock.advance(Duration::from_secs(40));
     harness.get(&sessions[1]).await;

@@ -3,9 +3,10 @@
 
 use http::Method;
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::Options;
 use tokio::net::TcpListener;
 
+use crate::support::Session;
 use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, run};
 
 const KEYS: [(&str, &str); 2] =
@@ -195,10 +196,9 @@ async fn a_port_in_use_ends_the_start_and_is_named() {
 async fn a_signal_drains_and_ends_it_well() {
     for signal in ["TERM", "INT"] {
         let sidecar = Sidecar::start(Options::default(), &[]).await;
-        let session = sidecar.gateway.create_session(SessionKind::Order).session;
-        let path = format!("/v2/session/{session}");
+        let Session { uuid, path, .. } = Session::order(&sidecar.gateway);
         let answer = sidecar.get(&path).await;
-        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(uuid.as_str())));
         assert!(sidecar.get(&path).await.cache().starts_with("hit"));
 
         sidecar.process.signal(signal);
@@ -230,16 +230,15 @@ async fn a_second_signal_ends_a_drain_at_once() {
 #[tokio::test]
 async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
     let sidecar = Sidecar::start(Options::default(), &[]).await;
-    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (session, order) = (ids.session, ids.order.expect("an order"));
+    let Session { uuid, path, order, order_path, .. } = Session::tokenize(&sidecar.gateway);
     let id = [("x-request-id", "one")];
-    sidecar.send(Method::GET, &format!("/v2/session/{session}"), &id, "").await;
-    sidecar.send(Method::GET, &format!("/v2/session/{session}"), &[("x-request-id", "two")], "").await;
-    sidecar.send(Method::POST, &format!("/v2/order/{order}/capture"), &[("x-request-id", "three")], "{}").await;
+    sidecar.send(Method::GET, &path, &id, "").await;
+    sidecar.send(Method::GET, &path, &[("x-request-id", "two")], "").await;
+    sidecar.send(Method::POST, &format!("{order_path}/capture"), &[("x-request-id", "three")], "{}").await;
     sidecar.send(Method::GET, "/elsewhere", &[("x-request-id", "four")], "").await;
     let patch = r#"{"reference_id":"new"}"#;
-    sidecar.send(Method::PATCH, &format!("/v2/order/{order}"), &[("x-request-id", "five")], patch).await;
-    sidecar.send(Method::HEAD, &format!("/v2/session/{session}"), &[("x-request-id", "six")], "").await;
+    sidecar.send(Method::PATCH, &order_path, &[("x-request-id", "five")], patch).await;
+    sidecar.send(Method::HEAD, &path, &[("x-request-id", "six")], "").await;
     let ended = sidecar.stop().await;
 
     let lines = lines(&ended.stdout);
@@ -268,7 +267,7 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
         assert!(line["dur_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{line}");
     }
     assert!(requests.iter().all(|line| line["target"] == "sezzle_sidecar::proxy::record"), "a name to filter by");
-    assert_eq!(requests[0]["session"], session.as_str());
+    assert_eq!(requests[0]["session"], uuid.as_str());
     assert_eq!(requests[2]["order"], order.as_str());
     assert_eq!(requests[3]["error"], "not_found");
 }

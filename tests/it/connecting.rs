@@ -9,7 +9,7 @@ use http::{Method, Version};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::TokioExecutor;
-use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Options, Rule};
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use sezzle_sidecar::upstream::Upstream;
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::connection_reuse;
 use crate::support::process::Sidecar;
 use crate::support::tls::{Authority, offering};
-use crate::support::{Harness, Setup, arrived, not_tried};
+use crate::support::{Harness, Session, Setup, arrived, not_tried};
 
 /// Five minutes and a fifth.
 const OLDEST: Duration = Duration::from_secs(360);
@@ -171,11 +171,11 @@ async fn two_hundred_reads_at_once_over_one_http2_connection_get_their_own_answe
     let harness = Arc::new(http2(&ca).start().await);
     let mut reads = JoinSet::new();
     for _ in 0..200 {
-        let session = harness.gateway.create_session(SessionKind::Order).session;
+        let Session { uuid, path, .. } = Session::order(&harness.gateway);
         let harness = Arc::clone(&harness);
         reads.spawn(async move {
-            let answer = harness.get(&format!("/v2/session/{session}")).await;
-            assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+            let answer = harness.get(&path).await;
+            assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(uuid.as_str())));
         });
     }
     while let Some(read) = reads.join_next().await {

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sezzle_sidecar::app::StartError;
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use crate::support::client::Client;
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -28,7 +28,7 @@ const OPEN: &str = r#"connections{listener="proxy"}"#;
 #[tokio::test]
 async fn a_connection_carries_many_requests_pipelined_too() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let mut wire = harness.wire().await;
     for _ in 0..3 {
         wire.send(get(&session)).await;
@@ -230,7 +230,7 @@ async fn several_addresses_are_one_sidecar() {
         addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(),
         ["127.0.0.1", "127.0.0.2"]
     );
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     for &address in &addresses {
         assert_eq!(harness.client.get(address, &session).await.status, 200);
     }

@@ -3,13 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sezzle_sidecar::simulator::{Options, SessionKind, TokenizePlace};
+use sezzle_sidecar::simulator::{Options, TokenizePlace};
 
 use crate::commands::lines as lines_of;
 use crate::support::client::Answer;
 use crate::support::process::{Folder, Sidecar};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 async fn call(path: &Path, method: &str, target: &str, body: &str) -> Answer {
     let length = body.len();
@@ -34,26 +34,24 @@ async fn a_purge_removes_what_it_names_and_nothing_else() {
     let folder = Folder::new();
     let (harness, control) = start(&folder).await;
     assert_eq!(std::fs::metadata(&control).expect("a file").permissions().mode() & 0o777, 0o600, "its own user only");
-    let first = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let second = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let paths = [&first, &second].map(|ids| format!("/v2/session/{}", ids.session));
-    let stored = async |index: usize| harness.get(&paths[index]).await.cache().starts_with("hit");
-    let (order, token) = (first.order.clone().expect("an order"), first.token.clone().expect("a token"));
+    let first = Session::tokenize(&harness.gateway);
+    let second = Session::tokenize(&harness.gateway);
+    let stored = async |session: &Session| harness.get(&session.path).await.cache().starts_with("hit");
 
     for body in [
-        format!(r#"{{"session":"{}"}}"#, first.session),
-        format!(r#"{{"order":"{order}"}}"#),
-        format!(r#"{{"token":"{token}"}}"#),
+        format!(r#"{{"session":"{}"}}"#, first.uuid),
+        format!(r#"{{"order":"{}"}}"#, first.order),
+        format!(r#"{{"token":"{}"}}"#, first.token()),
     ] {
-        stored(0).await;
-        stored(1).await;
+        stored(&first).await;
+        stored(&second).await;
         let answer = call(&control, "POST", "/purge", &body).await;
         assert_eq!((answer.status, answer.text().trim()), (200, r#"{"removed":1}"#), "{body}");
-        assert!(!stored(0).await, "{body}");
-        assert!(stored(1).await, "{body}");
+        assert!(!stored(&first).await, "{body}");
+        assert!(stored(&second).await, "{body}");
     }
     assert_eq!(call(&control, "POST", "/purge", r#"{"all":true}"#).await.json()["removed"], 2);
-    assert!(!stored(0).await && !stored(1).await);
+    assert!(!stored(&first).await && !stored(&second).await);
     assert_eq!(call(&control, "POST", "/purge", r#"{"order":"nobody's"}"#).await.json()["removed"], 0);
     assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 5.0);
     harness.stop().await;
@@ -64,7 +62,7 @@ async fn a_purge_removes_what_it_names_and_nothing_else() {
 async fn what_is_not_understood_changes_nothing_and_says_why() {
     let folder = Folder::new();
     let (harness, control) = start(&folder).await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
     for (method, target, body, status, why) in [
         ("POST", "/purge", "", 422, "the body is to name one of session, order, token or all: "),

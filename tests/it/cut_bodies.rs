@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use sezzle_sidecar::simulator::{EffectKind, SessionKind};
+use sezzle_sidecar::simulator::EffectKind;
 use uuid::Uuid;
 
 use crate::support::client::{Client, Ended as Came};
@@ -12,7 +12,7 @@ use crate::support::frame_gateway::FrameGateway;
 use crate::support::frames::{END_STREAM, data, go_away, head, reset};
 use crate::support::process::Sidecar;
 use crate::support::tls::Authority;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 const BODY: &str = r#"{"amount_in_cents":100,"currency":"USD"}"#;
 const CODES: [u32; 6] = [0, 1, 2, 7, 8, 11];
@@ -77,10 +77,8 @@ async fn a_write_that_its_caller_gives_up_over_http2_is_not_sent() {
 #[tokio::test]
 async fn a_write_that_comes_whole_over_http2_is_sent_however_it_is_framed() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    let order = ids.order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
-    let capture = format!("/v2/order/{order}/capture");
+    let Session { order, order_path, .. } = Session::order(&harness.gateway).authorized(&harness.gateway);
+    let capture = format!("{order_path}/capture");
     let whole = r#"{"capture_amount":{"amount_in_cents":100,"currency":"USD"},"partial_capture":true}"#;
     let json = ("content-type", "application/json");
     let length = whole.len().to_string();

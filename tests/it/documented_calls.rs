@@ -8,14 +8,14 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use sezzle_sidecar::proxy::route::Matched;
-use sezzle_sidecar::simulator::{Fault, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Fault, Rule, Simulator};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
 use crate::docs;
 use crate::support::both_sides::{BothSides, Request};
-use crate::support::{Harness, eventually};
+use crate::support::{Harness, Session, eventually};
 
 /// A call, its good answer, and the errors that are documented for it.
 struct Call {
@@ -36,11 +36,9 @@ const REPORT: &[u16] = &[401];
 /// Every call but the token exchange, in an order in which each of them succeeds.
 async fn calls(both: &BothSides) -> Vec<Call> {
     let gateway = &both.harness.gateway;
-    let session = gateway.create_session(SessionKind::OrderAndTokenize);
-    let (order, token) = (session.order.expect("an order"), session.token.expect("a token"));
-    assert!(gateway.complete_checkout(&order));
-    let customer = gateway.approve_token(&token).expect("a customer");
-    let open = gateway.create_session(SessionKind::Order).order.expect("an order");
+    let session = Session::tokenize(gateway).authorized(gateway);
+    let customer = gateway.approve_token(session.token()).expect("a customer");
+    let open = Session::order(gateway).order_path;
     let url = |path: &str| json!({ "href": format!("https://shop.example/{path}"), "method": "GET" });
     let checkout = json!({
         "cancel_url": url("no"), "complete_url": url("yes"),
@@ -62,21 +60,21 @@ async fn calls(both: &BothSides) -> Vec<Call> {
 
     let read = |path: String, errors| call(Method::GET, &path, Value::Null, 200, errors);
     let write = |method, path: String, body, success| call(method, &path, body, success, WRITE);
-    let of = |tail: &str| format!("/v2/order/{order}{tail}");
+    let of = |tail: &str| format!("{}{tail}", session.order_path);
     let to = |tail: &str| format!("/v2/customer/{customer}{tail}");
     let report = |path: &str| {
         read(format!("{path}?start-date=2026-01-01&end-date=2026-01-05&offset=0&currency-code=USD&x=%2f+&&="), REPORT)
     };
     vec![
         call(Method::POST, "/v2/session", checkout, 201, CREATE),
-        read(format!("/v2/session/{}", session.session), SESSION_READ),
+        read(session.path.clone(), SESSION_READ),
         call(Method::POST, "/v2/session/card", card, 201, CREATE),
         read(format!("/v2/session/card/token/{card_token}"), READ),
         write(Method::PATCH, format!("/v2/session/{virtual_card}/card"), json!({ "order_id": "1" }), 204),
         read(of(""), READ),
         write(Method::PATCH, of(""), json!({ "reference_id": "2" }), 204),
-        write(Method::PATCH, format!("/v2/order/{open}/checkout"), express, 204),
-        write(Method::DELETE, format!("/v2/order/{open}/checkout"), Value::Null, 204),
+        write(Method::PATCH, format!("{open}/checkout"), express, 204),
+        write(Method::DELETE, format!("{open}/checkout"), Value::Null, 204),
         with_key(write(Method::POST, of("/capture"), capture, 200)),
         with_key(write(Method::POST, of("/refund"), price(1_000), 200)),
         with_key(write(Method::POST, of("/release"), price(2_000), 200)),
@@ -86,8 +84,8 @@ async fn calls(both: &BothSides) -> Vec<Call> {
         read(to(""), READ),
         write(Method::POST, to("/preapprove"), price(100), 200),
         with_key(write(Method::POST, to("/order"), customers_order, 200)),
-        read(format!("/v2/token/{token}/session"), SESSION_READ),
-        read(format!("/v2/token/{token}/customer"), SESSION_READ),
+        read(format!("/v2/token/{}/session", session.token()), SESSION_READ),
+        read(format!("/v2/token/{}/customer", session.token()), SESSION_READ),
         call(Method::DELETE, &to(""), Value::Null, 204, READ),
         call(Method::POST, "/v2/webhooks", hook, 200, CREATE_WEBHOOK),
         read("/v2/webhooks".to_owned(), WEBHOOKS),
@@ -214,7 +212,7 @@ async fn the_gateways_own_refusals_pass() {
 #[tokio::test]
 async fn a_stored_session_is_what_sezzle_sent() {
     let both = BothSides::start().await;
-    let path = format!("/v2/session/{}", both.harness.gateway.create_session(SessionKind::OrderAndTokenize).session);
+    let path = Session::tokenize(&both.harness.gateway).path;
     let first = both.call(&Request::new(Method::GET, path.as_str(), "")).await;
     let second = both.harness.get(&path).await;
     assert!(first.cache().ends_with("; stored") && second.cache().starts_with("hit"), "{}", second.cache());
@@ -228,10 +226,10 @@ async fn a_stored_session_is_what_sezzle_sent() {
 #[tokio::test]
 async fn an_answer_that_may_not_be_transformed_is_sezzles_to_the_last_byte() {
     let both = BothSides::start().await;
-    let ids = both.harness.gateway.create_session(SessionKind::Order);
+    let session = Session::order(&both.harness.gateway);
     let rule = Rule::any().set_header(CACHE_CONTROL, HeaderValue::from_static("no-transform, no-store"));
     both.harness.gateway.script(rule);
-    for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{}", ids.order.expect("an order"))] {
+    for path in [session.path, session.order_path] {
         assert!(
             both.harness.get(&path).await.text().contains("\"href\":\"https://sandbox.gateway.sezzle.com/v2/"),
             "{path}"

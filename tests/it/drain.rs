@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::IntCounterVec;
 use sezzle_sidecar::app::App;
-use sezzle_sidecar::simulator::{EffectKind, Gate, Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{EffectKind, Gate, Options, Rule, Simulator};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +19,7 @@ use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::END_STREAM;
 use crate::support::process::{Ended, Sidecar};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const GET: &str = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
@@ -69,7 +69,7 @@ async fn not_ready_at_once_and_serving_through_the_grace_period() {
     let mut kept = harness.wire().await;
     kept.send(GET).await;
     assert_eq!(kept.answer().await.header("connection"), "");
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     assert_eq!(harness.get(&session).await.status, 200);
 
     let draining = Draining::begin(harness);
@@ -98,10 +98,8 @@ async fn not_ready_at_once_and_serving_through_the_grace_period() {
 #[tokio::test]
 async fn a_service_that_drains_beside_it_is_served_to_the_end_of_the_grace_period() {
     let mut sidecar = Sidecar::start(Options::default(), &[("DRAIN__GRACE", "2s")]).await;
-    let ids = sidecar.gateway.create_session(SessionKind::Order);
-    let (session, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
-    assert!(sidecar.gateway.complete_checkout(&order));
-    assert_eq!(sidecar.get(&session).await.status, 200);
+    let Session { path: lookup, order, order_path, .. } = Session::order(&sidecar.gateway).authorized(&sidecar.gateway);
+    assert_eq!(sidecar.get(&lookup).await.status, 200);
     sidecar.process.signal("TERM");
     sidecar.process.says("draining").await;
     let began = Instant::now();
@@ -111,8 +109,8 @@ async fn a_service_that_drains_beside_it_is_served_to_the_end_of_the_grace_perio
     let json = [("content-type", "application/json")];
     let mut captures = 0;
     while began.elapsed() < Duration::from_millis(1200) {
-        let captured = sidecar.send(Method::POST, &format!("/v2/order/{order}/capture"), &json, capture).await;
-        let looked_up = sidecar.get(&session).await;
+        let captured = sidecar.send(Method::POST, &format!("{order_path}/capture"), &json, capture).await;
+        let looked_up = sidecar.get(&lookup).await;
         assert_eq!((captured.status, looked_up.status), (200, 200), "{captured:?} {looked_up:?}");
         assert_eq!(looked_up.header("connection"), "close", "its pool is not to keep what will be closed");
         captures += 1;
@@ -196,11 +194,9 @@ async fn an_answer_whose_caller_is_slow_to_take_it_is_not_cut() {
 #[tokio::test]
 async fn a_write_whose_caller_has_gone_is_done_and_purged() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    let order = ids.order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
+    let Session { order, order_path, .. } = Session::order(&harness.gateway).authorized(&harness.gateway);
     let gate = Gate::new();
-    let capture = format!("/v2/order/{order}/capture");
+    let capture = format!("{order_path}/capture");
     harness.gateway.script(Rule::path(&capture).gate(&gate));
     for gone in ["reset", "closed"] {
         let mut wire = harness.wire().await;

@@ -4,12 +4,12 @@
 use http::HeaderValue;
 use http::header::CONNECTION;
 use sezzle_sidecar::app::StartError;
-use sezzle_sidecar::simulator::{Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 
 use crate::support::egress::{Conduct, EgressProxy};
 use crate::support::process::{Folder, Sidecar, free_address};
 use crate::support::tls::Authority;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 const CREDENTIALS: &str = "sidecar:open-sesame";
 const AUTHORIZATION: &str = "proxy-authorization: Basic c2lkZWNhcjpvcGVuLXNlc2FtZQ==";
@@ -33,7 +33,7 @@ async fn ready(harness: &Harness) {
 async fn works(setup: Setup, proxy: &EgressProxy, expected: &[&str]) {
     let harness = setup.start_with(|gateway| proxy.lead_to(gateway.addr())).await;
     ready(&harness).await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     assert_eq!(harness.get(&session).await.status, 200);
     assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200);
     assert_eq!((proxy.tunnels(), harness.gateway.connections()), (1, 1), "the tunnel is kept");

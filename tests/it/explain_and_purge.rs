@@ -3,8 +3,9 @@
 
 use std::process::{Command, Stdio};
 
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::Options;
 
+use crate::support::Session;
 use crate::support::process::{BINARY, Folder, Sidecar, run};
 
 const SESSION: &str = "6c9db5d4-d09a-4224-860a-b5438ac32ca8";
@@ -126,16 +127,15 @@ async fn a_purge_reaches_the_running_sidecar() {
     let folder = Folder::new();
     let control = format!("unix:{}", folder.path().join("control.sock").display());
     let sidecar = Sidecar::start(Options::default(), &[("CONTROL__LISTEN", &control)]).await;
-    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
-    let lookup = format!("/v2/session/{}", ids.session);
-    let (order, token) = (ids.order.expect("an order"), ids.token.expect("a token"));
+    let session = Session::tokenize(&sidecar.gateway);
     let variables = [&CONFIGURED[..], &[("CONTROL__LISTEN", control.as_str())]].concat();
-    for what in [&[ids.session.as_str()][..], &["--order", &order], &["--token", &token], &["--all"]] {
-        sidecar.get(&lookup).await;
-        assert!(sidecar.get(&lookup).await.cache().starts_with("hit"));
+    for what in [&[session.uuid.as_str()][..], &["--order", &session.order], &["--token", session.token()], &["--all"]]
+    {
+        sidecar.get(&session.path).await;
+        assert!(sidecar.get(&session.path).await.cache().starts_with("hit"));
         let purged = run(&[&["purge"], what].concat(), &variables).await;
         assert_eq!((purged.code, purged.stdout.as_str()), (Some(0), "removed 1\n"), "{what:?}: {}", purged.stderr);
-        assert!(!sidecar.get(&lookup).await.cache().starts_with("hit"), "{what:?}");
+        assert!(!sidecar.get(&session.path).await.cache().starts_with("hit"), "{what:?}");
     }
 
     let unset = run(&["purge", "--all"], &CONFIGURED).await;

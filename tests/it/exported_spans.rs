@@ -12,16 +12,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Options, Rule};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
 use crate::commands::lines;
-use crate::support::eventually;
 use crate::support::process::{Ended, Process, Sidecar, run};
 use crate::support::tls::Authority;
+use crate::support::{Session, eventually};
 
 /// A collector whose answers a test chooses.
 struct Collector {
@@ -256,20 +256,19 @@ async fn counted(sidecar: &Sidecar, result: &str) -> f64 {
 async fn a_request_is_a_span_in_the_trace_of_its_caller() {
     let collector = Collector::start(Conduct::Answer(200)).await;
     let sidecar = start(&collector, &[("PROXY__CARD_DATA", "forward")]).await;
-    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (session, order) = (ids.session, ids.order.expect("an order"));
+    let Session { path: lookup, order_path, .. } = Session::tokenize(&sidecar.gateway);
     let (sampled, not) = (format!("00-{TRACE}-{PARENT}-01"), format!("00-{TRACE}-{PARENT}-00"));
     sidecar.gateway.script(Rule::path("/v2/customer").status(StatusCode::INTERNAL_SERVER_ERROR).body("[]"));
     let card = "/v2/session/card/token/canary";
     sidecar.gateway.script(Rule::path(card).status(StatusCode::OK).body(r#"{"pan":"canary"}"#));
     for (id, method, path, trace, body) in [
-        ("missed", Method::GET, format!("/v2/session/{session}"), sampled.as_str(), ""),
-        ("hit", Method::GET, format!("/v2/session/{session}"), &sampled, ""),
-        ("written", Method::POST, format!("/v2/order/{order}/capture?canary=1"), &sampled, r#"{"canary":1}"#),
+        ("missed", Method::GET, lookup.clone(), sampled.as_str(), ""),
+        ("hit", Method::GET, lookup.clone(), &sampled, ""),
+        ("written", Method::POST, format!("{order_path}/capture?canary=1"), &sampled, r#"{"canary":1}"#),
         ("failed", Method::GET, "/v2/customer".to_owned(), &sampled, ""),
         ("refused", Method::GET, "/elsewhere/canary".to_owned(), "", ""),
         ("card", Method::GET, card.to_owned(), &sampled, ""),
-        ("unwanted", Method::GET, format!("/v2/session/{session}"), &not, ""),
+        ("unwanted", Method::GET, lookup.clone(), &not, ""),
     ] {
         let headers = [("x-request-id", id), ("traceparent", trace), ("cookie", "canary")];
         sidecar.send(method, &path, &headers, body).await;
@@ -354,7 +353,7 @@ async fn the_environment_says_where_it_runs_and_not_where_spans_go() {
     let variables = [("OTLP__ENDPOINT", endpoint.as_str()), ("OTLP__SAMPLE", "3")];
     let sidecar = Sidecar::by(gateway, &public, &private, &variables, start).await;
     sidecar.ready().await;
-    let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&sidecar.gateway).path;
     for _ in 0..9 {
         sidecar.get(&session).await;
     }
@@ -388,7 +387,7 @@ async fn a_collector_that_fails_is_told_of_once_and_costs_nobody_anything() {
 async fn a_collector_that_hangs_holds_up_neither_requests_nor_the_end() {
     let collector = Collector::start(Conduct::Hang).await;
     let sidecar = start(&collector, &[("LOG__LEVEL", "warn")]).await;
-    let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&sidecar.gateway).path;
     sidecar.get(&session).await;
     eventually("it hangs", async || !collector.requests().is_empty()).await;
     // More spans than the sidecar keeps while the collector takes none.

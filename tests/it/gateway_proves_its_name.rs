@@ -8,13 +8,13 @@ use http::header::CONNECTION;
 use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use sezzle_sidecar::app::StartError;
-use sezzle_sidecar::simulator::{Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 use tokio::time::Instant;
 
 use crate::support::client::Answer;
 use crate::support::peer::{Conduct, Peer};
 use crate::support::tls::{Authority, self_signed};
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 fn setup(server: Arc<ServerConfig>, host: &'static str) -> Setup {
     Setup::default().gateway(|gateway| gateway.tls = Some(server)).gateway_host(host)
@@ -22,7 +22,7 @@ fn setup(server: Arc<ServerConfig>, host: &'static str) -> Setup {
 
 async fn works(setup: Setup, what: &str) {
     let harness = setup.start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     assert_eq!(harness.get(&session).await.status, 200, "{what}");
     assert_eq!(harness.get("/v2/orders/report?start-date=2026-01-01").await.status, 200, "{what}");
     assert_eq!(harness.gateway.connections(), 1, "{what}: the connection is kept");

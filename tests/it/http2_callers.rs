@@ -18,7 +18,7 @@ use sezzle_sidecar::server::cut::Timeouts;
 use sezzle_sidecar::server::socket::bind;
 use sezzle_sidecar::server::workers::Workers;
 use sezzle_sidecar::server::{Handler, Listener, Stop};
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Rule};
 use sezzle_sidecar::systemd::sockets::PassedSockets;
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ use crate::support::client::Client;
 use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::{END_STREAM, data};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const OPEN: &str = r#"connections{listener="proxy"}"#;
 
@@ -45,7 +45,7 @@ async fn http2(setup: Setup) -> Harness {
 async fn one_connection_carries_many_calls_at_once() {
     let harness = http2(Setup::default()).await;
     let caller = Arc::new(Client::http2());
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     assert_eq!(caller.get(harness.proxy, &session).await.status, 200);
     let gate = Gate::new();
     harness.gateway.script(Rule::path("/v2/customer").gate(&gate));

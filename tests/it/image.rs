@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sezzle_sidecar::simulator::{Options, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Options, Simulator};
 use tokio::net::UdpSocket;
 
+use crate::support::Session;
 use crate::support::client::Client;
 use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::tls::Authority;
@@ -274,9 +275,9 @@ async fn what_is_shipped_is_small_and_runs_with_nothing_around_it() {
         assert_eq!(dns.asked() == 0, by_hosts_file, "the name came from where it should");
         let health = container.start(&["healthcheck"]).end().await;
         assert_eq!((health.code, health.stdout.as_str()), (Some(0), "alive\n"), "{}", health.stderr);
-        let session = gateway.create_session(SessionKind::Order).session;
-        let answer = Client::new().get(proxy, &format!("/v2/session/{session}")).await;
-        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+        let session = Session::order(&gateway);
+        let answer = Client::new().get(proxy, &session.path).await;
+        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.uuid.as_str())));
 
         let status = fs::read_to_string(format!("/proc/{}/status", sidecar.id())).expect("it runs");
         let ids = |kind: &str| {

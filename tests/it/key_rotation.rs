@@ -11,13 +11,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Options, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::support::process::{Folder, Sidecar};
 use crate::support::service::signature;
-use crate::support::{Harness, Setup, eventually, header};
+use crate::support::{Harness, Session, Setup, eventually, header};
 
 const EXCHANGE: &str = "/v2/authentication";
 const OTHER_MERCHANT: &str = "00000000-0000-4000-8000-000000000001";
@@ -302,7 +302,7 @@ async fn files_change_in_every_way_there_is() {
 #[tokio::test]
 async fn no_request_fails_while_keys_change() {
     let rotating = Arc::new(Rotating::at("", "", kubernetes).await);
-    let order = rotating.harness.gateway.create_session(SessionKind::Order).order.expect("an order");
+    let order = Session::order(&rotating.harness.gateway).order;
     let over = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for number in 0..16 {

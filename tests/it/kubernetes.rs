@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::Options;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::client::Client;
-use crate::support::eventually;
 use crate::support::process::{Ended, Process, Sidecar, free_address};
+use crate::support::{Session, eventually};
 
 /// Starts the example's service beside a sidecar.
 async fn start(sidecar: SocketAddr) -> (Process, SocketAddr) {
@@ -32,11 +32,11 @@ async fn the_service_of_the_example_gets_on_with_a_sidecar_beside_it() {
     let client = Client::new();
     assert_eq!(client.get(shop, "/healthz").await.status, 200);
 
-    let ids = sidecar.gateway.create_session(SessionKind::Order);
-    let checkout = format!("/checkout/{}", ids.session);
+    let session = Session::order(&sidecar.gateway);
+    let checkout = format!("/checkout/{}", session.uuid);
     for cache in ["sezzle-sidecar; fwd=uri-miss", "sezzle-sidecar; hit"] {
         let answer = client.get(shop, &checkout).await;
-        assert_eq!((answer.status, answer.json()["order"].as_str()), (200, ids.order.as_deref()));
+        assert_eq!((answer.status, answer.json()["order"].as_str()), (200, Some(session.order.as_str())));
         assert!(answer.json()["cache"].as_str().is_some_and(|found| found.starts_with(cache)), "{}", answer.text());
     }
     let unknown = client.get(shop, "/checkout/6c9db5d4-d09a-4224-860a-b5438ac32ca8").await;

@@ -3,11 +3,11 @@
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Options, Rule};
 
 use crate::support::client::Answer;
 use crate::support::process::Sidecar;
-use crate::support::{Harness, Setup};
+use crate::support::{Harness, Session, Setup};
 
 const GATEWAY: &str = "https://sandbox.gateway.sezzle.com";
 
@@ -89,9 +89,8 @@ async fn only_links_change_and_the_length_is_right() {
         "https://sandbox.gateway.eu.sezzle.com",
     ] {
         let harness = Setup::default().gateway(|gateway| gateway.link_base = host.to_owned()).start().await;
-        let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-        let order = ids.order.expect("an order");
-        for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{order}")] {
+        let Session { path: lookup, order, order_path, .. } = Session::tokenize(&harness.gateway);
+        for path in [lookup, order_path] {
             // Sezzle's answer passes unchanged.
             harness.gateway.script(
                 Rule::path(&path).set_header(CACHE_CONTROL, HeaderValue::from_static("no-store, No-Transform")),
@@ -122,8 +121,7 @@ async fn only_links_change_and_the_length_is_right() {
 #[tokio::test]
 async fn shoppers_urls_stay_whatever_their_host() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
-    let path = format!("/v2/session/{uuid}");
+    let Session { uuid, path, .. } = Session::tokenize(&harness.gateway);
     let body = format!(
         "{{ \"uuid\" : \"{uuid}\", \"links\":[{{\"href\":\"{GATEWAY}/v2/session/{uuid}\",\"method\":\"GET\"}}],\n\
          \"order\":{{\"checkout_url\":\"{GATEWAY}/checkout\",\"tokenize\":{{\"approval_url\":\"{GATEWAY}/approve\",\
@@ -138,9 +136,9 @@ async fn shoppers_urls_stay_whatever_their_host() {
 #[tokio::test]
 async fn an_odd_value_elsewhere_leaves_links_readable() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::Order).session;
+    let Session { uuid, path: lookup, .. } = Session::order(&harness.gateway);
     let deep = format!("{}{}", "[".repeat(150), "]".repeat(150));
-    for path in [format!("/v2/session/{uuid}"), "/v2/customer/c".to_owned()] {
+    for path in [lookup, "/v2/customer/c".to_owned()] {
         for odd in [&b"\"\\ud83d\""[..], b"\"M\xfcller\"", b"1e400", deep.as_bytes()] {
             let body = |origin: &str| {
                 let link = format!(r#""links":[{{"href":"{origin}/v2/x","method":"GET"}}]"#);
@@ -158,8 +156,8 @@ async fn an_odd_value_elsewhere_leaves_links_readable() {
 #[tokio::test]
 async fn links_that_cannot_be_read_are_told_of() {
     let sidecar = Sidecar::start(Options::default(), &[("OPS__STATUS_PAGE", "true")]).await;
-    let uuid = sidecar.gateway.create_session(SessionKind::Order).session;
-    let (session, capture) = (format!("/v2/session/{uuid}"), "/v2/order/o/capture");
+    let Session { uuid, path: lookup, .. } = Session::order(&sidecar.gateway);
+    let capture = "/v2/order/o/capture";
     let page = async || sidecar.client.get(sidecar.ops, "/").await.text();
     let link = format!(r#""href":"{GATEWAY}/v2/x""#);
     let bodies = [
@@ -171,7 +169,7 @@ async fn links_that_cannot_be_read_are_told_of() {
     ];
     // Lookups for the cache, other reads, and writes.
     for (path, method, route) in [
-        (session.as_str(), Method::GET, "/v2/session/{session}"),
+        (lookup.as_str(), Method::GET, "/v2/session/{session}"),
         ("/v2/customer/c", Method::GET, "/v2/customer/{customer}"),
         (capture, Method::POST, "/v2/order/{order}/capture"),
     ] {
@@ -198,7 +196,7 @@ async fn links_that_cannot_be_read_are_told_of() {
 #[tokio::test]
 async fn headers_that_lead_to_the_gateway_lead_back() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let capture = "/v2/order/o/capture";
     let link = r#"<https://gateway.sezzle.com/v2/a>; rel="next", </v2/b>; rel=prev"#;
     let text = |path: &str| {
@@ -255,7 +253,7 @@ async fn headers_that_lead_to_the_gateway_lead_back() {
 async fn the_base_is_what_is_configured() {
     let base = "https://payments.internal:8443/sezzle";
     let harness = Setup::default().set("LINKS__BASE_URL", base).start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let body = harness.get(&session).await.json();
     let found = links(&body);
     assert_eq!(found[0].1, format!("{base}{session}"));
@@ -279,8 +277,8 @@ async fn a_gateway_of_ones_own_is_known_by_its_url() {
 #[tokio::test]
 async fn rewriting_can_be_turned_off() {
     let harness = Setup::default().set("LINKS__REWRITE", false).start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    for path in [format!("/v2/session/{}", ids.session), format!("/v2/order/{}", ids.order.expect("an order"))] {
+    let session = Session::order(&harness.gateway);
+    for path in [session.path, session.order_path] {
         for _ in 0..2 {
             let found = links(&harness.get(&path).await.json());
             assert!(!found.is_empty() && found.iter().all(|(_, href)| href.starts_with(GATEWAY)), "{found:?}");
@@ -294,10 +292,10 @@ async fn rewriting_can_be_turned_off() {
 #[tokio::test]
 async fn what_may_or_can_not_be_read_is_left_alone() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::Order).session;
+    let Session { uuid, path: lookup, .. } = Session::order(&harness.gateway);
     let body = format!("{{\"uuid\":\"{uuid}\",\"links\":[{{\"href\":\"{GATEWAY}/v2/x\",\"method\":\"GET\"}}]}}");
     let large = format!("{{\"fill\":\"{}\",{}", "x".repeat(1 << 20), &body[1..]);
-    for path in [format!("/v2/session/{uuid}"), "/v2/customer/c".to_owned(), "/v2/new/call".to_owned()] {
+    for path in [lookup, "/v2/customer/c".to_owned(), "/v2/new/call".to_owned()] {
         let sent = |text: &str| Rule::path(&path).body(text.to_owned());
         let header = |name, value: &'static str| sent(&body).set_header(name, HeaderValue::from_static(value));
         for (rule, expected) in [

@@ -8,12 +8,12 @@ use std::thread;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Options, Rule};
 
 use crate::commands::lines;
 use crate::support::process::{Ended, Folder, Sidecar, free_address, run};
 use crate::support::wire::Wire;
-use crate::support::{arrived, eventually};
+use crate::support::{Session, arrived, eventually};
 
 /// The line of the request with this id.
 fn line_of<'l>(lines: &'l [Value], id: &str) -> &'l Value {
@@ -25,10 +25,10 @@ fn line_of<'l>(lines: &'l [Value], id: &str) -> &'l Value {
 
 /// Makes so many hits over one connection, each with a log line of about 500 bytes.
 async fn hits(sidecar: &Sidecar, count: usize) {
-    let session = sidecar.gateway.create_session(SessionKind::Order).session;
-    sidecar.get(&format!("/v2/session/{session}")).await;
+    let path = Session::order(&sidecar.gateway).path;
+    sidecar.get(&path).await;
     let id = "x".repeat(128);
-    let request = format!("GET /v2/session/{session} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {id}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {id}\r\n\r\n");
     let mut wire = Wire::connect(sidecar.proxy).await;
     let mut left = count;
     while left > 0 {
@@ -182,7 +182,7 @@ async fn the_trace_of_a_caller_is_in_its_line_and_goes_no_further() {
     let sidecar = Sidecar::start(Options::default(), &[]).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let zero = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
-    let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&sidecar.gateway).path;
     for (id, path, headers) in [
         ("passed", "/v2/customer", vec![("traceparent", trace), ("tracestate", "a=b"), ("baggage", "c=d")]),
         ("missed", &session, vec![("traceparent", trace)]),
@@ -213,15 +213,14 @@ async fn the_trace_of_a_caller_is_in_its_line_and_goes_no_further() {
 #[tokio::test]
 async fn a_line_says_what_the_call_to_sezzle_took() {
     let sidecar = Sidecar::start(Options::default(), &[]).await;
-    let ids = sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (session, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let Session { path: session, order_path, .. } = Session::tokenize(&sidecar.gateway);
     let call = async |id: &str, method: Method, path: &str, body: &str| {
         sidecar.send(method, path, &[("x-request-id", id)], body).await.status
     };
     assert_eq!(call("missed", Method::GET, &session, "").await, 200);
     assert_eq!(call("hit", Method::GET, &session, "").await, 200);
     assert_eq!(call("passed", Method::GET, "/v2/customer", "").await, 200);
-    assert_eq!(call("written", Method::POST, &format!("/v2/order/{order}/capture"), "{}").await, 422);
+    assert_eq!(call("written", Method::POST, &format!("{order_path}/capture"), "{}").await, 422);
     assert_eq!(call("refused", Method::GET, "/elsewhere", "").await, 404);
     // The gateway is busy twice for the first call, and the second call needs a new token.
     sidecar.gateway.script(Rule::path("/v2/customer").times(2).status(StatusCode::BAD_GATEWAY).body("[]"));

@@ -8,7 +8,7 @@ use sezzle_sidecar::proxy::cache_status::Source;
 use sezzle_sidecar::proxy::route::{Class, Route};
 use sezzle_sidecar::server::cut::Cut;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, Simulator};
 use sezzle_sidecar::telemetry::metrics::{
     CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, UPSTREAM_ERRORS,
     code_label,
@@ -17,7 +17,7 @@ use sezzle_sidecar::upstream::error::ErrorKind;
 use sezzle_sidecar::webhook::Outcome;
 
 use crate::support::client::raw;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 /// One sample of the text exposition format: name, labels as written, value.
 struct Sample {
@@ -144,11 +144,10 @@ async fn every_metric_is_there_from_the_start() {
 #[tokio::test]
 async fn what_happens_is_counted_where_it_belongs() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (lookup, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let Session { path: lookup, order_path, .. } = Session::tokenize(&harness.gateway);
     harness.get(&lookup).await;
     harness.get(&lookup).await;
-    harness.post(&format!("/v2/order/{order}/release"), "{}").await;
+    harness.post(&format!("{order_path}/release"), "{}").await;
     harness.gateway.script(Rule::path("/v2/customer").reset(Reset::BeforeEffect));
     assert_eq!(harness.get("/v2/customer").await.status, 502);
     for (series, value) in [
@@ -186,7 +185,7 @@ async fn what_happens_is_counted_where_it_belongs() {
 #[tokio::test]
 async fn neither_callers_nor_the_gateway_can_create_series() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
+    let lookup = Session::tokenize(&harness.gateway).path;
     let odd = async |n: u32| {
         let method = Method::from_bytes(format!("ODD{n}").as_bytes()).expect("a method");
         let odd_status = StatusCode::from_u16(u16::try_from(600 + n).expect("small")).expect("a status");
@@ -197,7 +196,7 @@ async fn neither_callers_nor_the_gateway_can_create_series() {
         harness.get(&format!("/v2/odd/{n}?query={n}")).await;
         harness.get(&format!("/v2/order/{n}")).await;
         harness.get(&format!("/v2/session/{n}")).await;
-        harness.get(&format!("/v2/session/{ids}{n}")).await;
+        harness.get(&format!("{lookup}{n}")).await;
         harness.get(&format!("/v2/new/call/{n}")).await;
         harness.get_with("/v2/customer", &[("host", &format!("{n}.example"))]).await;
         harness
@@ -306,10 +305,9 @@ async fn how_full_it_is_can_be_seen() {
         .set("CACHE__MAX_BYTES", "2MiB")
         .start()
         .await;
-    let (gate, session) = (Gate::new(), harness.gateway.create_session(SessionKind::Order).session);
+    let (gate, lookup) = (Gate::new(), Session::order(&harness.gateway).path);
     harness.gateway.script(Rule::path("/v2/orders/report").gate(&gate).status(StatusCode::OK));
     let report = async || harness.get("/v2/orders/report").await.status;
-    let lookup = format!("/v2/session/{session}");
     let (first, second, ()) = tokio::join!(report(), report(), async {
         let waiting = async || harness.metric(r#"queue_length{class="report"}"#).await == 1.0;
         gate.arrived(1).await;

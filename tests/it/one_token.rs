@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use http::header::DATE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
-use sezzle_sidecar::simulator::{Fault, Gate, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Fault, Gate, Reset, Rule};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const EXCHANGE: &str = "/v2/authentication";
 
@@ -106,7 +106,7 @@ async fn answers_that_hold_no_token_are_tried_again() {
 #[tokio::test]
 async fn sixty_requests_on_a_revoked_token_make_one_exchange_and_all_succeed() {
     let harness = Arc::new(Harness::start().await);
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
+    let order = Session::order(&harness.gateway).order;
     harness.gateway.revoke_tokens();
     let mut callers = JoinSet::new();
     for number in 0..60 {

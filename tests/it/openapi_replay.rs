@@ -12,8 +12,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sezzle_sidecar::proxy::route::{Matched, Route};
-use sezzle_sidecar::simulator::{Rule, SessionKind};
+use sezzle_sidecar::simulator::Rule;
 
+use crate::support::Session;
 use crate::support::both_sides::{BothSides, HOSTS, Request};
 
 /// Routes that the sidecar knows and the file lacks, and where they are documented.
@@ -215,24 +216,23 @@ impl Operation {
 /// New resources, so that each call can succeed: a part of the order is captured, and a part is left.
 async fn ids(both: &BothSides, complete: bool) -> Ids {
     let gateway = &both.harness.gateway;
-    let session = gateway.create_session(SessionKind::OrderAndTokenize);
-    let (order, token) = (session.order.expect("an order"), session.token.expect("a token"));
-    let customer = gateway.approve_token(&token).expect("a customer");
+    let session = Session::tokenize(gateway);
+    let customer = gateway.approve_token(session.token()).expect("a customer");
     // Only an open checkout can be deleted; all other calls need a completed one.
     if complete {
-        assert!(gateway.complete_checkout(&order));
+        assert!(gateway.complete_checkout(&session.order));
         let capture =
             json!({ "capture_amount": { "amount_in_cents": 4000, "currency": "USD" }, "partial_capture": true });
-        let answer = both.harness.post(&format!("/v2/order/{order}/capture"), &capture.to_string()).await;
+        let answer = both.harness.post(&format!("{}/capture", session.order_path), &capture.to_string()).await;
         assert_eq!(answer.status, 200);
     }
-    let url = format!("https://shop.example/hook/{}", session.session);
+    let url = format!("https://shop.example/hook/{}", session.uuid);
     let hook = json!({ "url": url, "events": ["order.captured"] }).to_string();
     let webhook = both.harness.post("/v2/webhooks", &hook).await.json()["uuid"].as_str().expect("an id").to_owned();
     BTreeMap::from([
-        ("session_uuid", session.session),
-        ("order_uuid", order),
-        ("token", token),
+        ("token", session.token().to_owned()),
+        ("session_uuid", session.uuid),
+        ("order_uuid", session.order),
         ("customer_uuid", customer),
         ("webhooks_uuid", webhook),
         ("payout_uuid", "c1a0b9d2-3d6e-4f0a-9b51-7e2c88d04f13".to_owned()),

@@ -8,13 +8,13 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
-use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Options, Reset, Rule};
 
 use crate::support::client::Answer;
 use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::END_STREAM;
 use crate::support::process::Sidecar;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const EXCHANGE: &str = "/v2/authentication";
 /// Sezzle's answer for a shop that may not sell with these keys.
@@ -32,7 +32,7 @@ fn ours() -> String {
 #[tokio::test]
 async fn a_call_under_our_public_key_goes_on_as_it_is() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     assert!(harness.get(&session).await.cache().starts_with("fwd=uri-miss"));
     assert!(harness.get(&session).await.cache().starts_with("hit"));
     let public = Options::default().public_key;
@@ -67,7 +67,7 @@ async fn a_call_under_our_public_key_goes_on_as_it_is() {
 #[tokio::test]
 async fn what_sezzle_refuses_under_a_public_key_is_not_tried_with_the_token() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
     let before = harness.gateway.journal().len();
     harness.gateway.script(Rule::path("/v2/*").status(StatusCode::UNAUTHORIZED));
@@ -95,7 +95,7 @@ async fn a_public_key_needs_no_token() {
 #[tokio::test]
 async fn another_merchants_public_key_is_refused() {
     let harness = Harness::start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
     let before = harness.received();
     let foreign = [

@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use sezzle_sidecar::simulator::{Fault, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Fault, Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::support::client::raw;
 use crate::support::scripted::{Script, Scripted};
 use crate::support::tls::{Authority, offering};
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 #[tokio::test]
 async fn a_report_of_100_mb_passes_in_constant_memory() {
@@ -87,8 +87,7 @@ async fn bodies_and_queries_pass_byte_for_byte() {
 async fn encoded_answers_pass_as_they_are() {
     let harness = Harness::start().await;
     let gzip: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-    let path = format!("/v2/order/{order}");
+    let path = Session::order(&harness.gateway).order_path;
     let rule = Rule::path(&path).set_header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(gzip);
     harness.gateway.script(rule);
     let answer = harness.get_with(&path, &[("accept-encoding", "gzip")]).await;
@@ -150,7 +149,7 @@ async fn an_answer_that_breaks_off_is_not_made_to_look_whole() {
     eventually("counted", async || harness.metric(r#"upstream_errors_total{kind="body"}"#).await == 1.0).await;
 
     // A lookup needs the whole body first, so a clear error is still possible.
-    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let path = Session::order(&harness.gateway).path;
     harness.gateway.script(Rule::path(&path).fault(Fault::CutBody(10)));
     let answer = harness.get(&path).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (502, "sidecar.upstream_failed"));

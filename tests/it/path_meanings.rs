@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
-use sezzle_sidecar::simulator::{EffectKind, Fault, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{EffectKind, Fault, Reset, Rule};
 
-use crate::support::{Harness, Setup, header};
+use crate::support::{Harness, Session, Setup, header};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -43,10 +43,9 @@ async fn a_session_is_created_with_a_slash_as_without() {
 #[tokio::test]
 async fn a_write_with_a_slash_has_its_label_and_purges_and_is_not_sent_again() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    let (order, lookup) = (ids.order.expect("an order"), format!("/v2/session/{}", ids.session));
+    let Session { path: lookup, order_path, .. } = Session::order(&harness.gateway);
     harness.get(&lookup).await;
-    let capture = format!("/v2/order/{order}/capture/");
+    let capture = format!("{order_path}/capture/");
     harness.gateway.script(Rule::path(&capture).status(StatusCode::OK).body("{}"));
     harness.gateway.script(Rule::path(&capture).times(1).reset(Reset::AfterEffect));
     let answer = harness.send(Method::POST, &capture, &[JSON], CAPTURE).await;
@@ -62,7 +61,7 @@ async fn a_write_with_a_slash_has_its_label_and_purges_and_is_not_sent_again() {
 #[tokio::test]
 async fn a_lookup_with_a_slash_neither_uses_nor_feeds_the_cache() {
     let harness = Harness::start().await;
-    let session = harness.gateway.create_session(SessionKind::Order).session;
+    let session = Session::order(&harness.gateway).uuid;
     let (plain, slash) = (format!("/v2/session/{session}"), format!("/v2/session/{session}/"));
     // The gateway's answer never matters, even if it looks like the session or says that there is none.
     for (status, body) in [(200, format!(r#"{{"uuid":"{session}","old":true}}"#)), (404, "[]".to_owned())] {
@@ -100,13 +99,12 @@ async fn a_lookup_with_a_slash_neither_uses_nor_feeds_the_cache() {
 #[tokio::test]
 async fn an_express_checkout_and_a_virtual_card_purge_what_they_change() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    let (lookup, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let Session { path: lookup, order, order_path, .. } = Session::order(&harness.gateway);
     let card = harness.gateway.create_card();
     let card_lookup = format!("/v2/session/{card}");
     for (path, body, session, route) in [
         (
-            format!("/v2/order/{order}/checkout"),
+            format!("{order_path}/checkout"),
             json!({ "currency_code": "USD", "address_uuid": "a" }),
             &lookup,
             "/v2/order/{order}/checkout",
@@ -136,9 +134,8 @@ async fn an_express_checkout_and_a_virtual_card_purge_what_they_change() {
 #[tokio::test]
 async fn a_question_with_a_body_is_a_write() {
     let harness = Harness::start().await;
-    let ids = harness.gateway.create_session(SessionKind::Order);
-    let (order, lookup) = (ids.order.expect("an order"), format!("/v2/session/{}", ids.session));
-    let (query, path) = (Method::from_bytes(b"QUERY").expect("a method"), format!("/v2/order/{order}"));
+    let Session { path: lookup, order_path, .. } = Session::order(&harness.gateway);
+    let (query, path) = (Method::from_bytes(b"QUERY").expect("a method"), order_path);
     harness.get(&lookup).await;
     let ask = async |path: &str| harness.send(query.clone(), path, &[JSON], r#"{"of":1}"#).await;
     harness.gateway.script(Rule::path(&path).status(StatusCode::OK).body("{}"));

@@ -23,20 +23,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{Gate, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Reset, Rule};
 use tokio::task::JoinHandle;
 
 use crate::support::client::Answer;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const CHANGE: &str = r#"{"reference_id":"new"}"#;
 
 /// A sidecar, its gateway and one session, whose order a test may change.
 struct Shop {
     harness: Arc<Harness>,
-    session: String,
-    order: String,
-    token: String,
+    session: Session,
 }
 
 impl Shop {
@@ -46,17 +44,16 @@ impl Shop {
 
     async fn with(setup: Setup) -> Self {
         let harness = Arc::new(setup.start().await);
-        let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-        let (order, token) = (ids.order.expect("an order"), ids.token.expect("a token"));
-        Self { harness, session: ids.session, order, token }
+        let session = Session::tokenize(&harness.gateway);
+        Self { harness, session }
     }
 
     fn lookup_path(&self) -> String {
-        format!("/v2/session/{}", self.session)
+        self.session.path.clone()
     }
 
     fn order_path(&self) -> String {
-        format!("/v2/order/{}", self.order)
+        self.session.order_path.clone()
     }
 
     async fn lookup(&self) -> Answer {
@@ -384,8 +381,9 @@ async fn an_overwritten_body_takes_no_relation_with_it() {
 async fn what_counts_is_the_order_that_the_body_names() {
     let shop = Shop::open().await;
     let path = shop.lookup_path();
-    let naming =
-        |order: &str| Rule::path(&path).body(format!(r#"{{"uuid":"{}","order":{{"uuid":"{order}"}}}}"#, shop.session));
+    let naming = |order: &str| {
+        Rule::path(&path).body(format!(r#"{{"uuid":"{}","order":{{"uuid":"{order}"}}}}"#, shop.session.uuid))
+    };
     shop.harness.gateway.script(naming("other").times(1));
     shop.lookup().await;
     assert!(is_hit(&shop.lookup().await));
@@ -413,7 +411,7 @@ async fn every_way_to_name_what_a_write_changes_is_understood() {
     let order = "A b:\u{e9}-1";
     let body = format!(
         r#"{{"uuid":"{}","order":{{"uuid":"{order}"}},"tokenize":{{"token":"To-K","expiration":"2999-01-01T00:00:00Z"}}}}"#,
-        shop.session
+        shop.session.uuid
     );
     // A date so far ahead is ignored.
     let soon = shop.lookup().await.json()["tokenize"]["expiration"].as_str().expect("a date").to_owned();
@@ -445,7 +443,7 @@ async fn every_way_to_name_what_a_write_changes_is_understood() {
     shop.close().await;
     let shop = Shop::open().await;
     shop.lookup().await;
-    shop.harness.post(&format!("/v2/token/{}/x", shop.token), "{}").await;
+    shop.harness.post(&format!("/v2/token/{}/x", shop.session.token()), "{}").await;
     assert!(!is_hit(&shop.lookup().await), "the gateway's own token");
     shop.close().await;
 }

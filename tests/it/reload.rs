@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Gate, Options, Rule, Simulator};
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::{Answer, Client, raw};
 use crate::support::process::{Ended, Folder, Process, Sidecar};
 use crate::support::wire::Wire;
-use crate::support::{arrived, eventually};
+use crate::support::{Session, arrived, eventually};
 
 /// A sidecar with a configuration file that a test can change.
 struct Reloading {
@@ -117,9 +117,8 @@ const NOT: &str = "configuration not reloaded";
 #[tokio::test]
 async fn what_takes_no_restart_is_in_force_at_once() {
     let mut this = Reloading::start("[limits]\nbody = \"2KiB\"\n[ops]\nstatus_page = true").await;
-    let create = || this.sidecar.gateway.create_session(SessionKind::OrderAndTokenize);
-    let session = format!("/v2/session/{}", create().session);
-    let capture = format!("/v2/order/{}/capture", create().order.expect("an order"));
+    let session = Session::tokenize(&this.sidecar.gateway).path;
+    let capture = format!("{}/capture", Session::tokenize(&this.sidecar.gateway).order_path);
     let named = [("host", "payments")];
     let misspelt = [("x-sezzle-request-id", "from-the-caller")];
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1500));
@@ -198,7 +197,7 @@ async fn the_log_goes_on_at_the_level_of_the_new_configuration() {
 #[tokio::test]
 async fn lines_of_hits_are_thinned_out_as_the_new_configuration_says() {
     let mut this = Reloading::start("").await;
-    let session = format!("/v2/session/{}", this.sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&this.sidecar.gateway).path;
     for _ in 0..3 {
         this.sidecar.get(&session).await;
     }
@@ -333,7 +332,7 @@ async fn a_request_under_way_ends_under_what_it_began_with() {
 #[tokio::test]
 async fn no_request_notices_that_the_configuration_is_reloaded() {
     let mut this = Reloading::start("").await;
-    let session = format!("/v2/session/{}", this.sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&this.sidecar.gateway).path;
     let over = Arc::new(AtomicBool::new(false));
     let mut callers = Vec::new();
     for path in [session.as_str(), session.as_str(), "/v2/customer", "/v2/customer"] {

@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Reset, Rule};
 use tokio::time::sleep;
 
-use crate::support::{Harness, Setup, arrived, header};
+use crate::support::{Harness, Session, Setup, arrived, header};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// An authorized order, and the path of its captures.
 fn authorized(harness: &Harness) -> (String, String) {
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
-    let capture = format!("/v2/order/{order}/capture");
-    (order, capture)
+    let session = Session::order(&harness.gateway).authorized(&harness.gateway);
+    (session.order, format!("{}/capture", session.order_path))
 }
 
 /// The keys that the gateway received on a path, attempt by attempt.
@@ -30,8 +28,8 @@ async fn a_lookup_survives_what_passes() {
     for kind in ["order", "session", "customer"] {
         let harness = Harness::start().await;
         let path = match kind {
-            "order" => format!("/v2/order/{}", authorized(&harness).0),
-            "session" => format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session),
+            "order" => Session::order(&harness.gateway).authorized(&harness.gateway).order_path,
+            "session" => Session::order(&harness.gateway).path,
             _ => "/v2/customer".to_owned(),
         };
         for rule in [

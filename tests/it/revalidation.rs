@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::Method;
 use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderValue, StatusCode};
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Rule};
 
 use crate::support::origin::{Lines, Origin, session};
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const OLD: &str = "Mon, 27 Apr 2020 14:46:59 GMT";
 
@@ -244,10 +244,7 @@ async fn callers_share_one_revalidation() {
 #[tokio::test]
 async fn a_write_during_a_revalidation_leaves_nothing_of_the_old_body() {
     let harness = Arc::new(Harness::start().await);
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let order = ids.order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
-    let path = format!("/v2/session/{}", ids.session);
+    let Session { path, order_path, .. } = Session::tokenize(&harness.gateway).authorized(&harness.gateway);
     let tagged = || Rule::on(Method::GET, &path).set_header(ETAG, HeaderValue::from_static("\"a\""));
     harness.gateway.script(tagged());
     harness.get(&path).await;
@@ -261,7 +258,7 @@ async fn a_write_during_a_revalidation_leaves_nothing_of_the_old_body() {
     });
     arrived(&gate, 1).await;
     let capture = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
-    assert_eq!(harness.post(&format!("/v2/order/{order}/capture"), capture).await.status, 200);
+    assert_eq!(harness.post(&format!("{order_path}/capture"), capture).await.status, 200);
     harness.gateway.clear_rules();
     // This lookup came after the write, so the 304 does not answer it, whichever fetch it waits for.
     let late = tokio::spawn({
@@ -299,5 +296,5 @@ async fn a_304_can_take_back_that_it_may_be_stored() {
 }
 
 fn path(harness: &Harness) -> String {
-    format!("/v2/session/{}", harness.gateway.create_session(SessionKind::OrderAndTokenize).session)
+    Session::tokenize(&harness.gateway).path
 }

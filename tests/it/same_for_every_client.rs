@@ -4,12 +4,12 @@
 //! `tests/clients` holds the programs. `tests/run` installs all clients but curl, in the versions of the lock files.
 
 use serde_json::json;
-use sezzle_sidecar::simulator::{EffectKind, Exchange, SessionIds, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{EffectKind, Exchange, Simulator};
 
-use crate::support::Setup;
 use crate::support::relay::Relay;
 use crate::support::stack::Framing::{Chunked, Expect, Length};
 use crate::support::stack::{Call, Outcome, Stack};
+use crate::support::{Session, Setup};
 
 /// The body's size: some hundred times the capacity of a connection.
 const REPORT: u64 = 3_000_000;
@@ -90,7 +90,7 @@ struct Run {
 async fn same_both_ways(stack: Stack) {
     let direct = run(stack, false).await;
     let via = run(stack, true).await;
-    let (calls, _) = plan(stack, &SessionIds { session: String::new(), order: None, token: None }, "");
+    let (calls, _) = plan(stack, "", "", "");
     for (index, call) in calls.iter().enumerate() {
         let (direct, via) = (&direct.outcomes[index], &via.outcomes[index]);
         assert_eq!(via.status, direct.status, "{call:?}: {}", String::from_utf8_lossy(&via.body));
@@ -110,12 +110,11 @@ async fn same_both_ways(stack: Stack) {
     assert_eq!(via.connections, direct.connections);
 }
 
-/// The calls, and the number of the call that reads the report.
-fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
+/// The calls by the paths of a session and of two orders, and the number of the call that reads the report.
+fn plan(stack: Stack, lookup: &str, order: &str, other: &str) -> (Vec<Call>, usize) {
     let price = |cents: u64| json!({ "amount_in_cents": cents, "currency": "USD" });
-    let (session, order) = (&ids.session, ids.order.as_deref().unwrap_or_default());
-    let look = || Call::new("GET", format!("/v2/session/{session}"));
-    let post = |call: &str| Call::new("POST", format!("/v2/order/{order}/{call}"));
+    let look = || Call::new("GET", lookup);
+    let post = |call: &str| Call::new("POST", format!("{order}/{call}"));
     let mut calls = vec![Call::exchange(), look(), look()];
     for framing in stack.framings {
         // Larger than one piece, and than the part that curl and others send before they wait for an answer.
@@ -128,9 +127,9 @@ fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
         refund(),
         refund(),
         post("refund").body(Length, price(1_000_000)),
-        Call::new("PATCH", format!("/v2/order/{order}")).body(Length, json!({ "reference_id": "ü2" })),
-        Call::new("DELETE", format!("/v2/order/{other}/checkout")),
-        Call::new("GET", format!("/v2/order/{order}")),
+        Call::new("PATCH", order).body(Length, json!({ "reference_id": "ü2" })),
+        Call::new("DELETE", format!("{other}/checkout")),
+        Call::new("GET", order),
         Call::new("GET", "/v2/session/00000000-0000-4000-8000-000000000000"),
         Call::new("GET", "/v2/settlements/summaries?start-date=2026-01-01&end-date=2026-01-05"),
     ]);
@@ -145,17 +144,15 @@ fn plan(stack: Stack, ids: &SessionIds, other: &str) -> (Vec<Call>, usize) {
 async fn run(stack: Stack, via: bool) -> Run {
     let harness = Setup::default().gateway(|options| options.report_bytes = REPORT).start().await;
     let gateway: &Simulator = &harness.gateway;
-    let ids = gateway.create_session(SessionKind::Order);
-    let order = ids.order.clone().expect("an order");
-    assert!(gateway.complete_checkout(&order));
-    let other = gateway.create_session(SessionKind::Order).order.expect("an order");
-    let (calls, report) = plan(stack, &ids, &other);
+    let session = Session::order(gateway).authorized(gateway);
+    let other = Session::order(gateway).order_path;
+    let (calls, report) = plan(stack, &session.path, &session.order_path, &other);
     gateway.clear_journal();
     let relay = Relay::before(if via { harness.proxy } else { gateway.addr() }).await;
     let outcomes = stack.start(&relay.url(), &calls).outcomes().await;
     assert!(outcomes[report].body.len() as u64 >= REPORT, "{:?}", outcomes[report].status);
     assert_eq!(relay.requests_and_answers(), (calls.len(), calls.len()));
-    let effects = gateway.effects(&order);
+    let effects = gateway.effects(&session.order);
     let journal = gateway.journal();
     let received = journal.iter().filter(|call| call.path != "/v2/authentication");
     let line = |call: &Exchange| format!("{} {} {}", call.method, call.path, String::from_utf8_lossy(&call.body));

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Method, StatusCode};
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Rule};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::Answer;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 fn session(harness: &Harness) -> String {
-    format!("/v2/session/{}", harness.gateway.create_session(SessionKind::OrderAndTokenize).session)
+    Session::tokenize(&harness.gateway).path
 }
 
 fn callers(harness: &Arc<Harness>, path: &str, count: usize) -> JoinSet<Answer> {
@@ -194,8 +194,7 @@ async fn a_gateway_that_does_not_answer_is_given_up_in_time() {
 #[tokio::test]
 async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     let harness = Arc::new(Harness::start().await);
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (path, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let Session { path, order_path, .. } = Session::tokenize(&harness.gateway);
     let gate = Gate::new();
     // This fetch holds the body from before the write.
     harness.gateway.script(Rule::on(Method::GET, &path).gate_after_effect(&gate).times(1));
@@ -203,9 +202,8 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
     arrived(&gate, 1).await;
     eventually("all wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 3.0).await;
 
-    let order = format!("/v2/order/{order}");
     let json = [("content-type", "application/json")];
-    let patch = harness.send(Method::PATCH, &order, &json, r#"{"reference_id":"new"}"#).await;
+    let patch = harness.send(Method::PATCH, &order_path, &json, r#"{"reference_id":"new"}"#).await;
     assert_eq!(patch.status, 204, "{}", patch.text());
     let late = callers(&harness, &path, 10);
     eventually("all wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 13.0).await;
@@ -224,14 +222,13 @@ async fn a_lookup_after_a_write_does_not_join_a_fetch_from_before_it() {
 #[tokio::test]
 async fn an_older_fetch_does_not_overwrite_a_newer_one() {
     let harness = Arc::new(Harness::start().await);
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let path = format!("/v2/session/{}", ids.session);
+    let Session { path, order, .. } = Session::tokenize(&harness.gateway);
     let gate = Gate::new();
     harness.gateway.script(Rule::path(&path).gate_after_effect(&gate).times(1));
     let slow = callers(&harness, &path, 1);
     arrived(&gate, 1).await;
     // The change does not come through the sidecar; a caller who insists on a fresh answer sees it.
-    assert!(harness.gateway.complete_checkout(&ids.order.expect("an order")));
+    assert!(harness.gateway.complete_checkout(&order));
     let newer = harness.get_with(&path, &[("cache-control", "no-cache")]).await;
     assert!(newer.cache().contains("stored"), "{}", newer.cache());
     gate.release();
@@ -246,20 +243,19 @@ async fn an_older_fetch_does_not_overwrite_a_newer_one() {
 #[tokio::test]
 async fn a_body_that_cannot_be_read_is_kept_from_callers_after_any_write() {
     let harness = Arc::new(Harness::start().await);
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (path, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
+    let Session { uuid, path, order_path, .. } = Session::tokenize(&harness.gateway);
     let gate = Gate::new();
     let twice = r#"{"order":{"uuid":"a","uuid":"b"}}"#;
     harness.gateway.script(Rule::path(&path).body(twice).gate(&gate).times(1));
     let early = callers(&harness, &path, 1);
     arrived(&gate, 1).await;
     let json = [("content-type", "application/json")];
-    harness.send(Method::PATCH, &format!("/v2/order/{order}"), &json, r#"{"reference_id":"new"}"#).await;
+    harness.send(Method::PATCH, &order_path, &json, r#"{"reference_id":"new"}"#).await;
     let late = callers(&harness, &path, 1);
     eventually("both wait", async || harness.metric(r#"in_flight_requests{class="session"}"#).await == 2.0).await;
     gate.release();
     assert_eq!(early.join_all().await[0].text(), twice);
-    assert_eq!(late.join_all().await[0].json()["uuid"], ids.session.as_str());
+    assert_eq!(late.join_all().await[0].json()["uuid"], uuid.as_str());
     stop(harness).await;
 }
 

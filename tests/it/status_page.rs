@@ -8,13 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use http::StatusCode;
-use sezzle_sidecar::simulator::{Fault, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Fault, Reset, Rule};
 
 use crate::support::browser::{Browser, Screen};
 use crate::support::client::Answer;
 use crate::support::process::Folder;
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 async fn ask(address: SocketAddr, method: &str, lines: &[&str]) -> Answer {
     let mut wire = Wire::connect(address).await;
@@ -141,8 +141,7 @@ async fn it_tells_what_happened() {
     );
     says(&first, &[&harness.gateway.url(), env!("CARGO_PKG_VERSION")]);
 
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let lookup = format!("/v2/session/{}", ids.session);
+    let Session { uuid, path: lookup, order, order_path, .. } = Session::tokenize(&harness.gateway);
     for _ in 0..4 {
         assert_eq!(harness.get(&lookup).await.status, 200);
     }
@@ -151,7 +150,7 @@ async fn it_tells_what_happened() {
     says(&second, &["Session lookups, from memory3", "Session lookups, from Sezzle1", "1, ", " of 32 MiB"]);
 
     // A write with an unknown outcome, a failed lookup, and a refused caller.
-    let path = format!("/v2/order/{}/checkout", ids.order.expect("an order"));
+    let path = format!("{order_path}/checkout");
     harness.gateway.script(Rule::path(&path).reset(Reset::AfterEffect));
     let unknown = harness.send(http::Method::DELETE, &path, &[("x-request-id", "write-7")], "").await;
     assert_eq!(unknown.error_code(), "sidecar.outcome_unknown");
@@ -173,7 +172,7 @@ async fn it_tells_what_happened() {
             "resetthe connection ended before the answer1",
         ],
     );
-    for personal in [&ids.session, "a@b.example", path.split('/').nth(3).expect("an order")] {
+    for personal in [uuid.as_str(), "a@b.example", &order] {
         assert!(!third.contains(personal), "{personal}");
     }
     assert_eq!(third.matches("outcome_unknown</strong>").count(), 1, "told once");
@@ -183,7 +182,7 @@ async fn it_tells_what_happened() {
 #[tokio::test]
 async fn it_remembers_an_hour_by_a_task_of_its_own() {
     let harness = controlled().start().await;
-    let lookup = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let lookup = Session::order(&harness.gateway).path;
     harness.get(&lookup).await;
     harness.get(&lookup).await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE));
@@ -231,8 +230,7 @@ async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
 async fn an_hour(harness: &Harness) {
     for step in 0..29_u32 {
         for session in 0..(2 + step % 7) {
-            let ids = harness.gateway.create_session(SessionKind::Order);
-            let lookup = format!("/v2/session/{}", ids.session);
+            let lookup = Session::order(&harness.gateway).path;
             for _ in 0..=(session + step / 6) {
                 harness.get(&lookup).await;
             }
@@ -256,9 +254,7 @@ const LONG_ID: &str = "0123456789abcdef-0123456789abcdef-0123456789abcdef-012345
 
 /// The failures of a bad night.
 async fn a_bad_night(harness: &Harness) {
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let order = ids.order.expect("an order");
-    let checkout = format!("/v2/order/{order}/checkout");
+    let checkout = format!("{}/checkout", Session::tokenize(&harness.gateway).order_path);
     harness.gateway.script(Rule::path(&checkout).reset(Reset::AfterEffect));
     harness.send(http::Method::DELETE, &checkout, &[], "").await;
     harness.gateway.script(Rule::path("/v2/interest/balance").status(StatusCode::TOO_MANY_REQUESTS));

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY};
 use http::{HeaderValue, Method, StatusCode};
-use sezzle_sidecar::simulator::{Rule, SessionKind, TokenizePlace};
+use sezzle_sidecar::simulator::{Rule, TokenizePlace};
 
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -14,7 +14,7 @@ fn seconds(seconds: u64) -> Duration {
 
 /// A session with `tokenize` and the path of its lookup.
 fn session(harness: &Harness) -> String {
-    format!("/v2/session/{}", harness.gateway.create_session(SessionKind::OrderAndTokenize).session)
+    Session::tokenize(&harness.gateway).path
 }
 
 #[tokio::test]
@@ -51,11 +51,11 @@ async fn looked_up_twice_fetched_once() {
 #[tokio::test]
 async fn the_uuids_case_does_not_matter_and_another_uuid_is_another_session() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::Order).session;
+    let uuid = Session::order(&harness.gateway).uuid;
     harness.get(&format!("/v2/session/{uuid}")).await;
     let upper = harness.get(&format!("/v2/session/{}", uuid.to_uppercase())).await;
     assert!(upper.cache().starts_with("hit"), "{}", upper.cache());
-    let other = harness.gateway.create_session(SessionKind::Order).session;
+    let other = Session::order(&harness.gateway).uuid;
     assert_eq!(harness.get(&format!("/v2/session/{other}")).await.json()["uuid"], other.as_str());
     harness.stop().await;
 }
@@ -102,7 +102,7 @@ async fn either_clock_ends_a_life() {
 async fn what_died_is_remembered_as_expired() {
     // Real time: the store frees memory by a clock of its own, and must not evict the session at once.
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "50ms").start().await;
-    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let path = Session::order(&harness.gateway).path;
     harness.get(&path).await;
     eventually("dead", async || !harness.get(&path).await.cache().starts_with("hit")).await;
     assert!(harness.metric(r#"cache_requests_total{result="expired"}"#).await >= 1.0);
@@ -128,12 +128,12 @@ async fn a_gateway_whose_clock_differs_gives_no_longer_life() {
 #[tokio::test]
 async fn sessions_without_tokenize_live_as_long_as_the_settings_say() {
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "12s").start().await;
-    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let path = Session::order(&harness.gateway).path;
     assert!(harness.get(&path).await.cache().contains("ttl=12; stored"));
     harness.stop().await;
 
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "0s").start().await;
-    let path = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let path = Session::order(&harness.gateway).path;
     for _ in 0..2 {
         let answer = harness.get(&path).await;
         assert_eq!(answer.cache(), "fwd=uri-miss; fwd-status=200; detail=untokenized");
@@ -145,8 +145,7 @@ async fn sessions_without_tokenize_live_as_long_as_the_settings_say() {
 #[tokio::test]
 async fn what_may_not_be_stored_is_passed_on_and_its_reason_counted() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
-    let path = format!("/v2/session/{uuid}");
+    let Session { uuid, path, .. } = Session::tokenize(&harness.gateway);
     let with = |name, value: &'static str| Rule::path(&path).set_header(name, HeaderValue::from_static(value));
     let body = |json: &str| Rule::path(&path).body(json.replace("UUID", &uuid));
     let rows = [
@@ -305,8 +304,7 @@ async fn the_cache_keeps_its_bound_in_bytes() {
     let harness = Setup::default().set("CACHE__MAX_BYTES", "1MiB").start().await;
     let filler = "x".repeat(100 * 1024);
     for _ in 0..40 {
-        let uuid = harness.gateway.create_session(SessionKind::Order).session;
-        let path = format!("/v2/session/{uuid}");
+        let Session { uuid, path, .. } = Session::order(&harness.gateway);
         harness.gateway.script(Rule::path(&path).body(format!("{{\"uuid\":\"{uuid}\",\"filler\":\"{filler}\"}}")));
         assert!(harness.get(&path).await.cache().contains("stored"));
         assert!(harness.metric("cache_bytes").await <= 1024.0 * 1024.0);
@@ -318,8 +316,7 @@ async fn the_cache_keeps_its_bound_in_bytes() {
 #[tokio::test]
 async fn a_body_too_large_to_hold_is_streamed_whole() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::Order).session;
-    let path = format!("/v2/session/{uuid}");
+    let Session { uuid, path, .. } = Session::order(&harness.gateway);
     let body = format!("{{\"uuid\":\"{uuid}\",\"filler\":\"{}\"}}", "x".repeat(3 * 1024 * 1024));
     harness.gateway.script(Rule::path(&path).body(body.clone()));
     for _ in 0..2 {
@@ -333,8 +330,7 @@ async fn a_body_too_large_to_hold_is_streamed_whole() {
 #[tokio::test]
 async fn members_nobody_knows_survive() {
     let harness = Harness::start().await;
-    let uuid = harness.gateway.create_session(SessionKind::Order).session;
-    let path = format!("/v2/session/{uuid}");
+    let Session { uuid, path, .. } = Session::order(&harness.gateway);
     let body = format!(
         "{{ \"n\" : [1.0e2, null], \"uuid\":\"{uuid}\",\n\t\"order\":{{\"uuid\":\"o\",\"n\\u0065w\":\"\\ud83d\\ude00\"}} }}"
     );

@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sezzle_sidecar::clock::monotonic_micros;
-use sezzle_sidecar::simulator::{Gate, Options, Rule, SessionKind, Simulator};
+use sezzle_sidecar::simulator::{Gate, Options, Rule, Simulator};
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
 use crate::support::client::Client;
 use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar, free_address, run};
 use crate::support::wire::Wire;
-use crate::support::{arrived, eventually};
+use crate::support::{Session, arrived, eventually};
 
 /// A stand-in for systemd: starts the binary, and receives its messages.
 struct Manager {
@@ -252,9 +252,9 @@ async fn an_address_without_a_passed_socket_is_opened_as_ever() {
     let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
     let sidecar = before(gateway, &[("PROXY__LISTEN", &both)], |variables| passing(socket, "proxy", variables)).await;
     is_served(&path).await;
-    let session = sidecar.gateway.create_session(SessionKind::Order).session;
-    let answer = sidecar.client.get(passed, &format!("/v2/session/{session}")).await;
-    assert!(answer.text().contains(&format!("http://{passed}/v2/session/{session}")), "{}", answer.text());
+    let lookup = Session::order(&sidecar.gateway).path;
+    let answer = sidecar.client.get(passed, &lookup).await;
+    assert!(answer.text().contains(&format!("http://{passed}{lookup}")), "{}", answer.text());
     assert_eq!(sidecar.stop().await.code, Some(0));
     assert!(!path.exists(), "this one was its own");
 }

@@ -5,11 +5,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::Options;
 
 use crate::support::process::{Folder, Sidecar, run};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 async fn start(path: &Path) -> Harness {
     Setup::default().set("PROXY__LISTEN", format!("127.0.0.1:0,unix:{}", path.display())).start().await
@@ -29,7 +29,7 @@ async fn callers_on_a_unix_socket_share_cache_and_rules_with_the_rest() {
     let path = folder.path().join("proxy.sock");
     let harness = start(&path).await;
     assert_eq!(mode(&path), 0o660, "the owner and the group, and nobody else");
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
 
     assert_eq!(harness.get(&session).await.status, 200);
     let mut wire = Wire::unix(&path).await;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Method;
 use serde_json::{Value, json};
-use sezzle_sidecar::simulator::{Effect, EffectKind, SessionKind};
+use sezzle_sidecar::simulator::{Effect, EffectKind};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::support::process::Process;
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup};
+use crate::support::{Harness, Session, Setup};
 
 /// How a client uses HTTP.
 #[derive(Clone, Copy, Debug)]
@@ -362,8 +362,7 @@ async fn what_nodes_own_fetch_sends_is_let_in() {
 async fn nodes_own_fetch_is_let_in_by_every_listener() {
     let harness =
         Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0").set("WEBHOOKS__LISTEN", "127.0.0.1:0").start().await;
-    let session = harness.gateway.create_session(SessionKind::Order).session;
-    let lookup = format!("http://{}/v2/session/{session}", harness.proxy);
+    let lookup = format!("http://{}{}", harness.proxy, Session::order(&harness.gateway).path);
     let (ops, control, webhooks) = (harness.ops, harness.control(), harness.webhooks());
     let simulator = harness.gateway.url();
     let calls = [
@@ -396,9 +395,9 @@ async fn a_sidecar_that_is_the_gateway_answers_by_its_name_and_changes_no_link()
     let setup = Setup::default().gateway(|options| options.link_base = GATEWAY.to_owned());
     let setup = setup.set("PROXY__HOSTS", "gateway.sezzle.com,sandbox.gateway.sezzle.com");
     let harness = setup.set("LINKS__BASE_URL", GATEWAY).start().await;
-    let session = harness.gateway.create_session(SessionKind::OrderAndTokenize).session;
+    let session = Session::tokenize(&harness.gateway).path;
     for host in ["gateway.sezzle.com", "sandbox.gateway.sezzle.com"] {
-        let answer = harness.get_with(&format!("/v2/session/{session}"), &[("host", host)]).await;
+        let answer = harness.get_with(&session, &[("host", host)]).await;
         assert_eq!(answer.status, 200, "{host}");
         let mut links = answer.text().matches(r#""href""#).count();
         links -= answer.text().matches(&format!(r#""href":"{GATEWAY}/"#)).count();

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use http::Method;
 use serde_json::json;
-use sezzle_sidecar::simulator::{DeliveryState, Gate, Options, Rule, SessionIds, SessionKind, TokenizePlace};
+use sezzle_sidecar::simulator::{DeliveryState, Gate, Options, Rule, TokenizePlace};
 use sezzle_sidecar::telemetry::metrics::WEBHOOK_EVENTS;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -20,7 +20,7 @@ use crate::support::process::{Folder, Sidecar, free_address};
 use crate::support::service::{Conduct, Service, signature};
 use crate::support::tls::{Authority, self_signed};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 const PATH: &str = "/webhooks/sezzle";
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
@@ -38,13 +38,12 @@ async fn before(service: &Service) -> Harness {
     setup().set("WEBHOOKS__FORWARD_TO", format!("http://{}/hooks", service.address)).start().await
 }
 
-/// A stored session, and the path of its lookup.
-async fn stored(harness: &Harness) -> (SessionIds, String) {
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let path = format!("/v2/session/{}", ids.session);
-    harness.get(&path).await;
-    assert!(is_stored(harness, &path).await);
-    (ids, path)
+/// A session that the sidecar has stored.
+async fn stored(harness: &Harness) -> Session {
+    let session = Session::tokenize(&harness.gateway);
+    harness.get(&session.path).await;
+    assert!(is_stored(harness, &session.path).await);
+    session
 }
 
 async fn is_stored(harness: &Harness, path: &str) -> bool {
@@ -98,22 +97,22 @@ async fn settled(harness: &Harness, deliveries: u64) -> DeliveryState {
 async fn what_happened_elsewhere_is_seen_once_its_webhook_was_accepted() {
     let harness = setup().start().await;
     subscribe(&harness, &["customer.tokenized", "order.authorized", "order.captured"]).await;
-    let (ids, path) = stored(&harness).await;
-    let (_, other) = stored(&harness).await;
-    let (order, token) = (ids.order.expect("an order"), ids.token.expect("a token"));
+    let session = stored(&harness).await;
+    let Session { path, order, order_path, .. } = &session;
+    let other = stored(&harness).await;
 
-    assert!(harness.gateway.complete_checkout(&order));
+    assert!(harness.gateway.complete_checkout(order));
     assert_eq!(settled(&harness, 1).await, DeliveryState::Accepted);
     let lookup = harness.get(&path).await;
     assert!(lookup.cache().starts_with("fwd=uri-miss"), "{}", lookup.cache());
     assert!(is_stored(&harness, &path).await);
 
-    assert_eq!(elsewhere(&harness, &format!("/v2/order/{order}/capture"), CAPTURE).await, 200);
+    assert_eq!(elsewhere(&harness, &format!("{order_path}/capture"), CAPTURE).await, 200);
     assert_eq!(settled(&harness, 2).await, DeliveryState::Accepted);
     assert_eq!(harness.get(&path).await.json()["order"]["captured_amount_in_cents"], 2500);
     assert!(is_stored(&harness, &path).await);
 
-    harness.gateway.approve_token(&token).expect("an open token");
+    harness.gateway.approve_token(session.token()).expect("an open token");
     assert_eq!(settled(&harness, 3).await, DeliveryState::Accepted);
     assert!(!is_stored(&harness, &path).await);
 
@@ -121,7 +120,7 @@ async fn what_happened_elsewhere_is_seen_once_its_webhook_was_accepted() {
         assert_eq!(counted(&harness, event, "accepted").await, 1.0, "{event}");
     }
     assert_eq!(purges(&harness).await, 3.0);
-    assert!(is_stored(&harness, &other).await, "a session that no event concerned");
+    assert!(is_stored(&harness, &other.path).await, "a session that no event concerned");
     harness.stop().await;
 }
 
@@ -129,16 +128,16 @@ async fn what_happened_elsewhere_is_seen_once_its_webhook_was_accepted() {
 async fn every_event_purges_by_whatever_it_names() {
     let harness = setup().start().await;
     subscribe(&harness, &[&WEBHOOK_EVENTS[..], &["order.of-tomorrow"]].concat()).await;
-    let (ids, path) = stored(&harness).await;
-    let (order, token, session) = (ids.order.expect("an order"), ids.token.expect("a token"), ids.session);
+    let session = stored(&harness).await;
+    let Session { uuid, path, order, .. } = &session;
     let mut sent = 0;
     for event in WEBHOOK_EVENTS.into_iter().chain(["order.of-tomorrow"]) {
         for data in [
             json!({"uuid": order}),
             json!({"uuid": "dispute", "order_uuid": order.to_uppercase()}),
             json!({"dispute": {"order": {"id": order}}}),
-            json!({"token": token, "customer": {"uuid": "c"}}),
-            json!({"session_uuid": session}),
+            json!({"token": session.token(), "customer": {"uuid": "c"}}),
+            json!({"session_uuid": uuid}),
         ] {
             harness.get(&path).await;
             assert!(is_stored(&harness, &path).await);
@@ -157,8 +156,8 @@ async fn every_event_purges_by_whatever_it_names() {
 async fn what_sezzle_did_not_sign_has_no_effect() {
     let service = Service::start(Conduct::Answer(200)).await;
     let harness = before(&service).await;
-    let (ids, path) = stored(&harness).await;
-    let body = json!({"event": "order.captured", "data": {"uuid": ids.order}}).to_string();
+    let Session { path, order, .. } = stored(&harness).await;
+    let body = json!({"event": "order.captured", "data": {"uuid": order}}).to_string();
     let good = signature(&Options::default().private_key, &body);
     let foreign = signature("sz_pr_of_another", &body);
     let of_another_body = signature(&Options::default().private_key, format!("{body} "));
@@ -308,8 +307,7 @@ async fn a_body_that_stops_arriving_is_given_up() {
 async fn a_signed_body_that_cannot_be_read_goes_on_and_purges_everything() {
     let service = Service::start(Conduct::Answer(204)).await;
     let harness = before(&service).await;
-    let (ids, path) = stored(&harness).await;
-    let order = ids.order.expect("an order");
+    let Session { path, order, .. } = stored(&harness).await;
     let (broken, deep) = (format!("{{\"data\":{{\"uuid\":\"{order}\"}}"), "[".repeat(5000));
     let odd = r#"{"event":"order.captured","data":{"order_uuid":"o","z":"\ud800"}}"#;
     for body in ["", "order=1", &broken, &deep, odd] {
@@ -327,9 +325,7 @@ async fn a_signed_body_that_cannot_be_read_goes_on_and_purges_everything() {
 async fn what_was_being_fetched_when_a_webhook_came_is_neither_stored_nor_given_to_later_callers() {
     let harness = setup().start().await;
     subscribe(&harness, &["order.captured"]).await;
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let (path, order) = (format!("/v2/session/{}", ids.session), ids.order.expect("an order"));
-    assert!(harness.gateway.complete_checkout(&order));
+    let Session { path, order_path, .. } = Session::tokenize(&harness.gateway).authorized(&harness.gateway);
     let gate = Gate::new();
     harness.gateway.script(Rule::path(&path).gate_after_effect(&gate).times(1));
 
@@ -337,7 +333,7 @@ async fn what_was_being_fetched_when_a_webhook_came_is_neither_stored_nor_given_
     let (early, ()) = tokio::join!(harness.get(&path), async {
         // The gateway has read the session, and its answer is on the way.
         arrived(&gate, 1).await;
-        assert_eq!(elsewhere(&harness, &format!("/v2/order/{order}/capture"), CAPTURE).await, 200);
+        assert_eq!(elsewhere(&harness, &format!("{order_path}/capture"), CAPTURE).await, 200);
         assert_eq!(settled(&harness, 1).await, DeliveryState::Accepted);
         // The second lookup must not wait for the answer in progress, although both want the same session.
         let (late, ()) = tokio::join!(harness.get(&path), async {
@@ -409,8 +405,7 @@ async fn sezzle_repeats_what_the_service_did_not_take() {
     let service = Service::start(Conduct::Answer(500)).await;
     let harness = before(&service).await;
     subscribe(&harness, &["order.refunded"]).await;
-    let (ids, path) = stored(&harness).await;
-    let order = ids.order.expect("an order");
+    let Session { path, order, .. } = stored(&harness).await;
     let mut deliveries = 0;
     // A redirection is not followed.
     for conduct in [Conduct::Answer(500), Conduct::Answer(307), Conduct::Answer(404), Conduct::Close] {
@@ -463,8 +458,8 @@ async fn a_service_that_hangs_is_given_up_and_sezzle_repeats_it() {
     let setup = setup().set("WEBHOOKS__FORWARD_TO", format!("http://{}/", service.address));
     let harness = setup.gateway(|gateway| gateway.webhook_timeout = Duration::from_secs(60)).start().await;
     subscribe(&harness, &["order.captured"]).await;
-    let (ids, path) = stored(&harness).await;
-    harness.gateway.raise_event("order.captured", &json!({"uuid": ids.order}));
+    let Session { path, order, .. } = stored(&harness).await;
+    harness.gateway.raise_event("order.captured", &json!({"uuid": order}));
     service.has(1).await;
     assert!(!is_stored(&harness, &path).await, "purged before the service heard of it");
     let began = Instant::now();
@@ -539,8 +534,8 @@ async fn duplicates_and_old_events_do_no_harm() {
     let service = Service::start(Conduct::Answer(200)).await;
     let harness = before(&service).await;
     subscribe(&harness, &["order.authorized"]).await;
-    let (ids, path) = stored(&harness).await;
-    assert!(harness.gateway.complete_checkout(&ids.order.expect("an order")));
+    let Session { path, order, .. } = stored(&harness).await;
+    assert!(harness.gateway.complete_checkout(&order));
     assert_eq!(settled(&harness, 1).await, DeliveryState::Accepted);
     for again in 0..3 {
         harness.get(&path).await;

@@ -3,21 +3,17 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{EffectKind, Gate, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{EffectKind, Gate, Reset, Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Session, Setup, eventually};
 
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 
-/// The paths of the lookup and of the order, for an authorized order and its session.
-fn authorized(harness: &Harness) -> (String, String) {
-    let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-    let order = ids.order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
-    (format!("/v2/session/{}", ids.session), order)
+fn authorized(harness: &Harness) -> Session {
+    Session::tokenize(&harness.gateway).authorized(&harness.gateway)
 }
 
 #[tokio::test]
@@ -31,11 +27,11 @@ async fn every_write_to_an_order_is_seen_by_the_next_lookup() {
         (Method::POST, "/not-known-yet", "{}"),
         (Method::PUT, "", "{}"),
     ] {
-        let (path, order) = authorized(&harness);
+        let Session { path, order_path, .. } = authorized(&harness);
         harness.get(&path).await;
         assert!(harness.get(&path).await.cache().starts_with("hit"));
         let json = [("content-type", "application/json")];
-        let answer = harness.send(method.clone(), &format!("/v2/order/{order}{tail}"), &json, body).await;
+        let answer = harness.send(method.clone(), &format!("{order_path}{tail}"), &json, body).await;
         let after = harness.get(&path).await;
         assert!(after.cache().starts_with("fwd=uri-miss"), "{method} {tail} ({}): {}", answer.status, after.cache());
     }
@@ -46,11 +42,11 @@ async fn every_write_to_an_order_is_seen_by_the_next_lookup() {
 #[tokio::test]
 async fn a_read_of_the_order_and_a_write_to_another_purge_nothing() {
     let harness = Harness::start().await;
-    let (path, order) = authorized(&harness);
-    let (_, other) = authorized(&harness);
+    let Session { path, order_path, .. } = authorized(&harness);
+    let other = authorized(&harness).order_path;
     harness.get(&path).await;
-    assert_eq!(harness.get(&format!("/v2/order/{order}")).await.status, 200);
-    assert_eq!(harness.post(&format!("/v2/order/{other}/capture"), CAPTURE).await.status, 200);
+    assert_eq!(harness.get(&order_path).await.status, 200);
+    assert_eq!(harness.post(&format!("{other}/capture"), CAPTURE).await.status, 200);
     assert!(harness.get(&path).await.cache().starts_with("hit"));
     harness.stop().await;
 }
@@ -58,13 +54,13 @@ async fn a_read_of_the_order_and_a_write_to_another_purge_nothing() {
 #[tokio::test]
 async fn a_write_whose_caller_hangs_up_runs_to_its_end() {
     let harness = Harness::start().await;
-    let (path, order) = authorized(&harness);
+    let Session { path, order, order_path, .. } = authorized(&harness);
     harness.get(&path).await;
     let gate = Gate::new();
-    harness.gateway.script(Rule::on(Method::POST, &format!("/v2/order/{order}/capture")).gate(&gate));
+    harness.gateway.script(Rule::on(Method::POST, &format!("{order_path}/capture")).gate(&gate));
     let mut caller = TcpStream::connect(harness.proxy).await.expect("connects");
     let request = format!(
-        "POST /v2/order/{order}/capture HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{CAPTURE}",
+        "POST {order_path}/capture HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{CAPTURE}",
         CAPTURE.len()
     );
     caller.write_all(request.as_bytes()).await.expect("writes");
@@ -83,11 +79,9 @@ async fn a_write_whose_caller_hangs_up_runs_to_its_end() {
 #[tokio::test]
 async fn nothing_is_sent_before_the_body_is_whole() {
     let harness = Harness::start().await;
-    let (_, order) = authorized(&harness);
-    let head = format!(
-        "POST /v2/order/{order}/capture HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
-        CAPTURE.len()
-    );
+    let Session { order, order_path, .. } = authorized(&harness);
+    let head =
+        format!("POST {order_path}/capture HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", CAPTURE.len());
     let mut caller = TcpStream::connect(harness.proxy).await.expect("connects");
     caller.write_all(head.as_bytes()).await.expect("writes");
     caller.write_all(&CAPTURE.as_bytes()[..20]).await.expect("writes");
@@ -103,9 +97,9 @@ async fn nothing_is_sent_before_the_body_is_whole() {
 async fn a_write_that_may_have_been_done_is_said_to_be_unknown() {
     for (reset, effects) in [(Reset::BeforeEffect, 0), (Reset::AfterEffect, 1)] {
         let harness = Harness::start().await;
-        let (path, order) = authorized(&harness);
+        let Session { path, order, order_path, .. } = authorized(&harness);
         harness.get(&path).await;
-        let capture = format!("/v2/order/{order}/capture");
+        let capture = format!("{order_path}/capture");
         harness.gateway.script(Rule::on(Method::POST, &capture).reset(reset));
         let headers = [("content-type", "application/json"), ("sezzle-request-id", "key-1")];
         let answer = harness.send(Method::POST, &capture, &headers, CAPTURE).await;
@@ -122,10 +116,10 @@ async fn a_write_that_may_have_been_done_is_said_to_be_unknown() {
 #[tokio::test]
 async fn a_write_without_an_answer_in_time_is_unknown_too() {
     let harness = Setup::default().set("GATEWAY__WRITE_TIMEOUT", "300ms").start().await;
-    let (_, order) = authorized(&harness);
+    let Session { order, order_path, .. } = authorized(&harness);
     let gate = Gate::new();
     harness.gateway.script(Rule::on(Method::POST, "/v2/order/*").gate_after_effect(&gate));
-    let answer = harness.post(&format!("/v2/order/{order}/capture"), CAPTURE).await;
+    let answer = harness.post(&format!("{order_path}/capture"), CAPTURE).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"));
     assert_eq!(harness.gateway.effects(&order).len(), 1);
     gate.release();
@@ -135,11 +129,11 @@ async fn a_write_without_an_answer_in_time_is_unknown_too() {
 #[tokio::test]
 async fn a_503_of_ours_means_that_nothing_was_sent() {
     let harness = Harness::start().await;
-    let (_, order) = authorized(&harness);
+    let Session { order_path, .. } = authorized(&harness);
     // A port that nothing listens on: the gateway has gone.
     let gateway = harness.gateway.clone();
     gateway.stop().await;
-    let answer = harness.post(&format!("/v2/order/{order}/capture"), CAPTURE).await;
+    let answer = harness.post(&format!("{order_path}/capture"), CAPTURE).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert!(!answer.text().contains("127.0.0.1"), "no address: {}", answer.text());
     assert_eq!(harness.metric(r#"upstream_errors_total{kind="connection_refused"}"#).await, 3.0, "tried three times");
@@ -149,8 +143,8 @@ async fn a_503_of_ours_means_that_nothing_was_sent() {
 #[tokio::test]
 async fn the_callers_key_goes_through_and_makes_a_repetition_harmless() {
     let harness = Harness::start().await;
-    let (_, order) = authorized(&harness);
-    let capture = format!("/v2/order/{order}/capture");
+    let Session { order, order_path, .. } = authorized(&harness);
+    let capture = format!("{order_path}/capture");
     let headers = [("content-type", "application/json"), ("sezzle-request-id", "key-1")];
     let first = harness.send(Method::POST, &capture, &headers, CAPTURE).await;
     let second = harness.send(Method::POST, &capture, &headers, CAPTURE).await;
@@ -164,9 +158,9 @@ async fn the_callers_key_goes_through_and_makes_a_repetition_harmless() {
 #[tokio::test]
 async fn sezzles_refusals_pass_as_they_are() {
     let harness = Harness::start().await;
-    let (_, order) = authorized(&harness);
+    let Session { order_path, .. } = authorized(&harness);
     let too_much = CAPTURE.replace("2500", "999999");
-    let answer = harness.post(&format!("/v2/order/{order}/capture"), &too_much).await;
+    let answer = harness.post(&format!("{order_path}/capture"), &too_much).await;
     assert_eq!(answer.status, 422);
     assert!(answer.json()[0]["location"].as_str().is_some_and(|location| location.contains("amount")));
     assert!(!answer.text().contains("sidecar."));
@@ -178,10 +172,10 @@ async fn sezzles_refusals_pass_as_they_are() {
 #[tokio::test]
 async fn a_caller_that_expects_100_continue_is_told_to_go_on() {
     let harness = Harness::start().await;
-    let (_, order) = authorized(&harness);
+    let Session { order_path, .. } = authorized(&harness);
     let mut caller = TcpStream::connect(harness.proxy).await.expect("connects");
     let head = format!(
-        "POST /v2/order/{order}/capture HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\nconnection: close\r\n\
+        "POST {order_path}/capture HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         CAPTURE.len()
     );

@@ -6,24 +6,22 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Options, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Options, Reset, Rule};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::scene::is_minted;
 use crate::support::client::{Answer, Client, Ended};
 use crate::support::process::Sidecar;
 use crate::support::wire::Wire;
-use crate::support::{arrived, eventually, header};
+use crate::support::{Session, arrived, eventually, header};
 
 const BODY: &str = r#"{"capture_amount":{"amount_in_cents":1,"currency":"USD"},"partial_capture":true}"#;
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
 /// An order that can be captured, and the path of its captures.
 fn capture(sidecar: &Sidecar) -> (String, String) {
-    let order = sidecar.gateway.create_session(SessionKind::Order).order.expect("an order");
-    assert!(sidecar.gateway.complete_checkout(&order));
-    let path = format!("/v2/order/{order}/capture");
-    (order, path)
+    let session = Session::order(&sidecar.gateway).authorized(&sidecar.gateway);
+    (session.order, format!("{}/capture", session.order_path))
 }
 
 /// Sends a capture without waiting for its answer.

@@ -1,18 +1,17 @@
 //! The idempotency key that makes a repetition harmless: its owner, and its validity.
 
 use http::Method;
-use sezzle_sidecar::simulator::{Exchange, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Reset, Rule};
 
 use super::scene::{CAPTURE, SESSION, is_minted};
-use crate::support::{Harness, Setup, header};
+use crate::support::{Harness, Session, Setup, header};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// The path of captures of an order that can be captured.
 fn capture(harness: &Harness) -> (String, String) {
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
-    (format!("/v2/order/{order}/capture"), order)
+    let session = Session::order(&harness.gateway).authorized(&harness.gateway);
+    (format!("{}/capture", session.order_path), session.order)
 }
 
 fn last(harness: &Harness) -> Exchange {
@@ -129,18 +128,18 @@ async fn two_keys_are_none() {
 #[tokio::test]
 async fn a_key_where_sezzle_documents_none_is_only_passed_on() {
     let harness = Harness::start().await;
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
+    let order = Session::order(&harness.gateway).order_path;
     for (method, path, body) in [
         (Method::POST, "/v2/session".to_owned(), SESSION),
-        (Method::PATCH, format!("/v2/order/{order}"), r#"{"reference_id":"r"}"#),
-        (Method::DELETE, format!("/v2/order/{order}/checkout"), ""),
+        (Method::PATCH, order.clone(), r#"{"reference_id":"r"}"#),
+        (Method::DELETE, format!("{order}/checkout"), ""),
         (Method::POST, "/v2/customer/c/preapprove".to_owned(), "{}"),
         (Method::DELETE, "/v2/customer/c".to_owned(), ""),
         (Method::POST, "/v2/webhooks".to_owned(), "{}"),
-        (Method::POST, format!("/v2/order/{order}/unheard-of"), "{}"),
-        (Method::PUT, format!("/v2/order/{order}/capture"), "{}"),
-        (Method::POST, format!("/v2/order/{order}/Capture"), "{}"),
-        (Method::POST, format!("/v2/order/{order}/capture/"), "{}"),
+        (Method::POST, format!("{order}/unheard-of"), "{}"),
+        (Method::PUT, format!("{order}/capture"), "{}"),
+        (Method::POST, format!("{order}/Capture"), "{}"),
+        (Method::POST, format!("{order}/capture/"), "{}"),
     ] {
         harness.gateway.clear_journal();
         harness.gateway.script(Rule::on(method.clone(), &path).reset(Reset::BeforeEffect));

@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{Method, StatusCode};
-use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Reset, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Fault, Gate, Reset, Rule};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::scene::SESSION;
 use crate::support::client::{Answer, Client, Ended};
 use crate::support::wire::Wire;
-use crate::support::{Harness, Setup, header};
+use crate::support::{Harness, Session, Setup, header};
 
 const SEEDS: u64 = 3;
 const FOR: Duration = Duration::from_millis(2000);
@@ -93,8 +93,8 @@ impl Load<'_> {
             3 => (Method::POST, "/v2/session".to_owned(), SESSION),
             4 => (Method::PATCH, format!("/v2/order/{order}"), r#"{"reference_id":"r"}"#),
             _ => {
-                let other = self.harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-                (Method::DELETE, format!("/v2/order/{other}/checkout"), "")
+                let other = Session::order(&self.harness.gateway).order_path;
+                (Method::DELETE, format!("{other}/checkout"), "")
             }
         };
         let keyed = path.ends_with("/capture") || path.ends_with("/release");
@@ -235,8 +235,7 @@ impl Seen {
 async fn run(seed: u64) -> (usize, usize) {
     let setup = Setup::default().set("GATEWAY__WRITE_TIMEOUT", "300ms").set("LIMITS__IN_FLIGHT", 2000);
     let harness = setup.start().await;
-    let order = harness.gateway.create_session(SessionKind::Order).order.expect("an order");
-    assert!(harness.gateway.complete_checkout(&order));
+    let order = Session::order(&harness.gateway).authorized(&harness.gateway).order;
     let (numbers, writes) = (AtomicUsize::default(), Mutex::default());
     let load = Load { harness: &harness, order, until: Instant::now() + FOR, numbers, writes };
     let held = Gate::new();

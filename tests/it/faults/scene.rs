@@ -1,12 +1,12 @@
 //! One call, made once, with a gateway and a sidecar of its own.
 
 use http::Method;
-use sezzle_sidecar::simulator::{Exchange, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Exchange, Rule};
 use uuid::{Uuid, Variant, Version};
 
 use super::{ALWAYS, Bend, Cut, Expected, Marked, Own, Passed, Sezzle, Short};
 use crate::support::client::{Answer, Ended};
-use crate::support::{Harness, header};
+use crate::support::{Harness, Session, header};
 
 pub const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":2500,"currency":"USD"},"partial_capture":true}"#;
 const REFUND: &str = r#"{"amount_in_cents":1000,"currency":"USD"}"#;
@@ -76,26 +76,25 @@ pub struct Scene {
 impl Scene {
     /// Prepares the call, and leaves nothing of the preparation in the gateway's journal.
     pub async fn prepare(call: Call, harness: Harness) -> Self {
-        let ids = harness.gateway.create_session(SessionKind::OrderAndTokenize);
-        let order = ids.order.expect("an order");
+        let Session { path: lookup, order, order_path, .. } = Session::tokenize(&harness.gateway);
         // An unknown call stands for a call that Sezzle adds later, whose answers are JSON.
         harness.gateway.configure(|gateway| gateway.plain_404 = false);
         if call != Call::DeleteCheckout {
             assert!(harness.gateway.complete_checkout(&order));
         }
         if call == Call::Refund {
-            let captured = harness.post(&format!("/v2/order/{order}/capture"), CAPTURE).await;
+            let captured = harness.post(&format!("{order_path}/capture"), CAPTURE).await;
             assert_eq!(captured.status, 200, "{}", captured.text());
         }
         let (method, path, body) = match call {
-            Call::Lookup => (Method::GET, format!("/v2/session/{}", ids.session), ""),
-            Call::Order => (Method::GET, format!("/v2/order/{order}"), ""),
+            Call::Lookup => (Method::GET, lookup, ""),
+            Call::Order => (Method::GET, order_path, ""),
             Call::Report => (Method::GET, "/v2/orders/report".to_owned(), ""),
-            Call::Capture => (Method::POST, format!("/v2/order/{order}/capture"), CAPTURE),
-            Call::Refund => (Method::POST, format!("/v2/order/{order}/refund"), REFUND),
+            Call::Capture => (Method::POST, format!("{order_path}/capture"), CAPTURE),
+            Call::Refund => (Method::POST, format!("{order_path}/refund"), REFUND),
             Call::NewSession => (Method::POST, "/v2/session".to_owned(), SESSION),
-            Call::DeleteCheckout => (Method::DELETE, format!("/v2/order/{order}/checkout"), ""),
-            Call::Unknown => (Method::POST, format!("/v2/order/{order}/unheard-of"), "{}"),
+            Call::DeleteCheckout => (Method::DELETE, format!("{order_path}/checkout"), ""),
+            Call::Unknown => (Method::POST, format!("{order_path}/unheard-of"), "{}"),
         };
         let mut headers = vec![("content-type", "application/json")];
         if call == Call::Capture {

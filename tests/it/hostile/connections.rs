@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use sezzle_sidecar::simulator::{Gate, Rule, SessionKind};
+use sezzle_sidecar::simulator::{Gate, Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{HIDDEN, NEXT, SEEN, Then, get, post, refused, run};
-use crate::support::{Harness, Setup, arrived, eventually};
+use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 #[tokio::test]
 async fn what_is_good_before_something_bad_is_answered() {
@@ -49,12 +49,12 @@ async fn what_is_good_before_something_bad_is_answered() {
 #[tokio::test]
 async fn a_hundred_requests_in_one_segment_are_answered_in_their_order() {
     let harness = Harness::start().await;
-    let sessions: Vec<String> = (0..100).map(|_| harness.gateway.create_session(SessionKind::Order).session).collect();
+    let sessions: Vec<Session> = (0..100).map(|_| Session::order(&harness.gateway)).collect();
     let mut wire = harness.wire().await;
-    wire.send(sessions.iter().map(|session| get(&format!("/v2/session/{session}"), "")).collect::<String>()).await;
+    wire.send(sessions.iter().map(|session| get(&session.path, "")).collect::<String>()).await;
     for session in &sessions {
         let answer = wire.answer().await;
-        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.uuid.as_str())));
     }
     assert_eq!(harness.received().len(), 100);
     harness.stop().await;
@@ -142,9 +142,9 @@ async fn what_an_earlier_caller_left_is_not_the_next_ones() {
     gone.reset();
     gate.release();
     for _ in 0..5 {
-        let session = harness.gateway.create_session(SessionKind::Order).session;
-        let answer = harness.get(&format!("/v2/session/{session}")).await;
-        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.as_str())));
+        let session = Session::order(&harness.gateway);
+        let answer = harness.get(&session.path).await;
+        assert_eq!((answer.status, answer.json()["uuid"].as_str()), (200, Some(session.uuid.as_str())));
     }
     harness.stop().await;
 }

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use sezzle_sidecar::simulator::{Options, SessionKind};
+use sezzle_sidecar::simulator::Options;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::eventually;
 use crate::support::process::Sidecar;
 use crate::support::wire::Wire;
+use crate::support::{Session, eventually};
 
 const HALF_HEADS: usize = 2000;
 /// Descriptors for everything else in this process and the sidecar, other tests included.
@@ -31,7 +31,7 @@ async fn those_who_only_hold_connections_keep_nobody_out() {
     let limit = (places + 100).to_string();
     let settings = [("LIMITS__CONNECTIONS", limit.as_str()), ("LIMITS__IN_FLIGHT", "64"), ("LOG__LEVEL", "warn")];
     let sidecar = Sidecar::start(Options::default(), &settings).await;
-    let session = format!("/v2/session/{}", sidecar.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&sidecar.gateway).path;
     assert_eq!(sidecar.get(&session).await.status, 200);
 
     let mut crowd = Vec::with_capacity(idle);

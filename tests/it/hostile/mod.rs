@@ -11,10 +11,9 @@ mod soak;
 
 use std::time::Duration;
 
-use sezzle_sidecar::simulator::SessionKind;
 use tokio::time::timeout;
 
-use crate::support::{Harness, Setup, header};
+use crate::support::{Harness, Session, Setup, header};
 
 /// The line at the gateway for a request that is read as it was meant.
 const SEEN: &str = "POST /v2/webhooks/test hello";
@@ -109,7 +108,7 @@ impl Case {
 /// Runs every case on a connection of its own, and a plain lookup after each.
 async fn run(cases: Vec<Case>) {
     let harness = Setup::default().set("LIMITS__HEAD", "16KiB").set("LIMITS__BODY", "4KiB").start().await;
-    let session = format!("/v2/session/{}", harness.gateway.create_session(SessionKind::Order).session);
+    let session = Session::order(&harness.gateway).path;
     let mut wrong = Vec::new();
     for case in &cases {
         let ran = timeout(Duration::from_secs(5), case.run(&harness)).await;

@@ -18,6 +18,7 @@ pub mod relay;
 pub mod rules;
 pub mod scripted;
 pub mod service;
+mod session;
 pub mod stack;
 pub mod tls;
 pub mod wire;
@@ -36,6 +37,7 @@ use sezzle_sidecar::simulator::{Gate, Options, Simulator};
 use tokio::time::{Instant, sleep, timeout};
 
 use self::client::{Answer, Client};
+pub use self::session::Session;
 use self::wire::Wire;
 
 /// A sidecar and its gateway, for a test to call.
