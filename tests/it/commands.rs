@@ -7,7 +7,7 @@ use sezzle_sidecar::simulator::Options;
 use tokio::net::TcpListener;
 
 use crate::support::Session;
-use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, run};
+use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, lines, run};
 
 const KEYS: [(&str, &str); 2] =
     [("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated")];
@@ -270,13 +270,6 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
     assert_eq!(requests[0]["session"], uuid.as_str());
     assert_eq!(requests[2]["order"], order.as_str());
     assert_eq!(requests[3]["error"], "not_found");
-}
-
-/// Every line of a log, parsed.
-pub fn lines(log: &str) -> Vec<Value> {
-    assert!(log.ends_with('\n'), "the last line is whole: {log}");
-    let parsed = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
-    parsed.inspect(|line: &Value| assert!(line.is_object(), "{line}")).collect()
 }
 
 #[tokio::test]

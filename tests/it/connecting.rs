@@ -18,10 +18,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::connection_reuse;
 use crate::support::process::Sidecar;
 use crate::support::tls::{Authority, offering};
-use crate::support::{Harness, Session, Setup, arrived, not_tried};
+use crate::support::{Harness, Session, Setup, arrived, not_tried, upstream};
 
 /// Five minutes and a fifth.
 const OLDEST: Duration = Duration::from_secs(360);
@@ -287,11 +286,11 @@ fn go_away(last: u8, reason: u8) -> Vec<u8> {
 }
 
 fn upstream(ca: &Authority, gateway: SocketAddr) -> (Upstream, Arc<Metrics>) {
-    connection_reuse::upstream(&format!("https://localhost:{}", gateway.port()), ca)
+    upstream::to(&format!("https://localhost:{}", gateway.port()), ca)
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> UpstreamError {
-    upstream.send(&mut connection_reuse::write(limit)).await.expect_err("no answer")
+    upstream.send(&mut upstream::write(limit)).await.expect_err("no answer")
 }
 
 #[tokio::test]

@@ -8,20 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sezzle_sidecar::clock::Clock;
-use sezzle_sidecar::names::Resolver;
-use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
-use sezzle_sidecar::upstream::connector::{self, Connector};
+use sezzle_sidecar::telemetry::metrics::Metrics;
+use sezzle_sidecar::upstream::Upstream;
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
-use sezzle_sidecar::upstream::tls::{self, Trust};
-use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -30,44 +26,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::tls::{Authority, offering};
+use crate::support::upstream;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// An upstream to a gateway, over HTTP/2 if the gateway accepts it.
-pub fn upstream(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
-    of_workers(0, Clock::system(), url, ca)
-}
-
-fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
-    let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let connect = connector::Options {
-        tls: tls::client_config(&Trust::read(Some(ca.file().as_ref())).expect("trust")).expect("TLS"),
-        unfollowed: None,
-        resolver: Resolver::start().expect("a thread"),
-        tcp: Duration::from_secs(2),
-        egress: None,
-        http2: true,
-    };
-    let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
-    (Upstream::new(url, connector, workers, clock, Arc::clone(&metrics)).expect("an address"), metrics)
-}
-
-/// A write with this time limit.
-pub fn write(limit: Duration) -> Outgoing {
-    Outgoing {
-        method: Method::POST,
-        target: "/v2/session?a=%20b".parse().expect("a path"),
-        headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
-        body: Bytes::from_static(b"{}"),
-        deadlines: Deadlines::new(limit, limit),
-        route: Said::rarely("/v2/session"),
-        class: Said::rarely("money"),
-    }
-}
-
 /// Sends a write and reads its answer.
 async fn call(upstream: &Upstream, limit: Duration) -> Result<Bytes, UpstreamError> {
-    let answer = upstream.send(&mut write(limit)).await?;
+    let answer = upstream.send(&mut upstream::write(limit)).await?;
     Ok(answer.into_body().collect().await.expect("a body").to_bytes())
 }
 
@@ -163,7 +128,7 @@ async fn whoever_waits_takes_the_connection_that_comes_first() {
         serving.await.expect("no panic").expect("served");
     });
 
-    let (upstream, metrics) = upstream(&format!("https://localhost:{}", address.port()), &ca);
+    let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     let one = tokio::spawn({
         let upstream = upstream.clone();
         async move { call(&upstream, LIMIT).await }
@@ -194,7 +159,7 @@ async fn a_connection_that_comes_too_late_is_kept_for_the_next() {
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"late")))));
         http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.expect("served");
     });
-    let (upstream, metrics) = upstream(&format!("https://localhost:{}", address.port()), &ca);
+    let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     let error = call(&upstream, Duration::from_millis(100)).await.expect_err("too late");
     assert_eq!((error.kind, error.sent), (ErrorKind::ConnectTimeout, Sent::No), "{error}");
     let began = Instant::now();
@@ -214,7 +179,7 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_nothing() {
             answer(&mut stream, &number.to_string()).await.expect("one request for each connection");
         }
     });
-    let (upstream, metrics) = upstream(&format!("http://{address}"), &ca);
+    let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
     for number in ["1", "2", "3"] {
         assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), number);
         sleep(Duration::from_millis(50)).await;
@@ -229,7 +194,7 @@ async fn everybody_is_told_that_there_is_no_connection() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
     drop(listener);
-    let (upstream, _) = upstream(&format!("http://{address}"), &ca);
+    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
     let mut calls = JoinSet::new();
     for _ in 0..20 {
         let upstream = upstream.clone();
@@ -245,7 +210,7 @@ async fn everybody_is_told_that_there_is_no_connection() {
 async fn what_is_idle_for_long_is_closed_and_what_is_used_is_not() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
-    let (upstream, _) = upstream(&format!("http://{address}"), &ca);
+    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
     let gateway = tokio::spawn(async move {
         let (mut used, _) = listener.accept().await.expect("accepts");
         for _ in 0..3 {
@@ -290,7 +255,7 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
             tokio::spawn(http1::Builder::new().serve_connection(stream, service()));
         }
     });
-    let (upstream, metrics) = upstream(&format!("https://localhost:{}", address.port()), &ca);
+    let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "served");
     at_once(&upstream, 3).await;
     assert_eq!(metrics.upstream_connections_opened.get(), 1, "one carries all");
@@ -304,7 +269,7 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
 async fn callers_who_leave_do_not_pile_up_connections() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
-    let (upstream, _) = upstream(&format!("https://localhost:{}", address.port()), &ca);
+    let (upstream, _) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     // The gateway accepts connections, and sends nothing.
     let gateway = tokio::spawn(async move {
         let mut taken = Vec::new();
@@ -327,7 +292,7 @@ async fn what_has_been_idle_for_too_long_is_not_used_though_nobody_swept() {
     let ca = Authority::new();
     let (address, made) = calm_gateway(Duration::ZERO).await;
     let (clock, shift) = Clock::shifted();
-    let (upstream, _) = of_workers(0, clock, &format!("http://{address}"), &ca);
+    let (upstream, _) = upstream::of_workers(0, clock, &format!("http://{address}"), &ca);
     for (idle, connections) in [(0, 1), (14, 1), (16, 2), (0, 2), (3600, 3)] {
         shift.advance(Duration::from_secs(idle));
         assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "calm");
@@ -339,7 +304,7 @@ async fn what_has_been_idle_for_too_long_is_not_used_though_nobody_swept() {
 async fn no_more_are_kept_than_one_worker_may_keep() {
     let ca = Authority::new();
     let (address, made) = calm_gateway(Duration::from_millis(200)).await;
-    let (upstream, metrics) = of_workers(256, Clock::system(), &format!("http://{address}"), &ca);
+    let (upstream, metrics) = upstream::of_workers(256, Clock::system(), &format!("http://{address}"), &ca);
     at_once(&upstream, 6).await;
     assert_eq!(made.load(Ordering::SeqCst), 6);
     open(&metrics, 2).await;
@@ -357,8 +322,8 @@ async fn what_is_sent_once_more_is_the_same() {
         }
         requests
     });
-    let (upstream, _) = upstream(&format!("http://{address}"), &ca);
-    let mut outgoing = write(LIMIT);
+    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
+    let mut outgoing = upstream::write(LIMIT);
     for _ in 0..3 {
         // Each call finds the previous connection closed, or learns that it is closing.
         upstream.send(&mut outgoing).await.expect("an answer").into_body().collect().await.expect("a body");
@@ -386,8 +351,8 @@ async fn an_answer_that_nobody_reads_takes_its_connection_along() {
         answer(&mut whole, "whole").await.expect("a request");
         (half.read(&mut [0; 1]).await.expect("an end"), whole)
     });
-    let (upstream, metrics) = upstream(&format!("http://{address}"), &ca);
-    let unread = upstream.send(&mut write(LIMIT)).await.expect("a head");
+    let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
+    let unread = upstream.send(&mut upstream::write(LIMIT)).await.expect("a head");
     assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "whole");
     open(&metrics, 2).await;
     drop(unread);
@@ -415,7 +380,7 @@ async fn a_burst_before_http2_is_known_leaves_one_connection() {
             });
         }
     });
-    let (upstream, metrics) = upstream(&format!("https://localhost:{}", address.port()), &ca);
+    let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     at_once(&upstream, 30).await;
     open(&metrics, 1).await;
     let opened = metrics.upstream_connections_opened.get();
@@ -435,7 +400,7 @@ async fn a_new_connection_that_is_closed_is_not_tried_for_ever() {
         }
         taken
     });
-    let (upstream, _) = upstream(&format!("http://{address}"), &ca);
+    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
     let error = call(&upstream, LIMIT).await.expect_err("closed");
     assert_eq!(error.kind, ErrorKind::Reset, "{error}");
     assert_eq!(gateway.await.expect("no panic"), 1);

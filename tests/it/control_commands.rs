@@ -5,9 +5,8 @@ use std::path::Path;
 
 use sezzle_sidecar::simulator::{Options, TokenizePlace};
 
-use crate::commands::lines as lines_of;
 use crate::support::client::Answer;
-use crate::support::process::{Folder, Sidecar};
+use crate::support::process::{Folder, Sidecar, lines as lines_of};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, eventually};
 

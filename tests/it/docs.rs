@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::Method;
 use sezzle_sidecar::config;
@@ -18,16 +18,9 @@ use sezzle_sidecar::telemetry::metrics::{
 use sezzle_sidecar::upstream::retry::Call;
 
 use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
+use crate::support::pages::{calls, page, quoted, root, rows};
 use crate::support::process::run;
 use crate::support::{Setup, rules};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn page(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// Fails for every name that a page does not have between backticks.
 fn names_all(name: &str, words: impl IntoIterator<Item = String>) {
@@ -136,13 +129,6 @@ fn every_call_is_listed_with_what_is_done_with_it() {
     assert_eq!(listed, calls());
 }
 
-/// Every call that the page lists, as method and template.
-pub fn calls() -> BTreeSet<String> {
-    let text = page("docs/calls.md");
-    let (table, _) = text.split_once("\n## ").expect("the table comes first");
-    rows(table, 6).iter().map(|row| quoted(row[0]).remove(0)).collect()
-}
-
 const UUID: &str = "fadbc642-05a4-4e38-9e74-80e325623af9";
 
 #[test]
@@ -174,21 +160,6 @@ fn every_file_for_systemd_is_explained() {
     let files = fs::read_dir(root().join("deploy/systemd")).expect("deploy/systemd");
     let names = files.map(|file| file.expect("an entry").file_name().into_string().expect("UTF-8"));
     names_all("docs/installation-systemd.md", names);
-}
-
-/// The cells of the tables in a text, without their heads.
-fn rows(text: &str, cells: usize) -> Vec<Vec<&str>> {
-    let rows = text.lines().filter(|line| line.starts_with("| `") || line.starts_with("| ["));
-    let rows: Vec<Vec<&str>> = rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect();
-    for row in &rows {
-        assert_eq!(row.len(), cells, "{row:?}");
-    }
-    rows
-}
-
-/// The text between backticks.
-fn quoted(cell: &str) -> Vec<String> {
-    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The metrics of the page and of the code: name, type and labels.

@@ -13,9 +13,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use crate::docs;
 use crate::support::both_sides::{BothSides, Request};
-use crate::support::{Harness, Session, eventually};
+use crate::support::{Harness, Session, eventually, pages};
 
 /// A call, its good answer, and the errors that are documented for it.
 struct Call {
@@ -147,7 +146,7 @@ async fn every_call_succeeds_as_it_would_without_the_sidecar() {
     });
     let mut called: BTreeSet<String> = called.collect();
     called.insert("POST /v2/authentication".to_owned());
-    assert_eq!(called, docs::calls(), "the whole surface, but for the token exchange");
+    assert_eq!(called, pages::calls(), "the whole surface, but for the token exchange");
     both.stop().await;
 }
 

@@ -18,8 +18,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
-use crate::commands::lines;
-use crate::support::process::{Ended, Process, Sidecar, run};
+use crate::support::process::{Ended, Process, Sidecar, lines, run};
 use crate::support::tls::Authority;
 use crate::support::{Session, eventually};
 

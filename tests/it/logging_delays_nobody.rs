@@ -10,8 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Gate, Options, Rule};
 
-use crate::commands::lines;
-use crate::support::process::{Ended, Folder, Sidecar, free_address, run};
+use crate::support::process::{Ended, Folder, Sidecar, free_address, lines, run};
 use crate::support::wire::Wire;
 use crate::support::{Session, arrived, eventually};
 

@@ -22,13 +22,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
-use crate::connection_reuse;
 use crate::support::client::Answer;
 use crate::support::frame_gateway::{Came, Conduct, FrameGateway};
 use crate::support::frames::{END_STREAM, GOAWAY, HEADERS, MAX_STREAMS, RST_STREAM, data, head, reset, settings};
 use crate::support::scripted::TOKEN;
 use crate::support::tls::{Authority, offering};
-use crate::support::{Harness, Setup, eventually, header};
+use crate::support::{Harness, Setup, eventually, header, upstream};
 
 /// 204.
 fn no_content(request: &Came) -> Vec<u8> {
@@ -56,7 +55,7 @@ impl Scene {
         let conduct = Conduct { streams, takes: takes.into(), is_asked_for_tokens: false };
         let gateway = FrameGateway::behaving(&ca, conduct).await;
         gateway.script(answer);
-        let (upstream, metrics) = connection_reuse::upstream(&gateway.url(), &ca);
+        let (upstream, metrics) = upstream::to(&gateway.url(), &ca);
         Self { gateway, upstream, metrics }
     }
 
@@ -94,7 +93,7 @@ impl Scene {
 }
 
 async fn write(upstream: &Upstream, limit: Duration) -> Result<(), UpstreamError> {
-    let answer = upstream.send(&mut connection_reuse::write(limit)).await?;
+    let answer = upstream.send(&mut upstream::write(limit)).await?;
     assert_eq!(answer.status(), 204);
     answer.into_body().collect().await.expect("an end");
     Ok(())
@@ -243,7 +242,7 @@ async fn reports_that_nobody_reads_do_not_end_the_connection_of_a_write() {
     let scene = Scene::answering(None, Duration::from_millis(1), crumbs).await;
     assert!(scene.writes(1, LONG).await.iter().all(Result::is_ok));
     let report = async || {
-        let mut outgoing = connection_reuse::write(LONG);
+        let mut outgoing = upstream::write(LONG);
         outgoing.class = Said::rarely("report");
         scene.upstream.send(&mut outgoing).await.expect("the head of a report")
     };
@@ -273,7 +272,7 @@ fn hundred_empty(request: &Came) -> Vec<u8> {
 async fn a_connection_takes_a_hundred_empty_frames_in_its_life() {
     let scene = Scene::answering(None, Duration::ZERO, hundred_empty).await;
     let call = async || {
-        let answer = scene.upstream.send(&mut connection_reuse::write(LONG)).await?;
+        let answer = scene.upstream.send(&mut upstream::write(LONG)).await?;
         let body = answer.into_body().collect().await.map_err(|error| UpstreamError::from_body(&error))?;
         Ok::<_, UpstreamError>(body.to_bytes())
     };

@@ -13,10 +13,9 @@ use sezzle_sidecar::telemetry::metrics::WEBHOOK_EVENTS;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::commands::lines;
 use crate::support::client::Answer;
 use crate::support::peer::{self, Peer};
-use crate::support::process::{Folder, Sidecar, free_address};
+use crate::support::process::{Folder, Sidecar, free_address, lines};
 use crate::support::service::{Conduct, Service, signature};
 use crate::support::tls::{Authority, self_signed};
 use crate::support::wire::Wire;

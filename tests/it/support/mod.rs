@@ -10,6 +10,7 @@ pub mod frame_caller;
 pub mod frame_gateway;
 pub mod frames;
 pub mod origin;
+pub mod pages;
 pub mod peer;
 pub mod process;
 pub mod prometheus;
@@ -21,6 +22,7 @@ pub mod service;
 mod session;
 pub mod stack;
 pub mod tls;
+pub mod upstream;
 pub mod wire;
 
 use std::ffi::OsString;

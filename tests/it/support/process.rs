@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use http::Method;
+use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Simulator};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -195,6 +196,13 @@ impl Output {
             reader.join().expect("reads");
         }
     }
+}
+
+/// Every line of a log, parsed.
+pub fn lines(log: &str) -> Vec<Value> {
+    assert!(log.ends_with('\n'), "the last line is whole: {log}");
+    let parsed = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+    parsed.inspect(|line: &Value| assert!(line.is_object(), "{line}")).collect()
 }
 
 /// Runs the binary to its end.

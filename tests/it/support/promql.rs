@@ -1,4 +1,8 @@
 //! Reads PromQL as far as tests need: the series that an expression asks for, and what the expression does with them.
+//!
+//! promtool does not suffice: it accepts a query for a series or a label that no sidecar has, and never says which series
+//! a query names. The dashboard's queries also hold variables that only Grafana knows. Besides, these tests run where
+//! Prometheus is not installed.
 
 /// A series that an expression asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
