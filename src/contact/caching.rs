@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uuid::Uuid;
 
 use crate::clock::Now;
-use crate::session::freshness::{self, Policy, Skip};
+use crate::session::freshness::{self, NotStored, Policy};
 use crate::sezzle::session::SessionFacts;
 
 /// Reports the caching headers, and how a session with them would be cached.
@@ -32,12 +32,12 @@ pub(super) fn say(
             life.ttl.as_secs(),
             policy.max_ttl.as_secs()
         ),
-        Err(skip @ (Skip::NoStore | Skip::NoCache | Skip::Expired)) => format!(
+        Err(reason @ (NotStored::NoStore | NotStored::NoCache | NotStored::Expired)) => format!(
             "a session with such headers is not kept ({}), so every lookup goes to Sezzle; \
              cache.origin_cache_control = \"ignore\" would keep it all the same",
-            skip.as_str()
+            reason.as_str()
         ),
-        Err(skip) => format!("a session with such headers is not kept ({})", skip.as_str()),
+        Err(reason) => format!("a session with such headers is not kept ({})", reason.as_str()),
     };
     say("caching", &means);
     say("", "as far as a 404 tells: explain says it of a session's own answer");

@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::headers::PSEUDONYM;
 use crate::session::CacheResult;
-use crate::session::freshness::Skip;
+use crate::session::freshness::NotStored;
 use crate::telemetry::metrics::words;
 
 words! {
@@ -31,7 +31,7 @@ pub struct CacheStatus {
     /// The caller's own headers made the sidecar ask Sezzle.
     pub by_request: bool,
     /// Whether the answer was stored, and if not, why.
-    pub stored: Option<Result<(), Skip>>,
+    pub stored: Option<Result<(), NotStored>>,
 }
 
 impl CacheStatus {

@@ -18,7 +18,7 @@ use super::{card_data, is_cacheable};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
 use crate::method::is_safe;
-use crate::session::freshness::{self, MAX_BODY, Policy, Skip, Wishes};
+use crate::session::freshness::{self, MAX_BODY, NotStored, Policy, Wishes};
 use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
@@ -135,8 +135,8 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     clean(&mut headers);
     let facts = SessionFacts::read(answer.body());
     let life = freshness::life(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
-    let life = if answer.body().len() > MAX_BODY { Err(Skip::TooLarge) } else { life };
-    let life = if Wishes::read(&head.headers).no_store { life.and(Err(Skip::Request)) } else { life };
+    let life = if answer.body().len() > MAX_BODY { Err(NotStored::TooLarge) } else { life };
+    let life = if Wishes::read(&head.headers).no_store { life.and(Err(NotStored::Request)) } else { life };
     let mut text = match life {
         Ok(life) => {
             let seconds = life.ttl.as_secs();

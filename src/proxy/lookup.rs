@@ -17,7 +17,7 @@ use super::response::CallerResponse;
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};
-use crate::session::freshness::{Skip, Wishes};
+use crate::session::freshness::{NotStored, Wishes};
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, Outcome};
 use crate::sezzle::error::is_error;
@@ -105,7 +105,7 @@ impl Proxy {
                 Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
             }
             Outcome::Streaming(forwarded) => {
-                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(Skip::TooLarge)), ..cache }))
+                Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(NotStored::TooLarge)), ..cache }))
             }
             Outcome::Failed(error) => Err(error),
             Outcome::Lost => {

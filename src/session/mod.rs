@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
-use self::freshness::{Life, Policy, Skip, Wishes};
+use self::freshness::{Life, NotStored, Policy, Wishes};
 use self::invalidation::{Cause, Moment, Stored, Tag};
 pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
 use self::revalidation::{Conditions, freshen, with_date};
@@ -68,7 +68,7 @@ pub enum Outcome<S, E> {
     /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
     /// An answer, and its life if it is stored now.
-    Answer(Arc<SessionResponse>, Result<Life, Skip>),
+    Answer(Arc<SessionResponse>, Result<Life, NotStored>),
     /// An answer that has to be streamed.
     Streaming(S),
     /// The fetch failed.
@@ -96,8 +96,8 @@ pub struct SessionCache<E> {
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Makes an empty cache. Shared fetches run as `tasks`.
     pub fn new(options: Options, tasks: TaskTracker, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
-        for skip in Skip::ALL {
-            metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc_by(0);
+        for reason in NotStored::ALL {
+            metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc_by(0);
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         let Options { max_bytes, max_flights, own_headers, rules } = options;
@@ -311,7 +311,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 None => return (Outcome::Lost, Shared::Lost),
             },
             Fetched::Streaming(stream, status) => {
-                self.count_skip(Skip::TooLarge);
+                self.count_not_stored(NotStored::TooLarge);
                 if status == StatusCode::OK {
                     self.store.outdate(stored);
                 }
@@ -326,34 +326,34 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let decided = freshness::life(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let (answer, named) = (with_date(answer, now.wall), stored);
         let stored = match (decided, &tags) {
-            (Ok(_), _) if !may_store => Err(Skip::Request),
+            (Ok(_), _) if !may_store => Err(NotStored::Request),
             (Ok(life), Some(tags)) => self.store.insert(named, began, sent.mono, &answer, tags, life, now),
-            (Ok(_), None) => Err(Skip::Unreadable),
-            (Err(skip), _) => Err(skip),
+            (Ok(_), None) => Err(NotStored::Unreadable),
+            (Err(reason), _) => Err(reason),
         };
         if (decided.is_err() || !may_store) && is_verdict(&answer) {
             self.store.outdate(named);
         }
         match &stored {
             Ok(life) => self.metrics.cache_ttl.observe(life.ttl.as_secs_f64()),
-            Err(skip) => self.count_skip(*skip),
+            Err(reason) => self.count_not_stored(*reason),
         }
         let answer = Arc::new(answer);
         let shared = match stored {
-            Err(skip) if skip.forbids_sharing() => Shared::Released,
+            Err(reason) if reason.forbids_sharing() => Shared::Released,
             Ok(_) | Err(_) => Shared::Answer { answer: Arc::clone(&answer), tags, stored },
         };
         (Outcome::Answer(answer, stored), shared)
     }
 
-    fn count_skip(&self, skip: Skip) {
-        if skip == Skip::NoStore && !self.warned.swap(true, Ordering::Relaxed) {
+    fn count_not_stored(&self, reason: NotStored) {
+        if reason == NotStored::NoStore && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "Sezzle marks sessions no-store, so they are not cached; cache.origin_cache_control = \"ignore\" would \
                  store them all the same (said once)"
             );
         }
-        self.metrics.cache_store_skipped.with_label_values(&[skip.as_str()]).inc();
+        self.metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc();
     }
 }
 

@@ -34,12 +34,15 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
 }
 
 /// Fetches the session, whose order is `o`.
-pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, Skip> {
+pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, NotStored> {
     fetch_meanwhile(sessions, || ()).await
 }
 
 /// Fetches the session, and calls `meanwhile` during the fetch.
-async fn fetch_meanwhile(sessions: &Sessions, meanwhile: impl Fn() + Clone + Send + 'static) -> Result<Life, Skip> {
+async fn fetch_meanwhile(
+    sessions: &Sessions,
+    meanwhile: impl Fn() + Clone + Send + 'static,
+) -> Result<Life, NotStored> {
     let fetched = |_| {
         let meanwhile = meanwhile.clone();
         async move {
@@ -102,7 +105,7 @@ async fn nothing_outlives_the_rules_it_was_stored_by() {
     others.policy.untokenized_ttl = Duration::from_secs(10);
     let (changing, others) = (Arc::clone(&sessions), others);
     let late = fetch_meanwhile(&sessions, move || changing.change(others.clone())).await;
-    assert_eq!(late, Err(Skip::Purged), "it was asked for under the rules before");
+    assert_eq!(late, Err(NotStored::Purged), "it was asked for under the rules before");
     assert_eq!(fetch(&sessions).await.map(|life| life.ttl), Ok(Duration::from_secs(10)));
 }
 
@@ -114,7 +117,7 @@ async fn after_an_unknown_outcome_the_longest_life_of_that_moment_is_waited_for(
     sessions.change(others);
     sessions.begin_write(Some(Tag::order("o"))).end(writing::Ending::Unknown);
     shift.advance(Duration::from_secs(599));
-    assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+    assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
     shift.advance(Duration::from_secs(1));
     assert!(fetch(&sessions).await.is_ok());
 }

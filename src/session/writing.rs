@@ -61,14 +61,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::freshness::{Life, Skip};
+    use crate::session::freshness::{Life, NotStored};
     use crate::session::tests::{fetch, sessions};
 
     fn order() -> Option<Tag> {
         Some(Tag::order("o"))
     }
 
-    fn ttl(stored: Result<Life, Skip>) -> u64 {
+    fn ttl(stored: Result<Life, NotStored>) -> u64 {
         stored.expect("stored").ttl.as_secs()
     }
 
@@ -81,9 +81,9 @@ mod tests {
             panic!("somewhere in the middle");
         });
         assert!(died.await.is_err());
-        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
         shift.advance(Duration::from_secs(59));
-        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
         shift.advance(Duration::from_secs(1));
         assert_eq!(ttl(fetch(&sessions).await), 30);
     }
@@ -107,7 +107,7 @@ mod tests {
         shift.advance(Duration::from_secs(55));
         second.end(Ending::Answered);
         unsent.end(Ending::NotSent);
-        assert_eq!(fetch(&sessions).await, Err(Skip::Unsettled));
+        assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
         shift.advance(Duration::from_secs(6));
         assert_eq!(ttl(fetch(&sessions).await), 2, "the first is settled, the second is not");
         shift.advance(Duration::from_secs(4));

@@ -10,7 +10,7 @@ use sezzle_sidecar::config;
 use sezzle_sidecar::config::changes::{Takes, rules};
 use sezzle_sidecar::proxy::error::REFUSALS;
 use sezzle_sidecar::proxy::route::{Matched, Route};
-use sezzle_sidecar::session::freshness::Skip;
+use sezzle_sidecar::session::freshness::NotStored;
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::telemetry::metrics::{
     CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, TASKS,
@@ -133,7 +133,7 @@ const UUID: &str = "fadbc642-05a4-4e38-9e74-80e325623af9";
 
 #[test]
 fn every_reason_not_to_store_is_explained() {
-    names_all("docs/cache.md", Skip::ALL.iter().map(|skip| skip.as_str().to_owned()));
+    names_all("docs/cache.md", NotStored::ALL.iter().map(|reason| reason.as_str().to_owned()));
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Life {
 
 words! {
     /// Why an answer was not stored.
-    pub enum Skip {
+    pub enum NotStored {
         /// The status is not 200.
         Status = "status",
         /// The content is not JSON.
@@ -105,7 +105,7 @@ words! {
     }
 }
 
-impl Skip {
+impl NotStored {
     /// Whether the answer must not go to callers who waited for this fetch (RFC 9111, 5.2.2): they have to ask Sezzle
     /// themselves.
     pub fn forbids_sharing(self) -> bool {
@@ -142,30 +142,30 @@ pub fn life(
     facts: Option<&SessionFacts>,
     elapsed: Duration,
     now: Now,
-) -> Result<Life, Skip> {
+) -> Result<Life, NotStored> {
     // The origin's prohibitions come first, because they also decide about sharing, whatever the answer is.
     let origin = OriginFreshness::read(headers, elapsed, now);
     if policy.honor_origin {
         origin.allows()?;
     }
     if varies(headers) {
-        return Err(Skip::Vary);
+        return Err(NotStored::Vary);
     }
     if status != StatusCode::OK {
-        return Err(Skip::Status);
+        return Err(NotStored::Status);
     }
     if headers.contains_key(CONTENT_ENCODING) {
-        return Err(Skip::Encoded);
+        return Err(NotStored::Encoded);
     }
     if !is_json(headers) {
-        return Err(Skip::NotJson);
+        return Err(NotStored::NotJson);
     }
-    let facts = facts.ok_or(Skip::Unreadable)?;
+    let facts = facts.ok_or(NotStored::Unreadable)?;
     if facts.uuid != Some(asked) {
-        return Err(Skip::OtherSession);
+        return Err(NotStored::OtherSession);
     }
     if facts.order.iter().chain(&facts.tokens).any(|identifier| identifier.len() > MAX_IDENTIFIER) {
-        return Err(Skip::Unreadable);
+        return Err(NotStored::Unreadable);
     }
 
     let mut ttl = policy.max_ttl;
@@ -175,7 +175,7 @@ pub fn life(
     }
     let session = match facts.expiration {
         Expiration::At(at) => until(at, policy, origin.date, elapsed, now)?,
-        Expiration::Unreadable => return Err(Skip::Expiration),
+        Expiration::Unreadable => return Err(NotStored::Expiration),
         Expiration::NotTokenized if lifetime.is_none() => {
             ttl = ttl.min(policy.untokenized_ttl);
             Duration::MAX
@@ -184,7 +184,7 @@ pub fn life(
     };
     ttl = ttl.min(session);
     if ttl.is_zero() {
-        return Err(Skip::Untokenized);
+        return Err(NotStored::Untokenized);
     }
     let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
     let stale = policy.stale_if_error.min(allowed).min(session.saturating_sub(ttl));
@@ -192,20 +192,20 @@ pub fn life(
 }
 
 /// How long until `tokenize.expiration`, by the gateway's or the local clock, whichever is ahead.
-fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: Now) -> Result<Duration, Skip> {
+fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: Now) -> Result<Duration, NotStored> {
     // A date before the epoch is Go's zero date or nonsense.
     if at.0 <= 0 {
-        return Err(Skip::Expiration);
+        return Err(NotStored::Expiration);
     }
     // The gateway wrote its `Date` before the exchange ended and truncated it to whole seconds, so its clock may be
     // almost a second further.
     let reference = date.map_or(now.wall, |date| date.plus(elapsed.saturating_add(DATE_RESOLUTION)).max(now.wall));
     let left = at.since(reference);
     if left > MAX_EXPIRATION_AHEAD {
-        return Err(Skip::Expiration);
+        return Err(NotStored::Expiration);
     }
     match left.saturating_sub(policy.expiration_margin) {
-        Duration::ZERO => Err(Skip::Tokenize),
+        Duration::ZERO => Err(NotStored::Tokenize),
         left => Ok(left),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
 
-use super::Skip;
+use super::NotStored;
 use super::directives::{dates, delta_seconds, for_each};
 use crate::clock::{Now, Wall};
 
@@ -69,15 +69,15 @@ impl OriginFreshness {
 
     /// # Errors
     /// Why the answer may not be stored.
-    pub(super) fn allows(&self) -> Result<(), Skip> {
+    pub(super) fn allows(&self) -> Result<(), NotStored> {
         if self.no_store {
-            return Err(Skip::NoStore);
+            return Err(NotStored::NoStore);
         }
         if self.no_cache {
-            return Err(Skip::NoCache);
+            return Err(NotStored::NoCache);
         }
         match self.remaining() {
-            Some(Duration::ZERO) => Err(Skip::Expired),
+            Some(Duration::ZERO) => Err(NotStored::Expired),
             Some(_) | None => Ok(()),
         }
     }

@@ -38,14 +38,14 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, Skip> {
+fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, NotStored> {
     let facts = facts(expiration);
     life(&policy(), ASKED, StatusCode::OK, &headers(lines), Some(&facts), Duration::ZERO, NOW)
         .map(|life| life.ttl.as_secs())
 }
 
 /// A name, header lines, an expiration, and the expected life in seconds.
-type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, Skip>);
+type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, NotStored>);
 
 #[test]
 fn the_least_bound_wins() {
@@ -53,8 +53,8 @@ fn the_least_bound_wins() {
     let rows: [Row<'_>; 19] = [
         ("max_ttl", &[], in_seconds(1800), Ok(60)),
         ("tokenize less the margin", &[], in_seconds(25), Ok(20)),
-        ("tokenize within the margin", &[], in_seconds(5), Err(Skip::Tokenize)),
-        ("tokenize in the past", &[], in_seconds(-1), Err(Skip::Tokenize)),
+        ("tokenize within the margin", &[], in_seconds(5), Err(NotStored::Tokenize)),
+        ("tokenize in the past", &[], in_seconds(-1), Err(NotStored::Tokenize)),
         ("no tokenize, no lifetime", &[], Expiration::NotTokenized, Ok(30)),
         ("no tokenize, long lifetime", &[("cache-control", "max-age=3600")], Expiration::NotTokenized, Ok(60)),
         ("origin's lifetime", &[("cache-control", "private, max-age=10")], in_seconds(1800), Ok(10)),
@@ -63,13 +63,13 @@ fn the_least_bound_wins() {
             "older than it lives",
             &[("cache-control", "max-age=10"), ("age", "10")],
             in_seconds(1800),
-            Err(Skip::Expired),
+            Err(NotStored::Expired),
         ),
         ("the least max-age", &[("cache-control", "max-age=50, max-age=7")], in_seconds(1800), Ok(7)),
         ("expires", &[("date", &date(0)), ("expires", &date(12))], in_seconds(1800), Ok(12)),
         ("max-age before expires", &[("cache-control", "max-age=9"), ("expires", &date(-5))], in_seconds(1800), Ok(9)),
-        ("expires is no date", &[("expires", "0")], in_seconds(1800), Err(Skip::Expired)),
-        ("max-age is no number", &[("cache-control", "max-age=soon")], in_seconds(1800), Err(Skip::Expired)),
+        ("expires is no date", &[("expires", "0")], in_seconds(1800), Err(NotStored::Expired)),
+        ("max-age is no number", &[("cache-control", "max-age=soon")], in_seconds(1800), Err(NotStored::Expired)),
         ("s-maxage is for shared caches", &[("cache-control", "s-maxage=1")], in_seconds(1800), Ok(60)),
         ("gateway's clock is ahead", &[("date", &date(600))], in_seconds(630), Ok(24)),
         ("gateway's clock is right", &[("date", &date(0))], in_seconds(30), Ok(24)),
@@ -83,20 +83,20 @@ fn the_least_bound_wins() {
 
 #[test]
 fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
-    for (line, skip) in [
-        ("no-store", Skip::NoStore),
-        ("No-Store, max-age=60", Skip::NoStore),
-        ("must-understand, no-store", Skip::NoStore),
-        ("no-store=\"x\"", Skip::NoStore),
-        ("no-store=0", Skip::NoStore),
-        ("no-cache, no-store", Skip::NoStore),
-        ("public, immutable, max-age=60, no-cache", Skip::NoCache),
-        ("private=\"never closed, no-store", Skip::NoStore),
-        ("private=\"a, no-store\", no-cache", Skip::NoCache),
-        ("no-cache=\"set-cookie\"", Skip::NoCache),
-        ("max-age=0", Skip::Expired),
+    for (line, reason) in [
+        ("no-store", NotStored::NoStore),
+        ("No-Store, max-age=60", NotStored::NoStore),
+        ("must-understand, no-store", NotStored::NoStore),
+        ("no-store=\"x\"", NotStored::NoStore),
+        ("no-store=0", NotStored::NoStore),
+        ("no-cache, no-store", NotStored::NoStore),
+        ("public, immutable, max-age=60, no-cache", NotStored::NoCache),
+        ("private=\"never closed, no-store", NotStored::NoStore),
+        ("private=\"a, no-store\", no-cache", NotStored::NoCache),
+        ("no-cache=\"set-cookie\"", NotStored::NoCache),
+        ("max-age=0", NotStored::Expired),
     ] {
-        assert_eq!(ttl(&[("cache-control", line)], in_seconds(1800)), Err(skip), "{line}");
+        assert_eq!(ttl(&[("cache-control", line)], in_seconds(1800)), Err(reason), "{line}");
         let ignoring = Policy { honor_origin: false, ..policy() };
         let facts = facts(in_seconds(1800));
         let headers = headers(&[("cache-control", line)]);
@@ -107,7 +107,7 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
 }
 
 /// A name, header lines, and the expected life in seconds.
-type NamedRow<'r> = (&'r str, &'r [(&'static str, &'r str)], Result<u64, Skip>);
+type NamedRow<'r> = (&'r str, &'r [(&'static str, &'r str)], Result<u64, NotStored>);
 
 #[test]
 fn every_line_counts_and_the_stricter_word_wins() {
@@ -115,37 +115,41 @@ fn every_line_counts_and_the_stricter_word_wins() {
     let (soon, late) = (date(12), date(3600));
     let cache_control = "cache-control";
     let rows: [NamedRow<'_>; 32] = [
-        ("two lines", &[(cache_control, "max-age=50"), (cache_control, "no-store")], Err(Skip::NoStore)),
+        ("two lines", &[(cache_control, "max-age=50"), (cache_control, "no-store")], Err(NotStored::NoStore)),
         ("two lifetimes", &[(cache_control, "max-age=50"), (cache_control, "max-age=7")], Ok(7)),
-        ("one of them nonsense", &[(cache_control, "max-age=50, max-age=x")], Err(Skip::Expired)),
+        ("one of them nonsense", &[(cache_control, "max-age=50, max-age=x")], Err(NotStored::Expired)),
         ("any case", &[(cache_control, "MaX-aGe=7")], Ok(7)),
         ("in quotes", &[(cache_control, "max-age=\"7\"")], Ok(7)),
-        ("in other quotes", &[(cache_control, "max-age='7'")], Err(Skip::Expired)),
+        ("in other quotes", &[(cache_control, "max-age='7'")], Err(NotStored::Expired)),
         ("in quotes of something else", &[(cache_control, "x=\"max-age=3\", max-age=7")], Ok(7)),
-        ("space before", &[(cache_control, "max-age =7")], Err(Skip::Expired)),
-        ("space after", &[(cache_control, "max-age= 7")], Err(Skip::Expired)),
+        ("space before", &[(cache_control, "max-age =7")], Err(NotStored::Expired)),
+        ("space after", &[(cache_control, "max-age= 7")], Err(NotStored::Expired)),
         ("leading zeros", &[(cache_control, "max-age=007")], Ok(7)),
-        ("a fraction", &[(cache_control, "max-age=7.5")], Err(Skip::Expired)),
-        ("negative", &[(cache_control, "max-age=-7")], Err(Skip::Expired)),
-        ("letters", &[(cache_control, "max-age=7a")], Err(Skip::Expired)),
-        ("nothing", &[(cache_control, "max-age")], Err(Skip::Expired)),
+        ("a fraction", &[(cache_control, "max-age=7.5")], Err(NotStored::Expired)),
+        ("negative", &[(cache_control, "max-age=-7")], Err(NotStored::Expired)),
+        ("letters", &[(cache_control, "max-age=7a")], Err(NotStored::Expired)),
+        ("nothing", &[(cache_control, "max-age")], Err(NotStored::Expired)),
         ("more than fits", &[(cache_control, "max-age=99999999999999999999999")], Ok(60)),
         ("shared caches' words", &[(cache_control, "s-maxage=1, proxy-revalidate, public, max-age=7")], Ok(7)),
         ("private's fields", &[(cache_control, "private=\"x\", max-age=7")], Ok(7)),
-        ("pragma", &[("pragma", "no-cache")], Err(Skip::NoCache)),
+        ("pragma", &[("pragma", "no-cache")], Err(NotStored::NoCache)),
         ("pragma beside", &[("pragma", "no-cache"), (cache_control, "max-age=7")], Ok(7)),
         ("two expires", &[("date", &date(0)), ("expires", &late), ("expires", &soon)], Ok(12)),
-        ("one of them nonsense", &[("date", &date(0)), ("expires", &late), ("expires", "0")], Err(Skip::Expired)),
-        ("expires in a list", &[("expires", "Thu, 01 Jan 2099 00:00:00 GMT, 0")], Err(Skip::Expired)),
+        ("one of them nonsense", &[("date", &date(0)), ("expires", &late), ("expires", "0")], Err(NotStored::Expired)),
+        ("expires in a list", &[("expires", "Thu, 01 Jan 2099 00:00:00 GMT, 0")], Err(NotStored::Expired)),
         ("expires without date", &[("expires", &soon)], Ok(12)),
         ("expires with no date at all", &[("date", "today"), ("expires", &soon)], Ok(12)),
-        ("expires now", &[("date", &date(0)), ("expires", &date(0))], Err(Skip::Expired)),
-        ("expires before date, both ahead", &[("date", &date(400)), ("expires", &date(300))], Err(Skip::Expired)),
+        ("expires now", &[("date", &date(0)), ("expires", &date(0))], Err(NotStored::Expired)),
+        ("expires before date, both ahead", &[("date", &date(400)), ("expires", &date(300))], Err(NotStored::Expired)),
         ("two dates", &[("date", &date(0)), ("date", &date(5)), ("expires", &soon)], Ok(7)),
         ("age in a list", &[(cache_control, "max-age=10"), ("age", "4, 0")], Ok(6)),
         ("the older of two", &[(cache_control, "max-age=10"), ("age", "0"), ("age", "4")], Ok(6)),
         ("age is no number", &[(cache_control, "max-age=10"), ("age", "-4")], Ok(10)),
-        ("age is too large", &[(cache_control, "max-age=10"), ("age", "99999999999999999999999")], Err(Skip::Expired)),
+        (
+            "age is too large",
+            &[(cache_control, "max-age=10"), ("age", "99999999999999999999999")],
+            Err(NotStored::Expired),
+        ),
         ("age with a slow date", &[("date", &date(-3)), (cache_control, "max-age=10"), ("age", "2")], Ok(7)),
     ];
     for (name, lines, expected) in rows {
@@ -154,7 +158,7 @@ fn every_line_counts_and_the_stricter_word_wins() {
     let mut spoiled = headers(&[]);
     spoiled.append(CACHE_CONTROL, HeaderValue::from_bytes(b"x=\xff, no-store").expect("valid"));
     let life = life(&policy(), ASKED, StatusCode::OK, &spoiled, Some(&facts(in_seconds(1800))), Duration::ZERO, NOW);
-    assert_eq!(life, Err(Skip::NoStore), "what is not ASCII hides nothing");
+    assert_eq!(life, Err(NotStored::NoStore), "what is not ASCII hides nothing");
 }
 
 #[test]
@@ -178,7 +182,7 @@ fn only_dates_as_the_rfc_writes_them_are_dates() {
         ("-1", false),
         ("", false),
     ] {
-        let expected = if is_date { Ok(60) } else { Err(Skip::Expired) };
+        let expected = if is_date { Ok(60) } else { Err(NotStored::Expired) };
         assert_eq!(ttl(&[("expires", expires)], in_seconds(1800)), expected, "{expires}");
     }
 }
@@ -230,28 +234,32 @@ fn every_other_reason_has_its_name() {
     let json = headers(&[]);
     let ok = StatusCode::OK;
     assert_eq!(ask(ok, &json, Some(&good)), Ok(60));
-    assert_eq!(ask(StatusCode::NOT_FOUND, &json, Some(&good)), Err(Skip::Status));
-    assert_eq!(ask(ok, &HeaderMap::new(), Some(&good)), Err(Skip::NotJson));
-    assert_eq!(ask(ok, &headers(&[("content-type", "application/json")]), Some(&good)), Err(Skip::NotJson), "twice");
-    assert_eq!(ask(ok, &headers(&[("content-encoding", "gzip")]), Some(&good)), Err(Skip::Encoded));
-    assert_eq!(ask(ok, &json, None), Err(Skip::Unreadable));
+    assert_eq!(ask(StatusCode::NOT_FOUND, &json, Some(&good)), Err(NotStored::Status));
+    assert_eq!(ask(ok, &HeaderMap::new(), Some(&good)), Err(NotStored::NotJson));
+    assert_eq!(
+        ask(ok, &headers(&[("content-type", "application/json")]), Some(&good)),
+        Err(NotStored::NotJson),
+        "twice"
+    );
+    assert_eq!(ask(ok, &headers(&[("content-encoding", "gzip")]), Some(&good)), Err(NotStored::Encoded));
+    assert_eq!(ask(ok, &json, None), Err(NotStored::Unreadable));
     assert_eq!(ask(ok, &headers(&[("vary", "accept-encoding")]), Some(&good)), Ok(60));
     for vary in ["*", "Accept", "Accept-Encoding, Accept-Language"] {
-        assert_eq!(ask(ok, &headers(&[("vary", vary)]), Some(&good)), Err(Skip::Vary), "{vary}");
+        assert_eq!(ask(ok, &headers(&[("vary", vary)]), Some(&good)), Err(NotStored::Vary), "{vary}");
     }
     let other = SessionFacts { uuid: Some(Uuid::from_u128(1)), ..good.clone() };
-    assert_eq!(ask(ok, &json, Some(&other)), Err(Skip::OtherSession));
+    assert_eq!(ask(ok, &json, Some(&other)), Err(NotStored::OtherSession));
     let nobody = SessionFacts { uuid: None, ..good.clone() };
-    assert_eq!(ask(ok, &json, Some(&nobody)), Err(Skip::OtherSession));
+    assert_eq!(ask(ok, &json, Some(&nobody)), Err(NotStored::OtherSession));
     let long = SessionFacts { order: Some("o".repeat(MAX_IDENTIFIER + 1)), ..good };
-    assert_eq!(ask(ok, &json, Some(&long)), Err(Skip::Unreadable));
+    assert_eq!(ask(ok, &json, Some(&long)), Err(NotStored::Unreadable));
 }
 
 #[test]
 fn dates_that_cannot_be_meant_are_not_believed() {
     let zero_date = crate::sezzle::time::parse_rfc3339("0001-01-01T00:00:00Z").map(Expiration::At);
     for expiration in [Expiration::Unreadable, in_seconds(86_401), zero_date.expect("parses")] {
-        assert_eq!(ttl(&[], expiration), Err(Skip::Expiration), "{expiration:?}");
+        assert_eq!(ttl(&[], expiration), Err(NotStored::Expiration), "{expiration:?}");
     }
     assert_eq!(ttl(&[], in_seconds(86_400)), Ok(60));
 }
@@ -261,7 +269,7 @@ fn sessions_without_tokenize_can_be_given_no_life() {
     let strict = Policy { untokenized_ttl: Duration::ZERO, ..policy() };
     let facts = facts(Expiration::NotTokenized);
     let life = life(&strict, ASKED, StatusCode::OK, &headers(&[]), Some(&facts), Duration::ZERO, NOW);
-    assert_eq!(life, Err(Skip::Untokenized));
+    assert_eq!(life, Err(NotStored::Untokenized));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::freshness::{MAX_IDENTIFIER, Skip};
+use super::freshness::{MAX_IDENTIFIER, NotStored};
 use crate::clock::Mono;
 use crate::sezzle::session::SessionFacts;
 
@@ -186,15 +186,15 @@ impl Invalidation {
         began: Moment,
         sent: Mono,
         stored: Stored,
-        insert: impl FnOnce(Duration) -> Result<T, Skip>,
-    ) -> Result<T, Skip> {
+        insert: impl FnOnce(Duration) -> Result<T, NotStored>,
+    ) -> Result<T, NotStored> {
         let mut state = self.lock();
         let trace = state.trace(tags);
         if trace.last > began {
-            return Err(Skip::Purged);
+            return Err(NotStored::Purged);
         }
         if sent < trace.unsettled {
-            return Err(Skip::Unsettled);
+            return Err(NotStored::Unsettled);
         }
         let inserted = insert(if sent < trace.settling { SETTLING_TTL } else { Duration::MAX })?;
         for tag in self.indexed(tags) {

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::entry::{Entry, OwnHeaders, SessionResponse, Shape};
-use super::freshness::{Life, Skip};
+use super::freshness::{Life, NotStored};
 use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
@@ -79,15 +79,15 @@ impl Store {
         tags: &[Tag],
         life: Life,
         now: Now,
-    ) -> Result<Life, Skip> {
+    ) -> Result<Life, NotStored> {
         let result = self.invalidation.store(tags, began, sent, stored, |most| {
             if self.entries.get(&stored.key).is_some_and(|entry| entry.stored().id > stored.id) {
-                return Err(Skip::Superseded);
+                return Err(NotStored::Superseded);
             }
             let life = life.at_most(most);
             let mut shape = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
-            let entry = Entry::new(answer, stored, tags, life, now, &shape).ok_or(Skip::TooLarge)?;
+            let entry = Entry::new(answer, stored, tags, life, now, &shape).ok_or(NotStored::TooLarge)?;
             shape.clone_from(entry.shape());
             drop(shape);
             self.entries.insert(stored.key, entry);

@@ -19,7 +19,7 @@ fn answer(text: &str) -> SessionResponse {
 }
 
 /// A complete fetch of a session that names one order.
-fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Life, Skip> {
+fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Life, NotStored> {
     let (began, now, stored) = (store.invalidation().now(), Clock::system().now(), store.next(key));
     store.insert(stored, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
 }

@@ -17,7 +17,7 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
 }
 
 /// Stores a fetched body, and returns the longest life that it may get.
-fn store(invalidation: &Invalidation, tags: &[Tag], began: Moment, sent: Mono, id: u64) -> Result<Duration, Skip> {
+fn store(invalidation: &Invalidation, tags: &[Tag], began: Moment, sent: Mono, id: u64) -> Result<Duration, NotStored> {
     invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
 }
 
@@ -45,7 +45,7 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
 
     let stored = Stored { key: KEY, id: 1 };
     let refused = invalidation.store(&tags, early, START, stored, |_| -> Result<(), _> { panic!("must not run") });
-    assert_eq!(refused, Err(Skip::Purged));
+    assert_eq!(refused, Err(NotStored::Purged));
     assert!(invalidation.accepts(Some(&tags), early, early), "it joined before the purge");
     assert!(!invalidation.accepts(Some(&tags), early, late));
     assert!(invalidation.accepts(Some(&[Tag::order("p")]), early, late), "another order's purge does not matter");
@@ -64,15 +64,16 @@ fn what_begins_during_a_purge_began_before_it() {
     invalidation.purge(&tags[0], Cause::Changed, START, |_| during = Some(invalidation.now()));
     let during = during.expect("something was stored");
     assert!(during < invalidation.now());
-    assert_eq!(store(&invalidation, &tags, during, START, 2), Err(Skip::Purged));
+    assert_eq!(store(&invalidation, &tags, during, START, 2), Err(NotStored::Purged));
 }
 
 #[test]
 fn what_is_not_stored_is_not_indexed() {
     let invalidation = invalidation(8);
     let (tags, stored) = ([Tag::order("o")], Stored { key: KEY, id: 1 });
-    let superseded = invalidation.store(&tags, invalidation.now(), START, stored, |_| Err::<(), _>(Skip::Superseded));
-    assert_eq!(superseded, Err(Skip::Superseded));
+    let superseded =
+        invalidation.store(&tags, invalidation.now(), START, stored, |_| Err::<(), _>(NotStored::Superseded));
+    assert_eq!(superseded, Err(NotStored::Superseded));
     assert!(invalidation.lock().index.is_empty());
 }
 
@@ -98,7 +99,7 @@ fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live()
     changed(&invalidation, &tags[0]);
     invalidation.purge_all(|| ());
     let began = invalidation.now();
-    assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(Skip::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(NotStored::Unsettled));
     assert_eq!(store(&invalidation, &tags, began, later(60.0), 2), Ok(Duration::MAX));
     assert_eq!(store(&invalidation, &[Tag::order("p")], began, later(2.0), 3), Ok(Duration::MAX));
     assert!(invalidation.accepts(Some(&tags), began, invalidation.now()), "it may be handed on all the same");
@@ -110,7 +111,7 @@ fn an_unknown_outcome_settles_where_entries_live_shorter_than_that_takes() {
     let tags = [Tag::order("o")];
     invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
     let began = invalidation.now();
-    assert_eq!(store(&invalidation, &tags, began, later(2.999), 1), Err(Skip::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(2.999), 1), Err(NotStored::Unsettled));
     assert_eq!(store(&invalidation, &tags, began, later(3.0), 2), Ok(SETTLING_TTL));
     assert_eq!(store(&invalidation, &tags, began, later(10.0), 3), Ok(Duration::MAX));
 }
@@ -139,7 +140,7 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
         changed(&invalidation, &Tag::order(&order.to_string()));
     }
     let began = invalidation.now();
-    assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(Skip::Unsettled));
+    assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(NotStored::Unsettled));
     // The other purges have made room for each other, at no cost to later fetches.
     assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0), 2), Ok(Duration::MAX));
 
@@ -149,7 +150,7 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
     }
     let began = invalidation.now();
     for tags in [&unknown, &[Tag::order("never-written")]] {
-        assert_eq!(store(&invalidation, tags, began, later(59.0), 3), Err(Skip::Unsettled));
+        assert_eq!(store(&invalidation, tags, began, later(59.0), 3), Err(NotStored::Unsettled));
         assert_eq!(store(&invalidation, tags, began, later(60.0), 4), Ok(Duration::MAX), "and then it is over");
     }
     assert!(invalidation.lock().log.len() <= 4);

@@ -90,19 +90,19 @@ impl World {
     }
 
     /// The decision that the history demands for a fetch with this body.
-    fn verdict(&self, fetch: &Fetch, tags: &[Tag]) -> Result<Duration, Skip> {
+    fn verdict(&self, fetch: &Fetch, tags: &[Tag]) -> Result<Duration, NotStored> {
         let end = self.history.len();
         if self.purged(tags, fetch.since, end) {
-            return Err(Skip::Purged);
+            return Err(NotStored::Purged);
         }
         let within = |causes: &[Cause], time| {
             self.concerning(tags, 0, end).any(|purge| causes.contains(&purge.cause) && fetch.sent < purge.at.plus(time))
         };
         if within(&[Cause::Unknown], MAX_TTL) {
-            return Err(Skip::Unsettled);
+            return Err(NotStored::Unsettled);
         }
         if self.entries.get(&fetch.stored.key).is_some_and(|(newer, _)| newer.stored.id > fetch.stored.id) {
-            return Err(Skip::Superseded);
+            return Err(NotStored::Superseded);
         }
         let settling = within(&[Cause::Answered, Cause::Unknown], SETTLING);
         Ok(if settling { SETTLING_TTL } else { Duration::MAX })
@@ -159,7 +159,7 @@ impl World {
     fn end(&mut self, fetch: Fetch, tags: Vec<Tag>) {
         let expected = self.verdict(&fetch, &tags);
         let newer = self.entries.get(&fetch.stored.key).is_some_and(|(known, _)| known.stored.id > fetch.stored.id);
-        let insert = |most| if newer { Err(Skip::Superseded) } else { Ok(most) };
+        let insert = |most| if newer { Err(NotStored::Superseded) } else { Ok(most) };
         let result = self.core.store(&tags, fetch.began, fetch.sent, fetch.stored, insert);
         if self.exact {
             assert_eq!(result, expected, "{fetch:?} {tags:?}");
