@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::proxy::response::own_headers;
 use sezzle_sidecar::session::entry::SessionResponse;
-use sezzle_sidecar::session::freshness::{Policy, Wishes};
+use sezzle_sidecar::session::freshness::{Policy, RequestDirectives};
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::session::{Fetched, Found, Options, Rules, SessionCache};
 use sezzle_sidecar::telemetry::metrics::Metrics;
@@ -120,12 +120,12 @@ fn key(number: usize) -> Uuid {
 }
 
 fn is_stored(cache: &Cache, number: usize) -> bool {
-    matches!(cache.find(key(number), &Wishes::default(), Clock::system().now()), Found::Fresh(_))
+    matches!(cache.find(key(number), &RequestDirectives::default(), Clock::system().now()), Found::Fresh(_))
 }
 
 async fn store(cache: &Cache, number: usize, size: usize) {
     let fetch = |_| async move { Fetched::<(), String>::Whole(answer(number, size)) };
-    let _ = cache.fetch(key(number), &Wishes::default(), fetch).await;
+    let _ = cache.fetch(key(number), &RequestDirectives::default(), fetch).await;
 }
 
 /// An answer like Sezzle's, with a body of about `size` bytes.
@@ -149,7 +149,7 @@ fn answer(number: usize, size: usize) -> SessionResponse {
 async fn weight_of_one() -> u64 {
     let cache = new(MIB);
     store(&cache, 1, 1300).await;
-    match cache.find(key(1), &Wishes::default(), Clock::system().now()) {
+    match cache.find(key(1), &RequestDirectives::default(), Clock::system().now()) {
         Found::Fresh(hit) => u64::from(hit.entry.weight()),
         _ => unreachable_entry(),
     }

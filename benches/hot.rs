@@ -30,7 +30,7 @@ use sezzle_sidecar::proxy::response::{CallerResponse, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::entry::{Entry, SessionResponse, Shape};
-use sezzle_sidecar::session::freshness::{Life, Policy, Wishes, life};
+use sezzle_sidecar::session::freshness::{Life, Policy, RequestDirectives, life};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
 use sezzle_sidecar::telemetry::metrics::Metrics;
@@ -55,7 +55,9 @@ fn requests(criterion: &mut Criterion) {
     criterion.bench_function("inbound: headers to Sezzle", |b| {
         b.iter(|| outgoing_headers(black_box(head.headers.clone()), true))
     });
-    criterion.bench_function("freshness: wishes", |b| b.iter(|| Wishes::read(black_box(&head.headers))));
+    criterion.bench_function("freshness: request directives", |b| {
+        b.iter(|| RequestDirectives::read(black_box(&head.headers)))
+    });
 }
 
 fn sessions(criterion: &mut Criterion) {

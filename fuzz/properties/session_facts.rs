@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::clock::{Mono, Now, Wall};
-use sezzle_sidecar::session::freshness::{MAX_IDENTIFIER, Policy, Wishes, is_json, life};
+use sezzle_sidecar::session::freshness::{MAX_IDENTIFIER, Policy, RequestDirectives, is_json, life};
 use sezzle_sidecar::sezzle::session::{Expiration, SessionFacts};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub fn holds(data: &[u8]) {
     if let Some(facts) = &facts {
         same_as_plain_json(facts, body);
     }
-    wishes(&headers);
+    directives(&headers);
 
     let asked = facts.as_ref().and_then(|facts| facts.uuid).unwrap_or(Uuid::from_u128(1));
     let now = Now { mono: Mono(Duration::from_secs(1000)), wall: NOW };
@@ -78,13 +78,13 @@ fn same_as_plain_json(facts: &SessionFacts, body: &[u8]) {
     assert_eq!(facts.expiration == Expiration::NotTokenized, places.iter().all(|place| place.is_null()));
 }
 
-fn wishes(headers: &HeaderMap) {
-    let wishes = Wishes::read(headers);
+fn directives(headers: &HeaderMap) {
+    let directives = RequestDirectives::read(headers);
     let zero = Duration::ZERO;
-    if wishes.no_cache || wishes.no_store {
-        assert!(!wishes.accept(zero, Duration::MAX));
-    } else if wishes.accept(zero, Duration::from_secs(1)) {
-        assert!(wishes.accept(zero, Duration::MAX), "fresher is never worse");
+    if directives.no_cache || directives.no_store {
+        assert!(!directives.accept(zero, Duration::MAX));
+    } else if directives.accept(zero, Duration::from_secs(1)) {
+        assert!(directives.accept(zero, Duration::MAX), "fresher is never worse");
     }
 }
 

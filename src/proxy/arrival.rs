@@ -24,7 +24,7 @@ use super::{Proxy, card_data, is_cacheable};
 use crate::caller::Caller;
 use crate::clock::Now;
 use crate::peer_body::PeerBody;
-use crate::session::freshness::Wishes;
+use crate::session::freshness::RequestDirectives;
 use crate::session::{CacheResult, Found};
 
 /// The next step for a request that was let through.
@@ -115,17 +115,21 @@ impl Proxy {
             }
             return Ok(Arrived::Call(Call { matched, class, rights, at, missed: None }));
         };
-        let wishes = if present.cache_directives { Wishes::read(&head.headers) } else { Wishes::default() };
-        let (result, by_request) = match self.sessions.find(session, &wishes, at) {
+        let directives = if present.cache_directives {
+            RequestDirectives::read(&head.headers)
+        } else {
+            RequestDirectives::default()
+        };
+        let (result, by_request) = match self.sessions.find(session, &directives, at) {
             Found::Fresh(hit) => {
                 record.sink().series.looked_up(CacheResult::Hit);
                 return Ok(Arrived::Answered(from_hit(head, present, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),
             Found::Dead => (CacheResult::Expired, false),
-            Found::Absent => (CacheResult::Miss, wishes.no_cache || wishes.no_store),
+            Found::Absent => (CacheResult::Miss, directives.no_cache || directives.no_store),
         };
-        let missed = Some(Missed { session, wishes, result, by_request });
+        let missed = Some(Missed { session, directives, result, by_request });
         Ok(Arrived::Call(Call { matched, class, rights, at, missed }))
     }
 

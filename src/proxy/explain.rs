@@ -18,7 +18,7 @@ use super::{card_data, is_cacheable};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
 use crate::method::is_safe;
-use crate::session::freshness::{self, MAX_BODY, NotStored, Policy, Wishes};
+use crate::session::freshness::{self, MAX_BODY, NotStored, Policy, RequestDirectives};
 use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
@@ -47,7 +47,7 @@ pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
     say("route", &format!("{} (class {})", matched.route.template(), class.as_str()));
     say("cache", &cache(head, &matched, class));
     if class == Class::Session && matched.session().is_some() && is_cacheable(head) {
-        for wish in wishes(&Wishes::read(&head.headers)) {
+        for wish in directives(&RequestDirectives::read(&head.headers)) {
             say("asks for", &wish);
         }
     }
@@ -89,15 +89,15 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     }
 }
 
-fn wishes(wishes: &Wishes) -> Vec<String> {
+fn directives(directives: &RequestDirectives) -> Vec<String> {
     let seconds = |what: &str, wish: Option<Duration>| wish.map(|wish| format!("{what} {} s", wish.as_secs()));
     let said = |holds: bool, what: &str| holds.then(|| what.to_owned());
     let all = [
-        said(wishes.no_cache, "an answer fetched anew, which is stored (no-cache)"),
-        said(wishes.no_store, "an answer fetched for this caller alone, which is not stored (no-store)"),
-        seconds("an answer no older than (max-age)", wishes.max_age),
-        seconds("an answer that stays fresh for (min-fresh)", wishes.min_fresh),
-        said(wishes.only_if_cached, "an answer from memory or none: else 504 sidecar.not_stored (only-if-cached)"),
+        said(directives.no_cache, "an answer fetched anew, which is stored (no-cache)"),
+        said(directives.no_store, "an answer fetched for this caller alone, which is not stored (no-store)"),
+        seconds("an answer no older than (max-age)", directives.max_age),
+        seconds("an answer that stays fresh for (min-fresh)", directives.min_fresh),
+        said(directives.only_if_cached, "an answer from memory or none: else 504 sidecar.not_stored (only-if-cached)"),
     ];
     all.into_iter().flatten().collect()
 }
@@ -114,7 +114,7 @@ fn purges(head: &Parts) -> String {
 /// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
     if admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()).is_err()
-        || Wishes::read(&head.headers).only_if_cached
+        || RequestDirectives::read(&head.headers).only_if_cached
     {
         return line("answer", "never asked for");
     }
@@ -136,7 +136,7 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     let facts = SessionFacts::read(answer.body());
     let life = freshness::life(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
     let life = if answer.body().len() > MAX_BODY { Err(NotStored::TooLarge) } else { life };
-    let life = if Wishes::read(&head.headers).no_store { life.and(Err(NotStored::Request)) } else { life };
+    let life = if RequestDirectives::read(&head.headers).no_store { life.and(Err(NotStored::Request)) } else { life };
     let mut text = match life {
         Ok(life) => {
             let seconds = life.ttl.as_secs();

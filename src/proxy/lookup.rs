@@ -17,7 +17,7 @@ use super::response::CallerResponse;
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};
-use crate::session::freshness::{NotStored, Wishes};
+use crate::session::freshness::{NotStored, RequestDirectives};
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, Outcome};
 use crate::sezzle::error::is_error;
@@ -32,8 +32,8 @@ impl Proxy {
         missed: Missed,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
-        let Missed { session, wishes, result, by_request } = missed;
-        if wishes.only_if_cached {
+        let Missed { session, directives, result, by_request } = missed;
+        if directives.only_if_cached {
             self.count(CacheResult::Error);
             return Err(ProxyError::NotStored);
         }
@@ -41,18 +41,18 @@ impl Proxy {
         let answered = if head.method == Method::HEAD {
             Box::pin(self.head(head, call, session, cache, record)).await
         } else {
-            self.fetched(head, call, session, &wishes, cache, record).await
+            self.fetched(head, call, session, &directives, cache, record).await
         };
         let failed = match &answered {
             Ok(response) => is_failure(response.status) || is_foreign(response),
             Err(error) => error.is_of_sezzle(),
         };
-        if failed && let Found::Fresh(hit) = self.sessions.find(session, &wishes, self.clock.now()) {
+        if failed && let Found::Fresh(hit) = self.sessions.find(session, &directives, self.clock.now()) {
             // Somebody else's fetch was stored in the meantime.
             self.count(CacheResult::Hit);
             return Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record));
         }
-        if failed && let Some(stale) = self.sessions.stale(session, &wishes) {
+        if failed && let Some(stale) = self.sessions.stale(session, &directives) {
             if let Err(error) = &answered {
                 record.note_error(error);
             }
@@ -69,7 +69,7 @@ impl Proxy {
         head: &Parts,
         call: &Call,
         session: Uuid,
-        wishes: &Wishes,
+        directives: &RequestDirectives,
         cache: CacheStatus,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
@@ -86,7 +86,7 @@ impl Proxy {
                 }
             }
         };
-        let (outcome, collapsed) = self.sessions.fetch(session, wishes, fetch).await;
+        let (outcome, collapsed) = self.sessions.fetch(session, directives, fetch).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
             Outcome::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
@@ -133,7 +133,7 @@ impl Proxy {
 /// A lookup that was not answered from the cache.
 pub(super) struct Missed {
     pub session: Uuid,
-    pub wishes: Wishes,
+    pub directives: RequestDirectives,
     pub result: CacheResult,
     /// Whether it is the caller's own wish.
     pub by_request: bool,

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
-use self::freshness::{Life, NotStored, Policy, Wishes};
+use self::freshness::{Life, NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, Moment, Stored, Tag};
 pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
 use self::revalidation::{Conditions, freshen, with_date};
@@ -115,12 +115,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// Looks up a session, by the caller's directives and both clocks. Takes no lock.
-    pub fn find(&self, key: Uuid, wishes: &Wishes, now: Now) -> Found {
+    pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
         let Some(entry) = self.store.get(key) else { return Found::Absent };
         let (age, ttl) = (entry.age(now), entry.ttl(now));
         if ttl.is_zero() {
             Found::Dead
-        } else if wishes.accept(age, ttl) {
+        } else if directives.accept(age, ttl) {
             Found::Fresh(Hit { entry, age, ttl })
         } else {
             Found::Unwanted
@@ -128,8 +128,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// A stale entry that may be served because Sezzle failed. A purged session has no entry.
-    pub fn stale(&self, key: Uuid, wishes: &Wishes) -> Option<Stale> {
-        let entry = self.store.get(key).filter(|_| wishes.accept_stale())?;
+    pub fn stale(&self, key: Uuid, directives: &RequestDirectives) -> Option<Stale> {
+        let entry = self.store.get(key).filter(|_| directives.accept_stale())?;
         let now = self.clock.now();
         entry.stale(now).map(|overdue| Stale { age: entry.age(now), overdue, entry })
     }
@@ -157,7 +157,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     pub async fn fetch<S, F>(
         self: &Arc<Self>,
         key: Uuid,
-        wishes: &Wishes,
+        directives: &RequestDirectives,
         fetch: impl Fn(Option<Conditions>) -> F,
     ) -> (Outcome<S, E>, bool)
     where
@@ -167,7 +167,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let arrived = self.store.invalidation().now();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().patience).unwrap_or_else(Instant::now);
-        let alone = wishes.no_store || wishes.no_cache || self.unshared.contains_key(&key);
+        let alone = directives.no_store || directives.no_cache || self.unshared.contains_key(&key);
         // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
         // the second round needs a flight that began after the arrival. Such a flight cannot be refused, so there are
         // at most two rounds.
@@ -175,7 +175,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             if alone {
                 break;
             }
-            match self.join_or_lead(key, wishes, not_before, &fetch) {
+            match self.join_or_lead(key, directives, not_before, &fetch) {
                 Role::Stored(hit) => return (Outcome::Stored(hit), true),
                 Role::Leader(own) => {
                     let outcome = timeout_at(until, own).await;
@@ -198,7 +198,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let began = self.store.invalidation().now();
         // Boxed: hardly any lookup needs this future's room.
-        let alone = Box::pin(self.settle(key, began, !wishes.no_store, None, fetch(None)));
+        let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
     }
 
@@ -239,7 +239,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     fn join_or_lead<S, F>(
         self: &Arc<Self>,
         key: Uuid,
-        wishes: &Wishes,
+        directives: &RequestDirectives,
         not_before: Option<Moment>,
         fetch: impl Fn(Option<Conditions>) -> F,
     ) -> Role<S, E>
@@ -255,7 +255,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         // A flight leaves the list only after its answer was stored: a caller that finds neither the flight nor the
         // answer is really the first.
-        if let Found::Fresh(hit) = self.find(key, wishes, self.clock.now()) {
+        if let Found::Fresh(hit) = self.find(key, directives, self.clock.now()) {
             return Role::Stored(hit);
         }
         if flights.len() >= self.max_flights {

@@ -58,7 +58,7 @@ async fn fetch_meanwhile(
             })
         }
     };
-    match sessions.fetch(KEY, &Wishes::default(), fetched).await {
+    match sessions.fetch(KEY, &RequestDirectives::default(), fetched).await {
         (Outcome::Answer(_, stored), _) => stored,
         (other, _) => panic!("{other:?}"),
     }
@@ -75,7 +75,7 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
         let (give, found) = sync_channel(1);
         let reader = Arc::clone(&sessions);
         thread::spawn(move || {
-            give.send(matches!(reader.find(KEY, &Wishes::default(), Clock::system().now()), Found::Fresh(_)))
+            give.send(matches!(reader.find(KEY, &RequestDirectives::default(), Clock::system().now()), Found::Fresh(_)))
         });
         assert_eq!(found.recv_timeout(Duration::from_secs(10)), Ok(true));
         purged += 1;
@@ -86,8 +86,9 @@ async fn a_hit_waits_for_no_purge_and_no_flight() {
 #[tokio::test]
 async fn nothing_outlives_the_rules_it_was_stored_by() {
     let (sessions, _) = sessions();
-    let stored =
-        |sessions: &Sessions| matches!(sessions.find(KEY, &Wishes::default(), sessions.clock.now()), Found::Fresh(_));
+    let stored = |sessions: &Sessions| {
+        matches!(sessions.find(KEY, &RequestDirectives::default(), sessions.clock.now()), Found::Fresh(_))
+    };
     let mut others = rules();
     others.patience = Duration::from_secs(1);
     fetch(&sessions).await.expect("stored");

@@ -73,7 +73,7 @@ const PURE: &[&str] = &[
     "session/invalidation/mod.rs",
     "session/freshness/directives.rs",
     "session/freshness/origin.rs",
-    "session/freshness/wishes.rs",
+    "session/freshness/request_directives.rs",
     "session/revalidation.rs",
     "credentials/rotation.rs",
     "credentials/schedule.rs",

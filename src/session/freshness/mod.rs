@@ -3,7 +3,7 @@
 
 mod directives;
 mod origin;
-mod wishes;
+mod request_directives;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
 use self::origin::OriginFreshness;
-pub use self::wishes::Wishes;
+pub use self::request_directives::RequestDirectives;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
 use crate::telemetry::metrics::words;

@@ -287,12 +287,12 @@ fn age_is_the_greatest_reading() {
 }
 
 #[test]
-fn callers_wishes() {
-    let wishes = |lines: &[(&'static str, &str)]| Wishes::read(&headers(lines));
-    assert_eq!(wishes(&[]), Wishes::default());
-    assert!(wishes(&[("pragma", "no-cache")]).no_cache);
-    assert!(!wishes(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]).no_cache, "Cache-Control rules");
-    let strict = wishes(&[("cache-control", "max-age=9, min-fresh=3"), ("cache-control", "max-age=4,only-if-cached")]);
+fn request_directives_are_read_strictly() {
+    let read = |lines: &[(&'static str, &str)]| RequestDirectives::read(&headers(lines));
+    assert_eq!(read(&[]), RequestDirectives::default());
+    assert!(read(&[("pragma", "no-cache")]).no_cache);
+    assert!(!read(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]).no_cache, "Cache-Control rules");
+    let strict = read(&[("cache-control", "max-age=9, min-fresh=3"), ("cache-control", "max-age=4,only-if-cached")]);
     assert_eq!(strict.max_age, Some(Duration::from_secs(4)));
     assert_eq!(strict.min_fresh, Some(Duration::from_secs(3)));
     assert!(strict.only_if_cached);
@@ -315,10 +315,10 @@ fn callers_wishes() {
         ("x=\"no-cache\"", true, true),
         ("only-if-cached, no-transform, immutable", true, true),
     ] {
-        let wishes = wishes(&[("cache-control", line)]);
-        assert_eq!((wishes.accept(second(4), second(3)), wishes.accept_stale()), (hit, stale), "{line}");
+        let directives = read(&[("cache-control", line)]);
+        assert_eq!((directives.accept(second(4), second(3)), directives.accept_stale()), (hit, stale), "{line}");
     }
-    let nonsense = wishes(&[("cache-control", "max-age=x, min-fresh=")]);
+    let nonsense = read(&[("cache-control", "max-age=x, min-fresh=")]);
     assert!(!nonsense.accept(Duration::from_millis(1), second(60)));
 }
 
@@ -366,7 +366,7 @@ proptest! {
         }
         let facts = facts(in_seconds(60));
         let _ = life(&policy(), ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW);
-        let _ = Wishes::read(&lines);
+        let _ = RequestDirectives::read(&lines);
         let _ = format_rfc3339(WALL);
     }
 }

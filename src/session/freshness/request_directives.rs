@@ -10,7 +10,7 @@ use super::directives::{delta_seconds, for_each};
 /// The request directives that are obeyed. `max-stale` is not among them: only the operator decides whether stale
 /// sessions are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct RequestDirectives {
     /// Accept nothing from the cache without asking Sezzle.
     pub no_cache: bool,
     /// Accept nothing from the cache, and do not store the answer.
@@ -23,33 +23,33 @@ pub struct Wishes {
     pub only_if_cached: bool,
 }
 
-impl Wishes {
+impl RequestDirectives {
     /// Reads the request directives. `Pragma: no-cache` counts if there is no `Cache-Control`.
     pub fn read(headers: &HeaderMap) -> Self {
-        let mut wishes = Self::default();
+        let mut directives = Self::default();
         if !headers.contains_key(CACHE_CONTROL) {
-            for_each(headers, &PRAGMA, |name, _| wishes.no_cache |= name.eq_ignore_ascii_case("no-cache"));
-            return wishes;
+            for_each(headers, &PRAGMA, |name, _| directives.no_cache |= name.eq_ignore_ascii_case("no-cache"));
+            return directives;
         }
         for_each(headers, &CACHE_CONTROL, |name, argument| {
             let seconds = argument.and_then(delta_seconds);
             match name.to_ascii_lowercase().as_str() {
-                "no-cache" => wishes.no_cache = true,
-                "no-store" => wishes.no_store = true,
-                "only-if-cached" => wishes.only_if_cached = true,
+                "no-cache" => directives.no_cache = true,
+                "no-store" => directives.no_store = true,
+                "only-if-cached" => directives.only_if_cached = true,
                 // An invalid value counts as the strictest one.
                 "max-age" => {
                     let seconds = seconds.unwrap_or(Duration::ZERO);
-                    wishes.max_age = Some(wishes.max_age.map_or(seconds, |known| known.min(seconds)));
+                    directives.max_age = Some(directives.max_age.map_or(seconds, |known| known.min(seconds)));
                 }
                 "min-fresh" => {
                     let seconds = seconds.unwrap_or(Duration::MAX);
-                    wishes.min_fresh = Some(wishes.min_fresh.map_or(seconds, |known| known.max(seconds)));
+                    directives.min_fresh = Some(directives.min_fresh.map_or(seconds, |known| known.max(seconds)));
                 }
                 _ => {}
             }
         });
-        wishes
+        directives
     }
 
     /// Whether the caller accepts a stored answer with this age and this life left.
