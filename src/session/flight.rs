@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::entry::SessionResponse;
 use super::freshness::{Life, NotStored};
-use super::invalidation::{Moment, Tag};
+use super::invalidation::{PurgeEpoch, Tag};
 
 /// The fetches in progress, by session.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Flights<E>(Arc<Mutex<HashMap<Uuid, Arc<Flight<E>>>>>);
 #[derive(Debug)]
 pub(super) struct Flight<E> {
     /// The beginning of the fetch, in the order of purges.
-    pub(super) began: Moment,
+    pub(super) began: PurgeEpoch,
     shared: watch::Receiver<Option<Shared<E>>>,
 }
 
@@ -50,7 +50,7 @@ impl<E> Flights<E> {
         &self,
         list: &mut HashMap<Uuid, Arc<Flight<E>>>,
         key: Uuid,
-        began: Moment,
+        began: PurgeEpoch,
     ) -> (Landing<E>, watch::Sender<Option<Shared<E>>>) {
         let (share, shared) = watch::channel(None);
         let flight = Arc::new(Flight { began, shared });

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Life, NotStored, Policy, RequestDirectives};
-use self::invalidation::{Cause, Moment, Stored, Tag};
+use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
 pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
@@ -164,7 +164,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
-        let arrived = self.store.invalidation().now();
+        let arrived = self.store.invalidation().epoch();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().patience).unwrap_or_else(Instant::now);
         let alone = directives.no_store || directives.no_cache || self.unshared.contains_key(&key);
@@ -196,7 +196,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 Role::Alone => break,
             }
         }
-        let began = self.store.invalidation().now();
+        let began = self.store.invalidation().epoch();
         // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
@@ -240,7 +240,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self: &Arc<Self>,
         key: Uuid,
         directives: &RequestDirectives,
-        not_before: Option<Moment>,
+        not_before: Option<PurgeEpoch>,
         fetch: impl Fn(Option<Conditions>) -> F,
     ) -> Role<S, E>
     where
@@ -249,7 +249,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&key)
-            && not_before.is_none_or(|moment| flight.began >= moment)
+            && not_before.is_none_or(|epoch| flight.began >= epoch)
         {
             return Role::Follower(Arc::clone(flight));
         }
@@ -262,7 +262,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             return Role::Alone;
         }
         let (give, own) = oneshot::channel();
-        let began = self.store.invalidation().now();
+        let began = self.store.invalidation().epoch();
         let (landing, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 
@@ -296,7 +296,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     async fn settle<S>(
         &self,
         key: Uuid,
-        began: Moment,
+        began: PurgeEpoch,
         may_store: bool,
         basis: Option<Entry>,
         fetch: impl Future<Output = Fetched<S, E>>,

@@ -65,7 +65,7 @@ fn canonical(identifier: &str) -> Arc<str> {
 
 /// A point in the order of purges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct PurgeEpoch(u64);
 
 /// Why a tag is purged. The cause decides how answers fetched after the purge are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +101,9 @@ pub struct Invalidation {
 #[derive(Debug, Default)]
 struct State {
     /// The remembered purges of each tag.
-    log: HashMap<Tag, Trace>,
+    log: HashMap<Tag, PurgeMark>,
     /// Applies to every tag: the summary of the purges that the log had no room for.
-    floor: Trace,
+    floor: PurgeMark,
     /// The longest life of an entry.
     max_ttl: Duration,
     /// The bodies stored under each tag. Tags of sessions are not indexed, because they are the keys of the store.
@@ -122,9 +122,9 @@ enum Related {
 /// Both times are on the monotonic clock alone, which never runs ahead of real time. The wall clock can be stepped
 /// forward, which would end the waits too early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Trace {
+struct PurgeMark {
     /// The last purge.
-    last: Moment,
+    last: PurgeEpoch,
     /// Until this time an answer lives for [`SETTLING_TTL`] at most.
     settling: Mono,
     /// Until this time no answer is stored.
@@ -158,10 +158,10 @@ impl Invalidation {
         indexed.map(|tag| TagId(self.ids.hash_one(tag)))
     }
 
-    /// The current moment. A purge that ended before this call precedes it; a purge that begins after this call follows
+    /// The current epoch. A purge that ended before this call precedes it; a purge that begins after this call follows
     /// it.
-    pub fn now(&self) -> Moment {
-        Moment(self.latest.load(Ordering::SeqCst))
+    pub fn epoch(&self) -> PurgeEpoch {
+        PurgeEpoch(self.latest.load(Ordering::SeqCst))
     }
 
     /// Whether a body whose fetch began at `began` may go to a caller that arrived at `arrived`.
@@ -171,8 +171,8 @@ impl Invalidation {
     /// but never gives out an old body.
     ///
     /// Without tags the body's relations are unknown, so any purge may concern it.
-    pub fn accepts(&self, tags: Option<&[Tag]>, began: Moment, arrived: Moment) -> bool {
-        arrived <= began || tags.is_some_and(|tags| self.lock().trace(tags).last <= began)
+    pub fn accepts(&self, tags: Option<&[Tag]>, began: PurgeEpoch, arrived: PurgeEpoch) -> bool {
+        arrived <= began || tags.is_some_and(|tags| self.lock().mark(tags).last <= began)
     }
 
     /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
@@ -183,20 +183,20 @@ impl Invalidation {
     pub fn store<T>(
         &self,
         tags: &[Tag],
-        began: Moment,
+        began: PurgeEpoch,
         sent: Mono,
         stored: Stored,
         insert: impl FnOnce(Duration) -> Result<T, NotStored>,
     ) -> Result<T, NotStored> {
         let mut state = self.lock();
-        let trace = state.trace(tags);
-        if trace.last > began {
+        let mark = state.mark(tags);
+        if mark.last > began {
             return Err(NotStored::Purged);
         }
-        if sent < trace.unsettled {
+        if sent < mark.unsettled {
             return Err(NotStored::Unsettled);
         }
-        let inserted = insert(if sent < trace.settling { SETTLING_TTL } else { Duration::MAX })?;
+        let inserted = insert(if sent < mark.settling { SETTLING_TTL } else { Duration::MAX })?;
         for tag in self.indexed(tags) {
             match state.index.entry(tag) {
                 Entry::Vacant(vacant) => _ = vacant.insert(Related::One(stored)),
@@ -209,13 +209,13 @@ impl Invalidation {
     /// Purges a tag. `remove` is called for each key stored under it.
     pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
-        let moment = self.next();
+        let epoch = self.next();
         if tag.size() > MAX_IDENTIFIER {
             // No session is stored under such a tag, and the log must not grow with identifiers that a caller makes up.
-            state.floor.last = moment;
+            state.floor.last = epoch;
         } else {
-            let trace = Trace::of(moment, cause, now, state.max_ttl);
-            state.remember(tag, trace, now, self.capacity);
+            let mark = PurgeMark::of(epoch, cause, now, state.max_ttl);
+            state.remember(tag, mark, now, self.capacity);
         }
         if let Tag::Session(key) = tag {
             remove(*key);
@@ -225,23 +225,23 @@ impl Invalidation {
                 remove(stored.key);
             }
         }
-        // Published under the lock: a thread that sees the new moment and then takes the lock also sees the log entry.
-        self.latest.store(moment.0, Ordering::SeqCst);
+        // Published under the lock: a thread that sees the new epoch and then takes the lock also sees the log entry.
+        self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
     /// Purges every tag. `remove` must remove all stored sessions.
     pub fn purge_all(&self, remove: impl FnOnce()) {
         let mut state = self.lock();
-        let moment = self.next();
-        state.floor.last = moment;
+        let epoch = self.next();
+        state.floor.last = epoch;
         remove();
-        self.latest.store(moment.0, Ordering::SeqCst);
+        self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// The moment after the latest. The caller must hold the lock.
-    fn next(&self) -> Moment {
+    /// The epoch after the latest. The caller must hold the lock.
+    fn next(&self) -> PurgeEpoch {
         // Does not overflow: at one purge per nanosecond the numbers last for centuries.
-        Moment(self.latest.load(Ordering::SeqCst).saturating_add(1))
+        PurgeEpoch(self.latest.load(Ordering::SeqCst).saturating_add(1))
     }
 
     /// Removes a body from the index after it left the cache, for whatever cause.
@@ -289,42 +289,42 @@ impl Related {
 
 impl State {
     /// The combined facts about all purges that concern any of these tags.
-    fn trace(&self, tags: &[Tag]) -> Trace {
-        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, trace| sum.and(trace))
+    fn mark(&self, tags: &[Tag]) -> PurgeMark {
+        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, mark| sum.and(mark))
     }
 
-    fn remember(&mut self, tag: &Tag, trace: Trace, now: Mono, capacity: usize) {
+    fn remember(&mut self, tag: &Tag, mark: PurgeMark, now: Mono, capacity: usize) {
         if let Some(known) = self.log.get_mut(tag) {
-            *known = known.and(&trace);
+            *known = known.and(&mark);
             return;
         }
         if self.log.len() >= capacity {
-            self.make_room(trace.last, now, capacity);
+            self.make_room(mark.last, now, capacity);
         }
-        self.log.insert(tag.clone(), trace);
+        self.log.insert(tag.clone(), mark);
     }
 
     /// Drops log entries of single tags. The facts that still matter move to the floor and apply to every tag from then
     /// on: a full log forgets nothing but gets more cautious.
-    fn make_room(&mut self, moment: Moment, now: Mono, capacity: usize) {
+    fn make_room(&mut self, epoch: PurgeEpoch, now: Mono, capacity: usize) {
         // This concerns only the fetches in progress: none of them will be stored.
-        self.floor.last = moment;
-        self.log.retain(|_, trace| trace.settling > now || trace.unsettled > now);
+        self.floor.last = epoch;
+        self.log.retain(|_, mark| mark.settling > now || mark.unsettled > now);
         // With too little room gained, the next purge would have to search again.
         if self.log.len() > capacity / 2 {
-            self.floor = self.log.drain().fold(self.floor, |sum, (_, trace)| sum.and(&trace));
+            self.floor = self.log.drain().fold(self.floor, |sum, (_, mark)| sum.and(&mark));
         }
     }
 }
 
-impl Trace {
+impl PurgeMark {
     /// The facts about one purge.
-    fn of(last: Moment, cause: Cause, now: Mono, max_ttl: Duration) -> Self {
-        let trace = Self { last, ..Self::default() };
+    fn of(last: PurgeEpoch, cause: Cause, now: Mono, max_ttl: Duration) -> Self {
+        let mark = Self { last, ..Self::default() };
         match cause {
-            Cause::Changed => trace,
-            Cause::Answered => Self { settling: now.plus(SETTLING), ..trace },
-            Cause::Unknown => Self { settling: now.plus(SETTLING), unsettled: now.plus(max_ttl), ..trace },
+            Cause::Changed => mark,
+            Cause::Answered => Self { settling: now.plus(SETTLING), ..mark },
+            Cause::Unknown => Self { settling: now.plus(SETTLING), unsettled: now.plus(max_ttl), ..mark },
         }
     }
 

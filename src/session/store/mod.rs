@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::entry::{Entry, OwnHeaders, SessionResponse, Shape};
 use super::freshness::{Life, NotStored};
-use super::invalidation::{Cause, Invalidation, Moment, Stored, Tag};
+use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 
@@ -73,7 +73,7 @@ impl Store {
     pub(super) fn insert(
         &self,
         stored: Stored,
-        began: Moment,
+        began: PurgeEpoch,
         sent: Mono,
         answer: &SessionResponse,
         tags: &[Tag],

@@ -17,7 +17,7 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
 }
 
 /// Stores a fetched body, and returns the longest life that it may get.
-fn store(invalidation: &Invalidation, tags: &[Tag], began: Moment, sent: Mono, id: u64) -> Result<Duration, NotStored> {
+fn store(invalidation: &Invalidation, tags: &[Tag], began: PurgeEpoch, sent: Mono, id: u64) -> Result<Duration, NotStored> {
     invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
 }
 
@@ -29,7 +29,7 @@ fn later(seconds: f64) -> Mono {
 fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("12a-G"), Tag::token("T")];
-    assert_eq!(store(&invalidation, &tags, invalidation.now(), START, 1), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &tags, invalidation.epoch(), START, 1), Ok(Duration::MAX));
     assert_eq!(changed(&invalidation, &Tag::order("12A-g")), [KEY]);
     assert_eq!(changed(&invalidation, &Tag::token("t")), [KEY]);
     assert_eq!(changed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
@@ -39,9 +39,9 @@ fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
 fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_callers() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
-    let early = invalidation.now();
+    let early = invalidation.epoch();
     changed(&invalidation, &Tag::order("o"));
-    let late = invalidation.now();
+    let late = invalidation.epoch();
 
     let stored = Stored { key: KEY, id: 1 };
     let refused = invalidation.store(&tags, early, START, stored, |_| -> Result<(), _> { panic!("must not run") });
@@ -59,11 +59,11 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
 fn what_begins_during_a_purge_began_before_it() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
-    store(&invalidation, &tags, invalidation.now(), START, 1).expect("stored");
+    store(&invalidation, &tags, invalidation.epoch(), START, 1).expect("stored");
     let mut during = None;
-    invalidation.purge(&tags[0], Cause::Changed, START, |_| during = Some(invalidation.now()));
+    invalidation.purge(&tags[0], Cause::Changed, START, |_| during = Some(invalidation.epoch()));
     let during = during.expect("something was stored");
-    assert!(during < invalidation.now());
+    assert!(during < invalidation.epoch());
     assert_eq!(store(&invalidation, &tags, during, START, 2), Err(NotStored::Purged));
 }
 
@@ -72,7 +72,7 @@ fn what_is_not_stored_is_not_indexed() {
     let invalidation = invalidation(8);
     let (tags, stored) = ([Tag::order("o")], Stored { key: KEY, id: 1 });
     let superseded =
-        invalidation.store(&tags, invalidation.now(), START, stored, |_| Err::<(), _>(NotStored::Superseded));
+        invalidation.store(&tags, invalidation.epoch(), START, stored, |_| Err::<(), _>(NotStored::Superseded));
     assert_eq!(superseded, Err(NotStored::Superseded));
     assert!(invalidation.lock().index.is_empty());
 }
@@ -82,7 +82,7 @@ fn after_an_answered_write_what_is_fetched_lives_shortly_for_a_while() {
     let invalidation = invalidation(8);
     let (tags, other) = ([Tag::token("t"), Tag::order("o")], [Tag::order("p")]);
     invalidation.purge(&Tag::order("o"), Cause::Answered, later(5.0), |_| ());
-    let began = invalidation.now();
+    let began = invalidation.epoch();
     assert_eq!(store(&invalidation, &tags, began, later(5.0), 1), Ok(SETTLING_TTL));
     assert_eq!(store(&invalidation, &tags, began, later(14.999), 2), Ok(SETTLING_TTL));
     assert_eq!(store(&invalidation, &tags, began, later(15.0), 3), Ok(Duration::MAX));
@@ -98,11 +98,11 @@ fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live()
     invalidation.purge(&tags[0], Cause::Answered, later(1.0), |_| ());
     changed(&invalidation, &tags[0]);
     invalidation.purge_all(|| ());
-    let began = invalidation.now();
+    let began = invalidation.epoch();
     assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(NotStored::Unsettled));
     assert_eq!(store(&invalidation, &tags, began, later(60.0), 2), Ok(Duration::MAX));
     assert_eq!(store(&invalidation, &[Tag::order("p")], began, later(2.0), 3), Ok(Duration::MAX));
-    assert!(invalidation.accepts(Some(&tags), began, invalidation.now()), "it may be handed on all the same");
+    assert!(invalidation.accepts(Some(&tags), began, invalidation.epoch()), "it may be handed on all the same");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_unknown_outcome_settles_where_entries_live_shorter_than_that_takes() {
     let invalidation = Invalidation::new(8, Duration::from_secs(3));
     let tags = [Tag::order("o")];
     invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
-    let began = invalidation.now();
+    let began = invalidation.epoch();
     assert_eq!(store(&invalidation, &tags, began, later(2.999), 1), Err(NotStored::Unsettled));
     assert_eq!(store(&invalidation, &tags, began, later(3.0), 2), Ok(SETTLING_TTL));
     assert_eq!(store(&invalidation, &tags, began, later(10.0), 3), Ok(Duration::MAX));
@@ -119,11 +119,11 @@ fn an_unknown_outcome_settles_where_entries_live_shorter_than_that_takes() {
 #[test]
 fn a_full_log_forgets_nothing_but_gets_more_cautious() {
     let invalidation = invalidation(2);
-    let early = invalidation.now();
+    let early = invalidation.epoch();
     for order in ["a", "b", "c"] {
         changed(&invalidation, &Tag::order(order));
     }
-    let late = invalidation.now();
+    let late = invalidation.epoch();
     for order in ["a", "b", "c", "never-purged"] {
         assert!(!invalidation.accepts(Some(&[Tag::order(order)]), early, late), "{order}");
     }
@@ -139,7 +139,7 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
     for order in 0..100 {
         changed(&invalidation, &Tag::order(&order.to_string()));
     }
-    let began = invalidation.now();
+    let began = invalidation.epoch();
     assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(NotStored::Unsettled));
     // The other purges have made room for each other, at no cost to later fetches.
     assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0), 2), Ok(Duration::MAX));
@@ -148,7 +148,7 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
     for order in 0..100 {
         invalidation.purge(&Tag::order(&order.to_string()), Cause::Answered, START, |_| ());
     }
-    let began = invalidation.now();
+    let began = invalidation.epoch();
     for tags in [&unknown, &[Tag::order("never-written")]] {
         assert_eq!(store(&invalidation, tags, began, later(59.0), 3), Err(NotStored::Unsettled));
         assert_eq!(store(&invalidation, tags, began, later(60.0), 4), Ok(Duration::MAX), "and then it is over");
@@ -159,10 +159,10 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
 #[test]
 fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
     let invalidation = invalidation(8);
-    let early = invalidation.now();
+    let early = invalidation.epoch();
     changed(&invalidation, &Tag::order(&"o".repeat(4000)));
     assert!(invalidation.lock().log.is_empty());
-    assert!(!invalidation.accepts(Some(&[Tag::order("p")]), early, invalidation.now()), "cautious instead");
+    assert!(!invalidation.accepts(Some(&[Tag::order("p")]), early, invalidation.epoch()), "cautious instead");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_left_the_cache_leaves_the_index() {
     let tags = [Tag::order("o")];
     let (old, new) = (Stored { key: KEY, id: 1 }, Stored { key: KEY, id: 2 });
     for stored in [old, new] {
-        invalidation.store(&tags, invalidation.now(), START, stored, |_| Ok(())).expect("stored");
+        invalidation.store(&tags, invalidation.epoch(), START, stored, |_| Ok(())).expect("stored");
     }
     invalidation.forget(invalidation.indexed(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");

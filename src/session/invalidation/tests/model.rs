@@ -40,7 +40,7 @@ struct Purged {
 /// A fetch, with the values that the core and the model need.
 #[derive(Clone, Copy, Debug)]
 struct Fetch {
-    began: Moment,
+    began: PurgeEpoch,
     sent: Mono,
     stored: Stored,
     /// The length of the history when the fetch began.
@@ -55,7 +55,7 @@ struct World {
     begun: u64,
     /// The fetches that have not ended.
     fetches: Vec<Fetch>,
-    callers: Vec<(Moment, usize)>,
+    callers: Vec<(PurgeEpoch, usize)>,
     history: Vec<Purged>,
     /// The entries in the map.
     entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
@@ -113,7 +113,7 @@ impl World {
             Step::Begin(key) => {
                 let stored = Stored { key: Uuid::from_u128(key.into()), id: self.begun };
                 self.begun += 1;
-                let (began, since) = (self.core.now(), self.history.len());
+                let (began, since) = (self.core.epoch(), self.history.len());
                 self.fetches.push(Fetch { began, sent: self.now, stored, since });
             }
             Step::End(index, tags) if !self.fetches.is_empty() => {
@@ -145,7 +145,7 @@ impl World {
                 let (stored, tags) = self.departed.remove(index.index(self.departed.len()));
                 self.core.forget(self.core.indexed(&tags), stored);
             }
-            Step::Arrive => self.callers.push((self.core.now(), self.history.len())),
+            Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
                 let fetch = fetch.get(&self.fetches);
                 let (arrived, until) = *caller.get(&self.callers);
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    fn offer(&self, fetch: &Fetch, arrived: Moment, until: usize, tags: Option<&[Tag]>) {
+    fn offer(&self, fetch: &Fetch, arrived: PurgeEpoch, until: usize, tags: Option<&[Tag]>) {
         let accepted = self.core.accepts(tags, fetch.began, arrived);
         // The caller may have arrived before the fetch began.
         let before_arrival = fetch.since..until.max(fetch.since);
