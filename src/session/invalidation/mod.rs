@@ -245,7 +245,7 @@ impl Invalidation {
     }
 
     /// Removes a body from the index after it left the cache, for whatever cause.
-    pub fn forget(&self, tags: impl IntoIterator<Item = TagId>, stored: Stored) {
+    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, stored: Stored) {
         let mut state = self.lock();
         for tag in tags {
             if state.index.get_mut(&tag).is_some_and(|related| related.remove(stored)) {

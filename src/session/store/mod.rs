@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{Metrics, gauge};
 #[derive(Debug)]
 pub(super) struct Store {
     entries: Cache<Uuid, Entry>,
-    departed: Departed,
+    evicted: Evicted,
     invalidation: Invalidation,
     next_id: AtomicU64,
     /// The shape of the last entry, for the next one to share.
@@ -29,24 +29,24 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(max_bytes: u64, max_ttl: Duration, own: OwnHeaders, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let departed = Departed::default();
-        let listener = (departed.clone(), Arc::clone(&metrics));
+        let evicted = Evicted::default();
+        let listener = (evicted.clone(), Arc::clone(&metrics));
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Entry| entry.weight())
             .expire_after(FreeWhenDead(clock))
             .eviction_listener(move |_, entry, cause| {
-                let (departed, metrics) = &listener;
+                let (evicted, metrics) = &listener;
                 metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
-                departed.push(entry);
+                evicted.push(entry);
             })
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
         Self {
             entries,
-            departed,
+            evicted,
             invalidation,
             next_id: AtomicU64::new(0),
             shape: Mutex::new(Arc::new(Shape::new(own))),
@@ -93,7 +93,7 @@ impl Store {
             self.entries.insert(stored.key, entry);
             Ok(life)
         });
-        self.clear_departed();
+        self.unindex_evicted();
         result
     }
 
@@ -121,7 +121,7 @@ impl Store {
     fn removed(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
-        self.clear_departed();
+        self.unindex_evicted();
         removed
     }
 
@@ -138,14 +138,14 @@ impl Store {
     /// Updates the gauges, and lets the map do its postponed work.
     pub(super) fn observe(&self) {
         self.entries.run_pending_tasks();
-        self.clear_departed();
+        self.unindex_evicted();
         self.metrics.cache_entries.set(gauge(self.entries.entry_count()));
         self.metrics.cache_bytes.set(gauge(self.entries.weighted_size()));
     }
 
-    fn clear_departed(&self) {
-        for entry in self.departed.take() {
-            self.invalidation.forget(entry.tags(), entry.stored());
+    fn unindex_evicted(&self) {
+        for entry in self.evicted.take() {
+            self.invalidation.unindex(entry.tags(), entry.stored());
         }
     }
 }
@@ -161,9 +161,9 @@ const PER_PURGE: u64 = 300;
 /// held, so the entry is put aside. Every store, purge and scrape clears the list, which never holds more entries than
 /// were stored.
 #[derive(Clone, Debug, Default)]
-struct Departed(Arc<Mutex<Vec<Entry>>>);
+struct Evicted(Arc<Mutex<Vec<Entry>>>);
 
-impl Departed {
+impl Evicted {
     fn push(&self, entry: Entry) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }

@@ -173,8 +173,8 @@ fn what_left_the_cache_leaves_the_index() {
     for stored in [old, new] {
         invalidation.store(&tags, invalidation.epoch(), START, stored, |_| Ok(())).expect("stored");
     }
-    invalidation.forget(invalidation.indexed(&tags), old);
+    invalidation.unindex(invalidation.indexed(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
-    invalidation.forget(invalidation.indexed(&tags), new);
+    invalidation.unindex(invalidation.indexed(&tags), new);
     assert!(invalidation.lock().index.is_empty());
 }

@@ -60,7 +60,7 @@ struct World {
     /// The entries in the map.
     entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
     /// Entries that the map no longer holds and has not reported yet.
-    departed: Vec<(Stored, Vec<Tag>)>,
+    evicted: Vec<(Stored, Vec<Tag>)>,
     /// Whether the log has room for every tag, so that decisions must be exact.
     exact: bool,
 }
@@ -75,7 +75,7 @@ impl World {
             callers: Vec::new(),
             history: Vec::new(),
             entries: HashMap::new(),
-            departed: Vec::new(),
+            evicted: Vec::new(),
             exact,
         }
     }
@@ -141,9 +141,9 @@ impl World {
             }
             Step::Pass(millis) => self.now = self.now.plus(Duration::from_millis(millis)),
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
-            Step::Report(index) if !self.departed.is_empty() => {
-                let (stored, tags) = self.departed.remove(index.index(self.departed.len()));
-                self.core.forget(self.core.indexed(&tags), stored);
+            Step::Report(index) if !self.evicted.is_empty() => {
+                let (stored, tags) = self.evicted.remove(index.index(self.evicted.len()));
+                self.core.unindex(self.core.indexed(&tags), stored);
             }
             Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
@@ -168,7 +168,7 @@ impl World {
         }
         if result.is_ok() {
             let overwritten = self.entries.insert(fetch.stored.key, (fetch, tags));
-            self.departed.extend(overwritten.map(|(fetch, tags)| (fetch.stored, tags)));
+            self.evicted.extend(overwritten.map(|(fetch, tags)| (fetch.stored, tags)));
         }
     }
 
@@ -195,14 +195,14 @@ impl World {
 
     fn drop_from_map(&mut self, keys: Vec<Uuid>) {
         for key in keys {
-            self.departed.extend(self.entries.remove(&key).map(|(fetch, tags)| (fetch.stored, tags)));
+            self.evicted.extend(self.entries.remove(&key).map(|(fetch, tags)| (fetch.stored, tags)));
         }
     }
 
     /// The entries that the map holds, or has not yet reported as gone.
     fn indexed(&self) -> impl Iterator<Item = (Stored, &Vec<Tag>)> {
         let held = self.entries.values().map(|(fetch, tags)| (fetch.stored, tags));
-        held.chain(self.departed.iter().map(|(stored, tags)| (*stored, tags)))
+        held.chain(self.evicted.iter().map(|(stored, tags)| (*stored, tags)))
     }
 
     /// No purged body can be found, and every body is indexed once under each tag except its session's.
