@@ -29,7 +29,7 @@ use sezzle_sidecar::proxy::record::{Record, RecordSink, RequestId};
 use sezzle_sidecar::proxy::response::{CallerResponse, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::session::entry::{Entry, SessionResponse, Shape};
+use sezzle_sidecar::session::entry::{Entry, HeaderTemplate, SessionResponse};
 use sezzle_sidecar::session::freshness::{Life, Policy, RequestDirectives, life};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
@@ -99,7 +99,7 @@ fn answers(criterion: &mut Criterion) {
     let answer = SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
     let life = Life { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
     let stored = Stored { key: SESSION, id: 1 };
-    let like = Arc::new(Shape::new(own_headers()));
+    let like = Arc::new(HeaderTemplate::new(own_headers()));
     let entry = Entry::new(&answer, stored, std::iter::empty(), life, clock.now(), &like).expect("it fits");
     let own = [const { HeaderValue::from_static("a value") }; 3];
     criterion.bench_function("entry: headers and body", |b| {

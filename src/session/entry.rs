@@ -34,14 +34,14 @@ pub struct SessionResponse {
 /// There may be a million entries, so each takes one allocation of exactly its size and does not keep the buffers that
 /// it was read into.
 #[derive(Clone, Debug)]
-pub struct Entry(ThinArc<Facts, u8>);
+pub struct Entry(ThinArc<EntryMeta, u8>);
 
 /// The fixed part of an entry. Behind it in the allocation lie the tags that index the entry, then Sezzle's own `ETag`
 /// and the values of the headers, each after its length, then the body.
 #[derive(Debug)]
-struct Facts {
+struct EntryMeta {
     stored: Stored,
-    shape: Arc<Shape>,
+    template: Arc<HeaderTemplate>,
     /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. All durations below are in
     /// milliseconds.
     since: (u64, Wall),
@@ -82,9 +82,9 @@ impl OwnHeaders {
 }
 
 /// The header names of responses from the cache, and the values that never change. Nearly all entries have the same
-/// names, so they share one shape. Copying a map takes a fraction of the time of inserting each header.
+/// names, so they share one template. Copying a map takes a fraction of the time of inserting each header.
 #[derive(Debug, Default)]
-pub struct Shape {
+pub struct HeaderTemplate {
     own: Arc<OwnHeaders>,
     /// The names of the stored headers.
     stored: Vec<HeaderName>,
@@ -93,8 +93,8 @@ pub struct Shape {
     all: Option<HeaderMap>,
 }
 
-impl Shape {
-    /// The shape to begin with, before there is an entry.
+impl HeaderTemplate {
+    /// The template to begin with, before there is an entry.
     pub fn new(own: OwnHeaders) -> Self {
         Self::of(std::iter::empty(), &Arc::new(own))
     }
@@ -115,7 +115,7 @@ impl Shape {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Makes an entry of `answer` at `now` with this life. The entry shares the shape `like` if the header names are
+    /// Makes an entry of `answer` at `now` with this life. The entry shares the template `like` if the header names are
     /// the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
@@ -123,16 +123,16 @@ impl Entry {
         tags: impl Iterator<Item = TagId>,
         life: Life,
         now: Now,
-        like: &Arc<Shape>,
+        like: &Arc<HeaderTemplate>,
     ) -> Option<Self> {
         let names = || stored_headers(answer).map(|(name, _)| name);
         let shared = names().eq(&like.stored);
-        let shape = if shared { Arc::clone(like) } else { Arc::new(Shape::of(names(), &like.own)) };
+        let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names(), &like.own)) };
         let tags: Vec<u8> = tags.flat_map(|TagId(id)| id.to_le_bytes()).collect();
         let (block, body) = packed(&tags, answer)?;
-        let facts = Facts {
+        let meta = EntryMeta {
             stored,
-            shape,
+            template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
             age: millis(life.age),
             life: millis(life.ttl),
@@ -141,29 +141,29 @@ impl Entry {
             tags: u32::try_from(tags.len()).ok()?,
             body: u32::try_from(body).ok()?,
         };
-        Some(Self(ThinArc::from_header_and_slice(facts, &block)))
+        Some(Self(ThinArc::from_header_and_slice(meta, &block)))
     }
 
     /// The session's key and the id of this body.
     pub fn stored(&self) -> Stored {
-        self.facts().stored
+        self.meta().stored
     }
 
     /// The tags that the entry is indexed under.
     pub fn tags(&self) -> impl Iterator<Item = TagId> {
-        self.split(self.facts().tags).0.as_chunks().0.iter().map(|id| TagId(u64::from_le_bytes(*id)))
+        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| TagId(u64::from_le_bytes(*id)))
     }
 
-    /// The shape, for the next entry to share.
-    pub fn shape(&self) -> &Arc<Shape> {
-        &self.facts().shape
+    /// The template, for the next entry to share.
+    pub fn template(&self) -> &Arc<HeaderTemplate> {
+        &self.meta().template
     }
 
-    fn facts(&self) -> &Facts {
+    fn meta(&self) -> &EntryMeta {
         &self.0.header.header
     }
 
-    /// The block behind the facts, split at this position.
+    /// The block behind the metadata, split at this position.
     fn split(&self, at: u32) -> (&[u8], &[u8]) {
         // All positions were computed when this block was packed.
         usize::try_from(at).ok().and_then(|at| self.0.slice.split_at_checked(at)).unwrap_or_default()
@@ -171,10 +171,10 @@ impl Entry {
 
     /// The headers for a caller, with these values for the [`OwnHeaders::names`].
     pub fn headers<const N: usize>(&self, own: [HeaderValue; N]) -> HeaderMap {
-        let shape = self.shape();
-        let Some(all) = &shape.all else {
+        let template = self.template();
+        let Some(all) = &template.all else {
             let mut headers = self.stored_headers();
-            shape.own.add(&mut headers, own);
+            template.own.add(&mut headers, own);
             return headers;
         };
         let mut headers = all.clone();
@@ -185,20 +185,20 @@ impl Entry {
     }
 
     fn stored_headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.shape().stored.len());
-        for (name, value) in self.shape().stored.iter().zip(self.values()) {
+        let mut headers = HeaderMap::with_capacity(self.template().stored.len());
+        for (name, value) in self.template().stored.iter().zip(self.values()) {
             headers.append(name.clone(), value);
         }
         headers
     }
 
     fn etag(&self) -> (&[u8], &[u8]) {
-        first(self.split(self.facts().tags).1)
+        first(self.split(self.meta().tags).1)
     }
 
     fn values(&self) -> impl Iterator<Item = HeaderValue> {
         let (_, mut rest) = self.etag();
-        self.shape().stored.iter().map(move |_| {
+        self.template().stored.iter().map(move |_| {
             let (value, after) = first(rest);
             rest = after;
             // These bytes came from a valid header value.
@@ -220,7 +220,7 @@ impl Entry {
     }
 
     fn since(&self) -> Now {
-        let (mono, wall) = self.facts().since;
+        let (mono, wall) = self.meta().since;
         Now { mono: Mono(Duration::from_nanos(mono)), wall }
     }
 
@@ -230,28 +230,28 @@ impl Entry {
 
     /// The current age (RFC 9111, 4.2.3).
     pub fn age(&self, now: Now) -> Duration {
-        Duration::from_millis(self.facts().age).saturating_add(now.since(self.since()))
+        Duration::from_millis(self.meta().age).saturating_add(now.since(self.since()))
     }
 
     /// Life left; zero once either clock says that the entry is stale.
     pub fn ttl(&self, now: Now) -> Duration {
-        self.after(self.facts().life).remaining(now)
+        self.after(self.meta().life).remaining(now)
     }
 
     /// How long the entry has been stale; `None` once it may no longer be served even when Sezzle fails.
     pub fn stale(&self, now: Now) -> Option<Duration> {
-        let Facts { life, useful, .. } = self.facts();
+        let EntryMeta { life, useful, .. } = self.meta();
         (!self.after(*useful).passed(now)).then(|| self.after(*life).overdue(now))
     }
 
     /// How long the entry may still be served when Sezzle fails.
     pub fn useful(&self, now: Now) -> Duration {
-        self.after(self.facts().useful).remaining(now)
+        self.after(self.meta().useful).remaining(now)
     }
 
     /// The conditions for revalidating the entry; `None` if there is no usable validator or the session is over.
     pub fn conditions(&self, now: Now) -> Option<Conditions> {
-        if self.after(self.facts().session).passed(now) { None } else { Conditions::of(&self.answer()) }
+        if self.after(self.meta().session).passed(now) { None } else { Conditions::of(&self.answer()) }
     }
 
     /// Bytes that this entry takes; an estimate on the high side.
@@ -261,7 +261,7 @@ impl Entry {
     }
 }
 
-// The cache's own node and the facts before the block. `benches/cache.rs` measures the total.
+// The cache's own node and the metadata before the block. `benches/cache.rs` measures the total.
 const PER_ENTRY: usize = 800;
 // Bytes per tag in the index.
 const PER_TAG: usize = 100;
@@ -296,7 +296,7 @@ struct Body(Entry);
 
 impl AsRef<[u8]> for Body {
     fn as_ref(&self) -> &[u8] {
-        self.0.split(self.0.facts().body).1
+        self.0.split(self.0.meta().body).1
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    fn stored(answer: &SessionResponse, like: &Arc<Shape>) -> Option<Entry> {
+    fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry> {
         let second = Duration::from_secs(1);
         let life = Life { ttl: second, age: second, stale: second, session: second };
         let stored = Stored { key: uuid::Uuid::nil(), id: 1 };
@@ -351,10 +351,10 @@ mod tests {
     #[test]
     fn a_shape_is_shared_with_an_entry_like_it() {
         let first = stored(&answer(&[(ETAG, b"a"), (CONTENT_TYPE, b"b")], None, ""), &Arc::default()).expect("it fits");
-        let same = stored(&answer(&[(ETAG, b"c"), (CONTENT_TYPE, b"d")], None, ""), first.shape()).expect("it fits");
-        assert!(Arc::ptr_eq(first.shape(), same.shape()));
-        let other = stored(&answer(&[(CONTENT_TYPE, b"d")], None, ""), first.shape()).expect("it fits");
-        assert!(!Arc::ptr_eq(first.shape(), other.shape()));
+        let same = stored(&answer(&[(ETAG, b"c"), (CONTENT_TYPE, b"d")], None, ""), first.template()).expect("it fits");
+        assert!(Arc::ptr_eq(first.template(), same.template()));
+        let other = stored(&answer(&[(CONTENT_TYPE, b"d")], None, ""), first.template()).expect("it fits");
+        assert!(!Arc::ptr_eq(first.template(), other.template()));
     }
 
     #[test]
@@ -365,8 +365,8 @@ mod tests {
             fixed: HeaderMap::from_iter([(VIA, value("us"))]),
             defaults: HeaderMap::from_iter([(CACHE_CONTROL, value("default"))]),
         };
-        let like = Arc::new(Shape::new(OwnHeaders { names: vec![AGE], ..own.clone() }));
-        let twice = Arc::new(Shape::new(own));
+        let like = Arc::new(HeaderTemplate::new(OwnHeaders { names: vec![AGE], ..own.clone() }));
+        let twice = Arc::new(HeaderTemplate::new(own));
         let plain = HeaderMap::from_iter([(ETAG, value("a")), (AGE, value("5")), (CACHE_CONTROL, value("no-cache"))]);
         let bare = HeaderMap::from_iter([(ETAG, value("a"))]);
         let mut repeated = bare.clone();

@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Entry, OwnHeaders, SessionResponse, Shape};
+use super::entry::{Entry, HeaderTemplate, OwnHeaders, SessionResponse};
 use super::freshness::{Life, NotStored};
 use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
@@ -22,8 +22,8 @@ pub(super) struct Store {
     evicted: Evicted,
     invalidation: Invalidation,
     next_id: AtomicU64,
-    /// The shape of the last entry, for the next one to share.
-    shape: Mutex<Arc<Shape>>,
+    /// The template of the last entry, for the next one to share.
+    template: Mutex<Arc<HeaderTemplate>>,
     metrics: Arc<Metrics>,
 }
 
@@ -49,7 +49,7 @@ impl Store {
             evicted,
             invalidation,
             next_id: AtomicU64::new(0),
-            shape: Mutex::new(Arc::new(Shape::new(own))),
+            template: Mutex::new(Arc::new(HeaderTemplate::new(own))),
             metrics,
         }
     }
@@ -85,11 +85,11 @@ impl Store {
                 return Err(NotStored::Superseded);
             }
             let life = life.at_most(most);
-            let mut shape = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
-            let entry = Entry::new(answer, stored, tags, life, now, &shape).ok_or(NotStored::TooLarge)?;
-            shape.clone_from(entry.shape());
-            drop(shape);
+            let entry = Entry::new(answer, stored, tags, life, now, &template).ok_or(NotStored::TooLarge)?;
+            template.clone_from(entry.template());
+            drop(template);
             self.entries.insert(stored.key, entry);
             Ok(life)
         });
