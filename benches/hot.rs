@@ -30,7 +30,7 @@ use sezzle_sidecar::proxy::response::{CallerResponse, own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::entry::{Entry, HeaderTemplate, SessionResponse};
-use sezzle_sidecar::session::freshness::{Life, Policy, RequestDirectives, life};
+use sezzle_sidecar::session::freshness::{Freshness, Policy, RequestDirectives, decide};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
 use sezzle_sidecar::telemetry::metrics::Metrics;
@@ -79,7 +79,8 @@ fn sessions(criterion: &mut Criterion) {
     criterion.bench_function("freshness: decide a life", |b| {
         let headers = black_box(&headers);
         b.iter(|| {
-            life(&policy, SESSION, StatusCode::OK, headers, facts.as_ref(), Duration::ZERO, NOW).expect("it is stored")
+            decide(&policy, SESSION, StatusCode::OK, headers, facts.as_ref(), Duration::ZERO, NOW)
+                .expect("it is stored")
         });
     });
 }
@@ -97,10 +98,10 @@ fn answers(criterion: &mut Criterion) {
 
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new().expect("valid metrics")));
     let answer = SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
-    let life = Life { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
+    let freshness = Freshness { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
     let stored = Stored { key: SESSION, id: 1 };
     let like = Arc::new(HeaderTemplate::new(own_headers()));
-    let entry = Entry::new(&answer, stored, std::iter::empty(), life, clock.now(), &like).expect("it fits");
+    let entry = Entry::new(&answer, stored, std::iter::empty(), freshness, clock.now(), &like).expect("it fits");
     let own = [const { HeaderValue::from_static("a value") }; 3];
     criterion.bench_function("entry: headers and body", |b| {
         b.iter(|| (black_box(&entry).headers(own.clone()), entry.body()))

@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::clock::{Mono, Now, Wall};
-use sezzle_sidecar::session::freshness::{MAX_IDENTIFIER, Policy, RequestDirectives, is_json, life};
+use sezzle_sidecar::session::freshness::{MAX_IDENTIFIER, Policy, RequestDirectives, decide, is_json};
 use sezzle_sidecar::sezzle::session::{Expiration, SessionFacts};
 use uuid::Uuid;
 
@@ -38,19 +38,19 @@ pub fn holds(data: &[u8]) {
             honor_origin,
             stale_if_error: Duration::from_secs(600),
         };
-        let decide = |asked| life(&policy, asked, status, &headers, facts.as_ref(), elapsed, now);
+        let decided = |asked| decide(&policy, asked, status, &headers, facts.as_ref(), elapsed, now);
         let other = Uuid::from_u128(asked.as_u128() ^ 1);
-        assert!(decide(other).is_err(), "a session that nobody asked for");
-        let Ok(life) = decide(asked) else { continue };
+        assert!(decided(other).is_err(), "a session that nobody asked for");
+        let Ok(freshness) = decided(asked) else { continue };
 
-        assert!(!life.ttl.is_zero() && life.ttl <= policy.max_ttl);
+        assert!(!freshness.ttl.is_zero() && freshness.ttl <= policy.max_ttl);
         assert_eq!(status, StatusCode::OK);
         assert!(is_json(&headers) && !headers.contains_key(CONTENT_ENCODING));
         let facts = facts.as_ref().expect("a body that is no session is not stored");
         assert!(facts.order.iter().chain(&facts.tokens).all(|identifier| identifier.len() <= MAX_IDENTIFIER));
         match facts.expiration {
             Expiration::At(at) => {
-                assert!(NOW.plus(life.ttl).plus(life.stale).plus(MARGIN) <= at, "served past its expiration")
+                assert!(NOW.plus(freshness.ttl).plus(freshness.stale).plus(MARGIN) <= at, "served past its expiration")
             }
             Expiration::Unreadable => panic!("stored without knowing for how long"),
             Expiration::NotTokenized => {}

@@ -25,11 +25,11 @@ pub(super) fn say(
     let facts = SessionFacts::read(format!("{{\"uuid\":\"{asked}\"}}").as_bytes());
     let mut headers = headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let life = freshness::life(policy, asked, StatusCode::OK, &headers, facts.as_ref(), elapsed, now);
-    let means = match life {
-        Ok(life) => format!(
+    let freshness = freshness::decide(policy, asked, StatusCode::OK, &headers, facts.as_ref(), elapsed, now);
+    let means = match freshness {
+        Ok(freshness) => format!(
             "a session with such headers is kept for {} s; with a token, for {} s at most and not past the token's end",
-            life.ttl.as_secs(),
+            freshness.ttl.as_secs(),
             policy.max_ttl.as_secs()
         ),
         Err(reason @ (NotStored::NoStore | NotStored::NoCache | NotStored::Expired)) => format!(

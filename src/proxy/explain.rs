@@ -134,12 +134,16 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     let mut headers = answer.headers().clone();
     clean(&mut headers);
     let facts = SessionFacts::read(answer.body());
-    let life = freshness::life(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
-    let life = if answer.body().len() > MAX_BODY { Err(NotStored::TooLarge) } else { life };
-    let life = if RequestDirectives::read(&head.headers).no_store { life.and(Err(NotStored::Request)) } else { life };
-    let mut text = match life {
-        Ok(life) => {
-            let seconds = life.ttl.as_secs();
+    let freshness = freshness::decide(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
+    let freshness = if answer.body().len() > MAX_BODY { Err(NotStored::TooLarge) } else { freshness };
+    let freshness = if RequestDirectives::read(&head.headers).no_store {
+        freshness.and(Err(NotStored::Request))
+    } else {
+        freshness
+    };
+    let mut text = match freshness {
+        Ok(freshness) => {
+            let seconds = freshness.ttl.as_secs();
             let less = "less the time the exchange took; 2 s at most, or not at all, shortly after a write";
             line("answer", &format!("stored for {seconds} s, {less}"))
         }

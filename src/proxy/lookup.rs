@@ -95,7 +95,7 @@ impl Proxy {
                 let cache = CacheStatus {
                     result: if revalidated { CacheResult::Revalidated } else { cache.result },
                     fwd_status: Some(answer.fwd_status),
-                    ttl: stored.ok().map(|life| seconds(life.ttl)),
+                    ttl: stored.ok().map(|freshness| seconds(freshness.ttl)),
                     stored: Some(stored.map(|_| ())),
                     ..cache
                 };

@@ -8,7 +8,7 @@ use http::header::AGE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
-use super::freshness::Life;
+use super::freshness::Freshness;
 use super::invalidation::{Stored, TagId};
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
@@ -47,9 +47,9 @@ struct EntryMeta {
     since: (u64, Wall),
     age: u64,
     /// How long the entry stays fresh, counted from `since`.
-    life: u64,
+    ttl: u64,
     /// How long the entry may be served when Sezzle fails, counted from `since`.
-    useful: u64,
+    servable: u64,
     /// How long until the session itself is over, counted from `since`.
     session: u64,
     tags: u32,
@@ -115,13 +115,13 @@ impl HeaderTemplate {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Makes an entry of `answer` at `now` with this life. The entry shares the template `like` if the header names are
+    /// Makes an entry of `answer` at `now` with this freshness. The entry shares the template `like` if the header names are
     /// the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
         stored: Stored,
         tags: impl Iterator<Item = TagId>,
-        life: Life,
+        freshness: Freshness,
         now: Now,
         like: &Arc<HeaderTemplate>,
     ) -> Option<Self> {
@@ -134,10 +134,10 @@ impl Entry {
             stored,
             template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
-            age: millis(life.age),
-            life: millis(life.ttl),
-            useful: millis(life.ttl.saturating_add(life.stale)),
-            session: millis(life.session),
+            age: millis(freshness.age),
+            ttl: millis(freshness.ttl),
+            servable: millis(freshness.ttl.saturating_add(freshness.stale)),
+            session: millis(freshness.session),
             tags: u32::try_from(tags.len()).ok()?,
             body: u32::try_from(body).ok()?,
         };
@@ -235,18 +235,18 @@ impl Entry {
 
     /// Life left; zero once either clock says that the entry is stale.
     pub fn ttl(&self, now: Now) -> Duration {
-        self.after(self.meta().life).remaining(now)
+        self.after(self.meta().ttl).remaining(now)
     }
 
     /// How long the entry has been stale; `None` once it may no longer be served even when Sezzle fails.
     pub fn stale(&self, now: Now) -> Option<Duration> {
-        let EntryMeta { life, useful, .. } = self.meta();
-        (!self.after(*useful).passed(now)).then(|| self.after(*life).overdue(now))
+        let EntryMeta { ttl, servable, .. } = self.meta();
+        (!self.after(*servable).passed(now)).then(|| self.after(*ttl).overdue(now))
     }
 
     /// How long the entry may still be served when Sezzle fails.
-    pub fn useful(&self, now: Now) -> Duration {
-        self.after(self.meta().useful).remaining(now)
+    pub fn servable(&self, now: Now) -> Duration {
+        self.after(self.meta().servable).remaining(now)
     }
 
     /// The conditions for revalidating the entry; `None` if there is no usable validator or the session is over.
@@ -309,9 +309,9 @@ mod tests {
 
     fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry> {
         let second = Duration::from_secs(1);
-        let life = Life { ttl: second, age: second, stale: second, session: second };
+        let freshness = Freshness { ttl: second, age: second, stale: second, session: second };
         let stored = Stored { key: uuid::Uuid::nil(), id: 1 };
-        Entry::new(answer, stored, [TagId(7), TagId(9)].into_iter(), life, Clock::system().now(), like)
+        Entry::new(answer, stored, [TagId(7), TagId(9)].into_iter(), freshness, Clock::system().now(), like)
     }
 
     fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {

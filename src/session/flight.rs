@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::entry::SessionResponse;
-use super::freshness::{Life, NotStored};
+use super::freshness::{Freshness, NotStored};
 use super::invalidation::{PurgeEpoch, Tag};
 
 /// The fetches in progress, by session.
@@ -26,7 +26,7 @@ pub(super) struct Flight<E> {
 #[derive(Clone, Debug)]
 pub(super) enum Shared<E> {
     /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.
-    Answer { answer: Arc<SessionResponse>, tags: Option<Arc<[Tag]>>, stored: Result<Life, NotStored> },
+    Answer { answer: Arc<SessionResponse>, tags: Option<Arc<[Tag]>>, stored: Result<Freshness, NotStored> },
     /// The answer may go to one caller only: every other caller has to ask Sezzle itself.
     Released,
     /// The fetch failed.

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
-use self::freshness::{Life, NotStored, Policy, RequestDirectives};
+use self::freshness::{Freshness, NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
 pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
 use self::revalidation::{Conditions, freshen, with_date};
@@ -67,8 +67,8 @@ pub struct Rules {
 pub enum Outcome<S, E> {
     /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
-    /// An answer, and its life if it is stored now.
-    Answer(Arc<SessionResponse>, Result<Life, NotStored>),
+    /// An answer, and its freshness if it is stored now.
+    Answer(Arc<SessionResponse>, Result<Freshness, NotStored>),
     /// An answer that has to be streamed.
     Streaming(S),
     /// The fetch failed.
@@ -323,11 +323,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
         let elapsed = now.since(sent);
         let rules = self.rules.load();
-        let decided = freshness::life(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        let decided =
+            freshness::decide(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
         let (answer, named) = (with_date(answer, now.wall), stored);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(NotStored::Request),
-            (Ok(life), Some(tags)) => self.store.insert(named, began, sent.mono, &answer, tags, life, now),
+            (Ok(freshness), Some(tags)) => self.store.insert(named, began, sent.mono, &answer, tags, freshness, now),
             (Ok(_), None) => Err(NotStored::Unreadable),
             (Err(reason), _) => Err(reason),
         };
@@ -335,7 +336,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             self.store.outdate(named);
         }
         match &stored {
-            Ok(life) => self.metrics.cache_ttl.observe(life.ttl.as_secs_f64()),
+            Ok(freshness) => self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64()),
             Err(reason) => self.count_not_stored(*reason),
         }
         let answer = Arc::new(answer);

@@ -34,7 +34,7 @@ pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
 }
 
 /// Fetches the session, whose order is `o`.
-pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, NotStored> {
+pub(super) async fn fetch(sessions: &Sessions) -> Result<Freshness, NotStored> {
     fetch_meanwhile(sessions, || ()).await
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn fetch(sessions: &Sessions) -> Result<Life, NotStored> {
 async fn fetch_meanwhile(
     sessions: &Sessions,
     meanwhile: impl Fn() + Clone + Send + 'static,
-) -> Result<Life, NotStored> {
+) -> Result<Freshness, NotStored> {
     let fetched = |_| {
         let meanwhile = meanwhile.clone();
         async move {
@@ -100,14 +100,14 @@ async fn nothing_outlives_the_rules_it_was_stored_by() {
     sessions.change(others.clone());
     assert!(!stored(&sessions));
     assert_eq!(sessions.metrics.cache_invalidations.with_label_values(&["reload"]).get(), 1);
-    assert_eq!(fetch(&sessions).await.map(|life| life.ttl), Ok(Duration::from_secs(20)));
+    assert_eq!(fetch(&sessions).await.map(|freshness| freshness.ttl), Ok(Duration::from_secs(20)));
 
     sessions.purge_all();
     others.policy.untokenized_ttl = Duration::from_secs(10);
     let (changing, others) = (Arc::clone(&sessions), others);
     let late = fetch_meanwhile(&sessions, move || changing.change(others.clone())).await;
     assert_eq!(late, Err(NotStored::Purged), "it was asked for under the rules before");
-    assert_eq!(fetch(&sessions).await.map(|life| life.ttl), Ok(Duration::from_secs(10)));
+    assert_eq!(fetch(&sessions).await.map(|freshness| freshness.ttl), Ok(Duration::from_secs(10)));
 }
 
 #[tokio::test]

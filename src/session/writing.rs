@@ -61,14 +61,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::freshness::{Life, NotStored};
+    use crate::session::freshness::{Freshness, NotStored};
     use crate::session::tests::{fetch, sessions};
 
     fn order() -> Option<Tag> {
         Some(Tag::order("o"))
     }
 
-    fn ttl(stored: Result<Life, NotStored>) -> u64 {
+    fn ttl(stored: Result<Freshness, NotStored>) -> u64 {
         stored.expect("stored").ttl.as_secs()
     }
 

@@ -43,9 +43,9 @@ const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 /// Longest order or token identifier that is indexed, in bytes. Real identifiers have 36.
 pub const MAX_IDENTIFIER: usize = 128;
 
-/// The life of an entry.
+/// How long an entry may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct Freshness {
     /// How long from now the entry may be served.
     pub ttl: Duration,
     /// The age of the answer when it arrived (RFC 9111, 4.2.3).
@@ -56,8 +56,8 @@ pub struct Life {
     pub session: Duration,
 }
 
-impl Life {
-    /// This life, ended after `most` in every respect: for an answer that may be out of date already.
+impl Freshness {
+    /// This freshness, ended after `most` in every respect: for an answer that may be out of date already.
     pub fn at_most(self, most: Duration) -> Self {
         let ttl = self.ttl.min(most);
         // Neither a failure of Sezzle nor a 304 from a lagging server may extend it.
@@ -134,7 +134,7 @@ impl NotStored {
 ///
 /// # Errors
 /// The reason not to store it.
-pub fn life(
+pub fn decide(
     policy: &Policy,
     asked: Uuid,
     status: StatusCode,
@@ -142,7 +142,7 @@ pub fn life(
     facts: Option<&SessionFacts>,
     elapsed: Duration,
     now: Now,
-) -> Result<Life, NotStored> {
+) -> Result<Freshness, NotStored> {
     // The origin's prohibitions come first, because they also decide about sharing, whatever the answer is.
     let origin = OriginFreshness::read(headers, elapsed, now);
     if policy.honor_origin {
@@ -188,7 +188,7 @@ pub fn life(
     }
     let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
     let stale = policy.stale_if_error.min(allowed).min(session.saturating_sub(ttl));
-    Ok(Life { ttl, age: origin.age, stale, session })
+    Ok(Freshness { ttl, age: origin.age, stale, session })
 }
 
 /// How long until `tokenize.expiration`, by the gateway's or the local clock, whichever is ahead.

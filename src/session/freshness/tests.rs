@@ -40,8 +40,8 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 
 fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, NotStored> {
     let facts = facts(expiration);
-    life(&policy(), ASKED, StatusCode::OK, &headers(lines), Some(&facts), Duration::ZERO, NOW)
-        .map(|life| life.ttl.as_secs())
+    decide(&policy(), ASKED, StatusCode::OK, &headers(lines), Some(&facts), Duration::ZERO, NOW)
+        .map(|freshness| freshness.ttl.as_secs())
 }
 
 /// A name, header lines, an expiration, and the expected life in seconds.
@@ -100,8 +100,8 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
         let ignoring = Policy { honor_origin: false, ..policy() };
         let facts = facts(in_seconds(1800));
         let headers = headers(&[("cache-control", line)]);
-        let life = life(&ignoring, ASKED, StatusCode::OK, &headers, Some(&facts), Duration::ZERO, NOW);
-        assert_eq!(life.map(|life| life.ttl.as_secs()), Ok(60), "{line}, ignored");
+        let freshness = decide(&ignoring, ASKED, StatusCode::OK, &headers, Some(&facts), Duration::ZERO, NOW);
+        assert_eq!(freshness.map(|freshness| freshness.ttl.as_secs()), Ok(60), "{line}, ignored");
     }
     assert_eq!(ttl(&[("cache-control", "private=\"no-store\"")], in_seconds(1800)), Ok(60), "quoted is not said");
 }
@@ -157,8 +157,9 @@ fn every_line_counts_and_the_stricter_word_wins() {
     }
     let mut spoiled = headers(&[]);
     spoiled.append(CACHE_CONTROL, HeaderValue::from_bytes(b"x=\xff, no-store").expect("valid"));
-    let life = life(&policy(), ASKED, StatusCode::OK, &spoiled, Some(&facts(in_seconds(1800))), Duration::ZERO, NOW);
-    assert_eq!(life, Err(NotStored::NoStore), "what is not ASCII hides nothing");
+    let freshness =
+        decide(&policy(), ASKED, StatusCode::OK, &spoiled, Some(&facts(in_seconds(1800))), Duration::ZERO, NOW);
+    assert_eq!(freshness, Err(NotStored::NoStore), "what is not ASCII hides nothing");
 }
 
 #[test]
@@ -191,8 +192,9 @@ fn only_dates_as_the_rfc_writes_them_are_dates() {
 fn what_may_be_served_stale_is_bounded_by_everybody() {
     let stale = |lines: &[(&'static str, &str)], expiration: Expiration, honor_origin: bool| {
         let policy = Policy { stale_if_error: Duration::from_secs(600), honor_origin, ..policy() };
-        let life = life(&policy, ASKED, StatusCode::OK, &headers(lines), Some(&facts(expiration)), Duration::ZERO, NOW);
-        life.map(|life| life.stale.as_secs())
+        let freshness =
+            decide(&policy, ASKED, StatusCode::OK, &headers(lines), Some(&facts(expiration)), Duration::ZERO, NOW);
+        freshness.map(|freshness| freshness.stale.as_secs())
     };
     let long = in_seconds(1800);
     for (line, expected) in [
@@ -219,17 +221,17 @@ fn what_may_be_served_stale_is_bounded_by_everybody() {
 #[test]
 fn what_may_be_out_of_date_ends_for_every_use() {
     let seconds = Duration::from_secs;
-    let life = Life { ttl: seconds(60), age: seconds(1), stale: seconds(600), session: seconds(1700) };
-    let short = Life { ttl: seconds(2), age: seconds(1), stale: Duration::ZERO, session: seconds(2) };
-    assert_eq!(life.at_most(seconds(2)), short);
-    assert_eq!(life.at_most(Duration::MAX), life);
+    let freshness = Freshness { ttl: seconds(60), age: seconds(1), stale: seconds(600), session: seconds(1700) };
+    let short = Freshness { ttl: seconds(2), age: seconds(1), stale: Duration::ZERO, session: seconds(2) };
+    assert_eq!(freshness.at_most(seconds(2)), short);
+    assert_eq!(freshness.at_most(Duration::MAX), freshness);
 }
 
 #[test]
 fn every_other_reason_has_its_name() {
     let good = facts(in_seconds(1800));
     let ask = |status: StatusCode, headers: &HeaderMap, facts: Option<&SessionFacts>| {
-        life(&policy(), ASKED, status, headers, facts, Duration::ZERO, NOW).map(|life| life.ttl.as_secs())
+        decide(&policy(), ASKED, status, headers, facts, Duration::ZERO, NOW).map(|freshness| freshness.ttl.as_secs())
     };
     let json = headers(&[]);
     let ok = StatusCode::OK;
@@ -268,8 +270,8 @@ fn dates_that_cannot_be_meant_are_not_believed() {
 fn sessions_without_tokenize_can_be_given_no_life() {
     let strict = Policy { untokenized_ttl: Duration::ZERO, ..policy() };
     let facts = facts(Expiration::NotTokenized);
-    let life = life(&strict, ASKED, StatusCode::OK, &headers(&[]), Some(&facts), Duration::ZERO, NOW);
-    assert_eq!(life, Err(NotStored::Untokenized));
+    let freshness = decide(&strict, ASKED, StatusCode::OK, &headers(&[]), Some(&facts), Duration::ZERO, NOW);
+    assert_eq!(freshness, Err(NotStored::Untokenized));
 }
 
 #[test]
@@ -278,8 +280,8 @@ fn age_is_the_greatest_reading() {
     let date = format_http_date(Wall(WALL.0 - 7_000));
     let age = |lines: &[(&'static str, &str)], elapsed: u64| {
         let elapsed = Duration::from_secs(elapsed);
-        life(&policy(), ASKED, StatusCode::OK, &headers(lines), Some(&facts), elapsed, NOW)
-            .map(|life| life.age.as_secs())
+        decide(&policy(), ASKED, StatusCode::OK, &headers(lines), Some(&facts), elapsed, NOW)
+            .map(|freshness| freshness.age.as_secs())
     };
     assert_eq!(age(&[], 0), Ok(0));
     assert_eq!(age(&[("date", &date)], 1), Ok(7));
@@ -345,15 +347,15 @@ proptest! {
         }
         let policy = Policy { honor_origin, stale_if_error: Duration::from_secs(stale), ..policy() };
         let facts = facts(in_seconds(seconds));
-        if let Ok(life) = life(&policy, ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW) {
-            prop_assert!(!life.ttl.is_zero());
-            prop_assert!(life.ttl <= policy.max_ttl);
-            prop_assert!(i64::try_from(life.ttl.as_secs()).is_ok_and(|ttl| ttl + 5 <= seconds));
-            let useful = life.ttl + life.stale;
-            prop_assert!(i64::try_from(useful.as_secs()).is_ok_and(|useful| useful + 5 <= seconds));
-            prop_assert!(useful <= life.session);
+        if let Ok(freshness) = decide(&policy, ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW) {
+            prop_assert!(!freshness.ttl.is_zero());
+            prop_assert!(freshness.ttl <= policy.max_ttl);
+            prop_assert!(i64::try_from(freshness.ttl.as_secs()).is_ok_and(|ttl| ttl + 5 <= seconds));
+            let servable = freshness.ttl + freshness.stale;
+            prop_assert!(i64::try_from(servable.as_secs()).is_ok_and(|servable| servable + 5 <= seconds));
+            prop_assert!(servable <= freshness.session);
             if let (true, Some(max_age)) = (honor_origin, max_age) {
-                prop_assert!(life.ttl <= Duration::from_secs(max_age));
+                prop_assert!(freshness.ttl <= Duration::from_secs(max_age));
             }
         }
     }
@@ -365,7 +367,7 @@ proptest! {
             lines.append(name, value);
         }
         let facts = facts(in_seconds(60));
-        let _ = life(&policy(), ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW);
+        let _ = decide(&policy(), ASKED, StatusCode::OK, &lines, Some(&facts), Duration::ZERO, NOW);
         let _ = RequestDirectives::read(&lines);
         let _ = format_rfc3339(WALL);
     }

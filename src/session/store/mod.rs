@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::entry::{Entry, HeaderTemplate, OwnHeaders, SessionResponse};
-use super::freshness::{Life, NotStored};
+use super::freshness::{Freshness, NotStored};
 use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
@@ -64,7 +64,7 @@ impl Store {
         Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the life of the entry.
+    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry.
     ///
     /// # Errors
     /// When one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
@@ -77,21 +77,21 @@ impl Store {
         sent: Mono,
         answer: &SessionResponse,
         tags: &[Tag],
-        life: Life,
+        freshness: Freshness,
         now: Now,
-    ) -> Result<Life, NotStored> {
+    ) -> Result<Freshness, NotStored> {
         let result = self.invalidation.store(tags, began, sent, stored, |most| {
             if self.entries.get(&stored.key).is_some_and(|entry| entry.stored().id > stored.id) {
                 return Err(NotStored::Superseded);
             }
-            let life = life.at_most(most);
+            let freshness = freshness.at_most(most);
             let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
-            let entry = Entry::new(answer, stored, tags, life, now, &template).ok_or(NotStored::TooLarge)?;
+            let entry = Entry::new(answer, stored, tags, freshness, now, &template).ok_or(NotStored::TooLarge)?;
             template.clone_from(entry.template());
             drop(template);
             self.entries.insert(stored.key, entry);
-            Ok(life)
+            Ok(freshness)
         });
         self.unindex_evicted();
         result
@@ -191,7 +191,7 @@ impl Expiry<Uuid, Entry> for FreeWhenDead {
 impl FreeWhenDead {
     fn keep(&self, entry: &Entry) -> Duration {
         let now = self.0.now();
-        entry.ttl(now).saturating_add(KEEP_DEAD).max(entry.useful(now))
+        entry.ttl(now).saturating_add(KEEP_DEAD).max(entry.servable(now))
     }
 }
 

@@ -5,8 +5,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::*;
 
-const LIFE: Life =
-    Life { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session: Duration::MAX };
+const LIFE: Freshness =
+    Freshness { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session: Duration::MAX };
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
@@ -19,7 +19,7 @@ fn answer(text: &str) -> SessionResponse {
 }
 
 /// A complete fetch of a session that names one order.
-fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Life, NotStored> {
+fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
     let (began, now, stored) = (store.invalidation().epoch(), Clock::system().now(), store.next(key));
     store.insert(stored, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
 }

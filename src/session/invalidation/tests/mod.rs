@@ -17,7 +17,13 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
 }
 
 /// Stores a fetched body, and returns the longest life that it may get.
-fn store(invalidation: &Invalidation, tags: &[Tag], began: PurgeEpoch, sent: Mono, id: u64) -> Result<Duration, NotStored> {
+fn store(
+    invalidation: &Invalidation,
+    tags: &[Tag],
+    began: PurgeEpoch,
+    sent: Mono,
+    id: u64,
+) -> Result<Duration, NotStored> {
     invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
 }
 
