@@ -201,15 +201,15 @@ pub struct OpsSettings {
 pub struct CacheSettings {
     /// Bodies, keys and bookkeeping together, in bytes.
     pub max_bytes: u64,
-    /// Upper bound of any entry's life.
+    /// Longest lifetime of any entry.
     pub max_ttl: Duration,
-    /// Life of a session without `tokenize` for which Sezzle names no lifetime either.
+    /// Lifetime of a session without `tokenize` for which Sezzle names no lifetime either.
     pub untokenized_ttl: Duration,
-    /// How long before `tokenize.expiration` an entry is already dead.
+    /// How long before `tokenize.expiration` an entry becomes stale.
     pub expiration_margin: Duration,
     /// Whether the origin's `no-store`, `no-cache` and `max-age=0` are obeyed.
     pub origin_cache_control: OriginCacheControl,
-    /// How long something that has died may be served when Sezzle fails.
+    /// How long a stale entry may be served when Sezzle fails.
     pub stale_if_error: Duration,
 }
 

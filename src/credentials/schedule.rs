@@ -7,7 +7,7 @@ use crate::clock::{Mono, Wall};
 /// How long a token lives, by the response to the exchange. `None` if the token has expired already.
 ///
 /// The reference is the gateway's own `Date`, so that a skewed local clock does not matter. The local clock serves if
-/// there is no `Date`, or if the token would have been dead by it: a proxy may have put in a wrong one. A token that
+/// there is no `Date`, or if the token would have expired by it: a proxy may have put in a wrong one. A token that
 /// names no expiry gets the longest life that Sezzle allows; if it expires sooner, a 401 says so.
 pub fn life(expiration: Option<Wall>, date: Option<Wall>, local: Wall) -> Option<Duration> {
     let stated = expiration.map_or(LONGEST_LIFE, |expiration| {
@@ -15,7 +15,7 @@ pub fn life(expiration: Option<Wall>, date: Option<Wall>, local: Wall) -> Option
         let by_date = date.map(|date| expiration.since(date).saturating_sub(DATE_RESOLUTION));
         by_date.filter(|life| !life.is_zero()).unwrap_or_else(|| expiration.since(local))
     });
-    // A dead token must never be sent, so the token counts as dead a little early.
+    // An expired token must never be sent, so the token counts as expired a little early.
     let life = stated.min(LONGEST_LIFE).saturating_sub(MARGIN.min(stated / 20));
     (!life.is_zero()).then_some(life)
 }

@@ -126,7 +126,7 @@ impl Proxy {
                 return Ok(Arrived::Answered(from_hit(head, present, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),
-            Found::Dead => (CacheResult::Expired, false),
+            Found::Stale => (CacheResult::Expired, false),
             Found::Absent => (CacheResult::Miss, directives.no_cache || directives.no_store),
         };
         let missed = Some(Missed { session, directives, result, by_request });

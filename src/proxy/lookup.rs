@@ -52,7 +52,7 @@ impl Proxy {
             self.count(CacheResult::Hit);
             return Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record));
         }
-        if failed && let Some(stale) = self.sessions.stale(session, &directives) {
+        if failed && let Some(stale) = self.sessions.find_stale(session, &directives) {
             if let Err(error) = &answered {
                 record.note_error(error);
             }

@@ -10,7 +10,7 @@ use super::inbound::HeaderPresence;
 use super::record::Record;
 use super::response::{CallerResponse, own_values};
 use crate::session::entry::Entry;
-use crate::session::{CacheResult, Hit, Stale};
+use crate::session::{CacheResult, Hit, StaleHit};
 
 /// The answer to a caller, from a stored session.
 pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> CallerResponse {
@@ -19,7 +19,7 @@ pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record:
 }
 
 /// The answer to a caller, from a stored session whose life is over.
-pub(super) fn from_stale(head: &Parts, stale: &Stale, record: &Record) -> CallerResponse {
+pub(super) fn from_stale(head: &Parts, stale: &StaleHit, record: &Record) -> CallerResponse {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
     from_entry(head, HeaderPresence::scan(&head.headers), &stale.entry, stale.age, cache, record)

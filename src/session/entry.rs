@@ -115,8 +115,8 @@ impl HeaderTemplate {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Makes an entry of `answer` at `now` with this freshness. The entry shares the template `like` if the header names are
-    /// the same. `None` if the answer is too large for an entry.
+    /// Makes an entry of `answer` at `now` with this freshness. The entry shares the template `like` if the header
+    /// names are the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
         stored: Stored,
@@ -233,13 +233,13 @@ impl Entry {
         Duration::from_millis(self.meta().age).saturating_add(now.since(self.since()))
     }
 
-    /// Life left; zero once either clock says that the entry is stale.
+    /// The rest of the lifetime; zero once either clock says that the entry is stale.
     pub fn ttl(&self, now: Now) -> Duration {
         self.after(self.meta().ttl).remaining(now)
     }
 
     /// How long the entry has been stale; `None` once it may no longer be served even when Sezzle fails.
-    pub fn stale(&self, now: Now) -> Option<Duration> {
+    pub fn stale_for(&self, now: Now) -> Option<Duration> {
         let EntryMeta { ttl, servable, .. } = self.meta();
         (!self.after(*servable).passed(now)).then(|| self.after(*ttl).overdue(now))
     }

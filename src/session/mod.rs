@@ -31,7 +31,7 @@ use self::entry::{Entry, OwnHeaders, SessionResponse};
 use self::flight::{Flight, Flights, Shared};
 use self::freshness::{Freshness, NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
-pub use self::outcome::{CacheResult, Fetched, Found, Hit, Stale};
+pub use self::outcome::{CacheResult, Fetched, Found, Hit, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use self::writing::Writing;
@@ -119,7 +119,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let Some(entry) = self.store.get(key) else { return Found::Absent };
         let (age, ttl) = (entry.age(now), entry.ttl(now));
         if ttl.is_zero() {
-            Found::Dead
+            Found::Stale
         } else if directives.accept(age, ttl) {
             Found::Fresh(Hit { entry, age, ttl })
         } else {
@@ -128,10 +128,10 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// A stale entry that may be served because Sezzle failed. A purged session has no entry.
-    pub fn stale(&self, key: Uuid, directives: &RequestDirectives) -> Option<Stale> {
+    pub fn find_stale(&self, key: Uuid, directives: &RequestDirectives) -> Option<StaleHit> {
         let entry = self.store.get(key).filter(|_| directives.accept_stale())?;
         let now = self.clock.now();
-        entry.stale(now).map(|overdue| Stale { age: entry.age(now), overdue, entry })
+        entry.stale_for(now).map(|overdue| StaleHit { age: entry.age(now), overdue, entry })
     }
 
     /// Compares Sezzle's answer to a HEAD with the stored answer (RFC 9111, 4.3.5), and outdates the stored one if they

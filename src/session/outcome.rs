@@ -36,13 +36,13 @@ pub struct Hit {
     pub entry: Entry,
     /// The answer's age.
     pub age: Duration,
-    /// The answer's life left.
+    /// The rest of the answer's lifetime.
     pub ttl: Duration,
 }
 
 /// A stale answer that may be served because Sezzle failed.
 #[derive(Debug)]
-pub struct Stale {
+pub struct StaleHit {
     /// The stored answer.
     pub entry: Entry,
     /// The answer's age.
@@ -59,7 +59,7 @@ pub enum Found {
     /// A fresh answer that this caller's directives exclude.
     Unwanted,
     /// A stale answer.
-    Dead,
+    Stale,
     /// No answer is stored.
     Absent,
 }

@@ -334,14 +334,14 @@ fn is_stale(answer: &Answer) {
 
 #[tokio::test]
 async fn sessions_in_memory_are_served_while_sezzle_wants_no_calls() {
-    let (harness, [dead, fresh, absent]) = with_sessions().await;
+    let (harness, [stale, fresh, absent]) = with_sessions().await;
     limited(&harness, Method::GET, &absent, Some("25")).await;
     let sent = harness.received().len();
     assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
-    is_stale(&harness.get(&dead).await);
+    is_stale(&harness.get(&stale).await);
     assert_eq!(harness.metric(r#"requests_refused_total{reason="rate_limited"}"#).await, 0.0, "it was served");
     is_limited(&harness.get(&absent).await, 25);
-    is_limited(&harness.get_with(&dead, &[("cache-control", "no-cache")]).await, 25);
+    is_limited(&harness.get_with(&stale, &[("cache-control", "no-cache")]).await, 25);
     assert_eq!(harness.received().len(), sent);
     harness.stop().await;
 }
@@ -453,7 +453,7 @@ async fn five_calls_without_a_connection_are_enough() {
 
 #[tokio::test]
 async fn what_is_served_while_every_breaker_is_open() {
-    let (harness, [dead, fresh, absent]) = with_sessions().await;
+    let (harness, [stale, fresh, absent]) = with_sessions().await;
     harness.clock.advance(Duration::from_secs(11));
     for (class, path) in [("read", READ), ("report", REPORT), ("webhooks", "/v2/webhooks"), ("session", &absent)] {
         fail(&harness, path).await;
@@ -462,8 +462,8 @@ async fn what_is_served_while_every_breaker_is_open() {
     }
     let sent = harness.received().len();
     assert!(harness.get(&fresh).await.cache().starts_with("hit; ttl="));
-    is_stale(&harness.get(&dead).await);
-    is_stale(&harness.send(Method::HEAD, &dead, &[], "").await);
+    is_stale(&harness.get(&stale).await);
+    is_stale(&harness.send(Method::HEAD, &stale, &[], "").await);
     assert_eq!(harness.received().len(), sent, "nothing was sent for these");
 
     assert_eq!(harness.post("/v2/order/o/capture", "{}").await.status, 404, "Sezzle's own");

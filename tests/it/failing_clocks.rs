@@ -20,13 +20,13 @@ async fn a_suspended_machine_ages_what_it_holds() {
     let young = origin.get(uuid, &[("cache-control", "max-age=15")]).await;
     assert!(young.cache().starts_with("fwd=request"), "{}", young.cache());
     origin.harness.clock.step_wall(31_000);
-    let dead = origin.get(uuid, &[]).await;
-    assert!(dead.cache().starts_with("fwd=stale"), "{}", dead.cache());
+    let stale = origin.get(uuid, &[]).await;
+    assert!(stale.cache().starts_with("fwd=stale"), "{}", stale.cache());
     origin.harness.stop().await;
 }
 
 #[tokio::test]
-async fn a_wall_clock_set_back_lengthens_no_life() {
+async fn a_wall_clock_set_back_lengthens_no_lifetime() {
     let origin = Origin::start().await;
     for lines in [&[] as Lines<'_>, &[("Date", "@0"), ("Expires", "@30")], &[("Cache-Control", "max-age=30")]] {
         let uuid = session();
@@ -37,8 +37,8 @@ async fn a_wall_clock_set_back_lengthens_no_life() {
         let hit = origin.get(uuid, &[]).await;
         assert!(["hit; ttl=29", "hit; ttl=30", "hit; ttl=28"].contains(&hit.cache()), "{lines:?}: {}", hit.cache());
         origin.pass(31);
-        let dead = origin.get(uuid, &[]).await;
-        assert!(dead.cache().starts_with("fwd=stale"), "{lines:?}: {}", dead.cache());
+        let stale = origin.get(uuid, &[]).await;
+        assert!(stale.cache().starts_with("fwd=stale"), "{lines:?}: {}", stale.cache());
         origin.harness.clock.step_wall(600_000);
     }
     origin.harness.stop().await;
@@ -74,8 +74,8 @@ async fn a_gateway_ten_minutes_off() {
         origin.pass(ttl - 3);
         assert!(origin.get(uuid, &[]).await.cache().starts_with("hit"), "{lines:?}");
         origin.pass(4);
-        let dead = origin.get(uuid, &[]).await;
-        assert!(!dead.cache().starts_with("hit"), "{lines:?}: {}", dead.cache());
+        let stale = origin.get(uuid, &[]).await;
+        assert!(!stale.cache().starts_with("hit"), "{lines:?}: {}", stale.cache());
     }
     origin.harness.stop().await;
 }
@@ -90,8 +90,8 @@ async fn a_revived_session_counts_from_the_304_on() {
     // The machine was suspended for a minute and a half.
     origin.harness.clock.step_wall(90_000);
     origin.answers("304 N", &[("ETag", "\"a\"")], "");
-    let revived = origin.get(uuid, &[]).await;
-    assert_eq!(revived.cache(), "fwd=stale; fwd-status=304; ttl=20; stored");
+    let renewed = origin.get(uuid, &[]).await;
+    assert_eq!(renewed.cache(), "fwd=stale; fwd-status=304; ttl=20; stored");
     origin.pass(19);
     let hit = origin.get(uuid, &[]).await;
     assert!(

@@ -159,7 +159,7 @@ async fn a_token_is_replaced_before_its_end() {
         assert!(began.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(harness.metric("upstream_unauthorized_total").await, 0.0, "no request saw a dead token");
+    assert_eq!(harness.metric("upstream_unauthorized_total").await, 0.0, "no request saw an expired token");
     assert!(harness.metric(r#"token_refreshes_total{result="success",trigger="schedule"}"#).await >= 2.0);
     harness.stop().await;
 }

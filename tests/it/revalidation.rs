@@ -38,22 +38,22 @@ async fn a_304_revives_what_has_died() {
             .chain(validators.iter().copied())
             .collect();
         origin.answers("304 Not Modified", &second, "");
-        let revived = origin.get(uuid, &[]).await;
+        let renewed = origin.get(uuid, &[]).await;
         assert_eq!(
             (origin.last("if-none-match").as_str(), origin.last("if-modified-since").as_str()),
             (etag, modified)
         );
-        assert_eq!((revived.status, &revived.body), (200, &stored.body));
-        let cache = revived.cache();
+        assert_eq!((renewed.status, &renewed.body), (200, &stored.body));
+        let cache = renewed.cache();
         assert!(
             ["20", "19"].iter().any(|ttl| cache == format!("fwd=stale; fwd-status=304; ttl={ttl}; stored")),
             "{cache}"
         );
-        assert_eq!(revived.header("x-gateway"), "new");
-        assert_eq!(revived.header("cache-control"), "max-age=20");
-        assert_eq!(revived.header("etag"), stored.header("etag"));
-        assert_ne!(revived.header("date"), stored.header("date"));
-        assert_eq!(revived.header("age"), "", "it is as young as the 304");
+        assert_eq!(renewed.header("x-gateway"), "new");
+        assert_eq!(renewed.header("cache-control"), "max-age=20");
+        assert_eq!(renewed.header("etag"), stored.header("etag"));
+        assert_ne!(renewed.header("date"), stored.header("date"));
+        assert_eq!(renewed.header("age"), "", "it is as young as the 304");
         assert_eq!(origin.harness.metric(r#"cache_requests_total{result="revalidated"}"#).await - before, 1.0);
 
         origin.pass(15);
@@ -182,9 +182,9 @@ async fn a_session_that_is_over_is_not_revived() {
     origin.get(uuid, &[]).await;
     origin.pass(61);
     origin.answers("304 Not Modified", &[("ETag", "\"a\"")], "");
-    let revived = origin.get(uuid, &[]).await;
-    let ttl: u64 = revived.cache().split("ttl=").nth(1).and_then(|rest| rest[..2].parse().ok()).expect("a ttl");
-    assert!((32..=34).contains(&ttl), "to its expiration less the margin, and no longer: {}", revived.cache());
+    let renewed = origin.get(uuid, &[]).await;
+    let ttl: u64 = renewed.cache().split("ttl=").nth(1).and_then(|rest| rest[..2].parse().ok()).expect("a ttl");
+    assert!((32..=34).contains(&ttl), "to its expiration less the margin, and no longer: {}", renewed.cache());
     origin.pass(34);
     origin.answers("200 OK", &[("ETag", "\"a\"")], &body);
     let over = origin.get(uuid, &[]).await;
@@ -206,9 +206,9 @@ async fn rewritten_links_do_not_hide_sezzles_validator() {
     assert!(stored.text().contains(&harness.proxy.to_string()));
     harness.clock.advance(std::time::Duration::from_secs(61));
     harness.gateway.script(tagged().status(StatusCode::NOT_MODIFIED));
-    let revived = harness.get(&path).await;
-    assert!(revived.cache().starts_with("fwd=stale; fwd-status=304"), "{}", revived.cache());
-    assert_eq!((revived.header("etag"), &revived.body), (stored.header("etag"), &stored.body));
+    let renewed = harness.get(&path).await;
+    assert!(renewed.cache().starts_with("fwd=stale; fwd-status=304"), "{}", renewed.cache());
+    assert_eq!((renewed.header("etag"), &renewed.body), (stored.header("etag"), &stored.body));
     let asked = harness.gateway.journal().pop().expect("a call");
     assert_eq!(asked.headers.get("if-none-match").expect("a condition"), "\"theirs\"");
     let hit = harness.get_with(&path, &[("if-none-match", stored.header("etag"))]).await;
@@ -286,9 +286,9 @@ async fn a_304_can_take_back_that_it_may_be_stored() {
     harness.clock.advance(std::time::Duration::from_secs(61));
     let no_store = HeaderValue::from_static("no-store");
     harness.gateway.script(tagged().status(StatusCode::NOT_MODIFIED).set_header(CACHE_CONTROL, no_store));
-    let revived = harness.get(&path).await;
-    assert_eq!(revived.body, stored.body);
-    assert_eq!(revived.cache(), "fwd=stale; fwd-status=304; detail=no-store");
+    let renewed = harness.get(&path).await;
+    assert_eq!(renewed.body, stored.body);
+    assert_eq!(renewed.cache(), "fwd=stale; fwd-status=304; detail=no-store");
     harness.gateway.clear_rules();
     harness.gateway.script(Rule::path(&path).status(StatusCode::SERVICE_UNAVAILABLE));
     assert_eq!(harness.get(&path).await.status, 503, "nothing is left to be served");

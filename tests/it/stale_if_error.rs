@@ -14,8 +14,8 @@ async fn start() -> Origin {
     Origin::start_with(setup).await
 }
 
-/// Stores a session and lets it expire.
-async fn dead(origin: &Origin, lines: Lines<'_>) -> Uuid {
+/// Stores a session and waits until it is stale.
+async fn stale_session(origin: &Origin, lines: Lines<'_>) -> Uuid {
     let uuid = session();
     origin.serves(uuid, lines);
     let first = origin.get(uuid, &[]).await;
@@ -29,7 +29,7 @@ fn is_stale(cache: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_has_died_is_served_when_sezzle_fails() {
+async fn a_stale_session_is_served_when_sezzle_fails() {
     let origin = start().await;
     let closed = Script::Last(Vec::new());
     let silent = Script::Bytes(Vec::new());
@@ -41,7 +41,7 @@ async fn what_has_died_is_served_when_sezzle_fails() {
     let failures = [closed, silent, cut, garbage, Script::Bytes(large)];
     let mut served = 0.0;
     for failure in failures.into_iter().chain(answers.map(Script::Bytes)) {
-        let uuid = dead(&origin, &[]).await;
+        let uuid = stale_session(&origin, &[]).await;
         origin.gateway.script(failure.clone());
         let stale = origin.get(uuid, &[]).await;
         assert_eq!(
@@ -69,7 +69,7 @@ async fn what_has_died_is_served_when_sezzle_fails() {
         assert!(origin.get(uuid, &[]).await.cache().starts_with("fwd=stale; fwd-status=200"));
     }
     // Sezzle is out of reach: first the open connections end, then no new one is made.
-    let uuid = dead(&origin, &[]).await;
+    let uuid = stale_session(&origin, &[]).await;
     origin.gateway.vanish();
     for _ in 0..3 {
         assert!(is_stale(origin.get(uuid, &[]).await.cache()));
@@ -85,7 +85,7 @@ async fn an_answer_that_is_no_failure_is_passed_on() {
     for status in ["404 N", "410 G", "401 U", "403 F", "429 T", "422 U", "501 N", "505 X"] {
         // After a 429 nothing is sent for a second.
         origin.pass(1);
-        let uuid = dead(&origin, &[]).await;
+        let uuid = stale_session(&origin, &[]).await;
         origin.answers(status, &[], r#"[{"code":"not_found","message":"of Sezzle's"}]"#);
         let answer = origin.get(uuid, &[]).await;
         assert_eq!(answer.status.to_string(), status[..3], "{}", answer.cache());
@@ -106,7 +106,7 @@ async fn a_refusal_of_somebody_before_sezzle_says_nothing_of_the_session() {
         for (lines, body) in
             [(html, "<html>no such page</html>"), (plain, "404 page not found"), (&[], r#"{"message":"Forbidden"}"#)]
         {
-            let uuid = dead(&origin, &[]).await;
+            let uuid = stale_session(&origin, &[]).await;
             origin.answers(status, lines, body);
             let answer = origin.get(uuid, &[]).await;
             assert!(is_stale(answer.cache()), "{status} {body}: {} {}", answer.status, answer.cache());
@@ -127,7 +127,7 @@ async fn a_refusal_of_somebody_before_sezzle_says_nothing_of_the_session() {
 #[tokio::test]
 async fn it_has_an_end() {
     let origin = start().await;
-    let uuid = dead(&origin, &[]).await;
+    let uuid = stale_session(&origin, &[]).await;
     origin.answers("503 S", &[], "[]");
     origin.pass(565);
     assert!(is_stale(origin.get(uuid, &[]).await.cache()), "594 s past its life");
@@ -136,7 +136,7 @@ async fn it_has_an_end() {
     assert_eq!(over.status, 503, "{}", over.cache());
 
     // Only the wall clock moves: the machine was suspended.
-    let uuid = dead(&origin, &[]).await;
+    let uuid = stale_session(&origin, &[]).await;
     origin.answers("503 S", &[], "[]");
     origin.harness.clock.step_wall(580_000);
     assert_eq!(origin.get(uuid, &[]).await.status, 503);
@@ -166,7 +166,7 @@ async fn never_past_the_expiration() {
 async fn never_after_a_write() {
     let origin = start().await;
     for status in ["200 OK", "404 N", "500 I"] {
-        let uuid = dead(&origin, &[]).await;
+        let uuid = stale_session(&origin, &[]).await;
         origin.answers("503 S", &[], "[]");
         assert!(is_stale(origin.get(uuid, &[]).await.cache()));
         origin.answers(status, &[], "{}");
@@ -187,7 +187,7 @@ async fn never_what_was_fetched_while_a_write_settled() {
     let first = origin.get(uuid, &[]).await;
     assert!(first.cache().ends_with("ttl=2; stored") || first.cache().ends_with("ttl=1; stored"), "{}", first.cache());
     origin.pass(3);
-    // Sezzle's answer may come from a replica that had not seen the write: neither a 304 nor a failure revives the
+    // Sezzle's answer may come from a replica that had not seen the write: neither a 304 nor a failure renews the
     // session.
     origin.answers("503 S", &[], "[]");
     let failed = origin.get(uuid, &[]).await;
@@ -207,7 +207,7 @@ async fn never_against_sezzles_word_unless_that_is_ignored() {
             .set("CACHE__ORIGIN_CACHE_CONTROL", origin_cache_control);
         let origin = Origin::start_with(setup).await;
         for line in lines {
-            let uuid = dead(&origin, &[("Cache-Control", line)]).await;
+            let uuid = stale_session(&origin, &[("Cache-Control", line)]).await;
             origin.answers("503 S", &[], "[]");
             let answer = origin.get(uuid, &[]).await;
             assert_eq!(is_stale(answer.cache()), origin_cache_control == "ignore", "{line}: {}", answer.cache());
@@ -219,7 +219,7 @@ async fn never_against_sezzles_word_unless_that_is_ignored() {
 #[tokio::test]
 async fn never_against_the_callers_word() {
     let origin = start().await;
-    let uuid = dead(&origin, &[]).await;
+    let uuid = stale_session(&origin, &[]).await;
     origin.answers("503 S", &[], "[]");
     for (name, line, served) in [
         ("cache-control", "no-cache", false),
@@ -241,7 +241,7 @@ async fn never_against_the_callers_word() {
 #[tokio::test]
 async fn it_is_off_unless_it_is_set() {
     let origin = Origin::start().await;
-    let uuid = dead(&origin, &[("Cache-Control", "max-age=2, stale-if-error=3600")]).await;
+    let uuid = stale_session(&origin, &[("Cache-Control", "max-age=2, stale-if-error=3600")]).await;
     for failure in [Script::Last(Vec::new()), Script::Bytes(b"HTTP/1.1 503 S\r\ncontent-length: 0\r\n\r\n".to_vec())] {
         origin.gateway.script(failure);
         let status = origin.get(uuid, &[]).await.status;
@@ -259,7 +259,7 @@ async fn what_may_be_needed_is_kept() {
     origin.serves(uuid, &[]);
     origin.get(uuid, &[]).await;
     origin.answers("503 S", &[], "[]");
-    eventually("dead", async || is_stale(origin.get(uuid, &[]).await.cache())).await;
+    eventually("stale", async || is_stale(origin.get(uuid, &[]).await.cache())).await;
     assert_eq!(origin.harness.metric("cache_entries").await, 1.0);
     origin.harness.stop().await;
 }

@@ -104,7 +104,7 @@ async fn what_died_is_remembered_as_expired() {
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "50ms").start().await;
     let path = Session::order(&harness.gateway).path;
     harness.get(&path).await;
-    eventually("dead", async || !harness.get(&path).await.cache().starts_with("hit")).await;
+    eventually("stale", async || !harness.get(&path).await.cache().starts_with("hit")).await;
     assert!(harness.metric(r#"cache_requests_total{result="expired"}"#).await >= 1.0);
     harness.stop().await;
 }

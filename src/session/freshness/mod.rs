@@ -20,15 +20,15 @@ use crate::telemetry::metrics::words;
 /// The configured part of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Longest life of any entry.
+    /// Longest lifetime of any entry.
     pub max_ttl: Duration,
-    /// Life of a session that has no `tokenize` and for which the origin states no lifetime.
+    /// Lifetime of a session that has no `tokenize` and for which the origin states no lifetime.
     pub untokenized_ttl: Duration,
-    /// How long before `tokenize.expiration` an entry expires.
+    /// How long before `tokenize.expiration` an entry becomes stale.
     pub expiration_margin: Duration,
     /// Whether the origin's `Cache-Control` and `Expires` are obeyed.
     pub honor_origin: bool,
-    /// How long an expired entry may be served when Sezzle fails.
+    /// How long a stale entry may be served when Sezzle fails.
     pub stale_if_error: Duration,
 }
 
@@ -92,7 +92,7 @@ words! {
         Expiration = "expiration",
         /// `tokenize.expiration`, less the margin, has passed.
         Tokenize = "tokenize",
-        /// The session has no `tokenize`, and the configuration gives such sessions no life.
+        /// The session has no `tokenize`, and the configuration gives such sessions no lifetime.
         Untokenized = "untokenized",
         /// The session, its order or a token was changed after the fetch began.
         Purged = "purged",

@@ -52,7 +52,7 @@ impl RequestDirectives {
         directives
     }
 
-    /// Whether the caller accepts a stored answer with this age and this life left.
+    /// Whether the caller accepts a stored answer with this age and this rest of its lifetime.
     pub fn accept(&self, age: Duration, ttl: Duration) -> bool {
         !self.no_cache
             && !self.no_store
@@ -60,8 +60,8 @@ impl RequestDirectives {
             && self.min_fresh.is_none_or(|min_fresh| ttl >= min_fresh)
     }
 
-    /// Whether the caller accepts a stale answer when Sezzle fails. A caller that limits the age or the remaining life
-    /// does not (RFC 9111, 5.2.1.1).
+    /// Whether the caller accepts a stale answer when Sezzle fails. A caller that limits the age or the remaining
+    /// lifetime does not (RFC 9111, 5.2.1.1).
     pub fn accept_stale(&self) -> bool {
         !self.no_cache && !self.no_store && self.max_age.is_none() && self.min_fresh.is_none()
     }

@@ -44,7 +44,7 @@ fn ttl(lines: &[(&'static str, &str)], expiration: Expiration) -> Result<u64, No
         .map(|freshness| freshness.ttl.as_secs())
 }
 
-/// A name, header lines, an expiration, and the expected life in seconds.
+/// A name, header lines, an expiration, and the expected lifetime in seconds.
 type Row<'r> = (&'r str, &'r [(&'static str, &'r str)], Expiration, Result<u64, NotStored>);
 
 #[test]
@@ -106,7 +106,7 @@ fn what_the_origin_forbids_is_not_stored_unless_it_is_ignored() {
     assert_eq!(ttl(&[("cache-control", "private=\"no-store\"")], in_seconds(1800)), Ok(60), "quoted is not said");
 }
 
-/// A name, header lines, and the expected life in seconds.
+/// A name, header lines, and the expected lifetime in seconds.
 type NamedRow<'r> = (&'r str, &'r [(&'static str, &'r str)], Result<u64, NotStored>);
 
 #[test]

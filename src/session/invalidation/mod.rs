@@ -3,8 +3,8 @@
 //! A stored session is indexed by its tags, which are read from its body. A purge of a tag removes the sessions stored
 //! under it and is remembered. So a fetch that began before the purge is not stored, and is not handed to a caller that
 //! arrived after it. For a while after a write Sezzle's own answers may be out of date: an answer fetched in that time
-//! gets a short life or is not stored at all. Only stores, purges and callers that joined a fetch take the lock; a hit
-//! does not.
+//! gets a short lifetime or is not stored at all. Only stores, purges and callers that joined a fetch take the lock; a
+//! hit does not.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -81,7 +81,7 @@ pub enum Cause {
 /// How long after a write Sezzle's own answers may be out of date.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
-/// Longest life of an answer fetched within [`SETTLING`].
+/// Longest lifetime of an answer fetched within [`SETTLING`].
 pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 
 /// A tag in the index, as a hash to save memory: there may be a million sessions. If two tags have the same hash, the
@@ -104,7 +104,7 @@ struct State {
     log: HashMap<Tag, PurgeMark>,
     /// Applies to every tag: the summary of the purges that the log had no room for.
     floor: PurgeMark,
-    /// The longest life of an entry.
+    /// The longest lifetime of an entry.
     max_ttl: Duration,
     /// The bodies stored under each tag. Tags of sessions are not indexed, because they are the keys of the store.
     index: HashMap<TagId, Related>,
@@ -141,13 +141,14 @@ pub struct Stored {
 }
 
 impl Invalidation {
-    /// `capacity` is the number of purged tags that are remembered one by one, `max_ttl` the longest life of an entry.
+    /// `capacity` is the number of purged tags that are remembered one by one, `max_ttl` the longest lifetime of an
+    /// entry.
     pub fn new(capacity: usize, max_ttl: Duration) -> Self {
         let state = Mutex::new(State { max_ttl, ..State::default() });
         Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
     }
 
-    /// Changes the longest life of an entry.
+    /// Changes the longest lifetime of an entry.
     pub fn set_max_ttl(&self, max_ttl: Duration) {
         self.lock().max_ttl = max_ttl;
     }
@@ -176,7 +177,7 @@ impl Invalidation {
     }
 
     /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
-    /// life that the body may get, and may still refuse. A stored body is indexed.
+    /// lifetime that the body may get, and may still refuse. A stored body is indexed.
     ///
     /// # Errors
     /// When one of the tags was purged after `began`, a write to one of them is unsettled, or `insert` refuses.

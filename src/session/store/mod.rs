@@ -35,7 +35,7 @@ impl Store {
         let entries = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, entry: &Entry| entry.weight())
-            .expire_after(FreeWhenDead(clock))
+            .expire_after(EvictStale(clock))
             .eviction_listener(move |_, entry, cause| {
                 let (evicted, metrics) = &listener;
                 metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
@@ -125,7 +125,7 @@ impl Store {
         removed
     }
 
-    /// Changes the longest life of an entry.
+    /// Changes the longest lifetime of an entry.
     pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
         self.invalidation.set_max_ttl(max_ttl);
     }
@@ -175,9 +175,9 @@ impl Evicted {
 
 /// Frees the memory of entries that have been stale for a while. Every read decides for itself whether an entry is
 /// stale: a lookup should still find that one had been stored.
-struct FreeWhenDead(Clock);
+struct EvictStale(Clock);
 
-impl Expiry<Uuid, Entry> for FreeWhenDead {
+impl Expiry<Uuid, Entry> for EvictStale {
     fn expire_after_create(&self, _: &Uuid, entry: &Entry, _: Instant) -> Option<Duration> {
         Some(self.keep(entry))
     }
@@ -188,15 +188,15 @@ impl Expiry<Uuid, Entry> for FreeWhenDead {
     }
 }
 
-impl FreeWhenDead {
+impl EvictStale {
     fn keep(&self, entry: &Entry) -> Duration {
         let now = self.0.now();
-        entry.ttl(now).saturating_add(KEEP_DEAD).max(entry.servable(now))
+        entry.ttl(now).saturating_add(KEEP_STALE).max(entry.servable(now))
     }
 }
 
 // How long a stale entry is kept so that a 304 can renew it.
-const KEEP_DEAD: Duration = Duration::from_secs(60);
+const KEEP_STALE: Duration = Duration::from_secs(60);
 
 fn cause_label(cause: RemovalCause) -> &'static str {
     match cause {

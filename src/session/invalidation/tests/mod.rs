@@ -16,7 +16,7 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
     removed
 }
 
-/// Stores a fetched body, and returns the longest life that it may get.
+/// Stores a fetched body, and returns the longest lifetime that it may get.
 fn store(
     invalidation: &Invalidation,
     tags: &[Tag],
