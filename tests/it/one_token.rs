@@ -165,7 +165,7 @@ async fn a_token_is_replaced_before_its_end() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_never_sent() {
+async fn an_expired_token_is_never_sent() {
     let harness = Harness::start().await;
     // The machine was suspended, which only the wall clock shows. The gateway issues no new token meanwhile.
     harness.gateway.script(Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE));

@@ -14,7 +14,7 @@ use crate::support::{Harness, Session, Setup, arrived, eventually};
 const OLD: &str = "Mon, 27 Apr 2020 14:46:59 GMT";
 
 #[tokio::test]
-async fn a_304_revives_what_has_died() {
+async fn a_304_renews_a_stale_session() {
     let origin = Origin::start().await;
     for (validators, etag, modified) in [
         (&[("ETag", "\"a\"")] as Lines<'_>, "\"a\"", ""),

@@ -99,7 +99,7 @@ async fn either_clock_ends_a_life() {
 }
 
 #[tokio::test]
-async fn what_died_is_remembered_as_expired() {
+async fn a_stale_session_is_counted_as_expired() {
     // Real time: the store frees memory by a clock of its own, and must not evict the session at once.
     let harness = Setup::default().set("CACHE__UNTOKENIZED_TTL", "50ms").start().await;
     let path = Session::order(&harness.gateway).path;
