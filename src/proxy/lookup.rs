@@ -19,7 +19,7 @@ use super::stored::{from_hit, from_stale, seconds};
 use super::{Call, Proxy, passed_on};
 use crate::session::freshness::{NotStored, RequestDirectives};
 use crate::session::revalidation::Conditions;
-use crate::session::{CacheResult, Fetched, Found, Outcome};
+use crate::session::{CacheResult, Fetched, Found, LookupResult};
 use crate::sezzle::error::is_error;
 use crate::upstream::error::UpstreamError;
 
@@ -89,8 +89,8 @@ impl Proxy {
         let (outcome, collapsed) = self.sessions.fetch(session, directives, fetch).await;
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
-            Outcome::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
-            Outcome::Answer(answer, stored) => {
+            LookupResult::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
+            LookupResult::Answer(answer, stored) => {
                 let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
                 let cache = CacheStatus {
                     result: if revalidated { CacheResult::Revalidated } else { cache.result },
@@ -104,11 +104,11 @@ impl Proxy {
                 let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, body, request);
                 Ok(CallerResponse { status, headers, content, source: Source::Upstream, cache })
             }
-            Outcome::Streaming(forwarded) => {
+            LookupResult::Streaming(forwarded) => {
                 Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(NotStored::TooLarge)), ..cache }))
             }
-            Outcome::Failed(error) => Err(error),
-            Outcome::Lost => {
+            LookupResult::Failed(error) => Err(error),
+            LookupResult::Lost => {
                 Err(ProxyError::Upstream(UpstreamError::timeout("the fetch did not end in time".to_owned())))
             }
         }

@@ -19,12 +19,12 @@ pub(super) struct Flights<E>(Arc<Mutex<HashMap<Uuid, Arc<Flight<E>>>>>);
 pub(super) struct Flight<E> {
     /// The beginning of the fetch, in the order of purges.
     pub(super) began: PurgeEpoch,
-    shared: watch::Receiver<Option<Shared<E>>>,
+    shared: watch::Receiver<Option<FlightResult<E>>>,
 }
 
 /// The result of a flight for its followers.
 #[derive(Clone, Debug)]
-pub(super) enum Shared<E> {
+pub(super) enum FlightResult<E> {
     /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.
     Answer { answer: Arc<SessionResponse>, tags: Option<Arc<[Tag]>>, stored: Result<Freshness, NotStored> },
     /// The answer may go to one caller only: every other caller has to ask Sezzle itself.
@@ -51,31 +51,31 @@ impl<E> Flights<E> {
         list: &mut HashMap<Uuid, Arc<Flight<E>>>,
         key: Uuid,
         began: PurgeEpoch,
-    ) -> (Landing<E>, watch::Sender<Option<Shared<E>>>) {
+    ) -> (FlightGuard<E>, watch::Sender<Option<FlightResult<E>>>) {
         let (share, shared) = watch::channel(None);
         let flight = Arc::new(Flight { began, shared });
         list.insert(key, Arc::clone(&flight));
-        (Landing { flights: Self(Arc::clone(&self.0)), key, flight }, share)
+        (FlightGuard { flights: Self(Arc::clone(&self.0)), key, flight }, share)
     }
 }
 
 impl<E: Clone> Flight<E> {
     /// Waits for the result of this flight.
-    pub(super) async fn answer(&self) -> Shared<E> {
+    pub(super) async fn answer(&self) -> FlightResult<E> {
         let mut shared = self.shared.clone();
         let answer = shared.wait_for(Option::is_some).await;
-        answer.ok().and_then(|answer| answer.clone()).unwrap_or(Shared::Lost)
+        answer.ok().and_then(|answer| answer.clone()).unwrap_or(FlightResult::Lost)
     }
 }
 
 /// Removes a flight from the list when its task ends, however the task ends.
-pub(super) struct Landing<E> {
+pub(super) struct FlightGuard<E> {
     flights: Flights<E>,
     key: Uuid,
     flight: Arc<Flight<E>>,
 }
 
-impl<E> Drop for Landing<E> {
+impl<E> Drop for FlightGuard<E> {
     fn drop(&mut self) {
         let mut list = self.flights.lock();
         // A newer flight may have replaced this one.

@@ -10,7 +10,7 @@ pub mod entry;
 mod flight;
 pub mod freshness;
 pub mod invalidation;
-mod outcome;
+mod results;
 pub mod revalidation;
 mod store;
 pub mod writing;
@@ -28,10 +28,10 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::entry::{Entry, OwnHeaders, SessionResponse};
-use self::flight::{Flight, Flights, Shared};
-use self::freshness::{Freshness, NotStored, Policy, RequestDirectives};
+use self::flight::{Flight, FlightResult, Flights};
+use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
-pub use self::outcome::{CacheResult, Fetched, Found, Hit, StaleHit};
+pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use self::writing::Writing;
@@ -60,21 +60,6 @@ pub struct Rules {
     pub policy: Policy,
     /// How long a caller waits for an answer.
     pub patience: Duration,
-}
-
-/// How a fetch ended for one caller.
-#[derive(Debug)]
-pub enum Outcome<S, E> {
-    /// Another caller's fetch was stored a moment ago.
-    Stored(Hit),
-    /// An answer, and its freshness if it is stored now.
-    Answer(Arc<SessionResponse>, Result<Freshness, NotStored>),
-    /// An answer that has to be streamed.
-    Streaming(S),
-    /// The fetch failed.
-    Failed(E),
-    /// No answer within a caller's patience, or the task of the fetch ended without one.
-    Lost,
 }
 
 /// The session cache.
@@ -159,7 +144,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         key: Uuid,
         directives: &RequestDirectives,
         fetch: impl Fn(Option<Conditions>) -> F,
-    ) -> (Outcome<S, E>, bool)
+    ) -> (LookupResult<S, E>, bool)
     where
         S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
@@ -176,22 +161,22 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 break;
             }
             match self.join_or_lead(key, directives, not_before, &fetch) {
-                Role::Stored(hit) => return (Outcome::Stored(hit), true),
+                Role::Stored(hit) => return (LookupResult::Stored(hit), true),
                 Role::Leader(own) => {
-                    let outcome = timeout_at(until, own).await;
-                    return (outcome.ok().and_then(Result::ok).unwrap_or(Outcome::Lost), false);
+                    let result = timeout_at(until, own).await;
+                    return (result.ok().and_then(Result::ok).unwrap_or(LookupResult::Lost), false);
                 }
                 Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
-                    Ok(Shared::Answer { answer, tags, stored }) => {
+                    Ok(FlightResult::Answer { answer, tags, stored }) => {
                         if self.store.invalidation().accepts(tags.as_deref(), flight.began, arrived) {
-                            return (Outcome::Answer(answer, stored), true);
+                            return (LookupResult::Answer(answer, stored), true);
                         }
                     }
                     // A fetch that began before a purge and failed says nothing about the state after it.
-                    Ok(Shared::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
-                    Ok(Shared::Failed(error)) => return (Outcome::Failed(error), true),
-                    Ok(Shared::Released) => break,
-                    Ok(Shared::Lost) | Err(_) => return (Outcome::Lost, true),
+                    Ok(FlightResult::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
+                    Ok(FlightResult::Failed(error)) => return (LookupResult::Failed(error), true),
+                    Ok(FlightResult::Released) => break,
+                    Ok(FlightResult::Lost) | Err(_) => return (LookupResult::Lost, true),
                 },
                 Role::Alone => break,
             }
@@ -199,7 +184,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let began = self.store.invalidation().epoch();
         // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
-        (timeout_at(until, alone).await.map_or(Outcome::Lost, |(outcome, _)| outcome), false)
+        (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
     }
 
     /// Purges the sessions that relate to a tag, and prevents fetches in progress from being stored. Returns how many
@@ -263,7 +248,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let (give, own) = oneshot::channel();
         let began = self.store.invalidation().epoch();
-        let (landing, share) = self.flights.begin(&mut flights, key, began);
+        let (guard, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 
         let cache = Arc::clone(self);
@@ -275,15 +260,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let fetch = Box::pin(fetch(conditions));
         // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
-            let (outcome, shared) = cache.settle(key, began, true, basis, fetch).await;
-            if matches!(shared, Shared::Released) {
+            let (result, shared) = cache.settle(key, began, true, basis, fetch).await;
+            if matches!(shared, FlightResult::Released) {
                 cache.unshared.insert(key, ());
             }
             // The flight leaves the list only now that the answer is stored: new callers must find that answer, and
             // must not wait for a flight that is over.
-            drop(landing);
+            drop(guard);
             share.send_replace(Some(shared));
-            let _ = give.send(outcome);
+            let _ = give.send(result);
         });
         Role::Leader(own)
     }
@@ -300,7 +285,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         may_store: bool,
         basis: Option<Entry>,
         fetch: impl Future<Output = Fetched<S, E>>,
-    ) -> (Outcome<S, E>, Shared<E>) {
+    ) -> (LookupResult<S, E>, FlightResult<E>) {
         let (sent, stored) = (self.clock.now(), self.store.next(key));
         let fetched = fetch.await;
         let now = self.clock.now();
@@ -308,16 +293,16 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Fetched::Whole(answer) => answer,
             Fetched::Unchanged(headers) => match basis {
                 Some(basis) => freshen(&basis.answer(), &headers),
-                None => return (Outcome::Lost, Shared::Lost),
+                None => return (LookupResult::Lost, FlightResult::Lost),
             },
             Fetched::Streaming(stream, status) => {
                 self.count_not_stored(NotStored::TooLarge);
                 if status == StatusCode::OK {
                     self.store.outdate(stored);
                 }
-                return (Outcome::Streaming(stream), Shared::Released);
+                return (LookupResult::Streaming(stream), FlightResult::Released);
             }
-            Fetched::Failed(error) => return (Outcome::Failed(error.clone()), Shared::Failed(error)),
+            Fetched::Failed(error) => return (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
         };
         let facts = SessionFacts::read(&answer.body);
         let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
@@ -341,10 +326,10 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let answer = Arc::new(answer);
         let shared = match stored {
-            Err(reason) if reason.forbids_sharing() => Shared::Released,
-            Ok(_) | Err(_) => Shared::Answer { answer: Arc::clone(&answer), tags, stored },
+            Err(reason) if reason.forbids_sharing() => FlightResult::Released,
+            Ok(_) | Err(_) => FlightResult::Answer { answer: Arc::clone(&answer), tags, stored },
         };
-        (Outcome::Answer(answer, stored), shared)
+        (LookupResult::Answer(answer, stored), shared)
     }
 
     fn count_not_stored(&self, reason: NotStored) {
@@ -377,7 +362,7 @@ enum Role<S, E> {
     /// The session was stored in the meantime.
     Stored(Hit),
     /// This caller is the first: a task fetches the session, and the answer comes through this channel.
-    Leader(oneshot::Receiver<Outcome<S, E>>),
+    Leader(oneshot::Receiver<LookupResult<S, E>>),
     /// Another caller was first.
     Follower(Arc<Flight<E>>),
     /// There are too many flights already, so this caller fetches alone.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::freshness::Freshness;
 use super::*;
 use crate::clock::ClockShift;
 
@@ -59,7 +60,7 @@ async fn fetch_meanwhile(
         }
     };
     match sessions.fetch(KEY, &RequestDirectives::default(), fetched).await {
-        (Outcome::Answer(_, stored), _) => stored,
+        (LookupResult::Answer(_, stored), _) => stored,
         (other, _) => panic!("{other:?}"),
     }
 }
@@ -111,7 +112,7 @@ async fn nothing_outlives_the_rules_it_was_stored_by() {
 }
 
 #[tokio::test]
-async fn after_an_unknown_outcome_the_longest_life_of_that_moment_is_waited_for() {
+async fn after_an_unknown_outcome_nothing_is_stored_for_the_longest_lifetime_of_that_time() {
     let (sessions, shift) = sessions();
     let mut others = rules();
     others.policy.max_ttl = Duration::from_secs(600);

@@ -1,10 +1,12 @@
 //! The results of lookups and fetches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
 use super::entry::{Entry, SessionResponse};
+use super::freshness::{Freshness, NotStored};
 use crate::telemetry::metrics::words;
 
 words! {
@@ -75,4 +77,19 @@ pub enum Fetched<S, E> {
     Streaming(S, StatusCode),
     /// The fetch failed.
     Failed(E),
+}
+
+/// How a lookup ended for one caller after it needed a fetch.
+#[derive(Debug)]
+pub enum LookupResult<S, E> {
+    /// Another caller's fetch was stored a moment ago.
+    Stored(Hit),
+    /// An answer, and its freshness if it is stored now.
+    Answer(Arc<SessionResponse>, Result<Freshness, NotStored>),
+    /// An answer that has to be streamed.
+    Streaming(S),
+    /// The fetch failed.
+    Failed(E),
+    /// No answer in the time that a caller waits, or the task of the fetch ended without one.
+    Lost,
 }
