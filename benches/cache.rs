@@ -109,7 +109,7 @@ fn new(max_bytes: u64) -> Cache {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    let rules = Rules { policy, patience: Duration::from_secs(10) };
+    let rules = Rules { policy, lookup_timeout: Duration::from_secs(10) };
     let options = Options { max_bytes, max_flights: 512, own_headers: own_headers(), rules };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)

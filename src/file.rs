@@ -49,17 +49,17 @@ pub enum ReadError {
     #[error("cannot be read again: is a pipe")]
     Pipe,
     /// No writer has opened the pipe.
-    #[error("cannot be read: is a pipe that nobody writes to (waited for {PATIENCE:?})")]
+    #[error("cannot be read: is a pipe that nobody writes to (waited for {PIPE_TIMEOUT:?})")]
     NoWriter,
     /// The pipe's writer has not closed it in time.
-    #[error("cannot be read: is a pipe whose writer has not closed it within {PATIENCE:?}")]
+    #[error("cannot be read: is a pipe whose writer has not closed it within {PIPE_TIMEOUT:?}")]
     Unfinished,
     /// The file is larger than allowed.
     #[error("cannot be read: holds more than {0} bytes")]
     TooLarge(usize),
 }
 
-/// Reads a whole file of at most `most` bytes. Blocks as long as the file system does, and up to [`PATIENCE`] on a
+/// Reads a whole file of at most `most` bytes. Blocks as long as the file system does, and up to [`PIPE_TIMEOUT`] on a
 /// pipe.
 ///
 /// # Errors
@@ -87,7 +87,7 @@ pub fn read(path: &Path, most: usize, pipes: Pipes) -> Result<Content, ReadError
 }
 
 /// How long a pipe's writer may take.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ fn piped(file: File, most: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => true,
             Err(error) => return Err(error.into()),
         };
-        if u128::from(monotonic_micros().saturating_sub(began)) >= PATIENCE.as_micros() {
+        if u128::from(monotonic_micros().saturating_sub(began)) >= PIPE_TIMEOUT.as_micros() {
             return Err(if open { ReadError::Unfinished } else { ReadError::NoWriter });
         }
         thread::sleep(PAUSE);

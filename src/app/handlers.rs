@@ -96,7 +96,7 @@ impl Handler for OpsHandler {
                 ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
                 _ if check_shown(request.headers()).is_err() => Ops::refused(),
                 // This thread is alive. The threads that serve callers and the vital tasks must be alive too.
-                ("/livez", _) if timeout(PATIENCE, workers.respond()).await.is_err() => Ops::hanging(),
+                ("/livez", _) if timeout(WORKERS_TIMEOUT, workers.respond()).await.is_err() => Ops::hanging(),
                 ("/livez", _) if let Some(task) = supervisor.trouble() => Ops::missing(task),
                 (path, _) => ops.answer(request.method(), path),
             }
@@ -105,4 +105,4 @@ impl Handler for OpsHandler {
 }
 
 // Shorter than the timeout of probes. One piece of work occupies a thread for microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WORKERS_TIMEOUT: Duration = Duration::from_secs(1);

@@ -357,7 +357,7 @@ impl App {
             self.stop_serving();
             self.writes.cut().await;
             // Callers that still listen are told that their writes were cut.
-            let _ = timeout(LAST_WORD, self.connections.wait()).await;
+            let _ = timeout(LAST_ANSWER_TIMEOUT, self.connections.wait()).await;
         }
 
         self.background_stop.cancel();
@@ -379,4 +379,4 @@ impl App {
     }
 }
 
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

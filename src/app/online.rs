@@ -47,7 +47,7 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
         connector,
         shown,
         policy: policy(settings),
-        patience: gateway.read_timeout,
+        lookup_timeout: gateway.read_timeout,
         clock,
     })
 }

@@ -52,7 +52,7 @@ pub(super) fn session_rules(settings: &Settings) -> session::Rules {
     session::Rules {
         policy: policy(settings),
         // A fetch ends by its own deadlines for permit, head and body; a caller waits no longer than their sum.
-        patience: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
+        lookup_timeout: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Reloaded {
 }
 
 impl App {
-    /// Starts to read the configuration and its keys again. Ends within `PATIENCE`.
+    /// Starts to read the configuration and its keys again. Ends within `READ_TIMEOUT`.
     pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
         read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
@@ -121,15 +121,15 @@ pub type Read = Result<(Settings, KeyFiles), Vec<String>>;
 
 async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
     let read = threads.run(move || read_blocking(&files, &in_use));
-    match timeout(PATIENCE, read).await {
+    match timeout(READ_TIMEOUT, read).await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => Err(vec![format!("the configuration could not be read: {error}")]),
-        Err(_) => Err(vec![format!("the configuration could not be read within {} s", PATIENCE.as_secs())]),
+        Err(_) => Err(vec![format!("the configuration could not be read within {} s", READ_TIMEOUT.as_secs())]),
     }
 }
 
 // Longer than the wait for a pipe.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
     let loaded = config::load(files, env::vars_os())

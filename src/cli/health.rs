@@ -76,7 +76,7 @@ fn limit(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Time limit of one response. A healthy sidecar is fast, and a hanging probe has failed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -85,7 +85,8 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
     let address = near(listen);
     let request = Request::get(path).header(HOST, "localhost").body(Full::default());
     let request = request.map_err(|error| error.to_string())?;
-    let answer = client::send(&Address::Tcp(address), request, PATIENCE).await.map_err(|error| error.to_string())?;
+    let answer =
+        client::send(&Address::Tcp(address), request, ANSWER_TIMEOUT).await.map_err(|error| error.to_string())?;
     match answer.status() {
         StatusCode::OK => Ok(first_line(&answer)),
         status => Err(format!("http://{address}{path} says {}: {}", status.as_u16(), first_line(&answer))),

@@ -86,7 +86,7 @@ async fn run(
             never = manager.attend(&app) => match never {},
         }
     }
-    manager.notifier.stopping(app.drain_timeout().saturating_add(FAREWELL)).await;
+    manager.notifier.stopping(app.drain_timeout().saturating_add(END_TIMEOUT)).await;
     let whole = tokio::select! {
         whole = app.drain_until(signals.next()) => whole,
         never = manager.beat() => match never {},
@@ -105,23 +105,23 @@ async fn read(
 ) -> Result<(Settings, Materials), Failure> {
     let files = sources.to_vec();
     let loaded = blocking.files.run(move || config::load(&files, env::vars_os()));
-    let unread = || Failure::Unread("configuration", START.as_secs());
-    let settings = timeout(START, loaded).await.map_err(|_| unread())?.map_err(|_| unread())??.settings;
+    let unread = || Failure::Unread("configuration", START_TIMEOUT.as_secs());
+    let settings = timeout(START_TIMEOUT, loaded).await.map_err(|_| unread())?.map_err(|_| unread())??.settings;
     *log = Some(log::install(settings.log.format, settings.log.level)?);
     log::log_panics();
     files::raise_limit();
     let own = settings.clone();
-    let unread = || Failure::Unread("keys and certificates", START.as_secs());
-    let materials = timeout(START, blocking.files.run(move || Materials::read(&own))).await;
+    let unread = || Failure::Unread("keys and certificates", START_TIMEOUT.as_secs());
+    let materials = timeout(START_TIMEOUT, blocking.files.run(move || Materials::read(&own))).await;
     let materials = materials.map_err(|_| unread())?.map_err(|_| unread())??;
     Ok((settings, materials))
 }
 
 // Enough to wait for several pipes in turn, but not for a hanging file system.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 // Time from the drain's hard end to the end of the process.
-const FAREWELL: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
     match reading {
@@ -154,8 +154,8 @@ impl Manager {
                 }
                 Some(why) => {
                     // The limit is extended for as long as Sezzle cannot be reached: a restart would not help.
-                    self.notifier.starting(why, 10 * STARTING).await;
-                    let _ = timeout(STARTING, app.first_token()).await;
+                    self.notifier.starting(why, 10 * REPORT_INTERVAL).await;
+                    let _ = timeout(REPORT_INTERVAL, app.first_token()).await;
                 }
             }
         }
@@ -192,4 +192,4 @@ impl Manager {
 }
 
 // The interval of reports before readiness, since the obstacle may change.
-const STARTING: Duration = Duration::from_secs(3);
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);

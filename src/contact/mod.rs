@@ -62,7 +62,7 @@ pub struct Contact {
     /// How long stored sessions live.
     pub policy: Policy,
     /// Time limit until the head of the response to a lookup.
-    pub patience: Duration,
+    pub lookup_timeout: Duration,
     /// The clock.
     pub clock: Clock,
 }
@@ -135,7 +135,7 @@ impl Contact {
             target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
             headers: headers(&granted.authorization),
             body: Bytes::new(),
-            deadlines: Deadlines::new(self.patience, Duration::from_secs(1)),
+            deadlines: Deadlines::new(self.lookup_timeout, Duration::from_secs(1)),
             route: Said::rarely("/v2/session/{session}"),
             class: Said::rarely("session"),
         };

@@ -47,7 +47,7 @@ pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(broken)?;
-    let answer = send(address, request, PATIENCE).await?;
+    let answer = send(address, request, CALL_TIMEOUT).await?;
     let json: Value = serde_json::from_slice(answer.body()).map_err(broken)?;
     if answer.status() == StatusCode::OK {
         return Ok(json);
@@ -56,21 +56,21 @@ pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -
     Err(CallError::Refused(why))
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Sends one request to any listener of a running sidecar, over a new connection. Returns the whole response, within
-/// `patience`.
+/// `limit`.
 ///
 /// # Errors
 /// Why there is no response.
 pub async fn send(
     address: &Address,
     request: Request<Full<Bytes>>,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Response<Bytes>, CallError> {
-    let late = |_| CallError::Broken(format!("not within {}", units::shown(patience)));
-    timeout(patience, exchange(address, request)).await.map_err(late)?
+    let late = |_| CallError::Broken(format!("not within {}", units::shown(limit)));
+    timeout(limit, exchange(address, request)).await.map_err(late)?
 }
 
 async fn exchange(address: &Address, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, CallError> {

@@ -155,7 +155,7 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
 }
 
 async fn receive(body: PeerBody) -> Result<Bytes, Response<Full<Bytes>>> {
-    match timeout(RECEIVE, Limited::new(body, MAX_BODY).collect()).await {
+    match timeout(RECEIVE_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => {
             Err(error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))
@@ -165,7 +165,7 @@ async fn receive(body: PeerBody) -> Result<Bytes, Response<Full<Bytes>>> {
     }
 }
 
-const RECEIVE: Duration = Duration::from_secs(5);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 // No request here needs a hundredth of this.
 const MAX_BODY: usize = 16 * 1024;
 

@@ -97,7 +97,7 @@ pub async fn exchange(
         target: PathAndQuery::from_static("/v2/authentication"),
         headers: headers(),
         body: Bytes::from_owner(Zeroizing::new(body)),
-        deadlines: Deadlines::new(HEAD_LIMIT, BODY_LIMIT),
+        deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
         route: Said::rarely("/v2/authentication"),
         class: Said::rarely("credentials"),
     };
@@ -160,8 +160,8 @@ pub fn foreign(status: StatusCode, headers: &HeaderMap) -> String {
     format!("something before Sezzle refused it ({}, {})", status.as_u16(), kind.unwrap_or("no type"))
 }
 
-pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
-pub(super) const BODY_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
 
 pub(super) fn headers() -> HeaderMap {

@@ -114,10 +114,10 @@ impl Keeper {
         let read = move || sources.reload().map_or_else(|error| Seen::Unusable(error.to_string()), Seen::Pair);
         // Ends within the time limit.
         tokio::spawn(async move {
-            let seen = match timeout(READ, threads.run(read)).await {
+            let seen = match timeout(READ_TIMEOUT, threads.run(read)).await {
                 Ok(Ok(seen)) => seen,
                 Ok(Err(error)) => Seen::Unusable(format!("the key files cannot be read: {error}")),
-                Err(_) => Seen::Unusable(format!("the key files could not be read within {READ:?}")),
+                Err(_) => Seen::Unusable(format!("the key files could not be read within {READ_TIMEOUT:?}")),
             };
             let _ = tell.send(seen);
         });
@@ -268,7 +268,7 @@ impl Look {
 
 /// A task without a sign of life for this long hangs. Exchanges and pauses between signs are much shorter.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-const READ: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 const UNUSED: &str = "the changed key files are not used; the pair in use stays";
 

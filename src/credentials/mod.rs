@@ -157,7 +157,7 @@ impl TokenManager {
     /// When no token comes within that time, or at once when exchanges are known to fail.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // A few seconds from now cannot overflow.
-        let deadline = Instant::now() + WAIT.min(limit);
+        let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);
         loop {
             let ended = self.ended.notified();
             if let Some(token) = self.live() {
@@ -191,7 +191,7 @@ impl TokenManager {
     /// again, or `None` if the caller gets the 401.
     pub async fn after_unauthorized(&self, sent: u64, limit: Duration) -> Option<Arc<Token>> {
         self.metrics.upstream_unauthorized.inc();
-        let deadline = Instant::now() + WAIT.min(limit);
+        let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);
         loop {
             let ended = self.ended.notified();
             {
@@ -313,7 +313,7 @@ impl State {
 }
 
 // How long a request waits for a token: one exchange and a little more.
-const WAIT: Duration = Duration::from_secs(7);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(7);
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float's 53 bits")]
 fn seconds(millis: i64) -> f64 {

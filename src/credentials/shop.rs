@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::TokenManager;
-use super::exchange::{Answer, BODY_LIMIT, HEAD_LIMIT, MAX_ANSWER, headers};
+use super::exchange::{Answer, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_ANSWER, headers};
 use super::keys::KeyPair;
 use crate::clock::{Clock, Deadline, Now};
 use crate::telemetry::metrics::{Metrics, Said};
@@ -143,7 +143,7 @@ impl Shops {
     /// # Errors
     /// Why there is no verdict.
     pub async fn ask(&self, shop: &Shop) -> Result<Verdict, Unanswered> {
-        let asked = timeout(PATIENCE, self.known_or_asked(shop)).await;
+        let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
             let detail = "no answer to the exchange for a shop in time".to_owned();
             (Err(Unanswered::Failed(UpstreamError::timeout(detail))), false)
@@ -216,7 +216,7 @@ impl Shops {
             target: PathAndQuery::from_static("/v2/authentication"),
             headers,
             body: Bytes::from_owner(Zeroizing::new(body)),
-            deadlines: Deadlines::new(HEAD_LIMIT, BODY_LIMIT),
+            deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
             route: Said::rarely("/v2/authentication"),
             class: Said::rarely("credentials"),
         };
@@ -244,7 +244,7 @@ const GRANTED: Duration = Duration::from_secs(10 * 60);
 const REFUSED: Duration = Duration::from_secs(60);
 const FAILED: Duration = Duration::from_secs(1);
 /// One exchange takes at most 6 s, and the one before it as long.
-const PATIENCE: Duration = Duration::from_secs(12);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(12);
 const MOST_SHOPS: usize = 128;
 // An error of Sezzle's takes some hundred bytes.
 const MAX_KEPT: usize = 8 * 1024;

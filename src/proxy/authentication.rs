@@ -67,7 +67,7 @@ pub async fn answer(
 async fn placeholder(tokens: &TokenManager, now: Now) -> Result<CallerResponse, ProxyError> {
     let merchant_uuid = match tokens.merchant() {
         Some(merchant) => merchant,
-        None => tokens.acquire(PATIENCE).await.map_err(ProxyError::NoToken)?.merchant.clone(),
+        None => tokens.acquire(TOKEN_TIMEOUT).await.map_err(ProxyError::NoToken)?.merchant.clone(),
     };
     let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
     let answer = TokenResponse { token: PLACEHOLDER, expiration_date, merchant_uuid };
@@ -103,7 +103,7 @@ fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
 // Says to whoever finds it in a log that it opens nothing.
 const PLACEHOLDER: &str = "placeholder-the-sidecar-adds-the-real-token";
 // Until it is known whom we act for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(120 * 60);
 
 #[derive(Default, Deserialize)]

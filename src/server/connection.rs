@@ -26,7 +26,7 @@ use super::cut::{Cut, Timeouts};
 use super::protocol::MAX_HEADERS;
 use super::pumped::{pumped, too_many_lines};
 use super::socket::Stream;
-use super::watch::{Busy, DRAIN_PATIENCE, PhaseClock, WatchedBody, WatchedIo};
+use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
 use crate::method::is_safe;
@@ -69,7 +69,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
             // A caller that connected just before the listener closed is still served if its bytes are already on their
             // way.
             () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
-                let patience = if ahead.is_empty() { FIRST_BYTE } else { DRAIN_PATIENCE };
+                let patience = if ahead.is_empty() { FIRST_BYTE_TIMEOUT } else { DRAIN_TIMEOUT };
                 (until, cut) = (until.min(Instant::now() + patience), Cut::Drain);
                 continue;
             }
@@ -94,7 +94,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
 }
 
 // Time for the first byte of a connection that was made just before the listener closed, counted from the close.
-const FIRST_BYTE: Duration = Duration::from_millis(100);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_millis(100);
 
 // The connection preface (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

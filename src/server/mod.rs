@@ -83,7 +83,7 @@ pub struct Stop {
 impl Listener {
     /// Accepts connections until `stop.accepting` is cancelled, and serves each in a task of its own.
     pub async fn serve<H: Handler>(self, socket: Arc<Socket>, handler: H) {
-        let farewells = Arc::new(Semaphore::new(files::room_beside(FAREWELLS)));
+        let refusals = Arc::new(Semaphore::new(files::room_beside(MAX_REFUSALS)));
         let mut silent_until = None;
         let mut late = 0_u32;
         let refused = |reason| self.metrics.connections_refused.with_label_values(&[self.name, reason]);
@@ -104,7 +104,7 @@ impl Listener {
                     // The process has probably run out of file descriptors: wait for some to be closed.
                     if silent_until.is_none_or(|until| until <= Instant::now()) {
                         tracing::warn!(listener = self.name, %error, "cannot accept connections");
-                        silent_until = Instant::now().checked_add(SILENCE);
+                        silent_until = Instant::now().checked_add(LOG_INTERVAL);
                     }
                     sleep(Duration::from_millis(100)).await;
                     continue;
@@ -114,9 +114,9 @@ impl Listener {
                 refused("limit").inc();
                 // Further connections are closed without a response: an overload of connections must not use up memory
                 // either.
-                if let Ok(place) = Arc::clone(&farewells).try_acquire_owned() {
+                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                     self.connections.spawn(async move {
-                        let _ = timeout(FAREWELL, refusal::turn_away(stream)).await;
+                        let _ = timeout(REFUSAL_TIMEOUT, refusal::turn_away(stream)).await;
                         drop(place);
                     });
                 }
@@ -146,8 +146,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const LATE: u32 = 1024;
 
 // Time between two log lines about failing accepts.
-const SILENCE: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 // Connections over the limit that are answered at the same time, and the time for such an answer.
-const FAREWELLS: usize = 64;
-const FAREWELL: Duration = Duration::from_secs(1);
+const MAX_REFUSALS: usize = 64;
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -115,7 +115,7 @@ impl PhaseClock {
     fn may_get_more_of_a_body(&self) -> bool {
         // [`JUST_NOW`] lies in the future, so the difference is 0.
         let answered = self.nanos(Instant::now()).saturating_sub(self.since.load(Ordering::Relaxed));
-        self.had_body.load(Ordering::Relaxed) && Duration::from_nanos(answered) < FAREWELL
+        self.had_body.load(Ordering::Relaxed) && Duration::from_nanos(answered) < LINGER
     }
 
     /// The time at which the connection is cut unless something happens first, and the reason.
@@ -146,10 +146,10 @@ impl PhaseClock {
             Some(closing) if phase != BUSY => {
                 // The last response may have ended just now and still be on its way.
                 let since = closing.max(since);
-                (since.checked_add(DRAIN_PATIENCE).unwrap_or(since).min(deadline), Cut::Drain)
+                (since.checked_add(DRAIN_TIMEOUT).unwrap_or(since).min(deadline), Cut::Drain)
             }
             // Over HTTP/2 another task ends the last response and wakes nobody, so the connection looks again soon.
-            Some(_) => (after(now, DRAIN_PATIENCE), Cut::Drain),
+            Some(_) => (after(now, DRAIN_TIMEOUT), Cut::Drain),
             None => (deadline, cut),
         }
     }
@@ -162,7 +162,7 @@ impl PhaseClock {
 // The alarm is reset whenever it rings, so a busy connection wakes its task once in this time.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
 // Time that a caller with an incomplete head gets when the listener closes.
-pub(super) const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Marks a connection busy until the response's body is dropped.
 pub(super) struct Busy(Arc<PhaseClock>);
@@ -220,12 +220,12 @@ pub(super) struct WatchedIo {
     /// Bytes still to be written, and the number of hyper's bytes that they replace.
     instead: Option<(Bytes, usize)>,
     /// Set once the sending side is closed: the time and the number of bytes left for reading and discarding.
-    farewell: Option<(Pin<Box<Sleep>>, usize)>,
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl WatchedIo {
     pub fn new(stream: Stream, ahead: Bytes, clock: Arc<PhaseClock>) -> Self {
-        Self { io: TokioIo::new(stream), clock, ahead, instead: None, farewell: None }
+        Self { io: TokioIo::new(stream), clock, ahead, instead: None, lingering: None }
     }
 
     /// Replaces hyper's own response to bytes that it could not parse by one with a body.
@@ -255,8 +255,8 @@ impl WatchedIo {
 
     /// Reads and discards the remaining bytes: a close with unread bytes would reset the connection and lose the
     /// response.
-    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (until, left) = self.farewell.get_or_insert_with(|| (Box::pin(sleep(FAREWELL)), FAREWELL_BYTES));
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let (until, left) = self.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
         loop {
             let mut space = [0; 4096];
             let mut buffer = ReadBuf::new(&mut space);
@@ -277,10 +277,10 @@ impl WatchedIo {
 // A response with a session has 2 KB.
 const SMALL: usize = 4096;
 
-const FAREWELL: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 // Twice the largest request body that is accepted by default, so that a caller that is answered early can finish
 // sending.
-const FAREWELL_BYTES: usize = 2 * 1024 * 1024;
+const LINGER_BYTES: usize = 2 * 1024 * 1024;
 
 impl Drop for WatchedIo {
     fn drop(&mut self) {
@@ -332,14 +332,14 @@ impl Write for WatchedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.farewell.is_none() {
+        if self.lingering.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
             // The caller may also have sent a further request after the last one that was answered.
             if self.instead.is_none() && !self.clock.may_get_more_of_a_body() && !self.has_unread(context) {
                 return Poll::Ready(Ok(()));
             }
         }
-        self.poll_farewell(context).map(Ok)
+        self.poll_linger(context).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {

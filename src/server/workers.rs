@@ -72,7 +72,7 @@ impl Workers {
     pub async fn end(&self) {
         self.stop.cancel();
         self.threads.close();
-        let _ = timeout(LAST_MOMENT, self.threads.wait()).await;
+        let _ = timeout(END_TIMEOUT, self.threads.wait()).await;
     }
 
     /// Waits until every worker has run a new task: for ever, while one of them hangs.
@@ -130,7 +130,7 @@ impl Drop for Owned {
 }
 
 // A hanging worker must not delay the end of the process.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Counts a connection of a worker for as long as it is open.
 struct Seat(Arc<AtomicUsize>);

@@ -59,7 +59,7 @@ pub struct Rules {
     /// Rules for storing answers.
     pub policy: Policy,
     /// How long a caller waits for an answer.
-    pub patience: Duration,
+    pub lookup_timeout: Duration,
 }
 
 /// The session cache.
@@ -151,7 +151,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     {
         let arrived = self.store.invalidation().epoch();
         // One deadline for all of the waits below.
-        let until = Instant::now().checked_add(self.rules.load().patience).unwrap_or_else(Instant::now);
+        let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
         let alone = directives.no_store || directives.no_cache || self.unshared.contains_key(&key);
         // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
         // the second round needs a flight that began after the arrival. Such a flight cannot be refused, so there are

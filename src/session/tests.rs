@@ -22,7 +22,7 @@ fn rules() -> Rules {
         honor_origin: true,
         stale_if_error: Duration::ZERO,
     };
-    Rules { policy, patience: 10 * second }
+    Rules { policy, lookup_timeout: 10 * second }
 }
 
 /// An empty cache and its clock.
@@ -91,7 +91,7 @@ async fn nothing_outlives_the_rules_it_was_stored_by() {
         matches!(sessions.find(KEY, &RequestDirectives::default(), sessions.clock.now()), Found::Fresh(_))
     };
     let mut others = rules();
-    others.patience = Duration::from_secs(1);
+    others.lookup_timeout = Duration::from_secs(1);
     fetch(&sessions).await.expect("stored");
     sessions.change(others.clone());
     assert!(stored(&sessions), "how long callers wait is nothing to what is stored");

@@ -40,7 +40,7 @@ pub(super) async fn announced(stream: &TcpStream) -> bool {
             sleep(PEEK_PAUSE).await;
         }
     };
-    timeout(server::HANDSHAKE_LIMIT, look).await.unwrap_or(false)
+    timeout(server::HANDSHAKE_TIMEOUT, look).await.unwrap_or(false)
 }
 
 /// Serves until the peer is done or a rule closes the connection. A rule's reset ends only its stream.

@@ -50,7 +50,7 @@ async fn connection(core: Arc<Core>, number: usize, stream: TcpStream, tls: Opti
         None if core.http2 && http2::announced(&stream).await => http2::serve(core, number, stream).await,
         None => serve(core, number, stream).await,
         Some(tls) => {
-            let Ok(Ok(stream)) = timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await else { return };
+            let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await else { return };
             match stream.get_ref().1.alpn_protocol() {
                 Some(http2::PROTOCOL) => http2::serve(core, number, stream).await,
                 _ => serve(core, number, stream).await,
@@ -139,7 +139,7 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static
     }
 
     async fn close(mut self) {
-        let _ = timeout(CLOSE_LIMIT, self.shutdown()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.shutdown()).await;
     }
 }
 
@@ -157,5 +157,5 @@ impl Socket for TlsStream<TcpStream> {
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Long enough for a busy machine, short enough that a silent peer does not hold its socket.
-pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -82,7 +82,7 @@ impl Notifier {
         let Some(manager) = &self.manager else { return };
         let lines =
             assignments.iter().map(|(name, value)| format!("{name}={}\n", value.replace(char::is_control, " ")));
-        let told = timeout(PATIENCE, send(manager, lines.collect::<String>())).await;
+        let told = timeout(NOTIFY_TIMEOUT, send(manager, lines.collect::<String>())).await;
         if let Err(error) = told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             tracing::warn!(%error, "the service manager cannot be told how the service fares");
         }
@@ -98,7 +98,7 @@ async fn send(manager: &SocketAddr, message: String) -> io::Result<()> {
     UnixDatagram::from_std(socket)?.send(message.as_bytes()).await.map(drop)
 }
 
-const PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -95,7 +95,7 @@ impl GatewayBody {
 }
 
 // A report may take minutes, but a gateway that is silent for this long has stopped.
-const SILENCE: Duration = Duration::from_secs(30);
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 // Limits how long a slow caller keeps other calls from its place.
 const SLOWER: u32 = 10;
 
@@ -131,7 +131,7 @@ impl Body for GatewayBody {
                 }
                 return Poll::Ready(frame);
             }
-            let limit = SILENCE.min(this.left);
+            let limit = BODY_IDLE_TIMEOUT.min(this.left);
             ready!(this.waiting.get_or_insert_with(|| Waiting::begin(limit)).alarm.as_mut().poll(context));
             this.failures.inc();
             return Poll::Ready(Some(Err(BodyError::Silent)));

@@ -57,7 +57,7 @@ impl Connector {
     /// Makes a connector with these settings.
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
-        let limit = tcp.saturating_add(TLS_LIMIT).min(CONNECT_LIMIT);
+        let limit = tcp.saturating_add(TLS_TIMEOUT).min(CONNECT_TIMEOUT);
         let way = Way::new(sockets(resolver, tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
@@ -117,8 +117,8 @@ fn sockets<R>(resolver: R, limit: Duration) -> HttpConnector<R> {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 // A short limit, since a failed attempt is safe to repeat: nothing was sent yet.
-const TLS_LIMIT: Duration = Duration::from_secs(3);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const TLS_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 // The head start of the address family that the resolver prefers, as RFC 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
 // Detects a peer that vanished behind a NAT before the next request does.

@@ -54,7 +54,7 @@ pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
 async fn drive(mut connection: Box<Connection>, rest: oneshot::Sender<Rest>) {
     let ended = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     if let Some(mut io) = taken_apart(*connection, ended.is_ok(), rest) {
-        let _ = timeout(FAREWELL, poll_fn(|context| Pin::new(&mut io).poll_shutdown(context))).await;
+        let _ = timeout(CLOSE_TIMEOUT, poll_fn(|context| Pin::new(&mut io).poll_shutdown(context))).await;
     }
 }
 
@@ -115,7 +115,7 @@ impl Sender {
     /// When the head cannot be read at all. The error then has the response's status, if there was one.
     async fn read_again(&mut self, method: Method, error: &hyper::Error) -> Result<Response<Incoming>, UpstreamError> {
         let error = UpstreamError::from_exchange(error);
-        let rest = timeout(HANDED_OVER, &mut self.rest).await;
+        let rest = timeout(HAND_OVER_TIMEOUT, &mut self.rest).await;
         let Ok(Ok(Rest { io, read })) = rest else { return Err(error) };
         let received = status(&read);
         let answer = again(io, read, method).await;
@@ -191,9 +191,9 @@ impl Write for Replay {
 }
 
 // Closing waits for no response.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 // The rest is handed over at the same moment in which the call is told.
-const HANDED_OVER: Duration = Duration::from_millis(500);
+const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

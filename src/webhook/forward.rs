@@ -43,7 +43,7 @@ pub enum ForwardError {
     #[error("{0}")]
     Failed(UpstreamError),
     /// There was no response in time.
-    #[error("no answer within {LIMIT:?}")]
+    #[error("no answer within {ANSWER_TIMEOUT:?}")]
     Timeout,
     /// Too many webhooks are being forwarded.
     #[error("{MAX_AT_ONCE} others are being handed on")]
@@ -82,18 +82,18 @@ impl Forward {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = outgoing;
-        let answer = timeout(LIMIT, self.client.request(request)).await.map_err(|_| ForwardError::Timeout)?;
+        let answer = timeout(ANSWER_TIMEOUT, self.client.request(request)).await.map_err(|_| ForwardError::Timeout)?;
         let (head, body) =
             answer.map_err(|error| ForwardError::Failed(UpstreamError::from_client(&error)))?.into_parts();
         // The body is read to its end, so that the service does not see its response cut off.
-        let _ = timeout(FAREWELL, Limited::new(body, MAX_ANSWER).collect()).await;
+        let _ = timeout(BODY_TIMEOUT, Limited::new(body, MAX_ANSWER).collect()).await;
         if head.status.is_success() { Ok(()) } else { Err(ForwardError::Refused(head.status)) }
     }
 }
 
 // Sezzle's own timeout is unknown; most senders of webhooks wait ten seconds or more.
-const LIMIT: Duration = Duration::from_secs(10);
-const FAREWELL: Duration = Duration::from_millis(500);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_ANSWER: usize = 64 * 1024;
 // Each one holds a body in memory.
 const MAX_AT_ONCE: usize = 32;

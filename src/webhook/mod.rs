@@ -119,7 +119,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         if body.size_hint().lower() > MAX_BODY as u64 {
             return Err(Outcome::TooLarge);
         }
-        let body = match timeout(RECEIVE, Limited::new(body, MAX_BODY).collect()).await {
+        let body = match timeout(RECEIVE_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => return Err(Outcome::TooLarge),
             Ok(Err(_)) => return Err(Outcome::BodyBroken),
@@ -188,4 +188,4 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
 
 // Sezzle's events take a few KiB.
 const MAX_BODY: usize = 256 * 1024;
-const RECEIVE: Duration = Duration::from_secs(10);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -263,12 +263,12 @@ async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
     let drain = tokio::spawn(app.drain());
     eventually("closed to callers", async || TcpStream::connect(proxy).await.is_err()).await;
     // Longer than the time limit of connections without a request.
-    tokio::time::sleep(PATIENCE).await;
+    tokio::time::sleep(BEYOND_DRAIN_TIMEOUT).await;
     gate.release();
     for (waiting, body) in waiting.into_iter().zip(bodies) {
         let mut answer = waiting.await.expect("a task").expect("an answer").into_body();
         // Waits as long again while the answer is read.
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(BEYOND_DRAIN_TIMEOUT).await;
         let mut taken = Vec::new();
         while let Some(frame) = answer.frame().await {
             taken.extend_from_slice(&frame.expect("not cut").into_data().unwrap_or_default());
@@ -280,7 +280,7 @@ async fn an_answer_in_the_middle_of_a_drain_is_taken_whole() {
 }
 
 const PATHS: [&str; 2] = ["/v2/customer", "/v2/webhooks"];
-const PATIENCE: Duration = Duration::from_millis(1200);
+const BEYOND_DRAIN_TIMEOUT: Duration = Duration::from_millis(1200);
 
 #[tokio::test]
 async fn an_idle_connection_is_told_to_go_before_it_is_cut() {

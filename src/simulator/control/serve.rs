@@ -31,7 +31,7 @@ pub(in crate::simulator) async fn serve(
         // A web page may have pointed a name of its own at this address.
         return Ok(response(Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine"))));
     }
-    let body = match timeout(BODY_LIMIT, Limited::new(body, MAX_BODY).collect()).await {
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the body is larger than {MAX_BODY} bytes");
@@ -70,4 +70,4 @@ fn response(outcome: Outcome) -> Response<Payload> {
 
 const MAX_BODY: usize = 1024 * 1024;
 /// Long enough for a busy machine, short enough that a silent caller does not stay.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -22,7 +22,7 @@ const ROOM: usize = 2 * 1024 * 1024;
 // Too short for a reader of the log to notice.
 const REST: Duration = Duration::from_millis(10);
 // Time to write the rest at exit. A stuck stream must not delay the exit for longer.
-const LAST: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 // A repeated panic must not occupy a core.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
@@ -141,7 +141,8 @@ impl Drop for Guard {
         let mut gathered = self.0.lock();
         gathered.closing = true;
         self.0.call.notify_one();
-        let ended = self.0.ended.wait_timeout_while(gathered, LAST, |gathered| gathered.thread != Thread::Ended);
+        let ended =
+            self.0.ended.wait_timeout_while(gathered, FLUSH_TIMEOUT, |gathered| gathered.thread != Thread::Ended);
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 }

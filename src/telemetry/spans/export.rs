@@ -47,7 +47,7 @@ const BATCH: usize = 512;
 // Time to wait for more spans to share a request.
 const REST: Duration = Duration::from_secs(1);
 // Time limit of one request.
-const LIMIT: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 // Limit of the collector's response, which is short.
 const MOST: usize = 64 * 1024;
 
@@ -66,7 +66,7 @@ impl Exporter {
     ) -> Result<Self, EndpointError> {
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
-        http.set_connect_timeout(Some(LIMIT));
+        http.set_connect_timeout(Some(EXPORT_TIMEOUT));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let client = lenient(&mut Client::builder(TokioExecutor::new()))
             .pool_timer(TokioTimer::new())
@@ -77,7 +77,7 @@ impl Exporter {
             .with_http_client(Http(client))
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint)
-            .with_timeout(LIMIT)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()
             .map_err(|error| EndpointError(error.to_string()))?;
         // The variable OTEL_RESOURCE_ATTRIBUTES can say where the process runs.
@@ -114,10 +114,10 @@ impl Exporter {
             }
             let count = batch.len() as u64;
             let spans = batch.drain(..).map(|span| self.data(span)).collect();
-            let error = match timeout(LIMIT, self.otlp.export(spans)).await {
+            let error = match timeout(EXPORT_TIMEOUT, self.otlp.export(spans)).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(format!("no answer within {LIMIT:?}")),
+                Err(_) => Some(format!("no answer within {EXPORT_TIMEOUT:?}")),
             };
             let result = if error.is_none() { "exported" } else { "export_failed" };
             self.counted.with_label_values(&[result]).inc_by(count);

@@ -60,7 +60,7 @@ pub struct Place {
 /// that this side closes first.
 pub const POOL_IDLE: Duration = Duration::from_secs(15);
 // Shortest time between two sweeps.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Pool {
     /// Makes a pool that keeps up to `max_idle` idle connections. `waiting` counts the calls that wait for one.
@@ -231,7 +231,7 @@ async fn sweep(pool: Weak<Inner>) {
             sweeping.0 = Weak::new();
             return;
         };
-        wait = next.max(SWEEP);
+        wait = next.max(SWEEP_INTERVAL);
     }
 }
 
@@ -246,8 +246,8 @@ impl Inner {
         let io = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
         let life = io.life();
         let made = if io.is_http2() {
-            let late = |_| UpstreamError::from_connecting(&ConnectTimeout(HTTP2_PREFACE));
-            let opened = timeout(HTTP2_PREFACE, http2::open(io)).await.map_err(late)?;
+            let late = |_| UpstreamError::from_connecting(&ConnectTimeout(PREFACE_TIMEOUT));
+            let opened = timeout(PREFACE_TIMEOUT, http2::open(io)).await.map_err(late)?;
             let (sender, connection) = opened.map_err(|error| UpstreamError::from_connecting(&error))?;
             Made::Http2(sender, Box::new(connection))
         } else {
@@ -282,4 +282,4 @@ impl Drop for Place {
 }
 
 // The preface is written into an empty buffer, so this takes no time.
-const HTTP2_PREFACE: Duration = Duration::from_secs(1);
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(1);
