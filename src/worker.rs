@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// Makes the calling thread the worker with this number. Workers count from 1.
-pub fn enlist(number: usize) {
+pub fn set_current_worker(number: usize) {
     NUMBER.set(number);
 }
 
@@ -49,7 +49,7 @@ mod tests {
         let seen = |number| {
             std::thread::scope(|scope| {
                 let asked = scope.spawn(|| {
-                    enlist(number);
+                    set_current_worker(number);
                     *values.own()
                 });
                 asked.join().expect("no panic")

@@ -21,11 +21,11 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::bell::Bell;
 use super::cut::{Cut, Timeouts};
 use super::protocol::MAX_HEADERS;
 use super::pumped::{pumped, too_many_lines};
 use super::socket::Stream;
+use super::wake_flag::WakeFlag;
 use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
 use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
@@ -69,8 +69,8 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
             // A caller that connected just before the listener closed is still served if its bytes are already on their
             // way.
             () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
-                let patience = if ahead.is_empty() { FIRST_BYTE_TIMEOUT } else { DRAIN_TIMEOUT };
-                (until, cut) = (until.min(Instant::now() + patience), Cut::Drain);
+                let limit = if ahead.is_empty() { FIRST_BYTE_TIMEOUT } else { DRAIN_TIMEOUT };
+                (until, cut) = (until.min(Instant::now() + limit), Cut::Drain);
                 continue;
             }
             read = timeout_at(until, stream.read_buf(ahead)) => read,
@@ -162,11 +162,11 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     let mut closing_since = None;
     let mut was_idle = false;
     let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None, Instant::now()).0));
-    let mut bell = Bell::default();
+    let mut wake_flag = WakeFlag::default();
     poll_fn(|context| {
-        let mut rang = bell.rang(context);
-        let rope = bell.waker();
-        let mut ringing = Context::from_waker(&rope);
+        let mut woken = wake_flag.take(context);
+        let waker = wake_flag.waker();
+        let mut flagged = Context::from_waker(&waker);
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 if ended.as_ref().is_err_and(hyper::Error::is_user) {
@@ -180,7 +180,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             // The connection is polled first: hyper closes a connection that has seen no byte yet, together with the
             // bytes that were already received.
-            let closes = closing_since.is_none() && rang && closing.as_mut().poll(&mut ringing).is_ready();
+            let closes = closing_since.is_none() && woken && closing.as_mut().poll(&mut flagged).is_ready();
             if closes || (was_idle && closing_since.is_none()) {
                 closing_since = Some(Instant::now());
                 graceful_shutdown(connection.as_mut());
@@ -191,9 +191,9 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             // An alarm that is too early is reset only after it has rung: most requests never touch the alarm.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);
-                rang = true;
+                woken = true;
             }
-            if !rang || alarm.as_mut().poll(&mut ringing).is_pending() {
+            if !woken || alarm.as_mut().poll(&mut flagged).is_pending() {
                 return Poll::Pending;
             }
             if deadline > now {

@@ -3,7 +3,6 @@
 //! Read next: [`socket`] opens the listening sockets, [`connection`] limits what one connection may do and for how
 //! long.
 
-mod bell;
 pub mod connection;
 pub mod cut;
 pub mod files;
@@ -11,6 +10,7 @@ mod protocol;
 mod pumped;
 pub mod refusal;
 pub mod socket;
+mod wake_flag;
 mod watch;
 pub mod workers;
 

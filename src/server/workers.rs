@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::socket::{Stream, attach, detach};
-use crate::worker::enlist;
+use crate::worker::set_current_worker;
 
 /// The worker threads of one process.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Workers {
             let handle = runtime.handle()?;
             let (stop, running) = (stop.clone(), threads.token());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                enlist(number);
+                set_current_worker(number);
                 runtime.block_on(stop.cancelled());
                 // Dropping the runtime drops its remaining tasks.
                 drop(runtime);
@@ -94,9 +94,9 @@ impl Workers {
         };
         // A connection that cannot be moved between runtimes is closed, as if its caller had broken off.
         let Ok(detached) = detach(stream) else { return };
-        let seat = Seat::take(&worker.connections);
+        let count = ConnectionCount::begin(&worker.connections);
         let served = async move {
-            let _seat = seat;
+            let _count = count;
             if let Ok(stream) = attach(detached) {
                 serve(stream).await;
             }
@@ -133,16 +133,16 @@ impl Drop for Owned {
 const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Counts a connection of a worker for as long as it is open.
-struct Seat(Arc<AtomicUsize>);
+struct ConnectionCount(Arc<AtomicUsize>);
 
-impl Seat {
-    fn take(connections: &Arc<AtomicUsize>) -> Self {
+impl ConnectionCount {
+    fn begin(connections: &Arc<AtomicUsize>) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(connections))
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
