@@ -35,7 +35,7 @@ impl App {
             http2: true,
             max_head: settings.limits.head,
             timeouts: PROXY_TIMEOUTS,
-            places: Arc::new(Semaphore::new(files::room_for_connections(
+            permits: Arc::new(Semaphore::new(files::room_for_connections(
                 settings.limits.connections,
                 pressure::all_permits(settings.limits.in_flight),
             ))),
@@ -50,7 +50,7 @@ impl App {
             http2: false,
             max_head: SIDE_HEAD,
             timeouts: SIDE_TIMEOUTS,
-            places: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
+            permits: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
             stop: self.side_stop.clone(),
             workers: Workers::none(),
             connections: self.background.clone(),
@@ -82,7 +82,7 @@ impl App {
     fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {
         if !sockets.is_empty() {
             let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
-            limit.set(gauge(listener.places.available_permits()));
+            limit.set(gauge(listener.permits.available_permits()));
         }
         for socket in sockets {
             // The socket outlives a task that panics, so callers wait in its queue meanwhile.

@@ -60,7 +60,7 @@ pub struct Listener {
     /// Time limits of each connection.
     pub timeouts: Timeouts,
     /// One permit for each connection that may be open.
-    pub places: Arc<Semaphore>,
+    pub permits: Arc<Semaphore>,
     /// The signals that stop the listener.
     pub stop: Stop,
     /// The threads that serve the connections.
@@ -110,14 +110,14 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                 refused("limit").inc();
                 // Further connections are closed without a response: an overload of connections must not use up memory
                 // either.
-                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                     self.connections.spawn(async move {
                         let _ = timeout(REFUSAL_TIMEOUT, refusal::turn_away(stream)).await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 continue;
@@ -129,7 +129,7 @@ impl Listener {
                     let labels = [listener.name, cut.as_str()];
                     listener.metrics.connections_refused.with_label_values(&labels).inc();
                 }
-                drop(place);
+                drop(permit);
             });
         }
     }

@@ -310,7 +310,7 @@ fn serve(handler: impl Handler, metrics: &Arc<Metrics>) -> (SocketAddr, JoinHand
         http2: true,
         max_head: 16 * 1024,
         timeouts: Timeouts { head: brief, idle: brief, write: brief },
-        places: Arc::new(Semaphore::new(1)),
+        permits: Arc::new(Semaphore::new(1)),
         stop: Stop::default(),
         workers: Workers::none(),
         connections: TaskTracker::new(),
