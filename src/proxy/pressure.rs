@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use super::error::ProxyError;
 use super::route::Class;
 use crate::clock::{Clock, Mono, Now};
-use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, QUIETED, SHED_REASONS, gauge};
+use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, RATE_LIMITED_CLASSES, SHED_REASONS, gauge};
 use crate::upstream::breaker::{Breaker, BreakerPermit, Signal, State};
 use crate::upstream::error::UpstreamError;
-use crate::upstream::quiet::Quiet;
+use crate::upstream::rate_limit_hold::RateLimitHold;
 use crate::upstream::retry::Budget;
 use crate::upstream::retry_after::retry_after;
 
@@ -49,14 +49,14 @@ struct ClassLimit {
 #[derive(Debug, Default)]
 struct ClassHealth {
     breaker: Breaker,
-    quiet: Quiet,
+    hold: RateLimitHold,
     budget: Budget,
 }
 
 impl ClassHealth {
     /// Why a call would not be sent now.
     fn refusal(&self, guarded: bool, now: Now) -> Option<ProxyError> {
-        let limited = self.quiet.left(now).map(ProxyError::RateLimited);
+        let limited = self.hold.left(now).map(ProxyError::RateLimited);
         limited.or_else(|| self.breaker.refuses(now.mono).filter(|_| guarded).map(ProxyError::CircuitOpen))
     }
 }
@@ -91,7 +91,7 @@ impl Pressure {
         for class in BREAKERS {
             metrics.breaker_state.with_label_values(&[class]).set(0);
         }
-        for class in QUIETED {
+        for class in RATE_LIMITED_CLASSES {
             metrics.rate_limited_until.with_label_values(&[class]).set(0);
         }
         let limit = |class| Arc::new(ClassLimit::new(class, in_flight, clock, metrics));
@@ -175,7 +175,7 @@ impl Permit {
     /// When the call must not be sent: Sezzle asked for fewer calls, or fails.
     pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
         let limit = &*self.limit;
-        let breaker = limit.change(|health| match health.quiet.left(now) {
+        let breaker = limit.change(|health| match health.hold.left(now) {
             Some(left) => Err(ProxyError::RateLimited(left)),
             None if !self.guarded => Ok(None),
             None => health.breaker.admit(now.mono).map(Some).map_err(ProxyError::CircuitOpen),
@@ -203,7 +203,7 @@ impl SendPermit<'_> {
     /// Takes note of the head of the answer. The body may take long.
     pub fn head_received(&self, status: StatusCode, headers: &HeaderMap) {
         if status == StatusCode::TOO_MANY_REQUESTS {
-            self.limit.begin_quiet(retry_after(headers));
+            self.limit.begin_hold(retry_after(headers));
         }
     }
 
@@ -268,17 +268,17 @@ impl ClassLimit {
     }
 
     /// Takes note that Sezzle asked for fewer calls of this class.
-    fn begin_quiet(&self, wait: Option<Duration>) {
+    fn begin_hold(&self, wait: Option<Duration>) {
         // Each call that moves money deserves an answer from Sezzle itself.
         if self.class == Class::Money {
             return;
         }
         let now = self.clock.now();
         let begins = self.change(|health| {
-            let begins = health.quiet.ask(wait, now);
-            let until = health.quiet.until().map_or(0, |until| until.0.saturating_add(999).div_euclid(1000));
+            let begins = health.hold.extend(wait, now);
+            let until = health.hold.until().map_or(0, |until| until.0.saturating_add(999).div_euclid(1000));
             self.metrics.rate_limited_until.with_label_values(&[self.class.as_str()]).set(until);
-            begins.then(|| health.quiet.left(now)).flatten()
+            begins.then(|| health.hold.left(now)).flatten()
         });
         if let Some(left) = begins {
             let (class, seconds) = (self.class.as_str(), left.as_secs_f64());

@@ -120,7 +120,7 @@ fn brake(metrics: &Metrics, class: &'static str, now: Wall) -> Brake {
         _ => Breaker::HalfOpen,
     };
     let until = Wall(metrics.rate_limited_until.with_label_values(&[class]).get().saturating_mul(1000));
-    Brake { class, breaker, quiet_until: (until > now).then_some(until) }
+    Brake { class, breaker, held_until: (until > now).then_some(until) }
 }
 
 fn positive(gauge: i64) -> u64 {

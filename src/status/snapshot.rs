@@ -67,7 +67,7 @@ pub struct Brake {
     /// The state of its circuit breaker.
     pub breaker: Breaker,
     /// The time until which Sezzle asked for fewer calls, if not over.
-    pub quiet_until: Option<Wall>,
+    pub held_until: Option<Wall>,
 }
 
 /// State of a circuit breaker, read from its metric.

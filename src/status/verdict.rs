@@ -36,7 +36,7 @@ impl Remark {
 /// All problems, the worst first.
 pub fn remarks(s: &Snapshot) -> Vec<Remark> {
     let mut remarks: Vec<Remark> =
-        [readiness(s), token(s), Some(gateway(s)), quiet(s), unknown(s), in_doubt(s), shed(s)]
+        [readiness(s), token(s), Some(gateway(s)), held(s), unknown(s), in_doubt(s), shed(s)]
             .into_iter()
             .flatten()
             .filter(|remark| remark.level > Level::Well)
@@ -104,11 +104,11 @@ fn token(s: &Snapshot) -> Option<Remark> {
     }
 }
 
-fn quiet(s: &Snapshot) -> Option<Remark> {
+fn held(s: &Snapshot) -> Option<Remark> {
     let asked: Vec<String> = s
         .brakes
         .iter()
-        .filter_map(|brake| Some(format!("{} until {}", brake.class, time(brake.quiet_until?, s.now))))
+        .filter_map(|brake| Some(format!("{} until {}", brake.class, time(brake.held_until?, s.now))))
         .collect();
     let text = format!("Sezzle asked for fewer calls (429), so none are sent of class {}.", asked.join(", "));
     (!asked.is_empty()).then(|| Remark::new(Level::Notice, text))

@@ -15,7 +15,7 @@ pub mod http1;
 pub mod http2;
 pub mod pool;
 pub mod probe;
-pub mod quiet;
+pub mod rate_limit_hold;
 pub mod retry;
 pub mod retry_after;
 pub mod tls;

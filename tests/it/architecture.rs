@@ -88,7 +88,7 @@ const PURE: &[&str] = &[
     "proxy/links/scan.rs",
     "proxy/conditional.rs",
     "upstream/breaker.rs",
-    "upstream/quiet.rs",
+    "upstream/rate_limit_hold.rs",
     "webhook/event.rs",
     "webhook/signature.rs",
     "contact/trouble.rs",

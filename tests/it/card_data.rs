@@ -194,7 +194,7 @@ async fn what_does_not_come_at_once_is_streamed() {
 }
 
 #[tokio::test]
-async fn neither_quiet_time_nor_a_breaker_holds_a_card_back_and_it_opens_none() {
+async fn neither_a_hold_nor_a_breaker_keeps_a_card_back_and_it_opens_none() {
     let harness = setup().start().await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::INTERNAL_SERVER_ERROR).body("[]"));
     let open = async || harness.metric(r#"breaker_state{class="read"}"#).await == 1.0;

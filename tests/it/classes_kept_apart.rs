@@ -242,7 +242,7 @@ fn is_limited(answer: &Answer, seconds: u64) {
 }
 
 #[tokio::test]
-async fn a_429_quiets_its_class_for_as_long_as_it_says() {
+async fn a_429_holds_its_class_back_for_as_long_as_it_says() {
     let harness = Harness::start().await;
     let session = Session::order(&harness.gateway).path;
     let mut refused = 0.0;

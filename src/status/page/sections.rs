@@ -140,8 +140,8 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
             Breaker::Open => "open: calls are not sent",
             Breaker::HalfOpen => "half-open: one call tries",
         });
-        let quiet = brake.quiet_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
-        html.raw("</td><td>").text(quiet).raw("</td></tr>\n");
+        let held = brake.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
+        html.raw("</td><td>").text(held).raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");
     let total = &s.hour.total;

@@ -25,7 +25,7 @@ fn well() -> Snapshot {
         so_far.durations[1][8] += 5 * part;
         history.observe(so_far.clone(), Mono(Duration::from_secs(u64::from(part) * 120 - 60)));
     }
-    let closed = |class| Brake { class, breaker: Breaker::Closed, quiet_until: None };
+    let closed = |class| Brake { class, breaker: Breaker::Closed, held_until: None };
     Snapshot {
         now: NOW,
         uptime: Duration::from_secs(600),
@@ -65,7 +65,7 @@ fn ill() -> Snapshot {
     s.about.gateway = format!("https://{HOSTILE}");
     s.brakes[0].breaker = Breaker::Open;
     s.brakes[1] =
-        Brake { class: "read", breaker: Breaker::HalfOpen, quiet_until: Some(NOW.plus(Duration::from_secs(9))) };
+        Brake { class: "read", breaker: Breaker::HalfOpen, held_until: Some(NOW.plus(Duration::from_secs(9))) };
     let kind = Kind {
         method: "POST",
         about: "/v2/order/{order}/capture",

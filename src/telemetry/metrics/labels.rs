@@ -11,7 +11,7 @@ pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving",
 /// `class` of `breaker_state`. Writes have no breaker.
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
 /// `class` of `rate_limited_until_timestamp_seconds`. Calls that move money are never held back.
-pub const QUIETED: [&str; 4] = BREAKERS;
+pub const RATE_LIMITED_CLASSES: [&str; 4] = BREAKERS;
 /// `result` of `cache_requests_total`.
 pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
 /// `cause` of `cache_evictions_total`.

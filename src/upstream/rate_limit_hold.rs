@@ -6,12 +6,12 @@ use crate::clock::{Deadline, Now, Wall};
 
 /// A period in which no calls are sent, if there is one.
 #[derive(Clone, Debug, Default)]
-pub struct Quiet(Option<Deadline>);
+pub struct RateLimitHold(Option<Deadline>);
 
-impl Quiet {
+impl RateLimitHold {
     /// Records a 429 with its `Retry-After`, if it had a valid one. The period never becomes shorter than an earlier
     /// answer demanded. Returns whether a period begins now.
-    pub fn ask(&mut self, retry_after: Option<Duration>, now: Now) -> bool {
+    pub fn extend(&mut self, retry_after: Option<Duration>, now: Now) -> bool {
         let wait = retry_after.unwrap_or(UNSAID).min(LONGEST);
         let left = self.left(now);
         if wait > left.unwrap_or_default() {
@@ -58,35 +58,35 @@ mod tests {
             (Some(u64::MAX), Some(60_000)),
             (None, Some(1000)),
         ] {
-            let mut quiet = Quiet::default();
-            assert_eq!((quiet.left(at(7)), quiet.until()), (None, None));
-            assert_eq!(quiet.ask(asked.map(Duration::from_secs), at(7)), millis.is_some());
-            assert_eq!(quiet.left(at(7)), millis.map(Duration::from_millis), "{asked:?}");
+            let mut hold = RateLimitHold::default();
+            assert_eq!((hold.left(at(7)), hold.until()), (None, None));
+            assert_eq!(hold.extend(asked.map(Duration::from_secs), at(7)), millis.is_some());
+            assert_eq!(hold.left(at(7)), millis.map(Duration::from_millis), "{asked:?}");
             let end = 7 + millis.unwrap_or(0);
-            assert_eq!(quiet.left(at(end)), None, "{asked:?}");
-            assert_eq!(quiet.left(at(end.saturating_sub(1))).is_some(), millis.is_some());
-            assert_eq!(quiet.until(), millis.map(|_| at(end).wall));
+            assert_eq!(hold.left(at(end)), None, "{asked:?}");
+            assert_eq!(hold.left(at(end.saturating_sub(1))).is_some(), millis.is_some());
+            assert_eq!(hold.until(), millis.map(|_| at(end).wall));
         }
     }
 
     #[test]
     fn a_later_answer_never_shortens_it() {
-        let mut quiet = Quiet::default();
-        assert!(quiet.ask(Some(Duration::from_secs(30)), at(0)), "it begins");
-        assert!(!quiet.ask(None, at(10_000)), "it goes on");
-        assert_eq!(quiet.left(at(10_000)), Some(Duration::from_secs(20)));
-        assert!(!quiet.ask(Some(Duration::from_secs(25)), at(10_000)));
-        assert_eq!(quiet.left(at(10_000)), Some(Duration::from_secs(25)));
-        assert!(quiet.ask(None, at(35_000)), "it was over");
+        let mut hold = RateLimitHold::default();
+        assert!(hold.extend(Some(Duration::from_secs(30)), at(0)), "it begins");
+        assert!(!hold.extend(None, at(10_000)), "it goes on");
+        assert_eq!(hold.left(at(10_000)), Some(Duration::from_secs(20)));
+        assert!(!hold.extend(Some(Duration::from_secs(25)), at(10_000)));
+        assert_eq!(hold.left(at(10_000)), Some(Duration::from_secs(25)));
+        assert!(hold.extend(None, at(35_000)), "it was over");
     }
 
     #[test]
     fn a_stepped_clock_ends_it_and_never_makes_it_longer() {
-        let mut quiet = Quiet::default();
-        quiet.ask(Some(Duration::from_secs(30)), at(0));
+        let mut hold = RateLimitHold::default();
+        hold.extend(Some(Duration::from_secs(30)), at(0));
         let stepped = |by: i64| Now { wall: Wall(at(1000).wall.0 + by), ..at(1000) };
-        assert_eq!(quiet.left(stepped(-86_400_000)), Some(Duration::from_secs(29)));
-        assert_eq!(quiet.left(stepped(86_400_000)), None);
+        assert_eq!(hold.left(stepped(-86_400_000)), Some(Duration::from_secs(29)));
+        assert_eq!(hold.left(stepped(86_400_000)), None);
     }
 
     proptest! {
@@ -94,12 +94,12 @@ mod tests {
         fn it_is_the_latest_end_that_was_asked_for(
             steps in prop::collection::vec((0_u64..20_000, prop::option::of(0_u64..200)), 1..40),
         ) {
-            let (mut quiet, mut now, mut end) = (Quiet::default(), 0, 0);
+            let (mut hold, mut now, mut end) = (RateLimitHold::default(), 0, 0);
             for (step, asked) in steps {
                 now += step;
-                quiet.ask(asked.map(Duration::from_secs), at(now));
+                hold.extend(asked.map(Duration::from_secs), at(now));
                 end = end.max(now + asked.unwrap_or(1).min(60) * 1000);
-                let left = quiet.left(at(now)).unwrap_or_default();
+                let left = hold.left(at(now)).unwrap_or_default();
                 prop_assert_eq!(left, Duration::from_millis(end - now));
                 prop_assert!(left <= LONGEST);
             }
