@@ -1,5 +1,5 @@
 //! Decides which calls are held back, to spare Sezzle or other calls. Each class of calls has its own limit, so that no
-//! class can crowd out another. A class is quiet after Sezzle asked for fewer calls, and a circuit breaker opens when
+//! class can crowd out another. A class is held back after Sezzle asked for fewer calls, and a circuit breaker opens when
 //! Sezzle fails.
 //!
 //! A call takes a [`Permit`], and a [`SendPermit`] each time it is sent. An answer from memory takes neither.
@@ -222,7 +222,7 @@ impl SendPermit<'_> {
 impl Drop for SendPermit<'_> {
     fn drop(&mut self) {
         if self.breaker.is_some() {
-            self.signal(Signal::Unknown, self.limit.clock.mono());
+            self.signal(Signal::Neutral, self.limit.clock.mono());
         }
     }
 }

@@ -58,20 +58,20 @@ pub enum Signal {
     Unreached,
     /// The call says nothing about the gateway's health: the caller went away, or the gateway only asked for fewer
     /// calls.
-    Unknown,
+    Neutral,
 }
 
 impl Signal {
     /// The result of an exchange, by the status of its response or its error.
     pub fn from_result(answer: Result<StatusCode, &UpstreamError>) -> Self {
         match answer {
-            Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Unknown,
+            Ok(StatusCode::TOO_MANY_REQUESTS) => Self::Neutral,
             Ok(status) if status.is_server_error() => Self::Failure,
             Ok(_) => Self::Success,
             Err(error) if is_of_connecting(error.kind) => Self::Unreached,
             // The call's time was over before the call was sent.
             Err(UpstreamError { kind: ErrorKind::Timeout | ErrorKind::StreamLimit, sent: Sent::No, .. }) => {
-                Self::Unknown
+                Self::Neutral
             }
             Err(_) => Self::Failure,
         }
@@ -157,8 +157,8 @@ impl Breaker {
                 self.turn(State::Closed);
             }
             (State::HalfOpen { .. }, Signal::Failure | Signal::Unreached) => self.open(now, jitter),
-            (State::HalfOpen { .. }, Signal::Unknown) => self.turn(State::HalfOpen { probing: false }),
-            (State::Closed, Signal::Unknown) | (State::Open(_), _) => {}
+            (State::HalfOpen { .. }, Signal::Neutral) => self.turn(State::HalfOpen { probing: false }),
+            (State::Closed, Signal::Neutral) | (State::Open(_), _) => {}
         }
     }
 
@@ -227,7 +227,7 @@ mod tests {
             (304, Signal::Success),
             (401, Signal::Success),
             (404, Signal::Success),
-            (429, Signal::Unknown),
+            (429, Signal::Neutral),
             (499, Signal::Success),
             (500, Signal::Failure),
             (503, Signal::Failure),
@@ -243,7 +243,7 @@ mod tests {
             (ErrorKind::Reset, Sent::No, Signal::Failure),
             (ErrorKind::Reset, Sent::Maybe, Signal::Failure),
             (ErrorKind::Timeout, Sent::Maybe, Signal::Failure),
-            (ErrorKind::Timeout, Sent::No, Signal::Unknown),
+            (ErrorKind::Timeout, Sent::No, Signal::Neutral),
             (ErrorKind::Protocol, Sent::Maybe, Signal::Failure),
         ] {
             assert_eq!(failed(kind, sent), signal, "{kind:?}");
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(breaker.state(), State::Closed, "never five in a row");
         for now in [0, 60_000, 120_000, 180_000] {
             call(&mut breaker, Signal::Unreached, now);
-            call(&mut breaker, Signal::Unknown, now);
+            call(&mut breaker, Signal::Neutral, now);
             assert_eq!(breaker.state(), State::Closed, "however long they take");
         }
         call(&mut breaker, Signal::Unreached, 240_000);
@@ -291,7 +291,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..19 {
             call(&mut breaker, Signal::Failure, 0);
-            call(&mut breaker, Signal::Unknown, 0);
+            call(&mut breaker, Signal::Neutral, 0);
         }
         assert_eq!((breaker.state(), breaker.window.sums(at(0)).all), (State::Closed, 19));
     }
@@ -326,7 +326,7 @@ mod tests {
     fn a_probe_that_does_not_tell_leaves_its_place_to_the_next() {
         let mut breaker = opened();
         let probe = breaker.admit(at(5000)).expect("one");
-        breaker.ended(&probe, Signal::Unknown, at(5100), 0.5);
+        breaker.ended(&probe, Signal::Neutral, at(5100), 0.5);
         let next = breaker.admit(at(5100)).expect("the next");
         assert!(next.is_probe() && breaker.admit(at(5100)).is_err());
         breaker.ended(&probe, Signal::Success, at(5200), 0.5);
@@ -379,7 +379,7 @@ mod tests {
             4 => Just(Signal::Failure),
             2 => Just(Signal::Unreached),
             1 => Just(Signal::Success),
-            1 => Just(Signal::Unknown),
+            1 => Just(Signal::Neutral),
         ];
         prop_oneof![
             2 => prop_oneof![0_u64..500, 0_u64..70_000].prop_map(Step::Wait),
