@@ -12,7 +12,7 @@ use sezzle_sidecar::proxy::headers::outgoing_headers;
 use sezzle_sidecar::proxy::inbound::{HeaderPresence, MAX_TARGET, admit};
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
 use sezzle_sidecar::session::invalidation::Tag;
-use sezzle_sidecar::upstream::retry::Call;
+use sezzle_sidecar::upstream::retry::RetrySafety;
 
 pub fn holds(data: &[u8]) {
     let Some((method, uri, headers)) = read(data) else { return };
@@ -59,7 +59,10 @@ fn path(path: &str, method: &Method, matched: &Matched) {
     // Card data is known for what it is, whatever a gateway does not mind in a path.
     let lower = path.to_ascii_lowercase();
     if lower.strip_prefix("/v2/session/card/token/").is_some_and(|token| !token.is_empty()) {
-        assert_eq!((matched.route, class_and_call(matched, method)), (Route::CardToken, (Class::Money, Call::Once)));
+        assert_eq!(
+            (matched.route, class_and_call(matched, method)),
+            (Route::CardToken, (Class::Money, RetrySafety::Once))
+        );
     }
     // A write is one whatever it is called, and one below an order or a token names what it changes.
     let class = matched.route.class(method);
@@ -74,8 +77,8 @@ fn path(path: &str, method: &Method, matched: &Matched) {
     }
 }
 
-fn class_and_call(matched: &Matched, method: &Method) -> (Class, Call) {
-    (matched.route.class(method), matched.route.call(method))
+fn class_and_call(matched: &Matched, method: &Method) -> (Class, RetrySafety) {
+    (matched.route.class(method), matched.route.retry_safety(method))
 }
 
 /// What goes on to Sezzle of any headers.

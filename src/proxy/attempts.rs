@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::clock::Mono;
-use crate::upstream::retry::{Call, Failure, back_off, is_repeated};
+use crate::upstream::retry::{Failure, RetrySafety, back_off, is_repeated};
 
 /// The attempts of one call so far.
 #[derive(Debug)]
 pub struct Attempts {
-    call: Call,
+    call: RetrySafety,
     /// An attempt that begins later has no time left for its answer.
     latest: Mono,
     /// The number of the last attempt, counted from 1. A replay keeps the number.
@@ -89,7 +89,7 @@ pub struct Step {
 
 impl Attempts {
     /// The call is sent for the first time, and must not be sent again later than `latest`.
-    pub fn new(call: Call, latest: Mono) -> Self {
+    pub fn new(call: RetrySafety, latest: Mono) -> Self {
         Self { call, latest, number: 1, replayed: false, retried: None, doubt: None }
     }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::upstream::error::{ErrorKind as Kind, Sent};
 
-    const CALLS: [Call; 4] = [Call::Safe, Call::Keyed, Call::Unkeyed, Call::Once];
+    const CALLS: [RetrySafety; 4] = [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::Once];
     const LATEST: Mono = Mono(Duration::from_secs(10));
     const EARLY: Mono = Mono(Duration::from_secs(1));
     const LATE: Mono = Mono(Duration::from_millis(10_001));
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_write_without_a_key_is_not_sent_again_once_it_may_have_had_its_effect() {
         for (event, _, _) in results().into_iter().filter(|(_, _, effect)| *effect) {
-            for call in [Call::Unkeyed, Call::Once] {
+            for call in [RetrySafety::Unkeyed, RetrySafety::Once] {
                 assert_eq!(Attempts::new(call, LATEST).after(event, EARLY), STOP, "{call:?} after {event:?}");
                 // Nor after attempts of which nothing arrived.
                 let mut attempts = Attempts::new(call, LATEST);
@@ -294,7 +294,7 @@ mod tests {
         let unsent = error(Kind::ConnectionRefused, Sent::No);
         let counted = |result, next| Step { next, count: Some(("connection_refused", result)) };
         for (last, result) in [(200, "success"), (404, "success"), (500, "failure")] {
-            let mut attempts = Attempts::new(Call::Unkeyed, LATEST);
+            let mut attempts = Attempts::new(RetrySafety::Unkeyed, LATEST);
             retried(&mut attempts, unsent);
             let renew = Step { next: Next::Renew(1), count: None };
             assert_eq!(attempts.after(Event::Unauthorized(1), EARLY), renew, "nothing is counted yet");
@@ -302,14 +302,14 @@ mod tests {
             assert_eq!(attempts.after(answered(last, None), EARLY), counted(result, Next::Stop), "{last}");
         }
         // Three attempts and a replay.
-        let mut attempts = Attempts::new(Call::Keyed, LATEST);
+        let mut attempts = Attempts::new(RetrySafety::Keyed, LATEST);
         attempts.after(Event::Unauthorized(1), EARLY);
         attempts.after(Event::Renewed, EARLY);
         assert_eq!([1, 2].map(|_| retried(&mut attempts, unsent).number), [1, 2]);
         assert_eq!(attempts.after(unsent, EARLY), counted("failure", Next::Stop));
         // A retry that ends in a 401 which stays was served.
         for event in [Event::Unauthorized(2), Event::NotRenewed, Event::Renewed] {
-            let mut attempts = Attempts::new(Call::Safe, LATEST);
+            let mut attempts = Attempts::new(RetrySafety::Safe, LATEST);
             if event == Event::Unauthorized(2) {
                 attempts.after(Event::Unauthorized(1), EARLY);
                 attempts.after(Event::Renewed, EARLY);
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn without_budget_permit_or_time_the_result_stands() {
         let reset = error(Kind::Reset, Sent::Maybe);
-        for call in [Call::Safe, Call::Keyed] {
+        for call in [RetrySafety::Safe, RetrySafety::Keyed] {
             let mut attempts = Attempts::new(call, LATEST);
             let retry = withdrawn(attempts.after(reset, EARLY)).expect("a retry");
             let broke = Step { next: Next::Stop, count: Some(("reset", "no_budget")) };
@@ -358,23 +358,23 @@ mod tests {
         // Half of 50 ms, then half of 100 ms.
         let reset = error(Kind::Reset, Sent::Maybe);
         for (now, waits) in [(9_975, true), (9_976, false)] {
-            let step = Attempts::new(Call::Safe, LATEST).after(reset, at(now));
+            let step = Attempts::new(RetrySafety::Safe, LATEST).after(reset, at(now));
             assert_eq!(withdrawn(step).map(|retry| retry.wait.as_millis()), waits.then_some(25), "at {now}");
         }
-        let mut attempts = Attempts::new(Call::Safe, LATEST);
+        let mut attempts = Attempts::new(RetrySafety::Safe, LATEST);
         retried(&mut attempts, reset);
         let late = Step { next: Next::Stop, count: Some(("reset", "failure")) };
         assert_eq!(attempts.after(reset, at(9_951)), late);
         // Sezzle's own wait counts too.
         for (now, waits) in [(9_000, true), (9_001, false)] {
-            let step = Attempts::new(Call::Safe, LATEST).after(answered(503, Some(1)), at(now));
+            let step = Attempts::new(RetrySafety::Safe, LATEST).after(answered(503, Some(1)), at(now));
             assert_eq!(withdrawn(step).map(|retry| retry.wait.as_millis()), waits.then_some(1000), "at {now}");
         }
     }
 
     #[test]
     fn the_first_doubt_stays() {
-        let mut attempts = Attempts::new(Call::Keyed, LATEST);
+        let mut attempts = Attempts::new(RetrySafety::Keyed, LATEST);
         retried(&mut attempts, error(Kind::ConnectionRefused, Sent::No));
         assert_eq!(attempts.doubt(), None);
         retried(&mut attempts, answered(502, None));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::caller::{FROM_BROWSER, Refusal};
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::Call;
+use crate::upstream::retry::RetrySafety;
 
 /// Why a caller gets no answer of Sezzle's.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub enum ProxyError {
     /// The call may have had its effect, and its answer did not come.
     OutcomeUnknown {
         /// Whether sending the call again is harmless.
-        call: Call,
+        call: RetrySafety,
         /// Why the answer did not come, as far as is known.
         cause: UpstreamError,
     },
@@ -333,23 +333,29 @@ fn proxy_status(kind: ErrorKind) -> &'static str {
 }
 
 /// The message for a call that may have had its effect.
-fn in_doubt(call: Call, received: Option<StatusCode>) -> Cow<'static, str> {
+fn in_doubt(call: RetrySafety, received: Option<StatusCode>) -> Cow<'static, str> {
     match (call, received) {
-        (Call::Keyed | Call::Unkeyed, Some(status)) => format!(
+        (RetrySafety::Keyed | RetrySafety::Unkeyed, Some(status)) => format!(
             "the write was sent and Sezzle answered {}, but nothing beyond that could be read of the answer: read \
              the order before doing anything else",
             status.as_u16()
         )
         .into(),
-        (Call::Keyed, None) => "the write was sent and its answer did not arrive, so it may have been done: repeat it \
+        (RetrySafety::Keyed, None) => {
+            "the write was sent and its answer did not arrive, so it may have been done: repeat it \
                                 with the same Sezzle-Request-Id, or read the order before doing anything else"
-            .into(),
-        (Call::Once, _) => "the call was sent and its answer did not arrive whole: the card may have been read, and \
+                .into()
+        }
+        (RetrySafety::Once, _) => {
+            "the call was sent and its answer did not arrive whole: the card may have been read, and \
                             then its token is gone. The call was not repeated, since a second read finds nothing"
-            .into(),
-        (Call::Safe, _) | (Call::Unkeyed, None) => "the write was sent and its answer did not arrive, so it may have \
+                .into()
+        }
+        (RetrySafety::Safe, _) | (RetrySafety::Unkeyed, None) => {
+            "the write was sent and its answer did not arrive, so it may have \
                                                     been done: find out whether it was before repeating it"
-            .into(),
+                .into()
+        }
     }
 }
 

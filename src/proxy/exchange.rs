@@ -22,7 +22,7 @@ use crate::session::freshness::MAX_BODY;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::body::Arrival;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::{Call, Failure};
+use crate::upstream::retry::{Failure, RetrySafety};
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Outgoing, Upstream};
 
@@ -32,7 +32,7 @@ pub struct Sending {
     /// The request.
     pub outgoing: Outgoing,
     /// Whether it may be sent again.
-    pub call: Call,
+    pub call: RetrySafety,
     /// Under whose rights it is sent.
     pub rights: Rights,
     /// The id of the caller's request, for logs.
@@ -290,10 +290,10 @@ fn announce(
 /// write that may have been done must not look as if it had not, and nothing that was sent as if it had not been.
 fn concluded(
     result: Result<GatewayResponse, UpstreamError>,
-    call: Call,
+    call: RetrySafety,
     doubt: Option<&'static str>,
 ) -> Result<GatewayResponse, ProxyError> {
-    let is_write = call != Call::Safe;
+    let is_write = call != RetrySafety::Safe;
     match result {
         Ok(answer) => {
             Ok(GatewayResponse { in_doubt: is_write && doubt.is_some() && !answer.status.is_success(), ..answer })

@@ -24,7 +24,7 @@ use crate::session::revalidation::{Conditions, validator};
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::troubles::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::Call;
+use crate::upstream::retry::RetrySafety;
 
 /// The way to Sezzle, and what links become on the way back.
 pub struct Forwarder {
@@ -89,7 +89,7 @@ impl Forwarder {
     }
 
     async fn answer(&self, sending: &mut Sending, links: bool, permit: &Permit) -> Result<GatewayResponse, ProxyError> {
-        if sending.call == Call::Once {
+        if sending.call == RetrySafety::Once {
             return self.exchange.run(sending, Reading::Start, permit, permit.since()).await;
         }
         let is_write = !is_safe(&sending.outgoing.method);

@@ -223,7 +223,7 @@ impl Proxy {
                 apart(|| authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, now)).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
-            _ if call.matched.route.call(&head.method) != retry::Call::Safe => {
+            _ if call.matched.route.retry_safety(&head.method) != retry::RetrySafety::Safe => {
                 apart(|| self.write(head, &call, body, record)).await
             }
             Class::Session => match call.missed.take() {
@@ -279,10 +279,10 @@ impl Proxy {
     ) -> Sending {
         let class = *class;
         let limits = &self.options.limits;
-        let call = matched.route.call(&head.method);
+        let call = matched.route.retry_safety(&head.method);
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
-            _ if call == retry::Call::Safe => (limits.read, READ_BODY),
+            _ if call == retry::RetrySafety::Safe => (limits.read, READ_BODY),
             _ => (limits.write, WRITE_BODY),
         };
         let readable = self.forwarder.rewrites_links() && matched.route.carries_links();

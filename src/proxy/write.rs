@@ -85,7 +85,7 @@ impl Proxy {
             let normalise = self.options.normalise_request_id;
             let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
-            sending.call = retry::Call::Keyed;
+            sending.call = retry::RetrySafety::Keyed;
             record.set_request_key(key);
         }
         let repetition = sending.call;

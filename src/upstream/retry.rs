@@ -13,7 +13,7 @@ use crate::clock::Mono;
 
 /// Whether a call may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
+pub enum RetrySafety {
     /// A safe method (RFC 9110, 9.2.1): no effect, however often the call is sent.
     Safe,
     /// A write with `Sezzle-Request-Id`, to a call that documents this header: one effect, however often the call is
@@ -86,10 +86,10 @@ impl Failure {
 }
 
 /// Whether the call is sent again after its attempt number `attempt`, counted from 1, failed.
-pub fn is_repeated(call: Call, failure: Failure, attempt: u32) -> bool {
-    let harmless = match call {
-        Call::Safe | Call::Keyed => true,
-        Call::Unkeyed | Call::Once => !failure.may_have_had_effect(),
+pub fn is_repeated(safety: RetrySafety, failure: Failure, attempt: u32) -> bool {
+    let harmless = match safety {
+        RetrySafety::Safe | RetrySafety::Keyed => true,
+        RetrySafety::Unkeyed | RetrySafety::Once => !failure.may_have_had_effect(),
     };
     harmless && attempt < ATTEMPTS && failure.may_pass()
 }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::RETRY_REASONS;
 
-    const CALLS: [Call; 4] = [Call::Safe, Call::Keyed, Call::Unkeyed, Call::Once];
+    const CALLS: [RetrySafety; 4] = [RetrySafety::Safe, RetrySafety::Keyed, RetrySafety::Unkeyed, RetrySafety::Once];
 
     /// All failures, and which of [`CALLS`] are repeated after each.
     fn table() -> Vec<(Failure, [bool; 4])> {
@@ -204,15 +204,15 @@ mod tests {
     fn a_write_without_a_key_is_never_repeated_once_it_may_have_had_its_effect() {
         for (failure, _) in table() {
             if failure.may_have_had_effect() {
-                assert!(!is_repeated(Call::Unkeyed, failure, 1), "{failure:?}");
-                assert!(!is_repeated(Call::Once, failure, 1), "{failure:?}");
+                assert!(!is_repeated(RetrySafety::Unkeyed, failure, 1), "{failure:?}");
+                assert!(!is_repeated(RetrySafety::Once, failure, 1), "{failure:?}");
             }
         }
     }
 
     #[test]
     fn what_is_repeated_has_a_series_from_the_start() {
-        let repeated = table().into_iter().filter(|(failure, _)| is_repeated(Call::Safe, *failure, 1));
+        let repeated = table().into_iter().filter(|(failure, _)| is_repeated(RetrySafety::Safe, *failure, 1));
         let reasons: HashSet<&str> = repeated.map(|(failure, _)| failure.as_str()).collect();
         assert_eq!(reasons, HashSet::from(RETRY_REASONS));
     }

@@ -15,7 +15,7 @@ use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::telemetry::metrics::{
     CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, TASKS,
 };
-use sezzle_sidecar::upstream::retry::Call;
+use sezzle_sidecar::upstream::retry::RetrySafety;
 
 use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
 use crate::support::pages::{calls, page, quoted, root, rows};
@@ -92,11 +92,11 @@ fn every_call_is_listed_with_what_is_done_with_it() {
             let route = matched.route;
             assert_eq!(route.template(), template);
             assert_eq!(row[1], format!("`{}`", route.class(&method).as_str()), "{call}");
-            let again = match route.call(&method) {
+            let again = match route.retry_safety(&method) {
                 _ if route == Route::Authentication => "not sent",
-                Call::Safe | Call::Keyed => "yes",
-                Call::Unkeyed if route.is_keyed(&method) => "with its key",
-                Call::Unkeyed | Call::Once => "no",
+                RetrySafety::Safe | RetrySafety::Keyed => "yes",
+                RetrySafety::Unkeyed if route.is_keyed(&method) => "with its key",
+                RetrySafety::Unkeyed | RetrySafety::Once => "no",
             };
             assert_eq!(row[2], again, "{call}");
             let answer = match route {
@@ -106,7 +106,7 @@ fn every_call_is_listed_with_what_is_done_with_it() {
                 _ => "streamed",
             };
             assert_eq!(row[3], answer, "{call}");
-            let purges = match Matched::written(&path).filter(|_| route.call(&method) != Call::Safe) {
+            let purges = match Matched::written(&path).filter(|_| route.retry_safety(&method) != RetrySafety::Safe) {
                 Some(Tag::Session(_)) => "session",
                 Some(Tag::Order(_)) => "order",
                 Some(Tag::Token(_)) => "token",

@@ -23,7 +23,7 @@ use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
 use crate::telemetry::trace::{TraceParent, trace_id_text};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::Call;
+use crate::upstream::retry::RetrySafety;
 
 /// All that is known of a request so far. Dropping a record writes it: each request is recorded once, however it ends.
 #[derive(Debug)]
@@ -204,8 +204,9 @@ impl Record {
 
     /// The error that the caller gets when the code that was to answer has panicked.
     pub fn error_of_panic(&self) -> ProxyError {
-        let call = if self.request_key.is_some() { Call::Keyed } else { self.route().call(&self.method) };
-        if call == Call::Safe || self.upstream().attempts.is_none() {
+        let call =
+            if self.request_key.is_some() { RetrySafety::Keyed } else { self.route().retry_safety(&self.method) };
+        if call == RetrySafety::Safe || self.upstream().attempts.is_none() {
             return ProxyError::Internal;
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{OTHER_ROUTE, label, words};
-use crate::upstream::retry::Call;
+use crate::upstream::retry::RetrySafety;
 
 /// How calls to one path are treated. An unsafe method (RFC 9110, 9.2.1) makes any of them a write, also where Sezzle
 /// documents none, but for [`Kind::Exchange`] and [`Kind::Webhooks`].
@@ -138,13 +138,13 @@ impl Route {
         }
     }
 
-    /// Whether a call with this method may be sent again. A write that [`Route::is_keyed`] is [`Call::Keyed`] once it has
+    /// Whether a call with this method may be sent again. A write that [`Route::is_keyed`] is [`RetrySafety::Keyed`] once it has
     /// a key.
-    pub fn call(self, method: &Method) -> Call {
+    pub fn retry_safety(self, method: &Method) -> RetrySafety {
         match self.kind() {
-            Kind::CardData => Call::Once,
-            _ if is_safe(method) => Call::Safe,
-            _ => Call::Unkeyed,
+            Kind::CardData => RetrySafety::Once,
+            _ if is_safe(method) => RetrySafety::Safe,
+            _ => RetrySafety::Unkeyed,
         }
     }
 

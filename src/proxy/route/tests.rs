@@ -98,7 +98,10 @@ fn card_data_is_known_however_its_path_is_spelt() {
         assert_eq!(matched.route, Route::CardToken, "{path}");
         assert!(!format!("{matched:?}").contains("\"t\""), "the token is kept nowhere: {matched:?}");
         for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS] {
-            assert_eq!((matched.route.class(&method), matched.route.call(&method)), (Class::Money, Call::Once));
+            assert_eq!(
+                (matched.route.class(&method), matched.route.retry_safety(&method)),
+                (Class::Money, RetrySafety::Once)
+            );
         }
     }
     for path in ["session/card/tokens/t", "session/cards/token/t", "session/x/token/t", "sessions/card/token/t"] {
