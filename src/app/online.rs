@@ -24,7 +24,7 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
     let gateway = &settings.gateway;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
     let materials = Materials::read(settings)?;
-    let (tls, shown) = probe::client_config(&materials.trust)?;
+    let (tls, peer_certificate) = probe::client_config(&materials.trust)?;
     forward(settings, &materials, &blocking)?;
     let connect = connect_options(gateway, tls, &materials, &blocking)?;
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
@@ -45,7 +45,7 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
         issuers: materials.trust.issuers().to_vec(),
         upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
         connector,
-        shown,
+        peer_certificate,
         policy: policy(settings),
         lookup_timeout: gateway.read_timeout,
         clock,

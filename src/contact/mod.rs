@@ -26,7 +26,7 @@ use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::Said;
 use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::Connector;
-use crate::upstream::probe::{self, Shown};
+use crate::upstream::probe::{self, PeerCertificate};
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// Everything needed for the test.
@@ -56,7 +56,7 @@ pub struct Contact {
     /// Opens connections.
     pub connector: Connector,
     /// The certificate that the connector was shown.
-    pub shown: Shown,
+    pub peer_certificate: PeerCertificate,
     /// Sends requests over those connections.
     pub upstream: Upstream,
     /// How long stored sessions live.
@@ -106,7 +106,7 @@ impl Contact {
                 say("TLS", &format!("{}, and {spoken} in it", secured.version));
             }
         }
-        if let Some(certificate) = self.shown.certificate() {
+        if let Some(certificate) = self.peer_certificate.certificate() {
             say("certificate", &described(&certificate, self.clock.now().wall));
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Contact {
             unfollowed: self.unfollowed,
             unfollowed_trust: self.unfollowed_trust,
             issuers: &self.issuers,
-            certificate: self.shown.certificate().map(|shown| described(&shown, self.clock.now().wall)),
+            certificate: self.peer_certificate.certificate().map(|shown| described(&shown, self.clock.now().wall)),
             now: self.clock.now().wall,
         }
     }

@@ -37,7 +37,7 @@ pub enum Incoming {
     /// Over HTTP/1.
     Http1(hyper::body::Incoming),
     /// Over HTTP/2.
-    Http2(Box<http2::Answer>),
+    Http2(Box<http2::ResponseBody>),
 }
 
 /// A wait for the gateway.

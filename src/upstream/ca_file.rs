@@ -12,7 +12,7 @@ use super::certificate::{self, Trusted};
 
 /// A certificate from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct PemCertificate {
     /// The line in which the certificate begins, counted from 1.
     pub line: usize,
     /// The certificate in DER.
@@ -39,7 +39,7 @@ pub enum PemError {
 ///
 /// # Errors
 /// The first block that is not a certificate, or the absence of any.
-pub fn certificates(file: &[u8]) -> Result<Vec<Found>, PemError> {
+pub fn certificates(file: &[u8]) -> Result<Vec<PemCertificate>, PemError> {
     // Comments may have any encoding.
     let text = String::from_utf8_lossy(file);
     let mut found = Vec::new();
@@ -59,7 +59,7 @@ pub fn certificates(file: &[u8]) -> Result<Vec<Found>, PemError> {
         if body.contains(BEGIN) {
             return Err(cut());
         }
-        found.push(Found { line, der: der(label, body).map_err(refused)? });
+        found.push(PemCertificate { line, der: der(label, body).map_err(refused)? });
         line += newlines(block) - newlines(after);
         rest = after;
     }

@@ -10,9 +10,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::either::Either;
 
 use super::body::Incoming;
-use super::connector::Life;
+use super::connector::ConnectionLifetime;
 use super::error::Unanswered;
-use super::pool::Place;
+use super::pool::StreamPermit;
 use super::{http1, http2};
 
 /// A connection in use by one call.
@@ -20,7 +20,7 @@ use super::{http1, http2};
 pub struct Channel {
     pub(super) sender: Sender,
     /// The times at which the connection was made and is to be retired.
-    pub life: Life,
+    pub lifetime: ConnectionLifetime,
     /// Whether the connection was kept idle, so that the gateway may have closed it meanwhile.
     pub kept: bool,
     /// Identifies the connection within its pool.
@@ -39,12 +39,12 @@ pub(super) enum Sender {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub sender: http2::Sender,
-    pub place: Option<Place>,
+    pub permit: Option<StreamPermit>,
 }
 
 impl Channel {
-    pub(super) fn new(sender: Sender, life: Life, kept: bool, id: u64) -> Self {
-        Self { sender, life, kept, id, alarm: Box::pin(sleep(AT_FIRST)) }
+    pub(super) fn new(sender: Sender, lifetime: ConnectionLifetime, kept: bool, id: u64) -> Self {
+        Self { sender, lifetime, kept, id, alarm: Box::pin(sleep(AT_FIRST)) }
     }
 
     /// Sends a request, and waits for the head of the response. `None` if the head does not arrive in time.
@@ -64,12 +64,12 @@ impl Channel {
         match &mut self.sender {
             Sender::Http1(sender) => Either::Left(sender.send(request, alarm.as_mut(), deadline)),
             Sender::Http2(stream) => {
-                let Stream { sender, place } = &mut **stream;
+                let Stream { sender, permit } = &mut **stream;
                 let (request, body) = (request.map(drop), body.clone());
                 Either::Right(Box::pin(async move {
                     tokio::select! {
                         biased;
-                        answer = sender.send(request, body, place) => {
+                        answer = sender.send(request, body, permit) => {
                             Some(answer.map(|answer| answer.map(|body| Incoming::Http2(Box::new(body)))))
                         }
                         () = alarm => None,

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::egress::{EgressProxy, Way};
+use super::egress::{EgressProxy, MaybeTunnel};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
 use crate::clock::{Clock, Mono};
 use crate::names::Resolver;
@@ -25,7 +25,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 /// Makes connections.
 #[derive(Clone)]
 pub struct Connector {
-    inner: HttpsConnector<Way<HttpConnector<Resolver>>>,
+    inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
     http2: bool,
     /// An environment variable that names trusted certificates and is ignored. Taken when the warning about it is
@@ -58,9 +58,9 @@ impl Connector {
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_TIMEOUT).min(CONNECT_TIMEOUT);
-        let way = Way::new(sockets(resolver, tcp), egress, limit);
+        let tunnel = MaybeTunnel::new(sockets(resolver, tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
-        let inner = if http2 { https.enable_http2().wrap_connector(way) } else { https.wrap_connector(way) };
+        let inner = if http2 { https.enable_http2().wrap_connector(tunnel) } else { https.wrap_connector(tunnel) };
         Self { inner, limit, http2, unfollowed: Arc::new(Mutex::new(unfollowed)), clock, metrics }
     }
 
@@ -84,9 +84,9 @@ impl Connector {
         self.metrics.upstream_connections_opened.inc();
         let open = Counted::begin(self.metrics.upstream_connections.with_label_values(&["open"]));
         // Randomised, so that connections that were opened together are not replaced together.
-        let life = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let lifetime = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
         let made = self.clock.mono();
-        Ok(GatewayConnection { io, life: Life { made, retire: made.plus(life) }, _open: open })
+        Ok(GatewayConnection { io, lifetime: ConnectionLifetime { made, retire: made.plus(lifetime) }, _open: open })
     }
 }
 
@@ -130,7 +130,7 @@ const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// The beginning and the end of a connection's use.
 #[derive(Clone, Copy, Debug)]
-pub struct Life {
+pub struct ConnectionLifetime {
     /// When the connection was made.
     pub made: Mono,
     /// The time from which the connection carries no further request.
@@ -141,7 +141,7 @@ pub struct Life {
 #[derive(Debug)]
 pub struct GatewayConnection {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    life: Life,
+    lifetime: ConnectionLifetime,
     _open: Counted,
 }
 
@@ -160,8 +160,8 @@ impl GatewayConnection {
     }
 
     /// When the connection was made, and when it is to be retired.
-    pub(super) fn life(&self) -> Life {
-        self.life
+    pub(super) fn lifetime(&self) -> ConnectionLifetime {
+        self.lifetime
     }
 }
 

@@ -126,13 +126,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Makes the connections below TLS: directly with `C`, or through the proxy to which `C` connects.
 #[derive(Clone)]
-pub(super) struct Way<C> {
+pub(super) struct MaybeTunnel<C> {
     direct: C,
     proxy: Option<Arc<EgressProxy>>,
     limit: Duration,
 }
 
-impl<C> Way<C> {
+impl<C> MaybeTunnel<C> {
     /// `limit` is the time for a connection, TLS included.
     pub(super) fn new(direct: C, proxy: Option<EgressProxy>, limit: Duration) -> Self {
         Self { direct, proxy: proxy.map(Arc::new), limit: limit.mul_f64(TUNNEL_SHARE) }
@@ -142,7 +142,7 @@ impl<C> Way<C> {
 // Less than the whole, so that a hanging proxy can be told from a hanging gateway.
 const TUNNEL_SHARE: f64 = 0.8;
 
-impl<C> Service<Uri> for Way<C>
+impl<C> Service<Uri> for MaybeTunnel<C>
 where
     C: Service<Uri, Future: Send + 'static, Response: Read + Write + Unpin + Send, Error: Into<BoxError>>,
 {

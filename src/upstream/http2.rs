@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connector::GatewayConnection;
 use super::error::{Sent, Unanswered, UpstreamError};
-use super::pool::Place;
+use super::pool::StreamPermit;
 use crate::http_client::{self, MAX_HEAD, UNTOLD};
 use crate::method::is_safe;
 
@@ -109,8 +109,8 @@ impl Sender {
         &mut self,
         request: Request<()>,
         body: Bytes,
-        place: &mut Option<Place>,
-    ) -> Result<Response<Answer>, Unanswered> {
+        permit: &mut Option<StreamPermit>,
+    ) -> Result<Response<ResponseBody>, Unanswered> {
         // The content that completes a write is sent once its stream is open. If the limit was lowered at this very
         // moment, a write that is given up meanwhile is never complete.
         let whole = body.is_empty() && is_safe(request.method());
@@ -130,7 +130,7 @@ impl Sender {
             return Err(Unanswered { error: UpstreamError::head_too_large(Some(head.status)), untouched: false });
         }
         let length = if incoming.is_end_stream() { Some(0) } else { length(&head.headers) };
-        Ok(Response::from_parts(head, Answer { incoming, left: length, outgoing: stream, place: place.take() }))
+        Ok(Response::from_parts(head, ResponseBody { incoming, left: length, outgoing: stream, permit: permit.take() }))
     }
 }
 
@@ -148,25 +148,25 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 
 /// The body of a response. When it is dropped before its end, the gateway is told to stop.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ResponseBody {
     incoming: RecvStream,
     /// The rest of the stated length.
     left: Option<u64>,
     outgoing: SendStream<Bytes>,
     /// The counted stream, freed when all of the above is gone.
-    place: Option<Place>,
+    permit: Option<StreamPermit>,
 }
 
-impl Drop for Answer {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         // This has no effect if both sides have ended. A request that the gateway has not read to its end would
         // otherwise keep its stream.
         self.outgoing.send_reset(Reason::CANCEL);
-        self.place.take();
+        self.permit.take();
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = h2::Error;
 

@@ -189,9 +189,9 @@ impl Upstream {
         let in_doubt = is_chunked && response.headers_mut().remove(CONTENT_LENGTH).is_some();
         // The response came before the request had been read, so the rest of the request may never be read.
         let early = outgoing.body.len() > UNREAD && !response.status().is_success();
-        let arrival = Arrival { at: now, reused: channel.life.made < began };
+        let arrival = Arrival { at: now, reused: channel.lifetime.made < began };
         // The connection may be idle for [`POOL_IDLE`] before its next request, and must not be too old then.
-        let old = now.plus(POOL_IDLE) >= channel.life.retire;
+        let old = now.plus(POOL_IDLE) >= channel.lifetime.retire;
         if in_doubt || early || old {
             pool.retire(&channel);
         } else {

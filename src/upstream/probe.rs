@@ -18,9 +18,9 @@ use super::tls::{self, TlsError, Trust};
 
 /// The certificate that was presented last, trusted or not.
 #[derive(Clone, Debug, Default)]
-pub struct Shown(Arc<Mutex<Option<Certificate>>>);
+pub struct PeerCertificate(Arc<Mutex<Option<Certificate>>>);
 
-impl Shown {
+impl PeerCertificate {
     /// The recorded certificate, if one was presented and can be read.
     pub fn certificate(&self) -> Option<Certificate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -56,25 +56,25 @@ pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secur
 ///
 /// # Errors
 /// When no verifier can be made from the trust anchors.
-pub fn client_config(trust: &Trust) -> Result<(ClientConfig, Shown), TlsError> {
-    let shown = Shown::default();
+pub fn client_config(trust: &Trust) -> Result<(ClientConfig, PeerCertificate), TlsError> {
+    let recorded = PeerCertificate::default();
     let mut config = tls::client_config(trust)?;
     let provider = Arc::clone(config.crypto_provider());
     let refused = |cause: String| TlsError::Refused(rustls::Error::General(cause));
     let verifier = WebPkiServerVerifier::builder_with_provider(trust.roots(), provider).build();
     let verifier = verifier.map_err(|error| refused(error.to_string()))?;
-    config.dangerous().set_certificate_verifier(Arc::new(Witness { verifier, shown: shown.clone() }));
-    Ok((config, shown))
+    config.dangerous().set_certificate_verifier(Arc::new(RecordingVerifier { verifier, recorded: recorded.clone() }));
+    Ok((config, recorded))
 }
 
 /// Records the certificate that a verifier is given, and leaves every decision to the verifier.
 #[derive(Debug)]
-struct Witness {
+struct RecordingVerifier {
     verifier: Arc<WebPkiServerVerifier>,
-    shown: Shown,
+    recorded: PeerCertificate,
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -83,7 +83,7 @@ impl ServerCertVerifier for Witness {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.shown.0.lock().unwrap_or_else(PoisonError::into_inner) = Certificate::read(end_entity);
+        *self.recorded.0.lock().unwrap_or_else(PoisonError::into_inner) = Certificate::read(end_entity);
         self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 

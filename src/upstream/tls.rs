@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
-use super::ca_file::{self, Found, PemError};
+use super::ca_file::{self, PemCertificate, PemError};
 use super::certificate::Certificate;
 use crate::file::{self, Pipes, ReadError};
 
@@ -96,7 +96,7 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsEr
     let certificates = ca_file::certificates(&content.bytes).map_err(malformed)?;
     let count = certificates.len();
     let mut issuers = Vec::with_capacity(count);
-    for (index, Found { line, der }) in certificates.into_iter().enumerate() {
+    for (index, PemCertificate { line, der }) in certificates.into_iter().enumerate() {
         let name = Certificate::read(&der).map(|certificate| certificate.subject).unwrap_or_default();
         roots.add(CertificateDer::from(der)).map_err(|cause| {
             let reason = format!("certificate {} of {count} cannot be used: {}", index + 1, words(&cause));

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::state::State;
 use super::channel::{Channel, Sender};
-use super::connector::{Connector, Life};
+use super::connector::{ConnectionLifetime, Connector};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
 use super::{http1, http2};
 use crate::clock::{Clock, Mono};
@@ -49,7 +49,7 @@ struct Inner {
 
 /// A stream that is counted for one call, and freed when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct StreamPermit {
     /// `None` once the stream is free.
     pool: Option<Pool>,
     calls: Arc<AtomicUsize>,
@@ -145,15 +145,15 @@ impl Pool {
         let made = made.unwrap_or_else(|_| Err(broke_off()));
         let mut state = self.0.lock();
         match made {
-            Ok((Made::Http1(sender), life)) => {
+            Ok((Made::Http1(sender), lifetime)) => {
                 let id = state.made_http1();
-                self.keep(&mut state, Channel::new(Sender::Http1(sender), life, false, id), life.made);
+                self.keep(&mut state, Channel::new(Sender::Http1(sender), lifetime, false, id), lifetime.made);
             }
-            Ok((Made::Http2(sender, connection), life)) => {
+            Ok((Made::Http2(sender, connection), lifetime)) => {
                 let calls = Arc::clone(&sender.calls);
-                if let Some(id) = state.made_http2(sender, life) {
+                if let Some(id) = state.made_http2(sender, lifetime) {
                     tokio::spawn(drive(Arc::downgrade(&self.0), id, connection, calls));
-                    self.serve(&mut state, life.made);
+                    self.serve(&mut state, lifetime.made);
                 }
             }
             Err(error) => state.failed(&error),
@@ -241,10 +241,10 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn handshake(&self) -> Result<(Made, Life), UpstreamError> {
+    async fn handshake(&self) -> Result<(Made, ConnectionLifetime), UpstreamError> {
         let connected = self.connector.connect(self.gateway.clone()).await;
         let io = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
-        let life = io.life();
+        let lifetime = io.lifetime();
         let made = if io.is_http2() {
             let late = |_| UpstreamError::from_connecting(&ConnectTimeout(PREFACE_TIMEOUT));
             let opened = timeout(PREFACE_TIMEOUT, http2::open(io)).await.map_err(late)?;
@@ -253,11 +253,11 @@ impl Inner {
         } else {
             Made::Http1(http1::open(io).await.map_err(|error| UpstreamError::from_connecting(&error))?)
         };
-        Ok((made, life))
+        Ok((made, lifetime))
     }
 }
 
-impl Place {
+impl StreamPermit {
     fn new(pool: &Pool, calls: &Arc<AtomicUsize>, connection: u64) -> Self {
         calls.fetch_add(1, Ordering::Relaxed);
         Self { pool: Some(pool.clone()), calls: Arc::clone(calls), connection }
@@ -270,7 +270,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let Some(pool) = self.pool.take() else { return };
         self.calls.fetch_sub(1, Ordering::Relaxed);

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{POOL_IDLE, Place, Pool};
+use super::{POOL_IDLE, Pool, StreamPermit};
 use crate::clock::Mono;
 use crate::upstream::channel::{Channel, Sender, Stream};
-use crate::upstream::connector::Life;
+use crate::upstream::connector::ConnectionLifetime;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::http2;
 
 #[derive(Default)]
 pub(super) struct State {
     /// Idle HTTP/1.1 connections, in the order of their last use. Empty while a call waits.
-    idle: Vec<Idle>,
+    idle: Vec<IdleConnection>,
     /// HTTP/2 connections. The front ones are used first, so that the others become idle.
-    shared: Vec<Shared>,
+    shared: Vec<SharedConnection>,
     /// Calls that wait for a connection or a stream, oldest first. May hold cancelled ones.
     pub(super) waiting: VecDeque<oneshot::Sender<Result<Channel, UpstreamError>>>,
     /// The number of connections in the making.
@@ -33,16 +33,16 @@ pub(super) struct State {
 }
 
 /// A connection that carries no call.
-struct Idle {
+struct IdleConnection {
     channel: Channel,
     /// When the connection was last used.
     since: Mono,
 }
 
 /// A connection that carries many calls at once.
-struct Shared {
+struct SharedConnection {
     sender: http2::Sender,
-    life: Life,
+    lifetime: ConnectionLifetime,
     id: u64,
     used: bool,
     /// When the connection was last used.
@@ -77,9 +77,9 @@ impl State {
         let shared = self.shared.iter_mut().find(|shared| shared.sender.has_room())?;
         let kept = shared.used;
         (shared.since, shared.used) = (now, true);
-        let place = Place::new(pool, &shared.sender.calls, shared.id);
-        let stream = Box::new(Stream { sender: shared.sender.clone(), place: Some(place) });
-        Some(Channel::new(Sender::Http2(stream), shared.life, kept, shared.id))
+        let permit = StreamPermit::new(pool, &shared.sender.calls, shared.id);
+        let stream = Box::new(Stream { sender: shared.sender.clone(), permit: Some(permit) });
+        Some(Channel::new(Sender::Http2(stream), shared.lifetime, kept, shared.id))
     }
 
     /// Gives free streams to waiting calls.
@@ -94,9 +94,9 @@ impl State {
                 Ok(()) | Err(Err(_)) => Err(()),
             });
             if let Ok(Channel { sender: Sender::Http2(stream), .. }) = taken
-                && let Some(place) = stream.place
+                && let Some(permit) = stream.permit
             {
-                place.give_up();
+                permit.give_up();
             }
         }
     }
@@ -145,7 +145,7 @@ impl State {
     }
 
     /// Records that a connection was made and speaks HTTP/2. Keeps the connection if it is needed.
-    pub(super) fn made_http2(&mut self, sender: http2::Sender, life: Life) -> Option<u64> {
+    pub(super) fn made_http2(&mut self, sender: http2::Sender, lifetime: ConnectionLifetime) -> Option<u64> {
         self.connecting = self.connecting.saturating_sub(1);
         self.http2 = true;
         // While no limit is known, the existing connection will probably carry all waiting calls.
@@ -153,7 +153,7 @@ impl State {
         let wanted = self.shared.is_empty() || room && !self.waiting.is_empty();
         wanted.then(|| {
             self.made += 1;
-            self.shared.push(Shared { sender, life, id: self.made, used: false, since: life.made });
+            self.shared.push(SharedConnection { sender, lifetime, id: self.made, used: false, since: lifetime.made });
             self.made
         })
     }
@@ -166,7 +166,7 @@ impl State {
             channel = kept;
         }
         if self.idle.len() < max_idle {
-            self.idle.push(Idle { channel, since: now });
+            self.idle.push(IdleConnection { channel, since: now });
         }
     }
 
@@ -199,7 +199,7 @@ impl State {
     }
 }
 
-impl Idle {
+impl IdleConnection {
     /// Whether the connection is open, not too old, and not idle for so long that a device on the way may have
     /// forgotten it.
     fn is_usable(&self, now: Mono) -> bool {
@@ -207,11 +207,11 @@ impl Idle {
             Sender::Http1(sender) => sender.requests.is_closed(),
             Sender::Http2(..) => true,
         };
-        !closed && now.since(self.since) < POOL_IDLE && now < self.channel.life.retire
+        !closed && now.since(self.since) < POOL_IDLE && now < self.channel.lifetime.retire
     }
 }
 
-impl Shared {
+impl SharedConnection {
     fn is_busy(&self) -> bool {
         self.sender.calls.load(Ordering::Relaxed) > 0
     }
@@ -220,7 +220,7 @@ impl Shared {
     /// forgotten it.
     fn is_usable(&mut self, now: Mono) -> bool {
         let rested = !self.is_busy() && now.since(self.since) >= POOL_IDLE;
-        !rested && now < self.life.retire && !self.sender.is_closed()
+        !rested && now < self.lifetime.retire && !self.sender.is_closed()
     }
 }
 
