@@ -176,7 +176,7 @@ impl App {
     /// The first obstacle.
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let Parts { workers, passed, blocking, materials } = parts;
-        let metrics = Arc::new(Metrics::by(clock.clone())?);
+        let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {

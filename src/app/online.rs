@@ -20,7 +20,7 @@ use crate::upstream::{AddressError, Upstream, probe};
 /// # Errors
 /// Every error that would also prevent a start.
 pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool) -> Result<Contact, StartError> {
-    let metrics = Arc::new(Metrics::by(clock.clone())?);
+    let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
     let gateway = &settings.gateway;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
     let materials = Materials::read(settings)?;

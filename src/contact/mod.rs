@@ -23,7 +23,7 @@ use crate::session::freshness::Policy;
 use crate::sezzle::error::is_error;
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::log::new_request_id;
-use crate::telemetry::metrics::Said;
+use crate::telemetry::metrics::LabelValue;
 use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, PeerCertificate};
@@ -136,8 +136,8 @@ impl Contact {
             headers: headers(&granted.authorization),
             body: Bytes::new(),
             deadlines: Deadlines::new(self.lookup_timeout, Duration::from_secs(1)),
-            route: Said::rarely("/v2/session/{session}"),
-            class: Said::rarely("session"),
+            route: LabelValue::unnumbered("/v2/session/{session}"),
+            class: LabelValue::unnumbered("session"),
         };
         let began = self.clock.now();
         let sent = self.upstream.send(&mut outgoing).await;

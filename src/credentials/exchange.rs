@@ -14,7 +14,7 @@ use super::keys::KeyPair;
 use crate::clock::{Clock, Wall};
 use crate::sezzle::error::is_error;
 use crate::sezzle::time::{parse_http_date, parse_rfc3339};
-use crate::telemetry::metrics::Said;
+use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
@@ -98,8 +98,8 @@ pub async fn exchange(
         headers: headers(),
         body: Bytes::from_owner(Zeroizing::new(body)),
         deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
-        route: Said::rarely("/v2/authentication"),
-        class: Said::rarely("credentials"),
+        route: LabelValue::unnumbered("/v2/authentication"),
+        class: LabelValue::unnumbered("credentials"),
     };
     let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::failed(error.to_string()))?;
     let (head, body) = answer.into_parts();

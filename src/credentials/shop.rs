@@ -21,7 +21,7 @@ use super::TokenManager;
 use super::exchange::{Answer, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_ANSWER, headers};
 use super::keys::KeyPair;
 use crate::clock::{Clock, Deadline, Now};
-use crate::telemetry::metrics::{Metrics, Said};
+use crate::telemetry::metrics::{LabelValue, Metrics};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::{Deadlines, Outgoing, Upstream};
 
@@ -217,8 +217,8 @@ impl Shops {
             headers,
             body: Bytes::from_owner(Zeroizing::new(body)),
             deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
-            route: Said::rarely("/v2/authentication"),
-            class: Said::rarely("credentials"),
+            route: LabelValue::unnumbered("/v2/authentication"),
+            class: LabelValue::unnumbered("credentials"),
         };
         let (head, body) = self.upstream.send(&mut outgoing).await?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;

@@ -65,7 +65,7 @@ use crate::clock::Clock;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
-use crate::telemetry::metrics::{Metrics, Said};
+use crate::telemetry::metrics::{LabelValue, Metrics};
 use crate::upstream::retry;
 use crate::upstream::{Deadlines, Outgoing};
 use crate::worker::PerWorker;
@@ -293,8 +293,8 @@ impl Proxy {
             headers: outgoing_headers(headers, readable || class == Class::Session),
             body,
             deadlines: Deadlines::new(head_limit, body_limit),
-            route: Said::of(matched.route),
-            class: Said::of(class),
+            route: LabelValue::of(matched.route),
+            class: LabelValue::of(class),
         };
         let stats = record.begin_call(outgoing.body.len());
         Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), stats }

@@ -40,7 +40,7 @@ use self::error::{ErrorKind, Sent, Unanswered, UpstreamError};
 use self::pool::{POOL_IDLE, Pool};
 use self::retry::reserve;
 use crate::clock::{Clock, Mono};
-use crate::telemetry::metrics::{Counted, Metrics, Said, UpstreamSeries, method_label};
+use crate::telemetry::metrics::{Counted, LabelValue, Metrics, UpstreamSeries, method_label};
 use crate::worker::PerWorker;
 
 /// The client of the one gateway.
@@ -81,9 +81,9 @@ pub struct Outgoing {
     /// The time limits of the exchange.
     pub deadlines: Deadlines,
     /// The route's template, for metrics.
-    pub route: Said,
+    pub route: LabelValue,
     /// The class of the call, for metrics.
-    pub class: Said,
+    pub class: LabelValue,
 }
 
 /// The sidecar's name in `User-Agent`.

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
+use sezzle_sidecar::telemetry::metrics::{LabelValue, Metrics};
 use sezzle_sidecar::upstream::Upstream;
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
 use tokio::net::TcpListener;
@@ -243,7 +243,7 @@ async fn reports_that_nobody_reads_do_not_end_the_connection_of_a_write() {
     assert!(scene.writes(1, LONG).await.iter().all(Result::is_ok));
     let report = async || {
         let mut outgoing = upstream::write(LONG);
-        outgoing.class = Said::rarely("report");
+        outgoing.class = LabelValue::unnumbered("report");
         scene.upstream.send(&mut outgoing).await.expect("the head of a report")
     };
     let ended = || scene.gateway.frames().into_iter().find(|frame| frame.kind == GOAWAY);

@@ -23,7 +23,7 @@ use self::build::{Build, options};
 use self::dropped::LogLinesDropped;
 pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
-pub use self::series::{Label, RequestSeries, Said, UpstreamSeries};
+pub use self::series::{Label, LabelValue, RequestSeries, UpstreamSeries};
 pub(crate) use self::series::{label, words};
 use super::log;
 use super::spans::Spans;
@@ -153,14 +153,14 @@ impl Metrics {
     /// # Errors
     /// See [`Self::by`].
     pub fn new() -> Result<Self, prometheus::Error> {
-        Self::by(Clock::system())
+        Self::with_clock(Clock::system())
     }
 
     /// Builds and registers everything. `clock` dates the recent errors.
     ///
     /// # Errors
     /// When a name or label is invalid or not unique, which a test excludes.
-    pub fn by(clock: Clock) -> Result<Self, prometheus::Error> {
+    pub fn with_clock(clock: Clock) -> Result<Self, prometheus::Error> {
         let r = Build::default();
         let build = IntGauge::with_opts(
             options("build_info", "The running build; always 1.")

@@ -22,12 +22,12 @@ pub trait Label: Copy {
 
 /// A label's value, with its number if it belongs to a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct LabelValue {
     word: &'static str,
     number: usize,
 }
 
-impl Said {
+impl LabelValue {
     /// A value of a closed set.
     pub fn of(label: impl Label) -> Self {
         Self { word: label.word(), number: label.index() }
@@ -39,7 +39,7 @@ impl Said {
     }
 
     /// A value outside any closed set. Its series is found by labels each time.
-    pub const fn rarely(word: &'static str) -> Self {
+    pub const fn unnumbered(word: &'static str) -> Self {
         Self { word, number: usize::MAX }
     }
 }
@@ -98,11 +98,11 @@ pub(crate) use {label, words};
 #[derive(Debug)]
 pub struct RequestSeries {
     metrics: Arc<Metrics>,
-    in_flight: Found<IntGauge>,
-    lookups: Found<IntCounter>,
-    durations: Found<Histogram>,
+    in_flight: SeriesByNumber<IntGauge>,
+    lookups: SeriesByNumber<IntCounter>,
+    durations: SeriesByNumber<Histogram>,
     /// Responses 200 to a GET. Most requests that have to be fast get one.
-    usual: Found<IntCounter>,
+    usual: SeriesByNumber<IntCounter>,
 }
 
 impl RequestSeries {
@@ -110,10 +110,10 @@ impl RequestSeries {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            in_flight: Found::default(),
-            lookups: Found::default(),
-            durations: Found::default(),
-            usual: Found::default(),
+            in_flight: SeriesByNumber::default(),
+            lookups: SeriesByNumber::default(),
+            durations: SeriesByNumber::default(),
+            usual: SeriesByNumber::default(),
         }
     }
 
@@ -129,13 +129,13 @@ impl RequestSeries {
 
     fn in_flight(&self, class: impl Label, change: impl FnOnce(&IntGauge)) {
         let find = || self.metrics.in_flight.with_label_values(&[class.word()]);
-        self.in_flight.with(class.index(), find, change);
+        self.in_flight.update(class.index(), find, change);
     }
 
     /// Counts the result of a session lookup.
     pub fn looked_up(&self, result: impl Label) {
         let find = || self.metrics.cache_requests.with_label_values(&[result.word()]);
-        self.lookups.with(result.index(), find, IntCounter::inc);
+        self.lookups.update(result.index(), find, IntCounter::inc);
     }
 
     /// Counts the response to a request. Without a status the caller left before it.
@@ -145,7 +145,7 @@ impl RequestSeries {
             self.metrics.requests.with_label_values(&labels)
         };
         if *method == Method::GET && status == Some(StatusCode::OK) {
-            self.usual.with(route.index() * S::COUNT + source.index(), find, IntCounter::inc);
+            self.usual.update(route.index() * S::COUNT + source.index(), find, IntCounter::inc);
         } else {
             find().inc();
         }
@@ -154,7 +154,7 @@ impl RequestSeries {
     /// Records the time from a request's head to the end of its response.
     pub fn took<R: Label>(&self, class: impl Label, cache: R, seconds: f64) {
         let find = || self.metrics.request_duration.with_label_values(&[class.word(), cache.word()]);
-        self.durations.with(class.index() * R::COUNT + cache.index(), find, |duration| duration.observe(seconds));
+        self.durations.update(class.index() * R::COUNT + cache.index(), find, |duration| duration.observe(seconds));
     }
 }
 
@@ -162,52 +162,52 @@ impl RequestSeries {
 #[derive(Debug)]
 pub struct UpstreamSeries {
     metrics: Arc<Metrics>,
-    durations: Found<Histogram>,
+    durations: SeriesByNumber<Histogram>,
     /// Responses 200 to a GET.
-    usual: Found<IntCounter>,
+    usual: SeriesByNumber<IntCounter>,
 }
 
 impl UpstreamSeries {
     /// Finds each series at its first use.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, durations: Found::default(), usual: Found::default() }
+        Self { metrics, durations: SeriesByNumber::default(), usual: SeriesByNumber::default() }
     }
 
     /// Counts a response of Sezzle.
-    pub fn answered(&self, route: Said, method: &'static str, status: StatusCode) {
+    pub fn answered(&self, route: LabelValue, method: &'static str, status: StatusCode) {
         let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
         if method == "GET" && status == StatusCode::OK {
-            self.usual.with(route.number, find, IntCounter::inc);
+            self.usual.update(route.number, find, IntCounter::inc);
         } else {
             find().inc();
         }
     }
 
     /// Records the time until the head of a response, or until the request failed.
-    pub fn took(&self, class: Said, seconds: f64) {
+    pub fn took(&self, class: LabelValue, seconds: f64) {
         let find = || self.metrics.upstream_duration.with_label_values(&[class.word]);
-        self.durations.with(class.number, find, |duration| duration.observe(seconds));
+        self.durations.update(class.number, find, |duration| duration.observe(seconds));
     }
 }
 
 /// Series that were found already, by number.
 #[derive(Debug)]
-struct Found<M>(Box<[OnceLock<M>]>);
+struct SeriesByNumber<M>(Box<[OnceLock<M>]>);
 
 // At least the number of combinations of any two labels.
 const NUMBERS: usize = 96;
 
-impl<M> Default for Found<M> {
+impl<M> Default for SeriesByNumber<M> {
     fn default() -> Self {
         Self((0..NUMBERS).map(|_| OnceLock::new()).collect())
     }
 }
 
-impl<M> Found<M> {
-    fn with(&self, number: usize, find: impl FnOnce() -> M, act: impl FnOnce(&M)) {
+impl<M> SeriesByNumber<M> {
+    fn update(&self, number: usize, find: impl FnOnce() -> M, change: impl FnOnce(&M)) {
         match self.0.get(number) {
-            Some(found) => act(found.get_or_init(find)),
-            None => act(&find()),
+            Some(series) => change(series.get_or_init(find)),
+            None => change(&find()),
         }
     }
 }
@@ -253,7 +253,7 @@ mod tests {
     fn requests_to_sezzle_are_counted_by_number_or_by_word() {
         let metrics = Arc::new(Metrics::new().expect("valid metrics"));
         let series = UpstreamSeries::new(Arc::clone(&metrics));
-        for label in [Said::of(Word::B), Said::rarely("b")] {
+        for label in [LabelValue::of(Word::B), LabelValue::unnumbered("b")] {
             series.answered(label, "GET", StatusCode::OK);
             series.answered(label, "POST", StatusCode::OK);
             series.took(label, 0.5);
@@ -266,9 +266,9 @@ mod tests {
 
     #[test]
     fn beyond_the_numbers_series_are_found_by_words() {
-        let found = Found::default();
+        let series = SeriesByNumber::default();
         for number in [NUMBERS - 1, NUMBERS, NUMBERS + 1] {
-            found.with(number, || number, |seen| assert_eq!(*seen, number));
+            series.update(number, || number, |seen| assert_eq!(*seen, number));
         }
     }
 }

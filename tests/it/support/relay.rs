@@ -16,11 +16,11 @@ pub struct Relay {
 /// All bytes of one connection, by side.
 #[derive(Clone, Default)]
 struct Both {
-    asked: Said,
-    answered: Said,
+    asked: LabelValue,
+    answered: LabelValue,
 }
 
-type Said = Arc<Mutex<Vec<u8>>>;
+type LabelValue = Arc<Mutex<Vec<u8>>>;
 
 /// Where a server listens.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Relay {
     /// How many requests were sent so far, and how many final answers were begun.
     pub fn requests_and_answers(&self) -> (usize, usize) {
         let connections = self.connections.lock().expect("not poisoned");
-        let count = |said: &Said, line: &str| {
+        let count = |said: &LabelValue, line: &str| {
             let said = said.lock().expect("not poisoned");
             String::from_utf8_lossy(&said).matches(line).count()
         };
@@ -100,7 +100,12 @@ impl Relay {
     }
 }
 
-async fn pass<W: AsyncWrite + Unpin>(mut from: impl AsyncRead + Unpin, mut to: W, said: Said, reset: impl Fn(&W)) {
+async fn pass<W: AsyncWrite + Unpin>(
+    mut from: impl AsyncRead + Unpin,
+    mut to: W,
+    said: LabelValue,
+    reset: impl Fn(&W),
+) {
     let mut piece = vec![0; 64 * 1024];
     loop {
         match from.read(&mut piece).await {

@@ -8,7 +8,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::names::Resolver;
-use sezzle_sidecar::telemetry::metrics::{Metrics, Said};
+use sezzle_sidecar::telemetry::metrics::{LabelValue, Metrics};
 use sezzle_sidecar::upstream::connector::{self, Connector};
 use sezzle_sidecar::upstream::tls::{self, Trust};
 use sezzle_sidecar::upstream::{Deadlines, Outgoing, Upstream};
@@ -43,7 +43,7 @@ pub fn write(limit: Duration) -> Outgoing {
         headers: HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]),
         body: Bytes::from_static(b"{}"),
         deadlines: Deadlines::new(limit, limit),
-        route: Said::rarely("/v2/session"),
-        class: Said::rarely("money"),
+        route: LabelValue::unnumbered("/v2/session"),
+        class: LabelValue::unnumbered("money"),
     }
 }
