@@ -15,7 +15,7 @@ use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
 use crate::supervisor::Pulse;
 use crate::telemetry::log::millis;
-use crate::telemetry::troubles::Kind;
+use crate::telemetry::recent_errors::Kind;
 use crate::threads::Threads;
 use crate::upstream::Upstream;
 
@@ -211,7 +211,7 @@ impl Keeper {
     }
 
     fn note(&self, about: &'static str, what: &'static str) {
-        self.tokens.metrics.troubles.note(Kind { about, what, ..Kind::default() }, None);
+        self.tokens.metrics.recent_errors.note(Kind { about, what, ..Kind::default() }, None);
     }
 
     /// Makes one exchange. Returns the token, its deadline and its life.

@@ -22,7 +22,7 @@ use crate::session::Fetched;
 use crate::session::entry::SessionResponse;
 use crate::session::revalidation::{Conditions, validator};
 use crate::telemetry::metrics::{Metrics, method_label};
-use crate::telemetry::troubles::Kind;
+use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
@@ -211,7 +211,7 @@ impl Links {
         let route = outgoing.route.word();
         let kind =
             Kind { method: method_label(&outgoing.method), about: route, what: "links_unread", ..Kind::default() };
-        metrics.troubles.note(kind, Some(request_id));
+        metrics.recent_errors.note(kind, Some(request_id));
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %request_id,

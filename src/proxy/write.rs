@@ -25,7 +25,7 @@ use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
-use crate::telemetry::troubles::Kind;
+use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry;
 
@@ -240,7 +240,7 @@ impl WriteReport {
 
     fn note_trouble(&self, what: &'static str) {
         let kind = Kind { method: self.method, about: self.matched.route.template(), what, ..Kind::default() };
-        self.metrics.troubles.note(kind, Some(&self.request_id));
+        self.metrics.recent_errors.note(kind, Some(&self.request_id));
     }
 
     /// The fields that identify the write in the log.

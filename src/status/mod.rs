@@ -98,7 +98,7 @@ impl Status {
             session_bytes: positive(metrics.cache_bytes.get()),
             in_flight: series(&metrics.in_flight).map(|series| series.gauge()).sum(),
             hour: self.look(metrics, now, |history| history.hour(now.mono)),
-            troubles: metrics.troubles.list(),
+            recent_errors: metrics.recent_errors.list(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::history::Hour;
 use crate::clock::Wall;
-use crate::telemetry::troubles::Trouble;
+use crate::telemetry::recent_errors::RecentError;
 
 /// All facts on the page.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct Snapshot {
     /// Counts of the last hour.
     pub hour: Hour,
     /// Recent errors, the latest first.
-    pub troubles: Vec<Trouble>,
+    pub recent_errors: Vec<RecentError>,
 }
 
 /// Facts that do not change while the process runs.

@@ -2,6 +2,6 @@
 
 pub mod log;
 pub mod metrics;
+pub mod recent_errors;
 pub mod spans;
 pub mod trace;
-pub mod troubles;

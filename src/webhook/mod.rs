@@ -29,7 +29,7 @@ use crate::credentials::TokenManager;
 use crate::peer_body::PeerBody;
 use crate::session::SessionCache;
 use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
-use crate::telemetry::troubles::Kind;
+use crate::telemetry::recent_errors::Kind;
 
 pub use self::outcome::Outcome;
 
@@ -172,7 +172,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         if outcome != Outcome::Accepted {
             let code = Some(code_label(outcome.status()));
             let kind = Kind { about: "webhook", what: outcome.as_str(), code, ..Kind::default() };
-            self.0.metrics.troubles.note(kind, None);
+            self.0.metrics.recent_errors.note(kind, None);
         }
         let webhook = read.and_then(|read| read.event.uuid.as_deref());
         let removed = read.map(|read| read.removed);

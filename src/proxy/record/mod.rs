@@ -367,7 +367,7 @@ impl Drop for Record {
         let length = clock.mono().since(self.began.mono);
         series.took(self.class, self.cache, length.as_secs_f64());
         if let Some(kind) = self.trouble() {
-            metrics.troubles.note(kind, Some(&self.request_id));
+            metrics.recent_errors.note(kind, Some(&self.request_id));
         }
         let place = metrics.spans.in_trace(self.trace);
         if let Some(place) = place {

@@ -11,8 +11,8 @@ use super::{End, Record};
 use crate::clock::wall_micros;
 use crate::session::CacheResult;
 use crate::telemetry::metrics::{code_label, method_label};
+use crate::telemetry::recent_errors::Kind;
 use crate::telemetry::spans::{InTrace, Span};
-use crate::telemetry::troubles::Kind;
 
 impl Record {
     /// The trouble that an operator should look at, if there was any.

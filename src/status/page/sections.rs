@@ -12,7 +12,7 @@ use crate::status::snapshot::{Breaker, Snapshot};
 use crate::status::verdict;
 use crate::status::words::{ago, count, counted, duration, share, time};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
-use crate::telemetry::troubles::Trouble;
+use crate::telemetry::recent_errors::RecentError;
 
 /// The savings by the cache, in figures and charts.
 pub(super) fn saved(html: &mut Html, s: &Snapshot) {
@@ -219,20 +219,20 @@ const MEANINGS: [(&str, &str); 23] = [
 /// Recent errors, one line for each kind.
 pub(super) fn errors(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"errors\">\n<h2 id=\"errors\">Recent errors</h2>\n");
-    if s.troubles.is_empty() {
+    if s.recent_errors.is_empty() {
         html.element("p", "None since the start.");
     } else {
         html.raw("<ol class=\"errors\">\n");
-        for trouble in &s.troubles {
-            error(html, trouble, s.now);
+        for recent in &s.recent_errors {
+            recent_error(html, recent, s.now);
         }
         html.raw("</ol>\n<p>One line for each kind, the latest first. The log has every request by its id.</p>\n");
     }
     html.raw("</section>\n");
 }
 
-fn error(html: &mut Html, trouble: &Trouble, now: Wall) {
-    let kind = &trouble.kind;
+fn recent_error(html: &mut Html, recent: &RecentError, now: Wall) {
+    let kind = &recent.kind;
     html.raw("<li><p>");
     if !kind.method.is_empty() {
         html.text(kind.method).raw(" ");
@@ -246,14 +246,14 @@ fn error(html: &mut Html, trouble: &Trouble, now: Wall) {
         html.raw(" (").text(cause).raw(")");
     }
     html.raw("</p>\n<p class=\"when\">");
-    if trouble.times == 1 {
+    if recent.times == 1 {
         html.raw("Once, ");
     } else {
-        let length = duration(trouble.last.since(trouble.first).max(Duration::from_secs(1)));
-        html.text(count(trouble.times)).raw(" times in ").text(length).raw(", last ");
+        let length = duration(recent.last.since(recent.first).max(Duration::from_secs(1)));
+        html.text(count(recent.times)).raw(" times in ").text(length).raw(", last ");
     }
-    html.text(ago(trouble.last, now)).raw(" (").text(time(trouble.last, now)).raw(")");
-    if let Some(id) = &trouble.request_id {
+    html.text(ago(recent.last, now)).raw(" (").text(time(recent.last, now)).raw(")");
+    if let Some(id) = &recent.request_id {
         html.raw(", request <code>").text(id).raw("</code>");
     }
     html.raw("</p></li>\n");

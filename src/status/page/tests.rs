@@ -7,7 +7,7 @@ use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{About, Brake, Breaker, TokenLife};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
-use crate::telemetry::troubles::{Kind, Trouble};
+use crate::telemetry::recent_errors::{Kind, RecentError};
 
 const NOW: Wall = Wall(1_600_000_000_000);
 /// Text that a peer or a file could bring in.
@@ -47,7 +47,7 @@ fn well() -> Snapshot {
         session_bytes: 3 << 20,
         in_flight: 7,
         hour: history.hour(Mono(Duration::from_secs(590))),
-        troubles: Vec::new(),
+        recent_errors: Vec::new(),
     }
 }
 
@@ -73,11 +73,11 @@ fn ill() -> Snapshot {
         cause: Some("timeout"),
         code: Some("504"),
     };
-    let trouble = Trouble { kind, times: 1, first: NOW, last: NOW, request_id: Some(HOSTILE.to_owned()) };
+    let once = RecentError { kind, times: 1, first: NOW, last: NOW, request_id: Some(HOSTILE.to_owned()) };
     let kind = Kind { about: "token exchange", what: "rejected", ..Kind::default() };
     let often =
-        Trouble { kind, times: 4321, first: Wall(NOW.0 - 3_600_000), last: Wall(NOW.0 - 90_000), request_id: None };
-    s.troubles = vec![trouble, often];
+        RecentError { kind, times: 4321, first: Wall(NOW.0 - 3_600_000), last: Wall(NOW.0 - 90_000), request_id: None };
+    s.recent_errors = vec![once, often];
     s
 }
 

@@ -26,8 +26,8 @@ pub use self::labels::*;
 pub use self::series::{Label, LabelValue, RequestSeries, UpstreamSeries};
 pub(crate) use self::series::{label, words};
 use super::log;
+use super::recent_errors::RecentErrors;
 use super::spans::Spans;
-use super::troubles::Troubles;
 use crate::clock::Clock;
 
 /// The metrics of one sidecar, in their own registry.
@@ -135,7 +135,7 @@ pub struct Metrics {
     /// The queue of spans, and the count of them.
     pub spans: Spans,
     /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
-    pub troubles: Troubles,
+    pub recent_errors: RecentErrors,
 }
 
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
@@ -347,7 +347,7 @@ impl Metrics {
                 Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
             ],
             families: r.families.into_inner(),
-            troubles: Troubles::new(clock),
+            recent_errors: RecentErrors::new(clock),
             registry: r.registry,
         };
         metrics.initialise();

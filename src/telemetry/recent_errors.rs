@@ -26,7 +26,7 @@ pub struct Kind {
 
 /// A kind of error that has occurred.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct RecentError {
     /// The kind.
     pub kind: Kind,
     /// How often the kind has occurred since `first`.
@@ -41,15 +41,15 @@ pub struct Trouble {
 
 /// The latest [`CAPACITY`] kinds of errors.
 #[derive(Debug)]
-pub struct Troubles {
+pub struct RecentErrors {
     clock: Clock,
-    known: Mutex<Vec<Trouble>>,
+    known: Mutex<Vec<RecentError>>,
 }
 
 /// More kinds than occur at once. One takes about 300 bytes at most.
 pub const CAPACITY: usize = 24;
 
-impl Troubles {
+impl RecentErrors {
     /// An empty list.
     pub fn new(clock: Clock) -> Self {
         Self { clock, known: Mutex::default() }
@@ -60,24 +60,24 @@ impl Troubles {
         let now = self.clock.now().wall;
         let request_id = request_id.map(ToString::to_string);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(trouble) = known.iter_mut().find(|trouble| trouble.kind == kind) {
-            trouble.times = trouble.times.saturating_add(1);
-            trouble.last = now;
-            trouble.request_id = request_id;
+        if let Some(error) = known.iter_mut().find(|error| error.kind == kind) {
+            error.times = error.times.saturating_add(1);
+            error.last = now;
+            error.request_id = request_id;
             return;
         }
         if known.len() >= CAPACITY
-            && let Some((oldest, _)) = known.iter().enumerate().min_by_key(|(_, trouble)| trouble.last)
+            && let Some((oldest, _)) = known.iter().enumerate().min_by_key(|(_, error)| error.last)
         {
             known.swap_remove(oldest);
         }
-        known.push(Trouble { kind, times: 1, first: now, last: now, request_id });
+        known.push(RecentError { kind, times: 1, first: now, last: now, request_id });
     }
 
     /// All known kinds, the latest first.
-    pub fn list(&self) -> Vec<Trouble> {
+    pub fn list(&self) -> Vec<RecentError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        known.sort_by_key(|trouble| Reverse(trouble.last));
+        known.sort_by_key(|error| Reverse(error.last));
         known
     }
 }
@@ -96,14 +96,14 @@ mod tests {
     #[test]
     fn a_kind_stands_there_once_with_its_latest_request() {
         let (clock, shift) = Clock::shifted();
-        let (troubles, began) = (Troubles::new(clock.clone()), clock.now().wall);
+        let (recent_errors, began) = (RecentErrors::new(clock.clone()), clock.now().wall);
         let kind = Kind { method: "GET", about: "/v2/customer", what: "upstream_failed", ..Kind::default() };
         for id in 0..1000 {
-            troubles.note(kind, Some(&format!("r-{id}")));
+            recent_errors.note(kind, Some(&format!("r-{id}")));
         }
         shift.advance(Duration::from_secs(60));
-        troubles.note(Kind { cause: Some("reset"), ..kind }, None);
-        let list = troubles.list();
+        recent_errors.note(Kind { cause: Some("reset"), ..kind }, None);
+        let list = recent_errors.list();
         let seen: Vec<_> = list.iter().map(|seen| (seen.kind.cause, seen.times, seen.request_id.as_deref())).collect();
         assert_eq!(seen, [(Some("reset"), 1, None), (None, 1000, Some("r-999"))]);
         assert!(list[1].last < list[0].first && list[1].first >= began, "{list:?}");
@@ -112,16 +112,16 @@ mod tests {
     #[test]
     fn the_oldest_kind_makes_room_and_a_flood_does_not() {
         let (clock, shift) = Clock::shifted();
-        let troubles = Troubles::new(clock);
+        let recent_errors = RecentErrors::new(clock);
         let flood = Kind { about: "flood", ..Kind::default() };
         for about in ROUTES {
             shift.advance(Duration::from_secs(1));
-            troubles.note(Kind { about, ..Kind::default() }, None);
-            (0..100).for_each(|_| troubles.note(flood, None));
+            recent_errors.note(Kind { about, ..Kind::default() }, None);
+            (0..100).for_each(|_| recent_errors.note(flood, None));
         }
-        let list = troubles.list();
+        let list = recent_errors.list();
         assert_eq!(list.len(), CAPACITY);
-        let kept: Vec<_> = list.iter().map(|trouble| trouble.kind.about).filter(|about| *about != "flood").collect();
+        let kept: Vec<_> = list.iter().map(|error| error.kind.about).filter(|about| *about != "flood").collect();
         let expected: Vec<_> = ROUTES.iter().rev().take(CAPACITY - 1).copied().collect();
         assert_eq!(kept, expected);
     }
