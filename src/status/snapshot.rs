@@ -22,9 +22,9 @@ pub struct Snapshot {
     /// Whether the sidecar is shutting down.
     pub draining: bool,
     /// The state of the bearer token.
-    pub token: TokenLife,
+    pub token: TokenState,
     /// Calls that are held back from Sezzle, by class.
-    pub brakes: Vec<Brake>,
+    pub class_limits: Vec<ClassLimits>,
     /// Sessions in memory.
     pub sessions: u64,
     /// Bytes that the sessions take.
@@ -52,16 +52,16 @@ pub struct About {
 
 /// The state of the bearer token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenLife {
+pub struct TokenState {
     /// Time left and time of expiry; `None` without a live token.
     pub left: Option<(Duration, Wall)>,
     /// How the last token exchange failed; `None` if it did not.
-    pub trouble: Option<&'static str>,
+    pub failure: Option<&'static str>,
 }
 
 /// Whether calls of one class are held back from Sezzle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Brake {
+pub struct ClassLimits {
     /// The class of calls.
     pub class: &'static str,
     /// The state of its circuit breaker.

@@ -51,7 +51,7 @@ pub fn gateway(s: &Snapshot) -> Remark {
     let (calls, failed) = (lately.calls(), lately.failed());
     let minutes = PART.as_secs() / 60 * u64::try_from(LATELY).unwrap_or_default();
     let open: Vec<&str> =
-        s.brakes.iter().filter(|brake| brake.breaker != Breaker::Closed).map(|brake| brake.class).collect();
+        s.class_limits.iter().filter(|limits| limits.breaker != Breaker::Closed).map(|limits| limits.class).collect();
     let counted = match (calls, failed) {
         (0, _) => format!("No call was made in the last {minutes} minutes."),
         (1, 0) => format!("The one call of the last {minutes} minutes was answered."),
@@ -89,7 +89,7 @@ fn readiness(s: &Snapshot) -> Option<Remark> {
 }
 
 fn token(s: &Snapshot) -> Option<Remark> {
-    match (s.token.left, s.token.trouble) {
+    match (s.token.left, s.token.failure) {
         (Some(_), None) => None,
         (Some((left, _)), Some(why)) => {
             let left = duration(left);
@@ -106,9 +106,9 @@ fn token(s: &Snapshot) -> Option<Remark> {
 
 fn held(s: &Snapshot) -> Option<Remark> {
     let asked: Vec<String> = s
-        .brakes
+        .class_limits
         .iter()
-        .filter_map(|brake| Some(format!("{} until {}", brake.class, time(brake.held_until?, s.now))))
+        .filter_map(|limits| Some(format!("{} until {}", limits.class, time(limits.held_until?, s.now))))
         .collect();
     let text = format!("Sezzle asked for fewer calls (429), so none are sent of class {}.", asked.join(", "));
     (!asked.is_empty()).then(|| Remark::new(Level::Notice, text))

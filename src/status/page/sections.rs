@@ -134,13 +134,13 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("<table>\n<caption>Calls by class</caption>\n<thead><tr>");
     heads(html, &["Class", "Circuit breaker", "Fewer calls asked for"], &[]);
     html.raw("</tr></thead>\n<tbody>\n");
-    for brake in &s.brakes {
-        html.raw("<tr><th scope=\"row\">").text(brake.class).raw("</th><td>").raw(match brake.breaker {
+    for limits in &s.class_limits {
+        html.raw("<tr><th scope=\"row\">").text(limits.class).raw("</th><td>").raw(match limits.breaker {
             Breaker::Closed => "closed: calls are sent",
             Breaker::Open => "open: calls are not sent",
             Breaker::HalfOpen => "half-open: one call tries",
         });
-        let held = brake.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
+        let held = limits.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
         html.raw("</td><td>").text(held).raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
-use crate::status::snapshot::{About, Brake, Breaker, TokenLife};
+use crate::status::snapshot::{About, Breaker, ClassLimits, TokenState};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
 
@@ -25,7 +25,7 @@ fn well() -> Snapshot {
         so_far.durations[1][8] += 5 * part;
         history.observe(so_far.clone(), Mono(Duration::from_secs(u64::from(part) * 120 - 60)));
     }
-    let closed = |class| Brake { class, breaker: Breaker::Closed, held_until: None };
+    let closed = |class| ClassLimits { class, breaker: Breaker::Closed, held_until: None };
     Snapshot {
         now: NOW,
         uptime: Duration::from_secs(600),
@@ -38,11 +38,11 @@ fn well() -> Snapshot {
         merchant: Some("5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11".to_owned()),
         unready: None,
         draining: false,
-        token: TokenLife {
+        token: TokenState {
             left: Some((Duration::from_secs(5000), NOW.plus(Duration::from_secs(5000)))),
-            trouble: None,
+            failure: None,
         },
-        brakes: ["session", "read"].map(closed).to_vec(),
+        class_limits: ["session", "read"].map(closed).to_vec(),
         sessions: 1234,
         session_bytes: 3 << 20,
         in_flight: 7,
@@ -60,12 +60,12 @@ fn ill() -> Snapshot {
     part.shed = [1; 5];
     part.retries = [6; 3];
     s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
-    s.token.trouble = Some("Sezzle rejected the key pair");
+    s.token.failure = Some("Sezzle rejected the key pair");
     s.merchant = Some(HOSTILE.to_owned());
     s.about.gateway = format!("https://{HOSTILE}");
-    s.brakes[0].breaker = Breaker::Open;
-    s.brakes[1] =
-        Brake { class: "read", breaker: Breaker::HalfOpen, held_until: Some(NOW.plus(Duration::from_secs(9))) };
+    s.class_limits[0].breaker = Breaker::Open;
+    s.class_limits[1] =
+        ClassLimits { class: "read", breaker: Breaker::HalfOpen, held_until: Some(NOW.plus(Duration::from_secs(9))) };
     let kind = Kind {
         method: "POST",
         about: "/v2/order/{order}/capture",
@@ -232,7 +232,7 @@ fn what_is_said_first_is_what_matters_most() {
         ),
         (
             "token gone",
-            &|s: &mut Snapshot| s.token = TokenLife { left: None, trouble: Some("it failed") },
+            &|s: &mut Snapshot| s.token = TokenState { left: None, failure: Some("it failed") },
             ("Ready, but in trouble", "There is no live token, so no call is sent: it failed."),
         ),
         (
@@ -260,7 +260,7 @@ fn what_is_said_first_is_what_matters_most() {
         ),
         (
             "a breaker that nobody tried since",
-            &|s: &mut Snapshot| s.brakes[1].breaker = Breaker::Open,
+            &|s: &mut Snapshot| s.class_limits[1].breaker = Breaker::Open,
             (
                 "Ready, worth a look",
                 "Calls failed earlier, and the next one of read tries. All 60 calls of the last 6 minutes were answered.",
