@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
-use self::schedule::{OnNoToken, OnUnauthorized, Trouble};
+use self::schedule::{OnNoToken, OnUnauthorized, ExchangeState};
 use self::verifier::{OVERLAP, Verifier};
 use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
@@ -171,7 +171,7 @@ impl TokenManager {
                     return Ok(token);
                 }
                 let no_token = NoToken { last: state.last_error.clone() };
-                match schedule::on_no_token(state.trouble(), state.refreshing) {
+                match schedule::on_no_token(state.exchange(), state.refreshing) {
                     OnNoToken::Ask => {
                         state.refreshing = true;
                         self.wanted.notify_one();
@@ -303,11 +303,11 @@ impl TokenManager {
 }
 
 impl State {
-    fn trouble(&self) -> Trouble {
+    fn exchange(&self) -> ExchangeState {
         match self.last_error {
-            None => Trouble::None,
-            Some(ExchangeError::Failed { .. }) if !self.ever => Trouble::Starting,
-            Some(_) => Trouble::Known,
+            None => ExchangeState::Working,
+            Some(ExchangeError::Failed { .. }) if !self.ever => ExchangeState::Starting,
+            Some(_) => ExchangeState::Failing,
         }
     }
 }

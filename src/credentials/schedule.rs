@@ -41,13 +41,13 @@ pub fn back_off(failures: u32, token_left: Option<Duration>, asked: Option<Durat
 
 /// The state of exchanges when a request finds no live token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ExchangeState {
     /// The last exchange succeeded, or there was none yet.
-    None,
+    Working,
     /// No exchange has succeeded yet, and the last one got no usable response.
     Starting,
     /// The last exchange failed.
-    Known,
+    Failing,
 }
 
 /// The behaviour of a request without a live token.
@@ -62,14 +62,14 @@ pub enum OnNoToken {
 }
 
 /// Decides on a request that finds no live token.
-pub fn on_no_token(trouble: Trouble, refreshing: bool) -> OnNoToken {
-    match (trouble, refreshing) {
+pub fn on_no_token(state: ExchangeState, refreshing: bool) -> OnNoToken {
+    match (state, refreshing) {
         // The token has just expired, perhaps because the machine was suspended.
-        (Trouble::None, false) => OnNoToken::Ask,
+        (ExchangeState::Working, false) => OnNoToken::Ask,
         // A short wait at the start saves every caller a retry.
-        (Trouble::None, true) | (Trouble::Starting, _) => OnNoToken::Wait,
+        (ExchangeState::Working, true) | (ExchangeState::Starting, _) => OnNoToken::Wait,
         // Holds during a new attempt too: an exchange that hangs would delay every caller for seconds.
-        (Trouble::Known, _) => OnNoToken::Refuse,
+        (ExchangeState::Failing, _) => OnNoToken::Refuse,
     }
 }
 
@@ -192,15 +192,15 @@ mod tests {
 
     #[test]
     fn callers_wait_only_for_what_may_well_succeed() {
-        for (trouble, refreshing, expected) in [
-            (Trouble::None, false, OnNoToken::Ask),
-            (Trouble::None, true, OnNoToken::Wait),
-            (Trouble::Starting, false, OnNoToken::Wait),
-            (Trouble::Starting, true, OnNoToken::Wait),
-            (Trouble::Known, false, OnNoToken::Refuse),
-            (Trouble::Known, true, OnNoToken::Refuse),
+        for (state, refreshing, expected) in [
+            (ExchangeState::Working, false, OnNoToken::Ask),
+            (ExchangeState::Working, true, OnNoToken::Wait),
+            (ExchangeState::Starting, false, OnNoToken::Wait),
+            (ExchangeState::Starting, true, OnNoToken::Wait),
+            (ExchangeState::Failing, false, OnNoToken::Refuse),
+            (ExchangeState::Failing, true, OnNoToken::Refuse),
         ] {
-            assert_eq!(on_no_token(trouble, refreshing), expected, "{trouble:?} {refreshing}");
+            assert_eq!(on_no_token(state, refreshing), expected, "{state:?} {refreshing}");
         }
     }
 
