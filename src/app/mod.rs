@@ -35,8 +35,8 @@ use crate::config::Settings;
 use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keeper::{self, Keeper};
 use crate::credentials::keys::{KeyError, KeyFiles};
+use crate::credentials::refresher::{self, TokenRefresher};
 use crate::ops::Ops;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Forwarder;
@@ -130,7 +130,7 @@ pub struct App {
     configuration: InForce,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
-    /// Sending a value, even the same one, makes the keeper read the key files.
+    /// Sending a value, even the same one, makes the refresher read the key files.
     key_files: watch::Sender<KeyFiles>,
     stop: Stop,
     side_stop: Stop,
@@ -265,8 +265,9 @@ impl App {
     fn keep_token(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
         let (tokens, threads) = (Arc::clone(&self.tokens), self.blocking.files.clone());
         let stop = self.background_stop.clone();
-        self.supervisor.keep("token_keeper", Some(keeper::LONGEST_SILENCE), move |pulse| {
-            Keeper::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), pulse).run(stop.clone())
+        self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |pulse| {
+            TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), pulse)
+                .run(stop.clone())
         });
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Tokens have generations. When a request of an older generation gets a 401, it is sent again. A 401 to the current
 //! generation makes the task exchange the keys, once for all requests that saw it. Read next: [`schedule`] for every
-//! decision in time, [`rotation`] for changes of the key files, and [`keeper`] for the task that obeys both.
+//! decision in time, [`rotation`] for changes of the key files, and [`refresher`] for the task that obeys both.
 
 pub mod exchange;
-pub mod keeper;
 pub mod keys;
+pub mod refresher;
 pub mod rotation;
 pub mod schedule;
 pub mod shop;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
-use self::schedule::{OnNoToken, OnUnauthorized, ExchangeState};
+use self::schedule::{ExchangeState, OnNoToken, OnUnauthorized};
 use self::verifier::{OVERLAP, Verifier};
 use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;

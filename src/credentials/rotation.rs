@@ -12,7 +12,7 @@ use crate::clock::Mono;
 
 /// The result of a read of the key files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum KeyFilesState {
     /// Two keys.
     Pair(KeyPair),
     /// Unusable content, with the reason.
@@ -23,7 +23,7 @@ pub enum Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Read again after this time.
-    Look(Duration),
+    ReadAgain(Duration),
     /// The files hold the pair in use again, after a report that they did not.
     Restored,
     /// Exchange this pair.
@@ -41,7 +41,7 @@ pub struct Rotation {
 
 #[derive(Debug)]
 struct Pending {
-    seen: Seen,
+    found: KeyFilesState,
     since: Mono,
     /// When the back-off ends.
     not_before: Mono,
@@ -50,22 +50,22 @@ struct Pending {
 
 impl Rotation {
     /// Decides on the result of a read while `in_use` is in use.
-    pub fn observe(&mut self, in_use: &KeyPair, seen: Seen, now: Mono) -> Step {
-        if matches!(&seen, Seen::Pair(pair) if pair == in_use) {
-            let said = self.pending.take().is_some_and(|pending| pending.failures > 0);
-            return if said { Step::Restored } else { Step::Look(INTERVAL) };
+    pub fn observe(&mut self, in_use: &KeyPair, found: KeyFilesState, now: Mono) -> Step {
+        if matches!(&found, KeyFilesState::Pair(pair) if pair == in_use) {
+            let reported = self.pending.take().is_some_and(|pending| pending.failures > 0);
+            return if reported { Step::Restored } else { Step::ReadAgain(INTERVAL) };
         }
-        let pending = match self.pending.take().filter(|pending| pending.seen == seen) {
+        let pending = match self.pending.take().filter(|pending| pending.found == found) {
             Some(pending) => pending,
-            None => Pending { seen, since: now, not_before: now, failures: 0 },
+            None => Pending { found, since: now, not_before: now, failures: 0 },
         };
-        let settled = pending.since.plus(settles_within(in_use, &pending.seen));
+        let settled = pending.since.plus(settles_within(in_use, &pending.found));
         let spaced = self.last_attempt.map_or(now, |last| last.plus(BETWEEN_ATTEMPTS));
         let wait = settled.max(pending.not_before).max(spaced).since(now);
-        let step = match &pending.seen {
-            _ if !wait.is_zero() => Step::Look(wait.min(INTERVAL)),
-            Seen::Pair(pair) => Step::Try(pair.clone()),
-            Seen::Unusable(why) => Step::Report(why.clone()),
+        let step = match &pending.found {
+            _ if !wait.is_zero() => Step::ReadAgain(wait.min(INTERVAL)),
+            KeyFilesState::Pair(pair) => Step::Try(pair.clone()),
+            KeyFilesState::Unusable(why) => Step::Report(why.clone()),
         };
         if wait.is_zero() {
             self.last_attempt = Some(now);
@@ -116,11 +116,11 @@ pub fn changed(in_use: &KeyPair, pair: &KeyPair) -> &'static str {
     }
 }
 
-fn settles_within(in_use: &KeyPair, seen: &Seen) -> Duration {
-    match seen {
-        Seen::Pair(pair) if pair.public != in_use.public && pair.private != in_use.private => SETTLED,
+fn settles_within(in_use: &KeyPair, found: &KeyFilesState) -> Duration {
+    match found {
+        KeyFilesState::Pair(pair) if pair.public != in_use.public && pair.private != in_use.private => SETTLED,
         // The other half, or the rest, is probably on its way.
-        Seen::Pair(_) | Seen::Unusable(_) => UNFINISHED,
+        KeyFilesState::Pair(_) | KeyFilesState::Unusable(_) => UNFINISHED,
     }
 }
 
@@ -141,25 +141,25 @@ mod tests {
         KeyPair { public: Secret::new(public.to_owned()), private: Secret::new(private.to_owned()) }
     }
 
-    fn found(public: &str, private: &str) -> Seen {
-        Seen::Pair(pair(public, private))
+    fn found(public: &str, private: &str) -> KeyFilesState {
+        KeyFilesState::Pair(pair(public, private))
     }
 
-    fn nothing() -> Seen {
-        Seen::Unusable("empty".to_owned())
+    fn nothing() -> KeyFilesState {
+        KeyFilesState::Unusable("empty".to_owned())
     }
 
     fn look(millis: u64) -> Step {
-        Step::Look(Duration::from_millis(millis))
+        Step::ReadAgain(Duration::from_millis(millis))
     }
 
     /// Reads the files at these times, in milliseconds, and compares the reactions while `a`, `a` is in use. Every
     /// attempt fails, with the longest back-off.
-    fn holds(what: &str, looks: &[(u64, Seen, Step)]) {
+    fn holds(what: &str, looks: &[(u64, KeyFilesState, Step)]) {
         let (mut rotation, in_use) = (Rotation::default(), pair("a", "a"));
-        for (at, seen, expected) in looks {
+        for (at, found, expected) in looks {
             let now = Mono(Duration::from_millis(*at));
-            let step = rotation.observe(&in_use, seen.clone(), now);
+            let step = rotation.observe(&in_use, found.clone(), now);
             assert_eq!(step, *expected, "{what} at {at}");
             if matches!(step, Step::Try(_) | Step::Report(_)) {
                 rotation.failed(Some(Duration::from_secs(3600)), None, 1.0, now);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange::{ExchangeError, Granted, exchange};
 use super::keys::{KeyFiles, KeyPair};
-use super::rotation::{INTERVAL, Rotation, Seen, Step, changed};
+use super::rotation::{INTERVAL, KeyFilesState, Rotation, Step, changed};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
 use crate::supervisor::Pulse;
@@ -20,12 +20,12 @@ use crate::threads::Threads;
 use crate::upstream::Upstream;
 
 /// Keeps a token live.
-pub struct Keeper {
+pub struct TokenRefresher {
     tokens: Arc<TokenManager>,
     upstream: Upstream,
     files: KeyFiles,
     /// Receives other key files, or the same ones to be read at once.
-    told: watch::Receiver<KeyFiles>,
+    reloads: watch::Receiver<KeyFiles>,
     /// Files are read on these threads, so that a hanging file system cannot keep the token from being renewed.
     threads: Threads,
     rotation: Rotation,
@@ -35,26 +35,26 @@ pub struct Keeper {
 }
 
 /// The next read of the key files, or the one under way.
-struct Look {
+struct NextRead {
     due: Option<Mono>,
-    under_way: Option<oneshot::Receiver<Seen>>,
+    under_way: Option<oneshot::Receiver<KeyFilesState>>,
 }
 
 /// The reasons to wake up.
 enum Wake {
-    Due,
-    Wanted,
-    Told,
-    Look,
-    Seen(Seen),
+    RefreshDue,
+    TokenWanted,
+    Reloaded,
+    ReadDue,
+    Read(KeyFilesState),
     /// Only a sign of life is due.
-    Beat,
+    BeatDue,
 }
 
-impl Keeper {
+impl TokenRefresher {
     /// Keeps the token of `tokens` live. The keys in use come from the current value of `files`; each value sent there
     /// is read soon, even if it equals the last one. `pulse` gets a sign of life more often than every
-    /// [`LONGEST_SILENCE`].
+    /// [`HANG_TIMEOUT`].
     pub fn new(
         tokens: Arc<TokenManager>,
         upstream: Upstream,
@@ -64,7 +64,16 @@ impl Keeper {
     ) -> Self {
         let refresh_at = tokens.clock.now().mono;
         let first = files.borrow_and_update().clone();
-        Self { tokens, upstream, files: first, told: files, threads, rotation: Rotation::default(), refresh_at, pulse }
+        Self {
+            tokens,
+            upstream,
+            files: first,
+            reloads: files,
+            threads,
+            rotation: Rotation::default(),
+            refresh_at,
+            pulse,
+        }
     }
 
     /// Works until `stop`.
@@ -76,56 +85,58 @@ impl Keeper {
     }
 
     async fn work(mut self) {
-        let mut look = Look::at(&self.files, self.now());
-        self.refresh("start", &mut look).await;
+        let mut next_read = NextRead::at(&self.files, self.now());
+        self.refresh("start", &mut next_read).await;
         loop {
             self.pulse.beat();
             let clock = self.tokens.clock.clone();
             let wake = tokio::select! {
-                () = clock.sleep(self.refresh_at.since(self.now())) => Wake::Due,
-                () = self.tokens.wanted.notified() => Wake::Wanted,
-                Ok(()) = self.told.changed() => Wake::Told,
-                wake = look.next(&clock) => wake,
-                () = clock.sleep(INTERVAL) => Wake::Beat,
+                () = clock.sleep(self.refresh_at.since(self.now())) => Wake::RefreshDue,
+                () = self.tokens.wanted.notified() => Wake::TokenWanted,
+                Ok(()) = self.reloads.changed() => Wake::Reloaded,
+                wake = next_read.next(&clock) => wake,
+                () = clock.sleep(INTERVAL) => Wake::BeatDue,
             };
             match wake {
-                Wake::Due => self.refresh("schedule", &mut look).await,
+                Wake::RefreshDue => self.refresh("schedule", &mut next_read).await,
                 // Skipped if an exchange has ended since the request.
-                Wake::Wanted if self.tokens.is_refreshing() => self.refresh("demand", &mut look).await,
-                Wake::Wanted | Wake::Beat => {}
-                Wake::Told => {
-                    self.files = self.told.borrow_and_update().clone();
+                Wake::TokenWanted if self.tokens.is_refreshing() => self.refresh("demand", &mut next_read).await,
+                Wake::TokenWanted | Wake::BeatDue => {}
+                Wake::Reloaded => {
+                    self.files = self.reloads.borrow_and_update().clone();
                     self.rotation.hurry(self.now());
-                    look = Look::at(&self.files, self.now());
+                    next_read = NextRead::at(&self.files, self.now());
                 }
-                Wake::Look => look = Look { due: None, under_way: Some(self.read()) },
-                Wake::Seen(seen) => {
-                    let wait = self.act_on(seen).await;
-                    look = Look::at(&self.files, self.now().plus(wait));
+                Wake::ReadDue => next_read = NextRead { due: None, under_way: Some(self.read()) },
+                Wake::Read(found) => {
+                    let wait = self.act_on(found).await;
+                    next_read = NextRead::at(&self.files, self.now().plus(wait));
                 }
             }
         }
     }
 
     /// Starts to read the key files.
-    fn read(&self) -> oneshot::Receiver<Seen> {
+    fn read(&self) -> oneshot::Receiver<KeyFilesState> {
         let (tell, told) = oneshot::channel();
         let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
-        let read = move || sources.reload().map_or_else(|error| Seen::Unusable(error.to_string()), Seen::Pair);
+        let read = move || {
+            sources.reload().map_or_else(|error| KeyFilesState::Unusable(error.to_string()), KeyFilesState::Pair)
+        };
         // Ends within the time limit.
         tokio::spawn(async move {
-            let seen = match timeout(READ_TIMEOUT, threads.run(read)).await {
-                Ok(Ok(seen)) => seen,
-                Ok(Err(error)) => Seen::Unusable(format!("the key files cannot be read: {error}")),
-                Err(_) => Seen::Unusable(format!("the key files could not be read within {READ_TIMEOUT:?}")),
+            let found = match timeout(READ_TIMEOUT, threads.run(read)).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => KeyFilesState::Unusable(format!("the key files cannot be read: {error}")),
+                Err(_) => KeyFilesState::Unusable(format!("the key files could not be read within {READ_TIMEOUT:?}")),
             };
-            let _ = tell.send(seen);
+            let _ = tell.send(found);
         });
         told
     }
 
     /// Exchanges the pair in use.
-    async fn refresh(&mut self, trigger: &str, look: &mut Look) {
+    async fn refresh(&mut self, trigger: &str, next_read: &mut NextRead) {
         self.tokens.begin();
         let keys = self.tokens.keys();
         let wait = match self.ask(&keys, trigger).await {
@@ -143,7 +154,7 @@ impl Keeper {
                     tracing::error!(%error, keys, failures, have_token, retry_ms, "token exchange failed");
                     // The files may hold the right pair by now.
                     self.rotation.hurry(self.now());
-                    look.soon(self.now());
+                    next_read.soon(self.now());
                 } else {
                     tracing::warn!(%error, failures, have_token, retry_ms, "token exchange failed");
                 }
@@ -154,10 +165,10 @@ impl Keeper {
     }
 
     /// Acts on the result of a read of the key files. Returns the wait until the next read.
-    async fn act_on(&mut self, seen: Seen) -> Duration {
+    async fn act_on(&mut self, found: KeyFilesState) -> Duration {
         let in_use = self.tokens.keys();
-        match self.rotation.observe(&in_use, seen, self.now()) {
-            Step::Look(wait) => wait,
+        match self.rotation.observe(&in_use, found, self.now()) {
+            Step::ReadAgain(wait) => wait,
             Step::Restored => {
                 tracing::info!(keys = self.files.sources.name(), "the key files hold the pair in use again");
                 INTERVAL
@@ -239,7 +250,7 @@ impl Keeper {
     }
 }
 
-impl Look {
+impl NextRead {
     /// Due at this time, if the files may change at all.
     fn at(files: &KeyFiles, due: Mono) -> Self {
         Self { due: files.may_change().then_some(due), under_way: None }
@@ -253,13 +264,13 @@ impl Look {
     /// Waits until the next read is due, or until the one under way ends. Without files, waits for ever.
     async fn next(&mut self, clock: &Clock) -> Wake {
         match (&mut self.under_way, self.due) {
-            (Some(seen), _) => {
-                let seen = seen.await;
-                Wake::Seen(seen.unwrap_or_else(|_| Seen::Unusable("the key files were not read".to_owned())))
+            (Some(found), _) => {
+                let found = found.await;
+                Wake::Read(found.unwrap_or_else(|_| KeyFilesState::Unusable("the key files were not read".to_owned())))
             }
             (None, Some(due)) => {
                 clock.sleep(due.since(clock.now().mono)).await;
-                Wake::Look
+                Wake::ReadDue
             }
             (None, None) => std::future::pending().await,
         }
@@ -267,7 +278,7 @@ impl Look {
 }
 
 /// A task without a sign of life for this long hangs. Exchanges and pauses between signs are much shorter.
-pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+pub const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 const UNUSED: &str = "the changed key files are not used; the pair in use stays";
