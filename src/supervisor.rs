@@ -18,15 +18,15 @@ use crate::telemetry::log::millis;
 pub struct Supervisor {
     tasks: TaskTracker,
     restarts: IntCounterVec,
-    watched: Arc<Mutex<Vec<Pulse>>>,
+    watched: Arc<Mutex<Vec<Heartbeat>>>,
 }
 
 /// A sign of life of one task. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Pulse(Arc<Life>);
+pub struct Heartbeat(Arc<TaskState>);
 
 #[derive(Debug)]
-struct Life {
+struct TaskState {
     task: &'static str,
     /// A task that has not beaten for so long hangs. `None` for tasks that may wait for ever.
     limit: Option<Duration>,
@@ -47,38 +47,38 @@ impl Supervisor {
         &self,
         task: &'static str,
         limit: Option<Duration>,
-        mut make: impl FnMut(Pulse) -> F + Send + 'static,
+        mut make: impl FnMut(Heartbeat) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let pulse = Pulse::new(task, limit);
-        self.watched().push(pulse.clone());
+        let heartbeat = Heartbeat::new(task, limit);
+        self.watched().push(heartbeat.clone());
         let supervisor = self.clone();
         self.tasks.spawn(async move {
             let mut panics = 0_u32;
             loop {
-                pulse.begin();
+                heartbeat.begin();
                 let began = monotonic_micros();
-                let Err(ended) = tokio::spawn(make(pulse.clone())).await else { break };
+                let Err(ended) = tokio::spawn(make(heartbeat.clone())).await else { break };
                 let lived = Duration::from_micros(monotonic_micros().saturating_sub(began));
-                panics = if lived > WELL { 0 } else { panics };
-                if !supervisor.again(&pulse, &ended, &mut panics).await {
+                panics = if lived > STABLE_AFTER { 0 } else { panics };
+                if !supervisor.again(&heartbeat, &ended, &mut panics).await {
                     return;
                 }
             }
             // Tasks return when they are told to stop.
-            supervisor.watched().retain(|other| !Arc::ptr_eq(&other.0, &pulse.0));
+            supervisor.watched().retain(|other| !Arc::ptr_eq(&other.0, &heartbeat.0));
         });
     }
 
     /// Waits until a task that has ended may begin anew; `false` if it may not.
-    async fn again(&self, pulse: &Pulse, ended: &JoinError, panics: &mut u32) -> bool {
+    async fn again(&self, heartbeat: &Heartbeat, ended: &JoinError, panics: &mut u32) -> bool {
         if !ended.is_panic() {
             // The runtime ends.
             return false;
         }
-        pulse.0.gone.store(true, Ordering::Relaxed);
-        let task = pulse.0.task;
+        heartbeat.0.gone.store(true, Ordering::Relaxed);
+        let task = heartbeat.0.task;
         self.restarts.with_label_values(&[task]).inc();
         let pause = back_off(*panics);
         *panics = panics.saturating_add(1);
@@ -88,27 +88,32 @@ impl Supervisor {
     }
 
     /// The task that is gone or hangs, if there is one.
-    pub fn trouble(&self) -> Option<&'static str> {
+    pub fn failed_task(&self) -> Option<&'static str> {
         let now = monotonic_micros();
-        self.watched().iter().find(|pulse| !pulse.is_alive(now)).map(|pulse| pulse.0.task)
+        self.watched().iter().find(|heartbeat| !heartbeat.is_alive(now)).map(|heartbeat| heartbeat.0.task)
     }
 
     /// Waits until every task lives.
     pub async fn all_alive(&self) {
-        while self.trouble().is_some() {
-            sleep(LOOK).await;
+        while self.failed_task().is_some() {
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     // No code under the lock can leave the list half changed.
-    fn watched(&self) -> MutexGuard<'_, Vec<Pulse>> {
+    fn watched(&self) -> MutexGuard<'_, Vec<Heartbeat>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     fn new(task: &'static str, limit: Option<Duration>) -> Self {
-        Self(Arc::new(Life { task, limit, last: AtomicU64::new(monotonic_micros()), gone: AtomicBool::new(false) }))
+        Self(Arc::new(TaskState {
+            task,
+            limit,
+            last: AtomicU64::new(monotonic_micros()),
+            gone: AtomicBool::new(false),
+        }))
     }
 
     /// To be called by the task, more often than its limit.
@@ -134,8 +139,8 @@ fn back_off(panics: u32) -> Duration {
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 // A task that lived for so long was well: its next panic is the first one again.
-const WELL: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(200);
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +183,7 @@ mod tests {
                 pending().await
             }
         });
-        until("it is gone", || supervisor.trouble() == Some("frail")).await;
+        until("it is gone", || supervisor.failed_task() == Some("frail")).await;
         supervisor.all_alive().await;
         assert_eq!((runs.load(Ordering::SeqCst), restarts(&supervisor, "frail")), (2, 1));
     }
@@ -191,12 +196,12 @@ mod tests {
         supervisor.keep("hangs", limit, |_| pending());
         let well = Arc::new(tokio::sync::Notify::new());
         let stop = Arc::clone(&well);
-        supervisor.keep("well", limit, move |pulse| {
+        supervisor.keep("well", limit, move |heartbeat| {
             let stop = Arc::clone(&stop);
             async move {
                 let beat = async {
                     loop {
-                        pulse.beat();
+                        heartbeat.beat();
                         sleep(Duration::from_millis(10)).await;
                     }
                 };
@@ -206,7 +211,7 @@ mod tests {
                 }
             }
         });
-        until("one hangs", || supervisor.trouble() == Some("hangs")).await;
+        until("one hangs", || supervisor.failed_task() == Some("hangs")).await;
         assert_eq!(supervisor.watched().len(), 2, "what has returned is not watched");
         assert_eq!(restarts(&supervisor, "hangs"), 0);
     }

@@ -97,7 +97,7 @@ impl Handler for OpsHandler {
                 _ if check_shown(request.headers()).is_err() => Ops::refused(),
                 // This thread is alive. The threads that serve callers and the vital tasks must be alive too.
                 ("/livez", _) if timeout(WORKERS_TIMEOUT, workers.respond()).await.is_err() => Ops::hanging(),
-                ("/livez", _) if let Some(task) = supervisor.trouble() => Ops::missing(task),
+                ("/livez", _) if let Some(task) = supervisor.failed_task() => Ops::missing(task),
                 (path, _) => ops.answer(request.method(), path),
             }
         })

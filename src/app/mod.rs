@@ -265,8 +265,8 @@ impl App {
     fn keep_token(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
         let (tokens, threads) = (Arc::clone(&self.tokens), self.blocking.files.clone());
         let stop = self.background_stop.clone();
-        self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |pulse| {
-            TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), pulse)
+        self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |heartbeat| {
+            TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), heartbeat)
                 .run(stop.clone())
         });
     }

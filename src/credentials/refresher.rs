@@ -13,7 +13,7 @@ use super::keys::{KeyFiles, KeyPair};
 use super::rotation::{INTERVAL, KeyFilesState, Rotation, Step, changed};
 use super::{TokenManager, schedule, seconds};
 use crate::clock::{Clock, Deadline, Mono};
-use crate::supervisor::Pulse;
+use crate::supervisor::Heartbeat;
 use crate::telemetry::log::millis;
 use crate::telemetry::recent_errors::Kind;
 use crate::threads::Threads;
@@ -31,7 +31,7 @@ pub struct TokenRefresher {
     rotation: Rotation,
     /// When the next exchange of the pair in use is due.
     refresh_at: Mono,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
 /// The next read of the key files, or the one under way.
@@ -60,7 +60,7 @@ impl TokenRefresher {
         upstream: Upstream,
         mut files: watch::Receiver<KeyFiles>,
         threads: Threads,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> Self {
         let refresh_at = tokens.clock.now().mono;
         let first = files.borrow_and_update().clone();
@@ -72,7 +72,7 @@ impl TokenRefresher {
             threads,
             rotation: Rotation::default(),
             refresh_at,
-            pulse,
+            heartbeat,
         }
     }
 
@@ -88,7 +88,7 @@ impl TokenRefresher {
         let mut next_read = NextRead::at(&self.files, self.now());
         self.refresh("start", &mut next_read).await;
         loop {
-            self.pulse.beat();
+            self.heartbeat.beat();
             let clock = self.tokens.clock.clone();
             let wake = tokio::select! {
                 () = clock.sleep(self.refresh_at.since(self.now())) => Wake::RefreshDue,
