@@ -1,4 +1,4 @@
-//! Threads for calls that block: files are read on them, and names are resolved.
+//! Threads for jobs that block: files are read on them, and names are resolved.
 //!
 //! The first thread is started at once and stays. So the work goes on while the system can start no further thread, and
 //! nothing here panics then, as `spawn_blocking` does. More threads are started while all are busy, up to a bound, and end
@@ -17,37 +17,37 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug)]
 pub struct Threads(Arc<Owner>);
 
-/// Why a call was not made, or brought nothing.
+/// Why a job was not run, or brought nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDone {
-    /// Too many calls wait for a thread.
-    #[error("too many calls wait for a thread already")]
+    /// Too many jobs wait for a thread.
+    #[error("too many jobs wait for a thread already")]
     Full,
-    /// The call has panicked.
-    #[error("the call has panicked")]
+    /// The job has panicked.
+    #[error("the job has panicked")]
     Panicked,
 }
 
 #[derive(Debug)]
-struct Owner(Arc<Shared>);
+struct Owner(Arc<Pool>);
 
-struct Shared {
+struct Pool {
     name: &'static str,
     most: usize,
     state: Mutex<State>,
-    /// There is a call to make, or the end has come.
+    /// There is a job to run, or the end has come.
     wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Call>,
+    queue: VecDeque<Job>,
     threads: usize,
     idle: usize,
     closed: bool,
 }
 
-type Call = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 impl Threads {
     /// Starts the first thread. There are never more than `most`.
@@ -56,36 +56,36 @@ impl Threads {
     /// When the system starts no thread.
     pub fn start(name: &'static str, most: usize) -> io::Result<Self> {
         let state = Mutex::new(State { threads: 1, ..State::default() });
-        let shared = Arc::new(Shared { name, most, state, wake: Condvar::new() });
-        shared.add(None)?;
-        Ok(Self(Arc::new(Owner(shared))))
+        let pool = Arc::new(Pool { name, most, state, wake: Condvar::new() });
+        pool.add(None)?;
+        Ok(Self(Arc::new(Owner(pool))))
     }
 
-    /// Makes a call on one of the threads. A call that nobody waits for any more when its turn comes is left out.
+    /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes is left out.
     ///
     /// # Errors
-    /// When too many calls wait already, or the call panics.
-    pub async fn run<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
+    /// When too many jobs wait already, or the job panics.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
         let (tell, told) = oneshot::channel();
-        let call = move || {
+        let job = move || {
             if !tell.is_closed() {
                 // Nobody waits any more, perhaps.
-                let _ = tell.send(call());
+                let _ = tell.send(job());
             }
         };
-        self.0.0.push(Box::new(call))?;
+        self.0.0.push(Box::new(job))?;
         told.await.map_err(|_| NotDone::Panicked)
     }
 }
 
-impl Shared {
-    fn push(self: &Arc<Self>, call: Call) -> Result<(), NotDone> {
+impl Pool {
+    fn push(self: &Arc<Self>, job: Job) -> Result<(), NotDone> {
         let mut state = self.lock();
         if state.queue.len() >= LONGEST_QUEUE {
             return Err(NotDone::Full);
         }
-        state.queue.push_back(call);
-        // A thread that was woken and has not taken its call yet counts as idle, and its call stands in the queue.
+        state.queue.push_back(job);
+        // A thread that was woken and has not taken its job yet counts as idle, and its job stands in the queue.
         let add = state.queue.len() > state.idle && state.threads < self.most;
         if add {
             state.threads += 1;
@@ -93,7 +93,7 @@ impl Shared {
         drop(state);
         self.wake.notify_one();
         if add && self.add(Some(IDLE)).is_err() {
-            // The threads that there are make this call as well, later.
+            // The threads that there are run this job as well, later.
             self.lock().threads -= 1;
         }
         Ok(())
@@ -101,17 +101,17 @@ impl Shared {
 
     /// Starts a thread, which ends when it has been idle for so long.
     fn add(self: &Arc<Self>, idle: Option<Duration>) -> io::Result<()> {
-        let shared = Arc::clone(self);
-        thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work(idle)).map(drop)
+        let pool = Arc::clone(self);
+        thread::Builder::new().name(self.name.to_owned()).spawn(move || pool.work(idle)).map(drop)
     }
 
     fn work(&self, idle: Option<Duration>) {
         let mut state = self.lock();
         while !state.closed {
-            if let Some(call) = state.queue.pop_front() {
+            if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                // The hook has told of the panic, and dropping the call tells who waits for it.
-                let _ = catch_unwind(AssertUnwindSafe(call));
+                // The hook has told of the panic, and dropping the job tells who waits for it.
+                let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
                 continue;
             }
@@ -153,9 +153,9 @@ impl Drop for Owner {
     }
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shared({})", self.name)
+        write!(f, "Pool({})", self.name)
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let threads = Threads::start("one", 1).expect("starts");
         let (release, hangs) = sync_channel::<()>(0);
         let (begun, began) = oneshot::channel();
-        let (made, calls) = sync_channel(8);
+        let (made, jobs) = sync_channel(8);
         let hanging = tokio::spawn({
             let threads = threads.clone();
             async move {
@@ -234,7 +234,7 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), late("given up")).await.is_err());
         release.send(()).expect("it waits");
         late("waited for").await.expect("done").expect("room");
-        assert_eq!(calls.recv_timeout(SOON), Ok("waited for"));
+        assert_eq!(jobs.recv_timeout(SOON), Ok("waited for"));
         hanging.await.expect("no panic").expect("done").expect("released");
     }
 }

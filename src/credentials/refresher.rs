@@ -53,7 +53,7 @@ enum Wake {
 
 impl TokenRefresher {
     /// Keeps the token of `tokens` live. The keys in use come from the current value of `files`; each value sent there
-    /// is read soon, even if it equals the last one. `pulse` gets a sign of life more often than every
+    /// is read soon, even if it equals the last one. `heartbeat` gets a sign of life more often than every
     /// [`HANG_TIMEOUT`].
     pub fn new(
         tokens: Arc<TokenManager>,

@@ -234,7 +234,7 @@ mod tests {
     /// The lines logged by `log`.
     fn logged(log: impl FnOnce()) -> String {
         let written = Written::default();
-        let (lines, guard) = Lines::to(written.clone()).expect("a thread");
+        let (lines, guard) = Lines::start(written.clone()).expect("a thread");
         tracing::subscriber::with_default(tracing_subscriber::registry().with(JsonLines(lines)), log);
         drop(guard);
         String::from_utf8(written.0.lock().expect("not poisoned").clone()).expect("UTF-8")

@@ -28,10 +28,10 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Accepts lines. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines(Arc<Buffer>);
 
 #[derive(Debug)]
-struct Shared {
+struct Buffer {
     gathered: Mutex<Gathered>,
     /// Signals that the thread has work.
     call: Condvar,
@@ -62,32 +62,32 @@ enum Thread {
 /// Keeps the stream open. Dropping the guard waits until the gathered lines are written, but not for ever.
 #[derive(Debug)]
 #[must_use = "the log is closed where this is dropped"]
-pub struct Guard(Arc<Shared>);
+pub struct Guard(Arc<Buffer>);
 
 impl Lines {
     /// Starts the writer thread.
     ///
     /// # Errors
     /// When the system cannot start a thread.
-    pub fn to(stream: impl Write + Send + 'static) -> io::Result<(Self, Guard)> {
+    pub fn start(stream: impl Write + Send + 'static) -> io::Result<(Self, Guard)> {
         let gathered = Gathered { bytes: Vec::with_capacity(BATCH), thread: Thread::Writes, closing: false };
-        let shared = Arc::new(Shared {
+        let buffer = Arc::new(Buffer {
             gathered: Mutex::new(gathered),
             call: Condvar::new(),
             ended: Condvar::new(),
             dropped: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
         });
-        let mut writer = Writer { shared: Arc::clone(&shared), stream, torn: false };
+        let mut writer = Writer { buffer: Arc::clone(&buffer), stream, torn: false };
         // Nothing joins the thread; the guard waits a limited time for its end.
         thread::Builder::new().name("log".to_owned()).spawn(move || {
             // Panics are reported through the log, so the thread goes on after one of its own.
             while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
-                writer.shared.restarts.fetch_add(1, Ordering::Relaxed);
+                writer.buffer.restarts.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(AFTER_PANIC);
             }
         })?;
-        Ok((Self(Arc::clone(&shared)), Guard(shared)))
+        Ok((Self(Arc::clone(&buffer)), Guard(buffer)))
     }
 
     /// Adds whole lines to the next write.
@@ -147,7 +147,7 @@ impl Drop for Guard {
     }
 }
 
-impl Shared {
+impl Buffer {
     fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,7 +155,7 @@ impl Shared {
 
 /// The state of the writer thread.
 struct Writer<W> {
-    shared: Arc<Shared>,
+    buffer: Arc<Buffer>,
     stream: W,
     /// Whether the stream failed in the middle of a line.
     torn: bool,
@@ -167,13 +167,13 @@ impl<W: Write> Writer<W> {
         while self.next(&mut batch) {
             // The loss is reported once there is room, and never to a failing stream: each failed report would cause
             // the next.
-            let dropped = self.shared.dropped.load(Ordering::Relaxed);
+            let dropped = self.buffer.dropped.load(Ordering::Relaxed);
             if works && dropped > told {
                 tracing::warn!(lines = dropped.saturating_sub(told), "lines of the log were lost before this one");
                 told = dropped;
             }
             let lost = self.write(&batch);
-            self.shared.dropped.fetch_add(lost, Ordering::Relaxed);
+            self.buffer.dropped.fetch_add(lost, Ordering::Relaxed);
             works = lost == 0;
             batch.clear();
             batch.shrink_to(BATCH);
@@ -182,19 +182,19 @@ impl<W: Write> Writer<W> {
 
     /// Waits for lines; `false` at the end.
     fn next(&self, batch: &mut Vec<u8>) -> bool {
-        let shared = &*self.shared;
-        let mut gathered = shared.lock();
+        let buffer = &*self.buffer;
+        let mut gathered = buffer.lock();
         gathered.thread = Thread::Rests;
         let on = |gathered: &mut Gathered| gathered.thread == Thread::Rests && !gathered.closing;
-        (gathered, _) = shared.call.wait_timeout_while(gathered, REST, on).unwrap_or_else(PoisonError::into_inner);
+        (gathered, _) = buffer.call.wait_timeout_while(gathered, REST, on).unwrap_or_else(PoisonError::into_inner);
         if gathered.bytes.is_empty() && !gathered.closing {
             gathered.thread = Thread::Sleeps;
             let on = |gathered: &mut Gathered| gathered.thread == Thread::Sleeps && !gathered.closing;
-            gathered = shared.call.wait_while(gathered, on).unwrap_or_else(PoisonError::into_inner);
+            gathered = buffer.call.wait_while(gathered, on).unwrap_or_else(PoisonError::into_inner);
         }
         if gathered.bytes.is_empty() {
             gathered.thread = Thread::Ended;
-            shared.ended.notify_all();
+            buffer.ended.notify_all();
             return false;
         }
         gathered.thread = Thread::Writes;
@@ -272,15 +272,15 @@ mod tests {
     type Script = Vec<io::Result<usize>>;
 
     fn writer(stream: Stream) -> Writer<Stream> {
-        let (Lines(shared), guard) = Lines::to(io::sink()).expect("a thread");
+        let (Lines(buffer), guard) = Lines::start(io::sink()).expect("a thread");
         drop(guard);
-        Writer { shared, stream, torn: false }
+        Writer { buffer, stream, torn: false }
     }
 
     #[test]
     fn nothing_is_lost_or_mixed_when_many_log_and_it_ends() {
         let stream = Stream::default();
-        let (lines, guard) = Lines::to(stream.clone()).expect("a thread");
+        let (lines, guard) = Lines::start(stream.clone()).expect("a thread");
         thread::scope(|scope| {
             for thread in 0..4 {
                 let lines = &lines;
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn whoever_logs_does_not_wait_for_a_stream_that_takes_nothing() {
         let (stream, (go, gone)) = (Stream::default(), sync_channel(1));
-        let (lines, guard) = Lines::to(Stuck(stream.clone(), gone)).expect("a thread");
+        let (lines, guard) = Lines::start(Stuck(stream.clone(), gone)).expect("a thread");
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         // This loop would never end if `append` waited.
         for _ in 0..10_000 {
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_line_is_too_late_after_the_end_and_the_end_waits_for_no_stream() {
         let (keep, gone) = sync_channel(1);
-        let (lines, guard) = Lines::to(Stuck(Stream::default(), gone)).expect("a thread");
+        let (lines, guard) = Lines::start(Stuck(Stream::default(), gone)).expect("a thread");
         lines.append(b"a\n");
         // Dropping the guard would never end if it waited for the stream.
         drop(guard);

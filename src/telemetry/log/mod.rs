@@ -124,7 +124,7 @@ struct Installed {
 fn install_on(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     // A file of its own bypasses the buffer and the lock of the standard library, which other code uses too.
     let stream = File::from(stream.as_fd().try_clone_to_owned()?);
-    let (lines, guard) = Lines::to(stream)?;
+    let (lines, guard) = Lines::start(stream)?;
     let level = Level::new(level);
     let log = tracing_subscriber::registry().with(LevelLayer(level.clone()));
     let installed = match format {
