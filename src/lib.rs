@@ -11,7 +11,7 @@
 //! - [`upstream`]: connections to Sezzle.
 //!
 //! Not on the path of a request: [`webhook`] (notifications from Sezzle), [`ops`] (metrics and health), [`status`] (the
-//! status page), [`control`] (the commands of operators), [`contact`] (the first contact with Sezzle), [`telemetry`],
+//! status page), [`control`] (the commands of operators), [`online_check`] (`check --online`), [`telemetry`],
 //! [`config`].
 //!
 //! Leaves, which use none of the modules above: [`address`], [`caller`], [`sezzle`] (Sezzle's formats), [`systemd`]
@@ -38,8 +38,8 @@ pub mod credentials;
 pub mod session;
 pub mod upstream;
 
-pub mod contact;
 pub mod control;
+pub mod online_check;
 pub mod ops;
 pub mod status;
 pub mod webhook;

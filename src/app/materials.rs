@@ -4,7 +4,7 @@
 use std::io;
 
 use super::StartError;
-use super::parts::key_sources;
+use super::from_settings::key_sources;
 use crate::config::Settings;
 use crate::credentials::keys::{self, KeyFiles, KeyPair};
 use crate::names::Resolver;

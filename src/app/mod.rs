@@ -1,10 +1,10 @@
 //! The composition root: the only module that knows every part.
 
+mod check_online;
+mod from_settings;
 mod handlers;
 mod listeners;
 mod materials;
-mod online;
-mod parts;
 pub mod reload;
 mod sockets;
 
@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::materials::{Blocking, Materials};
-pub use self::online::contact;
+pub use self::check_online::online_check;
 #[cfg(feature = "otlp")]
-use self::parts::exporter;
-pub use self::parts::{BUILD, forwards_card_data, policy};
-use self::parts::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
+use self::from_settings::exporter;
+pub use self::from_settings::{BUILD, forwards_card_data, policy};
+use self::from_settings::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
+pub use self::materials::{Blocking, Materials};
 use self::reload::InForce;
 use self::sockets::{Sockets, addresses};
 use crate::address::Address;

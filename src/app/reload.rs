@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 use super::App;
-use super::parts::{key_sources, proxy_options, session_rules};
+use super::from_settings::{key_sources, proxy_options, session_rules};
 use crate::caller::Hosts;
 use crate::config::changes::{Changes, diff};
 use crate::config::settings::DrainSettings;

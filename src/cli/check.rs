@@ -38,8 +38,8 @@ impl Check {
 
 async fn online(settings: &Settings) -> Result<(), Failure> {
     let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
-    let contact = app::contact(settings, Clock::system(), is_set)?;
-    contact.make(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
+    let check = app::online_check(settings, Clock::system(), is_set)?;
+    check.run(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
     say("all is well: Sezzle is reached and takes the keys\n");
     Ok(())
 }

@@ -28,8 +28,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{BUILD, StartError};
 use crate::config::{self, Loaded, Problems};
-use crate::contact::trouble::Trouble;
 use crate::control::client::CallError;
+use crate::online_check::failure::CheckFailure;
 use crate::telemetry::log::InstallError;
 
 /// A caching reverse proxy for the Sezzle payment gateway. The sidecar runs beside
@@ -251,7 +251,7 @@ pub enum Failure {
     Unwell(String),
     /// Sezzle is unreachable, or rejects the keys.
     #[error("{0}")]
-    Contact(#[from] Trouble),
+    OnlineCheck(#[from] CheckFailure),
     /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
     Usage(&'static str),
@@ -266,7 +266,7 @@ impl Failure {
         match self {
             Self::NotStarted => 0,
             Self::Start(error) => start_code(error),
-            Self::Contact(trouble) if trouble.is_of_keys => NO_PERMISSION,
+            Self::OnlineCheck(failure) if failure.is_of_keys => NO_PERMISSION,
             Self::Usage(_) => USAGE,
             Self::Configuration(_) | Self::Unread(..) | Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
             #[cfg(feature = "simulator")]
@@ -274,7 +274,7 @@ impl Failure {
             Self::Log(_)
             | Self::System(_)
             | Self::Interrupted
-            | Self::Contact(_)
+            | Self::OnlineCheck(_)
             | Self::Control(_)
             | Self::Unwell(_)
             | Self::Tour(_) => 1,

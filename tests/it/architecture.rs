@@ -52,7 +52,7 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxy", &["session", "credentials", "upstream"]),
     ("ops", &["session", "credentials", "upstream"]),
     ("status", &["ops", "credentials"]),
-    ("contact", &["session", "credentials", "upstream"]),
+    ("online_check", &["session", "credentials", "upstream"]),
     ("control", &["session"]),
     ("webhook", &["session", "credentials", "upstream"]),
 ];
@@ -91,7 +91,7 @@ const PURE: &[&str] = &[
     "upstream/rate_limit_hold.rs",
     "webhook/event.rs",
     "webhook/signature.rs",
-    "contact/trouble.rs",
+    "online_check/failure.rs",
     "upstream/ca_file.rs",
     "upstream/certificate.rs",
     "status/chart.rs",

@@ -1,4 +1,4 @@
-//! First contact with Sezzle, `check --online`: its findings, its messages about every obstacle, and that it creates
+//! `check --online`: its findings, its messages about every obstacle, and that it creates
 //! nothing and reads nobody's data.
 
 use std::ffi::OsString;
@@ -360,12 +360,12 @@ async fn mistakes_are_told_before_anything_is_sent() {
 
 #[test]
 fn a_gateway_of_another_environment_is_noticed() {
-    let contact = |url: &str| {
+    let check = |url: &str| {
         let variables = KEYS.into_iter().chain([("GATEWAY__URL", url)]).filter(|(_, value)| !value.is_empty());
         let variables =
             variables.map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
         let loaded = config::load(&[], variables).unwrap_or_else(|problems| panic!("{problems}"));
-        app::contact(&loaded.settings, Clock::system(), |_| false).expect("nothing is in the way of asking")
+        app::online_check(&loaded.settings, Clock::system(), |_| false).expect("nothing is in the way of asking")
     };
     for (url, other) in [
         ("", None),
@@ -374,7 +374,7 @@ fn a_gateway_of_another_environment_is_noticed() {
         ("https://sandbox.gateway.eu.sezzle.com", Some("sandbox-eu")),
         ("https://gateway.example", None),
     ] {
-        assert_eq!(contact(url).other_environment, other, "{url}");
+        assert_eq!(check(url).other_environment, other, "{url}");
     }
 }
 

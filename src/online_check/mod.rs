@@ -1,11 +1,11 @@
-//! First contact with Sezzle: tests whether this configuration reaches the gateway, and reports the result.
+//! `check --online`: tests whether this configuration reaches the gateway, and reports the result.
 //!
 //! The test exchanges the keys for a token and looks up one session that does not exist. Nothing is created, and
 //! nobody's data is read. Each finding is reported on a line at once, so that a delay shows its step. A problem ends
-//! the test, with advice. Read next: [`trouble`].
+//! the test, with advice. Read next: [`failure`].
 
 mod caching;
-pub mod trouble;
+pub mod failure;
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 
-use self::trouble::{Hints, Trouble};
+use self::failure::{CheckFailure, Hints};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::exchange::{Granted, exchange, foreign};
 use crate::credentials::keys::KeyPair;
@@ -30,7 +30,7 @@ use crate::upstream::probe::{self, PeerCertificate};
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
 /// Everything needed for the test.
-pub struct Contact {
+pub struct OnlineCheck {
     /// Scheme and authority of the gateway.
     pub gateway: Uri,
     /// `gateway.environment`.
@@ -67,12 +67,12 @@ pub struct Contact {
     pub clock: Clock,
 }
 
-impl Contact {
+impl OnlineCheck {
     /// Runs the test and reports each finding as a topic and a text.
     ///
     /// # Errors
     /// The problem that ended the test.
-    pub async fn make(&self, mut say: impl FnMut(&str, &str)) -> Result<(), Trouble> {
+    pub async fn run(&self, mut say: impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
         say("gateway", &format!("{} ({})", trimmed(&self.gateway), self.environment));
         let way = match (self.through_proxy, self.unfollowed) {
             (true, _) => "through gateway.egress_proxy".to_owned(),
@@ -94,10 +94,10 @@ impl Contact {
         self.look_up(&granted, &mut say).await
     }
 
-    async fn connect(&self, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
+    async fn connect(&self, say: &mut impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
         let began = self.clock.now();
         let connected = probe::connect(&self.connector, self.gateway.clone()).await;
-        let secured = connected.map_err(|error| Trouble::unreachable(&error, &self.hints()))?;
+        let secured = connected.map_err(|error| CheckFailure::unreachable(&error, &self.hints()))?;
         say("connection", &format!("made in {}, name, TCP and TLS together", self.took(began)));
         match secured {
             None => say("TLS", "none: gateway.url is http, which is for tests"),
@@ -112,10 +112,10 @@ impl Contact {
         Ok(())
     }
 
-    async fn authenticate(&self, say: &mut impl FnMut(&str, &str)) -> Result<Granted, Trouble> {
+    async fn authenticate(&self, say: &mut impl FnMut(&str, &str)) -> Result<Granted, CheckFailure> {
         let began = self.clock.now();
         let granted = exchange(&self.upstream, &self.keys, self.merchant.as_deref(), &self.clock).await;
-        let granted = granted.map_err(|error| Trouble::of_keys(error, &self.hints()))?;
+        let granted = granted.map_err(|error| CheckFailure::of_keys(error, &self.hints()))?;
         let now = self.clock.now();
         say("keys", &format!("taken, in {}", self.took(began)));
         let pinned = if self.merchant.is_some() { "the one of credentials.merchant_uuid" } else { "not pinned" };
@@ -126,7 +126,7 @@ impl Contact {
         Ok(granted)
     }
 
-    async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), Trouble> {
+    async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
         // The id is as random as that of a request.
         let session = new_request_id();
         let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
@@ -141,7 +141,7 @@ impl Contact {
         };
         let began = self.clock.now();
         let sent = self.upstream.send(&mut outgoing).await;
-        let answer = sent.map_err(|error| Trouble::unreachable(&error, &self.hints()))?;
+        let answer = sent.map_err(|error| CheckFailure::unreachable(&error, &self.hints()))?;
         let status = answer.status();
         let took = self.took(began);
         say("lookup", &format!("{} in {took}, of a session that does not exist", status.as_u16()));
@@ -151,10 +151,10 @@ impl Contact {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
                 if !body.is_empty() && !is_error(&body) =>
             {
-                return Err(Trouble::foreign(&foreign(status, &head.headers)));
+                return Err(CheckFailure::foreign(&foreign(status, &head.headers)));
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(Trouble::refused(status)),
-            status if status.is_server_error() => return Err(Trouble::failed(status)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(CheckFailure::refused(status)),
+            status if status.is_server_error() => return Err(CheckFailure::failed(status)),
             _ => {}
         }
         let now = self.clock.now();

@@ -1,4 +1,4 @@
-//! The problems of the first contact, with advice.
+//! The problems that end the check, with advice.
 
 use http::StatusCode;
 
@@ -11,7 +11,7 @@ use crate::upstream::error::{ErrorKind, UpstreamError};
 /// A problem in words for an operator: a description, and advice below it.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub struct Trouble {
+pub struct CheckFailure {
     /// Whether the keys are the cause.
     pub is_of_keys: bool,
     text: String,
@@ -32,7 +32,7 @@ pub(super) struct Hints<'c> {
     pub(super) now: Wall,
 }
 
-impl Trouble {
+impl CheckFailure {
     fn new(what: impl Into<String>, hints: &[String]) -> Self {
         let mut text = what.into();
         for hint in hints {
@@ -201,16 +201,16 @@ mod tests {
             (ErrorKind::Tls, "no TLS with https://gateway.example: the reason\n", "Something else"),
             (ErrorKind::Timeout, "https://gateway.example gave no answer: the reason", ""),
         ] {
-            let trouble = Trouble::unreachable(&failed(kind), &hints);
-            let text = trouble.to_string();
-            assert!(text.starts_with(first) && text.contains(advice) && !trouble.is_of_keys, "{kind:?}: {text}");
+            let failure = CheckFailure::unreachable(&failed(kind), &hints);
+            let text = failure.to_string();
+            assert!(text.starts_with(first) && text.contains(advice) && !failure.is_of_keys, "{kind:?}: {text}");
         }
         hints.unfollowed = None;
-        let text = Trouble::unreachable(&failed(ErrorKind::Dns), &hints).to_string();
+        let text = CheckFailure::unreachable(&failed(ErrorKind::Dns), &hints).to_string();
         assert!(text.contains("If only a proxy is let out") && !text.contains("HTTPS_PROXY"), "{text}");
         hints.through_proxy = true;
         assert!(
-            Trouble::unreachable(&failed(ErrorKind::Tls), &hints)
+            CheckFailure::unreachable(&failed(ErrorKind::Tls), &hints)
                 .to_string()
                 .ends_with("through gateway.egress_proxy.")
         );
@@ -224,8 +224,8 @@ mod tests {
             ),
             (ExchangeError::failed("status 500"), false, "status 500"),
         ] {
-            let trouble = Trouble::of_keys(error, &hints);
-            assert!(trouble.is_of_keys == is_of_keys && trouble.to_string().contains(words), "{trouble}");
+            let failure = CheckFailure::of_keys(error, &hints);
+            assert!(failure.is_of_keys == is_of_keys && failure.to_string().contains(words), "{failure}");
         }
     }
 }

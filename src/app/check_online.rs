@@ -1,25 +1,29 @@
-//! Builds the first contact with Sezzle from the settings, as a start would.
+//! Builds the online check from the settings, as a start would build the sidecar.
 
 use std::sync::Arc;
 
 use http::Uri;
 
 use super::StartError;
+use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
 use super::materials::{Blocking, Materials};
-use super::parts::{connect_options, forward, policy, unfollowed_trust};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
-use crate::contact::Contact;
+use crate::online_check::OnlineCheck;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::Connector;
 use crate::upstream::{AddressError, Upstream, probe};
 
-/// Prepares the first contact. `is_set` tells whether an environment variable is set.
+/// Prepares the online check. `is_set` tells whether an environment variable is set.
 ///
 /// # Errors
 /// Every error that would also prevent a start.
-pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool) -> Result<Contact, StartError> {
+pub fn online_check(
+    settings: &Settings,
+    clock: Clock,
+    is_set: impl Fn(&str) -> bool,
+) -> Result<OnlineCheck, StartError> {
     let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
     let gateway = &settings.gateway;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
@@ -31,7 +35,7 @@ pub fn contact(settings: &Settings, clock: Clock, is_set: impl Fn(&str) -> bool)
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
-    Ok(Contact {
+    Ok(OnlineCheck {
         gateway: gateway.url.parse::<Uri>().map_err(unusable)?,
         environment: gateway.environment.as_str(),
         warning: gateway.environment.warning(),
