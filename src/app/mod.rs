@@ -26,7 +26,7 @@ use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwards_card_data, policy};
 use self::from_settings::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
 pub use self::materials::{Blocking, Materials};
-use self::reload::InForce;
+use self::reload::ActiveConfig;
 use self::sockets::{Sockets, addresses};
 use crate::address::Address;
 use crate::caller::Hosts;
@@ -127,7 +127,7 @@ pub struct App {
     control_address: Option<Address>,
     webhooks_address: Option<Address>,
     ops_address: SocketAddr,
-    configuration: InForce,
+    configuration: ActiveConfig,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
     /// Sending a value, even the same one, makes the refresher read the key files.
@@ -238,7 +238,7 @@ impl App {
             control_address,
             webhooks_address,
             ops_address,
-            configuration: InForce::new(settings),
+            configuration: ActiveConfig::new(settings),
             page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
             key_files,
             stop: Stop::default(),

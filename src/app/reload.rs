@@ -20,13 +20,13 @@ use crate::telemetry::log;
 use crate::threads::Threads;
 
 /// The configuration in force: from the start for keys that need a restart, from the last reload for the others.
-pub(super) struct InForce {
+pub(super) struct ActiveConfig {
     // Boxed, because the app is moved.
     started: Box<Settings>,
     reloaded: Box<Settings>,
 }
 
-impl InForce {
+impl ActiveConfig {
     pub(super) fn new(settings: &Settings) -> Self {
         Self { started: Box::new(settings.clone()), reloaded: Box::new(settings.clone()) }
     }
@@ -76,7 +76,7 @@ impl App {
     }
 
     fn apply(&mut self, new: Settings, key_files: KeyFiles) -> Reloaded {
-        let InForce { started, reloaded } = &self.configuration;
+        let ActiveConfig { started, reloaded } = &self.configuration;
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
         // Logged at the more verbose of the two levels.
