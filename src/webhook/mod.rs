@@ -7,7 +7,7 @@
 
 pub mod event;
 pub mod forward;
-mod outcome;
+mod result;
 pub mod signature;
 
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::session::SessionCache;
 use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
 use crate::telemetry::recent_errors::Kind;
 
-pub use self::outcome::Outcome;
+pub use self::result::WebhookResult;
 
 /// Serves the webhook listener. Cheap to clone.
 pub struct Webhooks<E>(Arc<Inner<E>>);
@@ -80,7 +80,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let body = match self.receive(&head, PeerBody::new(body, head.version)).await {
             Ok(body) => body,
             Err(refused) => {
-                let hint = signature::misplaced(&head.headers).filter(|_| refused == Outcome::BadSignature);
+                let hint = signature::misplaced(&head.headers).filter(|_| refused == WebhookResult::BadSignature);
                 self.record(refused, None, None, hint, began);
                 return refused.answer();
             }
@@ -91,41 +91,41 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         // The task goes on if Sezzle hangs up: the service's own work cannot be undone either.
         let handed_on = self.0.tasks.spawn(async move {
             let error = this.hand_on(&head, body).await.err();
-            let outcome = match &error {
-                None if read.is_json => Outcome::Accepted,
-                None => Outcome::Malformed,
-                Some(ForwardError::Refused(_) | ForwardError::Failed(_)) => Outcome::ForwardFailed,
-                Some(ForwardError::Timeout) => Outcome::ForwardTimeout,
-                Some(ForwardError::Busy) => Outcome::Busy,
+            let result = match &error {
+                None if read.is_json => WebhookResult::Accepted,
+                None => WebhookResult::Malformed,
+                Some(ForwardError::Refused(_) | ForwardError::Failed(_)) => WebhookResult::ForwardFailed,
+                Some(ForwardError::Timeout) => WebhookResult::ForwardTimeout,
+                Some(ForwardError::Busy) => WebhookResult::Busy,
             };
-            this.record(outcome, Some(&read), error.as_ref(), None, began);
-            outcome
+            this.record(result, Some(&read), error.as_ref(), None, began);
+            result
         });
-        handed_on.await.unwrap_or(Outcome::ForwardFailed).answer()
+        handed_on.await.unwrap_or(WebhookResult::ForwardFailed).answer()
     }
 
     /// Receives the whole body of a webhook, and checks Sezzle's signature.
-    async fn receive(&self, head: &Parts, body: PeerBody) -> Result<Bytes, Outcome> {
+    async fn receive(&self, head: &Parts, body: PeerBody) -> Result<Bytes, WebhookResult> {
         if head.headers.keys().any(is_of_browser) {
-            return Err(Outcome::Browser);
+            return Err(WebhookResult::Browser);
         }
         if head.uri.path() != self.0.path {
-            return Err(Outcome::NotFound);
+            return Err(WebhookResult::NotFound);
         }
         if head.method != Method::POST {
-            return Err(Outcome::MethodNotAllowed);
+            return Err(WebhookResult::MethodNotAllowed);
         }
-        let signature = signature::read(&head.headers).ok_or(Outcome::BadSignature)?;
+        let signature = signature::read(&head.headers).ok_or(WebhookResult::BadSignature)?;
         if body.size_hint().lower() > MAX_BODY as u64 {
-            return Err(Outcome::TooLarge);
+            return Err(WebhookResult::TooLarge);
         }
         let body = match timeout(RECEIVE_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => return Err(Outcome::TooLarge),
-            Ok(Err(_)) => return Err(Outcome::BodyBroken),
-            Err(_) => return Err(Outcome::BodyTimeout),
+            Ok(Err(cause)) if cause.is::<http_body_util::LengthLimitError>() => return Err(WebhookResult::TooLarge),
+            Ok(Err(_)) => return Err(WebhookResult::BodyBroken),
+            Err(_) => return Err(WebhookResult::BodyTimeout),
         };
-        if self.0.tokens.is_signed(&body, &signature) { Ok(body) } else { Err(Outcome::BadSignature) }
+        if self.0.tokens.is_signed(&body, &signature) { Ok(body) } else { Err(WebhookResult::BadSignature) }
     }
 
     /// Reads the event and purges the sessions that it concerns.
@@ -161,22 +161,22 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     /// Counts and logs the webhook. Nothing from an unsigned body is logged.
     fn record(
         &self,
-        outcome: Outcome,
+        result: WebhookResult,
         read: Option<&Read>,
         error: Option<&ForwardError>,
         hint: Option<&'static str>,
         began: Instant,
     ) {
         let event = read.map_or(OTHER_EVENT, |read| read.event.name());
-        self.0.metrics.webhooks.with_label_values(&[event, outcome.as_str()]).inc();
-        if outcome != Outcome::Accepted {
-            let code = Some(code_label(outcome.status()));
-            let kind = Kind { about: "webhook", what: outcome.as_str(), code, ..Kind::default() };
+        self.0.metrics.webhooks.with_label_values(&[event, result.as_str()]).inc();
+        if result != WebhookResult::Accepted {
+            let code = Some(code_label(result.status()));
+            let kind = Kind { about: "webhook", what: result.as_str(), code, ..Kind::default() };
             self.0.metrics.recent_errors.note(kind, None);
         }
         let webhook = read.and_then(|read| read.event.uuid.as_deref());
         let removed = read.map(|read| read.removed);
-        let (result, code) = (outcome.as_str(), outcome.status().as_u16());
+        let (result, code) = (result.as_str(), result.status().as_u16());
         let dur_ms = (began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         match error {
             None => tracing::info!(event, webhook, result, code, removed, dur_ms, hint, "webhook"),

@@ -14,7 +14,7 @@ use sezzle_sidecar::telemetry::metrics::{
     code_label,
 };
 use sezzle_sidecar::upstream::error::ErrorKind;
-use sezzle_sidecar::webhook::Outcome;
+use sezzle_sidecar::webhook::WebhookResult;
 
 use crate::support::client::raw;
 use crate::support::{Harness, Session, Setup, eventually};
@@ -384,7 +384,7 @@ fn every_word_is_in_its_list() {
         ErrorKind::Body,
     ]
     .map(listed);
-    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let outcomes = WebhookResult::ALL.map(WebhookResult::as_str);
     let results = [&SIGNED_RESULTS[..], &OTHER_RESULTS].concat();
     contained("SIGNED_RESULTS and OTHER_RESULTS", &results, &outcomes);
     assert_eq!(outcomes.len(), results.len(), "a result that is none");

@@ -9,7 +9,7 @@ use crate::telemetry::metrics::words;
 
 words! {
     /// The result of a webhook. Sezzle accepts only 200, and repeats all others for days.
-    pub enum Outcome {
+    pub enum WebhookResult {
         /// The sessions were purged, and the service, if configured, accepted the webhook.
         Accepted = "accepted",
         /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
@@ -38,7 +38,7 @@ words! {
     }
 }
 
-impl Outcome {
+impl WebhookResult {
     /// The status.
     pub fn status(self) -> StatusCode {
         match self {
