@@ -141,8 +141,8 @@ fn check_any_host(head: &Parts) -> Result<(), Refusal> {
 }
 
 /// The error text for a request from a browser.
-pub const FROM_BROWSER: &str =
-    "requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or Sec-Fetch-User come from a browser and are refused";
+pub const FROM_BROWSER: &str = "the sidecar refuses requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or \
+                                Sec-Fetch-User, because browsers send them";
 
 /// The header in which browsers and Node's `fetch` state the mode of a request.
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -200,7 +200,7 @@ fn parsed(host: &HeaderValue) -> Result<Authority, Refusal> {
     authority.filter(has_port_or_none).ok_or(NO_HOST)
 }
 
-const ONE_HOST: Refusal = Refusal::Malformed("exactly one Host header is required");
+const ONE_HOST: Refusal = Refusal::Malformed("the request must have exactly one Host header");
 const NO_HOST: Refusal = Refusal::Malformed("the Host header is not a host with an optional port");
 
 /// Whether the host is followed by a valid port or none. The parser of authorities does not check that.

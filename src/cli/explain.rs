@@ -60,7 +60,9 @@ fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    parse(&bytes).map(Some).ok_or(Failure::Usage("standard input begins like an answer of HTTP and is none"))
+    parse(&bytes).map(Some).ok_or(Failure::Usage(
+        "standard input begins like an HTTP answer but is none; expected the output of curl -i, or a body alone",
+    ))
 }
 
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
@@ -89,7 +91,7 @@ fn parse(bytes: &[u8]) -> Option<Response<Bytes>> {
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|_| "the name is none of a header")?;
-    let value = value.trim().parse().map_err(|_| "the value is none of a header")?;
+    let name = name.trim().parse().map_err(|_| "this is not the name of a header")?;
+    let value = value.trim().parse().map_err(|_| "this is not the value of a header")?;
     Ok((name, value))
 }

@@ -168,7 +168,7 @@ impl Proxy {
         let length = read.map_err(|_| ProxyError::BodyTimeout)??;
         record.set_has_read_body(true);
         if length > 0 && *method == Method::OPTIONS {
-            return Err(ProxyError::Malformed("OPTIONS has no body here"));
+            return Err(ProxyError::Malformed("the sidecar accepts no body with OPTIONS"));
         }
         self.metrics.request_bodies_dropped.inc_by(u64::from(length > 0));
         Ok(())

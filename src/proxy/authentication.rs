@@ -43,7 +43,7 @@ pub async fn answer(
         Keys::default()
     } else {
         serde_json::from_slice(body)
-            .map_err(|_| ProxyError::Malformed("the body is not a JSON object with the keys"))?
+            .map_err(|_| ProxyError::Malformed("the body is not a JSON object with public_key and private_key"))?
     };
     // A placeholder is fine; a real key that is not ours means that the caller expects to act for somebody else.
     if keys.public_key.is_some_and(|key| looks_real(&key) && !tokens.is_our_public_key(key.trim())) {
@@ -96,7 +96,7 @@ fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
     let mut lines = headers.get_all(SEZZLE_PLATFORM).iter();
     match (lines.next(), lines.next()) {
         (platform, None) => Ok(platform.cloned()),
-        (_, Some(_)) => Err(ProxyError::Malformed("Sezzle-Platform stands there more than once")),
+        (_, Some(_)) => Err(ProxyError::Malformed("the request has Sezzle-Platform more than once")),
     }
 }
 

@@ -22,13 +22,13 @@ pub enum ProxyError {
     Malformed(&'static str),
     /// The path lies outside `/v2/`.
     NotFound,
-    /// The method is not served here; these are.
+    /// The path does not take this method; the text lists the methods that it takes.
     MethodNotAllowed(&'static str),
     /// The request comes from a browser.
     Browser,
     /// The request is for somebody else; the text says why.
     Misdirected(&'static str),
-    /// The request has been here before.
+    /// The request has passed a sidecar before.
     Loop,
     /// The target is longer than [`super::inbound::MAX_TARGET`].
     TargetTooLong,
@@ -46,11 +46,11 @@ pub enum ProxyError {
     CardDataRefused,
     /// `limits.in_flight` is reached.
     Overloaded,
-    /// The process ends, and the request has come too late or too slowly.
+    /// The sidecar is stopping, and the request came too late or too slowly.
     Stopping,
-    /// Sezzle asked for fewer calls of this class, for so long from now.
+    /// Sezzle asked for fewer calls of this class, for this time from now.
     RateLimited(Duration),
-    /// Calls of this class fail at Sezzle. The next trial is due in so long.
+    /// Calls of this class fail at Sezzle. The next trial is due after this time.
     CircuitOpen(Duration),
     /// There is no live token.
     NoToken(NoToken),
@@ -63,7 +63,7 @@ pub enum ProxyError {
         /// Why the answer did not come, as far as is known.
         cause: UpstreamError,
     },
-    /// The caller wants what is stored, and nothing is.
+    /// The caller accepts a stored answer only, and none is stored.
     NotStored,
     /// The task that was to answer ended without doing so.
     Internal,
@@ -73,7 +73,7 @@ impl From<Refusal> for ProxyError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Malformed(how) => Self::Malformed(how),
-            Refusal::Misdirected => Self::Misdirected("the Host is not one this sidecar answers for (see proxy.hosts)"),
+            Refusal::Misdirected => Self::Misdirected("this sidecar does not answer for this Host (see proxy.hosts)"),
             Refusal::Scheme(which) => Self::Misdirected(which),
             Refusal::Browser => Self::Browser,
         }
@@ -100,10 +100,10 @@ pub const REFUSALS: [&str; 16] = [
     "target_too_long",
 ];
 
-/// RFC 9209.
+/// The header of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// All that is told of an error: to the caller, in metrics and in the log.
+/// The facts of an error for the caller, the metrics and the log.
 struct Facts {
     status: StatusCode,
     /// The `code` of the body, less its prefix `sidecar.`.
@@ -158,38 +158,39 @@ impl ProxyError {
         match self {
             Self::Malformed(how) => Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, *how).closing(),
             Self::BodyBroken => {
-                let message = "the request's body broke off; nothing was sent to Sezzle";
+                let message = "the request's body broke off, so the sidecar sent nothing to Sezzle";
                 Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, message).closing()
             }
             Self::ConflictingKeys => {
-                let message = "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ, so it is not clear \
-                               which key is meant; nothing was sent to Sezzle";
+                let message = "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ; the sidecar sent \
+                               nothing to Sezzle; send one key";
                 Facts::of(Status::BAD_REQUEST, "conflicting_keys", INVALID, message)
             }
             Self::ForeignKeys => {
-                let message = "the public key is not this sidecar's; calls made here would act for another merchant";
+                let message = "this public key belongs to another merchant than the sidecar's keys; call the \
+                               sidecar of that merchant";
                 Facts::of(Status::UNAUTHORIZED, "foreign_keys", DENIED, message)
             }
             Self::Browser => Facts::of(Status::FORBIDDEN, "browser_refused", DENIED, FROM_BROWSER),
             Self::CardDataRefused => {
-                let message = "card data passes this sidecar only with proxy.card_data = \"forward\"; nothing was sent \
-                               to Sezzle";
+                let message = "this call returns card data, and the sidecar passes card data on only with \
+                               proxy.card_data = \"forward\"; it sent nothing to Sezzle";
                 Facts::of(Status::FORBIDDEN, "card_data_refused", DENIED, message)
             }
             Self::NotFound => {
-                Facts::of(Status::NOT_FOUND, "not_found", INVALID, "only paths under /v2/ are served here")
+                Facts::of(Status::NOT_FOUND, "not_found", INVALID, "this sidecar serves only paths under /v2/")
             }
             Self::MethodNotAllowed(allowed) => {
-                let message = format!("this is served here for {allowed} only");
+                let message = format!("this sidecar serves this path for {allowed} only");
                 Facts::of(Status::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, message)
                     .with(ALLOW, HeaderValue::from_static(allowed))
             }
             Self::BodyTimeout => {
-                let message = "the request's body did not arrive in time; nothing was sent to Sezzle";
+                let message = "the request's body did not arrive in time, so the sidecar sent nothing to Sezzle";
                 Facts::of(Status::REQUEST_TIMEOUT, "body_timeout", INVALID, message).closing()
             }
             Self::BodyTooLarge => {
-                let message = "the request's body is larger than limits.body; nothing was sent to Sezzle";
+                let message = "the request's body is larger than limits.body, so the sidecar sent nothing to Sezzle";
                 Facts::of(Status::PAYLOAD_TOO_LARGE, "body_too_large", INVALID, message).closing()
             }
             Self::TargetTooLong => {
@@ -198,46 +199,54 @@ impl ProxyError {
             }
             Self::Misdirected(why) => Facts::of(Status::MISDIRECTED_REQUEST, "misdirected", DENIED, *why),
             Self::RateLimited(wait) => {
-                let message =
-                    "Sezzle asked for fewer calls of this kind; nothing was sent, so repeat it after Retry-After";
+                let message = "Sezzle asked for fewer calls of this class, so the sidecar did not send this one; \
+                               repeat it after Retry-After";
                 Facts::of(Status::TOO_MANY_REQUESTS, "rate_limited", DENIED, message).retry_after(*wait)
             }
             Self::CircuitOpen(wait) => {
-                let message = "calls of this kind fail at Sezzle; nothing was sent, so repeat it after Retry-After";
+                let message = "calls of this class fail at Sezzle, so the sidecar did not send this one; repeat it \
+                               after Retry-After";
                 Facts::of(Status::SERVICE_UNAVAILABLE, "circuit_open", UNAVAILABLE, message).retry_after(*wait)
             }
             Self::Overloaded => {
-                let message = "too many requests are being served; nothing was sent to Sezzle";
+                let message = "the sidecar has too many calls under way, so it sent nothing to Sezzle; repeat the \
+                               call after Retry-After";
                 Facts::of(Status::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", message)
                     .retry_after(SOON)
             }
             Self::Stopping => {
-                let message = "the sidecar is stopping; nothing was sent to Sezzle";
+                let message = "the sidecar is stopping, so it sent nothing to Sezzle; repeat the call";
                 Facts::of(Status::SERVICE_UNAVAILABLE, "stopping", UNAVAILABLE, message).retry_after(SOON)
             }
             Self::Loop => {
-                let message = "the request has passed this sidecar before";
+                let message = "this request has passed a sidecar before: gateway.url leads back to a sidecar";
                 Facts::of(Status::LOOP_DETECTED, "loop_detected", "proxy_loop_detected", message)
             }
             Self::NoToken(_) => {
-                let message = "there is no live token for Sezzle; nothing was sent";
+                let message = "the sidecar has no live token for Sezzle, so it sent nothing; repeat the call after \
+                               Retry-After";
                 Facts::of(Status::SERVICE_UNAVAILABLE, "no_token", INTERNAL, message).no_refusal().retry_after(SOON)
             }
             Self::NotStored => {
-                let message = "only-if-cached was asked for, and nothing is stored";
+                let message = "the request says only-if-cached, and the session is not in memory";
                 Facts::of(Status::GATEWAY_TIMEOUT, "not_stored", INVALID, message).no_refusal()
             }
             Self::Internal => {
-                let message = "the sidecar failed to answer";
+                let message = "the sidecar failed while it answered: this is a defect, please report it";
                 Facts::of(Status::INTERNAL_SERVER_ERROR, "internal", INTERNAL, message).no_refusal()
             }
             // A 503 of ours always means that nothing was sent.
             Self::Upstream(error) if error.sent == Sent::No => {
                 let message = match error.kind {
-                    ErrorKind::Reset => "Sezzle did not take the request; nothing of it was done",
-                    ErrorKind::StreamLimit => "Sezzle takes no more calls at once over HTTP/2; nothing was sent",
-                    ErrorKind::Timeout => "there was no time left to send the call; nothing was sent",
-                    _ => "Sezzle could not be reached; nothing was sent",
+                    ErrorKind::Reset => "Sezzle stated that it did not process the call; you may repeat it",
+                    ErrorKind::StreamLimit => {
+                        "Sezzle takes no more calls at once over HTTP/2, so the sidecar sent nothing; you may repeat \
+                         the call"
+                    }
+                    ErrorKind::Timeout => {
+                        "no time was left to send the call, so the sidecar sent nothing; you may repeat the call"
+                    }
+                    _ => "the sidecar could not reach Sezzle, so it sent nothing; you may repeat the call",
                 };
                 Facts::of(Status::SERVICE_UNAVAILABLE, "upstream_unreachable", proxy_status(error.kind), message)
                     .no_refusal()
@@ -247,7 +256,8 @@ impl ProxyError {
                 Facts::of(Status::GATEWAY_TIMEOUT, "upstream_timeout", proxy_status(*kind), message).no_refusal()
             }
             Self::Upstream(error) => {
-                let message = "the exchange with Sezzle failed";
+                let message = "the exchange with Sezzle failed before the answer had arrived before the answer had \
+                               arrived";
                 Facts::of(Status::BAD_GATEWAY, "upstream_failed", proxy_status(error.kind), message).no_refusal()
             }
             Self::OutcomeUnknown { call, cause } => {
@@ -262,13 +272,13 @@ impl ProxyError {
         self.facts().status
     }
 
-    /// Whether the request was refused for what it is, how many there are or how others fared, before anything of it was
-    /// tried.
+    /// Whether the sidecar refused the request before it tried anything: for the request itself, for too many others,
+    /// or because others failed.
     pub fn is_refusal(&self) -> bool {
         self.facts().is_refusal
     }
 
-    /// Whether it is Sezzle that failed, or failed others a moment ago.
+    /// Whether Sezzle caused the error, for this call or for others a moment ago.
     pub fn is_of_sezzle(&self) -> bool {
         matches!(self, Self::Upstream(_) | Self::RateLimited(_) | Self::CircuitOpen(_))
     }
@@ -287,7 +297,7 @@ impl ProxyError {
         self.facts().code
     }
 
-    /// The status of Sezzle's answer, where no more than that could be read of it.
+    /// The status of Sezzle's answer, if only the status could be read.
     fn received(&self) -> Option<StatusCode> {
         match self {
             Self::Upstream(cause) | Self::OutcomeUnknown { cause, .. } => cause.received,
@@ -336,24 +346,25 @@ fn proxy_status(kind: ErrorKind) -> &'static str {
 fn in_doubt(call: RetrySafety, received: Option<StatusCode>) -> Cow<'static, str> {
     match (call, received) {
         (RetrySafety::Keyed | RetrySafety::Unkeyed, Some(status)) => format!(
-            "the write was sent and Sezzle answered {}, but nothing beyond that could be read of the answer: read \
-             the order before doing anything else",
+            "the sidecar sent the write and Sezzle answered {}, but the rest of the answer could not be read: read \
+             the order before you do anything else",
             status.as_u16()
         )
         .into(),
         (RetrySafety::Keyed, None) => {
-            "the write was sent and its answer did not arrive, so it may have been done: repeat it \
-                                with the same Sezzle-Request-Id, or read the order before doing anything else"
+            "the sidecar sent the write and got no answer, so the write may have been done: repeat it with the same \
+             Sezzle-Request-Id, or read the order before you do anything else"
                 .into()
         }
         (RetrySafety::Once, _) => {
-            "the call was sent and its answer did not arrive whole: the card may have been read, and \
-                            then its token is gone. The call was not repeated, since a second read finds nothing"
+            "the sidecar sent the call and did not get the whole answer: the card may have been read, and then its \
+             token is used up. The sidecar did not repeat the call, because a second read finds nothing: make a new \
+             card"
                 .into()
         }
         (RetrySafety::Safe, _) | (RetrySafety::Unkeyed, None) => {
-            "the write was sent and its answer did not arrive, so it may have \
-                                                    been done: find out whether it was before repeating it"
+            "the sidecar sent the write and got no answer, so the write may have been done: find out what became of \
+             it before you repeat it"
                 .into()
         }
     }

@@ -23,7 +23,7 @@ use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
 
-/// Says what becomes of a request.
+/// Says how a request would be served.
 pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
     let mut text = String::new();
     let mut say = |what: &str, is: &str| {
@@ -66,25 +66,28 @@ fn refusal(error: &ProxyError) -> String {
 
 fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if class == Class::Credentials && head.method == Method::POST {
-        return "bypass: it is answered here with a placeholder".to_owned();
+        return "bypass: the sidecar answers with a placeholder".to_owned();
     }
     if class == Class::Credentials {
-        return "bypass: it is refused, since only POST is served there".to_owned();
+        return "bypass: the sidecar refuses it, because this path takes POST only".to_owned();
     }
     if !is_safe(&head.method) {
-        return "bypass: it is a write".to_owned();
+        return "bypass: the call is a write".to_owned();
     }
     if matches!(callers_public_key(&head.headers, |_| true), Ok(Some(_))) {
-        return "bypass: it is sent under the caller's public key, or refused where that is not this sidecar's"
+        return "bypass: the sidecar sends the call under the caller's public key, or refuses it if that key is not \
+                its own"
             .to_owned();
     }
     if matched.route.is_card_data() {
-        return "bypass: it returns card data, and only once".to_owned();
+        return "bypass: the call returns card data, which Sezzle gives only once".to_owned();
     }
     match matched.session().filter(|_| class == Class::Session) {
-        None if class == Class::Session => "bypass: what follows /v2/session/ is not a UUID alone".to_owned(),
+        None if class == Class::Session => "bypass: the part after /v2/session/ is not a UUID alone".to_owned(),
         None => "bypass: only GET /v2/session/{uuid} is cached".to_owned(),
-        Some(_) if !is_cacheable(head) => "bypass: it has a query, or its method is neither GET nor HEAD".to_owned(),
+        Some(_) if !is_cacheable(head) => {
+            "bypass: the request has a query, or a method other than GET and HEAD".to_owned()
+        }
         Some(session) => format!("looked up under {session}"),
     }
 }
@@ -97,7 +100,7 @@ fn directives(directives: &RequestDirectives) -> Vec<String> {
         said(directives.no_store, "an answer fetched for this caller alone, which is not stored (no-store)"),
         seconds("an answer no older than (max-age)", directives.max_age),
         seconds("an answer that stays fresh for (min-fresh)", directives.min_fresh),
-        said(directives.only_if_cached, "an answer from memory or none: else 504 sidecar.not_stored (only-if-cached)"),
+        said(directives.only_if_cached, "an answer from memory, or else 504 sidecar.not_stored (only-if-cached)"),
     ];
     all.into_iter().flatten().collect()
 }
@@ -107,30 +110,33 @@ fn purges(head: &Parts) -> String {
         Some(Tag::Order(order)) => format!("the sessions of order {order}"),
         Some(Tag::Token(_)) => "the sessions of this tokenize token".to_owned(),
         Some(Tag::Session(session)) => format!("session {session}"),
-        None => "nothing: its path names no order, token or session".to_owned(),
+        None => "nothing: the path names no order, token or session".to_owned(),
     }
 }
 
-/// Says what becomes of Sezzle's answer to a lookup, as the cache sees it when it has just arrived.
+/// Says how the cache would treat Sezzle's answer to a lookup on its arrival.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
     if admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()).is_err()
         || RequestDirectives::read(&head.headers).only_if_cached
     {
-        return line("answer", "never asked for");
+        return line("answer", "none: the sidecar would not ask Sezzle");
     }
     if answer.status() == StatusCode::NOT_MODIFIED {
         return line(
             "answer",
-            "new headers and a new life for what is stored, if it was asked about; else it is asked for anew",
+            "gives the stored session new headers and a new life, if the sidecar asked about it; else it is fetched \
+             anew",
         );
     }
-    // As it was when it was sent: it may have lain in a file since.
+    // The answer is judged as of its `Date`, because it may have been in a file since then.
     let sent = answer.headers().get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
     let now = Now { wall: sent.unwrap_or(now.wall), ..now };
     let session = Matched::path(head.uri.path()).filter(|matched| matched.route == Route::Session);
     let session = session.as_ref().and_then(Matched::session);
     let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
-    let Some(asked) = looked_up else { return line("answer", "not stored: it is no answer to a cached lookup") };
+    let Some(asked) = looked_up else {
+        return line("answer", "not stored: the request is not a lookup that the sidecar caches");
+    };
     let mut headers = answer.headers().clone();
     clean(&mut headers);
     let facts = SessionFacts::read(answer.body());
@@ -144,14 +150,17 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     let mut text = match freshness {
         Ok(freshness) => {
             let seconds = freshness.ttl.as_secs();
-            let less = "less the time the exchange took; 2 s at most, or not at all, shortly after a write";
+            let less = "less the time of the exchange; shortly after a write for 2 s at most, or not at all";
             line("answer", &format!("stored for {seconds} s, {less}"))
         }
         Err(skip) => line("answer", &format!("not stored: detail={}", skip.as_str())),
     };
     if let Some(facts) = facts {
         let tags = Tag::of(asked, &facts).len();
-        text += &line("relates to", &format!("{tags} identifiers, its own included; a write to any of them purges it"));
+        text += &line(
+            "relates to",
+            &format!("{tags} identifiers, its own included; a write to any of them purges the session"),
+        );
     }
     text
 }

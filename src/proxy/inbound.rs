@@ -71,7 +71,7 @@ pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Call
         return Err(ProxyError::Loop);
     }
     if present.transfer_encoding && !is_chunked_once(&head.headers) {
-        return Err(ProxyError::Malformed("a transfer coding other than chunked, once, is not accepted"));
+        return Err(ProxyError::Malformed("the only transfer coding that the sidecar accepts is chunked, once"));
     }
     let path = head.uri.path();
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {

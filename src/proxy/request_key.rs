@@ -73,7 +73,7 @@ fn mint() -> Option<HeaderValue> {
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
     if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {
-        return Err(ProxyError::Malformed("Connection names the idempotency key, which has to reach Sezzle"));
+        return Err(ProxyError::Malformed("Connection names the idempotency key, so the key would not reach Sezzle"));
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, P
     let mut keys = headers.get_all(name).iter();
     let first = keys.next();
     if keys.next().is_some() {
-        return Err(ProxyError::Malformed("the idempotency key stands there more than once"));
+        return Err(ProxyError::Malformed("the request has the idempotency key more than once"));
     }
     let unquoted = first.filter(|_| *name == IDEMPOTENCY_KEY).and_then(unquoted);
     let key = unquoted.as_ref().or(first).filter(|key| !key.as_bytes().trim_ascii().is_empty());

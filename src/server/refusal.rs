@@ -18,7 +18,7 @@ pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
     let answer = answer(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
-        "too many connections; nothing was sent to Sezzle",
+        "the sidecar has too many connections open, so it sent nothing to Sezzle; repeat the call after Retry-After",
         "connection_limit_reached",
     );
     stream.write_all(&answer).await?;
@@ -31,12 +31,12 @@ pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
 pub(super) fn in_place_of(written: &[u8]) -> Option<Bytes> {
     let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
     let (status, code, message) = match status.get(..3)? {
-        b"400" => (StatusCode::BAD_REQUEST, "bad_request", "what came is no HTTP request"),
+        b"400" => (StatusCode::BAD_REQUEST, "bad_request", "this is not an HTTP request"),
         b"414" => (StatusCode::URI_TOO_LONG, "target_too_long", "the request's path and query are too long"),
         b"431" => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head_too_large",
-            "the request's head is too large, or has more than 100 lines",
+            "the request's head is larger than limits.head, or has more than 100 lines",
         ),
         _ => return None,
     };

@@ -49,37 +49,39 @@ fn a_request_is_explained() {
     says(
         &["GET", &format!("{lookup}?a=b")],
         "",
-        &["cache       bypass: it has a query, or its method is neither GET nor HEAD"],
+        &["cache       bypass: the request has a query, or a method other than GET and HEAD"],
     );
     says(&["GET", "/v2/customer"], "", &["cache       bypass: only GET /v2/session/{uuid} is cached"]);
     for path in ["/v2/session/x", &format!("{lookup}/")] {
-        says(&["GET", path], "", &["cache       bypass: what follows /v2/session/ is not a UUID alone"]);
+        says(&["GET", path], "", &["cache       bypass: the part after /v2/session/ is not a UUID alone"]);
     }
     says(&["PATCH", &format!("{lookup}/card")], "", &[&format!("purges      session {SESSION}")]);
-    says(&["GET", &format!("{lookup}/card")], "{}", &["answer      not stored: it is no answer to a cached lookup"]);
+    says(
+        &["GET", &format!("{lookup}/card")],
+        "{}",
+        &["answer      not stored: the request is not a lookup that the sidecar caches"],
+    );
     says(
         &["POST", "/v2/order/A-1/capture"],
         "",
         &[
             "route       /v2/order/{order}/capture (class money)",
-            "cache       bypass: it is a write",
+            "cache       bypass: the call is a write",
             "purges      the sessions of order a-1",
         ],
     );
     says(
         &["GET", "/v2/customer", "-H", "Host: evil.example"],
         "",
-        &[
-            "request     refused: 421 sidecar.misdirected: the Host is not one this sidecar answers for (see proxy.hosts)",
-        ],
+        &["request     refused: 421 sidecar.misdirected: this sidecar does not answer for this Host (see proxy.hosts)"],
     );
 }
 
 #[test]
 fn a_read_of_card_data_is_explained_by_the_setting() {
     let path = "/v2/session/card/token/t";
-    let refused = "request     refused: 403 sidecar.card_data_refused: card data passes this sidecar only with \
-                   proxy.card_data = \"forward\"; nothing was sent to Sezzle";
+    let refused = "request     refused: 403 sidecar.card_data_refused: this call returns card data, and the \
+                   sidecar passes card data on only with proxy.card_data = \"forward\"; it sent nothing to Sezzle";
     says(&["GET", path], "", &[refused]);
     let folder = Folder::new();
     let forward = folder.write("forward.toml", "[proxy]\ncard_data = \"forward\"\n");
@@ -88,7 +90,7 @@ fn a_read_of_card_data_is_explained_by_the_setting() {
         "",
         &[
             "route       /v2/session/card/token/{token} (class money)",
-            "cache       bypass: it returns card data, and only once",
+            "cache       bypass: the call returns card data, which Sezzle gives only once",
         ],
     );
     let (_, text) = explain(&["HEAD", path, "--config", &forward], "");
@@ -103,8 +105,9 @@ fn an_answer_is_explained() {
         &["GET", &lookup],
         &body,
         &[
-            "answer      stored for 30 s, less the time the exchange took; 2 s at most, or not at all, shortly after a write",
-            "relates to  2 identifiers, its own included; a write to any of them purges it",
+            "answer      stored for 30 s, less the time of the exchange; shortly after a write for 2 s at most, or not \
+             at all",
+            "relates to  2 identifiers, its own included; a write to any of them purges the session",
         ],
     );
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\r\n";
@@ -117,7 +120,11 @@ fn an_answer_is_explained() {
     says(&["GET", &lookup], "{}", &["answer      not stored: detail=other-session"]);
     says(&["GET", &lookup], "nonsense", &["answer      not stored: detail=unreadable"]);
     says(&["GET", &lookup, "-H", "cache-control: no-store"], &body, &["answer      not stored: detail=request"]);
-    says(&["GET", "/v2/customer"], &body, &["answer      not stored: it is no answer to a cached lookup"]);
+    says(
+        &["GET", "/v2/customer"],
+        &body,
+        &["answer      not stored: the request is not a lookup that the sidecar caches"],
+    );
     let (code, text) = explain(&["GET", &lookup], "HTTP/1.1 oops\r\n\r\n");
     assert_eq!(code, Some(64), "{text}");
 }

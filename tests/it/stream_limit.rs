@@ -361,7 +361,7 @@ async fn a_caller_whose_call_waited_in_vain_is_told_that_nothing_was_sent() {
     assert!(unsent.len() > 10 && sent.len() >= 4, "{} and {}", unsent.len(), sent.len());
     for answer in &unsent {
         assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
-        assert!(answer.text().contains("nothing was sent"), "{}", answer.text());
+        assert!(answer.text().contains("the sidecar sent nothing"), "{}", answer.text());
         let status = header(&answer.headers, "proxy-status");
         assert!(status.contains("error=connection_limit_reached"), "{status}");
     }
