@@ -140,7 +140,9 @@ impl StatusPage {
             Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
             Err(Refusal::Scheme(which)) => return text(StatusCode::MISDIRECTED_REQUEST, which),
-            Err(Refusal::Browser) => return text(StatusCode::FORBIDDEN, "this is a page to look at, and nothing else"),
+            Err(Refusal::Browser) => {
+                return text(StatusCode::FORBIDDEN, "a browser may open this page, but no web page may load it");
+            }
         }
         if !matches!(head.method, Method::GET | Method::HEAD) {
             let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET only");
@@ -163,7 +165,7 @@ impl StatusPage {
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-const MISDIRECTED: &str = "the Host is no name of this machine's own (see proxy.hosts)";
+const MISDIRECTED: &str = "this listener does not answer for this Host (see proxy.hosts)";
 
 /// Content-Security-Policy: allows the page's own style and its icon, and no script, no frame and nothing from
 /// elsewhere.

@@ -67,7 +67,10 @@ pub fn gateway(s: &Snapshot) -> Remark {
         let classes = open.join(", ");
         // An open breaker stays open until a call arrives that may serve as its trial.
         return if failed == 0 && lately.shed(&["circuit_open"]) == 0 {
-            Remark::new(Level::Notice, format!("Calls failed earlier, and the next one of {classes} tries. {counted}"))
+            Remark::new(
+                Level::Notice,
+                format!("Calls failed earlier, and the next call of {classes} is a trial. {counted}"),
+            )
         } else {
             Remark::new(Level::Trouble, format!("Sezzle fails: the circuit breaker is open for {classes}. {counted}"))
         };
@@ -93,13 +96,13 @@ fn token(s: &Snapshot) -> Option<Remark> {
         (Some(_), None) => None,
         (Some((left, _)), Some(why)) => {
             let left = duration(left);
-            Some(Remark::new(Level::Notice, format!("No new token: {why}. The one in use lasts another {left}.")))
+            Some(Remark::new(Level::Notice, format!("No new token: {why}. The token in use lasts another {left}.")))
         }
         // The readiness remark gives this reason already.
         (None, _) if s.unready.is_some() => None,
         (None, why) => {
-            let why = why.unwrap_or("a new one is being obtained");
-            Some(Remark::new(Level::Trouble, format!("There is no live token, so no call is sent: {why}.")))
+            let why = why.unwrap_or("the sidecar is getting a new one");
+            Some(Remark::new(Level::Trouble, format!("There is no live token, so the sidecar sends no call: {why}.")))
         }
     }
 }
@@ -110,15 +113,15 @@ fn held(s: &Snapshot) -> Option<Remark> {
         .iter()
         .filter_map(|limits| Some(format!("{} until {}", limits.class, time(limits.held_until?, s.now))))
         .collect();
-    let text = format!("Sezzle asked for fewer calls (429), so none are sent of class {}.", asked.join(", "));
+    let text = format!("Sezzle asked for fewer calls (429), so the sidecar sends none of class {}.", asked.join(", "));
     (!asked.is_empty()).then(|| Remark::new(Level::Notice, text))
 }
 
 fn unknown(s: &Snapshot) -> Option<Remark> {
     let writes = counted(s.hour.total.unknown, "write", "writes");
     let text = format!(
-        "The outcome of {writes} of the last hour is not known (outcome_unknown). Find out what was done before \
-         anybody repeats anything under another key."
+        "The outcome of {writes} of the last hour is not known (outcome_unknown). Find out what became of each \
+         before anybody repeats it under another key."
     );
     (s.hour.total.unknown > 0).then(|| Remark::new(Level::Trouble, text))
 }

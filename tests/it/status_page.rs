@@ -168,7 +168,7 @@ async fn it_tells_what_happened() {
             "GET /v2/customer: 502 upstream_failed (protocol)",
             "request read-8",
             "GET request: 403 browser_refused",
-            "protocolthe answer was no HTTP1",
+            "protocolthe answer was not HTTP1",
             "resetthe connection ended before the answer1",
         ],
     );
@@ -220,9 +220,10 @@ async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
     says(&page(&harness).await, &["Ready, all is well"]);
     harness.gateway.set_keys("sz_pub_others", "sz_pr_others");
     harness.clock.advance(Duration::from_secs(100 * 60));
-    eventually("refused", async || page(&harness).await.contains("The one in use lasts another")).await;
+    eventually("refused", async || page(&harness).await.contains("The token in use lasts another")).await;
     harness.clock.advance(Duration::from_secs(30 * 60));
-    eventually("ended", async || page(&harness).await.contains("There is no live token, so no call is sent")).await;
+    eventually("ended", async || page(&harness).await.contains("There is no live token, so the sidecar sends no call"))
+        .await;
     harness.stop().await;
 }
 

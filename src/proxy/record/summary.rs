@@ -21,7 +21,7 @@ impl Record {
             (Some(_), _, _) if self.error_detail.is_expected => return None,
             (Some(error), _, _) => error,
             (None, _, End::Broken) => "broke off",
-            (None, None, _) => "its caller left",
+            (None, None, _) => "its caller hung up",
             // Where the sidecar itself answers with such a status, an error of ours is set.
             (None, Some(status), _)
                 if status.is_server_error()

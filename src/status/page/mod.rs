@@ -131,11 +131,11 @@ fn fact(html: &mut Html, name: &'static str, value: &str) {
 fn footer(html: &mut Html, s: &Snapshot, refresh: bool) {
     html.raw("<footer>\n<p>As of ").text(moment(s.now)).raw(". ");
     match refresh {
-        true => html.raw("Loaded anew every 30 s: <a href=\"/\">stop that</a>."),
-        false => html.raw("<a href=\"").raw(REFRESH).raw("\">Load it anew every 30 s</a>."),
+        true => html.raw("This page reloads every 30 s: <a href=\"/\">stop that</a>."),
+        false => html.raw("<a href=\"").raw(REFRESH).raw("\">Reload this page every 30 s</a>."),
     };
-    html.raw("</p>\n<p>Counts and times of the last hour are of the last ").text(duration(s.hour.length));
-    html.raw(". They are of this process alone, and the same as on <code>/metrics</code>.</p>\n</footer>\n");
+    html.raw("</p>\n<p>Counts and times of the last hour cover the last ").text(duration(s.hour.length));
+    html.raw(". They belong to this process alone, and agree with <code>/metrics</code>.</p>\n</footer>\n");
 }
 
 #[cfg(test)]

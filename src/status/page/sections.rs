@@ -101,7 +101,7 @@ const ROW: usize = 5;
 /// The durations of requests.
 pub(super) fn latency(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"latency\">\n<h2 id=\"latency\">How long it took</h2>\n<table>\n");
-    html.raw("<caption>The last hour: what 50, 95 and 99 % of all took at most</caption>\n<thead><tr>");
+    html.raw("<caption>The last hour: 50, 95 and 99 % of the answers took at most</caption>\n<thead><tr>");
     heads(html, &["Answers"], &["All", "50 %", "95 %", "99 %"]);
     html.raw("</tr></thead>\n<tbody>\n");
     for timed in Timed::ALL {
@@ -132,13 +132,13 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"sezzle\">\n<h2 id=\"sezzle\">Sezzle</h2>\n");
     html.element("p", verdict::gateway(s).text);
     html.raw("<table>\n<caption>Calls by class</caption>\n<thead><tr>");
-    heads(html, &["Class", "Circuit breaker", "Fewer calls asked for"], &[]);
+    heads(html, &["Class", "Circuit breaker", "Paused after 429"], &[]);
     html.raw("</tr></thead>\n<tbody>\n");
     for limits in &s.class_limits {
         html.raw("<tr><th scope=\"row\">").text(limits.class).raw("</th><td>").raw(match limits.breaker {
             Breaker::Closed => "closed: calls are sent",
             Breaker::Open => "open: calls are not sent",
-            Breaker::HalfOpen => "half-open: one call tries",
+            Breaker::HalfOpen => "half-open: one call is a trial",
         });
         let held = limits.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
         html.raw("</td><td>").text(held).raw("</td></tr>\n");
@@ -191,29 +191,29 @@ pub(super) fn meaning(word: &str) -> &'static str {
 }
 
 const MEANINGS: [(&str, &str); 23] = [
-    ("5xx", "answered that it failed"),
-    ("429", "asked for fewer calls"),
+    ("5xx", "Sezzle Sezzle answered that it failed"),
+    ("429", "Sezzle asked for fewer calls"),
     ("dns", "the gateway's name was not resolved"),
-    ("connection_refused", "its port is closed"),
+    ("connection_refused", "the gateway's port is closed"),
     ("connection_failed", "no connection could be made"),
     ("connect_timeout", "no connection was made in time"),
     ("egress_proxy", "the proxy on the way out made no tunnel"),
-    ("tls_certificate", "its certificate was not trusted"),
+    ("tls_certificate", "the gateway's certificate was not trusted"),
     ("tls", "TLS failed"),
-    ("stream_limit", "every HTTP/2 stream it allows was taken"),
+    ("stream_limit", "every HTTP/2 stream that Sezzle allows was taken"),
     ("timeout", "no answer came in time"),
     ("reset", "the connection ended before the answer"),
     ("head_too_large", "the head of the answer was too large"),
-    ("protocol", "the answer was no HTTP"),
+    ("protocol", "the answer was not HTTP"),
     ("body", "the answer broke off"),
-    ("queue_full", "the queue of its class was full"),
+    ("queue_full", "the queue of the class was full"),
     ("queue_timeout", "no permit became free in time"),
     ("receiving", "too many bodies were being received"),
     ("rate_limited", "Sezzle asked for fewer calls"),
     ("circuit_open", "the circuit breaker was open"),
     ("success", "sent again, and answered"),
     ("failure", "sent again, and failed again"),
-    ("no_budget", "not sent again: too many others were"),
+    ("no_budget", "not sent again: the budget was used up"),
 ];
 
 /// Recent errors, one line for each kind.

@@ -183,8 +183,8 @@ fn a_sidecar_with_everything_wrong() {
             "none are sent of class read until 12:26:49 UTC",
             "5 calls were not sent in the last hour",
             "open: calls are not sent",
-            "half-open: one call tries",
-            "tls_certificateits certificate was not trusted4",
+            "half-open: one call is a trial",
+            "tls_certificatethe gateway's certificate was not trusted4",
             "POST /v2/order/{order}/capture: 504 outcome_unknown (timeout)",
             "Once, just now (12:26:40 UTC), request &quot;&gt;&lt;script&gt;",
             "token exchange: rejected\n4,321 times in 58 min, last 1 min 30 s ago (12:25:10 UTC)",
@@ -263,7 +263,8 @@ fn what_is_said_first_is_what_matters_most() {
             &|s: &mut Snapshot| s.class_limits[1].breaker = Breaker::Open,
             (
                 "Ready, worth a look",
-                "Calls failed earlier, and the next one of read tries. All 60 calls of the last 6 minutes were answered.",
+                "Calls failed earlier, and the next call of read is a trial. All 60 calls of the last 6 minutes were \
+                 answered.",
             ),
         ),
         (
@@ -271,8 +272,8 @@ fn what_is_said_first_is_what_matters_most() {
             &|s: &mut Snapshot| (s.hour.total.shed[0], s.hour.total.unknown) = (1, 2),
             (
                 "Ready, but in trouble",
-                "The outcome of 2 writes of the last hour is not known (outcome_unknown). Find out what was done before \
-                 anybody repeats anything under another key. / 1 call was not sent in the last hour, see below.",
+                "The outcome of 2 writes of the last hour is not known (outcome_unknown). Find out what became of \
+                 each before anybody repeats it under another key. / 1 call was not sent in the last hour, see below.",
             ),
         ),
     ] as [(&str, &dyn Fn(&mut Snapshot), (&str, &str)); 10]
