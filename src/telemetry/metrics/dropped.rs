@@ -11,7 +11,7 @@ pub(super) struct LogLinesDropped(IntCounter);
 
 impl LogLinesDropped {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
-        let help = "Lines of the log that were not written, because its reader was too slow or failed.";
+        let help = "Log lines that were not written, because the log's reader was too slow or failed.";
         IntCounter::with_opts(options("log_lines_dropped_total", help)).map(Self)
     }
 }

@@ -182,7 +182,8 @@ impl Metrics {
             in_flight: r.gauges("in_flight_requests", "Requests being served.", &["class"])?,
             requests_refused: r.counters(
                 "requests_refused_total",
-                "Requests turned down without anything being sent to Sezzle, by the last part of the error code.",
+                "Requests that the sidecar refused without sending anything to Sezzle, by the last part of the \
+                 error code.",
                 &["reason"],
             )?,
             request_bodies_dropped: r.counter(
@@ -191,7 +192,8 @@ impl Metrics {
             )?,
             shed: r.counters(
                 "shed_total",
-                "Calls that were not sent to Sezzle because of too many others or of how those fared, by class of route.",
+                "Calls that were not sent to Sezzle because too many were under way or earlier ones failed, by \
+                 class of route.",
                 &["class", "reason"],
             )?,
             places_taken: r.gauges("places_taken", "Calls to Sezzle under way, by class of route.", &["class"])?,
@@ -213,7 +215,7 @@ impl Metrics {
             )?,
             rate_limited_until: r.gauges(
                 "rate_limited_until_timestamp_seconds",
-                "Until when no calls are sent because Sezzle asked for fewer, in seconds since the epoch; 0 if it never did.",
+                "End of the pause that Sezzle asked for by 429, in seconds since the epoch; 0 if there never was one.",
                 &["class"],
             )?,
             connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
@@ -224,7 +226,7 @@ impl Metrics {
             )?,
             connections_refused: r.counters(
                 "connections_refused_total",
-                "Connections of callers that were turned away or cut.",
+                "Connections of callers that the sidecar refused or cut.",
                 &["listener", "reason"],
             )?,
             upstream_requests: r.counters(
@@ -240,7 +242,8 @@ impl Metrics {
             upstream_errors: r.counters("upstream_errors_total", "Failed exchanges with Sezzle.", &["kind"])?,
             upstream_connections: r.gauges(
                 "upstream_connections",
-                "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares one).",
+                "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares \
+                 one).",
                 &["state"],
             )?,
             upstream_waiting: r
@@ -249,7 +252,7 @@ impl Metrics {
             upstream_unauthorized: r.counter("upstream_unauthorized_total", "Answers 401 from Sezzle.")?,
             unauthorized_passed_on: r.counter(
                 "unauthorized_passed_on_total",
-                "Answers 401 from Sezzle that went to callers: no new token was to be had, or it was refused too.",
+                "Answers 401 from Sezzle that went to callers: there was no new token, or Sezzle refused that one too.",
             )?,
             cache_requests: r.counters(
                 "cache_requests_total",
@@ -267,7 +270,7 @@ impl Metrics {
             )?,
             cache_invalidations: r.counters(
                 "cache_invalidations_total",
-                "Purges of what relates to a change.",
+                "Purges of the sessions that relate to a change.",
                 &["source"],
             )?,
             cache_ttl: r.histogram("cache_ttl_seconds", "Life given to stored sessions.", &TTL_BUCKETS)?,
@@ -281,25 +284,22 @@ impl Metrics {
                 "Time one token exchange took.",
                 &DURATION_BUCKETS,
             )?,
-            secret_reloads: r.counters(
-                "secret_reloads_total",
-                "Attempts to go over to changed key files.",
-                &["result"],
-            )?,
+            secret_reloads: r.counters("secret_reloads_total", "Attempts to use changed key files.", &["result"])?,
             config_reloads: r.counters(
                 "config_reloads_total",
-                "Reloads of the configuration, by what came of them.",
+                "Reloads of the configuration, by how they ended.",
                 &["result"],
             )?,
             task_restarts: r.counters(
                 "task_restarts_total",
-                "Tasks of the process that panicked and began anew.",
+                "Tasks of the process that panicked and were started again.",
                 &["task"],
             )?,
             clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
             upstream_retries: r.counters(
                 "upstream_retries_total",
-                "Further attempts at a request, by how the one before failed; those that the budget did not allow too.",
+                "Further attempts at a call, by how the attempt before failed; also those that the budget did not \
+                 allow.",
                 &["reason", "result"],
             )?,
             outcome_unknown: r.counters(
@@ -324,7 +324,7 @@ impl Metrics {
             )?,
             public_key_calls: r.counter(
                 "public_key_calls_total",
-                "Calls that were sent under the caller's Basic of the public key, in place of the token.",
+                "Calls that were sent under the public key of the caller, in place of the token.",
             )?,
             webhooks: r.counters(
                 "webhooks_total",
@@ -336,11 +336,9 @@ impl Metrics {
                 "Time until the service had answered a webhook that was handed on to it.",
                 &DURATION_BUCKETS,
             )?,
-            log_lines_sampled_out: r.counter(
-                "log_lines_sampled_out_total",
-                "Lines of requests answered from memory that were left out of the log, as log.sample_hits says.",
-            )?,
-            spans: Spans::new(r.counters("spans_total", "Spans of requests, by what became of them.", &["result"])?),
+            log_lines_sampled_out: r
+                .counter("log_lines_sampled_out_total", "Log lines of cache hits that log.sample_hits left out.")?,
+            spans: Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?),
             draining: r.gauge("draining", "1 from SIGTERM on.")?,
             bounded: [
                 Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),
