@@ -52,7 +52,7 @@ pub(super) const CALLS: [Call; 25] = [
     }),
     act("POST", "/_simulator/cards/{session}/finish", "the shopper gets the virtual card", |simulator, session| {
         let finished = simulator.core.gateway().finish_card(session);
-        let token = finished.ok_or_else(|| Refusal::unknown("there is no such card session that is not finished"))?;
+        let token = finished.ok_or_else(|| Refusal::unknown("there is no such card session, or it is finished"))?;
         Ok(json!({"token": token}))
     }),
     input("PUT", "/_simulator/keys", "other keys: {public_key, private_key, overlap}", |input| {
@@ -73,9 +73,12 @@ pub(super) const CALLS: [Call; 25] = [
     act("GET", "/_simulator/gates/{name}", "how many requests came to a gate", |simulator, name| {
         simulator.core.gates().show(name)
     }),
-    act("POST", "/_simulator/gates/{name}/release", "let them go, and all later ones pass", |simulator, name| {
-        simulator.core.gates().release(name)
-    }),
+    act(
+        "POST",
+        "/_simulator/gates/{name}/release",
+        "let the requests go, and let all later ones pass",
+        |simulator, name| simulator.core.gates().release(name),
+    ),
     input("GET", "/_simulator/journal", "requests received: ?since=&method=&path=", |input| {
         Ok(Step::Journal(page::read(input, &["since", "method", "path"])?))
     }),
@@ -94,7 +97,7 @@ pub(super) const CALLS: [Call; 25] = [
         let found = number.parse().is_ok_and(|number| simulator.redeliver(number));
         done_if(found, "there is no such delivery")
     }),
-    act("POST", "/_simulator/reset", "all as at the start; bearer tokens stay live", |simulator, _| {
+    act("POST", "/_simulator/reset", "back to the state of the start; bearer tokens stay live", |simulator, _| {
         simulator.reset();
         done()
     }),
@@ -166,7 +169,7 @@ pub(super) fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cent
 }
 
 const NOT_OPEN: &str = "there is no such order with an open checkout";
-const UNUSABLE: &str = "there is no such token that is neither used nor past its time";
+const UNUSABLE: &str = "there is no such token, or it is used or has ended";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

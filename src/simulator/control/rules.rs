@@ -138,7 +138,7 @@ impl From<FaultText> for Fault {
 }
 
 fn method(text: String) -> Result<Method, Refusal> {
-    Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is none")))
+    Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is not a method")))
 }
 
 /// A path that a request can have, so that a slip does not make a rule that never applies.
@@ -167,7 +167,8 @@ fn body(value: Value) -> Result<Bytes, Refusal> {
 }
 
 fn header(name: &str) -> Result<HeaderName, Refusal> {
-    let name = HeaderName::try_from(name).map_err(|_| Refusal::wrong(format!("headers: {name:?} is no name")))?;
+    let name = HeaderName::try_from(name)
+        .map_err(|_| Refusal::wrong(format!("headers: {name:?} is not the name of a header")))?;
     if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
         return Err(Refusal::wrong(format!("headers: {name} follows from the body; see the fault stated_length")));
     }

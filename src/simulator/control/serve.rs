@@ -25,11 +25,14 @@ pub(in crate::simulator) async fn serve(
 ) -> Result<Response<Payload>, Ending> {
     let (head, body) = request.into_parts();
     if is_of_browser(&head.headers) {
-        return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "requests from browsers are refused"))));
+        return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "the simulator refuses requests from browsers"))));
     }
     if core.addr.ip().is_loopback() && !names_this_machine(&head.headers) {
         // A web page may have pointed a name of its own at this address.
-        return Ok(response(Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine"))));
+        return Ok(response(Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the simulator does not answer for this Host",
+        ))));
     }
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
