@@ -1,4 +1,4 @@
-"""The servers that are compared: how they are installed, set up, started, watched and ended."""
+"""Installs, configures, starts, watches and ends the servers that are compared."""
 
 import datetime
 import json
@@ -25,7 +25,7 @@ PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish"}
 
 
 def install(*programs):
-    """Installs from Debian those that are missing."""
+    """Installs missing programs from Debian."""
     # Debian installs daemons in /usr/sbin, which is not on every user's path.
     os.environ["PATH"] += ":/usr/sbin"
     missing = [PACKAGES.get(program, program) for program in programs if not shutil.which(program)]
@@ -36,7 +36,7 @@ def install(*programs):
 
 
 def build():
-    """Builds what the image holds."""
+    """Builds the program of the image, and returns its path."""
     image = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "image"
     subprocess.run([ROOT / "deploy/image/build", image], check=True, stdout=sys.stderr)
     return image / "sezzle-sidecar"
@@ -78,7 +78,7 @@ class Server:
             time.sleep(0.0005)
 
     def pids(self):
-        """The process, its helpers and all they started."""
+        """The ids of the process, of its helpers, and of all their descendants."""
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -91,7 +91,7 @@ class Server:
         return family
 
     def cpu(self):
-        """Seconds of processor time that all of them took, in their own code and in the kernel for them."""
+        """Seconds of processor time that these processes took, in their own code and in the kernel."""
         ticks = 0
         for pid in self.pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -114,7 +114,7 @@ class Server:
 
 
 class Bench:
-    """A folder for configurations, programs and logs, and everything that was started in it."""
+    """A folder for configurations, programs and logs, with the servers that were started in it."""
 
     def __init__(self, binary):
         self.binary = binary
@@ -166,7 +166,7 @@ class Bench:
         return self.start("gateway", [self.folder / "serve", str(port), str(threads), *files, str(delay)], port)
 
     def tls_gateway(self):
-        """nginx with a fixed answer: certificates are as for a real server, the authority is the bench's own."""
+        """Starts nginx with TLS and a fixed answer. The bench's own authority has signed its certificate."""
         folder, port = self.folder, free_port()
         new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
         own = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-addext", "subjectAltName=DNS:localhost"]

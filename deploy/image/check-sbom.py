@@ -1,4 +1,4 @@
-"""Holds the bill of materials on standard input to CycloneDX's schema, and to what must and must not be in the image."""
+"""Checks the bill of materials on standard input against CycloneDX's schema, and for crates that must or must not be in it."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
-"""Holds the rendered manifests to Kubernetes' schemas, to what docs/installation.md promises, and to the program.
+"""Checks the rendered manifests against Kubernetes' schemas, the promises of docs/installation.md, and the program.
 
     check.py RENDERED.yaml SEZZLE-SIDECAR
 
-Every rule is tried on a spoilt copy of the manifests as well, and must find what was spoilt."""
+Each rule is also tried on a copy of the manifests with one mistake, which the rule must find."""
 
 import copy
 import os
@@ -65,7 +65,7 @@ def named(items, name):
 
 
 class Pod:
-    """The pod of the example, and what it refers to."""
+    """The pod of the example, with the objects that the pod refers to."""
 
     def __init__(self, manifests):
         self.manifests = manifests
@@ -77,7 +77,7 @@ class Pod:
         self.ports = {port["name"]: port["containerPort"] for port in self.sidecar["ports"]}
 
     def volume(self, container, path):
-        """What is mounted where a file is to be, and the file's name in there."""
+        """The volume that holds a file of a container, and the file's name in that volume."""
         for mount in container["volumeMounts"]:
             folder = mount["mountPath"].rstrip("/") + "/"
             if path.startswith(folder):
@@ -87,7 +87,7 @@ class Pod:
         raise Wrong(f"{path} is not mounted")
 
     def configuration(self):
-        """The text of the file that the sidecar's arguments name."""
+        """The text of the configuration file that the sidecar's arguments name."""
         arguments = self.sidecar["args"]
         hold(arguments[:2] == ["run", "--config"] and len(arguments) == 3, "run --config FILE")
         volume, name = self.volume(self.sidecar, arguments[2])
@@ -205,7 +205,7 @@ class Program:
         self.path = path
 
     def effective(self, text):
-        """The configuration in force with this file, by the program's own word."""
+        """The configuration in force with this file, as the program prints it."""
         with tempfile.TemporaryDirectory() as folder:
             file = pathlib.Path(folder, "sidecar.toml")
             file.write_text(text)
@@ -216,7 +216,7 @@ class Program:
             return tomllib.loads(checked.stdout)
 
     def answers(self, pod, text):
-        """Runs it as the pod does, without a gateway, and asks it what probes and scrapes ask."""
+        """Runs the program as the pod does, without a gateway, and sends the requests of probes and scrapes."""
         with tempfile.TemporaryDirectory() as folder:
             environment = {"SEZZLE_SIDECAR__GATEWAY__URL": "http://127.0.0.1:1"}
             environment |= {"SEZZLE_SIDECAR__PROXY__LISTEN": "127.0.0.1:0"}
@@ -238,7 +238,7 @@ class Program:
                 hold("sezzle_sidecar_build_info{" in get(ops, path), f"metrics at {path}")
             finally:
                 running.terminate()
-                hold(running.wait(timeout=60) == 0, "it stops when it is told to")
+                hold(running.wait(timeout=60) == 0, "the sidecar stops after SIGTERM")
 
 
 def free_address():
@@ -294,7 +294,7 @@ def spoilt(manifests):
         return f"{old} becomes {new}", fresh
 
     def at(path, value):
-        """Sets what a path leads to, or takes it away."""
+        """Makes a copy in which the value at a path is replaced or removed."""
         fresh, pod = copied()
         place = {"pod": pod.spec, "sidecar": pod.sidecar, "template": pod.template}.get(path[0])
         if place is None:

@@ -1,7 +1,7 @@
-"""A service beside the sidecar: GET /checkout/UUID answers what Sezzle knows of a session.
+"""A service beside the sidecar: GET /checkout/UUID returns the state of a session at Sezzle.
 
-It has no key and no token. It calls the sidecar as it would call Sezzle, and stops when it is told to, which the sidecar
-outlasts."""
+The service has no key and no token. It calls the sidecar as it would call Sezzle. It stops on SIGTERM, before the
+sidecar does."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SEZZLE = os.environ["SEZZLE_URL"]
-# For a moment after the pod was told to stop, new connections still reach it.
+# For a moment after the pod gets SIGTERM, new connections still reach it.
 LAST_CALLERS = 5
 
 
@@ -35,7 +35,7 @@ class Shop(BaseHTTPRequestHandler):
             # The error is Sezzle's, or the sidecar's if its code begins with "sidecar.".
             self.answer(502 if refused.code >= 500 else refused.code, {"error": json.load(refused)})
         except OSError as failed:
-            self.answer(502, {"error": f"the sidecar cannot be reached: {failed}"})
+            self.answer(502, {"error": f"the service cannot reach the sidecar: {failed}"})
 
     def answer(self, status, body):
         text = json.dumps(body).encode()

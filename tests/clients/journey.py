@@ -2,9 +2,9 @@
 """A merchant's way through Sezzle's API with nothing but Python's standard library.
 
     journey.py BASE begin              authenticates and creates a session, and prints that session
-    journey.py BASE finish SESSION     follows the links of the session at this URL, once its shopper is done
+    journey.py BASE finish SESSION     follows the links of the session at this URL, after its shopper has finished
 
-BASE stands in place of https://gateway.sezzle.com. Ends with an exception as soon as anything is not as documented.
+BASE replaces https://gateway.sezzle.com. The script ends with an exception at the first answer that is not as documented.
 """
 import datetime
 import http.client
@@ -19,7 +19,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Urllib:
-    """A new connection for every call."""
+    """Opens a new connection for every call."""
 
     def call(self, method, url, headers, body):
         request = urllib.request.Request(url, data=body, headers=headers, method=method)
@@ -28,7 +28,7 @@ class Urllib:
 
 
 class Kept:
-    """One connection of http.client for all calls."""
+    """Makes all calls over one connection of http.client."""
 
     def __init__(self, base):
         self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(base).netloc, timeout=TIMEOUT)

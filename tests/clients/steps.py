@@ -1,4 +1,4 @@
-"""Makes the calls of a plan with an HTTP client of Python's world, as steps.mjs does with one of Node's.
+"""Makes the calls of a plan with an HTTP client for Python, as steps.mjs does with a client for Node.
 
     steps.py STACK BASE PLAN FOLDER
 """
@@ -12,7 +12,7 @@ LIMIT = 20
 
 
 def pieces(body):
-    """In pieces, without a length."""
+    """The body in two pieces, without a length."""
     yield body[:7]
     yield body[7:]
 

@@ -63,5 +63,5 @@ async fn the_service_of_the_example_says_when_the_sidecar_is_gone() {
     let (_service, shop) = start(free_address()).await;
     let answer = Client::new().get(shop, "/checkout/6c9db5d4-d09a-4224-860a-b5438ac32ca8").await;
     assert_eq!(answer.status, 502);
-    assert!(answer.text().contains("the sidecar cannot be reached"), "{}", answer.text());
+    assert!(answer.text().contains("the service cannot reach the sidecar"), "{}", answer.text());
 }
