@@ -20,7 +20,7 @@ pub struct Resolver(Threads);
 
 /// A name could not be resolved.
 #[derive(Debug, thiserror::Error)]
-#[error("name resolution failed")]
+#[error("the name could not be resolved")]
 pub struct DnsError(#[source] pub io::Error);
 
 impl Resolver {

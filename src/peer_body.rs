@@ -26,7 +26,7 @@ pub enum CutOff {
     #[error(transparent)]
     Failed(#[from] hyper::Error),
     /// The peer ended the stream without a reason and without END_STREAM, or sent fewer bytes than it had stated.
-    #[error("the peer ended it before it was whole")]
+    #[error("the peer ended the body before it was whole")]
     Early,
 }
 

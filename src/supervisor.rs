@@ -82,7 +82,7 @@ impl Supervisor {
         self.restarts.with_label_values(&[task]).inc();
         let pause = back_off(*panics);
         *panics = panics.saturating_add(1);
-        tracing::error!(task, panics, retry_ms = millis(pause), "a task has panicked and begins anew");
+        tracing::error!(task, panics, retry_ms = millis(pause), "a task panicked; the sidecar starts it again");
         sleep(pause).await;
         true
     }

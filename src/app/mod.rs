@@ -99,7 +99,7 @@ pub enum StartError {
     #[error("listener: {0}")]
     Socket(#[from] std::io::Error),
     /// The system cannot start a thread.
-    #[error("a thread cannot be started: {0}")]
+    #[error("the sidecar cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
     /// Several of these errors.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -181,7 +181,7 @@ impl App {
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {
             let (certificates, issuers) = (trust.issuers().len(), trust.issuers().join(", "));
-            tracing::info!(file = %file.display(), certificates, issuers, "gateway.ca_file is trusted, too");
+            tracing::info!(file = %file.display(), certificates, issuers, "the sidecar also trusts gateway.ca_file");
         }
         let connect = connect_options(gateway, tls::client_config(trust)?, &materials, &blocking)?;
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
@@ -354,7 +354,11 @@ impl App {
             tracing::info!(took_ms = millis(began.elapsed()), "drained");
         } else {
             let (connections, writes) = (self.connections.len(), self.writes.under_way());
-            tracing::warn!(connections, writes, "what was still under way is cut");
+            tracing::warn!(
+                connections,
+                writes,
+                "the drain is cut short: the sidecar ends the remaining connections and writes"
+            );
             self.stop_serving();
             self.writes.cut().await;
             // Callers that still listen are told that their writes were cut.

@@ -62,7 +62,7 @@ impl App {
                 for mistake in &mistakes {
                     tracing::error!(mistake, "configuration not reloaded");
                 }
-                tracing::error!(mistakes = mistakes.len(), "the configuration before stays in force");
+                tracing::error!(mistakes = mistakes.len(), "the previous configuration stays in force");
                 Reloaded::Not
             }
         };
@@ -112,7 +112,7 @@ fn say(Changes { applied, need_restart }: &Changes) {
     if need_restart.is_empty() {
         tracing::warn!(changed, "configuration reloaded");
     } else {
-        tracing::warn!(changed, needs_restart = restart, "configuration reloaded, but for keys that need a restart");
+        tracing::warn!(changed, needs_restart = restart, "configuration reloaded, except for keys that need a restart");
     }
 }
 
@@ -123,8 +123,10 @@ async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
     let read = threads.run(move || read_blocking(&files, &in_use));
     match timeout(READ_TIMEOUT, read).await {
         Ok(Ok(read)) => read,
-        Ok(Err(error)) => Err(vec![format!("the configuration could not be read: {error}")]),
-        Err(_) => Err(vec![format!("the configuration could not be read within {} s", READ_TIMEOUT.as_secs())]),
+        Ok(Err(error)) => Err(vec![format!("the sidecar could not read the configuration: {error}")]),
+        Err(_) => {
+            Err(vec![format!("the sidecar could not read the configuration within {} s", READ_TIMEOUT.as_secs())])
+        }
     }
 }
 

@@ -40,6 +40,6 @@ async fn online(settings: &Settings) -> Result<(), Failure> {
     let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     let check = app::online_check(settings, Clock::system(), is_set)?;
     check.run(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
-    say("all is well: Sezzle is reached and takes the keys\n");
+    say("all is well: the sidecar reaches Sezzle, and Sezzle accepts the keys\n");
     Ok(())
 }

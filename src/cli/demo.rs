@@ -105,7 +105,7 @@ struct Tour {
 impl Tour {
     async fn take(&mut self) -> Result<Ids, Failure> {
         say(&format!(
-            "This process runs a simulated Sezzle gateway, and a sidecar before it.\n\
+            "This process runs a simulated Sezzle gateway and a sidecar in front of it.\n\
              The sidecar listens on http://{}. No call below carries a key or a token.\n\n",
             self.proxy
         ));
@@ -156,7 +156,7 @@ impl Tour {
         say(&format!(
             "3. 100 callers look up another session at once: {answered} answers, {fetched} request to the gateway\n\n"
         ));
-        expect(answered == 100 && fetched == 1, "the callers were not served by one request")
+        expect(answered == 100 && fetched == 1, "one request did not serve all callers")
     }
 
     async fn capture(&self, ids: &Ids) -> Result<(), Failure> {
@@ -177,7 +177,7 @@ impl Tour {
             captured.unwrap_or_default(),
             lookup.cache
         ));
-        expect(captured == Some(2500), "the lookup after the capture does not show it")
+        expect(captured == Some(2500), "the lookup after the capture does not show the capture")
     }
 
     async fn call(&self, method: Method, path: &str, body: &'static str) -> Result<Called, Failure> {

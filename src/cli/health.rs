@@ -63,7 +63,9 @@ impl Wait {
                 say(&format!("{said}\n"));
                 Ok(())
             }
-            Err(_) => Err(Failure::Unwell(format!("gave up after {}: {last}", units::shown(self.max)))),
+            Err(_) => {
+                Err(Failure::Unwell(format!("the sidecar was not ready within {}: {last}", units::shown(self.max))))
+            }
         }
     }
 }
@@ -89,7 +91,7 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
         client::send(&Address::Tcp(address), request, ANSWER_TIMEOUT).await.map_err(|error| error.to_string())?;
     match answer.status() {
         StatusCode::OK => Ok(first_line(&answer)),
-        status => Err(format!("http://{address}{path} says {}: {}", status.as_u16(), first_line(&answer))),
+        status => Err(format!("http://{address}{path} answers {}: {}", status.as_u16(), first_line(&answer))),
     }
 }
 

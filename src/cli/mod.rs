@@ -168,7 +168,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             })
         }
         _ if !files.config.is_empty() => {
-            complain("error: this command reads no configuration\n");
+            complain("error: this command reads no configuration; leave out --config\n");
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
@@ -220,10 +220,10 @@ pub enum Failure {
     #[error("{0}")]
     Log(#[from] InstallError),
     /// The files could not be read in time.
-    #[error("the files of the {0} could not be read within {1} s")]
+    #[error("the sidecar could not read the files of the {0} within {1} s")]
     Unread(&'static str, u64),
     /// A signal arrived while the sidecar was reading its files.
-    #[error("told to stop before it had started")]
+    #[error("a signal stopped the sidecar before it had started")]
     NotStarted,
     /// The sidecar could not be started.
     #[error("{0}")]
@@ -232,19 +232,19 @@ pub enum Failure {
     #[error("{0}")]
     System(#[from] io::Error),
     /// A second signal arrived before the drain was over.
-    #[error("stopped before everything under way had ended")]
+    #[error("the sidecar stopped before its connections and writes had ended")]
     Interrupted,
     /// A step of the tour failed.
     #[error("{0}")]
     Tour(String),
     /// The configuration has no control listener.
-    #[error("control.listen is not set, so there is nobody to ask")]
+    #[error("control.listen is not set, so this command cannot reach the sidecar")]
     NoControl,
     /// A running sidecar did not obey.
     #[error("{0}")]
     Control(#[from] CallError),
     /// The ops listener has a random port.
-    #[error("ops.listen has port 0, so nobody can know which it is")]
+    #[error("ops.listen has port 0, so this command cannot know the port: set a fixed one")]
     NoPort,
     /// A sidecar is not alive, or not ready in time.
     #[error("{0}")]

@@ -125,7 +125,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
     match reading {
-        Some(reading) => reading.await.unwrap_or_else(|_| Err(vec!["the configuration could not be read".to_owned()])),
+        Some(reading) => {
+            reading.await.unwrap_or_else(|_| Err(vec!["the sidecar could not read the configuration".to_owned()]))
+        }
         None => pending().await,
     }
 }
@@ -183,7 +185,7 @@ impl Manager {
         if self.ready {
             let status = match reloaded {
                 Reloaded::Whole => "ready",
-                Reloaded::Partly => "ready; of the last reload some keys need a restart, see the log",
+                Reloaded::Partly => "ready; the last reload changed keys that need a restart, see the log",
                 Reloaded::Not => "ready; the last reload failed, see the log",
             };
             self.notifier.ready(status).await;

@@ -20,8 +20,8 @@ pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
     let Simulate { listen, allow_remote, http2, tls_certificate, tls_key } = arguments;
     if !listen.ip().is_loopback() && !allow_remote {
         return Err(Failure::Usage(
-            "--listen is not a loopback address. Whoever reaches the simulated gateway controls it; \
-             if that is meant, add --allow-remote",
+            "--listen is not a loopback address, and everybody who reaches the simulated gateway controls it. To \
+             allow that, add --allow-remote",
         ));
     }
     let tls = match (&tls_certificate, &tls_key) {
@@ -66,7 +66,7 @@ fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let rule = r#"'{"path":"/v2/order/*","times":3,"status":503}'"#;
     let lines = [
         "",
-        "Start a sidecar before it:",
+        "Start a sidecar in front of it:",
         "",
         "  SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\",
         &format!("  SEZZLE_SIDECAR__GATEWAY__URL={url} \\"),

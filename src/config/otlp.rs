@@ -13,7 +13,7 @@ pub(super) fn otlp(r: &mut Reader<'_>) -> Option<OtlpSettings> {
     if let Some(Some(_)) = endpoint
         && !cfg!(feature = "otlp")
     {
-        r.refuse("otlp.endpoint", "this build exports no spans, since it is one without the feature otlp");
+        r.refuse("otlp.endpoint", "this build cannot export spans; use a build with the feature otlp");
     }
     Some(OtlpSettings { endpoint: endpoint?, sample: sample? as u64 })
 }

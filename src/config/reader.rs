@@ -144,7 +144,10 @@ impl<'t> Reader<'t> {
     ) -> Option<Option<SecretSource>> {
         let name = variable(key);
         if self.recognise(key).is_some() {
-            self.refuse(key, &format!("a secret does not belong here; use {file_key} or the variable {name}"));
+            self.refuse(
+                key,
+                &format!("a secret does not belong in a configuration file; use {file_key} or the variable {name}"),
+            );
             return None;
         }
         let Some(value) = self.secrets.remove(key) else {
@@ -250,7 +253,7 @@ impl<'t> Reader<'t> {
 
     fn parsed<T>(&mut self, key: &str, text: &str, origin: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let parsed = match is_a_key(text) {
-            true => Err("this is one of Sezzle's keys, which does not belong here".to_owned()),
+            true => Err("this value is one of Sezzle's keys and does not belong here".to_owned()),
             false => parse(text),
         };
         match parsed {

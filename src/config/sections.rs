@@ -78,7 +78,7 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     // One connection for all calls is one that a network can silently drop; several are the safer choice.
     let http2 = r.value("gateway.http2", "false", parse::boolean);
     if http2 == Some(true) && plain_http(&url) {
-        r.conflict("gateway.http2", "HTTP/2 is agreed on within TLS, and gateway.url is http");
+        r.conflict("gateway.http2", "HTTP/2 needs TLS, and gateway.url is http");
     }
     let egress_proxy = egress_proxy(r, plain_http(&url));
 
@@ -111,14 +111,14 @@ fn egress_proxy(r: &mut Reader<'_>, plain_http: bool) -> Option<Option<EgressPro
     if let Some(Some(_)) = url
         && plain_http
     {
-        r.conflict("gateway.egress_proxy", "only https goes through a proxy, and gateway.url is http");
+        r.conflict("gateway.egress_proxy", "the sidecar uses a proxy for https only, and gateway.url is http");
     }
     if let (Some(None), Some(Some(source))) = (&url, &credentials) {
         let key = match source {
             SecretSource::File(_) => "gateway.egress_proxy_credentials_file",
             SecretSource::Variable { .. } => "gateway.egress_proxy_credentials",
         };
-        r.conflict(key, "there is no gateway.egress_proxy to send them to");
+        r.conflict(key, "gateway.egress_proxy is not set, so no proxy needs these credentials");
     }
     let credentials = credentials?;
     Some(url?.map(|url| EgressProxySettings { url, credentials }))
@@ -162,8 +162,8 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
             r.conflict(
                 "proxy.listen",
                 &format!(
-                    "{address} is no loopback address, and whoever can reach it can move money; \
-                     proxy.allow_remote = true accepts that"
+                    "{address} is not a loopback address, and everybody who reaches it can move money; to accept \
+                     that, set proxy.allow_remote = true"
                 ),
             );
         }
@@ -187,7 +187,7 @@ fn drain(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Option<DrainSet
     if let (Some(grace), Some(timeout)) = (grace, timeout)
         && timeout < grace
     {
-        r.conflict("drain.timeout", &format!("{} ends before drain.grace, which is {}", shown(timeout), shown(grace)));
+        r.conflict("drain.timeout", &format!("{} is shorter than drain.grace ({})", shown(timeout), shown(grace)));
     }
     // The last write may come in at the end of the grace period.
     if let (Some(write_timeout), Some(grace), Some(timeout)) = (write_timeout, grace, timeout)
@@ -223,7 +223,10 @@ fn control(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSetti
 
     if let Some(Some(address)) = &listen {
         if address.tcp().is_some_and(|address| !is_loopback(address)) {
-            r.refuse("control.listen", "expected a Unix socket or a loopback address, since it steers the process");
+            r.refuse(
+                "control.listen",
+                "expected a Unix socket or a loopback address, because this listener controls the process",
+            );
         } else if taken(address, proxy) {
             r.conflict("control.listen", &format!("{address} is taken by proxy.listen"));
         }
@@ -299,9 +302,9 @@ fn links(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings>
 
     if let (Some(None), Some(listen)) = (&base_url, listen) {
         let why = match listen.iter().find_map(Address::tcp) {
-            None => Some("required, since callers cannot follow links to a Unix socket".to_owned()),
+            None => Some("required, because callers cannot follow links to a Unix socket".to_owned()),
             Some(first) if first.ip().is_unspecified() => Some(format!(
-                "required, since callers cannot follow links to {first}, the first address of proxy.listen"
+                "required, because callers cannot follow links to {first}, the first address of proxy.listen"
             )),
             // A port of 0 is chosen at start, so nothing can be said of it here.
             Some(first) if first.port() == 0 => None,

@@ -105,7 +105,7 @@ impl Environment {
             Self::Sandbox | Self::Production => None,
             Self::SandboxEu | Self::ProductionEu => Some(
                 "Sezzle no longer documents its European environments, and removed them from its own plugins in 2024; \
-                 ask Sezzle whether this one still serves you",
+                 ask Sezzle whether this environment still serves you",
             ),
         }
     }

@@ -68,7 +68,7 @@ pub(super) fn merge(layers: &[Layer]) -> Result<Value, Problem> {
     match builder.build() {
         Ok(merged) => Ok(child(&merged.cache, ROOT).cloned().unwrap_or_else(empty_table)),
         // The reason may quote a value, so it is not passed on.
-        Err(_) => Err(Problem::new("configuration", "the files and variables cannot be merged")),
+        Err(_) => Err(Problem::new("configuration", "the sidecar cannot merge the files and variables")),
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
         let rest = name.strip_prefix(PREFIX.trim_end_matches('_')).filter(|rest| !rest.starts_with("__"));
         if rest.is_some_and(|rest| rest.starts_with('_') && rest.contains("__")) {
             let shown = name.split("__").map(shown_segment).collect::<Vec<_>>().join("__");
-            environment.problems.push(Problem::new(shown, format!("such a variable begins with {PREFIX}")));
+            environment.problems.push(Problem::new(shown, format!("a variable that sets a key begins with {PREFIX}")));
         }
     }
     let ours: BTreeMap<String, OsString> = variables
@@ -110,7 +110,7 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
         };
         // Two spellings of one variable would leave it open which of them wins.
         if name.to_ascii_uppercase() != name {
-            environment.problems.push(Problem::new(shown, "the names of variables are upper case"));
+            environment.problems.push(Problem::new(shown, "write the name of the variable in upper case"));
             continue;
         }
         if let Some(key) = SECRETS.into_iter().find(|key| variable(key) == format!("{PREFIX}{name}")) {
@@ -269,7 +269,7 @@ mod tests {
         ]));
         let text = environment.problems.to_string();
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.contains("SEZZLE_SIDECAR__Log__Level: the names of variables are upper case"), "{text}");
+        assert!(text.contains("SEZZLE_SIDECAR__Log__Level: write the name of the variable in upper case"), "{text}");
         assert!(!text.contains("canary"), "{text}");
     }
 

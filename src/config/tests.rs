@@ -58,7 +58,7 @@ fn refused_line(line: &str) -> String {
 fn a_prefix_with_one_underscore_is_a_mistake_unless_kubernetes_sets_it() {
     let set = |name: &str| load(&[], [(name.into(), "canary".into())]).unwrap_err().to_string();
     let mistyped = set("SEZZLE_SIDECAR_LOG__LEVEL");
-    assert!(mistyped.contains("such a variable begins with SEZZLE_SIDECAR__"), "{mistyped}");
+    assert!(mistyped.contains("a variable that sets a key begins with SEZZLE_SIDECAR__"), "{mistyped}");
     assert!(!mistyped.contains("canary"), "{mistyped}");
     for name in ["SEZZLE_SIDECAR_PORT_8080_TCP_ADDR", "SEZZLE_SIDECAR_SERVICE_HOST", "OTHER_LOG__LEVEL"] {
         assert!(!set(name).contains(name), "{name}");
@@ -249,8 +249,8 @@ fn secrets_come_from_a_file_or_a_variable_but_not_both() {
     );
     assert_eq!(
         refused(&[gateway, "credentials = { public_key = 'canary', private_key_file = '/run/private' }"], &[]),
-        "credentials.public_key: a secret does not belong here; use credentials.public_key_file or the variable \
-         SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY (1.toml)"
+        "credentials.public_key: a secret does not belong in a configuration file; use credentials.public_key_file or \
+         the variable SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY (1.toml)"
     );
 }
 
@@ -283,17 +283,14 @@ fn what_a_key_refuses() {
             "proxy.listen: expected an absolute path after \"unix:\", found \"unix:run/a\"",
         ),
         ("proxy.socket_mode = '0777'", "proxy.socket_mode: expected the octal mode of a socket, such as \"0660\""),
-        ("proxy.listen = '10.0.0.1:80'", "proxy.listen: 10.0.0.1:80 is no loopback address, "),
+        ("proxy.listen = '10.0.0.1:80'", "proxy.listen: 10.0.0.1:80 is not a loopback address, "),
         ("proxy.listen = '[::ffff:127.0.0.1]:80'", "proxy.listen: expected the form of IPv4, \"127.0.0.1:80\", found "),
         ("ops.listen = '[::ffff:0.0.0.0]:80'", "ops.listen: expected the form of IPv4, \"0.0.0.0:80\", found "),
         ("control.listen = '[::FFFF:7f00:1]:80'", "control.listen: expected the form of IPv4, \"127.0.0.1:80\""),
         ("proxy.hosts = ['*']", "proxy.hosts: expected a host such as "),
         ("proxy.workers = 0", "proxy.workers: expected a whole number from 1 to 256"),
         ("proxy.workers = 1.0", "proxy.workers: expected a whole number from 1 to 256"),
-        (
-            "drain.timeout = '4s'\ngateway.write_timeout = '1s'",
-            "drain.timeout: 4s ends before drain.grace, which is 5s",
-        ),
+        ("drain.timeout = '4s'\ngateway.write_timeout = '1s'", "drain.timeout: 4s is shorter than drain.grace (5s)"),
         (
             "gateway.write_timeout = '40s'",
             "drain.timeout: 40s would cut off writes; expected more than drain.grace (5s) and gateway.write_timeout",
@@ -310,7 +307,7 @@ fn what_a_key_refuses() {
         ("cache.stale_if_error = '25h'", "cache.stale_if_error: expected a duration from 0s to 1d"),
         (
             "control.listen = '0.0.0.0:1'",
-            "control.listen: expected a Unix socket or a loopback address, since it steers the process",
+            "control.listen: expected a Unix socket or a loopback address, because this listener controls the process",
         ),
         ("ops.listen = '0.0.0.0:8080'", "ops.listen: 0.0.0.0:8080 is taken by proxy.listen"),
         (
@@ -321,7 +318,7 @@ fn what_a_key_refuses() {
         ("control.listen = '127.0.0.1:9464'", "ops.listen: 127.0.0.1:9464 is taken by control.listen"),
         (
             "proxy.listen = 'unix:/run/a'",
-            "links.base_url: required, since callers cannot follow links to a Unix socket",
+            "links.base_url: required, because callers cannot follow links to a Unix socket",
         ),
         ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: expected \"http://host:port\" "),
         ("gateway.egress_proxy = 'https://a:1'", "gateway.egress_proxy: expected \"http://host:port\" "),
@@ -334,20 +331,21 @@ fn what_a_key_refuses() {
         ),
         (
             "gateway.egress_proxy = 'http://a:1'\ngateway.url = 'http://localhost:1'",
-            "gateway.egress_proxy: only https goes through a proxy, and gateway.url is http ",
+            "gateway.egress_proxy: the sidecar uses a proxy for https only, and gateway.url is http ",
         ),
         (
             "gateway.http2 = true\ngateway.url = 'http://localhost:1'",
-            "gateway.http2: HTTP/2 is agreed on within TLS, and gateway.url is http ",
+            "gateway.http2: HTTP/2 needs TLS, and gateway.url is http ",
         ),
         (
             "gateway.egress_proxy_credentials_file = '/a'",
-            "gateway.egress_proxy_credentials_file: there is no gateway.egress_proxy to send them to ",
+            "gateway.egress_proxy_credentials_file: gateway.egress_proxy is not set, so no proxy needs these \
+             credentials ",
         ),
         (
             "gateway.egress_proxy_credentials = 'canary'",
-            "gateway.egress_proxy_credentials: a secret does not belong here; use gateway.egress_proxy_credentials_file \
-             or the variable SEZZLE_SIDECAR__GATEWAY__EGRESS_PROXY_CREDENTIALS ",
+            "gateway.egress_proxy_credentials: a secret does not belong in a configuration file; use \
+             gateway.egress_proxy_credentials_file or the variable SEZZLE_SIDECAR__GATEWAY__EGRESS_PROXY_CREDENTIALS ",
         ),
         ("webhooks.listen = 'localhost:1'", "webhooks.listen: expected an address such as "),
         ("webhooks.listen = '[::1]:8080'", "webhooks.listen: [::1]:8080 is taken by proxy.listen"),
@@ -364,25 +362,25 @@ fn what_a_key_refuses() {
         ("webhooks.forward_to = 'unix:/a'", "webhooks.forward_to: expected a URL such as "),
         (
             "webhooks.forward_to = 'https://a'",
-            "webhooks.forward_to: there is no webhooks.listen to receive what it would be sent",
+            "webhooks.forward_to: webhooks.listen is not set, so no webhooks arrive to hand on",
         ),
         (
             "webhooks = { listen = '127.0.0.1:1', forward_to = 'http://127.0.0.1:1/webhooks/sezzle' }",
-            "webhooks.forward_to: this is the webhook listener itself",
+            "webhooks.forward_to: this is the address of the webhook listener itself",
         ),
         (
             "webhooks = { listen = '127.0.0.1:1', forward_secret_file = '/a' }",
-            "webhooks.forward_secret_file: there is no webhooks.forward_to to sign for ",
+            "webhooks.forward_secret_file: webhooks.forward_to is not set, so there are no webhooks to sign ",
         ),
         (
             "webhooks.forward_secret = 'canary'",
-            "webhooks.forward_secret: a secret does not belong here; use webhooks.forward_secret_file or the variable \
-             SEZZLE_SIDECAR__WEBHOOKS__FORWARD_SECRET ",
+            "webhooks.forward_secret: a secret does not belong in a configuration file; use \
+             webhooks.forward_secret_file or the variable SEZZLE_SIDECAR__WEBHOOKS__FORWARD_SECRET ",
         ),
         ("links.base_url = 'http://a/'", "links.base_url: expected a URL such as "),
         (
             "proxy = { listen = '[::]:80', allow_remote = true }",
-            "links.base_url: required, since callers cannot follow ",
+            "links.base_url: required, because callers cannot follow ",
         ),
         ("log.level = 'INFO'", "log.level: expected one of "),
         ("log.levels = 'info'", "log.levels: unknown key; did you mean log.level? "),
@@ -626,5 +624,5 @@ proptest! {
 #[test]
 fn a_build_that_exports_no_spans_says_so() {
     let line = refused_line("otlp.endpoint = 'http://collector:4318'");
-    assert_eq!(line, "otlp.endpoint: this build exports no spans, since it is one without the feature otlp (1.toml)");
+    assert_eq!(line, "otlp.endpoint: this build cannot export spans; use a build with the feature otlp (1.toml)");
 }

@@ -21,19 +21,19 @@ pub(super) fn webhooks(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Opt
         }
     }
     if let (Some(None), Some(Some(_))) = (&listen, &forward_to) {
-        r.conflict("webhooks.forward_to", "there is no webhooks.listen to receive what it would be sent");
+        r.conflict("webhooks.forward_to", "webhooks.listen is not set, so no webhooks arrive to hand on");
     }
     if let (Some(Some(listen)), Some(path), Some(Some(url))) = (&listen, &path, &forward_to)
         && *url == format!("http://{listen}{path}")
     {
-        r.conflict("webhooks.forward_to", "this is the webhook listener itself");
+        r.conflict("webhooks.forward_to", "this is the address of the webhook listener itself");
     }
     if let (Some(None), Some(Some(source))) = (&forward_to, &secret) {
         let key = match source {
             SecretSource::File(_) => "webhooks.forward_secret_file",
             SecretSource::Variable { .. } => "webhooks.forward_secret",
         };
-        r.conflict(key, "there is no webhooks.forward_to to sign for");
+        r.conflict(key, "webhooks.forward_to is not set, so there are no webhooks to sign");
     }
     let secret = secret?;
     let forward = forward_to?.map(|url| ForwardSettings { url, secret });

@@ -69,7 +69,7 @@ pub async fn send(
     request: Request<Full<Bytes>>,
     limit: Duration,
 ) -> Result<Response<Bytes>, CallError> {
-    let late = |_| CallError::Broken(format!("not within {}", units::shown(limit)));
+    let late = |_| CallError::Broken(format!("timed out after {}", units::shown(limit)));
     timeout(limit, exchange(address, request)).await.map_err(late)?
 }
 

@@ -88,7 +88,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
         match (head.uri.path(), &head.method) {
             ("/log/level", &Method::GET | &Method::HEAD) => match log::level() {
                 Some(level) => answer(StatusCode::OK, &json!({ "level": level })),
-                None => error(StatusCode::CONFLICT, "this process has no log of its own"),
+                None => error(StatusCode::CONFLICT, "this process has no log level"),
             },
             ("/log/level", &Method::PUT) => match receive(body).await {
                 Ok(body) => set_level(&body, &caller),
@@ -123,7 +123,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
             Purge::Token(_) => ("token", None),
             Purge::All(True) => ("all", None),
         };
-        tracing::info!(what, id, removed, peer_uid = caller.peer.map(|peer| peer.uid), "purged by control");
+        tracing::info!(what, id, removed, peer_uid = caller.peer.map(|peer| peer.uid), "an operator purged sessions");
         answer(StatusCode::OK, &json!({ "removed": removed }))
     }
 }
@@ -139,14 +139,14 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
     };
     let peer_uid = caller.peer.map(|peer| peer.uid);
     // A line has a field `level` already.
-    let say = || tracing::warn!(new_level = word, peer_uid, "log level set by control");
+    let say = || tracing::warn!(new_level = word, peer_uid, "an operator set the log level");
     // Logged at the more verbose of the two levels.
     let quieter = level < LevelFilter::WARN;
     if quieter {
         say();
     }
     if log::set_level(level).is_err() {
-        return error(StatusCode::CONFLICT, "this process has no log of its own");
+        return error(StatusCode::CONFLICT, "this process has no log level");
     }
     if !quieter {
         say();
@@ -172,20 +172,22 @@ const MAX_BODY: usize = 16 * 1024;
 fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     match refusal {
         Refusal::Malformed(how) => error(StatusCode::BAD_REQUEST, how),
-        Refusal::Misdirected => error(StatusCode::MISDIRECTED_REQUEST, "the Host is no name of this machine's own"),
+        Refusal::Misdirected => {
+            error(StatusCode::MISDIRECTED_REQUEST, "this listener does not answer for this Host; use localhost")
+        }
         Refusal::Scheme(which) => error(StatusCode::MISDIRECTED_REQUEST, which),
         Refusal::Browser => error(StatusCode::FORBIDDEN, FROM_BROWSER),
     }
 }
 
 fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
-    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this is served for {allowed} only"));
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes {allowed} only"));
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
 fn unreadable(expected: &str, cause: &serde_json::Error) -> Response<Full<Bytes>> {
-    error(StatusCode::UNPROCESSABLE_ENTITY, &format!("the body is to name {expected}: {cause}"))
+    error(StatusCode::UNPROCESSABLE_ENTITY, &format!("expected a body that names {expected}: {cause}"))
 }
 
 fn error(status: StatusCode, message: &str) -> Response<Full<Bytes>> {

@@ -35,7 +35,7 @@ pub struct Granted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
     /// Sezzle does not know the pair, at least not in this environment.
-    #[error("Sezzle rejected the key pair with status {0}; are they the keys of this environment?")]
+    #[error("Sezzle rejected the key pair with status {0}; check that the keys belong to gateway.environment")]
     Rejected(StatusCode),
     /// The keys belong to another merchant.
     #[error("the keys authenticate as merchant {found:?}, not as {expected:?}")]
@@ -123,7 +123,7 @@ pub async fn exchange(
     }
     let expiration = answer.expiration_date.as_str().and_then(parse_rfc3339);
     if expiration.is_none() {
-        tracing::warn!("the token came without an end that can be read");
+        tracing::warn!("Sezzle's token has no expiration_date that the sidecar can read");
     }
     // Logs and callers see this name, so only an identifier is accepted.
     let is_identifier =
@@ -133,7 +133,7 @@ pub async fn exchange(
         return Err(ExchangeError::WrongMerchant { expected: expected.to_owned(), found });
     }
     let line = Zeroizing::new(format!("Bearer {}", *token));
-    let mut authorization = HeaderValue::from_str(&line).map_err(|_| failed("the token is no header value"))?;
+    let mut authorization = HeaderValue::from_str(&line).map_err(|_| failed("the token does not fit into a header"))?;
     authorization.set_sensitive(true);
     let date = head.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_http_date);
     tracing::debug!(merchant = found, skew_ms = date.map(|date| date.millis_since(clock.now().wall)), "token granted");
@@ -157,7 +157,11 @@ pub fn foreign(status: StatusCode, headers: &HeaderMap) -> String {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()?.split(';').next()).unwrap_or_default();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/+.-".contains(&byte);
     let kind = Some(kind.trim()).filter(|kind| !kind.is_empty() && kind.len() <= 64 && kind.bytes().all(is_plain));
-    format!("something before Sezzle refused it ({}, {})", status.as_u16(), kind.unwrap_or("no type"))
+    format!(
+        "another server than Sezzle refused the request ({}, {})",
+        status.as_u16(),
+        kind.unwrap_or("no content type")
+    )
 }
 
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -65,13 +65,13 @@ pub enum KeyError {
         form: &'static str,
     },
     /// The keys are swapped, or both sources hold a key of the same kind.
-    #[error("{source_name}: the public key is not where it belongs, or the private key is not")]
+    #[error("{source_name}: the keys are swapped, or both are of one kind; put each key into its own place")]
     Swapped {
         /// Both files or variables.
         source_name: String,
     },
     /// Other users could replace the key.
-    #[error("{file}: may be written by others than its owner (mode {mode:03o}); take that right away")]
+    #[error("{file}: users other than the owner may write this file (mode {mode:03o}); take that right away")]
     Writable {
         /// The file.
         file: String,
@@ -263,7 +263,7 @@ fn warn_of_readers(source: &SecretSource) {
     let Ok(metadata) = fs::metadata(path) else { return };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o004 != 0 {
-        tracing::warn!(file = %path.display(), mode = format!("{mode:03o}"), "key file may be read by others");
+        tracing::warn!(file = %path.display(), mode = format!("{mode:03o}"), "everybody may read this key file");
     }
 }
 
@@ -307,8 +307,8 @@ mod tests {
     fn errors_name_the_file_and_not_its_content() {
         let directory = tempfile::tempdir().expect("temporary directory");
         for (content, mode, expected) in [
-            ("canary", 0o602, "may be written by others than its owner (mode 602)"),
-            ("canary", 0o620, "may be written by others than its owner (mode 620)"),
+            ("canary", 0o602, "users other than the owner may write this file (mode 602)"),
+            ("canary", 0o620, "users other than the owner may write this file (mode 620)"),
             ("", 0o600, "is empty"),
             ("canary canary", 0o600, "white space"),
             ("canary\u{7}", 0o600, "printable"),

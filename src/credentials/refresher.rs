@@ -237,7 +237,7 @@ impl TokenRefresher {
             }
             // The life counts from before the request, since the token cannot be older than that.
             let life = schedule::life(granted.expiration, granted.date, began.wall);
-            let life = life.ok_or_else(|| ExchangeError::failed("the token has ended already"))?;
+            let life = life.ok_or_else(|| ExchangeError::failed("Sezzle's token has already ended"))?;
             Ok((granted, Deadline::after(began, life), life))
         });
         let result = granted.as_ref().map_or_else(result_label, |_| "success");

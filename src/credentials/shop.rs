@@ -145,7 +145,7 @@ impl Shops {
     pub async fn ask(&self, shop: &Shop) -> Result<Verdict, Unanswered> {
         let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
-            let detail = "no answer to the exchange for a shop in time".to_owned();
+            let detail = "Sezzle did not answer the exchange for a shop in time".to_owned();
             (Err(Unanswered::Failed(UpstreamError::timeout(detail))), false)
         });
         let result = match &answer {
@@ -232,7 +232,7 @@ impl Shops {
             return Err(unusable("the answer holds no token"));
         }
         match self.tokens.merchant() {
-            Some(ours) if !ours.eq_ignore_ascii_case(&merchant) => Err(unusable("the answer is of another merchant")),
+            Some(ours) if !ours.eq_ignore_ascii_case(&merchant) => Err(unusable("the answer names another merchant")),
             _ => Ok(Verdict::Granted),
         }
     }

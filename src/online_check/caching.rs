@@ -20,7 +20,7 @@ pub(super) fn say(
     say: &mut impl FnMut(&str, &str),
 ) {
     let found = found(headers);
-    say("headers", if found.is_empty() { "none that is about caching" } else { &found });
+    say("headers", if found.is_empty() { "no caching headers" } else { &found });
     // The facts are those of a session without a token: a session with one expires with its token.
     let facts = SessionFacts::read(format!("{{\"uuid\":\"{asked}\"}}").as_bytes());
     let mut headers = headers.clone();
@@ -28,19 +28,20 @@ pub(super) fn say(
     let freshness = freshness::decide(policy, asked, StatusCode::OK, &headers, facts.as_ref(), elapsed, now);
     let means = match freshness {
         Ok(freshness) => format!(
-            "a session with such headers is kept for {} s; with a token, for {} s at most and not past the token's end",
+            "a session with these headers is stored for {} s; with a token, for {} s at most and not past the \
+             token's end",
             freshness.ttl.as_secs(),
             policy.max_ttl.as_secs()
         ),
         Err(reason @ (NotStored::NoStore | NotStored::NoCache | NotStored::Expired)) => format!(
-            "a session with such headers is not kept ({}), so every lookup goes to Sezzle; \
-             cache.origin_cache_control = \"ignore\" would keep it all the same",
+            "a session with these headers is not stored ({}), so every lookup goes to Sezzle; to store it all the \
+             same, set cache.origin_cache_control = \"ignore\"",
             reason.as_str()
         ),
-        Err(reason) => format!("a session with such headers is not kept ({})", reason.as_str()),
+        Err(reason) => format!("a session with these headers is not stored ({})", reason.as_str()),
     };
     say("caching", &means);
-    say("", "as far as a 404 tells: explain says it of a session's own answer");
+    say("", "this is what a 404 tells; explain judges the answer to a real session");
 }
 
 /// The caching headers, as received.
@@ -81,13 +82,13 @@ mod tests {
     #[test]
     fn what_headers_mean() {
         for (honor, lines, headers, means) in [
-            (true, &[][..], "headers none that is about caching", "is kept for 30 s; with a token, for 60 s"),
-            (true, &[(CACHE_CONTROL, "max-age=10")], "headers cache-control: max-age=10", "is kept for 10 s"),
-            (true, &[(CACHE_CONTROL, "no-store")], "headers cache-control: no-store", "not kept (no-store)"),
-            (true, &[(CACHE_CONTROL, "no-cache")], "no-cache", "would keep it all the same"),
-            (true, &[(CACHE_CONTROL, "max-age=0")], "max-age=0", "not kept (expired)"),
-            (false, &[(CACHE_CONTROL, "no-store"), (AGE, "3")], "no-store; age: 3", "is kept for 30 s"),
-            (true, &[(VARY, "Origin")], "vary: Origin", "not kept (vary)\n"),
+            (true, &[][..], "headers no caching headers", "is stored for 30 s; with a token, for 60 s"),
+            (true, &[(CACHE_CONTROL, "max-age=10")], "headers cache-control: max-age=10", "is stored for 10 s"),
+            (true, &[(CACHE_CONTROL, "no-store")], "headers cache-control: no-store", "not stored (no-store)"),
+            (true, &[(CACHE_CONTROL, "no-cache")], "no-cache", "to store it all the same"),
+            (true, &[(CACHE_CONTROL, "max-age=0")], "max-age=0", "not stored (expired)"),
+            (false, &[(CACHE_CONTROL, "no-store"), (AGE, "3")], "no-store; age: 3", "is stored for 30 s"),
+            (true, &[(VARY, "Origin")], "vary: Origin", "not stored (vary)\n"),
         ] {
             let said = said(honor, lines);
             assert!(said.contains(headers) && said.contains(means), "{lines:?}: {said}");

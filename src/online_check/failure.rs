@@ -48,43 +48,48 @@ impl CheckFailure {
         let detail = &error.detail;
         match error.kind {
             ErrorKind::Dns => Self::new(
-                format!("the name in {gateway} was not resolved: {detail}"),
+                format!("the sidecar cannot resolve the name in {gateway}: {detail}"),
                 &[
-                    "Is there a network, and does its DNS know public names? `getent hosts` with that name says."
-                        .to_owned(),
+                    "Check the network and its DNS: `getent hosts` with that name must print an address.".to_owned(),
                     hints.proxy(),
                 ],
             ),
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionFailed | ErrorKind::ConnectTimeout => Self::new(
-                format!("no connection to {gateway}: {detail}"),
-                &["Does a firewall or a network policy let this machine out to it?".to_owned(), hints.proxy()],
+                format!("the sidecar cannot connect to {gateway}: {detail}"),
+                &[
+                    "Check whether a firewall or a network policy lets this machine out to that address.".to_owned(),
+                    hints.proxy(),
+                ],
             ),
             ErrorKind::EgressProxy => Self::new(
-                format!("no way through gateway.egress_proxy: {detail}"),
-                &["The proxy's own log says why. It is asked to CONNECT to the gateway's name and port.".to_owned()],
+                format!("the sidecar cannot reach Sezzle through gateway.egress_proxy: {detail}"),
+                &["Read the proxy's log. The sidecar asks the proxy to CONNECT to the gateway's name and port."
+                    .to_owned()],
             ),
             ErrorKind::TlsCertificate => {
                 let now = Wall(hints.now.0.div_euclid(1000).saturating_mul(1000));
                 let now = format_rfc3339(now).unwrap_or_default();
-                let shown = hints.certificate.as_ref().map(|shown| format!("It is {shown}."));
+                let shown = hints.certificate.as_ref().map(|shown| format!("The certificate is {shown}."));
                 let what_to_do = [
-                    "If that is your company's: it opens TLS on the way out. Put the certificate of that issuer into \
-                     gateway.ca_file."
+                    "If the issuer is your company, which opens TLS on the way out: put the issuer's certificate \
+                     into gateway.ca_file."
                         .to_owned(),
-                    format!("If its time is the reason: this machine's clock says {now}."),
-                    "Nothing turns the verification off. Neither a key nor a token was sent.".to_owned(),
+                    format!(
+                        "If the certificate is expired or not valid yet: check this machine's clock, which says {now}."
+                    ),
+                    "The verification cannot be turned off. The sidecar sent neither a key nor a token.".to_owned(),
                 ];
-                let trusted =
-                    (!hints.issuers.is_empty()).then(|| format!("Trusted are {}.", in_ca_file(hints.issuers)));
+                let trusted = (!hints.issuers.is_empty())
+                    .then(|| format!("Besides the bundled roots, the sidecar trusts {}.", in_ca_file(hints.issuers)));
                 let unfollowed = hints.unfollowed_trust.map(|variable| {
-                    format!("{variable} is set in this environment and is not followed: use gateway.ca_file.")
+                    format!("The sidecar ignores {variable}, which is set: name its file in gateway.ca_file.")
                 });
                 let hints: Vec<String> = shown.into_iter().chain(trusted).chain(unfollowed).chain(what_to_do).collect();
-                Self::new(format!("the certificate of {gateway} is not trusted: {detail}"), &hints)
+                Self::new(format!("the sidecar does not trust the certificate of {gateway}: {detail}"), &hints)
             }
             ErrorKind::Tls => Self::new(
-                format!("no TLS with {gateway}: {detail}"),
-                &["Something else than Sezzle's gateway seems to answer there.".to_owned(), hints.proxy()],
+                format!("the sidecar cannot speak TLS with {gateway}: {detail}"),
+                &["Another server than Sezzle's gateway seems to answer.".to_owned(), hints.proxy()],
             ),
             ErrorKind::StreamLimit
             | ErrorKind::Timeout
@@ -104,9 +109,12 @@ impl CheckFailure {
                 ..Self::new(
                     format!("Sezzle rejected the key pair ({})", status.as_u16()),
                     &[
-                        format!("These were asked for {environment}: keys of another environment are refused there."),
-                        format!("The keys come from {key_names}, the environment from gateway.environment."),
-                        "Compare both with the merchant dashboard; a key that was replaced there ends here, too."
+                        format!(
+                            "The sidecar offered the keys to {environment}, where Sezzle rejects keys of other \
+                             environments."
+                        ),
+                        format!("The keys come from {key_names}, and the environment from gateway.environment."),
+                        "Compare both with the merchant dashboard. A key that was replaced there is no longer valid."
                             .to_owned(),
                     ],
                 )
@@ -116,13 +124,14 @@ impl CheckFailure {
                 ..Self::new(
                     error.to_string(),
                     &[format!(
-                        "Either credentials.merchant_uuid is wrong, or the keys in {key_names} are somebody else's."
+                        "Either credentials.merchant_uuid is wrong, or the keys in {key_names} belong to another \
+                         merchant."
                     )],
                 )
             },
             ExchangeError::Failed { why, .. } => Self::new(
-                format!("the keys could not be exchanged for a token: {why}"),
-                &["Something answers there, and not as Sezzle does. Is it Sezzle, and is Sezzle well?".to_owned()],
+                format!("the sidecar could not exchange the keys for a token: {why}"),
+                &["Another server answers in Sezzle's place, or Sezzle fails.".to_owned()],
             ),
         }
     }
@@ -130,7 +139,7 @@ impl CheckFailure {
     /// Sezzle refuses the new token.
     pub(super) fn refused(status: StatusCode) -> Self {
         Self::new(
-            format!("the token that was granted a moment ago is refused ({})", status.as_u16()),
+            format!("Sezzle refuses the token that it has just granted ({})", status.as_u16()),
             &["Ask Sezzle whether this merchant may use the API.".to_owned()],
         )
     }
@@ -138,8 +147,8 @@ impl CheckFailure {
     /// The lookup was not answered by Sezzle.
     pub(super) fn foreign(why: &str) -> Self {
         Self::new(
-            format!("the keys were taken, but the lookup was not answered by Sezzle: {why}"),
-            &["A firewall or a proxy on the way out, or before Sezzle, may block it.".to_owned()],
+            format!("Sezzle accepted the keys, but the lookup failed: {why}"),
+            &["A firewall or a proxy on the way to Sezzle may block the lookup.".to_owned()],
         )
     }
 
@@ -153,12 +162,14 @@ impl Hints<'_> {
     /// Advice on proxies.
     fn proxy(&self) -> String {
         match (self.through_proxy, self.unfollowed) {
-            (true, _) => "It goes through gateway.egress_proxy.".to_owned(),
+            (true, _) => "The connection goes through gateway.egress_proxy.".to_owned(),
             (false, Some(variable)) => format!(
-                "{variable} is set in this environment and is not followed: if only that proxy is let out, set \
+                "The sidecar ignores {variable}, which is set: if only that proxy may reach the internet, set \
                  gateway.egress_proxy to its address."
             ),
-            (false, None) => "If only a proxy is let out, set gateway.egress_proxy to its address.".to_owned(),
+            (false, None) => {
+                "If only a proxy may reach the internet, set gateway.egress_proxy to its address.".to_owned()
+            }
         }
     }
 }
@@ -185,20 +196,44 @@ mod tests {
         for (kind, first, advice) in [
             (
                 ErrorKind::Dns,
-                "the name in https://gateway.example was not resolved: the reason\n",
-                "HTTPS_PROXY is set",
+                "the sidecar cannot resolve the name in https://gateway.example: the reason\n",
+                "ignores HTTPS_PROXY, which is set",
             ),
-            (ErrorKind::ConnectTimeout, "no connection to https://gateway.example: the reason\n", "HTTPS_PROXY is set"),
-            (ErrorKind::EgressProxy, "no way through gateway.egress_proxy: the reason\n", "own log"),
+            (
+                ErrorKind::ConnectTimeout,
+                "the sidecar cannot connect to https://gateway.example: the reason\n",
+                "ignores HTTPS_PROXY, which is set",
+            ),
+            (
+                ErrorKind::EgressProxy,
+                "the sidecar cannot reach Sezzle through gateway.egress_proxy: the reason\n",
+                "proxy's log",
+            ),
             (
                 ErrorKind::TlsCertificate,
-                "the certificate of https://gateway.example is not trusted",
+                "the sidecar does not trust the certificate of https://gateway.example: the reason\n",
                 "by Middle Box CA",
             ),
-            (ErrorKind::TlsCertificate, "the certificate of", "clock says 1970-01-01T00:00:00Z"),
-            (ErrorKind::TlsCertificate, "the certificate of", "2 certificates of gateway.ca_file: Corp CA, Other CA."),
-            (ErrorKind::TlsCertificate, "the certificate of", "SSL_CERT_FILE is set in this environment and is not"),
-            (ErrorKind::Tls, "no TLS with https://gateway.example: the reason\n", "Something else"),
+            (
+                ErrorKind::TlsCertificate,
+                "the sidecar does not trust the certificate of",
+                "clock, which says 1970-01-01T00:00:00Z",
+            ),
+            (
+                ErrorKind::TlsCertificate,
+                "the sidecar does not trust the certificate of",
+                "2 certificates of gateway.ca_file: Corp CA, Other CA.",
+            ),
+            (
+                ErrorKind::TlsCertificate,
+                "the sidecar does not trust the certificate of",
+                "ignores SSL_CERT_FILE, which is set: name its file in gateway.ca_file",
+            ),
+            (
+                ErrorKind::Tls,
+                "the sidecar cannot speak TLS with https://gateway.example: the reason\n",
+                "Another server",
+            ),
             (ErrorKind::Timeout, "https://gateway.example gave no answer: the reason", ""),
         ] {
             let failure = CheckFailure::unreachable(&failed(kind), &hints);
@@ -207,7 +242,7 @@ mod tests {
         }
         hints.unfollowed = None;
         let text = CheckFailure::unreachable(&failed(ErrorKind::Dns), &hints).to_string();
-        assert!(text.contains("If only a proxy is let out") && !text.contains("HTTPS_PROXY"), "{text}");
+        assert!(text.contains("If only a proxy may reach the internet") && !text.contains("HTTPS_PROXY"), "{text}");
         hints.through_proxy = true;
         assert!(
             CheckFailure::unreachable(&failed(ErrorKind::Tls), &hints)
@@ -216,7 +251,7 @@ mod tests {
         );
 
         for (error, is_of_keys, words) in [
-            (ExchangeError::Rejected(StatusCode::UNAUTHORIZED), true, "asked for sandbox"),
+            (ExchangeError::Rejected(StatusCode::UNAUTHORIZED), true, "offered the keys to sandbox"),
             (
                 ExchangeError::WrongMerchant { expected: "a".into(), found: "b".into() },
                 true,

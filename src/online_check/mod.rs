@@ -77,7 +77,7 @@ impl OnlineCheck {
         let way = match (self.through_proxy, self.unfollowed) {
             (true, _) => "through gateway.egress_proxy".to_owned(),
             (false, None) => "direct".to_owned(),
-            (false, Some(variable)) => format!("direct; {variable} is set, and is not followed"),
+            (false, Some(variable)) => format!("direct; the sidecar ignores {variable}, which is set"),
         };
         say("way", &way);
         if !self.issuers.is_empty() {
@@ -87,7 +87,7 @@ impl OnlineCheck {
             say("note", warning);
         }
         if let Some(other) = self.other_environment {
-            say("note", &format!("gateway.url is that of {other}, and gateway.environment says {}", self.environment));
+            say("note", &format!("gateway.url belongs to {other}, but gateway.environment is {}", self.environment));
         }
         self.connect(&mut say).await?;
         let granted = self.authenticate(&mut say).await?;
@@ -98,12 +98,12 @@ impl OnlineCheck {
         let began = self.clock.now();
         let connected = probe::connect(&self.connector, self.gateway.clone()).await;
         let secured = connected.map_err(|error| CheckFailure::unreachable(&error, &self.hints()))?;
-        say("connection", &format!("made in {}, name, TCP and TLS together", self.took(began)));
+        say("connection", &format!("made in {}: name, TCP and TLS together", self.took(began)));
         match secured {
             None => say("TLS", "none: gateway.url is http, which is for tests"),
             Some(secured) => {
                 let spoken = if secured.http2 { "HTTP/2" } else { "HTTP/1.1" };
-                say("TLS", &format!("{}, and {spoken} in it", secured.version));
+                say("TLS", &format!("{}, with {spoken}", secured.version));
             }
         }
         if let Some(certificate) = self.peer_certificate.certificate() {
@@ -117,11 +117,16 @@ impl OnlineCheck {
         let granted = exchange(&self.upstream, &self.keys, self.merchant.as_deref(), &self.clock).await;
         let granted = granted.map_err(|error| CheckFailure::of_keys(error, &self.hints()))?;
         let now = self.clock.now();
-        say("keys", &format!("taken, in {}", self.took(began)));
-        let pinned = if self.merchant.is_some() { "the one of credentials.merchant_uuid" } else { "not pinned" };
+        say("keys", &format!("accepted in {}", self.took(began)));
+        let pinned = if self.merchant.is_some() { "as credentials.merchant_uuid says" } else { "not pinned" };
         say("merchant", &format!("{} ({pinned})", named(&granted.merchant)));
         let life = granted.expiration.map(|end| end.since(granted.date.unwrap_or(now.wall)));
-        say("token", &life.map_or("names no end".to_owned(), |life| format!("lasts {} min", life.as_secs() / 60)));
+        say(
+            "token",
+            &life.map_or("has no end that the sidecar can read".to_owned(), |life| {
+                format!("lasts {} min", life.as_secs() / 60)
+            }),
+        );
         say("clock", &skew(granted.date, began.wall, now.wall));
         Ok(granted)
     }
@@ -144,7 +149,7 @@ impl OnlineCheck {
         let answer = sent.map_err(|error| CheckFailure::unreachable(&error, &self.hints()))?;
         let status = answer.status();
         let took = self.took(began);
-        say("lookup", &format!("{} in {took}, of a session that does not exist", status.as_u16()));
+        say("lookup", &format!("{} in {took}, for a session that does not exist", status.as_u16()));
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map(Collected::to_bytes).unwrap_or_default();
         match status {
@@ -222,12 +227,12 @@ fn described(certificate: &Certificate, now: Wall) -> String {
 /// The difference between this machine's clock and Sezzle's, in words. A `Date` has whole seconds, and was written at
 /// some moment of the exchange.
 fn skew(date: Option<Wall>, began: Wall, ended: Wall) -> String {
-    let Some(date) = date else { return "not known: the answer has no Date".to_owned() };
+    let Some(date) = date else { return "unknown: the answer has no Date".to_owned() };
     let (behind, ahead) = (date.millis_since(ended), began.millis_since(date).saturating_sub(1000));
     match (behind, ahead) {
-        (1.., _) => format!("this machine's is {} behind Sezzle's{CLOCK}", about(behind)),
-        (_, 1..) => format!("this machine's is {} ahead of Sezzle's{CLOCK}", about(ahead)),
-        _ => "as Sezzle's, to the second".to_owned(),
+        (1.., _) => format!("this machine's clock is {} behind Sezzle's{CLOCK}", about(behind)),
+        (_, 1..) => format!("this machine's clock is {} ahead of Sezzle's{CLOCK}", about(ahead)),
+        _ => "agrees with Sezzle's to the second".to_owned(),
     }
 }
 
@@ -235,7 +240,7 @@ fn about(millis: i64) -> String {
     format!("about {} s", millis.saturating_add(999) / 1000)
 }
 
-const CLOCK: &str = ". Tokens do not mind, but sessions are kept shorter: set it right";
+const CLOCK: &str = ". Tokens are not affected, but sessions are stored for less time: set the clock";
 
 #[cfg(test)]
 mod tests {
@@ -245,13 +250,13 @@ mod tests {
     fn clocks_differ_only_where_the_second_does_not_explain_it() {
         let at = |millis: i64| Wall(1_600_000_000_000 + millis);
         for (date, began, ended, expected) in [
-            (0, 0, 50, "as Sezzle's, to the second"),
-            (0, 999, 1400, "as Sezzle's, to the second"),
-            (1000, 900, 1100, "as Sezzle's, to the second"),
-            (0, 1001, 1100, "this machine's is about 1 s ahead"),
-            (1000, 100, 900, "this machine's is about 1 s behind"),
-            (90_000, 0, 100, "this machine's is about 90 s behind"),
-            (-3_600_000, 0, 100, "this machine's is about 3599 s ahead"),
+            (0, 0, 50, "agrees with Sezzle's to the second"),
+            (0, 999, 1400, "agrees with Sezzle's to the second"),
+            (1000, 900, 1100, "agrees with Sezzle's to the second"),
+            (0, 1001, 1100, "this machine's clock is about 1 s ahead"),
+            (1000, 100, 900, "this machine's clock is about 1 s behind"),
+            (90_000, 0, 100, "this machine's clock is about 90 s behind"),
+            (-3_600_000, 0, 100, "this machine's clock is about 3599 s ahead"),
         ] {
             let text = skew(Some(at(date)), at(began), at(ended));
             assert!(text.starts_with(expected), "{date} {began} {ended}: {text}");

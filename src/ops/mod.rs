@@ -85,7 +85,7 @@ impl Ops {
 
     /// The response to a browser that loads this on behalf of another page.
     pub fn refused() -> Response<Full<Bytes>> {
-        text(StatusCode::FORBIDDEN, "a browser may show this, and no page may load it\n")
+        text(StatusCode::FORBIDDEN, "a browser may open this path, but no web page may load it\n")
     }
 
     /// The response to a probe while a thread that serves callers hangs. Only a restart helps then.
@@ -96,7 +96,7 @@ impl Ops {
     /// The response to a probe while a vital task is gone or hangs. A task that panicked is started again; a probe that
     /// fails for longer means that this did not help.
     pub fn missing(task: &str) -> Response<Full<Bytes>> {
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("a task that must live is gone or hangs: {task}\n"))
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("a vital task has ended or hangs: {task}\n"))
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
@@ -108,8 +108,8 @@ impl Ops {
                 answer
             }
             Err(error) => {
-                tracing::error!(%error, "metrics cannot be written");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n")
+                tracing::error!(%error, "the sidecar cannot write its metrics");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the sidecar cannot write its metrics\n")
             }
         }
     }

@@ -283,7 +283,7 @@ fn announce(
 ) {
     let (attempt, reason) = (retry.number, retry.failure.as_str());
     let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
-    tracing::info!(%request_id, route, attempt, reason, cause, "attempt failed, sending again");
+    tracing::info!(%request_id, route, attempt, reason, cause, "an attempt failed; the sidecar sends the call again");
 }
 
 /// What the last attempt means for the caller. `doubt` says how an earlier one failed that may have had its effect. A
@@ -301,7 +301,7 @@ fn concluded(
         Err(mut cause) => {
             if let Some(doubt) = doubt {
                 cause.sent = Sent::Maybe;
-                cause.detail = format!("{}, after an attempt that ended in {doubt}", cause.detail);
+                cause.detail = format!("{}, after an earlier attempt that ended with {doubt}", cause.detail);
             }
             if is_write && cause.sent == Sent::Maybe {
                 Err(ProxyError::OutcomeUnknown { call, cause })

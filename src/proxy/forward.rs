@@ -159,7 +159,7 @@ impl Forwarder {
                 fetched => return fetched,
             }
         }
-        let detail = "304 to a request without conditions".to_owned();
+        let detail = "Sezzle answered 304 to a request without conditions".to_owned();
         Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
@@ -216,7 +216,8 @@ impl Links {
             tracing::warn!(
                 %request_id,
                 route,
-                "the links of an answer are not written as Sezzle documents them, and are passed on as they are (said once)"
+                "an answer has links in a form that Sezzle does not document; the sidecar passes such links on \
+                 unchanged (logged once)"
             );
         }
     }

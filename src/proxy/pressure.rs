@@ -282,7 +282,7 @@ impl ClassLimit {
         });
         if let Some(left) = begins {
             let (class, seconds) = (self.class.as_str(), left.as_secs_f64());
-            tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429): further ones are answered here");
+            tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429), so the sidecar pauses this class");
         }
     }
 
@@ -303,11 +303,11 @@ impl ClassLimit {
                 tracing::warn!(
                     class,
                     seconds,
-                    "Sezzle fails: the circuit breaker is open and further calls are not sent"
+                    "Sezzle fails: the circuit breaker opens, and the sidecar sends no lookups of this class"
                 );
             }
-            State::HalfOpen { .. } => tracing::info!(class, "the circuit breaker is half-open: one call tries Sezzle"),
-            State::Closed => tracing::info!(class, "the circuit breaker is closed: calls are sent again"),
+            State::HalfOpen { .. } => tracing::info!(class, "the circuit breaker is half-open: one call is a trial"),
+            State::Closed => tracing::info!(class, "the circuit breaker closes: the sidecar sends calls again"),
         }
         result
     }

@@ -160,7 +160,7 @@ const RESET_GRACE: Duration = Duration::from_millis(10);
 // For a caller to send a body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-const STOPPED: &str = "it was stopped before its answer came";
+const STOPPED: &str = "the sidecar stopped before the answer came";
 
 /// Tells operators how a write ended. Dropping it tells of a write that was stopped half-way.
 struct WriteReport {
@@ -209,7 +209,8 @@ impl WriteReport {
             "a write did not succeed after an attempt that may have had its effect"
         );
         let text = format!(
-            "sezzle-sidecar; received-status={code}; details=\"an earlier attempt with the same key may have had its effect\""
+            "sezzle-sidecar; received-status={code}; details=\"an earlier attempt with the same key may have had its \
+             effect\""
         );
         if let Ok(text) = HeaderValue::try_from(text) {
             answer.headers.append(PROXY_STATUS, text);

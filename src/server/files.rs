@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
-        tracing::warn!(limit = current, "the limit of open files could not be raised");
+        tracing::warn!(limit = current, "the sidecar could not raise its limit of open files");
     }
 }
 
@@ -19,13 +19,14 @@ pub fn room_for_connections(connections: usize, upstream: usize) -> usize {
         tracing::warn!(
             open_files = allowed,
             connections = room,
-            "limits.connections is lowered to what the limit of open files has room for"
+            "the limit of open files is too low for limits.connections, so the sidecar accepts fewer connections"
         );
     }
     if allowed < FEW {
         tracing::warn!(
             open_files = allowed,
-            "the limit of open files is very low: few callers are served at a time; raise it to 1024 at least"
+            "the limit of open files is so low that the sidecar serves only few callers at a time; raise it to 1024 \
+             at least"
         );
     }
     room

@@ -103,7 +103,7 @@ impl Listener {
                 Err(error) => {
                     // The process has probably run out of file descriptors: wait for some to be closed.
                     if silent_until.is_none_or(|until| until <= Instant::now()) {
-                        tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                        tracing::warn!(listener = self.name, %error, "the listener cannot accept connections");
                         silent_until = Instant::now().checked_add(LOG_INTERVAL);
                     }
                     sleep(Duration::from_millis(100)).await;

@@ -115,6 +115,6 @@ const PIECE: usize = 16 * 1024;
 pub(super) enum Unsent<E> {
     #[error(transparent)]
     Body(E),
-    #[error("the caller did not take its answer")]
+    #[error("the caller did not read its answer")]
     Late,
 }

@@ -78,7 +78,7 @@ pub fn bind(
         match opened {
             Ok(socket) => sockets.push(socket),
             Err(cause) if family_is_missing(&cause, address) => {
-                tracing::warn!(listener, %address, %cause, "this machine lacks the address family; skipped");
+                tracing::warn!(listener, %address, %cause, "skipped, because this machine lacks the address family");
                 skipped = Some(failed(cause));
             }
             Err(cause) => return Err(failed(cause)),
@@ -145,7 +145,7 @@ fn lock_folder(path: &Path) -> io::Result<Option<File>> {
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
-    Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has its folder locked"))
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has locked the folder of the socket"))
 }
 
 // Other processes hold the lock for a few system calls.
@@ -161,7 +161,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is taken by something that is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is in the way"));
     }
     let caller = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // On a blocking socket, a listener with a full queue would make this connect wait.

@@ -335,8 +335,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     fn count_not_stored(&self, reason: NotStored) {
         if reason == NotStored::NoStore && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "Sezzle marks sessions no-store, so they are not cached; cache.origin_cache_control = \"ignore\" would \
-                 store them all the same (said once)"
+                "Sezzle marks sessions no-store, so the sidecar does not store them; to store them all the same, \
+                 set cache.origin_cache_control = \"ignore\" (logged once)"
             );
         }
         self.metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc();

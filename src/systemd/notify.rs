@@ -29,11 +29,11 @@ impl Notifier {
         let manager = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
             [b'/', ..] => SocketAddr::from_pathname(&address),
-            _ => Err(io::Error::other("neither a path nor an abstract name")),
+            _ => Err(io::Error::other("expected a path, or an abstract name that begins with @")),
         };
         let manager = manager.inspect_err(|error| {
             let address = address.display();
-            tracing::warn!(%address, %error, "NOTIFY_SOCKET cannot be used, so nothing is told to the service manager");
+            tracing::warn!(%address, %error, "the sidecar cannot use NOTIFY_SOCKET and reports nothing to systemd");
         });
         let text = |name| variable(name).and_then(|value| value.into_string().ok());
         let ours = text("WATCHDOG_PID").is_none_or(|pid| pid == process::id().to_string());
@@ -84,7 +84,7 @@ impl Notifier {
             assignments.iter().map(|(name, value)| format!("{name}={}\n", value.replace(char::is_control, " ")));
         let told = timeout(NOTIFY_TIMEOUT, send(manager, lines.collect::<String>())).await;
         if let Err(error) = told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            tracing::warn!(%error, "the service manager cannot be told how the service fares");
+            tracing::warn!(%error, "the sidecar cannot report its state to systemd");
         }
     }
 }

@@ -41,9 +41,7 @@ pub enum PassedError {
     #[error("{0}")]
     Variables(String),
     /// A descriptor is no listening socket.
-    #[error(
-        "the descriptor {name:?} that was passed is {what}, and not a stream socket that listens on an address or a path"
-    )]
+    #[error("the passed descriptor {name:?} is {what}; expected a listening stream socket with an address or a path")]
     NotAListener {
         /// The descriptor's name.
         name: String,
@@ -51,7 +49,7 @@ pub enum PassedError {
         what: &'static str,
     },
     /// No listener has this name.
-    #[error("a socket named {name:?} was passed for {address}; FileDescriptorName= has to be one of {known}")]
+    #[error("the socket passed for {address} has the name {name:?}; FileDescriptorName= must be one of {known}")]
     UnknownName {
         /// The socket's name.
         name: String,
@@ -61,7 +59,7 @@ pub enum PassedError {
         known: String,
     },
     /// The listener has no such address.
-    #[error("{name}.listen: a socket was passed for {address}, which is not in it, or was passed twice")]
+    #[error("{name}.listen: a socket was passed for {address}, which the key does not list, or was passed twice")]
     UnknownAddress {
         /// The listener's name.
         name: String,
@@ -142,13 +140,13 @@ impl PassedSocket {
         // The call leaves a socket of another kind in place.
         if let Ok(Some(socket)) = passed.take_tcp_listener(index) {
             check_listening(&socket)?;
-            let address = socket.local_addr().map_err(|_| "without an address")?;
+            let address = socket.local_addr().map_err(|_| "a socket without an address")?;
             return Ok(Self::Tcp(socket, address));
         }
-        let Ok(Some(socket)) = passed.take_unix_listener(index) else { return Err("of another kind") };
+        let Ok(Some(socket)) = passed.take_unix_listener(index) else { return Err("a descriptor of another kind") };
         check_listening(&socket)?;
-        let address = socket.local_addr().map_err(|_| "without an address")?;
-        let path = address.as_pathname().ok_or("without a path")?.to_owned();
+        let address = socket.local_addr().map_err(|_| "a socket without an address")?;
+        let path = address.as_pathname().ok_or("a socket without a path")?.to_owned();
         Ok(Self::Unix(socket, path))
     }
 
@@ -164,6 +162,6 @@ impl PassedSocket {
 fn check_listening(socket: &impl AsFd) -> Result<(), &'static str> {
     match SockRef::from(socket).is_listener() {
         Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err("not listening"),
+        Ok(false) | Err(_) => Err("a socket that does not listen"),
     }
 }

@@ -23,7 +23,7 @@ pub struct PemCertificate {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// The file has no certificate.
-    #[error("no certificate in it{0}")]
+    #[error("the file has no certificate{0}")]
     Empty(&'static str),
     /// One block is unusable.
     #[error("line {line}: {reason}")]
@@ -83,22 +83,22 @@ fn nothing_left_out(text: &str, first: usize) -> Result<(), PemError> {
         None => Ok(()),
         Some(index) => Err(PemError::Block {
             line: first + index,
-            reason: "does not read -----BEGIN CERTIFICATE-----, and seems to be meant so".to_owned(),
+            reason: "expected -----BEGIN CERTIFICATE-----, which this line resembles".to_owned(),
         }),
     }
 }
 
 fn der(label: &str, body: &str) -> Result<Vec<u8>, String> {
     if body.contains("\\n") {
-        return Err("line breaks are written as \\n; they have to be real ones".to_owned());
+        return Err("line breaks are written as \\n; write real line breaks".to_owned());
     }
     let compact: String = body.chars().filter(|c| !c.is_whitespace()).collect();
-    let mut der = BASE64.decode(compact).map_err(|_| "what follows is not base64".to_owned())?;
+    let mut der = BASE64.decode(compact).map_err(|_| "the block is not base64".to_owned())?;
     if label == TRUSTED {
         match certificate::trusted(&der) {
             Trusted::ForServers(length) => der.truncate(length),
             Trusted::ForOthers => {
-                return Err("the file itself says that this certificate is not to be trusted for servers".to_owned());
+                return Err("the file marks this certificate as not trusted for servers".to_owned());
             }
             Trusted::Malformed => {}
         }
@@ -115,8 +115,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 fn hint(file: &[u8]) -> &'static str {
     match file {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "; it is UTF-16, save it as plain text",
-        [0x30, 0x82, ..] => "; it is DER, and has to be PEM: openssl x509 -inform der turns it into that",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "; the file is UTF-16: save it as plain text",
+        [0x30, 0x82, ..] => "; the file is DER: convert it to PEM with openssl x509 -inform der",
         _ => "",
     }
 }
@@ -167,25 +167,29 @@ mod tests {
             (format!("{a}\n-----BEGIN CERTIFICATE-----\nMII"), "line 6: -----BEGIN CERTIFICATE----- without its END"),
             (format!("-----BEGIN CERTIFICATE-----\nMII\n{a}"), "line 1: -----BEGIN CERTIFICATE----- without its END"),
             (format!("{a}\n-----BEGIN CERTIFICATE\n"), "line 6: -----BEGIN has no end"),
-            (format!("{a}\n----BEGIN CERTIFICATE-----\nMII\n"), "line 6: does not read"),
-            (format!("{a}\n\u{2014}BEGIN CERTIFICATE\u{2014}\n"), "line 6: does not read"),
+            (format!("{a}\n----BEGIN CERTIFICATE-----\nMII\n"), "line 6: expected -----BEGIN CERTIFICATE-----"),
+            (format!("{a}\n\u{2014}BEGIN CERTIFICATE\u{2014}\n"), "line 6: expected -----BEGIN CERTIFICATE-----"),
             (a.replace('\n', "\\n"), "line 1: line breaks are written as \\n"),
-            (format!("{a}\n{}", a.replace("AQEB", "A*EB")), "line 6: what follows is not base64"),
-            (String::new(), "no certificate in it"),
-            ("canary".to_owned(), "no certificate in it"),
+            (format!("{a}\n{}", a.replace("AQEB", "A*EB")), "line 6: the block is not base64"),
+            (String::new(), "the file has no certificate"),
+            ("canary".to_owned(), "the file has no certificate"),
         ] {
             let error = refused(&text);
             assert!(error.starts_with(expected) && !error.contains("canary"), "{error}");
         }
         let error = certificates(&[0x30, 0x82, 1, 2]).expect_err("DER").to_string();
-        assert!(error.contains("it is DER"), "{error}");
+        assert!(error.contains("the file is DER"), "{error}");
         let error = certificates(b"\xff\xfe-\0-\0").expect_err("UTF-16").to_string();
-        assert!(error.contains("it is UTF-16"), "{error}");
+        assert!(error.contains("the file is UTF-16"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn anything_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..300), text in "(-----BEGIN (TRUSTED |X509 )?CERTIFICATE-----|-----END CERTIFICATE-----|MII|\n| |-){0,20}") {
+        fn anything_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..300), text in "(-----BEGIN (TRUSTED \
+                                                                                              |X509 \
+                                                                                              )?CERTIFICATE-----|-----END \
+                                                                                              CERTIFICATE-----|MII|\n| \
+                                                                                              |-){0,20}") {
             let _ = certificates(&bytes);
             let _ = certificates(text.as_bytes());
         }

@@ -96,7 +96,9 @@ impl Connector {
         if UpstreamError::from_connecting(error).kind == ErrorKind::TlsCertificate
             && let Some(variable) = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
-            tracing::warn!("a certificate is not trusted; {variable} is set, and is not followed: use gateway.ca_file");
+            tracing::warn!(
+                "the sidecar does not trust a certificate, and ignores {variable}, which is set: use gateway.ca_file"
+            );
         }
     }
 }

@@ -32,10 +32,10 @@ pub struct EgressProxy {
 #[derive(Debug, thiserror::Error)]
 pub enum EgressProxyError {
     /// The address is not a scheme and an authority.
-    #[error("not the address of a proxy")]
+    #[error("this is not the address of a proxy")]
     Address,
     /// The credentials have no colon after the user's name, or no name before it.
-    #[error("the credentials are not user:password")]
+    #[error("expected credentials of the form user:password")]
     Credentials,
 }
 
@@ -100,16 +100,16 @@ fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> 
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
     /// The proxy cannot be reached.
-    #[error("the egress proxy cannot be reached")]
+    #[error("the sidecar cannot reach the egress proxy")]
     Unreachable(#[source] BoxError),
     /// The proxy answered 407.
-    #[error("the egress proxy does not accept the credentials, or wants some (407)")]
+    #[error("the egress proxy rejects the credentials, or requires some (407)")]
     Unauthorized,
     /// The proxy answered another status: 403 by one of its rules, 502 to 504 when it does not reach the gateway.
     #[error("the egress proxy made no tunnel to the gateway ({})", .0.as_str())]
     Refused(StatusCode),
     /// The proxy does not speak HTTP, or closed the connection.
-    #[error("the egress proxy gave no answer in HTTP")]
+    #[error("the egress proxy did not answer in HTTP")]
     Broken(#[source] hyper::Error),
     /// Bytes came through the tunnel before anything was sent.
     #[error("the egress proxy sent more than its answer")]
@@ -118,7 +118,7 @@ pub enum EgressError {
     #[error("the egress proxy cannot be asked for the gateway's address")]
     Address(#[from] http::Error),
     /// The tunnel took too long.
-    #[error("no tunnel through the egress proxy within {0:?}")]
+    #[error("the egress proxy made no tunnel within {0:?}")]
     Timeout(Duration),
 }
 

@@ -118,7 +118,7 @@ impl Deadlines {
 
 /// The gateway's address is unusable.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}: not a gateway address")]
+#[error("{0}: this is not the address of a gateway")]
 pub struct AddressError(pub String);
 
 impl Upstream {
@@ -174,7 +174,7 @@ impl Upstream {
 
         // The request asked for no other protocol, so a 101 is not a response to it.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.failed(unasked("101 without an upgrade")));
+            return Err(self.failed(unasked("Sezzle answered 101, which the sidecar did not ask for")));
         }
         let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter().peekable();
         let is_chunked = codings.peek().is_some();

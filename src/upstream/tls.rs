@@ -110,7 +110,9 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsEr
 /// The message without its prefix "invalid peer certificate": this certificate is not a peer's.
 fn words(error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => "it is no X.509 certificate".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            "this is not an X.509 certificate".to_owned()
+        }
         rustls::Error::InvalidCertificate(reason) => format!("{reason:?}"),
         other => other.to_string(),
     }

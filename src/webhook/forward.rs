@@ -46,7 +46,7 @@ pub enum ForwardError {
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
     Timeout,
     /// Too many webhooks are being forwarded.
-    #[error("{MAX_AT_ONCE} others are being handed on")]
+    #[error("the sidecar is already handing on {MAX_AT_ONCE} webhooks")]
     Busy,
 }
 

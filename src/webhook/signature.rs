@@ -32,9 +32,7 @@ pub fn read(headers: &HeaderMap) -> Option<[u8; LENGTH]> {
 /// Advice for the operator on a signature in the wrong header.
 pub fn misplaced(headers: &HeaderMap) -> Option<&'static str> {
     let only = headers.contains_key(MISPLACED) && !headers.contains_key(SEZZLE);
-    only.then_some(
-        "the signature came in X-Sezzle-Signature, which Sezzle does not send: it belongs in Sezzle-Signature",
-    )
+    only.then_some("the signature came in X-Sezzle-Signature, which Sezzle does not send; expected Sezzle-Signature")
 }
 
 /// Hexadecimal digits of either case.

@@ -56,16 +56,16 @@ async fn it_tells_what_it_finds_and_leaves_no_trace() {
             &format!("gateway     {} (sandbox)\n", gateway.url()),
             "way         direct\n",
             "connection  made in ",
-            "TLS         1.3, and HTTP/1.1 in it\n",
+            "TLS         1.3, with HTTP/1.1\n",
             "certificate for rcgen self signed cert, by root, until 4096-01-01T00:00:00Z, ",
-            "keys        taken, in ",
+            "keys        accepted in ",
             &format!("merchant    {merchant} (not pinned)\n"),
             "token       lasts 120 min\n",
-            "clock       as Sezzle's, to the second\n",
+            "clock       agrees with Sezzle's to the second\n",
             "lookup      404 in ",
-            "headers     none that is about caching\n",
-            "caching     a session with such headers is kept for 30 s; with a token, for 60 s at most",
-            "all is well: Sezzle is reached and takes the keys\n",
+            "headers     no caching headers\n",
+            "caching     a session with these headers is stored for 30 s; with a token, for 60 s at most",
+            "all is well: the sidecar reaches Sezzle, and Sezzle accepts the keys\n",
         ],
     );
     let calls: Vec<String> = gateway.journal().iter().map(|call| format!("{} {}", call.method, call.path)).collect();
@@ -77,13 +77,13 @@ async fn it_tells_what_it_finds_and_leaves_no_trace() {
     let (file, url) = (ca.file(), gateway.url());
     let pinned =
         [("GATEWAY__CA_FILE", file.as_str()), ("GATEWAY__HTTP2", "true"), ("CREDENTIALS__MERCHANT_UUID", &merchant)];
-    says(&check(&url, &pinned).await, 0, &["(the one of credentials.merchant_uuid)", "HTTP/1.1 in it"]);
+    says(&check(&url, &pinned).await, 0, &["(as credentials.merchant_uuid says)", "with HTTP/1.1\n"]);
     gateway.stop().await;
 
     let both = Options { tls: Some(ca.server(&["127.0.0.1"])), http2: true, ..options() };
     let gateway = Simulator::start(both).await.expect("starts");
     let ended = check(&gateway.url(), &[("GATEWAY__CA_FILE", &ca.file()), ("GATEWAY__HTTP2", "true")]).await;
-    says(&ended, 0, &["and HTTP/2 in it", "all is well"]);
+    says(&ended, 0, &["with HTTP/2\n", "all is well"]);
     gateway.stop().await;
 }
 
@@ -97,7 +97,7 @@ async fn keys_that_are_not_taken_are_told_from_everything_else() {
         &[
             "TLS         none: gateway.url is http",
             "sezzle-sidecar: Sezzle rejected the key pair (401)\n",
-            "asked for sandbox: keys of another environment are refused there",
+            "offered the keys to sandbox, where Sezzle rejects keys of other environments",
             "SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY, SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY",
         ],
     );
@@ -130,9 +130,9 @@ async fn a_way_that_is_not_there_is_told_with_what_to_do() {
         &ended,
         1,
         &[
-            "sezzle-sidecar: the name in https://gateway.invalid was not resolved: ",
-            "\n  Is there a network",
-            "\n  If only a proxy is let out, set gateway.egress_proxy",
+            "sezzle-sidecar: the sidecar cannot resolve the name in https://gateway.invalid: ",
+            "\n  Check the network and its DNS",
+            "\n  If only a proxy may reach the internet, set gateway.egress_proxy",
         ],
     );
     assert!(!ended.stdout.contains("connection"), "{}", ended.stdout);
@@ -141,19 +141,23 @@ async fn a_way_that_is_not_there_is_told_with_what_to_do() {
         let line = format!("{variable}=http://me:canary@proxy.internal:3128 sezzle-sidecar check --online");
         let variables = [&KEYS[..], &[("GATEWAY__URL", unresolved)]].concat();
         let ended = Process::shell(&line, Folder::new().path(), &variables).end().await;
-        says(&ended, 1, &[&format!("way         direct; {variable} is set, and is not followed\n")]);
-        says(&ended, 1, &[&format!("{variable} is set in this environment and is not followed: if only that proxy")]);
+        says(&ended, 1, &[&format!("way         direct; the sidecar ignores {variable}, which is set\n")]);
+        says(&ended, 1, &[&format!("The sidecar ignores {variable}, which is set: if only that proxy")]);
         assert!(!format!("{ended:?}").contains("canary") && !format!("{ended:?}").contains("internal"), "{ended:?}");
     }
 
     let ended = check(&format!("https://{}", free_address()), &[]).await;
-    says(&ended, 1, &["no connection to https://127.0.0.1:", "Connection refused", "a firewall or a network policy"]);
+    says(
+        &ended,
+        1,
+        &["the sidecar cannot connect to https://127.0.0.1:", "Connection refused", "a firewall or a network policy"],
+    );
     let plain = Peer::start(peer::Conduct::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")).await;
     let ended = check(&format!("https://{}", plain.address()), &[]).await;
-    says(&ended, 1, &["no TLS with https://127.0.0.1:", "Something else than Sezzle's gateway"]);
+    says(&ended, 1, &["the sidecar cannot speak TLS with https://127.0.0.1:", "Another server than Sezzle's gateway"]);
     let mute = Peer::start(peer::Conduct::Answer(b"")).await;
     let ended = check(&format!("https://{}", mute.address()), &[("GATEWAY__CONNECT_TIMEOUT", "100ms")]).await;
-    says(&ended, 1, &["no connection to https://127.0.0.1:", "within 3.1s"]);
+    says(&ended, 1, &["the sidecar cannot connect to https://127.0.0.1:", "within 3.1s"]);
 }
 
 #[tokio::test]
@@ -162,19 +166,23 @@ async fn a_certificate_that_is_not_trusted_is_shown() {
     for (server, words) in [
         (
             self_signed(&["127.0.0.1"]),
-            &["UnknownIssuer", "It is for rcgen self signed cert, by rcgen self signed cert, until"][..],
+            &["UnknownIssuer", "The certificate is for rcgen self signed cert, by rcgen self signed cert, until"][..],
         ),
         (Authority::new().server(&["127.0.0.1"]), &["BadSignature", "by root, until", "gateway.ca_file"]),
         (ca.server(&["other.example"]), &["not valid for name"]),
         (
             ca.expired(&["127.0.0.1"]),
-            &["expired", "by root, ended at 2020-01-01T00:00:00Z", "this machine's clock says 2"],
+            &["expired", "by root, ended at 2020-01-01T00:00:00Z", "this machine's clock, which says 2"],
         ),
         (ca.early(&["127.0.0.1"]), &["by root, only from 2200-01-01T00:00:00Z on"]),
     ] {
         let gateway = Simulator::start(Options { tls: Some(server), ..options() }).await.expect("starts");
         let ended = check(&gateway.url(), &[("GATEWAY__CA_FILE", &ca.file())]).await;
-        says(&ended, 1, &["is not trusted: ", "Neither a key nor a token was sent."]);
+        says(
+            &ended,
+            1,
+            &["the sidecar does not trust the certificate of ", "The sidecar sent neither a key nor a token."],
+        );
         says(&ended, 1, words);
         assert!(gateway.journal().is_empty());
         gateway.stop().await;
@@ -193,7 +201,7 @@ async fn variables_that_other_programs_follow_are_named_where_they_are_missed() 
         let variables = [&KEYS[..], &[("GATEWAY__URL", url.as_str()), ("GATEWAY__CA_FILE", &file)]].concat();
         let line = format!("{variable}=/etc/canary sezzle-sidecar check --online");
         let ended = Process::shell(&line, Folder::new().path(), &variables).end().await;
-        let hint = format!("{variable} is set in this environment and is not followed: use gateway.ca_file.\n");
+        let hint = format!("The sidecar ignores {variable}, which is set: name its file in gateway.ca_file.\n");
         says(&ended, 1, &["trust       the bundled web roots, and 1 certificate of gateway.ca_file: root\n", &hint]);
         assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
     }
@@ -205,7 +213,7 @@ async fn variables_that_other_programs_follow_are_named_where_they_are_missed() 
     process.says("\"failures\":2").await;
     process.signal("TERM");
     let ended = process.end().await;
-    let told = ended.stdout.matches("SSL_CERT_FILE is set, and is not followed: use gateway.ca_file").count();
+    let told = ended.stdout.matches("ignores SSL_CERT_FILE, which is set: use gateway.ca_file").count();
     assert_eq!(told, 1, "{}", ended.stdout);
     gateway.stop().await;
 }
@@ -296,7 +304,7 @@ async fn the_way_through_a_proxy_is_tried_too() {
     proxy.lead_to(gateway.addr());
     for (proxy, code, words) in [
         (&proxy, 0, &["way         through gateway.egress_proxy\n", "all is well"][..]),
-        (&strict, 1, &["no way through gateway.egress_proxy", "(407)"]),
+        (&strict, 1, &["the sidecar cannot reach Sezzle through gateway.egress_proxy", "(407)"]),
     ] {
         let more = [("GATEWAY__CA_FILE", ca.file()), ("GATEWAY__EGRESS_PROXY", proxy.url())];
         let more: Vec<(&str, &str)> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -314,12 +322,12 @@ async fn what_answers_say_of_caching_and_of_the_clock_is_explained() {
     says(
         &ended,
         0,
-        &["headers     cache-control: no-store\n", "is not kept (no-store), so every lookup goes to Sezzle"],
+        &["headers     cache-control: no-store\n", "is not stored (no-store), so every lookup goes to Sezzle"],
     );
     let ended = check(&gateway.url(), &[("CACHE__ORIGIN_CACHE_CONTROL", "ignore")]).await;
-    says(&ended, 0, &["headers     cache-control: no-store\n", "is kept for 30 s"]);
+    says(&ended, 0, &["headers     cache-control: no-store\n", "is stored for 30 s"]);
 
-    for (skew, words) in [(90, "this machine's is about 9"), (-3600, "this machine's is about 3")] {
+    for (skew, words) in [(90, "this machine's clock is about 9"), (-3600, "this machine's clock is about 3")] {
         gateway.configure(|options| options.clock_skew = skew);
         let ended = check(&gateway.url(), &[]).await;
         says(&ended, 0, &[words, if skew > 0 { " s behind Sezzle's" } else { " s ahead of Sezzle's" }]);
@@ -334,7 +342,7 @@ async fn a_gateway_that_fails_is_no_success() {
     let answer = |status: &str| Script::Bytes(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into_bytes());
     for (script, code, words) in [
         (answer("503 Down"), 1, "Sezzle fails (503): the keys are right"),
-        (answer("401 No"), 1, "the token that was granted a moment ago is refused (401)"),
+        (answer("401 No"), 1, "Sezzle refuses the token that it has just granted (401)"),
         (answer("429 Slow"), 0, "lookup      429 in "),
         (answer("404 None"), 0, "all is well"),
         (Script::Last(Vec::new()), 1, "gave no answer: "),
@@ -345,7 +353,14 @@ async fn a_gateway_that_fails_is_no_success() {
     }
     let page = Peer::start(peer::Conduct::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>")).await;
     let ended = check(&format!("http://{}", page.address()), &[]).await;
-    says(&ended, 1, &["could not be exchanged for a token: the answer holds no token", "Is it Sezzle"]);
+    says(
+        &ended,
+        1,
+        &[
+            "could not exchange the keys for a token: the answer holds no token",
+            "Another server answers in Sezzle's place",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -384,9 +399,9 @@ async fn a_firewalls_page_is_told_from_sezzles_answer() {
     for (path, words) in [
         (
             "/v2/authentication",
-            "could not be exchanged for a token: something before Sezzle refused it (403, text/html)",
+            "could not exchange the keys for a token: another server than Sezzle refused the request (403, text/html)",
         ),
-        ("/v2/session/*", "not answered by Sezzle: something before Sezzle refused it (403, text/html)"),
+        ("/v2/session/*", "but the lookup failed: another server than Sezzle refused the request (403, text/html)"),
     ] {
         let gateway = Simulator::start(options()).await.expect("starts");
         let rule = Rule::path(path).status(StatusCode::FORBIDDEN).body("<html>blocked</html>");

@@ -167,7 +167,11 @@ async fn a_key_file_that_cannot_be_used_ends_the_start_and_is_named() {
         folder.write_with("private", "sz_pr_canary\n", mode);
         let writable = run(&["run", "--config", &file], &[]).await;
         assert_eq!(writable.code, Some(77), "{mode:o}: {}", writable.stderr);
-        assert!(writable.stderr.contains(&format!("{private}: may be written by others")), "{}", writable.stderr);
+        assert!(
+            writable.stderr.contains(&format!("{private}: users other than the owner may write this file")),
+            "{}",
+            writable.stderr
+        );
         assert!(!format!("{writable:?}").contains("canary"), "{writable:?}");
     }
 }
@@ -222,7 +226,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
         sidecar.process.signal(second);
         let Ended { code, stdout, stderr } = sidecar.process.end().await;
         assert_eq!(code, Some(1), "{first}, {second}: {stderr}");
-        assert!(stderr.contains("stopped before everything under way had ended"), "{stderr}");
+        assert!(stderr.contains("the sidecar stopped before its connections and writes had ended"), "{stderr}");
         assert!(!stdout.contains("drained"), "{stdout}");
     }
 }

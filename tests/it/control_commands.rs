@@ -64,11 +64,11 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
     let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
     for (method, target, body, status, why) in [
-        ("POST", "/purge", "", 422, "the body is to name one of session, order, token or all: "),
+        ("POST", "/purge", "", 422, "expected a body that names one of session, order, token or all: "),
         ("POST", "/purge", "{\"al\":true}", 422, "unknown variant `al`, expected one of `session`, `order`"),
         ("POST", "/purge", "{\"all\":false}", 422, "expected true"),
         ("POST", "/purge", &" ".repeat(20_000), 413, "the body is too large"),
-        ("GET", "/purge", "", 405, "this is served for POST only"),
+        ("GET", "/purge", "", 405, "this path takes POST only"),
         ("PUT", "/log/level", "{\"level\":\"loud\"}", 422, "expected one of error, warn, info, debug, trace"),
         ("DELETE", "/log/level", "", 405, "GET, HEAD, PUT"),
         ("GET", "/metrics", "", 404, "try /purge or /log/level"),
@@ -121,12 +121,12 @@ async fn the_log_level_changes_while_it_runs() {
     assert_eq!(call(&control, "GET", "/log/level", "").await.json()["level"], "info");
     call(&control, "PUT", "/log/level", r#"{"level":"error"}"#).await;
     sidecar.get("/v2/customer").await;
-    let changes = || sidecar.process.stdout().matches("log level set by control").count();
+    let changes = || sidecar.process.stdout().matches("an operator set the log level").count();
     eventually("both changes are in the log", async || changes() == 2).await;
     assert_eq!(lines(), 1);
     let ended = sidecar.stop().await;
     assert_eq!(ended.code, Some(0));
-    let said = lines_of(&ended.stdout).into_iter().filter(|line| line["message"] == "log level set by control");
+    let said = lines_of(&ended.stdout).into_iter().filter(|line| line["message"] == "an operator set the log level");
     let said: Vec<_> = said.map(|line| (line["level"].clone(), line["new_level"].clone())).collect();
     assert_eq!(said, [("WARN".into(), "info".into()), ("WARN".into(), "error".into())]);
 }

@@ -370,15 +370,15 @@ async fn a_collector_that_fails_is_told_of_once_and_costs_nobody_anything() {
     let collector = Collector::start(Conduct::Answer(503)).await;
     let mut sidecar = start(&collector, &[]).await;
     sidecar.get("/v2/customer").await;
-    sidecar.process.says("spans cannot be exported").await;
+    sidecar.process.says("the sidecar cannot export spans").await;
     sidecar.get("/v2/customer").await;
     eventually("both are lost", async || counted(&sidecar, "export_failed").await == 2.0).await;
     collector.conduct(Conduct::Answer(200));
     sidecar.get("/v2/customer").await;
-    sidecar.process.says("spans are exported again").await;
+    sidecar.process.says("the sidecar exports spans again").await;
     assert_eq!(counted(&sidecar, "exported").await, 1.0);
     let log = sidecar.stop().await.stdout;
-    assert_eq!(log.matches("spans cannot be exported").count(), 1, "{log}");
+    assert_eq!(log.matches("the sidecar cannot export spans").count(), 1, "{log}");
     assert!(log.contains("status code: 503"), "{log}");
 }
 

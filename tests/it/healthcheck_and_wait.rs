@@ -30,8 +30,8 @@ async fn alive_whatever_becomes_of_sezzle_and_ready_with_the_first_token() {
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "alive\n", ""));
     let Ended { code, stdout, stderr } = run(&["wait", "--max", "1s"], &ops).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    let says = format!("http://{}/readyz says 503: not ready: the first token is being obtained", sidecar.ops);
-    assert_eq!(stderr, format!("sezzle-sidecar: gave up after 1s: {says}\n"));
+    let says = format!("http://{}/readyz answers 503: not ready: the first token is being obtained", sidecar.ops);
+    assert_eq!(stderr, format!("sezzle-sidecar: the sidecar was not ready within 1s: {says}\n"));
 
     let waiting = Process::start(&["wait"], &ops);
     gate.release();
@@ -62,7 +62,7 @@ async fn waiting_may_begin_before_the_sidecar_does() {
     let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
     let (url, ops) = (gateway.url(), free_address().to_string());
     let vain = run(&["wait", "--max", "1s"], &[("OPS__LISTEN", &ops)]).await;
-    assert!(vain.stderr.contains("gave up after 1s: cannot reach the sidecar"), "{vain:?}");
+    assert!(vain.stderr.contains("the sidecar was not ready within 1s: cannot reach the sidecar"), "{vain:?}");
     let waiting = Process::start(&["wait", "--max", "30s"], &[("OPS__LISTEN", &ops)]);
     let sidecar = Process::start(&["run"], &environment(&url, &ops));
     let Ended { code, stdout, stderr } = waiting.end().await;
@@ -149,14 +149,14 @@ async fn mistakes_are_told_by_their_exit_codes() {
 #[tokio::test]
 async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
     for (conduct, says) in [
-        (Conduct::Close(b"HTTP/1.1 503 no\r\ncontent-length: 9\r\n\r\nno\x1b[2Jway"), "/livez says 503: no[2Jway\n"),
+        (Conduct::Close(b"HTTP/1.1 503 no\r\ncontent-length: 9\r\n\r\nno\x1b[2Jway"), "/livez answers 503: no[2Jway\n"),
         (Conduct::Close(b"HTTP/1.1 204 no\r\n\r\n"), "/livez says 204: \n"),
         (Conduct::Close(b"SSH-2.0-OpenSSH\r\n"), "did not answer: "),
         (Conduct::Close(b""), "did not answer: "),
         (Conduct::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: "),
         // The last two answers leave the connection open.
-        (Conduct::Answer(b""), "did not answer: not within 3s"),
-        (Conduct::Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: not within 3s"),
+        (Conduct::Answer(b""), "did not answer: timed out after 3s"),
+        (Conduct::Answer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: timed out after 3s"),
     ] {
         let peer = Peer::start(conduct).await;
         let began = Instant::now();
@@ -170,7 +170,7 @@ async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
     let began = Instant::now();
     let ended = run(&["wait", "--max", "1s"], &[("OPS__LISTEN", &peer.address().to_string())]).await;
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("gave up after 1s: no answer"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the sidecar was not ready within 1s: no answer"), "{}", ended.stderr);
     assert!((1..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     let waiting = Process::start(&["wait", "--max", "1d"], &[("OPS__LISTEN", &peer.address().to_string())]);
     waiting.signal("TERM");

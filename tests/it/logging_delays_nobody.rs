@@ -69,7 +69,7 @@ fn of<'l>(lines: &'l [Value], message: &'l str) -> impl Iterator<Item = &'l Valu
     lines.iter().filter(move |line| line["message"] == message)
 }
 
-const LOST: &str = "lines of the log were lost before this one";
+const LOST: &str = "log lines before this one were lost";
 // More lines than a pipe and the sidecar's buffer hold together.
 const MANY: usize = 12_000;
 
@@ -143,7 +143,10 @@ async fn what_was_logged_is_written_however_it_ends() {
     let ended = sidecar.process.end().await;
     let at_once = lines(&ended.stdout);
     assert_eq!((ended.code, of(&at_once, "request").count()), (Some(1), 101));
-    assert_eq!(of(&at_once, "what was still under way is cut").count(), 1);
+    assert_eq!(
+        of(&at_once, "the drain is cut short: the sidecar ends the remaining connections and writes").count(),
+        1
+    );
 
     // A request that the second signal cuts has its line, too.
     let mut sidecar = Sidecar::start(Options::default(), &drain).await;
@@ -173,7 +176,7 @@ async fn what_was_logged_is_written_however_it_ends() {
         ("OPS__LISTEN", &free),
     ];
     let Ended { code, stdout, .. } = run(&["run"], &variables).await;
-    assert_eq!((code, of(&lines(&stdout), "key file may be read by others").count()), (Some(1), 1), "{stdout}");
+    assert_eq!((code, of(&lines(&stdout), "everybody may read this key file").count()), (Some(1), 1), "{stdout}");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_signal_ends_a_start_that_waits() {
         let ended = process.end().await;
         assert!(began.elapsed() < Duration::from_secs(3), "{variable}: {:?}", began.elapsed());
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains("told to stop before it had started"), "{ended:?}");
+        assert!(ended.stderr.contains("a signal stopped the sidecar before it had started"), "{ended:?}");
         drop(writer);
     }
 }

@@ -109,9 +109,9 @@ fn about<'l>(lines: &'l [Value], message: &str) -> Vec<&'l Value> {
 }
 
 const ALL: &str = "configuration reloaded";
-const PARTLY: &str = "configuration reloaded, but for keys that need a restart";
+const PARTLY: &str = "configuration reloaded, except for keys that need a restart";
 /// The last line about a reload has one of these texts.
-const LAST_WORD: [&str; 2] = ["configuration reloaded", "the configuration before stays in force"];
+const LAST_WORD: [&str; 2] = ["configuration reloaded", "the previous configuration stays in force"];
 const NOT: &str = "configuration not reloaded";
 
 #[tokio::test]
@@ -261,9 +261,9 @@ async fn a_mistake_leaves_everything_as_it_was() {
 
     let right = "[limits]\nbody = \"1MiB\"";
     for (file, content, mode, mistake) in [
-        ("private", "sz_pr_canary", 0o666, "private: may be written by others"),
+        ("private", "sz_pr_canary", 0o666, "private: users other than the owner may write this file"),
         ("private", "", 0o600, "private: is empty"),
-        ("public", "sz_pr_canary", 0o600, "the public key is not where it belongs"),
+        ("public", "sz_pr_canary", 0o600, "the keys are swapped, or both are of one kind"),
     ] {
         this.folder.write("private", PRIVATE);
         this.folder.write("public", PUBLIC);

@@ -199,7 +199,7 @@ async fn with_few_files_callers_over_the_limit_keep_none_from_sezzle() {
     })
     .await;
     sidecar.ready().await;
-    sidecar.process.says("the limit of open files is very low").await;
+    sidecar.process.says("the limit of open files is so low").await;
     assert_eq!(sidecar.metric("connections_limit{listener=\"proxy\"}").await, 6.0);
     let mut caller = Wire::connect(sidecar.proxy).await;
     let ask = "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";

@@ -134,7 +134,7 @@ async fn it_is_told_what_came_of_a_reload_and_what_stands_in_the_way_of_a_start(
     while manager.hears().await != "READY=1\nSTATUS=ready\n" {}
 
     for (text, status) in [
-        ("[limits]\nhead = \"8KiB\"", "ready; of the last reload some keys need a restart, see the log"),
+        ("[limits]\nhead = \"8KiB\"", "ready; the last reload changed keys that need a restart, see the log"),
         ("[limits]\nhead = \"1KiB\"", "ready; the last reload failed, see the log"),
         ("", "ready"),
     ] {
@@ -174,7 +174,7 @@ async fn a_manager_that_cannot_be_told_is_no_reason_not_to_serve() {
     };
     let mut sidecar = Sidecar::by(gateway, &public_key, &private_key, &[], start).await;
     sidecar.ready().await;
-    sidecar.process.says("the service manager cannot be told").await;
+    sidecar.process.says("the sidecar cannot report its state to systemd").await;
     assert_eq!(sidecar.get("/v2/customer").await.status, 200);
     assert_eq!(sidecar.stop().await.code, Some(0));
 }
@@ -286,27 +286,37 @@ async fn a_socket_that_does_not_fit_is_never_left_unheard() {
     let (connected, _peer) = std::os::unix::net::UnixStream::pair().expect("a pair");
     let shown = format!("unix:{}", path.display());
     for (socket, own, listen, message) in [
-        (unix(), own("proxi"), &fitting, "a socket named \"proxi\" was passed for "),
+        (unix(), own("proxi"), &fitting, " has the name \"proxi\";"),
         (
             unix(),
             own("sezzle-sidecar.socket"),
             &fitting,
-            "FileDescriptorName= has to be one of proxy, control, webhooks, ops",
+            "FileDescriptorName= must be one of proxy, control, webhooks, ops",
         ),
-        (unix(), "LISTEN_FDS=1 LISTEN_PID=$$".to_owned(), &fitting, "a socket named \"unknown\" was passed for "),
-        (unix(), own("proxy"), &other, &format!("proxy.listen: a socket was passed for {shown}, which is not in it")),
-        (unix(), own("ops"), &fitting, &format!("ops.listen: a socket was passed for {shown}, which is not in it")),
+        (unix(), "LISTEN_FDS=1 LISTEN_PID=$$".to_owned(), &fitting, " has the name \"unknown\";"),
+        (
+            unix(),
+            own("proxy"),
+            &other,
+            &format!("proxy.listen: a socket was passed for {shown}, which the key does not list"),
+        ),
+        (
+            unix(),
+            own("ops"),
+            &fitting,
+            &format!("ops.listen: a socket was passed for {shown}, which the key does not list"),
+        ),
         (unix(), "LISTEN_FDS=2 LISTEN_FDNAMES=proxy:proxy LISTEN_PID=$$".to_owned(), &fitting, "or was passed twice"),
         (unix(), "LISTEN_FDS=2 LISTEN_FDNAMES=proxy LISTEN_PID=$$".to_owned(), &fitting, "1 names for the 2 sockets"),
         (unix(), "LISTEN_FDS=one LISTEN_PID=$$".to_owned(), &fitting, "LISTEN_FDS: expected a number up to 64"),
         (unix(), "LISTEN_FDS=999999999 LISTEN_PID=$$".to_owned(), &fitting, "LISTEN_FDS: expected a number up to 64"),
-        (datagram.into(), own("proxy"), &fitting, "\"proxy\" that was passed is of another kind"),
-        (connected.into(), own("proxy"), &fitting, "\"proxy\" that was passed is not listening"),
+        (datagram.into(), own("proxy"), &fitting, "the passed descriptor \"proxy\" is a descriptor of another kind"),
+        (connected.into(), own("proxy"), &fitting, "the passed descriptor \"proxy\" is a socket that does not listen"),
         (
             File::open("/dev/null").expect("there").into(),
             own("proxy"),
             &fitting,
-            "\"proxy\" that was passed is of another kind",
+            "the passed descriptor \"proxy\" is a descriptor of another kind",
         ),
     ] {
         let listen = listen.each_ref().map(|(name, value)| (*name, value.as_str()));

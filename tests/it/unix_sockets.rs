@@ -100,7 +100,7 @@ async fn a_file_left_behind_is_replaced_and_anything_else_is_not() {
     };
 
     fs::write(&path, "somebody's data").expect("writable");
-    refused("no socket").await;
+    refused("a file that is not a socket is in the way").await;
     assert_eq!(fs::read_to_string(&path).expect("still there"), "somebody's data");
     fs::remove_file(&path).expect("removable");
 
@@ -174,5 +174,5 @@ async fn links_have_nowhere_to_lead_without_an_address() {
     )
     .await;
     assert_eq!(ended.code, Some(78));
-    assert!(ended.stderr.contains("links.base_url: required, since callers cannot follow links to a Unix socket"));
+    assert!(ended.stderr.contains("links.base_url: required, because callers cannot follow links to a Unix socket"));
 }

@@ -98,7 +98,9 @@ pub(super) fn socket_mode(text: &str) -> Parsed<u32> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & !0o666 == 0 && mode & 0o600 == 0o600 => Ok(mode),
         _ => {
-            Err("expected the octal mode of a socket, such as \"0660\": 0600, and 06 for a group or others".to_owned())
+            Err("expected the octal mode of a socket, such as \"0660\": 6 for the owner, and 0 or 6 for the group and \
+                 for others"
+                .to_owned())
         }
     }
 }
@@ -200,7 +202,8 @@ pub(super) fn otlp_endpoint(text: &str) -> Parsed<String> {
             let path = if matches!(url.path.as_str(), "" | "/") { "/v1/traces" } else { &url.path };
             Ok(format!("{}{path}", url.origin))
         }
-        _ => Err("expected a URL such as \"http://127.0.0.1:4318\" or \"https://host/path\", without user, query or fragment"
+        _ => Err("expected a URL such as \"http://127.0.0.1:4318\" or \"https://host/path\", without user, query or \
+                  fragment"
             .to_owned()),
     }
 }

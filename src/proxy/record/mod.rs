@@ -265,11 +265,11 @@ impl Record {
         if let ProxyError::Upstream(cause) = error {
             self.error_detail.cause = Some(cause.kind.as_str());
             let (request_id, route) = (&self.request_id, self.route().template());
-            tracing::warn!(%request_id, route, %cause, "exchange failed");
+            tracing::warn!(%request_id, route, %cause, "the exchange with Sezzle failed");
         }
         if let ProxyError::NoToken(cause) = error {
             let (request_id, route) = (&self.request_id, self.route().template());
-            tracing::warn!(%request_id, route, %cause, "not sent");
+            tracing::warn!(%request_id, route, %cause, "the call was not sent");
         }
     }
 

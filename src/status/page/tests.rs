@@ -51,7 +51,7 @@ fn well() -> Snapshot {
     }
 }
 
-/// The same sidecar with everything wrong at once.
+/// That sidecar with everything wrong at once.
 fn ill() -> Snapshot {
     let mut s = well();
     let part = s.hour.parts.last_mut().and_then(Option::as_mut).expect("the part that is now");
@@ -179,8 +179,8 @@ fn a_sidecar_with_everything_wrong() {
             "Sezzle fails: the circuit breaker is open for session, read. 55 of 108 calls",
             "The outcome of 1 write of the last hour is not known",
             "2 writes did not succeed after an attempt",
-            "No new token: Sezzle rejected the key pair. The one in use lasts another 1 h 23 min.",
-            "none are sent of class read until 12:26:49 UTC",
+            "No new token: Sezzle rejected the key pair. The token in use lasts another 1 h 23 min.",
+            "the sidecar sends none of class read until 12:26:49 UTC",
             "5 calls were not sent in the last hour",
             "open: calls are not sent",
             "half-open: one call is a trial",
@@ -233,7 +233,7 @@ fn what_is_said_first_is_what_matters_most() {
         (
             "token gone",
             &|s: &mut Snapshot| s.token = TokenState { left: None, failure: Some("it failed") },
-            ("Ready, but in trouble", "There is no live token, so no call is sent: it failed."),
+            ("Ready, but in trouble", "There is no live token, so the sidecar sends no call: it failed."),
         ),
         (
             "young",

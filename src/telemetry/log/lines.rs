@@ -169,7 +169,7 @@ impl<W: Write> Writer<W> {
             // the next.
             let dropped = self.buffer.dropped.load(Ordering::Relaxed);
             if works && dropped > told {
-                tracing::warn!(lines = dropped.saturating_sub(told), "lines of the log were lost before this one");
+                tracing::warn!(lines = dropped.saturating_sub(told), "log lines before this one were lost");
                 told = dropped;
             }
             let lost = self.write(&batch);

@@ -63,7 +63,7 @@ pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<Guard, In
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// A log is installed already.
-    #[error("the log is installed already")]
+    #[error("this process has a log already")]
     Installed,
     /// The system refused to duplicate the stream or to start the writer thread.
     #[error("the log cannot be written: {0}")]
@@ -72,7 +72,7 @@ pub enum InstallError {
 
 /// No log is installed.
 #[derive(Debug, thiserror::Error)]
-#[error("no log is installed")]
+#[error("this process has no log")]
 pub struct NotInstalled;
 
 /// The level of the installed log, by name.

@@ -20,7 +20,7 @@ pub fn log_panics() {
             thread = thread.name(),
             place,
             reason,
-            "a panic: this is a defect of sezzle-sidecar, please report it"
+            "the sidecar panicked: this is a defect of sezzle-sidecar, please report it"
         );
     }));
 }

@@ -123,8 +123,8 @@ impl Exporter {
             self.counted.with_label_values(&[result]).inc_by(count);
             match error {
                 // Logged once, until exports work again.
-                Some(error) if self.works => tracing::warn!(error, "spans cannot be exported"),
-                None if !self.works => tracing::info!("spans are exported again"),
+                Some(error) if self.works => tracing::warn!(error, "the sidecar cannot export spans"),
+                None if !self.works => tracing::info!("the sidecar exports spans again"),
                 Some(_) | None => {}
             }
             self.works = result == "exported";

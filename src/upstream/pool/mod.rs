@@ -88,9 +88,9 @@ impl Pool {
         let _counted = Counted::begin(self.0.waiting.clone());
         match timeout_at(deadline, waiting).await {
             Ok(Ok(made)) => made,
-            Ok(Err(_)) => Err(UpstreamError::unsent(ErrorKind::ConnectionFailed, "the process ends")),
+            Ok(Err(_)) => Err(UpstreamError::unsent(ErrorKind::ConnectionFailed, "the sidecar is stopping")),
             Err(_) if self.0.lock().is_full() => {
-                let why = "every HTTP/2 stream that Sezzle allows was taken until it was too late to send this";
+                let why = "every HTTP/2 stream that Sezzle allows was taken until no time was left to send the call";
                 Err(UpstreamError::unsent(ErrorKind::StreamLimit, why))
             }
             Err(_) => Err(UpstreamError::unsent(ErrorKind::ConnectTimeout, "no connection in time")),
