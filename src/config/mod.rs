@@ -1,8 +1,8 @@
 //! Configuration: files and environment variables in, [`Settings`] or the complete list of mistakes out.
 //!
 //! Files are laid over each other in order and variables over files. Only configuration files are read here; files that
-//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds,
-//! [`changes`] what it takes for a change of each to take effect.
+//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds;
+//! [`changes`] says how a change of each takes effect.
 
 pub mod changes;
 mod otlp;
@@ -59,8 +59,8 @@ pub fn load(
     }
 }
 
-/// Reads `ops.listen` and nothing else, for whoever asks a running sidecar how it is: a mistake elsewhere, made after it
-/// was started, must not make it look ill.
+/// Reads `ops.listen` and nothing else, for commands that ask a running sidecar for its health. A mistake in another
+/// key, made after the sidecar was started, must not make it look ill.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ pub fn ops_listen(
     }
 }
 
-/// The files that can be read, and what is wrong with the others.
+/// The files that can be read, and the problems of the others.
 fn read(files: &[PathBuf]) -> (Vec<Layer>, Problems) {
     let mut problems = Problems::default();
     let mut layers = Vec::new();
@@ -101,14 +101,14 @@ fn read(files: &[PathBuf]) -> (Vec<Layer>, Problems) {
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the program runs with.
+    /// The settings that the program runs with.
     pub settings: Settings,
     effective: Vec<Effective>,
 }
 
 impl Loaded {
-    /// The effective configuration as TOML: every key, its value and, as a comment, where that was set. Secrets are
-    /// redacted.
+    /// The effective configuration as TOML: every key, its value and, as a comment, the source of the value. Secrets
+    /// are redacted.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut current = "";
@@ -130,7 +130,7 @@ impl Loaded {
     }
 }
 
-/// One key as it took effect: its value as TOML, unless there is none.
+/// A key with its effective value as TOML, if it has a value.
 #[derive(Clone, Debug)]
 struct Effective {
     key: &'static str,
@@ -138,14 +138,14 @@ struct Effective {
     origin: String,
 }
 
-/// What the code knows of one key that a file may hold.
+/// The properties of a key that a file may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDoc {
     /// Section and name, with a dot between them.
     pub key: &'static str,
     /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
     pub default: Option<String>,
-    /// Whether it must be set. A key for a secret's file must be unless the secret comes by variable.
+    /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
     pub required: bool,
 }
 

@@ -4,7 +4,7 @@ use super::parse;
 use super::reader::Reader;
 use super::settings::OtlpSettings;
 
-/// Reads it.
+/// Reads the section.
 pub(super) fn otlp(r: &mut Reader<'_>) -> Option<OtlpSettings> {
     let endpoint = r.optional("otlp.endpoint", parse::otlp_endpoint);
     // Every request is traced unless somebody asks for fewer.

@@ -1,7 +1,7 @@
 //! Mistakes in the configuration, as the person who has to correct them reads them.
 //!
-//! A problem holds text only, already free of anything that could be a secret: what may be quoted is decided where the
-//! problem is found, because only there it is known what the value was meant to be.
+//! A problem holds text only, and no text that could be a secret. The code that finds a problem decides whether to
+//! quote the value, because only that code knows the meaning of the value.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// One mistake: what it is about, what is wrong and where it was written.
+/// One mistake: its subject, its description, and the file or variable that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     subject: String,

@@ -1,8 +1,8 @@
 //! Typed reading of the merged tree. Every read registers its key, so the list of known keys and their defaults is the
 //! code that uses them. Every mistake is noted and reading goes on, so one run reports all of them.
 //!
-//! A read that fails returns `None` and has left a problem behind: here, among the unknown keys, or with the source
-//! that could not be read.
+//! A read that fails returns `None`. Its problem is noted here, among the unknown keys, or with the source that could
+//! not be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -32,7 +32,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// `complete` says that no source is missing. Only then is what is absent, or does not fit it, a mistake.
+    /// `complete` says that no source is missing. Only then is an absent or conflicting value a mistake.
     pub(super) fn new(tree: &'t Value, secrets: BTreeMap<&'static str, Secret>, complete: bool) -> Self {
         Self {
             tree,
@@ -81,7 +81,7 @@ impl<'t> Reader<'t> {
     pub(super) fn required<T: Debug>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         self.register(key, None, true);
         let Some(value) = self.find(key) else {
-            // Of the parser only its expectation is wanted.
+            // The parser is called for the text of its expectation.
             let expectation = parse("").err().unwrap_or_default();
             self.missing(key, format!("required, {expectation}"));
             return None;
@@ -127,7 +127,7 @@ impl<'t> Reader<'t> {
         source
     }
 
-    /// The same for a secret that may be absent: `Some(None)`.
+    /// A secret that may be absent, which gives `Some(None)`; otherwise as [`Self::secret`].
     pub(super) fn optional_secret(
         &mut self,
         key: &'static str,
@@ -171,7 +171,8 @@ impl<'t> Reader<'t> {
         Some(Some(SecretSource::Variable { name, value }))
     }
 
-    /// Takes note of a key that is not read, and says whether it is set: the text of its value, empty if that is none.
+    /// Notes a key that must not be read. If the key is set, returns the text of its value, which is empty for other
+    /// types.
     pub(super) fn recognise(&mut self, key: &'static str) -> Option<String> {
         self.known.insert(key);
         self.find(key).map(|value| scalar_text(value).unwrap_or_default())
@@ -183,34 +184,35 @@ impl<'t> Reader<'t> {
         self.problems.push(Problem::new(key, message).at(origin));
     }
 
-    /// A problem between two keys. With a source missing, either may have another value than it seems.
+    /// A problem between two keys. Nothing is noted while a source is missing, because that source may set either key.
     pub(super) fn conflict(&mut self, key: &str, message: &str) {
         if self.complete {
             self.refuse(key, message);
         }
     }
 
-    /// A problem with a key that ought to be set. With a source missing, it may be.
+    /// A problem with a required key that is not set. Nothing is noted while a source is missing, because that source
+    /// may set the key.
     pub(super) fn missing(&mut self, key: &str, message: String) {
         let section = key.split_once('.').and_then(|(section, _)| child(self.tree, section));
-        // A section that is no table is one mistake, and reported with the unknown keys.
+        // A section that is not a table is reported once, with the unknown keys.
         let section_is_sound = section.is_none_or(|value| matches!(value.kind, ValueKind::Table(_)));
         if self.complete && section_is_sound {
             self.problems.push(Problem::new(key, message));
         }
     }
 
-    /// What a key comes to, for a comparison with another configuration.
+    /// Notes the value of a key, for a comparison with another configuration.
     pub(super) fn understand(&mut self, key: &'static str, value: &impl Debug) {
         self.understood.insert(key, Understood::Plain(format!("{value:?}")));
     }
 
-    /// Hands out what was understood.
+    /// Hands out the values by key.
     pub(super) fn take_understood(&mut self) -> BTreeMap<&'static str, Understood> {
         mem::take(&mut self.understood)
     }
 
-    /// What an absent key amounts to when that follows from other keys.
+    /// Shows the effective value of an absent key that follows from other keys.
     pub(super) fn derived(&mut self, key: &str, text: &str) {
         self.show(key, quoted(text), DEFAULT);
     }
@@ -228,7 +230,7 @@ impl<'t> Reader<'t> {
         self.docs.iter().map(|doc| doc.key)
     }
 
-    /// All that was learned by reading.
+    /// The results of all reads.
     pub(super) fn finish(self) -> (Vec<KeyDoc>, Vec<Effective>, Problems) {
         (self.docs, self.effective, self.problems)
     }
@@ -290,7 +292,7 @@ impl<'t> Reader<'t> {
         let texts = match &value.kind {
             ValueKind::String(text) => Some(split(text)),
             ValueKind::Array(items) => items.iter().map(string).collect(),
-            // What is inside a table counts as unknown keys.
+            // The content of a table is reported as unknown keys.
             ValueKind::Table(_) => return None,
             _ => None,
         };
@@ -321,7 +323,7 @@ fn string(value: &Value) -> Option<String> {
     }
 }
 
-/// What the author wrote. Only files have other kinds than strings.
+/// The value as text. Only files have other types than strings.
 fn scalar_text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::String(text) => Some(text.clone()),
@@ -336,8 +338,8 @@ fn origin(value: &Value) -> String {
     value.origin().unwrap_or_default().to_owned()
 }
 
-/// Whether a wrong value may be repeated: not where a secret belongs, nor a URL, which may carry a password, nor what
-/// looks as if it was pasted into the wrong line.
+/// Whether a wrong value may be quoted. Not quoted are values of secrets, URLs, which may carry a password, and text
+/// that looks as if it was pasted into the wrong line.
 fn quotation(key: &str, text: &str) -> String {
     let is_url = ["url", "proxy", "forward_to", "endpoint"].iter().any(|end| key.ends_with(end));
     let delicate = key.starts_with("credentials.") || is_url || text.contains('@');
@@ -347,7 +349,7 @@ fn quotation(key: &str, text: &str) -> String {
     format!(", found {text:?}")
 }
 
-/// A key pasted over a host's name or a file's path would pass as one, and then be shown.
+/// A key pasted over a host's name or a file's path would be accepted as such, and then be shown.
 fn is_a_key(text: &str) -> bool {
     let text = text.trim_start().to_ascii_lowercase();
     text.starts_with("sz_pub_") || text.starts_with("sz_pr_")

@@ -1,5 +1,5 @@
 //! Every key of this version with its default and its bounds, one function per section. `config/reference.toml` says
-//! the same to whoever writes a file, and a test holds the two equal.
+//! the same to authors of configuration files, and a test holds the two equal.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ use crate::secret::SecretSource;
 use crate::telemetry::log::{Format, LEVELS};
 use crate::units::shown;
 
-/// Reads everything. `cores` is what the machine offers.
+/// Reads all sections. `cores` is the number of the machine's processor cores.
 pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     let (gateway, write_timeout) = gateway(r);
     let credentials = credentials(r);
@@ -56,7 +56,8 @@ pub(super) fn settings(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     })
 }
 
-/// Also returns the write timeout alone, so that a drain is checked against it even if another key here is wrong.
+/// Also returns the write timeout by itself, so that the drain is checked against it even if another key of the section
+/// is wrong.
 fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     let environment = r.required(
         "gateway.environment",
@@ -99,7 +100,7 @@ fn gateway(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
     (settings(), write_timeout)
 }
 
-/// Whether `gateway.url` was set to such an address. Every environment's own is https.
+/// Whether `gateway.url` is set to an http address. The URL of each environment is https.
 fn plain_http(url: &Option<Option<String>>) -> bool {
     matches!(url, Some(Some(url)) if url.starts_with("http:"))
 }
@@ -132,15 +133,15 @@ fn credentials(r: &mut Reader<'_>) -> Option<CredentialSettings> {
     Some(CredentialSettings { public_key: public_key?, private_key: private_key?, merchant_uuid: merchant_uuid? })
 }
 
-/// Also returns the addresses alone, for the sections that are checked against them.
+/// Also returns the addresses by themselves, for sections that are checked against them.
 fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec<Address>>) {
-    // Both loopbacks, because `localhost` means either.
+    // Both loopback addresses, because `localhost` may mean either.
     let listen = r.list("proxy.listen", r#"["127.0.0.1:8080", "[::1]:8080"]"#, parse::address);
     // The service's group, and nobody else.
     let socket_mode = r.value("proxy.socket_mode", "0660", parse::socket_mode);
     let allow_remote = r.value("proxy.allow_remote", "false", parse::boolean);
     let hosts = r.list("proxy.hosts", "[]", parse::host);
-    // Sezzle does not know the misspelt name, so that what its sender means to happen once could happen twice.
+    // Sezzle does not know the misspelt name, so a write that its sender wants once could happen twice.
     let normalise_request_id = r.value("proxy.normalise_request_id", "true", parse::boolean);
     // Card data brings the service, and this process with it, into the scope of PCI DSS.
     let card_data = r.value(
@@ -175,7 +176,7 @@ fn proxy(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec
         Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, workers })
     };
     let settings = settings();
-    // What follows from an address that is refused is no further mistake.
+    // Consequences of a refused address are not reported as further mistakes.
     (settings, listen.filter(|_| !refused))
 }
 
@@ -236,7 +237,7 @@ fn control(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSetti
 
 fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSettings>) -> Option<OpsSettings> {
     let listen = ops_listen(r);
-    // It names the merchant, and others than operators may reach this listener.
+    // The page names the merchant, and others than operators may reach this listener.
     let status_page = r.value("ops.status_page", "false", parse::boolean);
 
     if let Some(address) = listen.map(Address::Tcp) {
@@ -250,7 +251,7 @@ fn ops(r: &mut Reader<'_>, proxy: Option<&[Address]>, control: Option<&ControlSe
     Some(OpsSettings { listen: listen?, status_page: status_page? })
 }
 
-/// That key alone, for whoever only asks the listener.
+/// `ops.listen` alone, for commands that only call this listener.
 pub(super) fn ops_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {
     r.value("ops.listen", "127.0.0.1:9464", parse::tcp_address)
 }
@@ -306,7 +307,7 @@ fn links(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings>
             Some(first) if first.ip().is_unspecified() => Some(format!(
                 "required, because callers cannot follow links to {first}, the first address of proxy.listen"
             )),
-            // A port of 0 is chosen at start, so nothing can be said of it here.
+            // With port 0 the system chooses the port at the start, so nothing can be checked here.
             Some(first) if first.port() == 0 => None,
             Some(first) => {
                 r.derived("links.base_url", &format!("http://{first}"));
@@ -323,7 +324,7 @@ fn links(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings>
 fn log(r: &mut Reader<'_>) -> Option<LogSettings> {
     let format = r.value("log.format", "json", parse::choice([("json", Format::Json), ("text", Format::Text)]));
     let level = r.value("log.level", "info", parse::choice(LEVELS));
-    // Nothing is left out unless somebody asks for it.
+    // By default every hit is logged.
     let sample_hits = r.value("log.sample_hits", "1", parse::count(1..=MILLION));
 
     Some(LogSettings { format: format?, level: level?, sample_hits: sample_hits? as u64 })

@@ -21,11 +21,11 @@ pub struct Settings {
     pub credentials: CredentialSettings,
     /// The listener that services call.
     pub proxy: ProxySettings,
-    /// What happens on SIGTERM.
+    /// The end of the process after SIGTERM.
     pub drain: DrainSettings,
     /// Bounds on what callers may take.
     pub limits: LimitSettings,
-    /// The listener that steers the process.
+    /// The listener that controls the process.
     pub control: ControlSettings,
     /// Metrics and health.
     pub ops: OpsSettings,
@@ -39,16 +39,16 @@ pub struct Settings {
     pub log: LogSettings,
     /// Traces.
     pub otlp: OtlpSettings,
-    /// All of that by key, to compare it with another configuration.
+    /// The values by key, for a comparison with another configuration.
     pub(super) understood: BTreeMap<&'static str, Understood>,
 }
 
-/// The value of a key as it was understood, however it was written and wherever.
+/// The parsed value of a key, whatever its spelling and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Understood {
-    /// In the words of `Debug`.
+    /// The output of `Debug`.
     Plain(String),
-    /// A secret itself, not where it is.
+    /// The secret itself, not its source.
     Secret(Secret),
 }
 
@@ -99,7 +99,7 @@ words! {
 }
 
 impl Environment {
-    /// What is to be known before it is relied on, if anything is.
+    /// A warning about this environment, if there is one.
     pub fn warning(self) -> Option<&'static str> {
         match self {
             Self::Sandbox | Self::Production => None,
@@ -143,7 +143,7 @@ pub struct ProxySettings {
     pub hosts: Vec<String>,
     /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
-    /// What becomes of calls that return card data.
+    /// How calls that return card data are treated.
     pub card_data: CardData,
     /// Threads that serve requests; at least one.
     pub workers: usize,
@@ -152,9 +152,9 @@ pub struct ProxySettings {
 /// `proxy.card_data`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardData {
-    /// They are not sent.
+    /// Such calls are refused.
     Refuse,
-    /// They are sent once, and the answer passed on.
+    /// Such calls are sent once, and the answer is passed on.
     Forward,
 }
 
@@ -183,7 +183,7 @@ pub struct LimitSettings {
 /// `control.*`
 #[derive(Clone, Debug)]
 pub struct ControlSettings {
-    /// Where the process can be steered; nowhere unless set.
+    /// Where the process can be controlled; nowhere unless set.
     pub listen: Option<Address>,
 }
 
@@ -218,7 +218,7 @@ pub struct CacheSettings {
 pub enum OriginCacheControl {
     /// Obey it.
     Honor,
-    /// Store even what Sezzle marks `no-store`, `no-cache` or `max-age=0`.
+    /// Store even answers that Sezzle marks `no-store`, `no-cache` or `max-age=0`.
     Ignore,
 }
 
@@ -227,7 +227,8 @@ pub enum OriginCacheControl {
 pub struct LinkSettings {
     /// Whether links to the gateway are rewritten.
     pub rewrite: bool,
-    /// What they are rewritten to, without a trailing slash; `None`: the first address of `proxy.listen` as bound.
+    /// The base URL of rewritten links, without a trailing slash; `None` for the first address of `proxy.listen` as
+    /// bound.
     pub base_url: Option<String>,
 }
 
@@ -236,9 +237,9 @@ pub struct LinkSettings {
 pub struct WebhookSettings {
     /// Where Sezzle's posts are received; nowhere unless set.
     pub listen: Option<Address>,
-    /// The one path they come to.
+    /// The only path that accepts them.
     pub path: String,
-    /// Who gets them next; nobody unless set.
+    /// The service that they are handed on to; none unless set.
     pub forward: Option<ForwardSettings>,
 }
 
@@ -247,7 +248,7 @@ pub struct WebhookSettings {
 pub struct ForwardSettings {
     /// A whole URL: https, or http to a loopback address.
     pub url: String,
-    /// What the hand-on is signed with.
+    /// The secret that signs webhooks that are handed on.
     pub secret: Option<SecretSource>,
 }
 
@@ -258,7 +259,7 @@ pub struct LogSettings {
     pub format: Format,
     /// The least severe level that is written.
     pub level: LevelFilter,
-    /// Of so many hits one has a line; at least 1.
+    /// One of this many hits is logged; at least 1.
     pub sample_hits: u64,
 }
 
@@ -267,6 +268,6 @@ pub struct LogSettings {
 pub struct OtlpSettings {
     /// Where spans are exported to, the whole URL; nowhere unless set.
     pub endpoint: Option<String>,
-    /// Of so many requests whose callers name no trace one begins one; at least 1.
+    /// One of this many requests without a trace of its caller's begins a trace; at least 1.
     pub sample: u64,
 }

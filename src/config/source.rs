@@ -1,4 +1,4 @@
-//! Where values come from: files and environment variables become layers, which `config` then lays over each other.
+//! The sources of values: files and environment variables become layers, which `config` then merges.
 //!
 //! A layer's values carry their origin. Nothing is converted here: a variable stays a string, because guessing turns a
 //! key such as `00123456` into a number. The secrets leave the environment before a layer is made.
@@ -14,8 +14,8 @@ use super::problem::{Problem, Problems};
 use crate::file::{self, Pipes};
 use crate::secret::Secret;
 
-/// What every variable of ours begins with. A single `_` would not do: Kubernetes sets `SEZZLE_SIDECAR_PORT` and the
-/// like for a service that is called `sezzle-sidecar`.
+/// The prefix of the sidecar's variables. A single `_` would not do, because Kubernetes sets variables such as
+/// `SEZZLE_SIDECAR_PORT` for a service that is called `sezzle-sidecar`.
 pub(super) const PREFIX: &str = "SEZZLE_SIDECAR__";
 
 /// Keys whose value may be given by variable, and by variable only.
@@ -26,7 +26,7 @@ pub(super) const SECRETS: [&str; 4] = [
     "webhooks.forward_secret",
 ];
 
-/// More than any configuration needs, and little enough that a wrong path such as a device cannot exhaust the memory.
+/// More than any configuration needs, and too little for a wrong path, such as a device, to exhaust the memory.
 const LARGEST_FILE: usize = 1024 * 1024;
 
 /// All keys are kept below one root, so that `config` never takes a key for a path expression: one such as
@@ -72,21 +72,21 @@ pub(super) fn merge(layers: &[Layer]) -> Result<Value, Problem> {
     }
 }
 
-/// What the environment says.
+/// The keys and secrets of the environment.
 #[derive(Default)]
 pub(super) struct Environment {
     /// One layer per variable, by name.
     pub(super) layers: Vec<Layer>,
     /// The secrets that were set, by key.
     pub(super) secrets: BTreeMap<&'static str, Secret>,
-    /// Variables of ours that cannot be a key.
+    /// Variables of the sidecar's that name no key.
     pub(super) problems: Problems,
 }
 
-/// Takes our variables out of `variables` and leaves all others alone.
+/// Picks the sidecar's variables out of `variables`, and ignores all others.
 pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-    // An empty variable is one that is not set, as OpenTelemetry has it: Compose's `${NAME:-}` and a Helm chart's optional
-    // values make such variables.
+    // An empty variable counts as not set, as in OpenTelemetry's specification: Compose's `${NAME:-}` and a Helm
+    // chart's optional values make such variables.
     let variables: Vec<(OsString, OsString)> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let mut environment = Environment::default();
     for (name, _) in &variables {
@@ -108,7 +108,7 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
             environment.problems.push(Problem::new(shown, "the value is not UTF-8"));
             continue;
         };
-        // Two spellings of one variable would leave it open which of them wins.
+        // With two spellings of one variable, it would be unclear which of them wins.
         if name.to_ascii_uppercase() != name {
             environment.problems.push(Problem::new(shown, "write the name of the variable in upper case"));
             continue;
@@ -136,7 +136,7 @@ pub(super) fn variable(key: &str) -> String {
 
 /// Reads and parses one file.
 pub(super) fn file(path: &Path) -> Result<Layer, Problem> {
-    // A name is part of lines that are read one by one, so it must not break them.
+    // The name of a file becomes part of a line of output, so it must not break that line.
     let origin = path.display().to_string().replace(char::is_control, "?");
     match file::read(path, LARGEST_FILE, Pipes::Wait) {
         Ok(content) => match str::from_utf8(&content.bytes) {
@@ -188,13 +188,13 @@ pub(super) fn child<'v>(table: &'v Value, key: &str) -> Option<&'v Value> {
     }
 }
 
-/// What no source at all amounts to.
+/// The value of a configuration without any source.
 pub(super) fn empty_table() -> Value {
     Value::new(None, ValueKind::Table(Map::new()))
 }
 
-/// A segment of a key that somebody else chose, or a placeholder if it is not plainly a name: a secret may have been
-/// pasted where a key belongs, and a line break would forge another problem.
+/// A segment of a foreign key, or a placeholder if the segment does not look like a name: a secret may have been pasted
+/// where a key belongs, and a line break would forge another problem.
 pub(super) fn shown_segment(segment: &str) -> &str {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if segment.is_empty() || segment.len() > 40 || !segment.chars().all(plain) || may_hold_a_key(segment) {
@@ -204,7 +204,8 @@ pub(super) fn shown_segment(segment: &str) -> &str {
     }
 }
 
-/// Sezzle's keys begin with `sz_pub_` and `sz_pr_`. Wider than that, because this only keeps text from being shown.
+/// Sezzle's keys begin with `sz_pub_` and `sz_pr_`. The test is wider than that, because it only keeps text from being
+/// shown.
 pub(super) fn may_hold_a_key(text: &str) -> bool {
     text.to_ascii_lowercase().contains("sz_")
 }

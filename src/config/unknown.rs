@@ -1,5 +1,5 @@
-//! Keys that nobody reads. A misspelt key is worth an error of its own: ignored, it leaves a default in force that the
-//! author of the file believes to have changed.
+//! Finds keys that no code reads. If a misspelt key were ignored, a default would stay in force that the author of the
+//! file believes to have changed.
 
 use config::{Value, ValueKind};
 
@@ -7,7 +7,7 @@ use super::problem::{Problem, Problems};
 use super::reader::Reader;
 use super::source::{Layer, shown_segment};
 
-/// Looks at every layer on its own, so that a mistake which a later layer covers is found as well.
+/// Checks every layer by itself, so that a mistake is found even if a later layer overrides it.
 pub(super) fn find(layers: &[Layer], reader: &Reader<'_>) -> Problems {
     let mut problems = Problems::default();
     for layer in layers {

@@ -1,4 +1,4 @@
-//! The section `webhooks`: a listener for Sezzle's posts, and where they go on to.
+//! The section `webhooks`: a listener for Sezzle's webhooks, and the service that gets them next.
 
 use super::parse;
 use super::reader::Reader;
@@ -6,7 +6,7 @@ use super::settings::{ForwardSettings, WebhookSettings};
 use crate::address::Address;
 use crate::secret::SecretSource;
 
-/// Reads it. `others` are the addresses that are taken, with the keys that took them.
+/// Reads the section. `others` are the addresses of other listeners, with their keys.
 pub(super) fn webhooks(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
     let listen = r.optional("webhooks.listen", parse::address);
     let path = r.value("webhooks.path", "/webhooks/sezzle", parse::url_path);

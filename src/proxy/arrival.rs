@@ -1,4 +1,5 @@
-//! The decisions when a request comes: whether it is let through, under whose rights, and whether memory answers it.
+//! The decisions when a request arrives: whether it is admitted, with whose rights it is sent, and whether memory
+//! answers it.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,22 +28,22 @@ use crate::peer_body::PeerBody;
 use crate::session::freshness::RequestDirectives;
 use crate::session::{CacheResult, Found};
 
-/// The next step for a request that was let through.
+/// The next step for an admitted request.
 pub(super) enum Arrived {
     /// Memory has answered it.
     Answered(CallerResponse),
-    /// Its answer has to be waited for.
+    /// The request needs a future.
     Call(Call),
 }
 
-/// A request that was let through.
+/// An admitted request.
 pub(super) struct Call {
     pub matched: Matched,
     pub class: Class,
     pub rights: Rights,
-    /// When it was let through, with all that is read before that.
+    /// The time of the admission.
     pub at: Now,
-    /// For a lookup that the cache could have answered: why it did not.
+    /// For a lookup that can be cached: why the cache did not answer it.
     pub missed: Option<Missed>,
 }
 
@@ -69,7 +70,7 @@ impl Proxy {
         self.finish(response.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
     }
 
-    /// All that is decided before anything is waited for.
+    /// Makes all decisions that need no wait.
     pub(super) fn arrived(
         &self,
         head: &Parts,
@@ -81,7 +82,7 @@ impl Proxy {
         self.decided(head, present, matched, class, record.began(), record)
     }
 
-    /// Which call it is, once it is let through.
+    /// Admits the request, and finds its call.
     fn admitted(
         &self,
         head: &Parts,
@@ -95,7 +96,7 @@ impl Proxy {
         Ok((matched, class))
     }
 
-    /// Whether memory answers a call, which has come whole by `at`.
+    /// Decides whether memory answers a call that had arrived whole at `at`.
     fn decided(
         &self,
         head: &Parts,
@@ -133,7 +134,7 @@ impl Proxy {
         Ok(Arrived::Call(Call { matched, class, rights, at, missed }))
     }
 
-    /// Under whose rights a call is sent whose `Authorization` may name a public key.
+    /// With whose rights a call is sent if its `Authorization` may name a public key.
     fn rights(&self, head: &Parts) -> Result<Rights, ProxyError> {
         let own = callers_public_key(&head.headers, |key| self.forwarder.tokens().is_our_public_key(key))?;
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))

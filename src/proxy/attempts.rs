@@ -1,7 +1,7 @@
 //! How often one call is sent to Sezzle: pure.
 //!
 //! [`Attempts::after`] is told each thing that happens and answers with the next step. The loop in [`super::exchange`]
-//! obeys. That a write which must have its effect once is not sent twice rests on this file.
+//! obeys. This file is what keeps a write from having its effect twice.
 
 use std::time::Duration;
 

@@ -24,12 +24,12 @@ use crate::telemetry::metrics::Metrics;
 
 /// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
 ///
-/// A client that names its shop or its platform asks what Sezzle alone can answer, and so Sezzle is asked. Where Sezzle says
-/// nothing, the answer depends on what the client asked: nobody else can say whether a shop may sell, so a client that named
-/// one gets an error. One that told its platform only asked nothing, and gets its placeholder as ever.
+/// For a client that names its shop or its platform, the sidecar asks Sezzle. If Sezzle does not answer, a client that
+/// named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only its
+/// platform gets the placeholder, because it asked for nothing that needs Sezzle.
 ///
 /// # Errors
-/// When the body is not JSON, the public key is another merchant's, it is not known yet whom we act for, or Sezzle does not
+/// When the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle does not
 /// say whether the shop may sell.
 pub async fn answer(
     headers: &HeaderMap,
@@ -45,7 +45,8 @@ pub async fn answer(
         serde_json::from_slice(body)
             .map_err(|_| ProxyError::Malformed("the body is not a JSON object with public_key and private_key"))?
     };
-    // A placeholder is fine; a real key that is not ours means that the caller expects to act for somebody else.
+    // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for another
+    // merchant.
     if keys.public_key.is_some_and(|key| looks_real(&key) && !tokens.is_our_public_key(key.trim())) {
         return Err(ProxyError::ForeignKeys);
     }
@@ -82,7 +83,7 @@ async fn placeholder(tokens: &TokenManager, now: Now) -> Result<CallerResponse, 
     })
 }
 
-/// Sezzle's answer as it is, but for what is done to the headers of every answer.
+/// Sezzle's answer with its own body. The headers are cleaned as in every answer.
 fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forwarder) -> CallerResponse {
     clean(&mut headers);
     forwarder.lead_back(&mut headers);
@@ -100,9 +101,9 @@ fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
     }
 }
 
-// Says to whoever finds it in a log that it opens nothing.
+// The text tells readers of a log that this is not a token.
 const PLACEHOLDER: &str = "placeholder-the-sidecar-adds-the-real-token";
-// Until it is known whom we act for.
+// Stands for the merchant until the sidecar knows it.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 const LIFE: Duration = Duration::from_secs(120 * 60);
 

@@ -1,4 +1,4 @@
-//! Whether a caller already holds what it would get (RFC 9110, 13.1.2 and 13.1.3; RFC 9111, 4.3.2).
+//! Whether a caller already has the answer (RFC 9110, 13.1.2 and 13.1.3; RFC 9111, 4.3.2).
 
 use http::header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName};
@@ -7,7 +7,7 @@ use crate::clock::Wall;
 use crate::session::revalidation::{same_tag, single};
 use crate::sezzle::time::parse_http_date;
 
-/// Decides it by the conditions of a request and the headers of the answer. Where there is a doubt, it does not.
+/// Decides by the conditions of a request and the headers of the answer. In doubt, the caller does not have it.
 pub fn is_unchanged(conditions: &HeaderMap, headers: &HeaderMap) -> bool {
     if conditions.contains_key(IF_NONE_MATCH) {
         return is_listed(conditions, headers);
@@ -39,7 +39,7 @@ fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     members.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty())
 }
 
-/// The date of a header that stands there once.
+/// The date of a header that occurs exactly once.
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<Wall> {
     let line = single(headers, &name)?;
     parse_http_date(line.to_str().ok()?)

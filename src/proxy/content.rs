@@ -16,26 +16,26 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 /// The content of an answer.
 #[derive(Debug)]
 pub enum Content {
-    /// Held whole; `None` when there is none or it was handed over.
+    /// Held whole; `None` for no content, and after the content was handed over.
     Whole(Option<Bytes>),
     /// Streamed from the gateway, as fast as the caller reads.
     Streamed {
-        /// What was read ahead.
+        /// The bytes that were read ahead.
         read: Option<Bytes>,
         /// The rest.
         rest: GatewayBody,
     },
-    /// Broken off: what came of it is on its way.
+    /// Broken off: the part that came is on its way.
     Broken(Box<Parting>),
 }
 
-/// A short wait before the body of an answer that broke off fails. hyper throws away all it has not written when a body
-/// fails, the status line above all. While a body keeps hyper waiting, hyper writes.
+/// A short wait before the body of an answer that broke off fails. When a body fails, hyper discards its unwritten
+/// bytes, the status line included. While a body makes hyper wait, hyper writes.
 #[derive(Debug)]
 pub struct Parting(Pin<Box<Sleep>>);
 
 impl Parting {
-    /// Begins now.
+    /// Starts the wait.
     pub fn begin() -> Box<Self> {
         Box::new(Self(Box::pin(sleep(PARTING))))
     }
@@ -54,20 +54,20 @@ const PARTING: Duration = Duration::from_millis(50);
 #[error("the answer broke off")]
 pub struct BrokenOff;
 
-/// Which answers are read whole before they are passed on. One that breaks off meanwhile can still be asked for again.
+/// Which answers are read whole before they are passed on. If such an answer breaks off, the call can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// None.
+    /// No answer.
     Nothing,
-    /// What comes of them within a moment, up to the first piece.
+    /// Of every answer the first piece, if it comes within a moment.
     First,
-    /// Those that may carry links. Of others no more than the first piece.
+    /// Answers that may carry links. Of others only the first piece.
     Links,
-    /// Those to writes: a write that may have been done must not end without a word.
+    /// Answers to writes: a write that may have been done must not end without a status line.
     Write,
-    /// All, for the cache.
+    /// Every answer, for the cache.
     Session,
-    /// The first piece, and what follows it within a moment.
+    /// The first piece, and the pieces that follow within a moment.
     Start,
 }
 
@@ -78,7 +78,7 @@ pub const MAX_LINKED: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     bytes: usize,
-    /// From when on that time runs.
+    /// The start of that time.
     since: Since,
 }
 
@@ -90,18 +90,19 @@ enum Since {
 }
 
 impl Share {
-    /// Nearly every answer is whole by then, and one that has broken off can still be told from one that is on its way.
+    /// Nearly every answer is whole by then, and an answer that broke off can still be told from one that is on its
+    /// way.
     pub const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
-    /// An answer that breaks off before its first piece is none. One that takes its time is passed on.
+    /// An answer that breaks off before its first piece counts as no answer. A slow answer is passed on.
     pub const FIRST: Self = Self { bytes: 0, since: Since::Head };
 
-    /// All of it, unless that is more than this.
+    /// The whole body, up to this size.
     pub fn whole(most: usize, body: &GatewayBody) -> Self {
         if body.size_hint().lower() > most as u64 { Self::START } else { Self { bytes: most, since: Since::Never } }
     }
 }
 
-/// Reads its share of a body. What comes later is streamed.
+/// Reads the part of a body that is read ahead. The rest is streamed.
 ///
 /// # Errors
 /// The body broke off.
@@ -130,7 +131,7 @@ pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, Upstre
 /// Refuses a 200 without content, which is no answer to a read.
 ///
 /// # Errors
-/// When it is one.
+/// When the answer is one.
 pub fn something(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
     match content {
         Content::Whole(Some(body)) if body.is_empty() && status == StatusCode::OK => {

@@ -1,7 +1,7 @@
 //! Entity tags of answers whose links lead back to the sidecar (RFC 9110, 8.8.3).
 //!
-//! Sezzle's own tag is of other bytes. The sidecar hands that tag out with a mark, and takes the mark off where a caller's
-//! condition goes on to Sezzle: an update with `If-Match` succeeds, and an `If-None-Match` is answered 304.
+//! Sezzle's own tag belongs to other bytes. The sidecar hands out that tag with a mark, and removes the mark from
+//! conditions that go on to Sezzle. So an update with `If-Match` succeeds, and an `If-None-Match` is answered 304.
 
 use bytes::Bytes;
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE};
@@ -16,14 +16,14 @@ pub struct TagMark(String);
 const CONDITIONS: [HeaderName; 3] = [IF_MATCH, IF_NONE_MATCH, IF_RANGE];
 
 impl TagMark {
-    /// The same URL has the same mark in every sidecar. Another one makes other bytes, and so other tags.
+    /// Every sidecar makes the same mark from the same URL. Another URL makes other bytes, and so needs another mark.
     pub fn new(base_url: &str) -> Self {
         let hash = XxHash3_128::oneshot(base_url.as_bytes()) as u32;
         Self(format!(";sidecar-{hash:08x}\""))
     }
 
-    /// Replaces Sezzle's tag, if there is one, by that of the rewritten body: Sezzle's with the mark, or one of the body's
-    /// own where Sezzle's is no tag.
+    /// Replaces Sezzle's tag, if there is one, by a tag for the rewritten body: Sezzle's tag with the mark, or a tag of
+    /// the sidecar's own if Sezzle's is not well-formed.
     pub fn mark(&self, headers: &mut HeaderMap, body: &[u8]) {
         let mut tags = headers.get_all(ETAG).iter();
         let marked = match (tags.next(), tags.next()) {
@@ -45,7 +45,8 @@ impl TagMark {
         HeaderValue::from_bytes(&[open, self.0.as_bytes()].concat()).ok()
     }
 
-    /// Takes the mark off the tags in a caller's conditions. Other tags stay as they are. Returns whether there was one.
+    /// Removes the mark from the tags in a caller's conditions. Other tags stay unchanged. Returns whether a tag had a
+    /// mark.
     pub fn unmark(&self, headers: &mut HeaderMap) -> bool {
         let mut marked = false;
         for (name, value) in headers.iter_mut() {

@@ -1,4 +1,4 @@
-//! One exchange with Sezzle: the token, the attempts, and what is known when they have ended.
+//! One exchange with Sezzle: the token, the attempts, and the meaning of the last attempt's result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,31 +26,31 @@ use crate::upstream::retry::{Failure, RetrySafety};
 use crate::upstream::retry_after::retry_after;
 use crate::upstream::{Outgoing, Upstream};
 
-/// A request to Sezzle, and what is to be known of it beside its bytes.
+/// A request to Sezzle, and facts about it that are not sent.
 #[derive(Clone, Debug)]
 pub struct Sending {
     /// The request.
     pub outgoing: Outgoing,
-    /// Whether it may be sent again.
+    /// Whether the request may be sent again.
     pub call: RetrySafety,
-    /// Under whose rights it is sent.
+    /// With whose rights the request is sent.
     pub rights: Rights,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
-    /// What it takes, for logs.
+    /// The cost of the exchange, for logs.
     pub stats: Arc<UpstreamStats>,
 }
 
-/// Under whose rights a request is sent.
+/// With whose rights a request is sent.
 #[derive(Clone, Debug)]
 pub enum Rights {
-    /// The merchant's, by its token.
+    /// With the merchant's rights, by the token.
     Merchant,
-    /// Those of the caller's own `Authorization`, which are fewer.
+    /// With the rights of the caller's own `Authorization`, which are fewer.
     PublicKey(Arc<HeaderValue>),
 }
 
-/// What a request is sent with.
+/// The authorization of one attempt.
 enum Credential {
     Token(Arc<Token>),
     PublicKey(Arc<HeaderValue>),
@@ -64,7 +64,7 @@ impl Credential {
         }
     }
 
-    /// Which token it is, if it is one.
+    /// The generation of the token, if a token is sent.
     fn generation(&self) -> Option<u64> {
         match self {
             Self::Token(token) => Some(token.generation),
@@ -104,7 +104,7 @@ impl Exchange {
         Self { shops, upstream, tokens, clock, metrics }
     }
 
-    /// What Sezzle says of shops.
+    /// Sezzle's verdicts on shops.
     pub fn shops(&self) -> &Shops {
         &self.shops
     }
@@ -114,7 +114,7 @@ impl Exchange {
         &self.metrics
     }
 
-    /// What time it is.
+    /// The clock.
     pub fn now(&self) -> Now {
         self.clock.now()
     }
@@ -125,8 +125,8 @@ impl Exchange {
     }
 
     /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to the
-    /// head of the last answer; a body that is read has time of its own. `began` is now. What is left of `sending` is not
-    /// to be sent again: its time is used up.
+    /// head of the last answer; a body that is read has time of its own. `began` is now. Do not send `sending` again
+    /// afterwards: its time is used up.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -191,7 +191,7 @@ impl Exchange {
         concluded(result, call, attempts.doubt())
     }
 
-    /// What a request is sent with, and the time by then: a token may have to be waited for.
+    /// The authorization of the next attempt, and the time after the wait for a token.
     async fn credential(&self, rights: &Rights, began: Now, limit: Duration) -> Result<(Credential, Now), ProxyError> {
         match rights {
             Rights::PublicKey(authorization) => {
@@ -243,12 +243,12 @@ impl Exchange {
         let read = read(body, share).await;
         let read = if reading == Reading::Start { read.and_then(|content| something(status, content)) } else { read };
         let content = match read {
-            // It was not processed, whatever becomes of its body.
+            // Sezzle did not process the call, so a failure of the body does not matter.
             Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),
             content => content?,
         };
         if matches!(content, Content::Whole(_)) {
-            // Its length is stated anew by whoever sends it.
+            // The caller's connection states the length anew.
             headers.remove(CONTENT_LENGTH);
         }
         Ok(GatewayResponse { status, headers, content, at: self.clock.mono(), in_doubt: false })
@@ -274,7 +274,7 @@ fn event(
     Event::Failed { failure, is_probe: send_permit.is_probe(), random: fastrand::f64() }
 }
 
-/// Says in the log that a call is sent again.
+/// Logs that a call is sent again.
 fn announce(
     retry: Retry,
     result: &Result<GatewayResponse, UpstreamError>,
@@ -286,8 +286,8 @@ fn announce(
     tracing::info!(%request_id, route, attempt, reason, cause, "an attempt failed; the sidecar sends the call again");
 }
 
-/// What the last attempt means for the caller. `doubt` says how an earlier one failed that may have had its effect. A
-/// write that may have been done must not look as if it had not, and nothing that was sent as if it had not been.
+/// The caller's result of the last attempt. `doubt` says how an earlier attempt failed that may have had its effect. A
+/// write that may have been done must not look undone, and a call that was sent must not look unsent.
 fn concluded(
     result: Result<GatewayResponse, UpstreamError>,
     call: RetrySafety,

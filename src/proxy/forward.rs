@@ -1,4 +1,4 @@
-//! What is done with an answer of Sezzle's before a caller sees it.
+//! Sends calls to Sezzle, and rewrites the links in the answers.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,17 +26,17 @@ use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
-/// The way to Sezzle, and what links become on the way back.
+/// The way to Sezzle, and the rewriting of links on the way back.
 pub struct Forwarder {
     exchange: Exchange,
     links: Option<Links>,
 }
 
-/// How links are led back, and what becomes of the tags of answers that have some.
+/// How links are rewritten, and how the tags of rewritten answers are marked.
 struct Links {
     rewriter: LinkRewriter,
     tags: TagMark,
-    /// Whether it was said that links of some answer could not be read.
+    /// Whether the warning about unreadable links was logged.
     warned: AtomicBool,
 }
 
@@ -56,12 +56,12 @@ impl Forwarder {
         self.exchange.tokens()
     }
 
-    /// What Sezzle says of shops.
+    /// Sezzle's verdicts on shops.
     pub fn shops(&self) -> &Shops {
         self.exchange.shops()
     }
 
-    /// Whether answers have to be readable for us.
+    /// Whether the sidecar must be able to read the answers.
     pub fn rewrites_links(&self) -> bool {
         self.links.is_some()
     }
@@ -96,7 +96,7 @@ impl Forwarder {
         let Some(links) = self.links.as_ref().filter(|_| links) else {
             let reading = match sending.outgoing.method {
                 _ if is_write => Reading::Write,
-                // With the rewriting off, what comes is passed on without a look.
+                // With rewriting off, answers are passed on without a look.
                 Method::HEAD => Reading::Nothing,
                 _ if self.links.is_none() => Reading::Nothing,
                 _ => Reading::First,
@@ -107,7 +107,7 @@ impl Forwarder {
         if sending.outgoing.method == Method::HEAD {
             let mut answer = self.exchange.run(sending, Reading::Nothing, permit, permit.since()).await?;
             if is_readable(&answer.headers) {
-                // What a GET would carry is not known before its body was rewritten.
+                // The tag of a GET depends on its rewritten body, which a HEAD does not have.
                 answer.headers.remove(CONTENT_LENGTH);
                 answer.content = Content::Whole(None);
             }
@@ -121,17 +121,16 @@ impl Forwarder {
         {
             *body = self.rewrite(links, sending, answer.status, &mut answer.headers, mem::take(body));
         }
-        // Nothing says whether the answer that the caller has was rewritten but the tag that came from it.
+        // Only the tag says whether the caller's copy of the answer was rewritten.
         if unmarked && answer.status == StatusCode::NOT_MODIFIED {
             links.tags.mark(&mut answer.headers, &[]);
         }
         Ok(answer)
     }
 
-    /// Fetches a session for the cache, or asks whether what is stored is still right.
+    /// Fetches a session for the cache, or asks whether the stored answer is still right.
     ///
-    /// A 304 that nobody asked for, or that speaks of something else, is no answer: then Sezzle is asked once more,
-    /// for all of it.
+    /// After a 304 to a request without conditions, or with another validator, the whole session is fetched.
     pub async fn session(
         &self,
         mut sending: Sending,
@@ -206,7 +205,8 @@ impl Forwarder {
 }
 
 impl Links {
-    /// An answer may have links that were not found: a client that follows one leaves the sidecar, and is refused.
+    /// Reports that an answer may have links that were not found. A client that follows such a link leaves the sidecar,
+    /// and Sezzle refuses it.
     fn unread(&self, Sending { outgoing, request_id, .. }: &Sending, metrics: &Metrics) {
         let route = outgoing.route.word();
         let kind =

@@ -1,4 +1,4 @@
-//! A panic while a request is answered ends that request, and not its connection without a word.
+//! A panic while a request is answered ends that request with an answer, not its connection.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +12,7 @@ pub struct Panicked;
 /// Runs a future to its end. The future stays where it is: most of them are large.
 ///
 /// # Errors
-/// When the future panics. Use nothing that it was changing, but for values that are whole after each step.
+/// When the future panics. Afterwards, use only values that are consistent after each of its steps.
 pub fn caught<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, Panicked>> {
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Ok),

@@ -13,7 +13,7 @@ use crate::upstream::PRODUCT;
 /// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "sezzle-sidecar";
 
-/// Which trace a request is part of (W3C Trace Context).
+/// The trace of a request (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The id of a request, in both directions.
@@ -32,7 +32,7 @@ pub fn outgoing_headers(mut headers: HeaderMap, identity: bool) -> HeaderMap {
     headers
 }
 
-// Those of [`outgoing_headers`], the token, `Host` and an idempotency key.
+// Room for the headers of [`outgoing_headers`], the token, `Host` and an idempotency key.
 const OWN_HEADERS: usize = 6;
 
 /// Removes the headers that would make Sezzle answer a session lookup in part or not at all.
@@ -42,7 +42,7 @@ pub fn remove_conditions(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a header of the caller's stays here.
+/// Whether a header of the caller's is not passed on.
 fn is_private(name: &HeaderName) -> bool {
     let name = name.as_str();
     let known = matches!(
@@ -63,8 +63,8 @@ fn is_private(name: &HeaderName) -> bool {
             | "x-method-override"
             | "x-real-ip"
     );
-    // Some servers read `a_b` as `a-b`, and so would see a header that was removed. The method alone says what a request is:
-    // one that is another to Sezzle would be sent again as if it were safe.
+    // Some servers read `a_b` as `a-b`, and so would see a removed header. A header that overrides the method is
+    // removed too: the sidecar would repeat as safe a request that Sezzle takes for a write.
     known || name.starts_with("x-forwarded-") || name.contains('_')
 }
 

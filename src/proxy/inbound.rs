@@ -1,7 +1,7 @@
-//! The door: which requests are let through.
+//! Decides which requests are admitted.
 //!
-//! Whoever can reach the listener acts as the merchant, so a request is refused unless it is plainly meant for us.
-//! Nothing refused here reaches Sezzle.
+//! Everybody who reaches the listener acts as the merchant, so a request is refused unless it is plainly meant for the
+//! sidecar. A request that is refused here does not reach Sezzle.
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA, TRANSFER_ENCODING, VIA};
 use http::request::Parts;
@@ -55,7 +55,7 @@ impl HeaderPresence {
     }
 }
 
-/// Decides whether a request is let through, and which call it is.
+/// Decides whether a request is admitted, and finds its call.
 ///
 /// # Errors
 /// Why it is not.

@@ -48,7 +48,7 @@ impl Proxy {
             Err(error) => error.is_of_sezzle(),
         };
         if failed && let Found::Fresh(hit) = self.sessions.find(session, &directives, self.clock.now()) {
-            // Somebody else's fetch was stored in the meantime.
+            // Another caller's fetch was stored in the meantime.
             self.count(CacheResult::Hit);
             return Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record));
         }
@@ -108,9 +108,9 @@ impl Proxy {
                 Ok(passed_on(forwarded, CacheStatus { stored: Some(Err(NotStored::TooLarge)), ..cache }))
             }
             LookupResult::Failed(error) => Err(error),
-            LookupResult::Lost => {
-                Err(ProxyError::Upstream(UpstreamError::timeout("the fetch did not end in time".to_owned())))
-            }
+            LookupResult::Lost => Err(ProxyError::Upstream(UpstreamError::timeout(
+                "the fetch of the session did not end in time".to_owned(),
+            ))),
         }
     }
 
@@ -135,7 +135,7 @@ pub(super) struct Missed {
     pub session: Uuid,
     pub directives: RequestDirectives,
     pub result: CacheResult,
-    /// Whether it is the caller's own wish.
+    /// Whether the caller's own directives caused that.
     pub by_request: bool,
 }
 
@@ -144,8 +144,8 @@ fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
-/// Whether a refusal is not Sezzle's but of somebody before it, such as a firewall: it says no more of the session than an
-/// error does.
+/// Whether a server before Sezzle, such as a firewall, refused the call. Such a refusal says nothing about the session,
+/// as an error does.
 fn is_foreign(response: &CallerResponse) -> bool {
     let is_refusal = matches!(response.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE);
     is_refusal && matches!(&response.content, Content::Whole(Some(body)) if !is_error(body))

@@ -1,7 +1,8 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
-//! [`inbound`] decides whether a request is let through, [`route`] which call it is, `arrival` whether memory answers it. A
-//! lookup of a session goes to the session cache, every other call to [`forward`]. [`response`] makes the caller's answer.
+//! [`inbound`] decides whether a request is admitted, [`route`] which call it is, `arrival` whether memory answers it.
+//! A lookup of a session goes to the session cache, every other call to [`forward`]. [`response`] makes the caller's
+//! answer.
 
 mod arrival;
 mod attempts;
@@ -76,15 +77,15 @@ pub type Sessions = SessionCache<ProxyError>;
 /// How the proxy serves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The hosts that it answers for.
+    /// The hosts that the proxy answers for.
     pub hosts: Hosts,
-    /// Its bounds.
+    /// The bounds of the proxy.
     pub limits: Limits,
-    /// Whether an idempotency key under another name is one.
+    /// Whether an idempotency key under another name counts.
     pub normalise_request_id: bool,
     /// Whether card data is passed on to callers.
     pub forward_card_data: bool,
-    /// Of so many hits one has a line in the log.
+    /// One of this many hits is logged.
     pub sample_hits: u64,
 }
 
@@ -121,7 +122,7 @@ pub struct Proxy {
 pub type Handled = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send>>>;
 
 impl Proxy {
-    /// Puts the parts together, for so many workers.
+    /// Builds the proxy of its parts, for this many workers.
     pub fn new(
         workers: usize,
         options: Options,
@@ -156,8 +157,8 @@ impl Proxy {
         }
     }
 
-    /// The same proxy under other options, but for `limits.in_flight`, which stays. Requests in progress finish under the
-    /// options they began with, but for `sample_hits`.
+    /// This proxy with other options, except for `limits.in_flight`, which stays. Requests in progress finish under the
+    /// options that they began with, except for `sample_hits`.
     pub fn with_options(&self, options: Options) -> Self {
         self.sinks.all().for_each(|sink| sink.set_sample_hits(options.sample_hits));
         Self { options, ..self.clone() }
@@ -183,7 +184,7 @@ impl Proxy {
         let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.sinks.own()));
         let has_body = !body.is_end_stream();
         if has_body {
-            // A small body that is not read is thrown away, and the connection goes on.
+            // The rest of a small body is discarded, and the connection continues.
             record.set_has_read_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
         }
         if present.traceparent {
@@ -195,7 +196,7 @@ impl Proxy {
         match self.arrived(&head, present, &caller, &mut record) {
             Ok(Arrived::Answered(response)) => Either::Left(ready(self.finish(Ok(response), record))),
             Ok(Arrived::Call(call)) => {
-                // To its end, though another may have taken its place by then.
+                // The request uses this proxy to its end, even if a reload replaces the proxy.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
                     let served = {
@@ -307,14 +308,14 @@ impl Proxy {
 
 /// From the head of the answer to a safe call to its end.
 pub const READ_BODY: Duration = Duration::from_secs(30);
-// Short, so that a drain outlasts a write; what it waits for is small.
+// Short, so that a drain outlasts a write; the body of a write's answer is small.
 const WRITE_BODY: Duration = Duration::from_secs(5);
-// Most requests bring as much with their head.
+// Most requests bring a body of this size with their head.
 const SMALL: u64 = 4096;
 const REPORT_BODY: Duration = Duration::from_secs(300);
 
-/// A future with room and code of its own, or every call that is passed through would pay for those of a write: for what
-/// is moved, and for the stack that each poll touches.
+/// Boxes a rare future. Otherwise every passed-on call would pay for the size of a write's future: for the bytes that
+/// are moved, and for the stack that each poll touches.
 #[inline(never)]
 fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
     Box::pin(make())

@@ -54,7 +54,7 @@ struct ClassHealth {
 }
 
 impl ClassHealth {
-    /// Why a call would not be sent now.
+    /// Why a call would not be sent now, if so.
     fn refusal(&self, guarded: bool, now: Now) -> Option<ProxyError> {
         let limited = self.hold.left(now).map(ProxyError::RateLimited);
         limited.or_else(|| self.breaker.refuses(now.mono).filter(|_| guarded).map(ProxyError::CircuitOpen))

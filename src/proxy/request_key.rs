@@ -31,8 +31,8 @@ words! {
     }
 }
 
-/// Sees to it that a write carries a key: the caller's, or a new one. With `normalise` a key under another name is one, and
-/// all of them must be the same.
+/// Makes sure that a write carries a key: the caller's, or a new one. With `normalise` a key under another name counts
+/// too, and all keys must be equal.
 ///
 /// # Errors
 /// When it is not clear which key is meant.
@@ -58,18 +58,17 @@ pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, 
     Ok((key, origin))
 }
 
-/// A key that nobody has: two writes under one key would be one.
+/// A new key. Two writes under one key would have one effect.
 fn mint() -> Option<HeaderValue> {
     let mut random = [0; 16];
     rand::fill(&mut random).ok()?;
     HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
 }
 
-/// Whether the caller's `Connection` takes its own key away: with a new one in its place a repetition would be another
-/// write.
+/// Whether the caller's `Connection` removes its own key. With a new key instead, a repetition would be another write.
 ///
 /// # Errors
-/// When it does.
+/// When `Connection` does so.
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
     if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {
@@ -78,7 +77,7 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// The one key under this name. An empty one is none: Sezzle could not tell two writes apart by it.
+/// The only key under this name. An empty key does not count, because Sezzle could not tell two writes apart by it.
 fn only(headers: &HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, ProxyError> {
     let mut keys = headers.get_all(name).iter();
     let first = keys.next();

@@ -48,7 +48,7 @@ impl CallerResponse {
         record.answered(self.status, self.source, &self.cache);
         let mut body = Body { content: self.content, record };
         if body.is_end_stream() {
-            // Nobody will ask for it, so that this is the end.
+            // hyper does not read this body, so the record ends here.
             body.record.complete();
         }
         let mut response = Response::new(body);
@@ -61,7 +61,7 @@ impl CallerResponse {
         response
     }
 
-    /// Adds the headers of our own to Sezzle's, or to none. Those of an answer from memory have come with it.
+    /// Adds the headers of our own to Sezzle's, or to none. An answer from memory already has them.
     fn complete(&mut self, record: &Record) {
         let headers = &mut self.headers;
         headers.reserve(OWN_HEADERS);
@@ -76,7 +76,7 @@ impl CallerResponse {
         headers.entry(CACHE_CONTROL).or_insert(UNSTORED);
     }
 
-    /// Turns a stored 200 into what a conditional request or a HEAD gets.
+    /// Turns a stored 200 into the answer to a conditional request or a HEAD.
     pub fn from_stored(
         status: StatusCode,
         headers: &mut HeaderMap,
@@ -94,7 +94,7 @@ impl CallerResponse {
     }
 }
 
-/// The headers that an answer from memory gets beside those that are stored; their values are made with it.
+/// The headers that an answer from memory gets beside the stored ones. [`own_values`] makes their values.
 pub fn own_headers() -> OwnHeaders {
     OwnHeaders {
         names: vec![AGE, X_REQUEST_ID, CACHE_STATUS],
@@ -110,7 +110,7 @@ pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheSta
 // Those of [`CallerResponse::complete`].
 const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
-// Where Sezzle says nothing: it is not for others, and not to be kept by whoever cannot know when it changes.
+// Added where Sezzle says nothing: the answer is for one merchant, and a cache elsewhere cannot know when it changes.
 const UNSTORED: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The body that hyper sends, with the record of the exchange it ends.

@@ -37,12 +37,12 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// How many are under way.
+    /// The number of writes under way.
     pub fn under_way(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Waits until every write has ended; none is expected to begin any more.
+    /// Waits until every write has ended. No write may begin any more.
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -53,7 +53,7 @@ impl Writes {
         self.cut.run_until_cancelled(future).await
     }
 
-    /// Ends what is under way, each as a write with an unknown outcome, though one may not have been sent yet.
+    /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet.
     pub async fn cut(&self) {
         self.cut.cancel();
         self.ended().await;
@@ -75,11 +75,10 @@ impl Proxy {
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);
         let is_card_data = matched.route.is_card_data();
         if is_card_data {
-            // Part of a card would be all that there ever is of it.
+            // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);
         }
-        // Whether the key counts for a path with a slash at its end is not known, and a repetition that it does not make harmless
-        // would move money twice.
+        // For a path with a slash at its end, Sezzle may ignore the key, and then a repetition would move money twice.
         if matched.route.is_keyed(&head.method) && !matched.slash {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
@@ -92,7 +91,7 @@ impl Proxy {
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
         let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
-        // The wait is part of what a write may take: a drain must outlast it.
+        // The wait counts toward the time of a write, because a drain must outlast the write.
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(permit.since().mono.since(now.mono));
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
@@ -129,7 +128,7 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Receives the whole body of a request: nothing is sent to Sezzle before it is here.
+    /// Receives the whole body of a request. Nothing is sent to Sezzle before.
     pub(super) async fn receive(&self, body: PeerBody, class: Class, record: &mut Record) -> Result<Bytes, ProxyError> {
         if body.size_hint().lower() > self.options.limits.body as u64 {
             return Err(ProxyError::BodyTooLarge);
@@ -157,12 +156,12 @@ impl Proxy {
 // For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after the
 // other, and need not arrive at once.
 const RESET_GRACE: Duration = Duration::from_millis(10);
-// For a caller to send a body.
+// Time for a caller to send a body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const STOPPED: &str = "the sidecar stopped before the answer came";
 
-/// Tells operators how a write ended. Dropping it tells of a write that was stopped half-way.
+/// Tells operators how a write ended. Dropping the report reports a write that was stopped half-way.
 struct WriteReport {
     metrics: Arc<Metrics>,
     request_id: RequestId,
@@ -173,7 +172,7 @@ struct WriteReport {
 }
 
 impl WriteReport {
-    /// Tells of everything in the write's result that an operator has to know, and marks an answer that is in doubt.
+    /// Reports everything in the write's result that an operator has to know, and marks an answer that is in doubt.
     fn conclude(&mut self, result: &mut Result<GatewayResponse, ProxyError>) {
         self.concluded = true;
         match result {

@@ -1,11 +1,11 @@
-//! What differs between two configurations, and what it takes for that to take effect: pure.
+//! Finds the keys that differ between two configurations, and whether a change needs a restart: pure.
 //!
 //! A change of a key takes a restart unless the key is in the list below.
 
 use super::source::SECRETS;
 use super::{Settings, reference};
 
-/// What it takes for a change of a key to take effect.
+/// How a change of a key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// A reload of the running process.
@@ -23,8 +23,8 @@ pub struct Changes {
     pub need_restart: Vec<&'static str>,
 }
 
-/// Compares what is to be with what is in force: what `started` says of keys that need a restart, and `reloaded`, the
-/// configuration of the last reload or else of the start, of all others.
+/// Compares a new configuration with the one in force. Keys that need a restart are compared with `started`; all others
+/// with `reloaded`, the configuration of the last reload or else of the start.
 pub fn diff(started: &Settings, reloaded: &Settings, new: &Settings) -> Changes {
     let mut changes = Changes::default();
     for (key, takes) in rules() {
@@ -39,14 +39,14 @@ pub fn diff(started: &Settings, reloaded: &Settings, new: &Settings) -> Changes 
     changes
 }
 
-/// Every key, and what it takes.
+/// Every key, and how a change of it takes effect.
 pub fn rules() -> impl Iterator<Item = (&'static str, Takes)> {
     let keys = reference().into_iter().map(|doc| doc.key).chain(SECRETS);
     keys.map(|key| (key, if RELOADED.contains(&key) { Takes::Reload } else { Takes::Restart }))
 }
 
-// A key takes a restart where a part of the process is built on it once and for all: what listens, the way out and its
-// connections, how much may be taken at once, and who the merchant is. These do not.
+// A key needs a restart if a part of the process is built from it at the start: listeners, the connections to Sezzle,
+// limits, and the merchant. The keys in this list do not.
 const RELOADED: [&str; 19] = [
     "gateway.read_timeout",
     "gateway.write_timeout",

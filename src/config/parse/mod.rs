@@ -1,5 +1,5 @@
-//! From text to a value of the right type. Every parser says what it expected and never repeats what it was given:
-//! whether a value may be quoted depends on its key, which is not known here.
+//! Parses text into values of the right type. Every parser says what it expected and never repeats its input: whether a
+//! value may be quoted depends on its key, which a parser does not know.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -69,7 +69,7 @@ pub(super) fn address(text: &str) -> Parsed<Address> {
         let expected = "expected an address such as \"127.0.0.1:8080\", \"[::1]:8080\" or \"unix:/run/sidecar.sock\"";
         return socket(text, expected).map(Address::Tcp);
     };
-    // Relative, it would depend on where the process was started.
+    // A relative path would depend on the folder in which the process was started.
     if !path.starts_with('/') || path.ends_with('/') || path.contains(char::is_control) {
         return Err("expected an absolute path after \"unix:\"".to_owned());
     }
@@ -84,7 +84,7 @@ pub(super) fn tcp_address(text: &str) -> Parsed<SocketAddr> {
     socket(text, "expected an address such as \"127.0.0.1:9464\" or \"[::1]:9464\"")
 }
 
-/// An address of IPv4 within one of IPv6 is none that a socket of either family listens on.
+/// Neither an IPv4 nor an IPv6 socket listens on an IPv4 address that is mapped into IPv6.
 fn socket(text: &str, expected: &str) -> Parsed<SocketAddr> {
     let address: SocketAddr = text.parse().map_err(|_| expected.to_owned())?;
     match address.ip().to_canonical() {
@@ -116,7 +116,7 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
-/// The path of a file with a secret. What looks like the secret itself is refused, or its path would be shown.
+/// The path of a file with a secret. Text that looks like the secret itself is refused, because paths are shown.
 pub(super) fn secret_file(text: &str) -> Parsed<PathBuf> {
     if !text.contains('/') && text.contains([':', ' ', '=']) {
         return Err("expected the path of a file that holds the secret".to_owned());
@@ -124,7 +124,7 @@ pub(super) fn secret_file(text: &str) -> Parsed<PathBuf> {
     path(text)
 }
 
-/// Sezzle promises no form beyond an identifier, so none is asked for.
+/// Sezzle promises only an identifier, so no narrower form is required.
 pub(super) fn identifier(text: &str) -> Parsed<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
@@ -168,7 +168,7 @@ pub(super) fn egress_proxy(text: &str) -> Parsed<String> {
     }
 }
 
-/// What links to the gateway begin with after rewriting.
+/// The beginning of rewritten links.
 pub(super) fn base_url(text: &str) -> Parsed<String> {
     match Url::parse(text) {
         Some(url) if !text.ends_with('/') && is_plain(&url.path) => Ok(format!("{}{}", url.origin, url.path)),
@@ -178,7 +178,8 @@ pub(super) fn base_url(text: &str) -> Parsed<String> {
     }
 }
 
-/// A whole URL that webhooks are handed on to. They tell of the merchant's customers, so plain HTTP stays on this machine.
+/// A whole URL that webhooks are handed on to. Webhooks tell of the merchant's customers, so plain HTTP is allowed on
+/// this machine only.
 pub(super) fn forward_to(text: &str) -> Parsed<String> {
     match Url::parse(text) {
         Some(url) if !url.secure && !url.is_loopback => {
@@ -194,8 +195,8 @@ pub(super) fn forward_to(text: &str) -> Parsed<String> {
     }
 }
 
-/// Where spans are sent. They tell no more than the metrics do, so plain HTTP may leave this machine. The path is the usual
-/// one unless there is another.
+/// Where spans are sent. Spans tell no more than the metrics do, so plain HTTP may leave this machine. Without a path
+/// in the URL, the usual one is used.
 pub(super) fn otlp_endpoint(text: &str) -> Parsed<String> {
     match Url::parse(text) {
         Some(url) if is_plain(&url.path) => {
@@ -218,8 +219,8 @@ pub(super) fn url_path(text: &str) -> Parsed<String> {
 
 const LONGEST_URL_PATH: usize = 1024;
 
-/// Whether a path holds only what RFC 3986 lets stand in one: `Uri` also lets pass what JSON would have to escape, and
-/// that must not end up inside a body.
+/// Whether a path holds only characters that RFC 3986 allows in one. `Uri` also accepts characters that JSON would have
+/// to escape, and those must not get into a body.
 fn is_plain(path: &str) -> bool {
     path.chars().all(|c| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c))
 }
@@ -230,13 +231,13 @@ struct Url {
     has_port: bool,
     /// Scheme and authority in lower case.
     origin: String,
-    /// Empty if there is none.
+    /// The path; empty if the URL has none.
     path: String,
 }
 
 impl Url {
     fn parse(text: &str) -> Option<Self> {
-        // `Uri` drops a fragment without a word, and writes a missing path as "/".
+        // `Uri` silently drops a fragment, and writes a missing path as "/".
         if text.contains(['#', '?']) {
             return None;
         }

@@ -19,9 +19,9 @@ pub struct LinkRewriter {
 /// The result of rewriting one body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
-    /// The new one. `None` when nothing is to be changed.
+    /// The new body. `None` when nothing changes.
     pub body: Option<Vec<u8>>,
-    /// Whether all links in it could be found.
+    /// Whether all links in the body could be found.
     pub shape: Shape,
 }
 
@@ -30,9 +30,9 @@ pub struct Rewritten {
 pub enum Shape {
     /// As Sezzle documents them: arrays of objects, with an `href` that is a string. Any of them may be null or empty.
     Usual,
-    /// Some links otherwise: they stay as they are.
+    /// Some links in another form: these stay unchanged.
     Odd,
-    /// Without the structure of JSON: nothing is changed.
+    /// Without the structure of JSON: nothing changes.
     Broken,
 }
 
@@ -45,7 +45,7 @@ struct Gateway {
 
 impl LinkRewriter {
     /// Links to any of Sezzle's gateways or to `gateway` (scheme and authority) are pointed at `base_url`.
-    /// Sezzle's sandbox answers with links to the production host, so the host says nothing of the environment.
+    /// Sezzle's sandbox answers with links to the production host, so the host does not tell the environment.
     pub fn new(gateway: &str, base_url: String) -> Self {
         Self { gateways: SEZZLE.into_iter().chain([gateway]).map(Gateway::new).collect(), base_url }
     }
@@ -78,8 +78,8 @@ impl LinkRewriter {
         Rewritten { body: Some(rewritten), shape }
     }
 
-    /// The range to replace and its replacement, if the JSON string at `raw` is a link to a gateway. Spaces around the link
-    /// go.
+    /// The range to replace and its replacement, if the JSON string at `raw` is a link to a gateway. Spaces around the
+    /// link are removed.
     fn edit(&self, body: &[u8], raw: Range<usize>, escaped: bool) -> Option<(Range<usize>, Cow<'_, [u8]>)> {
         // Escapes may hide where the path begins.
         if escaped && let Ok(href) = serde_json::from_slice::<String>(body.get(raw.clone())?) {
@@ -96,16 +96,16 @@ impl LinkRewriter {
         Some((start..end, Cow::Owned([self.base_url.as_bytes(), path].concat())))
     }
 
-    /// The part of `href` after the authority, if that is a gateway's.
+    /// The part of `href` after the authority, if the authority is a gateway's.
     fn path<'h>(&self, href: &'h [u8]) -> Option<&'h [u8]> {
         let (ports, named) = after_scheme(href)?;
         self.gateways.iter().find_map(|gateway| gateway.path(named, ports))
     }
 }
 
-/// The ports of an absolute URL's scheme, and all that follows the scheme. Where the scheme is left out
-/// (RFC 3986, 4.2) it is that of the URL which the client has asked for. A gateway behind an end of TLS may take its own
-/// scheme for `http`: such a URL leads past the sidecar as well, and without TLS.
+/// The ports of an absolute URL's scheme, and all that follows the scheme. A URL without a scheme (RFC 3986, 4.2) has
+/// the scheme of the client's request. A gateway behind a TLS proxy may write `http`: such a URL leads past the sidecar
+/// as well, and without TLS.
 fn after_scheme(url: &[u8]) -> Option<(&'static [&'static [u8]], &[u8])> {
     const SCHEMES: [(&[u8], &[&[u8]]); 3] =
         [(b"https://", &[b":443"]), (b"http://", &[b":80"]), (b"//", &[b":443", b":80"])];

@@ -25,7 +25,7 @@ use crate::telemetry::trace::{TraceParent, trace_id_text};
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
-/// All that is known of a request so far. Dropping a record writes it: each request is recorded once, however it ends.
+/// The facts about a request so far. Dropping a record writes it, so each request is recorded once, however it ends.
 #[derive(Debug)]
 pub struct Record {
     sink: Arc<RecordSink>,
@@ -150,7 +150,7 @@ struct ErrorDetail {
 enum End {
     /// The caller went away before the end of the answer.
     CallerGone,
-    /// The caller gave up in the middle of its request.
+    /// The caller hung up in the middle of its request.
     BodyGivenUp,
     /// Sezzle broke off in the middle of the answer.
     Broken,
@@ -321,7 +321,7 @@ impl Record {
         self.matched.as_ref().map_or(Route::Other, |matched| matched.route)
     }
 
-    /// Its line. `trace_id` is that of its span, if it has one.
+    /// Logs the line of the request. `trace_id` is that of its span, if it has one.
     fn log(&self, length: Duration, trace_id: Option<u128>) {
         let [mut id, mut trace_text, mut session_id] = [const { Uuid::encode_buffer() }; 3];
         let trace_id = trace_id.or(self.trace.map(|trace| trace.trace_id));

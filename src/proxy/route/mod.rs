@@ -186,7 +186,7 @@ words! {
 /// A path, matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched {
-    /// Which call.
+    /// The call.
     pub route: Route,
     /// Whether a slash follows. Sezzle documents no such path, and may answer it otherwise.
     pub slash: bool,
@@ -204,7 +204,7 @@ enum Identifier {
 }
 
 impl Matched {
-    /// Matches the path of a session by its UUID, which leaves no room for anything that had to be checked before.
+    /// Matches the path of a session by its UUID. Such a path needs no other check.
     pub fn session_path(path: &str) -> Option<Self> {
         let session = usual_uuid(path.strip_prefix("/v2/session/")?)?;
         Some(Self { route: Route::Session, slash: false, identifier: Identifier::Session(session) })
@@ -256,13 +256,13 @@ impl Matched {
         }
     }
 
-    /// The tags to purge for a write to `path`, as far as the URL tells. The path decides and not the route, so that a call
-    /// on an order purges that order even where this program does not know the call.
+    /// The tag that a write to `path` purges, as far as the URL tells. The path decides, not the route, so that a call
+    /// on an order purges that order even if this program does not know the call.
     pub fn written(path: &str) -> Option<Tag> {
         let mut segments = path.strip_prefix("/v2/")?.split('/');
         let collection = segments.next()?;
         let identifier = percent_decode_str(segments.next().filter(|text| !text.is_empty())?).decode_utf8_lossy();
-        // A server that does not mind the case of a path would do it all the same.
+        // A server that ignores the case of a path would carry out the write all the same.
         match folded(collection).as_str() {
             "order" => Some(Tag::order(&identifier)),
             "token" => Some(Tag::token(&identifier)),
