@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-/// What a connection reveals about its caller.
+/// The facts that a connection reveals about its caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller {
     /// The address the caller connected to; none on a Unix socket.

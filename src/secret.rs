@@ -36,7 +36,7 @@ pub enum SecretSource {
     Variable {
         /// The variable's name, for error messages.
         name: String,
-        /// Its value.
+        /// The value.
         value: Secret,
     },
 }

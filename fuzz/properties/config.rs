@@ -8,7 +8,7 @@ use std::{env, fs, process, thread};
 
 use sezzle_sidecar::config::{self, Loaded, Problems};
 
-/// What both keys are set to.
+/// The value of both keys.
 const KEY: &str = "kept-from-every-eye";
 
 pub fn holds(data: &[u8]) {

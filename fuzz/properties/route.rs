@@ -81,7 +81,7 @@ fn class_and_call(matched: &Matched, method: &Method) -> (Class, RetrySafety) {
     (matched.route.class(method), matched.route.retry_safety(method))
 }
 
-/// What goes on to Sezzle of any headers.
+/// The headers that go on to Sezzle.
 fn forwarded(headers: &HeaderMap) {
     let outgoing = outgoing_headers(headers.clone(), true);
     for name in outgoing.keys() {

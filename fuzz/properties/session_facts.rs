@@ -65,9 +65,9 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// What was read is what anybody else would read.
+/// Another reader of JSON finds the same facts.
 fn same_as_plain_json(facts: &SessionFacts, body: &[u8]) {
-    // What is skipped may be deeper, and hold larger numbers, than a tree of values can.
+    // Skipped values may be deeper, and hold larger numbers, than a tree of values can.
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return };
     assert!(json.is_object(), "{json}");
     assert_eq!(facts.uuid, json["uuid"].as_str().and_then(|text| Uuid::try_parse(text).ok()));

@@ -107,7 +107,7 @@ pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheSta
     [age.as_secs().into(), request_id.header(), cache.header()]
 }
 
-// Those of [`CallerResponse::complete`].
+// Room for the headers of [`CallerResponse::complete`].
 const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Added where Sezzle says nothing: the answer is for one merchant, and a cache elsewhere cannot know when it changes.

@@ -1,4 +1,5 @@
-//! One request, top to bottom: noted, read, held or cut off as a rule says, answered by the gateway.
+//! Serves a request, top to bottom: notes it, reads it, holds it or cuts it off as a rule says, and lets the gateway
+//! answer.
 
 use std::sync::Arc;
 

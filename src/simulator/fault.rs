@@ -88,7 +88,7 @@ impl Fault {
     }
 }
 
-/// An answer as bytes, head and body. Of a long report only the first rows.
+/// An answer as bytes, head and body. A long report has only its first rows here.
 fn raw(response: Response<Payload>, stated: Option<u64>) -> (Bytes, Bytes) {
     let (parts, payload) = response.into_parts();
     let body = payload.beginning(RAW_BODY);

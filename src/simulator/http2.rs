@@ -36,7 +36,7 @@ pub(super) async fn announced(stream: &TcpStream) -> bool {
             if seen.is_empty() || seen.len() == PREFACE.len() || !PREFACE.starts_with(seen) {
                 return seen == PREFACE;
             }
-            // What is there stays readable, so only time can tell whether more has come.
+            // The first bytes stay readable, so only waiting can show whether more have come.
             sleep(PEEK_PAUSE).await;
         }
     };
@@ -64,7 +64,7 @@ pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) 
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     select! {
-        // Its error is the peer's doing or a rule's.
+        // The peer or a rule has caused the error.
         _ = connection => {}
         () = closing.cancelled() => {}
         () = load.idle_too_long(&core) => {}

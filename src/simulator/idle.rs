@@ -1,4 +1,4 @@
-//! How long a connection has had nothing to do, and when that is too long.
+//! Closes connections that have been idle for too long.
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -10,7 +10,7 @@ use crate::simulator::Core;
 pub(super) struct Load(watch::Sender<usize>);
 
 impl Load {
-    /// One request more, until the answer is dropped.
+    /// Counts a request until its answer is dropped.
     pub(super) fn begin(&self) -> Busy {
         self.0.send_modify(|requests| *requests += 1);
         Busy(self.0.clone())
@@ -32,7 +32,7 @@ impl Load {
     }
 }
 
-/// One request under way.
+/// A request under way.
 #[derive(Debug)]
 pub(super) struct Busy(watch::Sender<usize>);
 

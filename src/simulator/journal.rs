@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Version};
 
 use crate::simulator::ledger::Ledger;
 
-/// One request as it arrived, and what came of it.
+/// A request as it arrived, and its result.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// Counts the accepted connections from 1: requests with the same number shared a connection.
@@ -75,7 +75,7 @@ impl Journal {
         self.0.next()
     }
 
-    /// Forgets all entries. What their requests still have to say is not noted.
+    /// Forgets all entries. Later results of their requests are not noted.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! More of the handle: what can be changed while the simulator runs, beside what `mod.rs` has.
+//! More methods of the handle that change the running simulator.
 
 use std::time::Duration;
 

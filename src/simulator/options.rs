@@ -1,4 +1,4 @@
-//! What a simulated gateway is started with. Every default imitates the sandbox as merchants see it.
+//! The options of a simulated gateway. Every default imitates the sandbox as merchants see it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub struct Options {
     pub webhook_test_status: u16,
     /// Whether a second subscription of one URL is answered 409.
     pub webhook_conflict: bool,
-    /// What every `links[].href` starts with: scheme and host, no slash at the end.
+    /// The beginning of every `links[].href`: scheme and host, without a slash at the end.
     #[serde(deserialize_with = "text")]
     pub link_base: String,
     /// How links are written.
@@ -135,7 +135,7 @@ impl Default for Options {
             tokenize_place: TokenizePlace::TopLevel,
             expiration_digits: 3,
             tokenize_expiration: TokenizeExpiration::Utc,
-            // It is set per merchant; a week is the longest that Sezzle's documents mention.
+            // Sezzle sets this time per merchant; a week is the longest in Sezzle's documents.
             authorization_life: Duration::from_secs(7 * 24 * 60 * 60),
             card_token_life: Duration::from_secs(24 * 60 * 60),
             feature_flags: true,

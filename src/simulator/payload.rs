@@ -50,7 +50,7 @@ impl Payload {
         Self::new(once(Piece::now(bytes)), Some(length))
     }
 
-    /// The same bytes in other pieces.
+    /// The body in smaller pieces.
     pub(super) fn reshape<I>(self, change: impl FnOnce(Box<dyn Iterator<Item = Piece> + Send>) -> I) -> Self
     where
         I: Iterator<Item = Piece> + Send + 'static,

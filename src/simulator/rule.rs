@@ -138,7 +138,7 @@ impl Rule {
     }
 }
 
-/// What happens to one request. The default lets it through untouched.
+/// The treatment of a request. The default changes nothing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Action {
     pub(super) delay: Duration,

@@ -59,7 +59,7 @@ async fn connection(core: Arc<Core>, number: usize, stream: TcpStream, tls: Opti
     }
 }
 
-/// Runs a request in a task of its own: what it does at the gateway does not depend on its caller's patience.
+/// Runs a request in a task of its own, so that its effect at the gateway does not depend on its caller's patience.
 pub(super) async fn run(
     core: Arc<Core>,
     number: usize,

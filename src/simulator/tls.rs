@@ -7,7 +7,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 
-/// Why they cannot be used.
+/// Why certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificates are no PEM, or there is none.
@@ -16,7 +16,7 @@ pub enum TlsError {
     /// The key is no PEM, or there is none.
     #[error("the key: {0}")]
     Key(pem::Error),
-    /// They are no pair, or not of a kind that TLS uses.
+    /// The key does not belong to the certificate, or TLS does not use their kind.
     #[error("the certificate with the key: {0}")]
     Refused(#[from] rustls::Error),
 }

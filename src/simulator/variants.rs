@@ -75,7 +75,7 @@ pub enum Errors {
     /// A list of objects with `code`, `location`, `message` and `debug_uuid`.
     #[default]
     List,
-    /// One such object without a list around it.
+    /// A single such object, without a list around it.
     Object,
     /// An object with `code` and `message` alone.
     Bare,
@@ -127,7 +127,7 @@ pub enum TokenizeExpiration {
     Offset(#[serde(deserialize_with = "minutes")] i16),
     /// `0001-01-01T00:00:00Z`, which Go writes for a date that was never set.
     GoZero,
-    /// This text.
+    /// A text of the setting's own.
     Text(String),
     /// The field is left out.
     Absent,

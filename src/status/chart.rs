@@ -74,7 +74,7 @@ fn rectangle(html: &mut Html, class: &'static str, x: u32, y: u32, height: u32) 
 mod tests {
     use super::*;
 
-    /// What the chart draws in each column: class, y and height.
+    /// The boxes of each column: class, y and height.
     fn drawn(full: u32, column: Option<Column>) -> Vec<(String, u32, u32)> {
         let chart = Chart { title: "<t>", description: "\"d\"".to_owned(), columns: vec![column], full };
         let mut html = Html::default();

@@ -79,7 +79,7 @@ mod tests {
 
     const HEX: &str = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 
-    // The same bytes.
+    // The same signature in base64.
     const BASE64: &str = "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=";
 
     #[test]

@@ -530,7 +530,7 @@ fn the_architecture_page_names_what_there_is() {
         found += usize::from(is_file || is_symbol);
     }
     assert!(found > 150, "{found}");
-    // What the tables point at may be a function alone.
+    // The tables may name a function without its type.
     let optimisations = section(&text, "## Optimisations and what each buys");
     let cells = optimisations.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
     for word in cells.flat_map(quoted) {

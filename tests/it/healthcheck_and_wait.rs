@@ -150,7 +150,7 @@ async fn mistakes_are_told_by_their_exit_codes() {
 async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
     for (conduct, says) in [
         (Conduct::Close(b"HTTP/1.1 503 no\r\ncontent-length: 9\r\n\r\nno\x1b[2Jway"), "/livez answers 503: no[2Jway\n"),
-        (Conduct::Close(b"HTTP/1.1 204 no\r\n\r\n"), "/livez says 204: \n"),
+        (Conduct::Close(b"HTTP/1.1 204 no\r\n\r\n"), "/livez answers 204: \n"),
         (Conduct::Close(b"SSH-2.0-OpenSSH\r\n"), "did not answer: "),
         (Conduct::Close(b""), "did not answer: "),
         (Conduct::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nali"), "did not answer: "),

@@ -501,7 +501,7 @@ async fn the_last_of_several_quick_changes_is_used() {
     rotating.comes_to_use("d").await;
     assert_eq!(rotating.exchanged(), ["a", "d"]);
 
-    // The same holds while the previous pair, which is good, is being exchanged.
+    // Pairs in between are also skipped while the previous pair, which is good, is being exchanged.
     let gate = Gate::new();
     rotating.harness.gateway.script(Rule::path(EXCHANGE).gate_after_effect(&gate).times(1));
     rotating.sezzle_knows("e");

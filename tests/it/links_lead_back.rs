@@ -315,7 +315,7 @@ async fn what_may_or_can_not_be_read_is_left_alone() {
         assert_eq!(encoded.header("content-encoding"), "gzip", "{path}");
         assert_eq!(encoded.header("content-length"), body.len().to_string(), "{path}");
     }
-    // The same holds for the answer to a write.
+    // An encoded answer to a write passes unchanged, too.
     harness.gateway.script(
         Rule::path("/v2/order/o/capture")
             .body(body.clone())

@@ -1,4 +1,4 @@
-//! Every call of the control interface. One more is one more line here, and a section of its own in `docs/simulator.md`.
+//! Every call of the control interface. A new call is a line here, and a section of its own in `docs/simulator.md`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -120,7 +120,8 @@ pub(super) enum Takes {
 type Read = fn(Input<'_>) -> Result<Step, Refusal>;
 
 impl Call {
-    /// What a path has in the variable place of this call's, if it is this call's at all. Empty where there is no such place.
+    /// The variable part of a path of this call; empty if the call has no variable part. `None` for the path of another
+    /// call.
     pub(super) fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
         let (mut wanted, mut given, mut name) = (self.path.split('/'), path.split('/'), "");
         loop {
@@ -147,7 +148,7 @@ fn index() -> Value {
     json!({"calls": calls.collect::<Vec<_>>()})
 }
 
-/// The answer of a call that has nothing to tell.
+/// The answer of a call without a result.
 fn done() -> Outcome {
     Ok(json!({}))
 }

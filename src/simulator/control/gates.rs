@@ -1,4 +1,4 @@
-//! Gates that go by names, for those who cannot hold a [`Gate`].
+//! Gates with names, for callers who cannot hold a [`Gate`].
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ impl Gates {
     }
 }
 
-/// A name that fits into a path as it is.
+/// A name that needs no encoding in a path.
 pub(super) fn name(text: String) -> Result<String, Refusal> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if (1..=MAX_NAME).contains(&text.len()) && text.chars().all(fits) {

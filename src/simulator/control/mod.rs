@@ -1,7 +1,8 @@
 //! The control interface: everything that a test in the same process does with [`Simulator`], over HTTP and from any language.
 //!
-//! It shares the gateway's port, below a prefix that Sezzle does not have, and is itself neither noted nor bent by rules. [`parse`]
-//! turns a request into a [`Command`] without any I/O; `calls` is the list of all there are.
+//! The interface shares the gateway's port, below a prefix that Sezzle does not have. Rules do not apply to its
+//! requests, and the journal does not note them. [`parse`] turns a request into a [`Command`] without any I/O; `calls`
+//! lists all commands.
 
 mod calls;
 mod gates;
@@ -26,7 +27,7 @@ use crate::simulator::{EffectKind, SessionKind, Simulator};
 pub(super) use crate::simulator::control::gates::Gates;
 pub(super) use crate::simulator::control::serve::serve;
 
-/// What every path of the control interface begins with.
+/// The prefix of every path of the control interface.
 pub const PREFIX: &str = "/_simulator/";
 
 /// Reads a request to the control interface. `query` comes without its question mark.
@@ -58,13 +59,13 @@ pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Resu
     Err(Refusal { allow: Some(allow), ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message) })
 }
 
-/// One thing to do, read completely.
+/// A command that has been read completely.
 #[derive(Clone, Debug)]
 pub struct Command(Step);
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// With what the path names.
+    /// A command with the variable part of its path.
     Act(Act, String),
     Create(SessionKind),
     Change(Map<String, Value>),
@@ -77,16 +78,16 @@ enum Step {
     Deliveries(Page),
 }
 
-/// What a call without input does. The text is the variable part of its path, if it has one.
+/// The action of a call without input. The text is the variable part of its path, if it has one.
 type Act = fn(&Simulator, &str) -> Outcome;
 
 type Outcome = Result<Value, Refusal>;
 
 impl Command {
-    /// Does it, and says what the answer is.
+    /// Carries out the command, and returns the answer.
     ///
     /// # Errors
-    /// When what it names is not there, or is not in a state for it.
+    /// When the named object does not exist, or its state does not allow the command.
     pub fn run(self, simulator: &Simulator) -> Result<Value, Refusal> {
         match self.0 {
             Step::Act(act, name) => act(simulator, &name),
@@ -109,14 +110,14 @@ impl Command {
     }
 }
 
-/// Why a call was turned down.
+/// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status to answer.
     pub status: StatusCode,
-    /// What is wrong, for a person.
+    /// The reason, for a person.
     pub message: String,
-    /// The methods there are, where the one asked for is none of them.
+    /// The methods of the path, if the request has another one.
     allow: Option<String>,
 }
 
@@ -125,12 +126,12 @@ impl Refusal {
         Self { status, message: message.into(), allow: None }
     }
 
-    /// 400: not to be read at all.
+    /// 400: the input cannot be read.
     fn unreadable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    /// 422: read, but wrong.
+    /// 422: the input is wrong.
     fn wrong(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
@@ -148,7 +149,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What came with a request beside its path.
+/// The input of a request besides its path.
 #[derive(Clone, Copy, Debug)]
 struct Input<'a> {
     /// The variable part of the path, if it has one.
@@ -158,7 +159,7 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// For a call that takes nothing. An empty object is what some clients send when there is nothing to say.
+    /// Checks a call that takes no input. Some clients send an empty object without input.
     fn refuse(self) -> Result<(), Refusal> {
         self.refuse_query()?;
         match self.body.trim_ascii() {

@@ -23,7 +23,7 @@ pub(super) struct Page {
     path: Option<String>,
 }
 
-/// Reads a query of which only these names are known.
+/// Reads a query that may have these names only.
 pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, Refusal> {
     let query = input.query;
     Input { query: None, ..input }.refuse()?;
@@ -67,7 +67,8 @@ impl Page {
     }
 }
 
-/// As many entries, given with their numbers and the lengths of their bodies, as a page has room for, and the number after.
+/// The entries that fit on a page, and the number of the next entry. The entries come with their numbers and the
+/// lengths of their bodies.
 fn fill(entries: impl Iterator<Item = (usize, usize, Value)>, end: usize) -> (Vec<Value>, usize) {
     let (mut page, mut bytes) = (Vec::new(), 0);
     for (number, length, entry) in entries {
@@ -127,5 +128,5 @@ fn headers(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
 
 /// A page that a person can still look through.
 const MAX_ENTRIES: usize = 100;
-/// A page may exceed it by one body.
+/// A page may exceed this size by one body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;

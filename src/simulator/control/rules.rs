@@ -141,7 +141,7 @@ fn method(text: String) -> Result<Method, Refusal> {
     Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is not a method")))
 }
 
-/// A path that a request can have, so that a slip does not make a rule that never applies.
+/// A path that a request can have. Otherwise a slip would make a rule that never applies.
 fn path(text: String) -> Result<String, Refusal> {
     if text.starts_with('/') && !text.contains(['?', '#']) {
         Ok(text)
@@ -155,7 +155,7 @@ fn status(code: u16) -> Result<StatusCode, Refusal> {
     status.ok_or_else(|| Refusal::wrong(format!("status: expected a number from 200 to 599, found {code}")))
 }
 
-/// A text as it is, so that it need not be JSON; an object or a list as JSON.
+/// A text unchanged, which need not be JSON; an object or a list as JSON.
 fn body(value: Value) -> Result<Bytes, Refusal> {
     match value {
         Value::String(text) => Ok(text.into()),

@@ -46,7 +46,7 @@ pub(in crate::simulator) async fn serve(
     Ok(response(command.and_then(|command| command.run(&Simulator::of(core)))))
 }
 
-/// Whether `Host` is an address or `localhost`. HTTP/2 puts it elsewhere, and no browser speaks that without TLS.
+/// Whether `Host` is an address or `localhost`. HTTP/2 has no `Host`, and no browser speaks HTTP/2 without TLS.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::simulator::Options;
 use crate::simulator::control::{Outcome, PREFIX, Refusal};
 
-/// Reads changes: all of them, or none.
+/// Reads changes of settings: all of them, or none.
 pub(super) fn read(wanted: Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
     // The defaults serve for the trial, since no value is right or wrong by another one.
     change(&mut Options::default(), wanted.clone())?;

@@ -15,7 +15,7 @@ pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> Deli
     };
     let gone = |id: &String| !core.gateway().subscribed(id);
     for retry in 0.. {
-        // It is never closed, and an attempt without a place would do no harm.
+        // The semaphore is never closed, and an attempt without a place would do no harm.
         let place = core.deliveries.attempts.acquire().await;
         if parcel.subscription.as_ref().is_some_and(gone) {
             return DeliveryState::Unsubscribed;

@@ -1,6 +1,6 @@
 //! Webhooks on their way: the record of every delivery, and the handle's methods about them.
 //!
-//! What is delivered to whom is decided in `gateway`; [`courier`] makes the attempts, [`post`] sends one of them.
+//! `gateway` decides which webhook goes to whom; [`courier`] makes the attempts, [`post`] sends one of them.
 
 mod courier;
 mod post;
@@ -18,7 +18,7 @@ use crate::simulator::gateway::Parcel;
 use crate::simulator::ledger::Ledger;
 use crate::simulator::{Core, Simulator};
 
-/// One event on its way to one URL.
+/// An event on its way to a URL.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// Counts the deliveries from 0; it stays the same while older ones are forgotten.
@@ -27,26 +27,26 @@ pub struct Delivery {
     pub subscription: Option<String>,
     /// The event's name.
     pub event: String,
-    /// Where it goes.
+    /// The receiver's URL.
     pub url: String,
-    /// What is sent, the same in every attempt.
+    /// The body, which is the same in every attempt.
     pub body: Bytes,
     /// The attempts that are over, the first one first.
     pub attempts: Vec<Attempt>,
-    /// What has become of it.
+    /// The state of the delivery.
     pub state: DeliveryState,
 }
 
-/// One try to deliver.
+/// An attempt to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it began, by the machine's clock.
+    /// The start of the attempt, by the machine's clock.
     pub at: SystemTime,
     /// The status that was answered; `None` without a connection or a complete head in time.
     pub status: Option<u16>,
 }
 
-/// What has become of a delivery. All but the first are final.
+/// The state of a delivery. All states but the first are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
     /// Being tried, or waiting to be tried again. So it stays when the simulator is stopped meanwhile.
@@ -109,7 +109,7 @@ impl Simulator {
     }
 }
 
-/// What the tasks that deliver share.
+/// State that the tasks of deliveries share.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     ledger: Mutex<Ledger<Delivery>>,
@@ -198,7 +198,7 @@ pub(super) fn dispatch(core: &Arc<Core>, parcels: impl IntoIterator<Item = Parce
     }
 }
 
-/// Enough to look back on, little enough for a demonstration that runs for days.
+/// Enough for a test to look back, and little enough for a demonstration that runs for days.
 const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// More than any test has under way.

@@ -57,7 +57,7 @@ pub(super) async fn attempt(target: &Target, signature: &str, body: &Bytes, limi
     status
 }
 
-/// Notes the status as soon as it is there. `None` when there is none to come.
+/// Returns the status as soon as it has arrived. `None` if no status will come.
 async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option<u16>) -> Option<()> {
     let stream = TcpStream::connect(target.addrs.as_slice()).await.ok()?;
     let request = Request::post(&target.path)
@@ -78,7 +78,7 @@ async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option
     let mut exchange = pin!(exchange);
     select! {
         done = &mut exchange => done,
-        // It may end together with the answer.
+        // The connection may end together with the answer.
         _ = connection => exchange.await,
     }
 }
@@ -93,7 +93,7 @@ pub(super) fn signature(key: &str, body: &[u8], encoding: Encoding) -> String {
     }
 }
 
-/// Nobody reads it.
+/// Nobody reads the answer's body.
 const MAX_ANSWER: usize = 64 * 1024;
 
 #[cfg(test)]

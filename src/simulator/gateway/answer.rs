@@ -1,4 +1,4 @@
-//! What the gateway says to one call, and the fields it reads out of a body.
+//! Answers of the gateway, and the fields that it reads from a body.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -47,7 +47,7 @@ impl Answer {
         Self { status: StatusCode::OK, content: Content::Rows(rows), effect: false }
     }
 
-    /// 404 as a web server says it, which has not found anything to ask.
+    /// 404 in the words of a web server that knows no such path.
     pub(super) fn no_such_path() -> Self {
         let text = Bytes::from_static(b"404 page not found");
         Self { status: StatusCode::NOT_FOUND, content: Content::Text("text/plain", text), effect: false }
@@ -82,7 +82,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", location, "No such resource.")
     }
 
-    /// 400 as one call documents it: no list, and no more than this.
+    /// 400 in the form that one call documents: not a list, and with these fields only.
     pub(super) fn bare() -> Answer {
         Answer::json(StatusCode::BAD_REQUEST, &json!({"code": "bad_request", "message": "bad request"}))
     }

@@ -1,4 +1,4 @@
-//! Keys against tokens, and tokens against a merchant.
+//! Exchanges keys for tokens, and finds the merchant of a token.
 
 use std::mem;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
 use crate::simulator::gateway::place::Place;
 use crate::simulator::gateway::{Gateway, wording};
 
-/// What a bearer token stands for.
+/// A bearer token's merchant and end.
 #[derive(Debug)]
 pub(super) struct Bearer {
     merchant: String,
@@ -87,7 +87,7 @@ impl Gateway {
         bearer.ends.is_none_or(|ends| Instant::now() < ends).then(|| bearer.merchant.clone())
     }
 
-    /// Sezzle's clients encode the key alone, others put a colon and an empty password behind it.
+    /// Sezzle's clients encode the key alone; other clients add a colon and an empty password.
     fn bearer_of_public_key(&self, encoded: &str) -> Option<String> {
         let key = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
         let key = key.strip_suffix(':').unwrap_or(&key);

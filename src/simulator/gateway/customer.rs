@@ -1,4 +1,4 @@
-//! Customers: shoppers who agreed to be charged again, and the tokens they agreed with.
+//! Customers: shoppers who agreed to be charged again, and the tokens of their consent.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::simulator::gateway::{Gateway, links, wording};
 pub(super) struct Customer {
     merchant: String,
     expiration: OffsetDateTime,
-    /// What the session said of the shopper.
+    /// The shopper's data from the session.
     details: Map<String, Value>,
 }
 
@@ -142,5 +142,5 @@ impl Gateway {
     }
 }
 
-/// Sezzle does not publish it.
+/// Sezzle does not publish this limit.
 const CUSTOMER_LIFE: Duration = Duration::days(365);

@@ -1,4 +1,4 @@
-//! Events: what the gateway tells its merchants by webhook, and whom it tells.
+//! Events: their data, and the subscriptions that get them by webhook.
 
 use std::mem;
 use std::time::Duration;
@@ -30,12 +30,12 @@ impl Gateway {
         self.outbox.len() - before
     }
 
-    /// Takes out what is to be delivered.
+    /// Takes out the webhooks to deliver.
     pub(in crate::simulator) fn outbox(&mut self) -> Vec<Parcel> {
         mem::take(&mut self.outbox)
     }
 
-    /// Tells every subscription of the merchant that lists the event.
+    /// Sends the event to every subscription of the merchant that lists it.
     pub(super) fn announce(&mut self, merchant: &str, event: &str, data: &Value) {
         let body = self.event_body(event, data);
         let listed = self
@@ -50,13 +50,13 @@ impl Gateway {
         }));
     }
 
-    /// Tells one URL, whoever has subscribed to what.
+    /// Sends the event to one URL, whatever the subscriptions list.
     pub(super) fn announce_to(&mut self, url: String, event: &str, data: &Value) {
         let body = self.event_body(event, data);
         self.outbox.push(Parcel { subscription: None, event: event.to_owned(), url, body });
     }
 
-    /// Tells that money was captured or refunded, and who asked for it.
+    /// Reports that money was captured or refunded, and who asked for that.
     pub(super) fn announce_movement(&mut self, id: &str, kind: EffectKind, source: &str) {
         match kind {
             EffectKind::Capture => self.announce_order(id, "order.captured", Some(source)),
@@ -65,7 +65,7 @@ impl Gateway {
         }
     }
 
-    /// Tells that an order was authorized, and captured if that was its intent.
+    /// Reports that an order was authorized, and captured if that was its intent.
     pub(super) fn announce_authorized(&mut self, id: &str) {
         self.announce_order(id, "order.authorized", None);
         if self.orders.find(id).is_some_and(|order| order.capture_at_once) {

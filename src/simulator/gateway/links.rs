@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Links, Options};
 
-/// One link: its path after `/v2/`, its method, and what it is to the body it stands in.
+/// A link: its path after `/v2/`, its method, and its relation to the body.
 pub(super) type Link<'a> = (&'a str, &'static str, &'static str);
 
 /// The value of a member `links`.

@@ -1,4 +1,4 @@
-//! The gateway itself: what it remembers and how it answers one call at a time, without any I/O.
+//! The gateway itself: its memory, and its answer to one call at a time, without any I/O.
 //!
 //! [`Gateway::answer`] is the way in. Each of the modules below owns the calls of one kind.
 
@@ -53,7 +53,7 @@ pub(super) struct Gateway {
     card_data: Shelf<CardData>,
     customers: Shelf<Customer>,
     webhooks: Shelf<Webhook>,
-    /// What is to be delivered.
+    /// The webhooks to deliver.
     outbox: Vec<Parcel>,
     orders: Shelf<Order>,
     orders_made: u64,
@@ -61,7 +61,7 @@ pub(super) struct Gateway {
     answered: Shelf<Answer>,
 }
 
-/// One request, completely read.
+/// A request that has been read completely.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
     pub(super) method: &'a Method,
@@ -99,7 +99,7 @@ impl Gateway {
         self.dispatch(call).unwrap_or_else(|refusal| refusal.shaped(self.options.errors))
     }
 
-    /// What the `Date` header says now.
+    /// The present value of the `Date` header.
     pub(super) fn clock(&self) -> SystemTime {
         self.stated(OffsetDateTime::now_utc()).into()
     }
@@ -165,7 +165,7 @@ impl Gateway {
         }
     }
 
-    /// Gives a call with an idempotency key its first answer again, whatever that was, and without a second effect.
+    /// Repeats the first answer to a call with an idempotency key, whatever it was, without a second effect.
     fn once(
         &mut self,
         merchant: &str,

@@ -1,4 +1,4 @@
-//! An order, the part of a session that money moves on: its sums, its stages and how it is shown.
+//! An order, the part of a session that moves money: its sums, its stages and its JSON.
 
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -22,9 +22,9 @@ pub(super) struct Order {
     movements: Vec<Movement>,
     /// The order it is an upcharge of.
     pub(super) parent: Option<String>,
-    /// Its own upcharges: their orders, and over how many cents.
+    /// The orders that are upcharges of this one, each with its cents.
     upcharges: Vec<(String, u64)>,
-    /// Every write that was called for.
+    /// Every write to the order.
     pub(super) effects: Vec<Effect>,
     /// Grows with every change, so that any two states of an order can be told apart.
     revision: u64,
@@ -233,7 +233,7 @@ impl Order {
         self.movements.iter().filter(|movement| movement.kind == kind).map(|movement| movement.cents).sum()
     }
 
-    /// Lets go of what is neither captured nor released.
+    /// Releases the rest that is neither captured nor released.
     pub(super) fn release_rest(&mut self) {
         let rest = self.room(EffectKind::Release);
         if rest > 0 {

@@ -178,7 +178,7 @@ impl Gateway {
         true
     }
 
-    /// Keeps an order that comes into being without a checkout, approved or not, and answers with it.
+    /// Stores an order that needs no checkout, approved or not, and returns it.
     pub(super) fn authorize_new(&mut self, mut order: Order) -> Answer {
         order.expiration = self.authorization_end();
         if self.options.approving {
@@ -210,7 +210,7 @@ impl Gateway {
     }
 }
 
-/// Whether the intent is to capture at once, which is so unless it says otherwise.
+/// Whether the intent is to capture at once, which is the default.
 fn read_intent(body: &Value, location: &str) -> Result<bool, Refusal> {
     match body.get("intent").map(Value::as_str) {
         None | Some(Some("CAPTURE")) => Ok(true),

@@ -1,4 +1,4 @@
-//! The paths there are, with their variable parts.
+//! The known paths, with their variable parts.
 
 use crate::simulator::EffectKind;
 
@@ -7,7 +7,7 @@ use crate::simulator::EffectKind;
 pub(super) enum Place<'a> {
     Authentication,
     Sessions,
-    /// The same with a slash at its end.
+    /// `/v2/session/`, with a slash at its end.
     SessionsSlash,
     Session(&'a str),
     Cards,

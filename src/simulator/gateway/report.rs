@@ -57,7 +57,7 @@ impl Gateway {
     }
 }
 
-/// What was paid out on a day.
+/// A day's payout.
 fn payout(day: Date) -> Value {
     json!({
         "uuid": settlement::payout_uuid(day),
@@ -69,5 +69,5 @@ fn payout(day: Date) -> Value {
     })
 }
 
-/// Payouts in one answer, as Sezzle has it.
+/// Payouts in one answer, as at Sezzle.
 const PAGE: usize = 20;

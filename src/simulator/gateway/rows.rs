@@ -71,7 +71,7 @@ impl Iterator for Rows {
     }
 }
 
-/// One row. The shoppers in it are nobody: every name is a number at a domain that is kept for examples.
+/// A row. Its shopper is invented: every name is a number at a domain that is reserved for examples.
 fn row(form: OrderReport, row: u64) -> String {
     match form {
         OrderReport::Csv if row == 0 => format!("{:<12},{:<32},{:>10},{:<3}\n", "row", "order_uuid", "cents", "cur"),

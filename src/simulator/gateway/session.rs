@@ -1,4 +1,4 @@
-//! Sessions: what a shopper is sent to, with an order to pay, a customer to tokenize, or both.
+//! Sessions, to which a shopper is sent: with an order to pay, a customer to tokenize, or both.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -24,15 +24,15 @@ pub(super) struct Tokenize {
     token: String,
     pub(super) expiration: OffsetDateTime,
     approval: String,
-    /// What the request said of the shopper.
+    /// The shopper's data from the request.
     pub(super) details: Map<String, Value>,
     pub(super) decision: Option<Decision>,
 }
 
-/// What the shopper has said, which uses up the token.
+/// The shopper's decision, which uses up the token.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// Yes, and became this customer.
+    /// The shopper agreed, and became this customer.
     Accepted(String),
     Denied,
 }

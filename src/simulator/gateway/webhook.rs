@@ -1,4 +1,4 @@
-//! Subscriptions to webhooks. What they get is made in `event` and delivered in `delivery`.
+//! Subscriptions to webhooks. `event` makes the webhooks, and `delivery` sends them.
 
 use http::uri::Scheme;
 use http::{StatusCode, Uri};

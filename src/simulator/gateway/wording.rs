@@ -1,4 +1,4 @@
-//! How the gateway spells identifiers, dates and links.
+//! The gateway's spelling of identifiers, dates and links.
 
 use time::{Duration, OffsetDateTime};
 use uuid::Builder;
@@ -13,7 +13,7 @@ pub(super) fn opaque() -> String {
     let letters = ['g', 'h', 'i', 'j', 'k'];
     let spell = |(position, digit)| match digit {
         '-' => '-',
-        // One letter is certain, the rest is chance.
+        // At least one letter is certain; the others are random.
         _ if position == 0 || fastrand::u8(..5) == 0 => fastrand::choice(letters).unwrap_or('g'),
         _ => digit,
     };

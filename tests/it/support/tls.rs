@@ -136,7 +136,7 @@ fn params(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("valid names")
 }
 
-/// The same configuration with these ALPN protocols.
+/// A copy of the configuration with these ALPN protocols.
 pub fn offering(server: Arc<ServerConfig>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
     let mut server = Arc::unwrap_or_clone(server);
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();

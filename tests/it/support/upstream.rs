@@ -20,7 +20,7 @@ pub fn to(url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
     of_workers(0, Clock::system(), url, ca)
 }
 
-/// The same, with a pool for each of so many workers, by this clock.
+/// An upstream with a pool for each of so many workers, by this clock.
 pub fn of_workers(workers: usize, clock: Clock, url: &str, ca: &Authority) -> (Upstream, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let connect = connector::Options {

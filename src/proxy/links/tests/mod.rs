@@ -1,4 +1,4 @@
-//! What is rewritten and what is not, and that a [`reference`] does the same.
+//! Which links are rewritten and which are not, and that the [`reference`] agrees.
 
 mod reference;
 

@@ -1,4 +1,5 @@
-//! The same by other means: serde_json reads the document and `http` the authorities, with an allocation for each.
+//! Rewrites links by other means: serde_json reads the document and `http` the authorities, with an allocation for
+//! each.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use http::uri::Authority;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What is rewritten to what.
+/// A rewriter to compare with.
 #[derive(Clone, Debug)]
 pub struct Reference {
     /// The authority of every gateway that links may name, in lower case.
