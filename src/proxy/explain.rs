@@ -52,7 +52,7 @@ pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
         }
     }
     if !is_safe(&head.method) {
-        say("purges", &purges(head));
+        say("purges", &purges(&matched));
     }
     text
 }
@@ -105,8 +105,8 @@ fn directives(directives: &RequestDirectives) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-fn purges(head: &Parts) -> String {
-    match Matched::written(head.uri.path()) {
+fn purges(matched: &Matched) -> String {
+    match matched.purges() {
         Some(Tag::Order(order)) => format!("the sessions of order {order}"),
         Some(Tag::Token(_)) => "the sessions of this tokenize token".to_owned(),
         Some(Tag::Session(session)) => format!("session {session}"),

@@ -95,7 +95,7 @@ impl Proxy {
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(permit.since().mono.since(now.mono));
         let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
-        let (tag, links) = (Matched::written(head.uri.path()), matched.route.carries_links());
+        let (tag, links) = (matched.purges(), matched.route.carries_links());
         let report = WriteReport {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id().clone(),

@@ -106,7 +106,7 @@ fn every_call_is_listed_with_what_is_done_with_it() {
                 _ => "streamed",
             };
             assert_eq!(row[3], answer, "{call}");
-            let purges = match Matched::written(&path).filter(|_| route.retry_safety(&method) != RetrySafety::Safe) {
+            let purges = match matched.purges().filter(|_| route.retry_safety(&method) != RetrySafety::Safe) {
                 Some(Tag::Session(_)) => "session",
                 Some(Tag::Order(_)) => "order",
                 Some(Tag::Token(_)) => "token",

@@ -1,5 +1,7 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
@@ -183,35 +185,42 @@ words! {
     }
 }
 
-/// A path, matched.
+/// A path, matched: the one parse of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched {
     /// The call.
     pub route: Route,
     /// Whether a slash follows. Sezzle documents no such path, and may answer it otherwise.
     pub slash: bool,
-    identifier: Identifier,
+    subject: Subject,
 }
 
-/// The identifier in a path, as far as a log or the cache may need it. Tokens and customers stay in the path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Identifier {
-    None,
-    /// A session, by a UUID in its usual form.
-    Session(Uuid),
-    /// An order, by whatever the caller calls it.
+/// The resource below which a path lies, as far as the log or the cache may need it. The path decides and not the route, so
+/// that an unknown call on an order is known to change that order.
+#[derive(Clone, PartialEq, Eq)]
+enum Subject {
+    /// Any other resource. The identifier of a customer stays in the path.
+    Other,
+    /// A session by its UUID.
+    Session {
+        id: Uuid,
+        /// Whether the UUID stands in its usual form.
+        is_usual: bool,
+    },
+    /// An order by the identifier in the path, whatever a caller put there.
     Order(Arc<str>),
+    /// A tokenize token as it stands in the path.
+    Token(Arc<str>),
 }
 
 impl Matched {
     /// Matches the path of a session by its UUID. Such a path needs no other check.
     pub fn session_path(path: &str) -> Option<Self> {
-        let session = usual_uuid(path.strip_prefix("/v2/session/")?)?;
-        Some(Self { route: Route::Session, slash: false, identifier: Identifier::Session(session) })
+        let id = usual_uuid(path.strip_prefix("/v2/session/")?)?;
+        Some(Self { route: Route::Session, slash: false, subject: Subject::Session { id, is_usual: true } })
     }
 
-    /// Matches the path of a request. `None` when it does not lie under `/v2/`. A session with a slash after it is none that
-    /// is cached.
+    /// Matches the path of a request. `None` when the path does not lie under `/v2/`.
     ///
     /// Expects a path that [`super::inbound`] has accepted.
     pub fn path(path: &str) -> Option<Self> {
@@ -222,53 +231,74 @@ impl Matched {
         let count = segments.iter_mut().zip(Segments(Some(rest))).map(|(segment, found)| *segment = found).count();
         let segments = segments.get(..count)?;
         if let Some(route) = sensitive(segments) {
-            return Some(Self { route, slash, identifier: Identifier::None });
+            return Some(Self { route, slash, subject: Subject::Other });
         }
-        let (route, identifier) = match Route::from_segments(segments) {
+        let route = match Route::from_segments(segments) {
             // `/v2/order//capture` names nothing.
-            (_, Some("")) => (Route::Other, None),
-            (Route::Other, _) if rest.contains('%') || !rest.is_ascii() => {
-                (disguised(rest).unwrap_or(Route::Other), None)
-            }
-            matched => matched,
+            (_, Some("")) => Route::Other,
+            (Route::Other, _) if rest.contains('%') || !rest.is_ascii() => disguised(rest).unwrap_or(Route::Other),
+            (route, _) => route,
         };
-        let identifier = match (segments.first(), identifier) {
-            (Some(&"session"), Some(session)) if !slash => usual_uuid(session).map(Identifier::Session),
-            (Some(&"order"), Some(order)) => Some(Identifier::Order(order.into())),
-            _ => None,
+        let subject = match *segments {
+            [collection, identifier, ..] => Subject::of(collection, identifier),
+            _ => Subject::Other,
         };
-        Some(Self { route, slash, identifier: identifier.unwrap_or(Identifier::None) })
+        Some(Self { route, slash, subject })
     }
 
-    /// The session that the path names by a UUID in its usual form.
+    /// The session that a known call names by a UUID in its usual form. With a slash after it, the path may be another
+    /// resource to Sezzle.
     pub fn session(&self) -> Option<Uuid> {
-        match self.identifier {
-            Identifier::Session(session) => Some(session),
-            Identifier::None | Identifier::Order(_) => None,
-        }
+        let Subject::Session { id, is_usual: true } = self.subject else { return None };
+        Some(id).filter(|_| self.route != Route::Other && !self.slash)
     }
 
-    /// The order that the path names, where its identifier can be one of Sezzle's and so may be logged.
+    /// The order that a known call names, if its identifier can be one of Sezzle's and so may be logged.
     pub fn order(&self) -> Option<&str> {
-        match &self.identifier {
-            Identifier::Order(order) => Some(order.as_ref()).filter(|order| may_be_an_order(order)),
-            Identifier::None | Identifier::Session(_) => None,
-        }
+        let Subject::Order(order) = &self.subject else { return None };
+        Some(&**order).filter(|order| self.route != Route::Other && may_be_an_order(order))
     }
 
-    /// The tag that a write to `path` purges, as far as the URL tells. The path decides, not the route, so that a call
-    /// on an order purges that order even if this program does not know the call.
-    pub fn written(path: &str) -> Option<Tag> {
-        let mut segments = path.strip_prefix("/v2/")?.split('/');
-        let collection = segments.next()?;
-        let identifier = percent_decode_str(segments.next().filter(|text| !text.is_empty())?).decode_utf8_lossy();
-        // A server that ignores the case of a path would carry out the write all the same.
-        match folded(collection).as_str() {
-            "order" => Some(Tag::order(&identifier)),
-            "token" => Some(Tag::token(&identifier)),
-            "session" => Uuid::try_parse(&identifier).ok().map(Tag::Session),
-            _ => None,
+    /// The tag that a write to this path purges, as far as the path tells.
+    pub fn purges(&self) -> Option<Tag> {
+        match &self.subject {
+            Subject::Other => None,
+            Subject::Session { id, .. } => Some(Tag::Session(*id)),
+            Subject::Order(order) => Some(Tag::order(&decoded(order))),
+            Subject::Token(token) => Some(Tag::token(&decoded(token))),
         }
+    }
+}
+
+impl Subject {
+    /// The subject of a path with these first two segments.
+    fn of(collection: &str, identifier: &str) -> Self {
+        // A server that ignores the case of a path would do a write under any of its spellings.
+        let is_plain = collection.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let collection = if is_plain { Cow::Borrowed(collection) } else { Cow::Owned(folded(collection)) };
+        match &*collection {
+            _ if identifier.is_empty() => Self::Other,
+            "order" => Self::Order(identifier.into()),
+            "token" => Self::Token(identifier.into()),
+            "session" => match usual_uuid(identifier) {
+                Some(id) => Self::Session { id, is_usual: true },
+                None => Uuid::try_parse(&decoded(identifier))
+                    .map_or(Self::Other, |id| Self::Session { id, is_usual: false }),
+            },
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Debug for Subject {
+    /// Leaves the identifiers out, because a token opens a session.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Other => "Other",
+            Self::Session { .. } => "Session",
+            Self::Order(_) => "Order",
+            Self::Token(_) => "Token",
+        })
     }
 }
 
@@ -294,10 +324,14 @@ fn disguised(rest: &str) -> Option<Route> {
     sensitive(&folded(rest).split('/').collect::<Vec<_>>())
 }
 
-/// A path as a server reads it that minds neither case nor encoding.
-fn folded(path: &str) -> String {
-    let decoded = percent_decode_str(path).decode_utf8_lossy();
-    decoded.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+/// A text as a server reads it that decodes it.
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+/// A text as a server reads it that ignores case and decodes it.
+fn folded(text: &str) -> String {
+    decoded(text).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller may

@@ -142,29 +142,54 @@ fn the_calls_that_document_a_key() {
 
 #[test]
 fn a_write_names_what_it_changes() {
+    let purges = |path: &str| Matched::path(path).and_then(|matched| matched.purges());
     let order = Some(Tag::order("12a-g"));
-    for path in ["/v2/order/12a-g", "/v2/order/12a-G/capture", "/v2/ORDER/12a-g/new/call/"] {
-        assert_eq!(Matched::written(path), order, "{path}");
+    for path in ["/v2/order/12a-g", "/v2/order/12a-G/capture", "/v2/ORDER/12a-g/new/call/", "/v2/order/12%61-g"] {
+        assert_eq!(purges(path), order, "{path}");
     }
-    assert_eq!(Matched::written("/v2/token/T/x"), Some(Tag::token("t")));
+    assert_eq!(purges("/v2/order/a%20b"), Some(Tag::order("a b")));
+    assert_eq!(purges("/v2/token/T/x"), Some(Tag::token("t")));
     for tail in ["", "/", "/card", "/new/call"] {
         let session = Uuid::try_parse(UUID).ok().map(Tag::Session);
         for collection in ["session", "Session", "%C5%BFession", "\u{17f}ES\u{17f}ION"] {
-            let path = format!("/v2/{collection}/{UUID}{tail}");
-            assert_eq!(Matched::written(&path), session, "{path}");
+            for identifier in [UUID.to_owned(), UUID.to_uppercase(), UUID.replace('-', ""), format!("{{{UUID}}}")] {
+                let path = format!("/v2/{collection}/{identifier}{tail}");
+                assert_eq!(purges(&path), session, "{path}");
+            }
         }
     }
-    assert_eq!(Matched::written("/v2/to%E2%84%AAen/T/x"), Some(Tag::token("t")), "the sign of Kelvin");
+    assert_eq!(purges("/v2/to%E2%84%AAen/T/x"), Some(Tag::token("t")), "the sign of Kelvin");
     for path in [
         "/v2/session",
         "/v2/session/",
+        "/v2/session//card",
         "/v2/session/card",
+        "/v2/session/card/token/t",
         "/v2/session/x",
         "/v2/customer/c/order",
+        "/v2/authentication/t",
         "/v2/order/",
+        "/v2/orders/report",
         "/other",
     ] {
-        assert_eq!(Matched::written(path), None, "{path}");
+        assert_eq!(purges(path), None, "{path}");
+    }
+}
+
+#[test]
+fn only_a_known_call_names_what_is_logged() {
+    for path in ["order/o/new", "ORDER/o/capture", &format!("session/{UUID}/new"), &format!("SESSION/{UUID}")] {
+        let matched = Matched::path(&format!("/v2/{path}")).expect("a call");
+        assert_eq!((matched.session(), matched.order()), (None, None), "{path}");
+        assert!(matched.purges().is_some(), "{path}");
+    }
+}
+
+#[test]
+fn the_identifier_of_a_path_stays_out_of_debug_output() {
+    for path in ["/v2/token/secret/session", "/v2/order/secret", "/v2/customer/secret"] {
+        let matched = format!("{:?}", Matched::path(path));
+        assert!(!matched.contains("secret"), "{matched}");
     }
 }
 
@@ -174,6 +199,6 @@ proptest! {
         let _ = Matched::path(&path);
         let _ = Matched::path(&format!("/v2/{tail}")).map(|matched| matched.session());
         let _ = Matched::path(&format!("/v2/session/{path}/{tail}"));
-        let _ = Matched::written(&format!("/v2/order/{tail}"));
+        let _ = Matched::path(&format!("/v2/order/{tail}")).map(|matched| matched.purges());
     }
 }
