@@ -21,7 +21,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sezzle_sidecar::clock::Clock;
-use sezzle_sidecar::proxy::response::own_headers;
 use sezzle_sidecar::session::entry::SessionResponse;
 use sezzle_sidecar::session::freshness::{Policy, RequestDirectives};
 use sezzle_sidecar::session::invalidation::Tag;
@@ -110,7 +109,7 @@ fn new(max_bytes: u64) -> Cache {
         stale_if_error: Duration::ZERO,
     };
     let rules = Rules { policy, lookup_timeout: Duration::from_secs(10) };
-    let options = Options { max_bytes, max_flights: 512, own_headers: own_headers(), rules };
+    let options = Options { max_bytes, max_flights: 512, rules };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)
 }

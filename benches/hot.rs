@@ -26,10 +26,10 @@ use sezzle_sidecar::proxy::headers::{clean, outgoing_headers};
 use sezzle_sidecar::proxy::inbound::{HeaderPresence, admit};
 use sezzle_sidecar::proxy::links::LinkRewriter;
 use sezzle_sidecar::proxy::record::{Record, RecordSink, RequestId};
-use sezzle_sidecar::proxy::response::{CallerResponse, own_headers};
+use sezzle_sidecar::proxy::response::{CallerResponse, write_own_headers};
 use sezzle_sidecar::proxy::route::Matched;
 use sezzle_sidecar::session::CacheResult;
-use sezzle_sidecar::session::entry::{Entry, HeaderTemplate, SessionResponse};
+use sezzle_sidecar::session::entry::{Entry, SessionResponse};
 use sezzle_sidecar::session::freshness::{Freshness, Policy, RequestDirectives, decide};
 use sezzle_sidecar::session::invalidation::Stored;
 use sezzle_sidecar::sezzle::session::SessionFacts;
@@ -100,21 +100,23 @@ fn answers(criterion: &mut Criterion) {
     let answer = SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body };
     let freshness = Freshness { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session: LIFE };
     let stored = Stored { key: SESSION, id: 1 };
-    let like = Arc::new(HeaderTemplate::new(own_headers()));
-    let entry = Entry::new(&answer, stored, std::iter::empty(), freshness, clock.now(), &like).expect("it fits");
-    let own = [const { HeaderValue::from_static("a value") }; 3];
-    criterion.bench_function("entry: headers and body", |b| {
-        b.iter(|| (black_box(&entry).headers(own.clone()), entry.body()))
-    });
+    let template = Arc::default();
+    let entry = Entry::new(&answer, stored, std::iter::empty(), freshness, clock.now(), &template).expect("it fits");
 
     let sink = Arc::new(RecordSink::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(42), ..CacheStatus::BYPASS };
+    let record = Record::begin(&head.method, RequestId::choose(None), None, &sink);
+    let headers = |record: &Record| {
+        entry.headers(|out| write_own_headers(out, Source::Cache, Some(Duration::from_secs(7)), &cache, record))
+    };
+    criterion.bench_function("entry: headers and body", |b| b.iter(|| (headers(black_box(&record)), entry.body())));
+
     criterion.bench_function("response: a hit, with its record", |b| {
         b.iter(|| {
             let mut record = Box::new(Record::begin(&head.method, RequestId::choose(None), None, &sink));
             record.admitted(matched.clone(), matched.route.class(&head.method));
-            let mut headers = entry.headers(own.clone());
+            let mut headers = headers(&record);
             let (status, content) =
                 CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, None));
             CallerResponse { status, headers, content, source: Source::Cache, cache }.finish(record, false)

@@ -10,7 +10,6 @@ use crate::credentials::keys::KeySources;
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
-use crate::proxy::response::own_headers;
 use crate::session;
 use crate::session::freshness::Policy;
 use crate::status::snapshot::About;
@@ -43,7 +42,6 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
     session::Options {
         max_bytes: settings.cache.max_bytes,
         max_flights: pressure::fetches(settings.limits.in_flight),
-        own_headers: own_headers(),
         rules: session_rules(settings),
     }
 }

@@ -14,9 +14,9 @@ use super::cache_status::{CacheStatus, Source};
 use super::conditional::is_unchanged;
 use super::content::{BrokenOff, Content, Parting};
 use super::headers::X_REQUEST_ID;
-use super::record::{Record, RequestId};
+use super::record::Record;
 use super::request_key::REQUEST_KEY;
-use crate::session::entry::OwnHeaders;
+use crate::session::entry::HeaderWriter;
 
 /// An answer on its way to the caller, whoever made it.
 #[derive(Debug)]
@@ -34,10 +34,13 @@ pub struct CallerResponse {
 }
 
 impl CallerResponse {
-    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent.
+    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. The headers of
+    /// an answer from memory are complete: [`super::stored`] has written all of them at once.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         if self.source != Source::Cache {
-            self.complete(&record);
+            self.headers.reserve(OWN_HEADERS);
+            let mut out = HeaderWriter::Map(&mut self.headers);
+            write_own_headers(&mut out, self.source, None, &self.cache, &record);
         }
         if closing {
             self.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -61,21 +64,6 @@ impl CallerResponse {
         response
     }
 
-    /// Adds the headers of our own to Sezzle's, or to none. An answer from memory already has them.
-    fn complete(&mut self, record: &Record) {
-        let headers = &mut self.headers;
-        headers.reserve(OWN_HEADERS);
-        headers.append(VIA, OWN_VIA);
-        headers.insert(X_REQUEST_ID, record.request_id().header());
-        if let Some(key) = record.request_key() {
-            headers.insert(REQUEST_KEY, key.clone());
-        }
-        if self.source != Source::Sidecar {
-            headers.append(CACHE_STATUS, self.cache.header());
-        }
-        headers.entry(CACHE_CONTROL).or_insert(UNSTORED);
-    }
-
     /// Turns a stored 200 into the answer to a conditional request or a HEAD.
     pub fn from_stored(
         status: StatusCode,
@@ -94,20 +82,31 @@ impl CallerResponse {
     }
 }
 
-/// The headers that an answer from memory gets beside the stored ones. [`own_values`] makes their values.
-pub fn own_headers() -> OwnHeaders {
-    OwnHeaders {
-        names: vec![AGE, X_REQUEST_ID, CACHE_STATUS],
-        fixed: HeaderMap::from_iter([(VIA, OWN_VIA)]),
-        defaults: HeaderMap::from_iter([(CACHE_CONTROL, UNSTORED)]),
+/// Writes the headers of the sidecar's own into an answer. No other place writes one that answers of all sources have. `age`
+/// is that of an answer from memory.
+#[inline]
+pub fn write_own_headers(
+    out: &mut HeaderWriter<'_>,
+    source: Source,
+    age: Option<Duration>,
+    cache: &CacheStatus,
+    record: &Record,
+) {
+    if let Some(age) = age {
+        out.append(AGE, age.as_secs().into());
     }
+    out.append(VIA, OWN_VIA);
+    out.set(X_REQUEST_ID, record.request_id().header());
+    if let Some(key) = record.request_key() {
+        out.set(REQUEST_KEY, key.clone());
+    }
+    if source != Source::Sidecar {
+        out.append(CACHE_STATUS, cache.header());
+    }
+    out.set_missing(CACHE_CONTROL, UNSTORED);
 }
 
-pub(super) fn own_values(age: Duration, request_id: &RequestId, cache: &CacheStatus) -> [HeaderValue; 3] {
-    [age.as_secs().into(), request_id.header(), cache.header()]
-}
-
-// Room for the headers of [`CallerResponse::complete`].
+// Room for the headers of [`write_own_headers`] in an answer that is not from memory.
 const OWN_HEADERS: usize = 5;
 const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Added where Sezzle says nothing: the answer is for one merchant, and a cache elsewhere cannot know when it changes.

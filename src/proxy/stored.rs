@@ -8,7 +8,7 @@ use http::request::Parts;
 use super::cache_status::{CacheStatus, Source};
 use super::inbound::HeaderPresence;
 use super::record::Record;
-use super::response::{CallerResponse, own_values};
+use super::response::{CallerResponse, write_own_headers};
 use crate::session::entry::Entry;
 use crate::session::{CacheResult, Hit, StaleHit};
 
@@ -33,7 +33,7 @@ fn from_entry(
     cache: CacheStatus,
     record: &Record,
 ) -> CallerResponse {
-    let mut headers = entry.headers(own_values(age, record.request_id(), &cache));
+    let mut headers = entry.headers(|out| write_own_headers(out, Source::Cache, Some(age), &cache, record));
     let conditions = if present.conditions { Some(&head.headers) } else { None };
     let (status, content) =
         CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));

@@ -1,10 +1,10 @@
 //! A stored session and its estimated size.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AGE;
+use http::header::{AGE, IterMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
@@ -56,60 +56,82 @@ struct EntryMeta {
     body: u32,
 }
 
-/// The sidecar's own response headers, which are not stored.
-#[derive(Clone, Debug, Default)]
-pub struct OwnHeaders {
-    /// Headers whose value differs in each response. They replace a stored `Age`.
-    pub names: Vec<HeaderName>,
-    /// Headers whose value is the same in all responses.
-    pub fixed: HeaderMap,
-    /// Headers for responses that have none stored under that name.
-    pub defaults: HeaderMap,
-}
-
-impl OwnHeaders {
-    fn add(&self, headers: &mut HeaderMap, values: impl IntoIterator<Item = HeaderValue>) {
-        for (name, value) in self.names.iter().zip(values) {
-            headers.append(name, value);
-        }
-        for (name, value) in &self.fixed {
-            headers.append(name, value.clone());
-        }
-        for (name, value) in &self.defaults {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
-    }
-}
-
-/// The header names of responses from the cache, and the values that never change. Nearly all entries have the same
-/// names, so they share one template. Copying a map takes a fraction of the time of inserting each header.
+/// The header names of responses from the cache. Nearly all entries have the same names, so they share one template.
 #[derive(Debug, Default)]
 pub struct HeaderTemplate {
-    own: Arc<OwnHeaders>,
     /// The names of the stored headers.
     stored: Vec<HeaderName>,
-    /// All headers: first the stored ones, then the [`OwnHeaders::names`]. `None` if a name occurs twice there, because
-    /// the values would be in another order.
-    all: Option<HeaderMap>,
+    /// All headers of a response, without their values: first the stored ones, then those that the first reader added.
+    /// Copying a map takes a fraction of the time of inserting each header. `None` if a name occurs twice, because the
+    /// values would be in another order.
+    all: OnceLock<Option<HeaderMap>>,
 }
 
 impl HeaderTemplate {
-    /// The template to begin with, before there is an entry.
-    pub fn new(own: OwnHeaders) -> Self {
-        Self::of(std::iter::empty(), &Arc::new(own))
+    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Self {
+        Self { stored: names.cloned().collect(), all: OnceLock::new() }
     }
 
-    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>, own: &Arc<OwnHeaders>) -> Self {
-        let stored: Vec<HeaderName> = names.cloned().collect();
-        let count = stored.len().saturating_add(own.names.len()).saturating_add(own.fixed.len());
-        let mut all = HeaderMap::with_capacity(count.saturating_add(own.defaults.len()));
-        for name in &stored {
+    fn all(&self, add: impl Fn(&mut HeaderWriter<'_>)) -> Option<HeaderMap> {
+        let mut all = HeaderMap::with_capacity(self.stored.len());
+        for name in &self.stored {
             all.append(name.clone(), EMPTY);
         }
-        own.add(&mut all, std::iter::repeat(EMPTY));
-        let all = Some(all).filter(|all| all.keys_len() == all.len());
-        Self { own: Arc::clone(own), stored, all }
+        add(&mut HeaderWriter::Map(&mut all));
+        all.values_mut().for_each(|value| *value = EMPTY);
+        Some(all).filter(|all| all.keys_len() == all.len())
     }
+}
+
+/// Where headers are added to an answer: a map, or the slots for them in a copy of [`HeaderTemplate::all`].
+#[derive(Debug)]
+pub enum HeaderWriter<'m> {
+    /// Any map.
+    Map(&'m mut HeaderMap),
+    /// The slots behind those of the stored headers.
+    Slots {
+        /// The slots that are still empty.
+        slots: IterMut<'m, HeaderValue>,
+        /// Whether each header so far found the slot with its name.
+        fits: bool,
+    },
+}
+
+impl HeaderWriter<'_> {
+    /// Adds a header behind others of its name.
+    #[inline]
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        match self {
+            Self::Map(headers) => _ = headers.append(name, value),
+            Self::Slots { slots, fits } => *fits &= fill(slots, &name, value) == Some(true),
+        }
+    }
+
+    /// Adds a header in place of others of its name.
+    #[inline]
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        match self {
+            Self::Map(headers) => _ = headers.insert(name, value),
+            Self::Slots { slots, fits } => *fits &= fill(slots, &name, value) == Some(true),
+        }
+    }
+
+    /// Adds a header if there is none of its name. Such headers come last: without a slot left, there is one.
+    #[inline]
+    pub fn set_missing(&mut self, name: HeaderName, value: HeaderValue) {
+        match self {
+            Self::Map(headers) => _ = headers.entry(name).or_insert(value),
+            Self::Slots { slots, fits } => *fits &= fill(slots, &name, value) != Some(false),
+        }
+    }
+}
+
+/// Fills the next slot. `None` if none is left, `Some(false)` if the slot is for another header.
+#[inline]
+fn fill(slots: &mut IterMut<'_, HeaderValue>, name: &HeaderName, value: HeaderValue) -> Option<bool> {
+    let (expected, slot) = slots.next()?;
+    *slot = value;
+    Some(expected == name)
 }
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
@@ -127,7 +149,7 @@ impl Entry {
     ) -> Option<Self> {
         let names = || stored_headers(answer).map(|(name, _)| name);
         let shared = names().eq(&like.stored);
-        let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names(), &like.own)) };
+        let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names())) };
         let tags: Vec<u8> = tags.flat_map(|TagId(id)| id.to_le_bytes()).collect();
         let (block, body) = packed(&tags, answer)?;
         let meta = EntryMeta {
@@ -169,18 +191,26 @@ impl Entry {
         usize::try_from(at).ok().and_then(|at| self.0.slice.split_at_checked(at)).unwrap_or_default()
     }
 
-    /// The headers for a caller, with these values for the [`OwnHeaders::names`].
-    pub fn headers<const N: usize>(&self, own: [HeaderValue; N]) -> HeaderMap {
+    /// The headers for a caller: the stored ones, then those that `add` writes. If `add` writes other names than the first
+    /// reader of this template did, the headers are inserted one by one.
+    pub fn headers(&self, add: impl Fn(&mut HeaderWriter<'_>)) -> HeaderMap {
         let template = self.template();
-        let Some(all) = &template.all else {
-            let mut headers = self.stored_headers();
-            template.own.add(&mut headers, own);
-            return headers;
-        };
-        let mut headers = all.clone();
-        for (slot, value) in headers.values_mut().zip(self.values().chain(own)) {
-            *slot = value;
+        if let Some(all) = template.all.get_or_init(|| template.all(&add)) {
+            let mut headers = all.clone();
+            let mut slots = headers.iter_mut();
+            for (value, (_, slot)) in self.values().zip(slots.by_ref()) {
+                *slot = value;
+            }
+            let mut writer = HeaderWriter::Slots { slots, fits: true };
+            add(&mut writer);
+            if let HeaderWriter::Slots { mut slots, fits: true } = writer
+                && slots.next().is_none()
+            {
+                return headers;
+            }
         }
+        let mut headers = self.stored_headers();
+        add(&mut HeaderWriter::Map(&mut headers));
         headers
     }
 
@@ -358,32 +388,51 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_gets_what_is_stored_and_our_own() {
+    fn a_caller_gets_what_is_stored_and_what_is_added() {
         let value = HeaderValue::from_static;
-        let own = OwnHeaders {
-            names: vec![AGE, VIA],
-            fixed: HeaderMap::from_iter([(VIA, value("us"))]),
-            defaults: HeaderMap::from_iter([(CACHE_CONTROL, value("default"))]),
-        };
-        let like = Arc::new(HeaderTemplate::new(OwnHeaders { names: vec![AGE], ..own.clone() }));
-        let twice = Arc::new(HeaderTemplate::new(own));
         let plain = HeaderMap::from_iter([(ETAG, value("a")), (AGE, value("5")), (CACHE_CONTROL, value("no-cache"))]);
         let bare = HeaderMap::from_iter([(ETAG, value("a"))]);
         let mut repeated = bare.clone();
         repeated.append(ETAG, value("b"));
-        for (headers, cache_control) in [(plain, "no-cache"), (bare, "default"), (repeated, "default")] {
-            let answer = SessionResponse { headers: headers.clone(), ..answer(&[], None, "") };
-            let found = stored(&answer, &like).expect("it fits").headers([value("7")]);
-            let again = stored(&answer, &twice).expect("it fits").headers([value("7"), value("mine")]);
-            for (map, via) in [(found, &["us"][..]), (again, &["mine", "us"][..])] {
-                let all =
-                    |name| map.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<Vec<_>>();
-                assert_eq!(
-                    map.get_all(ETAG).iter().collect::<Vec<_>>(),
-                    headers.get_all(ETAG).iter().collect::<Vec<_>>()
-                );
-                assert_eq!((all(AGE), all(VIA), all(CACHE_CONTROL)), (vec!["7"], via.to_vec(), vec![cache_control]));
+        let via = HeaderMap::from_iter([(ETAG, value("a")), (VIA, value("Sezzle"))]);
+        // Of the names that are added, an entry has a slot for those that its first reader added.
+        let ages: [&[&str]; 3] = [&["7"], &[], &["8", "9"]];
+        for (first, then) in ages.into_iter().flat_map(|first| ages.map(|then| (first, then))) {
+            for (stored_headers, vias, cache_control) in [
+                (&plain, &["us"][..], "no-cache"),
+                (&bare, &["us"], "default"),
+                (&repeated, &["us"], "default"),
+                (&via, &["Sezzle", "us"], "default"),
+            ] {
+                let answer = SessionResponse { headers: stored_headers.clone(), ..answer(&[], None, "") };
+                let entry = stored(&answer, &Arc::default()).expect("it fits");
+                for ages in [first, then, first] {
+                    let map = entry.headers(|out| {
+                        ages.iter().for_each(|age| out.append(AGE, value(age)));
+                        out.append(VIA, value("us"));
+                        out.set_missing(CACHE_CONTROL, value("default"));
+                    });
+                    let all =
+                        |name| map.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<Vec<_>>();
+                    let etags = stored_headers.get_all(ETAG).iter().map(|value| value.to_str().expect("text"));
+                    assert_eq!(all(ETAG), etags.collect::<Vec<_>>());
+                    assert_eq!(
+                        (all(AGE), all(VIA), all(CACHE_CONTROL)),
+                        (ages.to_vec(), vias.to_vec(), vec![cache_control])
+                    );
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_set_replaces_a_stored_one() {
+        let value = HeaderValue::from_static;
+        let answer = answer(&[(VIA, b"Sezzle"), (ETAG, b"a")], None, "");
+        let entry = stored(&answer, &Arc::default()).expect("it fits");
+        for _ in 0..2 {
+            let headers = entry.headers(|out| out.set(VIA, value("us")));
+            assert_eq!(headers, HeaderMap::from_iter([(VIA, value("us")), (ETAG, value("a"))]));
         }
     }
 

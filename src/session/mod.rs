@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::entry::{Entry, OwnHeaders, SessionResponse};
+use self::entry::{Entry, SessionResponse};
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
@@ -47,8 +47,6 @@ pub struct Options {
     pub max_bytes: u64,
     /// Largest number of fetches that callers may share; beyond it each caller fetches alone.
     pub max_flights: usize,
-    /// Headers that callers get beside the stored ones.
-    pub own_headers: OwnHeaders,
     /// The rules that [`SessionCache::change`] may replace.
     pub rules: Rules,
 }
@@ -85,9 +83,9 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc_by(0);
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
-        let Options { max_bytes, max_flights, own_headers, rules } = options;
+        let Options { max_bytes, max_flights, rules } = options;
         Arc::new(Self {
-            store: Store::new(max_bytes, rules.policy.max_ttl, own_headers, clock.clone(), Arc::clone(&metrics)),
+            store: Store::new(max_bytes, rules.policy.max_ttl, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
             max_flights,

@@ -27,8 +27,7 @@ fn rules() -> Rules {
 
 /// An empty cache and its clock.
 pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
-    let own_headers = OwnHeaders::default();
-    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, own_headers, rules: rules() };
+    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, rules: rules() };
     let (clock, shift) = Clock::shifted();
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     (SessionCache::new(options, TaskTracker::new(), clock, metrics), shift)

@@ -9,7 +9,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Entry, HeaderTemplate, OwnHeaders, SessionResponse};
+use super::entry::{Entry, HeaderTemplate, SessionResponse};
 use super::freshness::{Freshness, NotStored};
 use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
 use crate::clock::{Clock, Mono, Now};
@@ -28,7 +28,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(max_bytes: u64, max_ttl: Duration, own: OwnHeaders, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(max_bytes: u64, max_ttl: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let evicted = Evicted::default();
         let listener = (evicted.clone(), Arc::clone(&metrics));
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
@@ -44,14 +44,7 @@ impl Store {
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
-        Self {
-            entries,
-            evicted,
-            invalidation,
-            next_id: AtomicU64::new(0),
-            template: Mutex::new(Arc::new(HeaderTemplate::new(own))),
-            metrics,
-        }
+        Self { entries, evicted, invalidation, next_id: AtomicU64::new(0), template: Mutex::default(), metrics }
     }
 
     /// The entry of a session, fresh or stale. Takes none of our locks.

@@ -10,7 +10,7 @@ const LIFE: Freshness =
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-    Store::new(max_bytes, LIFE.ttl, OwnHeaders::default(), Clock::system(), metrics)
+    Store::new(max_bytes, LIFE.ttl, Clock::system(), metrics)
 }
 
 fn answer(text: &str) -> SessionResponse {
