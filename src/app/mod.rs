@@ -38,9 +38,7 @@ use crate::credentials::TokenManager;
 use crate::credentials::keys::{KeyError, KeyFiles};
 use crate::credentials::refresher::{self, TokenRefresher};
 use crate::ops::Ops;
-use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::Forwarder;
-use crate::proxy::{Proxy, Sessions, Writes};
+use crate::proxy::{Dependencies, Proxy, Sessions, Writes};
 use crate::server::Stop;
 use crate::server::socket::BindError;
 use crate::server::workers::Workers;
@@ -200,18 +198,18 @@ impl App {
         let tokens = TokenManager::new(keys.clone(), merchant, clock.clone(), Arc::clone(&metrics));
         let work = TaskTracker::new();
         let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
-        let links = link_rewriter(settings, &proxy_addresses);
-        let exchange = Exchange::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
-        let proxy = Arc::new(ArcSwap::from_pointee(Proxy::new(
-            workers.count(),
-            proxy_options(settings),
-            Arc::clone(&sessions),
-            Forwarder::new(exchange, links),
-            writes.clone(),
-            clock.clone(),
-            Arc::clone(&metrics),
-        )));
+        let dependencies = Dependencies {
+            sessions: Arc::clone(&sessions),
+            upstream: upstream.clone(),
+            tokens: Arc::clone(&tokens),
+            links: link_rewriter(settings, &proxy_addresses),
+            writes: writes.clone(),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let proxy = Proxy::new(workers.count(), proxy_options(settings), dependencies);
+        let proxy = Arc::new(ArcSwap::from_pointee(proxy));
         let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
         let webhooks = Webhooks::new(
             settings.webhooks.path.clone(),

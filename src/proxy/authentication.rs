@@ -1,6 +1,8 @@
-//! `POST /v2/authentication` from a caller: never forwarded. An unmodified Sezzle client gets a placeholder and an expiration
-//! that makes it come back as often as it would with Sezzle.
+//! Callers that authenticate: with their token exchange, `POST /v2/authentication`, which is never forwarded, or with a
+//! public key. An unmodified Sezzle client gets a placeholder, and an expiration that makes it come back as often as it would
+//! with Sezzle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,84 +14,109 @@ use serde_json::Value;
 use super::cache_status::{CacheStatus, Source};
 use super::content::Content;
 use super::error::ProxyError;
-use super::forward::Forwarder;
+use super::exchange::Rights;
 use super::headers::clean;
-use super::public_key::looks_real;
+use super::links::answers::AnswerLinks;
+use super::public_key::{callers_public_key, looks_real};
 use super::response::CallerResponse;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
-use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Unanswered, Verdict};
+use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Shops, Unanswered, Verdict};
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::metrics::Metrics;
 
-/// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
-///
-/// For a client that names its shop or its platform, the sidecar asks Sezzle. If Sezzle does not answer, a client that
-/// named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only its
-/// platform gets the placeholder, because it asked for nothing that needs Sezzle.
-///
-/// # Errors
-/// When the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle does not
-/// say whether the shop may sell.
-pub async fn answer(
-    headers: &HeaderMap,
-    body: &Bytes,
-    forwarder: &Forwarder,
-    metrics: &Metrics,
-    now: Now,
-) -> Result<CallerResponse, ProxyError> {
-    let tokens = forwarder.tokens();
-    let keys = if body.is_empty() {
-        Keys::default()
-    } else {
-        serde_json::from_slice(body)
-            .map_err(|_| ProxyError::Malformed("the body is not a JSON object with public_key and private_key"))?
-    };
-    // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for another
-    // merchant.
-    if keys.public_key.is_some_and(|key| looks_real(&key) && !tokens.is_our_public_key(key.trim())) {
-        return Err(ProxyError::ForeignKeys);
-    }
-    match Shop::of(keys.cancel_url, platform(headers)?) {
-        None => metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
-        Some(shop) => match forwarder.shops().ask(&shop).await {
-            Ok(Verdict::Granted) => {}
-            Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
-                return Ok(passed_on(refusal, forwarder));
-            }
-            Err(Unanswered::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
-            Err(Unanswered::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
-            Ok(Verdict::Other(_)) | Err(_) => {}
-        },
-    }
-    placeholder(tokens, now).await
+/// Knows whom the sidecar acts for, and asks Sezzle about shops.
+pub struct Authentication {
+    shops: Shops,
+    tokens: Arc<TokenManager>,
+    links: Option<Arc<AnswerLinks>>,
+    metrics: Arc<Metrics>,
 }
 
-async fn placeholder(tokens: &TokenManager, now: Now) -> Result<CallerResponse, ProxyError> {
-    let merchant_uuid = match tokens.merchant() {
-        Some(merchant) => merchant,
-        None => tokens.acquire(TOKEN_TIMEOUT).await.map_err(ProxyError::NoToken)?.merchant.clone(),
-    };
-    let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
-    let answer = TokenResponse { token: PLACEHOLDER, expiration_date, merchant_uuid };
-    let body = serde_json::to_vec(&answer).map_err(|_| ProxyError::Internal)?;
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    Ok(CallerResponse {
-        status: StatusCode::CREATED,
-        headers,
-        content: Content::Whole(Some(body.into())),
-        source: Source::Sidecar,
-        cache: CacheStatus::BYPASS,
-    })
-}
+impl Authentication {
+    /// Puts the parts together.
+    pub fn new(
+        shops: Shops,
+        tokens: Arc<TokenManager>,
+        links: Option<Arc<AnswerLinks>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { shops, tokens, links, metrics }
+    }
 
-/// Sezzle's answer with its own body. The headers are cleaned as in every answer.
-fn passed_on(Refusal { status, mut headers, body }: Refusal, forwarder: &Forwarder) -> CallerResponse {
-    clean(&mut headers);
-    forwarder.lead_back(&mut headers);
-    headers.remove(CONTENT_LENGTH);
-    let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
-    CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
+    /// With whose rights a call is sent if its `Authorization` may name a public key.
+    ///
+    /// # Errors
+    /// When a public key is another merchant's.
+    pub fn rights(&self, headers: &HeaderMap) -> Result<Rights, ProxyError> {
+        let own = callers_public_key(headers, |key| self.tokens.is_our_public_key(key))?;
+        Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
+    }
+
+    /// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
+    ///
+    /// For a client that names its shop or its platform, the sidecar asks Sezzle. If Sezzle does not answer, a client that
+    /// named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only its
+    /// platform gets the placeholder, because it asked for nothing that needs Sezzle.
+    ///
+    /// # Errors
+    /// When the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle does not
+    /// say whether the shop may sell.
+    pub async fn exchange(&self, headers: &HeaderMap, body: &Bytes, now: Now) -> Result<CallerResponse, ProxyError> {
+        let keys = if body.is_empty() {
+            Keys::default()
+        } else {
+            serde_json::from_slice(body)
+                .map_err(|_| ProxyError::Malformed("the body is not a JSON object with public_key and private_key"))?
+        };
+        // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for another
+        // merchant.
+        if keys.public_key.is_some_and(|key| looks_real(&key) && !self.tokens.is_our_public_key(key.trim())) {
+            return Err(ProxyError::ForeignKeys);
+        }
+        match Shop::of(keys.cancel_url, platform(headers)?) {
+            None => self.metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
+            Some(shop) => match self.shops.ask(&shop).await {
+                Ok(Verdict::Granted) => {}
+                Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
+                    return Ok(self.passed_on(refusal));
+                }
+                Err(Unanswered::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
+                Err(Unanswered::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
+                Ok(Verdict::Other(_)) | Err(_) => {}
+            },
+        }
+        self.placeholder(now).await
+    }
+
+    async fn placeholder(&self, now: Now) -> Result<CallerResponse, ProxyError> {
+        let merchant_uuid = match self.tokens.merchant() {
+            Some(merchant) => merchant,
+            None => self.tokens.acquire(TOKEN_TIMEOUT).await.map_err(ProxyError::NoToken)?.merchant.clone(),
+        };
+        let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
+        let answer = TokenResponse { token: PLACEHOLDER, expiration_date, merchant_uuid };
+        let body = serde_json::to_vec(&answer).map_err(|_| ProxyError::Internal)?;
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        Ok(CallerResponse {
+            status: StatusCode::CREATED,
+            headers,
+            content: Content::Whole(Some(body.into())),
+            source: Source::Sidecar,
+            cache: CacheStatus::BYPASS,
+        })
+    }
+
+    /// Sezzle's answer with its own body. The headers are cleaned as in every answer.
+    fn passed_on(&self, Refusal { status, mut headers, body }: Refusal) -> CallerResponse {
+        clean(&mut headers);
+        if let Some(links) = &self.links {
+            links.rewrite_headers(&mut headers);
+        }
+        headers.remove(CONTENT_LENGTH);
+        let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
+        CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Upstream, cache }
+    }
 }
 
 /// The client's description of its platform.

@@ -1,17 +1,35 @@
-//! The content of an answer, and how much of it is read before it is passed on.
+//! Sezzle's answer to a call, and how much of its content is read before it is passed on.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
+use crate::clock::Mono;
+use crate::method::is_safe;
 use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
+use crate::upstream::retry::RetrySafety;
+
+/// Sezzle's answer to a call.
+#[derive(Debug)]
+pub struct GatewayResponse {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers, without those that are not for the caller.
+    pub headers: HeaderMap,
+    /// The content, read as far as was asked for.
+    pub content: Content,
+    /// When the head had come, or all that was read.
+    pub at: Mono,
+    /// Whether the answer refuses a write of which an earlier attempt may have had its effect.
+    pub in_doubt: bool,
+}
 
 /// The content of an answer.
 #[derive(Debug)]
@@ -69,6 +87,22 @@ pub enum Reading {
     Session,
     /// The first piece, and the pieces that follow within a moment.
     Start,
+}
+
+impl Reading {
+    /// How much of the answer to a call is read. `rewrites` says whether links are led back here at all, and
+    /// `carries_links` whether this answer may have some.
+    pub fn of_call(call: RetrySafety, method: &Method, rewrites: bool, carries_links: bool) -> Self {
+        match *method {
+            _ if call == RetrySafety::Once => Self::Start,
+            _ if !is_safe(method) => Self::Write,
+            Method::HEAD => Self::Nothing,
+            // Every answer is passed on unread.
+            _ if !rewrites => Self::Nothing,
+            _ if carries_links => Self::Links,
+            _ => Self::First,
+        }
+    }
 }
 
 /// Answers that carry links are small; a larger one is passed on as it is.
@@ -143,3 +177,26 @@ pub fn something(status: StatusCode, content: Content) -> Result<Content, Upstre
 
 const AT_ONCE: Duration = Duration::from_millis(200);
 const AT_ONCE_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_far_as_its_call_needs() {
+        let (get, head, options, post) = (Method::GET, Method::HEAD, Method::OPTIONS, Method::POST);
+        // With the rewriting off; on, and no links in the answer; on, and links.
+        for (call, method, off, none, links) in [
+            (RetrySafety::Safe, &get, Reading::Nothing, Reading::First, Reading::Links),
+            (RetrySafety::Safe, &options, Reading::Nothing, Reading::First, Reading::Links),
+            (RetrySafety::Safe, &head, Reading::Nothing, Reading::Nothing, Reading::Nothing),
+            (RetrySafety::Keyed, &post, Reading::Write, Reading::Write, Reading::Write),
+            (RetrySafety::Unkeyed, &post, Reading::Write, Reading::Write, Reading::Write),
+            (RetrySafety::Once, &get, Reading::Start, Reading::Start, Reading::Start),
+        ] {
+            let reading = |rewrites, carries_links| Reading::of_call(call, method, rewrites, carries_links);
+            let readings = [reading(false, false), reading(false, true), reading(true, false), reading(true, true)];
+            assert_eq!(readings, [off, off, none, links], "{call:?} {method}");
+        }
+    }
+}

@@ -1,24 +1,28 @@
-//! One exchange with Sezzle: the token, the attempts, and the meaning of the last attempt's result.
+//! One exchange with Sezzle: the token, the attempts, and what becomes of the answer before a caller or the cache gets it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, ETAG};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::time::sleep;
 
 use super::attempts::{Attempts, Event, Next, Retry};
-use super::content::{Content, MAX_LINKED, Reading, Share, read, something};
+use super::content::{Content, GatewayResponse, MAX_LINKED, Reading, Share, read, something};
 use super::error::ProxyError;
+use super::etag;
 use super::headers::{clean, is_readable};
+use super::links::answers::AnswerLinks;
 use super::pressure::{Permit, SendPermit};
 use super::record::RequestId;
 use super::upstream_stats::UpstreamStats;
 use crate::clock::{Clock, Mono, Now};
-use crate::credentials::shop::Shops;
 use crate::credentials::{Token, TokenManager};
+use crate::session::Fetched;
+use crate::session::entry::SessionResponse;
 use crate::session::freshness::MAX_BODY;
+use crate::session::revalidation::{Conditions, validator};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::body::Arrival;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
@@ -73,64 +77,122 @@ impl Credential {
     }
 }
 
-/// The way to Sezzle with the merchant's token.
+/// Makes calls to Sezzle with the merchant's token, and leads the links of the answers back here.
 pub struct Exchange {
-    shops: Shops,
     upstream: Upstream,
     tokens: Arc<TokenManager>,
+    links: Option<Arc<AnswerLinks>>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-/// Sezzle's answer to a call.
-#[derive(Debug)]
-pub struct GatewayResponse {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers, without those that are not for the caller.
-    pub headers: HeaderMap,
-    /// The content, read as far as was asked for.
-    pub content: Content,
-    /// When the head had come, or all that was read.
-    pub at: Mono,
-    /// Whether the answer refuses a write of which an earlier attempt may have had its effect.
-    pub in_doubt: bool,
-}
-
 impl Exchange {
-    /// Puts the parts together.
-    pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
-        Self { shops, upstream, tokens, clock, metrics }
+    /// Puts the parts together. Without `links`, bodies pass as they are.
+    pub fn new(
+        upstream: Upstream,
+        tokens: Arc<TokenManager>,
+        links: Option<Arc<AnswerLinks>>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { upstream, tokens, links, clock, metrics }
     }
 
-    /// Sezzle's verdicts on shops.
-    pub fn shops(&self) -> &Shops {
-        &self.shops
+    /// Whether the sidecar must be able to read the answers.
+    pub fn rewrites_links(&self) -> bool {
+        self.links.is_some()
     }
 
-    /// Where it is counted.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// Sends a call and passes its answer on. `carries_links` says whether the answer may have links.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call(
+        &self,
+        sending: &mut Sending,
+        carries_links: bool,
+        permit: &Permit,
+    ) -> Result<GatewayResponse, ProxyError> {
+        let links = self.links.as_deref();
+        let reading = Reading::of_call(sending.call, &sending.outgoing.method, links.is_some(), carries_links);
+        let in_body = links.filter(|_| carries_links && sending.call != RetrySafety::Once);
+        let unmarked = in_body.is_some_and(|links| links.unmark_conditions(&mut sending.outgoing.headers));
+        let mut answer = self.run(sending, reading, permit, permit.since()).await?;
+        if let Some(links) = in_body {
+            links.rewrite(&sending.outgoing, &sending.request_id, &mut answer);
+            // Only the tag says whether the caller's copy of the answer was rewritten.
+            if unmarked && answer.status == StatusCode::NOT_MODIFIED && sending.outgoing.method != Method::HEAD {
+                links.mark_unchanged(&mut answer.headers);
+            }
+        }
+        if let Some(links) = links {
+            links.rewrite_headers(&mut answer.headers);
+        }
+        Ok(answer)
     }
 
-    /// The clock.
-    pub fn now(&self) -> Now {
-        self.clock.now()
+    /// Fetches a session for the cache, or asks whether the stored answer is still right.
+    ///
+    /// After a 304 to a request without conditions, or with another validator, the whole session is fetched.
+    pub async fn session(
+        &self,
+        mut sending: Sending,
+        mut conditions: Option<Conditions>,
+        permit: &Permit,
+    ) -> Fetched<GatewayResponse, ProxyError> {
+        let (began, limit) = (permit.since(), sending.outgoing.deadlines.head);
+        let mut now = began;
+        for _ in 0..2 {
+            if sending.outgoing.deadlines.head.is_zero() {
+                break;
+            }
+            let mut asking = sending.clone();
+            if let Some(conditions) = &conditions {
+                conditions.apply(&mut asking.outgoing.headers);
+            }
+            match self.fetch(&mut asking, permit, now).await {
+                Fetched::Unchanged(headers) => match conditions.take() {
+                    Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
+                    Some(_) | None => {
+                        now = self.clock.now();
+                        sending.outgoing.deadlines.head = limit.saturating_sub(now.mono.since(began.mono));
+                    }
+                },
+                fetched => return fetched,
+            }
+        }
+        let detail = "Sezzle answered 304 to a request without conditions".to_owned();
+        Fetched::Failed(ProxyError::Upstream(UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, detail)))
     }
 
-    /// Whose token it is.
-    pub fn tokens(&self) -> &TokenManager {
-        &self.tokens
+    async fn fetch(&self, sending: &mut Sending, permit: &Permit, now: Now) -> Fetched<GatewayResponse, ProxyError> {
+        let mut answer = match self.run(sending, Reading::Session, permit, now).await {
+            Ok(answer) => answer,
+            Err(error) => return Fetched::Failed(error),
+        };
+        let (status, links) = (answer.status, self.links.as_deref());
+        if let Some(links) = links {
+            links.rewrite_headers(&mut answer.headers);
+        }
+        if status == StatusCode::NOT_MODIFIED {
+            return Fetched::Unchanged(answer.headers);
+        }
+        let Content::Whole(body) = &mut answer.content else { return Fetched::Streaming(answer, status) };
+        let (mut body, mut headers) = (body.take().unwrap_or_default(), answer.headers);
+        let own = validator(&headers);
+        if let Some(links) = links.filter(|_| is_readable(&headers)) {
+            body = links.rewrite_body(&sending.outgoing, &sending.request_id, status, &mut headers, body);
+        }
+        if status == StatusCode::OK && !headers.contains_key(ETAG) {
+            headers.insert(ETAG, etag::of_body(&body));
+        }
+        Fetched::Whole(SessionResponse { status, fwd_status: status, headers, etag: own, body })
     }
 
     /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to the
     /// head of the last answer; a body that is read has time of its own. `began` is now. Do not send `sending` again
     /// afterwards: its time is used up.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn run(
+    async fn run(
         &self,
         sending: &mut Sending,
         reading: Reading,

@@ -9,12 +9,12 @@ use http::header::DATE;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
+use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
-use super::inbound::{HeaderPresence, admit};
+use super::inbound::{HeaderPresence, admit, is_cacheable};
 use super::public_key::callers_public_key;
 use super::route::{Class, Matched, Route};
-use super::{card_data, is_cacheable};
 use crate::caller::{Caller, Hosts};
 use crate::clock::Now;
 use crate::method::is_safe;

@@ -1,4 +1,5 @@
-//! Decides which requests are admitted.
+//! The decisions when a request arrives: whether it is admitted, with whose rights it is sent, and whether memory
+//! answers it.
 //!
 //! Everybody who reaches the listener acts as the merchant, so a request is refused unless it is plainly meant for the
 //! sidecar. A request that is refused here does not reach Sezzle.
@@ -8,10 +9,20 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
+use super::call::Call;
 use super::error::ProxyError;
+use super::exchange::Rights;
 use super::headers::{PSEUDONYM, TRACEPARENT, X_REQUEST_ID};
-use super::route::Matched;
+use super::lookup::Missed;
+use super::record::Record;
+use super::response::CallerResponse;
+use super::route::{Class, Matched};
+use super::stored::from_hit;
+use super::{Proxy, card_data};
 use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
+use crate::clock::Now;
+use crate::session::freshness::RequestDirectives;
+use crate::session::{CacheResult, Found};
 
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
@@ -52,6 +63,80 @@ impl HeaderPresence {
             }
         }
         present
+    }
+}
+
+/// The next step for an admitted request.
+pub(super) enum Decision {
+    /// Memory has answered the request.
+    Answer(CallerResponse),
+    /// The request needs a future.
+    Call(Call),
+}
+
+impl Proxy {
+    /// Makes all decisions that need no wait.
+    pub(super) fn decide(
+        &self,
+        head: &Parts,
+        present: HeaderPresence,
+        caller: &Caller,
+        record: &mut Record,
+    ) -> Result<Decision, ProxyError> {
+        let (matched, class) = self.admit(head, present, caller, record)?;
+        self.ask_memory(head, present, matched, class, record.began(), record)
+    }
+
+    /// Admits the request, and finds its call.
+    pub(super) fn admit(
+        &self,
+        head: &Parts,
+        present: HeaderPresence,
+        caller: &Caller,
+        record: &mut Record,
+    ) -> Result<(Matched, Class), ProxyError> {
+        let matched = admit(&self.options.hosts, head, present, caller)?;
+        let class = matched.route.class(&head.method);
+        record.admitted(matched.clone(), class);
+        Ok((matched, class))
+    }
+
+    /// Decides whether memory answers a call that had arrived whole at `at`.
+    pub(super) fn ask_memory(
+        &self,
+        head: &Parts,
+        present: HeaderPresence,
+        matched: Matched,
+        class: Class,
+        at: Now,
+        record: &Record,
+    ) -> Result<Decision, ProxyError> {
+        let rights = if present.authorization { self.authentication.rights(&head.headers)? } else { Rights::Merchant };
+        // A caller with fewer rights than the merchant may not see the sessions in memory.
+        let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
+        let session = matched.session().filter(|_| may_see && is_cacheable(head));
+        let Some(session) = session else {
+            if matched.route.is_card_data() {
+                card_data::check(self.options.forward_card_data, &head.method)?;
+            }
+            return Ok(Decision::Call(Call { matched, class, rights, at, missed: None }));
+        };
+        let directives = if present.cache_directives {
+            RequestDirectives::read(&head.headers)
+        } else {
+            RequestDirectives::default()
+        };
+        let (result, by_request) = match self.sessions.find(session, &directives, at) {
+            Found::Fresh(hit) => {
+                record.sink().series.looked_up(CacheResult::Hit);
+                return Ok(Decision::Answer(from_hit(head, present, &hit, record)));
+            }
+            Found::Unwanted => (CacheResult::Miss, true),
+            Found::Stale => (CacheResult::Expired, false),
+            Found::Absent => (CacheResult::Miss, directives.no_cache || directives.no_store),
+        };
+        let missed = Some(Missed { session, directives, result, by_request });
+        Ok(Decision::Call(Call { matched, class, rights, at, missed }))
     }
 }
 
@@ -141,6 +226,11 @@ fn is_well_encoded(segment: &str) -> bool {
 
 fn passed_here(via: &str) -> bool {
     via.split(',').any(|hop| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
+}
+
+/// Only the plain lookup is cached: a query may ask for something else.
+pub(super) fn is_cacheable(head: &Parts) -> bool {
+    head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use uuid::Uuid;
 
+use super::Proxy;
 use super::cache_status::{CacheStatus, Source};
+use super::call::{Call, passed_on};
 use super::content::Content;
 use super::error::ProxyError;
 use super::headers::remove_conditions;
@@ -16,7 +18,6 @@ use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
 use super::stored::{from_hit, from_stale, seconds};
-use super::{Call, Proxy, passed_on};
 use crate::session::freshness::{NotStored, RequestDirectives};
 use crate::session::revalidation::Conditions;
 use crate::session::{CacheResult, Fetched, Found, LookupResult};
@@ -76,12 +77,12 @@ impl Proxy {
         let mut sending = self.sending(head, head.headers.clone(), call, Bytes::new(), record);
         remove_conditions(&mut sending.outgoing.headers);
         let fetch = |conditions: Option<Conditions>| {
-            let (forwarder, sending) = (Arc::clone(&self.forwarder), sending.clone());
+            let (exchange, sending) = (Arc::clone(&self.exchange), sending.clone());
             let (pressure, clock) = (Arc::clone(&self.pressure), self.clock.clone());
             async move {
                 // The fetch takes one permit, however many callers wait for it.
                 match pressure.enter(Class::Session, &Method::GET, clock.now()).await {
-                    Ok(permit) => forwarder.session(sending, conditions, &permit).await,
+                    Ok(permit) => exchange.session(sending, conditions, &permit).await,
                     Err(error) => Fetched::Failed(error),
                 }
             }

@@ -1,21 +1,21 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
-//! [`inbound`] decides whether a request is admitted, [`route`] which call it is, `arrival` whether memory answers it.
-//! A lookup of a session goes to the session cache, every other call to [`forward`]. [`response`] makes the caller's
+//! [`inbound`] decides whether a request is admitted and whether memory answers it, and [`route`] which call it is. A
+//! lookup of a session goes to the session cache, every other call to [`exchange`]. [`response`] makes the caller's
 //! answer.
 
-mod arrival;
 mod attempts;
 mod authentication;
+mod body;
 pub mod cache_status;
+mod call;
 mod card_data;
 mod conditional;
 pub mod content;
 pub mod error;
 mod etag;
-pub mod exchange;
+mod exchange;
 pub mod explain;
-pub mod forward;
 mod guard;
 pub mod headers;
 pub mod inbound;
@@ -38,23 +38,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::either::Either;
 
-use self::arrival::{Arrived, Call};
+use self::authentication::Authentication;
 use self::cache_status::{CacheStatus, Source};
+use self::call::Call;
+pub use self::call::READ_BODY;
 use self::content::Content;
 use self::error::{ProxyError, REFUSALS};
-use self::exchange::{GatewayResponse, Sending};
-use self::forward::Forwarder;
+use self::exchange::Exchange;
 use self::guard::{Panicked, caught};
-use self::headers::{X_REQUEST_ID, outgoing_headers};
-use self::inbound::HeaderPresence;
+use self::headers::X_REQUEST_ID;
+use self::inbound::{Decision, HeaderPresence};
+use self::links::LinkRewriter;
+use self::links::answers::AnswerLinks;
 use self::pressure::Pressure;
 use self::record::{Record, RecordSink, RequestId};
 use self::request_key::Origin;
@@ -63,12 +64,13 @@ use self::route::{Class, Route};
 pub use self::write::Writes;
 use crate::caller::{Caller, Hosts};
 use crate::clock::Clock;
+use crate::credentials::TokenManager;
+use crate::credentials::shop::Shops;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
-use crate::telemetry::metrics::{LabelValue, Metrics};
-use crate::upstream::retry;
-use crate::upstream::{Deadlines, Outgoing};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Upstream, retry};
 use crate::worker::PerWorker;
 
 /// The session cache of this proxy.
@@ -110,12 +112,31 @@ pub struct Proxy {
     options: Options,
     pressure: Arc<Pressure>,
     sessions: Arc<Sessions>,
-    forwarder: Arc<Forwarder>,
+    exchange: Arc<Exchange>,
+    authentication: Arc<Authentication>,
     writes: Writes,
     draining: Arc<AtomicBool>,
     sinks: PerWorker<Arc<RecordSink>>,
     clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// The parts that a proxy is made of.
+pub struct Dependencies {
+    /// The session cache.
+    pub sessions: Arc<Sessions>,
+    /// The connections to Sezzle.
+    pub upstream: Upstream,
+    /// The token of the merchant.
+    pub tokens: Arc<TokenManager>,
+    /// Leads links in answers back here. Without it, bodies pass as they are.
+    pub links: Option<LinkRewriter>,
+    /// Where writes run.
+    pub writes: Writes,
+    /// The clock of all requests.
+    pub clock: Clock,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// An answer, or the future of one.
@@ -126,11 +147,7 @@ impl Proxy {
     pub fn new(
         workers: usize,
         options: Options,
-        sessions: Arc<Sessions>,
-        forwarder: Forwarder,
-        writes: Writes,
-        clock: Clock,
-        metrics: Arc<Metrics>,
+        Dependencies { sessions, upstream, tokens, links, writes, clock, metrics }: Dependencies,
     ) -> Self {
         for code in REFUSALS {
             metrics.requests_refused.with_label_values(&[code]).inc_by(0);
@@ -142,9 +159,14 @@ impl Proxy {
         for origin in Origin::ALL {
             metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc_by(0);
         }
+        let links = links.map(|rewriter| Arc::new(AnswerLinks::new(rewriter, Arc::clone(&metrics))));
+        let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
+        let authentication = Authentication::new(shops, Arc::clone(&tokens), links.clone(), Arc::clone(&metrics));
+        let exchange = Exchange::new(upstream, tokens, links, clock.clone(), Arc::clone(&metrics));
         Self {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
-            forwarder: Arc::new(forwarder),
+            exchange: Arc::new(exchange),
+            authentication: Arc::new(authentication),
             draining: Arc::new(AtomicBool::new(false)),
             sinks: PerWorker::new(workers, || {
                 Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
@@ -193,9 +215,9 @@ impl Proxy {
         if is_safe(&head.method) && has_body {
             return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));
         }
-        match self.arrived(&head, present, &caller, &mut record) {
-            Ok(Arrived::Answered(response)) => Either::Left(ready(self.finish(Ok(response), record))),
-            Ok(Arrived::Call(call)) => {
+        match self.decide(&head, present, &caller, &mut record) {
+            Ok(Decision::Answer(response)) => Either::Left(ready(self.finish(Ok(response), record))),
+            Ok(Decision::Call(call)) => {
                 // The request uses this proxy to its end, even if a reload replaces the proxy.
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
@@ -210,6 +232,28 @@ impl Proxy {
         }
     }
 
+    /// Serves a GET, HEAD or OPTIONS that comes with a body, as if it had none. A body there means nothing (RFC 9110, 9.3.1),
+    /// so it is read within the limits and dropped.
+    async fn serve_without_body(
+        self: Arc<Self>,
+        mut head: Parts,
+        mut body: PeerBody,
+        present: HeaderPresence,
+        caller: Caller,
+        mut record: Box<Record>,
+    ) -> Response<Body> {
+        let response = async {
+            let (matched, class) = self.admit(&head, present, &caller, &mut record)?;
+            self.drop_body(&mut body, &head.method, class, &mut record).await?;
+            match self.ask_memory(&head, present, matched, class, self.clock.now(), &record)? {
+                Decision::Answer(response) => Ok(response),
+                Decision::Call(call) => self.serve(&mut head, body, call, &mut record).await,
+            }
+        };
+        let response = caught(pin!(response)).await;
+        self.finish(response.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
+    }
+
     async fn serve(
         &self,
         head: &mut Parts,
@@ -221,7 +265,7 @@ impl Proxy {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body, call.class, record).await?;
                 let now = self.clock.now();
-                apart(|| authentication::answer(&head.headers, &body, &self.forwarder, &self.metrics, now)).await
+                apart(|| self.authentication.exchange(&head.headers, &body, now)).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.retry_safety(&head.method) != retry::RetrySafety::Safe => {
@@ -254,80 +298,17 @@ impl Proxy {
         response.finish(record, closing)
     }
 
-    /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.
-    async fn read(
-        &self,
-        head: &Parts,
-        headers: HeaderMap,
-        call: &Call,
-        record: &mut Record,
-    ) -> Result<CallerResponse, ProxyError> {
-        let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
-        let mut sending = self.sending(head, headers, call, Bytes::new(), record);
-        let answer = self.forwarder.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
-        record.keep_permit(permit);
-        Ok(passed_on(answer, CacheStatus::BYPASS))
-    }
-
-    /// `headers` are the caller's.
-    fn sending(
-        &self,
-        head: &Parts,
-        headers: HeaderMap,
-        Call { matched, class, rights, .. }: &Call,
-        body: Bytes,
-        record: &mut Record,
-    ) -> Sending {
-        let class = *class;
-        let limits = &self.options.limits;
-        let call = matched.route.retry_safety(&head.method);
-        let (head_limit, body_limit) = match class {
-            Class::Report => (limits.report, REPORT_BODY),
-            _ if call == retry::RetrySafety::Safe => (limits.read, READ_BODY),
-            _ => (limits.write, WRITE_BODY),
-        };
-        let readable = self.forwarder.rewrites_links() && matched.route.carries_links();
-        let target = head.uri.path_and_query().cloned();
-        let outgoing = Outgoing {
-            method: head.method.clone(),
-            target: target.unwrap_or(PathAndQuery::from_static("/")),
-            headers: outgoing_headers(headers, readable || class == Class::Session),
-            body,
-            deadlines: Deadlines::new(head_limit, body_limit),
-            route: LabelValue::of(matched.route),
-            class: LabelValue::of(class),
-        };
-        let stats = record.begin_call(outgoing.body.len());
-        Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), stats }
-    }
-
     fn count(&self, result: CacheResult) {
         self.sinks.own().series.looked_up(result);
     }
 }
 
-/// From the head of the answer to a safe call to its end.
-pub const READ_BODY: Duration = Duration::from_secs(30);
-// Short, so that a drain outlasts a write; the body of a write's answer is small.
-const WRITE_BODY: Duration = Duration::from_secs(5);
 // Most requests bring a body of this size with their head.
 const SMALL: u64 = 4096;
-const REPORT_BODY: Duration = Duration::from_secs(300);
 
 /// Boxes a rare future. Otherwise every passed-on call would pay for the size of a write's future: for the bytes that
 /// are moved, and for the stack that each poll touches.
 #[inline(never)]
 fn apart<'f, F: Future + Send + 'f>(make: impl FnOnce() -> F) -> Pin<Box<dyn Future<Output = F::Output> + Send + 'f>> {
     Box::pin(make())
-}
-
-/// Only the plain lookup is cached: a query may ask for something else.
-fn is_cacheable(head: &Parts) -> bool {
-    head.uri.query().is_none() && matches!(head.method, Method::GET | Method::HEAD)
-}
-
-fn passed_on(answer: GatewayResponse, cache: CacheStatus) -> CallerResponse {
-    let GatewayResponse { status, headers, content, .. } = answer;
-    let cache = CacheStatus { fwd_status: Some(status), ..cache };
-    CallerResponse { status, headers, content, source: Source::Upstream, cache }
 }

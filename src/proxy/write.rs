@@ -1,26 +1,23 @@
 //! A write: received whole, done once, and seen by every lookup after its answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use http::request::Parts;
-use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache_status::CacheStatus;
+use super::call::{Call, passed_on};
+use super::content::GatewayResponse;
 use super::error::{PROXY_STATUS, ProxyError};
-use super::exchange::GatewayResponse;
 use super::headers::remove_conditions;
 use super::record::{Record, RequestId};
 use super::response::CallerResponse;
-use super::route::{Class, Matched};
-use super::{Call, Proxy, card_data, passed_on, request_key};
+use super::route::Matched;
+use super::{Proxy, card_data, request_key};
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::writing::Ending;
@@ -94,7 +91,7 @@ impl Proxy {
         // The wait counts toward the time of a write, because a drain must outlast the write.
         let limit = &mut sending.outgoing.deadlines.head;
         *limit = limit.saturating_sub(permit.since().mono.since(now.mono));
-        let (sessions, forwarder) = (Arc::clone(&self.sessions), Arc::clone(&self.forwarder));
+        let (sessions, exchange) = (Arc::clone(&self.sessions), Arc::clone(&self.exchange));
         let (tag, links) = (matched.purges(), matched.route.carries_links());
         let report = WriteReport {
             metrics: Arc::clone(&self.metrics),
@@ -108,7 +105,7 @@ impl Proxy {
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
             let (mut report, writing) = (report, sessions.begin_write(tag));
-            let mut result = forwarder.call(&mut sending, links, &permit).await;
+            let mut result = exchange.call(&mut sending, links, &permit).await;
             report.conclude(&mut result);
             writing.end(ending(&result));
             if let Err((unclaimed, _)) = give.send((result, permit)) {
@@ -127,37 +124,7 @@ impl Proxy {
         }
         Ok(response)
     }
-
-    /// Receives the whole body of a request. Nothing is sent to Sezzle before.
-    pub(super) async fn receive(&self, body: PeerBody, class: Class, record: &mut Record) -> Result<Bytes, ProxyError> {
-        if body.size_hint().lower() > self.options.limits.body as u64 {
-            return Err(ProxyError::BodyTooLarge);
-        }
-        let _place = self.pressure.receive(class)?;
-        let unstated = body.has_unstated_end();
-        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
-        let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
-        match received.map_err(|_| ProxyError::BodyTimeout)? {
-            Ok(body) => {
-                record.set_has_read_body(true);
-                if unstated {
-                    // Some callers that give up half a body end it before they reset its stream: Node's `close()` does.
-                    // hyper drops this future as soon as the reset has come.
-                    sleep(RESET_GRACE).await;
-                }
-                Ok(body.to_bytes())
-            }
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
-            Err(_) => Err(ProxyError::BodyBroken),
-        }
-    }
 }
-
-// For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after the
-// other, and need not arrive at once.
-const RESET_GRACE: Duration = Duration::from_millis(10);
-// Time for a caller to send a body.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const STOPPED: &str = "the sidecar stopped before the answer came";
 

@@ -484,6 +484,26 @@ fn the_walks_lead_through_code_that_is_there() {
     }
 }
 
+/// A reader can keep a walk in mind: it leads through so many files, and to none more than three times.
+#[test]
+fn the_walks_are_short() {
+    let text = page("docs/architecture.md");
+    for (heading, most) in [
+        ("### A hit: GET of a stored session", 12),
+        ("### A miss: GET of a session that is not stored", 20),
+        ("### A capture: POST /v2/order/{order}/capture", 20),
+        ("### A webhook", 12),
+    ] {
+        let mut visits: BTreeMap<String, usize> = BTreeMap::new();
+        let walk = section(&text, heading).split("\n## ").next().expect("a walk");
+        for item in items(walk) {
+            *visits.entry(quoted(&item).remove(0)).or_default() += 1;
+        }
+        assert!(visits.len() > 5 && visits.len() <= most, "{heading}: {} files", visits.len());
+        assert!(visits.values().all(|visits| *visits <= 3), "{heading}: {visits:?}");
+    }
+}
+
 /// The last cell of each fact about Sezzle names the code that relies on it.
 #[test]
 fn the_facts_about_sezzle_lead_to_code_that_is_there() {

@@ -2,6 +2,7 @@
 //! be refused, so they are pointed back here. Of a body only `links[].href` is touched; every other byte stays as it
 //! was. Of the headers, those that hold URLs are led back in the same way.
 
+pub(super) mod answers;
 mod headers;
 mod scan;
 
