@@ -44,7 +44,7 @@ impl Event {
     pub fn read(body: &[u8]) -> Option<Self> {
         let mut event = Self::default();
         let mut json = serde_json::Deserializer::from_slice(body);
-        Value { event: &mut event, place: Place::Top }.deserialize(&mut json).ok()?;
+        Value { event: &mut event, position: Position::Top }.deserialize(&mut json).ok()?;
         json.end().ok()?;
         Some(event)
     }
@@ -59,12 +59,12 @@ impl Event {
         self.name.unwrap_or(OTHER_EVENT)
     }
 
-    fn note(&mut self, place: Place, text: &str) {
-        match place {
-            Place::Name => self.name = WEBHOOK_EVENTS.into_iter().find(|known| *known == text),
-            Place::OwnUuid => self.uuid = Some(text.to_owned()).filter(|text| is_plain(text)),
-            Place::Identifier => self.concerns(text),
-            Place::Top | Place::Within => {}
+    fn note(&mut self, position: Position, text: &str) {
+        match position {
+            Position::Name => self.name = WEBHOOK_EVENTS.into_iter().find(|known| *known == text),
+            Position::OwnUuid => self.uuid = Some(text.to_owned()).filter(|text| is_plain(text)),
+            Position::Identifier => self.concerns(text),
+            Position::Top | Position::Within => {}
         }
     }
 
@@ -86,9 +86,9 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The meaning of a text, by its place in the body.
+/// The meaning of a text, by its position in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// The body itself.
     Top,
     /// The event's name.
@@ -101,8 +101,8 @@ enum Place {
     Within,
 }
 
-impl Place {
-    /// The place of a member with this name. The items of a list have the list's place.
+impl Position {
+    /// The position of a member with this name. The items of a list have the position of the list.
     fn member(self, name: &str) -> Self {
         match (self, name) {
             (Self::Top, "event") => Self::Name,
@@ -122,7 +122,7 @@ impl Place {
 /// Reads any JSON value, and notes the texts in it.
 struct Value<'e> {
     event: &'e mut Event,
-    place: Place,
+    position: Position,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -142,19 +142,19 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         if !text.is_empty() {
-            self.event.note(self.place, text);
+            self.event.note(self.position, text);
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Value { event: self.event, place: self.place })?.is_some() {}
+        while items.next_element_seed(Value { event: self.event, position: self.position })?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         while let Some(name) = members.next_key::<Cow<'_, str>>()? {
-            members.next_value_seed(Value { event: self.event, place: self.place.member(&name) })?;
+            members.next_value_seed(Value { event: self.event, position: self.position.member(&name) })?;
         }
         Ok(())
     }

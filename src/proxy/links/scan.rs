@@ -14,33 +14,33 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
     let mut usual = true;
     let mut scan = Scan { bytes: body, at: if body.starts_with(BOM) { BOM.len() } else { 0 } };
     let mut open = Stack::default();
-    let mut place = Place::Value;
+    let mut position = Position::Value;
     loop {
         let start = scan.next_token()?;
         match body.get(start)? {
             bracket @ (b'{' | b'[') => {
-                let inside = Open::with(*bracket, place);
+                let inside = Open::with(*bracket, position);
                 // An empty one has ended already.
                 if !scan.closes(inside) {
-                    if place.wants_other(*bracket) {
+                    if position.wants_other(*bracket) {
                         usual = false;
                     }
-                    place = scan.inside(inside)?;
+                    position = scan.inside(inside)?;
                     open.push(inside);
                     continue;
                 }
             }
             b'"' => {
                 let escaped = scan.string()?;
-                match place {
-                    Place::Href => found(start..scan.at, escaped),
-                    Place::Links | Place::Link => usual = false,
-                    Place::Value | Place::Ignored => {}
+                match position {
+                    Position::Href => found(start..scan.at, escaped),
+                    Position::Links | Position::Link => usual = false,
+                    Position::Value | Position::Ignored => {}
                 }
             }
             byte if is_letter(*byte) => {
                 scan.letters();
-                let is_link = matches!(place, Place::Links | Place::Link | Place::Href);
+                let is_link = matches!(position, Position::Links | Position::Link | Position::Href);
                 if is_link && body.get(start..scan.at) != Some(b"null") {
                     usual = false;
                 }
@@ -55,7 +55,7 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
             if scan.closes(inside) {
                 open.pop();
             } else if body.get(scan.next_token()?) == Some(&b',') {
-                place = scan.inside(inside)?;
+                position = scan.inside(inside)?;
                 break;
             } else {
                 return None;
@@ -67,9 +67,9 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
 /// The mark that some writers put before a text.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The place of a value in the document.
+/// The position of a value in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Any outside of links.
     Value,
     /// The value called `links`.
@@ -82,7 +82,7 @@ enum Place {
     Ignored,
 }
 
-impl Place {
+impl Position {
     /// Whether the value is not to be one that begins with this bracket.
     fn wants_other(self, bracket: u8) -> bool {
         match self {
@@ -95,7 +95,7 @@ impl Place {
 }
 
 /// An array or object that has begun, in three bits that are never all zero. The lowest is set for objects. The others
-/// tell the place: of an array's elements, or of an object itself.
+/// tell the position: of an array's elements, or of an object itself.
 #[derive(Clone, Copy, Debug)]
 struct Open(u8);
 
@@ -104,13 +104,13 @@ impl Open {
     const LINK: u8 = 0b100;
     const IGNORED: u8 = 0b110;
 
-    fn with(bracket: u8, place: Place) -> Self {
+    fn with(bracket: u8, position: Position) -> Self {
         let object = bracket == b'{';
-        let bits = match place {
-            Place::Links if !object => Self::LINK,
-            Place::Link if object => Self::LINK,
-            Place::Value | Place::Links | Place::Link => Self::VALUE,
-            Place::Href | Place::Ignored => Self::IGNORED,
+        let bits = match position {
+            Position::Links if !object => Self::LINK,
+            Position::Link if object => Self::LINK,
+            Position::Value | Position::Links | Position::Link => Self::VALUE,
+            Position::Href | Position::Ignored => Self::IGNORED,
         };
         Self(bits | u8::from(object))
     }
@@ -123,11 +123,11 @@ impl Open {
         if self.is_object() { b'}' } else { b']' }
     }
 
-    fn place(self) -> Place {
+    fn position(self) -> Position {
         match self.0 & 0b110 {
-            Self::VALUE => Place::Value,
-            Self::LINK => Place::Link,
-            _ => Place::Ignored,
+            Self::VALUE => Position::Value,
+            Self::LINK => Position::Link,
+            _ => Position::Ignored,
         }
     }
 }
@@ -192,10 +192,10 @@ impl Scan<'_> {
     }
 
     /// Steps to the next value in what is open, over its name if it has one.
-    fn inside(&mut self, open: Open) -> Option<Place> {
-        let place = open.place();
+    fn inside(&mut self, open: Open) -> Option<Position> {
+        let position = open.position();
         if !open.is_object() {
-            return Some(place);
+            return Some(position);
         }
         let start = self.next_token().filter(|at| self.bytes.get(*at) == Some(&b'"'))?;
         let escaped = self.string()?;
@@ -210,11 +210,11 @@ impl Scan<'_> {
             }
             name == word
         };
-        Some(match place {
-            Place::Value if named(b"\"links\"") => Place::Links,
-            Place::Link if named(b"\"href\"") => Place::Href,
-            Place::Value => Place::Value,
-            _ => Place::Ignored,
+        Some(match position {
+            Position::Value if named(b"\"links\"") => Position::Links,
+            Position::Link if named(b"\"href\"") => Position::Href,
+            Position::Value => Position::Value,
+            _ => Position::Ignored,
         })
     }
 
