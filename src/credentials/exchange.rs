@@ -116,7 +116,7 @@ pub async fn exchange(
             ExchangeError::Failed { why: foreign(head.status, &head.headers), retry_after }
         });
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| failed("the answer holds no token"))?;
+    let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| failed("the answer holds no token"))?;
     let token = Zeroizing::new(answer.token);
     if token.is_empty() {
         return Err(failed("the answer holds no token"));
@@ -181,7 +181,7 @@ struct Request<'k> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Answer {
+pub(super) struct TokenResponse {
     pub(super) token: String,
     #[serde(default)]
     expiration_date: serde_json::Value,

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::TokenManager;
-use super::exchange::{Answer, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_ANSWER, headers};
+use super::exchange::{BODY_TIMEOUT, HEAD_TIMEOUT, MAX_ANSWER, TokenResponse, headers};
 use super::keys::KeyPair;
 use crate::clock::{Clock, Deadline, Now};
 use crate::telemetry::metrics::{LabelValue, Metrics};
@@ -42,12 +42,12 @@ pub enum Verdict {
     /// The shop may sell with these keys.
     Granted,
     /// Sezzle's response without a token.
-    Other(Refusal),
+    Other(RefusedExchange),
 }
 
 /// Sezzle's response to an exchange, without a token.
 #[derive(Clone)]
-pub struct Refusal {
+pub struct RefusedExchange {
     /// The status.
     pub status: StatusCode,
     /// The headers, as received.
@@ -58,7 +58,7 @@ pub struct Refusal {
 
 /// Why there is no verdict.
 #[derive(Clone)]
-pub enum Unanswered {
+pub enum NoVerdict {
     /// Sezzle gave no usable response.
     Failed(UpstreamError),
     /// Too many shops are being asked about.
@@ -82,7 +82,7 @@ type Slot = Mutex<Option<Known>>;
 
 /// A remembered result.
 struct Known {
-    answer: Result<Verdict, Unanswered>,
+    answer: Result<Verdict, NoVerdict>,
     until: Deadline,
     /// The keys that were exchanged.
     keys: Arc<KeyPair>,
@@ -117,7 +117,7 @@ impl Shop {
     }
 }
 
-impl Refusal {
+impl RefusedExchange {
     /// Whether this is Sezzle's final judgement of the keys or the shop: errors in Sezzle's format, and no temporary
     /// status.
     pub fn is_final(&self) -> bool {
@@ -142,11 +142,11 @@ impl Shops {
     ///
     /// # Errors
     /// Why there is no verdict.
-    pub async fn ask(&self, shop: &Shop) -> Result<Verdict, Unanswered> {
+    pub async fn ask(&self, shop: &Shop) -> Result<Verdict, NoVerdict> {
         let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
             let detail = "Sezzle did not answer the exchange for a shop in time".to_owned();
-            (Err(Unanswered::Failed(UpstreamError::timeout(detail))), false)
+            (Err(NoVerdict::Failed(UpstreamError::timeout(detail))), false)
         });
         let result = match &answer {
             _ if remembered => "remembered",
@@ -159,14 +159,14 @@ impl Shops {
     }
 
     /// The verdict, and whether it was remembered.
-    async fn known_or_asked(&self, shop: &Shop) -> (Result<Verdict, Unanswered>, bool) {
-        let Some(slot) = shop.id().and_then(|id| self.slot(id)) else { return (Err(Unanswered::Busy), false) };
+    async fn known_or_asked(&self, shop: &Shop) -> (Result<Verdict, NoVerdict>, bool) {
+        let Some(slot) = shop.id().and_then(|id| self.slot(id)) else { return (Err(NoVerdict::Busy), false) };
         let mut known = slot.lock().await;
         let keys = self.tokens.keys();
         if let Some(known) = known.as_ref().filter(|known| known.holds(&keys, self.clock.now())) {
             return (known.answer.clone(), true);
         }
-        let answer = self.exchange(shop, &keys).await.map_err(Unanswered::Failed);
+        let answer = self.exchange(shop, &keys).await.map_err(NoVerdict::Failed);
         let life = match &answer {
             Ok(Verdict::Granted) => GRANTED,
             Ok(Verdict::Other(refusal)) if refusal.is_of_shop() && refusal.body.len() <= MAX_KEPT => REFUSED,
@@ -224,9 +224,9 @@ impl Shops {
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|_| unusable("the answer broke off or is too large"))?.to_bytes();
         if !head.status.is_success() {
-            return Ok(Verdict::Other(Refusal { status: head.status, headers: head.headers, body }));
+            return Ok(Verdict::Other(RefusedExchange { status: head.status, headers: head.headers, body }));
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| unusable("the answer holds no token"))?;
+        let answer: TokenResponse = serde_json::from_slice(&body).map_err(|_| unusable("the answer holds no token"))?;
         let (token, merchant) = (Zeroizing::new(answer.token), answer.merchant_uuid.unwrap_or_default());
         if token.is_empty() {
             return Err(unusable("the answer holds no token"));
@@ -299,7 +299,8 @@ mod tests {
             (400, "[", true, false),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
-            let refusal = Refusal { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) };
+            let refusal =
+                RefusedExchange { status, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) };
             assert_eq!((refusal.is_final(), refusal.is_of_shop()), (is_final, is_of_shop), "{status} {body}");
         }
     }

@@ -21,7 +21,7 @@ use super::public_key::{callers_public_key, looks_real};
 use super::response::CallerResponse;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
-use crate::credentials::shop::{Refusal, SEZZLE_PLATFORM, Shop, Shops, Unanswered, Verdict};
+use crate::credentials::shop::{NoVerdict, RefusedExchange, SEZZLE_PLATFORM, Shop, Shops, Verdict};
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::metrics::Metrics;
 
@@ -81,8 +81,8 @@ impl Authentication {
                 Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
                     return Ok(self.passed_on(refusal));
                 }
-                Err(Unanswered::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
-                Err(Unanswered::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
+                Err(NoVerdict::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
+                Err(NoVerdict::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
                 Ok(Verdict::Other(_)) | Err(_) => {}
             },
         }
@@ -108,7 +108,7 @@ impl Authentication {
     }
 
     /// Sezzle's answer with its own body. The headers are cleaned as in every answer.
-    fn passed_on(&self, Refusal { status, mut headers, body }: Refusal) -> CallerResponse {
+    fn passed_on(&self, RefusedExchange { status, mut headers, body }: RefusedExchange) -> CallerResponse {
         clean(&mut headers);
         if let Some(links) = &self.links {
             links.rewrite_headers(&mut headers);
