@@ -12,10 +12,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
-use crate::simulator::gateway::{Answer, Call, Content, Refusal};
+use crate::simulator::gateway::{Answer, ApiError, ApiRequest, Content};
 use crate::simulator::payload::{Payload, Piece};
 use crate::simulator::rule::Action;
-use crate::simulator::server::Ending;
+use crate::simulator::server::ConnectionEnd;
 use crate::simulator::{Core, Fault, Reset, control};
 
 /// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
@@ -24,26 +24,26 @@ pub(super) async fn run(
     connection: usize,
     reused: bool,
     request: Request<Incoming>,
-) -> Result<Response<Payload>, Ending> {
+) -> Result<Response<Payload>, ConnectionEnd> {
     if request.uri().path().starts_with(control::PREFIX) {
         return control::serve(core, request).await;
     }
     let (head, body) = request.into_parts();
     if is_of_browser(&head.headers) {
-        let refusal = Refusal::new(
+        let error = ApiError::new(
             StatusCode::FORBIDDEN,
             "browser_refused",
             "",
             "The simulator refuses requests from browsers: Origin, Sec-Fetch-Site, Sec-Fetch-Dest, Sec-Fetch-User.",
         );
-        return Ok(response(core, &Action::default(), refusal.into()));
+        return Ok(response(core, &Action::default(), error.into()));
     }
     let entry = core.journal().open(connection, &head);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
     end(&action, Reset::BeforeReading)?;
     let answer = match read(body, head.version).await? {
-        Err(refusal) => refusal.into(),
+        Err(error) => error.into(),
         Ok(body) => {
             core.journal().read(entry, body.clone());
             if let Some(gate) = &action.gate_before_effect {
@@ -78,25 +78,25 @@ pub(super) fn is_of_browser(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| is_mark(name.as_str()))
 }
 
-fn end(action: &Action, here: Reset) -> Result<(), Ending> {
+fn end(action: &Action, here: Reset) -> Result<(), ConnectionEnd> {
     match (action.reset, action.close) {
-        (Some(at), _) if at == here => Err(Ending::Reset),
-        (_, Some(at)) if at == here => Err(Ending::Close),
+        (Some(at), _) if at == here => Err(ConnectionEnd::Reset),
+        (_, Some(at)) if at == here => Err(ConnectionEnd::Close),
         _ => Ok(()),
     }
 }
 
 /// The whole body, or 413. A request that breaks off ends its connection, or its stream where it shares one.
-async fn read(mut body: Incoming, version: Version) -> Result<Result<Bytes, Refusal>, Ending> {
+async fn read(mut body: Incoming, version: Version) -> Result<Result<Bytes, ApiError>, ConnectionEnd> {
     match Limited::new(&mut body, MAX_REQUEST_BODY).collect().await {
         // hyper ends a body without an error when its stream is reset with NO_ERROR.
-        Ok(_) if version == Version::HTTP_2 && !body.is_end_stream() => Err(Ending::Reset),
+        Ok(_) if version == Version::HTTP_2 && !body.is_end_stream() => Err(ConnectionEnd::Reset),
         Ok(body) => Ok(Ok(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => {
-            Ok(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "body", "The body is too large.")))
+            Ok(Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "body", "The body is too large.")))
         }
-        Err(_) if version == Version::HTTP_2 => Err(Ending::Reset),
-        Err(_) => Err(Ending::Close),
+        Err(_) if version == Version::HTTP_2 => Err(ConnectionEnd::Reset),
+        Err(_) => Err(ConnectionEnd::Close),
     }
 }
 
@@ -104,7 +104,7 @@ async fn read(mut body: Incoming, version: Version) -> Result<Result<Bytes, Refu
 fn decide(core: &Arc<Core>, action: &Action, head: &Parts, body: &[u8]) -> Answer {
     match action.status {
         None => {
-            let call = Call {
+            let call = ApiRequest {
                 method: &head.method,
                 path: head.uri.path(),
                 query: head.uri.query(),
@@ -117,7 +117,7 @@ fn decide(core: &Arc<Core>, action: &Action, head: &Parts, body: &[u8]) -> Answe
             Answer { content: Content::Json(Bytes::new()), ..Answer::empty(status) }
         }
         Some(status) if status.is_client_error() || status.is_server_error() => {
-            Refusal::new(status, "simulated", "", "A rule of the simulator asked for this answer.").into()
+            ApiError::new(status, "simulated", "", "A rule of the simulator asked for this answer.").into()
         }
         Some(status) => Answer::empty(status),
     }

@@ -10,7 +10,7 @@ use http::header::CONTENT_LENGTH;
 use tokio::time::sleep;
 
 use crate::simulator::payload::{Payload, Piece};
-use crate::simulator::server::Ending;
+use crate::simulator::server::ConnectionEnd;
 
 /// How an answer is spoilt on its way. The request has taken effect by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +45,12 @@ impl Fault {
     }
 
     /// As [`Self::apply`], for an answer that shares its connection with others: nothing is sent past the framing.
-    pub(super) async fn apply_to_stream(&self, mut response: Response<Payload>) -> Result<Response<Payload>, Ending> {
+    pub(super) async fn apply_to_stream(
+        &self,
+        mut response: Response<Payload>,
+    ) -> Result<Response<Payload>, ConnectionEnd> {
         match *self {
-            Self::Garbage(_) => Err(Ending::Close),
+            Self::Garbage(_) => Err(ConnectionEnd::Close),
             Self::SlowHead(wait) => {
                 sleep(wait).await;
                 Ok(response)
@@ -60,17 +63,17 @@ impl Fault {
         }
     }
 
-    pub(super) fn apply(&self, response: Response<Payload>) -> Result<Response<Payload>, Ending> {
+    pub(super) fn apply(&self, response: Response<Payload>) -> Result<Response<Payload>, ConnectionEnd> {
         match *self {
-            Self::Garbage(ref bytes) => Err(Ending::Raw(vec![Piece::now(bytes.clone())])),
+            Self::Garbage(ref bytes) => Err(ConnectionEnd::Raw(vec![Piece::now(bytes.clone())])),
             Self::SlowHead(wait) => {
                 let (mut head, body) = raw(response, None);
                 let rest = head.split_off(head.len() / 2);
-                Err(Ending::Raw(vec![Piece::now(head), Piece { wait, bytes: rest }, Piece::now(body)]))
+                Err(ConnectionEnd::Raw(vec![Piece::now(head), Piece { wait, bytes: rest }, Piece::now(body)]))
             }
             Self::StatedLength(length) => {
                 let (head, body) = raw(response, Some(length));
-                Err(Ending::Raw(vec![Piece::now(head), Piece::now(body)]))
+                Err(ConnectionEnd::Raw(vec![Piece::now(head), Piece::now(body)]))
             }
             Self::LateBody(wait) => Ok(response.map(|payload| payload.reshape(|pieces| delay_first(pieces, wait)))),
             Self::SlowBody(wait) => Ok(response.map(|payload| payload.reshape(|pieces| halve_first(pieces, wait)))),

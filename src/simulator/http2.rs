@@ -15,7 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulator::idle::Load;
-use crate::simulator::server::{Ending, Socket};
+use crate::simulator::server::{ConnectionEnd, Socket};
 use crate::simulator::{Core, server};
 
 /// The configuration, offering HTTP/2 in front of HTTP/1.1 if asked to.
@@ -52,7 +52,7 @@ pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) 
         let (core, closing, busy) = (core.clone(), closing.clone(), load.begin());
         async move {
             let result = server::run(core, number, reused, busy, request).await;
-            if matches!(result, Err(Ending::Close | Ending::Raw(_))) {
+            if matches!(result, Err(ConnectionEnd::Close | ConnectionEnd::Raw(_))) {
                 closing.cancel();
             }
             result

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 
-use crate::simulator::ledger::Ledger;
+use crate::simulator::bounded_log::BoundedLog;
 
 /// A request as it arrived, and its result.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Exchange {
 }
 
 #[derive(Debug)]
-pub(super) struct Journal(Ledger<Exchange>);
+pub(super) struct Journal(BoundedLog<Exchange>);
 
 impl Journal {
     /// Opens an entry and answers its number.
@@ -83,7 +83,7 @@ impl Journal {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self(Ledger::new(MAX_ENTRIES, MAX_BODY_BYTES))
+        Self(BoundedLog::new(MAX_ENTRIES, MAX_BODY_BYTES))
     }
 }
 

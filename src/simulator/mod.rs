@@ -5,6 +5,7 @@
 //! [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by webhook. What the calls do
 //! is in `gateway`.
 
+mod bounded_log;
 pub mod control;
 mod delivery;
 mod exchange;
@@ -15,7 +16,6 @@ mod http2;
 mod idle;
 mod journal;
 mod knobs;
-mod ledger;
 mod options;
 mod payload;
 mod rule;
@@ -274,11 +274,11 @@ impl Core {
 
     /// Does something at the gateway and delivers what it announces.
     fn act<T>(self: &Arc<Self>, act: impl FnOnce(&mut Gateway) -> T) -> T {
-        let (done, parcels) = {
+        let (done, jobs) = {
             let mut gateway = self.gateway();
             (act(&mut gateway), gateway.outbox())
         };
-        delivery::dispatch(self, parcels);
+        delivery::dispatch(self, jobs);
         done
     }
 

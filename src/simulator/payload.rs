@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
 use crate::simulator::idle::Busy;
-use crate::simulator::server::Ending;
+use crate::simulator::server::ConnectionEnd;
 
 pub(super) struct Payload {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
@@ -95,9 +95,12 @@ impl Payload {
 
 impl Body for Payload {
     type Data = Bytes;
-    type Error = Ending;
+    type Error = ConnectionEnd;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ending>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionEnd>>> {
         let cut = self.cut == Some(0);
         if self.waiting.is_none() {
             self.waiting = self.next();
@@ -107,7 +110,7 @@ impl Body for Payload {
         }
         let Some((_, bytes)) = self.waiting.take() else { return Poll::Ready(None) };
         if cut && bytes.is_empty() {
-            return Poll::Ready(Some(Err(Ending::Close)));
+            return Poll::Ready(Some(Err(ConnectionEnd::Close)));
         }
         self.length = self.length.map(|length| length.saturating_sub(bytes.len() as u64));
         Poll::Ready(Some(Ok(Frame::data(bytes))))

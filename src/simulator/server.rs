@@ -66,15 +66,15 @@ pub(super) async fn run(
     reused: bool,
     busy: Busy,
     request: Request<Incoming>,
-) -> Result<Response<Payload>, Ending> {
+) -> Result<Response<Payload>, ConnectionEnd> {
     let task = core.tasks.spawn({
         let core = core.clone();
         async move {
             let exchange = exchange::run(&core, number, reused, request);
-            core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(Ending::Close))
+            core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(ConnectionEnd::Close))
         }
     });
-    let response = task.await.unwrap_or(Err(Ending::Close))?;
+    let response = task.await.unwrap_or(Err(ConnectionEnd::Close))?;
     Ok(response.map(|payload| payload.busy(busy)))
 }
 
@@ -94,30 +94,30 @@ async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) {
         () = load.idle_too_long(&core) => Ok(()),
     };
     let stream = connection.into_parts().io.into_inner();
-    let ending = result.as_ref().err().and_then(|error| error.source()?.downcast_ref::<Ending>());
-    match ending {
-        Some(Ending::Reset) => stream.reset(),
-        Some(Ending::Raw(pieces)) => stream.send(pieces).await,
-        Some(Ending::Close) | None => stream.close().await,
+    let connection_end = result.as_ref().err().and_then(|error| error.source()?.downcast_ref::<ConnectionEnd>());
+    match connection_end {
+        Some(ConnectionEnd::Reset) => stream.reset(),
+        Some(ConnectionEnd::Raw(pieces)) => stream.send(pieces).await,
+        Some(ConnectionEnd::Close) | None => stream.close().await,
     }
 }
 
 /// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
 #[derive(Clone, Debug)]
-pub(super) enum Ending {
+pub(super) enum ConnectionEnd {
     Close,
     Reset,
     /// Sends these pieces past HTTP, then closes.
     Raw(Vec<Piece>),
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for ConnectionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a rule ends the connection")
     }
 }
 
-impl Error for Ending {}
+impl Error for ConnectionEnd {}
 
 /// A plain or an encrypted stream, with the socket below it.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::simulator::control::{Act, Input, Outcome, Refusal, Step, page, rules, settings};
+use crate::simulator::control::{Act, CommandError, CommandResult, Input, Step, page, rules, settings};
 use crate::simulator::span::Span;
 use crate::simulator::{EffectKind, SessionKind, Simulator};
 
-pub(super) const CALLS: [Call; 25] = [
+pub(super) const ENDPOINTS: [Endpoint; 25] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
     act("GET", "/_simulator/settings", "every setting and its value", |simulator, _| {
         Ok(simulator.core.gateway().options.settings().into())
@@ -31,17 +31,17 @@ pub(super) const CALLS: [Call; 25] = [
     input("POST", "/_simulator/orders/{order}/dispute", "the shopper disputes the order: {event}", |input| {
         let Dispute { event } = input.json()?;
         if !event.starts_with("dispute.") {
-            return Err(Refusal::wrong(format!("event: expected one that begins with dispute., found {event:?}")));
+            return Err(CommandError::wrong(format!("event: expected one that begins with dispute., found {event:?}")));
         }
         Ok(Step::Dispute(input.name.to_owned(), event))
     }),
     act("GET", "/_simulator/orders/{order}/effects", "what was done to an order", |simulator, order| {
         let effects =
-            simulator.core.gateway().effects(order).ok_or_else(|| Refusal::unknown("there is no such order"))?;
+            simulator.core.gateway().effects(order).ok_or_else(|| CommandError::unknown("there is no such order"))?;
         Ok(json!({"effects": effects}))
     }),
     act("POST", "/_simulator/tokens/{token}/approve", "the shopper agrees to be charged again", |simulator, token| {
-        let customer = simulator.approve_token(token).ok_or_else(|| Refusal::unknown(UNUSABLE))?;
+        let customer = simulator.approve_token(token).ok_or_else(|| CommandError::unknown(UNUSABLE))?;
         Ok(json!({"customer": customer}))
     }),
     act("POST", "/_simulator/tokens/{token}/deny", "the shopper refuses, and nobody is told", |simulator, token| {
@@ -52,7 +52,8 @@ pub(super) const CALLS: [Call; 25] = [
     }),
     act("POST", "/_simulator/cards/{session}/finish", "the shopper gets the virtual card", |simulator, session| {
         let finished = simulator.core.gateway().finish_card(session);
-        let token = finished.ok_or_else(|| Refusal::unknown("there is no such card session, or it is finished"))?;
+        let token =
+            finished.ok_or_else(|| CommandError::unknown("there is no such card session, or it is finished"))?;
         Ok(json!({"token": token}))
     }),
     input("PUT", "/_simulator/keys", "other keys: {public_key, private_key, overlap}", |input| {
@@ -103,7 +104,7 @@ pub(super) const CALLS: [Call; 25] = [
     }),
 ];
 
-pub(super) struct Call {
+pub(super) struct Endpoint {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     says: &'static str,
@@ -117,9 +118,9 @@ pub(super) enum Takes {
     Input(Read),
 }
 
-type Read = fn(Input<'_>) -> Result<Step, Refusal>;
+type Read = fn(Input<'_>) -> Result<Step, CommandError>;
 
-impl Call {
+impl Endpoint {
     /// The variable part of a path of this call; empty if the call has no variable part. `None` for the path of another
     /// call.
     pub(super) fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
@@ -135,37 +136,38 @@ impl Call {
     }
 }
 
-const fn act(method: &'static str, path: &'static str, says: &'static str, act: Act) -> Call {
-    Call { method, path, says, takes: Takes::Nothing(act) }
+const fn act(method: &'static str, path: &'static str, says: &'static str, act: Act) -> Endpoint {
+    Endpoint { method, path, says, takes: Takes::Nothing(act) }
 }
 
-const fn input(method: &'static str, path: &'static str, says: &'static str, read: Read) -> Call {
-    Call { method, path, says, takes: Takes::Input(read) }
+const fn input(method: &'static str, path: &'static str, says: &'static str, read: Read) -> Endpoint {
+    Endpoint { method, path, says, takes: Takes::Input(read) }
 }
 
 fn index() -> Value {
-    let calls = CALLS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.says}));
+    let calls =
+        ENDPOINTS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.says}));
     json!({"calls": calls.collect::<Vec<_>>()})
 }
 
 /// The answer of a call without a result.
-fn done() -> Outcome {
+fn done() -> CommandResult {
     Ok(json!({}))
 }
 
-fn done_if(done: bool, otherwise: &str) -> Outcome {
-    if done { self::done() } else { Err(Refusal::unknown(otherwise)) }
+fn done_if(done: bool, otherwise: &str) -> CommandResult {
+    if done { self::done() } else { Err(CommandError::unknown(otherwise)) }
 }
 
-pub(super) fn disputed(simulator: &Simulator, order: &str, event: &str) -> Outcome {
+pub(super) fn disputed(simulator: &Simulator, order: &str, event: &str) -> CommandResult {
     done_if(simulator.dispute(order, event), "there is no such order")
 }
 
-pub(super) fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cents: u64) -> Outcome {
+pub(super) fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cents: u64) -> CommandResult {
     let done = simulator.core.act(|gateway| gateway.click(order, kind, cents));
-    match done.ok_or_else(|| Refusal::unknown("there is no such order"))? {
+    match done.ok_or_else(|| CommandError::unknown("there is no such order"))? {
         Ok(()) => self::done(),
-        Err(_) => Err(Refusal::wrong("the order is not authorized, or has less than that left")),
+        Err(_) => Err(CommandError::wrong("the order is not authorized, or has less than that left")),
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use crate::simulator::Gate;
-use crate::simulator::control::{Outcome, Refusal};
+use crate::simulator::control::{CommandError, CommandResult};
 
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Gates(HashMap<String, Gate>);
 
 impl Gates {
     /// The closed gate of this name; a new one if there is none or if it was released.
-    pub(in crate::simulator) fn closed(&mut self, name: String) -> Result<Gate, Refusal> {
+    pub(in crate::simulator) fn closed(&mut self, name: String) -> Result<Gate, CommandError> {
         if let Some(gate) = self.0.get(&name).filter(|gate| !gate.is_open()) {
             return Ok(gate.clone());
         }
@@ -20,19 +20,19 @@ impl Gates {
             self.0.retain(|_, gate| !gate.is_open());
         }
         if self.0.len() >= MAX_GATES {
-            return Err(Refusal::wrong(format!("{MAX_GATES} gates are closed; release some first")));
+            return Err(CommandError::wrong(format!("{MAX_GATES} gates are closed; release some first")));
         }
         let gate = Gate::new();
         self.0.insert(name, gate.clone());
         Ok(gate)
     }
 
-    pub(super) fn show(&self, name: &str) -> Outcome {
+    pub(super) fn show(&self, name: &str) -> CommandResult {
         let gate = self.find(name)?;
         Ok(json!({"arrived": gate.arrivals(), "open": gate.is_open()}))
     }
 
-    pub(super) fn release(&self, name: &str) -> Outcome {
+    pub(super) fn release(&self, name: &str) -> CommandResult {
         self.find(name)?.release();
         self.show(name)
     }
@@ -44,18 +44,18 @@ impl Gates {
         }
     }
 
-    fn find(&self, name: &str) -> Result<&Gate, Refusal> {
-        self.0.get(name).ok_or_else(|| Refusal::unknown("no rule has named such a gate"))
+    fn find(&self, name: &str) -> Result<&Gate, CommandError> {
+        self.0.get(name).ok_or_else(|| CommandError::unknown("no rule has named such a gate"))
     }
 }
 
 /// A name that needs no encoding in a path.
-pub(super) fn name(text: String) -> Result<String, Refusal> {
+pub(super) fn name(text: String) -> Result<String, CommandError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if (1..=MAX_NAME).contains(&text.len()) && text.chars().all(fits) {
         Ok(text)
     } else {
-        Err(Refusal::wrong(format!("gate: expected 1 to {MAX_NAME} letters, digits, - _ or ., found {text:?}")))
+        Err(CommandError::wrong(format!("gate: expected 1 to {MAX_NAME} letters, digits, - _ or ., found {text:?}")))
     }
 }
 

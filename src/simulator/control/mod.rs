@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::{Map, Value, json};
 
-use crate::simulator::control::calls::{CALLS, Takes};
+use crate::simulator::control::calls::{ENDPOINTS, Takes};
 use crate::simulator::control::page::Page;
 use crate::simulator::control::rules::Draft;
 use crate::simulator::{EffectKind, SessionKind, Simulator};
@@ -34,9 +34,9 @@ pub const PREFIX: &str = "/_simulator/";
 ///
 /// # Errors
 /// When there is no such call, or its query or body is not what the call takes.
-pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Command, Refusal> {
+pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Command, CommandError> {
     let mut allowed = Vec::new();
-    for call in &CALLS {
+    for call in &ENDPOINTS {
         let Some(name) = call.matches(path) else { continue };
         if call.method != method {
             allowed.push(call.method);
@@ -52,11 +52,11 @@ pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Resu
         }));
     }
     if allowed.is_empty() {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, format!("no such call; GET {PREFIX} lists them")));
+        return Err(CommandError::new(StatusCode::NOT_FOUND, format!("no such call; GET {PREFIX} lists them")));
     }
     let allow = allowed.join(", ");
     let message = format!("{path} takes {allow} only");
-    Err(Refusal { allow: Some(allow), ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message) })
+    Err(CommandError { allow: Some(allow), ..CommandError::new(StatusCode::METHOD_NOT_ALLOWED, message) })
 }
 
 /// A command that has been read completely.
@@ -79,16 +79,16 @@ enum Step {
 }
 
 /// The action of a call without input. The text is the variable part of its path, if it has one.
-type Act = fn(&Simulator, &str) -> Outcome;
+type Act = fn(&Simulator, &str) -> CommandResult;
 
-type Outcome = Result<Value, Refusal>;
+type CommandResult = Result<Value, CommandError>;
 
 impl Command {
     /// Carries out the command, and returns the answer.
     ///
     /// # Errors
     /// When the named object does not exist, or its state does not allow the command.
-    pub fn run(self, simulator: &Simulator) -> Result<Value, Refusal> {
+    pub fn run(self, simulator: &Simulator) -> Result<Value, CommandError> {
         match self.0 {
             Step::Act(act, name) => act(simulator, &name),
             Step::Create(kind) => {
@@ -112,7 +112,7 @@ impl Command {
 
 /// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct CommandError {
     /// The status to answer.
     pub status: StatusCode,
     /// The reason, for a person.
@@ -121,7 +121,7 @@ pub struct Refusal {
     allow: Option<String>,
 }
 
-impl Refusal {
+impl CommandError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), allow: None }
     }
@@ -141,13 +141,13 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for CommandError {}
 
 /// The input of a request besides its path.
 #[derive(Clone, Copy, Debug)]
@@ -160,27 +160,27 @@ struct Input<'a> {
 
 impl Input<'_> {
     /// Checks a call that takes no input. Some clients send an empty object without input.
-    fn refuse(self) -> Result<(), Refusal> {
+    fn refuse(self) -> Result<(), CommandError> {
         self.refuse_query()?;
         match self.body.trim_ascii() {
             b"" | b"{}" => Ok(()),
-            _ => Err(Refusal::unreadable("this call takes no body")),
+            _ => Err(CommandError::unreadable("this call takes no body")),
         }
     }
 
-    fn refuse_query(self) -> Result<(), Refusal> {
+    fn refuse_query(self) -> Result<(), CommandError> {
         match self.query {
             None | Some("") => Ok(()),
-            Some(_) => Err(Refusal::unreadable("this call takes no query")),
+            Some(_) => Err(CommandError::unreadable("this call takes no query")),
         }
     }
 
     /// The body; no query.
-    fn json<T: DeserializeOwned>(self) -> Result<T, Refusal> {
+    fn json<T: DeserializeOwned>(self) -> Result<T, CommandError> {
         self.refuse_query()?;
         serde_json::from_slice(self.body).map_err(|error| match error.classify() {
-            Category::Data => Refusal::wrong(error.to_string()),
-            Category::Syntax | Category::Eof | Category::Io => Refusal::unreadable(format!("not JSON: {error}")),
+            Category::Data => CommandError::wrong(error.to_string()),
+            Category::Syntax | Category::Eof | Category::Io => CommandError::unreadable(format!("not JSON: {error}")),
         })
     }
 }

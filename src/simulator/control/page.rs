@@ -8,9 +8,9 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::simulator::control::{Input, Refusal};
+use crate::simulator::control::{CommandError, Input};
 use crate::simulator::delivery::Deliveries;
-use crate::simulator::gateway::wording::rfc3339;
+use crate::simulator::gateway::notation::rfc3339;
 use crate::simulator::journal::Journal;
 use crate::simulator::rule::path_matches;
 use crate::simulator::{Attempt, Delivery, DeliveryState, Exchange};
@@ -24,18 +24,19 @@ pub(super) struct Page {
 }
 
 /// Reads a query that may have these names only.
-pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, Refusal> {
+pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, CommandError> {
     let query = input.query;
     Input { query: None, ..input }.refuse()?;
     let mut page = Page::default();
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let unreadable = |expected: &str| Refusal::unreadable(format!("{name}: expected {expected}, found {value:?}"));
+        let unreadable =
+            |expected: &str| CommandError::unreadable(format!("{name}: expected {expected}, found {value:?}"));
         let text = percent_decode_str(value).decode_utf8().map_err(|_| unreadable("UTF-8"))?.into_owned();
         match name {
             _ if !known.contains(&name) => {
                 let known = known.join(", ");
-                return Err(Refusal::unreadable(format!("unknown {name:?}, expected {known}")));
+                return Err(CommandError::unreadable(format!("unknown {name:?}, expected {known}")));
             }
             "since" => page.since = text.parse().map_err(|_| unreadable("a number"))?,
             "method" => page.method = Some(text),
@@ -54,10 +55,10 @@ impl Page {
     }
 
     pub(super) fn deliveries(&self, deliveries: &Deliveries, dropped: u64) -> Value {
-        let ledger = deliveries.ledger();
-        let since = ledger.since(self.since);
+        let log = deliveries.log();
+        let since = log.since(self.since);
         let shown = since.map(|(number, delivery)| (number, delivery.body.len(), show_delivery(delivery)));
-        let (deliveries, next) = fill(shown, ledger.next());
+        let (deliveries, next) = fill(shown, log.next());
         json!({"deliveries": deliveries, "next": next, "dropped": dropped})
     }
 

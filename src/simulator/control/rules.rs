@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::simulator::control::{Outcome, Refusal, gates};
+use crate::simulator::control::{CommandError, CommandResult, gates};
 use crate::simulator::span::Span;
 use crate::simulator::{Fault, Reset, Rule, Simulator};
 
@@ -59,7 +59,7 @@ enum FaultText {
     StatedLength(u64),
 }
 
-pub(super) fn read(text: Text) -> Result<Draft, Refusal> {
+pub(super) fn read(text: Text) -> Result<Draft, CommandError> {
     let mut rule = match (text.method.map(method).transpose()?, text.path.map(path).transpose()?) {
         (None, None) => Rule::any(),
         (None, Some(path)) => Rule::path(&path),
@@ -105,10 +105,10 @@ pub(super) fn read(text: Text) -> Result<Draft, Refusal> {
 
 impl Draft {
     /// Puts the rule in force, with its gates closed.
-    pub(super) fn script(self, simulator: &Simulator) -> Outcome {
+    pub(super) fn script(self, simulator: &Simulator) -> CommandResult {
         let in_force = simulator.core.rules().in_force();
         if in_force >= MAX_RULES {
-            return Err(Refusal::wrong(format!("{in_force} rules are in force already; delete them first")));
+            return Err(CommandError::wrong(format!("{in_force} rules are in force already; delete them first")));
         }
         let mut rule = self.rule;
         if let Some(name) = self.gate {
@@ -137,46 +137,46 @@ impl From<FaultText> for Fault {
     }
 }
 
-fn method(text: String) -> Result<Method, Refusal> {
-    Method::try_from(text.as_str()).map_err(|_| Refusal::wrong(format!("method: {text:?} is not a method")))
+fn method(text: String) -> Result<Method, CommandError> {
+    Method::try_from(text.as_str()).map_err(|_| CommandError::wrong(format!("method: {text:?} is not a method")))
 }
 
 /// A path that a request can have. Otherwise a slip would make a rule that never applies.
-fn path(text: String) -> Result<String, Refusal> {
+fn path(text: String) -> Result<String, CommandError> {
     if text.starts_with('/') && !text.contains(['?', '#']) {
         Ok(text)
     } else {
-        Err(Refusal::wrong(format!("path: expected one that begins with / and has no query, found {text:?}")))
+        Err(CommandError::wrong(format!("path: expected one that begins with / and has no query, found {text:?}")))
     }
 }
 
-fn status(code: u16) -> Result<StatusCode, Refusal> {
+fn status(code: u16) -> Result<StatusCode, CommandError> {
     let status = StatusCode::from_u16(code).ok().filter(|_| (200..600).contains(&code));
-    status.ok_or_else(|| Refusal::wrong(format!("status: expected a number from 200 to 599, found {code}")))
+    status.ok_or_else(|| CommandError::wrong(format!("status: expected a number from 200 to 599, found {code}")))
 }
 
 /// A text unchanged, which need not be JSON; an object or a list as JSON.
-fn body(value: Value) -> Result<Bytes, Refusal> {
+fn body(value: Value) -> Result<Bytes, CommandError> {
     match value {
         Value::String(text) => Ok(text.into()),
         Value::Object(_) | Value::Array(_) => Ok(value.to_string().into()),
         Value::Null | Value::Bool(_) | Value::Number(_) => {
-            Err(Refusal::wrong(format!("body: expected a text, an object or a list, found {value}")))
+            Err(CommandError::wrong(format!("body: expected a text, an object or a list, found {value}")))
         }
     }
 }
 
-fn header(name: &str) -> Result<HeaderName, Refusal> {
+fn header(name: &str) -> Result<HeaderName, CommandError> {
     let name = HeaderName::try_from(name)
-        .map_err(|_| Refusal::wrong(format!("headers: {name:?} is not the name of a header")))?;
+        .map_err(|_| CommandError::wrong(format!("headers: {name:?} is not the name of a header")))?;
     if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
-        return Err(Refusal::wrong(format!("headers: {name} follows from the body; see the fault stated_length")));
+        return Err(CommandError::wrong(format!("headers: {name} follows from the body; see the fault stated_length")));
     }
     Ok(name)
 }
 
-fn header_value(name: &str, value: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::try_from(value).map_err(|_| Refusal::wrong(format!("headers: {name} cannot be {value:?}")))
+fn header_value(name: &str, value: &str) -> Result<HeaderValue, CommandError> {
+    HeaderValue::try_from(value).map_err(|_| CommandError::wrong(format!("headers: {name} cannot be {value:?}")))
 }
 
 /// More than a test needs; with bodies of the largest size they fit into memory.

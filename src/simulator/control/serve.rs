@@ -12,24 +12,24 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::simulator::control::{Outcome, Refusal, parse};
+use crate::simulator::control::{CommandError, CommandResult, parse};
 use crate::simulator::exchange::is_of_browser;
 use crate::simulator::payload::Payload;
-use crate::simulator::server::Ending;
+use crate::simulator::server::ConnectionEnd;
 use crate::simulator::{Core, Simulator};
 
 /// Serves one request.
 pub(in crate::simulator) async fn serve(
     core: &Arc<Core>,
     request: Request<Incoming>,
-) -> Result<Response<Payload>, Ending> {
+) -> Result<Response<Payload>, ConnectionEnd> {
     let (head, body) = request.into_parts();
     if is_of_browser(&head.headers) {
-        return Ok(response(Err(Refusal::new(StatusCode::FORBIDDEN, "the simulator refuses requests from browsers"))));
+        return Ok(response(Err(CommandError::new(StatusCode::FORBIDDEN, "the simulator refuses requests from browsers"))));
     }
     if core.addr.ip().is_loopback() && !names_this_machine(&head.headers) {
         // A web page may have pointed a name of its own at this address.
-        return Ok(response(Err(Refusal::new(
+        return Ok(response(Err(CommandError::new(
             StatusCode::MISDIRECTED_REQUEST,
             "the simulator does not answer for this Host",
         ))));
@@ -38,9 +38,9 @@ pub(in crate::simulator) async fn serve(
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let message = format!("the body is larger than {MAX_BODY} bytes");
-            return Ok(response(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message))));
+            return Ok(response(Err(CommandError::new(StatusCode::PAYLOAD_TOO_LARGE, message))));
         }
-        Ok(Err(_)) | Err(_) => return Err(Ending::Close),
+        Ok(Err(_)) | Err(_) => return Err(ConnectionEnd::Close),
     };
     let command = parse(head.method.as_str(), head.uri.path(), head.uri.query(), &body);
     Ok(response(command.and_then(|command| command.run(&Simulator::of(core)))))
@@ -56,7 +56,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     })
 }
 
-fn response(outcome: Outcome) -> Response<Payload> {
+fn response(outcome: CommandResult) -> Response<Payload> {
     let (status, allow, content): (_, _, Value) = match outcome {
         Ok(content) => (StatusCode::OK, None, content),
         Err(refusal) => (refusal.status, refusal.allow, json!({"error": refusal.message})),

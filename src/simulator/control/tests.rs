@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::simulator::Options;
-use crate::simulator::control::calls::{CALLS, Call};
+use crate::simulator::control::calls::{ENDPOINTS, Endpoint};
 use crate::simulator::control::{PREFIX, parse};
 
 /// Status and message of a refusal; 200 and nothing for a command.
@@ -115,7 +115,7 @@ fn a_wrong_body_is_refused_with_the_field_named() {
 
 #[test]
 fn every_call_and_every_setting_is_in_the_manual() {
-    for Call { method, path, .. } in &CALLS {
+    for Endpoint { method, path, .. } in &ENDPOINTS {
         assert!(MANUAL.contains(&format!("`{method} {path}`")), "{method} {path} is not explained");
     }
     for (name, default) in Options::default().settings() {
@@ -134,7 +134,7 @@ fn every_control_call_in_the_manual_can_be_read() {
         assert_eq!(outcome(method, target, between("-d '", "'").unwrap_or_default()), (200, String::new()), "{line}");
         commands += 1;
     }
-    assert!(commands >= CALLS.len(), "only {commands} found");
+    assert!(commands >= ENDPOINTS.len(), "only {commands} found");
 }
 
 #[test]
@@ -155,7 +155,7 @@ const MANUAL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sim
 proptest! {
     #[test]
     fn nothing_makes_the_reading_panic(
-        call in 0..CALLS.len(),
+        call in 0..ENDPOINTS.len(),
         path in prop_oneof![Just(None), ".*".prop_map(Some)],
         query in proptest::option::of("((since|path|method)=[0-9a-f%]*&?)*|.*"),
         body in prop_oneof![
@@ -164,8 +164,8 @@ proptest! {
                 .prop_map(String::into_bytes),
         ],
     ) {
-        let known = CALLS[call].path;
+        let known = ENDPOINTS[call].path;
         let path = path.unwrap_or_else(|| known.to_owned());
-        let _ = parse(CALLS[call].method, &path, query.as_deref(), &body);
+        let _ = parse(ENDPOINTS[call].method, &path, query.as_deref(), &body);
     }
 }

@@ -1,8 +1,8 @@
 //! Webhooks on their way: the record of every delivery, and the handle's methods about them.
 //!
-//! `gateway` decides which webhook goes to whom; [`courier`] makes the attempts, [`post`] sends one of them.
+//! `gateway` decides which webhook goes to whom; [`attempts`] makes the attempts, [`post`] sends one of them.
 
-mod courier;
+mod attempts;
 mod post;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::gateway::Parcel;
-use crate::simulator::ledger::Ledger;
+use crate::simulator::bounded_log::BoundedLog;
+use crate::simulator::gateway::WebhookJob;
 use crate::simulator::{Core, Simulator};
 
 /// An event on its way to a URL.
@@ -70,7 +70,7 @@ impl Simulator {
 
     /// Every delivery so far, in the order they began. Only the newest 10,000 and 64 MiB of bodies are kept.
     pub fn deliveries(&self) -> Vec<Delivery> {
-        self.core.deliveries.ledger().iter().cloned().collect()
+        self.core.deliveries.log().iter().cloned().collect()
     }
 
     /// Waits, without a limit of its own, until so many deliveries in all have come to their end.
@@ -87,14 +87,14 @@ impl Simulator {
     /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false` when
     /// there is no such delivery any more.
     pub fn redeliver(&self, number: usize) -> bool {
-        let parcel = self.core.deliveries.ledger().find(number).map(|delivery| Parcel {
+        let job = self.core.deliveries.log().find(number).map(|delivery| WebhookJob {
             subscription: None,
             event: delivery.event.clone(),
             url: delivery.url.clone(),
             body: delivery.body.clone(),
         });
-        let found = parcel.is_some();
-        dispatch(&self.core, parcel);
+        let found = job.is_some();
+        dispatch(&self.core, job);
         found
     }
 
@@ -112,7 +112,7 @@ impl Simulator {
 /// State that the tasks of deliveries share.
 #[derive(Debug)]
 pub(super) struct Deliveries {
-    ledger: Mutex<Ledger<Delivery>>,
+    log: Mutex<BoundedLog<Delivery>>,
     settled: watch::Sender<u64>,
     dropped: AtomicU64,
     /// Ends the deliveries under way.
@@ -124,40 +124,40 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger<Delivery>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn log(&self) -> MutexGuard<'_, BoundedLog<Delivery>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets all deliveries, and ends those under way.
     pub(super) fn reset(&self) {
         std::mem::take(&mut *self.abandoned()).cancel();
-        self.ledger().clear();
+        self.log().clear();
     }
 
     fn abandoned(&self) -> MutexGuard<'_, CancellationToken> {
         self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, parcel: &Parcel) -> usize {
-        let mut ledger = self.ledger();
+    fn open(&self, job: &WebhookJob) -> usize {
+        let mut log = self.log();
         let delivery = Delivery {
-            number: ledger.next(),
-            subscription: parcel.subscription.clone(),
-            event: parcel.event.clone(),
-            url: parcel.url.clone(),
-            body: parcel.body.clone(),
+            number: log.next(),
+            subscription: job.subscription.clone(),
+            event: job.event.clone(),
+            url: job.url.clone(),
+            body: job.body.clone(),
             attempts: Vec::new(),
             state: DeliveryState::Pending,
         };
-        ledger.push(delivery, parcel.body.len())
+        log.push(delivery, job.body.len())
     }
 
     fn attempted(&self, number: usize, attempt: Attempt) {
-        self.ledger().change(number, size_of::<Attempt>(), |delivery| delivery.attempts.push(attempt));
+        self.log().change(number, size_of::<Attempt>(), |delivery| delivery.attempts.push(attempt));
     }
 
     fn settle(&self, number: usize, state: DeliveryState) {
-        self.ledger().change(number, 0, |delivery| delivery.state = state);
+        self.log().change(number, 0, |delivery| delivery.state = state);
         self.settled.send_modify(|settled| *settled += 1);
     }
 }
@@ -165,7 +165,7 @@ impl Deliveries {
 impl Default for Deliveries {
     fn default() -> Self {
         Self {
-            ledger: Mutex::new(Ledger::new(MAX_ENTRIES, MAX_BYTES)),
+            log: Mutex::new(BoundedLog::new(MAX_ENTRIES, MAX_BYTES)),
             settled: watch::Sender::new(0),
             dropped: AtomicU64::new(0),
             abandoned: Mutex::default(),
@@ -175,18 +175,18 @@ impl Default for Deliveries {
     }
 }
 
-/// Begins to deliver, each parcel in a task of its own: none waits for another's retries. They end with the simulator.
-pub(super) fn dispatch(core: &Arc<Core>, parcels: impl IntoIterator<Item = Parcel>) {
-    for parcel in parcels {
+/// Begins to deliver, each job in a task of its own: none waits for another's retries. They end with the simulator.
+pub(super) fn dispatch(core: &Arc<Core>, jobs: impl IntoIterator<Item = WebhookJob>) {
+    for job in jobs {
         let Ok(place) = core.deliveries.pending.clone().try_acquire_owned() else {
             core.deliveries.dropped.fetch_add(1, Ordering::SeqCst);
             continue;
         };
-        let (abandoned, number) = (core.deliveries.abandoned().clone(), core.deliveries.open(&parcel));
+        let (abandoned, number) = (core.deliveries.abandoned().clone(), core.deliveries.open(&job));
         let task = {
             let core = core.clone();
             async move {
-                let state = core.stopping.run_until_cancelled(courier::deliver(&core, number, &parcel));
+                let state = core.stopping.run_until_cancelled(attempts::deliver(&core, number, &job));
                 let state = abandoned.run_until_cancelled(state).await.flatten();
                 drop(place);
                 if let Some(state) = state {

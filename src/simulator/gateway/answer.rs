@@ -5,8 +5,8 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::simulator::Errors;
+use crate::simulator::gateway::notation;
 use crate::simulator::gateway::rows::Rows;
-use crate::simulator::gateway::wording;
 
 /// A complete answer, and whether giving it changed anything.
 #[derive(Clone, Debug)]
@@ -58,18 +58,18 @@ impl Answer {
     }
 }
 
-/// A refusal in Sezzle's words: a status and at least one problem.
+/// An error in Sezzle's words: a status and at least one problem.
 #[derive(Clone, Debug)]
-pub(in crate::simulator) struct Refusal {
+pub(in crate::simulator) struct ApiError {
     status: StatusCode,
     problems: Vec<Value>,
 }
 
-impl Refusal {
+impl ApiError {
     pub(in crate::simulator) fn new(status: StatusCode, code: &str, location: &str, message: &str) -> Self {
-        let mut refusal = Self { status, problems: Vec::new() };
-        refusal.add(code, location, message);
-        refusal
+        let mut error = Self { status, problems: Vec::new() };
+        error.add(code, location, message);
+        error
     }
 
     /// 422 for one field.
@@ -88,21 +88,21 @@ impl Refusal {
     }
 
     fn add(&mut self, code: &str, location: &str, message: &str) {
-        let debug_uuid = wording::uuid();
+        let debug_uuid = notation::uuid();
         self.problems.push(json!({"code": code, "location": location, "message": message, "debug_uuid": debug_uuid}));
     }
 
-    /// Joins all refusals into one, so that every missing field is named at once. `None` when there is none.
-    pub(super) fn all(refusals: impl IntoIterator<Item = Self>) -> Option<Self> {
-        refusals.into_iter().reduce(|mut first, next| {
+    /// Joins all errors into one, so that every missing field is named at once. `None` when there is none.
+    pub(super) fn all(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        errors.into_iter().reduce(|mut first, next| {
             first.problems.extend(next.problems);
             first
         })
     }
 }
 
-impl Refusal {
-    /// The refusal in one of its forms. Only a list has room for more than one problem.
+impl ApiError {
+    /// The error in one of its forms. Only a list has room for more than one problem.
     pub(super) fn shaped(mut self, form: Errors) -> Answer {
         let keep: &[&str] = match (form, self.problems.first()) {
             (Errors::List, _) | (_, None) => return self.into(),
@@ -116,13 +116,13 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
-        Self::json(refusal.status, &Value::Array(refusal.problems))
+impl From<ApiError> for Answer {
+    fn from(error: ApiError) -> Self {
+        Self::json(error.status, &Value::Array(error.problems))
     }
 }
 
-pub(super) type Outcome = Result<Answer, Refusal>;
+pub(super) type CallResult = Result<Answer, ApiError>;
 
 /// An amount of money in the smallest unit of its currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,15 +133,15 @@ pub(super) struct Price {
 
 impl Price {
     /// Reads a price and names the wrong field below `location` (empty: the body itself).
-    pub(super) fn read(value: &Value, location: &str) -> Result<Self, Refusal> {
+    pub(super) fn read(value: &Value, location: &str) -> Result<Self, ApiError> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         let cents =
             value.get("amount_in_cents").and_then(Value::as_u64).filter(|cents| (1..=MAX_CENTS).contains(cents));
         let currency = value.get("currency").and_then(Value::as_str).filter(|currency| currency.len() == 3);
         match (cents, currency) {
             (Some(cents), Some(currency)) => Ok(Self { cents, currency: currency.to_owned() }),
-            (None, _) => Err(Refusal::field(&below("amount_in_cents"), "A positive amount in cents is required.")),
-            (_, None) => Err(Refusal::field(&below("currency"), "A three-letter currency code is required.")),
+            (None, _) => Err(ApiError::field(&below("amount_in_cents"), "A positive amount in cents is required.")),
+            (_, None) => Err(ApiError::field(&below("currency"), "A three-letter currency code is required.")),
         }
     }
 
@@ -151,9 +151,9 @@ impl Price {
 }
 
 /// The body as a JSON object, or 400.
-pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    let refusal = |_| Refusal::new(StatusCode::BAD_REQUEST, "bad_request", "body", "The body is not a JSON object.");
-    serde_json::from_slice(body).map_err(refusal)
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let error = |_| ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "body", "The body is not a JSON object.");
+    serde_json::from_slice(body).map_err(error)
 }
 
 /// Sezzle's amounts are 32-bit integers. The bound also keeps every sum of amounts within 64 bits.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
-use crate::simulator::gateway::place::Place;
-use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
+use crate::simulator::gateway::resource::Resource;
+use crate::simulator::gateway::{Gateway, notation};
 
 /// A bearer token's merchant and end.
 #[derive(Debug)]
@@ -40,12 +40,12 @@ impl PreviousKeys {
 
 impl Gateway {
     /// `POST /v2/authentication`. Tokens issued before stay live.
-    pub(super) fn authenticate(&mut self, body: &[u8]) -> Outcome {
+    pub(super) fn authenticate(&mut self, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let key = |name: &str| {
             let message = "This key is required.";
-            let refusal = || Refusal::new(StatusCode::BAD_REQUEST, "required", name, message);
-            body.get(name).and_then(Value::as_str).ok_or_else(refusal)
+            let error = || ApiError::new(StatusCode::BAD_REQUEST, "required", name, message);
+            body.get(name).and_then(Value::as_str).ok_or_else(error)
         };
         let keys = (key("public_key")?, key("private_key")?);
         let current = keys == (&self.options.public_key, &self.options.private_key);
@@ -55,14 +55,14 @@ impl Gateway {
             return Err(unauthorized("private_key", "These keys are not known."));
         }
         if let Some(url) = self.options.unauthed_checkout_url.as_ref().filter(|_| body.contains_key("cancel_url")) {
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthed_checkout_url", "cancel_url", url));
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthed_checkout_url", "cancel_url", url));
         }
         let life = self.options.token_life;
-        let (token, merchant) = (wording::uuid(), self.options.merchant_uuid.clone());
-        let stated = self.stated(wording::later(OffsetDateTime::now_utc(), life));
+        let (token, merchant) = (notation::uuid(), self.options.merchant_uuid.clone());
+        let stated = self.stated(notation::later(OffsetDateTime::now_utc(), life));
         let answer = json!({
             "token": token,
-            "expiration_date": wording::rfc3339(stated, 9),
+            "expiration_date": notation::rfc3339(stated, 9),
             "merchant_uuid": merchant,
         });
         self.bearers.put(token, Bearer { merchant, ends: Instant::now().checked_add(life) });
@@ -70,11 +70,11 @@ impl Gateway {
     }
 
     /// The merchant on whose behalf a call is made, or 401. A public key alone is enough for few calls.
-    pub(super) fn merchant(&self, headers: &HeaderMap, place: Place<'_>) -> Result<String, Refusal> {
+    pub(super) fn merchant(&self, headers: &HeaderMap, resource: Resource<'_>) -> Result<String, ApiError> {
         let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
         match credentials {
             Some(("Bearer", token)) => self.bearer(token),
-            Some(("Basic", key)) if self.options.public_key_calls && place.takes_public_key() => {
+            Some(("Basic", key)) if self.options.public_key_calls && resource.takes_public_key() => {
                 self.bearer_of_public_key(key)
             }
             Some(_) | None => None,
@@ -110,6 +110,6 @@ impl Gateway {
     }
 }
 
-fn unauthorized(location: &str, message: &str) -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", location, message)
+fn unauthorized(location: &str, message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", location, message)
 }

@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
 use crate::simulator::gateway::session::Session;
-use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::gateway::{Gateway, notation};
 
 /// The virtual card of a session.
 #[derive(Debug, Default)]
@@ -33,14 +33,14 @@ pub(super) struct CardData {
 
 impl Gateway {
     /// `POST /v2/session/card`.
-    pub(super) fn post_card(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+    pub(super) fn post_card(&mut self, merchant: &str, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let origin = text("origin").ok_or_else(|| Refusal::field("origin", "The window's origin is required."));
+        let origin = text("origin").ok_or_else(|| ApiError::field("origin", "The window's origin is required."));
         let mode = text("mode").filter(|mode| ["iframe", "popup"].contains(mode));
-        let mode = mode.ok_or_else(|| Refusal::field("mode", "The mode is iframe or popup."));
-        if let Some(refusal) = Refusal::all([origin.err(), mode.err()].into_iter().flatten()) {
-            return Err(refusal);
+        let mode = mode.ok_or_else(|| ApiError::field("mode", "The mode is iframe or popup."));
+        if let Some(error) = ApiError::all([origin.err(), mode.err()].into_iter().flatten()) {
+            return Err(error);
         }
         let customer = body.get("customer").unwrap_or(&Value::Null);
         let name = |name: &str, otherwise: &str| customer[name].as_str().unwrap_or(otherwise).to_owned();
@@ -59,9 +59,9 @@ impl Gateway {
     }
 
     /// `GET /v2/session/card/token/{token}`: the first read deletes the token, HEAD included.
-    pub(super) fn read_card(&mut self, merchant: &str, token: &str) -> Outcome {
+    pub(super) fn read_card(&mut self, merchant: &str, token: &str) -> CallResult {
         let live = |card: &&CardData| card.merchant == merchant && card.ends.is_none_or(|ends| Instant::now() < ends);
-        let card = self.card_data.find(token).filter(live).ok_or_else(|| Refusal::unknown("token"))?;
+        let card = self.card_data.find(token).filter(live).ok_or_else(|| ApiError::unknown("token"))?;
         let answer = json!({
             "pan": TEST_NUMBER,
             "cvv_number": "123",
@@ -74,11 +74,12 @@ impl Gateway {
     }
 
     /// `PATCH /v2/session/{session}/card`: the merchant's own name for the order.
-    pub(super) fn patch_card(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn patch_card(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         let session = self.sessions.find_mut(id).filter(|session| session.merchant == merchant);
-        let card = session.and_then(|session| session.card.as_mut()).ok_or_else(|| Refusal::unknown("session_uuid"))?;
+        let card =
+            session.and_then(|session| session.card.as_mut()).ok_or_else(|| ApiError::unknown("session_uuid"))?;
         let order_id = object(body)?.remove("order_id").and_then(|id| id.as_str().map(str::to_owned));
-        card.order_id = Some(order_id.ok_or_else(|| Refusal::field("order_id", "A text is required."))?);
+        card.order_id = Some(order_id.ok_or_else(|| ApiError::field("order_id", "A text is required."))?);
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
@@ -100,13 +101,13 @@ impl Gateway {
             return Some(None);
         }
         let (first_name, last_name) = (card.first_name.clone(), card.last_name.clone());
-        let (token, merchant) = (wording::uuid(), session.merchant.clone());
+        let (token, merchant) = (notation::uuid(), session.merchant.clone());
         self.card_data.put(token.clone(), CardData { merchant, first_name, last_name, ends });
         Some(Some(token))
     }
 
     fn open_card(&mut self, merchant: &str, card: Card) -> String {
-        let id = wording::uuid();
+        let id = notation::uuid();
         let session = Session { merchant: merchant.to_owned(), order: None, tokenize: None, card: Some(card) };
         self.sessions.put(id.clone(), session);
         id

@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
 use crate::simulator::gateway::session::{Decision, Session, Tokenize};
-use crate::simulator::gateway::{Gateway, links, wording};
+use crate::simulator::gateway::{Gateway, links, notation};
 
 #[derive(Debug)]
 pub(super) struct Customer {
@@ -25,7 +25,7 @@ impl Gateway {
     }
 
     /// `GET /v2/customer/{customer}`.
-    pub(super) fn get_customer(&self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn get_customer(&self, merchant: &str, id: &str) -> CallResult {
         let customer = self.customer(merchant, id)?;
         let mut body = self.customer_reference(id, customer);
         body.extend(customer.details.clone());
@@ -33,29 +33,29 @@ impl Gateway {
     }
 
     /// `DELETE /v2/customer/{customer}`.
-    pub(super) fn delete_customer(&mut self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn delete_customer(&mut self, merchant: &str, id: &str) -> CallResult {
         self.customer(merchant, id)?;
         self.customers.remove(id);
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
     /// `POST /v2/customer/{customer}/preapprove`.
-    pub(super) fn preapprove(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn preapprove(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         self.customer(merchant, id)?;
         Price::read(&object(body)?.into(), "")?;
-        let answer = json!({"uuid": wording::uuid(), "approved": self.options.approving});
+        let answer = json!({"uuid": notation::uuid(), "approved": self.options.approving});
         Ok(Answer { effect: self.options.approving, ..Answer::json(StatusCode::OK, &answer) })
     }
 
     /// `POST /v2/customer/{customer}/order`. No checkout is needed.
-    pub(super) fn order_by_customer(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn order_by_customer(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         self.customer(merchant, id)?;
         let order = self.new_order(merchant, &object(body)?.into(), "", None)?;
         Ok(self.authorize_new(order))
     }
 
     /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
-    pub(super) fn get_token(&self, merchant: &str, token: &str) -> Outcome {
+    pub(super) fn get_token(&self, merchant: &str, token: &str) -> CallResult {
         let tokenize = self.tokenize(merchant, token)?;
         let links = links::list(&self.options, &[(&format!("token/{token}/session"), "GET", "self")]);
         let mut body = json!({"token": token, "links": links});
@@ -69,9 +69,9 @@ impl Gateway {
 
     /// `GET /v2/token/{token}/customer`. Sezzle's shoppers make such a token in an app; here the token of a session serves, once
     /// the shopper has agreed.
-    pub(super) fn get_token_customer(&self, merchant: &str, token: &str) -> Outcome {
+    pub(super) fn get_token_customer(&self, merchant: &str, token: &str) -> CallResult {
         let customer = self.tokenize(merchant, token)?.customer().filter(|id| self.customers.find(id).is_some());
-        let customer = customer.ok_or_else(|| Refusal::unknown("token"))?;
+        let customer = customer.ok_or_else(|| ApiError::unknown("token"))?;
         let (own, path) = (format!("token/{token}/customer"), format!("customer/{customer}"));
         let links = links::list(&self.options, &[(&own, "GET", "self"), (&path, "GET", "customer")]);
         Ok(Answer::json(StatusCode::OK, &json!({"customer_uuid": customer, "status": "Active", "links": links})))
@@ -79,7 +79,7 @@ impl Gateway {
 
     /// The shopper agrees: answers the new customer, or `None` for a token that is unknown, used or past its time.
     pub(in crate::simulator) fn approve_token(&mut self, token: &str) -> Option<String> {
-        let id = wording::uuid();
+        let id = notation::uuid();
         let (merchant, ended, details) = {
             let session = self.decide(token, Decision::Accepted(id.clone()))?;
             let tokenize = session.tokenize.as_ref()?;
@@ -113,15 +113,15 @@ impl Gateway {
         Some(session)
     }
 
-    fn tokenize(&self, merchant: &str, token: &str) -> Result<&Tokenize, Refusal> {
+    fn tokenize(&self, merchant: &str, token: &str) -> Result<&Tokenize, ApiError> {
         let session = self.tokens.find(token).and_then(|session| self.sessions.find(session));
         let own = session.filter(|session| session.merchant == merchant);
-        own.and_then(|session| session.tokenize.as_ref()).ok_or_else(|| Refusal::unknown("token"))
+        own.and_then(|session| session.tokenize.as_ref()).ok_or_else(|| ApiError::unknown("token"))
     }
 
-    fn customer(&self, merchant: &str, id: &str) -> Result<&Customer, Refusal> {
+    fn customer(&self, merchant: &str, id: &str) -> Result<&Customer, ApiError> {
         let customer = self.customers.find(id).filter(|customer| customer.merchant == merchant);
-        customer.ok_or_else(|| Refusal::unknown("customer_uuid"))
+        customer.ok_or_else(|| ApiError::unknown("customer_uuid"))
     }
 
     fn customer_reference(&self, id: &str, customer: &Customer) -> Map<String, Value> {

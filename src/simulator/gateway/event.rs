@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::gateway::{Gateway, notation};
 use crate::simulator::{EffectKind, TokenizedType};
 
 /// A webhook on its way to one URL.
 #[derive(Clone, Debug)]
-pub(in crate::simulator) struct Parcel {
+pub(in crate::simulator) struct WebhookJob {
     /// The subscription it is sent for; without one it is sent once and never retried.
     pub(in crate::simulator) subscription: Option<String>,
     pub(in crate::simulator) event: String,
@@ -31,7 +31,7 @@ impl Gateway {
     }
 
     /// Takes out the webhooks to deliver.
-    pub(in crate::simulator) fn outbox(&mut self) -> Vec<Parcel> {
+    pub(in crate::simulator) fn outbox(&mut self) -> Vec<WebhookJob> {
         mem::take(&mut self.outbox)
     }
 
@@ -42,7 +42,7 @@ impl Gateway {
             .webhooks
             .iter()
             .filter(|(_, webhook)| webhook.merchant == merchant && webhook.events.iter().any(|listed| listed == event));
-        self.outbox.extend(listed.map(|(id, webhook)| Parcel {
+        self.outbox.extend(listed.map(|(id, webhook)| WebhookJob {
             subscription: Some(id.clone()),
             event: event.to_owned(),
             url: webhook.url.clone(),
@@ -53,7 +53,7 @@ impl Gateway {
     /// Sends the event to one URL, whatever the subscriptions list.
     pub(super) fn announce_to(&mut self, url: String, event: &str, data: &Value) {
         let body = self.event_body(event, data);
-        self.outbox.push(Parcel { subscription: None, event: event.to_owned(), url, body });
+        self.outbox.push(WebhookJob { subscription: None, event: event.to_owned(), url, body });
     }
 
     /// Reports that money was captured or refunded, and who asked for that.
@@ -100,25 +100,25 @@ impl Gateway {
         let now = OffsetDateTime::now_utc();
         match event.split_once('.').map_or(event, |(kind, _)| kind) {
             "customer" => json!({
-                "token": wording::uuid(),
-                "expiration": self.date(wording::later(now, self.options.tokenize_life)),
-                "customer": {"uuid": wording::uuid()},
+                "token": notation::uuid(),
+                "expiration": self.date(notation::later(now, self.options.tokenize_life)),
+                "customer": {"uuid": notation::uuid()},
             }),
             "dispute" => {
                 let price = Price { cents: 10_000, currency: "USD".to_owned() };
-                self.dispute_data(&wording::opaque(), "test", &price, event)
+                self.dispute_data(&notation::opaque(), "test", &price, event)
             }
             _ if ["order.captured", "order.refunded"].contains(&event) => {
-                json!({"uuid": wording::opaque(), "source": "gateway"})
+                json!({"uuid": notation::opaque(), "source": "gateway"})
             }
-            _ => json!({"uuid": wording::opaque()}),
+            _ => json!({"uuid": notation::opaque()}),
         }
     }
 
     fn dispute_data(&self, order: &str, reference: &str, price: &Price, event: &str) -> Value {
-        let due = wording::later(OffsetDateTime::now_utc(), DISPUTE_LIFE);
+        let due = notation::later(OffsetDateTime::now_utc(), DISPUTE_LIFE);
         json!({
-            "dispute_id": wording::uuid(),
+            "dispute_id": notation::uuid(),
             "order_uuid": order,
             "order_reference_id": reference,
             "dispute_type": "item_not_received",
@@ -130,13 +130,13 @@ impl Gateway {
     }
 
     fn event_body(&self, event: &str, data: &Value) -> Bytes {
-        let created = wording::rfc3339(self.stated(OffsetDateTime::now_utc()), 6);
+        let created = notation::rfc3339(self.stated(OffsetDateTime::now_utc()), 6);
         let data_type = match event.split_once('.').map_or(event, |(kind, _)| kind) {
             "customer" if self.options.tokenized_data_type == TokenizedType::Tokenize => "tokenize",
             kind => kind,
         };
         let body = json!({
-            "uuid": wording::uuid(),
+            "uuid": notation::uuid(),
             "created_at": created,
             "event": event,
             "data_type": data_type,

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::{Price, Refusal};
-use crate::simulator::gateway::{links, wording};
+use crate::simulator::gateway::answer::{ApiError, Price};
+use crate::simulator::gateway::{links, notation};
 use crate::simulator::{CheckoutStatus, Effect, EffectKind, Links, Options};
 
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Order {
     }
 
     /// Reads how much money a call is about, and checks it against what the order lets it move.
-    pub(super) fn read_price(&self, kind: EffectKind, body: &Value) -> Result<Price, Refusal> {
+    pub(super) fn read_price(&self, kind: EffectKind, body: &Value) -> Result<Price, ApiError> {
         let field = match kind {
             EffectKind::Capture => "capture_amount",
             EffectKind::Upcharge => "upcharge_amount",
@@ -194,20 +194,20 @@ impl Order {
     }
 
     /// Whether the order lets so much money be moved.
-    pub(super) fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), Refusal> {
+    pub(super) fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), ApiError> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         if self.stage != Stage::Authorized {
-            return Err(Refusal::field("order_uuid", "The order is not authorized."));
+            return Err(ApiError::field("order_uuid", "The order is not authorized."));
         }
         let needs_life = matches!(kind, EffectKind::Capture | EffectKind::Release);
         if needs_life && self.expiration <= OffsetDateTime::now_utc() {
-            return Err(Refusal::field("order_uuid", "The authorization has run out."));
+            return Err(ApiError::field("order_uuid", "The authorization has run out."));
         }
         if price.currency != self.amount.currency {
-            return Err(Refusal::field(&below("currency"), "The order is in another currency."));
+            return Err(ApiError::field(&below("currency"), "The order is in another currency."));
         }
         if price.cents > self.room(kind) {
-            return Err(Refusal::field(&below("amount_in_cents"), "This is more than is left."));
+            return Err(ApiError::field(&below("amount_in_cents"), "This is more than is left."));
         }
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Order {
 
     /// Notes a movement of money and answers its id.
     pub(super) fn book(&mut self, kind: EffectKind, cents: u64) -> String {
-        let id = wording::uuid();
+        let id = notation::uuid();
         self.movements.push(Movement { kind, id: id.clone(), cents });
         id
     }

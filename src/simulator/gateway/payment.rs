@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
 use crate::simulator::gateway::order::{Order, Stage};
-use crate::simulator::gateway::{Gateway, wording};
+use crate::simulator::gateway::{Gateway, notation};
 use crate::simulator::{Effect, EffectKind, Upcharge};
 
 impl Gateway {
@@ -17,9 +17,9 @@ impl Gateway {
         body: &Value,
         location: &str,
         customer: Option<&Map<String, Value>>,
-    ) -> Result<Order, Refusal> {
+    ) -> Result<Order, ApiError> {
         let field = format!("{location}order_amount");
-        let amount = body.get("order_amount").ok_or_else(|| Refusal::field(&field, "An amount is required."))?;
+        let amount = body.get("order_amount").ok_or_else(|| ApiError::field(&field, "An amount is required."))?;
         let amount = Price::read(amount, &field)?;
         let capture_at_once = read_intent(body, location)?;
         let mut order = Order::new(merchant, self.order_id(), amount, capture_at_once);
@@ -32,47 +32,47 @@ impl Gateway {
     /// An id for the next order: every other one is no hexadecimal number, beginning with the first.
     pub(super) fn order_id(&mut self) -> String {
         self.orders_made += 1;
-        if self.orders_made % 2 == 1 { wording::opaque() } else { wording::uuid() }
+        if self.orders_made % 2 == 1 { notation::opaque() } else { notation::uuid() }
     }
 
     /// `GET /v2/order/{order}`.
-    pub(super) fn get_order(&self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn get_order(&self, merchant: &str, id: &str) -> CallResult {
         let order = self.orders.find(id).filter(|order| order.merchant == merchant);
-        let order = order.ok_or_else(|| Refusal::unknown("order_uuid"))?;
+        let order = order.ok_or_else(|| ApiError::unknown("order_uuid"))?;
         let body = order.body(&self.options, &self.date(order.expiration));
         Ok(Answer::json(StatusCode::OK, &body))
     }
 
     /// `PATCH /v2/order/{order}`.
-    pub(super) fn patch_order(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn patch_order(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         let order = self.order(merchant, id)?;
         let reference = object(body)?.remove("reference_id").filter(Value::is_string);
-        let reference = reference.ok_or_else(|| Refusal::field("reference_id", "A text is required."))?;
+        let reference = reference.ok_or_else(|| ApiError::field("reference_id", "A text is required."))?;
         order.details.insert("reference_id".to_owned(), reference);
         order.changed(EffectKind::Update, 0, None);
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
     /// `PATCH /v2/order/{order}/checkout`: where an express checkout is to be shipped to.
-    pub(super) fn patch_checkout(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn patch_checkout(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         let done = Answer::done(self.options.checkout_update_status);
         let order = self.order(merchant, id)?;
         let body = object(body).unwrap_or_default();
         if !["currency_code", "address_uuid"].iter().all(|name| body.get(*name).is_some_and(Value::is_string)) {
-            return Ok(Refusal::bare());
+            return Ok(ApiError::bare());
         }
         if order.stage != Stage::Open {
-            return Err(Refusal::field("order_uuid", "The checkout is not open."));
+            return Err(ApiError::field("order_uuid", "The checkout is not open."));
         }
         order.changed(EffectKind::UpdateCheckout, 0, None);
         Ok(done.with_effect())
     }
 
     /// `DELETE /v2/order/{order}/checkout`.
-    pub(super) fn delete_checkout(&mut self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn delete_checkout(&mut self, merchant: &str, id: &str) -> CallResult {
         let order = self.order(merchant, id)?;
         if order.stage != Stage::Open {
-            return Err(Refusal::field("order_uuid", "The checkout is not open."));
+            return Err(ApiError::field("order_uuid", "The checkout is not open."));
         }
         order.stage = Stage::Deleted;
         order.changed(EffectKind::DeleteCheckout, 0, None);
@@ -87,7 +87,7 @@ impl Gateway {
         kind: EffectKind,
         body: &[u8],
         key: Option<&str>,
-    ) -> Outcome {
+    ) -> CallResult {
         let keeps_rest = self.options.capture_keeps_rest;
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
@@ -112,10 +112,10 @@ impl Gateway {
         id: &str,
         kind: EffectKind,
         cents: u64,
-    ) -> Option<Result<(), Refusal>> {
+    ) -> Option<Result<(), ApiError>> {
         let order = self.orders.find_mut(id)?;
-        if let Err(refusal) = order.check(kind, &order.price(cents), "") {
-            return Some(Err(refusal));
+        if let Err(error) = order.check(kind, &order.price(cents), "") {
+            return Some(Err(error));
         }
         order.book(kind, cents);
         order.changed(kind, cents, None);
@@ -132,7 +132,7 @@ impl Gateway {
         kind: EffectKind,
         body: &[u8],
         key: Option<&str>,
-    ) -> Outcome {
+    ) -> CallResult {
         let upcharge = self.options.upcharge;
         let order = self.order(merchant, id)?;
         let body = Value::Object(object(body)?);
@@ -197,25 +197,25 @@ impl Gateway {
 
     /// When an authorization given now ends.
     fn authorization_end(&self) -> OffsetDateTime {
-        wording::later(OffsetDateTime::now_utc(), self.options.authorization_life)
+        notation::later(OffsetDateTime::now_utc(), self.options.authorization_life)
     }
 
     pub(in crate::simulator) fn effects(&self, id: &str) -> Option<Vec<Effect>> {
         self.orders.find(id).map(|order| order.effects.clone())
     }
 
-    fn order(&mut self, merchant: &str, id: &str) -> Result<&mut Order, Refusal> {
+    fn order(&mut self, merchant: &str, id: &str) -> Result<&mut Order, ApiError> {
         let order = self.orders.find_mut(id).filter(|order| order.merchant == merchant);
-        order.ok_or_else(|| Refusal::unknown("order_uuid"))
+        order.ok_or_else(|| ApiError::unknown("order_uuid"))
     }
 }
 
 /// Whether the intent is to capture at once, which is the default.
-fn read_intent(body: &Value, location: &str) -> Result<bool, Refusal> {
+fn read_intent(body: &Value, location: &str) -> Result<bool, ApiError> {
     match body.get("intent").map(Value::as_str) {
         None | Some(Some("CAPTURE")) => Ok(true),
         Some(Some("AUTH")) => Ok(false),
-        Some(_) => Err(Refusal::field(&format!("{location}intent"), "The intent is AUTH or CAPTURE.")),
+        Some(_) => Err(ApiError::field(&format!("{location}intent"), "The intent is AUTH or CAPTURE.")),
     }
 }
 

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use time::{Date, Month};
 
-use crate::simulator::gateway::answer::Refusal;
+use crate::simulator::gateway::answer::ApiError;
 
 /// A query, if there is one. None of its values needs percent-encoding.
 pub(super) struct Query<'a>(&'a str);
@@ -25,7 +25,7 @@ impl<'a> Query<'a> {
     }
 
     /// `start-date`, which is required, to `end-date`, which is today if it is left out.
-    pub(super) fn range(&self, today: Date) -> Result<Range, Refusal> {
+    pub(super) fn range(&self, today: Date) -> Result<Range, ApiError> {
         let start = self.value("start-date").and_then(day);
         let start = start.ok_or_else(|| invalid("start-date", "A date is required, as yyyy-mm-dd."))?;
         let end = match self.value("end-date") {
@@ -39,7 +39,7 @@ impl<'a> Query<'a> {
     }
 
     /// How many entries to leave out.
-    pub(super) fn offset(&self) -> Result<usize, Refusal> {
+    pub(super) fn offset(&self) -> Result<usize, ApiError> {
         let Some(offset) = self.value("offset") else { return Ok(0) };
         offset
             .parse::<u32>()
@@ -55,8 +55,8 @@ impl<'a> Query<'a> {
 }
 
 /// The documents name no 422 for the reports.
-pub(super) fn invalid(location: &str, message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "invalid", location, message)
+pub(super) fn invalid(location: &str, message: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid", location, message)
 }
 
 fn day(text: &str) -> Option<Date> {

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use time::{Date, Duration, OffsetDateTime};
 
 use crate::simulator::Options;
-use crate::simulator::gateway::answer::{Answer, Outcome, Refusal};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult};
 use crate::simulator::gateway::query::Query;
 use crate::simulator::gateway::rows::Rows;
-use crate::simulator::gateway::{Gateway, query, settlement, wording};
+use crate::simulator::gateway::{Gateway, notation, query, settlement};
 
 impl Gateway {
     /// `GET /v2/orders/report`, over a week at most.
-    pub(super) fn orders_report(&self, query: &Query<'_>) -> Outcome {
+    pub(super) fn orders_report(&self, query: &Query<'_>) -> CallResult {
         let range = query.range(self.today())?;
         if range.start < range.end.saturating_sub(Duration::days(7)) && query.value("end-date").is_some() {
             return Err(query::invalid("end-date", "A report covers seven days at most."));
@@ -22,7 +22,7 @@ impl Gateway {
     }
 
     /// `GET /v2/settlements/summaries`: a payout for each day, in US dollars only.
-    pub(super) fn settlement_summaries(&self, query: &Query<'_>) -> Outcome {
+    pub(super) fn settlement_summaries(&self, query: &Query<'_>) -> CallResult {
         let range = query.range(self.today())?;
         let offset = query.offset()?;
         let days = range.start.to_julian_day()..=range.end.min(self.today()).to_julian_day();
@@ -32,20 +32,20 @@ impl Gateway {
     }
 
     /// `GET /v2/settlements/details/{payout}`.
-    pub(super) fn settlement_details(&self, payout: &str, query: &Query<'_>) -> Outcome {
+    pub(super) fn settlement_details(&self, payout: &str, query: &Query<'_>) -> CallResult {
         let metadata: Vec<&str> = query.value("metadata").unwrap_or_default().split(',').collect();
         let details = settlement::details(payout, self.options.settlement_columns, &metadata);
-        Ok(Answer::csv(details.ok_or_else(|| Refusal::unknown("payout_uuid"))?))
+        Ok(Answer::csv(details.ok_or_else(|| ApiError::unknown("payout_uuid"))?))
     }
 
     /// `GET /v2/interest/balance`: there is only an account in US dollars.
-    pub(super) fn interest_balance(&self, query: &Query<'_>) -> Outcome {
+    pub(super) fn interest_balance(&self, query: &Query<'_>) -> CallResult {
         let balance = if query.is_about("USD") { 103.27 } else { 0.0 };
         Ok(Answer::json(StatusCode::OK, &json!({"interest_balance": balance})))
     }
 
     /// `GET /v2/interest/activity`, all of it on the first day asked for.
-    pub(super) fn interest_activity(&self, query: &Query<'_>) -> Outcome {
+    pub(super) fn interest_activity(&self, query: &Query<'_>) -> CallResult {
         let range = query.range(self.today())?;
         let offset = query.offset()?;
         let skipped = if query.is_about("USD") { offset } else { usize::MAX };
@@ -62,7 +62,7 @@ fn payout(day: Date) -> Value {
     json!({
         "uuid": settlement::payout_uuid(day),
         "payout_currency": "USD",
-        "payout_date": wording::rfc3339(day.midnight().assume_utc(), 0),
+        "payout_date": notation::rfc3339(day.midnight().assume_utc(), 0),
         "net_settlement_amount": 9412.5,
         "forex_fees": 0,
         "status": "Complete",

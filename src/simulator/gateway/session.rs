@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Price, Refusal, object};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
 use crate::simulator::gateway::card::Card;
 use crate::simulator::gateway::order::Order;
-use crate::simulator::gateway::{Gateway, links, wording};
+use crate::simulator::gateway::{Gateway, links, notation};
 use crate::simulator::{SessionIds, SessionKind, TokenizePlace};
 
 #[derive(Debug)]
@@ -49,36 +49,36 @@ impl Tokenize {
 
 impl Gateway {
     /// `POST /v2/session`.
-    pub(super) fn post_session(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+    pub(super) fn post_session(&mut self, merchant: &str, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let mut customer = body.get("customer").and_then(Value::as_object).cloned().unwrap_or_default();
         let tokenize = customer.remove("tokenize") == Some(Value::Bool(true));
         let order = body.get("order").map(|order| self.new_order(merchant, order, "order.", Some(&customer)));
         let mut problems = missing(&body);
         if order.is_none() && !tokenize {
-            problems.push(Refusal::field("order", "An order or a customer to tokenize is required."));
+            problems.push(ApiError::field("order", "An order or a customer to tokenize is required."));
         }
         let order = match order.transpose() {
             Ok(order) => order,
-            Err(refusal) => {
-                problems.push(refusal);
+            Err(error) => {
+                problems.push(error);
                 None
             }
         };
-        if let Some(refusal) = Refusal::all(problems) {
-            return Err(refusal);
+        if let Some(error) = ApiError::all(problems) {
+            return Err(error);
         }
         let ids = self.open_session(merchant.to_owned(), order, tokenize.then_some(customer));
         Ok(Answer { status: StatusCode::CREATED, ..self.get_session(merchant, &ids.session)? }.with_effect())
     }
 
     /// `GET /v2/session/{session}`. Neither the end of its token nor its use changes what a session says of it.
-    pub(super) fn get_session(&self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn get_session(&self, merchant: &str, id: &str) -> CallResult {
         if Uuid::parse_str(id).is_err() {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid", "session_uuid", "This is not a UUID."));
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid", "session_uuid", "This is not a UUID."));
         }
         let session = self.sessions.find(id).filter(|session| session.merchant == merchant);
-        let session = session.ok_or_else(|| Refusal::unknown("session_uuid"))?;
+        let session = session.ok_or_else(|| ApiError::unknown("session_uuid"))?;
         Ok(Answer::json(StatusCode::OK, &self.session_body(id, session)))
     }
 
@@ -99,14 +99,14 @@ impl Gateway {
         shopper: Option<Map<String, Value>>,
     ) -> SessionIds {
         let tokenize = shopper.map(|details| Tokenize {
-            token: wording::uuid(),
-            expiration: wording::later(OffsetDateTime::now_utc(), self.options.tokenize_life),
-            approval: wording::uuid(),
+            token: notation::uuid(),
+            expiration: notation::later(OffsetDateTime::now_utc(), self.options.tokenize_life),
+            approval: notation::uuid(),
             details,
             decision: None,
         });
         let ids = SessionIds {
-            session: wording::uuid(),
+            session: notation::uuid(),
             order: order.as_ref().map(|order| order.id.clone()),
             token: tokenize.as_ref().map(|tokenize| tokenize.token.clone()),
         };
@@ -169,11 +169,11 @@ impl Gateway {
     }
 }
 
-/// A refusal for each URL the shopper could not be sent back to.
-fn missing(body: &Map<String, Value>) -> Vec<Refusal> {
+/// An error for each URL the shopper could not be sent back to.
+fn missing(body: &Map<String, Value>) -> Vec<ApiError> {
     ["cancel_url", "complete_url"]
         .into_iter()
         .filter(|name| !body.get(*name).and_then(|url| url.get("href")).is_some_and(Value::is_string))
-        .map(|name| Refusal::field(name, "A URL to return to is required."))
+        .map(|name| ApiError::field(name, "A URL to return to is required."))
         .collect()
 }

@@ -3,7 +3,7 @@
 use time::{Date, OffsetDateTime};
 
 use crate::simulator::Columns;
-use crate::simulator::gateway::wording;
+use crate::simulator::gateway::notation;
 
 /// The beginning of a payout's UUID, and how many digits of the day follow.
 const PAYOUT: &str = "c1a0b9d2-3d6e-4f0a-9b51-";
@@ -37,7 +37,7 @@ pub(super) fn details(payout: &str, columns: Columns, metadata: &[&str]) -> Opti
         .unzip();
     let keys: Vec<&str> = metadata.iter().copied().filter(|key| value_of(key).is_some()).collect();
     let lines = LINES.iter().map(|(kind, order_amount, amount, code)| {
-        let date = wording::rfc3339(day.midnight().assume_utc(), 0);
+        let date = notation::rfc3339(day.midnight().assume_utc(), 0);
         let product = if *kind == "ORDER" { "standard_checkout" } else { "" };
         let mut line = format!(
             "{kind},{date},{date},{date},gm99f-31vu1-kg00e-rae1g,1,PO-1,{order_amount},{amount},USD,{code},,{SEZZLE_ORDER}"
@@ -64,7 +64,7 @@ fn value_of(key: &str) -> Option<&'static str> {
 
 /// The activity of the interest account, without the first `offset` lines.
 pub(super) fn activity(day: Date, offset: usize) -> String {
-    let date = wording::rfc3339(day.midnight().assume_utc(), 0);
+    let date = notation::rfc3339(day.midnight().assume_utc(), 0);
     let heading = "type,event_date,interest_account_change_amount,interest_account_balance_after_change\n".to_owned();
     let rows = ACTIVITY.iter().skip(offset);
     rows.fold(heading, |report, (kind, change, balance)| report + &format!("{kind},{date},{change},{balance}\n"))

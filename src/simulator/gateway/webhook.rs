@@ -4,8 +4,8 @@ use http::uri::Scheme;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use crate::simulator::gateway::answer::{Answer, Outcome, Refusal, object};
-use crate::simulator::gateway::{Gateway, links, wording};
+use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
+use crate::simulator::gateway::{Gateway, links, notation};
 
 #[derive(Debug)]
 pub(super) struct Webhook {
@@ -16,25 +16,25 @@ pub(super) struct Webhook {
 
 impl Gateway {
     /// `POST /v2/webhooks`.
-    pub(super) fn post_webhook(&mut self, merchant: &str, body: &[u8]) -> Outcome {
-        self.put_webhook(merchant, wording::uuid(), body)
+    pub(super) fn post_webhook(&mut self, merchant: &str, body: &[u8]) -> CallResult {
+        self.put_webhook(merchant, notation::uuid(), body)
     }
 
     /// `PATCH /v2/webhooks/{id}`: both fields in place of those there were.
-    pub(super) fn patch_webhook(&mut self, merchant: &str, id: &str, body: &[u8]) -> Outcome {
+    pub(super) fn patch_webhook(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         self.webhook(merchant, id)?;
         self.put_webhook(merchant, id.to_owned(), body)
     }
 
-    fn put_webhook(&mut self, merchant: &str, id: String, body: &[u8]) -> Outcome {
+    fn put_webhook(&mut self, merchant: &str, id: String, body: &[u8]) -> CallResult {
         let body = object(body)?;
-        let url = read_url(&body).ok_or_else(|| Refusal::field("url", "A URL to deliver to is required."))?;
+        let url = read_url(&body).ok_or_else(|| ApiError::field("url", "A URL to deliver to is required."))?;
         let events = body.get("events").and_then(Value::as_array).filter(|events| events.iter().all(Value::is_string));
-        let events = events.cloned().ok_or_else(|| Refusal::field("events", "A list of events is required."))?;
+        let events = events.cloned().ok_or_else(|| ApiError::field("events", "A list of events is required."))?;
         let same =
             |(other, webhook): (&String, &Webhook)| *other != id && webhook.merchant == merchant && webhook.url == url;
         if self.options.webhook_conflict && self.webhooks.iter().any(same) {
-            return Err(Refusal::new(StatusCode::CONFLICT, "conflict", "url", "This URL is registered already."));
+            return Err(ApiError::new(StatusCode::CONFLICT, "conflict", "url", "This URL is registered already."));
         }
         let answer = Answer::json(StatusCode::OK, &self.webhook_reference(&id).into());
         self.webhooks.put(id, Webhook { merchant: merchant.to_owned(), url, events });
@@ -49,19 +49,19 @@ impl Gateway {
     }
 
     /// `GET /v2/webhooks/{id}`.
-    pub(super) fn get_webhook(&self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn get_webhook(&self, merchant: &str, id: &str) -> CallResult {
         Ok(Answer::json(StatusCode::OK, &self.webhook_body(id, self.webhook(merchant, id)?)))
     }
 
     /// `DELETE /v2/webhooks/{id}`.
-    pub(super) fn delete_webhook(&mut self, merchant: &str, id: &str) -> Outcome {
+    pub(super) fn delete_webhook(&mut self, merchant: &str, id: &str) -> CallResult {
         self.webhook(merchant, id).map_err(|_| bad_request("webhooks_uuid", "No such subscription."))?;
         self.webhooks.remove(id);
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
     /// `POST /v2/webhooks/test`: one event, to the URL given or to all that subscribed to it.
-    pub(super) fn test_webhook(&mut self, merchant: &str, body: &[u8]) -> Outcome {
+    pub(super) fn test_webhook(&mut self, merchant: &str, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let event = body.get("event").and_then(Value::as_str);
         if event.is_none() && !body.contains_key("url") {
@@ -88,9 +88,9 @@ impl Gateway {
         self.webhooks.remove(id);
     }
 
-    fn webhook(&self, merchant: &str, id: &str) -> Result<&Webhook, Refusal> {
+    fn webhook(&self, merchant: &str, id: &str) -> Result<&Webhook, ApiError> {
         let webhook = self.webhooks.find(id).filter(|webhook| webhook.merchant == merchant);
-        webhook.ok_or_else(|| Refusal::unknown("webhooks_uuid"))
+        webhook.ok_or_else(|| ApiError::unknown("webhooks_uuid"))
     }
 
     fn webhook_reference(&self, id: &str) -> Map<String, Value> {
@@ -121,6 +121,6 @@ fn read_url(body: &Map<String, Value>) -> Option<String> {
 }
 
 /// The documents name no 422 for the calls that use it.
-fn bad_request(location: &str, message: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "invalid", location, message)
+fn bad_request(location: &str, message: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid", location, message)
 }

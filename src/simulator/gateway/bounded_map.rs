@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug)]
-pub(super) struct Shelf<T> {
+pub(super) struct BoundedMap<T> {
     items: HashMap<String, T>,
     /// The keys in the order they came.
     order: VecDeque<String>,
 }
 
-impl<T> Shelf<T> {
+impl<T> BoundedMap<T> {
     pub(super) fn put(&mut self, key: String, item: T) {
         if self.items.insert(key.clone(), item).is_none() {
             self.order.push_back(key);
@@ -46,7 +46,7 @@ impl<T> Shelf<T> {
     }
 }
 
-impl<T> Default for Shelf<T> {
+impl<T> Default for BoundedMap<T> {
     fn default() -> Self {
         Self { items: HashMap::new(), order: VecDeque::new() }
     }
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn the_first_item_is_forgotten_first() {
-        let mut shelf = Shelf::default();
+        let mut map = BoundedMap::default();
         for number in 0..=CAPACITY {
-            shelf.put(number.to_string(), number);
+            map.put(number.to_string(), number);
         }
-        assert_eq!(shelf.find("0"), None);
-        assert_eq!(shelf.find("1"), Some(&1));
-        assert_eq!(shelf.items.len(), CAPACITY);
+        assert_eq!(map.find("0"), None);
+        assert_eq!(map.find("1"), Some(&1));
+        assert_eq!(map.items.len(), CAPACITY);
     }
 }

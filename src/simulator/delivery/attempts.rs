@@ -6,10 +6,10 @@ use tokio::time::sleep;
 use crate::simulator::Core;
 use crate::simulator::delivery::post::Target;
 use crate::simulator::delivery::{Attempt, DeliveryState, post};
-use crate::simulator::gateway::Parcel;
+use crate::simulator::gateway::WebhookJob;
 
-pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> DeliveryState {
-    let target = match Target::of(&parcel.url) {
+pub(super) async fn deliver(core: &Core, number: usize, job: &WebhookJob) -> DeliveryState {
+    let target = match Target::of(&job.url) {
         Ok(target) => target,
         Err(reason) => return DeliveryState::NotSent(reason),
     };
@@ -17,27 +17,27 @@ pub(super) async fn deliver(core: &Core, number: usize, parcel: &Parcel) -> Deli
     for retry in 0.. {
         // The semaphore is never closed, and an attempt without a place would do no harm.
         let place = core.deliveries.attempts.acquire().await;
-        if parcel.subscription.as_ref().is_some_and(gone) {
+        if job.subscription.as_ref().is_some_and(gone) {
             return DeliveryState::Unsubscribed;
         }
         let (signature, limit) = {
             let options = &core.gateway().options;
-            (post::signature(&options.private_key, &parcel.body, options.signature_encoding), options.webhook_timeout)
+            (post::signature(&options.private_key, &job.body, options.signature_encoding), options.webhook_timeout)
         };
         let at = OffsetDateTime::now_utc().into();
-        let status = post::attempt(&target, &signature, &parcel.body, limit).await;
+        let status = post::attempt(&target, &signature, &job.body, limit).await;
         drop(place);
         core.deliveries.attempted(number, Attempt { at, status });
         if status == Some(200) {
             return DeliveryState::Accepted;
         }
         let wait = core.gateway().options.webhook_retries.get(retry).copied();
-        match wait.filter(|_| parcel.subscription.is_some() && retry < MAX_RETRIES) {
+        match wait.filter(|_| job.subscription.is_some() && retry < MAX_RETRIES) {
             Some(wait) => sleep(wait).await,
             None => break,
         }
     }
-    if let Some(id) = &parcel.subscription {
+    if let Some(id) = &job.subscription {
         core.gateway().unsubscribe(id);
     }
     DeliveryState::GivenUp

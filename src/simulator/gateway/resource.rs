@@ -4,7 +4,7 @@ use crate::simulator::EffectKind;
 
 /// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum Resource<'a> {
     Authentication,
     Sessions,
     /// `/v2/session/`, with a slash at its end.
@@ -36,7 +36,7 @@ pub(super) enum Place<'a> {
     FeatureFlag,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Resource<'a> {
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         Some(match *segments {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 #[derive(Debug)]
-pub(super) struct Ledger<T> {
+pub(super) struct BoundedLog<T> {
     /// Each entry with the bytes it holds.
     entries: VecDeque<(T, usize)>,
     /// How many entries were forgotten, so that an entry keeps its number.
@@ -13,7 +13,7 @@ pub(super) struct Ledger<T> {
     max_bytes: usize,
 }
 
-impl<T> Ledger<T> {
+impl<T> BoundedLog<T> {
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self { entries: VecDeque::new(), forgotten: 0, bytes: 0, max_entries, max_bytes }
     }
@@ -83,23 +83,23 @@ mod tests {
 
     #[test]
     fn oldest_entries_go_first_and_numbers_stay_true() {
-        let mut ledger = Ledger::new(3, 10);
-        assert!((0..4).eq((0..4).map(|entry| ledger.push(entry, 1))));
-        assert!(ledger.iter().eq(&[1, 2, 3]));
-        ledger.change(0, 5, |entry| *entry = 50);
-        ledger.change(3, 7, |entry| *entry = 30);
-        assert_eq!((ledger.find(0), ledger.find(3), ledger.bytes), (None, Some(&30), 10));
-        ledger.change(2, 1, |_| ());
-        assert!(ledger.iter().eq(&[2, 30]));
-        ledger.change(3, 10, |_| ());
-        assert_eq!((ledger.iter().count(), ledger.bytes), (0, 0));
-        assert_eq!(ledger.push(4, 0), 4);
-        assert_eq!(ledger.push(5, 9), 5);
-        assert!(ledger.since(5).eq([(5, &5)]) && ledger.since(0).eq([(4, &4), (5, &5)]));
-        assert_eq!(ledger.since(usize::MAX).next(), None);
-        ledger.clear();
-        ledger.change(5, 1, |entry| *entry = 50);
-        assert_eq!((ledger.iter().count(), ledger.bytes, ledger.push(6, 10)), (0, 0, 6));
-        assert!(ledger.since(0).eq([(6, &6)]));
+        let mut log = BoundedLog::new(3, 10);
+        assert!((0..4).eq((0..4).map(|entry| log.push(entry, 1))));
+        assert!(log.iter().eq(&[1, 2, 3]));
+        log.change(0, 5, |entry| *entry = 50);
+        log.change(3, 7, |entry| *entry = 30);
+        assert_eq!((log.find(0), log.find(3), log.bytes), (None, Some(&30), 10));
+        log.change(2, 1, |_| ());
+        assert!(log.iter().eq(&[2, 30]));
+        log.change(3, 10, |_| ());
+        assert_eq!((log.iter().count(), log.bytes), (0, 0));
+        assert_eq!(log.push(4, 0), 4);
+        assert_eq!(log.push(5, 9), 5);
+        assert!(log.since(5).eq([(5, &5)]) && log.since(0).eq([(4, &4), (5, &5)]));
+        assert_eq!(log.since(usize::MAX).next(), None);
+        log.clear();
+        log.change(5, 1, |entry| *entry = 50);
+        assert_eq!((log.iter().count(), log.bytes, log.push(6, 10)), (0, 0, 6));
+        assert!(log.since(0).eq([(6, &6)]));
     }
 }
