@@ -14,7 +14,7 @@ use crate::support::eventually;
 use crate::support::process::{Folder, Process, free_address};
 use crate::support::relay::{Relay, Server};
 use crate::support::stack::Framing::Length;
-use crate::support::stack::{Call, Outcome, Stack};
+use crate::support::stack::{Call, ClientResult, Stack};
 
 const CAPTURE: &str = "/v2/order/{way}/capture";
 const CREATE: &str = "/v2/session";
@@ -125,7 +125,7 @@ impl Scene {
     }
 
     /// Checks that each request was answered, and that the client understood its answer.
-    fn answered(&self, calls: &[Call], outcomes: &[Outcome]) {
+    fn answered(&self, calls: &[Call], outcomes: &[ClientResult]) {
         let (requests, answers) = self.relay.requests_and_answers();
         assert_eq!(requests, answers, "status lines for each request: {outcomes:?}");
         for (call, outcome) in calls.iter().zip(outcomes) {

@@ -8,7 +8,7 @@ use sezzle_sidecar::simulator::{EffectKind, Exchange, Simulator};
 
 use crate::support::relay::Relay;
 use crate::support::stack::Framing::{Chunked, Expect, Length};
-use crate::support::stack::{Call, Outcome, Stack};
+use crate::support::stack::{Call, ClientResult, Stack};
 use crate::support::{Session, Setup};
 
 /// The body's size: some hundred times the capacity of a connection.
@@ -78,7 +78,7 @@ fn the_lock_files_pin_versions_and_name_no_registry() {
 /// The result of a client's run.
 #[derive(Debug)]
 struct Run {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<ClientResult>,
     /// Effects at the gateway, without the keys.
     effects: Vec<(EffectKind, u64)>,
     keys: Vec<Option<String>>,

@@ -25,7 +25,10 @@ pub(in crate::simulator) async fn serve(
 ) -> Result<Response<Payload>, ConnectionEnd> {
     let (head, body) = request.into_parts();
     if is_of_browser(&head.headers) {
-        return Ok(response(Err(CommandError::new(StatusCode::FORBIDDEN, "the simulator refuses requests from browsers"))));
+        return Ok(response(Err(CommandError::new(
+            StatusCode::FORBIDDEN,
+            "the simulator refuses requests from browsers",
+        ))));
     }
     if core.addr.ip().is_loopback() && !names_this_machine(&head.headers) {
         // A web page may have pointed a name of its own at this address.

@@ -178,21 +178,21 @@ impl Load<'_> {
 }
 
 /// The writes as the gateway saw them.
-struct Seen {
+struct JournaledWrites {
     by_number: HashMap<usize, Vec<Exchange>>,
     effects_by_key: HashMap<String, usize>,
 }
 
-impl Seen {
+impl JournaledWrites {
     fn of(journal: Vec<Exchange>) -> Self {
-        let mut seen = Self { by_number: HashMap::new(), effects_by_key: HashMap::new() };
+        let mut journaled = Self { by_number: HashMap::new(), effects_by_key: HashMap::new() };
         for call in journal {
             let Ok(number) = header(&call.headers, NUMBER).parse() else { continue };
             let key = header(&call.headers, "sezzle-request-id").to_owned();
-            *seen.effects_by_key.entry(key).or_default() += usize::from(call.effect);
-            seen.by_number.entry(number).or_default().push(call);
+            *journaled.effects_by_key.entry(key).or_default() += usize::from(call.effect);
+            journaled.by_number.entry(number).or_default().push(call);
         }
-        seen
+        journaled
     }
 
     /// All that is wrong with the course of a write.
@@ -254,11 +254,11 @@ async fn run(seed: u64) -> (usize, usize) {
     let journal = gateway.journal();
     gateway.stop().await;
 
-    let seen = Seen::of(journal);
-    let wrong = writes.iter().filter_map(|write| Some((seen.judge(write)?, write)));
+    let journaled = JournaledWrites::of(journal);
+    let wrong = writes.iter().filter_map(|write| Some((journaled.judge(write)?, write)));
     let wrong: Vec<String> = wrong
         .map(|(what, write)| {
-            let attempts = seen.by_number.get(&write.number).into_iter().flatten();
+            let attempts = journaled.by_number.get(&write.number).into_iter().flatten();
             let attempts = attempts.map(|call| (call.status, call.effect, header(&call.headers, "sezzle-request-id")));
             format!("{what}: {write:?}, {:?}", attempts.collect::<Vec<_>>())
         })

@@ -75,11 +75,11 @@ impl Way {
 /// A handle to the gateway, which runs as long as the test's runtime does.
 pub struct Doer {
     pub addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<DoerState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct DoerState {
     /// The way, target and key of each write.
     writes: Mutex<Vec<(Way, String, Option<String>)>>,
     released: CancellationToken,
@@ -89,7 +89,7 @@ impl Doer {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let addr = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(DoerState::default());
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -120,7 +120,7 @@ impl Doer {
     }
 }
 
-async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
+async fn serve(shared: Arc<DoerState>, mut stream: TcpStream) {
     let mut read = Vec::new();
     while let Some((head, body)) = request(&mut stream, &mut read).await {
         let line = head.lines().next().unwrap_or_default();
@@ -141,7 +141,7 @@ async fn serve(shared: Arc<Shared>, mut stream: TcpStream) {
 }
 
 /// Returns whether the connection stays open.
-async fn misbehave(way: Way, shared: &Shared, stream: &mut TcpStream) -> bool {
+async fn misbehave(way: Way, shared: &DoerState, stream: &mut TcpStream) -> bool {
     let text = "a,b\n1,2\n";
     let json = r#"{"uuid":"u","amount":"#;
     let bytes = match way {

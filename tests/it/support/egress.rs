@@ -32,11 +32,11 @@ pub enum Conduct {
 /// A running proxy. Dropping the handle stops it.
 pub struct EgressProxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     accepting: JoinHandle<()>,
 }
 
-struct Shared {
+struct ProxyState {
     conduct: Conduct,
     /// The end of every tunnel, whatever address was asked for.
     gateway: Mutex<Option<SocketAddr>>,
@@ -50,7 +50,7 @@ impl EgressProxy {
     pub async fn start(conduct: Conduct) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             conduct,
             gateway: Mutex::default(),
             heads: Mutex::default(),
@@ -105,7 +105,7 @@ impl Drop for EgressProxy {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+async fn serve(mut stream: TcpStream, shared: &ProxyState) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -138,7 +138,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
 }
 
 /// Keeps all bytes until the end of the connection.
-async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
+async fn record(mut stream: TcpStream, shared: &ProxyState) -> Option<()> {
     loop {
         let byte = stream.read_u8().await.ok()?;
         shared.rest.lock().expect("not poisoned").push(byte);
@@ -147,7 +147,7 @@ async fn record(mut stream: TcpStream, shared: &Shared) -> Option<()> {
 
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 
-async fn tunnel(mut stream: TcpStream, shared: &Shared, head: &str) -> Option<()> {
+async fn tunnel(mut stream: TcpStream, shared: &ProxyState, head: &str) -> Option<()> {
     let gateway = shared.gateway.lock().expect("not poisoned").expect("known by now");
     stream.write_all(head.as_bytes()).await.ok()?;
     shared.tunnels.fetch_add(1, Ordering::SeqCst);

@@ -50,11 +50,11 @@ pub type Script = Box<dyn Fn(&Came) -> Vec<u8> + Send>;
 /// A running gateway. Dropping the handle stops it.
 pub struct FrameGateway {
     pub addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<FrameState>,
     accepting: AbortHandle,
 }
 
-struct Shared {
+struct FrameState {
     conduct: Conduct,
     script: Mutex<Script>,
     /// How many requests had arrived whole when the script was set.
@@ -74,7 +74,7 @@ impl FrameGateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let addr = listener.local_addr().expect("bound");
         let acceptor = TlsAcceptor::from(offering(ca.server(&["localhost"]), &[b"h2"]));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FrameState {
             conduct,
             script: Mutex::new(Box::new(|_| Vec::new())),
             before: Mutex::default(),
@@ -152,7 +152,7 @@ impl Drop for FrameGateway {
     }
 }
 
-impl Shared {
+impl FrameState {
     async fn read(
         &self,
         mut stream: impl AsyncRead + Unpin,

@@ -28,12 +28,12 @@ pub enum Script {
 /// A handle to the gateway, which runs as long as the test's runtime does.
 pub struct Scripted {
     pub addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ScriptState>,
     accepting: AbortHandle,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ScriptState {
     script: Mutex<Script>,
     /// Number of the connection, method and path of every call but token exchanges.
     calls: Mutex<Vec<(usize, String)>>,
@@ -45,7 +45,7 @@ impl Scripted {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let addr = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ScriptState::default());
         let serving = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             for number in 0.. {
@@ -77,7 +77,7 @@ impl Scripted {
     }
 }
 
-async fn serve(shared: Arc<Shared>, mut stream: TcpStream, number: usize) {
+async fn serve(shared: Arc<ScriptState>, mut stream: TcpStream, number: usize) {
     let mut read = Vec::new();
     while let Some((head, _)) = request(&mut stream, &mut read).await {
         let line = head.lines().next().and_then(|line| line.rsplit_once(' ')).map_or("", |(line, _)| line).to_owned();

@@ -89,14 +89,14 @@ impl Call {
 
 /// The client's result of a call.
 #[derive(Clone)]
-pub struct Outcome {
+pub struct ClientResult {
     /// The status, or the client's name for the failure.
     pub status: String,
     pub cache: String,
     pub body: Vec<u8>,
 }
 
-impl fmt::Debug for Outcome {
+impl fmt::Debug for ClientResult {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let start: String = String::from_utf8_lossy(&self.body).chars().take(200).collect();
         write!(formatter, "{} {:?} {start:?}", self.status, self.cache)
@@ -133,7 +133,7 @@ impl Stack {
 
 impl Running {
     /// Waits for the client's end, and returns one outcome for each of its calls.
-    pub async fn outcomes(self) -> Vec<Outcome> {
+    pub async fn outcomes(self) -> Vec<ClientResult> {
         let ended = self.process.end_within(LIMIT).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let lines: Vec<&str> = ended.stdout.lines().collect();
@@ -141,7 +141,7 @@ impl Running {
         let outcome = |(number, line): (usize, &&str)| {
             let (status, cache) = line.split_once('\t').expect("a status and a cache status");
             let body = fs::read(self.folder.path().join(number.to_string())).unwrap_or_default();
-            Outcome { status: status.to_owned(), cache: cache.to_owned(), body }
+            ClientResult { status: status.to_owned(), cache: cache.to_owned(), body }
         };
         lines.iter().enumerate().map(outcome).collect()
     }
