@@ -1,4 +1,4 @@
-//! `purge`: removes sessions from the cache of a running sidecar.
+//! `purge`: purges sessions of a running sidecar.
 
 use clap::Args;
 use http::Method;
