@@ -75,8 +75,8 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
         return "bypass: the call is a write".to_owned();
     }
     if matches!(callers_public_key(&head.headers, |_| true), Ok(Some(_))) {
-        return "bypass: the sidecar sends the call under the caller's public key, or refuses it if that key is not \
-                its own"
+        return "bypass: the sidecar sends the call under the caller's public key, or refuses it if that key \
+                belongs to another merchant"
             .to_owned();
     }
     if matched.route.is_card_data() {
