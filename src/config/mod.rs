@@ -1,19 +1,16 @@
 //! Configuration: files and environment variables in, [`Settings`] or the complete list of mistakes out.
 //!
 //! Files are laid over each other in order and variables over files. Only configuration files are read here; files that
-//! they name, secrets above all, are read where they are needed. `sections.rs` has the keys, their defaults and bounds;
-//! [`changes`] says how a change of each takes effect.
+//! they name, secrets above all, are read where they are needed. [`settings`] has the keys, their defaults and bounds.
 
 pub mod changes;
-mod otlp;
+mod key;
 mod parse;
 mod problem;
 mod reader;
-mod sections;
 pub mod settings;
 mod source;
 mod unknown;
-mod webhooks;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,6 +18,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
+use self::key::Effective;
+pub use self::key::{KeyDoc, Takes};
 use self::reader::Reader;
 use self::source::{Environment, Layer};
 
@@ -48,7 +47,7 @@ pub fn load(
     });
 
     let mut reader = Reader::new(&tree, secrets, problems.is_empty());
-    let settings = sections::settings(&mut reader, thread::available_parallelism().map_or(1, usize::from));
+    let settings = settings::read(&mut reader, thread::available_parallelism().map_or(1, usize::from));
     let unknown = unknown::find(&layers, &reader);
     let (_, effective, mistakes) = reader.finish();
     problems.append(mistakes);
@@ -76,7 +75,7 @@ pub fn ops_listen(
         source::empty_table()
     });
     let mut reader = Reader::new(&tree, BTreeMap::new(), problems.is_empty());
-    let listen = sections::ops_listen(&mut reader);
+    let listen = settings::ops_listen(&mut reader);
     let (_, _, mistakes) = reader.finish();
     problems.append(mistakes);
     match listen {
@@ -130,31 +129,12 @@ impl Loaded {
     }
 }
 
-/// A key with its effective value as TOML, if it has a value.
-#[derive(Clone, Debug)]
-struct Effective {
-    key: &'static str,
-    value: Option<String>,
-    origin: String,
-}
-
-/// The properties of a key that a file may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyDoc {
-    /// Section and name, with a dot between them.
-    pub key: &'static str,
-    /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
-    pub default: Option<String>,
-    /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
-    pub required: bool,
-}
-
 /// Every key that a file may hold, in the order of the sections, with the defaults of a machine that has several cores.
 pub fn reference() -> Vec<KeyDoc> {
     let nothing = source::empty_table();
     let mut reader = Reader::new(&nothing, BTreeMap::new(), true);
     // Nothing is set, so only the keys that were read are of interest.
-    let _ = sections::settings(&mut reader, usize::MAX);
+    let _ = settings::read(&mut reader, usize::MAX);
     let (docs, _, _) = reader.finish();
     docs
 }

@@ -10,11 +10,10 @@ use std::mem;
 
 use config::{Value, ValueKind};
 
+use super::key::{Effective, KeyDoc, Takes, Understood};
 use super::parse::{self, Parsed};
 use super::problem::{Problem, Problems};
-use super::settings::Understood;
 use super::source::{child, may_hold_a_key, variable};
-use super::{Effective, KeyDoc};
 use crate::secret::{Secret, SecretSource};
 
 const DEFAULT: &str = "default";
@@ -25,6 +24,7 @@ pub(super) struct Reader<'t> {
     secrets: BTreeMap<&'static str, Secret>,
     complete: bool,
     known: BTreeSet<&'static str>,
+    takes: Takes,
     docs: Vec<KeyDoc>,
     effective: Vec<Effective>,
     understood: BTreeMap<&'static str, Understood>,
@@ -39,11 +39,19 @@ impl<'t> Reader<'t> {
             secrets,
             complete,
             known: BTreeSet::new(),
+            takes: Takes::default(),
             docs: Vec::new(),
             effective: Vec::new(),
             understood: BTreeMap::new(),
             problems: Problems::default(),
         }
+    }
+
+    /// Says of the key that is read next that a reload applies it. A key needs a restart if a part of the process is built
+    /// from it at the start: listeners, the connections to Sezzle, limits, and the merchant.
+    pub(super) fn on_reload(&mut self) -> &mut Self {
+        self.takes = Takes::Reload;
+        self
     }
 
     /// A key with a default, which is parsed like any other value.
@@ -157,6 +165,8 @@ impl<'t> Reader<'t> {
                 None => Some(None),
             };
         };
+        // A variable keeps its value until a restart.
+        self.takes = Takes::Restart;
         if self.recognise(file_key).is_some() {
             self.refuse(file_key, &format!("set twice: also by the variable {name}; keep one of them"));
             return None;
@@ -237,7 +247,7 @@ impl<'t> Reader<'t> {
 
     fn register(&mut self, key: &'static str, default: Option<String>, required: bool) {
         self.known.insert(key);
-        self.docs.push(KeyDoc { key, default, required });
+        self.docs.push(KeyDoc { key, default, required, takes: mem::take(&mut self.takes) });
         self.effective.push(Effective { key, value: None, origin: String::new() });
     }
 

@@ -534,19 +534,18 @@ fn shipped_files_are_valid() {
 
 #[test]
 fn reference_file_has_every_key_with_its_default() {
-    let text = fs::read_to_string(shipped("reference.toml")).unwrap();
-    let written: toml::Table = text.parse().unwrap();
-    let complete = text.lines().map(uncommented).collect::<Vec<_>>().join("\n");
+    let written: toml::Table = fs::read_to_string(shipped("reference.toml")).unwrap().parse().unwrap();
+    let complete = complete_reference();
     // One of them is a mistake in a build that lacks what it is for.
     let lacking = |line: &&str| line.starts_with("endpoint = ") && !cfg!(feature = "otlp");
     let usable: Vec<&str> = complete.lines().filter(|line| !lacking(line)).collect();
     loaded(&[&usable.join("\n")], &[]);
 
-    let shown = leaves(&complete.parse().unwrap());
+    let shown = shown_in_reference();
     let expected = reference();
     let keys: BTreeSet<&str> = expected.iter().map(|doc| doc.key).collect();
     assert_eq!(shown.keys().map(String::as_str).collect::<BTreeSet<_>>(), keys);
-    for KeyDoc { key, default, required } in expected {
+    for KeyDoc { key, default, required, .. } in expected {
         assert_eq!(leaves(&written).contains_key(key), required, "{key} is to be commented exactly if it is optional");
         if let Some(default) = default {
             assert_eq!(shown[key], default.parse().unwrap(), "{key}");
@@ -566,6 +565,17 @@ fn a_name_of_any_depth_is_survived() {
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+/// The reference file with every key set.
+fn complete_reference() -> String {
+    let text = fs::read_to_string(shipped("reference.toml")).unwrap();
+    text.lines().map(uncommented).collect::<Vec<_>>().join("\n")
+}
+
+/// The value of every key in the reference file.
+pub(super) fn shown_in_reference() -> BTreeMap<String, toml::Value> {
+    leaves(&complete_reference().parse().unwrap())
 }
 
 /// A line `# key = value` without its comment sign; prose stays a comment.

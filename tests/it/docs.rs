@@ -7,7 +7,8 @@ use std::path::Path;
 
 use http::Method;
 use sezzle_sidecar::config;
-use sezzle_sidecar::config::changes::{Takes, rules};
+use sezzle_sidecar::config::Takes;
+use sezzle_sidecar::config::changes::rules;
 use sezzle_sidecar::proxy::error::REFUSALS;
 use sezzle_sidecar::proxy::route::{Matched, Route};
 use sezzle_sidecar::session::freshness::NotStored;
@@ -47,14 +48,19 @@ fn every_key_is_explained() {
 }
 
 #[test]
-fn the_keys_that_a_reload_applies_are_those_that_the_page_names() {
+fn the_page_says_of_every_key_and_no_other_whether_a_reload_applies_it() {
     let text = page("docs/configuration.md");
-    let table = text.split("| key | on reload |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a table");
-    let first = |line: &str| line.split('|').nth(1).unwrap_or_default().to_owned();
-    let cells: String = table.lines().skip(2).map(first).collect();
-    let named: BTreeSet<&str> = cells.split('`').skip(1).step_by(2).collect();
-    let applied = rules().filter(|(_, takes)| *takes == Takes::Reload).map(|(key, _)| key);
-    assert_eq!(named, applied.collect::<BTreeSet<_>>());
+    let (_, table) = text.split_once("## All keys").expect("the table");
+    let (table, _) = table.split_once("\n## ").expect("the end of the table");
+    let mut explained = BTreeSet::new();
+    for row in rows(table, 4) {
+        for key in quoted(row[0]) {
+            assert!(explained.insert((key.clone(), row[2].to_owned())), "{key} is explained twice");
+        }
+    }
+    let by = |takes| if takes == Takes::Reload { "reload" } else { "restart" };
+    let keys = rules().map(|(key, takes)| (key.to_owned(), by(takes).to_owned()));
+    same("docs/configuration.md", &explained, &keys.collect());
 }
 
 #[test]

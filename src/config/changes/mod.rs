@@ -1,18 +1,7 @@
 //! Finds the keys that differ between two configurations, and whether a change needs a restart: pure.
-//!
-//! A change of a key takes a restart unless the key is in the list below.
 
 use super::source::SECRETS;
-use super::{Settings, reference};
-
-/// How a change of a key takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
-    /// A reload of the running process.
-    Reload,
-    /// A restart.
-    Restart,
-}
+use super::{Settings, Takes, reference};
 
 /// The keys that differ, in the order of the sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,33 +30,9 @@ pub fn diff(started: &Settings, reloaded: &Settings, new: &Settings) -> Changes 
 
 /// Every key, and how a change of it takes effect.
 pub fn rules() -> impl Iterator<Item = (&'static str, Takes)> {
-    let keys = reference().into_iter().map(|doc| doc.key).chain(SECRETS);
-    keys.map(|key| (key, if RELOADED.contains(&key) { Takes::Reload } else { Takes::Restart }))
+    let secrets = SECRETS.into_iter().map(|key| (key, Takes::Restart));
+    reference().into_iter().map(|doc| (doc.key, doc.takes)).chain(secrets)
 }
-
-// A key needs a restart if a part of the process is built from it at the start: listeners, the connections to Sezzle,
-// limits, and the merchant. The keys in this list do not.
-const RELOADED: [&str; 19] = [
-    "gateway.read_timeout",
-    "gateway.write_timeout",
-    "gateway.report_timeout",
-    "credentials.public_key_file",
-    "credentials.private_key_file",
-    "proxy.allow_remote",
-    "proxy.hosts",
-    "proxy.normalise_request_id",
-    "proxy.card_data",
-    "drain.grace",
-    "drain.timeout",
-    "limits.body",
-    "cache.max_ttl",
-    "cache.untokenized_ttl",
-    "cache.expiration_margin",
-    "cache.origin_cache_control",
-    "cache.stale_if_error",
-    "log.level",
-    "log.sample_hits",
-];
 
 /// Decides nothing but whether `proxy.listen` is a mistake, which it does whenever the configuration is read.
 const WITHOUT_EFFECT: &str = "proxy.allow_remote";

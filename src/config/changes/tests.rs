@@ -1,13 +1,12 @@
 //! Each key by itself: that a change of it is seen, that it is seen as one of it alone, and what it takes.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 
 use super::*;
 use crate::config::source::SECRETS;
-use crate::config::{load, reference};
+use crate::config::{Loaded, Problems, load};
 
 /// Something is set in every section, so that everything can be changed by itself.
 const BASE: &str = r#"
@@ -24,93 +23,78 @@ const BASE: &str = r#"
 "#;
 
 fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Settings {
+    load_texts(texts, variables).unwrap().settings
+}
+
+fn load_texts(texts: &[&str], variables: &[(&str, &str)]) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<_> = (0..texts.len()).map(|index| folder.path().join(format!("{index}.toml"))).collect();
     for (file, text) in files.iter().zip(texts) {
         fs::write(file, text).unwrap();
     }
     let named = |(name, value): &(&str, &str)| (format!("SEZZLE_SIDECAR__{name}").into(), OsString::from(value));
-    load(&files, variables.iter().map(named)).unwrap().settings
+    load(&files, variables.iter().map(named))
 }
 
-/// Another value of each key that a file may hold.
-const OTHERS: [(&str, &str, Takes); 46] = [
-    ("gateway.environment", "'production'", Takes::Restart),
-    ("gateway.url", "'https://other.example'", Takes::Restart),
-    ("gateway.ca_file", "'/run/ca'", Takes::Restart),
-    ("gateway.connect_timeout", "'1s'", Takes::Restart),
-    ("gateway.read_timeout", "'11s'", Takes::Reload),
-    ("gateway.write_timeout", "'31s'", Takes::Reload),
-    ("gateway.report_timeout", "'61s'", Takes::Reload),
-    ("gateway.http2", "true", Takes::Restart),
-    ("gateway.egress_proxy", "'http://proxy:3129'", Takes::Restart),
-    ("gateway.egress_proxy_credentials_file", "'/run/other'", Takes::Restart),
-    ("credentials.public_key_file", "'/run/other'", Takes::Reload),
-    ("credentials.private_key_file", "'/run/other'", Takes::Reload),
-    ("credentials.merchant_uuid", "'a'", Takes::Restart),
-    ("proxy.listen", "['127.0.0.1:8081']", Takes::Restart),
-    ("proxy.socket_mode", "'0600'", Takes::Restart),
-    ("proxy.hosts", "['payments']", Takes::Reload),
-    ("proxy.normalise_request_id", "false", Takes::Reload),
-    ("proxy.card_data", "'forward'", Takes::Reload),
-    ("proxy.workers", "3", Takes::Restart),
-    ("drain.grace", "'6s'", Takes::Reload),
-    ("drain.timeout", "'41s'", Takes::Reload),
-    ("limits.connections", "1", Takes::Restart),
-    ("limits.in_flight", "1", Takes::Restart),
-    ("limits.body", "'2MiB'", Takes::Reload),
-    ("limits.head", "'16KiB'", Takes::Restart),
-    ("control.listen", "'unix:/run/control.sock'", Takes::Restart),
-    ("ops.listen", "'127.0.0.1:9465'", Takes::Restart),
-    ("ops.status_page", "true", Takes::Restart),
-    ("cache.max_bytes", "'1MiB'", Takes::Restart),
-    ("cache.max_ttl", "'61s'", Takes::Reload),
-    ("cache.untokenized_ttl", "'31s'", Takes::Reload),
-    ("cache.expiration_margin", "'6s'", Takes::Reload),
-    ("cache.origin_cache_control", "'ignore'", Takes::Reload),
-    ("cache.stale_if_error", "'1s'", Takes::Reload),
-    ("links.rewrite", "false", Takes::Restart),
-    ("links.base_url", "'http://other'", Takes::Restart),
-    ("webhooks.listen", "'127.0.0.1:8083'", Takes::Restart),
-    ("webhooks.path", "'/other'", Takes::Restart),
-    ("webhooks.forward_to", "'http://127.0.0.1:3001'", Takes::Restart),
-    ("webhooks.forward_secret_file", "'/run/other'", Takes::Restart),
-    ("log.format", "'text'", Takes::Restart),
-    ("log.level", "'warn'", Takes::Reload),
-    ("log.sample_hits", "2", Takes::Reload),
-    ("otlp.endpoint", "'http://127.0.0.1:4318'", Takes::Restart),
-    ("otlp.sample", "2", Takes::Restart),
-    // By itself it changes nothing, so nothing is to be said of it.
-    ("proxy.allow_remote", "true", Takes::Reload),
-];
+/// Other values that [`other`] does not find.
+const OTHERS: [(&str, &str); 2] = [("proxy.socket_mode", "'0600'"), ("proxy.hosts", "['payments']")];
 
-#[test]
-fn every_key_has_a_rule_and_every_rule_a_key() {
-    let ruled: BTreeSet<&str> = rules().map(|(key, _)| key).collect();
-    let known: BTreeSet<&str> = reference().iter().map(|doc| doc.key).chain(SECRETS).collect();
-    assert_eq!(ruled, known, "say in config/changes/mod.rs what it takes for a change of the key to take effect");
-    assert_eq!(ruled.len(), rules().count(), "one rule each");
-    let tried: BTreeSet<&str> = OTHERS.iter().map(|(key, ..)| *key).chain(SECRETS).collect();
-    assert_eq!(tried, known, "and give another value of it here");
+/// Another value of a key, as TOML: `value` is the one in `config/reference.toml`.
+fn other(key: &str, value: &toml::Value) -> toml::Value {
+    if let Some((_, other)) = OTHERS.iter().find(|(known, _)| *known == key) {
+        return other.parse().unwrap();
+    }
+    match value {
+        toml::Value::Boolean(flag) => (!flag).into(),
+        toml::Value::Integer(number) => (number + 1).into(),
+        toml::Value::Array(items) => vec![other(key, &items[0])].into(),
+        toml::Value::String(text) => another_word(key, text).unwrap_or_else(|| another_text(text)).into(),
+        _ => panic!("{key}: say another value of it in OTHERS"),
+    }
+}
+
+/// Another of the few words that a key takes, if it takes nothing else. The message of a refusal lists them.
+fn another_word(key: &str, word: &str) -> Option<String> {
+    let refused = load_texts(&[BASE, &format!("{key} = 'no-such-word'")], &[]).err()?.to_string();
+    let words = refused.split_once("expected one of ")?.1.split('"').skip(1).step_by(2);
+    words.map(str::to_owned).find(|other| other != word)
+}
+
+/// A text with its first number after the last colon one higher: another duration, size or port. Else a longer text.
+fn another_text(text: &str) -> String {
+    let begin = text.rfind(':').map_or(0, |colon| colon + 1);
+    let (before, rest) = text.split_at(begin);
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    match digits.parse::<u64>() {
+        Ok(number) => format!("{before}{}{}", number + 1, &rest[digits.len()..]),
+        Err(_) => format!("{text}x"),
+    }
+}
+
+/// Every key that a file may hold, with its value in `config/reference.toml`.
+fn keys() -> Vec<(&'static str, Takes, toml::Value)> {
+    let shown = crate::config::tests::shown_in_reference();
+    reference().into_iter().map(|doc| (doc.key, doc.takes, shown[doc.key].clone())).collect()
 }
 
 #[test]
 fn a_change_of_each_key_is_one_of_it_alone() {
     let base = settings(&[BASE], &[]);
-    for (key, value, takes) in OTHERS {
+    for (key, takes, value) in keys() {
         if key == "otlp.endpoint" && !cfg!(feature = "otlp") {
             // A mistake in a build that exports no spans.
             continue;
         }
-        let new = settings(&[BASE, &format!("{key} = {value}")], &[]);
+        let new = settings(&[BASE, &format!("{key} = {}", other(key, &value))], &[]);
         let changes = diff(&base, &base, &new);
+        // By itself this key changes nothing, so nothing is to be said of it.
         let keys = if key == "proxy.allow_remote" { vec![] } else { vec![key] };
         let expected = match takes {
             Takes::Reload => Changes { applied: keys, need_restart: vec![] },
             Takes::Restart => Changes { applied: vec![], need_restart: keys },
         };
         assert_eq!(changes, expected, "{key}");
-        assert!(rules().any(|rule| rule == (key, takes)), "{key}");
+        assert_eq!(rules().filter(|(ruled, _)| *ruled == key).collect::<Vec<_>>(), [(key, takes)], "one rule each");
     }
 }
 
@@ -124,6 +108,7 @@ fn a_secret_of_a_variable_takes_a_restart() {
     let old: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "old")).collect();
     let base = settings(&files, &old);
     for (index, key) in SECRETS.into_iter().enumerate() {
+        assert!(rules().any(|rule| rule == (key, Takes::Restart)), "{key}");
         let mut new = old.clone();
         new.get_mut(index).unwrap().1 = "new";
         let changes = diff(&base, &base, &settings(&files, &new));

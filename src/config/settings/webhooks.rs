@@ -1,13 +1,33 @@
 //! The section `webhooks`: a listener for Sezzle's webhooks, and the service that gets them next.
 
-use super::parse;
-use super::reader::Reader;
-use super::settings::{ForwardSettings, WebhookSettings};
+use super::listen::taken;
 use crate::address::Address;
+use crate::config::parse;
+use crate::config::reader::Reader;
 use crate::secret::SecretSource;
 
-/// Reads the section. `others` are the addresses of other listeners, with their keys.
-pub(super) fn webhooks(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
+/// `webhooks.*`
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Where Sezzle's posts are received; nowhere unless set.
+    pub listen: Option<Address>,
+    /// The only path that accepts them.
+    pub path: String,
+    /// The service that they are handed on to; none unless set.
+    pub forward: Option<ForwardSettings>,
+}
+
+/// `webhooks.forward_*`
+#[derive(Clone, Debug)]
+pub struct ForwardSettings {
+    /// A whole URL: https, or http to a loopback address.
+    pub url: String,
+    /// The secret that signs webhooks that are handed on.
+    pub secret: Option<SecretSource>,
+}
+
+/// `others` are the addresses of other listeners, with their keys.
+pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
     let listen = r.optional("webhooks.listen", parse::address);
     let path = r.value("webhooks.path", "/webhooks/sezzle", parse::url_path);
     let forward_to = r.optional("webhooks.forward_to", parse::forward_to);
@@ -15,7 +35,7 @@ pub(super) fn webhooks(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Opt
 
     if let Some(Some(address)) = &listen {
         for (key, addresses) in others {
-            if super::sections::taken(address, Some(addresses)) {
+            if taken(address, Some(addresses)) {
                 r.conflict("webhooks.listen", &format!("{address} is taken by {key}"));
             }
         }

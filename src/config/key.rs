@@ -1,0 +1,43 @@
+//! What is known of one key.
+
+use crate::secret::Secret;
+
+/// The properties of a key that a file may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyDoc {
+    /// Section and name, with a dot between them.
+    pub key: &'static str,
+    /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
+    pub default: Option<String>,
+    /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
+    pub required: bool,
+    /// What it takes for a change of the key to take effect.
+    pub takes: Takes,
+}
+
+/// How a change of a key takes effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Takes {
+    /// A reload of the running process.
+    Reload,
+    /// A restart.
+    #[default]
+    Restart,
+}
+
+/// A key with its effective value as TOML, if it has a value.
+#[derive(Clone, Debug)]
+pub(super) struct Effective {
+    pub(super) key: &'static str,
+    pub(super) value: Option<String>,
+    pub(super) origin: String,
+}
+
+/// The parsed value of a key, whatever its spelling and its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Understood {
+    /// The output of `Debug`.
+    Plain(String),
+    /// The secret itself, not its source.
+    Secret(Secret),
+}

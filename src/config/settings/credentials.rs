@@ -1,0 +1,24 @@
+//! The section `credentials`: the merchant's keys.
+
+use crate::config::parse;
+use crate::config::reader::Reader;
+use crate::secret::SecretSource;
+
+/// `credentials.*`
+#[derive(Clone, Debug)]
+pub struct CredentialSettings {
+    /// The public half of the key pair.
+    pub public_key: SecretSource,
+    /// The private half of the key pair.
+    pub private_key: SecretSource,
+    /// The only merchant the keys may authenticate as.
+    pub merchant_uuid: Option<String>,
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Option<CredentialSettings> {
+    let public_key = r.on_reload().secret("credentials.public_key", "credentials.public_key_file");
+    let private_key = r.on_reload().secret("credentials.private_key", "credentials.private_key_file");
+    let merchant_uuid = r.optional("credentials.merchant_uuid", parse::identifier);
+
+    Some(CredentialSettings { public_key: public_key?, private_key: private_key?, merchant_uuid: merchant_uuid? })
+}

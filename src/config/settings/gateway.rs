@@ -1,0 +1,152 @@
+//! The section `gateway`: the way to Sezzle.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bounds::{INSTANT, seconds};
+use crate::config::parse;
+use crate::config::reader::Reader;
+use crate::secret::SecretSource;
+use crate::telemetry::metrics::words;
+
+/// `gateway.*`
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Which of Sezzle's gateways the keys belong to.
+    pub environment: Environment,
+    /// Scheme and authority requests are sent to, without a trailing slash: the environment's own, or the override.
+    pub url: String,
+    /// Further trust anchors in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Bound on one TCP connection attempt.
+    pub connect_timeout: Duration,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+    /// The proxy that connections are made through.
+    pub egress_proxy: Option<EgressProxySettings>,
+    /// Until the head of an answer to a safe call.
+    pub read_timeout: Duration,
+    /// Until the head of an answer to a write.
+    pub write_timeout: Duration,
+    /// Until the head of a report.
+    pub report_timeout: Duration,
+}
+
+/// `gateway.egress_proxy*`
+#[derive(Clone, Debug)]
+pub struct EgressProxySettings {
+    /// Scheme and authority, without a trailing slash.
+    pub url: String,
+    /// User and password, with a colon between them.
+    pub credentials: Option<SecretSource>,
+}
+
+words! {
+    /// `gateway.environment`
+    pub enum Environment {
+        /// US and Canada, test money.
+        Sandbox = "sandbox",
+        /// US and Canada.
+        Production = "production",
+        /// Europe, test money.
+        SandboxEu = "sandbox-eu",
+        /// Europe.
+        ProductionEu = "production-eu",
+    }
+}
+
+impl Environment {
+    /// A warning about this environment, if there is one.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Sandbox | Self::Production => None,
+            Self::SandboxEu | Self::ProductionEu => Some(
+                "Sezzle no longer documents its European environments, and removed them from its own plugins in 2024; \
+                 ask Sezzle whether this environment still serves you",
+            ),
+        }
+    }
+
+    /// Scheme and authority of this gateway.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Sandbox => "https://sandbox.gateway.sezzle.com",
+            Self::Production => "https://gateway.sezzle.com",
+            Self::SandboxEu => "https://sandbox.gateway.eu.sezzle.com",
+            Self::ProductionEu => "https://gateway.eu.sezzle.com",
+        }
+    }
+}
+
+/// Also returns the write timeout by itself, so that the drain is checked against it even if another key of the section
+/// is wrong.
+pub(super) fn read(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Duration>) {
+    let environment = r.required(
+        "gateway.environment",
+        parse::choice(Environment::ALL.map(|environment| (environment.as_str(), environment))),
+    );
+    let url = r.optional("gateway.url", parse::gateway_url);
+    if let (Some(environment), Some(None)) = (environment, &url) {
+        r.derived("gateway.url", environment.url());
+        r.understand("gateway.url", &environment.url());
+    }
+    let ca_file = r.optional("gateway.ca_file", parse::path);
+    // A connection that takes longer fails soon enough for another attempt within the caller's own patience.
+    let connect_timeout = r.value("gateway.connect_timeout", "2s", parse::duration(INSTANT..=seconds(5)));
+    let read_timeout = r.on_reload().value("gateway.read_timeout", "10s", parse::duration(TIMEOUT));
+    // Longer than a read: giving up on a write leaves its outcome unknown.
+    let write_timeout = r.on_reload().value("gateway.write_timeout", "30s", parse::duration(TIMEOUT));
+    // Reports are computed while the caller waits.
+    let report_timeout = r.on_reload().value("gateway.report_timeout", "60s", parse::duration(TIMEOUT));
+    // One connection for all calls is one that a network can silently drop; several are the safer choice.
+    let http2 = r.value("gateway.http2", "false", parse::boolean);
+    if http2 == Some(true) && plain_http(&url) {
+        r.conflict("gateway.http2", "HTTP/2 needs TLS, and gateway.url is http");
+    }
+    let egress_proxy = egress_proxy(r, plain_http(&url));
+
+    let settings = || {
+        let environment = environment?;
+        Some(GatewaySettings {
+            environment,
+            url: url?.unwrap_or_else(|| environment.url().to_owned()),
+            ca_file: ca_file?,
+            connect_timeout: connect_timeout?,
+            http2: http2?,
+            egress_proxy: egress_proxy?,
+            read_timeout: read_timeout?,
+            write_timeout: write_timeout?,
+            report_timeout: report_timeout?,
+        })
+    };
+    (settings(), write_timeout)
+}
+
+/// Whether `gateway.url` is set to an http address. The URL of each environment is https.
+fn plain_http(url: &Option<Option<String>>) -> bool {
+    matches!(url, Some(Some(url)) if url.starts_with("http:"))
+}
+
+fn egress_proxy(r: &mut Reader<'_>, plain_http: bool) -> Option<Option<EgressProxySettings>> {
+    let url = r.optional("gateway.egress_proxy", parse::egress_proxy);
+    let credentials = r.optional_secret("gateway.egress_proxy_credentials", "gateway.egress_proxy_credentials_file");
+
+    if let Some(Some(_)) = url
+        && plain_http
+    {
+        r.conflict("gateway.egress_proxy", "the sidecar uses a proxy for https only, and gateway.url is http");
+    }
+    if let (Some(None), Some(Some(source))) = (&url, &credentials) {
+        let key = match source {
+            SecretSource::File(_) => "gateway.egress_proxy_credentials_file",
+            SecretSource::Variable { .. } => "gateway.egress_proxy_credentials",
+        };
+        r.conflict(key, "gateway.egress_proxy is not set, so no proxy needs these credentials");
+    }
+    let credentials = credentials?;
+    Some(url?.map(|url| EgressProxySettings { url, credentials }))
+}
+
+/// Nobody waits longer than this for the head of an answer.
+const TIMEOUT: RangeInclusive<Duration> = INSTANT..=seconds(600);

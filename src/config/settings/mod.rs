@@ -1,0 +1,105 @@
+//! The validated configuration, one file per section: its settings, and each key with its default, its bounds and
+//! whether a reload applies it. `config/reference.toml` says the same to the author of a file, and a test holds the two
+//! equal. Every value has its final type, and nothing in here needs checking again.
+
+mod bounds;
+mod cache;
+mod control;
+mod credentials;
+mod drain;
+mod gateway;
+mod limits;
+mod links;
+mod listen;
+mod log;
+mod ops;
+mod otlp;
+mod proxy;
+mod webhooks;
+
+use std::collections::BTreeMap;
+
+pub use self::cache::{CacheSettings, OriginCacheControl};
+pub use self::control::ControlSettings;
+pub use self::credentials::CredentialSettings;
+pub use self::drain::DrainSettings;
+pub use self::gateway::{EgressProxySettings, Environment, GatewaySettings};
+pub use self::limits::LimitSettings;
+pub use self::links::LinkSettings;
+pub use self::log::LogSettings;
+pub use self::ops::OpsSettings;
+pub(super) use self::ops::ops_listen;
+pub use self::otlp::OtlpSettings;
+pub use self::proxy::{CardData, ProxySettings};
+pub use self::webhooks::{ForwardSettings, WebhookSettings};
+use super::key::Understood;
+use super::reader::Reader;
+use crate::address::Address;
+
+/// Everything the program can be told, after defaults were filled in.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The way out to Sezzle.
+    pub gateway: GatewaySettings,
+    /// The merchant's keys.
+    pub credentials: CredentialSettings,
+    /// The listener that services call.
+    pub proxy: ProxySettings,
+    /// The end of the process after SIGTERM.
+    pub drain: DrainSettings,
+    /// Bounds on what callers may take.
+    pub limits: LimitSettings,
+    /// The listener that controls the process.
+    pub control: ControlSettings,
+    /// Metrics and health.
+    pub ops: OpsSettings,
+    /// The session cache.
+    pub cache: CacheSettings,
+    /// Rewriting of `links[].href`.
+    pub links: LinkSettings,
+    /// The listener that Sezzle posts to.
+    pub webhooks: WebhookSettings,
+    /// Logging.
+    pub log: LogSettings,
+    /// Traces.
+    pub otlp: OtlpSettings,
+    /// The values by key, for a comparison with another configuration.
+    pub(super) understood: BTreeMap<&'static str, Understood>,
+}
+
+/// Reads all sections. `cores` is the number of the machine's processor cores.
+pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
+    let (gateway, write_timeout) = gateway::read(r);
+    let credentials = credentials::read(r);
+    let (proxy, listen) = proxy::read(r, cores);
+    let drain = drain::read(r, write_timeout);
+    let limits = limits::read(r);
+    let control = control::read(r, listen.as_deref());
+    let ops = ops::read(r, listen.as_deref(), control.as_ref());
+    let cache = cache::read(r);
+    let links = links::read(r, listen.as_deref());
+    let ops_listen = ops.as_ref().map(|ops| Address::Tcp(ops.listen));
+    let others = [
+        ("proxy.listen", listen.as_deref().unwrap_or_default()),
+        ("control.listen", control.as_ref().map(|control| control.listen.as_slice()).unwrap_or_default()),
+        ("ops.listen", ops_listen.as_slice()),
+    ];
+    let webhooks = webhooks::read(r, &others);
+    let log = log::read(r);
+    let otlp = otlp::read(r);
+    Some(Settings {
+        gateway: gateway?,
+        credentials: credentials?,
+        proxy: proxy?,
+        drain: drain?,
+        limits: limits?,
+        control: control?,
+        ops: ops?,
+        cache: cache?,
+        links: links?,
+        webhooks: webhooks?,
+        log: log?,
+        otlp: otlp?,
+        understood: r.take_understood(),
+    })
+}

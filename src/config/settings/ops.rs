@@ -1,0 +1,43 @@
+//! The section `ops`: metrics and health.
+
+use std::net::SocketAddr;
+
+use super::control::ControlSettings;
+use super::listen::taken;
+use crate::address::Address;
+use crate::config::parse;
+use crate::config::reader::Reader;
+
+/// `ops.*`
+#[derive(Clone, Debug)]
+pub struct OpsSettings {
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// Whether the status page is served there, too.
+    pub status_page: bool,
+}
+
+pub(super) fn read(
+    r: &mut Reader<'_>,
+    proxy: Option<&[Address]>,
+    control: Option<&ControlSettings>,
+) -> Option<OpsSettings> {
+    let listen = ops_listen(r);
+    // The page names the merchant, and others than operators may reach this listener.
+    let status_page = r.value("ops.status_page", "false", parse::boolean);
+
+    if let Some(address) = listen.map(Address::Tcp) {
+        if taken(&address, proxy) {
+            r.conflict("ops.listen", &format!("{address} is taken by proxy.listen"));
+        }
+        if taken(&address, control.and_then(|control| control.listen.as_ref()).map(std::slice::from_ref)) {
+            r.conflict("ops.listen", &format!("{address} is taken by control.listen"));
+        }
+    }
+    Some(OpsSettings { listen: listen?, status_page: status_page? })
+}
+
+/// `ops.listen` alone, for commands that only call this listener.
+pub(in crate::config) fn ops_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {
+    r.value("ops.listen", "127.0.0.1:9464", parse::tcp_address)
+}

@@ -1,0 +1,96 @@
+//! The section `proxy`: the listener that services call.
+
+use std::net::SocketAddr;
+
+use super::listen::is_loopback;
+use crate::address::Address;
+use crate::config::parse;
+use crate::config::reader::Reader;
+
+/// `proxy.*`
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// Addresses to listen on; at least one.
+    pub listen: Vec<Address>,
+    /// The mode of the files of Unix sockets.
+    pub socket_mode: u32,
+    /// Further `Host` values that callers may use, with or without a port.
+    pub hosts: Vec<String>,
+    /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
+    pub normalise_request_id: bool,
+    /// How calls that return card data are treated.
+    pub card_data: CardData,
+    /// Threads that serve requests; at least one.
+    pub workers: usize,
+}
+
+/// `proxy.card_data`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardData {
+    /// Such calls are refused.
+    Refuse,
+    /// Such calls are sent once, and the answer is passed on.
+    Forward,
+}
+
+/// Also returns the addresses by themselves, for sections that are checked against them.
+pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, Option<Vec<Address>>) {
+    // Both loopback addresses, because `localhost` may mean either.
+    let listen = r.list("proxy.listen", r#"["127.0.0.1:8080", "[::1]:8080"]"#, parse::address);
+    // The service's group, and nobody else.
+    let socket_mode = r.value("proxy.socket_mode", "0660", parse::socket_mode);
+    let allow_remote = r.on_reload().value("proxy.allow_remote", "false", parse::boolean);
+    let hosts = r.on_reload().list("proxy.hosts", "[]", parse::host);
+    // Sezzle does not know the misspelt name, so a write that its sender wants once could happen twice.
+    let normalise_request_id = r.on_reload().value("proxy.normalise_request_id", "true", parse::boolean);
+    // Card data brings the service, and this process with it, into the scope of PCI DSS.
+    let card_data = r.on_reload().value(
+        "proxy.card_data",
+        "refuse",
+        parse::choice([("refuse", CardData::Refuse), ("forward", CardData::Forward)]),
+    );
+    let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
+
+    if let Some([]) = listen.as_deref() {
+        r.refuse("proxy.listen", "expected at least one address");
+    }
+    let listen = listen.filter(|addresses| !addresses.is_empty());
+    let remote: Vec<SocketAddr> =
+        listen.iter().flatten().filter_map(Address::tcp).filter(|address| !is_loopback(*address)).collect();
+    let refused = allow_remote == Some(false) && !remote.is_empty();
+    if refused {
+        for address in remote {
+            r.conflict(
+                "proxy.listen",
+                &format!(
+                    "{address} is not a loopback address, and everybody who reaches it can move money; to accept \
+                     that, set proxy.allow_remote = true"
+                ),
+            );
+        }
+    }
+    let settings = || {
+        let (hosts, workers) = (hosts?, workers?);
+        let (normalise_request_id, card_data) = (normalise_request_id?, card_data?);
+        let (listen, socket_mode) = (listen.clone()?, socket_mode?);
+        Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, workers })
+    };
+    let settings = settings();
+    // Consequences of a refused address are not reported as further mistakes.
+    (settings, listen.filter(|_| !refused))
+}
+
+/// A sidecar leaves most of the machine to the service beside it, and two threads serve more than Sezzle answers.
+fn default_workers(cores: usize) -> usize {
+    cores.clamp(1, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_by_cores() {
+        assert_eq!([0, 1, 2, 64].map(default_workers), [1, 1, 2, 2]);
+    }
+}
