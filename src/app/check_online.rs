@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Uri;
 
-use super::StartError;
+use super::error::StartError;
 use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
 use super::materials::{Blocking, Materials};
 use crate::clock::Clock;

@@ -1,12 +1,11 @@
 //! Translates the settings into the options of each part.
 
-use super::StartError;
+use super::error::StartError;
 use super::materials::{Blocking, Materials};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::Settings;
 use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
-use crate::credentials::keys::KeySources;
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
@@ -80,11 +79,6 @@ pub(super) fn about(settings: &Settings) -> About {
         gateway: settings.gateway.url.clone(),
         cache_bytes: settings.cache.max_bytes,
     }
-}
-
-pub(super) fn key_sources(settings: &Settings) -> KeySources {
-    let credentials = &settings.credentials;
-    KeySources { public: credentials.public_key.clone(), private: credentials.private_key.clone() }
 }
 
 pub(super) fn connect_options(

@@ -3,10 +3,9 @@
 
 use std::io;
 
-use super::StartError;
-use super::from_settings::key_sources;
+use super::error::StartError;
 use crate::config::Settings;
-use crate::credentials::keys::{self, KeyFiles, KeyPair};
+use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
 use crate::names::Resolver;
 use crate::secret::{Secret, SecretSource};
 use crate::threads::Threads;
@@ -68,6 +67,11 @@ impl Materials {
             }
         }
     }
+}
+
+pub(super) fn key_sources(settings: &Settings) -> KeySources {
+    let credentials = &settings.credentials;
+    KeySources { public: credentials.public_key.clone(), private: credentials.private_key.clone() }
 }
 
 fn optional(source: Option<&SecretSource>) -> Result<Option<Secret>, keys::KeyError> {

@@ -1,6 +1,8 @@
 //! The composition root: the only module that knows every part.
 
+mod active_config;
 mod check_online;
+mod error;
 mod from_settings;
 mod handlers;
 mod listeners;
@@ -14,19 +16,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::uri::InvalidUri;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::active_config::ActiveConfig;
 pub use self::check_online::online_check;
+pub use self::error::StartError;
 #[cfg(feature = "otlp")]
 use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwards_card_data, policy};
 use self::from_settings::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
 pub use self::materials::{Blocking, Materials};
-use self::reload::ActiveConfig;
 use self::sockets::{Sockets, addresses};
 use crate::address::Address;
 use crate::caller::Hosts;
@@ -35,84 +37,23 @@ use crate::config::Settings;
 use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
-use crate::credentials::keys::{KeyError, KeyFiles};
+use crate::credentials::keys::KeyFiles;
 use crate::credentials::refresher::{self, TokenRefresher};
 use crate::ops::Ops;
 use crate::proxy::{Dependencies, Proxy, Sessions, Writes};
 use crate::server::Stop;
-use crate::server::socket::BindError;
 use crate::server::workers::Workers;
 use crate::session::SessionCache;
 use crate::status::Status;
 use crate::supervisor::Supervisor;
-use crate::systemd::sockets::{PassedError, PassedSockets};
+use crate::systemd::sockets::PassedSockets;
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
 #[cfg(feature = "otlp")]
-use crate::telemetry::spans::export::{EndpointError, Exporter};
+use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector::Connector;
-use crate::upstream::egress::EgressProxyError;
-use crate::upstream::tls::{self, TlsError};
-use crate::upstream::{AddressError, Upstream};
+use crate::upstream::{Upstream, tls};
 use crate::webhook::Webhooks;
-
-/// The sidecar could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A key could not be loaded.
-    #[error("credentials: {0}")]
-    Key(#[from] KeyError),
-    /// The egress proxy's credentials could not be loaded.
-    #[error("gateway.egress_proxy_credentials: {0}")]
-    EgressKey(#[source] KeyError),
-    /// The egress proxy is not usable as configured.
-    #[error("gateway.egress_proxy: {0}")]
-    EgressProxy(#[from] EgressProxyError),
-    /// The trust anchors could not be set up.
-    #[error("gateway.ca_file: {0}")]
-    Tls(#[from] TlsError),
-    /// The gateway's address is unusable.
-    #[error("gateway.url: {0}")]
-    Address(#[from] AddressError),
-    /// The secret that signs forwarded webhooks could not be loaded.
-    #[error("webhooks.forward_secret: {0}")]
-    WebhookKey(#[source] KeyError),
-    /// The service's address is unusable.
-    #[error("webhooks.forward_to: {0}")]
-    ForwardTo(#[from] InvalidUri),
-    /// A listener could not be opened.
-    #[error("{0}")]
-    Bind(#[from] BindError),
-    /// A passed socket does not fit the configuration.
-    #[error("{0}")]
-    Passed(#[from] PassedError),
-    /// The spans' endpoint is unusable.
-    #[cfg(feature = "otlp")]
-    #[error("otlp.endpoint: {0}")]
-    Otlp(#[from] EndpointError),
-    /// A metric is invalid.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// An open socket does not know its address.
-    #[error("listener: {0}")]
-    Socket(#[from] std::io::Error),
-    /// The system cannot start a thread.
-    #[error("the sidecar cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
-    /// Several of these errors.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Several(Vec<StartError>),
-}
-
-impl StartError {
-    /// Combines errors, of which there is at least one.
-    fn several(mut all: Vec<Self>) -> Self {
-        match all.pop() {
-            Some(only) if all.is_empty() => only,
-            last => Self::Several(all.into_iter().chain(last).collect()),
-        }
-    }
-}
 
 /// A running sidecar.
 pub struct App {

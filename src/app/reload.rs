@@ -10,31 +10,15 @@ use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 use super::App;
-use super::from_settings::{key_sources, proxy_options, session_rules};
+use super::active_config::ActiveConfig;
+use super::from_settings::{proxy_options, session_rules};
+use super::materials::key_sources;
 use crate::caller::Hosts;
 use crate::config::changes::{Changes, diff};
-use crate::config::settings::DrainSettings;
 use crate::config::{self, Settings};
 use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
 use crate::threads::Threads;
-
-/// The configuration in force: from the start for keys that need a restart, from the last reload for the others.
-pub(super) struct ActiveConfig {
-    // Boxed, because the app is moved.
-    started: Box<Settings>,
-    reloaded: Box<Settings>,
-}
-
-impl ActiveConfig {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self { started: Box::new(settings.clone()), reloaded: Box::new(settings.clone()) }
-    }
-
-    pub(super) fn drain(&self) -> &DrainSettings {
-        &self.reloaded.drain
-    }
-}
 
 /// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

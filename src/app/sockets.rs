@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::StartError;
+use super::error::StartError;
 use crate::address::Address;
 use crate::config::Settings;
 use crate::server::socket::{self, Socket};

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::runtime::Builder;
 
-use super::{ConfigFiles, Failure, say, with_runtime};
+use super::failure::Failure;
+use super::files::ConfigFiles;
+use super::process::{say, with_runtime};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Loaded, Settings};

@@ -14,14 +14,14 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tracing::level_filters::LevelFilter;
 
+use super::failure::Failure;
+use super::process::{Signals, say};
 use crate::address::Address;
 use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::simulator::{Options, Simulator};
 use crate::telemetry::log;
-
-use super::{Failure, Signals, say};
 
 /// Runs a simulated gateway and a sidecar before it, and shows what the sidecar does. Stays until a signal, unless
 /// `once`.

@@ -7,7 +7,9 @@ use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
-use super::{ConfigFiles, Failure, say};
+use super::failure::Failure;
+use super::files::ConfigFiles;
+use super::process::say;
 use crate::app;
 use crate::caller::Hosts;
 use crate::clock::Clock;

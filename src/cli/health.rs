@@ -13,7 +13,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::{sleep, timeout};
 
-use super::{ConfigFiles, Failure, help, say};
+use super::failure::Failure;
+use super::files::ConfigFiles;
+use super::help;
+use super::process::say;
 use crate::address::Address;
 use crate::control::client;
 use crate::units;

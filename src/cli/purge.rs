@@ -5,7 +5,9 @@ use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{ConfigFiles, Failure, say};
+use super::failure::Failure;
+use super::files::ConfigFiles;
+use super::process::say;
 use crate::config::Settings;
 use crate::control::client;
 

@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Failure, Signals, ended, on_runtime};
+use super::failure::Failure;
+use super::process::{Signals, ended, on_runtime};
 use crate::app::reload::{Read, Reloaded};
 use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError};
 use crate::clock::Clock;

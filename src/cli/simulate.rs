@@ -1,39 +1,63 @@
 //! `simulate`: the simulated gateway alone, for a sidecar or any other client.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use tokio_rustls::rustls::ServerConfig;
 
+use super::failure::Failure;
+use super::process::{Signals, say};
 use crate::file::{self, Pipes};
 use crate::simulator::tls::{self, TlsError};
 use crate::simulator::{Options, SessionKind, Simulator};
 
-use super::{Failure, Signals, Simulate, say};
+#[derive(Args, Debug)]
+pub(super) struct Simulate {
+    /// Listen on this address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+    /// Allow other addresses than loopback. Everybody who can reach the
+    /// address controls the simulated gateway.
+    #[arg(long, verbatim_doc_comment)]
+    allow_remote: bool,
+    /// Serve HTTP/2 as well: by ALPN with HTTPS, by prior knowledge without.
+    #[arg(long)]
+    http2: bool,
+    /// Serve HTTPS with this PEM chain, the simulator's own certificate first.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Read the private key of that certificate from this PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+}
 
-/// Runs the simulated gateway until a signal.
-///
-/// # Errors
-/// When it could not be started.
-pub(crate) async fn simulate(arguments: Simulate) -> Result<(), Failure> {
-    let Simulate { listen, allow_remote, http2, tls_certificate, tls_key } = arguments;
-    if !listen.ip().is_loopback() && !allow_remote {
-        return Err(Failure::Usage(
-            "--listen is not a loopback address, and everybody who reaches the simulated gateway controls it. To \
-             allow that, add --allow-remote",
-        ));
+impl Simulate {
+    /// Runs the simulated gateway until a signal.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let Simulate { listen, allow_remote, http2, tls_certificate, tls_key } = self;
+        if !listen.ip().is_loopback() && !allow_remote {
+            return Err(Failure::Usage(
+                "--listen is not a loopback address, and everybody who reaches the simulated gateway controls it. To \
+                 allow that, add --allow-remote",
+            ));
+        }
+        let tls = match (&tls_certificate, &tls_key) {
+            (Some(certificate), Some(key)) => Some(server_config(certificate, key)?),
+            _ => None,
+        };
+        let mut signals = Signals::new()?;
+        let gateway = Simulator::start(Options { listen, http2, tls, ..Options::default() }).await?;
+        say(&banner(&gateway, tls_certificate.as_deref()));
+        signals.next().await;
+        gateway.stop().await;
+        Ok(())
     }
-    let tls = match (&tls_certificate, &tls_key) {
-        (Some(certificate), Some(key)) => Some(server_config(certificate, key)?),
-        _ => None,
-    };
-    let mut signals = Signals::new()?;
-    let gateway = Simulator::start(Options { listen, http2, tls, ..Options::default() }).await?;
-    say(&banner(&gateway, tls_certificate.as_deref()));
-    signals.next().await;
-    gateway.stop().await;
-    Ok(())
 }
 
 fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Failure> {

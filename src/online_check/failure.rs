@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 
-use super::in_ca_file;
 use crate::clock::Wall;
 use crate::credentials::exchange::ExchangeError;
 use crate::sezzle::time::format_rfc3339;
@@ -173,6 +172,17 @@ impl Hints<'_> {
         }
     }
 }
+
+/// Describes the certificates of `gateway.ca_file`.
+pub(super) fn in_ca_file(issuers: &[String]) -> String {
+    let certificates = if issuers.len() == 1 { "certificate" } else { "certificates" };
+    let shown = issuers.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = issuers.len().saturating_sub(MOST_SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} {certificates} of gateway.ca_file: {shown}{more}", issuers.len())
+}
+
+const MOST_SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {

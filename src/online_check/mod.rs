@@ -15,7 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 
-use self::failure::{CheckFailure, Hints};
+use self::failure::{CheckFailure, Hints, in_ca_file};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::exchange::{Granted, exchange, foreign};
 use crate::credentials::keys::KeyPair;
@@ -197,16 +197,6 @@ fn trimmed(gateway: &Uri) -> String {
     gateway.to_string().trim_end_matches('/').to_owned()
 }
 
-/// Describes the certificates of `gateway.ca_file`.
-fn in_ca_file(issuers: &[String]) -> String {
-    let certificates = if issuers.len() == 1 { "certificate" } else { "certificates" };
-    let shown = issuers.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    let more = issuers.len().saturating_sub(MOST_SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{} {certificates} of gateway.ca_file: {shown}{more}", issuers.len())
-}
-
-const MOST_SHOWN: usize = 10;
 const MAX_ANSWER: usize = 64 * 1024;
 
 fn named(text: &str) -> &str {

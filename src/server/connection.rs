@@ -22,12 +22,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cut::{Cut, Timeouts};
-use super::protocol::MAX_HEADERS;
+use super::listener::{Handler, Listener};
+use super::protocol::{self, MAX_HEADERS};
 use super::pumped::{pumped, too_many_lines};
 use super::socket::Stream;
 use super::wake_flag::WakeFlag;
 use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
-use super::{Handler, Listener, protocol};
 use crate::caller::Caller;
 use crate::method::is_safe;
 

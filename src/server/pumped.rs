@@ -13,8 +13,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Listener;
 use super::cut::Cut;
+use super::listener::Listener;
 use super::watch::{Busy, WatchedBody};
 
 /// Moves the reading of a response's body into a task of its own. In HTTP/2 a caller can withhold the flow-control

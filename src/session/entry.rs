@@ -10,24 +10,10 @@ use triomphe::ThinArc;
 
 use super::freshness::Freshness;
 use super::invalidation::{Stored, TagId};
+use super::response::SessionResponse;
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
 use crate::telemetry::log::millis;
-
-/// A complete response, with the headers for the caller.
-#[derive(Clone, Debug)]
-pub struct SessionResponse {
-    /// The status.
-    pub status: StatusCode,
-    /// Sezzle's own status: 304 if Sezzle confirmed a stored response.
-    pub fwd_status: StatusCode,
-    /// The headers, without those that are not for the caller.
-    pub headers: HeaderMap,
-    /// Sezzle's own `ETag`. The one in the headers may be the sidecar's instead.
-    pub etag: Option<HeaderValue>,
-    /// The content, with links rewritten.
-    pub body: Bytes,
-}
 
 /// A stored response, with status 200. Clones share it.
 ///

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::entry::SessionResponse;
 use super::freshness::{Freshness, NotStored};
 use super::invalidation::{PurgeEpoch, Tag};
+use super::response::SessionResponse;
 
 /// The fetches in progress, by session.
 #[derive(Debug)]

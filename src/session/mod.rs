@@ -10,6 +10,7 @@ pub mod entry;
 mod flight;
 pub mod freshness;
 pub mod invalidation;
+pub mod response;
 mod results;
 pub mod revalidation;
 mod store;
@@ -27,14 +28,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::entry::{Entry, SessionResponse};
+use self::entry::Entry;
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
+use self::response::SessionResponse;
 pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
-use self::writing::Writing;
 use crate::clock::{Clock, Now};
 use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
@@ -189,11 +190,6 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// sessions were stored under the tag.
     pub fn purge(&self, tag: &Tag) -> usize {
         self.store.purge(tag, Cause::Changed, self.clock.now().mono)
-    }
-
-    /// Begins a write to `tag`; `None` if the changed resource is unknown.
-    pub fn begin_write(self: &Arc<Self>, tag: Option<Tag>) -> Writing<E> {
-        Writing::begin(Arc::clone(self), tag)
     }
 
     /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
-use super::entry::{Entry, SessionResponse};
+use super::entry::Entry;
 use super::freshness::{Freshness, NotStored};
+use super::response::SessionResponse;
 use crate::telemetry::metrics::words;
 
 words! {

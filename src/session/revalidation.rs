@@ -5,7 +5,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::entry::SessionResponse;
+use super::response::SessionResponse;
 use crate::clock::Wall;
 use crate::sezzle::time::{format_http_date, parse_http_date};
 

@@ -25,14 +25,17 @@ pub enum Ending {
     Unknown,
 }
 
-impl<E: Clone + Send + Sync + 'static> Writing<E> {
-    pub(super) fn begin(sessions: Arc<SessionCache<E>>, tag: Option<Tag>) -> Self {
+impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
+    /// Begins a write to `tag`; `None` if the changed resource is unknown.
+    pub fn begin_write(self: &Arc<Self>, tag: Option<Tag>) -> Writing<E> {
         // The outcome is unknown until [`Writing::end`] states it.
-        let begun = Self { sessions, tag, ending: Ending::Unknown };
+        let begun = Writing { sessions: Arc::clone(self), tag, ending: Ending::Unknown };
         begun.purge(Cause::Changed);
         begun
     }
+}
 
+impl<E: Clone + Send + Sync + 'static> Writing<E> {
     /// Ends the write. When this returns, no session from before the write is found any more.
     pub fn end(mut self, ending: Ending) {
         self.ending = ending;

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::error::BodyError;
 use super::http2;
 use crate::clock::Mono;
 use crate::telemetry::metrics::Counted;
@@ -60,20 +61,6 @@ pub struct Arrival {
     pub at: Mono,
     /// Whether the connection had been open before the request.
     pub reused: bool,
-}
-
-/// Why a body is incomplete.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The connection failed, or the body violated its own framing.
-    #[error("the gateway's answer broke off: {0}")]
-    Broken(#[from] hyper::Error),
-    /// The HTTP/2 stream or connection failed.
-    #[error("the gateway's answer broke off: {0}")]
-    Reset(#[from] h2::Error),
-    /// The gateway sent nothing for too long, or the waits together took too long.
-    #[error("the gateway did not send all of its answer in time")]
-    Silent,
 }
 
 impl GatewayBody {

@@ -12,7 +12,7 @@ use tokio_util::either::Either;
 use super::body::Incoming;
 use super::connector::ConnectionLifetime;
 use super::error::Unanswered;
-use super::pool::StreamPermit;
+use super::stream_permit::StreamPermit;
 use super::{http1, http2};
 
 /// A connection in use by one call.

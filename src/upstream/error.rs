@@ -5,7 +5,6 @@ use std::io;
 
 use http::StatusCode;
 
-use super::body::BodyError;
 use super::egress::EgressError;
 use crate::http_client::MAX_HEAD;
 use crate::names::DnsError;
@@ -92,6 +91,20 @@ impl ErrorKind {
             Self::Body => "body",
         }
     }
+}
+
+/// Why a body is incomplete.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection failed, or the body violated its own framing.
+    #[error("the gateway's answer broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The HTTP/2 stream or connection failed.
+    #[error("the gateway's answer broke off: {0}")]
+    Reset(#[from] h2::Error),
+    /// The gateway sent nothing for too long, or the waits together took too long.
+    #[error("the gateway did not send all of its answer in time")]
+    Silent,
 }
 
 /// The connection, TLS included, was not made in time.

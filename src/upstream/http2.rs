@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connector::GatewayConnection;
 use super::error::{Sent, Unanswered, UpstreamError};
-use super::pool::StreamPermit;
+use super::stream_permit::StreamPermit;
 use crate::http_client::{self, MAX_HEAD, UNTOLD};
 use crate::method::is_safe;
 
@@ -101,7 +101,7 @@ impl Sender {
         matches!(self.requests.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
-    /// Sends a request, and waits for the head of the response. `place` is the stream that was counted for the request.
+    /// Sends a request, and waits for the head of the response. `permit` is the stream that was counted for the request.
     ///
     /// # Errors
     /// Why there is no response, and whether the connection accepted nothing of the request.

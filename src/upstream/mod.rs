@@ -18,6 +18,7 @@ pub mod probe;
 pub mod rate_limit_hold;
 pub mod retry;
 pub mod retry_after;
+pub mod stream_permit;
 pub mod tls;
 pub mod window;
 

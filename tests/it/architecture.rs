@@ -3,6 +3,7 @@
 //! These tests read the text of `src` without the tests in it. The simulator shares only the spelling of durations with
 //! the product, and has a rule of its own.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -107,7 +108,7 @@ const IMPURE: &[&str] = &["tokio", ".await", "async ", "std::fs", "std::net", "S
 
 /// The only other places that touch metrics by their type: an error of metrics, and counters passed along.
 const PROMETHEUS: &[&str] = &[
-    "app/mod.rs",
+    "app/error.rs",
     "supervisor.rs",
     "upstream/body.rs",
     "upstream/mod.rs",
@@ -273,6 +274,292 @@ fn an_import_of_several_modules_stands_on_one_line() {
     // Otherwise `imports_point_one_way` would not see the modules on the further lines.
     let several = |line: &&Line| line.text.trim_end() == "use crate::{" || line.text.trim_end() == "pub use crate::{";
     none("imports over several lines", lines().iter().filter(several).map(Line::place).collect());
+}
+
+#[test]
+fn a_file_names_its_own_folder_by_super_or_self_and_others_from_the_top() {
+    let lines = lines();
+    let own = |line: &&Line| {
+        let module = module(&line.file);
+        let parent = module.split_last().map(|(_, parent)| parent).unwrap_or_default();
+        let folders = [if line.file.ends_with("/mod.rs") { module.as_slice() } else { &[] }, parent];
+        let named = |folder: &&[&str]| !folder.is_empty() && line.text.contains(&names(folder));
+        line.module() != "simulator" && line.text.contains("use crate::") && folders.iter().any(named)
+    };
+    none("imports that name their own folder from the top", lines.iter().filter(own).map(Line::place).collect());
+}
+
+/// How an import from the top names something in a folder.
+fn names(folder: &[&str]) -> String {
+    format!("use crate::{}::", folder.join("::"))
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for Line { file, text, .. } in lines() {
+        let whole = files.entry(file).or_default();
+        whole.push_str(&text);
+        whole.push('\n');
+    }
+    // The files of the proxy and of the simulator are still to be put in order.
+    let later = |circle: &String| circle.starts_with("proxy/") || circle.starts_with("simulator/");
+    let found = circles(&files).into_iter().filter(|circle| !later(circle));
+    none("files that import each other in a circle", found.collect());
+}
+
+/// Files whose paths through `use` and in the code lead back to them, each with the shortest way back.
+///
+/// A path counts for the file that declares the name: a name that `pub use` hands on is followed. A file that only hands
+/// a name on does not import it, and neither does a file that only declares a module.
+fn circles(files: &BTreeMap<String, String>) -> Vec<String> {
+    let sources: BTreeMap<Vec<&str>, Source> =
+        files.iter().map(|(file, text)| (module(file), Source::read(file, text, files))).collect();
+    let imports: BTreeMap<&str, BTreeSet<&str>> = sources
+        .iter()
+        .map(|(module, source)| {
+            let declares = source.imports.iter().filter_map(|path| declaring(&sources, module, path, 0));
+            (source.file, declares.filter(|other| *other != source.file).collect())
+        })
+        .collect();
+    let mut found = BTreeSet::new();
+    for start in imports.keys() {
+        let mut ways = VecDeque::from([vec![*start]]);
+        let mut seen = BTreeSet::new();
+        while let Some(way) = ways.pop_front() {
+            let Some(next) = way.last().and_then(|last| imports.get(last)) else { continue };
+            if next.contains(start) {
+                // Named from its first file on, whichever of its files it was found from.
+                let first = way.iter().enumerate().min_by_key(|(_, file)| **file).map_or(0, |(index, _)| index);
+                let circle: Vec<&str> = way[first..].iter().chain(&way[..=first]).copied().collect();
+                found.insert(circle.join(" -> "));
+                break;
+            }
+            ways.extend(next.iter().filter(|file| seen.insert(**file)).map(|file| [&way[..], &[*file]].concat()));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// A file as its imports need it.
+struct Source<'t> {
+    file: &'t str,
+    /// The paths that the file uses, by segment.
+    imports: BTreeSet<Vec<String>>,
+    /// What the file hands on: the name, and the path to it.
+    handed_on: BTreeMap<String, Vec<String>>,
+}
+
+impl<'t> Source<'t> {
+    fn read(file: &'t str, text: &str, files: &BTreeMap<String, String>) -> Self {
+        let text = at_one_level(text);
+        let (statements, code) = split_uses(&text);
+        let words: BTreeSet<&str> = code.split(|c: char| !is_of_word(c)).collect();
+        let mut source = Self { file, imports: BTreeSet::new(), handed_on: BTreeMap::new() };
+        for (public, tree) in statements {
+            for (path, name) in expand(&tree) {
+                if public {
+                    source.handed_on.insert(name.clone(), path.clone());
+                }
+                if !public || name == "*" || words.contains(name.as_str()) {
+                    source.imports.insert(path);
+                }
+            }
+        }
+        let own = module(file).join("/");
+        let is_module = |name: &str| {
+            let place = if own.is_empty() { name.to_owned() } else { format!("{own}/{name}") };
+            files.contains_key(&format!("{place}.rs")) || files.contains_key(&format!("{place}/mod.rs"))
+        };
+        for path in code.split(|c: char| !is_of_word(c) && c != ':') {
+            let path: Vec<String> = path.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+            let Some(first) = path.first().filter(|_| path.len() > 1) else { continue };
+            if ["crate", "self", "super"].contains(&first.as_str()) || is_module(first) {
+                source.imports.insert(path);
+            }
+        }
+        source
+    }
+}
+
+/// The module that a file is.
+fn module(file: &str) -> Vec<&str> {
+    let mut module: Vec<&str> = file.trim_end_matches(".rs").split('/').collect();
+    if matches!(module.last(), Some(&"mod" | &"lib")) {
+        module.pop();
+    }
+    module
+}
+
+/// The text without modules of tests. What stands in another module of the same file reads as if it stood outside.
+fn at_one_level(text: &str) -> String {
+    let mut open: Vec<(String, bool)> = Vec::new();
+    let mut out = String::new();
+    for line in text.lines() {
+        let indent: String = line.chars().take_while(|c| *c == ' ').collect();
+        if open.last().is_some_and(|(begun, _)| line == format!("{begun}}}")) {
+            open.pop();
+            continue;
+        }
+        let declared = line.trim_start().trim_start_matches("pub(super) ").trim_start_matches("pub ");
+        if let Some(name) = declared.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(" {")) {
+            open.push((indent, name == "tests"));
+            continue;
+        }
+        if !open.iter().any(|(_, is_of_tests)| *is_of_tests) {
+            let outside = open.iter().fold(line.to_owned(), |line, _| match line.contains("super::super::") {
+                true => line.replace("super::super::", "super::"),
+                false => line.replace("super::", "self::"),
+            });
+            out.push_str(&outside);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The trees of all `use`, each with whether it hands its names on, and the rest of the text.
+fn split_uses(text: &str) -> (Vec<(bool, String)>, String) {
+    let (mut statements, mut code) = (Vec::new(), String::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let begun = line.trim_start();
+        // A visibility names no import.
+        let line = line.split("pub(in ").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+        let Some((visibility, tree)) = begun.split_once("use ").filter(|(before, _)| is_visibility(before)) else {
+            code.extend(if begun.contains("pub(in ") { line.collect::<String>() } else { begun.to_owned() }.chars());
+            code.push('\n');
+            continue;
+        };
+        let mut tree = tree.to_owned();
+        while !tree.contains(';') {
+            let Some(more) = lines.next() else { break };
+            tree.push_str(more.trim());
+        }
+        statements.push((!visibility.is_empty(), tree.split(';').next().unwrap_or_default().to_owned()));
+    }
+    (statements, code)
+}
+
+fn is_visibility(text: &str) -> bool {
+    text.is_empty() || text == "pub " || (text.starts_with("pub(") && text.ends_with(") "))
+}
+
+/// Every path of a tree, with the name by which the file knows it.
+fn expand(tree: &str) -> Vec<(Vec<String>, String)> {
+    let tree = tree.trim();
+    if let Some((before, inside)) = tree.split_once('{') {
+        let inside = inside.strip_suffix('}').unwrap_or(inside);
+        let (mut depth, mut branches) = (0, vec![String::new()]);
+        for c in inside.chars() {
+            match c {
+                ',' if depth == 0 => branches.push(String::new()),
+                _ => {
+                    depth += i32::from(c == '{') - i32::from(c == '}');
+                    branches.last_mut().expect("one at least").push(c);
+                }
+            }
+        }
+        let whole = |branch: &String| expand(&format!("{}{}", before.trim(), branch.trim()));
+        return branches.iter().filter(|branch| !branch.trim().is_empty()).flat_map(whole).collect();
+    }
+    let (path, alias) = tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path, Some(alias.trim())));
+    let mut path: Vec<String> =
+        path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+    if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
+        path.pop();
+    }
+    let name = alias.map(str::to_owned).or_else(|| path.last().cloned()).unwrap_or_default();
+    vec![(path, name)]
+}
+
+/// The file that declares what a path in a module names.
+fn declaring<'t>(
+    sources: &BTreeMap<Vec<&'t str>, Source<'t>>,
+    from: &[&str],
+    path: &[String],
+    depth: usize,
+) -> Option<&'t str> {
+    let mut at: Vec<&str> = from.to_vec();
+    let mut rest: Vec<&str> = path.iter().map(String::as_str).collect();
+    match rest.first().copied() {
+        Some("crate") => at.clear(),
+        Some("self") => {}
+        Some("super") => {
+            while rest.get(1) == Some(&"super") {
+                at.pop();
+                rest.remove(0);
+            }
+            at.pop();
+        }
+        Some(name) if sources.keys().any(|module| *module == [&at[..], &[name]].concat()) => rest.insert(0, "self"),
+        _ => return None,
+    }
+    rest.remove(0);
+    while let Some(next) = rest.first() {
+        let inner = [&at[..], &[*next]].concat();
+        if !sources.keys().any(|module| *module == inner) {
+            break;
+        }
+        at = inner;
+        rest.remove(0);
+    }
+    let source = sources.iter().find(|(module, _)| **module == at).map(|(_, source)| source)?;
+    match rest.first().and_then(|name| source.handed_on.get(*name)).filter(|_| depth < 5) {
+        Some(further) => {
+            let further: Vec<String> =
+                further.iter().cloned().chain(rest[1..].iter().map(|s| (*s).to_owned())).collect();
+            declaring(sources, &at, &further, depth + 1).or(Some(source.file))
+        }
+        None => Some(source.file),
+    }
+}
+
+#[test]
+fn circles_that_are_found_and_chains_that_are_none() {
+    let found = |files: &[(&str, &str)]| {
+        circles(&files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect())
+    };
+    let two = ["a.rs -> b.rs -> a.rs"];
+    assert_eq!(found(&[("a.rs", "use crate::b::B;\n"), ("b.rs", "fn f() { crate::a::run() }\n")]), two);
+    assert_eq!(found(&[("a.rs", "use crate::{\nb::B,\nc::C};\n"), ("b.rs", "use crate::a;\n")]), two);
+    assert_eq!(found(&[("a.rs", "use crate::b;\n"), ("b.rs", "pub(in crate::a) struct B;\n")]), [""; 0]);
+    assert_eq!(
+        found(&[("a.rs", "use crate::b;\n"), ("b.rs", "#[cfg(test)]\nmod tests {\nuse crate::a;\n}\n")]),
+        [""; 0]
+    );
+    assert_eq!(
+        found(&[
+            ("a.rs", "use crate::b;\n"),
+            ("b.rs", "use crate::c;\n"),
+            ("c.rs", "pub use crate::a::A;\nstruct C(A);\n")
+        ]),
+        ["a.rs -> b.rs -> c.rs -> a.rs"]
+    );
+
+    // A parent and its child. To declare a module, or to hand on its names, imports nothing.
+    let child = ("a/b.rs", "use super::A;\n");
+    let parent = ["a/b.rs -> a/mod.rs -> a/b.rs"];
+    assert_eq!(found(&[("a/mod.rs", "mod b;\npub use self::b::B;\npub struct A;\n"), child]), [""; 0]);
+    assert_eq!(found(&[("a/mod.rs", "mod b;\npub use self::b::B;\npub struct A(B);\n"), child]), parent);
+    assert_eq!(found(&[("a/mod.rs", "mod b;\npub use self::b::*;\npub struct A(B);\n"), child]), parent);
+    assert_eq!(found(&[("a/mod.rs", "mod b;\npub struct A(b::B);\n"), child]), parent);
+    assert_eq!(found(&[("a/mod.rs", "mod b;\nuse b::B;\npub struct A(B);\n"), child]), parent);
+    assert_eq!(found(&[("a/mod.rs", "use self::b::B;\npub struct A;\n"), ("a/b.rs", "use super::*;\n")]), parent);
+
+    // A name that a module hands on leads to the file that declares it.
+    let through =
+        |text| found(&[("a/mod.rs", "pub use self::b::B;\n"), ("a/b.rs", text), ("c.rs", "use crate::a::B;\n")]);
+    assert_eq!(through("use crate::c::C;\n"), ["a/b.rs -> c.rs -> a/b.rs"]);
+    assert_eq!(through("struct B;\n"), [""; 0]);
+
+    // A module within a file.
+    let inner = "pub mod one {\n    use super::A;\n    use super::super::d::D;\n}\n";
+    assert_eq!(found(&[("a.rs", inner), ("d.rs", "use crate::a::one;\n")]), ["a.rs -> d.rs -> a.rs"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! those of RFC 9111 for a private cache, and Sezzle's `tokenize.expiration`.
 
 mod directives;
+mod not_stored;
 mod origin;
 mod request_directives;
 
@@ -11,11 +12,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
+pub use self::not_stored::NotStored;
 use self::origin::OriginFreshness;
 pub use self::request_directives::RequestDirectives;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
-use crate::telemetry::metrics::words;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,69 +63,6 @@ impl Freshness {
         let ttl = self.ttl.min(most);
         // Neither a failure of Sezzle nor a 304 from a lagging server may extend it.
         Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session: self.session.min(most), ..self }
-    }
-}
-
-words! {
-    /// Why an answer was not stored.
-    pub enum NotStored {
-        /// The status is not 200.
-        Status = "status",
-        /// The content is not JSON.
-        NotJson = "not-json",
-        /// The content is encoded and cannot be read.
-        Encoded = "encoded",
-        /// The body is larger than [`MAX_BODY`].
-        TooLarge = "too-large",
-        /// The body is not a session in the documented form.
-        Unreadable = "unreadable",
-        /// The body is that of another session.
-        OtherSession = "other-session",
-        /// The answer depends on request headers.
-        Vary = "vary",
-        /// The origin said `no-store`.
-        NoStore = "no-store",
-        /// The origin said `no-cache`.
-        NoCache = "no-cache",
-        /// The origin's own freshness lifetime is over.
-        Expired = "expired",
-        /// `tokenize.expiration` is missing, unreadable, a zero date or implausibly far ahead.
-        Expiration = "expiration",
-        /// `tokenize.expiration`, less the margin, has passed.
-        Tokenize = "tokenize",
-        /// The session has no `tokenize`, and the configuration gives such sessions no lifetime.
-        Untokenized = "untokenized",
-        /// The session, its order or a token was changed after the fetch began.
-        Purged = "purged",
-        /// A write with an unknown outcome concerns the session, its order or a token.
-        Unsettled = "unsettled",
-        /// A fetch that began later has already been stored.
-        Superseded = "superseded",
-        /// The caller asked not to store it.
-        Request = "request",
-    }
-}
-
-impl NotStored {
-    /// Whether the answer must not go to callers who waited for this fetch (RFC 9111, 5.2.2): they have to ask Sezzle
-    /// themselves.
-    pub fn forbids_sharing(self) -> bool {
-        match self {
-            Self::NoStore | Self::NoCache | Self::Expired | Self::Vary => true,
-            Self::Status
-            | Self::NotJson
-            | Self::Encoded
-            | Self::TooLarge
-            | Self::Unreadable
-            | Self::OtherSession
-            | Self::Expiration
-            | Self::Tokenize
-            | Self::Untokenized
-            | Self::Purged
-            | Self::Unsettled
-            | Self::Superseded
-            | Self::Request => false,
-        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
 
-use super::NotStored;
 use super::directives::{dates, delta_seconds, for_each};
+use super::not_stored::NotStored;
 use crate::clock::{Now, Wall};
 
 pub(super) struct OriginFreshness {

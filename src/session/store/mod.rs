@@ -9,9 +9,10 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use uuid::Uuid;
 
-use super::entry::{Entry, HeaderTemplate, SessionResponse};
+use super::entry::{Entry, HeaderTemplate};
 use super::freshness::{Freshness, NotStored};
 use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
+use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 

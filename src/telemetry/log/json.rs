@@ -13,7 +13,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::OWN;
+use super::level::OWN;
 use super::lines::Lines;
 use crate::clock::wall_micros;
 

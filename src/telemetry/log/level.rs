@@ -9,7 +9,17 @@ use tracing::{Metadata, Subscriber, callsite};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::{LEVELS, OWN};
+/// The levels by name, the quietest first.
+pub const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// Prefix of the targets of this crate's own events.
+pub(super) const OWN: &str = env!("CARGO_CRATE_NAME");
 
 /// A log level that can change at run time.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use uuid::Uuid;
 
 use self::json::JsonLines;
+pub use self::level::LEVELS;
 use self::level::{Level, LevelLayer};
 pub use self::lines::Guard;
 use self::lines::Lines;
@@ -32,15 +33,6 @@ pub enum Format {
     /// Text for people.
     Text,
 }
-
-/// The levels by name, the quietest first.
-pub const LEVELS: [(&str, LevelFilter); 5] = [
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
 
 /// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
 /// guard is dropped.
@@ -109,9 +101,6 @@ pub fn new_request_id() -> Uuid {
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// Prefix of the targets of this crate's own events.
-const OWN: &str = env!("CARGO_CRATE_NAME");
 
 /// The process has one log.
 static INSTALLED: OnceLock<Installed> = OnceLock::new();

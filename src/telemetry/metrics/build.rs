@@ -8,7 +8,10 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::DURATION_BUCKETS;
+// OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
+/// The upper bounds of the histograms of durations, in seconds.
+pub const DURATION_BUCKETS: [f64; 18] =
+    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 
 /// A registered metric, with or without a series yet.
 #[derive(Clone, Debug)]

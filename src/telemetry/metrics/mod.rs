@@ -18,8 +18,8 @@ use prometheus::{
 };
 
 use self::bound::Bounded;
-pub use self::build::Family;
 use self::build::{Build, options};
+pub use self::build::{DURATION_BUCKETS, Family};
 use self::dropped::LogLinesDropped;
 pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
@@ -138,10 +138,6 @@ pub struct Metrics {
     pub recent_errors: RecentErrors,
 }
 
-// OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
-/// The upper bounds of the histograms of durations, in seconds.
-pub const DURATION_BUCKETS: [f64; 18] =
-    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 // Normal use makes about 200 and 100 series. All other metrics together stay below 1000.
 const MOST_REQUEST_SERIES: usize = 400;
 const MOST_UPSTREAM_SERIES: usize = 300;

@@ -11,7 +11,7 @@
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,23 +20,19 @@ use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub use self::state::POOL_IDLE;
 use self::state::State;
 use super::channel::{Channel, Sender};
 use super::connector::{ConnectionLifetime, Connector};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
+use super::stream_permit::Streams;
 use super::{http1, http2};
 use crate::clock::{Clock, Mono};
 use crate::telemetry::metrics::Counted;
 
 /// A pool. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Pool(Arc<Inner>);
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").finish_non_exhaustive()
-    }
-}
 
 struct Inner {
     connector: Connector,
@@ -47,18 +43,12 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// A stream that is counted for one call, and freed when this is dropped.
-#[derive(Debug)]
-pub struct StreamPermit {
-    /// `None` once the stream is free.
-    pool: Option<Pool>,
-    calls: Arc<AtomicUsize>,
-    connection: u64,
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
 }
 
-/// How long a connection may be idle. Shorter than the keep-alive of common load balancers in front of a gateway, so
-/// that this side closes first.
-pub const POOL_IDLE: Duration = Duration::from_secs(15);
 // Shortest time between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -75,7 +65,7 @@ impl Pool {
     pub async fn channel(&self, now: Mono, deadline: Instant) -> Result<Channel, UpstreamError> {
         let waiting = {
             let mut state = self.0.lock();
-            if let Some(channel) = state.take(now, self) {
+            if let Some(channel) = state.take(now, || self.0.clone()) {
                 return Ok(channel);
             }
             // Connections in the making for cancelled calls will serve this call.
@@ -165,7 +155,7 @@ impl Pool {
 
     /// Gives free streams to waiting calls, and starts making connections for the rest.
     fn serve(&self, state: &mut State, now: Mono) {
-        state.serve(now, self);
+        state.serve(now, || self.0.clone());
         self.connect(state);
         self.watch(state);
     }
@@ -257,26 +247,12 @@ impl Inner {
     }
 }
 
-impl StreamPermit {
-    fn new(pool: &Pool, calls: &Arc<AtomicUsize>, connection: u64) -> Self {
-        calls.fetch_add(1, Ordering::Relaxed);
-        Self { pool: Some(pool.clone()), calls: Arc::clone(calls), connection }
-    }
-
-    /// Frees the stream while the pool's state is locked already.
-    fn give_up(mut self) {
-        self.pool = None;
-        self.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for StreamPermit {
-    fn drop(&mut self) {
-        let Some(pool) = self.pool.take() else { return };
-        self.calls.fetch_sub(1, Ordering::Relaxed);
+impl Streams for Inner {
+    fn freed(self: Arc<Self>, connection: u64) {
+        let pool = Pool(self);
         let now = pool.0.clock.mono();
         let mut state = pool.0.lock();
-        state.freed(self.connection, now);
+        state.freed(connection, now);
         pool.serve(&mut state, now);
     }
 }

@@ -2,17 +2,22 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{POOL_IDLE, Pool, StreamPermit};
 use crate::clock::Mono;
 use crate::upstream::channel::{Channel, Sender, Stream};
 use crate::upstream::connector::ConnectionLifetime;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::http2;
+use crate::upstream::stream_permit::{StreamPermit, Streams};
+
+/// How long a connection may be idle. Shorter than the keep-alive of common load balancers in front of a gateway, so
+/// that this side closes first.
+pub const POOL_IDLE: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -62,8 +67,8 @@ impl State {
 
     /// A connection that can carry a call now. Each is checked here again, because a process that was suspended finds
     /// connections that no sweep has checked.
-    pub(super) fn take(&mut self, now: Mono, pool: &Pool) -> Option<Channel> {
-        if let Some(channel) = self.stream(now, pool) {
+    pub(super) fn take<S: Streams>(&mut self, now: Mono, pool: impl Fn() -> Arc<S>) -> Option<Channel> {
+        if let Some(channel) = self.stream(now, &pool) {
             return Some(channel);
         }
         let mut idle = iter::from_fn(|| self.idle.pop()).find(|idle| idle.is_usable(now))?;
@@ -72,20 +77,20 @@ impl State {
     }
 
     /// A free stream of an HTTP/2 connection.
-    fn stream(&mut self, now: Mono, pool: &Pool) -> Option<Channel> {
+    fn stream<S: Streams>(&mut self, now: Mono, pool: impl Fn() -> Arc<S>) -> Option<Channel> {
         self.shared.retain_mut(|shared| shared.is_usable(now));
         let shared = self.shared.iter_mut().find(|shared| shared.sender.has_room())?;
         let kept = shared.used;
         (shared.since, shared.used) = (now, true);
-        let permit = StreamPermit::new(pool, &shared.sender.calls, shared.id);
+        let permit = StreamPermit::new(pool(), &shared.sender.calls, shared.id);
         let stream = Box::new(Stream { sender: shared.sender.clone(), permit: Some(permit) });
         Some(Channel::new(Sender::Http2(stream), shared.lifetime, kept, shared.id))
     }
 
     /// Gives free streams to waiting calls.
-    pub(super) fn serve(&mut self, now: Mono, pool: &Pool) {
+    pub(super) fn serve<S: Streams>(&mut self, now: Mono, pool: impl Fn() -> Arc<S>) {
         while !self.waiting.is_empty() {
-            let Some(channel) = self.stream(now, pool) else { return };
+            let Some(channel) = self.stream(now, &pool) else { return };
             // A waiting call may have been cancelled.
             let taken = iter::from_fn(|| self.waiting.pop_front()).try_fold(channel, |channel, waiting| match waiting
                 .send(Ok(channel))

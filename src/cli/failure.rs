@@ -1,0 +1,101 @@
+//! Why a command failed, and the exit code for it.
+
+use std::io;
+
+use crate::app::StartError;
+use crate::config::Problems;
+use crate::control::client::CallError;
+use crate::online_check::failure::CheckFailure;
+use crate::telemetry::log::InstallError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Configuration(#[from] Problems),
+    /// The log cannot be installed.
+    #[error("{0}")]
+    Log(#[from] InstallError),
+    /// The files could not be read in time.
+    #[error("the sidecar could not read the files of the {0} within {1} s")]
+    Unread(&'static str, u64),
+    /// A signal arrived while the sidecar was reading its files.
+    #[error("a signal stopped the sidecar before it had started")]
+    NotStarted,
+    /// The sidecar could not be started.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// The system refused an operation.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// A second signal arrived before the drain was over.
+    #[error("the sidecar stopped before its connections and writes had ended")]
+    Interrupted,
+    /// A step of the tour failed.
+    #[error("{0}")]
+    Tour(String),
+    /// The configuration has no control listener.
+    #[error("control.listen is not set, so this command cannot reach the sidecar")]
+    NoControl,
+    /// A running sidecar did not obey.
+    #[error("{0}")]
+    Control(#[from] CallError),
+    /// The ops listener has a random port.
+    #[error("ops.listen has port 0, so this command cannot know the port: set a fixed one")]
+    NoPort,
+    /// A sidecar is not alive, or not ready in time.
+    #[error("{0}")]
+    Unwell(String),
+    /// Sezzle is unreachable, or rejects the keys.
+    #[error("{0}")]
+    OnlineCheck(#[from] CheckFailure),
+    /// An argument or the input is invalid or unreadable.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// The certificate for the simulated gateway is unusable.
+    #[cfg(feature = "simulator")]
+    #[error("{0}")]
+    Certificate(String),
+}
+
+impl Failure {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotStarted => 0,
+            Self::Start(error) => start_code(error),
+            Self::OnlineCheck(failure) if failure.is_of_keys => NO_PERMISSION,
+            Self::Usage(_) => USAGE,
+            Self::Configuration(_) | Self::Unread(..) | Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
+            #[cfg(feature = "simulator")]
+            Self::Certificate(_) => BAD_CONFIGURATION,
+            Self::Log(_)
+            | Self::System(_)
+            | Self::Interrupted
+            | Self::OnlineCheck(_)
+            | Self::Control(_)
+            | Self::Unwell(_)
+            | Self::Tour(_) => 1,
+        }
+    }
+}
+
+fn start_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_) => {
+            NO_PERMISSION
+        }
+        StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_) => {
+            BAD_CONFIGURATION
+        }
+        #[cfg(feature = "otlp")]
+        StartError::Otlp(_) => BAD_CONFIGURATION,
+        StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_) | StartError::Thread(_) => 1,
+        // The code for a secret wins, if one of them has it.
+        StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
+    }
+}
+
+pub(super) const USAGE: u8 = 64;
+const NO_PERMISSION: u8 = 77;
+pub(super) const BAD_CONFIGURATION: u8 = 78;

@@ -1,0 +1,93 @@
+//! What every command does with the process: runs on a runtime, waits for signals, prints, and ends with an exit code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+#[cfg(feature = "simulator")]
+use std::thread;
+#[cfg(feature = "simulator")]
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::{BAD_CONFIGURATION, Failure};
+#[cfg(feature = "simulator")]
+use crate::app::StartError;
+use crate::config::Problems;
+
+pub(super) fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    ended(on_runtime(builder, command))
+}
+
+/// Runs on one thread per core. The threads are tried first, because the runtime panics if the system cannot start one.
+#[cfg(feature = "simulator")]
+pub(super) fn with_threads(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let one = |_| thread::Builder::new().spawn(|| thread::sleep(Duration::from_millis(10)));
+    let all = (0..thread::available_parallelism().map_or(1, usize::from)).map(one).collect::<Result<Vec<_>, _>>();
+    match all {
+        Ok(all) => all.into_iter().for_each(|one| drop(one.join())),
+        Err(error) => return ended(Err(StartError::Thread(error).into())),
+    }
+    with_runtime(&mut Builder::new_multi_thread(), command)
+}
+
+pub(super) fn on_runtime(
+    builder: &mut Builder,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = builder.enable_all().build()?;
+    let result = runtime.block_on(command);
+    // Tasks that are still running have had their time.
+    runtime.shutdown_background();
+    result
+}
+
+/// Prints the error, if any, and returns the exit code.
+pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(problems)) => misconfigured(&problems),
+        Err(failure) => {
+            complain(&format!("sezzle-sidecar: {failure}\n"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+pub(super) fn misconfigured(problems: &Problems) -> ExitCode {
+    complain(&format!("{problems}\n"));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// The signals SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches both signals from now on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one of the two signals.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Writes to standard output. A closed pipe is no error.
+pub(super) fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+pub(super) fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}

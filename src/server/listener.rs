@@ -1,0 +1,62 @@
+//! One kind of listener, and the handler that answers its requests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cut::Timeouts;
+use super::workers::Workers;
+use crate::caller::Caller;
+use crate::telemetry::metrics::Metrics;
+
+/// Answers requests.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of a response.
+    type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
+
+    /// Answers one request. `Unpin` makes implementations put large futures into a box, so that an idle connection does
+    /// not reserve space for them.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        caller: Caller,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + Unpin;
+}
+
+/// One kind of listener: its limits, its stop signals, and the parts that all its addresses share.
+#[derive(Clone)]
+pub struct Listener {
+    /// The name in metrics, logs and the configuration.
+    pub name: &'static str,
+    /// Whether callers may speak HTTP/2 by beginning with its preface (RFC 9113, 3.3).
+    pub http2: bool,
+    /// The largest request head, in bytes.
+    pub max_head: usize,
+    /// Time limits of each connection.
+    pub timeouts: Timeouts,
+    /// One permit for each connection that may be open.
+    pub permits: Arc<Semaphore>,
+    /// The signals that stop the listener.
+    pub stop: Stop,
+    /// The threads that serve the connections.
+    pub workers: Workers,
+    /// The tasks of the connections, for the drain to wait for.
+    pub connections: TaskTracker,
+    /// The metrics to update.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The two steps in which a listener stops.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Cancelled when no further connections are accepted.
+    pub accepting: CancellationToken,
+    /// Cancelled when connections are to end as soon as they are idle.
+    pub closing: CancellationToken,
+}
