@@ -6,20 +6,42 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
-use crate::simulator::gateway::{Answer, ApiError, ApiRequest, Content};
-use crate::simulator::payload::{Payload, Piece};
-use crate::simulator::rule::Action;
-use crate::simulator::server::ConnectionEnd;
-use crate::simulator::{Core, Fault, Reset, control};
+use super::browser::is_of_browser;
+use super::control;
+use super::fault::Fault;
+use super::gateway::{Answer, ApiError, ApiRequest, Content};
+use super::idle::Busy;
+use super::payload::{ConnectionEnd, Payload, Piece};
+use super::rule::{Action, Reset};
+use super::shared::Core;
+
+/// Runs a request in a task of its own, so that its effect at the gateway does not depend on its caller's patience.
+pub(super) async fn run(
+    core: Arc<Core>,
+    number: usize,
+    reused: bool,
+    busy: Busy,
+    request: Request<Incoming>,
+) -> Result<Response<Payload>, ConnectionEnd> {
+    let task = core.tasks.spawn({
+        let core = core.clone();
+        async move {
+            let exchange = served(&core, number, reused, request);
+            core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(ConnectionEnd::Close))
+        }
+    });
+    let response = task.await.unwrap_or(Err(ConnectionEnd::Close))?;
+    Ok(response.map(|payload| payload.busy(busy)))
+}
 
 /// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
-pub(super) async fn run(
+async fn served(
     core: &Arc<Core>,
     connection: usize,
     reused: bool,
@@ -69,13 +91,6 @@ pub(super) async fn run(
         Some(fault) if head.version == Version::HTTP_2 => fault.apply_to_stream(response).await,
         Some(fault) => fault.apply(response),
     }
-}
-
-/// Whether a browser sent a request: a page that a developer looks at must not reach in. `Sec-Fetch-Mode` alone is no sign
-/// of one, because Node's `fetch` sends it.
-pub(super) fn is_of_browser(headers: &HeaderMap) -> bool {
-    let is_mark = |name: &str| name == "origin" || (name.starts_with("sec-fetch-") && name != "sec-fetch-mode");
-    headers.keys().any(|name| is_mark(name.as_str()))
 }
 
 fn end(action: &Action, here: Reset) -> Result<(), ConnectionEnd> {

@@ -9,8 +9,7 @@ use http::Response;
 use http::header::CONTENT_LENGTH;
 use tokio::time::sleep;
 
-use crate::simulator::payload::{Payload, Piece};
-use crate::simulator::server::ConnectionEnd;
+use super::payload::{ConnectionEnd, Payload, Piece};
 
 /// How an answer is spoilt on its way. The request has taken effect by then.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,9 +14,11 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::simulator::idle::Load;
-use crate::simulator::server::{ConnectionEnd, Socket};
-use crate::simulator::{Core, server};
+use super::exchange;
+use super::idle::Load;
+use super::payload::ConnectionEnd;
+use super::shared::Core;
+use super::socket::{HANDSHAKE_TIMEOUT, Socket};
 
 /// The configuration, offering HTTP/2 in front of HTTP/1.1 if asked to.
 pub(super) fn offer(mut tls: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {
@@ -40,7 +42,7 @@ pub(super) async fn announced(stream: &TcpStream) -> bool {
             sleep(PEEK_PAUSE).await;
         }
     };
-    timeout(server::HANDSHAKE_TIMEOUT, look).await.unwrap_or(false)
+    timeout(HANDSHAKE_TIMEOUT, look).await.unwrap_or(false)
 }
 
 /// Serves until the peer is done or a rule closes the connection. A rule's reset ends only its stream.
@@ -51,7 +53,7 @@ pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) 
         let reused = requests.fetch_add(1, Ordering::SeqCst) > 0;
         let (core, closing, busy) = (core.clone(), closing.clone(), load.begin());
         async move {
-            let result = server::run(core, number, reused, busy, request).await;
+            let result = exchange::run(core, number, reused, busy, request).await;
             if matches!(result, Err(ConnectionEnd::Close | ConnectionEnd::Raw(_))) {
                 closing.cancel();
             }
@@ -67,7 +69,7 @@ pub(super) async fn serve<S: Socket>(core: Arc<Core>, number: usize, stream: S) 
         // The peer or a rule has caused the error.
         _ = connection => {}
         () = closing.cancelled() => {}
-        () = load.idle_too_long(&core) => {}
+        () = load.idle_too_long(|| core.idle_timeout()) => {}
     }
 }
 

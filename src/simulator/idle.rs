@@ -1,9 +1,9 @@
 //! Closes connections that have been idle for too long.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-use crate::simulator::Core;
 
 /// Counts the requests of one connection that are not answered to their end.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +17,12 @@ impl Load {
     }
 
     /// Returns once the connection has been idle for as long as the gateway lets it. It is idle from its first moment.
-    pub(super) async fn idle_too_long(&self, core: &Core) {
+    pub(super) async fn idle_too_long(&self, limit: impl Fn() -> Option<Duration>) {
         let mut load = self.0.subscribe();
         loop {
             // Neither wait fails: the sender is in `self`.
             let _ = load.wait_for(|requests| *requests == 0).await;
-            let limit = core.gateway().options.idle_timeout;
-            match limit {
+            match limit() {
                 None => _ = load.changed().await,
                 Some(limit) if timeout(limit, load.changed()).await.is_err() => return,
                 Some(_) => {}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 
-use crate::simulator::bounded_log::BoundedLog;
+use super::bounded_log::BoundedLog;
 
 /// A request as it arrived, and its result.
 #[derive(Clone, Debug)]

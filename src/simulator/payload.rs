@@ -1,5 +1,7 @@
 //! The body of an answer: pieces that are made and sent one after the other.
 
+use std::error::Error;
+use std::fmt;
 use std::iter::once;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,8 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-use crate::simulator::idle::Busy;
-use crate::simulator::server::ConnectionEnd;
+use super::idle::Busy;
 
 pub(super) struct Payload {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
@@ -39,6 +40,23 @@ impl Piece {
         Self { wait: Duration::ZERO, bytes }
     }
 }
+
+/// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
+#[derive(Clone, Debug)]
+pub(super) enum ConnectionEnd {
+    Close,
+    Reset,
+    /// Sends these pieces past HTTP, then closes.
+    Raw(Vec<Piece>),
+}
+
+impl fmt::Display for ConnectionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a rule ends the connection")
+    }
+}
+
+impl Error for ConnectionEnd {}
 
 impl Payload {
     pub(super) fn new(pieces: impl Iterator<Item = Piece> + Send + 'static, length: Option<u64>) -> Self {

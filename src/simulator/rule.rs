@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
-use crate::simulator::{Fault, Gate};
+use super::{Fault, Gate};
 
 /// Which requests to treat specially, how often, and how.
 #[derive(Clone, Debug, Default)]

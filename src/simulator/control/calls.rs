@@ -1,11 +1,45 @@
 //! Every call of the control interface. A new call is a line here, and a section of its own in `docs/simulator.md`.
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::simulator::control::{Act, CommandError, CommandResult, Input, Step, page, rules, settings};
+use super::command::{Act, Command, NO_ORDER, Step, done, done_if};
+use super::error::CommandError;
+use super::input::{Input, PREFIX};
+use super::{page, rules, settings};
+use crate::simulator::effect::EffectKind;
+use crate::simulator::ids::SessionKind;
 use crate::simulator::span::Span;
-use crate::simulator::{EffectKind, SessionKind, Simulator};
+
+/// Reads a request to the control interface. `query` comes without its question mark.
+///
+/// # Errors
+/// When there is no such call, or its query or body is not what the call takes.
+pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Command, CommandError> {
+    let mut allowed = Vec::new();
+    for call in &ENDPOINTS {
+        let Some(name) = call.matches(path) else { continue };
+        if call.method != method {
+            allowed.push(call.method);
+            continue;
+        }
+        let input = Input { name, query, body };
+        return Ok(Command(match call.takes {
+            Takes::Nothing(act) => {
+                input.refuse()?;
+                Step::Act(act, name.to_owned())
+            }
+            Takes::Input(read) => read(input)?,
+        }));
+    }
+    if allowed.is_empty() {
+        return Err(CommandError::new(StatusCode::NOT_FOUND, format!("no such call; GET {PREFIX} lists them")));
+    }
+    let allow = allowed.join(", ");
+    let message = format!("{path} takes {allow} only");
+    Err(CommandError { allow: Some(allow), ..CommandError::new(StatusCode::METHOD_NOT_ALLOWED, message) })
+}
 
 pub(super) const ENDPOINTS: [Endpoint; 25] = [
     act("GET", "/_simulator/", "this list", |_, _| Ok(index())),
@@ -36,8 +70,7 @@ pub(super) const ENDPOINTS: [Endpoint; 25] = [
         Ok(Step::Dispute(input.name.to_owned(), event))
     }),
     act("GET", "/_simulator/orders/{order}/effects", "what was done to an order", |simulator, order| {
-        let effects =
-            simulator.core.gateway().effects(order).ok_or_else(|| CommandError::unknown("there is no such order"))?;
+        let effects = simulator.core.gateway().effects(order).ok_or_else(|| CommandError::unknown(NO_ORDER))?;
         Ok(json!({"effects": effects}))
     }),
     act("POST", "/_simulator/tokens/{token}/approve", "the shopper agrees to be charged again", |simulator, token| {
@@ -108,11 +141,11 @@ pub(super) struct Endpoint {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     says: &'static str,
-    pub(super) takes: Takes,
+    takes: Takes,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Takes {
+enum Takes {
     /// Neither query nor body.
     Nothing(Act),
     Input(Read),
@@ -148,27 +181,6 @@ fn index() -> Value {
     let calls =
         ENDPOINTS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.says}));
     json!({"calls": calls.collect::<Vec<_>>()})
-}
-
-/// The answer of a call without a result.
-fn done() -> CommandResult {
-    Ok(json!({}))
-}
-
-fn done_if(done: bool, otherwise: &str) -> CommandResult {
-    if done { self::done() } else { Err(CommandError::unknown(otherwise)) }
-}
-
-pub(super) fn disputed(simulator: &Simulator, order: &str, event: &str) -> CommandResult {
-    done_if(simulator.dispute(order, event), "there is no such order")
-}
-
-pub(super) fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cents: u64) -> CommandResult {
-    let done = simulator.core.act(|gateway| gateway.click(order, kind, cents));
-    match done.ok_or_else(|| CommandError::unknown("there is no such order"))? {
-        Ok(()) => self::done(),
-        Err(_) => Err(CommandError::wrong("the order is not authorized, or has less than that left")),
-    }
 }
 
 const NOT_OPEN: &str = "there is no such order with an open checkout";

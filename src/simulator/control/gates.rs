@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::json;
 
-use crate::simulator::Gate;
-use crate::simulator::control::{CommandError, CommandResult};
+use super::error::{CommandError, CommandResult};
+use crate::simulator::gate::Gate;
 
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Gates(HashMap<String, Gate>);

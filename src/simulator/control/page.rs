@@ -8,12 +8,12 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::simulator::control::{CommandError, Input};
-use crate::simulator::delivery::Deliveries;
+use super::error::CommandError;
+use super::input::Input;
+use crate::simulator::delivery::{Attempt, Deliveries, Delivery, DeliveryState};
 use crate::simulator::gateway::notation::rfc3339;
-use crate::simulator::journal::Journal;
+use crate::simulator::journal::{Exchange, Journal};
 use crate::simulator::rule::path_matches;
-use crate::simulator::{Attempt, Delivery, DeliveryState, Exchange};
 
 /// Which part is asked for.
 #[derive(Clone, Debug, Default)]

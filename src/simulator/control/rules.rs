@@ -9,9 +9,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::simulator::control::{CommandError, CommandResult, gates};
+use super::error::{CommandError, CommandResult};
+use super::gates;
+use crate::simulator::fault::Fault;
+use crate::simulator::handle::Simulator;
+use crate::simulator::rule::{Reset, Rule};
 use crate::simulator::span::Span;
-use crate::simulator::{Fault, Reset, Rule, Simulator};
 
 /// A rule whose gates are still names.
 #[derive(Clone, Debug)]

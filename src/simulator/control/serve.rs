@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::simulator::control::{CommandError, CommandResult, parse};
-use crate::simulator::exchange::is_of_browser;
-use crate::simulator::payload::Payload;
-use crate::simulator::server::ConnectionEnd;
-use crate::simulator::{Core, Simulator};
+use super::calls::parse;
+use super::error::{CommandError, CommandResult};
+use crate::simulator::browser::is_of_browser;
+use crate::simulator::handle::Simulator;
+use crate::simulator::payload::{ConnectionEnd, Payload};
+use crate::simulator::shared::Core;
 
 /// Serves one request.
 pub(in crate::simulator) async fn serve(

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::simulator::Options;
-use crate::simulator::control::{CommandError, CommandResult, PREFIX};
+use super::error::{CommandError, CommandResult};
+use super::input::PREFIX;
+use crate::simulator::options::Options;
 
 /// Reads changes of settings: all of them, or none.
 pub(super) fn read(wanted: Map<String, Value>) -> Result<Map<String, Value>, CommandError> {

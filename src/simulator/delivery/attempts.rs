@@ -3,10 +3,11 @@
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
-use crate::simulator::Core;
-use crate::simulator::delivery::post::Target;
-use crate::simulator::delivery::{Attempt, DeliveryState, post};
+use super::post;
+use super::post::Target;
+use super::record::{Attempt, DeliveryState};
 use crate::simulator::gateway::WebhookJob;
+use crate::simulator::shared::Core;
 
 pub(super) async fn deliver(core: &Core, number: usize, job: &WebhookJob) -> DeliveryState {
     let target = match Target::of(&job.url) {

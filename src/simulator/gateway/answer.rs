@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::notation;
+use super::rows::Rows;
 use crate::simulator::Errors;
-use crate::simulator::gateway::notation;
-use crate::simulator::gateway::rows::Rows;
 
 /// A complete answer, and whether giving it changed anything.
 #[derive(Clone, Debug)]

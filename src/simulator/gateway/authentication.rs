@@ -11,32 +11,10 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
-use crate::simulator::gateway::resource::Resource;
-use crate::simulator::gateway::{Gateway, notation};
-
-/// A bearer token's merchant and end.
-#[derive(Debug)]
-pub(super) struct Bearer {
-    merchant: String,
-    /// `None` when the end is too far away to be counted.
-    ends: Option<Instant>,
-}
-
-/// The pair of keys before the current one.
-#[derive(Debug)]
-pub(super) struct PreviousKeys {
-    public: String,
-    private: String,
-    /// `None` when the end is too far away to be counted.
-    ends: Option<Instant>,
-}
-
-impl PreviousKeys {
-    fn live(&self) -> bool {
-        self.ends.is_none_or(|ends| Instant::now() < ends)
-    }
-}
+use super::answer::{Answer, ApiError, CallResult, object};
+use super::records::{Bearer, PreviousKeys};
+use super::resource::Resource;
+use super::{Gateway, notation};
 
 impl Gateway {
     /// `POST /v2/authentication`. Tokens issued before stay live.

@@ -4,32 +4,9 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
-use crate::simulator::gateway::session::Session;
-use crate::simulator::gateway::{Gateway, notation};
-
-/// The virtual card of a session.
-#[derive(Debug, Default)]
-pub(super) struct Card {
-    /// Whether the card data comes by a token. If not, it goes straight to the shopper's browser.
-    by_token: bool,
-    /// Whether the shopper has finished.
-    finished: bool,
-    pub(super) first_name: String,
-    pub(super) last_name: String,
-    /// The merchant's own name for the order, once the merchant has told it.
-    pub(super) order_id: Option<String>,
-}
-
-/// The card that a token leads to, once.
-#[derive(Debug)]
-pub(super) struct CardData {
-    merchant: String,
-    first_name: String,
-    last_name: String,
-    /// `None` when the end is too far away to be counted.
-    ends: Option<Instant>,
-}
+use super::answer::{Answer, ApiError, CallResult, object};
+use super::records::{Card, CardData, Session};
+use super::{Gateway, notation};
 
 impl Gateway {
     /// `POST /v2/session/card`.

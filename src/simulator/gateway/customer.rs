@@ -4,17 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
-use crate::simulator::gateway::session::{Decision, Session, Tokenize};
-use crate::simulator::gateway::{Gateway, links, notation};
-
-#[derive(Debug)]
-pub(super) struct Customer {
-    merchant: String,
-    expiration: OffsetDateTime,
-    /// The shopper's data from the session.
-    details: Map<String, Value>,
-}
+use super::answer::{Answer, ApiError, CallResult, Price, object};
+use super::records::{Customer, Decision, Session, Tokenize};
+use super::{Gateway, links, notation};
 
 impl Gateway {
     /// `GET /v2/customer`.

@@ -7,19 +7,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::Price;
-use crate::simulator::gateway::{Gateway, notation};
+use super::answer::Price;
+use super::records::WebhookJob;
+use super::{Gateway, notation};
 use crate::simulator::{EffectKind, TokenizedType};
-
-/// A webhook on its way to one URL.
-#[derive(Clone, Debug)]
-pub(in crate::simulator) struct WebhookJob {
-    /// The subscription it is sent for; without one it is sent once and never retried.
-    pub(in crate::simulator) subscription: Option<String>,
-    pub(in crate::simulator) event: String,
-    pub(in crate::simulator) url: String,
-    pub(in crate::simulator) body: Bytes,
-}
 
 impl Gateway {
     /// Raises any event for the current merchant, known or not, and answers how many subscriptions list it.

@@ -13,6 +13,7 @@ pub(super) mod notation;
 mod order;
 mod payment;
 mod query;
+mod records;
 mod report;
 mod resource;
 mod rows;
@@ -25,20 +26,16 @@ use std::time::SystemTime;
 use http::{HeaderMap, Method, StatusCode};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::CallResult;
-use crate::simulator::gateway::authentication::{Bearer, PreviousKeys};
-use crate::simulator::gateway::bounded_map::BoundedMap;
-use crate::simulator::gateway::card::CardData;
-use crate::simulator::gateway::customer::Customer;
-use crate::simulator::gateway::order::Order;
-use crate::simulator::gateway::query::Query;
-use crate::simulator::gateway::resource::Resource;
-use crate::simulator::gateway::session::Session;
-use crate::simulator::gateway::webhook::Webhook;
-use crate::simulator::{Options, TokenizeExpiration};
+use self::answer::CallResult;
+use self::bounded_map::BoundedMap;
+use self::order::Order;
+use self::query::Query;
+use self::records::{Bearer, CardData, Customer, PreviousKeys, Session, Webhook};
+use self::resource::Resource;
+use super::{Options, TokenizeExpiration};
 
-pub(super) use crate::simulator::gateway::answer::{Answer, ApiError, Content};
-pub(super) use crate::simulator::gateway::event::WebhookJob;
+pub(super) use self::answer::{Answer, ApiError, Content};
+pub(super) use self::records::WebhookJob;
 
 /// All state of the simulated gateway.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::{ApiError, Price};
-use crate::simulator::gateway::{links, notation};
+use super::answer::{ApiError, Price};
+use super::{links, notation};
 use crate::simulator::{CheckoutStatus, Effect, EffectKind, Links, Options};
 
 #[derive(Debug)]

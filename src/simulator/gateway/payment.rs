@@ -4,9 +4,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
-use crate::simulator::gateway::order::{Order, Stage};
-use crate::simulator::gateway::{Gateway, notation};
+use super::answer::{Answer, ApiError, CallResult, Price, object};
+use super::order::{Order, Stage};
+use super::{Gateway, notation};
 use crate::simulator::{Effect, EffectKind, Upcharge};
 
 impl Gateway {

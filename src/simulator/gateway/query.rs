@@ -3,7 +3,7 @@
 use http::StatusCode;
 use time::{Date, Month};
 
-use crate::simulator::gateway::answer::ApiError;
+use super::answer::ApiError;
 
 /// A query, if there is one. None of its values needs percent-encoding.
 pub(super) struct Query<'a>(&'a str);

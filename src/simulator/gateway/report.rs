@@ -4,11 +4,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use time::{Date, Duration, OffsetDateTime};
 
+use super::answer::{Answer, ApiError, CallResult};
+use super::query::Query;
+use super::rows::Rows;
+use super::{Gateway, notation, query, settlement};
 use crate::simulator::Options;
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult};
-use crate::simulator::gateway::query::Query;
-use crate::simulator::gateway::rows::Rows;
-use crate::simulator::gateway::{Gateway, notation, query, settlement};
 
 impl Gateway {
     /// `GET /v2/orders/report`, over a week at most.

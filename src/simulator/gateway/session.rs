@@ -5,47 +5,11 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, Price, object};
-use crate::simulator::gateway::card::Card;
-use crate::simulator::gateway::order::Order;
-use crate::simulator::gateway::{Gateway, links, notation};
+use super::answer::{Answer, ApiError, CallResult, Price, object};
+use super::order::Order;
+use super::records::{Session, Tokenize};
+use super::{Gateway, links, notation};
 use crate::simulator::{SessionIds, SessionKind, TokenizePlace};
-
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) merchant: String,
-    pub(super) order: Option<String>,
-    pub(super) tokenize: Option<Tokenize>,
-    pub(super) card: Option<Card>,
-}
-
-#[derive(Debug)]
-pub(super) struct Tokenize {
-    token: String,
-    pub(super) expiration: OffsetDateTime,
-    approval: String,
-    /// The shopper's data from the request.
-    pub(super) details: Map<String, Value>,
-    pub(super) decision: Option<Decision>,
-}
-
-/// The shopper's decision, which uses up the token.
-#[derive(Debug)]
-pub(super) enum Decision {
-    /// The shopper agreed, and became this customer.
-    Accepted(String),
-    Denied,
-}
-
-impl Tokenize {
-    /// The customer the shopper has become by it.
-    pub(super) fn customer(&self) -> Option<&String> {
-        match &self.decision {
-            Some(Decision::Accepted(customer)) => Some(customer),
-            Some(Decision::Denied) | None => None,
-        }
-    }
-}
 
 impl Gateway {
     /// `POST /v2/session`.

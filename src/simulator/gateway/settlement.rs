@@ -2,8 +2,8 @@
 
 use time::{Date, OffsetDateTime};
 
+use super::notation;
 use crate::simulator::Columns;
-use crate::simulator::gateway::notation;
 
 /// The beginning of a payout's UUID, and how many digits of the day follow.
 const PAYOUT: &str = "c1a0b9d2-3d6e-4f0a-9b51-";

@@ -4,15 +4,9 @@ use http::uri::Scheme;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use crate::simulator::gateway::answer::{Answer, ApiError, CallResult, object};
-use crate::simulator::gateway::{Gateway, links, notation};
-
-#[derive(Debug)]
-pub(super) struct Webhook {
-    pub(super) merchant: String,
-    pub(super) url: String,
-    pub(super) events: Vec<Value>,
-}
+use super::answer::{Answer, ApiError, CallResult, object};
+use super::records::Webhook;
+use super::{Gateway, links, notation};
 
 impl Gateway {
     /// `POST /v2/webhooks`.

@@ -1,0 +1,48 @@
+//! Why a call of the control interface was turned down.
+
+use std::fmt;
+
+use http::StatusCode;
+use serde_json::Value;
+
+/// The answer of a call.
+pub(in crate::simulator) type CommandResult = Result<Value, CommandError>;
+
+/// Why a call was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandError {
+    /// The status to answer.
+    pub status: StatusCode,
+    /// The reason, for a person.
+    pub message: String,
+    /// The methods of the path, if the request has another one.
+    pub(super) allow: Option<String>,
+}
+
+impl CommandError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), allow: None }
+    }
+
+    /// 400: the input cannot be read.
+    pub(super) fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 422: the input is wrong.
+    pub(super) fn wrong(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+
+    pub(super) fn unknown(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CommandError {}

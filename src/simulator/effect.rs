@@ -1,0 +1,36 @@
+//! Writes to an order that took effect.
+
+use serde::Serialize;
+
+/// A write to an order that took effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// What was done.
+    pub kind: EffectKind,
+    /// The amount in cents; 0 where no money moves.
+    pub cents: u64,
+    /// The idempotency key that came with it.
+    pub key: Option<String>,
+}
+
+/// The ways to write to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectKind {
+    /// Its reference was changed.
+    Update,
+    /// Its express checkout was changed.
+    UpdateCheckout,
+    /// Its checkout was deleted.
+    DeleteCheckout,
+    /// Money was captured.
+    Capture,
+    /// Money was refunded.
+    Refund,
+    /// A part of the authorization was released.
+    Release,
+    /// A new order was authorized in its place.
+    Reauthorize,
+    /// A new order was authorized beside it.
+    Upcharge,
+}

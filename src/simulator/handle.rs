@@ -1,0 +1,219 @@
+//! The handle to a running simulator.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::DropGuard;
+
+use super::delivery::{Delivery, dispatch};
+use super::effect::{Effect, EffectKind};
+use super::gateway::WebhookJob;
+use super::ids::{SessionIds, SessionKind};
+use super::journal::Exchange;
+use super::options::Options;
+use super::rule::{Rule, path_matches};
+use super::shared::Core;
+
+/// A handle to a running simulator. Clones share it; it ends with [`Simulator::stop`] or when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    pub(super) core: Arc<Core>,
+    /// None in the handles of the simulator's own tasks, which do not keep it alive.
+    pub(super) _running: Option<Arc<DropGuard>>,
+}
+
+impl Simulator {
+    /// A handle for a task of the simulator's own.
+    pub(super) fn of(core: &Arc<Core>) -> Self {
+        Self { core: core.clone(), _running: None }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.core.addr
+    }
+
+    /// Its base URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.core.scheme, self.core.addr)
+    }
+
+    /// Every request received so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
+    pub fn journal(&self) -> Vec<Exchange> {
+        self.core.journal().entries().cloned().collect()
+    }
+
+    /// How many requests of the journal have this method and this path: matched as by
+    /// [`Rule::path`].
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        let journal = self.core.journal();
+        let wanted = |entry: &&Exchange| entry.method == method && path_matches(path, &entry.path);
+        journal.entries().filter(wanted).count()
+    }
+
+    /// Forgets every request received so far. The numbers of those to come go on.
+    pub fn clear_journal(&self) {
+        self.core.journal().clear();
+    }
+
+    /// How many connections were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.core.connections.load(Ordering::SeqCst)
+    }
+
+    /// Puts a rule in force, before all earlier ones.
+    pub fn script(&self, rule: Rule) {
+        self.core.rules().add(rule);
+    }
+
+    /// Puts all rules out of force. Requests they have caught already are not let go.
+    pub fn clear_rules(&self) {
+        self.core.rules().clear();
+    }
+
+    /// Makes every bearer token issued so far answer 401.
+    pub fn revoke_tokens(&self) {
+        self.core.gateway().revoke_tokens();
+    }
+
+    /// Accepts these keys from now on, and no others. Tokens issued before stay live.
+    pub fn set_keys(&self, public: &str, private: &str) {
+        self.core.gateway().set_keys(public, private, Duration::ZERO);
+    }
+
+    /// Creates a session of the current merchant without a request. Its order is over 100.00 USD with intent `AUTH`.
+    pub fn create_session(&self, kind: SessionKind) -> SessionIds {
+        self.core.gateway().create_session(kind)
+    }
+
+    /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent `CAPTURE`.
+    /// `false` when there is no such order with an open checkout.
+    pub fn complete_checkout(&self, order: &str) -> bool {
+        self.core.act(|gateway| gateway.complete_checkout(order))
+    }
+
+    /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token is unknown,
+    /// already used or past its time.
+    pub fn approve_token(&self, token: &str) -> Option<String> {
+        self.core.act(|gateway| gateway.approve_token(token))
+    }
+
+    /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.
+    pub fn effects(&self, order: &str) -> Vec<Effect> {
+        self.core.gateway().effects(order).unwrap_or_default()
+    }
+
+    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, deliveries, rules,
+    /// journal and named gates, which let go what they hold. Only bearer tokens stay live, because whoever holds one would otherwise take the
+    /// next call's refusal for a fault of its own.
+    pub fn reset(&self) {
+        self.core.rules().clear();
+        self.core.gateway().reset(self.core.options.clone());
+        self.core.gates().clear();
+        self.core.journal().clear();
+        self.core.deliveries.reset();
+    }
+
+    /// Accepts these keys from now on, and the previous ones for this long beside them. Webhooks are signed with the new one at
+    /// once.
+    pub fn rotate_keys(&self, public: &str, private: &str, overlap: Duration) {
+        self.core.gateway().set_keys(public, private, overlap);
+    }
+
+    /// Lets the shopper refuse the tokenize part of a session: its token is used up, and nobody is told. `false` when the token
+    /// is unknown, already used or past its time.
+    pub fn deny_token(&self, token: &str) -> bool {
+        self.core.gateway().deny_token(token)
+    }
+
+    /// Lets the shopper refuse the checkout of an order, and nobody is told. `false` when there is no such order with an open
+    /// checkout.
+    pub fn deny_checkout(&self, order: &str) -> bool {
+        self.core.gateway().deny_checkout(order)
+    }
+
+    /// Moves money by a click in Sezzle's dashboard: past every caller, and told by a webhook whose `source` is `dashboard`.
+    /// `false` when the order does not let it.
+    pub fn click(&self, order: &str, kind: EffectKind, cents: u64) -> bool {
+        self.core.act(|gateway| gateway.click(order, kind, cents)).is_some_and(|done| done.is_ok())
+    }
+
+    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with the data that Sezzle documents. `false` when there is
+    /// no such order.
+    pub fn dispute(&self, order: &str, event: &str) -> bool {
+        self.core.act(|gateway| gateway.dispute(order, event))
+    }
+
+    /// Creates a session for a virtual card without a request. Its data comes by a token.
+    pub fn create_card(&self) -> String {
+        self.core.gateway().create_card()
+    }
+
+    /// Lets the shopper finish a session for a virtual card, and answers the token of the card data, which is read once. `None`
+    /// when there is no such session, when its shopper has finished already, or when the data does not come by a token.
+    pub fn finish_card(&self, session: &str) -> Option<String> {
+        self.core.gateway().finish_card(session).flatten()
+    }
+
+    /// Changes settings while the simulator runs. [`Options`] say of each what it concerns; where and how it listens stays
+    /// as it was at the start.
+    pub fn configure(&self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.core.gateway().options);
+    }
+
+    /// Raises any event, known to Sezzle or not, with any data: disputes come about in no other way. Answers how many
+    /// subscriptions of the current merchant list it.
+    pub fn raise_event(&self, event: &str, data: &Value) -> usize {
+        self.core.act(|gateway| gateway.raise(event, data))
+    }
+
+    /// Every delivery so far, in the order they began. Only the newest 10,000 and 64 MiB of bodies are kept.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.core.deliveries.log().iter().cloned().collect()
+    }
+
+    /// Waits, without a limit of its own, until so many deliveries in all have come to their end.
+    pub async fn deliveries_settled(&self, deliveries: u64) {
+        // The wait fails only once the sender is gone, and this handle keeps it.
+        let _ = self.core.deliveries.settled.subscribe().wait_for(|settled| *settled >= deliveries).await;
+    }
+
+    /// How many deliveries were not begun because a thousand were pending already.
+    pub fn deliveries_dropped(&self) -> u64 {
+        self.core.deliveries.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false` when
+    /// there is no such delivery any more.
+    pub fn redeliver(&self, number: usize) -> bool {
+        let job = self.core.deliveries.log().find(number).map(|delivery| WebhookJob {
+            subscription: None,
+            event: delivery.event.clone(),
+            url: delivery.url.clone(),
+            body: delivery.body.clone(),
+        });
+        let found = job.is_some();
+        dispatch(&self.core, job);
+        found
+    }
+
+    /// Sets the waits between the attempts to deliver a webhook. A wait that has begun goes on.
+    pub fn set_webhook_retries(&self, waits: Vec<Duration>) {
+        self.core.gateway().options.webhook_retries = waits;
+    }
+
+    /// Sets how long the receiver of a webhook may take to answer the attempts made from now on.
+    pub fn set_webhook_timeout(&self, timeout: Duration) {
+        self.core.gateway().options.webhook_timeout = timeout;
+    }
+
+    /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.
+    pub async fn stop(self) {
+        self.core.stopping.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+}
