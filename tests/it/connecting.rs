@@ -215,12 +215,7 @@ async fn a_hundred_megabytes_stream_over_http2_in_little_memory() {
     };
     let file = ca.file();
     let sidecar = Sidecar::start(options, &[("GATEWAY__CA_FILE", &file), ("GATEWAY__HTTP2", "true")]).await;
-    let resident = async || {
-        let text = sidecar.client.get(sidecar.ops, "/metrics").await.text();
-        let line = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-        line.expect("the metric").parse::<f64>().expect("a number")
-    };
-    let before = resident().await;
+    let before = sidecar.resident().await;
     let client = HyperClient::builder(TokioExecutor::new()).build_http::<http_body_util::Empty<Bytes>>();
     let uri = format!("http://{}/v2/orders/report?start-date=2026-01-01", sidecar.proxy).parse().expect("a URI");
     let mut answer = client.get(uri).await.expect("an answer");
@@ -228,7 +223,7 @@ async fn a_hundred_megabytes_stream_over_http2_in_little_memory() {
     while let Some(frame) = answer.frame().await {
         let length = frame.expect("the whole report").into_data().map_or(0, |data| data.len() as u64);
         if (read + length) >> 23 > read >> 23 {
-            most = most.max(resident().await);
+            most = most.max(sidecar.resident().await);
         }
         read += length;
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use sezzle_sidecar::simulator::EffectKind;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::support::client::{Client, Ended as Came};
@@ -117,23 +118,36 @@ async fn half_a_write_that_is_ended_and_reset_at_once_is_not_sent() {
     // As Node's `close()` and `destroy()` cancel a request that is being written.
     let harness = Harness::start().await;
     let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+    let mut late = Vec::new();
     for (method, path) in [("POST", "/v2/order/o/refund"), ("PATCH", "/v2/order/o"), ("DELETE", "/v2/order/o/checkout")]
     {
         for half in ["", "{\"amount\":"] {
-            let stream = caller.stream();
-            let mut bytes = caller.head(stream, 0, method, path, &[]);
-            bytes.extend(data(stream, 0, half));
-            caller.send(bytes).await;
-            caller.send(data(stream, END_STREAM, "")).await;
-            // The frame is in a segment of its own, as often with Node.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            caller.send(reset(stream, 0)).await;
+            loop {
+                let target = format!("{path}?late={}", late.len());
+                let stream = caller.stream();
+                let mut bytes = caller.head(stream, 0, method, &target, &[]);
+                bytes.extend(data(stream, 0, half));
+                caller.send(bytes).await;
+                let ended = Instant::now();
+                caller.send(data(stream, END_STREAM, "")).await;
+                // The frame is in a segment of its own, as often with Node.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                caller.send(reset(stream, 0)).await;
+                // The sidecar waits 10 ms for the reset. On a busy machine this test may take longer to send it: such
+                // a write is a whole one, and the next try shows what this one could not.
+                if ended.elapsed() < Duration::from_millis(5) {
+                    break;
+                }
+                late.push(format!("{method} {target}"));
+                assert!(late.len() < 100, "no reset is sent in time");
+            }
         }
     }
     let last = caller.stream();
     caller.send(caller.head(last, END_STREAM, "GET", "/v2/customer", &[])).await;
     assert_eq!(caller.told(last).await.status, Some(200));
-    assert_eq!(harness.received(), ["GET /v2/customer"]);
+    let received: Vec<String> = harness.received().into_iter().filter(|call| !late.contains(call)).collect();
+    assert_eq!(received, ["GET /v2/customer"]);
     harness.stop().await;
 }
 

@@ -26,7 +26,8 @@ async fn one_exchange_serves_a_thousand_requests() {
         let harness = Arc::clone(&harness);
         callers.spawn(async move { harness.get("/v2/customer").await.status });
     }
-    assert!(callers.join_all().await.iter().all(|status| *status == 200));
+    let statuses = callers.join_all().await;
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(harness.gateway.count("GET", "/v2/customer"), 1000);
     assert_eq!(exchanges(&harness), 1);
     let tokens: std::collections::HashSet<_> = harness

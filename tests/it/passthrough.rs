@@ -1,6 +1,5 @@
 //! Every call but a session lookup passes through: every byte, as fast as the caller reads, in constant memory.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -8,12 +7,13 @@ use http::header::{CONTENT_ENCODING, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use sezzle_sidecar::simulator::{Fault, Rule};
+use sezzle_sidecar::simulator::{Fault, Options, Rule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::client::raw;
+use crate::support::process::Sidecar;
 use crate::support::scripted::{Script, Scripted};
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Session, Setup, eventually};
@@ -21,13 +21,13 @@ use crate::support::{Harness, Session, Setup, eventually};
 #[tokio::test]
 async fn a_report_of_100_mb_passes_in_constant_memory() {
     let size: u64 = 100 * 1024 * 1024;
-    let harness = Setup::default().gateway(|gateway| gateway.report_bytes = size).start().await;
-    let stream = TcpStream::connect(harness.proxy).await.expect("connects");
+    let sidecar = Sidecar::start(Options { report_bytes: size, ..Options::default() }, &[]).await;
+    let stream = TcpStream::connect(sidecar.proxy).await.expect("connects");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("starts");
     let connection = tokio::spawn(connection);
     let request = Request::get("/v2/orders/report?start-date=2026-01-01").header("host", "localhost");
     let request = request.body(Empty::<bytes::Bytes>::new()).expect("valid");
-    let before = resident();
+    let before = sidecar.resident().await;
     let mut peak = before;
     let answer = sender.send_request(request).await.expect("an answer");
     assert_eq!(answer.headers()["content-type"], "application/json");
@@ -37,21 +37,15 @@ async fn a_report_of_100_mb_passes_in_constant_memory() {
         received += frame.expect("no error").data_ref().map_or(0, bytes::Bytes::len) as u64;
         frames += 1;
         if frames % 512 == 0 {
-            peak = peak.max(resident());
+            peak = peak.max(sidecar.resident().await);
         }
     }
     assert!(received >= size, "{received}");
-    let growth = peak.saturating_sub(before);
-    assert!(growth < 20 * 1024 * 1024, "gateway, sidecar and caller together grew by {growth} bytes");
+    let growth = (peak - before) / f64::from(1 << 20);
+    assert!(growth < 20.0, "{growth} MiB");
     drop(sender);
     connection.await.expect("no panic").expect("clean end");
-    harness.stop().await;
-}
-
-fn resident() -> u64 {
-    let statm = fs::read_to_string("/proc/self/statm").expect("readable");
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-    pages * 4096
+    sidecar.stop().await;
 }
 
 #[tokio::test]

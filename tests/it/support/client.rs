@@ -62,6 +62,8 @@ pub struct Answer {
 impl Client {
     pub fn new() -> Self {
         let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        // A listener closes connections that were idle for 5 s. A request must not meet that moment.
+        builder.pool_idle_timeout(Duration::from_secs(3));
         // The sidecar passes on all headers that the gateway sends, however many lines there are.
         Self(builder.http1_max_headers(20_000).build_http())
     }
@@ -91,10 +93,7 @@ impl Client {
 
     /// The value of a series on /metrics, named as in [`super::Harness::metric`].
     pub async fn metric(&self, ops: SocketAddr, series: &str) -> f64 {
-        let text = self.get(ops, "/metrics").await.text();
-        let series = format!("sezzle_sidecar_{series} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&series));
-        line.map_or(0.0, |value| value.parse().expect("a number"))
+        self.get(ops, "/metrics").await.metric(series)
     }
 
     /// Like [`Self::send`], for an answer that may be missing or break off.
@@ -151,6 +150,14 @@ impl Answer {
 
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The value of a series in an answer of /metrics, named as in [`super::Harness::metric`].
+    pub fn metric(&self, series: &str) -> f64 {
+        let series = format!("sezzle_sidecar_{series} ");
+        let text = self.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&series));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     pub fn header(&self, name: &str) -> &str {

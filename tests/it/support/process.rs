@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -301,6 +302,13 @@ impl Sidecar {
         self.client.metric(self.ops, series).await
     }
 
+    /// The bytes of memory that the sidecar's process holds.
+    pub async fn resident(&self) -> f64 {
+        let text = self.client.get(self.ops, "/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        line.expect("the metric").parse().expect("a number")
+    }
+
     /// Ends the sidecar with SIGTERM, and the gateway after it.
     pub async fn stop(self) -> Ended {
         self.process.signal("TERM");
@@ -310,10 +318,20 @@ impl Sidecar {
     }
 }
 
-/// A free address. Another process may take it before it is used, but the system hands out others first.
+/// A free address that no other test of this process gets. The system picks ports above this range by itself, so that no
+/// connection takes the port before it is used.
 pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Two processes that run tests at the same time begin at different places.
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(701));
+        let port = u16::try_from(FIRST + turn % PORTS).expect("a port");
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("an address");
+        }
+    }
 }
 
 /// A folder whose files are deleted after the test.
