@@ -1,5 +1,5 @@
 //! The product's promises, each proven against the real server over real sockets, with the simulated gateway behind it.
-//! One file per promise; `support` has the shared helpers.
+//! One file per promise; `support` has the shared helpers. `tests/otlp.rs` has `exported_spans`, which needs a feature.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,8 +33,6 @@ mod drain;
 mod egress_proxy;
 mod entity_tags;
 mod explain_and_purge;
-#[cfg(feature = "otlp")]
-mod exported_spans;
 mod failing_clocks;
 mod faults;
 mod fuzz_corpus;
