@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use sezzle_sidecar::simulator::{Gate, Options, Rule};
 use tokio::task::JoinSet;
@@ -281,7 +282,8 @@ async fn files_change_in_every_way_there_is() {
         ("links to files", ["", ""], links_to_files),
         ("a link far above", ["top/deep/keys", "top/deep/keys"], link_far_above),
     ];
-    for (way, [public_in, private_in], change) in ways {
+    // Each way has a sidecar of its own, so that all are tried at once.
+    let tried = ways.map(|(way, [public_in, private_in], change)| async move {
         let rotating = Rotating::at(public_in, private_in, change).await;
         for name in ["b", "c", "d"] {
             rotating.sezzle_knows(name);
@@ -296,7 +298,8 @@ async fn files_change_in_every_way_there_is() {
             3.0
         );
         rotating.stop().await;
-    }
+    });
+    join_all(tried).await;
 }
 
 #[tokio::test]
