@@ -34,8 +34,8 @@ pub struct CallerResponse {
 }
 
 impl CallerResponse {
-    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. The headers of
-    /// an answer from memory are complete: [`super::stored`] has written all of them at once.
+    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. An answer from
+    /// memory has the sidecar's own headers already, because `stored` wrote them together with the stored ones.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         if self.source != Source::Cache {
             self.headers.reserve(OWN_HEADERS);
@@ -82,8 +82,8 @@ impl CallerResponse {
     }
 }
 
-/// Writes the headers of the sidecar's own into an answer. No other place writes one that answers of all sources have. `age`
-/// is that of an answer from memory.
+/// Writes the sidecar's own headers into an answer, whoever made it. A header for all answers is added here and nowhere else.
+/// `age` is the age of an answer from memory.
 #[inline]
 pub fn write_own_headers(
     out: &mut HeaderWriter<'_>,

@@ -18,7 +18,7 @@ pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record:
     from_entry(head, present, &hit.entry, hit.age, cache, record)
 }
 
-/// The answer to a caller, from a dead session.
+/// The answer to a caller, from a stale session.
 pub(super) fn from_stale(head: &Parts, stale: &StaleHit, record: &Record) -> CallerResponse {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };
