@@ -10,28 +10,16 @@ use http::uri::PathAndQuery;
 use super::Proxy;
 use super::cache_status::{CacheStatus, Source};
 use super::content::GatewayResponse;
+use super::decision::Call;
 use super::error::ProxyError;
-use super::exchange::{Rights, Sending};
+use super::exchange::Sending;
 use super::headers::outgoing_headers;
-use super::lookup::Missed;
 use super::record::Record;
 use super::response::CallerResponse;
-use super::route::{Class, Matched};
-use crate::clock::Now;
+use super::route::Class;
 use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry;
 use crate::upstream::{Deadlines, Outgoing};
-
-/// An admitted request.
-pub(super) struct Call {
-    pub matched: Matched,
-    pub class: Class,
-    pub rights: Rights,
-    /// The time of the admission.
-    pub at: Now,
-    /// For a lookup that can be cached: why the cache did not answer it.
-    pub missed: Option<Missed>,
-}
 
 impl Proxy {
     /// A safe call that is not cached: Sezzle's answer is streamed as fast as the caller reads it.

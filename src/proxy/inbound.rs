@@ -4,75 +4,27 @@
 //! Everybody who reaches the listener acts as the merchant, so a request is refused unless it is plainly meant for the
 //! sidecar. A request that is refused here does not reach Sezzle.
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA, TRANSFER_ENCODING, VIA};
+use http::header::{TRANSFER_ENCODING, VIA};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
-use super::call::Call;
+use super::decision::{Call, Decision, Missed};
 use super::error::ProxyError;
 use super::exchange::Rights;
-use super::headers::{PSEUDONYM, TRACEPARENT, X_REQUEST_ID};
-use super::lookup::Missed;
+use super::headers::PSEUDONYM;
+use super::presence::HeaderPresence;
 use super::record::Record;
-use super::response::CallerResponse;
 use super::route::{Class, Matched};
 use super::stored::from_hit;
 use super::{Proxy, card_data};
-use crate::caller::{Caller, Hosts, Refusal, is_of_browser};
+use crate::caller::{Caller, Hosts, Refusal};
 use crate::clock::Now;
 use crate::session::freshness::RequestDirectives;
 use crate::session::{CacheResult, Found};
 
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
-
-/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and one
-/// look-up by name takes as long as the whole pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeaderPresence {
-    via: bool,
-    transfer_encoding: bool,
-    browser: bool,
-    /// `Authorization`.
-    pub authorization: bool,
-    /// `X-Request-Id`.
-    pub request_id: bool,
-    /// `traceparent`.
-    pub traceparent: bool,
-    /// `Cache-Control` or `Pragma`.
-    pub cache_directives: bool,
-    /// `If-None-Match` or `If-Modified-Since`.
-    pub conditions: bool,
-}
-
-impl HeaderPresence {
-    /// Looks at every header.
-    pub fn scan(headers: &HeaderMap) -> Self {
-        let mut present = Self::default();
-        for name in headers.keys() {
-            match *name {
-                AUTHORIZATION => present.authorization = true,
-                VIA => present.via = true,
-                TRANSFER_ENCODING => present.transfer_encoding = true,
-                CACHE_CONTROL | PRAGMA => present.cache_directives = true,
-                IF_NONE_MATCH | IF_MODIFIED_SINCE => present.conditions = true,
-                _ if *name == X_REQUEST_ID => present.request_id = true,
-                _ if *name == TRACEPARENT => present.traceparent = true,
-                _ => present.browser |= is_of_browser(name),
-            }
-        }
-        present
-    }
-}
-
-/// The next step for an admitted request.
-pub(super) enum Decision {
-    /// Memory has answered the request.
-    Answer(CallerResponse),
-    /// The request needs a future.
-    Call(Call),
-}
 
 impl Proxy {
     /// Makes all decisions that need no wait.

@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use super::Proxy;
 use super::cache_status::{CacheStatus, Source};
-use super::call::{Call, passed_on};
+use super::call::passed_on;
 use super::content::Content;
+use super::decision::{Call, Missed};
 use super::error::ProxyError;
 use super::headers::remove_conditions;
-use super::inbound::HeaderPresence;
+use super::presence::HeaderPresence;
 use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
@@ -129,15 +130,6 @@ impl Proxy {
         self.sessions.head_seen(asked, response.status, &response.headers);
         Ok(CallerResponse { cache: CacheStatus { fwd_status: response.cache.fwd_status, ..cache }, ..response })
     }
-}
-
-/// A lookup that was not answered from the cache.
-pub(super) struct Missed {
-    pub session: Uuid,
-    pub directives: RequestDirectives,
-    pub result: CacheResult,
-    /// Whether the caller's own directives caused that.
-    pub by_request: bool,
 }
 
 /// Whether a status is one that RFC 5861, 4 calls an error.

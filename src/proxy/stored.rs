@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::cache_status::{CacheStatus, Source};
-use super::inbound::HeaderPresence;
+use super::presence::HeaderPresence;
 use super::record::Record;
 use super::response::{CallerResponse, write_own_headers};
 use crate::session::entry::Entry;

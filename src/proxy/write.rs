@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::request::Parts;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::cache_status::CacheStatus;
-use super::call::{Call, passed_on};
+use super::call::passed_on;
 use super::content::GatewayResponse;
+use super::decision::Call;
 use super::error::{PROXY_STATUS, ProxyError};
 use super::headers::remove_conditions;
 use super::record::{Record, RequestId};
@@ -25,37 +24,6 @@ use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry;
-
-/// Where writes run, so that a caller who hangs up does not stop them and a drain waits for them.
-#[derive(Clone, Debug, Default)]
-pub struct Writes {
-    tasks: TaskTracker,
-    cut: CancellationToken,
-}
-
-impl Writes {
-    /// The number of writes under way.
-    pub fn under_way(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Waits until every write has ended. No write may begin any more.
-    pub async fn ended(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Waits for something, but not beyond the end of all writes.
-    pub(super) async fn unless_cut<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.cut.run_until_cancelled(future).await
-    }
-
-    /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet.
-    pub async fn cut(&self) {
-        self.cut.cancel();
-        self.ended().await;
-    }
-}
 
 impl Proxy {
     /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again when

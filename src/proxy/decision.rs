@@ -1,0 +1,38 @@
+//! The decision about a request that has arrived.
+
+use uuid::Uuid;
+
+use super::exchange::Rights;
+use super::response::CallerResponse;
+use super::route::{Class, Matched};
+use crate::clock::Now;
+use crate::session::CacheResult;
+use crate::session::freshness::RequestDirectives;
+
+/// The next step for an admitted request.
+pub(super) enum Decision {
+    /// Memory has answered the request.
+    Answer(CallerResponse),
+    /// The request needs a future.
+    Call(Call),
+}
+
+/// An admitted request.
+pub(super) struct Call {
+    pub matched: Matched,
+    pub class: Class,
+    pub rights: Rights,
+    /// The time of the admission.
+    pub at: Now,
+    /// For a lookup that can be cached: why the cache did not answer it.
+    pub missed: Option<Missed>,
+}
+
+/// A lookup that was not answered from the cache.
+pub(super) struct Missed {
+    pub session: Uuid,
+    pub directives: RequestDirectives,
+    pub result: CacheResult,
+    /// Whether the caller's own directives caused that.
+    pub by_request: bool,
+}

@@ -1,0 +1,46 @@
+//! Which headers a request has.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA, TRANSFER_ENCODING, VIA};
+
+use super::headers::{TRACEPARENT, X_REQUEST_ID};
+use crate::caller::is_of_browser;
+
+/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and one
+/// look-up by name takes as long as the whole pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderPresence {
+    pub(super) via: bool,
+    pub(super) transfer_encoding: bool,
+    pub(super) browser: bool,
+    /// `Authorization`.
+    pub authorization: bool,
+    /// `X-Request-Id`.
+    pub request_id: bool,
+    /// `traceparent`.
+    pub traceparent: bool,
+    /// `Cache-Control` or `Pragma`.
+    pub cache_directives: bool,
+    /// `If-None-Match` or `If-Modified-Since`.
+    pub conditions: bool,
+}
+
+impl HeaderPresence {
+    /// Looks at every header.
+    pub fn scan(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match *name {
+                AUTHORIZATION => present.authorization = true,
+                VIA => present.via = true,
+                TRANSFER_ENCODING => present.transfer_encoding = true,
+                CACHE_CONTROL | PRAGMA => present.cache_directives = true,
+                IF_NONE_MATCH | IF_MODIFIED_SINCE => present.conditions = true,
+                _ if *name == X_REQUEST_ID => present.request_id = true,
+                _ if *name == TRACEPARENT => present.traceparent = true,
+                _ => present.browser |= is_of_browser(name),
+            }
+        }
+        present
+    }
+}
