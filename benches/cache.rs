@@ -8,7 +8,6 @@
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a measurement that fails may panic; it prints what it found"
 )]
 

@@ -8,7 +8,6 @@
     clippy::print_stdout,
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a measurement that fails may panic; it measures real time and prints what it found"
 )]
 

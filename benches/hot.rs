@@ -6,7 +6,6 @@
 #![allow(
     clippy::expect_used,
     clippy::disallowed_methods,
-    missing_docs,
     reason = "a measurement that fails may panic; criterion asks the clock"
 )]
 
