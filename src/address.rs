@@ -7,14 +7,12 @@ use std::path::PathBuf;
 /// An address in `*.listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a port.
     Tcp(SocketAddr),
     /// The path of a Unix socket, written `unix:/path`.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// The address and port, if it has them.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),

@@ -30,7 +30,6 @@ pub struct Peer {
     pub pid: Option<i32>,
 }
 
-/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The authority is missing, repeated, contradictory or malformed; the text says which.
@@ -39,7 +38,6 @@ pub enum Refusal {
     Misdirected,
     /// The scheme is not served here; the text names the schemes that are.
     Scheme(&'static str),
-    /// The request comes from a browser.
     Browser,
 }
 
@@ -55,18 +53,12 @@ impl Hosts {
 
     /// Checks that a request names an authority of this sidecar and has no header that only browsers send. Without the
     /// first check a web page could point a name of its own at this address and call it (DNS rebinding).
-    ///
-    /// # Errors
-    /// Why the request is refused.
     pub fn check(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         self.check_host(head, caller)?;
         if head.headers.keys().any(is_of_browser) { Err(Refusal::Browser) } else { Ok(()) }
     }
 
     /// Checks only that a request names an authority of this sidecar.
-    ///
-    /// # Errors
-    /// Why the request is refused.
     pub fn check_host(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         if !is_plainly_loopback(head) {
             if caller.unix {
@@ -140,7 +132,6 @@ fn check_any_host(head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// The error text for a request from a browser.
 pub const FROM_BROWSER: &str = "the sidecar refuses requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or \
                                 Sec-Fetch-User, because browsers send them";
 
@@ -148,10 +139,8 @@ pub const FROM_BROWSER: &str = "the sidecar refuses requests with Origin, Sec-Fe
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Lets a browser open a page in a window of its own. Web pages cannot load it as an image, in a frame or by a script.
-///
-/// # Errors
-/// When a browser makes any other kind of request.
+/// Lets a browser open a page in a window of its own, and refuses its other requests: web pages cannot load the page as
+/// an image, in a frame or by a script.
 pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
     if !headers.keys().any(is_of_browser) {
         return Ok(());

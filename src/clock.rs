@@ -18,7 +18,6 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The machine's clocks.
     pub fn system() -> Self {
         Self::default()
     }
@@ -29,13 +28,11 @@ impl Clock {
         (Self { shift: Some(Arc::clone(&shift)) }, shift)
     }
 
-    /// Reads both clocks.
     pub fn now(&self) -> Now {
         let shift = self.shift.as_ref().map_or(0, |shift| shift.wall.load(Ordering::SeqCst));
         Now { mono: self.mono(), wall: Wall(read_wall().0.saturating_add(shift)) }
     }
 
-    /// Reads the monotonic clock alone.
     pub fn mono(&self) -> Mono {
         let shift = self.shift.as_ref().map_or(0, |shift| shift.mono.load(Ordering::SeqCst));
         Mono(read_mono().saturating_add(Duration::from_millis(u64::try_from(shift).unwrap_or(0))))
@@ -101,9 +98,7 @@ impl ClockShift {
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The monotonic clock.
     pub mono: Mono,
-    /// The wall clock.
     pub wall: Wall,
 }
 
@@ -202,7 +197,6 @@ impl Deadline {
         now.mono >= self.mono || now.wall >= self.wall
     }
 
-    /// The deadline on the wall clock.
     pub fn wall(&self) -> Wall {
         self.wall
     }

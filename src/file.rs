@@ -16,7 +16,6 @@ use zeroize::Zeroizing;
 
 use crate::clock::monotonic_micros;
 
-/// A file that was read.
 #[derive(Debug)]
 pub struct Content {
     /// The whole content. Wiped when dropped, since it may be a secret.
@@ -39,31 +38,23 @@ pub enum Pipes {
 /// Why a file was not read. Messages put the file's name before these texts.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The operating system reported an error.
     #[error("cannot be read: {0}")]
     System(#[from] io::Error),
-    /// The path leads to a directory, a socket or a device.
     #[error("cannot be read: is {0}, and not a file")]
     NoFile(&'static str),
     /// The path leads to a pipe, and [`Pipes::Refuse`] was given.
     #[error("cannot be read again: is a pipe")]
     Pipe,
-    /// No writer has opened the pipe.
     #[error("cannot be read: is a pipe that nobody writes to (waited for {PIPE_TIMEOUT:?})")]
     NoWriter,
-    /// The pipe's writer has not closed it in time.
     #[error("cannot be read: is a pipe whose writer has not closed it within {PIPE_TIMEOUT:?}")]
     Unfinished,
-    /// The file is larger than allowed.
     #[error("cannot be read: holds more than {0} bytes")]
     TooLarge(usize),
 }
 
 /// Reads a whole file of at most `most` bytes. Blocks as long as the file system does, and up to [`PIPE_TIMEOUT`] on a
 /// pipe.
-///
-/// # Errors
-/// Why the file was not read.
 pub fn read(path: &Path, most: usize, pipes: Pipes) -> Result<Content, ReadError> {
     // The kind is checked before the open: opening a device can have side effects, and a socket cannot be opened.
     let kind = kind(&std::fs::metadata(path)?)?;

@@ -39,7 +39,6 @@ pub fn lenient(builder: &mut Legacy) -> &mut Legacy {
         .http1_ignore_invalid_headers_in_responses(true)
 }
 
-/// HTTP/2 toward the gateway.
 pub fn http2() -> Http2 {
     let mut builder = Http2::new();
     builder

@@ -18,16 +18,12 @@ use crate::threads::Threads;
 #[derive(Clone, Debug)]
 pub struct Resolver(Threads);
 
-/// A name could not be resolved.
 #[derive(Debug, thiserror::Error)]
 #[error("the name could not be resolved")]
 pub struct DnsError(#[source] pub io::Error);
 
 impl Resolver {
     /// Starts the first thread.
-    ///
-    /// # Errors
-    /// When the system starts no thread.
     pub fn start() -> io::Result<Self> {
         Threads::start("names", MOST).map(Self)
     }

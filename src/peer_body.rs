@@ -31,7 +31,6 @@ pub enum CutOff {
 }
 
 impl PeerBody {
-    /// Wraps the body of a message of this version.
     pub fn new(inner: Incoming, version: Version) -> Self {
         Self { inner, http2: version == Version::HTTP_2 }
     }

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes ownership of the plain value.
     pub fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
@@ -33,12 +32,7 @@ pub enum SecretSource {
     /// A file whose whole content, less white space at its end, is the secret.
     File(PathBuf),
     /// An environment variable, read once at start.
-    Variable {
-        /// The variable's name, for error messages.
-        name: String,
-        /// The value.
-        value: Secret,
-    },
+    Variable { name: String, value: Secret },
 }
 
 #[cfg(test)]

@@ -20,10 +20,8 @@ pub struct Threads(Arc<Owner>);
 /// Why a job was not run, or brought nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDone {
-    /// Too many jobs wait for a thread.
     #[error("too many jobs wait for a thread already")]
     Full,
-    /// The job has panicked.
     #[error("the job has panicked")]
     Panicked,
 }
@@ -51,9 +49,6 @@ type Job = Box<dyn FnOnce() + Send>;
 
 impl Threads {
     /// Starts the first thread. There are never more than `most`.
-    ///
-    /// # Errors
-    /// When the system starts no thread.
     pub fn start(name: &'static str, most: usize) -> io::Result<Self> {
         let state = Mutex::new(State { threads: 1, ..State::default() });
         let pool = Arc::new(Pool { name, most, state, wake: Condvar::new() });
@@ -62,9 +57,6 @@ impl Threads {
     }
 
     /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes is left out.
-    ///
-    /// # Errors
-    /// When too many jobs wait already, or the job panics.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
         let (tell, told) = oneshot::channel();
         let job = move || {

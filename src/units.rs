@@ -25,7 +25,6 @@ const SIZES: [(&str, u64); 8] = [
     ("GB", 1_000_000_000),
 ];
 
-/// Reads a duration.
 pub fn duration(text: &str) -> Option<Duration> {
     quantity(text, &TIMES).map(Duration::from_millis)
 }

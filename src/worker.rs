@@ -22,12 +22,10 @@ pub struct PerWorker<T> {
 }
 
 impl<T> PerWorker<T> {
-    /// Calls `make` once for each worker and once for the other threads.
     pub fn new(workers: usize, mut make: impl FnMut() -> T) -> Self {
         Self { others: make(), workers: (0..workers).map(|_| make()).collect() }
     }
 
-    /// The values of all workers and of the other threads.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.others).chain(&self.workers)
     }

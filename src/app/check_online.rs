@@ -16,9 +16,6 @@ use crate::upstream::connector::Connector;
 use crate::upstream::{AddressError, Upstream, probe};
 
 /// Prepares the online check. `is_set` tells whether an environment variable is set.
-///
-/// # Errors
-/// Every error that would also prevent a start.
 pub fn online_check(
     settings: &Settings,
     clock: Clock,

@@ -25,7 +25,6 @@ use crate::webhook::forward::Forward;
 pub const BUILD: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("SEZZLE_SIDECAR_COMMIT"), ", ", env!("SEZZLE_SIDECAR_RUSTC"), ")");
 
-/// The caching policy.
 pub fn policy(settings: &Settings) -> Policy {
     let cache = &settings.cache;
     Policy {
@@ -67,7 +66,6 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
     proxy::Options { hosts, limits, normalise_request_id, forward_card_data, sample_hits }
 }
 
-/// Whether card data is passed on to callers.
 pub fn forwards_card_data(settings: &Settings) -> bool {
     settings.proxy.card_data == CardData::Forward
 }

@@ -14,17 +14,12 @@ use crate::upstream::tls::Trust;
 /// Threads for blocking calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Blocking {
-    /// Threads that read files.
     pub files: Threads,
-    /// Threads that resolve names.
     pub resolver: Resolver,
 }
 
 impl Blocking {
     /// Starts the first thread for each purpose. These threads stay, so that later work needs no new thread.
-    ///
-    /// # Errors
-    /// When the system cannot start a thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self { files: Threads::start("files", MOST_READERS)?, resolver: Resolver::start()? })
     }
@@ -33,7 +28,6 @@ impl Blocking {
 // Each attempt on a hanging file system blocks one thread.
 const MOST_READERS: usize = 4;
 
-/// The contents of the files.
 #[derive(Debug)]
 pub struct Materials {
     pub(super) keys: KeyPair,
@@ -44,10 +38,8 @@ pub struct Materials {
 }
 
 impl Materials {
-    /// Reads every file. Blocks as long as the file system does, and a limited time on pipes.
-    ///
-    /// # Errors
-    /// Names every unusable file.
+    /// Reads every file. Blocks as long as the file system does, and a limited time on pipes. The error names every
+    /// unusable file.
     pub fn read(settings: &Settings) -> Result<Self, StartError> {
         let sources = key_sources(settings);
         let keys = sources.load().map_err(StartError::Key);

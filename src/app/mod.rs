@@ -87,21 +87,15 @@ pub struct App {
 /// The parts that exist before an app starts, besides its settings.
 #[derive(Debug)]
 pub struct Parts {
-    /// The threads that serve callers.
     pub workers: Workers,
     /// Passed sockets, each used in place of opening one for its address.
     pub passed: PassedSockets,
-    /// Threads for blocking calls.
     pub blocking: Blocking,
-    /// The contents of the files.
     pub materials: Materials,
 }
 
 impl App {
     /// Builds the parts in the order of their dependencies, and starts to serve on the current runtime.
-    ///
-    /// # Errors
-    /// The first obstacle.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let blocking = Blocking::start().map_err(StartError::Thread)?;
         let materials = Materials::read(settings)?;
@@ -110,9 +104,6 @@ impl App {
     }
 
     /// Like [`Self::start`], with the given parts.
-    ///
-    /// # Errors
-    /// The first obstacle.
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
@@ -219,27 +210,22 @@ impl App {
         });
     }
 
-    /// Supervises the tasks that must live as long as the process.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
-    /// The addresses that services call.
     pub fn proxy_addresses(&self) -> &[Address] {
         &self.proxy_addresses
     }
 
-    /// The address of the control listener, if configured.
     pub fn control_address(&self) -> Option<&Address> {
         self.control_address.as_ref()
     }
 
-    /// The address of the webhook listener, if configured.
     pub fn webhooks_address(&self) -> Option<&Address> {
         self.webhooks_address.as_ref()
     }
 
-    /// The address of the ops listener.
     pub fn ops_address(&self) -> SocketAddr {
         self.ops_address
     }
@@ -259,7 +245,6 @@ impl App {
         self.configuration.drain().timeout
     }
 
-    /// All metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

@@ -20,7 +20,6 @@ use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
 use crate::threads::Threads;
 
-/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reloaded {
     /// The whole configuration is in force.

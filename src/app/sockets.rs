@@ -8,7 +8,6 @@ use crate::config::Settings;
 use crate::server::socket::{self, Socket};
 use crate::systemd::sockets::PassedSockets;
 
-/// The open sockets, by listener.
 pub(super) struct Sockets {
     pub proxy: Vec<Socket>,
     pub control: Vec<Socket>,

@@ -14,7 +14,6 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    /// Prints the script.
     pub(super) fn run(self, command: &mut Command) {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, command, "sezzle-sidecar", &mut script);

@@ -25,9 +25,6 @@ use crate::telemetry::log;
 
 /// Runs a simulated gateway and a sidecar before it, and shows what the sidecar does. Stays until a signal, unless
 /// `once`.
-///
-/// # Errors
-/// When a part could not be started, or a step of the tour failed.
 pub async fn demo(once: bool) -> Result<(), Failure> {
     // Warnings go to standard error; the tour goes to standard output.
     let _log = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);

@@ -8,40 +8,29 @@ use crate::control::client::CallError;
 use crate::online_check::failure::CheckFailure;
 use crate::telemetry::log::InstallError;
 
-/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration has mistakes.
     #[error("{0}")]
     Configuration(#[from] Problems),
-    /// The log cannot be installed.
     #[error("{0}")]
     Log(#[from] InstallError),
-    /// The files could not be read in time.
     #[error("the sidecar could not read the files of the {0} within {1} s")]
     Unread(&'static str, u64),
-    /// A signal arrived while the sidecar was reading its files.
     #[error("a signal stopped the sidecar before it had started")]
     NotStarted,
-    /// The sidecar could not be started.
     #[error("{0}")]
     Start(#[from] StartError),
-    /// The system refused an operation.
     #[error("{0}")]
     System(#[from] io::Error),
     /// A second signal arrived before the drain was over.
     #[error("the sidecar stopped before its connections and writes had ended")]
     Interrupted,
-    /// A step of the tour failed.
     #[error("{0}")]
     Tour(String),
-    /// The configuration has no control listener.
     #[error("control.listen is not set, so this command cannot reach the sidecar")]
     NoControl,
-    /// A running sidecar did not obey.
     #[error("{0}")]
     Control(#[from] CallError),
-    /// The ops listener has a random port.
     #[error("ops.listen has port 0, so this command cannot know the port: set a fixed one")]
     NoPort,
     /// A sidecar is not alive, or not ready in time.
@@ -53,7 +42,6 @@ pub enum Failure {
     /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
     Usage(&'static str),
-    /// The certificate for the simulated gateway is unusable.
     #[cfg(feature = "simulator")]
     #[error("{0}")]
     Certificate(String),

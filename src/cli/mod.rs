@@ -96,7 +96,6 @@ enum Command {
     Version,
 }
 
-/// Runs the command of these arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,

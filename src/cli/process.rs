@@ -59,7 +59,6 @@ pub(super) fn misconfigured(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-/// The signals SIGTERM and SIGINT.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -67,9 +66,6 @@ pub struct Signals {
 
 impl Signals {
     /// Catches both signals from now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

@@ -36,9 +36,6 @@ pub(super) struct Simulate {
 
 impl Simulate {
     /// Runs the simulated gateway until a signal.
-    ///
-    /// # Errors
-    /// When it could not be started.
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Simulate { listen, allow_remote, http2, tls_certificate, tls_key } = self;
         if !listen.ip().is_loopback() && !allow_remote {

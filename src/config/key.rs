@@ -11,16 +11,13 @@ pub struct KeyDoc {
     pub default: Option<String>,
     /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
     pub required: bool,
-    /// What it takes for a change of the key to take effect.
     pub takes: Takes,
 }
 
 /// How a change of a key takes effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Takes {
-    /// A reload of the running process.
     Reload,
-    /// A restart.
     #[default]
     Restart,
 }

@@ -29,10 +29,6 @@ pub use self::settings::Settings;
 /// Reads the configuration from `files` and from the variables among `environment` that begin with `SEZZLE_SIDECAR__`.
 ///
 /// [`std::env::vars_os`] is meant for `environment`, because [`std::env::vars`] panics on a value that is not UTF-8.
-///
-/// # Errors
-///
-/// Every mistake in every source.
 pub fn load(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -60,10 +56,6 @@ pub fn load(
 
 /// Reads `ops.listen` and nothing else, for commands that ask a running sidecar for its health. A mistake in another
 /// key, made after the sidecar was started, must not make it look ill.
-///
-/// # Errors
-///
-/// A source that cannot be read, or a mistake in that key.
 pub fn ops_listen(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -100,7 +92,6 @@ fn read(files: &[PathBuf]) -> (Vec<Layer>, Problems) {
 /// A configuration without mistakes.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The settings that the program runs with.
     pub settings: Settings,
     effective: Vec<Effective>,
 }

@@ -10,7 +10,6 @@ use std::fmt;
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// The problems, one by one.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }

@@ -240,7 +240,6 @@ impl<'t> Reader<'t> {
         self.docs.iter().map(|doc| doc.key)
     }
 
-    /// The results of all reads.
     pub(super) fn finish(self) -> (Vec<KeyDoc>, Vec<Effective>, Problems) {
         (self.docs, self.effective, self.problems)
     }

@@ -21,24 +21,14 @@ use crate::units;
 pub enum CallError {
     /// Nothing listens at the address, or the user has no permission.
     #[error("cannot reach the sidecar at {address}: {cause}")]
-    Unreachable {
-        /// The address.
-        address: Address,
-        /// The cause.
-        cause: std::io::Error,
-    },
-    /// The exchange broke off.
+    Unreachable { address: Address, cause: std::io::Error },
     #[error("the sidecar did not answer: {0}")]
     Broken(String),
-    /// The sidecar refused the request.
     #[error("the sidecar refused: {0}")]
     Refused(String),
 }
 
 /// Sends a request to the control listener at `address`, and returns its response.
-///
-/// # Errors
-/// Why there is no response, or the sidecar's refusal.
 pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -> Result<Value, CallError> {
     let request = Request::builder()
         .method(method)
@@ -61,9 +51,6 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Sends one request to any listener of a running sidecar, over a new connection. Returns the whole response, within
 /// `limit`.
-///
-/// # Errors
-/// Why there is no response.
 pub async fn send(
     address: &Address,
     request: Request<Full<Bytes>>,

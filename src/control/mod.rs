@@ -39,17 +39,12 @@ impl<E> Clone for Control<E> {
     }
 }
 
-/// The sessions to purge.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Purge {
-    /// One session.
     Session(Uuid),
-    /// The sessions of an order.
     Order(String),
-    /// The sessions of a tokenize token.
     Token(String),
-    /// Every session.
     All(True),
 }
 
@@ -73,12 +68,10 @@ struct LogLevel {
 }
 
 impl<E: Clone + Send + Sync + 'static> Control<E> {
-    /// Controls these parts.
     pub fn new(sessions: Arc<SessionCache<E>>, metrics: Arc<Metrics>) -> Self {
         Self { sessions, metrics }
     }
 
-    /// Answers one request.
     pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let body = PeerBody::new(body, head.version);

@@ -27,7 +27,6 @@ pub struct Granted {
     pub expiration: Option<Wall>,
     /// The `Date` of the response, if stated.
     pub date: Option<Wall>,
-    /// The merchant that the keys belong to.
     pub merchant: String,
 }
 
@@ -37,18 +36,15 @@ pub enum ExchangeError {
     /// Sezzle does not know the pair, at least not in this environment.
     #[error("Sezzle rejected the key pair with status {0}; check that the keys belong to gateway.environment")]
     Rejected(StatusCode),
-    /// The keys belong to another merchant.
     #[error("the keys authenticate as merchant {found:?}, not as {expected:?}")]
     WrongMerchant {
         /// `credentials.merchant_uuid`, or the merchant of the first token.
         expected: String,
-        /// The merchant that Sezzle named.
         found: String,
     },
     /// Sezzle could not be asked, or gave no usable response.
     #[error("{why}")]
     Failed {
-        /// The reason.
         why: String,
         /// How long Sezzle asks to wait before the next attempt.
         retry_after: Option<Duration>,
@@ -65,12 +61,10 @@ impl ExchangeError {
         }
     }
 
-    /// An exchange that got no usable response.
     pub fn failed(why: impl Into<String>) -> Self {
         Self::Failed { why: why.into(), retry_after: None }
     }
 
-    /// How long Sezzle asks to wait before the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed { retry_after, .. } => *retry_after,
@@ -80,9 +74,6 @@ impl ExchangeError {
 }
 
 /// Asks for a token. The keys may belong to `merchant` only, if given.
-///
-/// # Errors
-/// Why there is no token.
 pub async fn exchange(
     upstream: &Upstream,
     keys: &KeyPair,

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use crate::file::{self, Pipes, ReadError};
 use crate::secret::{Secret, SecretSource};
 
-/// The merchant's key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPair {
     /// Names the merchant.
@@ -24,33 +23,22 @@ pub struct KeyPair {
 /// Where the key pair comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySources {
-    /// The source of the public key.
     pub public: SecretSource,
-    /// The source of the private key.
     pub private: SecretSource,
 }
 
 /// The sources of the pair in use, and whether they can be read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFiles {
-    /// The files or variables.
     pub sources: KeySources,
     /// Whether a key came through a pipe, which cannot be read again.
     pub read_once: bool,
 }
 
-/// A key could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file could not be read.
     #[error("{file}: {cause}")]
-    Unreadable {
-        /// The file.
-        file: String,
-        /// The reason.
-        cause: ReadError,
-    },
-    /// The file or variable is empty.
+    Unreadable { file: String, cause: ReadError },
     #[error("{source_name}: is empty")]
     Empty {
         /// The file or variable.
@@ -59,26 +47,14 @@ pub enum KeyError {
     /// The content has a form that no key has.
     #[error("{source_name}: {form}")]
     NotAKey {
-        /// The file or variable.
         source_name: String,
         /// The form, without any of the content.
         form: &'static str,
     },
-    /// The keys are swapped, or both sources hold a key of the same kind.
     #[error("{source_name}: the keys are swapped, or both are of one kind; put each key into its own place")]
-    Swapped {
-        /// Both files or variables.
-        source_name: String,
-    },
-    /// Other users could replace the key.
+    Swapped { source_name: String },
     #[error("{file}: users other than the owner may write this file (mode {mode:03o}); take that right away")]
-    Writable {
-        /// The file.
-        file: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Both keys are unusable.
+    Writable { file: String, mode: u32 },
     #[error("{0}; {1}")]
     Both(Box<KeyError>, Box<KeyError>),
 }
@@ -96,17 +72,11 @@ impl KeyError {
 
 impl KeySources {
     /// Loads both keys for the first time. Also returns whether one of them came through a pipe.
-    ///
-    /// # Errors
-    /// Names each unusable key.
     pub fn load(&self) -> Result<(KeyPair, bool), KeyError> {
         self.read(Pipes::Wait)
     }
 
     /// Loads both keys again, from files or variables only.
-    ///
-    /// # Errors
-    /// Names each unusable key.
     pub fn reload(&self) -> Result<KeyPair, KeyError> {
         self.read(Pipes::Refuse).map(|(keys, _)| keys)
     }
@@ -136,7 +106,6 @@ impl KeySources {
         [&self.public, &self.private].into_iter().for_each(warn_of_readers);
     }
 
-    /// Whether a key comes from a file.
     pub fn has_file(&self) -> bool {
         [&self.public, &self.private].into_iter().any(|source| matches!(source, SecretSource::File(_)))
     }
@@ -167,9 +136,6 @@ fn name(source: &SecretSource) -> String {
 
 /// Loads one secret, and warns if everybody may read its file. Like a key, a secret is printable ASCII without inner
 /// white space.
-///
-/// # Errors
-/// Why the secret cannot be used.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     let (secret, _) = load(source, Pipes::Wait)?;
     warn_of_readers(source);

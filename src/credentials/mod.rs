@@ -28,16 +28,13 @@ use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 
-/// A bearer token with its facts.
 #[derive(Debug)]
 pub struct Token {
     /// 1 for the first token, then counting up.
     pub generation: u64,
     /// `Bearer …`, marked sensitive.
     pub authorization: HeaderValue,
-    /// The merchant that the token acts for.
     pub merchant: String,
-    /// When the token expires.
     pub expires: Deadline,
 }
 
@@ -102,7 +99,6 @@ impl TokenManager {
         })
     }
 
-    /// The live token, if there is one.
     pub fn live(&self) -> Option<Arc<Token>> {
         self.live_at(self.clock.now())
     }
@@ -113,12 +109,10 @@ impl TokenManager {
         held.token.as_ref().filter(|token| !token.expires.passed(now)).map(Arc::clone)
     }
 
-    /// Whether there ever was a token.
     pub fn ever_had_token(&self) -> bool {
         self.state().ever
     }
 
-    /// Waits for the first token.
     pub async fn first_token(&self) {
         loop {
             let ended = self.ended.notified();
@@ -129,7 +123,6 @@ impl TokenManager {
         }
     }
 
-    /// The merchant of this process, once known.
     pub fn merchant(&self) -> Option<String> {
         self.state().merchant.clone()
     }
@@ -151,10 +144,8 @@ impl TokenManager {
         self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
-    /// The live token. Waits for one that is being obtained, for `limit` and 7 s at most.
-    ///
-    /// # Errors
-    /// When no token comes within that time, or at once when exchanges are known to fail.
+    /// The live token. Waits for one that is being obtained, for `limit` and 7 s at most; fails at once when exchanges
+    /// are known to fail.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // A few seconds from now cannot overflow.
         let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);
@@ -219,12 +210,10 @@ impl TokenManager {
         }
     }
 
-    /// The pair in use.
     fn keys(&self) -> Arc<KeyPair> {
         Arc::clone(&self.held.load().keys)
     }
 
-    /// Time left of the live token.
     fn token_left(&self) -> Option<Duration> {
         self.live().map(|token| token.expires.remaining(self.clock.now()))
     }
@@ -238,7 +227,6 @@ impl TokenManager {
         self.state().refreshing = true;
     }
 
-    /// Whether a requested exchange has not ended yet.
     fn is_refreshing(&self) -> bool {
         self.state().refreshing
     }

@@ -19,7 +19,6 @@ use crate::telemetry::recent_errors::Kind;
 use crate::threads::Threads;
 use crate::upstream::Upstream;
 
-/// Keeps a token live.
 pub struct TokenRefresher {
     tokens: Arc<TokenManager>,
     upstream: Upstream,
@@ -40,7 +39,6 @@ struct NextRead {
     under_way: Option<oneshot::Receiver<KeyFilesState>>,
 }
 
-/// The reasons to wake up.
 enum Wake {
     RefreshDue,
     TokenWanted,
@@ -76,7 +74,6 @@ impl TokenRefresher {
         }
     }
 
-    /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -116,7 +113,6 @@ impl TokenRefresher {
         }
     }
 
-    /// Starts to read the key files.
     fn read(&self) -> oneshot::Receiver<KeyFilesState> {
         let (tell, told) = oneshot::channel();
         let (sources, threads) = (self.files.sources.clone(), self.threads.clone());

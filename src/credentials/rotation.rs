@@ -10,19 +10,14 @@ use super::keys::KeyPair;
 use super::schedule;
 use crate::clock::Mono;
 
-/// The result of a read of the key files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFilesState {
-    /// Two keys.
     Pair(KeyPair),
-    /// Unusable content, with the reason.
     Unusable(String),
 }
 
-/// The reaction to a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read again after this time.
     ReadAgain(Duration),
     /// The files hold the pair in use again, after a report that they did not.
     Restored,

@@ -48,18 +48,14 @@ pub enum Verdict {
 /// Sezzle's response to an exchange, without a token.
 #[derive(Clone)]
 pub struct RefusedExchange {
-    /// The status.
     pub status: StatusCode,
     /// The headers, as received.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
-/// Why there is no verdict.
 #[derive(Clone)]
 pub enum NoVerdict {
-    /// Sezzle gave no usable response.
     Failed(UpstreamError),
     /// Too many shops are being asked about.
     Busy,
@@ -80,11 +76,9 @@ type Id = [u8; 32];
 /// The holder of the lock asks Sezzle; the others find its result.
 type Slot = Mutex<Option<Known>>;
 
-/// A remembered result.
 struct Known {
     answer: Result<Verdict, NoVerdict>,
     until: Deadline,
-    /// The keys that were exchanged.
     keys: Arc<KeyPair>,
 }
 
@@ -133,15 +127,11 @@ impl RefusedExchange {
 }
 
 impl Shops {
-    /// Asks through `upstream` with the keys of `tokens`.
     pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self { upstream, tokens, clock, metrics, slots: StdMutex::default() }
     }
 
     /// Sezzle's verdict on a shop, remembered or from a new exchange.
-    ///
-    /// # Errors
-    /// Why there is no verdict.
     pub async fn ask(&self, shop: &Shop) -> Result<Verdict, NoVerdict> {
         let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {

@@ -15,7 +15,6 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Checks with this key alone.
     pub fn new(private: &Secret) -> Self {
         Self { current: key(private), previous: None }
     }

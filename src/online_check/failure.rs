@@ -11,7 +11,6 @@ use crate::upstream::error::{ErrorKind, UpstreamError};
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct CheckFailure {
-    /// Whether the keys are the cause.
     pub is_of_keys: bool,
     text: String,
 }
@@ -151,14 +150,12 @@ impl CheckFailure {
         )
     }
 
-    /// Sezzle fails.
     pub(super) fn failed(status: StatusCode) -> Self {
         Self::new(format!("Sezzle fails ({}): the keys are right, try again later", status.as_u16()), &[])
     }
 }
 
 impl Hints<'_> {
-    /// Advice on proxies.
     fn proxy(&self) -> String {
         match (self.through_proxy, self.unfollowed) {
             (true, _) => "The connection goes through gateway.egress_proxy.".to_owned(),

@@ -29,7 +29,6 @@ use crate::upstream::connector::Connector;
 use crate::upstream::probe::{self, PeerCertificate};
 use crate::upstream::{Deadlines, Outgoing, Upstream, own_headers};
 
-/// Everything needed for the test.
 pub struct OnlineCheck {
     /// Scheme and authority of the gateway.
     pub gateway: Uri,
@@ -41,7 +40,6 @@ pub struct OnlineCheck {
     pub other_environment: Option<&'static str>,
     /// The sources of the keys, for messages.
     pub key_names: String,
-    /// The keys.
     pub keys: KeyPair,
     /// The only merchant that the keys may belong to, if set.
     pub merchant: Option<String>,
@@ -53,25 +51,19 @@ pub struct OnlineCheck {
     pub unfollowed_trust: Option<&'static str>,
     /// The names of the issuers in `gateway.ca_file`.
     pub issuers: Vec<String>,
-    /// Opens connections.
     pub connector: Connector,
     /// The certificate that the connector was shown.
     pub peer_certificate: PeerCertificate,
-    /// Sends requests over those connections.
     pub upstream: Upstream,
     /// How long stored sessions live.
     pub policy: Policy,
     /// Time limit until the head of the response to a lookup.
     pub lookup_timeout: Duration,
-    /// The clock.
     pub clock: Clock,
 }
 
 impl OnlineCheck {
     /// Runs the test and reports each finding as a topic and a text.
-    ///
-    /// # Errors
-    /// The problem that ended the test.
     pub async fn run(&self, mut say: impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
         say("gateway", &format!("{} ({})", trimmed(&self.gateway), self.environment));
         let way = match (self.through_proxy, self.unfollowed) {

@@ -40,7 +40,6 @@ impl Ops {
         self.0.metrics.draining.set(1);
     }
 
-    /// Whether the sidecar is draining.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
@@ -58,13 +57,11 @@ impl Ops {
         Some(error.map_or("the first token is being obtained", |error| error.public()))
     }
 
-    /// The metrics, with gauges updated.
     pub fn fresh_metrics(&self) -> &Metrics {
         (self.0.before_scrape)();
         &self.0.metrics
     }
 
-    /// Answers one request.
     pub fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/metrics" | "/livez" | "/readyz");
         if !known {

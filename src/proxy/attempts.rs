@@ -33,18 +33,14 @@ pub enum Event {
     Unauthorized(u64),
     /// Sezzle answered, with another status or without a token.
     Answered(StatusCode),
-    /// The attempt failed.
     Failed {
-        /// How.
         failure: Failure,
         /// Whether the attempt was the one that tries a gateway after failures.
         is_probe: bool,
         /// A number in 0 … 1, for the wait.
         random: f64,
     },
-    /// A fresh token is there.
     Renewed,
-    /// No fresh token came.
     NotRenewed,
     /// The retry budget of the class has room for this retry, or has none.
     Budget(Retry, bool),
@@ -55,11 +51,9 @@ pub enum Event {
 /// A retry that may come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
-    /// How the attempt failed.
     pub failure: Failure,
     /// The number of that attempt.
     pub number: u32,
-    /// How long to wait first.
     pub wait: Duration,
 }
 
@@ -72,7 +66,6 @@ pub enum Next {
     Withdraw(Retry),
     /// Wait, then ask the class whether calls may still be sent.
     Wait(Retry),
-    /// Send the call again.
     Send,
     /// Give the caller the result of the last attempt.
     Stop,
@@ -81,9 +74,7 @@ pub enum Next {
 /// The next thing to do, and the labels of `upstream_retries_total` (reason and result) to count first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// The next thing to do.
     pub next: Next,
-    /// The labels.
     pub count: Option<(&'static str, &'static str)>,
 }
 

@@ -34,7 +34,6 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// Puts the parts together.
     pub fn new(
         shops: Shops,
         tokens: Arc<TokenManager>,
@@ -44,10 +43,7 @@ impl Authentication {
         Self { shops, tokens, links, metrics }
     }
 
-    /// With whose rights a call is sent if its `Authorization` may name a public key.
-    ///
-    /// # Errors
-    /// When a public key is another merchant's.
+    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused.
     pub fn rights(&self, headers: &HeaderMap) -> Result<Rights, ProxyError> {
         let own = callers_public_key(headers, |key| self.tokens.is_our_public_key(key))?;
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
@@ -59,9 +55,8 @@ impl Authentication {
     /// named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only its
     /// platform gets the placeholder, because it asked for nothing that needs Sezzle.
     ///
-    /// # Errors
-    /// When the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle does not
-    /// say whether the shop may sell.
+    /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle
+    /// does not say whether the shop may sell.
     pub async fn exchange(&self, headers: &HeaderMap, body: &Bytes, now: Now) -> Result<CallerResponse, ProxyError> {
         let keys = if body.is_empty() {
             Keys::default()

@@ -10,11 +10,9 @@ use crate::telemetry::metrics::words;
 words! {
     /// Who made an answer: a metric label.
     pub enum Source {
-        /// The session cache.
         Cache = "cache",
         /// Sezzle, just now.
         Upstream = "upstream",
-        /// The sidecar.
         Sidecar = "sidecar",
     }
 }
@@ -22,7 +20,6 @@ words! {
 /// The part of the cache in an answer, as `Cache-Status` (RFC 9211) says it.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheStatus {
-    /// The result in one word.
     pub result: CacheResult,
     /// Sezzle's own status, if Sezzle was asked.
     pub fwd_status: Option<StatusCode>,

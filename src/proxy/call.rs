@@ -70,7 +70,6 @@ impl Proxy {
     }
 }
 
-/// Sezzle's answer for the caller.
 pub(super) fn passed_on(answer: GatewayResponse, cache: CacheStatus) -> CallerResponse {
     let GatewayResponse { status, headers, content, .. } = answer;
     let cache = CacheStatus { fwd_status: Some(status), ..cache };

@@ -8,10 +8,8 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::error::ProxyError;
 
-/// Whether the call is admitted. `forward` is the setting.
-///
-/// # Errors
-/// When card data is refused, or the method is not the one that Sezzle documents: a HEAD may read the card, too.
+/// Whether the call is admitted; `forward` is the setting. A method that Sezzle does not document is refused: a HEAD
+/// may read the card, too.
 pub fn check(forward: bool, method: &Method) -> Result<(), ProxyError> {
     match *method {
         _ if !forward => Err(ProxyError::CardDataRefused),

@@ -16,10 +16,8 @@ use crate::upstream::body::GatewayBody;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
-/// Sezzle's answer to a call.
 #[derive(Debug)]
 pub struct GatewayResponse {
-    /// The status.
     pub status: StatusCode,
     /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
@@ -31,7 +29,6 @@ pub struct GatewayResponse {
     pub in_doubt: bool,
 }
 
-/// The content of an answer.
 #[derive(Debug)]
 pub enum Content {
     /// Held whole; `None` for no content, and after the content was handed over.
@@ -40,7 +37,6 @@ pub enum Content {
     Streamed {
         /// The bytes that were read ahead.
         read: Option<Bytes>,
-        /// The rest.
         rest: GatewayBody,
     },
     /// Broken off: the part that came is on its way.
@@ -137,9 +133,6 @@ impl Share {
 }
 
 /// Reads the part of a body that is read ahead. The rest is streamed.
-///
-/// # Errors
-/// The body broke off.
 pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, UpstreamError> {
     let mut read = BytesMut::new();
     let mut ends = (share.since == Since::Head).then(|| Instant::now() + AT_ONCE);
@@ -163,9 +156,6 @@ pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, Upstre
 }
 
 /// Refuses a 200 without content, which is no answer to a read.
-///
-/// # Errors
-/// When the answer is one.
 pub fn something(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
     match content {
         Content::Whole(Some(body)) if body.is_empty() && status == StatusCode::OK => {

@@ -24,7 +24,6 @@ pub enum ProxyError {
     NotFound,
     /// The path does not take this method; the text lists the methods that it takes.
     MethodNotAllowed(&'static str),
-    /// The request comes from a browser.
     Browser,
     /// The request is for somebody else; the text says why.
     Misdirected(&'static str),
@@ -34,9 +33,7 @@ pub enum ProxyError {
     TargetTooLong,
     /// The body is larger than `limits.body`.
     BodyTooLarge,
-    /// The body did not come in time.
     BodyTimeout,
-    /// The body broke off.
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
     ForeignKeys,
@@ -52,7 +49,6 @@ pub enum ProxyError {
     RateLimited(Duration),
     /// Calls of this class fail at Sezzle. The next trial is due after this time.
     CircuitOpen(Duration),
-    /// There is no live token.
     NoToken(NoToken),
     /// The exchange with Sezzle failed, and repeating it cannot do harm.
     Upstream(UpstreamError),
@@ -106,9 +102,7 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// The facts of an error for the caller, the metrics and the log.
 struct Facts {
     status: StatusCode,
-    /// The `code` of the body, less its prefix `sidecar.`.
     code: &'static str,
-    /// The error type of RFC 9209, 2.3.
     proxy_status: &'static str,
     message: Cow<'static, str>,
     /// See [`ProxyError::is_refusal`].
@@ -267,7 +261,6 @@ impl ProxyError {
         }
     }
 
-    /// The status.
     pub fn status(&self) -> StatusCode {
         self.facts().status
     }
@@ -305,7 +298,6 @@ impl ProxyError {
         }
     }
 
-    /// Status, headers and body of the answer.
     pub fn answer(&self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
         let Facts { status, code, proxy_status, message, header, .. } = self.facts();
         let code = format!("sidecar.{code}");

@@ -33,11 +33,9 @@ use crate::upstream::{Outgoing, Upstream};
 /// A request to Sezzle, and facts about it that are not sent.
 #[derive(Clone, Debug)]
 pub struct Sending {
-    /// The request.
     pub outgoing: Outgoing,
     /// Whether the request may be sent again.
     pub call: RetrySafety,
-    /// With whose rights the request is sent.
     pub rights: Rights,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
@@ -87,7 +85,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Puts the parts together. Without `links`, bodies pass as they are.
+    /// Without `links`, bodies pass as they are.
     pub fn new(
         upstream: Upstream,
         tokens: Arc<TokenManager>,
@@ -104,9 +102,6 @@ impl Exchange {
     }
 
     /// Sends a call and passes its answer on. `carries_links` says whether the answer may have links.
-    ///
-    /// # Errors
-    /// Why there is no answer.
     pub async fn call(
         &self,
         sending: &mut Sending,
@@ -270,7 +265,6 @@ impl Exchange {
         }
     }
 
-    /// Sends a request once.
     async fn attempt(
         &self,
         outgoing: &mut Outgoing,

@@ -9,10 +9,8 @@ use std::task::Poll;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;
 
-/// Runs a future to its end. The future stays where it is: most of them are large.
-///
-/// # Errors
-/// When the future panics. Afterwards, use only values that are consistent after each of its steps.
+/// Runs a future to its end. The future stays where it is: most of them are large. After a panic, use only values that
+/// are consistent after each of its steps.
 pub fn caught<F: Future>(mut future: Pin<&mut F>) -> impl Future<Output = Result<F::Output, Panicked>> {
     poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(polled) => polled.map(Ok),

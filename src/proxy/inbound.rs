@@ -93,9 +93,6 @@ impl Proxy {
 }
 
 /// Decides whether a request is admitted, and finds its call.
-///
-/// # Errors
-/// Why it is not.
 pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Caller) -> Result<Matched, ProxyError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

@@ -76,25 +76,19 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Upstream, retry};
 use crate::worker::PerWorker;
 
-/// The session cache of this proxy.
 pub type Sessions = SessionCache<ProxyError>;
 
-/// How the proxy serves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The hosts that the proxy answers for.
     pub hosts: Hosts,
-    /// The bounds of the proxy.
     pub limits: Limits,
     /// Whether an idempotency key under another name counts.
     pub normalise_request_id: bool,
-    /// Whether card data is passed on to callers.
     pub forward_card_data: bool,
     /// One of this many hits is logged.
     pub sample_hits: u64,
 }
 
-/// Bounds that the proxy keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Permits of a class of calls to Sezzle, and as many for bodies being received; see [`pressure`].
@@ -124,21 +118,14 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
 }
 
-/// The parts that a proxy is made of.
 pub struct Dependencies {
-    /// The session cache.
     pub sessions: Arc<Sessions>,
-    /// The connections to Sezzle.
     pub upstream: Upstream,
-    /// The token of the merchant.
     pub tokens: Arc<TokenManager>,
     /// Leads links in answers back here. Without it, bodies pass as they are.
     pub links: Option<LinkRewriter>,
-    /// Where writes run.
     pub writes: Writes,
-    /// The clock of all requests.
     pub clock: Clock,
-    /// Where requests are counted.
     pub metrics: Arc<Metrics>,
 }
 
@@ -146,7 +133,6 @@ pub struct Dependencies {
 pub type Handled = Either<Ready<Response<Body>>, Pin<Box<dyn Future<Output = Response<Body>> + Send>>>;
 
 impl Proxy {
-    /// Builds the proxy of its parts, for this many workers.
     pub fn new(
         workers: usize,
         options: Options,

@@ -13,11 +13,9 @@ pub struct HeaderPresence {
     pub(super) via: bool,
     pub(super) transfer_encoding: bool,
     pub(super) browser: bool,
-    /// `Authorization`.
     pub authorization: bool,
     /// `X-Request-Id`.
     pub request_id: bool,
-    /// `traceparent`.
     pub traceparent: bool,
     /// `Cache-Control` or `Pragma`.
     pub cache_directives: bool,
@@ -26,7 +24,6 @@ pub struct HeaderPresence {
 }
 
 impl HeaderPresence {
-    /// Looks at every header.
     pub fn scan(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {

@@ -33,7 +33,6 @@ pub struct Pressure {
     metrics: Arc<Metrics>,
 }
 
-/// The limit of one class.
 #[derive(Debug)]
 struct ClassLimit {
     class: Class,
@@ -107,9 +106,7 @@ impl Pressure {
     }
 
     /// Takes a permit for a call, or waits for one in the queue of the class. A caller that goes away leaves the queue.
-    ///
-    /// # Errors
-    /// When the queue is full, no permit became free in time, or the call would not be sent anyhow.
+    /// Fails when the queue is full, no permit became free in time, or the call would not be sent anyhow.
     pub async fn enter(&self, class: Class, method: &Method, now: Now) -> Result<Permit, ProxyError> {
         let limit = Arc::clone(self.limit(class));
         // A call that moves money is always worth trying, and an OPTIONS tells nothing about Sezzle's health.
@@ -134,9 +131,6 @@ impl Pressure {
 
     /// Takes a permit to receive a body. These permits are apart from those of the classes, so that callers who send slowly
     /// do not keep others from Sezzle. Nobody waits for such a permit, because a caller may keep one for half a minute.
-    ///
-    /// # Errors
-    /// When all of them are taken.
     pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
         Arc::clone(&self.receiving).try_acquire_owned().map_err(|_| {
             self.metrics.shed.with_label_values(&[class.as_str(), "receiving"]).inc();
@@ -164,15 +158,12 @@ impl Pressure {
 }
 
 impl Permit {
-    /// When the call got the permit.
     pub fn since(&self) -> Now {
         self.since
     }
 
-    /// Asks whether the call may be sent now, be it for the first time or once more.
-    ///
-    /// # Errors
-    /// When the call must not be sent: Sezzle asked for fewer calls, or fails.
+    /// Asks whether the call may be sent now, be it for the first time or once more. Refuses when Sezzle asked for
+    /// fewer calls, or fails.
     pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
         let limit = &*self.limit;
         let breaker = limit.change(|health| match health.hold.left(now) {

@@ -15,10 +15,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::error::ProxyError;
 
-/// The `Authorization` of a caller that goes on to Sezzle as it is: our public key.
-///
-/// # Errors
-/// When a public key is another merchant's.
+/// The `Authorization` of a caller that goes on to Sezzle as it is: our public key. Another merchant's is refused.
 pub fn callers_public_key(
     headers: &HeaderMap,
     is_ours: impl Fn(&str) -> bool,

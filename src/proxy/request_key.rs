@@ -10,7 +10,6 @@ use super::error::ProxyError;
 use crate::hop_by_hop::connection_named;
 use crate::telemetry::metrics::words;
 
-/// Header of the idempotency key.
 pub const REQUEST_KEY: HeaderName = HeaderName::from_static("sezzle-request-id");
 /// The header that many clients send in its place. Sezzle does not know it.
 const MISSPELT: HeaderName = HeaderName::from_static("x-sezzle-request-id");
@@ -20,22 +19,17 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 words! {
     /// Where a key came from: a metric label.
     pub enum Origin {
-        /// The caller sent it.
         Caller = "caller",
         /// The caller sent it under the misspelt name.
         Normalised = "normalised",
         /// The caller sent it as `Idempotency-Key`.
         IdempotencyKey = "idempotency_key",
-        /// The caller sent none.
         Minted = "minted",
     }
 }
 
 /// Makes sure that a write carries a key: the caller's, or a new one. With `normalise` a key under another name counts
 /// too, and all keys must be equal.
-///
-/// # Errors
-/// When it is not clear which key is meant.
 pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, Origin), ProxyError> {
     let mut found = only(headers, &REQUEST_KEY)?.map(|key| (key, Origin::Caller));
     if normalise {
@@ -65,10 +59,8 @@ fn mint() -> Option<HeaderValue> {
     HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
 }
 
-/// Whether the caller's `Connection` removes its own key. With a new key instead, a repetition would be another write.
-///
-/// # Errors
-/// When `Connection` does so.
+/// Refuses a `Connection` that removes the caller's own key: with a new key instead, a repetition would be another
+/// write.
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
     if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {

@@ -21,15 +21,11 @@ use crate::session::entry::HeaderWriter;
 /// An answer on its way to the caller, whoever made it.
 #[derive(Debug)]
 pub struct CallerResponse {
-    /// The status.
     pub status: StatusCode,
     /// The headers, without those that are not for the caller.
     pub headers: HeaderMap,
-    /// The content.
     pub content: Content,
-    /// Who made the answer.
     pub source: Source,
-    /// The part of the cache in the answer.
     pub cache: CacheStatus,
 }
 

@@ -12,13 +12,11 @@ use super::response::{CallerResponse, write_own_headers};
 use crate::session::entry::Entry;
 use crate::session::{CacheResult, Hit, StaleHit};
 
-/// The answer to a caller, from a stored session.
 pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> CallerResponse {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
     from_entry(head, present, &hit.entry, hit.age, cache, record)
 }
 
-/// The answer to a caller, from a stale session.
 pub(super) fn from_stale(head: &Parts, stale: &StaleHit, record: &Record) -> CallerResponse {
     let ttl = seconds(stale.overdue).saturating_neg();
     let cache = CacheStatus { result: CacheResult::Stale, ttl: Some(ttl), ..CacheStatus::BYPASS };

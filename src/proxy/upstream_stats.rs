@@ -57,7 +57,6 @@ impl UpstreamStats {
         self.micros.store(u64::try_from(time.as_micros()).unwrap_or(NONE), Ordering::Relaxed);
     }
 
-    /// The values that are known by now.
     pub fn snapshot(&self) -> StatsSnapshot {
         let known = |value: u64| Some(value).filter(|value| *value != NONE);
         let read = |value: &AtomicU64| known(value.load(Ordering::Relaxed));

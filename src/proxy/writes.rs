@@ -11,7 +11,6 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// The number of writes under way.
     pub fn under_way(&self) -> usize {
         self.tasks.len()
     }

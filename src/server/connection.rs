@@ -31,10 +31,8 @@ use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
 use crate::caller::Caller;
 use crate::method::is_safe;
 
-/// Serves a connection to its end.
-///
-/// # Errors
-/// When the connection had to be cut. Other ends of a connection are not reported: they are the caller's business.
+/// Serves a connection to its end. The error says why the connection had to be cut. Other ends of a connection are not
+/// reported: they are the caller's business.
 pub async fn serve_connection<H: Handler>(
     mut stream: Stream,
     caller: Caller,

@@ -16,13 +16,9 @@ pub struct Timeouts {
 }
 
 words! {
-    /// Why a connection was cut.
     pub enum Cut {
-        /// The head of a request took too long.
         Head = "head_timeout",
-        /// No request came for too long.
         Idle = "idle_timeout",
-        /// The caller did not accept its response in time.
         Write = "write_timeout",
         /// The listener closed while the head of a request was incomplete.
         Drain = "drain",

@@ -15,9 +15,7 @@ use super::workers::Workers;
 use crate::caller::Caller;
 use crate::telemetry::metrics::Metrics;
 
-/// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The body of a response.
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
 
     /// Answers one request. `Unpin` makes implementations put large futures into a box, so that an idle connection does
@@ -38,17 +36,13 @@ pub struct Listener {
     pub http2: bool,
     /// The largest request head, in bytes.
     pub max_head: usize,
-    /// Time limits of each connection.
     pub timeouts: Timeouts,
     /// One permit for each connection that may be open.
     pub permits: Arc<Semaphore>,
-    /// The signals that stop the listener.
     pub stop: Stop,
-    /// The threads that serve the connections.
     pub workers: Workers,
     /// The tasks of the connections, for the drain to wait for.
     pub connections: TaskTracker,
-    /// The metrics to update.
     pub metrics: Arc<Metrics>,
 }
 

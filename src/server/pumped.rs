@@ -69,10 +69,8 @@ pub(super) fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Resp
 /// A body that is already at its end, or that another task reads.
 pub(super) type Pumped<B> = Either<B, WatchedBody<Channel<Bytes, Unsent<<B as Body>::Error>>, DropGuard>>;
 
-/// Forwards a body in pieces until it ends, breaks off, or the caller cancels the request.
-///
-/// # Errors
-/// When the caller does not accept the next piece in time.
+/// Forwards a body in pieces until it ends, breaks off, or the caller cancels the request. Fails when the caller does
+/// not accept the next piece in time.
 async fn pump<B>(mut body: B, mut sender: Sender<Bytes, Unsent<B::Error>>, limit: Duration) -> Result<(), Elapsed>
 where
     B: Body<Data = Bytes> + Unpin,

@@ -11,9 +11,6 @@ use super::socket::Stream;
 use crate::telemetry::log::new_request_id;
 
 /// Answers a connection over the limit, whatever its request is.
-///
-/// # Errors
-/// When the caller has gone.
 pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
     let answer = answer(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -37,16 +37,12 @@ pub(super) fn attach(stream: Detached) -> io::Result<Stream> {
     }
 }
 
-/// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// A socket on an IP address and port.
     Tcp(TcpListener),
-    /// A socket on a path.
     Unix(UnixListener, SocketFile),
 }
 
-/// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{listener}.listen: cannot listen on {address}: {cause}")]
 pub struct BindError {
@@ -57,9 +53,6 @@ pub struct BindError {
 
 /// Opens a socket for every address that has no passed socket; `mode` is for the files of Unix sockets. An address of a
 /// family that this machine lacks is skipped with a warning, as long as another address is left.
-///
-/// # Errors
-/// When an address is in use or forbidden, or no address is left.
 pub fn bind(
     listener: &'static str,
     addresses: &[Address],
@@ -210,9 +203,6 @@ impl Drop for SocketFile {
 
 impl Socket {
     /// The bound address, with the port that the system chose for port 0.
-    ///
-    /// # Errors
-    /// When the system does not tell the address.
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
@@ -220,7 +210,6 @@ impl Socket {
         }
     }
 
-    /// The next connection and its caller.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Caller)> {
         match self {
             Self::Tcp(listener) => {

@@ -45,7 +45,6 @@ impl WakeFlag {
         }
     }
 
-    /// The waker that sets the flag.
     pub fn waker(&self) -> Waker {
         self.0.as_ref().map_or_else(|| Waker::noop().clone(), |flag| Waker::from(Arc::clone(flag)))
     }

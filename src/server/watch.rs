@@ -44,7 +44,6 @@ pub(super) struct PhaseClock {
     had_body: AtomicBool,
     /// Whether only a reset can tell the caller that the response being sent has broken off.
     resets: AtomicBool,
-    /// Whether the last response broke off.
     broke_off: AtomicBool,
 }
 

@@ -40,9 +40,6 @@ impl Workers {
     }
 
     /// Starts `count` workers.
-    ///
-    /// # Errors
-    /// When the system cannot start a thread or a runtime.
     pub fn start(count: usize) -> io::Result<Self> {
         let (stop, threads) = (CancellationToken::new(), TaskTracker::new());
         let worker = |number| {
@@ -62,7 +59,6 @@ impl Workers {
         Ok(Self { all: all.into(), stop, threads })
     }
 
-    /// The number of workers.
     pub fn count(&self) -> usize {
         self.all.len()
     }

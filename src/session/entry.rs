@@ -72,7 +72,6 @@ impl HeaderTemplate {
 /// Where headers are added to an answer: a map, or the slots for them in a copy of [`HeaderTemplate::all`].
 #[derive(Debug)]
 pub enum HeaderWriter<'m> {
-    /// Any map.
     Map(&'m mut HeaderMap),
     /// The slots behind those of the stored headers.
     Slots {
@@ -157,7 +156,6 @@ impl Entry {
         self.meta().stored
     }
 
-    /// The tags that the entry is indexed under.
     pub fn tags(&self) -> impl Iterator<Item = TagId> {
         self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| TagId(u64::from_le_bytes(*id)))
     }
@@ -227,7 +225,6 @@ impl Entry {
         Bytes::from_owner(Body(self.clone()))
     }
 
-    /// The answer that was stored.
     pub fn answer(&self) -> SessionResponse {
         let (etag, _) = self.etag();
         let etag = if etag.is_empty() { None } else { HeaderValue::from_bytes(etag).ok() };

@@ -26,10 +26,13 @@ pub(super) struct Flight<E> {
 #[derive(Clone, Debug)]
 pub(super) enum FlightResult<E> {
     /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.
-    Answer { answer: Arc<SessionResponse>, tags: Option<Arc<[Tag]>>, stored: Result<Freshness, NotStored> },
+    Answer {
+        answer: Arc<SessionResponse>,
+        tags: Option<Arc<[Tag]>>,
+        stored: Result<Freshness, NotStored>,
+    },
     /// The answer may go to one caller only: every other caller has to ask Sezzle itself.
     Released,
-    /// The fetch failed.
     Failed(E),
     /// The task ended without an answer.
     Lost,
@@ -60,7 +63,6 @@ impl<E> Flights<E> {
 }
 
 impl<E: Clone> Flight<E> {
-    /// Waits for the result of this flight.
     pub(super) async fn answer(&self) -> FlightResult<E> {
         let mut shared = self.shared.clone();
         let answer = shared.wait_for(Option::is_some).await;

@@ -41,7 +41,6 @@ use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
 
-/// The limits and rules of a session cache.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes for bodies, keys and bookkeeping together.
@@ -55,13 +54,11 @@ pub struct Options {
 /// The rules that may change while the cache is in use.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Rules for storing answers.
     pub policy: Policy,
     /// How long a caller waits for an answer.
     pub lookup_timeout: Duration,
 }
 
-/// The session cache.
 #[derive(Debug)]
 pub struct SessionCache<E> {
     max_flights: usize,

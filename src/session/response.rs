@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 /// A complete response, with the headers for the caller.
 #[derive(Clone, Debug)]
 pub struct SessionResponse {
-    /// The status.
     pub status: StatusCode,
     /// Sezzle's own status: 304 if Sezzle confirmed a stored response.
     pub fwd_status: StatusCode,

@@ -35,9 +35,7 @@ words! {
 /// A stored answer that may be served.
 #[derive(Debug)]
 pub struct Hit {
-    /// The stored answer.
     pub entry: Entry,
-    /// The answer's age.
     pub age: Duration,
     /// The rest of the answer's lifetime.
     pub ttl: Duration,
@@ -46,24 +44,19 @@ pub struct Hit {
 /// A stale answer that may be served because Sezzle failed.
 #[derive(Debug)]
 pub struct StaleHit {
-    /// The stored answer.
     pub entry: Entry,
-    /// The answer's age.
     pub age: Duration,
     /// How long the answer has been stale.
     pub overdue: Duration,
 }
 
-/// The result of looking up a session.
 #[derive(Debug)]
 pub enum Found {
     /// A fresh answer that the caller accepts.
     Fresh(Hit),
     /// A fresh answer that this caller's directives exclude.
     Unwanted,
-    /// A stale answer.
     Stale,
-    /// No answer is stored.
     Absent,
 }
 
@@ -76,7 +69,6 @@ pub enum Fetched<S, E> {
     Unchanged(HeaderMap),
     /// An answer that has to be streamed and can therefore go to one caller only, with its status.
     Streaming(S, StatusCode),
-    /// The fetch failed.
     Failed(E),
 }
 
@@ -87,9 +79,7 @@ pub enum LookupResult<S, E> {
     Stored(Hit),
     /// An answer, and its freshness if it is stored now.
     Answer(Arc<SessionResponse>, Result<Freshness, NotStored>),
-    /// An answer that has to be streamed.
     Streaming(S),
-    /// The fetch failed.
     Failed(E),
     /// No answer in the time that a caller waits, or the task of the fetch ended without one.
     Lost,

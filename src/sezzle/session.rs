@@ -26,9 +26,7 @@ pub struct SessionFacts {
 /// When a session's `tokenize` expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiration {
-    /// The session has no `tokenize`.
     NotTokenized,
-    /// The time of expiry.
     At(Wall),
     /// There is a `tokenize` without a readable expiry.
     Unreadable,

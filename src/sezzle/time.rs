@@ -25,7 +25,6 @@ pub fn parse_http_date(text: &str) -> Option<Wall> {
     httpdate::parse_http_date(text).ok().map(Wall::from)
 }
 
-/// Formats an HTTP date (RFC 9110, 5.6.7).
 pub fn format_http_date(wall: Wall) -> String {
     // The crate's formatter panics outside the years 1970 to 9999.
     let clamped = Wall(wall.0.clamp(0, 253_402_300_799_000));

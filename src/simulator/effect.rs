@@ -5,7 +5,6 @@ use serde::Serialize;
 /// A write to an order that took effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Effect {
-    /// What was done.
     pub kind: EffectKind,
     /// The amount in cents; 0 where no money moves.
     pub cents: u64,
@@ -13,7 +12,6 @@ pub struct Effect {
     pub key: Option<String>,
 }
 
-/// The ways to write to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectKind {
@@ -21,11 +19,8 @@ pub enum EffectKind {
     Update,
     /// Its express checkout was changed.
     UpdateCheckout,
-    /// Its checkout was deleted.
     DeleteCheckout,
-    /// Money was captured.
     Capture,
-    /// Money was refunded.
     Refund,
     /// A part of the authorization was released.
     Release,

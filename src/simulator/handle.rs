@@ -31,7 +31,6 @@ impl Simulator {
         Self { core: core.clone(), _running: None }
     }
 
-    /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.core.addr
     }
@@ -46,8 +45,7 @@ impl Simulator {
         self.core.journal().entries().cloned().collect()
     }
 
-    /// How many requests of the journal have this method and this path: matched as by
-    /// [`Rule::path`].
+    /// How many requests of the journal have this method and this path, matched as by [`Rule::path`].
     pub fn count(&self, method: &str, path: &str) -> usize {
         let journal = self.core.journal();
         let wanted = |entry: &&Exchange| entry.method == method && path_matches(path, &entry.path);
@@ -106,9 +104,9 @@ impl Simulator {
         self.core.gateway().effects(order).unwrap_or_default()
     }
 
-    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, deliveries, rules,
-    /// journal and named gates, which let go what they hold. Only bearer tokens stay live, because whoever holds one would otherwise take the
-    /// next call's refusal for a fault of its own.
+    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, deliveries,
+    /// rules, journal and named gates, which let go what they hold. Only bearer tokens stay live, because their holder
+    /// would otherwise take the next call's refusal for a fault of its own.
     pub fn reset(&self) {
         self.core.rules().clear();
         self.core.gateway().reset(self.core.options.clone());

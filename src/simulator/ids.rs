@@ -6,21 +6,16 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionKind {
-    /// Only an order.
     Order,
-    /// Only a customer to tokenize.
     Tokenize,
-    /// Both.
     OrderAndTokenize,
 }
 
 /// The ids a new session came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionIds {
-    /// The session's UUID.
     pub session: String,
     /// The order's id, an opaque string.
     pub order: Option<String>,
-    /// The token of the tokenize part.
     pub token: Option<String>,
 }

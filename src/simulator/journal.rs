@@ -11,15 +11,12 @@ use super::bounded_log::BoundedLog;
 pub struct Exchange {
     /// Counts the accepted connections from 1: requests with the same number shared a connection.
     pub connection: usize,
-    /// The version of HTTP it came by.
     pub version: Version,
-    /// The request's method.
     pub method: Method,
     /// The request's path, without the query.
     pub path: String,
     /// The query, without the question mark.
     pub query: Option<String>,
-    /// The request's headers.
     pub headers: HeaderMap,
     /// The request's body. Empty until it was read to its end.
     pub body: Bytes,
@@ -65,12 +62,10 @@ impl Journal {
         self.0.iter()
     }
 
-    /// The entries from this number on, with their numbers.
     pub(super) fn since(&self, number: usize) -> impl Iterator<Item = (usize, &Exchange)> {
         self.0.since(number)
     }
 
-    /// The number of the next entry.
     pub(super) fn next(&self) -> usize {
         self.0.next()
     }

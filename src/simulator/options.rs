@@ -41,12 +41,10 @@ pub struct Options {
     /// How long the tokenize part of a session created from now on claims to be valid.
     #[serde(with = "span::one")]
     pub tokenize_life: Duration,
-    /// Where a session shows its tokenize part.
     pub tokenize_place: TokenizePlace,
     /// Fractional digits in RFC 3339 dates, 0 to 9. A bearer token's `expiration_date` always has nine.
     #[serde(deserialize_with = "digits")]
     pub expiration_digits: u8,
-    /// How the `expiration` of a tokenize part is written.
     pub tokenize_expiration: TokenizeExpiration,
     /// How long an authorization given from now on lets money be captured or released.
     #[serde(with = "span::one")]
@@ -71,33 +69,25 @@ pub struct Options {
     /// The beginning of every `links[].href`: scheme and host, without a slash at the end.
     #[serde(deserialize_with = "text")]
     pub link_base: String,
-    /// How links are written.
     pub links: Links,
     /// Whether the tokenize part of a session has an `approval_url`, which Sezzle has deprecated.
     pub approval_url: bool,
     /// Whether a capture without the field `partial_capture` leaves the rest authorized. If not, the rest is released.
     pub capture_keeps_rest: bool,
-    /// The effect of an upcharge on the first order.
     pub upcharge: Upcharge,
-    /// The `checkout_status` of a finished checkout.
     pub checkout_status: CheckoutStatus,
-    /// The form of the order report.
     pub order_report: OrderReport,
     /// Size of the order report in bytes, rounded up to a whole row.
     pub report_bytes: u64,
     /// Whether the order report states its length. If not, it is sent in chunks.
     pub report_length: bool,
-    /// The columns of the settlement details.
     pub settlement_columns: Columns,
     /// Whether an unknown path is answered 404 in plain text. If not, as any other refusal.
     pub plain_404: bool,
-    /// The form of refusals.
     pub errors: Errors,
     /// The URL for the shopper of a shop that may not sell. With it an exchange that has a `cancel_url` is refused.
     pub unauthed_checkout_url: Option<String>,
-    /// The `data_type` of the event `customer.tokenized`.
     pub tokenized_data_type: TokenizedType,
-    /// How the signature of a webhook is written.
     pub signature_encoding: Encoding,
     /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
     /// body, never the moment at which a token really ends.
@@ -170,7 +160,6 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Every setting and its value.
     pub(super) fn settings(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(settings)) => settings,

@@ -38,14 +38,12 @@ impl Rule {
         Self::default()
     }
 
-    /// Matches a method and a path: an exact one, a prefix when it ends in `*`, or
-    /// with `*` in place of a segment.
+    /// Matches a method and a path: an exact one, a prefix when it ends in `*`, or with `*` in place of a segment.
     pub fn on(method: Method, path: &str) -> Self {
         Self { method: Some(method), ..Self::path(path) }
     }
 
-    /// Matches a path with any method: an exact one, a prefix when it ends in `*`, or
-    /// with `*` in place of a segment.
+    /// Matches a path as [`Self::on`] does, with any method.
     pub fn path(path: &str) -> Self {
         Self { path: Some(path.to_owned()), ..Self::default() }
     }

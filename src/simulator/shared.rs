@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::options::Options;
 use super::rule::Rules;
 
-/// What the tasks of a simulator share. No lock is held across a wait, nor two at once.
+/// State that the tasks of a simulator share. No lock is held across a wait, nor two at once.
 #[derive(Debug)]
 pub(super) struct Core {
     /// Whether HTTP/2 is spoken beside HTTP/1.1.

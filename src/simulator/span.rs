@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::units;
 
-/// A duration written like `"30s"`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(try_from = "Value", into = "String")]
 pub(super) struct Span(pub(super) Duration);

@@ -7,13 +7,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 
-/// Why certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificates are no PEM, or there is none.
     #[error("the certificate: {0}")]
     Certificate(pem::Error),
-    /// The key is no PEM, or there is none.
     #[error("the key: {0}")]
     Key(pem::Error),
     /// The key does not belong to the certificate, or TLS does not use their kind.
@@ -22,9 +19,6 @@ pub enum TlsError {
 }
 
 /// Reads a chain of certificates, the server's own first, and the key to that one. Both are PEM.
-///
-/// # Errors
-/// When one cannot be read, or they do not belong together.
 pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(TlsError::Certificate)?;

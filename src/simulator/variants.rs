@@ -63,7 +63,6 @@ pub enum OrderReport {
 pub enum Columns {
     /// The columns of an older page: fewer.
     Older,
-    /// The columns of today.
     #[default]
     Current,
 }
@@ -99,7 +98,6 @@ pub enum Encoding {
     /// Lower-case hexadecimal digits, as every known client reads it.
     #[default]
     Hex,
-    /// Base64.
     Base64,
 }
 
@@ -112,7 +110,6 @@ pub enum TokenizePlace {
     TopLevel,
     /// Inside `order`, as the example has it.
     InOrder,
-    /// In both places at once.
     Both,
 }
 

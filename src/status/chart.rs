@@ -8,7 +8,6 @@ use super::html::Html;
 /// A column chart with its description.
 #[derive(Debug)]
 pub struct Chart {
-    /// The chart's title.
     pub title: &'static str,
     /// The chart's content in words.
     pub description: String,

@@ -14,16 +14,13 @@ pub enum Timed {
     Lookups,
     /// Other lookups.
     Reads,
-    /// Writes.
     Writes,
-    /// Reports.
     Reports,
     /// Calls to Sezzle, up to the response head. Token exchanges are left out.
     Sezzle,
 }
 
 impl Timed {
-    /// All variants.
     pub const ALL: [Self; 6] = [Self::Hits, Self::Lookups, Self::Reads, Self::Writes, Self::Reports, Self::Sezzle];
 
     /// Classifies a request by its labels in `request_duration_seconds`.
@@ -109,7 +106,6 @@ impl Counts {
         self.with(earlier, u32::wrapping_sub)
     }
 
-    /// The sum of both.
     pub fn plus(&self, other: &Self) -> Self {
         self.with(other, u32::wrapping_add)
     }
@@ -147,7 +143,6 @@ impl Counts {
         self.failures.saturating_add(self.errors.iter().sum())
     }
 
-    /// The histogram of one operation.
     pub fn durations(&self, timed: Timed) -> Durations {
         let found = Timed::ALL.iter().zip(self.durations).find(|(known, _)| **known == timed);
         found.map(|(_, durations)| durations).unwrap_or_default()

@@ -19,7 +19,6 @@ pub struct History {
 /// The counts of the last hour, or since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hour {
-    /// The counts of the whole hour.
     pub total: Counts,
     /// The counts of each part, the latest last. `None` before the start, and where no observation was made.
     pub parts: Vec<Option<Counts>>,

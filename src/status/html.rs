@@ -25,7 +25,6 @@ impl Html {
         self.raw("<").raw(tag).raw(">").text(text).raw("</").raw(tag).raw(">\n")
     }
 
-    /// The whole text.
     pub fn finish(self) -> String {
         self.0
     }

@@ -81,7 +81,6 @@ impl Status {
         }
     }
 
-    /// Collects the current state.
     pub fn snapshot(&self) -> Snapshot {
         let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
         let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));
@@ -133,7 +132,6 @@ impl StatusPage {
         Self { status, hosts }
     }
 
-    /// Answers one request for the page.
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
         match self.hosts.load().check_host(head, caller).and_then(|()| check_shown(&head.headers)) {
             Ok(()) => {}

@@ -6,32 +6,23 @@ use super::history::Hour;
 use crate::clock::Wall;
 use crate::telemetry::recent_errors::RecentError;
 
-/// All facts on the page.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When the snapshot was taken.
     pub now: Wall,
     /// Time since the process started.
     pub uptime: Duration,
-    /// Facts that do not change while the process runs.
     pub about: About,
     /// The merchant that the keys belong to, once known.
     pub merchant: Option<String>,
     /// Why the sidecar is not ready; `None` if it is.
     pub unready: Option<&'static str>,
-    /// Whether the sidecar is shutting down.
     pub draining: bool,
-    /// The state of the bearer token.
     pub token: TokenState,
-    /// Calls that are held back from Sezzle, by class.
     pub class_limits: Vec<ClassLimits>,
-    /// Sessions in memory.
     pub sessions: u64,
-    /// Bytes that the sessions take.
     pub session_bytes: u64,
-    /// Requests being served.
     pub in_flight: u64,
-    /// Counts of the last hour.
     pub hour: Hour,
     /// Recent errors, the latest first.
     pub recent_errors: Vec<RecentError>,
@@ -62,9 +53,7 @@ pub struct TokenState {
 /// Whether calls of one class are held back from Sezzle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassLimits {
-    /// The class of calls.
     pub class: &'static str,
-    /// The state of its circuit breaker.
     pub breaker: Breaker,
     /// The time until which Sezzle asked for fewer calls, if not over.
     pub held_until: Option<Wall>,
@@ -73,9 +62,7 @@ pub struct ClassLimits {
 /// State of a circuit breaker, read from its metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaker {
-    /// Calls are sent.
     Closed,
-    /// Calls are not sent.
     Open,
     /// One call is sent as a trial.
     HalfOpen,

@@ -7,10 +7,8 @@ use super::snapshot::{Breaker, Snapshot};
 use super::words::{counted, duration, time};
 use crate::telemetry::metrics::{SHED_REASONS, UPSTREAM_ERRORS};
 
-/// Severity of a remark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// All is well.
     Well,
     /// Worth a look.
     Notice,
@@ -21,9 +19,7 @@ pub enum Level {
 /// A remark on the state, in one or two sentences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
-    /// The severity.
     pub level: Level,
-    /// The sentences.
     pub text: String,
 }
 

@@ -73,7 +73,6 @@ impl Notifier {
         self.tell(&[("STOPPING", "1"), ("STATUS", "draining"), ("EXTEND_TIMEOUT_USEC", &within)]).await;
     }
 
-    /// Reports that the service works.
     pub async fn alive(&self) {
         self.tell(&[("WATCHDOG", "1")]).await;
     }

@@ -25,55 +25,32 @@ struct Passed {
     socket: PassedSocket,
 }
 
-/// A listening socket.
 #[derive(Debug)]
 pub enum PassedSocket {
-    /// A TCP socket with its address.
     Tcp(TcpListener, SocketAddr),
-    /// A Unix socket with its path.
     Unix(UnixListener, PathBuf),
 }
 
-/// A passed socket cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PassedError {
     /// The variables are malformed or contradict each other.
     #[error("{0}")]
     Variables(String),
-    /// A descriptor is no listening socket.
     #[error("the passed descriptor {name:?} is {what}; expected a listening stream socket with an address or a path")]
     NotAListener {
-        /// The descriptor's name.
         name: String,
         /// The descriptor's kind, as far as known.
         what: &'static str,
     },
-    /// No listener has this name.
     #[error("the socket passed for {address} has the name {name:?}; FileDescriptorName= must be one of {known}")]
-    UnknownName {
-        /// The socket's name.
-        name: String,
-        /// The socket's address.
-        address: Address,
-        /// The names of all listeners.
-        known: String,
-    },
-    /// The listener has no such address.
+    UnknownName { name: String, address: Address, known: String },
     #[error("{name}.listen: a socket was passed for {address}, which the key does not list, or was passed twice")]
-    UnknownAddress {
-        /// The listener's name.
-        name: String,
-        /// The socket's address.
-        address: Address,
-    },
+    UnknownAddress { name: String, address: Address },
 }
 
 impl PassedSockets {
     /// Takes over the sockets passed to this process. Call this once and before a second thread exists, because it
     /// removes the variables, so that they cannot mislead a child process.
-    ///
-    /// # Errors
-    /// When a socket or a variable cannot be used.
     pub fn take_over() -> Result<Self, PassedError> {
         let Some(count) = env::var_os("LISTEN_FDS") else { return Ok(Self::default()) };
         let count = count.to_str().and_then(|count| count.parse().ok()).filter(|count| *count <= MOST);
@@ -95,9 +72,6 @@ impl PassedSockets {
     }
 
     /// Checks that each socket fits an address of one of the `listeners`, which must be complete.
-    ///
-    /// # Errors
-    /// When a socket fits none.
     pub fn check(&self, listeners: &[(&str, &[Address])]) -> Result<(), PassedError> {
         let mut seen = Vec::new();
         for Passed { name, socket } in &self.0 {
@@ -134,8 +108,7 @@ impl Passed {
 }
 
 impl PassedSocket {
-    /// # Errors
-    /// The kind of the descriptor.
+    /// The error names the kind of the descriptor.
     fn take(passed: &mut ListenFd, index: usize) -> Result<Self, &'static str> {
         // The call leaves a socket of another kind in place.
         if let Ok(Some(socket)) = passed.take_tcp_listener(index) {

@@ -16,7 +16,6 @@ pub struct Kind {
     pub method: &'static str,
     /// The template of the request's route, or the part of the sidecar.
     pub about: &'static str,
-    /// The error.
     pub what: &'static str,
     /// The cause, if one word tells it.
     pub cause: Option<&'static str>,
@@ -27,13 +26,11 @@ pub struct Kind {
 /// A kind of error that has occurred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentError {
-    /// The kind.
     pub kind: Kind,
     /// How often the kind has occurred since `first`.
     pub times: u64,
     /// When the kind first occurred, as far as the list goes back.
     pub first: Wall,
-    /// When the kind last occurred.
     pub last: Wall,
     /// The id of the latest request with this error.
     pub request_id: Option<String>,
@@ -50,7 +47,6 @@ pub struct RecentErrors {
 pub const CAPACITY: usize = 24;
 
 impl RecentErrors {
-    /// An empty list.
     pub fn new(clock: Clock) -> Self {
         Self { clock, known: Mutex::default() }
     }

@@ -35,13 +35,10 @@ pub struct GatewayBody {
 /// The body as the connection delivers it.
 #[derive(Debug)]
 pub enum Incoming {
-    /// Over HTTP/1.
     Http1(hyper::body::Incoming),
-    /// Over HTTP/2.
     Http2(Box<http2::ResponseBody>),
 }
 
-/// A wait for the gateway.
 #[derive(Debug)]
 struct Waiting {
     since: Instant,
@@ -57,7 +54,6 @@ impl Waiting {
 /// How the head of a response arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// The time of arrival.
     pub at: Mono,
     /// Whether the connection had been open before the request.
     pub reused: bool,

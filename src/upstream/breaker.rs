@@ -25,19 +25,14 @@ pub struct Breaker {
     epoch: u64,
 }
 
-/// The state of a breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Calls are let through.
     #[default]
     Closed,
     /// Calls are refused until this time.
     Open(Mono),
     /// One call is let through as a probe.
-    HalfOpen {
-        /// Whether the probe is in progress.
-        probing: bool,
-    },
+    HalfOpen { probing: bool },
 }
 
 /// A call's permission. The caller hands it back with the call's result.
@@ -50,9 +45,7 @@ pub struct BreakerPermit {
 /// The result of a call, as evidence of the gateway's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// The gateway works.
     Success,
-    /// The gateway failed.
     Failure,
     /// No connection to the gateway could be made.
     Unreached,
@@ -104,7 +97,6 @@ impl BreakerPermit {
 }
 
 impl Breaker {
-    /// The current state.
     pub fn state(&self) -> State {
         self.state
     }
@@ -118,10 +110,7 @@ impl Breaker {
         }
     }
 
-    /// Asks permission for a call.
-    ///
-    /// # Errors
-    /// How long the call should wait, if it is refused.
+    /// Asks permission for a call. A refusal says how long the call should wait.
     pub fn admit(&mut self, now: Mono) -> Result<BreakerPermit, Duration> {
         if let Some(wait) = self.refuses(now) {
             return Err(wait);

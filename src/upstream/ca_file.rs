@@ -10,35 +10,26 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::certificate::{self, Trusted};
 
-/// A certificate from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PemCertificate {
     /// The line in which the certificate begins, counted from 1.
     pub line: usize,
-    /// The certificate in DER.
     pub der: Vec<u8>,
 }
 
-/// Why a file is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// The file has no certificate.
     #[error("the file has no certificate{0}")]
     Empty(&'static str),
-    /// One block is unusable.
     #[error("line {line}: {reason}")]
     Block {
         /// The line in which the block begins, counted from 1.
         line: usize,
-        /// Why the block is unusable.
         reason: String,
     },
 }
 
 /// Reads all certificates of a file.
-///
-/// # Errors
-/// The first block that is not a certificate, or the absence of any.
 pub fn certificates(file: &[u8]) -> Result<Vec<PemCertificate>, PemError> {
     // Comments may have any encoding.
     let text = String::from_utf8_lossy(file);

@@ -12,16 +12,13 @@ use x509_parser::x509::X509Name;
 
 use crate::clock::Wall;
 
-/// The fields of a certificate that operators read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The subject's common name, or else its organisation; empty if it has neither.
     pub subject: String,
     /// The issuer's common name, or else its organisation.
     pub issuer: String,
-    /// The beginning of the validity.
     pub not_before: Wall,
-    /// The end of the validity.
     pub not_after: Wall,
 }
 

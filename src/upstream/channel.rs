@@ -19,7 +19,6 @@ use super::{http1, http2};
 #[derive(Debug)]
 pub struct Channel {
     pub(super) sender: Sender,
-    /// The times at which the connection was made and is to be retired.
     pub lifetime: ConnectionLifetime,
     /// Whether the connection was kept idle, so that the gateway may have closed it meanwhile.
     pub kept: bool,
@@ -50,9 +49,6 @@ impl Channel {
     /// Sends a request, and waits for the head of the response. `None` if the head does not arrive in time.
     ///
     /// Not an `async fn`: its future would keep the request after sending, and every call would pay for that room.
-    ///
-    /// # Errors
-    /// Why there is no response.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -79,7 +75,6 @@ impl Channel {
         }
     }
 
-    /// Whether the connection speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2(..))
     }

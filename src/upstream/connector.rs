@@ -22,7 +22,6 @@ use crate::clock::{Clock, Mono};
 use crate::names::Resolver;
 use crate::telemetry::metrics::{Counted, Metrics};
 
-/// Makes connections.
 #[derive(Clone)]
 pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
@@ -35,9 +34,7 @@ pub struct Connector {
     metrics: Arc<Metrics>,
 }
 
-/// The settings for making connections.
 pub struct Options {
-    /// The TLS settings, with the trusted certificates.
     pub tls: rustls::ClientConfig,
     /// An environment variable that names trusted certificates, if one is set. Such variables are ignored, and a
     /// warning says so when a certificate is not trusted.
@@ -47,14 +44,12 @@ pub struct Options {
     /// Time limit for TCP alone, for each address family separately. With TLS, and with a tunnel before it, a
     /// connection may take 3 s more, but never more than 5 s in all.
     pub tcp: Duration,
-    /// The egress proxy, if there is one.
     pub egress: Option<EgressProxy>,
     /// Whether HTTP/2 is offered; the gateway chooses the protocol.
     pub http2: bool,
 }
 
 impl Connector {
-    /// Makes a connector with these settings.
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_TIMEOUT).min(CONNECT_TIMEOUT);
@@ -64,15 +59,12 @@ impl Connector {
         Self { inner, limit, http2, unfollowed: Arc::new(Mutex::new(unfollowed)), clock, metrics }
     }
 
-    /// Whether HTTP/2 is offered.
     pub fn offers_http2(&self) -> bool {
         self.http2
     }
 
     /// Connects to the gateway, given by its scheme and authority.
-    ///
-    /// # Errors
-    /// Why there is no connection; [`super::error::UpstreamError::from_connecting`] reads the error.
+    /// [`super::error::UpstreamError::from_connecting`] reads the error.
     pub async fn connect(&self, gateway: Uri) -> Result<GatewayConnection, BoxError> {
         let mut inner = self.inner.clone();
         let connect = async {
@@ -133,7 +125,6 @@ const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 /// The beginning and the end of a connection's use.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLifetime {
-    /// When the connection was made.
     pub made: Mono,
     /// The time from which the connection carries no further request.
     pub retire: Mono,
@@ -156,12 +147,10 @@ impl GatewayConnection {
         }
     }
 
-    /// Whether HTTP/2 was negotiated.
     pub(super) fn is_http2(&self) -> bool {
         self.tls().is_some_and(|tls| tls.alpn_protocol() == Some(b"h2"))
     }
 
-    /// When the connection was made, and when it is to be retired.
     pub(super) fn lifetime(&self) -> ConnectionLifetime {
         self.lifetime
     }

@@ -41,9 +41,6 @@ pub enum EgressProxyError {
 
 impl EgressProxy {
     /// `address` is a scheme and an authority, `credentials` are a user and a password with a colon between them.
-    ///
-    /// # Errors
-    /// When either has another form.
     pub fn new(address: &str, credentials: Option<&Secret>) -> Result<Self, EgressProxyError> {
         let address = address.parse().map_err(|_| EgressProxyError::Address)?;
         Ok(Self { address, authorization: credentials.map(authorization).transpose()? })
@@ -99,10 +96,8 @@ fn authorization(credentials: &Secret) -> Result<HeaderValue, EgressProxyError> 
 /// Why there is no tunnel. Nothing was sent to the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    /// The proxy cannot be reached.
     #[error("the sidecar cannot reach the egress proxy")]
     Unreachable(#[source] BoxError),
-    /// The proxy answered 407.
     #[error("the egress proxy rejects the credentials, or requires some (407)")]
     Unauthorized,
     /// The proxy answered another status: 403 by one of its rules, 502 to 504 when it does not reach the gateway.
@@ -117,7 +112,6 @@ pub enum EgressError {
     /// The gateway's address does not fit into a CONNECT request.
     #[error("the egress proxy cannot be asked for the gateway's address")]
     Address(#[from] http::Error),
-    /// The tunnel took too long.
     #[error("the egress proxy made no tunnel within {0:?}")]
     Timeout(Duration),
 }

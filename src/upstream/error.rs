@@ -13,9 +13,7 @@ use crate::names::DnsError;
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {detail}", kind.as_str())]
 pub struct UpstreamError {
-    /// The kind of the failure.
     pub kind: ErrorKind,
-    /// Whether Sezzle may have seen the request.
     pub sent: Sent,
     /// The status of the response, if nothing more of it could be read.
     pub received: Option<StatusCode>,
@@ -26,7 +24,6 @@ pub struct UpstreamError {
 /// Why a call has no response.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// The failure.
     pub error: UpstreamError,
     /// Whether the connection accepted nothing of the request, as when it was closed while idle.
     pub untouched: bool,
@@ -44,7 +41,6 @@ pub enum Sent {
 /// The kind of a failure, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The gateway's name could not be resolved.
     Dns,
     /// The gateway's port is closed.
     ConnectionRefused,
@@ -54,7 +50,6 @@ pub enum ErrorKind {
     ConnectTimeout,
     /// The egress proxy could not be reached, or made no tunnel to the gateway.
     EgressProxy,
-    /// The gateway's certificate was refused.
     TlsCertificate,
     /// TLS failed for another reason.
     Tls,
@@ -64,7 +59,6 @@ pub enum ErrorKind {
     Timeout,
     /// The connection ended before the head of the response was complete.
     Reset,
-    /// The head of the response is too large.
     HeadTooLarge,
     /// The response is not HTTP.
     Protocol,
@@ -107,18 +101,15 @@ pub enum BodyError {
     Silent,
 }
 
-/// The connection, TLS included, was not made in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
 pub struct ConnectTimeout(pub std::time::Duration);
 
 impl UpstreamError {
-    /// An exchange without a response.
     pub fn new(kind: ErrorKind, sent: Sent, detail: impl Into<String>) -> Self {
         Self { kind, sent, received: None, detail: detail.into() }
     }
 
-    /// An exchange of which nothing was sent.
     pub fn unsent(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::new(kind, Sent::No, detail)
     }
@@ -140,17 +131,14 @@ impl UpstreamError {
         Self { received, detail: format!("{}{status}", error.detail), ..error }
     }
 
-    /// The head of the response did not arrive in time.
     pub fn timeout(detail: String) -> Self {
         Self::new(ErrorKind::Timeout, Sent::Maybe, detail)
     }
 
-    /// No connection could be made.
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
         Self::unsent(connect_kind(error), chain(error))
     }
 
-    /// The response's body is incomplete.
     pub fn from_body(error: &BodyError) -> Self {
         let detail = chain(error);
         let kind = match error {

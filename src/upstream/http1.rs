@@ -24,7 +24,6 @@ use crate::http_client;
 /// Sends requests over a connection.
 #[derive(Debug)]
 pub struct Sender {
-    /// hyper's sender.
     pub requests: http1::SendRequest<Full<Bytes>>,
     /// Receives the rest of the connection if a response could not be read.
     rest: oneshot::Receiver<Rest>,
@@ -40,9 +39,6 @@ struct Rest {
 }
 
 /// Starts HTTP/1.1 on a connection.
-///
-/// # Errors
-/// When the connection ends meanwhile.
 pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
     let (requests, connection) = http_client::http1().handshake(io).await?;
     let (rest, receiver) = oneshot::channel();
@@ -73,9 +69,6 @@ fn taken_apart(connection: Connection, read: bool, rest: oneshot::Sender<Rest>) 
 impl Sender {
     /// Sends a request, and waits for the head of the response. `None` if the alarm, which is set to the deadline,
     /// rings first.
-    ///
-    /// # Errors
-    /// Why there is no response.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -109,10 +102,8 @@ impl Sender {
         }
     }
 
-    /// Reads the head of a response that hyper refused with `error` again, leniently.
-    ///
-    /// # Errors
-    /// When the head cannot be read at all. The error then has the response's status, if there was one.
+    /// Reads the head of a response that hyper refused with `error` again, leniently. If that fails too, the error has
+    /// the response's status, if there was one.
     async fn read_again(&mut self, method: Method, error: &hyper::Error) -> Result<Response<Incoming>, UpstreamError> {
         let error = UpstreamError::from_exchange(error);
         let rest = timeout(HAND_OVER_TIMEOUT, &mut self.rest).await;

@@ -35,9 +35,6 @@ pub struct Sender {
 }
 
 /// Starts HTTP/2 on a connection.
-///
-/// # Errors
-/// When the connection ends meanwhile.
 pub async fn open(io: GatewayConnection) -> Result<(Sender, Connection), h2::Error> {
     let (requests, connection) = http_client::http2().handshake(TokioIo::new(io)).await?;
     Ok((Sender { requests, calls: Arc::default() }, connection))
@@ -102,9 +99,6 @@ impl Sender {
     }
 
     /// Sends a request, and waits for the head of the response. `permit` is the stream that was counted for the request.
-    ///
-    /// # Errors
-    /// Why there is no response, and whether the connection accepted nothing of the request.
     pub async fn send(
         &mut self,
         request: Request<()>,

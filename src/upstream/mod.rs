@@ -71,15 +71,12 @@ struct Own {
 /// A request to the gateway. The body is complete, so that the request can be sent again where that is allowed.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// The method.
     pub method: Method,
     /// Path and query, byte for byte.
     pub target: PathAndQuery,
     /// The headers, without `Host`, which follows from the gateway's address.
     pub headers: HeaderMap,
-    /// The content.
     pub body: Bytes,
-    /// The time limits of the exchange.
     pub deadlines: Deadlines,
     /// The route's template, for metrics.
     pub route: LabelValue,
@@ -117,16 +114,12 @@ impl Deadlines {
     }
 }
 
-/// The gateway's address is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: this is not the address of a gateway")]
 pub struct AddressError(pub String);
 
 impl Upstream {
     /// `url` is a scheme and an authority. Each worker gets a pool of its own.
-    ///
-    /// # Errors
-    /// When `url` has another form.
     pub fn new(
         url: &str,
         connector: Connector,
@@ -153,17 +146,11 @@ impl Upstream {
 
     /// Sends a request and waits for the head of the response. `outgoing` keeps its content, so that it can be sent
     /// again.
-    ///
-    /// # Errors
-    /// When there is no response. The error says why, and whether anything was sent.
     pub async fn send(&self, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         self.send_at(self.clock.mono(), outgoing).await
     }
 
     /// As [`Self::send`], with the current time given as `began`.
-    ///
-    /// # Errors
-    /// As [`Self::send`].
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
         let Own { pool, reports, series } = self.own.own();

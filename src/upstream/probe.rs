@@ -27,19 +27,14 @@ impl PeerCertificate {
     }
 }
 
-/// The security of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Secured {
     /// The version of TLS: `1.2` or `1.3`.
     pub version: &'static str,
-    /// Whether HTTP/2 was negotiated.
     pub http2: bool,
 }
 
 /// Connects, and closes the connection again. `None` for a gateway without TLS.
-///
-/// # Errors
-/// Why there is no connection.
 pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secured>, UpstreamError> {
     let connected = connector.connect(gateway).await;
     let connection = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
@@ -53,9 +48,6 @@ pub async fn connect(connector: &Connector, gateway: Uri) -> Result<Option<Secur
 }
 
 /// The TLS settings of [`tls::client_config`], and where the presented certificate will be recorded.
-///
-/// # Errors
-/// When no verifier can be made from the trust anchors.
 pub fn client_config(trust: &Trust) -> Result<(ClientConfig, PeerCertificate), TlsError> {
     let recorded = PeerCertificate::default();
     let mut config = tls::client_config(trust)?;

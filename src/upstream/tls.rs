@@ -13,25 +13,13 @@ use super::ca_file::{self, PemCertificate, PemError};
 use super::certificate::Certificate;
 use crate::file::{self, Pipes, ReadError};
 
-/// Why the trust anchors could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The CA file could not be read.
     #[error("{file}: {cause}")]
-    Unreadable {
-        /// The file's path.
-        file: String,
-        /// Why the file could not be read.
-        cause: ReadError,
-    },
+    Unreadable { file: String, cause: ReadError },
     /// The CA file has a block that is not a certificate, or no certificate at all.
     #[error("{file}: {cause}")]
-    Malformed {
-        /// The file's path.
-        file: String,
-        /// The position, and the reason.
-        cause: PemError,
-    },
+    Malformed { file: String, cause: PemError },
     /// rustls refused the settings: the provider lacks a protocol version, or no verifier can be made.
     #[error("TLS: {0}")]
     Refused(rustls::Error),
@@ -41,15 +29,11 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
-    /// The subjects of the certificates in the CA file.
     issuers: Arc<[String]>,
 }
 
 impl Trust {
     /// Reads the trust anchors: the bundled web roots, and the certificates of `ca_file`.
-    ///
-    /// # Errors
-    /// When the CA file is unusable.
     pub fn read(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
@@ -71,9 +55,6 @@ impl Trust {
 }
 
 /// The client settings for TLS 1.2 and 1.3, on aws-lc.
-///
-/// # Errors
-/// When the provider lacks a protocol version.
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let provider = CryptoProvider { kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))

@@ -9,12 +9,10 @@ pub struct Window {
     slots: [Slot; SLOTS],
 }
 
-/// Numbers of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All events, including the marked ones.
     pub all: u32,
-    /// The marked events.
     pub marked: u32,
 }
 

@@ -14,7 +14,6 @@ use uuid::Uuid;
 use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{OTHER_EVENT, WEBHOOK_EVENTS};
 
-/// The relevant parts of a webhook's body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Event {
     name: Option<&'static str>,
@@ -91,9 +90,7 @@ fn is_plain(text: &str) -> bool {
 enum Position {
     /// The body itself.
     Top,
-    /// The event's name.
     Name,
-    /// The webhook's own identifier.
     OwnUuid,
     /// An identifier of an order, a token or a session.
     Identifier,

@@ -24,7 +24,6 @@ use crate::names::Resolver;
 use crate::secret::Secret;
 use crate::upstream::error::UpstreamError;
 
-/// Forwards webhooks to the service.
 #[derive(Debug)]
 pub struct Forward {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
@@ -39,22 +38,16 @@ pub enum ForwardError {
     /// The service's response was not 2xx.
     #[error("the service answered {0}")]
     Refused(StatusCode),
-    /// There was no response.
     #[error("{0}")]
     Failed(UpstreamError),
-    /// There was no response in time.
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
     Timeout,
-    /// Too many webhooks are being forwarded.
     #[error("the sidecar is already handing on {MAX_AT_ONCE} webhooks")]
     Busy,
 }
 
 impl Forward {
     /// Forwards to `url`, signed with `secret`. `tls` holds the trust anchors.
-    ///
-    /// # Errors
-    /// When the URL is invalid.
     pub fn new(url: &str, secret: Option<&Secret>, tls: ClientConfig, resolver: Resolver) -> Result<Self, InvalidUri> {
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
@@ -69,9 +62,6 @@ impl Forward {
     }
 
     /// Forwards one webhook, once.
-    ///
-    /// # Errors
-    /// When the service did not respond with 2xx in time.
     pub async fn send(&self, headers: &HeaderMap, body: Bytes) -> Result<(), ForwardError> {
         let _place = self.places.try_acquire().map_err(|_| ForwardError::Busy)?;
         let mut outgoing = handed_on(headers);

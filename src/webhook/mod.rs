@@ -56,7 +56,6 @@ impl<E> Clone for Webhooks<E> {
 struct Read {
     event: Event,
     is_json: bool,
-    /// How many sessions the purge removed.
     removed: usize,
 }
 
@@ -73,7 +72,6 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         Self(Arc::new(Inner { path, forward, sessions, tokens, tasks, metrics }))
     }
 
-    /// Answers one request.
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let began = Instant::now();
         let (head, body) = request.into_parts();

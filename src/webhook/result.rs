@@ -15,23 +15,15 @@ words! {
         /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
         /// webhook.
         Malformed = "malformed",
-        /// A browser sent the request.
         Browser = "browser_refused",
-        /// The request had another path.
         NotFound = "not_found",
-        /// The request was not a POST.
         MethodNotAllowed = "method_not_allowed",
-        /// Sezzle's signature is missing or wrong.
         BadSignature = "bad_signature",
-        /// The body is larger than any webhook.
         TooLarge = "too_large",
-        /// The body broke off.
         BodyBroken = "body_broken",
-        /// The body did not arrive in time.
         BodyTimeout = "body_timeout",
         /// The service's response was not 2xx, or there was none.
         ForwardFailed = "forward_failed",
-        /// The service did not respond in time.
         ForwardTimeout = "forward_timeout",
         /// Too many webhooks are being forwarded.
         Busy = "busy",
@@ -39,7 +31,6 @@ words! {
 }
 
 impl WebhookResult {
-    /// The status.
     pub fn status(self) -> StatusCode {
         match self {
             Self::Accepted | Self::Malformed => StatusCode::OK,

@@ -55,7 +55,6 @@ fn from_base64(text: &[u8]) -> Option<[u8; LENGTH]> {
 pub struct Signer(hmac::Key);
 
 impl Signer {
-    /// Signs with this secret.
     pub fn new(secret: &Secret) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
     }

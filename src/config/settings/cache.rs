@@ -6,7 +6,6 @@ use super::bounds::{HOUR, INSTANT, seconds};
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `cache.*`
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
     /// Bodies, keys and bookkeeping together, in bytes.
@@ -23,10 +22,8 @@ pub struct CacheSettings {
     pub stale_if_error: Duration,
 }
 
-/// `cache.origin_cache_control`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginCacheControl {
-    /// Obey it.
     Honor,
     /// Store even answers that Sezzle marks `no-store`, `no-cache` or `max-age=0`.
     Ignore,

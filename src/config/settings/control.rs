@@ -5,7 +5,6 @@ use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `control.*`
 #[derive(Clone, Debug)]
 pub struct ControlSettings {
     /// Where the process can be controlled; nowhere unless set.

@@ -4,12 +4,9 @@ use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::secret::SecretSource;
 
-/// `credentials.*`
 #[derive(Clone, Debug)]
 pub struct CredentialSettings {
-    /// The public half of the key pair.
     pub public_key: SecretSource,
-    /// The private half of the key pair.
     pub private_key: SecretSource,
     /// The only merchant the keys may authenticate as.
     pub merchant_uuid: Option<String>,

@@ -7,7 +7,6 @@ use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::units::shown;
 
-/// `drain.*`
 #[derive(Clone, Debug)]
 pub struct DrainSettings {
     /// How long connections are still accepted after SIGTERM.

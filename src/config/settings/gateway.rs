@@ -10,7 +10,6 @@ use crate::config::reader::Reader;
 use crate::secret::SecretSource;
 use crate::telemetry::metrics::words;
 
-/// `gateway.*`
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// Which of Sezzle's gateways the keys belong to.
@@ -21,9 +20,7 @@ pub struct GatewaySettings {
     pub ca_file: Option<PathBuf>,
     /// Bound on one TCP connection attempt.
     pub connect_timeout: Duration,
-    /// Whether HTTP/2 is offered.
     pub http2: bool,
-    /// The proxy that connections are made through.
     pub egress_proxy: Option<EgressProxySettings>,
     /// Until the head of an answer to a safe call.
     pub read_timeout: Duration,
@@ -33,7 +30,6 @@ pub struct GatewaySettings {
     pub report_timeout: Duration,
 }
 
-/// `gateway.egress_proxy*`
 #[derive(Clone, Debug)]
 pub struct EgressProxySettings {
     /// Scheme and authority, without a trailing slash.
@@ -43,7 +39,6 @@ pub struct EgressProxySettings {
 }
 
 words! {
-    /// `gateway.environment`
     pub enum Environment {
         /// US and Canada, test money.
         Sandbox = "sandbox",
@@ -57,7 +52,6 @@ words! {
 }
 
 impl Environment {
-    /// A warning about this environment, if there is one.
     pub fn warning(self) -> Option<&'static str> {
         match self {
             Self::Sandbox | Self::Production => None,

@@ -4,7 +4,6 @@ use super::bounds::MILLION;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `limits.*`
 #[derive(Clone, Debug)]
 pub struct LimitSettings {
     /// Open connections on the proxy listener.

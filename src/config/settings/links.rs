@@ -4,10 +4,8 @@ use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `links.*`
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
-    /// Whether links to the gateway are rewritten.
     pub rewrite: bool,
     /// The base URL of rewritten links, without a trailing slash; `None` for the first address of `proxy.listen` as
     /// bound.

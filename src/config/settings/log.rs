@@ -7,12 +7,9 @@ use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::telemetry::log::{Format, LEVELS};
 
-/// `log.*`
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
-    /// One JSON object per line, or text for people.
     pub format: Format,
-    /// The least severe level that is written.
     pub level: LevelFilter,
     /// One of this many hits is logged; at least 1.
     pub sample_hits: u64,

@@ -39,29 +39,17 @@ use crate::address::Address;
 /// Everything the program can be told, after defaults were filled in.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The way out to Sezzle.
     pub gateway: GatewaySettings,
-    /// The merchant's keys.
     pub credentials: CredentialSettings,
-    /// The listener that services call.
     pub proxy: ProxySettings,
-    /// The end of the process after SIGTERM.
     pub drain: DrainSettings,
-    /// Bounds on what callers may take.
     pub limits: LimitSettings,
-    /// The listener that controls the process.
     pub control: ControlSettings,
-    /// Metrics and health.
     pub ops: OpsSettings,
-    /// The session cache.
     pub cache: CacheSettings,
-    /// Rewriting of `links[].href`.
     pub links: LinkSettings,
-    /// The listener that Sezzle posts to.
     pub webhooks: WebhookSettings,
-    /// Logging.
     pub log: LogSettings,
-    /// Traces.
     pub otlp: OtlpSettings,
     /// The values by key, for a comparison with another configuration.
     pub(super) understood: BTreeMap<&'static str, Understood>,

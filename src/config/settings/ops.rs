@@ -8,10 +8,8 @@ use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `ops.*`
 #[derive(Clone, Debug)]
 pub struct OpsSettings {
-    /// Where metrics and health are served.
     pub listen: SocketAddr,
     /// Whether the status page is served there, too.
     pub status_page: bool,

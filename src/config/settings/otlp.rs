@@ -4,7 +4,6 @@ use super::bounds::MILLION;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `otlp.*`
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// Where spans are exported to, the whole URL; nowhere unless set.

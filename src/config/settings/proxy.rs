@@ -7,27 +7,23 @@ use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
-/// `proxy.*`
 #[derive(Clone, Debug)]
 pub struct ProxySettings {
     /// Addresses to listen on; at least one.
     pub listen: Vec<Address>,
-    /// The mode of the files of Unix sockets.
     pub socket_mode: u32,
     /// Further `Host` values that callers may use, with or without a port.
     pub hosts: Vec<String>,
     /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
-    /// How calls that return card data are treated.
     pub card_data: CardData,
     /// Threads that serve requests; at least one.
     pub workers: usize,
 }
 
-/// `proxy.card_data`
+/// How calls that return card data are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CardData {
-    /// Such calls are refused.
     Refuse,
     /// Such calls are sent once, and the answer is passed on.
     Forward,

@@ -6,7 +6,6 @@ use crate::config::parse;
 use crate::config::reader::Reader;
 use crate::secret::SecretSource;
 
-/// `webhooks.*`
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// Where Sezzle's posts are received; nowhere unless set.
@@ -17,7 +16,6 @@ pub struct WebhookSettings {
     pub forward: Option<ForwardSettings>,
 }
 
-/// `webhooks.forward_*`
 #[derive(Clone, Debug)]
 pub struct ForwardSettings {
     /// A whole URL: https, or http to a loopback address.

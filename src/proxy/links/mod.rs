@@ -51,7 +51,6 @@ impl LinkRewriter {
         Self { gateways: SEZZLE.into_iter().chain([gateway]).map(Gateway::new).collect(), base_url }
     }
 
-    /// Where links lead.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }

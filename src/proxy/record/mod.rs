@@ -59,7 +59,6 @@ pub struct RecordSink {
     metrics: Arc<Metrics>,
     sample_hits: AtomicU64,
     hits: AtomicU64,
-    /// The metrics that every request counts in.
     pub series: RequestSeries,
 }
 
@@ -89,9 +88,7 @@ impl RecordSink {
 /// The id of a request, in logs and in its answer.
 #[derive(Clone, Debug)]
 pub enum RequestId {
-    /// The caller's own id.
     Given(HeaderValue),
-    /// An id that the sidecar made.
     Minted(Uuid),
 }
 
@@ -139,13 +136,11 @@ impl fmt::Display for RequestId {
 /// The details of the sidecar's own error that operators need beside the code.
 #[derive(Clone, Copy, Debug, Default)]
 struct ErrorDetail {
-    /// The cause in one word.
     cause: Option<&'static str>,
     /// The caller asked for this error, or another place reports it.
     is_expected: bool,
 }
 
-/// How the answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The caller went away before the end of the answer.
@@ -159,7 +154,6 @@ enum End {
 }
 
 impl Record {
-    /// Begins a record.
     pub fn begin(method: &Method, request_id: RequestId, peer: Option<Peer>, sink: &Arc<RecordSink>) -> Self {
         Self {
             began: sink.clock.now(),
@@ -192,12 +186,10 @@ impl Record {
         self.matched = Some(matched);
     }
 
-    /// Says whether nothing is left of the request's body.
     pub fn set_has_read_body(&mut self, whole: bool) {
         self.has_read_body = whole;
     }
 
-    /// Whether nothing is left of the request's body.
     pub fn has_read_body(&self) -> bool {
         self.has_read_body
     }
@@ -213,12 +205,10 @@ impl Record {
         ProxyError::OutcomeUnknown { call, cause }
     }
 
-    /// When the request came.
     pub fn began(&self) -> Now {
         self.began
     }
 
-    /// The sink that writes this record.
     pub fn sink(&self) -> &RecordSink {
         &self.sink
     }
@@ -307,7 +297,6 @@ impl Record {
         if self.class == Class::Session && self.matched.is_some() { CacheResult::Error } else { CacheResult::Bypass }
     }
 
-    /// The id of this request.
     pub fn request_id(&self) -> &RequestId {
         &self.request_id
     }

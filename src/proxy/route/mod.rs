@@ -62,7 +62,6 @@ macro_rules! calls {
         }
 
         impl Route {
-            /// Every call.
             pub const ALL: &'static [Self] = &[$(Self::$route,)+ Self::Other];
 
             /// The path's template, the label of this call in metrics and logs.
@@ -160,7 +159,6 @@ impl Route {
         !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData)
     }
 
-    /// Whether this call answers with card data.
     pub fn is_card_data(self) -> bool {
         self.kind() == Kind::CardData
     }
@@ -178,7 +176,6 @@ words! {
         Report = "report",
         /// Writes, which may move money, and the read of a card, which cannot be undone either.
         Money = "money",
-        /// Webhook subscriptions.
         Webhooks = "webhooks",
         /// The token exchange.
         Credentials = "credentials",
@@ -188,7 +185,6 @@ words! {
 /// A path, matched: the one parse of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched {
-    /// The call.
     pub route: Route,
     /// Whether a slash follows. Sezzle documents no such path, and may answer it otherwise.
     pub slash: bool,

@@ -69,9 +69,6 @@ impl Freshness {
 /// Decides whether an answer to a lookup of `asked` may be stored, and for how long.
 ///
 /// `elapsed` is the duration of the exchange: the answer may be older than it states by that much.
-///
-/// # Errors
-/// The reason not to store it.
 pub fn decide(
     policy: &Policy,
     asked: Uuid,

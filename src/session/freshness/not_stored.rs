@@ -3,11 +3,9 @@
 use crate::telemetry::metrics::words;
 
 words! {
-    /// Why an answer was not stored.
     pub enum NotStored {
         /// The status is not 200.
         Status = "status",
-        /// The content is not JSON.
         NotJson = "not-json",
         /// The content is encoded and cannot be read.
         Encoded = "encoded",
@@ -15,13 +13,10 @@ words! {
         TooLarge = "too-large",
         /// The body is not a session in the documented form.
         Unreadable = "unreadable",
-        /// The body is that of another session.
         OtherSession = "other-session",
         /// The answer depends on request headers.
         Vary = "vary",
-        /// The origin said `no-store`.
         NoStore = "no-store",
-        /// The origin said `no-cache`.
         NoCache = "no-cache",
         /// The origin's own freshness lifetime is over.
         Expired = "expired",

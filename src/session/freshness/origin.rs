@@ -67,8 +67,6 @@ impl OriginFreshness {
         read
     }
 
-    /// # Errors
-    /// Why the answer may not be stored.
     pub(super) fn allows(&self) -> Result<(), NotStored> {
         if self.no_store {
             return Err(NotStored::NoStore);

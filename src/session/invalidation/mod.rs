@@ -31,12 +31,10 @@ pub enum Tag {
 }
 
 impl Tag {
-    /// The tag of an order.
     pub fn order(uuid: &str) -> Self {
         Self::Order(canonical(uuid))
     }
 
-    /// The tag of a tokenize token.
     pub fn token(token: &str) -> Self {
         Self::Token(canonical(token))
     }
@@ -123,7 +121,6 @@ enum Related {
 /// forward, which would end the waits too early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PurgeMark {
-    /// The last purge.
     last: PurgeEpoch,
     /// Until this time an answer lives for [`SETTLING_TTL`] at most.
     settling: Mono,
@@ -148,7 +145,6 @@ impl Invalidation {
         Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
     }
 
-    /// Changes the longest lifetime of an entry.
     pub fn set_max_ttl(&self, max_ttl: Duration) {
         self.lock().max_ttl = max_ttl;
     }
@@ -179,8 +175,7 @@ impl Invalidation {
     /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
     /// lifetime that the body may get, and may still refuse. A stored body is indexed.
     ///
-    /// # Errors
-    /// When one of the tags was purged after `began`, a write to one of them is unsettled, or `insert` refuses.
+    /// Fails when one of the tags was purged after `began`, a write to one of them is unsettled, or `insert` refuses.
     pub fn store<T>(
         &self,
         tags: &[Tag],

@@ -58,10 +58,8 @@ impl Store {
         Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry.
-    ///
-    /// # Errors
-    /// When one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
+    /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry. Fails
+    /// when one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
     /// stored.
     #[expect(clippy::too_many_arguments, reason = "each is a fact of its own about one fetch")]
     pub(super) fn insert(
@@ -119,12 +117,10 @@ impl Store {
         removed
     }
 
-    /// Changes the longest lifetime of an entry.
     pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
         self.invalidation.set_max_ttl(max_ttl);
     }
 
-    /// The history of purges, and the index.
     pub(super) fn invalidation(&self) -> &Invalidation {
         &self.invalidation
     }

@@ -36,9 +36,6 @@ pub(super) type Act = fn(&Simulator, &str) -> CommandResult;
 
 impl Command {
     /// Carries out the command, and returns the answer.
-    ///
-    /// # Errors
-    /// When the named object does not exist, or its state does not allow the command.
     pub fn run(self, simulator: &Simulator) -> Result<Value, CommandError> {
         match self.0 {
             Step::Act(act, name) => act(simulator, &name),

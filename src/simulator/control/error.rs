@@ -8,12 +8,9 @@ use serde_json::Value;
 /// The answer of a call.
 pub(in crate::simulator) type CommandResult = Result<Value, CommandError>;
 
-/// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandError {
-    /// The status to answer.
     pub status: StatusCode,
-    /// The reason, for a person.
     pub message: String,
     /// The methods of the path, if the request has another one.
     pub(super) allow: Option<String>,

@@ -19,7 +19,6 @@ use crate::simulator::handle::Simulator;
 use crate::simulator::payload::{ConnectionEnd, Payload};
 use crate::simulator::shared::Core;
 
-/// Serves one request.
 pub(in crate::simulator) async fn serve(
     core: &Arc<Core>,
     request: Request<Incoming>,

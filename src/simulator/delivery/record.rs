@@ -18,19 +18,15 @@ pub struct Delivery {
     pub number: usize,
     /// The subscription it is made for. A test event and a delivery sent again have none: they are tried once.
     pub subscription: Option<String>,
-    /// The event's name.
     pub event: String,
-    /// The receiver's URL.
     pub url: String,
     /// The body, which is the same in every attempt.
     pub body: Bytes,
     /// The attempts that are over, the first one first.
     pub attempts: Vec<Attempt>,
-    /// The state of the delivery.
     pub state: DeliveryState,
 }
 
-/// An attempt to deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// The start of the attempt, by the machine's clock.

@@ -37,7 +37,6 @@ use super::{Options, TokenizeExpiration};
 pub(super) use self::answer::{Answer, ApiError, Content};
 pub(super) use self::records::WebhookJob;
 
-/// All state of the simulated gateway.
 #[derive(Debug)]
 pub(super) struct Gateway {
     pub(super) options: Options,
@@ -50,7 +49,6 @@ pub(super) struct Gateway {
     card_data: BoundedMap<CardData>,
     customers: BoundedMap<Customer>,
     webhooks: BoundedMap<Webhook>,
-    /// The webhooks to deliver.
     outbox: Vec<WebhookJob>,
     orders: BoundedMap<Order>,
     orders_made: u64,

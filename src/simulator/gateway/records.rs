@@ -64,7 +64,6 @@ impl Tokenize {
     }
 }
 
-/// The virtual card of a session.
 #[derive(Debug, Default)]
 pub(super) struct Card {
     /// Whether the card data comes by a token. If not, it goes straight to the shopper's browser.

@@ -26,7 +26,6 @@ impl Rows {
         Self { form, next: 0, count, open: form == OrderReport::Json, length_stated }
     }
 
-    /// The type of the report.
     pub(in crate::simulator) fn media_type(&self) -> &'static str {
         match self.form {
             OrderReport::Csv => "text/csv",
@@ -92,7 +91,6 @@ fn row(form: OrderReport, row: u64) -> String {
     }
 }
 
-/// How long each row is.
 fn length(form: OrderReport) -> u64 {
     row(form, 0).len() as u64
 }

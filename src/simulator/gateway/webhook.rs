@@ -72,7 +72,6 @@ impl Gateway {
         Ok(Answer::done(self.options.webhook_test_status))
     }
 
-    /// Whether the subscription is still there.
     pub(in crate::simulator) fn subscribed(&self, id: &str) -> bool {
         self.webhooks.find(id).is_some()
     }

@@ -98,7 +98,6 @@ fn numbers(html: &mut Html, s: &Snapshot) {
 // Five parts of two minutes.
 const ROW: usize = 5;
 
-/// The durations of requests.
 pub(super) fn latency(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"latency\">\n<h2 id=\"latency\">How long it took</h2>\n<table>\n");
     html.raw("<caption>The last hour: 50, 95 and 99 % of the answers took at most</caption>\n<thead><tr>");

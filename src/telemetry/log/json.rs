@@ -17,7 +17,6 @@ use super::level::OWN;
 use super::lines::Lines;
 use crate::clock::wall_micros;
 
-/// Writes each event as a line.
 pub(super) struct JsonLines(pub(super) Lines);
 
 impl<S: Subscriber> Layer<S> for JsonLines {

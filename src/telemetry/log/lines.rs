@@ -38,7 +38,6 @@ struct Buffer {
     /// Signals that the thread has ended.
     ended: Condvar,
     dropped: AtomicU64,
-    /// How often the thread panicked and went on.
     restarts: AtomicU64,
 }
 
@@ -49,7 +48,6 @@ struct Gathered {
     closing: bool,
 }
 
-/// The state of the writer thread.
 #[derive(Debug, PartialEq, Eq)]
 enum Thread {
     Writes,
@@ -66,9 +64,6 @@ pub struct Guard(Arc<Buffer>);
 
 impl Lines {
     /// Starts the writer thread.
-    ///
-    /// # Errors
-    /// When the system cannot start a thread.
     pub fn start(stream: impl Write + Send + 'static) -> io::Result<(Self, Guard)> {
         let gathered = Gathered { bytes: Vec::with_capacity(BATCH), thread: Thread::Writes, closing: false };
         let buffer = Arc::new(Buffer {

@@ -25,7 +25,6 @@ pub use self::lines::Guard;
 use self::lines::Lines;
 pub use self::panics::log_panics;
 
-/// Format of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object per line.
@@ -36,25 +35,17 @@ pub enum Format {
 
 /// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
 /// guard is dropped.
-///
-/// # Errors
-/// When a log is installed already, or the system refuses.
 pub fn install(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     install_on(io::stdout(), format, level)
 }
 
 /// Installs the program's log on standard error, for commands that print results on standard output.
-///
-/// # Errors
-/// When a log is installed already, or the system refuses.
 pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     install_on(io::stderr(), format, level)
 }
 
-/// The log cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// A log is installed already.
     #[error("this process has a log already")]
     Installed,
     /// The system refused to duplicate the stream or to start the writer thread.
@@ -62,7 +53,6 @@ pub enum InstallError {
     System(#[from] io::Error),
 }
 
-/// No log is installed.
 #[derive(Debug, thiserror::Error)]
 #[error("this process has no log")]
 pub struct NotInstalled;
@@ -74,9 +64,6 @@ pub fn level() -> Option<&'static str> {
 }
 
 /// Changes the level of the installed log.
-///
-/// # Errors
-/// When no log is installed.
 pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
     INSTALLED.get().ok_or(NotInstalled)?.level.set(level);
     Ok(())

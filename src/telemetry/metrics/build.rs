@@ -16,11 +16,9 @@ pub const DURATION_BUCKETS: [f64; 18] =
 /// A registered metric, with or without a series yet.
 #[derive(Clone, Debug)]
 pub struct Family {
-    /// The full name.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// The names of the labels.
     pub labels: Vec<String>,
 }
 
@@ -49,7 +47,6 @@ fn word(kind: MetricType) -> &'static str {
     }
 }
 
-/// Creates and registers metrics.
 #[derive(Default)]
 pub(super) struct Build {
     pub(super) registry: Registry,

@@ -12,7 +12,6 @@ pub fn gauge(size: impl TryInto<i64>) -> i64 {
 pub struct Counted(IntGauge);
 
 impl Counted {
-    /// Adds one.
     pub fn begin(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)

@@ -30,109 +30,60 @@ use super::recent_errors::RecentErrors;
 use super::spans::Spans;
 use crate::clock::Clock;
 
-/// The metrics of one sidecar, in their own registry.
+/// The metrics of one sidecar, in their own registry. The help texts below say what each one counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
     bounded: [Bounded; 2],
-    /// Responses to callers.
     pub requests: IntCounterVec,
-    /// Seconds from a request's head to the end of its response.
     pub request_duration: HistogramVec,
-    /// Requests being served.
     pub in_flight: IntGaugeVec,
-    /// Requests refused without a call to Sezzle, by the last part of the error code.
     pub requests_refused: IntCounterVec,
-    /// Bodies of GET and HEAD requests, which are read and dropped.
     pub request_bodies_dropped: IntCounter,
-    /// Calls that were not sent, to spare Sezzle or other calls, by class and reason.
     pub shed: IntCounterVec,
-    /// Taken permits for calls to Sezzle, by class.
     pub places_taken: IntGaugeVec,
-    /// Limit of permits for calls to Sezzle, by class.
     pub places_limit: IntGaugeVec,
-    /// Calls that wait for a permit, by class.
     pub queue_length: IntGaugeVec,
-    /// Limit of calls that wait for a permit, by class.
     pub queue_limit: IntGaugeVec,
-    /// Circuit breakers: 0 closed, 1 open, 2 half-open.
     pub breaker_state: IntGaugeVec,
-    /// End of a pause that Sezzle asked for with a 429, in seconds since the epoch.
     pub rate_limited_until: IntGaugeVec,
-    /// Open connections of callers, by listener.
     pub connections: IntGaugeVec,
-    /// Limit of open connections of callers, by listener.
     pub connections_limit: IntGaugeVec,
-    /// Connections turned away or cut, by reason.
     pub connections_refused: IntCounterVec,
-    /// Responses received from the gateway.
     pub upstream_requests: IntCounterVec,
-    /// Seconds from sending a request to the head of its response.
     pub upstream_duration: HistogramVec,
-    /// Exchanges with the gateway that failed.
     pub upstream_errors: IntCounterVec,
-    /// Connections to the gateway: all open ones, and those that carry a request.
     pub upstream_connections: IntGaugeVec,
-    /// Calls that wait for a connection to the gateway, or for a stream on one.
     pub upstream_waiting: IntGauge,
-    /// Connections opened to the gateway.
     pub upstream_connections_opened: IntCounter,
-    /// Responses 401 from the gateway.
     pub upstream_unauthorized: IntCounter,
-    /// Responses 401 from the gateway that were passed on to callers.
     pub unauthorized_passed_on: IntCounter,
-    /// Session lookups, by how they were answered.
     pub cache_requests: IntCounterVec,
-    /// Stored sessions.
     pub cache_entries: IntGauge,
-    /// Bytes that the stored sessions take, bookkeeping included.
     pub cache_bytes: IntGauge,
-    /// Limit of those bytes.
     pub cache_limit: IntGauge,
-    /// Entries that left the cache.
     pub cache_evictions: IntCounterVec,
-    /// Responses to session lookups that were not stored, by reason.
     pub cache_store_skipped: IntCounterVec,
-    /// Purges, by cause.
     pub cache_invalidations: IntCounterVec,
-    /// Freshness lifetime of stored sessions, in seconds.
     pub cache_ttl: Histogram,
-    /// Expiry of the bearer token, in seconds since the epoch; 0 without a token.
     pub token_expiry: Gauge,
-    /// Token exchanges.
     pub token_refreshes: IntCounterVec,
-    /// Seconds for one token exchange.
     pub token_refresh_duration: Histogram,
-    /// Attempts to switch to changed key files.
     pub secret_reloads: IntCounterVec,
-    /// Reloads of the configuration.
     pub config_reloads: IntCounterVec,
-    /// Tasks that panicked and were started again, by task.
     pub task_restarts: IntCounterVec,
-    /// The gateway's `Date` minus the local wall clock.
     pub clock_skew: Gauge,
-    /// Retries, and retries that the budget refused.
     pub upstream_retries: IntCounterVec,
-    /// Writes whose outcome is unknown.
     pub outcome_unknown: IntCounterVec,
-    /// Writes refused after an attempt that may have taken effect.
     pub refused_in_doubt: IntCounterVec,
-    /// Writes that carry an idempotency key, by its origin.
     pub idempotency_keys: IntCounterVec,
-    /// Key exchanges that callers asked for, by how they were answered.
     pub caller_exchanges: IntCounterVec,
-    /// Calls sent under a caller's public key in place of the token.
     pub public_key_calls: IntCounter,
-    /// Requests to the webhook listener, by event and result.
     pub webhooks: IntCounterVec,
-    /// Seconds until the service answered a forwarded webhook.
     pub webhook_forward_duration: Histogram,
-    /// Log lines of cache hits left out by `log.sample_hits`.
     pub log_lines_sampled_out: IntCounter,
-    /// 1 from SIGTERM on.
     pub draining: IntGauge,
-    /// The queue of spans, and the count of them.
     pub spans: Spans,
     /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
     pub recent_errors: RecentErrors,
@@ -145,17 +96,12 @@ const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1
 
 impl Metrics {
     /// Builds and registers everything, on the machine's clock.
-    ///
-    /// # Errors
-    /// See [`Self::by`].
     pub fn new() -> Result<Self, prometheus::Error> {
         Self::with_clock(Clock::system())
     }
 
-    /// Builds and registers everything. `clock` dates the recent errors.
-    ///
-    /// # Errors
-    /// When a name or label is invalid or not unique, which a test excludes.
+    /// Builds and registers everything. `clock` dates the recent errors. Fails when a name or label is invalid or not
+    /// unique, which a test excludes.
     pub fn with_clock(clock: Clock) -> Result<Self, prometheus::Error> {
         let r = Build::default();
         let build = IntGauge::with_opts(
@@ -348,10 +294,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The text exposition format.
-    ///
-    /// # Errors
-    /// When a metric cannot be encoded, which would be a defect in this file.
+    /// The text exposition format. Fails when a metric cannot be encoded, which would be a defect in this file.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let writer = self.task_restarts.with_label_values(&[LOG_WRITER]);
         writer.inc_by(log::writer_restarts().saturating_sub(writer.get()));

@@ -10,13 +10,11 @@ use super::{Metrics, code_label, method_label};
 
 /// A closed set of label values.
 pub trait Label: Copy {
-    /// Number of values.
     const COUNT: usize;
 
     /// The position of the value, from 0.
     fn index(self) -> usize;
 
-    /// The value's text.
     fn word(self) -> &'static str;
 }
 
@@ -33,7 +31,6 @@ impl LabelValue {
         Self { word: label.word(), number: label.index() }
     }
 
-    /// The value's text.
     pub fn word(self) -> &'static str {
         self.word
     }
@@ -77,10 +74,8 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
-            /// The word for it.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -132,7 +127,6 @@ impl RequestSeries {
         self.in_flight.update(class.index(), find, change);
     }
 
-    /// Counts the result of a session lookup.
     pub fn looked_up(&self, result: impl Label) {
         let find = || self.metrics.cache_requests.with_label_values(&[result.word()]);
         self.lookups.update(result.index(), find, IntCounter::inc);
@@ -168,12 +162,10 @@ pub struct UpstreamSeries {
 }
 
 impl UpstreamSeries {
-    /// Finds each series at its first use.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, durations: SeriesByNumber::default(), usual: SeriesByNumber::default() }
     }
 
-    /// Counts a response of Sezzle.
     pub fn answered(&self, route: LabelValue, method: &'static str, status: StatusCode) {
         let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
         if method == "GET" && status == StatusCode::OK {

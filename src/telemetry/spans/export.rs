@@ -37,7 +37,6 @@ pub struct Exporter {
     works: bool,
 }
 
-/// The endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct EndpointError(String);
@@ -54,9 +53,6 @@ const MOST: usize = 64 * 1024;
 impl Exporter {
     /// Opens the queue of spans, for export to the URL `endpoint`. `tls` verifies https. Of the requests whose callers
     /// name no trace, one in `sample` begins one.
-    ///
-    /// # Errors
-    /// When the endpoint cannot be used.
     pub fn new(
         endpoint: &str,
         tls: ClientConfig,

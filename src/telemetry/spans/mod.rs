@@ -33,7 +33,6 @@ struct Queue {
 /// A request's position in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InTrace {
-    /// The trace.
     pub trace_id: u128,
     /// The request's own span.
     pub span_id: u64,
@@ -44,13 +43,10 @@ pub struct InTrace {
 /// A finished request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// The position in its trace.
     pub place: InTrace,
     /// When the request ended, in microseconds since the Unix epoch.
     pub ended: i64,
-    /// The duration of the request.
     pub length: Duration,
-    /// The request's id.
     pub request_id: String,
     /// The method, from a closed set.
     pub method: &'static str,
@@ -60,7 +56,6 @@ pub struct Span {
     pub code: Option<u16>,
     /// Who made the response.
     pub source: &'static str,
-    /// The result of the cache lookup.
     pub cache: &'static str,
     /// The reason for that result.
     pub cache_detail: Option<&'static str>,

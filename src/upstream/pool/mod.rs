@@ -59,9 +59,6 @@ impl Pool {
     }
 
     /// Waits for an open connection that can carry a call now.
-    ///
-    /// # Errors
-    /// Why no connection could be made, or that the wait took too long.
     pub async fn channel(&self, now: Mono, deadline: Instant) -> Result<Channel, UpstreamError> {
         let waiting = {
             let mut state = self.0.lock();
@@ -174,7 +171,6 @@ impl Pool {
     }
 }
 
-/// A new connection.
 enum Made {
     Http1(http1::Sender),
     Http2(http2::Sender, Box<http2::Connection>),

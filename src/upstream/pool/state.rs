@@ -27,7 +27,6 @@ pub(super) struct State {
     shared: Vec<SharedConnection>,
     /// Calls that wait for a connection or a stream, oldest first. May hold cancelled ones.
     pub(super) waiting: VecDeque<oneshot::Sender<Result<Channel, UpstreamError>>>,
-    /// The number of connections in the making.
     connecting: usize,
     /// Whether the latest connection speaks HTTP/2.
     http2: bool,
@@ -50,7 +49,6 @@ struct SharedConnection {
     lifetime: ConnectionLifetime,
     id: u64,
     used: bool,
-    /// When the connection was last used.
     since: Mono,
 }
 
@@ -221,8 +219,7 @@ impl SharedConnection {
         self.sender.calls.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the connection is open, not too old, and not idle for so long that a device on the way may have
-    /// forgotten it.
+    /// As [`IdleConnection::is_usable`]. A connection in use is not idle.
     fn is_usable(&mut self, now: Mono) -> bool {
         let rested = !self.is_busy() && now.since(self.since) >= POOL_IDLE;
         !rested && now < self.lifetime.retire && !self.sender.is_closed()
