@@ -90,8 +90,7 @@ impl Hosts {
         }
         let host = without_root(&authority.host().to_ascii_lowercase());
         match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            // DNS rebinding needs a name, so an IP address is safe to accept: loopback, or the address the caller
-            // connected to.
+            // DNS rebinding needs a name, so an IP address is safe: loopback, or the address the caller connected to.
             Ok(address) if address.is_loopback() || local.is_some_and(|local| address == local.ip()) => return true,
             Ok(_) => {}
             Err(_) if host == "localhost" => return true,

@@ -53,14 +53,12 @@ impl Clock {
     }
 }
 
-/// The machine's monotonic clock in microseconds, without any test offset: comparable with readings by other processes
-/// of this machine.
+/// The machine's monotonic clock in microseconds, without a test offset: comparable between processes of this machine.
 pub fn monotonic_micros() -> u64 {
     u64::try_from(read_mono().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Every request reads the clocks five times. The standard library takes twice as long, mostly for computing a
-/// difference.
+/// Every request reads the clocks five times. The standard library takes twice as long, mostly to compute a difference.
 fn read_mono() -> Duration {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
     Duration::new(u64::try_from(tv_sec).unwrap_or(0), u32::try_from(tv_nsec).unwrap_or(0))

@@ -26,7 +26,6 @@ pub struct Content {
     pub from_pipe: bool,
 }
 
-/// How a pipe is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipes {
     /// Wait until its writer has finished: a shell's `<(…)`, or a program that fills a named pipe.
@@ -53,8 +52,7 @@ pub enum ReadError {
     TooLarge(usize),
 }
 
-/// Reads a whole file of at most `most` bytes. Blocks as long as the file system does, and up to [`PIPE_TIMEOUT`] on a
-/// pipe.
+/// Reads a file of at most `most` bytes. Blocks as long as the file system does, on a pipe up to [`PIPE_TIMEOUT`].
 pub fn read(path: &Path, most: usize, pipes: Pipes) -> Result<Content, ReadError> {
     // The kind is checked before the open: opening a device can have side effects, and a socket cannot be opened.
     let kind = kind(&std::fs::metadata(path)?)?;

@@ -29,8 +29,7 @@ pub fn connection_named(headers: &HeaderMap) -> Vec<HeaderName> {
     names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
-/// Removes the headers that are always hop-by-hop, those that `Connection` names, and those that `goes_no_further`
-/// selects.
+/// Removes the headers that are always hop-by-hop, that `Connection` names, or that `goes_no_further` selects.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, goes_no_further: impl Fn(&HeaderName) -> bool) {
     let mut removed: Vec<HeaderName> =
         headers.keys().filter(|name| is_hop_by_hop(name) || goes_no_further(name)).cloned().collect();

@@ -40,8 +40,7 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Formats a duration for [`duration`] to read, in the largest unit that divides it. Fractions of a millisecond are
-/// dropped.
+/// Formats a duration for [`duration`] to read, in the largest unit that divides it. Drops fractions of a millisecond.
 pub fn shown(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let unit = TIMES.iter().find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor));

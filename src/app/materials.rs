@@ -1,5 +1,4 @@
-//! Reads the files that the settings name: keys, trust anchors and other secrets. Also holds the threads for blocking
-//! calls.
+//! Reads the files that the settings name: keys, trust anchors, other secrets. Holds the threads for blocking calls.
 
 use std::io;
 

@@ -73,7 +73,6 @@ pub struct App {
     key_files: watch::Sender<KeyFiles>,
     stop: Stop,
     side_stop: Stop,
-    /// Connections of callers.
     connections: TaskTracker,
     writes: Writes,
     /// Fetches that continue without their callers, and webhooks that are being forwarded.
@@ -293,8 +292,7 @@ impl App {
         self.side_stop.accepting.cancel();
         self.side_stop.closing.cancel();
         self.background.close();
-        // Background tasks and operators' listeners stop as soon as they notice; a hanging scrape must not hold up the
-        // process.
+        // Background tasks and operators' listeners stop once they notice; a hanging scrape must not delay the end.
         let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
         !stopped
     }

@@ -90,8 +90,7 @@ fn set_level(level: Option<LevelFilter>) {
 
 fn say(Changes { applied, need_restart }: &Changes) {
     let (changed, restart) = (applied.join(", "), need_restart.join(", "));
-    // Logged as warnings: the operator who asked for the reload wants to see them, and `info` has a line for each
-    // request.
+    // Warnings, because the operator who asked for the reload wants to see them; `info` has a line for each request.
     if need_restart.is_empty() {
         tracing::warn!(changed, "configuration reloaded");
     } else {

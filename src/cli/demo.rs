@@ -23,8 +23,7 @@ use crate::config::{self, Settings};
 use crate::simulator::{Options, Simulator};
 use crate::telemetry::log;
 
-/// Runs a simulated gateway and a sidecar before it, and shows what the sidecar does. Stays until a signal, unless
-/// `once`.
+/// Runs a simulated gateway and a sidecar before it, and shows its work. Then waits for a signal, unless `once`.
 pub async fn demo(once: bool) -> Result<(), Failure> {
     // Warnings go to standard error; the tour goes to standard output.
     let _log = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);

@@ -50,8 +50,7 @@ impl Explain {
     }
 }
 
-/// Reads a response in the format of `curl -i`, or a body alone, which counts as a 200 of JSON. `None` for a terminal
-/// and for empty input.
+/// Reads a response as `curl -i` prints it, or a body, which counts as a 200 of JSON. `None` for a terminal or nothing.
 fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {

@@ -109,8 +109,7 @@ fn near(listen: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The start of the body, without control characters. The peer may not be a sidecar, and its text must not garble a
-/// terminal or fill a log.
+/// The start of the body, without control characters: a peer that is no sidecar must not garble a terminal or a log.
 fn first_line(answer: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().next().unwrap_or_default();

@@ -97,8 +97,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The effective configuration as TOML: every key, its value and, as a comment, the source of the value. Secrets
-    /// are redacted.
+    /// The effective configuration as TOML: every key, its value and, as a comment, its source. Secrets are redacted.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut current = "";

@@ -125,8 +125,7 @@ impl<'t> Reader<'t> {
         (items.len() == texts.len()).then_some(items)
     }
 
-    /// A secret that must be there: from the file that `file_key` names, or from the variable of `key`, but not from
-    /// both.
+    /// A secret that must be there: from the file that `file_key` names or from the variable of `key`, not from both.
     pub(super) fn secret(&mut self, key: &'static str, file_key: &'static str) -> Option<SecretSource> {
         let source = self.secret_source(key, file_key, true)?;
         if source.is_none() {
@@ -181,8 +180,7 @@ impl<'t> Reader<'t> {
         Some(Some(SecretSource::Variable { name, value }))
     }
 
-    /// Notes a key that must not be read. If the key is set, returns the text of its value, which is empty for other
-    /// types.
+    /// Notes a key that must not be read. Returns the text of its value, if it is set, which is empty for other types.
     pub(super) fn recognise(&mut self, key: &'static str) -> Option<String> {
         self.known.insert(key);
         self.find(key).map(|value| scalar_text(value).unwrap_or_default())

@@ -129,7 +129,6 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
     environment
 }
 
-/// The variable that sets `key`.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
@@ -180,7 +179,6 @@ fn value(origin: &String, value: toml::Value) -> Value {
     Value::new(Some(origin), kind)
 }
 
-/// The value of `key` in a table.
 pub(super) fn child<'v>(table: &'v Value, key: &str) -> Option<&'v Value> {
     match &table.kind {
         ValueKind::Table(map) => map.get(key),

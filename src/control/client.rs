@@ -49,8 +49,7 @@ pub async fn call(address: &Address, method: Method, path: &str, body: &Value) -
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends one request to any listener of a running sidecar, over a new connection. Returns the whole response, within
-/// `limit`.
+/// Sends one request to any listener of a running sidecar, over a new connection, and returns the whole response.
 pub async fn send(
     address: &Address,
     request: Request<Full<Bytes>>,

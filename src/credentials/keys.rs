@@ -100,8 +100,7 @@ impl KeySources {
         Ok((KeyPair { public, private }, first || second))
     }
 
-    /// Logs a warning for each file that everybody may read. Kubernetes mounts secrets like that by default, hence no
-    /// error.
+    /// Logs a warning for each file that everybody may read. No error, because Kubernetes mounts secrets like that.
     pub fn warn_of_readers(&self) {
         [&self.public, &self.private].into_iter().for_each(warn_of_readers);
     }
@@ -134,8 +133,7 @@ fn name(source: &SecretSource) -> String {
     }
 }
 
-/// Loads one secret, and warns if everybody may read its file. Like a key, a secret is printable ASCII without inner
-/// white space.
+/// Loads one secret, and warns if everybody may read its file. A secret is printable ASCII without inner white space.
 pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     let (secret, _) = load(source, Pipes::Wait)?;
     warn_of_readers(source);

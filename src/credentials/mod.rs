@@ -42,7 +42,6 @@ pub struct Token {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("no live token: {}", .last.as_ref().map_or("none was obtained yet".to_owned(), ToString::to_string))]
 pub struct NoToken {
-    /// How the last exchange failed, if it did.
     pub last: Option<ExchangeError>,
 }
 
@@ -85,8 +84,7 @@ struct State {
 }
 
 impl TokenManager {
-    /// Creates a manager without a token. The keys may belong to `merchant` only, or else to the merchant of the first
-    /// token.
+    /// Creates a manager without a token. The keys may belong to `merchant` only, or else to that of the first token.
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         let verifier = Arc::new(Verifier::new(&keys.private));
         Arc::new(Self {
@@ -156,8 +154,7 @@ impl TokenManager {
             }
             {
                 let mut state = self.state();
-                // A second look, under the lock that guards the storing of tokens: an exchange may have ended in
-                // between.
+                // A second look, under the lock that guards the storing of tokens: an exchange may have ended since.
                 if let Some(token) = self.live() {
                     return Ok(token);
                 }

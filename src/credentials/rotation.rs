@@ -21,7 +21,6 @@ pub enum Step {
     ReadAgain(Duration),
     /// The files hold the pair in use again, after a report that they did not.
     Restored,
-    /// Exchange this pair.
     Try(KeyPair),
     /// Report that the files cannot be used, for this reason.
     Report(String),

@@ -99,8 +99,7 @@ pub fn on_unauthorized(
     } else if refreshing {
         OnUnauthorized::Refresh
     } else if too_early || last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
-        // Sezzle does not refuse so young a token for its age, and a route that always answers 401 must not cause a
-        // storm.
+        // Sezzle refuses no token so young for its age, and a route that always answers 401 must not cause a storm.
         OnUnauthorized::GiveUp
     } else {
         OnUnauthorized::Refresh

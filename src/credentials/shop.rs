@@ -112,8 +112,7 @@ impl Shop {
 }
 
 impl RefusedExchange {
-    /// Whether this is Sezzle's final judgement of the keys or the shop: errors in Sezzle's format, and no temporary
-    /// status.
+    /// Whether this is Sezzle's final judgement of keys or shop: errors in Sezzle's format, and no temporary status.
     pub fn is_final(&self) -> bool {
         let for_now = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         self.status.is_client_error() && !for_now && self.body.trim_ascii_start().starts_with(b"[")

@@ -19,8 +19,7 @@ impl Verifier {
         Self { current: key(private), previous: None }
     }
 
-    /// Checks with this key from now on, and for an hour with the key before: Sezzle may take a while to sign with the
-    /// new one.
+    /// Checks with this key, and for an hour with the key before: Sezzle may take a while to sign with the new one.
     pub fn replaced(&self, private: &Secret, now: Now) -> Self {
         Self { current: key(private), previous: Some((self.current.clone(), Deadline::after(now, OVERLAP))) }
     }

@@ -45,7 +45,6 @@ impl CacheStatus {
         }
     }
 
-    /// The value of the header.
     pub fn header(&self) -> HeaderValue {
         // Formatting this value, the most frequent one, would cost as much as all our other headers together.
         if self.result == CacheResult::Bypass && self.fwd_status == Some(StatusCode::OK) {

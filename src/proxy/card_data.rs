@@ -8,8 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::error::ProxyError;
 
-/// Whether the call is admitted; `forward` is the setting. A method that Sezzle does not document is refused: a HEAD
-/// may read the card, too.
+/// Whether the call is admitted; `forward` is the setting. Only the documented method is: HEAD may read the card, too.
 pub fn check(forward: bool, method: &Method) -> Result<(), ProxyError> {
     match *method {
         _ if !forward => Err(ProxyError::CardDataRefused),

@@ -71,7 +71,6 @@ pub struct BrokenOff;
 /// Which answers are read whole before they are passed on. If such an answer breaks off, the call can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// No answer.
     Nothing,
     /// Of every answer the first piece, if it comes within a moment.
     First,
@@ -120,8 +119,7 @@ enum Since {
 }
 
 impl Share {
-    /// Nearly every answer is whole by then, and an answer that broke off can still be told from one that is on its
-    /// way.
+    /// Nearly every answer is whole by then, and one that broke off can still be told from one that is on its way.
     pub const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
     /// An answer that breaks off before its first piece counts as no answer. A slow answer is passed on.
     pub const FIRST: Self = Self { bytes: 0, since: Since::Head };

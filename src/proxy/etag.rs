@@ -45,8 +45,7 @@ impl TagMark {
         HeaderValue::from_bytes(&[open, self.0.as_bytes()].concat()).ok()
     }
 
-    /// Removes the mark from the tags in a caller's conditions. Other tags stay unchanged. Returns whether a tag had a
-    /// mark.
+    /// Removes the mark from the tags in a caller's conditions. Other tags stay. Returns whether a tag had a mark.
     pub fn unmark(&self, headers: &mut HeaderMap) -> bool {
         let mut marked = false;
         for (name, value) in headers.iter_mut() {

@@ -162,8 +162,7 @@ impl Permit {
         self.since
     }
 
-    /// Asks whether the call may be sent now, be it for the first time or once more. Refuses when Sezzle asked for
-    /// fewer calls, or fails.
+    /// Asks to send the call, be it for the first time or again. Refuses when Sezzle asked for fewer calls, or fails.
     pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
         let limit = &*self.limit;
         let breaker = limit.change(|health| match health.hold.left(now) {
@@ -328,8 +327,7 @@ fn permits(class: Class, in_flight: usize) -> usize {
     }
 }
 
-/// How many calls may wait for this number of permits. If calls take a second or less, a quarter of the permits becomes free
-/// within [`QUEUE_WAIT`].
+/// How many calls may wait for these permits. With calls of a second, a quarter becomes free within [`QUEUE_WAIT`].
 fn queue_length(permits: usize) -> usize {
     (permits / 4).max(1)
 }

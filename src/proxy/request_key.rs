@@ -59,8 +59,7 @@ fn mint() -> Option<HeaderValue> {
     HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
 }
 
-/// Refuses a `Connection` that removes the caller's own key: with a new key instead, a repetition would be another
-/// write.
+/// Refuses a `Connection` that removes the caller's own key: with a new key, a repetition would be another write.
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
     if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {

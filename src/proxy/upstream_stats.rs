@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What one call took, with all its attempts. The task that makes the call writes it, and the record reads it at the end of
-/// the request.
+/// The cost of one call with all its attempts, written by the task that makes the call, read by the record at the end.
 #[derive(Debug)]
 pub struct UpstreamStats {
     bytes_in: u64,

@@ -1,5 +1,4 @@
-//! Serves one connection under deadlines: HTTP/1.1, or HTTP/2 if the listener allows it and the first bytes are
-//! HTTP/2's preface.
+//! Serves one connection under deadlines: HTTP/1.1, or HTTP/2 if the listener allows it and its preface comes first.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -64,8 +63,7 @@ async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &List
     let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
         let read = tokio::select! {
-            // A caller that connected just before the listener closed is still served if its bytes are already on their
-            // way.
+            // A caller that connected just before the listener closed is still served if its bytes are on their way.
             () = listener.stop.closing.cancelled(), if cut != Cut::Drain => {
                 let limit = if ahead.is_empty() { FIRST_BYTE_TIMEOUT } else { DRAIN_TIMEOUT };
                 (until, cut) = (until.min(Instant::now() + limit), Cut::Drain);
@@ -197,8 +195,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             if deadline > now {
                 alarm.as_mut().reset(deadline);
             } else if cut == Cut::Idle && !was_idle {
-                // After a graceful shutdown, a caller over HTTP/2 knows that a request sent at this moment was not
-                // taken.
+                // After a graceful shutdown, a caller over HTTP/2 knows that a request sent now was not taken.
                 was_idle = true;
             } else {
                 return Poll::Ready(Err(if was_idle { Cut::Idle } else { cut }));

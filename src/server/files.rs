@@ -54,8 +54,7 @@ fn room(connections: usize, upstream: usize, files: usize) -> usize {
         return connections.min(files.saturating_sub(OWN) / 4).max(1);
     }
     let files = files.saturating_sub(RESERVED);
-    // Over HTTP/1.1 a caller's connection has one call in progress at a time, so half of the files is enough for
-    // callers.
+    // Over HTTP/1.1 a connection has one call in progress at a time, so half of the files is enough for callers.
     connections.min(files.saturating_sub(upstream).max(files / 2).max(1))
 }
 

@@ -1,7 +1,6 @@
 //! From sockets to requests: the accept loop, connection limits, drain.
 //!
-//! Read next: [`socket`] opens the listening sockets, [`connection`] limits what one connection may do and for how
-//! long.
+//! Read next: [`socket`] opens the listening sockets, [`connection`] limits what a connection may do and how long.
 
 pub mod connection;
 pub mod cut;
@@ -59,8 +58,7 @@ impl Listener {
             };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                 refused("limit").inc();
-                // Further connections are closed without a response: an overload of connections must not use up memory
-                // either.
+                // Further connections are closed without a response: an overload must not use up memory either.
                 if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                     self.connections.spawn(async move {
                         let _ = timeout(REFUSAL_TIMEOUT, refusal::turn_away(stream)).await;

@@ -28,8 +28,7 @@ pub(super) fn http1(max_head: usize) -> http1::Builder {
     builder
 }
 
-/// An HTTP/2 server that accepts heads of up to `max_head` bytes and runs each response on `executor`. CONNECT with
-/// `:protocol` stays off.
+/// An HTTP/2 server for heads of up to `max_head` bytes; `executor` runs responses. CONNECT with `:protocol` stays off.
 pub(super) fn http2<E: Clone>(max_head: usize, executor: E) -> http2::Builder<E> {
     let mut builder = http2::Builder::new(executor);
     builder
@@ -51,8 +50,7 @@ pub(super) fn http2<E: Clone>(max_head: usize, executor: E) -> http2::Builder<E>
     builder
 }
 
-/// The largest number of lines in a request's head. hyper enforces this limit over HTTP/1, [`super::connection`] over
-/// HTTP/2.
+/// Most lines in a request's head. hyper enforces this limit over HTTP/1, [`super::connection`] over HTTP/2.
 pub(super) const MAX_HEADERS: usize = 100;
 
 // One HTTP/2 connection may carry as many requests at once as a pool of HTTP/1.1 connections would. Their bodies come
@@ -64,8 +62,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 const MAX_FRAME: u32 = 16 * 1024;
 const HEADER_TABLE: u32 = 4096;
-// Requests that their caller reset before they were looked at, and streams of one connection that violated the
-// protocol.
+// Requests that their caller reset before they were looked at, and streams that violated the protocol, per connection.
 const RESET_UNSEEN: usize = 20;
 const BROKEN_STREAMS: usize = 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(20);

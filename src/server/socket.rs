@@ -127,8 +127,7 @@ fn open_unix(path: &Path, mode: u32) -> io::Result<Socket> {
 
 const BACKLOG: i32 = 1024;
 
-/// Locks the folder of a socket against other processes that open a socket there. A folder that may not be read cannot
-/// be locked.
+/// Locks the folder of a socket against other processes that open one there. An unreadable folder cannot be locked.
 fn lock_folder(path: &Path) -> io::Result<Option<File>> {
     let Some(folder) = path.parent().and_then(|folder| File::open(folder).ok()) else { return Ok(None) };
     for _ in 0..LOCK_ATTEMPTS {

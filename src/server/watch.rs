@@ -1,5 +1,4 @@
-//! Tracks the phase of a connection. The socket and the responses report progress; the connection's alarm asks for the
-//! deadline.
+//! Tracks the phase of a connection. The socket and the responses report progress; the alarm asks for the deadline.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -121,8 +120,7 @@ impl PhaseClock {
     pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>, now: Instant) -> (Instant, Cut) {
         let at = |nanos: u64| self.origin.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.origin);
         let after = |since: Instant, limit: Duration| since.checked_add(limit).unwrap_or(since);
-        // Comes before the phase: a response is still on its way, though hyper has buffered all of it and waits for the
-        // socket.
+        // Before the phase: hyper may have buffered a whole response that is still on its way to the socket.
         let held_up = self.write_held_up.load(Ordering::Relaxed);
         if held_up != 0 {
             return (after(at(held_up), timeouts.write), Cut::Write);
@@ -252,8 +250,7 @@ impl WatchedIo {
         matches!(read, Poll::Ready(Ok(()))) && !buffer.filled().is_empty()
     }
 
-    /// Reads and discards the remaining bytes: a close with unread bytes would reset the connection and lose the
-    /// response.
+    /// Discards the remaining bytes: a close with unread bytes would reset the connection and lose the response.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (until, left) = self.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
         loop {
@@ -277,8 +274,7 @@ impl WatchedIo {
 const SMALL: usize = 4096;
 
 const LINGER: Duration = Duration::from_secs(1);
-// Twice the largest request body that is accepted by default, so that a caller that is answered early can finish
-// sending.
+// Twice the largest request body of the default, so that a caller that is answered early can finish sending.
 const LINGER_BYTES: usize = 2 * 1024 * 1024;
 
 impl Drop for WatchedIo {

@@ -39,7 +39,6 @@ impl Workers {
         Self { all: [].into(), stop: CancellationToken::new(), threads: TaskTracker::new() }
     }
 
-    /// Starts `count` workers.
     pub fn start(count: usize) -> io::Result<Self> {
         let (stop, threads) = (CancellationToken::new(), TaskTracker::new());
         let worker = |number| {

@@ -28,8 +28,7 @@ pub struct Entry(ThinArc<EntryMeta, u8>);
 struct EntryMeta {
     stored: Stored,
     template: Arc<HeaderTemplate>,
-    /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. All durations below are in
-    /// milliseconds.
+    /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. Below: milliseconds.
     since: (u64, Wall),
     age: u64,
     /// How long the entry stays fresh, counted from `since`.

@@ -22,7 +22,6 @@ pub(super) struct Flight<E> {
     shared: watch::Receiver<Option<FlightResult<E>>>,
 }
 
-/// The result of a flight for its followers.
 #[derive(Clone, Debug)]
 pub(super) enum FlightResult<E> {
     /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.

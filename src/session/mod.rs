@@ -115,8 +115,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         entry.stale_for(now).map(|overdue| StaleHit { age: entry.age(now), overdue, entry })
     }
 
-    /// Compares Sezzle's answer to a HEAD with the stored answer (RFC 9111, 4.3.5), and outdates the stored one if they
-    /// differ.
+    /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
     pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
         let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
         // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
@@ -334,8 +333,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 }
 
-/// Whether an answer states the session's fate, rather than only that this request failed. Such an answer outdates the
-/// stored one.
+/// Whether an answer states the session's fate, not only that this request failed: it then outdates the stored one.
 fn is_verdict(answer: &SessionResponse) -> bool {
     answer.status == StatusCode::OK || is_gone(answer.status) && is_error(&answer.body)
 }

@@ -91,8 +91,7 @@ pub fn same_tag(one: &[u8], other: &[u8]) -> bool {
     opaque(one) == opaque(other)
 }
 
-/// Sezzle's own `ETag`, if there is exactly one and it is well formed: without its quotes the tag might match by
-/// mistake.
+/// Sezzle's own `ETag`, if there is exactly one and it is well formed: without quotes it might match by mistake.
 pub fn validator(headers: &HeaderMap) -> Option<HeaderValue> {
     let etag = single(headers, &ETAG)?;
     let opaque = etag.as_bytes().strip_prefix(b"W/").unwrap_or(etag.as_bytes());

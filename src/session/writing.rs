@@ -14,7 +14,6 @@ pub struct Writing<E: Clone + Send + Sync + 'static> {
     ending: Ending,
 }
 
-/// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Provably no part of the write was sent, so nothing changed.

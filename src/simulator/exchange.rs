@@ -1,5 +1,4 @@
-//! Serves a request, top to bottom: notes it, reads it, holds it or cuts it off as a rule says, and lets the gateway
-//! answer.
+//! Serves a request: notes it, reads it, holds it or cuts it off as a rule says, and lets the gateway answer.
 
 use std::sync::Arc;
 

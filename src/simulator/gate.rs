@@ -9,7 +9,6 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A closed gate.
     pub fn new() -> Self {
         Self { passage: watch::Sender::new(Passage::default()) }
     }

@@ -115,8 +115,7 @@ impl Simulator {
         self.core.deliveries.reset();
     }
 
-    /// Accepts these keys from now on, and the previous ones for this long beside them. Webhooks are signed with the new one at
-    /// once.
+    /// Accepts these keys, and for this long the previous ones too. Webhooks are signed with the new one at once.
     pub fn rotate_keys(&self, public: &str, private: &str, overlap: Duration) {
         self.core.gateway().set_keys(public, private, overlap);
     }
@@ -127,8 +126,7 @@ impl Simulator {
         self.core.gateway().deny_token(token)
     }
 
-    /// Lets the shopper refuse the checkout of an order, and nobody is told. `false` when there is no such order with an open
-    /// checkout.
+    /// Lets the shopper refuse the checkout of an order, and nobody is told. `false` without such an open checkout.
     pub fn deny_checkout(&self, order: &str) -> bool {
         self.core.gateway().deny_checkout(order)
     }
@@ -139,8 +137,7 @@ impl Simulator {
         self.core.act(|gateway| gateway.click(order, kind, cents)).is_some_and(|done| done.is_ok())
     }
 
-    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with the data that Sezzle documents. `false` when there is
-    /// no such order.
+    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with Sezzle's data. `false` without the order.
     pub fn dispute(&self, order: &str, event: &str) -> bool {
         self.core.act(|gateway| gateway.dispute(order, event))
     }
@@ -156,8 +153,7 @@ impl Simulator {
         self.core.gateway().finish_card(session).flatten()
     }
 
-    /// Changes settings while the simulator runs. [`Options`] say of each what it concerns; where and how it listens stays
-    /// as it was at the start.
+    /// Changes settings while the simulator runs. [`Options`] say what each concerns; the listener stays as it was.
     pub fn configure(&self, change: impl FnOnce(&mut Options)) {
         change(&mut self.core.gateway().options);
     }

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-/// What a session is for.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionKind {
@@ -11,7 +10,6 @@ pub enum SessionKind {
     OrderAndTokenize,
 }
 
-/// The ids a new session came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionIds {
     pub session: String,

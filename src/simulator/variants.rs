@@ -50,7 +50,6 @@ pub enum CheckoutStatus {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderReport {
-    /// A JSON array.
     #[default]
     Json,
     /// CSV, as in 2021. The columns are invented.

@@ -77,7 +77,6 @@ impl History {
 }
 
 impl Hour {
-    /// The sum of the latest parts.
     pub fn latest(&self, parts: usize) -> Counts {
         self.parts.iter().rev().take(parts).flatten().fold(Counts::default(), |sum, counts| sum.plus(counts))
     }

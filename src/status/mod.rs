@@ -165,8 +165,7 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 
 const MISDIRECTED: &str = "this listener does not answer for this Host (see proxy.hosts)";
 
-/// Content-Security-Policy: allows the page's own style and its icon, and no script, no frame and nothing from
-/// elsewhere.
+/// Content-Security-Policy: allows the page's own style and icon, no script, no frame and nothing from elsewhere.
 fn policy() -> HeaderValue {
     let hash = BASE64_STANDARD.encode(digest::digest(&digest::SHA256, page::STYLE.as_bytes()));
     let policy = format!(

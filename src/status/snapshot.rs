@@ -8,7 +8,6 @@ use crate::telemetry::recent_errors::RecentError;
 
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When the snapshot was taken.
     pub now: Wall,
     /// Time since the process started.
     pub uptime: Duration,
@@ -41,7 +40,6 @@ pub struct About {
     pub cache_bytes: u64,
 }
 
-/// The state of the bearer token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenState {
     /// Time left and time of expiry; `None` without a live token.

@@ -49,8 +49,7 @@ pub enum Signal {
     Failure,
     /// No connection to the gateway could be made.
     Unreached,
-    /// The call says nothing about the gateway's health: the caller went away, or the gateway only asked for fewer
-    /// calls.
+    /// The call says nothing about the gateway's health: the caller left, or the gateway only asked for fewer calls.
     Neutral,
 }
 
@@ -122,8 +121,7 @@ impl Breaker {
         Ok(BreakerPermit { epoch: self.epoch, probe })
     }
 
-    /// Records the end of a call that was let through. `jitter` is between 0 and 1 and spreads a fleet of sidecars over
-    /// ± 10 %.
+    /// Records the end of an admitted call. `jitter`, between 0 and 1, spreads a fleet of sidecars over ± 10 %.
     pub fn ended(&mut self, permit: &BreakerPermit, signal: Signal, now: Mono, jitter: f64) {
         if permit.epoch != self.epoch {
             return;

@@ -29,7 +29,6 @@ pub enum PemError {
     },
 }
 
-/// Reads all certificates of a file.
 pub fn certificates(file: &[u8]) -> Result<Vec<PemCertificate>, PemError> {
     // Comments may have any encoding.
     let text = String::from_utf8_lossy(file);

@@ -65,8 +65,7 @@ pub enum Trusted {
     Malformed,
 }
 
-/// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): a list of trusted uses and a list of rejected
-/// uses.
+/// Reads the trust settings that follow a certificate (`X509_CERT_AUX`): lists of trusted and of rejected uses.
 pub fn trusted(der: &[u8]) -> Trusted {
     let Ok((settings, _)) = Sequence::from_der(der) else { return Trusted::Malformed };
     let certificate = der.len() - settings.len();

@@ -79,8 +79,7 @@ impl Channel {
         matches!(self.sender, Sender::Http2(..))
     }
 
-    /// Whether the gateway has lowered its limit of streams since this one was counted, so that the request must not be
-    /// sent.
+    /// Whether the gateway has lowered its limit of streams since this one was counted: the request must not be sent.
     pub fn is_over_limit(&self) -> bool {
         match &self.sender {
             Sender::Http1(_) => false,

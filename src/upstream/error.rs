@@ -155,7 +155,6 @@ impl UpstreamError {
         Self::new(kind, Sent::Maybe, detail)
     }
 
-    /// An error of hyper-util's client.
     pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() { Self::from_connecting(error) } else { Self::from_exchange(error) }
     }
@@ -206,8 +205,7 @@ fn connect_kind(error: &(dyn Error + 'static)) -> ErrorKind {
     }
 }
 
-/// Finds the first cause of a type. An `io::Error` does not return the error it wraps from `source`, so that error is
-/// read separately.
+/// Finds the first cause of a type. `io::Error::source` does not return the wrapped error, which is read separately.
 fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
     let mut next = Some(error);
     while let Some(error) = next {

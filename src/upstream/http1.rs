@@ -38,7 +38,6 @@ struct Rest {
     read: Bytes,
 }
 
-/// Starts HTTP/1.1 on a connection.
 pub async fn open(io: GatewayConnection) -> Result<Sender, hyper::Error> {
     let (requests, connection) = http_client::http1().handshake(io).await?;
     let (rest, receiver) = oneshot::channel();
@@ -67,8 +66,7 @@ fn taken_apart(connection: Connection, read: bool, rest: oneshot::Sender<Rest>) 
 }
 
 impl Sender {
-    /// Sends a request, and waits for the head of the response. `None` if the alarm, which is set to the deadline,
-    /// rings first.
+    /// Sends a request, and waits for the head of the response. `None` if the alarm, set to the deadline, rings first.
     pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,

@@ -34,7 +34,6 @@ pub struct Sender {
     pub calls: Arc<AtomicUsize>,
 }
 
-/// Starts HTTP/2 on a connection.
 pub async fn open(io: GatewayConnection) -> Result<(Sender, Connection), h2::Error> {
     let (requests, connection) = http_client::http2().handshake(TokioIo::new(io)).await?;
     Ok((Sender { requests, calls: Arc::default() }, connection))

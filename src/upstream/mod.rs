@@ -144,8 +144,7 @@ impl Upstream {
         Ok(Self { own, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
-    /// Sends a request and waits for the head of the response. `outgoing` keeps its content, so that it can be sent
-    /// again.
+    /// Sends a request and waits for the head of the response. `outgoing` keeps its content, to be sent again.
     pub async fn send(&self, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         self.send_at(self.clock.mono(), outgoing).await
     }

@@ -16,8 +16,7 @@ use crate::clock::Mono;
 pub enum RetrySafety {
     /// A safe method (RFC 9110, 9.2.1): no effect, however often the call is sent.
     Safe,
-    /// A write with `Sezzle-Request-Id`, to a call that documents this header: one effect, however often the call is
-    /// sent.
+    /// A write with `Sezzle-Request-Id`, to a call that documents this header: one effect, however often sent.
     Keyed,
     /// Any other write: the effect may occur each time the call is sent.
     Unkeyed,

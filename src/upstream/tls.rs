@@ -1,5 +1,4 @@
-//! Trust: the bundled web roots, plus one extra CA file. Certificates and host names are always verified. No setting
-//! turns this off.
+//! Trust: the bundled web roots, plus one extra CA file. No setting turns the check of certificates and names off.
 
 use std::path::Path;
 use std::sync::Arc;

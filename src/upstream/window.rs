@@ -2,8 +2,7 @@
 
 use crate::clock::Mono;
 
-/// Counts in ten one-second slots, including the current one. Some of the events may be marked, such as the failures
-/// among calls.
+/// Counts in ten one-second slots, including the current one. Events may be marked, such as the failures among calls.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     slots: [Slot; SLOTS],
@@ -23,7 +22,6 @@ struct Slot {
 }
 
 impl Window {
-    /// Counts one event, marked or not.
     pub fn count(&mut self, now: Mono, marked: bool) {
         let second = now.0.as_secs();
         let slot = usize::try_from(second % SLOTS as u64).ok().and_then(|index| self.slots.get_mut(index));

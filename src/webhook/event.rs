@@ -23,7 +23,6 @@ pub struct Event {
     pub concerns: Concerns,
 }
 
-/// The sessions that an event concerns.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Concerns {
     /// The sessions with one of these tags.

@@ -12,8 +12,7 @@ words! {
     pub enum WebhookResult {
         /// The sessions were purged, and the service, if configured, accepted the webhook.
         Accepted = "accepted",
-        /// The body is signed but is no JSON. Every session was purged, and the service, if configured, accepted the
-        /// webhook.
+        /// The body is signed but is no JSON. Every session was purged, and the service, if any, accepted the webhook.
         Malformed = "malformed",
         Browser = "browser_refused",
         NotFound = "not_found",

@@ -108,7 +108,6 @@ pub(super) fn socket_mode(text: &str) -> Parsed<u32> {
 // `sun_path` of unix(7), less the NUL at its end.
 const LONGEST_SOCKET_PATH: usize = 107;
 
-/// The path of a file.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.trim().is_empty() || text.contains(char::is_control) {
         return Err("expected the path of a file".to_owned());

@@ -7,8 +7,7 @@ use crate::config::reader::Reader;
 #[derive(Clone, Debug)]
 pub struct LinkSettings {
     pub rewrite: bool,
-    /// The base URL of rewritten links, without a trailing slash; `None` for the first address of `proxy.listen` as
-    /// bound.
+    /// The base URL of rewritten links, without a trailing slash; `None` for the first bound address of `proxy.listen`.
     pub base_url: Option<String>,
 }
 

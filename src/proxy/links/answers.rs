@@ -87,8 +87,7 @@ impl AnswerLinks {
         self.tags.mark(headers, &[]);
     }
 
-    /// Reports that an answer may have links that were not found. A client that follows such a link leaves the sidecar,
-    /// and Sezzle refuses it.
+    /// Reports that an answer may have unread links. A client that follows one leaves the sidecar and is refused.
     fn report_unread(&self, outgoing: &Outgoing, request_id: &RequestId) {
         let route = outgoing.route.word();
         let kind =

@@ -55,7 +55,6 @@ impl LinkRewriter {
         &self.base_url
     }
 
-    /// Rewrites a JSON body.
     pub fn rewrite(&self, body: &[u8]) -> Rewritten {
         let mut rewritten = Vec::new();
         let mut copied = 0;
@@ -78,8 +77,7 @@ impl LinkRewriter {
         Rewritten { body: Some(rewritten), shape }
     }
 
-    /// The range to replace and its replacement, if the JSON string at `raw` is a link to a gateway. Spaces around the
-    /// link are removed.
+    /// The range to replace and its replacement, if the JSON string at `raw` links to a gateway. Drops outer spaces.
     fn edit(&self, body: &[u8], raw: Range<usize>, escaped: bool) -> Option<(Range<usize>, Cow<'_, [u8]>)> {
         // Escapes may hide where the path begins.
         if escaped && let Ok(href) = serde_json::from_slice::<String>(body.get(raw.clone())?) {

@@ -1,5 +1,4 @@
-//! One pass over a JSON text, byte by byte. The pass reads the text's structure only, and passes over all values but
-//! the links.
+//! One pass over a JSON text, byte by byte, which reads the structure and passes over all values but the links.
 
 use std::ops::Range;
 

@@ -102,7 +102,6 @@ impl RequestId {
         given.filter(plain).map_or_else(|| Self::Minted(new_request_id()), |id| Self::Given(id.clone()))
     }
 
-    /// The id as a header has it.
     pub fn header(&self) -> HeaderValue {
         match self {
             Self::Given(id) => id.clone(),

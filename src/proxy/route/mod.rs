@@ -139,8 +139,7 @@ impl Route {
         }
     }
 
-    /// Whether a call with this method may be sent again. A write that [`Route::is_keyed`] is [`RetrySafety::Keyed`] once it has
-    /// a key.
+    /// Whether a call with this method may be sent again. A write that [`Self::is_keyed`] is `Keyed` with its key.
     pub fn retry_safety(self, method: &Method) -> RetrySafety {
         match self.kind() {
             Kind::CardData => RetrySafety::Once,
@@ -242,8 +241,7 @@ impl Matched {
         Some(Self { route, slash, subject })
     }
 
-    /// The session that a known call names by a UUID in its usual form. With a slash after it, the path may be another
-    /// resource to Sezzle.
+    /// The session that a known call names by a usual UUID. With a slash after it, Sezzle may see another resource.
     pub fn session(&self) -> Option<Uuid> {
         let Subject::Session { id, is_usual: true } = self.subject else { return None };
         Some(id).filter(|_| self.route != Route::Other && !self.slash)

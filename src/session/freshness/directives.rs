@@ -60,8 +60,7 @@ fn split(line: &str) -> impl Iterator<Item = &str> {
     members.into_iter().map(str::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// Removes quotes around an argument. Senders write numbers without quotes, but readers accept both forms (RFC 9111,
-/// 5.2).
+/// Removes quotes around an argument. Senders write numbers without, but readers accept both forms (RFC 9111, 5.2).
 fn unquoted(argument: &str) -> &str {
     argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(argument)
 }

@@ -38,8 +38,7 @@ words! {
 }
 
 impl NotStored {
-    /// Whether the answer must not go to callers who waited for this fetch (RFC 9111, 5.2.2): they have to ask Sezzle
-    /// themselves.
+    /// Whether callers who waited for this fetch must not get the answer (RFC 9111, 5.2.2), but ask Sezzle themselves.
     pub fn forbids_sharing(self) -> bool {
         match self {
             Self::NoStore | Self::NoCache | Self::Expired | Self::Vary => true,

@@ -43,8 +43,7 @@ impl OriginFreshness {
         };
         for_each(headers, &CACHE_CONTROL, |name, argument| match name.to_ascii_lowercase().as_str() {
             "no-store" => read.no_store = true,
-            // With field names the directive forbids only those fields. Treating it as if it had none is always
-            // allowed.
+            // With field names the directive forbids only those fields. Treating it as without is always allowed.
             "no-cache" => read.no_cache = true,
             "max-age" => read.lifetime = least(read.lifetime, argument),
             "stale-if-error" => read.stale_if_error = least(read.stale_if_error, argument),
@@ -92,8 +91,7 @@ impl OriginFreshness {
     }
 }
 
-/// The stated `Age`. The first member counts and is ignored if it is not a number (RFC 9111, 5.1); an older member
-/// beside it wins.
+/// The stated `Age`: the first member, ignored if it is not a number (RFC 9111, 5.1), or an older member beside it.
 fn stated_age(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(AGE).into_iter().filter_map(|line| line.to_str().ok());
     let members = lines.flat_map(|line| line.split(',')).map(str::trim_ascii);

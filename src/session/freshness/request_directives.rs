@@ -7,8 +7,7 @@ use http::header::{CACHE_CONTROL, PRAGMA};
 
 use super::directives::{delta_seconds, for_each};
 
-/// The request directives that are obeyed. `max-stale` is not among them: only the operator decides whether stale
-/// sessions are served.
+/// The obeyed request directives. `max-stale` is not one: only the operator decides whether stale sessions are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestDirectives {
     /// Accept nothing from the cache without asking Sezzle.

@@ -138,8 +138,7 @@ pub struct Stored {
 }
 
 impl Invalidation {
-    /// `capacity` is the number of purged tags that are remembered one by one, `max_ttl` the longest lifetime of an
-    /// entry.
+    /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest lifetime of an entry.
     pub fn new(capacity: usize, max_ttl: Duration) -> Self {
         let state = Mutex::new(State { max_ttl, ..State::default() });
         Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
@@ -155,8 +154,7 @@ impl Invalidation {
         indexed.map(|tag| TagId(self.ids.hash_one(tag)))
     }
 
-    /// The current epoch. A purge that ended before this call precedes it; a purge that begins after this call follows
-    /// it.
+    /// The current epoch. A purge that ended before this call precedes it; one that begins after this call follows it.
     pub fn epoch(&self) -> PurgeEpoch {
         PurgeEpoch(self.latest.load(Ordering::SeqCst))
     }

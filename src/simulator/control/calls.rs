@@ -151,8 +151,7 @@ enum Takes {
 type Read = fn(Input<'_>) -> Result<Step, CommandError>;
 
 impl Endpoint {
-    /// The variable part of a path of this call; empty if the call has no variable part. `None` for the path of another
-    /// call.
+    /// The variable part of a path of this call, which may be empty. `None` for the path of another call.
     pub(super) fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
         let (mut wanted, mut given, mut name) = (self.path.split('/'), path.split('/'), "");
         loop {

@@ -1,4 +1,4 @@
-//! The control interface: everything that a test in the same process does with [`Simulator`](crate::simulator::Simulator), over HTTP and from any language.
+//! The control interface: all that a test does with [`Simulator`](crate::simulator::Simulator), over HTTP.
 //!
 //! The interface shares the gateway's port, below a prefix that Sezzle does not have. Rules do not apply to its
 //! requests, and the journal does not note them. [`parse`] turns a request into a [`Command`] without any I/O; `calls`

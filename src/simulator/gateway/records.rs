@@ -68,7 +68,6 @@ impl Tokenize {
 pub(super) struct Card {
     /// Whether the card data comes by a token. If not, it goes straight to the shopper's browser.
     pub(super) by_token: bool,
-    /// Whether the shopper has finished.
     pub(super) finished: bool,
     pub(super) first_name: String,
     pub(super) last_name: String,

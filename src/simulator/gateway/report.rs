@@ -57,7 +57,6 @@ impl Gateway {
     }
 }
 
-/// A day's payout.
 fn payout(day: Date) -> Value {
     json!({
         "uuid": settlement::payout_uuid(day),

@@ -9,7 +9,6 @@ use crate::simulator::Columns;
 const PAYOUT: &str = "c1a0b9d2-3d6e-4f0a-9b51-";
 const PAYOUT_DAY: usize = 12;
 
-/// The payout of a day.
 pub(super) fn payout_uuid(day: Date) -> String {
     format!("{PAYOUT}{:01$x}", day.to_julian_day(), PAYOUT_DAY)
 }

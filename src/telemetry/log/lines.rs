@@ -160,8 +160,7 @@ impl<W: Write> Writer<W> {
     fn run(&mut self) {
         let (mut batch, mut told, mut works) = (Vec::new(), 0, true);
         while self.next(&mut batch) {
-            // The loss is reported once there is room, and never to a failing stream: each failed report would cause
-            // the next.
+            // The loss is reported once there is room, never to a failing stream: each report would cause the next.
             let dropped = self.buffer.dropped.load(Ordering::Relaxed);
             if works && dropped > told {
                 tracing::warn!(lines = dropped.saturating_sub(told), "log lines before this one were lost");

@@ -33,8 +33,7 @@ pub enum Format {
     Text,
 }
 
-/// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
-/// guard is dropped.
+/// Installs the log on standard output. Call it once, before anything is logged. Dropping the guard ends the log.
 pub fn install(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     install_on(io::stdout(), format, level)
 }

@@ -6,7 +6,6 @@ use prometheus::proto::{LabelPair, Metric};
 /// One series of a metric, with its current value.
 pub struct Series(Metric);
 
-/// All series of a metric.
 pub fn series(metric: &impl Collector) -> impl Iterator<Item = Series> {
     metric.collect().into_iter().flat_map(|mut family| family.take_metric()).map(Series)
 }

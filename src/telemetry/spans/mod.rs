@@ -80,8 +80,7 @@ pub const RESULTS: [&str; 3] = ["exported", "queue_full", "export_failed"];
 const ROOM: usize = 4096;
 
 impl Spans {
-    /// Starts without an exporter: spans are dropped until [`Self::open`]. `counted` counts the fate of each later
-    /// span.
+    /// Starts without an exporter: drops spans until [`Self::open`]. `counted` counts the fate of each later span.
     pub fn new(counted: IntCounterVec) -> Self {
         for result in RESULTS {
             counted.with_label_values(&[result]).inc_by(0);

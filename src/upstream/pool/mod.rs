@@ -122,8 +122,7 @@ impl Pool {
         }
     }
 
-    /// Makes a connection, under the connector's deadline. If no call waits for the connection any more, it is kept for
-    /// the next one.
+    /// Makes a connection, under the connector's deadline. If no call waits any more, the connection is kept.
     async fn make(self) {
         let inner = Arc::clone(&self.0);
         // A separate task, so that a panic counts as a failed attempt.

@@ -57,8 +57,7 @@ impl State {
         self.idle.is_empty() && self.shared.is_empty()
     }
 
-    /// Whether the gateway has stated a limit of streams on any connection, so that a call that waits is short of a
-    /// stream.
+    /// Whether the gateway has stated a limit of streams on any connection: a waiting call is then short of a stream.
     pub(super) fn is_full(&self) -> bool {
         self.shared.iter().any(|shared| shared.sender.limit().is_some())
     }
@@ -226,6 +225,5 @@ impl SharedConnection {
     }
 }
 
-// Largest number of HTTP/2 connections of one worker. With 100 streams each they carry more calls than the limits
-// allow.
+// Most HTTP/2 connections of one worker. With 100 streams each they carry more calls than the limits allow.
 const MOST_SHARED: usize = 16;
