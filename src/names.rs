@@ -1,7 +1,7 @@
 //! Names to addresses, by the system's resolver.
 //!
-//! The resolver blocks, so it runs on threads of its own. When the system can start no thread, lookups share the ones that
-//! there are, and a lookup that cannot be made is an error.
+//! The resolver blocks, so it runs on threads of its own. When the system can start no thread, lookups share the ones
+//! that there are, and a lookup that cannot be made is an error.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -41,8 +41,8 @@ impl Supervisor {
         Self { tasks, restarts, watched: Arc::default() }
     }
 
-    /// Runs a task until it returns, and begins it anew whenever it panics. The process is not alive while the task is gone,
-    /// nor when it has not beaten for `limit`.
+    /// Runs a task until it returns, and begins it anew whenever it panics. The process is not alive while the task is
+    /// gone, nor when it has not beaten for `limit`.
     pub fn keep<F>(
         &self,
         task: &'static str,

@@ -1,8 +1,8 @@
 //! Threads for jobs that block: files are read on them, and names are resolved.
 //!
 //! The first thread is started at once and stays. So the work goes on while the system can start no further thread, and
-//! nothing here panics then, as `spawn_blocking` does. More threads are started while all are busy, up to a bound, and end
-//! when they have been idle for a while.
+//! nothing here panics then, as `spawn_blocking` does. More threads are started while all are busy, up to a bound, and
+//! end when they have been idle for a while.
 
 use std::collections::VecDeque;
 use std::io;

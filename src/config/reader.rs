@@ -47,8 +47,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Says of the key that is read next that a reload applies it. A key needs a restart if a part of the process is built
-    /// from it at the start: listeners, the connections to Sezzle, limits, and the merchant.
+    /// Says of the key that is read next that a reload applies it. A key needs a restart if a part of the process is
+    /// built from it at the start: listeners, the connections to Sezzle, limits, and the merchant.
     pub(super) fn on_reload(&mut self) -> &mut Self {
         self.takes = Takes::Reload;
         self

@@ -175,8 +175,8 @@ mod tests {
         retry
     }
 
-    /// Each result of an attempt, whether the calls of [`CALLS`] are sent again after it, and whether the attempt may have
-    /// had its effect.
+    /// Each result of an attempt, whether the calls of [`CALLS`] are sent again after it, and whether the attempt may
+    /// have had its effect.
     fn results() -> Vec<(Event, [bool; 4], bool)> {
         let (all, none, harmless) = ([true; 4], [false; 4], [true, true, false, false]);
         let mut results = vec![

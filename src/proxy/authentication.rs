@@ -1,6 +1,6 @@
 //! Callers that authenticate: with their token exchange, `POST /v2/authentication`, which is never forwarded, or with a
-//! public key. An unmodified Sezzle client gets a placeholder, and an expiration that makes it come back as often as it would
-//! with Sezzle.
+//! public key. An unmodified Sezzle client gets a placeholder, and an expiration that makes it come back as often as it
+//! would with Sezzle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,9 +51,9 @@ impl Authentication {
 
     /// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
     ///
-    /// For a client that names its shop or its platform, the sidecar asks Sezzle. If Sezzle does not answer, a client that
-    /// named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only its
-    /// platform gets the placeholder, because it asked for nothing that needs Sezzle.
+    /// For a client that names its shop or its platform, the sidecar asks Sezzle. If Sezzle does not answer, a client
+    /// that named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only
+    /// its platform gets the placeholder, because it asked for nothing that needs Sezzle.
     ///
     /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle
     /// does not say whether the shop may sell.
@@ -64,8 +64,8 @@ impl Authentication {
             serde_json::from_slice(body)
                 .map_err(|_| ProxyError::Malformed("the body is not a JSON object with public_key and private_key"))?
         };
-        // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for another
-        // merchant.
+        // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for
+        // another merchant.
         if keys.public_key.is_some_and(|key| looks_real(&key) && !self.tokens.is_our_public_key(key.trim())) {
             return Err(ProxyError::ForeignKeys);
         }

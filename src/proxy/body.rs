@@ -39,8 +39,8 @@ impl Proxy {
         }
     }
 
-    /// Reads the body of a request that should have none, and drops it. An empty body counts as none. The connection then
-    /// continues with the next request, and Sezzle gets this one without any framing of the caller's.
+    /// Reads the body of a request that should have none, and drops it. An empty body counts as none. The connection
+    /// then continues with the next request, and Sezzle gets this one without any framing of the caller's.
     pub(super) async fn drop_body(
         &self,
         body: &mut PeerBody,
@@ -75,8 +75,8 @@ impl Proxy {
     }
 }
 
-// For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after the
-// other, and need not arrive at once.
+// For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after
+// the other, and need not arrive at once.
 const RESET_GRACE: Duration = Duration::from_millis(10);
 // Time for a caller to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -62,8 +62,8 @@ impl Parting {
 
 const PARTING: Duration = Duration::from_millis(50);
 
-/// The answer broke off. The record has the reason: hyper would look for the gateway's code of HTTP/2 among the causes, and end
-/// the caller's stream by the same, which may be NO_ERROR.
+/// The answer broke off. The record has the reason: hyper would look for the gateway's code of HTTP/2 among the causes,
+/// and end the caller's stream by the same, which may be NO_ERROR.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off")]
 pub struct BrokenOff;

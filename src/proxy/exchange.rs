@@ -1,4 +1,4 @@
-//! One exchange with Sezzle: the token, the attempts, and what becomes of the answer before a caller or the cache gets it.
+//! One exchange with Sezzle: the token, the attempts, and the changes to the answer before caller or cache get it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,9 +184,9 @@ impl Exchange {
         Fetched::Whole(SessionResponse { status, fwd_status: status, headers, etag: own, body })
     }
 
-    /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to the
-    /// head of the last answer; a body that is read has time of its own. `began` is now. Do not send `sending` again
-    /// afterwards: its time is used up.
+    /// Sends a request with the live token, and again where `Attempts` says so. The deadline covers everything up to
+    /// the head of the last answer; a body that is read has time of its own. `began` is now. Do not send `sending`
+    /// again afterwards: its time is used up.
     async fn run(
         &self,
         sending: &mut Sending,

@@ -221,8 +221,8 @@ impl Proxy {
         }
     }
 
-    /// Serves a GET, HEAD or OPTIONS that comes with a body, as if it had none. A body there means nothing (RFC 9110, 9.3.1),
-    /// so it is read within the limits and dropped.
+    /// Serves a GET, HEAD or OPTIONS that comes with a body, as if it had none. A body there means nothing (RFC 9110,
+    /// 9.3.1), so it is read within the limits and dropped.
     async fn serve_without_body(
         self: Arc<Self>,
         mut head: Parts,

@@ -6,8 +6,8 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATC
 use super::headers::{TRACEPARENT, X_REQUEST_ID};
 use crate::caller::is_of_browser;
 
-/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and one
-/// look-up by name takes as long as the whole pass.
+/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and
+/// one look-up by name takes as long as the whole pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderPresence {
     pub(super) via: bool,

@@ -1,6 +1,6 @@
 //! Decides which calls are held back, to spare Sezzle or other calls. Each class of calls has its own limit, so that no
-//! class can crowd out another. A class is held back after Sezzle asked for fewer calls, and a circuit breaker opens when
-//! Sezzle fails.
+//! class can crowd out another. A class is held back after Sezzle asked for fewer calls, and a circuit breaker opens
+//! when Sezzle fails.
 //!
 //! A call takes a [`Permit`], and a [`SendPermit`] each time it is sent. An answer from memory takes neither.
 
@@ -129,8 +129,8 @@ impl Pressure {
         Ok(Permit { limit, guarded, since, _taken: taken })
     }
 
-    /// Takes a permit to receive a body. These permits are apart from those of the classes, so that callers who send slowly
-    /// do not keep others from Sezzle. Nobody waits for such a permit, because a caller may keep one for half a minute.
+    /// Takes a permit to receive a body. These permits are apart from those of the classes, so that slow callers do not
+    /// keep others from Sezzle. Nobody waits for one, because a caller may keep it for half a minute.
     pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
         Arc::clone(&self.receiving).try_acquire_owned().map_err(|_| {
             self.metrics.shed.with_label_values(&[class.as_str(), "receiving"]).inc();

@@ -1,8 +1,8 @@
-//! Public keys that callers authenticate with: `Authorization: Basic` of a key that begins with `sz_pub_`, with or without
-//! a colon behind it. Sezzle's own SDKs for telephones send that.
+//! Public keys that callers authenticate with: `Authorization: Basic` of a key that begins with `sz_pub_`, with or
+//! without a colon behind it. Sezzle's own SDKs for telephones send that.
 //!
-//! A caller with our public key asks for fewer rights than the merchant's token gives, and gets no more. One with another's
-//! expects to act for somebody else.
+//! A caller with our public key asks for fewer rights than the merchant's token gives, and gets no more. One with
+//! another's expects to act for somebody else.
 
 use std::borrow::Cow;
 

@@ -30,8 +30,8 @@ pub struct CallerResponse {
 }
 
 impl CallerResponse {
-    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. An answer from
-    /// memory has the sidecar's own headers already, because `stored` wrote them together with the stored ones.
+    /// Completes the headers and hands the answer to hyper. The record is closed when the body has been sent. An answer
+    /// from memory has the sidecar's own headers already, because `stored` wrote them together with the stored ones.
     pub fn finish(mut self, mut record: Box<Record>, closing: bool) -> Response<Body> {
         if self.source != Source::Cache {
             self.headers.reserve(OWN_HEADERS);
@@ -78,8 +78,8 @@ impl CallerResponse {
     }
 }
 
-/// Writes the sidecar's own headers into an answer, whoever made it. A header for all answers is added here and nowhere else.
-/// `age` is the age of an answer from memory.
+/// Writes the sidecar's own headers into an answer, whoever made it. A header for all answers is added here and nowhere
+/// else. `age` is the age of an answer from memory.
 #[inline]
 pub fn write_own_headers(
     out: &mut HeaderWriter<'_>,

@@ -26,8 +26,9 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry;
 
 impl Proxy {
-    /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again when
-    /// it has ended, before the first byte of its answer: a caller that has seen the answer finds nothing older than the write.
+    /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again
+    /// when it has ended, before the first byte of its answer: a caller with the answer finds nothing older than the
+    /// write.
     pub(super) async fn write(
         &self,
         head: &Parts,

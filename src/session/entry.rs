@@ -174,8 +174,8 @@ impl Entry {
         usize::try_from(at).ok().and_then(|at| self.0.slice.split_at_checked(at)).unwrap_or_default()
     }
 
-    /// The headers for a caller: the stored ones, then those that `add` writes. If `add` writes other names than the first
-    /// reader of this template did, the headers are inserted one by one.
+    /// The headers for a caller: the stored ones, then those that `add` writes. If `add` writes other names than the
+    /// first reader of this template did, the headers are inserted one by one.
     pub fn headers(&self, add: impl Fn(&mut HeaderWriter<'_>)) -> HeaderMap {
         let template = self.template();
         if let Some(all) = template.all.get_or_init(|| template.all(&add)) {

@@ -17,7 +17,7 @@ use super::options::Options;
 use super::rule::{Rule, path_matches};
 use super::shared::Core;
 
-/// A handle to a running simulator. Clones share it; it ends with [`Simulator::stop`] or when the last handle is dropped.
+/// A handle to a running simulator, which ends with [`Simulator::stop`] or when its last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Simulator {
     pub(super) core: Arc<Core>,
@@ -40,7 +40,7 @@ impl Simulator {
         format!("{}://{}", self.core.scheme, self.core.addr)
     }
 
-    /// Every request received so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
+    /// Every request so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
     pub fn journal(&self) -> Vec<Exchange> {
         self.core.journal().entries().cloned().collect()
     }
@@ -87,19 +87,19 @@ impl Simulator {
         self.core.gateway().create_session(kind)
     }
 
-    /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent `CAPTURE`.
-    /// `false` when there is no such order with an open checkout.
+    /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent
+    /// `CAPTURE`. `false` when there is no such order with an open checkout.
     pub fn complete_checkout(&self, order: &str) -> bool {
         self.core.act(|gateway| gateway.complete_checkout(order))
     }
 
-    /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token is unknown,
-    /// already used or past its time.
+    /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token
+    /// is unknown, already used or past its time.
     pub fn approve_token(&self, token: &str) -> Option<String> {
         self.core.act(|gateway| gateway.approve_token(token))
     }
 
-    /// Every write to an order that took effect, in order. Repeated idempotent calls and the shopper's checkout are none.
+    /// Every write to an order that took effect. Repeated idempotent calls and the shopper's checkout are none.
     pub fn effects(&self, order: &str) -> Vec<Effect> {
         self.core.gateway().effects(order).unwrap_or_default()
     }
@@ -120,8 +120,8 @@ impl Simulator {
         self.core.gateway().set_keys(public, private, overlap);
     }
 
-    /// Lets the shopper refuse the tokenize part of a session: its token is used up, and nobody is told. `false` when the token
-    /// is unknown, already used or past its time.
+    /// Lets the shopper refuse the tokenize part of a session: its token is used up, and nobody is told. `false` when
+    /// the token is unknown, already used or past its time.
     pub fn deny_token(&self, token: &str) -> bool {
         self.core.gateway().deny_token(token)
     }
@@ -131,8 +131,8 @@ impl Simulator {
         self.core.gateway().deny_checkout(order)
     }
 
-    /// Moves money by a click in Sezzle's dashboard: past every caller, and told by a webhook whose `source` is `dashboard`.
-    /// `false` when the order does not let it.
+    /// Moves money by a click in Sezzle's dashboard: past every caller, and told by a webhook whose `source` is
+    /// `dashboard`. `false` when the order does not let it.
     pub fn click(&self, order: &str, kind: EffectKind, cents: u64) -> bool {
         self.core.act(|gateway| gateway.click(order, kind, cents)).is_some_and(|done| done.is_ok())
     }
@@ -147,8 +147,8 @@ impl Simulator {
         self.core.gateway().create_card()
     }
 
-    /// Lets the shopper finish a session for a virtual card, and answers the token of the card data, which is read once. `None`
-    /// when there is no such session, when its shopper has finished already, or when the data does not come by a token.
+    /// Lets the shopper finish a session for a virtual card, and answers the token of the card data, which is read
+    /// once. `None` without such a session, when its shopper has finished already, or when no token leads to the data.
     pub fn finish_card(&self, session: &str) -> Option<String> {
         self.core.gateway().finish_card(session).flatten()
     }
@@ -180,8 +180,8 @@ impl Simulator {
         self.core.deliveries.dropped.load(Ordering::SeqCst)
     }
 
-    /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false` when
-    /// there is no such delivery any more.
+    /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false`
+    /// when there is no such delivery any more.
     pub fn redeliver(&self, number: usize) -> bool {
         let job = self.core.deliveries.log().find(number).map(|delivery| WebhookJob {
             subscription: None,

@@ -1,9 +1,9 @@
 //! A simulated Sezzle gateway over real sockets, with a memory and with faults on demand.
 //!
-//! The demonstration commands and the integration tests use it as their backend. It shares no type with the product, so that a
-//! misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the handle; [`Options`] say how it starts,
-//! [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by webhook. What the calls do
-//! is in `gateway`.
+//! The demonstration commands and the integration tests use it as their backend. It shares no type with the product, so
+//! that a misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the handle; [`Options`] say how
+//! it starts, [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by
+//! webhook. What the calls do is in `gateway`.
 
 mod bounded_log;
 mod browser;

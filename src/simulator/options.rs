@@ -14,7 +14,7 @@ use super::{
     Upcharge, span,
 };
 
-/// Everything that can be chosen before the simulator starts. Credentials in here are invented ones: never put real keys in.
+/// Everything that can be chosen before the simulator starts. Credentials in here are invented: never put in real keys.
 ///
 /// The fields that serde does not skip are the settings of `/_simulator/settings`: they can be changed while it runs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -32,8 +32,8 @@ pub struct Options {
     /// The merchant stated with every token. A merchant sees only its own sessions and orders.
     #[serde(deserialize_with = "text")]
     pub merchant_uuid: String,
-    /// Whether authorizations without a checkout are approved: preapprovals, and orders by customer, by reauthorization and by
-    /// upcharge. If not, they are answered with 200 and `approved: false`.
+    /// Whether authorizations without a checkout are approved: preapprovals, and orders by customer, by reauthorization
+    /// and by upcharge. If not, they are answered with 200 and `approved: false`.
     pub approving: bool,
     /// How long a bearer token issued from now on is accepted.
     #[serde(with = "span::one")]
@@ -89,22 +89,22 @@ pub struct Options {
     pub unauthed_checkout_url: Option<String>,
     pub tokenized_data_type: TokenizedType,
     pub signature_encoding: Encoding,
-    /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every date in a
-    /// body, never the moment at which a token really ends.
+    /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every
+    /// date in a body, never the moment at which a token really ends.
     pub clock_skew: i64,
     /// After how long without a request under way a connection is closed; never without.
     #[serde(with = "span::option")]
     pub idle_timeout: Option<Duration>,
-    /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A thousand
-    /// waits at most are used.
+    /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A
+    /// thousand waits at most are used.
     #[serde(with = "span::list")]
     pub webhook_retries: Vec<Duration>,
     /// How long a webhook's receiver may take to answer, connecting included.
     #[serde(with = "span::one")]
     pub webhook_timeout: Duration,
-    /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any point
-    /// and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole connection without a
-    /// farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
+    /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any
+    /// point and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole
+    /// connection without a farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
     #[serde(skip)]
     pub http2: bool,
     /// Serves TLS with this configuration; plain HTTP without.
@@ -202,6 +202,6 @@ fn success<'de, D: Deserializer<'de>>(from: D) -> Result<u16, D::Error> {
     status.ok_or_else(|| D::Error::custom("expected a status from 200 to 299"))
 }
 
-/// Sezzle retries several times within the first hour, a few times that day, then one day and three days later. The exact
-/// moments are not published.
+/// Sezzle retries several times within the first hour, a few times that day, then one day and three days later. The
+/// exact moments are not published.
 const RETRY_MINUTES: [u64; 9] = [1, 5, 15, 30, 3 * 60, 6 * 60, 12 * 60, 24 * 60, 72 * 60];

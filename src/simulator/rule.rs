@@ -1,6 +1,6 @@
 //! Rules bend the answers of the simulated gateway: late, wrong, missing, or held until a test lets them go.
 //!
-//! Every knob of a [`Rule`] is independent of the others. The newest rule that matches a request is the only one applied to it.
+//! Every knob of a [`Rule`] is independent of the others. Only the newest rule that matches a request is applied to it.
 
 use std::time::Duration;
 
@@ -84,8 +84,8 @@ impl Rule {
         self
     }
 
-    /// Replaces the body of the answer. Together with [`Rule::status`] it is sent as JSON; otherwise the effect, the status and
-    /// the type of the normal answer stay.
+    /// Replaces the body of the answer. Together with [`Rule::status`] it is sent as JSON; otherwise the effect, the
+    /// status and the type of the normal answer stay.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.action.body = Some(body.into());
         self
@@ -103,7 +103,7 @@ impl Rule {
         self
     }
 
-    /// Removes a header from the answer, `date` and `content-type` included. `content-length` is the connection's own affair.
+    /// Removes a header from the answer, `date` and `content-type` included. The connection writes `content-length`.
     pub fn remove_header(mut self, name: HeaderName) -> Self {
         self.action.headers.push(Edit::Remove(name));
         self
@@ -115,9 +115,9 @@ impl Rule {
         self
     }
 
-    /// Closes the connection at this point instead of answering, without a reset unless a part of the request is unread. With
-    /// [`Rule::reused_only`] and [`Reset::BeforeReading`] it is the gateway that ends an idle connection just as the next
-    /// request comes.
+    /// Closes the connection at this point instead of answering, without a reset unless a part of the request is
+    /// unread. With [`Rule::reused_only`] and [`Reset::BeforeReading`] it is the gateway that ends an idle connection
+    /// just as the next request comes.
     pub fn close(mut self, at: Reset) -> Self {
         self.action.close = Some(at);
         self

@@ -1,7 +1,7 @@
-//! Sockets: accepts connections, serves HTTP/1.1 on them and ends them in the ways a rule asks for. HTTP/2 is in `http2`.
+//! Sockets: accepts connections, serves HTTP/1.1 on them and ends them as a rule asks. HTTP/2 is in `http2`.
 //!
-//! One task accepts, one serves each connection and one runs each request. All of them are tracked and end when `stopping` is
-//! cancelled; nothing waits for their results.
+//! One task accepts, one serves each connection and one runs each request. All of them are tracked and end when
+//! `stopping` is cancelled; nothing waits for their results.
 
 use std::error::Error;
 use std::future::poll_fn;

@@ -100,7 +100,7 @@ pub enum Encoding {
     Base64,
 }
 
-/// Where a session shows its tokenize part. Sezzle's documents show both places. Without an order it is always beside it.
+/// Where a session shows its tokenize part: Sezzle's documents show both places. Without an order: `TopLevel`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizePlace {

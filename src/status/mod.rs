@@ -1,9 +1,9 @@
 //! The status page: what an operator needs to know first, on one HTML page that loads nothing else.
 //!
 //! The page changes nothing and costs requests nothing: a task of its own reads the metrics every 30 s, and each view
-//! of the page reads them once more. The page names the merchant, so the control listener serves it, and the ops listener
-//! only if the configuration says so. Read next: [`page`] for the layout, [`verdict`] for what counts as trouble,
-//! [`history`] for the last hour.
+//! of the page reads them once more. The page names the merchant, so the control listener serves it, and the ops
+//! listener only if the configuration says so. Read next: [`page`] for the layout, [`verdict`] for what counts as
+//! trouble, [`history`] for the last hour.
 
 pub mod chart;
 pub mod counts;

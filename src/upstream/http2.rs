@@ -97,7 +97,7 @@ impl Sender {
         matches!(self.requests.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
     }
 
-    /// Sends a request, and waits for the head of the response. `permit` is the stream that was counted for the request.
+    /// Sends a request, and waits for the head of the response. `permit` is the stream counted for the request.
     pub async fn send(
         &mut self,
         request: Request<()>,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::address::Address;
 
-/// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every address
-/// of its family.
+/// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every
+/// address of its family.
 pub(super) fn taken(address: &Address, by: Option<&[Address]>) -> bool {
     let collides = |other: &Address| match (address.tcp(), other.tcp()) {
         (Some(one), Some(two)) if one.port() == two.port() && one.is_ipv4() == two.is_ipv4() => {

@@ -130,8 +130,8 @@ impl Gateway {
         Self { authority: authority.strip_suffix('.').unwrap_or(authority).to_owned(), has_port }
     }
 
-    /// The part of a URL after the authority, if that is this gateway's. `named` begins with the authority, and `ports` are
-    /// those that may be left out.
+    /// The part of a URL after the authority, if that is this gateway's. `named` begins with the authority, and `ports`
+    /// are those that may be left out.
     fn path<'h>(&self, named: &'h [u8], ports: &[&[u8]]) -> Option<&'h [u8]> {
         let (authority, mut rest) = named.split_at_checked(self.authority.len())?;
         if !authority.eq_ignore_ascii_case(self.authority.as_bytes()) {

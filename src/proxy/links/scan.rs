@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 /// Calls `found` with the place of each string that is the `href` of an object in an array called `links`, quotes
-/// included, and whether it has escapes. Says whether the links have the usual shape; `None` when brackets, commas and colons
-/// do not make a JSON text.
+/// included, and whether it has escapes. Says whether the links have the usual shape; `None` when brackets, commas and
+/// colons do not make a JSON text.
 ///
 /// Other values are not judged: strings end at their quote, numbers and words with their letters, and arrays and
 /// objects may be nested as deeply as the body's size allows. An odd value that has nothing to do with links, such as

@@ -51,8 +51,8 @@ pub struct Record {
     has_read_body: bool,
 }
 
-/// Writes records: it holds the clock that times them, their metrics, and the sampling of hits in the log. Each worker has
-/// its own, because every request counts a reference to it.
+/// Writes records: it holds the clock that times them, their metrics, and the sampling of hits in the log. Each worker
+/// has its own, because every request counts a reference to it.
 #[derive(Debug)]
 pub struct RecordSink {
     clock: Clock,

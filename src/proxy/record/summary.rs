@@ -37,7 +37,7 @@ impl Record {
         Some(Kind { method: method_label(&self.method), about, what, cause: self.error_detail.cause, code })
     }
 
-    /// Whether the request was answered from memory and nothing else happened. Only the lines of such requests are sampled.
+    /// Whether memory answered the request and nothing else happened. Only the lines of such requests are sampled.
     pub(super) fn is_plain_hit(&self) -> bool {
         self.source == Source::Cache
             && self.cache == CacheResult::Hit
@@ -47,7 +47,7 @@ impl Record {
             && self.stats.is_none()
     }
 
-    /// The span of the request at `place` in its trace. Beside the request's id, the span names only what the metrics name.
+    /// The span of the request at `place` in its trace. It names only what the metrics name, and the request's id.
     pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
         let upstream = self.upstream();
         Span {

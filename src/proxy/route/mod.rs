@@ -50,7 +50,7 @@ macro_rules! identifier {
     ($name:ident $($rest:tt)*) => { Some($name) };
 }
 
-/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`]. Where two templates match a path, the first does.
+/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`]. Of two templates that match, the first counts.
 macro_rules! calls {
     ($($route:ident [$($segment:tt),+] $kind:ident;)+) => {
         /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
@@ -190,8 +190,8 @@ pub struct Matched {
     subject: Subject,
 }
 
-/// The resource below which a path lies, as far as the log or the cache may need it. The path decides and not the route, so
-/// that an unknown call on an order is known to change that order.
+/// The resource below which a path lies, as far as the log or the cache may need it. The path decides and not the
+/// route, so that an unknown call on an order is known to change that order.
 #[derive(Clone, PartialEq, Eq)]
 enum Subject {
     /// Any other resource. The identifier of a customer stays in the path.
@@ -296,8 +296,8 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// The calls that must be known however their path is spelt, with whatever follows it: keys go no further than here, and
-/// card data only where that is allowed. A gateway may not mind the case of a path.
+/// The calls that must be known however their path is spelt, with whatever follows it: keys go no further than here,
+/// and card data only where that is allowed. A gateway may not mind the case of a path.
 fn sensitive(segments: &[&str]) -> Option<Route> {
     match *segments {
         [first, ..] if first.eq_ignore_ascii_case("authentication") => Some(Route::Authentication),
@@ -312,8 +312,8 @@ fn sensitive(segments: &[&str]) -> Option<Route> {
     }
 }
 
-/// [`sensitive`] for a path with letters that Unicode folds into plain ones, such as the long s. An encoded plain letter is
-/// refused before, these are not.
+/// [`sensitive`] for a path with letters that Unicode folds into plain ones, such as the long s. An encoded plain
+/// letter is refused before, these are not.
 fn disguised(rest: &str) -> Option<Route> {
     sensitive(&folded(rest).split('/').collect::<Vec<_>>())
 }
@@ -328,8 +328,8 @@ fn folded(text: &str) -> String {
     decoded(text).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller may
-/// have put anything in its place, and this goes to logs.
+/// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller
+/// may have put anything in its place, and this goes to logs.
 fn may_be_an_order(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -67,8 +67,8 @@ impl Gateway {
         self.open_card(&merchant, Card { by_token: true, first_name, last_name, ..Card::default() })
     }
 
-    /// The shopper finishes in the window: answers the token, if the card data comes by one. `None` when there is no such card
-    /// session, or its shopper has finished already.
+    /// The shopper finishes in the window: answers the token, if the card data comes by one. `None` when there is no
+    /// such card session, or its shopper has finished already.
     pub(in crate::simulator) fn finish_card(&mut self, id: &str) -> Option<Option<String>> {
         let ends = Instant::now().checked_add(self.options.card_token_life);
         let session = self.sessions.find_mut(id)?;

@@ -59,8 +59,8 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &body))
     }
 
-    /// `GET /v2/token/{token}/customer`. Sezzle's shoppers make such a token in an app; here the token of a session serves, once
-    /// the shopper has agreed.
+    /// `GET /v2/token/{token}/customer`. Sezzle's shoppers make such a token in an app; here the token of a session
+    /// serves, once the shopper has agreed.
     pub(super) fn get_token_customer(&self, merchant: &str, token: &str) -> CallResult {
         let customer = self.tokenize(merchant, token)?.customer().filter(|id| self.customers.find(id).is_some());
         let customer = customer.ok_or_else(|| ApiError::unknown("token"))?;

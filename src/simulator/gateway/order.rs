@@ -67,7 +67,7 @@ impl Order {
         }
     }
 
-    /// The order as its session shows it. The last five fields are the simulator's own: tests see by them what has changed.
+    /// The order as its session shows it. The last five fields are the simulator's own: they show tests each change.
     pub(super) fn in_session(&self, options: &Options) -> Map<String, Value> {
         let mut body = Map::new();
         let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);

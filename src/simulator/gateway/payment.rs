@@ -105,8 +105,8 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
     }
 
-    /// A click in Sezzle's dashboard: as [`Self::move_money`], past every caller. `None` when there is no such order, else why it
-    /// cannot be.
+    /// A click in Sezzle's dashboard: as [`Self::move_money`], past every caller. `None` when there is no such order,
+    /// else why it cannot be.
     pub(in crate::simulator) fn click(
         &mut self,
         id: &str,
@@ -123,8 +123,8 @@ impl Gateway {
         Some(Ok(()))
     }
 
-    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names and which has
-    /// the first one's reference. The authorization that is renewed may have run out, but need not have.
+    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names and
+    /// which has the first one's reference. The authorization that is renewed may have run out, but need not have.
     pub(super) fn renew(
         &mut self,
         merchant: &str,

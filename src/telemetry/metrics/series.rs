@@ -41,7 +41,7 @@ impl LabelValue {
     }
 }
 
-/// Implements [`Label`] for an enum without fields: takes how many variants there are and the method that returns the text.
+/// Implements [`Label`] for an enum without fields: takes the number of variants and the method for the text.
 macro_rules! label {
     ($name:ty, $count:expr, $word:ident) => {
         impl $crate::telemetry::metrics::Label for $name {
@@ -58,8 +58,8 @@ macro_rules! label {
     };
 }
 
-/// Declares a closed set of words: an enum without fields, each variant with its word. The words are labels of metrics, and
-/// what else says them takes them from here, too.
+/// Declares a closed set of words: an enum without fields, each variant with its word. The words are labels of metrics,
+/// and what else says them takes them from here, too.
 macro_rules! words {
     (
         $(#[$of_all:meta])*
