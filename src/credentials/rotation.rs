@@ -94,7 +94,6 @@ impl Rotation {
         }
     }
 
-    /// Notes that the new pair is in use.
     pub fn done(&mut self) {
         self.pending = None;
     }

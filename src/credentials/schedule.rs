@@ -46,7 +46,6 @@ pub enum ExchangeState {
     Working,
     /// No exchange has succeeded yet, and the last one got no usable response.
     Starting,
-    /// The last exchange failed.
     Failing,
 }
 

@@ -48,7 +48,6 @@ pub enum Event {
     Waited(Retry, bool),
 }
 
-/// A retry that may come.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
     pub failure: Failure,

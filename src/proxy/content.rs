@@ -49,7 +49,6 @@ pub enum Content {
 pub struct Parting(Pin<Box<Sleep>>);
 
 impl Parting {
-    /// Starts the wait.
     pub fn begin() -> Box<Self> {
         Box::new(Self(Box::pin(sleep(PARTING))))
     }

@@ -23,7 +23,7 @@ pub(super) struct Core {
     pub(super) http2: bool,
     pub(super) addr: SocketAddr,
     pub(super) scheme: &'static str,
-    /// What it was started with.
+    /// The options at the start, which a reset puts in force again.
     pub(super) options: Options,
     pub(super) gateway: Mutex<Gateway>,
     pub(super) journal: Mutex<Journal>,

@@ -28,7 +28,6 @@ pub struct Hour {
 
 /// Number of parts in an hour.
 pub const PARTS: u64 = 30;
-/// Length of one part.
 pub const PART: Duration = Duration::from_secs(120);
 
 impl History {

@@ -71,7 +71,6 @@ impl GatewayBody {
         Self { inner, left: total, ends: None, waiting: None, failures, arrival, _active: active }
     }
 
-    /// How the head of this response arrived.
     pub fn arrival(&self) -> Arrival {
         self.arrival
     }

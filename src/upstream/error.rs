@@ -21,7 +21,6 @@ pub struct UpstreamError {
     pub detail: String,
 }
 
-/// Why a call has no response.
 #[derive(Debug)]
 pub struct Unanswered {
     pub error: UpstreamError,
@@ -67,7 +66,6 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The kind's value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",

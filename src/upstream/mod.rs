@@ -108,7 +108,6 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// The limits of a call that begins now.
     pub fn new(head: Duration, body: Duration) -> Self {
         Self { head, body, reserve: reserve(head) }
     }

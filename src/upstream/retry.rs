@@ -11,7 +11,6 @@ use super::error::{ErrorKind, Sent};
 use super::window::Window;
 use crate::clock::Mono;
 
-/// Whether a call may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetrySafety {
     /// A safe method (RFC 9110, 9.2.1): no effect, however often the call is sent.
@@ -24,7 +23,6 @@ pub enum RetrySafety {
     Once,
 }
 
-/// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// There is no response, or an incomplete one.

@@ -34,7 +34,6 @@ impl Window {
         slot.counts.marked = slot.counts.marked.saturating_add(u32::from(marked));
     }
 
-    /// The numbers for the last ten seconds.
     pub fn sums(&self, now: Mono) -> Counts {
         let oldest = now.0.as_secs().saturating_sub(SLOTS as u64 - 1);
         let recent = self.slots.iter().filter(|slot| slot.second >= oldest);

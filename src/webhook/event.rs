@@ -19,7 +19,6 @@ pub struct Event {
     name: Option<&'static str>,
     /// The webhook's own identifier, if well-formed.
     pub uuid: Option<String>,
-    /// The identifiers in the body.
     pub concerns: Concerns,
 }
 

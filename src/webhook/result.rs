@@ -24,7 +24,6 @@ words! {
         /// The service's response was not 2xx, or there was none.
         ForwardFailed = "forward_failed",
         ForwardTimeout = "forward_timeout",
-        /// Too many webhooks are being forwarded.
         Busy = "busy",
     }
 }

@@ -17,7 +17,6 @@ pub struct LinkRewriter {
     base_url: String,
 }
 
-/// The result of rewriting one body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
     /// The new body. `None` when nothing changes.

@@ -279,14 +279,12 @@ impl Record {
         self.bytes_out = self.bytes_out.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// The whole body was handed to the connection.
     pub fn complete(&mut self) {
         if self.end == End::CallerGone {
             self.end = End::Complete;
         }
     }
 
-    /// Sezzle broke off in the middle of the body.
     pub fn broken(&mut self) {
         self.end = End::Broken;
     }

@@ -27,7 +27,6 @@ enum Kind {
     Keyed,
     /// A long list or file, perhaps with personal data: never held, and its body is never read.
     Report,
-    /// A webhook subscription.
     Webhooks,
     /// A GET that destroys the card data it returns. Its path and its body are secret.
     CardData,
