@@ -445,15 +445,21 @@ fn section<'p>(text: &'p str, heading: &str) -> &'p str {
     rest.split(&format!("\n{depth} ")).next().expect("a section")
 }
 
-/// The numbered items of a text, each on one line.
+/// The numbered items of a text, each on one line. They count 1, 2, 3, … below each heading.
 fn items(text: &str) -> Vec<String> {
     let mut items: Vec<String> = Vec::new();
+    let mut last = 0;
     for line in text.lines() {
-        let numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
-        match items.last_mut() {
-            _ if numbered => items.push(line.to_owned()),
-            Some(item) if line.starts_with("   ") => *item = format!("{item} {}", line.trim()),
-            _ => {}
+        let number = line.split_once(". ").and_then(|(number, _)| number.parse::<u32>().ok());
+        match (number, items.last_mut()) {
+            (Some(number), _) => {
+                assert_eq!(number, last + 1, "the number of {line}");
+                last = number;
+                items.push(line.to_owned());
+            }
+            (None, Some(item)) if line.starts_with("   ") => *item = format!("{item} {}", line.trim()),
+            (None, _) if line.starts_with('#') => last = 0,
+            (None, _) => {}
         }
     }
     items
