@@ -78,8 +78,8 @@ impl CallerResponse {
     }
 }
 
-/// Writes the sidecar's own headers into an answer, whoever made it. A header for all answers is added here and nowhere
-/// else. `age` is the age of an answer from memory.
+/// Writes the headers of our own that every answer of the proxy gets, whoever made it. `age` is the age of an answer from
+/// memory.
 #[inline]
 pub fn write_own_headers(
     out: &mut HeaderWriter<'_>,

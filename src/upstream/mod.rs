@@ -48,14 +48,15 @@ use crate::worker::PerWorker;
 #[derive(Clone)]
 pub struct Upstream {
     /// One pool for each worker: using another worker's connection would mean waking another thread.
-    own: Arc<PerWorker<Own>>,
+    workers: Arc<PerWorker<Own>>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// `active` counts every request in progress, `broken_off` every body that broke off.
+    /// Every request in progress.
     active: IntGauge,
+    /// Every body that broke off.
     broken_off: IntCounter,
 }
 
@@ -122,15 +123,15 @@ impl Upstream {
     pub fn new(
         url: &str,
         connector: Connector,
-        workers: usize,
+        worker_count: usize,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AddressError> {
         let refused = || AddressError(url.to_owned());
         let gateway = url.parse::<Uri>().map_err(|_| refused())?;
         let host = host(&gateway).ok_or_else(refused)?;
-        let max_idle = POOL_MAX_IDLE / workers.max(1);
-        let own = Arc::new(PerWorker::new(workers, || {
+        let max_idle = POOL_MAX_IDLE / worker_count.max(1);
+        let workers = Arc::new(PerWorker::new(worker_count, || {
             let (gateway, waiting) = (gateway.clone(), metrics.upstream_waiting.clone());
             let pool = || Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone(), waiting.clone());
             let reports = connector.offers_http2().then(pool);
@@ -140,7 +141,7 @@ impl Upstream {
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else { return Err(refused()) };
         let active = metrics.upstream_connections.with_label_values(&["active"]);
         let broken_off = metrics.upstream_errors.with_label_values(&[ErrorKind::Body.as_str()]);
-        Ok(Self { own, scheme, authority, host, clock, metrics, active, broken_off })
+        Ok(Self { workers, scheme, authority, host, clock, metrics, active, broken_off })
     }
 
     /// Sends a request and waits for the head of the response. `outgoing` keeps its content, to be sent again.
@@ -151,9 +152,9 @@ impl Upstream {
     /// As [`Self::send`], with the current time given as `began`.
     pub async fn send_at(&self, began: Mono, outgoing: &mut Outgoing) -> Result<Response<GatewayBody>, UpstreamError> {
         let active = Counted::begin(self.active.clone());
-        let Own { pool, reports, series } = self.own.own();
+        let Own { pool, reports, series } = self.workers.own();
         let pool = reports.as_ref().filter(|_| outgoing.class.word() == REPORT).unwrap_or(pool);
-        let sent = self.exchange(pool, outgoing, began).await;
+        let sent = self.send_over(pool, outgoing, began).await;
         let now = self.clock.mono();
         series.took(outgoing.class, now.since(began).as_secs_f64());
         let (mut response, channel) = sent.map_err(|error| self.failed(error))?;
@@ -172,13 +173,13 @@ impl Upstream {
         series.answered(outgoing.route, method_label(&outgoing.method), response.status());
         // If both framings are given, chunked counts. The length must not be passed on, and the connection must not be
         // used again (RFC 9112, 6.3).
-        let in_doubt = is_chunked && response.headers_mut().remove(CONTENT_LENGTH).is_some();
+        let has_both_framings = is_chunked && response.headers_mut().remove(CONTENT_LENGTH).is_some();
         // The response came before the request had been read, so the rest of the request may never be read.
         let early = outgoing.body.len() > UNREAD && !response.status().is_success();
         let arrival = Arrival { at: now, reused: channel.lifetime.made < began };
         // The connection may be idle for [`POOL_IDLE`] before its next request, and must not be too old then.
         let old = now.plus(POOL_IDLE) >= channel.lifetime.retire;
-        if in_doubt || early || old {
+        if has_both_framings || early || old {
             pool.retire(&channel);
         } else {
             pool.give_back(channel, now);
@@ -192,8 +193,8 @@ impl Upstream {
         error
     }
 
-    /// Sends the request over a connection of the pool.
-    async fn exchange(
+    /// Sends the request over a connection of the pool, and over another if one that was kept returns it untouched.
+    async fn send_over(
         &self,
         pool: &Pool,
         outgoing: &mut Outgoing,

@@ -9,7 +9,7 @@ words! {
         NotJson = "not-json",
         /// The content is encoded and cannot be read.
         Encoded = "encoded",
-        /// The body is larger than [`MAX_BODY`](super::MAX_BODY).
+        /// The body is larger than [`MAX_BODY`](super::MAX_BODY), or a header is too long to be stored.
         TooLarge = "too-large",
         /// The body is not a session in the documented form.
         Unreadable = "unreadable",
@@ -26,7 +26,7 @@ words! {
         Tokenize = "tokenize",
         /// The session has no `tokenize`, and the configuration gives such sessions no lifetime.
         Untokenized = "untokenized",
-        /// The session, its order or a token was changed after the fetch began.
+        /// The session, its order or a token was purged after the fetch began, or the log of purges no longer tells.
         Purged = "purged",
         /// A write with an unknown outcome concerns the session, its order or a token.
         Unsettled = "unsettled",
