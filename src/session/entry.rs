@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
 use super::freshness::Freshness;
-use super::invalidation::{Stored, TagId};
+use super::invalidation::{FetchId, TagId};
 use super::response::SessionResponse;
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
@@ -26,7 +26,7 @@ pub struct Entry(ThinArc<EntryMeta, u8>);
 /// and the values of the headers, each after its length, then the body.
 #[derive(Debug)]
 struct EntryMeta {
-    stored: Stored,
+    fetch_id: FetchId,
     template: Arc<HeaderTemplate>,
     /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. Below: milliseconds.
     since: (u64, Wall),
@@ -36,7 +36,7 @@ struct EntryMeta {
     /// How long the entry may be served when Sezzle fails, counted from `since`.
     servable: u64,
     /// How long until the session itself is over, counted from `since`.
-    session: u64,
+    session_left: u64,
     tags: u32,
     body: u32,
 }
@@ -125,7 +125,7 @@ impl Entry {
     /// names are the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
-        stored: Stored,
+        fetch_id: FetchId,
         tags: impl Iterator<Item = TagId>,
         freshness: Freshness,
         now: Now,
@@ -137,13 +137,13 @@ impl Entry {
         let tags: Vec<u8> = tags.flat_map(|TagId(id)| id.to_le_bytes()).collect();
         let (block, body) = packed(&tags, answer)?;
         let meta = EntryMeta {
-            stored,
+            fetch_id,
             template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
             age: millis(freshness.age),
             ttl: millis(freshness.ttl),
             servable: millis(freshness.ttl.saturating_add(freshness.stale)),
-            session: millis(freshness.session),
+            session_left: millis(freshness.session_left),
             tags: u32::try_from(tags.len()).ok()?,
             body: u32::try_from(body).ok()?,
         };
@@ -151,8 +151,8 @@ impl Entry {
     }
 
     /// The session's key and the id of this body.
-    pub fn stored(&self) -> Stored {
-        self.meta().stored
+    pub fn fetch_id(&self) -> FetchId {
+        self.meta().fetch_id
     }
 
     pub fn tags(&self) -> impl Iterator<Item = TagId> {
@@ -263,7 +263,7 @@ impl Entry {
 
     /// The conditions for revalidating the entry; `None` if there is no usable validator or the session is over.
     pub fn conditions(&self, now: Now) -> Option<Conditions> {
-        if self.after(self.meta().session).passed(now) { None } else { Conditions::of(&self.answer()) }
+        if self.after(self.meta().session_left).passed(now) { None } else { Conditions::of(&self.answer()) }
     }
 
     /// Bytes that this entry takes; an estimate on the high side.
@@ -321,9 +321,9 @@ mod tests {
 
     fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry> {
         let second = Duration::from_secs(1);
-        let freshness = Freshness { ttl: second, age: second, stale: second, session: second };
-        let stored = Stored { key: uuid::Uuid::nil(), id: 1 };
-        Entry::new(answer, stored, [TagId(7), TagId(9)].into_iter(), freshness, Clock::system().now(), like)
+        let freshness = Freshness { ttl: second, age: second, stale: second, session_left: second };
+        let fetch_id = FetchId { key: uuid::Uuid::nil(), id: 1 };
+        Entry::new(answer, fetch_id, [TagId(7), TagId(9)].into_iter(), freshness, Clock::system().now(), like)
     }
 
     fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {

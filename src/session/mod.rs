@@ -3,7 +3,7 @@
 //! One cache serves one principal. A process has one environment, and its credentials cannot change to another
 //! merchant's. So a session's UUID, compared in full, is the whole key.
 //!
-//! The caller passes in how to fetch a session. Read next: [`freshness`] (which answers may be stored and served) and
+//! The proxy passes in how to fetch a session. Read next: [`freshness`] (which answers may be stored and served) and
 //! [`invalidation`] (the effects of a write).
 
 pub mod entry;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use self::entry::Entry;
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
-use self::invalidation::{Cause, PurgeEpoch, Stored, Tag};
+use self::invalidation::{Cause, FetchId, PurgeEpoch, Tag};
 use self::response::SessionResponse;
 pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
@@ -116,7 +116,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
-    pub fn head_seen(&self, asked: Stored, status: StatusCode, headers: &HeaderMap) {
+    pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
         let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
         // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
         let is_verdict = status == StatusCode::OK || is_gone(status) && freshness::is_json(headers);
@@ -126,7 +126,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 
     /// Numbers an exchange about a session that begins now, in the order of all exchanges.
-    pub fn begin(&self, key: Uuid) -> Stored {
+    pub fn begin(&self, key: Uuid) -> FetchId {
         self.store.next(key)
     }
 
@@ -276,7 +276,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         basis: Option<Entry>,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (LookupResult<S, E>, FlightResult<E>) {
-        let (sent, stored) = (self.clock.now(), self.store.next(key));
+        let (sent, fetch_id) = (self.clock.now(), self.store.next(key));
         let fetched = fetch.await;
         let now = self.clock.now();
         let answer = match fetched {
@@ -288,7 +288,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Fetched::Streaming(stream, status) => {
                 self.count_not_stored(NotStored::TooLarge);
                 if status == StatusCode::OK {
-                    self.store.outdate(stored);
+                    self.store.outdate(fetch_id);
                 }
                 return (LookupResult::Streaming(stream), FlightResult::Released);
             }
@@ -300,15 +300,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let rules = self.rules.load();
         let decided =
             freshness::decide(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
-        let (answer, named) = (with_date(answer, now.wall), stored);
+        let answer = with_date(answer, now.wall);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(NotStored::Request),
-            (Ok(freshness), Some(tags)) => self.store.insert(named, began, sent.mono, &answer, tags, freshness, now),
+            (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent.mono, &answer, tags, freshness, now),
             (Ok(_), None) => Err(NotStored::Unreadable),
             (Err(reason), _) => Err(reason),
         };
         if (decided.is_err() || !may_store) && is_verdict(&answer) {
-            self.store.outdate(named);
+            self.store.outdate(fetch_id);
         }
         match &stored {
             Ok(freshness) => self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64()),

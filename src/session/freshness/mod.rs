@@ -54,7 +54,7 @@ pub struct Freshness {
     /// How long after `ttl` the entry may still be served when Sezzle fails.
     pub stale: Duration,
     /// How long from now until the session itself is over. After that no revalidation can renew the entry.
-    pub session: Duration,
+    pub session_left: Duration,
 }
 
 impl Freshness {
@@ -62,7 +62,7 @@ impl Freshness {
     pub fn at_most(self, most: Duration) -> Self {
         let ttl = self.ttl.min(most);
         // Neither a failure of Sezzle nor a 304 from a lagging server may extend it.
-        Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session: self.session.min(most), ..self }
+        Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session_left: self.session_left.min(most), ..self }
     }
 }
 
@@ -108,7 +108,7 @@ pub fn decide(
     if let Some(lifetime) = lifetime {
         ttl = ttl.min(lifetime);
     }
-    let session = match facts.expiration {
+    let session_left = match facts.expiration {
         Expiration::At(at) => until(at, policy, origin.date, elapsed, now)?,
         Expiration::Unreadable => return Err(NotStored::Expiration),
         Expiration::NotTokenized if lifetime.is_none() => {
@@ -117,13 +117,13 @@ pub fn decide(
         }
         Expiration::NotTokenized => Duration::MAX,
     };
-    ttl = ttl.min(session);
+    ttl = ttl.min(session_left);
     if ttl.is_zero() {
         return Err(NotStored::Untokenized);
     }
     let allowed = if policy.honor_origin { origin.stale_if_error() } else { Duration::MAX };
-    let stale = policy.stale_if_error.min(allowed).min(session.saturating_sub(ttl));
-    Ok(Freshness { ttl, age: origin.age, stale, session })
+    let stale = policy.stale_if_error.min(allowed).min(session_left.saturating_sub(ttl));
+    Ok(Freshness { ttl, age: origin.age, stale, session_left })
 }
 
 /// How long until `tokenize.expiration`, by the gateway's or the local clock, whichever is ahead.

@@ -221,8 +221,8 @@ fn what_may_be_served_stale_is_bounded_by_everybody() {
 #[test]
 fn what_may_be_out_of_date_ends_for_every_use() {
     let seconds = Duration::from_secs;
-    let freshness = Freshness { ttl: seconds(60), age: seconds(1), stale: seconds(600), session: seconds(1700) };
-    let short = Freshness { ttl: seconds(2), age: seconds(1), stale: Duration::ZERO, session: seconds(2) };
+    let freshness = Freshness { ttl: seconds(60), age: seconds(1), stale: seconds(600), session_left: seconds(1700) };
+    let short = Freshness { ttl: seconds(2), age: seconds(1), stale: Duration::ZERO, session_left: seconds(2) };
     assert_eq!(freshness.at_most(seconds(2)), short);
     assert_eq!(freshness.at_most(Duration::MAX), freshness);
 }
@@ -353,7 +353,7 @@ proptest! {
             prop_assert!(i64::try_from(freshness.ttl.as_secs()).is_ok_and(|ttl| ttl + 5 <= seconds));
             let servable = freshness.ttl + freshness.stale;
             prop_assert!(i64::try_from(servable.as_secs()).is_ok_and(|servable| servable + 5 <= seconds));
-            prop_assert!(servable <= freshness.session);
+            prop_assert!(servable <= freshness.session_left);
             if let (true, Some(max_age)) = (honor_origin, max_age) {
                 prop_assert!(freshness.ttl <= Duration::from_secs(max_age));
             }

@@ -111,8 +111,8 @@ struct State {
 /// The bodies that relate to a tag. Nearly always there is one.
 #[derive(Debug)]
 enum Related {
-    One(Stored),
-    Many(Vec<Stored>),
+    One(FetchId),
+    Many(Vec<FetchId>),
 }
 
 /// The remembered facts about the purges of one tag or of several.
@@ -128,9 +128,9 @@ struct PurgeMark {
     unsettled: Mono,
 }
 
-/// One stored body: its session, and its number among the bodies of all fetches.
+/// One fetch: its session, and its number among all fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct FetchId {
     /// The UUID of the session.
     pub key: Uuid,
     /// Unique in the process, and larger for a fetch that begins later.
@@ -179,7 +179,7 @@ impl Invalidation {
         tags: &[Tag],
         began: PurgeEpoch,
         sent: Mono,
-        stored: Stored,
+        fetch_id: FetchId,
         insert: impl FnOnce(Duration) -> Result<T, NotStored>,
     ) -> Result<T, NotStored> {
         let mut state = self.lock();
@@ -193,8 +193,8 @@ impl Invalidation {
         let inserted = insert(if sent < mark.settling { SETTLING_TTL } else { Duration::MAX })?;
         for tag in self.indexed(tags) {
             match state.index.entry(tag) {
-                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(stored)),
-                Entry::Occupied(mut occupied) => occupied.get_mut().push(stored),
+                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(fetch_id)),
+                Entry::Occupied(mut occupied) => occupied.get_mut().push(fetch_id),
             }
         }
         Ok(inserted)
@@ -215,8 +215,8 @@ impl Invalidation {
             remove(*key);
         }
         for tag in self.indexed(std::slice::from_ref(tag)) {
-            for stored in state.index.get(&tag).into_iter().flat_map(Related::all) {
-                remove(stored.key);
+            for fetch_id in state.index.get(&tag).into_iter().flat_map(Related::all) {
+                remove(fetch_id.key);
             }
         }
         // Published under the lock: a thread that sees the new epoch and then takes the lock also sees the log entry.
@@ -232,17 +232,17 @@ impl Invalidation {
         self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// The epoch after the latest. The caller must hold the lock.
+    /// The epoch after the latest. Call this under the lock only.
     fn next(&self) -> PurgeEpoch {
         // Does not overflow: at one purge per nanosecond the numbers last for centuries.
         PurgeEpoch(self.latest.load(Ordering::SeqCst).saturating_add(1))
     }
 
     /// Removes a body from the index after it left the cache, for whatever cause.
-    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, stored: Stored) {
+    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, fetch_id: FetchId) {
         let mut state = self.lock();
         for tag in tags {
-            if state.index.get_mut(&tag).is_some_and(|related| related.remove(stored)) {
+            if state.index.get_mut(&tag).is_some_and(|related| related.remove(fetch_id)) {
                 state.index.remove(&tag);
             }
         }
@@ -255,26 +255,26 @@ impl Invalidation {
 }
 
 impl Related {
-    fn all(&self) -> &[Stored] {
+    fn all(&self) -> &[FetchId] {
         match self {
-            Self::One(stored) => std::slice::from_ref(stored),
+            Self::One(fetch_id) => std::slice::from_ref(fetch_id),
             Self::Many(all) => all,
         }
     }
 
-    fn push(&mut self, stored: Stored) {
+    fn push(&mut self, fetch_id: FetchId) {
         match self {
-            Self::One(first) => *self = Self::Many(vec![*first, stored]),
-            Self::Many(all) => all.push(stored),
+            Self::One(first) => *self = Self::Many(vec![*first, fetch_id]),
+            Self::Many(all) => all.push(fetch_id),
         }
     }
 
     /// Removes a body, and returns whether no other is left.
-    fn remove(&mut self, stored: Stored) -> bool {
+    fn remove(&mut self, fetch_id: FetchId) -> bool {
         match self {
-            Self::One(only) => *only == stored,
+            Self::One(only) => *only == fetch_id,
             Self::Many(all) => {
-                all.retain(|other| *other != stored);
+                all.retain(|other| *other != fetch_id);
                 all.is_empty()
             }
         }

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::entry::{Entry, HeaderTemplate};
 use super::freshness::{Freshness, NotStored};
-use super::invalidation::{Cause, Invalidation, PurgeEpoch, Stored, Tag};
+use super::invalidation::{Cause, FetchId, Invalidation, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 
-/// Stored sessions, bounded in bytes.
+/// FetchId sessions, bounded in bytes.
 #[derive(Debug)]
 pub(super) struct Store {
     entries: Cache<Uuid, Entry>,
@@ -53,9 +53,9 @@ impl Store {
         self.entries.get(&key)
     }
 
-    /// Numbers the body of a fetch that begins now.
-    pub(super) fn next(&self, key: Uuid) -> Stored {
-        Stored { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
+    /// Numbers a fetch that begins now.
+    pub(super) fn next(&self, key: Uuid) -> FetchId {
+        FetchId { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry. Fails
@@ -64,7 +64,7 @@ impl Store {
     #[expect(clippy::too_many_arguments, reason = "each is a fact of its own about one fetch")]
     pub(super) fn insert(
         &self,
-        stored: Stored,
+        fetch_id: FetchId,
         began: PurgeEpoch,
         sent: Mono,
         answer: &SessionResponse,
@@ -72,17 +72,17 @@ impl Store {
         freshness: Freshness,
         now: Now,
     ) -> Result<Freshness, NotStored> {
-        let result = self.invalidation.store(tags, began, sent, stored, |most| {
-            if self.entries.get(&stored.key).is_some_and(|entry| entry.stored().id > stored.id) {
+        let result = self.invalidation.store(tags, began, sent, fetch_id, |most| {
+            if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }
             let freshness = freshness.at_most(most);
             let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
-            let entry = Entry::new(answer, stored, tags, freshness, now, &template).ok_or(NotStored::TooLarge)?;
+            let entry = Entry::new(answer, fetch_id, tags, freshness, now, &template).ok_or(NotStored::TooLarge)?;
             template.clone_from(entry.template());
             drop(template);
-            self.entries.insert(stored.key, entry);
+            self.entries.insert(fetch_id.key, entry);
             Ok(freshness)
         });
         self.unindex_evicted();
@@ -90,10 +90,10 @@ impl Store {
     }
 
     /// Removes the body of an earlier fetch than this one, because Sezzle has given a different answer since.
-    pub(super) fn outdate(&self, stored: Stored) {
+    pub(super) fn outdate(&self, fetch_id: FetchId) {
         // A newer body may be stored between these two lines. Removing that one too costs one more fetch.
-        if self.get(stored.key).is_some_and(|entry| entry.stored().id < stored.id) {
-            self.entries.invalidate(&stored.key);
+        if self.get(fetch_id.key).is_some_and(|entry| entry.fetch_id().id < fetch_id.id) {
+            self.entries.invalidate(&fetch_id.key);
         }
     }
 
@@ -135,7 +135,7 @@ impl Store {
 
     fn unindex_evicted(&self) {
         for entry in self.evicted.take() {
-            self.invalidation.unindex(entry.tags(), entry.stored());
+            self.invalidation.unindex(entry.tags(), entry.fetch_id());
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use super::*;
 
 const LIFE: Freshness =
-    Freshness { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session: Duration::MAX };
+    Freshness { ttl: Duration::from_secs(60), age: Duration::ZERO, stale: Duration::ZERO, session_left: Duration::MAX };
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
@@ -20,8 +20,8 @@ fn answer(text: &str) -> SessionResponse {
 
 /// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
-    let (began, now, stored) = (store.invalidation().epoch(), Clock::system().now(), store.next(key));
-    store.insert(stored, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
+    let (began, now, fetch_id) = (store.invalidation().epoch(), Clock::system().now(), store.next(key));
+    store.insert(fetch_id, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
 }
 
 fn key(number: u32) -> Uuid {
@@ -90,11 +90,11 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                         let version: u64 = std::str::from_utf8(&entry.answer().body).unwrap().parse().unwrap();
                         assert!(version >= known, "{version} was found after {known} was acknowledged");
                     }
-                    let (began, now, stored) =
+                    let (began, now, fetch_id) =
                         (store.invalidation().epoch(), Clock::system().now(), store.next(key(number)));
                     let answer = answer(&truth.load(Ordering::SeqCst).to_string());
                     let tags = [Tag::Session(key(number)), order.clone()];
-                    let _ = store.insert(stored, began, now.mono, &answer, &tags, LIFE, now);
+                    let _ = store.insert(fetch_id, began, now.mono, &answer, &tags, LIFE, now);
                     if known == CHANGES {
                         break;
                     }

@@ -24,7 +24,7 @@ fn store(
     sent: Mono,
     id: u64,
 ) -> Result<Duration, NotStored> {
-    invalidation.store(tags, began, sent, Stored { key: KEY, id }, Ok)
+    invalidation.store(tags, began, sent, FetchId { key: KEY, id }, Ok)
 }
 
 fn later(seconds: f64) -> Mono {
@@ -49,8 +49,8 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
     changed(&invalidation, &Tag::order("o"));
     let late = invalidation.epoch();
 
-    let stored = Stored { key: KEY, id: 1 };
-    let refused = invalidation.store(&tags, early, START, stored, |_| -> Result<(), _> { panic!("must not run") });
+    let fetch_id = FetchId { key: KEY, id: 1 };
+    let refused = invalidation.store(&tags, early, START, fetch_id, |_| -> Result<(), _> { panic!("must not run") });
     assert_eq!(refused, Err(NotStored::Purged));
     assert!(invalidation.accepts(Some(&tags), early, early), "it joined before the purge");
     assert!(!invalidation.accepts(Some(&tags), early, late));
@@ -76,9 +76,9 @@ fn what_begins_during_a_purge_began_before_it() {
 #[test]
 fn what_is_not_stored_is_not_indexed() {
     let invalidation = invalidation(8);
-    let (tags, stored) = ([Tag::order("o")], Stored { key: KEY, id: 1 });
+    let (tags, fetch_id) = ([Tag::order("o")], FetchId { key: KEY, id: 1 });
     let superseded =
-        invalidation.store(&tags, invalidation.epoch(), START, stored, |_| Err::<(), _>(NotStored::Superseded));
+        invalidation.store(&tags, invalidation.epoch(), START, fetch_id, |_| Err::<(), _>(NotStored::Superseded));
     assert_eq!(superseded, Err(NotStored::Superseded));
     assert!(invalidation.lock().index.is_empty());
 }
@@ -175,9 +175,9 @@ fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
 fn what_left_the_cache_leaves_the_index() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
-    let (old, new) = (Stored { key: KEY, id: 1 }, Stored { key: KEY, id: 2 });
-    for stored in [old, new] {
-        invalidation.store(&tags, invalidation.epoch(), START, stored, |_| Ok(())).expect("stored");
+    let (old, new) = (FetchId { key: KEY, id: 1 }, FetchId { key: KEY, id: 2 });
+    for fetch_id in [old, new] {
+        invalidation.store(&tags, invalidation.epoch(), START, fetch_id, |_| Ok(())).expect("stored");
     }
     invalidation.unindex(invalidation.indexed(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");

@@ -42,7 +42,7 @@ struct Purged {
 struct Fetch {
     began: PurgeEpoch,
     sent: Mono,
-    stored: Stored,
+    fetch_id: FetchId,
     /// The length of the history when the fetch began.
     since: usize,
 }
@@ -60,7 +60,7 @@ struct World {
     /// The entries in the map.
     entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
     /// Entries that the map no longer holds and has not reported yet.
-    evicted: Vec<(Stored, Vec<Tag>)>,
+    evicted: Vec<(FetchId, Vec<Tag>)>,
     /// Whether the log has room for every tag, so that decisions must be exact.
     exact: bool,
 }
@@ -101,7 +101,7 @@ impl World {
         if within(&[Cause::Unknown], MAX_TTL) {
             return Err(NotStored::Unsettled);
         }
-        if self.entries.get(&fetch.stored.key).is_some_and(|(newer, _)| newer.stored.id > fetch.stored.id) {
+        if self.entries.get(&fetch.fetch_id.key).is_some_and(|(newer, _)| newer.fetch_id.id > fetch.fetch_id.id) {
             return Err(NotStored::Superseded);
         }
         let settling = within(&[Cause::Answered, Cause::Unknown], SETTLING);
@@ -111,10 +111,10 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Begin(key) => {
-                let stored = Stored { key: Uuid::from_u128(key.into()), id: self.begun };
+                let fetch_id = FetchId { key: Uuid::from_u128(key.into()), id: self.begun };
                 self.begun += 1;
                 let (began, since) = (self.core.epoch(), self.history.len());
-                self.fetches.push(Fetch { began, sent: self.now, stored, since });
+                self.fetches.push(Fetch { began, sent: self.now, fetch_id, since });
             }
             Step::End(index, tags) if !self.fetches.is_empty() => {
                 // Removed, because the id of a stored body is unique.
@@ -124,7 +124,7 @@ impl World {
             Step::Purge(tag, cause) => {
                 let removed = self.removed(|core, now, remove| core.purge(&tag, cause, now, remove));
                 let under = |key: &Uuid| {
-                    let indexed = self.indexed().any(|(stored, tags)| stored.key == *key && tags.contains(&tag));
+                    let indexed = self.indexed().any(|(fetch_id, tags)| fetch_id.key == *key && tags.contains(&tag));
                     indexed || tag == Tag::Session(*key)
                 };
                 assert!(removed.iter().all(under), "{tag:?} {removed:?}");
@@ -142,8 +142,8 @@ impl World {
             Step::Pass(millis) => self.now = self.now.plus(Duration::from_millis(millis)),
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
             Step::Report(index) if !self.evicted.is_empty() => {
-                let (stored, tags) = self.evicted.remove(index.index(self.evicted.len()));
-                self.core.unindex(self.core.indexed(&tags), stored);
+                let (fetch_id, tags) = self.evicted.remove(index.index(self.evicted.len()));
+                self.core.unindex(self.core.indexed(&tags), fetch_id);
             }
             Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
@@ -158,17 +158,18 @@ impl World {
 
     fn end(&mut self, fetch: Fetch, tags: Vec<Tag>) {
         let expected = self.verdict(&fetch, &tags);
-        let newer = self.entries.get(&fetch.stored.key).is_some_and(|(known, _)| known.stored.id > fetch.stored.id);
+        let newer =
+            self.entries.get(&fetch.fetch_id.key).is_some_and(|(known, _)| known.fetch_id.id > fetch.fetch_id.id);
         let insert = |most| if newer { Err(NotStored::Superseded) } else { Ok(most) };
-        let result = self.core.store(&tags, fetch.began, fetch.sent, fetch.stored, insert);
+        let result = self.core.store(&tags, fetch.began, fetch.sent, fetch.fetch_id, insert);
         if self.exact {
             assert_eq!(result, expected, "{fetch:?} {tags:?}");
         } else if let Ok(most) = result {
             assert!(expected.is_ok_and(|allowed| most <= allowed), "{fetch:?} {tags:?}: {expected:?}");
         }
         if result.is_ok() {
-            let overwritten = self.entries.insert(fetch.stored.key, (fetch, tags));
-            self.evicted.extend(overwritten.map(|(fetch, tags)| (fetch.stored, tags)));
+            let overwritten = self.entries.insert(fetch.fetch_id.key, (fetch, tags));
+            self.evicted.extend(overwritten.map(|(fetch, tags)| (fetch.fetch_id, tags)));
         }
     }
 
@@ -195,14 +196,14 @@ impl World {
 
     fn drop_from_map(&mut self, keys: Vec<Uuid>) {
         for key in keys {
-            self.evicted.extend(self.entries.remove(&key).map(|(fetch, tags)| (fetch.stored, tags)));
+            self.evicted.extend(self.entries.remove(&key).map(|(fetch, tags)| (fetch.fetch_id, tags)));
         }
     }
 
     /// The entries that the map holds, or has not yet reported as gone.
-    fn indexed(&self) -> impl Iterator<Item = (Stored, &Vec<Tag>)> {
-        let held = self.entries.values().map(|(fetch, tags)| (fetch.stored, tags));
-        held.chain(self.evicted.iter().map(|(stored, tags)| (*stored, tags)))
+    fn indexed(&self) -> impl Iterator<Item = (FetchId, &Vec<Tag>)> {
+        let held = self.entries.values().map(|(fetch, tags)| (fetch.fetch_id, tags));
+        held.chain(self.evicted.iter().map(|(fetch_id, tags)| (*fetch_id, tags)))
     }
 
     /// No purged body can be found, and every body is indexed once under each tag except its session's.
@@ -223,7 +224,7 @@ impl World {
 
 /// The tags of a body, including the session that was asked for.
 fn named(fetch: &Fetch, mut tags: Vec<Tag>) -> Vec<Tag> {
-    tags.push(Tag::Session(fetch.stored.key));
+    tags.push(Tag::Session(fetch.fetch_id.key));
     tags
 }
 
