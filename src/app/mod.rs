@@ -180,7 +180,7 @@ impl App {
             supervisor,
             blocking,
         };
-        app.keep_token(upstream, told);
+        app.run_refresher(upstream, told);
         #[cfg(feature = "otlp")]
         if let Some(exporter) = exporter {
             app.keep_exporter(exporter);
@@ -191,7 +191,7 @@ impl App {
         Ok(app)
     }
 
-    fn keep_token(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
+    fn run_refresher(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
         let (tokens, threads) = (Arc::clone(&self.tokens), self.blocking.files.clone());
         let stop = self.background_stop.clone();
         self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |heartbeat| {

@@ -58,11 +58,11 @@ impl LinkRewriter {
         let mut rewritten = Vec::new();
         let mut copied = 0;
         let usual = scan::hrefs(body, |raw, escaped| {
-            let Some((origin, replacement)) = self.edit(body, raw, escaped) else { return };
+            let Some((range, replacement)) = self.edit(body, raw, escaped) else { return };
             rewritten.reserve(body.len().saturating_sub(copied));
-            rewritten.extend_from_slice(body.get(copied..origin.start).unwrap_or_default());
+            rewritten.extend_from_slice(body.get(copied..range.start).unwrap_or_default());
             rewritten.extend_from_slice(&replacement);
-            copied = origin.end;
+            copied = range.end;
         });
         let shape = match usual {
             None => Shape::Broken,
