@@ -51,7 +51,7 @@ pub struct Counts {
     pub failures: u32,
     /// Responses from Sezzle with status 429.
     pub throttled: u32,
-    /// Exchanges with Sezzle that got no whole response, by [`UPSTREAM_ERRORS`].
+    /// Attempts that got no whole response, by [`UPSTREAM_ERRORS`].
     pub errors: [u32; UPSTREAM_ERRORS.len()],
     /// Calls that were not sent, by [`SHED_REASONS`].
     pub shed: [u32; SHED_REASONS.len()],
@@ -131,14 +131,14 @@ impl Counts {
         self.cache(&["hit", "collapsed"])
     }
 
-    /// Exchanges with Sezzle.
+    /// Attempts.
     pub fn calls(&self) -> u32 {
         // A response that breaks off in its body is counted as a response already.
         let broken = named(&UPSTREAM_ERRORS, &self.errors, &["body"]);
         self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
     }
 
-    /// Exchanges with Sezzle that failed.
+    /// Attempts that failed.
     pub fn failed(&self) -> u32 {
         self.failures.saturating_add(self.errors.iter().sum())
     }

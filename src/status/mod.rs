@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
 use self::history::History;
-use self::snapshot::{About, Breaker, ClassLimits, Snapshot, TokenState};
+use self::snapshot::{About, Breaker, ClassState, Snapshot, TokenState};
 use crate::caller::{Caller, Hosts, Refusal, check_shown};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::TokenManager;
@@ -92,7 +92,7 @@ impl Status {
             unready: self.ops.unready(),
             draining: self.ops.is_draining(),
             token: TokenState { left: live, failure: self.tokens.last_error().map(|error| error.public()) },
-            class_limits: BREAKERS.map(|class| limits(metrics, class, now.wall)).to_vec(),
+            classes: BREAKERS.map(|class| state(metrics, class, now.wall)).to_vec(),
             sessions: positive(metrics.cache_entries.get()),
             session_bytes: positive(metrics.cache_bytes.get()),
             in_flight: series(&metrics.in_flight).map(|series| series.gauge()).sum(),
@@ -112,14 +112,14 @@ impl Status {
 // Several observations fall into each part of the hour that is kept.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-fn limits(metrics: &Metrics, class: &'static str, now: Wall) -> ClassLimits {
+fn state(metrics: &Metrics, class: &'static str, now: Wall) -> ClassState {
     let breaker = match metrics.breaker_state.with_label_values(&[class]).get() {
         0 => Breaker::Closed,
         1 => Breaker::Open,
         _ => Breaker::HalfOpen,
     };
     let until = Wall(metrics.rate_limited_until.with_label_values(&[class]).get().saturating_mul(1000));
-    ClassLimits { class, breaker, held_until: (until > now).then_some(until) }
+    ClassState { class, breaker, held_until: (until > now).then_some(until) }
 }
 
 fn positive(gauge: i64) -> u64 {

@@ -18,7 +18,7 @@ pub struct Snapshot {
     pub unready: Option<&'static str>,
     pub draining: bool,
     pub token: TokenState,
-    pub class_limits: Vec<ClassLimits>,
+    pub classes: Vec<ClassState>,
     pub sessions: u64,
     pub session_bytes: u64,
     pub in_flight: u64,
@@ -50,7 +50,7 @@ pub struct TokenState {
 
 /// Whether calls of one class are held back from Sezzle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClassLimits {
+pub struct ClassState {
     pub class: &'static str,
     pub breaker: Breaker,
     /// The time until which Sezzle asked for fewer calls, if not over.

@@ -47,7 +47,7 @@ pub fn gateway(s: &Snapshot) -> Remark {
     let (calls, failed) = (lately.calls(), lately.failed());
     let minutes = PART.as_secs() / 60 * u64::try_from(LATELY).unwrap_or_default();
     let open: Vec<&str> =
-        s.class_limits.iter().filter(|limits| limits.breaker != Breaker::Closed).map(|limits| limits.class).collect();
+        s.classes.iter().filter(|state| state.breaker != Breaker::Closed).map(|state| state.class).collect();
     let counted = match (calls, failed) {
         (0, _) => format!("No call was made in the last {minutes} minutes."),
         (1, 0) => format!("The one call of the last {minutes} minutes was answered."),
@@ -105,9 +105,9 @@ fn token(s: &Snapshot) -> Option<Remark> {
 
 fn held(s: &Snapshot) -> Option<Remark> {
     let asked: Vec<String> = s
-        .class_limits
+        .classes
         .iter()
-        .filter_map(|limits| Some(format!("{} until {}", limits.class, time(limits.held_until?, s.now))))
+        .filter_map(|state| Some(format!("{} until {}", state.class, time(state.held_until?, s.now))))
         .collect();
     let text = format!("Sezzle asked for fewer calls (429), so the sidecar sends none of class {}.", asked.join(", "));
     (!asked.is_empty()).then(|| Remark::new(Level::Notice, text))

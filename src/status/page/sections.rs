@@ -131,15 +131,15 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"sezzle\">\n<h2 id=\"sezzle\">Sezzle</h2>\n");
     html.element("p", verdict::gateway(s).text);
     html.raw("<table>\n<caption>Calls by class</caption>\n<thead><tr>");
-    heads(html, &["Class", "Circuit breaker", "Paused after 429"], &[]);
+    heads(html, &["Class", "Circuit breaker", "Held back after 429"], &[]);
     html.raw("</tr></thead>\n<tbody>\n");
-    for limits in &s.class_limits {
-        html.raw("<tr><th scope=\"row\">").text(limits.class).raw("</th><td>").raw(match limits.breaker {
+    for state in &s.classes {
+        html.raw("<tr><th scope=\"row\">").text(state.class).raw("</th><td>").raw(match state.breaker {
             Breaker::Closed => "closed: calls are sent",
             Breaker::Open => "open: calls are not sent",
             Breaker::HalfOpen => "half-open: one call is a trial",
         });
-        let held = limits.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
+        let held = state.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
         html.raw("</td><td>").text(held).raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
-use crate::status::snapshot::{About, Breaker, ClassLimits, TokenState};
+use crate::status::snapshot::{About, Breaker, ClassState, TokenState};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
 
@@ -25,7 +25,7 @@ fn well() -> Snapshot {
         so_far.durations[1][8] += 5 * part;
         history.observe(so_far.clone(), Mono(Duration::from_secs(u64::from(part) * 120 - 60)));
     }
-    let closed = |class| ClassLimits { class, breaker: Breaker::Closed, held_until: None };
+    let closed = |class| ClassState { class, breaker: Breaker::Closed, held_until: None };
     Snapshot {
         now: NOW,
         uptime: Duration::from_secs(600),
@@ -42,7 +42,7 @@ fn well() -> Snapshot {
             left: Some((Duration::from_secs(5000), NOW.plus(Duration::from_secs(5000)))),
             failure: None,
         },
-        class_limits: ["session", "read"].map(closed).to_vec(),
+        classes: ["session", "read"].map(closed).to_vec(),
         sessions: 1234,
         session_bytes: 3 << 20,
         in_flight: 7,
@@ -63,9 +63,9 @@ fn ill() -> Snapshot {
     s.token.failure = Some("Sezzle rejected the key pair");
     s.merchant = Some(HOSTILE.to_owned());
     s.about.gateway = format!("https://{HOSTILE}");
-    s.class_limits[0].breaker = Breaker::Open;
-    s.class_limits[1] =
-        ClassLimits { class: "read", breaker: Breaker::HalfOpen, held_until: Some(NOW.plus(Duration::from_secs(9))) };
+    s.classes[0].breaker = Breaker::Open;
+    s.classes[1] =
+        ClassState { class: "read", breaker: Breaker::HalfOpen, held_until: Some(NOW.plus(Duration::from_secs(9))) };
     let kind = Kind {
         method: "POST",
         about: "/v2/order/{order}/capture",
@@ -260,7 +260,7 @@ fn what_is_said_first_is_what_matters_most() {
         ),
         (
             "a breaker that nobody tried since",
-            &|s: &mut Snapshot| s.class_limits[1].breaker = Breaker::Open,
+            &|s: &mut Snapshot| s.classes[1].breaker = Breaker::Open,
             (
                 "Ready, worth a look",
                 "Calls failed earlier, and the next call of read is a trial. All 60 calls of the last 6 minutes were \
