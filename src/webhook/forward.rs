@@ -29,7 +29,7 @@ pub struct Forward {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     url: Uri,
     signer: Option<Signer>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// Why a webhook was not forwarded. The text is for logs.
@@ -42,7 +42,7 @@ pub enum ForwardError {
     Failed(UpstreamError),
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
     Timeout,
-    #[error("the sidecar is already handing on {MAX_AT_ONCE} webhooks")]
+    #[error("the sidecar is already forwarding {MAX_AT_ONCE} webhooks")]
     Busy,
 }
 
@@ -57,14 +57,14 @@ impl Forward {
         // at the moment of its reuse.
         let mut client = Client::builder(TokioExecutor::new());
         let client = lenient(&mut client).pool_max_idle_per_host(0).build(connector.wrap_connector(tcp));
-        let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
-        Ok(Self { client, url: url.parse()?, signer: secret.map(Signer::new), places })
+        let permits = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Ok(Self { client, url: url.parse()?, signer: secret.map(Signer::new), permits })
     }
 
     /// Forwards one webhook, once.
     pub async fn send(&self, headers: &HeaderMap, body: Bytes) -> Result<(), ForwardError> {
-        let _place = self.places.try_acquire().map_err(|_| ForwardError::Busy)?;
-        let mut outgoing = handed_on(headers);
+        let _permit = self.permits.try_acquire().map_err(|_| ForwardError::Busy)?;
+        let mut outgoing = forwarded_headers(headers);
         if let Some(signature) = self.signer.as_ref().and_then(|signer| signer.sign(&body)) {
             outgoing.insert(signature::OWN, signature);
         }
@@ -90,7 +90,7 @@ const MAX_AT_ONCE: usize = 32;
 
 /// The headers for the service: without those that belong to this connection, and without those by which a caller could
 /// pass for somebody else, since only the body is signed.
-fn handed_on(headers: &HeaderMap) -> HeaderMap {
+fn forwarded_headers(headers: &HeaderMap) -> HeaderMap {
     let mut outgoing = headers.clone();
     remove_hop_by_hop(&mut outgoing, stays_here);
     outgoing
@@ -134,7 +134,7 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let mut lines: Vec<String> = handed_on(&headers)
+        let mut lines: Vec<String> = forwarded_headers(&headers)
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
             .collect();

@@ -87,8 +87,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let read = self.read(&body);
         let this = self.clone();
         // The task goes on if Sezzle hangs up: the service's own work cannot be undone either.
-        let handed_on = self.0.tasks.spawn(async move {
-            let error = this.hand_on(&head, body).await.err();
+        let forwarded = self.0.tasks.spawn(async move {
+            let error = this.forward(&head, body).await.err();
             let result = match &error {
                 None if read.is_json => WebhookResult::Accepted,
                 None => WebhookResult::Malformed,
@@ -99,7 +99,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
             this.record(result, Some(&read), error.as_ref(), None, began);
             result
         });
-        handed_on.await.unwrap_or(WebhookResult::ForwardFailed).answer()
+        forwarded.await.unwrap_or(WebhookResult::ForwardFailed).answer()
     }
 
     /// Receives the whole body of a webhook, and checks Sezzle's signature.
@@ -146,7 +146,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         Read { event, is_json, removed }
     }
 
-    async fn hand_on(&self, head: &Parts, body: Bytes) -> Result<(), ForwardError> {
+    async fn forward(&self, head: &Parts, body: Bytes) -> Result<(), ForwardError> {
         let Some(forward) = &self.0.forward else { return Ok(()) };
         let began = Instant::now();
         let sent = forward.send(&head.headers, body).await;

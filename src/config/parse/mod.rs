@@ -177,7 +177,7 @@ pub(super) fn base_url(text: &str) -> Parsed<String> {
     }
 }
 
-/// A whole URL that webhooks are handed on to. Webhooks tell of the merchant's customers, so plain HTTP is allowed on
+/// A whole URL that webhooks are forwarded to. Webhooks tell of the merchant's customers, so plain HTTP is allowed on
 /// this machine only.
 pub(super) fn forward_to(text: &str) -> Parsed<String> {
     match Url::parse(text) {

@@ -12,7 +12,7 @@ pub struct WebhookSettings {
     pub listen: Option<Address>,
     /// The only path that accepts them.
     pub path: String,
-    /// The service that they are handed on to; none unless set.
+    /// The service that they are forwarded to; none unless set.
     pub forward: Option<ForwardSettings>,
 }
 
@@ -20,7 +20,7 @@ pub struct WebhookSettings {
 pub struct ForwardSettings {
     /// A whole URL: https, or http to a loopback address.
     pub url: String,
-    /// The secret that signs webhooks that are handed on.
+    /// The secret that signs forwarded webhooks.
     pub secret: Option<SecretSource>,
 }
 
