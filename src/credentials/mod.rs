@@ -101,7 +101,7 @@ impl TokenManager {
         self.live_at(self.clock.now())
     }
 
-    /// The live token, for a caller that has read the clock already.
+    /// The token that is live at this time.
     pub fn live_at(&self, now: Now) -> Option<Arc<Token>> {
         let held = self.held.load();
         held.token.as_ref().filter(|token| !token.expires.passed(now)).map(Arc::clone)
@@ -142,8 +142,8 @@ impl TokenManager {
         self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
-    /// The live token. Waits for one that is being obtained, for `limit` and 7 s at most; fails at once when exchanges
-    /// are known to fail.
+    /// The live token. Waits for one that is being obtained, for 7 s at most and no longer than `limit`; fails at once when
+    /// exchanges are known to fail.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // A few seconds from now cannot overflow.
         let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);

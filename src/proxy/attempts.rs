@@ -13,7 +13,7 @@ use crate::upstream::retry::{Failure, RetrySafety, back_off, is_repeated};
 /// The attempts of one call so far.
 #[derive(Debug)]
 pub struct Attempts {
-    call: RetrySafety,
+    retry_safety: RetrySafety,
     /// An attempt that begins later has no time left for its answer.
     latest: Mono,
     /// The number of the last attempt, counted from 1. A replay keeps the number.
@@ -36,7 +36,7 @@ pub enum Event {
     Failed {
         failure: Failure,
         /// Whether the attempt was the one that tries a gateway after failures.
-        is_probe: bool,
+        is_trial: bool,
         /// A number in 0 … 1, for the wait.
         random: f64,
     },
@@ -79,8 +79,8 @@ pub struct Step {
 
 impl Attempts {
     /// The call is sent for the first time, and must not be sent again later than `latest`.
-    pub fn new(call: RetrySafety, latest: Mono) -> Self {
-        Self { call, latest, number: 1, replayed: false, retried: None, doubt: None }
+    pub fn new(retry_safety: RetrySafety, latest: Mono) -> Self {
+        Self { retry_safety, latest, number: 1, replayed: false, retried: None, doubt: None }
     }
 
     /// How the first attempt failed that may have had its effect, if one did and the call was sent again.
@@ -99,10 +99,10 @@ impl Attempts {
             Event::Unauthorized(_) | Event::Renewed | Event::NotRenewed => self.settled("success", Next::Stop),
             Event::Answered(status) if status.is_server_error() => self.settled("failure", Next::Stop),
             Event::Answered(_) => self.settled("success", Next::Stop),
-            Event::Failed { failure, is_probe, random } => {
+            Event::Failed { failure, is_trial, random } => {
                 let retry = Retry { failure, number: self.number, wait: back_off(self.number, failure, random) };
                 // The one call that tries a failing gateway tries it once.
-                let allowed = !is_probe && is_repeated(self.call, failure, self.number);
+                let allowed = !is_trial && is_repeated(self.retry_safety, failure, self.number);
                 let in_time = now.plus(retry.wait) <= self.latest;
                 self.settled("failure", if allowed && in_time { Next::Withdraw(retry) } else { Next::Stop })
             }
@@ -154,7 +154,7 @@ mod tests {
 
     /// Its wait is half of the longest.
     fn failed(failure: Failure) -> Event {
-        Event::Failed { failure, is_probe: false, random: 0.5 }
+        Event::Failed { failure, is_trial: false, random: 0.5 }
     }
 
     fn error(kind: Kind, sent: Sent) -> Event {
@@ -313,11 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_is_sent_once() {
+    fn a_trial_is_sent_once() {
         for (event, _, _) in results() {
             let Event::Failed { failure, random, .. } = event else { continue };
             for call in CALLS {
-                let event = Event::Failed { failure, is_probe: true, random };
+                let event = Event::Failed { failure, is_trial: true, random };
                 assert_eq!(Attempts::new(call, LATEST).after(event, EARLY), STOP, "{call:?} after {event:?}");
             }
         }

@@ -23,7 +23,7 @@ pub struct CacheStatus {
     pub result: CacheResult,
     /// Sezzle's own status, if Sezzle was asked.
     pub fwd_status: Option<StatusCode>,
-    /// Seconds of life left of the stored or served session; negative if the session is stale.
+    /// Seconds of lifetime left of the stored or served session; negative if the session is stale.
     pub ttl: Option<i64>,
     /// The caller's own headers made the sidecar ask Sezzle.
     pub by_request: bool,
@@ -40,7 +40,7 @@ impl CacheStatus {
     pub fn detail(&self) -> Option<&'static str> {
         match self.stored {
             _ if self.result == CacheResult::Stale => Some("stale-if-error"),
-            Some(Err(skip)) => Some(skip.as_str()),
+            Some(Err(reason)) => Some(reason.as_str()),
             Some(Ok(())) | None => None,
         }
     }

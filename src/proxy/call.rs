@@ -18,7 +18,7 @@ use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
 use crate::telemetry::metrics::LabelValue;
-use crate::upstream::retry;
+use crate::upstream::retry::RetrySafety;
 use crate::upstream::{Deadlines, Outgoing};
 
 impl Proxy {
@@ -48,10 +48,10 @@ impl Proxy {
     ) -> Sending {
         let class = *class;
         let limits = &self.options.limits;
-        let call = matched.route.retry_safety(&head.method);
+        let retry_safety = matched.route.retry_safety(&head.method);
         let (head_limit, body_limit) = match class {
             Class::Report => (limits.report, REPORT_BODY),
-            _ if call == retry::RetrySafety::Safe => (limits.read, READ_BODY),
+            _ if retry_safety == RetrySafety::Safe => (limits.read, READ_BODY),
             _ => (limits.write, WRITE_BODY),
         };
         let readable = self.exchange.rewrites_links() && matched.route.carries_links();
@@ -66,7 +66,7 @@ impl Proxy {
             class: LabelValue::of(class),
         };
         let stats = record.begin_call(outgoing.body.len());
-        Sending { outgoing, call, rights: rights.clone(), request_id: record.request_id().clone(), stats }
+        Sending { outgoing, retry_safety, rights: rights.clone(), request_id: record.request_id().clone(), stats }
     }
 }
 

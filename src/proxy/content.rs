@@ -67,7 +67,7 @@ const PARTING: Duration = Duration::from_millis(50);
 #[error("the answer broke off")]
 pub struct BrokenOff;
 
-/// Which answers are read whole before they are passed on. If such an answer breaks off, the call can be sent again.
+/// How much of an answer is read before it is passed on. If the answer breaks off in that part, the call can be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     Nothing,
@@ -86,9 +86,9 @@ pub enum Reading {
 impl Reading {
     /// How much of the answer to a call is read. `rewrites` says whether links are led back here at all, and
     /// `carries_links` whether this answer may have some.
-    pub fn of_call(call: RetrySafety, method: &Method, rewrites: bool, carries_links: bool) -> Self {
+    pub fn of_call(retry_safety: RetrySafety, method: &Method, rewrites: bool, carries_links: bool) -> Self {
         match *method {
-            _ if call == RetrySafety::Once => Self::Start,
+            _ if retry_safety == RetrySafety::Once => Self::Start,
             _ if !is_safe(method) => Self::Write,
             Method::HEAD => Self::Nothing,
             // Every answer is passed on unread.
@@ -118,12 +118,12 @@ enum Since {
 }
 
 impl Share {
-    /// Nearly every answer is whole by then, and one that broke off can still be told from one that is on its way.
+    /// Nearly every answer is whole within that time, and one that broke off can still be told from one that is on its way.
     pub const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
     /// An answer that breaks off before its first piece counts as no answer. A slow answer is passed on.
     pub const FIRST: Self = Self { bytes: 0, since: Since::Head };
 
-    /// The whole body, up to this size.
+    /// The whole body. Of a body that states a larger size than this, only [`Self::START`].
     pub fn whole(most: usize, body: &GatewayBody) -> Self {
         if body.size_hint().lower() > most as u64 { Self::START } else { Self { bytes: most, since: Since::Never } }
     }

@@ -34,8 +34,8 @@ use crate::upstream::{Outgoing, Upstream};
 #[derive(Clone, Debug)]
 pub struct Sending {
     pub outgoing: Outgoing,
-    /// Whether the request may be sent again.
-    pub call: RetrySafety,
+    /// When the request may be sent again.
+    pub retry_safety: RetrySafety,
     pub rights: Rights,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
@@ -109,8 +109,8 @@ impl Exchange {
         permit: &Permit,
     ) -> Result<GatewayResponse, ProxyError> {
         let links = self.links.as_deref();
-        let reading = Reading::of_call(sending.call, &sending.outgoing.method, links.is_some(), carries_links);
-        let in_body = links.filter(|_| carries_links && sending.call != RetrySafety::Once);
+        let reading = Reading::of_call(sending.retry_safety, &sending.outgoing.method, links.is_some(), carries_links);
+        let in_body = links.filter(|_| carries_links && sending.retry_safety != RetrySafety::Once);
         let unmarked = in_body.is_some_and(|links| links.unmark_conditions(&mut sending.outgoing.headers));
         let mut answer = self.run(sending, reading, permit, permit.since()).await?;
         if let Some(links) = in_body {
@@ -194,11 +194,11 @@ impl Exchange {
         permit: &Permit,
         began: Now,
     ) -> Result<GatewayResponse, ProxyError> {
-        let Sending { outgoing, call, rights, request_id, stats } = sending;
-        let call = *call;
+        let Sending { outgoing, retry_safety, rights, request_id, stats } = sending;
+        let retry_safety = *retry_safety;
         let end = began.mono.plus(outgoing.deadlines.head);
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
-        let mut attempts = Attempts::new(call, latest);
+        let mut attempts = Attempts::new(retry_safety, latest);
         let (mut credential, mut now) = self.credential(rights, began, outgoing.deadlines.head).await?;
         let mut send_permit = permit.acquire_send(now).map_err(|refusal| permit.shed(refusal))?;
         let sent = now.mono;
@@ -245,7 +245,7 @@ impl Exchange {
             self.metrics.unauthorized_passed_on.inc();
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
-        concluded(result, call, attempts.doubt())
+        concluded(result, retry_safety, attempts.doubt())
     }
 
     /// The authorization of the next attempt, and the time after the wait for a token.
@@ -327,7 +327,7 @@ fn event(
         },
         (Err(error), _) => Failure::Error(error.kind, error.sent),
     };
-    Event::Failed { failure, is_probe: send_permit.is_probe(), random: fastrand::f64() }
+    Event::Failed { failure, is_trial: send_permit.is_trial(), random: fastrand::f64() }
 }
 
 /// Logs that a call is sent again.
@@ -346,10 +346,10 @@ fn announce(
 /// write that may have been done must not look undone, and a call that was sent must not look unsent.
 fn concluded(
     result: Result<GatewayResponse, UpstreamError>,
-    call: RetrySafety,
+    retry_safety: RetrySafety,
     doubt: Option<&'static str>,
 ) -> Result<GatewayResponse, ProxyError> {
-    let is_write = call != RetrySafety::Safe;
+    let is_write = retry_safety != RetrySafety::Safe;
     match result {
         Ok(answer) => {
             Ok(GatewayResponse { in_doubt: is_write && doubt.is_some() && !answer.status.is_success(), ..answer })
@@ -360,7 +360,7 @@ fn concluded(
                 cause.detail = format!("{}, after an earlier attempt that ended with {doubt}", cause.detail);
             }
             if is_write && cause.sent == Sent::Maybe {
-                Err(ProxyError::OutcomeUnknown { call, cause })
+                Err(ProxyError::OutcomeUnknown { call: retry_safety, cause })
             } else {
                 Err(ProxyError::Upstream(cause))
             }

@@ -125,8 +125,8 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     if answer.status() == StatusCode::NOT_MODIFIED {
         return line(
             "answer",
-            "gives the stored session new headers and a new life, if the sidecar asked about it; else it is fetched \
-             anew",
+            "gives the stored session new headers and a new lifetime, if the sidecar asked about it; else the sidecar \
+             fetches it anew",
         );
     }
     // The answer is judged as of its `Date`, because it may have been in a file since then.
@@ -154,7 +154,7 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
             let less = "less the time of the exchange; shortly after a write for 2 s at most, or not at all";
             line("answer", &format!("stored for {seconds} s, {less}"))
         }
-        Err(skip) => line("answer", &format!("not stored: detail={}", skip.as_str())),
+        Err(reason) => line("answer", &format!("not stored: detail={}", reason.as_str())),
     };
     if let Some(facts) = facts {
         let tags = Tag::of(asked, &facts).len();

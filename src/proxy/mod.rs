@@ -61,7 +61,7 @@ use self::links::answers::AnswerLinks;
 use self::presence::HeaderPresence;
 use self::pressure::Pressure;
 use self::record::{Record, RecordSink, RequestId};
-use self::request_key::Origin;
+use self::request_key::KeySource;
 use self::response::{Body, CallerResponse};
 use self::route::{Class, Route};
 pub use self::writes::Writes;
@@ -73,7 +73,8 @@ use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Upstream, retry};
+use crate::upstream::Upstream;
+use crate::upstream::retry::RetrySafety;
 use crate::worker::PerWorker;
 
 pub type Sessions = SessionCache<ProxyError>;
@@ -145,8 +146,8 @@ impl Proxy {
             metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
             metrics.refused_in_doubt.with_label_values(&[route.template()]).inc_by(0);
         }
-        for origin in Origin::ALL {
-            metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc_by(0);
+        for source in KeySource::ALL {
+            metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc_by(0);
         }
         let links = links.map(|rewriter| Arc::new(AnswerLinks::new(rewriter, Arc::clone(&metrics))));
         let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
@@ -257,7 +258,7 @@ impl Proxy {
                 apart(|| self.authentication.exchange(&head.headers, &body, now)).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
-            _ if call.matched.route.retry_safety(&head.method) != retry::RetrySafety::Safe => {
+            _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {
                 apart(|| self.write(head, &call, body, record)).await
             }
             Class::Session => match call.missed.take() {

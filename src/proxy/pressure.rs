@@ -185,9 +185,9 @@ impl Permit {
 }
 
 impl SendPermit<'_> {
-    /// Whether this call is the probe of a half-open breaker. A probe is sent once and not repeated.
-    pub fn is_probe(&self) -> bool {
-        self.breaker.as_ref().is_some_and(BreakerPermit::is_probe)
+    /// Whether this call is the trial of a half-open breaker. A trial is sent once and not repeated.
+    pub fn is_trial(&self) -> bool {
+        self.breaker.as_ref().is_some_and(BreakerPermit::is_trial)
     }
 
     /// Takes note of the head of the answer. The body may take long.
@@ -272,7 +272,7 @@ impl ClassLimit {
         });
         if let Some(left) = begins {
             let (class, seconds) = (self.class.as_str(), left.as_secs_f64());
-            tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429), so the sidecar pauses this class");
+            tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429), so the sidecar holds back this class");
         }
     }
 

@@ -18,7 +18,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 words! {
     /// Where a key came from: a metric label.
-    pub enum Origin {
+    pub enum KeySource {
         Caller = "caller",
         /// The caller sent it under the misspelt name.
         Normalised = "normalised",
@@ -30,26 +30,26 @@ words! {
 
 /// Makes sure that a write carries a key: the caller's, or a new one. With `normalise` a key under another name counts
 /// too, and all keys must be equal.
-pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, Origin), ProxyError> {
-    let mut found = only(headers, &REQUEST_KEY)?.map(|key| (key, Origin::Caller));
+pub fn ensure(headers: &mut HeaderMap, normalise: bool) -> Result<(HeaderValue, KeySource), ProxyError> {
+    let mut found = only(headers, &REQUEST_KEY)?.map(|key| (key, KeySource::Caller));
     if normalise {
-        let others = [(MISSPELT, Origin::Normalised), (IDEMPOTENCY_KEY, Origin::IdempotencyKey)];
-        for (name, origin) in others {
+        let others = [(MISSPELT, KeySource::Normalised), (IDEMPOTENCY_KEY, KeySource::IdempotencyKey)];
+        for (name, source) in others {
             let key = only(headers, &name)?;
             headers.remove(name);
             match (&found, key) {
                 (Some((first, _)), Some(key)) if *first != key => return Err(ProxyError::ConflictingKeys),
-                (None, Some(key)) => found = Some((key, origin)),
+                (None, Some(key)) => found = Some((key, source)),
                 (Some(_), Some(_)) | (_, None) => {}
             }
         }
     }
-    let (key, origin) = match found {
+    let (key, source) = match found {
         Some(found) => found,
-        None => (mint().ok_or(ProxyError::Internal)?, Origin::Minted),
+        None => (mint().ok_or(ProxyError::Internal)?, KeySource::Minted),
     };
     headers.insert(REQUEST_KEY, key.clone());
-    Ok((key, origin))
+    Ok((key, source))
 }
 
 /// A new key. Two writes under one key would have one effect.
@@ -59,7 +59,7 @@ fn mint() -> Option<HeaderValue> {
     HeaderValue::try_from(uuid::Builder::from_random_bytes(random).into_uuid().to_string()).ok()
 }
 
-/// Refuses a `Connection` that removes the caller's own key: with a new key, a repetition would be another write.
+/// Refuses a `Connection` that removes the caller's own key: with a new key, a retry would be another write.
 pub fn check_connection(headers: &HeaderMap) -> Result<(), ProxyError> {
     let named = connection_named(headers);
     if [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY].iter().any(|name| named.contains(name)) {
@@ -105,7 +105,10 @@ mod tests {
     use super::*;
 
     /// The keys that go on to Sezzle, and where they came from.
-    fn ensured(lines: &[(&'static str, &'static str)], normalise: bool) -> Result<(Vec<String>, Origin), &'static str> {
+    fn ensured(
+        lines: &[(&'static str, &'static str)],
+        normalise: bool,
+    ) -> Result<(Vec<String>, KeySource), &'static str> {
         let line = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
@@ -113,50 +116,50 @@ mod tests {
         for (name, value) in lines.iter().map(line) {
             headers.append(name, value);
         }
-        let (key, origin) = ensure(&mut headers, normalise).map_err(|error| error.code())?;
+        let (key, source) = ensure(&mut headers, normalise).map_err(|error| error.code())?;
         let names = [REQUEST_KEY, MISSPELT, IDEMPOTENCY_KEY];
         let sent = names.iter().flat_map(|name| headers.get_all(name));
         let sent: Vec<String> = sent.map(|key| key.to_str().expect("text").to_owned()).collect();
         assert!(sent.contains(&key.to_str().expect("text").to_owned()));
-        Ok((sent, origin))
+        Ok((sent, source))
     }
 
     const RIGHT: &str = "sezzle-request-id";
     const WRONG: &str = "x-sezzle-request-id";
     const COMMON: &str = "idempotency-key";
 
-    fn sent(keys: &[&str], origin: Origin) -> Result<(Vec<String>, Origin), &'static str> {
-        Ok((keys.iter().map(|key| (*key).to_owned()).collect(), origin))
+    fn sent(keys: &[&str], source: KeySource) -> Result<(Vec<String>, KeySource), &'static str> {
+        Ok((keys.iter().map(|key| (*key).to_owned()).collect(), source))
     }
 
     #[test]
     fn the_callers_key_is_kept_and_one_under_another_name_is_put_right() {
-        assert_eq!(ensured(&[(RIGHT, "a")], true), sent(&["a"], Origin::Caller));
-        assert_eq!(ensured(&[(WRONG, "b")], true), sent(&["b"], Origin::Normalised));
-        assert_eq!(ensured(&[(COMMON, "c")], true), sent(&["c"], Origin::IdempotencyKey));
-        assert_eq!(ensured(&[(RIGHT, " "), (WRONG, "b")], true), sent(&["b"], Origin::Normalised));
-        assert_eq!(ensured(&[(RIGHT, ""), (WRONG, ""), (COMMON, "c")], true), sent(&["c"], Origin::IdempotencyKey));
+        assert_eq!(ensured(&[(RIGHT, "a")], true), sent(&["a"], KeySource::Caller));
+        assert_eq!(ensured(&[(WRONG, "b")], true), sent(&["b"], KeySource::Normalised));
+        assert_eq!(ensured(&[(COMMON, "c")], true), sent(&["c"], KeySource::IdempotencyKey));
+        assert_eq!(ensured(&[(RIGHT, " "), (WRONG, "b")], true), sent(&["b"], KeySource::Normalised));
+        assert_eq!(ensured(&[(RIGHT, ""), (WRONG, ""), (COMMON, "c")], true), sent(&["c"], KeySource::IdempotencyKey));
     }
 
     #[test]
     fn equal_keys_are_one_and_others_are_refused() {
-        for (names, origin) in [
-            (&[RIGHT, WRONG, COMMON][..], Origin::Caller),
-            (&[RIGHT, WRONG], Origin::Caller),
-            (&[RIGHT, COMMON], Origin::Caller),
-            (&[WRONG, COMMON], Origin::Normalised),
+        for (names, source) in [
+            (&[RIGHT, WRONG, COMMON][..], KeySource::Caller),
+            (&[RIGHT, WRONG], KeySource::Caller),
+            (&[RIGHT, COMMON], KeySource::Caller),
+            (&[WRONG, COMMON], KeySource::Normalised),
         ] {
             let equal: Vec<_> = names.iter().map(|name| (*name, "k")).collect();
-            assert_eq!(ensured(&equal, true), sent(&["k"], origin), "{names:?}");
+            assert_eq!(ensured(&equal, true), sent(&["k"], source), "{names:?}");
             for differs in 0..names.len() {
                 let mut lines = equal.clone();
                 lines[differs].1 = "K";
                 assert_eq!(ensured(&lines, true), Err("conflicting_keys"), "{lines:?}");
             }
         }
-        assert_eq!(ensured(&[(RIGHT, "k"), (COMMON, "\"k\"")], true), sent(&["k"], Origin::Caller));
+        assert_eq!(ensured(&[(RIGHT, "k"), (COMMON, "\"k\"")], true), sent(&["k"], KeySource::Caller));
         let all = [(RIGHT, "a"), (WRONG, "b"), (COMMON, "c")];
-        assert_eq!(ensured(&all, false), sent(&["a", "b", "c"], Origin::Caller), "as they are");
+        assert_eq!(ensured(&all, false), sent(&["a", "b", "c"], KeySource::Caller), "as they are");
     }
 
     #[test]
@@ -172,10 +175,14 @@ mod tests {
             ("\"a\\\"", "\"a\\\""),
             ("\"a\";p=1", "\"a\";p=1"),
         ] {
-            assert_eq!(ensured(&[(COMMON, value)], true), sent(&[expected], Origin::IdempotencyKey), "{value}");
-            assert_eq!(ensured(&[(RIGHT, value)], true), sent(&[value], Origin::Caller), "Sezzle's own is left alone");
+            assert_eq!(ensured(&[(COMMON, value)], true), sent(&[expected], KeySource::IdempotencyKey), "{value}");
+            assert_eq!(
+                ensured(&[(RIGHT, value)], true),
+                sent(&[value], KeySource::Caller),
+                "Sezzle's own is left alone"
+            );
         }
-        assert_eq!(ensured(&[(COMMON, "\"\"")], true).map(|(_, origin)| origin), Ok(Origin::Minted));
+        assert_eq!(ensured(&[(COMMON, "\"\"")], true).map(|(_, source)| source), Ok(KeySource::Minted));
     }
 
     #[test]
@@ -187,8 +194,8 @@ mod tests {
             (vec![(WRONG, "b")], false, 2),
             (vec![(COMMON, "c")], false, 2),
         ] {
-            let (sent, origin) = ensured(&lines, normalise).expect("clear");
-            assert_eq!(origin, Origin::Minted, "{lines:?}");
+            let (sent, source) = ensured(&lines, normalise).expect("clear");
+            assert_eq!(source, KeySource::Minted, "{lines:?}");
             assert_eq!((sent.len(), sent.first().map(String::len)), (keys, Some(36)), "{lines:?}: {sent:?}");
         }
         assert_ne!(ensured(&[], true), ensured(&[], true));

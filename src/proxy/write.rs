@@ -23,7 +23,7 @@ use crate::session::writing::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry;
+use crate::upstream::retry::RetrySafety;
 
 impl Proxy {
     /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again
@@ -44,16 +44,16 @@ impl Proxy {
             // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);
         }
-        // For a path with a slash at its end, Sezzle may ignore the key, and then a repetition would move money twice.
+        // For a path with a slash at its end, Sezzle may ignore the key, and then a retry would move money twice.
         if matched.route.is_keyed(&head.method) && !matched.slash {
             request_key::check_connection(&head.headers)?;
             let normalise = self.options.normalise_request_id;
-            let (key, origin) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
-            self.metrics.idempotency_keys.with_label_values(&[origin.as_str()]).inc();
-            sending.call = retry::RetrySafety::Keyed;
+            let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
+            self.metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc();
+            sending.retry_safety = RetrySafety::Keyed;
             record.set_request_key(key);
         }
-        let repetition = sending.call;
+        let retry_safety = sending.retry_safety;
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
         let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
@@ -84,7 +84,7 @@ impl Proxy {
         self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
         let Ok((result, permit)) = answer.await else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
-            return Err(ProxyError::OutcomeUnknown { call: repetition, cause });
+            return Err(ProxyError::OutcomeUnknown { call: retry_safety, cause });
         };
         record.keep_permit(permit);
         let mut response = passed_on(result?, CacheStatus::BYPASS);

@@ -1,7 +1,7 @@
 //! A circuit breaker: decides whether calls are still sent to a failing gateway. Pure.
 //!
 //! A closed breaker counts the results of calls. Too many failures open the breaker, and no call is sent for a while.
-//! Then the breaker is half-open: one call, the probe, is let through, and its result closes the breaker or opens it
+//! Then the breaker is half-open: one call, the trial, is let through, and its result closes the breaker or opens it
 //! again for longer.
 
 use std::time::Duration;
@@ -31,15 +31,15 @@ pub enum State {
     Closed,
     /// Calls are refused until this time.
     Open(Mono),
-    /// One call is let through as a probe.
-    HalfOpen { probing: bool },
+    /// One call is let through as a trial.
+    HalfOpen { trying: bool },
 }
 
-/// A call's permission. The caller hands it back with the call's result.
+/// A call's permission. `Breaker::ended` takes it back with the call's result.
 #[derive(Debug)]
 pub struct BreakerPermit {
     epoch: u64,
-    probe: bool,
+    trial: bool,
 }
 
 /// The result of a call, as evidence of the gateway's health.
@@ -89,9 +89,9 @@ fn is_of_connecting(kind: ErrorKind) -> bool {
 }
 
 impl BreakerPermit {
-    /// Whether the call is the probe. A probe is sent once.
-    pub fn is_probe(&self) -> bool {
-        self.probe
+    /// Whether the call is the trial. A trial is sent once.
+    pub fn is_trial(&self) -> bool {
+        self.trial
     }
 }
 
@@ -103,9 +103,9 @@ impl Breaker {
     /// How long a call should wait if it came now; `None` if it would be let through.
     pub fn refuses(&self, now: Mono) -> Option<Duration> {
         match self.state {
-            State::Closed | State::HalfOpen { probing: false } => None,
+            State::Closed | State::HalfOpen { trying: false } => None,
             State::Open(until) => Some(until.since(now)).filter(|left| !left.is_zero()),
-            State::HalfOpen { probing: true } => Some(PROBING),
+            State::HalfOpen { trying: true } => Some(TRIAL_WAIT),
         }
     }
 
@@ -114,11 +114,11 @@ impl Breaker {
         if let Some(wait) = self.refuses(now) {
             return Err(wait);
         }
-        let probe = self.state != State::Closed;
-        if probe {
-            self.turn(State::HalfOpen { probing: true });
+        let trial = self.state != State::Closed;
+        if trial {
+            self.turn(State::HalfOpen { trying: true });
         }
-        Ok(BreakerPermit { epoch: self.epoch, probe })
+        Ok(BreakerPermit { epoch: self.epoch, trial })
     }
 
     /// Records the end of an admitted call. `jitter`, between 0 and 1, spreads a fleet of sidecars over ± 10 %.
@@ -144,7 +144,7 @@ impl Breaker {
                 self.turn(State::Closed);
             }
             (State::HalfOpen { .. }, Signal::Failure | Signal::Unreached) => self.open(now, jitter),
-            (State::HalfOpen { .. }, Signal::Neutral) => self.turn(State::HalfOpen { probing: false }),
+            (State::HalfOpen { .. }, Signal::Neutral) => self.turn(State::HalfOpen { trying: false }),
             (State::Closed, Signal::Neutral) | (State::Open(_), _) => {}
         }
     }
@@ -174,8 +174,8 @@ const ENOUGH: u32 = 20;
 const UNREACHED: u32 = 5;
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
-// The suggested wait during a probe: its result is known as soon as Sezzle answers.
-const PROBING: Duration = Duration::from_secs(1);
+// The suggested wait during a trial: its result is known as soon as Sezzle answers.
+const TRIAL_WAIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -291,15 +291,15 @@ mod tests {
             assert_eq!(breaker.admit(at(now + 1000)).err(), Some(Duration::from_millis(wait - 1000)));
             now += wait;
             assert_eq!(breaker.refuses(at(now)), None);
-            let probe = breaker.admit(at(now)).expect("one");
-            assert!(probe.is_probe());
-            assert_eq!(breaker.refuses(at(now)), Some(PROBING));
+            let trial = breaker.admit(at(now)).expect("one");
+            assert!(trial.is_trial());
+            assert_eq!(breaker.refuses(at(now)), Some(TRIAL_WAIT));
             assert!(breaker.admit(at(now + 3_600_000)).is_err(), "no other while it is under way");
             now += 300;
-            breaker.ended(&probe, Signal::Failure, at(now), 0.5);
+            breaker.ended(&trial, Signal::Failure, at(now), 0.5);
         }
-        let probe = breaker.admit(at(now + 60_000)).expect("one");
-        breaker.ended(&probe, Signal::Success, at(now + 60_000), 0.5);
+        let trial = breaker.admit(at(now + 60_000)).expect("one");
+        breaker.ended(&trial, Signal::Success, at(now + 60_000), 0.5);
         assert_eq!(breaker.state(), State::Closed);
         for _ in 0..4 {
             call(&mut breaker, Signal::Unreached, now + 60_000);
@@ -310,14 +310,14 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_does_not_tell_leaves_its_place_to_the_next() {
+    fn a_trial_that_does_not_tell_leaves_its_place_to_the_next() {
         let mut breaker = opened();
-        let probe = breaker.admit(at(5000)).expect("one");
-        breaker.ended(&probe, Signal::Neutral, at(5100), 0.5);
+        let trial = breaker.admit(at(5000)).expect("one");
+        breaker.ended(&trial, Signal::Neutral, at(5100), 0.5);
         let next = breaker.admit(at(5100)).expect("the next");
-        assert!(next.is_probe() && breaker.admit(at(5100)).is_err());
-        breaker.ended(&probe, Signal::Success, at(5200), 0.5);
-        assert_eq!(breaker.state(), State::HalfOpen { probing: true }, "it has had its turn");
+        assert!(next.is_trial() && breaker.admit(at(5100)).is_err());
+        breaker.ended(&trial, Signal::Success, at(5200), 0.5);
+        assert_eq!(breaker.state(), State::HalfOpen { trying: true }, "it has had its turn");
         breaker.ended(&next, Signal::Success, at(5200), 0.5);
         assert_eq!(breaker.state(), State::Closed);
     }
@@ -332,10 +332,10 @@ mod tests {
         assert_eq!(breaker.state(), open_until(5100));
         breaker.ended(&early[20], Signal::Success, at(200), 0.5);
         assert_eq!(breaker.state(), open_until(5100));
-        let probe = breaker.admit(at(5100)).expect("one");
+        let trial = breaker.admit(at(5100)).expect("one");
         breaker.ended(&early[21], Signal::Failure, at(5100), 0.5);
-        assert_eq!(breaker.state(), State::HalfOpen { probing: true });
-        breaker.ended(&probe, Signal::Success, at(5200), 0.5);
+        assert_eq!(breaker.state(), State::HalfOpen { trying: true });
+        breaker.ended(&trial, Signal::Success, at(5200), 0.5);
         for permit in &early[22..] {
             breaker.ended(permit, Signal::Unreached, at(5300), 0.5);
         }
@@ -376,12 +376,12 @@ mod tests {
     }
 
     proptest! {
-        /// In every sequence there is at most one probe, no refusal is for more than 66 s, and a refusal changes
+        /// In every sequence there is at most one trial, no refusal is for more than 66 s, and a refusal changes
         /// nothing.
         #[test]
         fn it_keeps_its_promises(steps in prop::collection::vec(step(), 0..400)) {
             let (mut breaker, mut now, mut under_way) = (Breaker::default(), 0, Vec::<BreakerPermit>::new());
-            let mut probe = false;
+            let mut trial = false;
             let mut refused_until: Option<u64> = None;
             for step in steps {
                 match step {
@@ -392,12 +392,12 @@ mod tests {
                             Err(wait) => {
                                 prop_assert_eq!(format!("{breaker:?}"), before, "its own refusal changed it");
                                 prop_assert!(!wait.is_zero() && wait <= Duration::from_secs(66));
-                                prop_assert!(probe || refused_until.is_some_and(|until| now < until));
+                                prop_assert!(trial || refused_until.is_some_and(|until| now < until));
                             }
                             Ok(permit) => {
-                                prop_assert!(!(permit.is_probe() && probe), "two probes");
-                                prop_assert!(permit.is_probe() || before.contains("state: Closed"));
-                                probe |= permit.is_probe();
+                                prop_assert!(!(permit.is_trial() && trial), "two trials");
+                                prop_assert!(permit.is_trial() || before.contains("state: Closed"));
+                                trial |= permit.is_trial();
                                 under_way.push(permit);
                             }
                         }
@@ -407,11 +407,11 @@ mod tests {
                         let permit = under_way.swap_remove(which % under_way.len());
                         let before = breaker.state();
                         breaker.ended(&permit, signal, at(now), jitter);
-                        probe &= !permit.is_probe();
+                        trial &= !permit.is_trial();
                         let state = breaker.state();
                         if state != before {
-                            prop_assert!(permit.is_probe() || before == State::Closed);
-                            prop_assert_eq!(state == State::Closed, permit.is_probe() && signal == Signal::Success);
+                            prop_assert!(permit.is_trial() || before == State::Closed);
+                            prop_assert_eq!(state == State::Closed, permit.is_trial() && signal == Signal::Success);
                             refused_until = matches!(state, State::Open(_)).then_some(now + 66_000);
                         }
                     }

@@ -83,8 +83,8 @@ impl Failure {
 }
 
 /// Whether the call is sent again after its attempt number `attempt`, counted from 1, failed.
-pub fn is_repeated(safety: RetrySafety, failure: Failure, attempt: u32) -> bool {
-    let harmless = match safety {
+pub fn is_repeated(retry_safety: RetrySafety, failure: Failure, attempt: u32) -> bool {
+    let harmless = match retry_safety {
         RetrySafety::Safe | RetrySafety::Keyed => true,
         RetrySafety::Unkeyed | RetrySafety::Once => !failure.may_have_had_effect(),
     };
@@ -110,12 +110,12 @@ pub fn reserve(total: Duration) -> Duration {
 
 const LEAST: Duration = Duration::from_millis(250);
 
-/// How often a call is sent at most, not counting the repetition after a 401.
+/// How often a call is sent at most, not counting the replay after a 401.
 pub const ATTEMPTS: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// Limits the load that repetitions add to a failing gateway: at most a fifth of the requests of the last ten seconds,
+/// Limits the load that retries add to a failing gateway: at most a fifth of the requests of the last ten seconds,
 /// and 3 more for each second, may be repeated.
 #[derive(Debug, Default)]
 pub struct Budget(Window);
@@ -126,7 +126,7 @@ impl Budget {
         self.0.count(now, false);
     }
 
-    /// Reserves one repetition, if there is room.
+    /// Reserves one retry, if there is room.
     pub fn withdraw(&mut self, now: Mono) -> bool {
         let sums = self.0.sums(now);
         let requests = sums.all.saturating_sub(sums.marked);

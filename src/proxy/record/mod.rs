@@ -195,13 +195,13 @@ impl Record {
 
     /// The error that the caller gets when the code that was to answer has panicked.
     pub fn error_of_panic(&self) -> ProxyError {
-        let call =
+        let retry_safety =
             if self.request_key.is_some() { RetrySafety::Keyed } else { self.route().retry_safety(&self.method) };
-        if call == RetrySafety::Safe || self.upstream().attempts.is_none() {
+        if retry_safety == RetrySafety::Safe || self.upstream().attempts.is_none() {
             return ProxyError::Internal;
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");
-        ProxyError::OutcomeUnknown { call, cause }
+        ProxyError::OutcomeUnknown { call: retry_safety, cause }
     }
 
     pub fn began(&self) -> Now {

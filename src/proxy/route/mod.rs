@@ -138,7 +138,7 @@ impl Route {
         }
     }
 
-    /// Whether a call with this method may be sent again. A write that [`Self::is_keyed`] is `Keyed` with its key.
+    /// When a call with this method may be sent again. A call that [`Self::is_keyed`] names becomes `Keyed` with its key.
     pub fn retry_safety(self, method: &Method) -> RetrySafety {
         match self.kind() {
             Kind::CardData => RetrySafety::Once,
