@@ -40,7 +40,7 @@ Exit codes:
   64  wrong usage
   77  a secret could not be read or used
   78  the configuration is wrong
-  1   anything else
+  1   anything else, such as an address in use or a second signal
 
 Examples:
   Check a configuration, run the sidecar, and wait until it is ready:
@@ -138,8 +138,8 @@ pub(super) const WAIT: &str = concat!(
     configuration!(),
     "
 Output:
-  Standard output has the answer of /readyz once that is 200. If the time is
-  over first, standard error has the last failure. The command repeats the
+  Standard output has the answer of /readyz once that is 200. After --max
+  without a 200, standard error has the last failure. The command repeats the
   request after every failure, also while nothing listens yet.
 
 Exit codes:
@@ -194,10 +194,10 @@ Examples:
 #[cfg(feature = "simulator")]
 pub(super) const DEMO: &str = "\
 The demo reads no configuration and needs no account. The demo uses the usual
-ports, or others if those are taken, and prints them.
+ports, or others if the usual ones are taken, and prints the addresses.
 
 Exit codes:
-  0   the tour is over, or stopped by a signal
+  0   the tour is over, or a signal stopped the demo
   64  wrong usage
   1   a step of the tour failed
 
@@ -208,9 +208,10 @@ Examples:
 
 #[cfg(feature = "simulator")]
 pub(super) const SIMULATE: &str = "\
-The simulated gateway reads no configuration. Tests control it over HTTP below
-/_simulator/: they play the shopper, change settings, script failures, send
-webhooks, and read the requests that arrived. The command prints lines to try.
+The simulated gateway reads no configuration. Tests control the gateway over
+HTTP below /_simulator/: a test plays the shopper, changes settings, scripts
+failures, sends webhooks, and reads the requests that arrived. The command
+prints lines to try.
 
 Exit codes:
   0   stopped by a signal
@@ -230,7 +231,7 @@ Exit codes:
   64  wrong usage
 
 Examples:
-  Bash, for one session and for all later ones:
+  Bash, for one shell and for all later ones:
     source <(sezzle-sidecar completions bash)
     sezzle-sidecar completions bash > /etc/bash_completion.d/sezzle-sidecar
   Zsh, in any directory of $fpath, and fish:
