@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::keys::KeyPair;
 use crate::clock::{Clock, Wall};
 use crate::sezzle::error::is_error;
+use crate::sezzle::identifier::is_identifier;
 use crate::sezzle::time::{parse_http_date, parse_rfc3339};
 use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry_after::retry_after;
@@ -117,9 +118,7 @@ pub async fn exchange(
         tracing::warn!("Sezzle's token has no expiration_date that the sidecar can read");
     }
     // Logs and callers see this name, so only an identifier is accepted.
-    let is_identifier =
-        |text: &String| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let found = answer.merchant_uuid.filter(is_identifier).unwrap_or_default();
+    let found = answer.merchant_uuid.filter(|text| is_identifier(text)).unwrap_or_default();
     if let Some(expected) = merchant.filter(|expected| !expected.eq_ignore_ascii_case(&found)) {
         return Err(ExchangeError::WrongMerchant { expected: expected.to_owned(), found });
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Mono, Wall};
+use crate::sezzle::time::DATE_RESOLUTION;
 
 /// How long a token lives, by the response to the exchange. `None` if the token has expired already.
 ///
@@ -107,7 +108,6 @@ pub fn on_unauthorized(
 
 // Sezzle requires a new token within 120 minutes.
 const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
-const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_secs(5);
 // Tokens that expire at once must not turn the exchange into a busy loop.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);

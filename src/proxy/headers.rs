@@ -19,13 +19,16 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The id of a request, in both directions.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The value of `Via` in both directions: the version of HTTP, then [`PSEUDONYM`].
+pub const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
+
 /// The headers of a caller's request that Sezzle gets. `identity` asks for an answer that is not encoded.
 pub fn outgoing_headers(mut headers: HeaderMap, identity: bool) -> HeaderMap {
     let user_agent = user_agent(headers.get(USER_AGENT));
     remove_hop_by_hop(&mut headers, is_private);
     headers.reserve(OWN_HEADERS);
     headers.insert(USER_AGENT, user_agent);
-    headers.insert(VIA, HeaderValue::from_static("1.1 sezzle-sidecar"));
+    headers.insert(VIA, OWN_VIA);
     if identity {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }

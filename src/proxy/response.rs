@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 use super::cache_status::{CacheStatus, Source};
 use super::conditional::is_unchanged;
 use super::content::{BrokenOff, Content, Parting};
-use super::headers::X_REQUEST_ID;
+use super::headers::{OWN_VIA, X_REQUEST_ID};
 use super::record::Record;
 use super::request_key::REQUEST_KEY;
 use crate::session::entry::HeaderWriter;
@@ -104,7 +104,6 @@ pub fn write_own_headers(
 
 // Room for the headers of [`write_own_headers`] in an answer that is not from memory.
 const OWN_HEADERS: usize = 5;
-const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 // Added where Sezzle says nothing: the answer is for one merchant, and a cache elsewhere cannot know when it changes.
 const UNSTORED: HeaderValue = HeaderValue::from_static("private, no-cache");
 

@@ -32,7 +32,6 @@ use self::entry::Entry;
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::invalidation::{Cause, FetchId, PurgeEpoch, Tag};
-use self::response::SessionResponse;
 pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
@@ -119,8 +118,9 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
         let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
         // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
-        let is_verdict = status == StatusCode::OK || is_gone(status) && freshness::is_json(headers);
-        if is_verdict && self.store.get(asked.key).is_some_and(|entry| differs(&entry)) {
+        if is_verdict(status, || freshness::is_json(headers))
+            && self.store.get(asked.key).is_some_and(|entry| differs(&entry))
+        {
             self.store.outdate(asked);
         }
     }
@@ -307,7 +307,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             (Ok(_), None) => Err(NotStored::Unreadable),
             (Err(reason), _) => Err(reason),
         };
-        if (decided.is_err() || !may_store) && is_verdict(&answer) {
+        if (decided.is_err() || !may_store) && is_verdict(answer.status, || is_error(&answer.body)) {
             self.store.outdate(fetch_id);
         }
         match &stored {
@@ -334,13 +334,9 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 }
 
 /// Whether an answer states the session's fate, not only that this request failed: it then outdates the stored one.
-fn is_verdict(answer: &SessionResponse) -> bool {
-    answer.status == StatusCode::OK || is_gone(answer.status) && is_error(&answer.body)
-}
-
-/// Whether a status says that the session does not exist, provided that Sezzle sent it.
-fn is_gone(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+fn is_verdict(status: StatusCode, is_of_sezzle: impl FnOnce() -> bool) -> bool {
+    let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    status == StatusCode::OK || is_gone && is_of_sezzle()
 }
 
 // How long callers do not wait for each other's fetches of a session whose last answer was for one caller only.

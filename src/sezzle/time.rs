@@ -1,11 +1,14 @@
 //! Dates in Sezzle's formats: RFC 3339 in bodies (0 to 9 fractional digits), HTTP dates in headers.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ::time::OffsetDateTime;
 use ::time::format_description::well_known::Rfc3339;
 
 use crate::clock::Wall;
+
+/// An HTTP date has whole seconds, so the clock that wrote it may be this much further.
+pub const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Parses an RFC 3339 date. Fractions of a millisecond are cut off, so that no expiry is read as later than it is.
 pub fn parse_rfc3339(text: &str) -> Option<Wall> {

@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
 
 use crate::session::invalidation::Tag;
+use crate::sezzle::identifier::is_identifier;
 use crate::telemetry::metrics::{OTHER_EVENT, WEBHOOK_EVENTS};
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Event {
     fn note(&mut self, position: Position, text: &str) {
         match position {
             Position::Name => self.name = WEBHOOK_EVENTS.into_iter().find(|known| *known == text),
-            Position::OwnUuid => self.uuid = Some(text.to_owned()).filter(|text| is_plain(text)),
+            Position::OwnUuid => self.uuid = Some(text.to_owned()).filter(|text| is_identifier(text)),
             Position::Identifier => self.concerns(text),
             Position::Top | Position::Within => {}
         }
@@ -77,11 +78,6 @@ impl Event {
 
 // Several times as many as any event in Sezzle's documentation has.
 const MAX_TAGS: usize = 64;
-
-/// Whether the text may stand in a log line.
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
 
 /// The meaning of a text, by its position in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

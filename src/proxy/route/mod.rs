@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
+use crate::sezzle::identifier::is_identifier;
 use crate::telemetry::metrics::{OTHER_ROUTE, label, words};
 use crate::upstream::retry::RetrySafety;
 
@@ -249,7 +250,7 @@ impl Matched {
     /// The order that a known call names, if its identifier can be one of Sezzle's and so may be logged.
     pub fn order(&self) -> Option<&str> {
         let Subject::Order(order) = &self.subject else { return None };
-        Some(&**order).filter(|order| self.route != Route::Other && may_be_an_order(order))
+        Some(&**order).filter(|order| self.route != Route::Other && is_identifier(order))
     }
 
     /// The tag that a write to this path purges, as far as the path tells.
@@ -325,12 +326,6 @@ fn decoded(text: &str) -> Cow<'_, str> {
 /// A text as a server reads it that ignores case and decodes it.
 fn folded(text: &str) -> String {
     decoded(text).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
-}
-
-/// Whether an identifier can be one of Sezzle's orders, which are made like UUIDs without always being some: a caller
-/// may have put anything in its place, and this goes to logs.
-fn may_be_an_order(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// The pieces of a path between slashes, as `split('/')` gives them in twice the time.

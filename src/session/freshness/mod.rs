@@ -17,6 +17,7 @@ use self::origin::OriginFreshness;
 pub use self::request_directives::RequestDirectives;
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
+use crate::sezzle::time::DATE_RESOLUTION;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +39,6 @@ pub const MAX_BODY: usize = 256 * 1024;
 
 // A token lives about 30 minutes. A date further ahead than this is a mistake, not a long-lived token.
 const MAX_EXPIRATION_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
-
-const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Longest order or token identifier that is indexed, in bytes. Real identifiers have 36.
 pub const MAX_IDENTIFIER: usize = 128;
