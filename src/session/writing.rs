@@ -6,7 +6,7 @@ use super::SessionCache;
 use super::invalidation::{Cause, Tag};
 
 /// A write in progress. The sessions it changes were purged when the write began, and are purged again when this is
-/// dropped, unless nothing was sent.
+/// dropped, unless the write was not done.
 #[derive(Debug)]
 pub struct Writing<E: Clone + Send + Sync + 'static> {
     sessions: Arc<SessionCache<E>>,
@@ -16,7 +16,7 @@ pub struct Writing<E: Clone + Send + Sync + 'static> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Provably no part of the write was sent, so nothing changed.
+    /// Provably the write was not done, so nothing changed.
     NotSent,
     /// Sezzle answered and has finished the write.
     Answered,
