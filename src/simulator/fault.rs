@@ -7,21 +7,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http::header::CONTENT_LENGTH;
+use serde::{Deserialize, Deserializer};
 use tokio::time::sleep;
 
 use super::payload::{ConnectionEnd, Payload, Piece};
+use super::span;
 
 /// How an answer is spoilt on its way. The request has taken effect by then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Fault {
     /// Sends these bytes in place of an HTTP answer, then closes the connection. Without any bytes it is just closed.
-    Garbage(Bytes),
+    Garbage(#[serde(deserialize_with = "bytes")] Bytes),
     /// Waits this long in the middle of the head; closes the connection after the answer.
-    SlowHead(Duration),
+    SlowHead(#[serde(with = "span::one")] Duration),
     /// Sends the head at once and waits this long before the body.
-    LateBody(Duration),
+    LateBody(#[serde(with = "span::one")] Duration),
     /// Waits this long in the middle of the body; in a report, in the middle of its first rows.
-    SlowBody(Duration),
+    SlowBody(#[serde(with = "span::one")] Duration),
     /// Closes the connection after this many bytes of the body, in front of its stated or chunked end.
     CutBody(usize),
     /// Sends the body a few bytes at a time.
@@ -29,6 +32,7 @@ pub enum Fault {
         /// How many bytes at a time, at least one.
         bytes: usize,
         /// The wait before each time.
+        #[serde(with = "span::one")]
         wait: Duration,
     },
     /// Sends spaces in place of the body, in chunks and without end.
@@ -91,6 +95,10 @@ impl Fault {
 }
 
 /// An answer as bytes, head and body. A long report has only its first rows here.
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+    String::deserialize(from).map(Bytes::from)
+}
+
 fn raw(response: Response<Payload>, stated: Option<u64>) -> (Bytes, Bytes) {
     let (parts, payload) = response.into_parts();
     let body = payload.beginning(RAW_BODY);

@@ -13,10 +13,10 @@ use super::{Fault, Gate};
 /// Which requests to treat specially, how often, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    method: Option<Method>,
-    path: Option<String>,
-    times: Option<u32>,
-    reused_only: bool,
+    pub(super) method: Option<Method>,
+    pub(super) path: Option<String>,
+    pub(super) times: Option<u32>,
+    pub(super) reused_only: bool,
     pub(super) action: Action,
 }
 
@@ -147,29 +147,23 @@ pub(super) struct Action {
     pub(super) reset: Option<Reset>,
     pub(super) close: Option<Reset>,
     pub(super) fault: Option<Fault>,
-    headers: Vec<Edit>,
+    pub(super) headers: Vec<Edit>,
 }
 
 impl Action {
     pub(super) fn edit(&self, headers: &mut HeaderMap) {
         for edit in &self.headers {
             match edit {
-                Edit::Add(name, value) => {
-                    headers.append(name, value.clone());
-                }
-                Edit::Set(name, value) => {
-                    headers.insert(name, value.clone());
-                }
-                Edit::Remove(name) => {
-                    headers.remove(name);
-                }
+                Edit::Add(name, value) => _ = headers.append(name, value.clone()),
+                Edit::Set(name, value) => _ = headers.insert(name, value.clone()),
+                Edit::Remove(name) => _ = headers.remove(name),
             }
         }
     }
 }
 
 #[derive(Clone, Debug)]
-enum Edit {
+pub(super) enum Edit {
     Add(HeaderName, HeaderValue),
     Set(HeaderName, HeaderValue),
     Remove(HeaderName),

@@ -13,7 +13,7 @@ use super::error::{CommandError, CommandResult};
 use super::gates;
 use crate::simulator::fault::Fault;
 use crate::simulator::handle::Simulator;
-use crate::simulator::rule::{Reset, Rule};
+use crate::simulator::rule::{Action, Edit, Reset, Rule};
 use crate::simulator::span::Span;
 
 /// A rule whose gates are still names.
@@ -46,61 +46,37 @@ pub(super) struct Text {
     set_headers: BTreeMap<String, String>,
     #[serde(default)]
     add_headers: BTreeMap<String, String>,
-    fault: Option<FaultText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum FaultText {
-    Garbage(String),
-    SlowHead(Span),
-    LateBody(Span),
-    SlowBody(Span),
-    CutBody(usize),
-    DrippingBody { bytes: usize, wait: Span },
-    EndlessBody,
-    StatedLength(u64),
+    fault: Option<Fault>,
 }
 
 pub(super) fn read(text: Text) -> Result<Draft, CommandError> {
-    let mut rule = match (text.method.map(method).transpose()?, text.path.map(path).transpose()?) {
-        (None, None) => Rule::any(),
-        (None, Some(path)) => Rule::path(&path),
-        (Some(method), path) => Rule::on(method, &path.unwrap_or_else(|| "*".to_owned())),
-    };
-    if let Some(times) = text.times {
-        rule = rule.times(times.get());
-    }
-    if text.reused_only {
-        rule = rule.reused_only();
-    }
-    if let Some(Span(delay)) = text.delay {
-        rule = rule.delay(delay);
-    }
-    if let Some(at) = text.reset {
-        rule = rule.reset(at);
-    }
-    if let Some(at) = text.close {
-        rule = rule.close(at);
-    }
-    if let Some(code) = text.status {
-        rule = rule.status(status(code)?);
-    }
-    if let Some(value) = text.body {
-        rule = rule.body(body(value)?);
-    }
+    let mut headers = Vec::new();
     for name in text.remove_headers {
-        rule = rule.remove_header(header(&name)?);
+        headers.push(Edit::Remove(header(&name)?));
     }
     for (name, value) in text.set_headers {
-        rule = rule.set_header(header(&name)?, header_value(&name, &value)?);
+        headers.push(Edit::Set(header(&name)?, header_value(&name, &value)?));
     }
     for (name, value) in text.add_headers {
-        rule = rule.add_header(header(&name)?, header_value(&name, &value)?);
+        headers.push(Edit::Add(header(&name)?, header_value(&name, &value)?));
     }
-    if let Some(fault) = text.fault {
-        rule = rule.fault(fault.into());
-    }
+    let action = Action {
+        delay: text.delay.unwrap_or_default().0,
+        status: text.status.map(status).transpose()?,
+        body: text.body.map(body).transpose()?,
+        reset: text.reset,
+        close: text.close,
+        fault: text.fault,
+        headers,
+        ..Action::default()
+    };
+    let rule = Rule {
+        method: text.method.map(method).transpose()?,
+        path: text.path.map(path).transpose()?,
+        times: text.times.map(NonZeroU32::get),
+        reused_only: text.reused_only,
+        action,
+    };
     let gate = text.gate.map(gates::name).transpose()?;
     let gate_after_effect = text.gate_after_effect.map(gates::name).transpose()?;
     Ok(Draft { rule, gate, gate_after_effect })
@@ -122,21 +98,6 @@ impl Draft {
         }
         simulator.script(rule);
         Ok(json!({"rules": in_force + 1}))
-    }
-}
-
-impl From<FaultText> for Fault {
-    fn from(text: FaultText) -> Self {
-        match text {
-            FaultText::Garbage(bytes) => Self::Garbage(bytes.into()),
-            FaultText::SlowHead(Span(wait)) => Self::SlowHead(wait),
-            FaultText::LateBody(Span(wait)) => Self::LateBody(wait),
-            FaultText::SlowBody(Span(wait)) => Self::SlowBody(wait),
-            FaultText::CutBody(kept) => Self::CutBody(kept),
-            FaultText::DrippingBody { bytes, wait: Span(wait) } => Self::DrippingBody { bytes, wait },
-            FaultText::EndlessBody => Self::EndlessBody,
-            FaultText::StatedLength(length) => Self::StatedLength(length),
-        }
     }
 }
 
