@@ -1,6 +1,6 @@
 //! Writes to an order that took effect.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A write to an order that took effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,7 +12,7 @@ pub struct Effect {
     pub key: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectKind {
     /// Its reference was changed.

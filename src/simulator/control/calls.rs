@@ -57,7 +57,12 @@ pub(super) const ENDPOINTS: [Endpoint; 25] = [
     }),
     input("POST", "/_simulator/orders/{order}/dashboard", "a click in Sezzle's dashboard: {kind, cents}", |input| {
         let Click { kind, cents } = input.json()?;
-        Ok(Step::Click(input.name.to_owned(), kind.into(), cents))
+        if !matches!(kind, EffectKind::Capture | EffectKind::Refund | EffectKind::Release) {
+            return Err(CommandError::wrong(
+                "kind: the dashboard has buttons for `capture`, `refund` and `release` only",
+            ));
+        }
+        Ok(Step::Click(input.name.to_owned(), kind, cents))
     }),
     input("POST", "/_simulator/orders/{order}/dispute", "the shopper disputes the order: {event}", |input| {
         let Dispute { event } = input.json()?;
@@ -213,25 +218,6 @@ struct Dispute {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Click {
-    kind: ClickKind,
+    kind: EffectKind,
     cents: u64,
-}
-
-/// The buttons of the dashboard.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ClickKind {
-    Capture,
-    Refund,
-    Release,
-}
-
-impl From<ClickKind> for EffectKind {
-    fn from(kind: ClickKind) -> Self {
-        match kind {
-            ClickKind::Capture => Self::Capture,
-            ClickKind::Refund => Self::Refund,
-            ClickKind::Release => Self::Release,
-        }
-    }
 }
