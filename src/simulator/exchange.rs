@@ -16,6 +16,7 @@ use super::control;
 use super::fault::Fault;
 use super::gateway::{Answer, ApiError, ApiRequest, Content};
 use super::idle::Busy;
+use super::journal;
 use super::payload::{ConnectionEnd, Payload, Piece};
 use super::rule::{Action, Reset};
 use super::shared::Core;
@@ -59,14 +60,14 @@ async fn served(
         );
         return Ok(response(core, &Action::default(), error.into()));
     }
-    let entry = core.journal().open(connection, &head);
+    let entry = core.journal().push(journal::entry(connection, &head), 0);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
     end(&action, Reset::BeforeReading)?;
     let answer = match read(body, head.version).await? {
         Err(error) => error.into(),
         Ok(body) => {
-            core.journal().read(entry, body.clone());
+            core.journal().change(entry, body.len(), |entry| entry.body = body.clone());
             if let Some(gate) = &action.gate_before_effect {
                 gate.pass().await;
             }
@@ -74,7 +75,7 @@ async fn served(
             decide(core, &action, &head, &body)
         }
     };
-    core.journal().took_effect(entry, answer.effect);
+    core.journal().change(entry, 0, |entry| entry.effect = answer.effect);
 
     if let Some(gate) = &action.gate_after_effect {
         gate.pass().await;
@@ -83,7 +84,7 @@ async fn served(
     sleep(action.delay).await;
     let response = response(core, &action, answer);
     if action.fault.as_ref().is_none_or(Fault::shows_status) {
-        core.journal().answered(entry, response.status().as_u16());
+        core.journal().change(entry, 0, |entry| entry.status = Some(response.status().as_u16()));
     }
     match &action.fault {
         None => Ok(response),

@@ -42,14 +42,14 @@ impl Simulator {
 
     /// Every request so far, in order of arrival. Only the newest 100,000 requests and 64 MiB of bodies are kept.
     pub fn journal(&self) -> Vec<Exchange> {
-        self.core.journal().entries().cloned().collect()
+        self.core.journal().iter().cloned().collect()
     }
 
     /// How many requests of the journal have this method and this path, matched as by [`Rule::path`].
     pub fn count(&self, method: &str, path: &str) -> usize {
         let journal = self.core.journal();
         let wanted = |entry: &&Exchange| entry.method == method && path_matches(path, &entry.path);
-        journal.entries().filter(wanted).count()
+        journal.iter().filter(wanted).count()
     }
 
     /// Forgets every request received so far. The numbers of those to come go on.
@@ -192,16 +192,6 @@ impl Simulator {
         let found = job.is_some();
         dispatch(&self.core, job);
         found
-    }
-
-    /// Sets the waits between the attempts to deliver a webhook. A wait that has begun goes on.
-    pub fn set_webhook_retries(&self, waits: Vec<Duration>) {
-        self.core.gateway().options.webhook_retries = waits;
-    }
-
-    /// Sets how long the receiver of a webhook may take to answer the attempts made from now on.
-    pub fn set_webhook_timeout(&self, timeout: Duration) {
-        self.core.gateway().options.webhook_timeout = timeout;
     }
 
     /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.

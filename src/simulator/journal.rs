@@ -26,59 +26,24 @@ pub struct Exchange {
     pub effect: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct Journal(BoundedLog<Exchange>);
+pub(super) type Journal = BoundedLog<Exchange>;
 
-impl Journal {
-    /// Opens an entry and answers its number.
-    pub(super) fn open(&mut self, connection: usize, head: &Parts) -> usize {
-        let exchange = Exchange {
-            connection,
-            version: head.version,
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().map(str::to_owned),
-            headers: head.headers.clone(),
-            body: Bytes::new(),
-            status: None,
-            effect: false,
-        };
-        self.0.push(exchange, 0)
-    }
-
-    pub(super) fn read(&mut self, number: usize, body: Bytes) {
-        self.0.change(number, body.len(), |entry| entry.body = body);
-    }
-
-    pub(super) fn took_effect(&mut self, number: usize, effect: bool) {
-        self.0.change(number, 0, |entry| entry.effect = effect);
-    }
-
-    pub(super) fn answered(&mut self, number: usize, status: u16) {
-        self.0.change(number, 0, |entry| entry.status = Some(status));
-    }
-
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Exchange> {
-        self.0.iter()
-    }
-
-    pub(super) fn since(&self, number: usize) -> impl Iterator<Item = (usize, &Exchange)> {
-        self.0.since(number)
-    }
-
-    pub(super) fn next(&self) -> usize {
-        self.0.next()
-    }
-
-    /// Forgets all entries. Later results of their requests are not noted.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
+pub(super) fn empty() -> Journal {
+    BoundedLog::new(MAX_ENTRIES, MAX_BODY_BYTES)
 }
 
-impl Default for Journal {
-    fn default() -> Self {
-        Self(BoundedLog::new(MAX_ENTRIES, MAX_BODY_BYTES))
+/// The entry of a request whose head has arrived.
+pub(super) fn entry(connection: usize, head: &Parts) -> Exchange {
+    Exchange {
+        connection,
+        version: head.version,
+        method: head.method.clone(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers.clone(),
+        body: Bytes::new(),
+        status: None,
+        effect: false,
     }
 }
 

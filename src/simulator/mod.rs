@@ -71,7 +71,7 @@ impl Simulator {
             scheme,
             options: options.clone(),
             gateway: Mutex::new(Gateway::new(options)),
-            journal: Mutex::default(),
+            journal: Mutex::new(journal::empty()),
             rules: Mutex::default(),
             gates: Mutex::default(),
             connections: AtomicUsize::new(0),

@@ -278,7 +278,7 @@ async fn any_event_is_raised_by_hand() {
 #[tokio::test]
 async fn retries_are_signed_anew_and_hold_up_no_other_event() {
     let simulator = start().await;
-    simulator.set_webhook_retries(vec![Duration::from_millis(1); 1000]);
+    simulator.configure(|options| options.webhook_retries = vec![Duration::from_millis(1); 1000]);
     let mut caller = Caller::login(&simulator).await;
     // 204 is no success.
     let receiver = Receiver::start(|event| if event == "first" { 204 } else { 200 }).await;
@@ -305,7 +305,7 @@ async fn retries_are_signed_anew_and_hold_up_no_other_event() {
 #[tokio::test]
 async fn the_last_failure_ends_the_subscription_for_all_events() {
     let simulator = start().await;
-    simulator.set_webhook_retries(vec![Duration::from_millis(1); 2]);
+    simulator.configure(|options| options.webhook_retries = vec![Duration::from_millis(1); 2]);
     let mut caller = Caller::login(&simulator).await;
     let (bad, good) = (Receiver::start(|_| 201).await, Receiver::start(|_| 200).await);
     let lost = subscribe(&mut caller, &bad.url, &["a", "b"]).await;
@@ -322,7 +322,7 @@ async fn the_last_failure_ends_the_subscription_for_all_events() {
 #[tokio::test]
 async fn a_deleted_subscription_gets_no_more_retries() {
     let simulator = start().await;
-    simulator.set_webhook_retries(vec![Duration::from_millis(1); 1000]);
+    simulator.configure(|options| options.webhook_retries = vec![Duration::from_millis(1); 1000]);
     let mut caller = Caller::login(&simulator).await;
     let receiver = Receiver::start(|_| 503).await;
     let path = subscribe(&mut caller, &receiver.url, &["a"]).await;
@@ -336,8 +336,8 @@ async fn a_deleted_subscription_gets_no_more_retries() {
 #[tokio::test]
 async fn silence_is_a_failure_and_so_is_a_closed_port() {
     let simulator = start().await;
-    simulator.set_webhook_retries(Vec::new());
-    simulator.set_webhook_timeout(Duration::from_millis(20));
+    simulator.configure(|options| options.webhook_retries = Vec::new());
+    simulator.configure(|options| options.webhook_timeout = Duration::from_millis(20));
     let mut caller = Caller::login(&simulator).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -435,8 +435,8 @@ async fn a_reset_ends_the_deliveries_under_way() {
     let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut sent)).await;
     assert!(simulator.deliveries().is_empty());
     // Every place is free again, and nothing of before counts as settled.
-    simulator.set_webhook_retries(Vec::new());
-    simulator.set_webhook_timeout(Duration::from_millis(20));
+    simulator.configure(|options| options.webhook_retries = Vec::new());
+    simulator.configure(|options| options.webhook_timeout = Duration::from_millis(20));
     let mut caller = Caller::login(&simulator).await;
     subscribe(&mut caller, &format!("http://{}/", silent.local_addr().unwrap()), &["b"]).await;
     simulator.raise_event("b", &json!({}));
