@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, ApiError, CallResult, object};
 use super::records::{Bearer, PreviousKeys};
-use super::resource::Resource;
 use super::{Gateway, notation};
 
 impl Gateway {
@@ -48,13 +47,11 @@ impl Gateway {
     }
 
     /// The merchant on whose behalf a call is made, or 401. A public key alone is enough for few calls.
-    pub(super) fn merchant(&self, headers: &HeaderMap, resource: Resource<'_>) -> Result<String, ApiError> {
+    pub(super) fn merchant(&self, headers: &HeaderMap, takes_public_key: bool) -> Result<String, ApiError> {
         let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
         match credentials {
             Some(("Bearer", token)) => self.bearer(token),
-            Some(("Basic", key)) if self.options.public_key_calls && resource.takes_public_key() => {
-                self.bearer_of_public_key(key)
-            }
+            Some(("Basic", key)) if self.options.public_key_calls && takes_public_key => self.bearer_of_public_key(key),
             Some(_) | None => None,
         }
         .ok_or_else(|| unauthorized("authorization", "A live bearer token is required."))

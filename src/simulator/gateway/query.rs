@@ -6,6 +6,7 @@ use time::{Date, Month};
 use super::answer::ApiError;
 
 /// A query, if there is one. None of its values needs percent-encoding.
+#[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
 /// The days a report is about, the last one included.
