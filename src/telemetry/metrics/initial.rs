@@ -5,59 +5,39 @@ use super::*;
 impl Metrics {
     /// Creates every series that alerts or people look for before anything has happened.
     pub(super) fn initialise(&self) {
-        for task in TASKS {
-            self.task_restarts.with_label_values(&[task]).inc_by(0);
+        let gauges: [(&IntGaugeVec, &[&str]); 3] = [
+            (&self.in_flight, &CLASSES),
+            (&self.upstream_connections, &["open", "active"]),
+            (&self.connections, &LISTENERS),
+        ];
+        for (gauges, words) in gauges {
+            words.iter().for_each(|word| gauges.with_label_values(&[word]).set(0));
         }
-        for class in CLASSES {
-            self.in_flight.with_label_values(&[class]).set(0);
+        let counters: [(&IntCounterVec, &[&str]); 8] = [
+            (&self.task_restarts, &TASKS),
+            (&self.cache_requests, &CACHE_RESULTS),
+            (&self.cache_evictions, &EVICTION_CAUSES),
+            (&self.cache_invalidations, &INVALIDATION_SOURCES),
+            (&self.caller_exchanges, &CALLER_EXCHANGE_RESULTS),
+            (&self.secret_reloads, &RELOAD_RESULTS),
+            (&self.config_reloads, &CONFIG_RELOAD_RESULTS),
+            (&self.upstream_errors, &UPSTREAM_ERRORS),
+        ];
+        for (counters, words) in counters {
+            words.iter().for_each(|word| counters.with_label_values(&[word]).inc_by(0));
         }
-        for result in CACHE_RESULTS {
-            self.cache_requests.with_label_values(&[result]).inc_by(0);
-        }
-        for cause in EVICTION_CAUSES {
-            self.cache_evictions.with_label_values(&[cause]).inc_by(0);
-        }
-        for source in INVALIDATION_SOURCES {
-            self.cache_invalidations.with_label_values(&[source]).inc_by(0);
-        }
-        for trigger in TOKEN_TRIGGERS {
-            for result in TOKEN_RESULTS {
-                self.token_refreshes.with_label_values(&[trigger, result]).inc_by(0);
+        let pairs: [(&IntCounterVec, &[&str], &[&str]); 6] = [
+            (&self.token_refreshes, &TOKEN_TRIGGERS, &TOKEN_RESULTS),
+            (&self.upstream_retries, &RETRY_REASONS, &RETRY_RESULTS),
+            (&self.connections_refused, &LISTENERS, &CONNECTION_REASONS),
+            (&self.webhooks, &WEBHOOK_EVENTS, &SIGNED_RESULTS),
+            (&self.webhooks, &[OTHER_EVENT], &SIGNED_RESULTS),
+            (&self.webhooks, &[OTHER_EVENT], &OTHER_RESULTS),
+        ];
+        for (counters, firsts, seconds) in pairs {
+            for first in firsts {
+                seconds.iter().for_each(|second| counters.with_label_values(&[first, second]).inc_by(0));
             }
-        }
-        for result in CALLER_EXCHANGE_RESULTS {
-            self.caller_exchanges.with_label_values(&[result]).inc_by(0);
-        }
-        for result in RELOAD_RESULTS {
-            self.secret_reloads.with_label_values(&[result]).inc_by(0);
-        }
-        for result in CONFIG_RELOAD_RESULTS {
-            self.config_reloads.with_label_values(&[result]).inc_by(0);
-        }
-        for kind in UPSTREAM_ERRORS {
-            self.upstream_errors.with_label_values(&[kind]).inc_by(0);
-        }
-        for reason in RETRY_REASONS {
-            for result in RETRY_RESULTS {
-                self.upstream_retries.with_label_values(&[reason, result]).inc_by(0);
-            }
-        }
-        for state in ["open", "active"] {
-            self.upstream_connections.with_label_values(&[state]).set(0);
-        }
-        for listener in LISTENERS {
-            self.connections.with_label_values(&[listener]).set(0);
-            for reason in CONNECTION_REASONS {
-                self.connections_refused.with_label_values(&[listener, reason]).inc_by(0);
-            }
-        }
-        for result in SIGNED_RESULTS {
-            for event in WEBHOOK_EVENTS {
-                self.webhooks.with_label_values(&[event, result]).inc_by(0);
-            }
-        }
-        for result in SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS) {
-            self.webhooks.with_label_values(&[OTHER_EVENT, result]).inc_by(0);
         }
     }
 }

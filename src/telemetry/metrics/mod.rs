@@ -30,63 +30,207 @@ use super::recent_errors::RecentErrors;
 use super::spans::Spans;
 use crate::clock::Clock;
 
-/// The metrics of one sidecar, in their own registry. The help texts below say what each one counts.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    families: Vec<Family>,
-    bounded: [Bounded; 2],
-    pub requests: IntCounterVec,
-    pub request_duration: HistogramVec,
-    pub in_flight: IntGaugeVec,
-    pub requests_refused: IntCounterVec,
-    pub request_bodies_dropped: IntCounter,
-    pub shed: IntCounterVec,
-    pub places_taken: IntGaugeVec,
-    pub places_limit: IntGaugeVec,
-    pub queue_length: IntGaugeVec,
-    pub queue_limit: IntGaugeVec,
-    pub breaker_state: IntGaugeVec,
-    pub rate_limited_until: IntGaugeVec,
-    pub connections: IntGaugeVec,
-    pub connections_limit: IntGaugeVec,
-    pub connections_refused: IntCounterVec,
-    pub upstream_requests: IntCounterVec,
-    pub upstream_duration: HistogramVec,
-    pub upstream_errors: IntCounterVec,
-    pub upstream_connections: IntGaugeVec,
-    pub upstream_waiting: IntGauge,
-    pub upstream_connections_opened: IntCounter,
-    pub upstream_unauthorized: IntCounter,
-    pub unauthorized_passed_on: IntCounter,
-    pub cache_requests: IntCounterVec,
-    pub cache_entries: IntGauge,
-    pub cache_bytes: IntGauge,
-    pub cache_limit: IntGauge,
-    pub cache_evictions: IntCounterVec,
-    pub cache_store_skipped: IntCounterVec,
-    pub cache_invalidations: IntCounterVec,
-    pub cache_ttl: Histogram,
-    pub token_expiry: Gauge,
-    pub token_refreshes: IntCounterVec,
-    pub token_refresh_duration: Histogram,
-    pub secret_reloads: IntCounterVec,
-    pub config_reloads: IntCounterVec,
-    pub task_restarts: IntCounterVec,
-    pub clock_skew: Gauge,
-    pub upstream_retries: IntCounterVec,
-    pub outcome_unknown: IntCounterVec,
-    pub refused_in_doubt: IntCounterVec,
-    pub idempotency_keys: IntCounterVec,
-    pub caller_exchanges: IntCounterVec,
-    pub public_key_calls: IntCounter,
-    pub webhooks: IntCounterVec,
-    pub webhook_forward_duration: Histogram,
-    pub log_lines_sampled_out: IntCounter,
-    pub draining: IntGauge,
-    pub spans: Spans,
-    /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
-    pub recent_errors: RecentErrors,
+/// Declares [`Metrics`]: for each metric its field, type and kind, then its name, its help text, and its labels or buckets.
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $kind:ident($name:literal, $help:literal $(, $more:expr)? $(,)?);)+) => {
+        /// The metrics of one sidecar, in their own registry.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            families: Vec<Family>,
+            bounded: [Bounded; 2],
+            $(#[doc = $help] pub $field: $type,)+
+            /// The queue of spans, and the count of them.
+            pub spans: Spans,
+            /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
+            pub recent_errors: RecentErrors,
+        }
+
+        impl Metrics {
+            fn register(r: Build, spans: Spans, recent_errors: RecentErrors) -> Result<Self, prometheus::Error> {
+                Ok(Self {
+                    $($field: r.$kind($name, $help $(, $more)?)?,)+
+                    spans,
+                    recent_errors,
+                    bounded: [
+                        Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),
+                        Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
+                    ],
+                    families: r.families.into_inner(),
+                    registry: r.registry,
+                })
+            }
+        }
+    };
+}
+
+metrics! {
+    requests: IntCounterVec = counters("requests_total", "Answers to callers.", &["route", "method", "code", "source"]);
+    request_duration: HistogramVec = durations(
+        "request_duration_seconds",
+        "Time from a request's head to the end of its answer, by class of route and cache result.",
+        &["class", "cache"],
+    );
+    in_flight: IntGaugeVec = gauges("in_flight_requests", "Requests being served.", &["class"]);
+    requests_refused: IntCounterVec = counters(
+        "requests_refused_total",
+        "Requests that the sidecar refused without sending anything to Sezzle, by the last part of the error code.",
+        &["reason"],
+    );
+    request_bodies_dropped: IntCounter = counter(
+        "request_bodies_dropped_total",
+        "Bodies of GET and HEAD requests, which were read and dropped.",
+    );
+    shed: IntCounterVec = counters(
+        "shed_total",
+        "Calls that were not sent to Sezzle because too many were under way or earlier ones failed, by class of route.",
+        &["class", "reason"],
+    );
+    places_taken: IntGaugeVec = gauges("places_taken", "Calls to Sezzle under way, by class of route.", &["class"]);
+    places_limit: IntGaugeVec = gauges(
+        "places_limit",
+        "Calls to Sezzle that may be under way at once, by class of route.",
+        &["class"],
+    );
+    queue_length: IntGaugeVec = gauges("queue_length", "Calls that wait for a permit, by class of route.", &["class"]);
+    queue_limit: IntGaugeVec = gauges(
+        "queue_limit",
+        "Calls that may wait for a permit at once, by class of route.",
+        &["class"],
+    );
+    breaker_state: IntGaugeVec = gauges(
+        "breaker_state",
+        "Circuit breakers, by class of route: 0 closed, 1 open, 2 half-open.",
+        &["class"],
+    );
+    rate_limited_until: IntGaugeVec = gauges(
+        "rate_limited_until_timestamp_seconds",
+        "End of the pause that Sezzle asked for by 429, in seconds since the epoch; 0 if there never was one.",
+        &["class"],
+    );
+    connections: IntGaugeVec = gauges("connections", "Open connections of callers.", &["listener"]);
+    connections_limit: IntGaugeVec = gauges(
+        "connections_limit",
+        "Connections of callers that may be open at once.",
+        &["listener"],
+    );
+    connections_refused: IntCounterVec = counters(
+        "connections_refused_total",
+        "Connections of callers that the sidecar refused or cut.",
+        &["listener", "reason"],
+    );
+    upstream_requests: IntCounterVec = counters(
+        "upstream_requests_total",
+        "Answers received from Sezzle.",
+        &["route", "method", "code"],
+    );
+    upstream_duration: HistogramVec = durations(
+        "upstream_request_duration_seconds",
+        "Time from sending a request to Sezzle to the head of its answer.",
+        &["class"],
+    );
+    upstream_errors: IntCounterVec = counters("upstream_errors_total", "Failed exchanges with Sezzle.", &["kind"]);
+    upstream_connections: IntGaugeVec = gauges(
+        "upstream_connections",
+        "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares one).",
+        &["state"],
+    );
+    upstream_waiting: IntGauge = gauge(
+        "upstream_waiting",
+        "Calls that wait for a connection to Sezzle, or for an HTTP/2 stream.",
+    );
+    upstream_connections_opened: IntCounter = counter("upstream_connections_opened_total", "Connections to Sezzle.");
+    upstream_unauthorized: IntCounter = counter("upstream_unauthorized_total", "Answers 401 from Sezzle.");
+    unauthorized_passed_on: IntCounter = counter(
+        "unauthorized_passed_on_total",
+        "Answers 401 from Sezzle that went to callers: there was no new token, or Sezzle refused that one too.",
+    );
+    cache_requests: IntCounterVec = counters(
+        "cache_requests_total",
+        "Session lookups by how they were answered.",
+        &["result"],
+    );
+    cache_entries: IntGauge = gauge("cache_entries", "Sessions stored.");
+    cache_bytes: IntGauge = gauge("cache_bytes", "Bytes that stored sessions take, bookkeeping included.");
+    cache_limit: IntGauge = gauge("cache_limit_bytes", "Bytes that stored sessions may take, bookkeeping included.");
+    cache_evictions: IntCounterVec = counters("cache_evictions_total", "Sessions that left the cache.", &["cause"]);
+    cache_store_skipped: IntCounterVec = counters(
+        "cache_store_skipped_total",
+        "Answers to session lookups that were not stored.",
+        &["reason"],
+    );
+    cache_invalidations: IntCounterVec = counters(
+        "cache_invalidations_total",
+        "Purges of the sessions that relate to a change.",
+        &["source"],
+    );
+    cache_ttl: Histogram = histogram("cache_ttl_seconds", "Life given to stored sessions.", &TTL_BUCKETS);
+    token_expiry: Gauge = float_gauge(
+        "token_expiry_timestamp_seconds",
+        "When the bearer token ends, in seconds since the epoch; 0 without a token.",
+    );
+    token_refreshes: IntCounterVec = counters("token_refreshes_total", "Token exchanges.", &["trigger", "result"]);
+    token_refresh_duration: Histogram = histogram(
+        "token_refresh_duration_seconds",
+        "Time one token exchange took.",
+        &DURATION_BUCKETS,
+    );
+    secret_reloads: IntCounterVec = counters("secret_reloads_total", "Attempts to use changed key files.", &["result"]);
+    config_reloads: IntCounterVec = counters(
+        "config_reloads_total",
+        "Reloads of the configuration, by how they ended.",
+        &["result"],
+    );
+    task_restarts: IntCounterVec = counters(
+        "task_restarts_total",
+        "Tasks of the process that panicked and were started again.",
+        &["task"],
+    );
+    clock_skew: Gauge = float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.");
+    upstream_retries: IntCounterVec = counters(
+        "upstream_retries_total",
+        "Further attempts at a call, by how the attempt before failed; also those that the budget did not allow.",
+        &["reason", "result"],
+    );
+    outcome_unknown: IntCounterVec = counters(
+        "money_outcome_unknown_total",
+        "Writes that were sent and whose outcome is not known.",
+        &["route"],
+    );
+    refused_in_doubt: IntCounterVec = counters(
+        "money_refused_in_doubt_total",
+        "Writes with an answer other than 2xx after an earlier attempt that may have had its effect.",
+        &["route"],
+    );
+    idempotency_keys: IntCounterVec = counters(
+        "idempotency_keys_total",
+        "Writes that carry an idempotency key, by where it came from.",
+        &["origin"],
+    );
+    caller_exchanges: IntCounterVec = counters(
+        "caller_exchanges_total",
+        "Exchanges of keys that callers asked for, by how they were answered.",
+        &["result"],
+    );
+    public_key_calls: IntCounter = counter(
+        "public_key_calls_total",
+        "Calls that were sent under the public key of the caller, in place of the token.",
+    );
+    webhooks: IntCounterVec = counters(
+        "webhooks_total",
+        "Requests to the webhook listener, by event and by how they ended.",
+        &["event", "result"],
+    );
+    webhook_forward_duration: Histogram = histogram(
+        "webhook_forward_duration_seconds",
+        "Time until the service had answered a webhook that was handed on to it.",
+        &DURATION_BUCKETS,
+    );
+    log_lines_sampled_out: IntCounter = counter(
+        "log_lines_sampled_out_total",
+        "Log lines of cache hits that log.sample_hits left out.",
+    );
+    draining: IntGauge = gauge("draining", "1 from SIGTERM on.");
 }
 
 // Normal use makes about 200 and 100 series. All other metrics together stay below 1000.
@@ -114,182 +258,8 @@ impl Metrics {
         r.register(Box::new(build))?;
         r.register(Box::new(LogLinesDropped::new()?))?;
         r.register(Box::new(ProcessCollector::for_self()))?;
-        let metrics = Self {
-            requests: r.counters("requests_total", "Answers to callers.", &["route", "method", "code", "source"])?,
-            request_duration: r.durations(
-                "request_duration_seconds",
-                "Time from a request's head to the end of its answer, by class of route and cache result.",
-                &["class", "cache"],
-            )?,
-            in_flight: r.gauges("in_flight_requests", "Requests being served.", &["class"])?,
-            requests_refused: r.counters(
-                "requests_refused_total",
-                "Requests that the sidecar refused without sending anything to Sezzle, by the last part of the \
-                 error code.",
-                &["reason"],
-            )?,
-            request_bodies_dropped: r.counter(
-                "request_bodies_dropped_total",
-                "Bodies of GET and HEAD requests, which were read and dropped.",
-            )?,
-            shed: r.counters(
-                "shed_total",
-                "Calls that were not sent to Sezzle because too many were under way or earlier ones failed, by \
-                 class of route.",
-                &["class", "reason"],
-            )?,
-            places_taken: r.gauges("places_taken", "Calls to Sezzle under way, by class of route.", &["class"])?,
-            places_limit: r.gauges(
-                "places_limit",
-                "Calls to Sezzle that may be under way at once, by class of route.",
-                &["class"],
-            )?,
-            queue_length: r.gauges("queue_length", "Calls that wait for a permit, by class of route.", &["class"])?,
-            queue_limit: r.gauges(
-                "queue_limit",
-                "Calls that may wait for a permit at once, by class of route.",
-                &["class"],
-            )?,
-            breaker_state: r.gauges(
-                "breaker_state",
-                "Circuit breakers, by class of route: 0 closed, 1 open, 2 half-open.",
-                &["class"],
-            )?,
-            rate_limited_until: r.gauges(
-                "rate_limited_until_timestamp_seconds",
-                "End of the pause that Sezzle asked for by 429, in seconds since the epoch; 0 if there never was one.",
-                &["class"],
-            )?,
-            connections: r.gauges("connections", "Open connections of callers.", &["listener"])?,
-            connections_limit: r.gauges(
-                "connections_limit",
-                "Connections of callers that may be open at once.",
-                &["listener"],
-            )?,
-            connections_refused: r.counters(
-                "connections_refused_total",
-                "Connections of callers that the sidecar refused or cut.",
-                &["listener", "reason"],
-            )?,
-            upstream_requests: r.counters(
-                "upstream_requests_total",
-                "Answers received from Sezzle.",
-                &["route", "method", "code"],
-            )?,
-            upstream_duration: r.durations(
-                "upstream_request_duration_seconds",
-                "Time from sending a request to Sezzle to the head of its answer.",
-                &["class"],
-            )?,
-            upstream_errors: r.counters("upstream_errors_total", "Failed exchanges with Sezzle.", &["kind"])?,
-            upstream_connections: r.gauges(
-                "upstream_connections",
-                "Connections to Sezzle: open, and active (one for each request under way, also where HTTP/2 shares \
-                 one).",
-                &["state"],
-            )?,
-            upstream_waiting: r
-                .gauge("upstream_waiting", "Calls that wait for a connection to Sezzle, or for an HTTP/2 stream.")?,
-            upstream_connections_opened: r.counter("upstream_connections_opened_total", "Connections to Sezzle.")?,
-            upstream_unauthorized: r.counter("upstream_unauthorized_total", "Answers 401 from Sezzle.")?,
-            unauthorized_passed_on: r.counter(
-                "unauthorized_passed_on_total",
-                "Answers 401 from Sezzle that went to callers: there was no new token, or Sezzle refused that one too.",
-            )?,
-            cache_requests: r.counters(
-                "cache_requests_total",
-                "Session lookups by how they were answered.",
-                &["result"],
-            )?,
-            cache_entries: r.gauge("cache_entries", "Sessions stored.")?,
-            cache_bytes: r.gauge("cache_bytes", "Bytes that stored sessions take, bookkeeping included.")?,
-            cache_limit: r.gauge("cache_limit_bytes", "Bytes that stored sessions may take, bookkeeping included.")?,
-            cache_evictions: r.counters("cache_evictions_total", "Sessions that left the cache.", &["cause"])?,
-            cache_store_skipped: r.counters(
-                "cache_store_skipped_total",
-                "Answers to session lookups that were not stored.",
-                &["reason"],
-            )?,
-            cache_invalidations: r.counters(
-                "cache_invalidations_total",
-                "Purges of the sessions that relate to a change.",
-                &["source"],
-            )?,
-            cache_ttl: r.histogram("cache_ttl_seconds", "Life given to stored sessions.", &TTL_BUCKETS)?,
-            token_expiry: r.float_gauge(
-                "token_expiry_timestamp_seconds",
-                "When the bearer token ends, in seconds since the epoch; 0 without a token.",
-            )?,
-            token_refreshes: r.counters("token_refreshes_total", "Token exchanges.", &["trigger", "result"])?,
-            token_refresh_duration: r.histogram(
-                "token_refresh_duration_seconds",
-                "Time one token exchange took.",
-                &DURATION_BUCKETS,
-            )?,
-            secret_reloads: r.counters("secret_reloads_total", "Attempts to use changed key files.", &["result"])?,
-            config_reloads: r.counters(
-                "config_reloads_total",
-                "Reloads of the configuration, by how they ended.",
-                &["result"],
-            )?,
-            task_restarts: r.counters(
-                "task_restarts_total",
-                "Tasks of the process that panicked and were started again.",
-                &["task"],
-            )?,
-            clock_skew: r.float_gauge("clock_skew_seconds", "Sezzle's Date less the local wall clock.")?,
-            upstream_retries: r.counters(
-                "upstream_retries_total",
-                "Further attempts at a call, by how the attempt before failed; also those that the budget did not \
-                 allow.",
-                &["reason", "result"],
-            )?,
-            outcome_unknown: r.counters(
-                "money_outcome_unknown_total",
-                "Writes that were sent and whose outcome is not known.",
-                &["route"],
-            )?,
-            refused_in_doubt: r.counters(
-                "money_refused_in_doubt_total",
-                "Writes with an answer other than 2xx after an earlier attempt that may have had its effect.",
-                &["route"],
-            )?,
-            idempotency_keys: r.counters(
-                "idempotency_keys_total",
-                "Writes that carry an idempotency key, by where it came from.",
-                &["origin"],
-            )?,
-            caller_exchanges: r.counters(
-                "caller_exchanges_total",
-                "Exchanges of keys that callers asked for, by how they were answered.",
-                &["result"],
-            )?,
-            public_key_calls: r.counter(
-                "public_key_calls_total",
-                "Calls that were sent under the public key of the caller, in place of the token.",
-            )?,
-            webhooks: r.counters(
-                "webhooks_total",
-                "Requests to the webhook listener, by event and by how they ended.",
-                &["event", "result"],
-            )?,
-            webhook_forward_duration: r.histogram(
-                "webhook_forward_duration_seconds",
-                "Time until the service had answered a webhook that was handed on to it.",
-                &DURATION_BUCKETS,
-            )?,
-            log_lines_sampled_out: r
-                .counter("log_lines_sampled_out_total", "Log lines of cache hits that log.sample_hits left out.")?,
-            spans: Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?),
-            draining: r.gauge("draining", "1 from SIGTERM on.")?,
-            bounded: [
-                Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),
-                Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
-            ],
-            families: r.families.into_inner(),
-            recent_errors: RecentErrors::new(clock),
-            registry: r.registry,
-        };
+        let spans = Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?);
+        let metrics = Self::register(r, spans, RecentErrors::new(clock))?;
         metrics.initialise();
         Ok(metrics)
     }
