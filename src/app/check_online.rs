@@ -43,7 +43,7 @@ pub fn online_check(
         through_proxy,
         unfollowed: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
         unfollowed_trust: unfollowed_trust(is_set),
-        issuers: materials.trust.issuers().to_vec(),
+        issuers: materials.trust.issuers.to_vec(),
         upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
         connector,
         peer_certificate,

@@ -61,11 +61,16 @@ pub struct App {
     sessions: Arc<Sessions>,
     tokens: Arc<TokenManager>,
     ops: Ops,
-    metrics: Arc<Metrics>,
-    proxy_addresses: Vec<Address>,
-    control_address: Option<Address>,
-    webhooks_address: Option<Address>,
-    ops_address: SocketAddr,
+    /// The metrics of this sidecar.
+    pub metrics: Arc<Metrics>,
+    /// The addresses of the proxy listener, with the ports that the system chose.
+    pub proxy_addresses: Vec<Address>,
+    /// The address of the control listener, if there is one.
+    pub control_address: Option<Address>,
+    /// The address of the webhook listener, if there is one.
+    pub webhooks_address: Option<Address>,
+    /// The address of the ops listener.
+    pub ops_address: SocketAddr,
     configuration: ActiveConfig,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
@@ -79,7 +84,8 @@ pub struct App {
     work: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
-    supervisor: Supervisor,
+    /// Keeps the tasks of the process.
+    pub supervisor: Supervisor,
     blocking: Blocking,
 }
 
@@ -109,7 +115,7 @@ impl App {
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {
-            let (certificates, issuers) = (trust.issuers().len(), trust.issuers().join(", "));
+            let (certificates, issuers) = (trust.issuers.len(), trust.issuers.join(", "));
             tracing::info!(file = %file.display(), certificates, issuers, "the sidecar also trusts gateway.ca_file");
         }
         let connect = connect_options(gateway, tls::client_config(trust)?, &materials, &blocking)?;
@@ -209,26 +215,6 @@ impl App {
         });
     }
 
-    pub fn supervisor(&self) -> &Supervisor {
-        &self.supervisor
-    }
-
-    pub fn proxy_addresses(&self) -> &[Address] {
-        &self.proxy_addresses
-    }
-
-    pub fn control_address(&self) -> Option<&Address> {
-        self.control_address.as_ref()
-    }
-
-    pub fn webhooks_address(&self) -> Option<&Address> {
-        self.webhooks_address.as_ref()
-    }
-
-    pub fn ops_address(&self) -> SocketAddr {
-        self.ops_address
-    }
-
     /// Why the sidecar is not ready; `None` if it is.
     pub fn unready(&self) -> Option<&'static str> {
         self.ops.unready()
@@ -242,10 +228,6 @@ impl App {
     /// Time from the start of [`Self::drain`] to its hard end.
     pub fn drain_timeout(&self) -> Duration {
         self.configuration.drain().timeout
-    }
-
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Drains and stops. The sidecar is unready at once, and accepts no new connections after the grace period. The

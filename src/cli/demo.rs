@@ -36,14 +36,14 @@ pub async fn demo(once: bool) -> Result<(), Failure> {
         started => started?,
     };
     let proxy =
-        app.proxy_addresses().iter().find_map(Address::tcp).ok_or_else(|| failed("the sidecar has no address"))?;
+        app.proxy_addresses.iter().find_map(Address::tcp).ok_or_else(|| failed("the sidecar has no address"))?;
 
     let mut tour = Tour { client: Client::builder(TokioExecutor::new()).build_http(), proxy, gateway };
     let ids = tour.take().await?;
     if once {
         say("The tour is over.\n");
     } else {
-        say(&invitation(proxy, app.ops_address(), &ids));
+        say(&invitation(proxy, app.ops_address, &ids));
         signals.next().await;
         say("\nStopping.\n");
     }

@@ -59,9 +59,9 @@ async fn run(
     tracing::info!(
         version = BUILD,
         gateway = settings.gateway.url,
-        proxy = app.proxy_addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        control = app.control_address().map(tracing::field::display),
-        ops = %app.ops_address(),
+        proxy = app.proxy_addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        control = app.control_address.as_ref().map(tracing::field::display),
+        ops = %app.ops_address,
         cache_max_bytes = settings.cache.max_bytes,
         workers = settings.proxy.workers,
         "started"
@@ -70,7 +70,7 @@ async fn run(
         tracing::warn!(environment = settings.gateway.environment.as_str(), "{warning}");
     }
     let mut manager =
-        Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone(), app.supervisor().clone());
+        Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone(), app.supervisor.clone());
     let mut reading = None;
     loop {
         tokio::select! {

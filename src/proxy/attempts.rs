@@ -23,7 +23,7 @@ pub struct Attempts {
     /// Why the last attempt is a retry, if it is one whose result is not counted yet.
     retried: Option<&'static str>,
     /// How the first attempt failed that may have had its effect.
-    doubt: Option<&'static str>,
+    pub doubt: Option<&'static str>,
 }
 
 /// One thing that happened to the call.
@@ -81,11 +81,6 @@ impl Attempts {
     /// The call is sent for the first time, and must not be sent again later than `latest`.
     pub fn new(retry_safety: RetrySafety, latest: Mono) -> Self {
         Self { retry_safety, latest, number: 1, replayed: false, retried: None, doubt: None }
-    }
-
-    /// How the first attempt failed that may have had its effect, if one did and the call was sent again.
-    pub fn doubt(&self) -> Option<&'static str> {
-        self.doubt
     }
 
     /// Decides on the next step after this event at this time.
@@ -225,12 +220,12 @@ mod tests {
                 let mut attempts = Attempts::new(call, LATEST);
                 if !again {
                     assert_eq!(attempts.after(event, EARLY), STOP, "{what}");
-                    assert_eq!(attempts.doubt(), None, "{what}");
+                    assert_eq!(attempts.doubt, None, "{what}");
                     continue;
                 }
                 let retry = retried(&mut attempts, event);
                 let reason = retry.failure.as_str();
-                assert_eq!((retry.number, attempts.doubt()), (1, Some(reason).filter(|_| effect)), "{what}");
+                assert_eq!((retry.number, attempts.doubt), (1, Some(reason).filter(|_| effect)), "{what}");
                 // The second attempt fails alike: its result is counted, and the call is sent a third time.
                 let second = attempts.after(event, EARLY);
                 assert_eq!(second.count, Some((reason, "failure")), "{what}");
@@ -269,7 +264,7 @@ mod tests {
             assert_eq!(attempts.after(Event::Unauthorized(7), EARLY), renew(7), "{call:?}");
             assert_eq!(attempts.after(Event::Renewed, EARLY), SEND, "{call:?}");
             assert_eq!(attempts.after(Event::Unauthorized(8), EARLY), STOP, "{call:?}: a second 401");
-            assert_eq!(attempts.doubt(), None, "{call:?}: a refused call had no effect");
+            assert_eq!(attempts.doubt, None, "{call:?}: a refused call had no effect");
 
             for (event, now) in [(Event::NotRenewed, EARLY), (Event::Renewed, LATEST), (Event::Renewed, LATE)] {
                 let mut attempts = Attempts::new(call, LATEST);
@@ -331,13 +326,13 @@ mod tests {
             let retry = withdrawn(attempts.after(reset, EARLY)).expect("a retry");
             let broke = Step { next: Next::Stop, count: Some(("reset", "no_budget")) };
             assert_eq!(attempts.after(Event::Budget(retry, false), EARLY), broke);
-            assert_eq!(attempts.doubt(), None, "the attempt that stands says itself what it may have done");
+            assert_eq!(attempts.doubt, None, "the attempt that stands says itself what it may have done");
 
             for (allowed, now, step) in [(true, LATEST, SEND), (true, LATE, STOP), (false, EARLY, STOP)] {
                 let mut attempts = Attempts::new(call, LATEST);
                 attempts.after(reset, EARLY);
                 assert_eq!(attempts.after(Event::Waited(retry, allowed), now), step, "{allowed} at {now:?}");
-                assert_eq!(attempts.doubt(), Some("reset").filter(|_| step == SEND), "{allowed} at {now:?}");
+                assert_eq!(attempts.doubt, Some("reset").filter(|_| step == SEND), "{allowed} at {now:?}");
             }
         }
     }
@@ -366,11 +361,11 @@ mod tests {
     fn the_first_doubt_stays() {
         let mut attempts = Attempts::new(RetrySafety::Keyed, LATEST);
         retried(&mut attempts, error(Kind::ConnectionRefused, Sent::No));
-        assert_eq!(attempts.doubt(), None);
+        assert_eq!(attempts.doubt, None);
         retried(&mut attempts, answered(502, None));
-        assert_eq!(attempts.doubt(), Some("bad_gateway"));
+        assert_eq!(attempts.doubt, Some("bad_gateway"));
         let last = Step { next: Next::Stop, count: Some(("bad_gateway", "failure")) };
         assert_eq!(attempts.after(error(Kind::Reset, Sent::Maybe), EARLY), last);
-        assert_eq!(attempts.doubt(), Some("bad_gateway"));
+        assert_eq!(attempts.doubt, Some("bad_gateway"));
     }
 }

@@ -26,7 +26,7 @@ impl Proxy {
         let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
         match received.map_err(|_| ProxyError::BodyTimeout)? {
             Ok(body) => {
-                record.set_has_read_body(true);
+                record.has_read_body = true;
                 if unstated {
                     // Some callers that give up half a body end it before they reset its stream: Node's `close()` does.
                     // hyper drops this future as soon as the reset has come.
@@ -66,7 +66,7 @@ impl Proxy {
         };
         let read = self.writes.unless_cut(timeout(BODY_TIMEOUT, read)).await.ok_or(ProxyError::Stopping)?;
         let length = read.map_err(|_| ProxyError::BodyTimeout)??;
-        record.set_has_read_body(true);
+        record.has_read_body = true;
         if length > 0 && *method == Method::OPTIONS {
             return Err(ProxyError::Malformed("the sidecar accepts no body with OPTIONS"));
         }

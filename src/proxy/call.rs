@@ -33,7 +33,7 @@ impl Proxy {
         let permit = self.pressure.enter(call.class, &head.method, call.at).await?;
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
         let answer = self.exchange.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
-        record.keep_permit(permit);
+        record.permit = Some(permit);
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 
@@ -66,7 +66,7 @@ impl Proxy {
             class: LabelValue::of(class),
         };
         let stats = record.begin_call(outgoing.body.len());
-        Sending { outgoing, retry_safety, rights: rights.clone(), request_id: record.request_id().clone(), stats }
+        Sending { outgoing, retry_safety, rights: rights.clone(), request_id: record.request_id.clone(), stats }
     }
 }
 

@@ -112,7 +112,7 @@ impl Exchange {
         let reading = Reading::of_call(sending.retry_safety, &sending.outgoing.method, links.is_some(), carries_links);
         let in_body = links.filter(|_| carries_links && sending.retry_safety != RetrySafety::Once);
         let unmarked = in_body.is_some_and(|links| links.unmark_conditions(&mut sending.outgoing.headers));
-        let mut answer = self.run(sending, reading, permit, permit.since()).await?;
+        let mut answer = self.run(sending, reading, permit, permit.since).await?;
         if let Some(links) = in_body {
             links.rewrite(&sending.outgoing, &sending.request_id, &mut answer);
             // Only the tag says whether the caller's copy of the answer was rewritten.
@@ -135,7 +135,7 @@ impl Exchange {
         mut conditions: Option<Conditions>,
         permit: &Permit,
     ) -> Fetched<GatewayResponse, ProxyError> {
-        let (began, limit) = (permit.since(), sending.outgoing.deadlines.head);
+        let (began, limit) = (permit.since, sending.outgoing.deadlines.head);
         let mut now = began;
         for _ in 0..2 {
             if sending.outgoing.deadlines.head.is_zero() {
@@ -245,7 +245,7 @@ impl Exchange {
             self.metrics.unauthorized_passed_on.inc();
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
-        concluded(result, retry_safety, attempts.doubt())
+        concluded(result, retry_safety, attempts.doubt)
     }
 
     /// The authorization of the next attempt, and the time after the wait for a token.
@@ -280,7 +280,7 @@ impl Exchange {
         outgoing.headers.insert(AUTHORIZATION, credential.authorization().clone());
         stats.attempted(credential.generation());
         let (head, body) = self.upstream.send_at(now, outgoing).await?.into_parts();
-        let Arrival { at, reused } = body.arrival();
+        let Arrival { at, reused } = body.arrival;
         stats.answered(reused);
         let (status, mut headers) = (head.status, head.headers);
         send_permit.head_received(status, &headers);

@@ -36,7 +36,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Decision, ProxyError> {
         let (matched, class) = self.admit(head, present, caller, record)?;
-        self.ask_memory(head, present, matched, class, record.began(), record)
+        self.ask_memory(head, present, matched, class, record.began, record)
     }
 
     /// Admits the request, and finds its call.
@@ -80,7 +80,7 @@ impl Proxy {
         };
         let (result, by_request) = match self.sessions.find(session, &directives, at) {
             Found::Fresh(hit) => {
-                record.sink().series.looked_up(CacheResult::Hit);
+                record.sink.series.looked_up(CacheResult::Hit);
                 return Ok(Decision::Answer(from_hit(head, present, &hit, record)));
             }
             Found::Unwanted => (CacheResult::Miss, true),

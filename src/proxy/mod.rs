@@ -197,7 +197,7 @@ impl Proxy {
         let has_body = !body.is_end_stream();
         if has_body {
             // The rest of a small body is discarded, and the connection continues.
-            record.set_has_read_body(body.size_hint().upper().is_some_and(|length| length <= SMALL));
+            record.has_read_body = body.size_hint().upper().is_some_and(|length| length <= SMALL);
         }
         if present.traceparent {
             record.set_trace(&head.headers);
@@ -279,12 +279,12 @@ impl Proxy {
     fn finish(&self, response: Result<CallerResponse, ProxyError>, mut record: Box<Record>) -> Response<Body> {
         let response = response.unwrap_or_else(|error| {
             record.failed(&error);
-            let (status, headers, body) = error.answer(&record.request_id().to_string());
+            let (status, headers, body) = error.answer(&record.request_id.to_string());
             let cache = CacheStatus { result: record.cache_result_of_error(), ..CacheStatus::BYPASS };
             CallerResponse { status, headers, content: Content::Whole(Some(body)), source: Source::Sidecar, cache }
         });
         // The rest of a body that was not read would be taken for the next request.
-        let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body();
+        let closing = self.draining.load(Ordering::Relaxed) || !record.has_read_body;
         response.finish(record, closing)
     }
 

@@ -67,7 +67,7 @@ pub struct Permit {
     /// Whether the breaker may refuse the call.
     guarded: bool,
     /// When the call got the permit.
-    since: Now,
+    pub since: Now,
     _taken: OwnedSemaphorePermit,
 }
 
@@ -158,11 +158,6 @@ impl Pressure {
 }
 
 impl Permit {
-    pub fn since(&self) -> Now {
-        self.since
-    }
-
-    /// Asks to send the call, be it for the first time or again. Refuses when Sezzle asked for fewer calls, or fails.
     pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
         let limit = &*self.limit;
         let breaker = limit.change(|health| match health.hold.left(now) {

@@ -51,7 +51,7 @@ impl Proxy {
             let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc();
             sending.retry_safety = RetrySafety::Keyed;
-            record.set_request_key(key);
+            record.request_key = Some(key);
         }
         let retry_safety = sending.retry_safety;
         let now = self.clock.now();
@@ -59,15 +59,15 @@ impl Proxy {
         let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
         // The wait counts toward the time of a write, because a drain must outlast the write.
         let limit = &mut sending.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(permit.since().mono.since(now.mono));
+        *limit = limit.saturating_sub(permit.since.mono.since(now.mono));
         let (sessions, exchange) = (Arc::clone(&self.sessions), Arc::clone(&self.exchange));
         let (tag, links) = (matched.purges(), matched.route.carries_links());
         let report = WriteReport {
             metrics: Arc::clone(&self.metrics),
-            request_id: record.request_id().clone(),
+            request_id: record.request_id.clone(),
             method: method_label(&head.method),
             matched: matched.clone(),
-            key: record.request_key().cloned(),
+            key: record.request_key.clone(),
             concluded: false,
         };
         let (give, answer) = oneshot::channel();
@@ -86,7 +86,7 @@ impl Proxy {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { call: retry_safety, cause });
         };
-        record.keep_permit(permit);
+        record.permit = Some(permit);
         let mut response = passed_on(result?, CacheStatus::BYPASS);
         if is_card_data {
             card_data::forbid_storing(&mut response.headers);

@@ -144,7 +144,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
-        let arrived = self.store.invalidation().epoch();
+        let arrived = self.store.invalidation.epoch();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
         let alone = directives.no_store || directives.no_cache || self.unshared.contains_key(&key);
@@ -163,7 +163,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 }
                 Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
                     Ok(FlightResult::Answer { answer, tags, stored }) => {
-                        if self.store.invalidation().accepts(tags.as_deref(), flight.began, arrived) {
+                        if self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived) {
                             return (LookupResult::Answer(answer, stored), true);
                         }
                     }
@@ -176,7 +176,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 Role::Alone => break,
             }
         }
-        let began = self.store.invalidation().epoch();
+        let began = self.store.invalidation.epoch();
         // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
@@ -237,7 +237,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             return Role::Alone;
         }
         let (give, own) = oneshot::channel();
-        let began = self.store.invalidation().epoch();
+        let began = self.store.invalidation.epoch();
         let (guard, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 

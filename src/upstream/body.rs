@@ -28,7 +28,8 @@ pub struct GatewayBody {
     ends: Option<Instant>,
     waiting: Option<Waiting>,
     failures: IntCounter,
-    arrival: Arrival,
+    /// When and how the answer came.
+    pub arrival: Arrival,
     _active: Counted,
 }
 
@@ -69,10 +70,6 @@ impl GatewayBody {
         active: Counted,
     ) -> Self {
         Self { inner, left: total, ends: None, waiting: None, failures, arrival, _active: active }
-    }
-
-    pub fn arrival(&self) -> Arrival {
-        self.arrival
     }
 }
 

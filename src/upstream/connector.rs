@@ -26,8 +26,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
-    http2: bool,
-    /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.
+    pub(super) http2: bool,
     unfollowed: Arc<Mutex<Option<&'static str>>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -56,10 +55,6 @@ impl Connector {
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(tunnel) } else { https.wrap_connector(tunnel) };
         Self { inner, limit, http2, unfollowed: Arc::new(Mutex::new(unfollowed)), clock, metrics }
-    }
-
-    pub fn offers_http2(&self) -> bool {
-        self.http2
     }
 
     /// Connects to the gateway, given by its scheme and authority.
@@ -133,7 +128,7 @@ pub struct ConnectionLifetime {
 #[derive(Debug)]
 pub struct GatewayConnection {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    lifetime: ConnectionLifetime,
+    pub(super) lifetime: ConnectionLifetime,
     _open: Counted,
 }
 
@@ -148,10 +143,6 @@ impl GatewayConnection {
 
     pub(super) fn is_http2(&self) -> bool {
         self.tls().is_some_and(|tls| tls.alpn_protocol() == Some(b"h2"))
-    }
-
-    pub(super) fn lifetime(&self) -> ConnectionLifetime {
-        self.lifetime
     }
 }
 

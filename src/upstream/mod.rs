@@ -134,7 +134,7 @@ impl Upstream {
         let workers = Arc::new(PerWorker::new(worker_count, || {
             let (gateway, waiting) = (gateway.clone(), metrics.upstream_waiting.clone());
             let pool = || Pool::new(connector.clone(), gateway.clone(), max_idle, clock.clone(), waiting.clone());
-            let reports = connector.offers_http2().then(pool);
+            let reports = connector.http2.then(pool);
             Own { pool: pool(), reports, series: UpstreamSeries::new(Arc::clone(&metrics)) }
         }));
         let parts = gateway.into_parts();

@@ -28,7 +28,7 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
-    issuers: Arc<[String]>,
+    pub issuers: Arc<[String]>,
 }
 
 impl Trust {
@@ -41,11 +41,6 @@ impl Trust {
             None => Vec::new(),
         };
         Ok(Self { roots: Arc::new(roots), issuers: issuers.into() })
-    }
-
-    /// The subjects of the certificates in the CA file, in its order.
-    pub fn issuers(&self) -> &[String] {
-        &self.issuers
     }
 
     pub(super) fn roots(&self) -> Arc<RootCertStore> {

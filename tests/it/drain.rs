@@ -39,8 +39,8 @@ impl Draining {
     fn begin(harness: Harness) -> Self {
         let (proxy, ops) = (harness.proxy, harness.ops);
         let (app, gateway): (App, Simulator) = harness.into_parts();
-        let cut = app.metrics().connections_refused.clone();
-        let invalidations = app.metrics().cache_invalidations.clone();
+        let cut = app.metrics.connections_refused.clone();
+        let invalidations = app.metrics.cache_invalidations.clone();
         let drain = tokio::spawn(app.drain());
         Self { gateway, proxy, ops, cut, invalidations, drain, began: Instant::now() }
     }

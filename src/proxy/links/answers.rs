@@ -30,7 +30,7 @@ pub struct AnswerLinks {
 impl AnswerLinks {
     /// Answers with links that cannot be read are counted in the metrics.
     pub fn new(rewriter: LinkRewriter, metrics: Arc<Metrics>) -> Self {
-        let tags = TagMark::new(rewriter.base_url());
+        let tags = TagMark::new(&rewriter.base_url);
         Self { rewriter, tags, metrics, warned: AtomicBool::new(false) }
     }
 

@@ -50,10 +50,6 @@ impl LinkRewriter {
         Self { gateways: SEZZLE.into_iter().chain([gateway]).map(Gateway::new).collect(), base_url }
     }
 
-    pub fn base_url(&self) -> &str {
-        &self.base_url
-    }
-
     pub fn rewrite(&self, body: &[u8]) -> Rewritten {
         let mut rewritten = Vec::new();
         let mut copied = 0;

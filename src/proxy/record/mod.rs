@@ -28,17 +28,17 @@ use crate::upstream::retry::RetrySafety;
 /// The facts about a request so far. Dropping a record writes it, so each request is recorded once, however it ends.
 #[derive(Debug)]
 pub struct Record {
-    sink: Arc<RecordSink>,
-    began: Now,
-    request_id: RequestId,
+    pub(super) sink: Arc<RecordSink>,
+    pub(super) began: Now,
+    pub(super) request_id: RequestId,
     trace: Option<TraceParent>,
-    request_key: Option<HeaderValue>,
+    pub(super) request_key: Option<HeaderValue>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
     class: Class,
-    permit: Option<Permit>,
+    pub(super) permit: Option<Permit>,
     status: Option<StatusCode>,
     source: Source,
     cache: CacheResult,
@@ -48,7 +48,7 @@ pub struct Record {
     bytes_out: u64,
     end: End,
     /// Whether nothing is left of the request's body.
-    has_read_body: bool,
+    pub(super) has_read_body: bool,
 }
 
 /// Writes records: it holds the clock that times them, their metrics, and the sampling of hits in the log. Each worker
@@ -185,14 +185,6 @@ impl Record {
         self.matched = Some(matched);
     }
 
-    pub fn set_has_read_body(&mut self, whole: bool) {
-        self.has_read_body = whole;
-    }
-
-    pub fn has_read_body(&self) -> bool {
-        self.has_read_body
-    }
-
     /// The error that the caller gets when the code that was to answer has panicked.
     pub fn error_of_panic(&self) -> ProxyError {
         let retry_safety =
@@ -202,14 +194,6 @@ impl Record {
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");
         ProxyError::OutcomeUnknown { call: retry_safety, cause }
-    }
-
-    pub fn began(&self) -> Now {
-        self.began
-    }
-
-    pub fn sink(&self) -> &RecordSink {
-        &self.sink
     }
 
     /// Reads the trace that the request is part of. A request with two such headers is part of none.
@@ -222,16 +206,6 @@ impl Record {
     /// The request becomes a call to Sezzle with a body of this many bytes.
     pub fn begin_call(&mut self, body: usize) -> Arc<UpstreamStats> {
         Arc::clone(self.stats.get_or_insert_with(|| Arc::new(UpstreamStats::new(body))))
-    }
-
-    /// The request is a write under this idempotency key.
-    pub fn set_request_key(&mut self, key: HeaderValue) {
-        self.request_key = Some(key);
-    }
-
-    /// Keeps the call's permit until the answer has been sent.
-    pub fn keep_permit(&mut self, permit: Permit) {
-        self.permit = Some(permit);
     }
 
     /// The caller gets this error of the sidecar's.
@@ -292,15 +266,6 @@ impl Record {
     /// The cache's word for a request that ended with an error of the sidecar's.
     pub fn cache_result_of_error(&self) -> CacheResult {
         if self.class == Class::Session && self.matched.is_some() { CacheResult::Error } else { CacheResult::Bypass }
-    }
-
-    pub fn request_id(&self) -> &RequestId {
-        &self.request_id
-    }
-
-    /// The idempotency key, if the request is a write that has one.
-    pub fn request_key(&self) -> Option<&HeaderValue> {
-        self.request_key.as_ref()
     }
 
     fn route(&self) -> Route {

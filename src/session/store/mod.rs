@@ -21,7 +21,7 @@ use crate::telemetry::metrics::{Metrics, gauge};
 pub(super) struct Store {
     entries: Cache<Uuid, Entry>,
     evicted: Evicted,
-    invalidation: Invalidation,
+    pub(super) invalidation: Invalidation,
     next_id: AtomicU64,
     /// The template of the last entry, for the next one to share.
     template: Mutex<Arc<HeaderTemplate>>,
@@ -119,10 +119,6 @@ impl Store {
 
     pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
         self.invalidation.set_max_ttl(max_ttl);
-    }
-
-    pub(super) fn invalidation(&self) -> &Invalidation {
-        &self.invalidation
     }
 
     /// Updates the gauges, and lets the map do its postponed work.

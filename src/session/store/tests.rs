@@ -20,7 +20,7 @@ fn answer(text: &str) -> SessionResponse {
 
 /// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
-    let (began, now, fetch_id) = (store.invalidation().epoch(), Clock::system().now(), store.next(key));
+    let (began, now, fetch_id) = (store.invalidation.epoch(), Clock::system().now(), store.next(key));
     store.insert(fetch_id, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
 }
 
@@ -91,7 +91,7 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                         assert!(version >= known, "{version} was found after {known} was acknowledged");
                     }
                     let (began, now, fetch_id) =
-                        (store.invalidation().epoch(), Clock::system().now(), store.next(key(number)));
+                        (store.invalidation.epoch(), Clock::system().now(), store.next(key(number)));
                     let answer = answer(&truth.load(Ordering::SeqCst).to_string());
                     let tags = [Tag::Session(key(number)), order.clone()];
                     let _ = store.insert(fetch_id, began, now.mono, &answer, &tags, LIFE, now);

@@ -229,7 +229,7 @@ impl Inner {
     async fn handshake(&self) -> Result<(Made, ConnectionLifetime), UpstreamError> {
         let connected = self.connector.connect(self.gateway.clone()).await;
         let io = connected.map_err(|error| UpstreamError::from_connecting(error.as_ref()))?;
-        let lifetime = io.lifetime();
+        let lifetime = io.lifetime;
         let made = if io.is_http2() {
             let late = |_| UpstreamError::from_connecting(&ConnectTimeout(PREFACE_TIMEOUT));
             let opened = timeout(PREFACE_TIMEOUT, http2::open(io)).await.map_err(late)?;

@@ -247,7 +247,7 @@ async fn run(seed: u64) -> (usize, usize) {
     let (order, writes) = (load.order, load.writes.into_inner().expect("no panic"));
 
     let (app, gateway) = harness.into_parts();
-    let unknown = app.metrics().outcome_unknown.clone();
+    let unknown = app.metrics.outcome_unknown.clone();
     timeout(Duration::from_secs(10), app.drain()).await.expect("the drain ends");
     let counted: u64 = ROUTES.map(|route| unknown.with_label_values(&[route]).get()).iter().sum();
     let effects = gateway.effects(&order);
