@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::caller::{Caller, check_shown};
@@ -16,8 +15,8 @@ use crate::ops::Ops;
 use crate::proxy::Proxy;
 use crate::proxy::error::ProxyError;
 use crate::proxy::response::Body;
-use crate::server::Handler;
 use crate::server::workers::Workers;
+use crate::server::{Handler, Request};
 use crate::status::StatusPage;
 use crate::supervisor::Supervisor;
 use crate::webhook::Webhooks;
@@ -29,11 +28,7 @@ pub(super) struct ProxyHandler(pub(super) Arc<ArcSwap<Proxy>>);
 impl Handler for ProxyHandler {
     type Body = Body;
 
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        caller: Caller,
-    ) -> impl Future<Output = Response<Body>> + Send + Unpin {
+    fn handle(&self, request: Request, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
         self.0.load().handle(request, caller)
     }
 }
@@ -44,11 +39,7 @@ pub(super) struct ControlHandler(pub(super) Control<ProxyError>, pub(super) Stat
 impl Handler for ControlHandler {
     type Body = Full<Bytes>;
 
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        caller: Caller,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+    fn handle(&self, request: Request, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
         let Self(control, page) = self;
         Box::pin(async move {
             match request.uri().path() {
@@ -65,11 +56,7 @@ pub(super) struct WebhookHandler(pub(super) Webhooks<ProxyError>);
 impl Handler for WebhookHandler {
     type Body = Full<Bytes>;
 
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        _: Caller,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+    fn handle(&self, request: Request, _: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
         Box::pin(self.0.handle(request))
     }
 }
@@ -85,11 +72,7 @@ pub(super) struct OpsHandler {
 impl Handler for OpsHandler {
     type Body = Full<Bytes>;
 
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        caller: Caller,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + Unpin {
+    fn handle(&self, request: Request, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin {
         let Self { ops, page, workers, supervisor } = self;
         Box::pin(async move {
             match (request.uri().path(), page) {

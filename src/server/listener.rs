@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
@@ -15,16 +15,15 @@ use super::workers::Workers;
 use crate::caller::Caller;
 use crate::telemetry::metrics::Metrics;
 
+/// A request from a caller.
+pub type Request = http::Request<Incoming>;
+
 pub trait Handler: Clone + Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + Unpin + 'static;
 
     /// Answers one request. `Unpin` makes implementations put large futures into a box, so that an idle connection does
     /// not reserve space for them.
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        caller: Caller,
-    ) -> impl Future<Output = Response<Self::Body>> + Send + Unpin;
+    fn handle(&self, request: Request, caller: Caller) -> impl Future<Output = Response<Self::Body>> + Send + Unpin;
 }
 
 /// One kind of listener: its limits, its stop signals, and the parts that all its addresses share.

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::connection::serve_connection;
-pub use self::listener::{Handler, Listener, Stop};
+pub use self::listener::{Handler, Listener, Request, Stop};
 use self::socket::Socket;
 use crate::telemetry::metrics::Counted;
 
