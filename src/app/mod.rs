@@ -1,6 +1,5 @@
 //! The composition root: the only module that knows every part.
 
-mod active_config;
 mod check_online;
 mod error;
 mod from_settings;
@@ -21,7 +20,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::active_config::ActiveConfig;
 pub use self::check_online::online_check;
 pub use self::error::StartError;
 #[cfg(feature = "otlp")]
@@ -71,7 +69,10 @@ pub struct App {
     pub webhooks_address: Option<Address>,
     /// The address of the ops listener.
     pub ops_address: SocketAddr,
-    configuration: ActiveConfig,
+    /// The configuration from the start, which keys that need a restart keep. Boxed, because the app is moved.
+    started: Box<Settings>,
+    /// The configuration from the last reload.
+    reloaded: Box<Settings>,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
     /// Sending a value, even the same one, makes the refresher read the key files.
@@ -173,7 +174,8 @@ impl App {
             control_address,
             webhooks_address,
             ops_address,
-            configuration: ActiveConfig::new(settings),
+            started: Box::new(settings.clone()),
+            reloaded: Box::new(settings.clone()),
             page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
             key_files,
             stop: Stop::default(),
@@ -227,7 +229,7 @@ impl App {
 
     /// Time from the start of [`Self::drain`] to its hard end.
     pub fn drain_timeout(&self) -> Duration {
-        self.configuration.drain().timeout
+        self.reloaded.drain.timeout
     }
 
     /// Drains and stops. The sidecar is unready at once, and accepts no new connections after the grace period. The
@@ -238,7 +240,7 @@ impl App {
 
     /// Like [`Self::drain`], but ends at once when `stop` completes. Returns whether `stop` did not complete first.
     pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
-        let DrainSettings { grace, timeout: limit } = *self.configuration.drain();
+        let DrainSettings { grace, timeout: limit } = self.reloaded.drain;
         let began = Instant::now();
         let hard_end = began.checked_add(limit).unwrap_or(began);
         self.ops.drain();

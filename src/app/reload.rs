@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tracing::level_filters::LevelFilter;
 
 use super::App;
-use super::active_config::ActiveConfig;
 use super::from_settings::{proxy_options, session_rules};
 use super::materials::key_sources;
 use crate::caller::Hosts;
@@ -59,7 +57,7 @@ impl App {
     }
 
     fn apply(&mut self, new: Settings, key_files: KeyFiles) -> Reloaded {
-        let ActiveConfig { started, reloaded } = &self.configuration;
+        let (started, reloaded) = (&self.started, &self.reloaded);
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
         // Logged at the more verbose of the two levels.
@@ -73,19 +71,14 @@ impl App {
         self.sessions.change(session_rules(&new));
         // Sent even if the sources are the same: the files may hold another pair.
         self.key_files.send_replace(key_files);
-        set_level(level);
-        *self.configuration.reloaded = new;
+        let _ = level.map(log::set_level);
+        *self.reloaded = new;
 
         if quieter.is_none() {
             say(&changes);
         }
         if changes.need_restart.is_empty() { Reloaded::Whole } else { Reloaded::Partly }
     }
-}
-
-fn set_level(level: Option<LevelFilter>) {
-    // Fails only without a log.
-    let _ = level.map(log::set_level);
 }
 
 fn say(Changes { applied, need_restart }: &Changes) {
