@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::keys::KeyPair;
@@ -82,17 +83,7 @@ pub async fn exchange(
     clock: &Clock,
 ) -> Result<Granted, ExchangeError> {
     let failed = |what: &str| ExchangeError::failed(what);
-    let request = Request { public_key: keys.public.expose(), private_key: keys.private.expose() };
-    let body = serde_json::to_vec(&request).map_err(|_| failed("the keys cannot be written as JSON"))?;
-    let mut outgoing = Outgoing {
-        method: Method::POST,
-        target: PathAndQuery::from_static("/v2/authentication"),
-        headers: headers(),
-        body: Bytes::from_owner(Zeroizing::new(body)),
-        deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
-        route: LabelValue::unnumbered("/v2/authentication"),
-        class: LabelValue::unnumbered("credentials"),
-    };
+    let mut outgoing = outgoing(keys, None).ok_or_else(|| failed("the keys cannot be written as JSON"))?;
     let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::failed(error.to_string()))?;
     let (head, body) = answer.into_parts();
     let retry_after = retry_after(&head.headers);
@@ -154,26 +145,38 @@ pub fn foreign(status: StatusCode, headers: &HeaderMap) -> String {
     )
 }
 
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
 
-pub(super) fn headers() -> HeaderMap {
+/// The request for a token. A `cancel_url` names the shop that the token is for.
+pub(super) fn outgoing(keys: &KeyPair, cancel_url: Option<&Value>) -> Option<Outgoing> {
+    let request = Request { public_key: keys.public.expose(), private_key: keys.private.expose(), cancel_url };
     let mut headers = own_headers();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers
+    Some(Outgoing {
+        method: Method::POST,
+        target: PathAndQuery::from_static("/v2/authentication"),
+        headers,
+        body: Bytes::from_owner(Zeroizing::new(serde_json::to_vec(&request).ok()?)),
+        deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
+        route: LabelValue::unnumbered("/v2/authentication"),
+        class: LabelValue::unnumbered("credentials"),
+    })
 }
 
 #[derive(Serialize)]
 struct Request<'k> {
     public_key: &'k str,
     private_key: &'k str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_url: Option<&'k Value>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct TokenResponse {
     pub(super) token: String,
     #[serde(default)]
-    expiration_date: serde_json::Value,
+    expiration_date: Value,
     pub(super) merchant_uuid: Option<String>,
 }

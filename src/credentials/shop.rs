@@ -8,22 +8,20 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::TokenManager;
-use super::exchange::{BODY_TIMEOUT, HEAD_TIMEOUT, MAX_ANSWER, TokenResponse, headers};
+use super::exchange::{MAX_ANSWER, TokenResponse, outgoing};
 use super::keys::KeyPair;
 use crate::clock::{Clock, Deadline, Now};
-use crate::telemetry::metrics::{LabelValue, Metrics};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::{Deadlines, Outgoing, Upstream};
 
 /// The platform of a client: base64 of its name and versions.
 pub const SEZZLE_PLATFORM: HeaderName = HeaderName::from_static("sezzle-platform");
@@ -192,23 +190,9 @@ impl Shops {
             UpstreamError::new(ErrorKind::Protocol, Sent::Maybe, format!("the exchange for a shop: {what}"))
         };
         let Shop { cancel_url, platform } = shop;
-        let request = Request {
-            public_key: keys.public.expose(),
-            private_key: keys.private.expose(),
-            cancel_url: cancel_url.as_ref(),
-        };
-        let body = serde_json::to_vec(&request).map_err(|_| unusable("the keys cannot be written as JSON"))?;
-        let mut headers = headers();
-        headers.extend(platform.clone().map(|platform| (SEZZLE_PLATFORM, platform)));
-        let mut outgoing = Outgoing {
-            method: Method::POST,
-            target: PathAndQuery::from_static("/v2/authentication"),
-            headers,
-            body: Bytes::from_owner(Zeroizing::new(body)),
-            deadlines: Deadlines::new(HEAD_TIMEOUT, BODY_TIMEOUT),
-            route: LabelValue::unnumbered("/v2/authentication"),
-            class: LabelValue::unnumbered("credentials"),
-        };
+        let outgoing = outgoing(keys, cancel_url.as_ref());
+        let mut outgoing = outgoing.ok_or_else(|| unusable("the keys cannot be written as JSON"))?;
+        outgoing.headers.extend(platform.clone().map(|platform| (SEZZLE_PLATFORM, platform)));
         let (head, body) = self.upstream.send(&mut outgoing).await?.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|_| unusable("the answer broke off or is too large"))?.to_bytes();
@@ -237,14 +221,6 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(12);
 const MOST_SHOPS: usize = 128;
 // An error of Sezzle's takes some hundred bytes.
 const MAX_KEPT: usize = 8 * 1024;
-
-#[derive(Serialize)]
-struct Request<'r> {
-    public_key: &'r str,
-    private_key: &'r str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancel_url: Option<&'r Value>,
-}
 
 #[cfg(test)]
 mod tests {
