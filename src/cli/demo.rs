@@ -26,7 +26,7 @@ use crate::telemetry::log;
 /// Runs a simulated gateway and a sidecar before it, and shows its work. Then waits for a signal, unless `once`.
 pub async fn demo(once: bool) -> Result<(), Failure> {
     // Warnings go to standard error; the tour goes to standard output.
-    let _log = log::install_on_stderr(log::Format::Text, LevelFilter::WARN);
+    let _log = log::install(std::io::stderr(), log::Format::Text, LevelFilter::WARN);
     let mut signals = Signals::new()?;
     let gateway = Simulator::start(Options::default()).await?;
     let usual = settings(&gateway.url(), free_port(8080), free_port(9464))?;

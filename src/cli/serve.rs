@@ -108,7 +108,7 @@ async fn read(
     let loaded = blocking.files.run(move || config::load(&files, env::vars_os()));
     let unread = || Failure::Unread("configuration", START_TIMEOUT.as_secs());
     let settings = timeout(START_TIMEOUT, loaded).await.map_err(|_| unread())?.map_err(|_| unread())??.settings;
-    *log = Some(log::install(settings.log.format, settings.log.level)?);
+    *log = Some(log::install(std::io::stdout(), settings.log.format, settings.log.level)?);
     log::log_panics();
     files::raise_limit();
     let own = settings.clone();

@@ -6,7 +6,8 @@
 use std::fmt;
 
 /// Every mistake that was found, in a fixed order: unreadable sources, then keys by section, then unknown keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
@@ -28,20 +29,6 @@ impl Problems {
 }
 
 /// One problem per line.
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}
-
 /// One mistake: its subject, its description, and the file or variable that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

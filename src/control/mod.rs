@@ -27,16 +27,10 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
 /// Serves the control listener. Cheap to clone.
+#[derive(Clone)]
 pub struct Control<E> {
     sessions: Arc<SessionCache<E>>,
     metrics: Arc<Metrics>,
-}
-
-// A derived `Clone` would require `E: Clone`.
-impl<E> Clone for Control<E> {
-    fn clone(&self) -> Self {
-        Self { sessions: Arc::clone(&self.sessions), metrics: Arc::clone(&self.metrics) }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -138,7 +132,7 @@ fn set_level(body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
     if quieter {
         say();
     }
-    if log::set_level(level).is_err() {
+    if !log::set_level(level) {
         return error(StatusCode::CONFLICT, "this process has no log level");
     }
     if !quieter {

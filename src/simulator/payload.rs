@@ -1,7 +1,5 @@
 //! The body of an answer: pieces that are made and sent one after the other.
 
-use std::error::Error;
-use std::fmt;
 use std::iter::once;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -42,21 +40,14 @@ impl Piece {
 }
 
 /// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("a rule ends the connection")]
 pub(super) enum ConnectionEnd {
     Close,
     Reset,
     /// Sends these pieces past HTTP, then closes.
     Raw(Vec<Piece>),
 }
-
-impl fmt::Display for ConnectionEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a rule ends the connection")
-    }
-}
-
-impl Error for ConnectionEnd {}
 
 impl Payload {
     pub(super) fn new(pieces: impl Iterator<Item = Piece> + Send + 'static, length: Option<u64>) -> Self {

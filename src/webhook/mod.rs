@@ -34,6 +34,7 @@ use crate::telemetry::recent_errors::Kind;
 pub use self::result::WebhookResult;
 
 /// Serves the webhook listener. Cheap to clone.
+#[derive(Clone)]
 pub struct Webhooks<E>(Arc<Inner<E>>);
 
 struct Inner<E> {
@@ -43,13 +44,6 @@ struct Inner<E> {
     tokens: Arc<TokenManager>,
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
-}
-
-// A derived `Clone` would require `E: Clone`.
-impl<E> Clone for Webhooks<E> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
 }
 
 /// A signed webhook after its purge.

@@ -10,6 +10,7 @@ use super::directives::{dates, delta_seconds, for_each};
 use super::not_stored::NotStored;
 use crate::clock::{Now, Wall};
 
+#[derive(Default)]
 pub(super) struct OriginFreshness {
     no_store: bool,
     no_cache: bool,
@@ -27,15 +28,7 @@ pub(super) struct OriginFreshness {
 impl OriginFreshness {
     /// Reads the headers. If a value is given twice, the stricter one counts.
     pub(super) fn read(headers: &HeaderMap, elapsed: Duration, now: Now) -> Self {
-        let mut read = Self {
-            no_store: false,
-            no_cache: false,
-            never_stale: false,
-            stale_if_error: None,
-            lifetime: None,
-            age: Duration::ZERO,
-            date: dates(headers, &DATE).flatten().max(),
-        };
+        let mut read = Self { date: dates(headers, &DATE).flatten().max(), ..Self::default() };
         let least = |known: Option<Duration>, argument: Option<&str>| {
             // An invalid value means stale (RFC 9111, 4.2.1).
             let seconds = argument.and_then(delta_seconds).unwrap_or(Duration::ZERO);

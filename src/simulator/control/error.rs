@@ -1,14 +1,13 @@
 //! Why a call of the control interface was turned down.
 
-use std::fmt;
-
 use http::StatusCode;
 use serde_json::Value;
 
 /// The answer of a call.
 pub(in crate::simulator) type CommandResult = Result<Value, CommandError>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct CommandError {
     pub status: StatusCode,
     pub message: String,
@@ -35,11 +34,3 @@ impl CommandError {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 }
-
-impl fmt::Display for CommandError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for CommandError {}

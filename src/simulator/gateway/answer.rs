@@ -99,9 +99,7 @@ impl ApiError {
             first
         })
     }
-}
 
-impl ApiError {
     /// The error in one of its forms. Only a list has room for more than one problem.
     pub(super) fn shaped(mut self, form: Errors) -> Answer {
         let keep: &[&str] = match (form, self.problems.first()) {

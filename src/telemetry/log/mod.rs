@@ -33,16 +33,6 @@ pub enum Format {
     Text,
 }
 
-/// Installs the log on standard output. Call it once, before anything is logged. Dropping the guard ends the log.
-pub fn install(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
-    install_on(io::stdout(), format, level)
-}
-
-/// Installs the program's log on standard error, for commands that print results on standard output.
-pub fn install_on_stderr(format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
-    install_on(io::stderr(), format, level)
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     #[error("this process has a log already")]
@@ -52,20 +42,15 @@ pub enum InstallError {
     System(#[from] io::Error),
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("this process has no log")]
-pub struct NotInstalled;
-
 /// The level of the installed log, by name.
 pub fn level() -> Option<&'static str> {
     let level = INSTALLED.get()?.level.get();
     LEVELS.into_iter().find(|(_, known)| *known == level).map(|(word, _)| word)
 }
 
-/// Changes the level of the installed log.
-pub fn set_level(level: LevelFilter) -> Result<(), NotInstalled> {
-    INSTALLED.get().ok_or(NotInstalled)?.level.set(level);
-    Ok(())
+/// Changes the level of the installed log. Returns whether there is one.
+pub fn set_level(level: LevelFilter) -> bool {
+    INSTALLED.get().inspect(|log| log.level.set(level)).is_some()
 }
 
 /// The number of lines lost because the stream was too slow or failed.
@@ -96,7 +81,12 @@ struct Installed {
     lines: Lines,
 }
 
-fn install_on(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
+/// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
+/// guard is dropped.
+///
+/// # Errors
+/// When a log is installed already, or the system refuses.
+pub fn install(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     // A file of its own bypasses the buffer and the lock of the standard library, which other code uses too.
     let stream = File::from(stream.as_fd().try_clone_to_owned()?);
     let (lines, guard) = Lines::start(stream)?;
