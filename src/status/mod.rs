@@ -37,7 +37,7 @@ use self::snapshot::{About, Breaker, ClassState, Snapshot, TokenState};
 use crate::caller::{Caller, Hosts, Refusal, check_shown};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::TokenManager;
-use crate::ops::Ops;
+use crate::ops::{Ops, text};
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{BREAKERS, Metrics};
 
@@ -135,15 +135,15 @@ impl StatusPage {
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
         match self.hosts.load().check_host(head, caller).and_then(|()| check_shown(&head.headers)) {
             Ok(()) => {}
-            Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, how),
+            Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, format!("{how}\n")),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
-            Err(Refusal::Scheme(which)) => return text(StatusCode::MISDIRECTED_REQUEST, which),
+            Err(Refusal::Scheme(which)) => return text(StatusCode::MISDIRECTED_REQUEST, format!("{which}\n")),
             Err(Refusal::Browser) => {
-                return text(StatusCode::FORBIDDEN, "a browser may open this page, but no web page may load it");
+                return text(StatusCode::FORBIDDEN, "a browser may open this page, but no web page may load it\n");
             }
         }
         if !matches!(head.method, Method::GET | Method::HEAD) {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET only");
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
@@ -163,7 +163,7 @@ impl StatusPage {
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-const MISDIRECTED: &str = "this listener does not answer for this Host (see proxy.hosts)";
+const MISDIRECTED: &str = "this listener does not answer for this Host (see proxy.hosts)\n";
 
 /// Content-Security-Policy: allows the page's own style and icon, no script, no frame and nothing from elsewhere.
 fn policy() -> HeaderValue {
@@ -174,12 +174,4 @@ fn policy() -> HeaderValue {
     );
     // All characters are valid in a header. If one were not, the page would be shown without style.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(format!("{body}\n").into()));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }
