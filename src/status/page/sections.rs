@@ -190,7 +190,7 @@ pub(super) fn meaning(word: &str) -> &'static str {
 }
 
 const MEANINGS: [(&str, &str); 23] = [
-    ("5xx", "Sezzle Sezzle answered that it failed"),
+    ("5xx", "Sezzle answered that it failed"),
     ("429", "Sezzle asked for fewer calls"),
     ("dns", "the gateway's name was not resolved"),
     ("connection_refused", "the gateway's port is closed"),
