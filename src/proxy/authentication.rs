@@ -27,23 +27,13 @@ use crate::telemetry::metrics::Metrics;
 
 /// Knows whom the sidecar acts for, and asks Sezzle about shops.
 pub struct Authentication {
-    shops: Shops,
-    tokens: Arc<TokenManager>,
-    links: Option<Arc<AnswerLinks>>,
-    metrics: Arc<Metrics>,
+    pub(super) shops: Shops,
+    pub(super) tokens: Arc<TokenManager>,
+    pub(super) links: Option<Arc<AnswerLinks>>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Authentication {
-    pub fn new(
-        shops: Shops,
-        tokens: Arc<TokenManager>,
-        links: Option<Arc<AnswerLinks>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { shops, tokens, links, metrics }
-    }
-
-    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused.
     pub fn rights(&self, headers: &HeaderMap) -> Result<Rights, ProxyError> {
         let own = callers_public_key(headers, |key| self.tokens.is_our_public_key(key))?;
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))

@@ -77,25 +77,14 @@ impl Credential {
 
 /// Makes calls to Sezzle with the merchant's token, and leads the links of the answers back here.
 pub struct Exchange {
-    upstream: Upstream,
-    tokens: Arc<TokenManager>,
-    links: Option<Arc<AnswerLinks>>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+    pub(super) upstream: Upstream,
+    pub(super) tokens: Arc<TokenManager>,
+    pub(super) links: Option<Arc<AnswerLinks>>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Exchange {
-    /// Without `links`, bodies pass as they are.
-    pub fn new(
-        upstream: Upstream,
-        tokens: Arc<TokenManager>,
-        links: Option<Arc<AnswerLinks>>,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { upstream, tokens, links, clock, metrics }
-    }
-
     /// Whether the sidecar must be able to read the answers.
     pub fn rewrites_links(&self) -> bool {
         self.links.is_some()

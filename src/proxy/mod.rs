@@ -151,8 +151,9 @@ impl Proxy {
         }
         let links = links.map(|rewriter| Arc::new(AnswerLinks::new(rewriter, Arc::clone(&metrics))));
         let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
-        let authentication = Authentication::new(shops, Arc::clone(&tokens), links.clone(), Arc::clone(&metrics));
-        let exchange = Exchange::new(upstream, tokens, links, clock.clone(), Arc::clone(&metrics));
+        let authentication =
+            Authentication { shops, tokens: Arc::clone(&tokens), links: links.clone(), metrics: Arc::clone(&metrics) };
+        let exchange = Exchange { upstream, tokens, links, clock: clock.clone(), metrics: Arc::clone(&metrics) };
         Self {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             exchange: Arc::new(exchange),
