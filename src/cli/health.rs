@@ -3,7 +3,7 @@
 //! An image without a shell has no curl either. Both commands read only `ops.listen` of the configuration: they need no
 //! keys, and a mistake elsewhere does not make a running sidecar look unhealthy.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,14 +99,13 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
 }
 
 /// The address of a listener as seen from this machine: loopback for a listener on all addresses.
-fn near(listen: SocketAddr) -> SocketAddr {
-    let mut address = listen;
-    match listen {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        SocketAddr::V4(_) | SocketAddr::V6(_) => {}
+fn near(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
     }
-    address
+    listen
 }
 
 /// The start of the body, without control characters: a peer that is no sidecar must not garble a terminal or a log.

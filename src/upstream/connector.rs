@@ -74,9 +74,7 @@ impl Connector {
         let made = self.clock.mono();
         Ok(GatewayConnection { io, lifetime: ConnectionLifetime { made, retire: made.plus(lifetime) }, _open: open })
     }
-}
 
-impl Connector {
     /// Warns once that an environment variable is ignored, when that may explain an untrusted certificate.
     fn explain(&self, error: &(dyn std::error::Error + 'static)) {
         if UpstreamError::from_connecting(error).kind == ErrorKind::TlsCertificate
