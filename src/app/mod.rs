@@ -59,15 +59,11 @@ pub struct App {
     sessions: Arc<Sessions>,
     tokens: Arc<TokenManager>,
     ops: Ops,
-    /// The metrics of this sidecar.
     pub metrics: Arc<Metrics>,
-    /// The addresses of the proxy listener, with the ports that the system chose.
+    /// With the ports that the system chose.
     pub proxy_addresses: Vec<Address>,
-    /// The address of the control listener, if there is one.
     pub control_address: Option<Address>,
-    /// The address of the webhook listener, if there is one.
     pub webhooks_address: Option<Address>,
-    /// The address of the ops listener.
     pub ops_address: SocketAddr,
     /// The configuration from the start, which keys that need a restart keep. Boxed, because the app is moved.
     started: Box<Settings>,
@@ -85,7 +81,6 @@ pub struct App {
     work: TaskTracker,
     background: TaskTracker,
     background_stop: CancellationToken,
-    /// Keeps the tasks of the process.
     pub supervisor: Supervisor,
     blocking: Blocking,
 }

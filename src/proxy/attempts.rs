@@ -22,7 +22,7 @@ pub struct Attempts {
     replayed: bool,
     /// Why the last attempt is a retry, if it is one whose result is not counted yet.
     retried: Option<&'static str>,
-    /// How the first attempt failed that may have had its effect.
+    /// How the first attempt failed that may have had its effect, if one did and the call was sent again.
     pub doubt: Option<&'static str>,
 }
 

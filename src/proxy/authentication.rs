@@ -34,6 +34,7 @@ pub struct Authentication {
 }
 
 impl Authentication {
+    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused.
     pub fn rights(&self, headers: &HeaderMap) -> Result<Rights, ProxyError> {
         let own = callers_public_key(headers, |key| self.tokens.is_our_public_key(key))?;
         Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))

@@ -79,6 +79,7 @@ impl Credential {
 pub struct Exchange {
     pub(super) upstream: Upstream,
     pub(super) tokens: Arc<TokenManager>,
+    /// Without these, bodies pass as they are.
     pub(super) links: Option<Arc<AnswerLinks>>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,

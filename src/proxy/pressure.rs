@@ -158,6 +158,7 @@ impl Pressure {
 }
 
 impl Permit {
+    /// Asks to send the call, be it for the first time or again. Refuses when Sezzle asked for fewer calls, or fails.
     pub fn acquire_send(&self, now: Now) -> Result<SendPermit<'_>, ProxyError> {
         let limit = &*self.limit;
         let breaker = limit.change(|health| match health.hold.left(now) {

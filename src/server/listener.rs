@@ -15,7 +15,6 @@ use super::workers::Workers;
 use crate::caller::Caller;
 use crate::telemetry::metrics::Metrics;
 
-/// A request from a caller.
 pub type Request = http::Request<Incoming>;
 
 pub trait Handler: Clone + Send + Sync + 'static {

@@ -32,7 +32,6 @@ pub(super) fn empty() -> Journal {
     BoundedLog::new(MAX_ENTRIES, MAX_BODY_BYTES)
 }
 
-/// The entry of a request whose head has arrived.
 pub(super) fn entry(connection: usize, head: &Parts) -> Exchange {
     Exchange {
         connection,

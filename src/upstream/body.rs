@@ -28,7 +28,6 @@ pub struct GatewayBody {
     ends: Option<Instant>,
     waiting: Option<Waiting>,
     failures: IntCounter,
-    /// When and how the answer came.
     pub arrival: Arrival,
     _active: Counted,
 }

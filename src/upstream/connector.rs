@@ -27,6 +27,7 @@ pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
     pub(super) http2: bool,
+    /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.
     unfollowed: Arc<Mutex<Option<&'static str>>>,
     clock: Clock,
     metrics: Arc<Metrics>,

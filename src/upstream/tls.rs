@@ -28,6 +28,7 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
+    /// The subjects of the certificates in the CA file, in its order.
     pub issuers: Arc<[String]>,
 }
 

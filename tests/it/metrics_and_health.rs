@@ -270,7 +270,7 @@ async fn all_calls_with_all_outcomes_stay_below_two_thousand_series() {
 async fn not_even_all_words_together_make_two_thousand_series() {
     let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
     let (app, gateway) = setup.start().await.into_parts();
-    let metrics = app.metrics;
+    let metrics = &app.metrics;
     let codes = (100..1000).map(|code| code_label(StatusCode::from_u16(code).expect("a status")));
     let codes: BTreeSet<_> = codes.collect();
     for route in Route::ALL.iter().map(|route| route.template()) {

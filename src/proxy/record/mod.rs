@@ -32,12 +32,14 @@ pub struct Record {
     pub(super) began: Now,
     pub(super) request_id: RequestId,
     trace: Option<TraceParent>,
+    /// The idempotency key, if the request is a write that has one.
     pub(super) request_key: Option<HeaderValue>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
     method: Method,
     matched: Option<Matched>,
     class: Class,
+    /// The call's permit, kept until the answer has been sent.
     pub(super) permit: Option<Permit>,
     status: Option<StatusCode>,
     source: Source,

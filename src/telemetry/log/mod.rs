@@ -81,11 +81,7 @@ struct Installed {
     lines: Lines,
 }
 
-/// Installs the program's log on standard output. Call it once, before anything is logged. Lines are written until the
-/// guard is dropped.
-///
-/// # Errors
-/// When a log is installed already, or the system refuses.
+/// Installs the log on a stream. Call it once, before anything is logged. Dropping the guard ends the log.
 pub fn install(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
     // A file of its own bypasses the buffer and the lock of the standard library, which other code uses too.
     let stream = File::from(stream.as_fd().try_clone_to_owned()?);

@@ -33,7 +33,7 @@ use crate::clock::Clock;
 /// Declares [`Metrics`]: for each metric its field, type and kind, then its name, its help text, and its labels or buckets.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $kind:ident($name:literal, $help:literal $(, $more:expr)? $(,)?);)+) => {
-        /// The metrics of one sidecar, in their own registry.
+        /// The metrics of one sidecar, in their own registry. The help texts below say what each one counts.
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
