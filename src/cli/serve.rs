@@ -69,8 +69,12 @@ async fn run(
     if let Some(warning) = settings.gateway.environment.warning() {
         tracing::warn!(environment = settings.gateway.environment.as_str(), "{warning}");
     }
-    let mut manager =
-        Manager::new(Notifier::from_environment(|name| env::var_os(name)), workers.clone(), app.supervisor.clone());
+    let mut manager = Manager {
+        notifier: Notifier::from_environment(|name| env::var_os(name)),
+        workers: workers.clone(),
+        supervisor: app.supervisor.clone(),
+        ready: false,
+    };
     let mut reading = None;
     loop {
         tokio::select! {
@@ -143,10 +147,6 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(notifier: Notifier, workers: Workers, supervisor: Supervisor) -> Self {
-        Self { notifier, workers, supervisor, ready: false }
-    }
-
     /// Reports the obstacle until the service is ready, then readiness, and from then on that the service is alive.
     async fn attend(&mut self, app: &App) -> Infallible {
         while !self.ready {

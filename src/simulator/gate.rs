@@ -3,14 +3,14 @@
 use tokio::sync::watch;
 
 /// A handle to one gate. Clones share it. Once released, a gate stays open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Gate {
     passage: watch::Sender<Passage>,
 }
 
 impl Gate {
     pub fn new() -> Self {
-        Self { passage: watch::Sender::new(Passage::default()) }
+        Self::default()
     }
 
     /// Waits, without a limit of its own, until `requests` requests in all have come to this gate.
@@ -36,12 +36,6 @@ impl Gate {
     pub(super) async fn pass(&self) {
         self.passage.send_modify(|passage| passage.arrived += 1);
         let _ = self.passage.subscribe().wait_for(|passage| passage.open).await;
-    }
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -67,7 +67,10 @@ impl PassedSockets {
             let text = format!("LISTEN_FDNAMES has {} names for the {count} sockets of LISTEN_FDS", names.len());
             return Err(PassedError::Variables(text));
         }
-        let sockets = names.into_iter().enumerate().map(|(index, name)| Passed::take(&mut passed, index, name));
+        let sockets = names.into_iter().enumerate().map(|(index, name)| match PassedSocket::take(&mut passed, index) {
+            Ok(socket) => Ok(Passed { name: name.to_owned(), socket }),
+            Err(what) => Err(PassedError::NotAListener { name: name.to_owned(), what }),
+        });
         sockets.collect::<Result<_, _>>().map(Self)
     }
 
@@ -98,14 +101,6 @@ impl PassedSockets {
 
 // More than anybody needs.
 const MOST: usize = 64;
-
-impl Passed {
-    fn take(passed: &mut ListenFd, index: usize, name: &str) -> Result<Self, PassedError> {
-        let found = PassedSocket::take(passed, index);
-        let refused = |what| PassedError::NotAListener { name: name.to_owned(), what };
-        found.map(|socket| Self { name: name.to_owned(), socket }).map_err(refused)
-    }
-}
 
 impl PassedSocket {
     /// The error names the kind of the descriptor.

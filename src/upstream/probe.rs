@@ -53,7 +53,7 @@ pub fn client_config(trust: &Trust) -> Result<(ClientConfig, PeerCertificate), T
     let mut config = tls::client_config(trust)?;
     let provider = Arc::clone(config.crypto_provider());
     let refused = |cause: String| TlsError::Refused(rustls::Error::General(cause));
-    let verifier = WebPkiServerVerifier::builder_with_provider(trust.roots(), provider).build();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::clone(&trust.roots), provider).build();
     let verifier = verifier.map_err(|error| refused(error.to_string()))?;
     config.dangerous().set_certificate_verifier(Arc::new(RecordingVerifier { verifier, recorded: recorded.clone() }));
     Ok((config, recorded))

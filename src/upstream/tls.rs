@@ -27,7 +27,7 @@ pub enum TlsError {
 /// The trust anchors. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    roots: Arc<RootCertStore>,
+    pub(super) roots: Arc<RootCertStore>,
     /// The subjects of the certificates in the CA file, in its order.
     pub issuers: Arc<[String]>,
 }
@@ -43,10 +43,6 @@ impl Trust {
         };
         Ok(Self { roots: Arc::new(roots), issuers: issuers.into() })
     }
-
-    pub(super) fn roots(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.roots)
-    }
 }
 
 /// The client settings for TLS 1.2 and 1.3, on aws-lc.
@@ -55,7 +51,7 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Refused)?;
-    Ok(builder.with_root_certificates(trust.roots()).with_no_client_auth())
+    Ok(builder.with_root_certificates(Arc::clone(&trust.roots)).with_no_client_auth())
 }
 
 // rustls sends a key share for the first group; for a hybrid group it also sends one for the classical half. A server
