@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
 use super::freshness::Freshness;
-use super::invalidation::{FetchId, TagId};
+use super::invalidation::{FetchId, LocalTagId};
 use super::response::SessionResponse;
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
@@ -126,7 +126,7 @@ impl Entry {
     pub fn new(
         answer: &SessionResponse,
         fetch_id: FetchId,
-        tags: impl Iterator<Item = TagId>,
+        tags: impl Iterator<Item = LocalTagId>,
         freshness: Freshness,
         now: Now,
         like: &Arc<HeaderTemplate>,
@@ -134,7 +134,7 @@ impl Entry {
         let names = || stored_headers(answer).map(|(name, _)| name);
         let shared = names().eq(&like.stored);
         let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names())) };
-        let tags: Vec<u8> = tags.flat_map(|TagId(id)| id.to_le_bytes()).collect();
+        let tags: Vec<u8> = tags.flat_map(|LocalTagId(id)| id.to_le_bytes()).collect();
         let (block, body) = packed(&tags, answer)?;
         let meta = EntryMeta {
             fetch_id,
@@ -155,8 +155,8 @@ impl Entry {
         self.meta().fetch_id
     }
 
-    pub fn tags(&self) -> impl Iterator<Item = TagId> {
-        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| TagId(u64::from_le_bytes(*id)))
+    pub fn tags(&self) -> impl Iterator<Item = LocalTagId> {
+        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| LocalTagId(u64::from_le_bytes(*id)))
     }
 
     /// The template, for the next entry to share.
@@ -323,7 +323,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let freshness = Freshness { ttl: second, age: second, stale: second, session_left: second };
         let fetch_id = FetchId { key: uuid::Uuid::nil(), id: 1 };
-        Entry::new(answer, fetch_id, [TagId(7), TagId(9)].into_iter(), freshness, Clock::system().now(), like)
+        Entry::new(answer, fetch_id, [LocalTagId(7), LocalTagId(9)].into_iter(), freshness, Clock::system().now(), like)
     }
 
     fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {
@@ -356,7 +356,10 @@ mod tests {
     #[test]
     fn what_is_indexed_is_found_and_what_no_head_may_hold_is_not_stored() {
         let fits = answer(&[(ETAG, b"a")], Some("b"), "{}");
-        assert_eq!(stored(&fits, &Arc::default()).expect("it fits").tags().collect::<Vec<_>>(), [TagId(7), TagId(9)]);
+        assert_eq!(
+            stored(&fits, &Arc::default()).expect("it fits").tags().collect::<Vec<_>>(),
+            [LocalTagId(7), LocalTagId(9)]
+        );
         assert!(stored(&answer(&[(ETAG, &[b'x'; 70_000])], None, ""), &Arc::default()).is_none());
     }
 

@@ -85,7 +85,7 @@ pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 /// A tag in the index, as a hash to save memory: there may be a million sessions. If two tags have the same hash, the
 /// sessions of both are purged together, which costs no more than a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TagId(pub u64);
+pub struct LocalTagId(pub u64);
 
 /// The history of purges, and the index of stored sessions by tag.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ struct State {
     /// The longest lifetime of an entry.
     max_ttl: Duration,
     /// The bodies stored under each tag. Tags of sessions are not indexed, because they are the keys of the store.
-    index: HashMap<TagId, Related>,
+    index: HashMap<LocalTagId, Related>,
 }
 
 /// The bodies that relate to a tag. Nearly always there is one.
@@ -149,9 +149,9 @@ impl Invalidation {
     }
 
     /// The ids that a body with these tags is indexed under.
-    pub fn indexed<'t>(&self, tags: &'t [Tag]) -> impl Iterator<Item = TagId> + use<'_, 't> {
+    pub fn indexed<'t>(&self, tags: &'t [Tag]) -> impl Iterator<Item = LocalTagId> + use<'_, 't> {
         let indexed = tags.iter().filter(|tag| !matches!(tag, Tag::Session(_)));
-        indexed.map(|tag| TagId(self.ids.hash_one(tag)))
+        indexed.map(|tag| LocalTagId(self.ids.hash_one(tag)))
     }
 
     /// The current epoch. A purge that ended before this call precedes it; one that begins after this call follows it.
@@ -239,7 +239,7 @@ impl Invalidation {
     }
 
     /// Removes a body from the index after it left the cache, for whatever cause.
-    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, fetch_id: FetchId) {
+    pub fn unindex(&self, tags: impl IntoIterator<Item = LocalTagId>, fetch_id: FetchId) {
         let mut state = self.lock();
         for tag in tags {
             if state.index.get_mut(&tag).is_some_and(|related| related.remove(fetch_id)) {
