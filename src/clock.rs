@@ -94,14 +94,14 @@ impl ClockShift {
 }
 
 /// One reading of both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Now {
     pub mono: Mono,
     pub wall: Wall,
 }
 
 /// Monotonic time since an arbitrary moment before this process began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub Duration);
 
 impl Now {
@@ -124,7 +124,7 @@ impl Mono {
 }
 
 /// Wall time in milliseconds since the Unix epoch; negative before it (Go's zero date is the year 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
 
 impl Wall {

@@ -14,6 +14,8 @@
 //! status page), [`control`] (the commands of operators), [`online_check`] (`check --online`), [`telemetry`],
 //! [`config`].
 //!
+//! Not used yet: [`fleet`] (what many sidecars tell each other about their writes).
+//!
 //! Leaves, which use none of the modules above: [`address`], [`caller`], [`sezzle`] (Sezzle's formats), [`systemd`]
 //! (the service manager's protocol), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (blocking calls),
 //! [`mod@file`] (files that an operator names), [`method`] (safe methods), [`units`] (durations and sizes), [`names`]
@@ -35,6 +37,7 @@ pub mod server;
 pub mod proxy;
 
 pub mod credentials;
+pub mod fleet;
 pub mod session;
 pub mod upstream;
 

@@ -9,6 +9,7 @@
 pub mod entry;
 mod flight;
 pub mod freshness;
+pub mod horizon;
 pub mod invalidation;
 pub mod response;
 mod results;

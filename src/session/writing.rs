@@ -14,7 +14,7 @@ pub struct Writing<E: Clone + Send + Sync + 'static> {
     ending: Ending,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// Provably the write was not done, so nothing changed.
     NotSent,

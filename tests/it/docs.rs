@@ -519,10 +519,38 @@ fn the_walks_are_short() {
 /// The last cell of each fact about Sezzle names the code that relies on it.
 #[test]
 fn the_facts_about_sezzle_lead_to_code_that_is_there() {
-    let text = page("docs/sezzle.md");
+    assert!(symbols_of_tables("docs/sezzle.md", "| fact | code |\n") > 50);
+}
+
+#[test]
+fn the_parts_of_the_fleet_protocol_are_there() {
+    assert!(symbols_of_tables("docs/fleet-protocol.md", "| part | code |\n") > 40);
+    let text = page("docs/fleet-protocol.md");
+    let all = sources().into_values().collect::<Vec<_>>().join("\n");
+    for word in text.lines().flat_map(quoted).filter(|word| word.contains("::")) {
+        assert!(word.split("::").all(|part| has_word(&all, part)), "{word} is not in src");
+    }
+}
+
+/// Each rule that the models of the fleet can take away has its row, and no other.
+#[test]
+fn every_rule_of_the_fleet_protocol_is_explained_and_no_other() {
+    let models = page("src/fleet/log/tests/model/mod.rs");
+    let (_, rules) = models.split_once("enum Without {\n").expect("the rules");
+    let rules = rules.split("\n}").next().expect("their end").lines().map(str::trim);
+    let rules = rules.filter_map(|line| line.strip_suffix(',')).filter(|rule| *rule != "Nothing");
+    let text = page("docs/fleet-protocol.md");
+    let (_, table) = text.split_once("| rule taken away | how it breaks |\n").expect("the table");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|')).map(|row| quoted(row).remove(0));
+    same("docs/fleet-protocol.md", &rows.collect(), &rules.map(str::to_owned).collect::<BTreeSet<_>>());
+}
+
+/// Checks the code that the second cell of each row names, in the tables with this head. Returns the number of symbols.
+fn symbols_of_tables(name: &str, head: &str) -> usize {
+    let text = page(name);
     let sources = sources();
     let mut symbols = 0;
-    for table in text.split("| fact | code |\n").skip(1) {
+    for table in text.split(head).skip(1) {
         for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
             let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
             assert_eq!(cells.len(), 2, "{row}");
@@ -538,7 +566,7 @@ fn the_facts_about_sezzle_lead_to_code_that_is_there() {
             }
         }
     }
-    assert!(symbols > 50, "{symbols}");
+    symbols
 }
 
 /// Whatever else the page names like a file or a symbol is somewhere in the source.

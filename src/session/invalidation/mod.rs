@@ -6,6 +6,9 @@
 //! gets a short lifetime or is not stored at all. Only stores, purges and callers that joined a fetch take the lock; a
 //! hit does not.
 
+pub mod open;
+pub mod tag_id;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
@@ -66,7 +69,7 @@ fn canonical(identifier: &str) -> Arc<str> {
 pub struct PurgeEpoch(u64);
 
 /// Why a tag is purged. The cause decides how answers fetched after the purge are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A write begins, or a webhook or an operator reports a change. Answers fetched from now on are stored as usual.
     Changed,

@@ -1,0 +1,150 @@
+//! One publication in the outbox. Pure.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::fleet::entry::{Entry, Position, WriteId};
+use crate::session::invalidation::SETTLING;
+use crate::session::invalidation::tag_id::TagId;
+use crate::session::writing::Ending;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Publication {
+    Begin(WriteId),
+    End(WriteId),
+    Purge(TagId),
+    All,
+}
+
+/// How long publications matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Keep {
+    /// How long other pods trust their memory after a poll.
+    pub lease: Duration,
+    /// The longest life of an entry.
+    pub max_ttl: Duration,
+    /// How many writes and purges are remembered one by one.
+    pub capacity: usize,
+}
+
+/// How far a write or purge has come for those who wait to pass on its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// No pod serves anything from before it.
+    Everywhere,
+    /// All entries are acknowledged, and every other pod's lease from before them is over at this time.
+    At(Mono),
+    /// Not acknowledged yet.
+    NotYet,
+    /// Nothing waits for an acknowledgement: nothing was published, or it was given up.
+    Nothing,
+}
+
+/// How far a publication has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    Queued,
+    /// Sent, and nothing is known of it.
+    Flying,
+    /// The server named this position. Whether the log that it stands in is the one that others read is not known yet.
+    Landed(Position),
+    /// Read again, in the log that goes on from what was read before.
+    Acked,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
+    pub tag: TagId,
+    pub longest: Duration,
+    /// The beginning; `None` if only the end will be published.
+    pub begin: Option<Delivery>,
+    /// Whether another pod may have seen the beginning.
+    pub is_out: bool,
+    /// The end, once it is over.
+    pub end: Option<End>,
+    /// When the first entry of this write was acknowledged in the log that is read now.
+    pub acked: Option<Mono>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct End {
+    pub kind: Ending,
+    pub at: Mono,
+    pub delivery: Delivery,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Purge {
+    pub write: WriteId,
+    /// How long nothing may be stored after it.
+    pub doubt: Duration,
+    /// When it was asked for.
+    pub at: Mono,
+    pub delivery: Delivery,
+    pub acked: Option<Mono>,
+}
+
+impl Write {
+    /// A write of which nothing is published yet.
+    pub fn new(tag: TagId, longest: Duration) -> Self {
+        Self { tag, longest, begin: None, is_out: false, end: None, acked: None }
+    }
+
+    /// Whether it is over and its end is acknowledged.
+    pub fn is_told(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.delivery == Delivery::Acked)
+    }
+
+    /// Whether it only waits to be closed, with nothing else to say.
+    pub fn is_closing(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.kind == Ending::NotSent && end.delivery == Delivery::Queued)
+    }
+
+    /// The entry of its beginning.
+    pub fn begin_entry(&self, write: WriteId) -> Entry {
+        Entry::Begin { tag: self.tag, write, longest: self.longest }
+    }
+
+    /// The entry of its end.
+    pub fn end_entry(&self, write: WriteId) -> Option<Entry> {
+        let tag = self.tag;
+        self.end.as_ref().map(|end| match end.kind {
+            Ending::NotSent => Entry::NotSent { tag, write },
+            Ending::Answered => Entry::Answered { tag, write },
+            Ending::Unknown => Entry::Unknown { tag, write },
+        })
+    }
+}
+
+impl Purge {
+    pub fn new(write: WriteId, doubt: Duration, at: Mono) -> Self {
+        Self { write, doubt, at, delivery: Delivery::Queued, acked: None }
+    }
+}
+
+/// How far something has come that was acknowledged at this time.
+pub fn arrived(acked: Option<Mono>, keep: &Keep, now: Mono) -> Arrived {
+    match acked.map(|at| at.plus(keep.lease)) {
+        None => Arrived::NotYet,
+        Some(over) if now >= over => Arrived::Everywhere,
+        Some(over) => Arrived::At(over),
+    }
+}
+
+/// How long an end has to be published again if the log is lost: until every pod has read it that reads in time, and as
+/// long as it keeps pods from storing answers.
+pub fn remembered(kind: Ending, keep: &Keep) -> Duration {
+    match kind {
+        Ending::NotSent => keep.lease,
+        Ending::Answered => keep.lease.max(SETTLING),
+        Ending::Unknown => keep.lease.max(keep.max_ttl),
+    }
+}
+
+/// How long nothing may be stored after a write that cannot be told by itself.
+pub fn doubt(kind: Ending, keep: &Keep) -> Duration {
+    match kind {
+        Ending::Unknown => keep.max_ttl,
+        Ending::Answered | Ending::NotSent => Duration::ZERO,
+    }
+}

@@ -1,0 +1,103 @@
+//! The names of keys in Redis. Pure.
+//!
+//! All keys of one fleet have the same hash tag, so that a cluster keeps them on one node and one pipeline may name
+//! several.
+
+use std::sync::Arc;
+
+use super::entry::LogId;
+use crate::session::invalidation::tag_id::TagId;
+
+/// The keys of one fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    space: String,
+}
+
+impl Names {
+    /// `space` is `szs1:` and the fleet's hash in braces: the same for all pods of one merchant, environment and name.
+    pub fn new(space: impl Into<String>) -> Self {
+        Self { space: space.into() }
+    }
+
+    /// The stream of entries.
+    pub fn log(&self) -> String {
+        format!("{}:log", self.space)
+    }
+
+    /// The name of the log that is in force.
+    pub fn id(&self) -> String {
+        format!("{}:id", self.space)
+    }
+
+    /// A sealed body. The key names the server, the history of its data and the log: what an earlier process, another
+    /// history or an earlier log knew as current cannot be found again.
+    pub fn body(&self, server: &Server, log: LogId, session: TagId) -> String {
+        format!("{}:b:{}:{}:{}", self.space, server.key(), hex::encode(log.0), hex::encode(session.0))
+    }
+
+    /// Who fetches a session for all.
+    pub fn flight(&self, server: &Server, log: LogId, session: TagId) -> String {
+        format!("{}:f:{}:{}:{}", self.space, server.key(), hex::encode(log.0), hex::encode(session.0))
+    }
+}
+
+/// A server process, and the history of its data. Entries that were acknowledged may be lost whenever one of them
+/// changes, and only then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// `run_id`: another when the process is started again.
+    pub run: Run,
+    /// `master_replid`: another when the process is primary again after it has followed another.
+    pub history: Run,
+}
+
+impl Server {
+    /// The start of both, because keys take memory: 64 random bits each tell the servers of one fleet apart.
+    fn key(&self) -> String {
+        [&self.run, &self.history].map(|run| run.0.get(..IN_KEY).unwrap_or(&run.0)).join(".")
+    }
+}
+
+/// A random name that a server gives itself or its data.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run(Arc<str>);
+
+impl Run {
+    /// Takes a name that a server gave. `None` if it is none: it becomes a part of keys.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_plain = text.len() <= LONGEST_RUN && !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_plain.then(|| Self(text.into()))
+    }
+}
+
+const IN_KEY: usize = 16;
+
+// Redis and Valkey name 40 hexadecimal digits.
+const LONGEST_RUN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_the_slot_of_its_fleet() {
+        let names = Names::new("szs1:{00ff}");
+        let run = Run::new("0123456789abcdef0123456789abcdef01234567").expect("a run id");
+        let history = Run::new("fedcba98").expect("a history");
+        let (server, log, session) = (Server { run, history }, LogId([0xab; 16]), TagId([0x0c; 16]));
+        assert_eq!(names.log(), "szs1:{00ff}:log");
+        assert_eq!(names.id(), "szs1:{00ff}:id");
+        let rest = "0123456789abcdef.fedcba98:abababababababababababababababab:0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c";
+        assert_eq!(names.body(&server, log, session), format!("szs1:{{00ff}}:b:{rest}"));
+        assert_eq!(names.flight(&server, log, session), format!("szs1:{{00ff}}:f:{rest}"));
+    }
+
+    #[test]
+    fn a_run_id_is_letters_and_digits() {
+        assert!(Run::new("a1B2").is_some() && Run::new(&"f".repeat(64)).is_some());
+        for text in ["", "a b", "a:b", "a}b", "a\r\nb", "é", &"f".repeat(65)] {
+            assert_eq!(Run::new(text), None, "{text:?}");
+        }
+    }
+}
