@@ -66,7 +66,7 @@ fn another_text(text: &str) -> String {
     let (before, rest) = text.split_at(begin);
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     match digits.parse::<u64>() {
-        Ok(number) => format!("{before}{}{}", number + 1, &rest[digits.len()..]),
+        Ok(number) => format!("{before}{}{}", number + 1, rest.split_at(digits.len()).1),
         Err(_) => format!("{text}x"),
     }
 }
