@@ -85,8 +85,8 @@ pub const SETTLING: Duration = Duration::from_secs(10);
 /// Longest lifetime of an answer fetched within [`SETTLING`].
 pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 
-/// A tag in the index, as a hash to save memory: there may be a million sessions. If two tags have the same hash, the
-/// sessions of both are purged together, which costs no more than a fetch.
+/// A tag in the index, as a hash of this process to save memory: there may be a million sessions. If two tags have the
+/// same hash, the sessions of both are purged together, which costs no more than a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalTagId(pub u64);
 
