@@ -76,56 +76,73 @@ impl From<Refusal> for ProxyError {
     }
 }
 
-/// Every [`ProxyError::code`] of a refusal, for metrics that start at 0.
-pub const REFUSALS: [&str; 16] = [
-    "bad_request",
-    "body_timeout",
-    "body_too_large",
-    "browser_refused",
-    "card_data_refused",
-    "circuit_open",
-    "conflicting_keys",
-    "foreign_keys",
-    "loop_detected",
-    "method_not_allowed",
-    "misdirected",
-    "not_found",
-    "overloaded",
-    "rate_limited",
-    "stopping",
-    "target_too_long",
-];
-
 /// The header of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// What tells one error from another, in its body, in metrics and in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Code {
+    /// The `code` of the body, less its prefix `sidecar.`.
+    pub word: &'static str,
+    /// The status of every error with this code.
+    pub status: StatusCode,
+    /// See [`ProxyError::is_refusal`].
+    pub is_refusal: bool,
+}
+
+/// Declares the codes. Each is the name of the function that begins a row of [`ProxyError::facts`].
+macro_rules! codes {
+    ($($code:ident: $status:ident, is_refusal $is_refusal:literal;)+) => {
+        /// Every code.
+        pub const CODES: &[Code] = &[$(
+            Code { word: stringify!($code), status: StatusCode::$status, is_refusal: $is_refusal },
+        )+];
+
+        impl Facts {
+            $(fn $code(proxy_status: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+                let code = Code { word: stringify!($code), status: StatusCode::$status, is_refusal: $is_refusal };
+                Self { code, proxy_status, message: message.into(), header: None }
+            })+
+        }
+    };
+}
+
+codes! {
+    bad_request: BAD_REQUEST, is_refusal true;
+    conflicting_keys: BAD_REQUEST, is_refusal true;
+    foreign_keys: UNAUTHORIZED, is_refusal true;
+    browser_refused: FORBIDDEN, is_refusal true;
+    card_data_refused: FORBIDDEN, is_refusal true;
+    not_found: NOT_FOUND, is_refusal true;
+    method_not_allowed: METHOD_NOT_ALLOWED, is_refusal true;
+    body_timeout: REQUEST_TIMEOUT, is_refusal true;
+    body_too_large: PAYLOAD_TOO_LARGE, is_refusal true;
+    target_too_long: URI_TOO_LONG, is_refusal true;
+    misdirected: MISDIRECTED_REQUEST, is_refusal true;
+    rate_limited: TOO_MANY_REQUESTS, is_refusal true;
+    circuit_open: SERVICE_UNAVAILABLE, is_refusal true;
+    overloaded: SERVICE_UNAVAILABLE, is_refusal true;
+    stopping: SERVICE_UNAVAILABLE, is_refusal true;
+    loop_detected: LOOP_DETECTED, is_refusal true;
+    no_token: SERVICE_UNAVAILABLE, is_refusal false;
+    not_stored: GATEWAY_TIMEOUT, is_refusal false;
+    internal: INTERNAL_SERVER_ERROR, is_refusal false;
+    upstream_unreachable: SERVICE_UNAVAILABLE, is_refusal false;
+    upstream_timeout: GATEWAY_TIMEOUT, is_refusal false;
+    upstream_failed: BAD_GATEWAY, is_refusal false;
+    outcome_unknown: GATEWAY_TIMEOUT, is_refusal false;
+}
+
 /// The facts of an error for the caller, the metrics and the log.
 struct Facts {
-    status: StatusCode,
-    code: &'static str,
+    code: Code,
     proxy_status: &'static str,
     message: Cow<'static, str>,
-    /// See [`ProxyError::is_refusal`].
-    is_refusal: bool,
     /// A header that tells the caller what to do, such as `Retry-After`.
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Facts {
-    /// A refusal, unless [`Facts::no_refusal`] says otherwise.
-    fn of(
-        status: StatusCode,
-        code: &'static str,
-        proxy_status: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { status, code, proxy_status, message: message.into(), is_refusal: true, header: None }
-    }
-
-    fn no_refusal(self) -> Self {
-        Self { is_refusal: false, ..self }
-    }
-
     fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         Self { header: Some((name, value.into())), ..self }
     }
@@ -143,91 +160,86 @@ impl Facts {
 impl ProxyError {
     /// One row for each error.
     fn facts(&self) -> Facts {
-        use StatusCode as Status;
         const INVALID: &str = "http_request_error";
         const DENIED: &str = "http_request_denied";
         const UNAVAILABLE: &str = "destination_unavailable";
         const INTERNAL: &str = "proxy_internal_error";
         const SOON: Duration = Duration::from_secs(1);
         match self {
-            Self::Malformed(how) => Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, *how).closing(),
+            Self::Malformed(how) => Facts::bad_request(INVALID, *how).closing(),
             Self::BodyBroken => {
                 let message = "the request's body broke off, so the sidecar sent nothing to Sezzle";
-                Facts::of(Status::BAD_REQUEST, "bad_request", INVALID, message).closing()
+                Facts::bad_request(INVALID, message).closing()
             }
             Self::ConflictingKeys => {
                 let message = "Sezzle-Request-Id, X-Sezzle-Request-Id and Idempotency-Key differ; the sidecar sent \
                                nothing to Sezzle; send one key";
-                Facts::of(Status::BAD_REQUEST, "conflicting_keys", INVALID, message)
+                Facts::conflicting_keys(INVALID, message)
             }
             Self::ForeignKeys => {
                 let message = "this public key belongs to another merchant than the sidecar's keys; call the \
                                sidecar of that merchant";
-                Facts::of(Status::UNAUTHORIZED, "foreign_keys", DENIED, message)
+                Facts::foreign_keys(DENIED, message)
             }
-            Self::Browser => Facts::of(Status::FORBIDDEN, "browser_refused", DENIED, FROM_BROWSER),
+            Self::Browser => Facts::browser_refused(DENIED, FROM_BROWSER),
             Self::CardDataRefused => {
                 let message = "this call returns card data, and the sidecar passes card data on only with \
                                proxy.card_data = \"forward\"; it sent nothing to Sezzle";
-                Facts::of(Status::FORBIDDEN, "card_data_refused", DENIED, message)
+                Facts::card_data_refused(DENIED, message)
             }
-            Self::NotFound => {
-                Facts::of(Status::NOT_FOUND, "not_found", INVALID, "this sidecar serves only paths under /v2/")
-            }
+            Self::NotFound => Facts::not_found(INVALID, "this sidecar serves only paths under /v2/"),
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("this sidecar serves this path for {allowed} only");
-                Facts::of(Status::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, message)
-                    .with(ALLOW, HeaderValue::from_static(allowed))
+                Facts::method_not_allowed(INVALID, message).with(ALLOW, HeaderValue::from_static(allowed))
             }
             Self::BodyTimeout => {
                 let message = "the request's body did not arrive in time, so the sidecar sent nothing to Sezzle";
-                Facts::of(Status::REQUEST_TIMEOUT, "body_timeout", INVALID, message).closing()
+                Facts::body_timeout(INVALID, message).closing()
             }
             Self::BodyTooLarge => {
                 let message = "the request's body is larger than limits.body, so the sidecar sent nothing to Sezzle";
-                Facts::of(Status::PAYLOAD_TOO_LARGE, "body_too_large", INVALID, message).closing()
+                Facts::body_too_large(INVALID, message).closing()
             }
             Self::TargetTooLong => {
                 let message = "the request's path and query are too long";
-                Facts::of(Status::URI_TOO_LONG, "target_too_long", INVALID, message)
+                Facts::target_too_long(INVALID, message)
             }
-            Self::Misdirected(why) => Facts::of(Status::MISDIRECTED_REQUEST, "misdirected", DENIED, *why),
+            Self::Misdirected(why) => Facts::misdirected(DENIED, *why),
             Self::RateLimited(wait) => {
                 let message = "Sezzle asked for fewer calls of this class, so the sidecar did not send this one; \
                                repeat it after Retry-After";
-                Facts::of(Status::TOO_MANY_REQUESTS, "rate_limited", DENIED, message).retry_after(*wait)
+                Facts::rate_limited(DENIED, message).retry_after(*wait)
             }
             Self::CircuitOpen(wait) => {
                 let message = "calls of this class fail at Sezzle, so the sidecar did not send this one; repeat it \
                                after Retry-After";
-                Facts::of(Status::SERVICE_UNAVAILABLE, "circuit_open", UNAVAILABLE, message).retry_after(*wait)
+                Facts::circuit_open(UNAVAILABLE, message).retry_after(*wait)
             }
             Self::Overloaded => {
                 let message = "the sidecar has too many calls under way, so it sent nothing to Sezzle; repeat the \
                                call after Retry-After";
-                Facts::of(Status::SERVICE_UNAVAILABLE, "overloaded", "connection_limit_reached", message)
-                    .retry_after(SOON)
+                Facts::overloaded("connection_limit_reached", message).retry_after(SOON)
             }
             Self::Stopping => {
                 let message = "the sidecar is stopping, so it sent nothing to Sezzle; repeat the call";
-                Facts::of(Status::SERVICE_UNAVAILABLE, "stopping", UNAVAILABLE, message).retry_after(SOON)
+                Facts::stopping(UNAVAILABLE, message).retry_after(SOON)
             }
             Self::Loop => {
                 let message = "this request has passed a sidecar before: gateway.url leads back to a sidecar";
-                Facts::of(Status::LOOP_DETECTED, "loop_detected", "proxy_loop_detected", message)
+                Facts::loop_detected("proxy_loop_detected", message)
             }
             Self::NoToken(_) => {
                 let message = "the sidecar has no live token for Sezzle, so it sent nothing; repeat the call after \
                                Retry-After";
-                Facts::of(Status::SERVICE_UNAVAILABLE, "no_token", INTERNAL, message).no_refusal().retry_after(SOON)
+                Facts::no_token(INTERNAL, message).retry_after(SOON)
             }
             Self::NotStored => {
                 let message = "the request says only-if-cached, and the session is not in memory";
-                Facts::of(Status::GATEWAY_TIMEOUT, "not_stored", INVALID, message).no_refusal()
+                Facts::not_stored(INVALID, message)
             }
             Self::Internal => {
                 let message = "the sidecar failed while it answered: this is a defect, please report it";
-                Facts::of(Status::INTERNAL_SERVER_ERROR, "internal", INTERNAL, message).no_refusal()
+                Facts::internal(INTERNAL, message)
             }
             // A 503 of ours always means that nothing was sent.
             Self::Upstream(error) if error.sent == Sent::No => {
@@ -242,33 +254,31 @@ impl ProxyError {
                     }
                     _ => "the sidecar could not reach Sezzle, so it sent nothing; you may repeat the call",
                 };
-                Facts::of(Status::SERVICE_UNAVAILABLE, "upstream_unreachable", proxy_status(error.kind), message)
-                    .no_refusal()
+                Facts::upstream_unreachable(proxy_status(error.kind), message)
             }
             Self::Upstream(UpstreamError { kind: kind @ ErrorKind::Timeout, .. }) => {
                 let message = "Sezzle did not answer in time";
-                Facts::of(Status::GATEWAY_TIMEOUT, "upstream_timeout", proxy_status(*kind), message).no_refusal()
+                Facts::upstream_timeout(proxy_status(*kind), message)
             }
             Self::Upstream(error) => {
-                let message = "the exchange with Sezzle failed before the answer had arrived before the answer had \
-                               arrived";
-                Facts::of(Status::BAD_GATEWAY, "upstream_failed", proxy_status(error.kind), message).no_refusal()
+                let message = "the exchange with Sezzle failed before the answer had arrived";
+                Facts::upstream_failed(proxy_status(error.kind), message)
             }
             Self::OutcomeUnknown { call, cause } => {
                 let message = in_doubt(*call, cause.received);
-                Facts::of(Status::GATEWAY_TIMEOUT, "outcome_unknown", proxy_status(cause.kind), message).no_refusal()
+                Facts::outcome_unknown(proxy_status(cause.kind), message)
             }
         }
     }
 
     pub fn status(&self) -> StatusCode {
-        self.facts().status
+        self.facts().code.status
     }
 
     /// Whether the sidecar refused the request before it tried anything: for the request itself, for too many others,
     /// or because others failed.
     pub fn is_refusal(&self) -> bool {
-        self.facts().is_refusal
+        self.facts().code.is_refusal
     }
 
     /// Whether Sezzle caused the error, for this call or for others a moment ago.
@@ -287,7 +297,7 @@ impl ProxyError {
 
     /// The `code` of the body, less its prefix `sidecar.`; also the word in metrics and logs.
     pub fn code(&self) -> &'static str {
-        self.facts().code
+        self.facts().code.word
     }
 
     /// The status of Sezzle's answer, if only the status could be read.
@@ -299,8 +309,8 @@ impl ProxyError {
     }
 
     pub fn answer(&self, request_id: &str) -> (StatusCode, HeaderMap, Bytes) {
-        let Facts { status, code, proxy_status, message, header, .. } = self.facts();
-        let code = format!("sidecar.{code}");
+        let Facts { code: Code { word, status, .. }, proxy_status, message, header } = self.facts();
+        let code = format!("sidecar.{word}");
         let element = Element { code: &code, location: "", message: &message, debug_uuid: request_id };
         let body = serde_json::to_vec(&[element]).unwrap_or_default();
 

@@ -52,7 +52,7 @@ use self::cache_status::{CacheStatus, Source};
 pub use self::call::READ_BODY;
 use self::content::Content;
 use self::decision::{Call, Decision};
-use self::error::{ProxyError, REFUSALS};
+use self::error::{CODES, ProxyError};
 use self::exchange::Exchange;
 use self::guard::{Panicked, caught};
 use self::headers::X_REQUEST_ID;
@@ -139,8 +139,8 @@ impl Proxy {
         options: Options,
         Dependencies { sessions, upstream, tokens, links, writes, clock, metrics }: Dependencies,
     ) -> Self {
-        for code in REFUSALS {
-            metrics.requests_refused.with_label_values(&[code]).inc_by(0);
+        for code in CODES.iter().filter(|code| code.is_refusal) {
+            metrics.requests_refused.with_label_values(&[code.word]).inc_by(0);
         }
         for route in Route::ALL.iter().filter(|route| **route != Route::Authentication) {
             metrics.outcome_unknown.with_label_values(&[route.template()]).inc_by(0);
