@@ -4,6 +4,7 @@ mod check_online;
 mod error;
 mod from_settings;
 mod handlers;
+mod initial;
 mod listeners;
 mod materials;
 pub mod reload;
@@ -26,6 +27,7 @@ pub use self::error::StartError;
 use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwards_card_data, policy};
 use self::from_settings::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
+use self::initial::create_series;
 pub use self::materials::{Blocking, Materials};
 use self::sockets::{Sockets, addresses};
 use crate::address::Address;
@@ -108,6 +110,7 @@ impl App {
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
+        create_series(&metrics);
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::error::ProxyError;
 use super::route::Class;
 use crate::clock::{Clock, Mono, Now};
-use crate::telemetry::metrics::{BREAKERS, CLASSES, Metrics, RATE_LIMITED_CLASSES, SHED_REASONS, gauge};
+use crate::telemetry::metrics::{BREAKERS, Metrics, RATE_LIMITED_CLASSES, SHED_REASONS, gauge};
 use crate::upstream::breaker::{Breaker, BreakerPermit, Signal, State};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::rate_limit_hold::RateLimitHold;
@@ -82,7 +82,7 @@ pub struct SendPermit<'p> {
 impl Pressure {
     /// `in_flight` is the number of permits of a class that callers wait for.
     pub fn new(in_flight: usize, clock: &Clock, metrics: &Arc<Metrics>) -> Self {
-        for class in CLASSES {
+        for class in Class::WORDS {
             for reason in SHED_REASONS {
                 metrics.shed.with_label_values(&[class, reason]).inc_by(0);
             }

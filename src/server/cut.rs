@@ -1,4 +1,4 @@
-//! Time limits of a connection, and the reasons for cutting it.
+//! Time limits of a connection, and the reasons for refusing or cutting it.
 
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ pub struct Timeouts {
 }
 
 words! {
+    /// Why a connection was refused or cut.
     pub enum Cut {
+        /// The listener has as many connections as it may have.
+        Limit = "limit",
         Head = "head_timeout",
         Idle = "idle_timeout",
         Write = "write_timeout",

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::connection::serve_connection;
+use self::cut::Cut;
 pub use self::listener::{Handler, Listener, Request, Stop};
 use self::socket::Socket;
 use crate::telemetry::metrics::Counted;
@@ -57,7 +58,7 @@ impl Listener {
                 }
             };
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-                refused("limit").inc();
+                refused(Cut::Limit.as_str()).inc();
                 // Further connections are closed without a response: an overload must not use up memory either.
                 if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                     self.connections.spawn(async move {

@@ -1,28 +1,26 @@
 //! The metrics that the status page shows: counts of events and histograms of their durations.
 
+use crate::session::CacheResult;
 use crate::telemetry::metrics::reading::series;
-use crate::telemetry::metrics::{
-    CACHE_RESULTS, CLASSES, DURATION_BUCKETS, Metrics, RETRY_REASONS, RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS,
-};
+use crate::telemetry::metrics::{DURATION_BUCKETS, Metrics, RETRY_RESULTS, SHED_REASONS, words};
+use crate::upstream::error::ErrorKind;
 
-/// The timed operations, in the order of the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timed {
-    /// Session lookups answered from memory.
-    Hits,
-    /// Session lookups for which Sezzle was asked.
-    Lookups,
-    /// Other lookups.
-    Reads,
-    Writes,
-    Reports,
-    /// Calls to Sezzle, up to the response head. Token exchanges are left out.
-    Sezzle,
+words! {
+    /// The timed operations, in the order of the page, each with its title there.
+    pub enum Timed {
+        /// Session lookups answered from memory.
+        Hits = "Session lookups, from memory",
+        /// Session lookups for which Sezzle was asked.
+        Lookups = "Session lookups, from Sezzle",
+        Reads = "Other lookups",
+        Writes = "Writes",
+        Reports = "Reports",
+        /// Calls to Sezzle, up to the response head. Token exchanges are left out.
+        Sezzle = "Sezzle alone, to the head of each answer",
+    }
 }
 
 impl Timed {
-    pub const ALL: [Self; 6] = [Self::Hits, Self::Lookups, Self::Reads, Self::Writes, Self::Reports, Self::Sezzle];
-
     /// Classifies a request by its labels in `request_duration_seconds`.
     fn of(class: &str, cache: &str) -> Option<Self> {
         match (class, cache) {
@@ -43,16 +41,16 @@ pub type Durations = [u32; DURATION_BUCKETS.len() + 1];
 /// right even after an overflow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Session lookups, by [`CACHE_RESULTS`].
-    pub cache: [u32; CACHE_RESULTS.len()],
+    /// Session lookups, by [`CacheResult`].
+    pub cache: [u32; CacheResult::ALL.len()],
     /// Responses from Sezzle.
     pub answers: u32,
     /// Responses from Sezzle with a 5xx status.
     pub failures: u32,
     /// Responses from Sezzle with status 429.
     pub throttled: u32,
-    /// Attempts that got no whole response, by [`UPSTREAM_ERRORS`].
-    pub errors: [u32; UPSTREAM_ERRORS.len()],
+    /// Attempts that got no whole response, by [`ErrorKind`].
+    pub errors: [u32; ErrorKind::ALL.len()],
     /// Calls that were not sent, by [`SHED_REASONS`].
     pub shed: [u32; SHED_REASONS.len()],
     /// Retries, by [`RETRY_RESULTS`].
@@ -69,13 +67,15 @@ impl Counts {
     /// The counts since the process started.
     pub fn read(metrics: &Metrics) -> Self {
         let mut counts = Self {
-            cache: CACHE_RESULTS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
-            errors: UPSTREAM_ERRORS.map(|kind| wrapped(metrics.upstream_errors.with_label_values(&[kind]).get())),
-            shed: SHED_REASONS
-                .map(|reason| sum(CLASSES.iter().map(|class| metrics.shed.with_label_values(&[*class, reason]).get()))),
+            cache: CacheResult::WORDS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
+            errors: ErrorKind::WORDS.map(|kind| wrapped(metrics.upstream_errors.with_label_values(&[kind]).get())),
+            shed: SHED_REASONS.map(|reason| {
+                let shed = series(&metrics.shed).filter(|series| series.label("reason") == reason);
+                sum(shed.map(|series| series.count()))
+            }),
             retries: RETRY_RESULTS.map(|result| {
-                let retries = |reason: &&str| metrics.upstream_retries.with_label_values(&[*reason, result]).get();
-                sum(RETRY_REASONS.iter().map(retries))
+                let retries = series(&metrics.upstream_retries).filter(|series| series.label("result") == result);
+                sum(retries.map(|series| series.count()))
             }),
             unknown: sum(series(&metrics.outcome_unknown).map(|series| series.count())),
             in_doubt: sum(series(&metrics.refused_in_doubt).map(|series| series.count())),
@@ -112,7 +112,7 @@ impl Counts {
 
     /// Session lookups that ended with one of these results.
     pub fn cache(&self, results: &[&str]) -> u32 {
-        named(&CACHE_RESULTS, &self.cache, results)
+        named(&CacheResult::WORDS, &self.cache, results)
     }
 
     /// Calls that were not sent for these reasons.
@@ -134,7 +134,7 @@ impl Counts {
     /// Attempts.
     pub fn calls(&self) -> u32 {
         // A response that breaks off in its body is counted as a response already.
-        let broken = named(&UPSTREAM_ERRORS, &self.errors, &["body"]);
+        let broken = named(&ErrorKind::WORDS, &self.errors, &["body"]);
         self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
     }
 

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use super::history::PART;
 use super::snapshot::{Breaker, Snapshot};
 use super::words::{counted, duration, time};
-use crate::telemetry::metrics::{SHED_REASONS, UPSTREAM_ERRORS};
+use crate::telemetry::metrics::SHED_REASONS;
+use crate::upstream::error::ErrorKind;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -53,7 +54,8 @@ pub fn gateway(s: &Snapshot) -> Remark {
         (1, 0) => format!("The one call of the last {minutes} minutes was answered."),
         (_, 0) => format!("All {calls} calls of the last {minutes} minutes were answered."),
         (_, _) => {
-            let mut kinds: Vec<_> = UPSTREAM_ERRORS.iter().zip(lately.errors).filter(|(_, count)| *count > 0).collect();
+            let mut kinds: Vec<_> =
+                ErrorKind::WORDS.iter().zip(lately.errors).filter(|(_, count)| *count > 0).collect();
             kinds.sort_by_key(|(_, count)| Reverse(*count));
             let why = kinds.first().map_or(String::new(), |(kind, _)| format!(", most often: {kind}"));
             format!("{failed} of {calls} calls of the last {minutes} minutes failed{why}.")

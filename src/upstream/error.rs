@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::egress::EgressError;
 use crate::http_client::MAX_HEAD;
 use crate::names::DnsError;
+use crate::telemetry::metrics::words;
 
 /// A failed exchange. The text is for logs; the error that a caller sees is chosen elsewhere.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,51 +38,32 @@ pub enum Sent {
     Maybe,
 }
 
-/// The kind of a failure, for metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    Dns,
-    /// The gateway's port is closed.
-    ConnectionRefused,
-    /// The connection could not be made for another reason.
-    ConnectionFailed,
-    /// The connection, TLS included, was not made in time.
-    ConnectTimeout,
-    /// The egress proxy could not be reached, or made no tunnel to the gateway.
-    EgressProxy,
-    TlsCertificate,
-    /// TLS failed for another reason.
-    Tls,
-    /// Every stream that the gateway allows over HTTP/2 was in use until the deadline.
-    StreamLimit,
-    /// The head of the response did not arrive in time.
-    Timeout,
-    /// The connection ended before the head of the response was complete.
-    Reset,
-    HeadTooLarge,
-    /// The response is not HTTP.
-    Protocol,
-    /// The response's body is incomplete.
-    Body,
-}
-
-impl ErrorKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::ConnectionRefused => "connection_refused",
-            Self::ConnectionFailed => "connection_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::EgressProxy => "egress_proxy",
-            Self::TlsCertificate => "tls_certificate",
-            Self::Tls => "tls",
-            Self::StreamLimit => "stream_limit",
-            Self::Timeout => "timeout",
-            Self::Reset => "reset",
-            Self::HeadTooLarge => "head_too_large",
-            Self::Protocol => "protocol",
-            Self::Body => "body",
-        }
+words! {
+    /// The kind of a failure, for metrics.
+    pub enum ErrorKind {
+        Dns = "dns",
+        /// The gateway's port is closed.
+        ConnectionRefused = "connection_refused",
+        /// The connection could not be made for another reason.
+        ConnectionFailed = "connection_failed",
+        /// The connection, TLS included, was not made in time.
+        ConnectTimeout = "connect_timeout",
+        /// The egress proxy could not be reached, or made no tunnel to the gateway.
+        EgressProxy = "egress_proxy",
+        TlsCertificate = "tls_certificate",
+        /// TLS failed for another reason.
+        Tls = "tls",
+        /// Every stream that the gateway allows over HTTP/2 was in use until the deadline.
+        StreamLimit = "stream_limit",
+        /// The head of the response did not arrive in time.
+        Timeout = "timeout",
+        /// The connection ended before the head of the response was complete.
+        Reset = "reset",
+        HeadTooLarge = "head_too_large",
+        /// The response is not HTTP.
+        Protocol = "protocol",
+        /// The response's body is incomplete.
+        Body = "body",
     }
 }
 

@@ -29,6 +29,11 @@ words! {
 }
 
 impl WebhookResult {
+    /// Whether metrics count the result by the event: Sezzle signed the webhook, and the event could be read.
+    pub fn has_event(self) -> bool {
+        matches!(self, Self::Accepted | Self::ForwardFailed | Self::ForwardTimeout | Self::Busy)
+    }
+
     pub fn status(self) -> StatusCode {
         match self {
             Self::Accepted | Self::Malformed => StatusCode::OK,

@@ -53,7 +53,7 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("credentials", &["upstream"]),
     ("proxy", &["session", "credentials", "upstream"]),
     ("ops", &["session", "credentials", "upstream"]),
-    ("status", &["ops", "credentials"]),
+    ("status", &["ops", "session", "credentials", "upstream"]),
     ("online_check", &["session", "credentials", "upstream"]),
     ("control", &["session"]),
     ("webhook", &["session", "credentials", "upstream"]),

@@ -9,14 +9,16 @@ use http::Method;
 use sezzle_sidecar::config;
 use sezzle_sidecar::config::Takes;
 use sezzle_sidecar::config::changes::rules;
+use sezzle_sidecar::proxy::cache_status::Source;
 use sezzle_sidecar::proxy::error::CODES;
-use sezzle_sidecar::proxy::route::{Matched, Route};
+use sezzle_sidecar::proxy::route::{Class, Matched, Route};
+use sezzle_sidecar::server::cut::Cut;
+use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::freshness::NotStored;
 use sezzle_sidecar::session::invalidation::Tag;
-use sezzle_sidecar::telemetry::metrics::{
-    CACHE_RESULTS, CLASSES, CONNECTION_REASONS, METHODS, Metrics, OTHER_RESULTS, SIGNED_RESULTS, SOURCES, TASKS,
-};
+use sezzle_sidecar::telemetry::metrics::{METHODS, Metrics, TASKS};
 use sezzle_sidecar::upstream::retry::RetrySafety;
+use sezzle_sidecar::webhook::WebhookResult;
 
 use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
 use crate::support::pages::{calls, page, quoted, root, rows};
@@ -91,7 +93,7 @@ fn explained_codes() -> BTreeSet<(String, String, bool)> {
 #[test]
 fn every_limit_of_a_connection_is_explained() {
     let text = page("docs/proxy-listener.md");
-    for reason in CONNECTION_REASONS.iter().filter(|reason| **reason != "drain") {
+    for reason in Cut::ALL.iter().filter(|cut| **cut != Cut::Drain).map(|cut| cut.as_str()) {
         assert!(text.contains(&format!("connections_refused_total{{reason=\"{reason}\"}}")), "{reason}");
     }
 }
@@ -159,7 +161,7 @@ fn every_reason_not_to_store_is_explained() {
 
 #[test]
 fn every_result_of_a_webhook_is_explained() {
-    names_all("docs/webhook-listener.md", SIGNED_RESULTS.into_iter().chain(OTHER_RESULTS).map(str::to_owned));
+    names_all("docs/webhook-listener.md", WebhookResult::WORDS.map(str::to_owned));
 }
 
 #[test]
@@ -226,9 +228,9 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     let values = |metric: &str, label: &str| match (metric, label) {
         ("requests_total" | "upstream_requests_total", "route") => words(&routes.clone().collect::<Vec<_>>()),
         ("requests_total" | "upstream_requests_total", "method") => words(&METHODS),
-        ("requests_total", "source") => words(&SOURCES),
-        ("request_duration_seconds", "cache") => words(&CACHE_RESULTS),
-        ("request_duration_seconds" | "upstream_request_duration_seconds", "class") => words(&CLASSES),
+        ("requests_total", "source") => words(&Source::WORDS),
+        ("request_duration_seconds", "cache") => words(&CacheResult::WORDS),
+        ("request_duration_seconds" | "upstream_request_duration_seconds", "class") => words(&Class::WORDS),
         _ => {
             let series = exposed.lines().filter_map(|line| line.strip_prefix("sezzle_sidecar_")?.strip_prefix(metric));
             let labels = series.filter_map(|rest| rest.strip_prefix('{')?.rsplit_once('}'));

@@ -11,8 +11,9 @@ use crate::status::quantile::quantile;
 use crate::status::snapshot::{Breaker, Snapshot};
 use crate::status::verdict;
 use crate::status::words::{ago, count, counted, duration, share, time};
-use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
+use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS};
 use crate::telemetry::recent_errors::RecentError;
+use crate::upstream::error::ErrorKind;
 
 /// The savings by the cache, in figures and charts.
 pub(super) fn saved(html: &mut Html, s: &Snapshot) {
@@ -107,23 +108,12 @@ pub(super) fn latency(html: &mut Html, s: &Snapshot) {
         let durations = s.hour.total.durations(timed);
         let all: u64 = durations.iter().copied().map(u64::from).sum();
         let within = [0.5, 0.95, 0.99].map(|share| quantile(&durations, share));
-        html.raw("<tr><th scope=\"row\">").raw(name(timed)).raw("</th>");
+        html.raw("<tr><th scope=\"row\">").raw(timed.as_str()).raw("</th>");
         let within = within.map(|found| found.map_or_else(|| "–".to_owned(), |quantile| quantile.to_string()));
         cells(html, [&count(all)].into_iter().chain(&within));
         html.raw("</tr>\n");
     }
     html.raw("</tbody>\n</table>\n</section>\n");
-}
-
-fn name(timed: Timed) -> &'static str {
-    match timed {
-        Timed::Hits => "Session lookups, from memory",
-        Timed::Lookups => "Session lookups, from Sezzle",
-        Timed::Reads => "Other lookups",
-        Timed::Writes => "Writes",
-        Timed::Reports => "Reports",
-        Timed::Sezzle => "Sezzle alone, to the head of each answer",
-    }
 }
 
 /// Sezzle's state: verdict, circuit breakers and failed calls.
@@ -145,7 +135,7 @@ pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("</tbody>\n</table>\n");
     let total = &s.hour.total;
     let answers = [("5xx", total.failures), ("429", total.throttled)];
-    let failures = answers.into_iter().chain(UPSTREAM_ERRORS.into_iter().zip(total.errors));
+    let failures = answers.into_iter().chain(ErrorKind::WORDS.into_iter().zip(total.errors));
     rows(html, "Failed calls of the last hour", "No call failed in the last hour.", failures);
     html.raw("</section>\n");
 }

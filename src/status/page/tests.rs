@@ -6,8 +6,9 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{About, Breaker, ClassState, TokenState};
-use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS, UPSTREAM_ERRORS};
+use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
+use crate::upstream::error::ErrorKind;
 
 const NOW: Wall = Wall(1_600_000_000_000);
 /// Text that a peer or a file could bring in.
@@ -56,7 +57,7 @@ fn ill() -> Snapshot {
     let mut s = well();
     let part = s.hour.parts.last_mut().and_then(Option::as_mut).expect("the part that is now");
     (part.failures, part.throttled, part.unknown, part.in_doubt) = (3, 2, 1, 2);
-    part.errors = [4; UPSTREAM_ERRORS.len()];
+    part.errors = [4; ErrorKind::ALL.len()];
     part.shed = [1; 5];
     part.retries = [6; 3];
     s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
@@ -202,7 +203,7 @@ fn nothing_that_came_from_elsewhere_is_markup() {
 
 #[test]
 fn every_word_of_the_metrics_has_a_meaning() {
-    for word in UPSTREAM_ERRORS.into_iter().chain(SHED_REASONS).chain(RETRY_RESULTS) {
+    for word in ErrorKind::WORDS.into_iter().chain(SHED_REASONS).chain(RETRY_RESULTS) {
         assert_ne!(sections::meaning(word), "", "{word}");
     }
 }

@@ -1,19 +1,13 @@
-//! The closed sets of label values.
+//! The closed sets of label values that are not an enum by `words!`.
 
 use http::StatusCode;
 
-/// `source` of `requests_total`: who made the response.
-pub const SOURCES: [&str; 3] = ["cache", "upstream", "sidecar"];
-/// `class` of a route.
-pub const CLASSES: [&str; 6] = ["session", "read", "report", "money", "webhooks", "credentials"];
 /// `reason` of `shed_total`.
 pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
 /// `class` of `breaker_state`. Writes have no breaker.
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
 /// `class` of `rate_limited_until_timestamp_seconds`. Calls that move money are never held back.
 pub const RATE_LIMITED_CLASSES: [&str; 4] = BREAKERS;
-/// `result` of `cache_requests_total`.
-pub const CACHE_RESULTS: [&str; 8] = ["hit", "miss", "collapsed", "expired", "revalidated", "stale", "bypass", "error"];
 /// `cause` of `cache_evictions_total`.
 pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 /// `source` of `cache_invalidations_total`.
@@ -41,42 +35,10 @@ pub const TASKS: [&str; 8] = [
 ];
 /// The thread that writes the log, which belongs to the process rather than to one sidecar.
 pub const LOG_WRITER: &str = "log_writer";
-/// `kind` of `upstream_errors_total`.
-pub const UPSTREAM_ERRORS: [&str; 13] = [
-    "dns",
-    "connection_refused",
-    "connection_failed",
-    "connect_timeout",
-    "egress_proxy",
-    "tls_certificate",
-    "tls",
-    "stream_limit",
-    "timeout",
-    "reset",
-    "head_too_large",
-    "protocol",
-    "body",
-];
-/// `reason` of `upstream_retries_total`.
-pub const RETRY_REASONS: [&str; 10] = [
-    "dns",
-    "connection_refused",
-    "connection_failed",
-    "connect_timeout",
-    "egress_proxy",
-    "reset",
-    "body",
-    "bad_gateway",
-    "unavailable",
-    "gateway_timeout",
-];
 /// `result` of `upstream_retries_total`.
 pub const RETRY_RESULTS: [&str; 3] = ["success", "failure", "no_budget"];
 /// `listener` of `connections`.
 pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
-/// `reason` of `connections_refused_total`.
-pub const CONNECTION_REASONS: [&str; 6] =
-    ["limit", "head_timeout", "idle_timeout", "write_timeout", "drain", "malformed"];
 /// `event` of `webhooks_total`: the events that Sezzle documents. All others are [`OTHER_EVENT`].
 pub const WEBHOOK_EVENTS: [&str; 9] = [
     "customer.tokenized",
@@ -91,19 +53,6 @@ pub const WEBHOOK_EVENTS: [&str; 9] = [
 ];
 /// `event` of `webhooks_total` for every other event, and where the event was not read.
 pub const OTHER_EVENT: &str = "other";
-/// `result` of `webhooks_total` for events that Sezzle signed.
-pub const SIGNED_RESULTS: [&str; 4] = ["accepted", "forward_failed", "forward_timeout", "busy"];
-/// `result` of `webhooks_total` for requests that are not known to come from Sezzle.
-pub const OTHER_RESULTS: [&str; 8] = [
-    "malformed",
-    "bad_signature",
-    "too_large",
-    "body_broken",
-    "body_timeout",
-    "not_found",
-    "method_not_allowed",
-    "browser_refused",
-];
 
 /// `route` of unknown calls.
 pub const OTHER_ROUTE: &str = "other";

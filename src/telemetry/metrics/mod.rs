@@ -1,13 +1,12 @@
 //! Every metric, its labels and its help text.
 //!
 //! Label values come from closed sets of words in the code, never from a request, so no caller can create a series.
-//! Series that alerts use exist from the start with the value 0.
+//! Series that alerts use exist from the start with the value 0: `app` creates them, because it knows every set of words.
 
 mod bound;
 mod build;
 mod dropped;
 mod gauges;
-mod initial;
 mod labels;
 pub mod reading;
 mod series;
@@ -259,9 +258,7 @@ impl Metrics {
         r.register(Box::new(LogLinesDropped::new()?))?;
         r.register(Box::new(ProcessCollector::for_self()))?;
         let spans = Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?);
-        let metrics = Self::register(r, spans, RecentErrors::new(clock))?;
-        metrics.initialise();
-        Ok(metrics)
+        Self::register(r, spans, RecentErrors::new(clock))
     }
 
     /// The text exposition format. Fails when a metric cannot be encoded, which would be a defect in this file.

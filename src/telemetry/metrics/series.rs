@@ -76,6 +76,8 @@ macro_rules! words {
         impl $name {
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
+            pub const WORDS: [&str; Self::ALL.len()] = [$($word),+];
+
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -83,7 +85,7 @@ macro_rules! words {
             }
         }
 
-        $crate::telemetry::metrics::label!($name, $name::ALL.len(), as_str);
+        $crate::telemetry::metrics::label!($name, $name::WORDS.len(), as_str);
     };
 }
 
