@@ -25,6 +25,7 @@ pub enum Failure {
     /// A second signal arrived before the drain was over.
     #[error("the sidecar stopped before its connections and writes had ended")]
     Interrupted,
+    #[cfg(feature = "simulator")]
     #[error("{0}")]
     Tour(String),
     #[error("control.listen is not set, so this command cannot reach the sidecar")]
@@ -62,8 +63,9 @@ impl Failure {
             | Self::Interrupted
             | Self::OnlineCheck(_)
             | Self::Control(_)
-            | Self::Unwell(_)
-            | Self::Tour(_) => 1,
+            | Self::Unwell(_) => 1,
+            #[cfg(feature = "simulator")]
+            Self::Tour(_) => 1,
         }
     }
 }

@@ -446,7 +446,7 @@ fn split_uses(text: &str) -> (Vec<(bool, String)>, String) {
         // A visibility names no import.
         let line = line.split("pub(in ").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
         let Some((visibility, tree)) = begun.split_once("use ").filter(|(before, _)| is_visibility(before)) else {
-            code.extend(if begun.contains("pub(in ") { line.collect::<String>() } else { begun.to_owned() }.chars());
+            code.push_str(&if begun.contains("pub(in ") { line.collect::<String>() } else { begun.to_owned() });
             code.push('\n');
             continue;
         };

@@ -102,18 +102,18 @@ async fn what_happened_elsewhere_is_seen_once_its_webhook_was_accepted() {
 
     assert!(harness.gateway.complete_checkout(order));
     assert_eq!(settled(&harness, 1).await, DeliveryState::Accepted);
-    let lookup = harness.get(&path).await;
+    let lookup = harness.get(path).await;
     assert!(lookup.cache().starts_with("fwd=uri-miss"), "{}", lookup.cache());
-    assert!(is_stored(&harness, &path).await);
+    assert!(is_stored(&harness, path).await);
 
     assert_eq!(elsewhere(&harness, &format!("{order_path}/capture"), CAPTURE).await, 200);
     assert_eq!(settled(&harness, 2).await, DeliveryState::Accepted);
-    assert_eq!(harness.get(&path).await.json()["order"]["captured_amount_in_cents"], 2500);
-    assert!(is_stored(&harness, &path).await);
+    assert_eq!(harness.get(path).await.json()["order"]["captured_amount_in_cents"], 2500);
+    assert!(is_stored(&harness, path).await);
 
     harness.gateway.approve_token(session.token()).expect("an open token");
     assert_eq!(settled(&harness, 3).await, DeliveryState::Accepted);
-    assert!(!is_stored(&harness, &path).await);
+    assert!(!is_stored(&harness, path).await);
 
     for event in ["customer.tokenized", "order.authorized", "order.captured"] {
         assert_eq!(counted(&harness, event, "accepted").await, 1.0, "{event}");
@@ -138,12 +138,12 @@ async fn every_event_purges_by_whatever_it_names() {
             json!({"token": session.token(), "customer": {"uuid": "c"}}),
             json!({"session_uuid": uuid}),
         ] {
-            harness.get(&path).await;
-            assert!(is_stored(&harness, &path).await);
+            harness.get(path).await;
+            assert!(is_stored(&harness, path).await);
             assert_eq!(harness.gateway.raise_event(event, &data), 1);
             sent += 1;
             assert_eq!(settled(&harness, sent).await, DeliveryState::Accepted, "{event} {data}");
-            assert!(!is_stored(&harness, &path).await, "{event} {data}");
+            assert!(!is_stored(&harness, path).await, "{event} {data}");
         }
     }
     assert_eq!(counted(&harness, "dispute.closed.neutral", "accepted").await, 5.0);
