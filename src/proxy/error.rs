@@ -61,7 +61,7 @@ pub enum ProxyError {
     },
     /// The caller accepts a stored answer only, and none is stored.
     NotStored,
-    /// The task that was to answer ended without doing so.
+    /// A panic was caught, the task that was to answer ended without an answer, or no random bytes were to be had.
     Internal,
 }
 
@@ -177,8 +177,8 @@ impl ProxyError {
                 Facts::conflicting_keys(INVALID, message)
             }
             Self::ForeignKeys => {
-                let message = "this public key belongs to another merchant than the sidecar's keys; call the \
-                               sidecar of that merchant";
+                let message = "this public key is not the sidecar's; if it is another merchant's, call the sidecar \
+                               of that merchant";
                 Facts::foreign_keys(DENIED, message)
             }
             Self::Browser => Facts::browser_refused(DENIED, FROM_BROWSER),
@@ -241,7 +241,7 @@ impl ProxyError {
                 let message = "the sidecar failed while it answered: this is a defect, please report it";
                 Facts::internal(INTERNAL, message)
             }
-            // A 503 of ours always means that nothing was sent.
+            // A 503 of ours always means that the call was not done.
             Self::Upstream(error) if error.sent == Sent::No => {
                 let message = match error.kind {
                     ErrorKind::Reset => "Sezzle stated that it did not process the call; you may repeat it",
@@ -265,7 +265,7 @@ impl ProxyError {
                 Facts::upstream_failed(proxy_status(error.kind), message)
             }
             Self::OutcomeUnknown { call, cause } => {
-                let message = in_doubt(*call, cause.received);
+                let message = unknown_message(*call, cause.received);
                 Facts::outcome_unknown(proxy_status(cause.kind), message)
             }
         }
@@ -286,8 +286,8 @@ impl ProxyError {
         matches!(self, Self::Upstream(_) | Self::RateLimited(_) | Self::CircuitOpen(_))
     }
 
-    /// Whether provably nothing of the request went to Sezzle, so that it cannot have had an effect.
-    pub fn nothing_was_sent(&self) -> bool {
+    /// Whether the call was provably not done: nothing of it went to Sezzle, or Sezzle stated that it did nothing.
+    pub fn was_not_done(&self) -> bool {
         match self {
             Self::Upstream(error) => error.sent == Sent::No,
             Self::NoToken(_) => true,
@@ -345,7 +345,7 @@ fn proxy_status(kind: ErrorKind) -> &'static str {
 }
 
 /// The message for a call that may have had its effect.
-fn in_doubt(call: RetrySafety, received: Option<StatusCode>) -> Cow<'static, str> {
+fn unknown_message(call: RetrySafety, received: Option<StatusCode>) -> Cow<'static, str> {
     match (call, received) {
         (RetrySafety::Keyed | RetrySafety::Unkeyed, Some(status)) => format!(
             "the sidecar sent the write and Sezzle answered {}, but the rest of the answer could not be read: read \

@@ -289,7 +289,7 @@ impl ClassLimit {
                 tracing::warn!(
                     class,
                     seconds,
-                    "Sezzle fails: the circuit breaker opens, and the sidecar sends no lookups of this class"
+                    "Sezzle fails: the circuit breaker opens, and the sidecar sends no GET or HEAD of this class"
                 );
             }
             State::HalfOpen { .. } => tracing::info!(class, "the circuit breaker is half-open: one call is a trial"),

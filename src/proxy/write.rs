@@ -196,7 +196,7 @@ fn ending(result: &Result<GatewayResponse, ProxyError>) -> Ending {
         // A gateway that gave up on a server behind it cannot know what that server will still do.
         Ok(answer) if answer.in_doubt || answer.status.is_server_error() => Ending::Unknown,
         Ok(_) => Ending::Answered,
-        Err(error) if error.nothing_was_sent() => Ending::NotSent,
+        Err(error) if error.was_not_done() => Ending::NotSent,
         Err(_) => Ending::Unknown,
     }
 }
