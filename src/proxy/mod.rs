@@ -1,7 +1,7 @@
 //! One request, top to bottom: [`Proxy::handle`].
 //!
 //! [`inbound`] decides whether a request is admitted and whether memory answers it, and [`route`] which call it is. A
-//! lookup of a session goes to the session cache, every other call to [`exchange`]. [`response`] makes the caller's
+//! lookup of a session goes to the session cache, every other call to `exchange`. [`response`] makes the caller's
 //! answer.
 
 mod attempts;

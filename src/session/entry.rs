@@ -68,7 +68,7 @@ impl HeaderTemplate {
     }
 }
 
-/// Where headers are added to an answer: a map, or the slots for them in a copy of [`HeaderTemplate::all`].
+/// Where headers are added to an answer: a map, or the slots for them in a copy of `HeaderTemplate::all`.
 #[derive(Debug)]
 pub enum HeaderWriter<'m> {
     Map(&'m mut HeaderMap),
