@@ -149,6 +149,8 @@ impl<'t> Reader<'t> {
         file_key: &'static str,
         required: bool,
     ) -> Option<Option<SecretSource>> {
+        // A variable keeps its value until a restart, so `on_reload` concerns the key of the file only.
+        let takes = mem::take(&mut self.takes);
         let name = variable(key);
         if self.recognise(key).is_some() {
             self.refuse(
@@ -158,14 +160,13 @@ impl<'t> Reader<'t> {
             return None;
         }
         let Some(value) = self.secrets.remove(key) else {
+            self.takes = takes;
             self.register(file_key, None, required);
             return match self.find(file_key) {
                 Some(path) => self.text(file_key, path, parse::secret_file).map(|path| Some(SecretSource::File(path))),
                 None => Some(None),
             };
         };
-        // A variable keeps its value until a restart.
-        self.takes = Takes::Restart;
         if self.recognise(file_key).is_some() {
             self.refuse(file_key, &format!("set twice: also by the variable {name}; keep one of them"));
             return None;
