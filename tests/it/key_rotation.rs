@@ -375,12 +375,18 @@ async fn who_is_refused_while_a_new_pair_is_tried_gets_its_token() {
 async fn a_change_in_slow_steps_is_not_tried_by_halves() {
     let rotating = Rotating::start().await;
     rotating.sezzle_knows("b");
-    let steps =
-        [("public", ""), ("public", "sz_pub_b"), ("private", ""), ("private", "sz_pr_"), ("private", "sz_pr_b")];
-    for (file, content) in steps {
+    // The first read comes right after the first token, and the second one 5 s later: while a file is unfinished.
+    rotating.pass(4000).await;
+    let steps = [
+        ("public", "", 600),
+        ("public", "sz_pub_b", 600),
+        ("private", "", 600),
+        ("private", "sz_pr_", 100),
+        ("private", "sz_pr_b", 0),
+    ];
+    for (file, content, lasts) in steps {
         write_one(&rotating.root.path().join(file), content);
-        // The sidecar certainly reads the files after the first step, and reads them once between the last two.
-        rotating.pass(if content.is_empty() && file == "public" { 5000 } else { 450 }).await;
+        rotating.pass(lasts).await;
         assert_eq!(rotating.harness.get("/v2/customer").await.status, 200);
     }
     rotating.comes_to_use("b").await;
