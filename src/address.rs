@@ -1,4 +1,4 @@
-//! Where a listener listens.
+//! Addresses of listeners and of servers.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,5 +27,20 @@ impl fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// Where a server is, by its name or its IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// In lower case; an IPv6 address has no brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }

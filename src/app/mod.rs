@@ -49,6 +49,7 @@ use crate::supervisor::Supervisor;
 use crate::systemd::sockets::PassedSockets;
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::fleet::FleetSeries;
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector::Connector;
@@ -111,6 +112,9 @@ impl App {
         let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
+        if settings.fleet.is_some() {
+            FleetSeries::new(&metrics);
+        }
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {

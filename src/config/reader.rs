@@ -226,12 +226,22 @@ impl<'t> Reader<'t> {
         self.show(key, quoted(text), DEFAULT);
     }
 
+    /// The first key of a section that a file or a variable sets.
+    pub(super) fn first_set(&self, section: &str) -> Option<&'static str> {
+        self.documented().find(|key| is_in(key, section) && self.find(key).is_some())
+    }
+
+    /// Shows no value of a section: without another key of it, none of them has an effect.
+    pub(super) fn show_as_absent(&mut self, section: &str) {
+        self.effective.iter_mut().filter(|effective| is_in(effective.key, section)).for_each(|key| key.value = None);
+    }
+
     pub(super) fn knows(&self, key: &str) -> bool {
         self.known.contains(key)
     }
 
     pub(super) fn knows_section(&self, section: &str) -> bool {
-        self.known.iter().any(|key| key.split_once('.').is_some_and(|(known, _)| known == section))
+        self.known.iter().any(|key| is_in(key, section))
     }
 
     /// The keys a file may hold.
@@ -311,6 +321,10 @@ impl<'t> Reader<'t> {
     }
 }
 
+fn is_in(key: &str, section: &str) -> bool {
+    key.split_once('.').is_some_and(|(known, _)| known == section)
+}
+
 /// Accepts `a, b` as well as `["a", "b"]`. A bracket does not tell which: `[::1]:80, [::1]:81` begins with one too.
 fn split(text: &str) -> Vec<String> {
     if let Ok(toml::Value::Array(items)) = text.trim().parse::<toml::Value>()
@@ -346,11 +360,11 @@ fn origin(value: &Value) -> String {
     value.origin().unwrap_or_default().to_owned()
 }
 
-/// Whether a wrong value may be quoted. Not quoted are values of secrets, URLs, which may carry a password, and text
-/// that looks as if it was pasted into the wrong line.
+/// Whether a wrong value may be quoted. Not quoted are values of secrets, URLs, which may carry a password, paths, in whose
+/// place a secret may stand, and text that looks as if it was pasted into the wrong line.
 fn quotation(key: &str, text: &str) -> String {
-    let is_url = ["url", "proxy", "forward_to", "endpoint"].iter().any(|end| key.ends_with(end));
-    let delicate = key.starts_with("credentials.") || is_url || text.contains('@');
+    let is_withheld = ["url", "proxy", "forward_to", "endpoint", "_file"].iter().any(|end| key.ends_with(end));
+    let delicate = key.starts_with("credentials.") || is_withheld || text.contains('@');
     if delicate || text.len() > 40 || may_hold_a_key(text) {
         return String::new();
     }
@@ -402,6 +416,7 @@ mod tests {
             ("gateway.url", "x"),
             ("links.base_url", "x"),
             ("webhooks.forward_to", "x"),
+            ("fleet.key_file", "x"),
             ("log.level", "sz_pr_canary"),
             ("proxy.hosts", "user:canary@host"),
             ("log.level", "0123456789012345678901234567890123456789x"),

@@ -19,11 +19,12 @@ use crate::secret::Secret;
 pub(super) const PREFIX: &str = "SEZZLE_SIDECAR__";
 
 /// Keys whose value may be given by variable, and by variable only.
-pub(super) const SECRETS: [&str; 4] = [
+pub(super) const SECRETS: [&str; 5] = [
     "credentials.public_key",
     "credentials.private_key",
     "gateway.egress_proxy_credentials",
     "webhooks.forward_secret",
+    "fleet.password",
 ];
 
 /// More than any configuration needs, and too little for a wrong path, such as a device, to exhaust the memory.

@@ -20,7 +20,15 @@ const BASE: &str = r#"
     webhooks.listen = "127.0.0.1:8082"
     webhooks.forward_to = "http://127.0.0.1:3000"
     webhooks.forward_secret_file = "/run/forward"
+    fleet.username = "sidecar"
+    fleet.password_file = "/run/fleet"
+    fleet.client_certificate_file = "/run/certificate"
+    fleet.client_key_file = "/run/key"
 "#;
+
+/// The two ways to name the server of a fleet, which exclude each other.
+const BY_URL: &str = "fleet.url = 'rediss://cache'";
+const BY_SENTINELS: &str = "fleet.sentinels = ['a:26379']\nfleet.primary = 'primary'";
 
 fn settings(texts: &[&str], variables: &[(&str, &str)]) -> Settings {
     load_texts(texts, variables).unwrap().settings
@@ -37,7 +45,8 @@ fn load_texts(texts: &[&str], variables: &[(&str, &str)]) -> Result<Loaded, Prob
 }
 
 /// Other values that [`other`] does not find.
-const OTHERS: [(&str, &str); 2] = [("proxy.socket_mode", "'0600'"), ("proxy.hosts", "['payments']")];
+const OTHERS: [(&str, &str); 3] =
+    [("proxy.socket_mode", "'0600'"), ("proxy.hosts", "['payments']"), ("fleet.sentinels", "['b:26379']")];
 
 /// Another value of a key, as TOML: `value` is the one in `config/reference.toml`.
 fn other(key: &str, value: &toml::Value) -> toml::Value {
@@ -55,7 +64,7 @@ fn other(key: &str, value: &toml::Value) -> toml::Value {
 
 /// Another of the few words that a key takes, if it takes nothing else. The message of a refusal lists them.
 fn another_word(key: &str, word: &str) -> Option<String> {
-    let refused = load_texts(&[BASE, &format!("{key} = 'no-such-word'")], &[]).err()?.to_string();
+    let refused = load_texts(&[BASE, BY_URL, &format!("{key} = 'no-such-word'")], &[]).err()?.to_string();
     let words = refused.split_once("expected one of ")?.1.split('"').skip(1).step_by(2);
     words.map(str::to_owned).find(|other| other != word)
 }
@@ -79,13 +88,14 @@ fn keys() -> Vec<(&'static str, Takes, toml::Value)> {
 
 #[test]
 fn a_change_of_each_key_is_one_of_it_alone() {
-    let base = settings(&[BASE], &[]);
     for (key, takes, value) in keys() {
+        let by = if matches!(key, "fleet.sentinels" | "fleet.primary") { BY_SENTINELS } else { BY_URL };
+        let base = settings(&[BASE, by], &[]);
         if key == "otlp.endpoint" && !cfg!(feature = "otlp") {
             // A mistake in a build that exports no spans.
             continue;
         }
-        let new = settings(&[BASE, &format!("{key} = {}", other(key, &value))], &[]);
+        let new = settings(&[BASE, by, &format!("{key} = {}", other(key, &value))], &[]);
         let changes = diff(&base, &base, &new);
         // By itself this key changes nothing, so nothing is to be said of it.
         let keys = if key == "proxy.allow_remote" { vec![] } else { vec![key] };
@@ -103,6 +113,7 @@ fn a_secret_of_a_variable_takes_a_restart() {
     let files = [
         "gateway.egress_proxy = 'http://proxy:3128'\ngateway.environment = 'sandbox'",
         "webhooks = { listen = '127.0.0.1:8082', forward_to = 'http://127.0.0.1:3000' }",
+        BY_URL,
     ];
     let names = SECRETS.map(|key| key.replace('.', "__").to_ascii_uppercase());
     let old: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "old")).collect();
@@ -118,15 +129,15 @@ fn a_secret_of_a_variable_takes_a_restart() {
 
 #[test]
 fn another_way_to_write_a_value_is_no_change() {
-    let base = settings(&[BASE], &[]);
-    let new = settings(&[BASE, "cache = { max_ttl = '1m', max_bytes = 33554432 }\nlog.level = 'info'"], &[]);
+    let base = settings(&[BASE, BY_URL], &[]);
+    let new = settings(&[BASE, BY_URL, "cache = { max_ttl = '1m', max_bytes = 33554432 }\nlog.level = 'info'"], &[]);
     assert_eq!(diff(&base, &base, &new), Changes::default());
 }
 
 #[test]
 fn what_needs_a_restart_is_told_until_there_was_one() {
-    let started = settings(&[BASE], &[]);
-    let first = settings(&[BASE, "proxy.workers = 7\nlog.level = 'warn'"], &[]);
+    let started = settings(&[BASE, BY_URL], &[]);
+    let first = settings(&[BASE, BY_URL, "proxy.workers = 7\nlog.level = 'warn'"], &[]);
     let needs = |applied| Changes { applied, need_restart: vec!["proxy.workers"] };
     assert_eq!(diff(&started, &started, &first), needs(vec!["log.level"]));
     assert_eq!(diff(&started, &first, &first), needs(vec![]), "still, though the configuration did not change again");

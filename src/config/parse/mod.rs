@@ -1,6 +1,8 @@
 //! Parses text into values of the right type. Every parser says what it expected and never repeats its input: whether a
 //! value may be quoted depends on its key, which a parser does not know.
 
+pub(super) mod redis;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -117,7 +119,8 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
 
 /// The path of a file with a secret. Text that looks like the secret itself is refused, because paths are shown.
 pub(super) fn secret_file(text: &str) -> Parsed<PathBuf> {
-    if !text.contains('/') && text.contains([':', ' ', '=']) {
+    // A key in base64 may hold a slash, and most end with this sign.
+    if text.ends_with('=') || !text.contains('/') && text.contains([':', ' ', '=']) {
         return Err("expected the path of a file that holds the secret".to_owned());
     }
     path(text)
@@ -131,6 +134,19 @@ pub(super) fn identifier(text: &str) -> Parsed<String> {
     }
     Ok(text.to_owned())
 }
+
+/// A short name that needs no quotes anywhere.
+pub(super) fn word(text: &str) -> Parsed<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.len() > LONGEST_WORD || !text.chars().all(plain) {
+        return Err(format!(
+            "expected a word of at most {LONGEST_WORD} letters, digits, hyphens, underscores and dots"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+const LONGEST_WORD: usize = 64;
 
 /// A value of the `Host` header, in lower case since hosts are compared without regard to case.
 pub(super) fn host(text: &str) -> Parsed<String> {

@@ -79,6 +79,8 @@ fn paths_and_identifiers() {
     accepts(path, &[("/run/secrets/key", PathBuf::from("/run/secrets/key"))]);
     refuses(identifier, &["", "a b", "a/b", &"a".repeat(65)]);
     accepts(identifier, &[("00123456", "00123456".to_owned())]);
+    refuses(word, &["", "a b", "a/b", "{a}", "ä", &"a".repeat(65)]);
+    accepts(word, &[("my-Primary_1.a", "my-Primary_1.a".to_owned())]);
 }
 
 #[test]

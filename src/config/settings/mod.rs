@@ -7,6 +7,7 @@ mod cache;
 mod control;
 mod credentials;
 mod drain;
+mod fleet;
 mod gateway;
 mod limits;
 mod links;
@@ -23,6 +24,7 @@ pub use self::cache::{CacheSettings, OriginCacheControl};
 pub use self::control::ControlSettings;
 pub use self::credentials::CredentialSettings;
 pub use self::drain::DrainSettings;
+pub use self::fleet::{FleetClientCertificate, FleetServer, FleetSettings, FleetTimes, FleetTls};
 pub use self::gateway::{EgressProxySettings, Environment, GatewaySettings};
 pub use self::limits::LimitSettings;
 pub use self::links::LinkSettings;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub cache: CacheSettings,
     pub links: LinkSettings,
     pub webhooks: WebhookSettings,
+    /// `None` for a sidecar that is in no fleet.
+    pub fleet: Option<FleetSettings>,
     pub log: LogSettings,
     pub otlp: OtlpSettings,
     /// The values by key, for a comparison with another configuration.
@@ -73,6 +77,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         ("ops.listen", ops_listen.as_slice()),
     ];
     let webhooks = webhooks::read(r, &others);
+    let fleet = fleet::read(r);
     let log = log::read(r);
     let otlp = otlp::read(r);
     Some(Settings {
@@ -86,6 +91,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         cache: cache?,
         links: links?,
         webhooks: webhooks?,
+        fleet: fleet?,
         log: log?,
         otlp: otlp?,
         understood: r.take_understood(),

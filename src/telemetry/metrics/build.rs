@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 // OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
@@ -82,6 +83,11 @@ impl Build {
 
     pub(super) fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.add(Gauge::with_opts(options(name, help))?)
+    }
+
+    /// Gauges without labels, whose one series is there once it is asked for.
+    pub(super) fn float_gauges(&self, name: &str, help: &str) -> Result<GaugeVec, prometheus::Error> {
+        self.add(GaugeVec::new(options(name, help), &[])?)
     }
 
     pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {

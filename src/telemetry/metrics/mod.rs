@@ -6,6 +6,7 @@
 mod bound;
 mod build;
 mod dropped;
+pub mod fleet;
 mod gauges;
 mod labels;
 pub mod reading;
@@ -13,7 +14,7 @@ mod series;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use self::bound::Bounded;
@@ -230,6 +231,57 @@ metrics! {
         "Log lines of cache hits that log.sample_hits left out.",
     );
     draining: IntGauge = gauge("draining", "1 from SIGTERM on.");
+    fleet_state: IntGaugeVec = gauges("fleet_state", "1 for the state of the link to the fleet's server.", &["state"]);
+    fleet_synced_age: GaugeVec = float_gauges(
+        "fleet_synced_age_seconds",
+        "Time since the question of the last poll that confirmed memory, or since the start without one.",
+    );
+    fleet_unpublished: IntGaugeVec = gauges(
+        "fleet_unpublished",
+        "Entries of this sidecar that are not known to be in the log.",
+        &[],
+    );
+    fleet_clock_difference: GaugeVec = float_gauges(
+        "fleet_clock_difference_seconds",
+        "Clock of the fleet's server less the local wall clock.",
+    );
+    fleet_poll: HistogramVec = durations("fleet_poll_seconds", "Time that polls of the log took.", &[]);
+    fleet_read: HistogramVec = durations("fleet_read_seconds", "Time that lookups waited for shared sessions.", &[]);
+    fleet_held: HistogramVec = durations(
+        "fleet_held_seconds",
+        "Time that answers to writes and purges were held until other sidecars knew.",
+        &[],
+    );
+    fleet_entries: IntCounterVec = counters(
+        "fleet_entries_total",
+        "Entries of the log that this sidecar published or applied.",
+        &["direction", "kind"],
+    );
+    fleet_rejoins: IntCounterVec = counters(
+        "fleet_rejoins_total",
+        "Times that this sidecar stopped trusting what it had from the log.",
+        &["reason"],
+    );
+    fleet_commands: IntCounterVec = counters(
+        "fleet_commands_total",
+        "Questions to the fleet's server.",
+        &["command", "result"],
+    );
+    fleet_bodies: IntCounterVec = counters(
+        "fleet_bodies_total",
+        "Shared sessions that were asked for or stored.",
+        &["result"],
+    );
+    fleet_holds: IntCounterVec = counters(
+        "fleet_holds_total",
+        "Answers to writes and purges, by how their hold ended.",
+        &["result"],
+    );
+    fleet_unconfirmed_served: IntCounterVec = counters(
+        "fleet_unconfirmed_served_total",
+        "Lookups that were answered from memory that was not confirmed.",
+        &[],
+    );
 }
 
 // Normal use makes about 200 and 100 series. All other metrics together stay below 1000.
