@@ -19,7 +19,7 @@ use super::route::Matched;
 use super::{Proxy, card_data, request_key};
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
-use crate::session::writing::Ending;
+use crate::session::ending::Ending;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};

@@ -6,6 +6,7 @@
 //! The proxy passes in how to fetch a session. Read next: [`freshness`] (which answers may be stored and served) and
 //! [`invalidation`] (the effects of a write).
 
+pub mod ending;
 pub mod entry;
 mod flight;
 pub mod freshness;

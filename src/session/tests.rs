@@ -117,7 +117,7 @@ async fn after_an_unknown_outcome_nothing_is_stored_for_the_longest_lifetime_of_
     let mut others = rules();
     others.policy.max_ttl = Duration::from_secs(600);
     sessions.change(others);
-    sessions.begin_write(Some(Tag::order("o"))).end(writing::Ending::Unknown);
+    sessions.begin_write(Some(Tag::order("o"))).end(ending::Ending::Unknown);
     shift.advance(Duration::from_secs(599));
     assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
     shift.advance(Duration::from_secs(1));

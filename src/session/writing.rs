@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::SessionCache;
+use super::ending::Ending;
 use super::invalidation::{Cause, Tag};
 
 /// A write in progress. The sessions it changes were purged when the write began, and are purged again when this is
@@ -12,16 +13,6 @@ pub struct Writing<E: Clone + Send + Sync + 'static> {
     sessions: Arc<SessionCache<E>>,
     tag: Option<Tag>,
     ending: Ending,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ending {
-    /// Provably the write was not done, so nothing changed.
-    NotSent,
-    /// Sezzle answered and has finished the write.
-    Answered,
-    /// The write may have taken effect, or may still do so.
-    Unknown,
 }
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {

@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "session/freshness/mod.rs",
     "session/invalidation/mod.rs",
     "session/invalidation/open.rs",
+    "session/invalidation/tag.rs",
     "session/invalidation/tag_id.rs",
     "session/horizon.rs",
     "session/freshness/directives.rs",

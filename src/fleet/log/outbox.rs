@@ -10,8 +10,8 @@ pub use super::records::{Arrived, Keep, Publication};
 use super::records::{Delivery, End, Purge, Write, arrived, doubt, remembered};
 use crate::clock::Mono;
 use crate::fleet::entry::{Entry, Position, WriteId};
+use crate::session::ending::Ending;
 use crate::session::invalidation::tag_id::TagId;
-use crate::session::writing::Ending;
 
 /// The publications of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 use crate::fleet::entry::{Entry, Position, WriteId};
+use crate::session::ending::Ending;
 use crate::session::invalidation::SETTLING;
 use crate::session::invalidation::tag_id::TagId;
-use crate::session::writing::Ending;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Publication {

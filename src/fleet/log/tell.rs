@@ -7,8 +7,8 @@ use super::reply::{Effect, Page, Ticket};
 use super::{Log, Rejoin, State};
 use crate::clock::{Mono, Now};
 use crate::fleet::entry::{Entry, Item, Position, WriteId};
+use crate::session::ending::Ending;
 use crate::session::invalidation::tag_id::TagId;
-use crate::session::writing::Ending;
 
 /// Publications on their way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,62 +7,21 @@
 //! hit does not.
 
 pub mod open;
+mod tag;
 pub mod tag_id;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use self::tag::Tag;
 use super::freshness::{MAX_IDENTIFIER, NotStored};
 use crate::clock::Mono;
-use crate::sezzle::session::SessionFacts;
-
-/// A resource that a session relates to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Tag {
-    /// The session itself.
-    Session(Uuid),
-    /// `order.uuid`.
-    Order(Arc<str>),
-    /// `tokenize.token`.
-    Token(Arc<str>),
-}
-
-impl Tag {
-    pub fn order(uuid: &str) -> Self {
-        Self::Order(canonical(uuid))
-    }
-
-    pub fn token(token: &str) -> Self {
-        Self::Token(canonical(token))
-    }
-
-    /// Every tag of a session's body.
-    pub fn of(asked: Uuid, facts: &SessionFacts) -> Box<[Self]> {
-        let orders = facts.order.iter().map(|uuid| Self::order(uuid));
-        let tokens = facts.tokens.iter().map(|token| Self::token(token));
-        std::iter::once(Self::Session(asked)).chain(orders).chain(tokens).collect()
-    }
-
-    /// Length of the identifier in bytes.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Session(_) => size_of::<Uuid>(),
-            Self::Order(text) | Self::Token(text) => text.len(),
-        }
-    }
-}
-
-// Identifiers are opaque. If Sezzle ignores their case, `ABC` in a URL and `abc` in a body are one order. If it does
-// not, purging both costs one fetch.
-fn canonical(identifier: &str) -> Arc<str> {
-    identifier.to_ascii_lowercase().into()
-}
 
 /// A point in the order of purges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

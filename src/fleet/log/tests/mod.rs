@@ -10,7 +10,7 @@ mod whatever;
 use super::*;
 use crate::clock::Wall;
 use crate::fleet::names::Run;
-use crate::session::writing::Ending;
+use crate::session::ending::Ending;
 
 const A: TagId = TagId([1; 16]);
 const B: TagId = TagId([2; 16]);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::fleet::log::{Batch, Held, Hold, Ticket, Wait};
+use crate::session::ending::Ending;
 use crate::session::horizon::{Serve, Trust};
 use crate::session::invalidation::open::OpenWrites;
-use crate::session::writing::Ending;
 
 /// The bounds of one search.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::*;
 use crate::fleet::log::{Batch, Held, Hold, Ticket, Wait};
+use crate::session::ending::Ending;
 use crate::session::invalidation::open::OpenWrites;
-use crate::session::writing::Ending;
 
 /// The bounds of one search.
 #[derive(Clone, Copy, Debug)]

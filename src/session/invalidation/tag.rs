@@ -1,0 +1,49 @@
+//! The resources that a session relates to. Pure.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::sezzle::session::SessionFacts;
+
+/// A resource that a session relates to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Tag {
+    /// The session itself.
+    Session(Uuid),
+    /// `order.uuid`.
+    Order(Arc<str>),
+    /// `tokenize.token`.
+    Token(Arc<str>),
+}
+
+impl Tag {
+    pub fn order(uuid: &str) -> Self {
+        Self::Order(canonical(uuid))
+    }
+
+    pub fn token(token: &str) -> Self {
+        Self::Token(canonical(token))
+    }
+
+    /// Every tag of a session's body.
+    pub fn of(asked: Uuid, facts: &SessionFacts) -> Box<[Self]> {
+        let orders = facts.order.iter().map(|uuid| Self::order(uuid));
+        let tokens = facts.tokens.iter().map(|token| Self::token(token));
+        std::iter::once(Self::Session(asked)).chain(orders).chain(tokens).collect()
+    }
+
+    /// Length of the identifier in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Session(_) => size_of::<Uuid>(),
+            Self::Order(text) | Self::Token(text) => text.len(),
+        }
+    }
+}
+
+// Identifiers are opaque. If Sezzle ignores their case, `ABC` in a URL and `abc` in a body are one order. If it does
+// not, purging both costs one fetch.
+fn canonical(identifier: &str) -> Arc<str> {
+    identifier.to_ascii_lowercase().into()
+}
