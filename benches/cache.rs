@@ -54,7 +54,7 @@ async fn memory() {
         while offered < 10 * max_bytes {
             let size = [900, 1300, 1300, 2000, 5000, 30_000][number % 6];
             store(&cache, number, size).await;
-            let _ = cache.purge(&Tag::order(&format!("nobodys-order-{number}")));
+            let _ = cache.purge(&[Tag::order(&format!("nobodys-order-{number}"))]).await;
             offered += size as u64;
             number += 1;
         }
@@ -108,7 +108,7 @@ fn new(max_bytes: u64) -> Cache {
         stale_if_error: Duration::ZERO,
     };
     let rules = Rules { policy, lookup_timeout: Duration::from_secs(10) };
-    let options = Options { max_bytes, max_flights: 512, rules };
+    let options = Options { max_bytes, max_flights: 512, rules, fleet: None };
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     SessionCache::new(options, TaskTracker::new(), Clock::system(), metrics)
 }

@@ -41,6 +41,7 @@ pub(super) fn session_options(settings: &Settings) -> session::Options {
         max_bytes: settings.cache.max_bytes,
         max_flights: pressure::fetches(settings.limits.in_flight),
         rules: session_rules(settings),
+        fleet: None,
     }
 }
 

@@ -82,7 +82,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
                 Err(refused) => refused,
             },
             ("/purge", &Method::POST) => match receive(body).await {
-                Ok(body) => self.purge(&body, &caller),
+                Ok(body) => self.purge(&body, &caller).await,
                 Err(refused) => refused,
             },
             ("/log/level", _) => method_not_allowed("GET, HEAD, PUT"),
@@ -91,16 +91,16 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
         }
     }
 
-    fn purge(&self, body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
+    async fn purge(&self, body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {
         let purge = match serde_json::from_slice(body) {
             Ok(purge) => purge,
             Err(cause) => return unreadable("one of session, order, token or all", &cause),
         };
         let removed = match &purge {
-            Purge::Session(session) => self.sessions.purge(&Tag::Session(*session)),
-            Purge::Order(order) => self.sessions.purge(&Tag::order(order)),
-            Purge::Token(token) => self.sessions.purge(&Tag::token(token)),
-            Purge::All(True) => self.sessions.purge_all(),
+            Purge::Session(session) => self.sessions.purge(&[Tag::Session(*session)]).await,
+            Purge::Order(order) => self.sessions.purge(&[Tag::order(order)]).await,
+            Purge::Token(token) => self.sessions.purge(&[Tag::token(token)]).await,
+            Purge::All(True) => self.sessions.purge_all().await,
         };
         self.metrics.cache_invalidations.with_label_values(&["control"]).inc();
         let (what, id) = match &purge {

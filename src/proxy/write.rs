@@ -71,17 +71,20 @@ impl Proxy {
             concluded: false,
         };
         let (give, answer) = oneshot::channel();
+        let cut = self.writes.cut.clone();
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
             let (mut report, writing) = (report, sessions.begin_write(tag));
-            let mut result = exchange.call(&mut sending, links, &permit).await;
+            let called = cut.run_until_cancelled(exchange.call(&mut sending, links, &permit));
+            let Some(mut result) = called.await else { return };
             report.conclude(&mut result);
-            writing.end(ending(&result));
+            // The end of a drain ends the wait for other sidecars, but no answer that is there gets lost.
+            cut.run_until_cancelled(writing.end(ending(&result))).await;
             if let Err((unclaimed, _)) = give.send((result, permit)) {
                 report.log_unclaimed(&unclaimed);
             }
         };
-        self.writes.tasks.spawn(self.writes.cut.clone().run_until_cancelled_owned(write));
+        self.writes.tasks.spawn(write);
         let Ok((result, permit)) = answer.await else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
             return Err(ProxyError::OutcomeUnknown { call: retry_safety, cause });

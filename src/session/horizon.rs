@@ -3,7 +3,10 @@
 //! A pod that reads the log in time knows of every write before its answer is passed on. One that does not may serve
 //! what it has for a configured time, as if there were no fleet.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::clock::{Mono, Now};
 
@@ -89,6 +92,52 @@ impl Horizon {
             return self.synced;
         }
         self.before.filter(|(epoch, _)| began.mono > *epoch).map(|(_, synced)| synced)
+    }
+}
+
+/// The horizon and the rules as they are now: one task publishes them, every lookup reads them without a lock.
+#[derive(Debug)]
+pub struct SharedHorizon(ArcSwap<Outlook>);
+
+/// What decides whether memory may be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    pub horizon: Horizon,
+    pub trust: Trust,
+}
+
+impl SharedHorizon {
+    /// The horizon of a pod that has read nothing.
+    pub fn new(trust: Trust) -> Self {
+        Self(ArcSwap::from_pointee(Outlook { horizon: Horizon::default(), trust }))
+    }
+
+    /// Replaces the horizon. The purges that it includes were done before.
+    pub fn publish(&self, horizon: Horizon) {
+        self.0.rcu(|outlook| Outlook { horizon, ..**outlook });
+    }
+
+    /// Replaces the rules.
+    pub fn change(&self, trust: Trust) {
+        self.0.rcu(|outlook| Outlook { trust, ..**outlook });
+    }
+
+    /// The horizon and the rules. Whoever reads memory after this call finds every purge done that the horizon
+    /// includes, and whoever has read memory before it may not.
+    pub fn load(&self) -> Guard<Arc<Outlook>> {
+        self.0.load()
+    }
+}
+
+impl Outlook {
+    /// [`Horizon::serve`] by these rules.
+    pub fn serve(&self, began: Now, now: Now) -> Serve {
+        self.horizon.serve(began, &self.trust, now)
+    }
+
+    /// [`Horizon::may_join`] by these rules.
+    pub fn may_join(&self, now: Now) -> bool {
+        self.horizon.may_join(&self.trust, now)
     }
 }
 

@@ -6,6 +6,8 @@
 //! The proxy passes in how to fetch a session. Read next: [`freshness`] (which answers may be stored and served) and
 //! [`invalidation`] (the effects of a write).
 
+pub mod announce;
+mod elsewhere;
 pub mod ending;
 pub mod entry;
 mod flight;
@@ -30,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::announce::{Announced, InFleet};
 use self::entry::Entry;
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
@@ -50,6 +53,8 @@ pub struct Options {
     pub max_flights: usize,
     /// The rules that [`SessionCache::change`] may replace.
     pub rules: Rules,
+    /// The ties to other sidecars; `None` for a sidecar by itself.
+    pub fleet: Option<InFleet>,
 }
 
 /// The rules that may change while the cache is in use.
@@ -68,6 +73,7 @@ pub struct SessionCache<E> {
     flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
     unshared: Cache<Uuid, ()>,
+    fleet: Option<InFleet>,
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -82,7 +88,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc_by(0);
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
-        let Options { max_bytes, max_flights, rules } = options;
+        let Options { max_bytes, max_flights, rules, fleet } = options;
         Arc::new(Self {
             store: Store::new(max_bytes, rules.policy.max_ttl, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
@@ -90,6 +96,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             max_flights,
             rules: ArcSwap::from_pointee(rules),
             unshared,
+            fleet,
             tasks,
             clock,
             metrics,
@@ -184,15 +191,35 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
     }
 
-    /// Purges the sessions that relate to a tag, and prevents fetches in progress from being stored. Returns how many
-    /// sessions were stored under the tag.
-    pub fn purge(&self, tag: &Tag) -> usize {
-        self.store.purge(tag, Cause::Changed, self.clock.now().mono)
+    /// Purges the sessions that relate to these tags, and prevents fetches in progress from being stored. Returns how
+    /// many sessions were stored under the tags, once the other sidecars of a fleet know.
+    pub async fn purge<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> usize {
+        let now = self.clock.now().mono;
+        let (mut removed, mut announced) = (0_usize, Vec::new());
+        for tag in tags {
+            removed = removed.saturating_add(self.store.purge(tag, Cause::Changed, now));
+            // Nothing is stored anywhere under a tag that is too long.
+            if let Some(fleet) = self.fleet.as_ref().filter(|_| tag.is_storable()) {
+                let id = fleet.ids.id(tag);
+                fleet.announce.purge(id);
+                announced.push(Announced::Purge(id));
+            }
+        }
+        if let Some(fleet) = &self.fleet {
+            fleet.announce.known(&announced).await;
+        }
+        removed
     }
 
-    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored.
-    pub fn purge_all(&self) -> usize {
-        self.store.purge_all()
+    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored,
+    /// once the other sidecars of a fleet know.
+    pub async fn purge_all(&self) -> usize {
+        let removed = self.store.purge_all();
+        if let Some(fleet) = &self.fleet {
+            fleet.announce.purge_all();
+            fleet.announce.known(&[Announced::All]).await;
+        }
+        removed
     }
 
     /// Replaces the rules. If the policy differs, all sessions stored under the old one are purged, and fetches in
@@ -202,7 +229,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let before = self.rules.swap(Arc::new(rules));
         if policy != before.policy {
             self.store.set_max_ttl(policy.max_ttl);
-            self.purge_all();
+            // The rules are this sidecar's own: nothing has changed for others.
+            self.store.purge_all();
             self.metrics.cache_invalidations.with_label_values(&["reload"]).inc();
         }
     }

@@ -28,7 +28,7 @@ fn rules() -> Rules {
 
 /// An empty cache and its clock.
 pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
-    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, rules: rules() };
+    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, rules: rules(), fleet: None };
     let (clock, shift) = Clock::shifted();
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     (SessionCache::new(options, TaskTracker::new(), clock, metrics), shift)
@@ -103,7 +103,7 @@ async fn nothing_outlives_the_rules_it_was_stored_by() {
     assert_eq!(sessions.metrics.cache_invalidations.with_label_values(&["reload"]).get(), 1);
     assert_eq!(fetch(&sessions).await.map(|freshness| freshness.ttl), Ok(Duration::from_secs(20)));
 
-    sessions.purge_all();
+    sessions.purge_all().await;
     others.policy.untokenized_ttl = Duration::from_secs(10);
     let (changing, others) = (Arc::clone(&sessions), others);
     let late = fetch_meanwhile(&sessions, move || changing.change(others.clone())).await;
@@ -117,7 +117,7 @@ async fn after_an_unknown_outcome_nothing_is_stored_for_the_longest_lifetime_of_
     let mut others = rules();
     others.policy.max_ttl = Duration::from_secs(600);
     sessions.change(others);
-    sessions.begin_write(Some(Tag::order("o"))).end(ending::Ending::Unknown);
+    sessions.begin_write(Some(Tag::order("o"))).end(ending::Ending::Unknown).await;
     shift.advance(Duration::from_secs(599));
     assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
     shift.advance(Duration::from_secs(1));

@@ -3,32 +3,57 @@
 use std::sync::Arc;
 
 use super::SessionCache;
+use super::announce::Announced;
 use super::ending::Ending;
+use super::invalidation::tag_id::TagId;
 use super::invalidation::{Cause, Tag};
 
-/// A write in progress. The sessions it changes were purged when the write began, and are purged again when this is
-/// dropped, unless the write was not done.
+/// A write in progress. The sessions it changes were purged when the write began, and are purged again when it ends,
+/// unless the write was not done. Dropped without an end, its outcome is unknown.
 #[derive(Debug)]
 pub struct Writing<E: Clone + Send + Sync + 'static> {
     sessions: Arc<SessionCache<E>>,
     tag: Option<Tag>,
-    ending: Ending,
+    /// The id of the tag and the number of the write, if other sidecars were told.
+    announced: Option<(TagId, u64)>,
+    has_ended: bool,
 }
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Begins a write to `tag`; `None` if the changed resource is unknown.
     pub fn begin_write(self: &Arc<Self>, tag: Option<Tag>) -> Writing<E> {
-        // The outcome is unknown until [`Writing::end`] states it.
-        let begun = Writing { sessions: Arc::clone(self), tag, ending: Ending::Unknown };
+        let mut begun = Writing { sessions: Arc::clone(self), tag, announced: None, has_ended: false };
         begun.purge(Cause::Changed);
+        if let Some(fleet) = &self.fleet {
+            // Nothing is stored anywhere under a tag that is too long.
+            let id = begun.tag.as_ref().filter(|tag| tag.is_storable()).map(|tag| fleet.ids.id(tag));
+            begun.announced = id.map(|id| (id, fleet.announce.begin(id)));
+        }
         begun
     }
 }
 
 impl<E: Clone + Send + Sync + 'static> Writing<E> {
-    /// Ends the write. When this returns, no session from before the write is found any more.
-    pub fn end(mut self, ending: Ending) {
-        self.ending = ending;
+    /// Ends the write. When this returns, no session from before the write is found any more, here or at another
+    /// sidecar of the fleet, unless the configured longest wait was over first.
+    pub async fn end(mut self, ending: Ending) {
+        self.conclude(ending);
+        if let (Some(fleet), Some((_, write))) = (&self.sessions.fleet, self.announced) {
+            fleet.announce.known(&[Announced::Write(write)]).await;
+        }
+    }
+
+    /// Purges, and tells the other sidecars how the write ended.
+    fn conclude(&mut self, ending: Ending) {
+        self.has_ended = true;
+        match ending {
+            Ending::NotSent => {}
+            Ending::Answered => self.purge(Cause::Answered),
+            Ending::Unknown => self.purge(Cause::Unknown),
+        }
+        if let (Some(fleet), Some((tag, write))) = (&self.sessions.fleet, self.announced) {
+            fleet.announce.end(write, tag, ending);
+        }
     }
 
     fn purge(&self, cause: Cause) {
@@ -41,10 +66,9 @@ impl<E: Clone + Send + Sync + 'static> Writing<E> {
 
 impl<E: Clone + Send + Sync + 'static> Drop for Writing<E> {
     fn drop(&mut self) {
-        match self.ending {
-            Ending::NotSent => {}
-            Ending::Answered => self.purge(Cause::Answered),
-            Ending::Unknown => self.purge(Cause::Unknown),
+        if !self.has_ended {
+            // The task of the write has died or was cut. Nobody waits for an answer any more.
+            self.conclude(Ending::Unknown);
         }
     }
 }
@@ -86,8 +110,8 @@ mod tests {
         let (sessions, _) = sessions();
         let writing = sessions.begin_write(order());
         assert_eq!(ttl(fetch(&sessions).await), 30);
-        writing.end(Ending::NotSent);
-        assert_eq!(sessions.purge(&Tag::order("o")), 1, "what was fetched meanwhile is still there");
+        writing.end(Ending::NotSent).await;
+        assert_eq!(sessions.purge(&[Tag::order("o")]).await, 1, "what was fetched meanwhile is still there");
         assert_eq!(ttl(fetch(&sessions).await), 30);
     }
 
@@ -96,10 +120,10 @@ mod tests {
         let (sessions, shift) = sessions();
         let (first, second, unsent) =
             (sessions.begin_write(order()), sessions.begin_write(order()), sessions.begin_write(order()));
-        first.end(Ending::Unknown);
+        first.end(Ending::Unknown).await;
         shift.advance(Duration::from_secs(55));
-        second.end(Ending::Answered);
-        unsent.end(Ending::NotSent);
+        second.end(Ending::Answered).await;
+        unsent.end(Ending::NotSent).await;
         assert_eq!(fetch(&sessions).await, Err(NotStored::Unsettled));
         shift.advance(Duration::from_secs(6));
         assert_eq!(ttl(fetch(&sessions).await), 2, "the first is settled, the second is not");
@@ -110,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn only_real_time_settles_a_write() {
         let (sessions, shift) = sessions();
-        sessions.begin_write(order()).end(Ending::Answered);
+        sessions.begin_write(order()).end(Ending::Answered).await;
         shift.step_wall(3_600_000);
         assert_eq!(ttl(fetch(&sessions).await), 2, "a wall clock stepped forward is not time that has passed");
         shift.step_wall(-7_200_000);

@@ -77,11 +77,11 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
                 return refused.answer();
             }
         };
-        // The purge comes first: the service looks up the session when it hears of the event.
-        let read = self.read(&body);
         let this = self.clone();
         // The task goes on if Sezzle hangs up: the service's own work cannot be undone either.
         let forwarded = self.0.tasks.spawn(async move {
+            // The purge comes first: the service looks up the session when it hears of the event.
+            let read = this.read(&body).await;
             let error = this.forward(&head, body).await.err();
             let result = match &error {
                 None if read.is_json => WebhookResult::Accepted,
@@ -120,8 +120,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         if self.0.tokens.is_signed(&body, &signature) { Ok(body) } else { Err(WebhookResult::BadSignature) }
     }
 
-    /// Reads the event and purges the sessions that it concerns.
-    fn read(&self, body: &[u8]) -> Read {
+    /// Reads the event and purges the sessions that it concerns, here and at the other sidecars of a fleet.
+    async fn read(&self, body: &[u8]) -> Read {
         let event = Event::read(body);
         let is_json = event.is_some();
         let event = event.unwrap_or_else(Event::unreadable);
@@ -130,11 +130,11 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
             Concerns::Tags(tags) if tags.is_empty() => 0,
             Concerns::Tags(tags) => {
                 self.0.metrics.cache_invalidations.with_label_values(&["webhook"]).inc();
-                tags.iter().map(|tag| sessions.purge(tag)).sum()
+                sessions.purge(tags).await
             }
             Concerns::Everything => {
                 self.0.metrics.cache_invalidations.with_label_values(&["webhook"]).inc();
-                sessions.purge_all()
+                sessions.purge_all().await
             }
         };
         Read { event, is_json, removed }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub use self::tag::Tag;
-use super::freshness::{MAX_IDENTIFIER, NotStored};
+use super::freshness::NotStored;
 use crate::clock::Mono;
 
 /// A point in the order of purges.
@@ -166,7 +166,7 @@ impl Invalidation {
     pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
         let mut state = self.lock();
         let epoch = self.next();
-        if tag.size() > MAX_IDENTIFIER {
+        if !tag.is_storable() {
             // No session is stored under such a tag, and the log must not grow with identifiers that a caller makes up.
             state.floor.last = epoch;
         } else {

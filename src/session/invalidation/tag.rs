@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::session::freshness::MAX_IDENTIFIER;
 use crate::sezzle::session::SessionFacts;
 
 /// A resource that a session relates to.
@@ -33,11 +34,11 @@ impl Tag {
         std::iter::once(Self::Session(asked)).chain(orders).chain(tokens).collect()
     }
 
-    /// Length of the identifier in bytes.
-    pub fn size(&self) -> usize {
+    /// Whether a session may be stored under this tag: its identifier is not too long.
+    pub fn is_storable(&self) -> bool {
         match self {
-            Self::Session(_) => size_of::<Uuid>(),
-            Self::Order(text) | Self::Token(text) => text.len(),
+            Self::Session(_) => true,
+            Self::Order(text) | Self::Token(text) => text.len() <= MAX_IDENTIFIER,
         }
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::session::freshness::MAX_IDENTIFIER;
 
 #[derive(Clone, Debug)]
 enum Step {
