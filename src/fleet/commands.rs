@@ -1,0 +1,414 @@
+//! What a pod asks the server: the pipelines, and their replies as the core takes them. Pure.
+//!
+//! All commands exist in Redis 6.2. `docs/fleet.md` lists them for an ACL.
+
+use redis::Pipeline;
+
+use super::entry::{Entry, Item, LogId, Position};
+use super::failure::Failure;
+use super::log::{Batch, Greeting, Page};
+use super::names::{Names, Run, Server};
+use super::replies::{FIELD, Replies};
+use crate::clock::Now;
+use crate::secret::Secret;
+
+/// A reply that holds entries of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub items: Vec<Item>,
+    pub is_whole: bool,
+    /// The server's clock in milliseconds.
+    pub time: u64,
+}
+
+impl Read {
+    pub fn page(&self) -> Page<'_> {
+        Page { items: &self.items, is_whole: self.is_whole, time: self.time }
+    }
+}
+
+/// The first commands of a connection: user and password, and the database. `None` if there is nothing to say.
+pub fn authenticate(username: Option<&str>, password: Option<&Secret>, database: u16) -> Option<Pipeline> {
+    let mut pipeline = redis::pipe();
+    if let Some(password) = password {
+        pipeline.cmd("AUTH");
+        if let Some(username) = username {
+            pipeline.arg(username);
+        }
+        pipeline.arg(password.expose());
+    }
+    if database != 0 {
+        pipeline.cmd("SELECT").arg(database);
+    }
+    (!pipeline.is_empty()).then_some(pipeline)
+}
+
+pub fn authenticated(mut replies: Replies, with_password: bool, database: u16) -> Result<(), Failure> {
+    if with_password {
+        let done = replies.next("AUTH").and_then(|reply| reply.status());
+        // A server that does not know the command repeats its arguments.
+        done.map_err(|failure| match failure {
+            Failure::Refused(error) => Failure::Refused(error.code_alone()),
+            other => other,
+        })?;
+    }
+    if database != 0 { replies.next("SELECT")?.status() } else { Ok(()) }
+}
+
+/// The first questions to the log on a connection.
+pub fn greet(names: &Names) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    probe(&mut pipeline, names);
+    pipeline.cmd("GET").arg(names.id()).cmd("TIME");
+    pipeline.cmd("XREVRANGE").arg(names.log()).arg("+").arg("-").arg("COUNT").arg(1);
+    pipeline.cmd("XRANGE").arg(names.log()).arg("-").arg("+").arg("COUNT").arg(1);
+    pipeline
+}
+
+pub fn greeted(mut replies: Replies, sent: Now) -> Result<Greeting, Failure> {
+    // An ACL may forbid INFO. Then each connection is one to another server.
+    let mut info = || match replies.next("INFO") {
+        Ok(reply) => reply.text(),
+        Err(Failure::Refused(_)) => Ok(String::new()),
+        Err(other) => Err(other),
+    };
+    let (server, replication) = (info()?, info()?);
+    if field(&replication, "role").is_some_and(|role| role != "master") {
+        return Err(Failure::Replica);
+    }
+    let run = |info: &str, name| field(info, name).and_then(Run::new);
+    let server = run(&server, "run_id").zip(run(&replication, "master_replid"));
+    replies.next("SETRANGE")?.number()?;
+    let id = replies.next("GET")?.bytes()?.and_then(|id| id.try_into().ok()).map(LogId);
+    let time = replies.next("TIME")?.time()?;
+    let newest = replies.next("XREVRANGE")?.items()?.pop();
+    let oldest = replies.next("XRANGE")?.items()?.pop();
+    let server = server.map(|(run, history)| Server { run, history });
+    Ok(Greeting { sent, server, id, ends: oldest.zip(newest), time })
+}
+
+/// Makes a log with this name.
+pub fn create(names: &Names, id: LogId) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("MULTI").cmd("SET").arg(names.id()).arg(&id.0[..]);
+    pipeline.cmd("XADD").arg(names.log()).arg("*").arg(FIELD).arg(&Entry::Id(id).encode()[..]);
+    pipeline.cmd("EXEC");
+    pipeline
+}
+
+pub fn created(mut replies: Replies) -> Result<(), Failure> {
+    for command in ["MULTI", "SET", "XADD"] {
+        replies.next(command)?.status()?;
+    }
+    replies.next("EXEC")?.list().map(drop)
+}
+
+/// Reads the log from a position on, as far as one reply goes.
+pub fn scan(names: &Names, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    range(&mut pipeline, names, from, SCAN);
+    pipeline
+}
+
+pub fn scanned(mut replies: Replies) -> Result<Read, Failure> {
+    read(&mut replies, SCAN)
+}
+
+/// Reads what the log has from the last known entry on, and asks whether others can write.
+pub fn poll(names: &Names, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    probe(&mut pipeline, names);
+    range(&mut pipeline, names, from, POLL);
+    pipeline
+}
+
+pub fn polled(mut replies: Replies) -> Result<Read, Failure> {
+    replies.next("SETRANGE")?.number()?;
+    read(&mut replies, POLL)
+}
+
+/// Appends the entries of a batch to the log, if there is one, and reads what the log has then.
+pub fn publish(names: &Names, batch: &Batch) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    for entry in batch.entries() {
+        pipeline.cmd("XADD").arg(names.log()).arg("NOMKSTREAM").arg("MAXLEN").arg("~").arg(LOG_LENGTH);
+        pipeline.arg("*").arg(FIELD).arg(&entry.encode()[..]);
+    }
+    range(&mut pipeline, names, batch.ticket.from(), POLL);
+    pipeline
+}
+
+pub fn published(mut replies: Replies, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
+    let positions = batch.entries().map(|_| replies.next("XADD")?.position()).collect::<Result<_, _>>()?;
+    Ok((positions, read(&mut replies, POLL)?))
+}
+
+/// Makes room in a server that is full. Every pod then makes a new log.
+pub fn delete_log(names: &Names) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("DEL").arg(names.log());
+    pipeline
+}
+
+/// The longest batch. With what other pods append meanwhile it still fits into one reply.
+pub const BATCH: usize = 500;
+
+// Fails when the server refuses writes or has no memory left, and changes nothing.
+fn probe(pipeline: &mut Pipeline, names: &Names) {
+    pipeline.cmd("SETRANGE").arg(names.id()).arg(0).arg("");
+}
+
+fn range(pipeline: &mut Pipeline, names: &Names, from: Position, most: usize) {
+    pipeline.cmd("XRANGE").arg(names.log()).arg(from.to_string()).arg("+").arg("COUNT").arg(most);
+    pipeline.cmd("TIME");
+}
+
+fn read(replies: &mut Replies, most: usize) -> Result<Read, Failure> {
+    let items = replies.next("XRANGE")?.items()?;
+    let time = replies.next("TIME")?.time()?;
+    Ok(Read { is_whole: items.len() < most, items, time })
+}
+
+/// A field of a reply to INFO.
+fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+// Nine minutes of 120 entries a second, and 2.7 MB in the server.
+const LOG_LENGTH: usize = 65_536;
+// 1000 entries are applied in about a millisecond.
+const POLL: usize = 1000;
+const SCAN: usize = 5000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use redis::{Value, parse_redis_value};
+
+    use super::*;
+    use crate::clock::Mono;
+    use crate::fleet::entry::WriteId;
+    use crate::fleet::failure::ErrorReply;
+    use crate::fleet::log::{Limits, Log, Step};
+    use crate::session::invalidation::tag_id::TagId;
+
+    const ID: LogId = LogId([0xab; 16]);
+    const INFO_SERVER: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:0123abcd\r\ntcp_port:6379\r\n";
+    const INFO_REPLICATION: &str = "# Replication\r\nrole:master\r\nmaster_replid:feed\r\nmaster_replid2:0000\r\n";
+
+    fn names() -> Names {
+        Names::new("szs1:{ff}")
+    }
+
+    /// The commands, each as its arguments with spaces between them. Bytes that are no text are hexadecimal.
+    fn shown(pipeline: &Pipeline) -> Vec<String> {
+        let arg = |arg: &[u8]| match str::from_utf8(arg) {
+            Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}").trim_matches('"').to_owned(),
+            _ => hex::encode(arg),
+        };
+        let command = |command: &redis::Cmd| {
+            let args = command.args_iter().map(|one| match one {
+                redis::Arg::Simple(bytes) => arg(bytes),
+                _ => "?".to_owned(),
+            });
+            args.collect::<Vec<_>>().join(" ")
+        };
+        pipeline.cmd_iter().map(command).collect()
+    }
+
+    fn bulk(bytes: &[u8]) -> Value {
+        Value::BulkString(bytes.to_vec())
+    }
+
+    fn time() -> Value {
+        Value::Array(vec![bulk(b"1764000000"), bulk(b"123456")])
+    }
+
+    fn error(text: &str) -> Value {
+        parse_redis_value(format!("-{text}\r\n").as_bytes()).expect("an error")
+    }
+
+    fn item(id: &str, entry: Entry) -> Value {
+        Value::Array(vec![bulk(id.as_bytes()), Value::Array(vec![bulk(FIELD), bulk(&entry.encode())])])
+    }
+
+    fn items(items: &[Value]) -> Value {
+        Value::Array(items.to_vec())
+    }
+
+    fn refused<T>(code: &str, rest: Option<&str>) -> Result<T, Failure> {
+        Err(Failure::Refused(ErrorReply::new(code, rest)))
+    }
+
+    #[test]
+    fn a_connection_says_who_asks() {
+        let secret = Secret::new("p w".to_owned());
+        let all = |username, password, database| {
+            authenticate(username, password, database).as_ref().map(shown).unwrap_or_default()
+        };
+        assert_eq!(all(None, None, 0), [""; 0]);
+        assert_eq!(all(None, Some(&secret), 0), ["AUTH p w"]);
+        assert_eq!(all(Some("u"), Some(&secret), 3), ["AUTH u p w", "SELECT 3"]);
+        let read = |values, with_password, database| authenticated(Replies::new(values), with_password, database);
+        assert_eq!(read(vec![Value::Okay, Value::Okay], true, 3), Ok(()));
+        assert_eq!(read(vec![Value::Okay], false, 3), Ok(()));
+        let echo = error("ERR unknown command 'AUTH', with args beginning with: 'p w'");
+        assert_eq!(read(vec![echo], true, 0), refused("ERR", None), "the text may repeat the password");
+        assert_eq!(read(vec![Value::Okay, error("ERR no such db")], true, 3), refused("ERR", Some("no such db")));
+    }
+
+    #[test]
+    fn the_greeting_asks_for_all_that_a_join_needs() {
+        assert_eq!(
+            shown(&greet(&names())),
+            [
+                "INFO server",
+                "INFO replication",
+                "SETRANGE szs1:{ff}:id 0 ",
+                "GET szs1:{ff}:id",
+                "TIME",
+                "XREVRANGE szs1:{ff}:log + - COUNT 1",
+                "XRANGE szs1:{ff}:log - + COUNT 1",
+            ]
+        );
+    }
+
+    /// Replies to a greeting, with one of them replaced.
+    fn replies(place: usize, value: Value) -> Vec<Value> {
+        let entry = item("5-0", Entry::Id(ID));
+        let mut all = vec![
+            bulk(INFO_SERVER.as_bytes()),
+            bulk(INFO_REPLICATION.as_bytes()),
+            Value::Int(16),
+            bulk(&ID.0),
+            time(),
+            items(&[entry.clone()]),
+            items(&[entry]),
+        ];
+        if let Some(replaced) = all.get_mut(place) {
+            *replaced = value;
+        }
+        all
+    }
+
+    fn read(place: usize, value: Value) -> Result<Greeting, Failure> {
+        greeted(Replies::new(replies(place, value)), Now::default())
+    }
+
+    #[test]
+    fn a_greeting_is_read_or_refused() {
+        let whole = read(9, Value::Nil).expect("read");
+        let entry = Item { at: Position { ms: 5, seq: 0 }, entry: Ok(Entry::Id(ID)) };
+        let server = Run::new("0123abcd").zip(Run::new("feed")).map(|(run, history)| Server { run, history });
+        let expected = Greeting {
+            sent: Now::default(),
+            server,
+            id: Some(ID),
+            ends: Some((entry, entry)),
+            time: 1_764_000_000_123,
+        };
+        assert_eq!(whole, expected);
+        let unnamed = Greeting { server: None, ..expected.clone() };
+        let without_log = Greeting { ends: None, ..expected.clone() };
+        let without_id = Greeting { id: None, ..expected };
+        let rows = [
+            (0, error("NOPERM no"), Ok(unnamed.clone())),
+            (1, error("NOPERM no"), Ok(unnamed.clone())),
+            (1, bulk(b"role:master\r\n"), Ok(unnamed)),
+            (1, bulk(b"role:slave\r\nmaster_replid:feed\r\n"), Err(Failure::Replica)),
+            (0, Value::Int(1), Err(Failure::Malformed("INFO"))),
+            (2, error("READONLY a replica"), refused("READONLY", Some("a replica"))),
+            (2, Value::Nil, Err(Failure::Malformed("SETRANGE"))),
+            (3, Value::Nil, Ok(without_id.clone())),
+            (3, bulk(b"short"), Ok(without_id)),
+            (4, Value::Nil, Err(Failure::Malformed("TIME"))),
+            (5, items(&[]), Ok(without_log.clone())),
+            (6, items(&[]), Ok(without_log)),
+            (6, error("WRONGTYPE no"), refused("WRONGTYPE", Some("no"))),
+        ];
+        for (place, value, expected) in rows {
+            assert_eq!(read(place, value.clone()), expected, "{place}: {value:?}");
+        }
+        let mut short = replies(9, Value::Nil);
+        short.pop();
+        assert_eq!(greeted(Replies::new(short), Now::default()), Err(Failure::Malformed("XRANGE")));
+    }
+
+    #[test]
+    fn a_log_is_made_with_its_name() {
+        let entry = hex::encode(Entry::Id(ID).encode());
+        let id = hex::encode(ID.0);
+        assert_eq!(
+            shown(&create(&names(), ID)),
+            [
+                "MULTI".to_owned(),
+                format!("SET szs1:{{ff}}:id {id}"),
+                format!("XADD szs1:{{ff}}:log * e {entry}"),
+                "EXEC".to_owned()
+            ]
+        );
+        let queued = Value::SimpleString("QUEUED".to_owned());
+        let done = items(&[Value::Okay, bulk(b"5-0")]);
+        let read = |values: [Value; 4]| created(Replies::new(values.to_vec()));
+        assert_eq!(read([Value::Okay, queued.clone(), queued.clone(), done]), Ok(()));
+        let aborted = error("EXECABORT discarded");
+        assert_eq!(read([Value::Okay, error("OOM full"), queued.clone(), aborted]), refused("OOM", Some("full")));
+        assert_eq!(read([Value::Okay, queued.clone(), queued, Value::Nil]), Err(Failure::Malformed("EXEC")));
+    }
+
+    #[test]
+    fn polls_and_scans_read_on_from_a_position() {
+        let from = Position { ms: 7, seq: 2 };
+        assert_eq!(
+            shown(&poll(&names(), from)),
+            ["SETRANGE szs1:{ff}:id 0 ", "XRANGE szs1:{ff}:log 7-2 + COUNT 1000", "TIME"]
+        );
+        assert_eq!(shown(&scan(&names(), from)), ["XRANGE szs1:{ff}:log 7-2 + COUNT 5000", "TIME"]);
+        let one = item("7-2", Entry::Id(ID));
+        let page = |count| Replies::new(vec![Value::Int(16), items(&vec![one.clone(); count]), time()]);
+        let read = polled(page(999)).expect("read");
+        assert_eq!((read.items.len(), read.is_whole, read.time), (999, true, 1_764_000_000_123));
+        assert!(!polled(page(1000)).expect("read").is_whole);
+        let scanned = scanned(Replies::new(vec![items(&vec![one.clone(); 4999]), time()]));
+        assert!(scanned.is_ok_and(|read| read.is_whole));
+        let refusing = Replies::new(vec![error("NOREPLICAS no"), items(&[one]), time()]);
+        assert_eq!(polled(refusing), refused("NOREPLICAS", Some("no")), "readers learn that writers cannot publish");
+    }
+
+    #[test]
+    fn a_batch_is_appended_to_a_log_that_exists() {
+        let limits = Limits {
+            lease: Duration::from_millis(300),
+            max_ttl: Duration::from_secs(60),
+            window: Duration::from_secs(165),
+        };
+        let mut log = Log::new(limits, WriteId(1));
+        let greeting = read(9, Value::Nil).expect("read");
+        let now = Now { mono: Mono(Duration::from_secs(1000)), ..Now::default() };
+        assert!(matches!(log.greet(&greeting), Step::Scan(..)));
+        let (entry, time) = (greeting.ends.expect("a log").0, greeting.time);
+        let page = Read { items: vec![entry], is_whole: true, time };
+        log.rejoin(&greeting, &page.page(), now.mono).expect("joined");
+        let tag = TagId([7; 16]);
+        log.purge(tag, now.mono);
+        let batch = log.publish(BATCH, now).expect("a batch");
+        let own = Entry::Changed { tag, write: WriteId(1) };
+        assert_eq!(
+            shown(&publish(&names(), &batch)),
+            [
+                &format!("XADD szs1:{{ff}}:log NOMKSTREAM MAXLEN ~ 65536 * e {}", hex::encode(own.encode())),
+                "XRANGE szs1:{ff}:log 5-0 + COUNT 1000",
+                "TIME",
+            ]
+        );
+        let range = items(&[item("5-0", Entry::Id(ID)), item("6-0", own)]);
+        let read = |added| published(Replies::new(vec![added, range.clone(), self::time()]), &batch);
+        let (positions, page) = read(bulk(b"6-0")).expect("read");
+        assert_eq!((&positions[..], page.items.len()), (&[Some(Position { ms: 6, seq: 0 })][..], 2));
+        assert_eq!(read(Value::Nil).expect("read").0, [None], "there is no log");
+        assert_eq!(read(error("OOM full")), refused("OOM", Some("full")));
+        assert_eq!(shown(&delete_log(&names())), ["DEL szs1:{ff}:log"]);
+    }
+}

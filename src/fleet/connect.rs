@@ -1,0 +1,180 @@
+//! Connects to the fleet's server: files, name, TCP, TLS, user and password, each step under a deadline.
+//!
+//! redis-rs encodes commands and decodes replies over a stream that this file makes. So names are resolved, sockets are
+//! set and certificates are checked as everywhere in the sidecar, and a deadline that passes ends the connection: a
+//! server that hangs must not keep it.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo};
+use rustls::pki_types::ServerName;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use tower_service::Service;
+
+use super::commands;
+use super::failure::Failure;
+use super::replies::Replies;
+use super::stream::Bounded;
+use crate::address::HostPort;
+use crate::names::Resolver;
+use crate::secret::Secret;
+use crate::threads::Threads;
+
+/// Where the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    Tcp { at: HostPort, database: u16 },
+    Unix(PathBuf),
+}
+
+/// The part of the configuration that connections need.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub server: ServerAddress,
+    /// The server's default user unless set.
+    pub username: Option<String>,
+    pub files: Arc<dyn ServerFiles>,
+}
+
+/// The files that a connection needs.
+pub trait ServerFiles: fmt::Debug + Send + Sync {
+    /// Reads them. Called for each connection, so that a new password or certificate is used without a restart, on a
+    /// thread that may block.
+    ///
+    /// # Errors
+    /// A message that names the file and holds nothing of its content.
+    fn read(&self) -> Result<FromFiles, String>;
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct FromFiles {
+    pub password: Option<Secret>,
+    /// `None` for a connection without TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Makes connections to the server.
+#[derive(Debug)]
+pub struct Connector {
+    options: Options,
+    resolver: Resolver,
+    /// Files are read on these threads.
+    threads: Threads,
+}
+
+/// A connection to the server. The connection ends when this is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    commands: MultiplexedConnection,
+    _driver: AbortOnDropHandle<()>,
+    /// The server, for messages.
+    pub at: String,
+}
+
+impl Connector {
+    pub fn new(options: Options, resolver: Resolver, threads: Threads) -> Self {
+        Self { options, resolver, threads }
+    }
+
+    /// Connects to the server.
+    pub async fn connect(&self) -> Result<Connection, Failure> {
+        let files = self.read_files().await?;
+        let (connection, database) = match &self.options.server {
+            ServerAddress::Tcp { at, database } => (self.tcp(at, files.tls.as_ref()).await?, *database),
+            ServerAddress::Unix(path) => {
+                let at = format!("unix:{}", path.display());
+                let stream = within(STEP, UnixStream::connect(path)).await?;
+                let stream =
+                    stream.map_err(|error| Failure::Unreachable { at: at.clone(), cause: error.to_string() })?;
+                (Connection::begin(Bounded::new(stream), at).await?, 0)
+            }
+        };
+        let (username, password) = (self.options.username.as_deref(), files.password.as_ref());
+        if let Some(pipeline) = commands::authenticate(username, password, database) {
+            let replies = connection.ask(&pipeline, STEP).await?;
+            commands::authenticated(replies, password.is_some(), database)?;
+        }
+        Ok(connection)
+    }
+
+    async fn read_files(&self) -> Result<FromFiles, Failure> {
+        let files = Arc::clone(&self.options.files);
+        match within(STEP, self.threads.run(move || files.read())).await? {
+            Ok(read) => read.map_err(Failure::Files),
+            Err(error) => Err(Failure::Files(error.to_string())),
+        }
+    }
+
+    /// Connects to an address, without a user.
+    async fn tcp(&self, at: &HostPort, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Connection, Failure> {
+        let unreachable =
+            |error: &(dyn Error + 'static)| Failure::Unreachable { at: at.to_string(), cause: chain(error) };
+        let uri: Uri = format!("redis://{at}").parse().map_err(|error: http::uri::InvalidUri| unreachable(&error))?;
+        let mut sockets = HttpConnector::new_with_resolver(self.resolver.clone());
+        sockets.enforce_http(false);
+        sockets.set_connect_timeout(Some(STEP));
+        sockets.set_happy_eyeballs_timeout(Some(HEAD_START));
+        sockets.set_nodelay(true);
+        sockets.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        let stream = within(STEP, sockets.call(uri)).await?.map_err(|error| unreachable(&error))?.into_inner();
+        let Some(tls) = tls else { return Connection::begin(Bounded::new(stream), at.to_string()).await };
+        let name = ServerName::try_from(at.host.clone()).map_err(|error| unreachable(&error))?;
+        let stream = within(STEP, TlsConnector::from(Arc::clone(tls)).connect(name, stream)).await?;
+        let stream = stream.map_err(|error| Failure::Tls { at: at.to_string(), cause: chain(&error) })?;
+        Connection::begin(Bounded::new(stream), at.to_string()).await
+    }
+}
+
+impl Connection {
+    async fn begin(stream: Bounded, at: String) -> Result<Self, Failure> {
+        // The name of the library would need a command that an ACL may forbid.
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let made = within(STEP, MultiplexedConnection::new_with_config(&info, stream, config)).await?;
+        let (commands, driver) = made.map_err(|error| Failure::lost(&error.to_string()))?;
+        Ok(Self { commands, _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at })
+    }
+
+    /// Sends commands in one pipeline and waits for all replies. After a failure the connection is not to be used any
+    /// longer, because its next replies may be those to these commands.
+    pub async fn ask(&self, pipeline: &Pipeline, limit: Duration) -> Result<Replies, Failure> {
+        let mut commands = self.commands.clone();
+        let values = within(limit, commands.send_packed_commands(pipeline, 0, pipeline.len())).await?;
+        values.map(Replies::new).map_err(|error| Failure::lost(&error.to_string()))
+    }
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Failure> {
+    timeout(limit, step).await.map_err(|_| Failure::Late(limit))
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        // Some errors repeat their cause.
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The longest time for one step of a connection.
+pub const STEP: Duration = Duration::from_secs(1);
+// The head start of the address family that the resolver prefers, as RFC 8305 recommends.
+const HEAD_START: Duration = Duration::from_millis(250);
+// What is stuck in a dead connection must not arrive much later.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
