@@ -168,7 +168,7 @@ async fn a_read_of_which_nothing_was_done_is_sent_again() {
     harness.gateway.script(Rule::path(PATH).times(1).status(StatusCode::UNAUTHORIZED).body("[]"));
     assert_eq!(harness.get(PATH).await.text(), CARD, "a 401 was not processed");
     assert_eq!(sent(&harness), 2);
-    harness.gateway.clone().stop().await;
+    harness.gateway_goes_away().await;
     let answer = harness.get(PATH).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert_eq!(harness.metric(r#"upstream_errors_total{kind="connection_refused"}"#).await, 3.0, "tried three times");

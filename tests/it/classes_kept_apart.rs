@@ -430,7 +430,7 @@ async fn a_probe_whose_caller_hangs_up_leaves_its_turn_to_another() {
 async fn five_calls_without_a_connection_are_enough() {
     let harness = Harness::start().await;
     let addr = harness.gateway.addr();
-    harness.gateway.clone().stop().await;
+    harness.gateway_goes_away().await;
     let refused = async || harness.metric(r#"upstream_errors_total{kind="connection_refused"}"#).await;
     for _ in 0..5 {
         assert_eq!(breaker(&harness, "read").await, 0.0);

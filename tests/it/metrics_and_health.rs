@@ -402,7 +402,7 @@ async fn not_ready_without_a_token_and_the_reason_is_said() {
 #[tokio::test]
 async fn once_ready_it_stays_so_without_sezzle() {
     let harness = Harness::start().await;
-    harness.gateway.clone().stop().await;
+    harness.gateway_goes_away().await;
     let answer = harness.get("/v2/customer").await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     let ready = harness.client.get(harness.ops, "/readyz").await;

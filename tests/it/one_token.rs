@@ -20,7 +20,9 @@ fn exchanges(harness: &Harness) -> usize {
 
 #[tokio::test]
 async fn one_exchange_serves_a_thousand_requests() {
-    let harness = Arc::new(Setup::default().set("LIMITS__IN_FLIGHT", "2000").start().await);
+    // A busy machine needs long for so many at once.
+    let setup = Setup::default().set("LIMITS__IN_FLIGHT", "2000").set("GATEWAY__READ_TIMEOUT", "60s");
+    let harness = Arc::new(setup.start().await);
     let mut callers = JoinSet::new();
     for _ in 0..1000 {
         let harness = Arc::clone(&harness);

@@ -329,7 +329,7 @@ async fn a_write_that_was_never_sent_is_none() {
     let shop = Shop::open().await;
     shop.lookup().await;
     let harness = Arc::clone(&shop.harness);
-    harness.gateway.clone().stop().await;
+    harness.gateway_goes_away().await;
     let unsent = shop.write().await;
     assert_eq!((unsent.status, unsent.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert_eq!(harness.metric(r#"cache_invalidations_total{source="write"}"#).await, 1.0, "before, in case it is one");

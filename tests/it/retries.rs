@@ -200,7 +200,7 @@ async fn an_outcome_stays_unknown_when_sezzle_is_gone_afterwards() {
 async fn the_key_comes_back_with_an_error_that_sent_nothing() {
     let harness = Harness::start().await;
     let (_, capture) = authorized(&harness);
-    harness.gateway.clone().stop().await;
+    harness.gateway_goes_away().await;
     let answer = harness.post(&capture, CAPTURE).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert_eq!(answer.header("sezzle-request-id").len(), 36);

@@ -131,8 +131,7 @@ async fn a_503_of_ours_means_that_nothing_was_sent() {
     let harness = Harness::start().await;
     let Session { order_path, .. } = authorized(&harness);
     // A port that nothing listens on: the gateway has gone.
-    let gateway = harness.gateway.clone();
-    gateway.stop().await;
+    harness.gateway_goes_away().await;
     let answer = harness.post(&format!("{order_path}/capture"), CAPTURE).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.upstream_unreachable"));
     assert!(!answer.text().contains("127.0.0.1"), "no address: {}", answer.text());

@@ -153,7 +153,7 @@ async fn a_closed_port() {
         async move {
             let scene = Scene::prepare(call, Setup::default().start().await).await;
             disconnect(&scene.harness).await;
-            scene.harness.gateway.clone().stop().await;
+            scene.harness.gateway_goes_away().await;
             let wrong = row.check(&scene).await;
             let refused = scene.harness.metric(r#"upstream_errors_total{kind="connection_refused"}"#).await;
             scene.stop().await;

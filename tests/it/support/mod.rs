@@ -203,6 +203,14 @@ impl Harness {
         self.client.metric(self.ops, series).await
     }
 
+    /// Stops the gateway: nothing listens on its port any more. Returns once the sidecar has noticed. Before, a call
+    /// might be written to a connection that is already closed, and nobody could say whether it was done.
+    pub async fn gateway_goes_away(&self) {
+        self.gateway.clone().stop().await;
+        let open = r#"upstream_connections{state="open"}"#;
+        eventually("the connections are closed", async || self.metric(open).await == 0.0).await;
+    }
+
     /// Ends both. A drain that does not end fails the test.
     pub async fn stop(self) {
         timeout(Duration::from_secs(10), self.app.drain()).await.expect("the drain ends");
