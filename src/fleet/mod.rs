@@ -6,14 +6,17 @@
 //! another pod fetched. [`crate::session::horizon`] says what memory may still be trusted. Read next: [`entry`], for
 //! what stands in the log. `docs/fleet-protocol.md` explains the protocol and its reasons.
 
+pub mod body;
 pub mod commands;
 pub mod connect;
 pub mod entry;
 pub mod failure;
+pub mod keys;
 pub mod life;
 pub mod log;
 pub mod names;
 pub mod pace;
 pub mod refusal;
 pub mod replies;
+pub mod seal;
 mod stream;

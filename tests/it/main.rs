@@ -35,6 +35,7 @@ mod entity_tags;
 mod explain_and_purge;
 mod failing_clocks;
 mod faults;
+mod fleet_bodies;
 mod fleet_engines;
 mod fuzz_corpus;
 mod gateway_proves_its_name;
