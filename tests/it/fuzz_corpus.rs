@@ -11,6 +11,8 @@ mod route;
 mod session_facts;
 #[path = "../../fuzz/properties/simulator_control.rs"]
 mod simulator_control;
+#[path = "../../fuzz/properties/unseal.rs"]
+mod unseal;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +20,13 @@ use std::path::{Path, PathBuf};
 type Property = fn(&[u8]);
 
 /// Every fuzz target's name and function.
-const TARGETS: [(&str, Property); 5] = [
+const TARGETS: [(&str, Property); 6] = [
     ("config", config::holds),
     ("links", links::holds),
     ("route", route::holds),
     ("session_facts", session_facts::holds),
     ("simulator_control", simulator_control::holds),
+    ("unseal", unseal::holds),
 ];
 
 fn entries(folder: &str) -> Vec<PathBuf> {
