@@ -102,7 +102,8 @@ fn answers(criterion: &mut Criterion) {
     let freshness = Freshness { ttl: LIFE, age: Duration::ZERO, stale: LIFE, session_left: LIFE };
     let fetch_id = FetchId { key: SESSION, id: 1 };
     let template = Arc::default();
-    let entry = Entry::new(&answer, fetch_id, std::iter::empty(), freshness, clock.now(), &template).expect("it fits");
+    let now = clock.now();
+    let entry = Entry::new(&answer, fetch_id, &[], freshness, now, now, &template).expect("it fits");
 
     let sink = Arc::new(RecordSink::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");

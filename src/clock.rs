@@ -117,6 +117,11 @@ impl Mono {
         Self(self.0.saturating_add(by))
     }
 
+    /// The time `by` earlier; saturates.
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+
     /// Time since `earlier`; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -131,6 +136,11 @@ impl Wall {
     /// The time `by` later; saturates.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(millis(by)))
+    }
+
+    /// The time `by` earlier; saturates.
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(by)))
     }
 
     /// Time since `earlier`; zero if it is not earlier.
@@ -248,6 +258,8 @@ mod tests {
     fn arithmetic_saturates() {
         assert_eq!(Mono(Duration::MAX).plus(LIFE), Mono(Duration::MAX));
         assert_eq!(Wall(i64::MAX).plus(LIFE), Wall(i64::MAX));
+        assert_eq!(Mono(LIFE / 2).minus(LIFE), Mono::default());
+        assert_eq!(Wall(i64::MIN).minus(Duration::MAX), Wall(i64::MIN));
         assert_eq!(Wall(i64::MIN).since(Wall(i64::MAX)), Duration::ZERO);
         assert_eq!(Wall(5).since(Wall(9)), Duration::ZERO);
         assert_eq!(Wall::from(SystemTime::from(Wall(-1_500))), Wall(-1_500));

@@ -11,38 +11,35 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// A write through another sidecar begins: purges the tag. Nothing is stored under it until the write ends, or has
     /// been `overdue` for as long as a session may live.
     pub fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono) {
-        let _ = (tag, write, overdue);
-        self.store.purge_all();
+        self.store.begin_elsewhere(tag, write, overdue, self.clock.mono());
     }
 
     /// A write through another sidecar has ended. Purges the tag if there is a cause, as of that time.
     pub fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>) {
-        let _ = (tag, write, cause);
-        self.store.purge_all();
+        self.store.end_elsewhere(tag, write, cause);
     }
 
     /// A webhook or an operator told another sidecar of a change: purges the tag.
     pub fn changed_elsewhere(&self, tag: TagId) {
-        let _ = tag;
-        self.store.purge_all();
+        self.store.changed_elsewhere(tag, self.clock.mono());
     }
 
     /// Everything may have changed: purges all sessions, as after a write that was answered. Nothing that is asked for
     /// before `doubt` is stored.
     pub fn all_changed_elsewhere(&self, doubt: Option<Mono>) {
-        let _ = doubt;
-        self.store.purge_all();
+        self.store.all_changed_elsewhere(doubt, self.clock.mono());
     }
 
     /// The log was joined anew. What is stored stays, and the horizon confirms it no more. Fetches in progress are not
     /// stored, and what is fetched in the next ten seconds lives for two at most. Nothing that is asked for before
     /// `doubt` is stored.
     pub fn rejoined(&self, doubt: Option<Mono>) {
-        let _ = doubt;
-        self.store.purge_all();
+        self.store.invalidation.all_changed_elsewhere(doubt, self.clock.mono(), || ());
     }
 
     /// Forgets writes whose end never came, once nothing matters any more that was fetched before they were overdue.
     /// Called about once a second.
-    pub fn forget_overdue(&self) {}
+    pub fn forget_overdue(&self) {
+        self.store.invalidation.forget_overdue(self.clock.mono());
+    }
 }

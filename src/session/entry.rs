@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
 use super::freshness::Freshness;
-use super::invalidation::{FetchId, LocalTagId};
+use super::invalidation::FetchId;
+use super::invalidation::tag_id::TagId;
 use super::response::SessionResponse;
 use super::revalidation::Conditions;
 use crate::clock::{Deadline, Mono, Now, Wall};
@@ -30,6 +31,8 @@ struct EntryMeta {
     template: Arc<HeaderTemplate>,
     /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. Below: milliseconds.
     since: (u64, Wall),
+    /// How long before `since` the fetch was sent.
+    took: u64,
     age: u64,
     /// How long the entry stays fresh, counted from `since`.
     ttl: u64,
@@ -121,30 +124,34 @@ fn fill(slots: &mut IterMut<'_, HeaderValue>, name: &HeaderName, value: HeaderVa
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 impl Entry {
-    /// Makes an entry of `answer` at `now` with this freshness. The entry shares the template `like` if the header
-    /// names are the same. `None` if the answer is too large for an entry.
+    /// Makes an entry at `now` of `answer`, whose fetch was sent at `sent`, with this freshness. The entry shares the
+    /// template `like` if the header names are the same. `None` if the answer is too large for an entry.
     pub fn new(
         answer: &SessionResponse,
         fetch_id: FetchId,
-        tags: impl Iterator<Item = LocalTagId>,
+        tags: &[TagId],
         freshness: Freshness,
+        sent: Now,
         now: Now,
         like: &Arc<HeaderTemplate>,
     ) -> Option<Self> {
         let names = || stored_headers(answer).map(|(name, _)| name);
         let shared = names().eq(&like.stored);
         let template = if shared { Arc::clone(like) } else { Arc::new(HeaderTemplate::of(names())) };
-        let tags: Vec<u8> = tags.flat_map(|LocalTagId(id)| id.to_le_bytes()).collect();
-        let (block, body) = packed(&tags, answer)?;
+        let tags: Vec<u8> = tags.iter().flat_map(|TagId(id)| *id).collect();
+        let indexed = tags.len();
+        let (block, body) = packed(tags, answer)?;
         let meta = EntryMeta {
             fetch_id,
             template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
+            // Rounded up: an entry may count as older than it is.
+            took: millis(now.since(sent)).saturating_add(1),
             age: millis(freshness.age),
             ttl: millis(freshness.ttl),
             servable: millis(freshness.ttl.saturating_add(freshness.stale)),
             session_left: millis(freshness.session_left),
-            tags: u32::try_from(tags.len()).ok()?,
+            tags: u32::try_from(indexed).ok()?,
             body: u32::try_from(body).ok()?,
         };
         Some(Self(ThinArc::from_header_and_slice(meta, &block)))
@@ -155,8 +162,8 @@ impl Entry {
         self.meta().fetch_id
     }
 
-    pub fn tags(&self) -> impl Iterator<Item = LocalTagId> {
-        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| LocalTagId(u64::from_le_bytes(*id)))
+    pub fn tags(&self) -> impl Iterator<Item = TagId> {
+        self.split(self.meta().tags).0.as_chunks().0.iter().map(|id| TagId(*id))
     }
 
     /// The template, for the next entry to share.
@@ -236,6 +243,12 @@ impl Entry {
         Now { mono: Mono(Duration::from_nanos(mono)), wall }
     }
 
+    /// When the fetch was sent, or up to a millisecond or two before: by each clock as it is read now.
+    pub fn began(&self) -> Now {
+        let (since, took) = (self.since(), Duration::from_millis(self.meta().took));
+        Now { mono: since.mono.minus(took), wall: since.wall.minus(took) }
+    }
+
     fn after(&self, millis: u64) -> Deadline {
         Deadline::after(self.since(), Duration::from_millis(millis))
     }
@@ -284,9 +297,9 @@ fn stored_headers(answer: &SessionResponse) -> impl Iterator<Item = (&HeaderName
 }
 
 /// Packs an answer into one block, and returns the position of its body. `None` if a value is longer than 65,535 bytes.
-fn packed(tags: &[u8], answer: &SessionResponse) -> Option<(Vec<u8>, usize)> {
+fn packed(tags: Vec<u8>, answer: &SessionResponse) -> Option<(Vec<u8>, usize)> {
     let etag = answer.etag.as_ref().map_or(&[][..], HeaderValue::as_bytes);
-    let mut block = tags.to_vec();
+    let mut block = tags;
     for value in std::iter::once(etag).chain(stored_headers(answer).map(|(_, value)| value.as_bytes())) {
         block.extend_from_slice(&u16::try_from(value.len()).ok()?.to_le_bytes());
         block.extend_from_slice(value);
@@ -319,11 +332,14 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
+    const TAGS: [TagId; 2] = [TagId([7; 16]), TagId([9; 16])];
+
     fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry> {
+        let now = Clock::system().now();
         let second = Duration::from_secs(1);
         let freshness = Freshness { ttl: second, age: second, stale: second, session_left: second };
         let fetch_id = FetchId { key: uuid::Uuid::nil(), id: 1 };
-        Entry::new(answer, fetch_id, [LocalTagId(7), LocalTagId(9)].into_iter(), freshness, Clock::system().now(), like)
+        Entry::new(answer, fetch_id, &TAGS, freshness, now, now, like)
     }
 
     fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {
@@ -356,10 +372,7 @@ mod tests {
     #[test]
     fn what_is_indexed_is_found_and_what_no_head_may_hold_is_not_stored() {
         let fits = answer(&[(ETAG, b"a")], Some("b"), "{}");
-        assert_eq!(
-            stored(&fits, &Arc::default()).expect("it fits").tags().collect::<Vec<_>>(),
-            [LocalTagId(7), LocalTagId(9)]
-        );
+        assert_eq!(stored(&fits, &Arc::default()).expect("it fits").tags().collect::<Vec<_>>(), TAGS);
         assert!(stored(&answer(&[(ETAG, &[b'x'; 70_000])], None, ""), &Arc::default()).is_none());
     }
 

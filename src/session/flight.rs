@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::freshness::{Freshness, NotStored};
-use super::invalidation::{PurgeEpoch, Tag};
+use super::invalidation::PurgeEpoch;
+use super::invalidation::tag_id::TagId;
 use super::response::SessionResponse;
 
 /// The fetches in progress, by session.
@@ -27,7 +28,7 @@ pub(super) enum FlightResult<E> {
     /// Sezzle's answer, its tags if the body could be read, and whether the answer is stored now.
     Answer {
         answer: Arc<SessionResponse>,
-        tags: Option<Arc<[Tag]>>,
+        tags: Option<Arc<[TagId]>>,
         stored: Result<Freshness, NotStored>,
     },
     /// The answer may go to one caller only: every other caller has to ask Sezzle itself.

@@ -7,6 +7,7 @@
 //! [`invalidation`] (the effects of a write).
 
 pub mod announce;
+mod changed;
 mod elsewhere;
 pub mod ending;
 pub mod entry;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::{HeaderMap, StatusCode};
 use moka::sync::Cache;
 use tokio::sync::oneshot;
@@ -32,11 +33,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::announce::{Announced, InFleet};
+use self::announce::InFleet;
 use self::entry::Entry;
 use self::flight::{Flight, FlightResult, Flights};
 use self::freshness::{NotStored, Policy, RequestDirectives};
-use self::invalidation::{Cause, FetchId, PurgeEpoch, Tag};
+use self::horizon::{Outlook, Serve};
+use self::invalidation::{FetchId, PurgeEpoch, Refused};
 pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
 use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
@@ -89,8 +91,9 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         let Options { max_bytes, max_flights, rules, fleet } = options;
+        let ids = fleet.as_ref().map(|fleet| fleet.ids.clone());
         Arc::new(Self {
-            store: Store::new(max_bytes, rules.policy.max_ttl, clock.clone(), Arc::clone(&metrics)),
+            store: Store::new(max_bytes, rules.policy.max_ttl, ids, clock.clone(), Arc::clone(&metrics)),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
             max_flights,
@@ -103,24 +106,46 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         })
     }
 
-    /// Looks up a session, by the caller's directives and both clocks. Takes no lock.
+    /// Looks up a session, by the caller's directives, both clocks, and what is known of other sidecars. Takes no lock.
     pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
+        // Before the entry: for what is read after it, the purges are done that the outlook includes.
+        let outlook = self.outlook();
         let Some(entry) = self.store.get(key) else { return Found::Absent };
         let (age, ttl) = (entry.age(now), entry.ttl(now));
         if ttl.is_zero() {
             Found::Stale
-        } else if directives.accept(age, ttl) {
+        } else if !directives.accept(age, ttl) {
+            Found::Unwanted
+        } else if self.may_serve(outlook.as_deref(), &entry, now) {
             Found::Fresh(Hit { entry, age, ttl })
         } else {
-            Found::Unwanted
+            Found::Stale
         }
     }
 
     /// A stale entry that may be served because Sezzle failed. A purged session has no entry.
     pub fn find_stale(&self, key: Uuid, directives: &RequestDirectives) -> Option<StaleHit> {
+        let outlook = self.outlook();
         let entry = self.store.get(key).filter(|_| directives.accept_stale())?;
         let now = self.clock.now();
-        entry.stale_for(now).map(|overdue| StaleHit { age: entry.age(now), overdue, entry })
+        let overdue = entry.stale_for(now).filter(|_| self.may_serve(outlook.as_deref(), &entry, now))?;
+        Some(StaleHit { age: entry.age(now), overdue, entry })
+    }
+
+    fn outlook(&self) -> Option<Guard<Arc<Outlook>>> {
+        self.fleet.as_ref().map(|fleet| fleet.horizon.load())
+    }
+
+    /// Whether an entry may be served by what is known of other sidecars. Counts one that is served unconfirmed.
+    fn may_serve(&self, outlook: Option<&Arc<Outlook>>, entry: &Entry, now: Now) -> bool {
+        match outlook.map(|outlook| outlook.serve(entry.began(), now)) {
+            None | Some(Serve::Confirmed) => true,
+            Some(Serve::Unconfirmed) => {
+                self.metrics.fleet_unconfirmed_served.with_label_values::<&str>(&[]).inc();
+                true
+            }
+            Some(Serve::No) => false,
+        }
     }
 
     /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
@@ -153,13 +178,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         S: Send + 'static,
         F: Future<Output = Fetched<S, E>> + Send + 'static,
     {
+        // Before the epoch, for the same reason as in `find`.
+        let may_join = self.outlook().is_none_or(|outlook| outlook.may_join(self.clock.now()));
         let arrived = self.store.invalidation.epoch();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
-        let alone = directives.no_store || directives.no_cache || self.unshared.contains_key(&key);
+        let alone = directives.no_store || directives.no_cache || !may_join || self.unshared.contains_key(&key);
         // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
-        // the second round needs a flight that began after the arrival. Such a flight cannot be refused, so there are
-        // at most two rounds.
+        // the second round needs a flight that began after the arrival. That one is hardly ever refused, and then this
+        // caller fetches alone.
         for not_before in [None, Some(arrived)] {
             if alone {
                 break;
@@ -172,8 +199,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 }
                 Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
                     Ok(FlightResult::Answer { answer, tags, stored }) => {
-                        if self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived) {
-                            return (LookupResult::Answer(answer, stored), true);
+                        let now = self.clock.mono();
+                        match self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
+                            Ok(()) => return (LookupResult::Answer(answer, stored), true),
+                            Err(Refused::Purged) => {}
+                            Err(Refused::Open) => break,
                         }
                     }
                     // A fetch that began before a purge and failed says nothing about the state after it.
@@ -189,37 +219,6 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         // Boxed: hardly any lookup needs this future's room.
         let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
-    }
-
-    /// Purges the sessions that relate to these tags, and prevents fetches in progress from being stored. Returns how
-    /// many sessions were stored under the tags, once the other sidecars of a fleet know.
-    pub async fn purge<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>) -> usize {
-        let now = self.clock.now().mono;
-        let (mut removed, mut announced) = (0_usize, Vec::new());
-        for tag in tags {
-            removed = removed.saturating_add(self.store.purge(tag, Cause::Changed, now));
-            // Nothing is stored anywhere under a tag that is too long.
-            if let Some(fleet) = self.fleet.as_ref().filter(|_| tag.is_storable()) {
-                let id = fleet.ids.id(tag);
-                fleet.announce.purge(id);
-                announced.push(Announced::Purge(id));
-            }
-        }
-        if let Some(fleet) = &self.fleet {
-            fleet.announce.known(&announced).await;
-        }
-        removed
-    }
-
-    /// Purges every session, and prevents fetches in progress from being stored. Returns how many sessions were stored,
-    /// once the other sidecars of a fleet know.
-    pub async fn purge_all(&self) -> usize {
-        let removed = self.store.purge_all();
-        if let Some(fleet) = &self.fleet {
-            fleet.announce.purge_all();
-            fleet.announce.known(&[Announced::All]).await;
-        }
-        removed
     }
 
     /// Replaces the rules. If the policy differs, all sessions stored under the old one are purged, and fetches in
@@ -325,7 +324,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Fetched::Failed(error) => return (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
         };
         let facts = SessionFacts::read(&answer.body);
-        let tags: Option<Arc<[Tag]>> = facts.as_ref().map(|facts| Tag::of(key, facts).into());
+        let tags = facts.as_ref().map(|facts| self.store.invalidation.tags(key, facts));
         let elapsed = now.since(sent);
         let rules = self.rules.load();
         let decided =
@@ -333,7 +332,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let answer = with_date(answer, now.wall);
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(NotStored::Request),
-            (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent.mono, &answer, tags, freshness, now),
+            (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent, &answer, tags, freshness, now),
             (Ok(_), None) => Err(NotStored::Unreadable),
             (Err(reason), _) => Err(reason),
         };

@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::freshness::Freshness;
+use super::invalidation::{Cause, Tag};
 use super::response::SessionResponse;
 use super::*;
 use crate::clock::ClockShift;

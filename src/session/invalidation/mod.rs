@@ -5,115 +5,92 @@
 //! arrived after it. For a while after a write Sezzle's own answers may be out of date: an answer fetched in that time
 //! gets a short lifetime or is not stored at all. Only stores, purges and callers that joined a fetch take the lock; a
 //! hit does not.
+//!
+//! In a fleet, purges also come from other sidecars, with the ids of their tags. While a write of another sidecar is
+//! open, nothing that relates to it is stored or handed on.
 
+mod history;
+mod index;
 pub mod open;
 mod tag;
 pub mod tag_id;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use self::tag::Tag;
+use self::history::{History, PurgeMark};
+use self::index::Index;
+use self::open::OpenWrites;
+use self::tag_id::{TagId, TagIds};
 use super::freshness::NotStored;
 use crate::clock::Mono;
+use crate::sezzle::session::SessionFacts;
 
-/// A point in the order of purges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PurgeEpoch(u64);
-
-/// Why a tag is purged. The cause decides how answers fetched after the purge are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// A write begins, or a webhook or an operator reports a change. Answers fetched from now on are stored as usual.
-    Changed,
-    /// A write was answered: for [`SETTLING`], an answer lives for [`SETTLING_TTL`] at most.
-    Answered,
-    /// A write ended and may still take effect: no answer is stored for as long as an entry may live.
-    Unknown,
-}
-
-/// How long after a write Sezzle's own answers may be out of date.
-pub const SETTLING: Duration = Duration::from_secs(10);
-
-/// Longest lifetime of an answer fetched within [`SETTLING`].
-pub const SETTLING_TTL: Duration = Duration::from_secs(2);
-
-/// A tag in the index, as a hash of this process to save memory: there may be a million sessions. If two tags have the
-/// same hash, the sessions of both are purged together, which costs no more than a fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LocalTagId(pub u64);
+pub use self::history::{Cause, PurgeEpoch, SETTLING, SETTLING_TTL};
+pub use self::index::FetchId;
+pub use self::tag::Tag;
 
 /// The history of purges, and the index of stored sessions by tag.
 #[derive(Debug)]
 pub struct Invalidation {
-    ids: RandomState,
+    ids: TagIds,
+    /// Whether other sidecars tell of purges.
+    in_fleet: bool,
     latest: AtomicU64,
     state: Mutex<State>,
+    /// How many purged tags, and how many open writes, are remembered one by one.
     capacity: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// The remembered purges of each tag.
-    log: HashMap<Tag, PurgeMark>,
-    /// Applies to every tag: the summary of the purges that the log had no room for.
-    floor: PurgeMark,
+    history: History,
+    /// The writes of other sidecars that are under way.
+    open: OpenWrites,
+    index: Index,
     /// The longest lifetime of an entry.
     max_ttl: Duration,
-    /// The bodies stored under each tag. Tags of sessions are not indexed, because they are the keys of the store.
-    index: HashMap<LocalTagId, Related>,
 }
 
-/// The bodies that relate to a tag. Nearly always there is one.
-#[derive(Debug)]
-enum Related {
-    One(FetchId),
-    Many(Vec<FetchId>),
-}
-
-/// The remembered facts about the purges of one tag or of several.
-///
-/// Both times are on the monotonic clock alone, which never runs ahead of real time. The wall clock can be stepped
-/// forward, which would end the waits too early.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PurgeMark {
-    last: PurgeEpoch,
-    /// Until this time an answer lives for [`SETTLING_TTL`] at most.
-    settling: Mono,
-    /// Until this time no answer is stored.
-    unsettled: Mono,
-}
-
-/// One fetch: its session, and its number among all fetches.
+/// Why a caller may not have the answer of a fetch that another caller began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FetchId {
-    /// The UUID of the session.
-    pub key: Uuid,
-    /// Unique in the process, and larger for a fetch that begins later.
-    pub id: u64,
+pub enum Refused {
+    /// The session may have been purged since the fetch began.
+    Purged,
+    /// Another sidecar writes to the session: the answer of no fetch may be handed on until that write ends.
+    Open,
 }
 
 impl Invalidation {
-    /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest lifetime of an entry.
-    pub fn new(capacity: usize, max_ttl: Duration) -> Self {
-        let state = Mutex::new(State { max_ttl, ..State::default() });
-        Self { ids: RandomState::new(), latest: AtomicU64::new(0), state, capacity }
+    /// `capacity` is how many purged tags are remembered one by one, `max_ttl` the longest lifetime of an entry. In a
+    /// fleet, all sidecars compute the ids of tags alike.
+    pub fn new(capacity: usize, max_ttl: Duration, fleet: Option<TagIds>) -> Self {
+        let (history, open, index) = (History::new(capacity), OpenWrites::default(), Index::default());
+        Self {
+            in_fleet: fleet.is_some(),
+            ids: fleet.unwrap_or_else(|| TagIds::new("")),
+            latest: AtomicU64::new(0),
+            state: Mutex::new(State { history, open, index, max_ttl }),
+            capacity,
+        }
     }
 
     pub fn set_max_ttl(&self, max_ttl: Duration) {
         self.lock().max_ttl = max_ttl;
     }
 
-    /// The ids that a body with these tags is indexed under.
-    pub fn indexed<'t>(&self, tags: &'t [Tag]) -> impl Iterator<Item = LocalTagId> + use<'_, 't> {
-        let indexed = tags.iter().filter(|tag| !matches!(tag, Tag::Session(_)));
-        indexed.map(|tag| LocalTagId(self.ids.hash_one(tag)))
+    /// The ids of every tag of a session's body, first that of the session itself.
+    pub fn tags(&self, asked: Uuid, facts: &SessionFacts) -> Arc<[TagId]> {
+        Tag::of(asked, facts).iter().map(|tag| self.ids.id(tag)).collect()
+    }
+
+    /// The tags that a body with these tags is indexed under: all in a fleet. A sidecar by itself is never told the id
+    /// of a session whose key it does not know, and saves the memory for the first tag.
+    pub fn indexed<'t>(&self, tags: &'t [TagId]) -> &'t [TagId] {
+        if self.in_fleet { tags } else { tags.get(1..).unwrap_or_default() }
     }
 
     /// The current epoch. A purge that ended before this call precedes it; one that begins after this call follows it.
@@ -121,24 +98,39 @@ impl Invalidation {
         PurgeEpoch(self.latest.load(Ordering::SeqCst))
     }
 
-    /// Whether a body whose fetch began at `began` may go to a caller that arrived at `arrived`.
+    /// Whether a body whose fetch began at `began` may go to a caller that arrived at `arrived` and began no fetch.
     ///
     /// The body may, if no purge lies between the two moments or none of its tags was purged after `began`. Only the
     /// last purge of a tag is remembered, so a purge after the arrival refuses the body too. That costs one more fetch
     /// but never gives out an old body.
     ///
-    /// Without tags the body's relations are unknown, so any purge may concern it.
-    pub fn accepts(&self, tags: Option<&[Tag]>, began: PurgeEpoch, arrived: PurgeEpoch) -> bool {
-        arrived <= began || tags.is_some_and(|tags| self.lock().mark(tags).last <= began)
+    /// Without tags the body's relations are unknown, so any purge and any open write may concern it.
+    pub fn accepts(
+        &self,
+        tags: Option<&[TagId]>,
+        began: PurgeEpoch,
+        arrived: PurgeEpoch,
+        now: Mono,
+    ) -> Result<(), Refused> {
+        let state = self.lock();
+        let overdue = tags.map_or_else(|| state.open.last_overdue(), |tags| state.open.overdue(tags));
+        if overdue.is_some_and(|overdue| now < overdue) {
+            return Err(Refused::Open);
+        }
+        // In a fleet, a purge after the arrival may be the end of a write that was answered before it.
+        let in_order = arrived <= began && !self.in_fleet;
+        let last = tags.map_or_else(|| self.epoch(), |tags| state.history.mark(tags).last);
+        if in_order || last <= began { Ok(()) } else { Err(Refused::Purged) }
     }
 
     /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
     /// lifetime that the body may get, and may still refuse. A stored body is indexed.
     ///
-    /// Fails when one of the tags was purged after `began`, a write to one of them is unsettled, or `insert` refuses.
+    /// Fails when one of the tags was purged after `began`, a write to one of them is unsettled or under way at another
+    /// sidecar, or `insert` refuses.
     pub fn store<T>(
         &self,
-        tags: &[Tag],
+        tags: &[TagId],
         began: PurgeEpoch,
         sent: Mono,
         fetch_id: FetchId,
@@ -153,61 +145,94 @@ impl Invalidation {
             return Err(NotStored::Unsettled);
         }
         let inserted = insert(if sent < mark.settling { SETTLING_TTL } else { Duration::MAX })?;
-        for tag in self.indexed(tags) {
-            match state.index.entry(tag) {
-                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(fetch_id)),
-                Entry::Occupied(mut occupied) => occupied.get_mut().push(fetch_id),
-            }
-        }
+        state.index.add(self.indexed(tags), fetch_id);
         Ok(inserted)
     }
 
     /// Purges a tag. `remove` is called for each key stored under it.
     pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
-        let mut state = self.lock();
-        let epoch = self.next();
-        if !tag.is_storable() {
-            // No session is stored under such a tag, and the log must not grow with identifiers that a caller makes up.
-            state.floor.last = epoch;
-        } else {
-            let mark = PurgeMark::of(epoch, cause, now, state.max_ttl);
-            state.remember(tag, mark, now, self.capacity);
-        }
-        if let Tag::Session(key) = tag {
-            remove(*key);
-        }
-        for tag in self.indexed(std::slice::from_ref(tag)) {
-            for fetch_id in state.index.get(&tag).into_iter().flat_map(Related::all) {
-                remove(fetch_id.key);
+        let id = self.ids.id(tag);
+        self.next(|state, epoch| {
+            if !tag.is_storable() {
+                // The log must not grow with identifiers that a caller makes up.
+                return state.history.end_fetches(epoch);
             }
-        }
-        // Published under the lock: a thread that sees the new epoch and then takes the lock also sees the log entry.
-        self.latest.store(epoch.0, Ordering::SeqCst);
+            if let Tag::Session(key) = tag {
+                remove(*key);
+            }
+            state.purge(id, epoch, (cause, now), remove);
+        });
     }
 
     /// Purges every tag. `remove` must remove all stored sessions.
     pub fn purge_all(&self, remove: impl FnOnce()) {
+        self.next(|state, epoch| {
+            state.history.end_fetches(epoch);
+            remove();
+        });
+    }
+
+    /// Purges a tag to which another sidecar writes, and opens the write. At `overdue` its outcome becomes unknown.
+    pub fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono, remove: impl FnMut(Uuid)) {
+        self.next(|state, epoch| {
+            state.open.open(tag, write, overdue, self.capacity);
+            state.purge(tag, epoch, (Cause::Changed, now), remove);
+        });
+    }
+
+    /// Closes a write of another sidecar. Purges its tag if there is a cause, which counts from the given time.
+    pub fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>, remove: impl FnMut(Uuid)) {
+        let Some(cause) = cause else { return self.lock().open.close(tag, write) };
+        self.next(|state, epoch| {
+            state.open.close(tag, write);
+            state.purge(tag, epoch, cause, remove);
+        });
+    }
+
+    /// Purges a tag of which another sidecar was told that it has changed.
+    pub fn changed_elsewhere(&self, tag: TagId, now: Mono, remove: impl FnMut(Uuid)) {
+        self.next(|state, epoch| state.purge(tag, epoch, (Cause::Changed, now), remove));
+    }
+
+    /// Purges every tag as after a write that was answered. Nothing that is asked for before `doubt` is stored. `remove`
+    /// removes all stored sessions, or none if only what is fetched is in doubt.
+    pub fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono, remove: impl FnOnce()) {
+        self.next(|state, epoch| {
+            let answered = PurgeMark::of(epoch, Cause::Answered, now, state.max_ttl);
+            state.history.note_all(PurgeMark { unsettled: doubt.unwrap_or_default(), ..answered });
+            remove();
+        });
+    }
+
+    /// Forgets the writes of other sidecars whose outcome has been unknown for so long that it does not matter.
+    pub fn forget_overdue(&self, now: Mono) {
+        let state = self.lock();
+        let before = now.minus(state.max_ttl.max(SETTLING));
+        let first = state.open.first_overdue();
+        drop(state);
+        if first.is_some_and(|first| first < before) {
+            self.next(|state, epoch| {
+                state.open.forget(before);
+                // A fetch in progress may have been sent while such a write still mattered.
+                state.history.end_fetches(epoch);
+            });
+        }
+    }
+
+    /// Makes a change that follows all before it and precedes all after it.
+    fn next(&self, change: impl FnOnce(&mut State, PurgeEpoch)) {
         let mut state = self.lock();
-        let epoch = self.next();
-        state.floor.last = epoch;
-        remove();
+        // Does not overflow: at one purge per nanosecond the numbers last for centuries.
+        let epoch = PurgeEpoch(self.latest.load(Ordering::SeqCst).saturating_add(1));
+        change(&mut state, epoch);
+        // Published under the lock: a thread that sees the new epoch and then takes the lock also sees the log entry.
         self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// The epoch after the latest. Call this under the lock only.
-    fn next(&self) -> PurgeEpoch {
-        // Does not overflow: at one purge per nanosecond the numbers last for centuries.
-        PurgeEpoch(self.latest.load(Ordering::SeqCst).saturating_add(1))
-    }
-
     /// Removes a body from the index after it left the cache, for whatever cause.
-    pub fn unindex(&self, tags: impl IntoIterator<Item = LocalTagId>, fetch_id: FetchId) {
+    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, fetch_id: FetchId) {
         let mut state = self.lock();
-        for tag in tags {
-            if state.index.get_mut(&tag).is_some_and(|related| related.remove(fetch_id)) {
-                state.index.remove(&tag);
-            }
-        }
+        tags.into_iter().for_each(|tag| state.index.remove(tag, fetch_id));
     }
 
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make the state unusable.
@@ -216,81 +241,20 @@ impl Invalidation {
     }
 }
 
-impl Related {
-    fn all(&self) -> &[FetchId] {
-        match self {
-            Self::One(fetch_id) => std::slice::from_ref(fetch_id),
-            Self::Many(all) => all,
-        }
-    }
-
-    fn push(&mut self, fetch_id: FetchId) {
-        match self {
-            Self::One(first) => *self = Self::Many(vec![*first, fetch_id]),
-            Self::Many(all) => all.push(fetch_id),
-        }
-    }
-
-    /// Removes a body, and returns whether no other is left.
-    fn remove(&mut self, fetch_id: FetchId) -> bool {
-        match self {
-            Self::One(only) => *only == fetch_id,
-            Self::Many(all) => {
-                all.retain(|other| *other != fetch_id);
-                all.is_empty()
-            }
-        }
-    }
-}
-
 impl State {
-    /// The combined facts about all purges that concern any of these tags.
-    fn mark(&self, tags: &[Tag]) -> PurgeMark {
-        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, mark| sum.and(mark))
+    /// The combined facts about all purges and open writes that concern any of these tags.
+    fn mark(&self, tags: &[TagId]) -> PurgeMark {
+        let purged = self.history.mark(tags);
+        // Nobody knows what Sezzle shows until the write ends. Once that is overdue, its outcome is unknown.
+        let open = |overdue| PurgeMark::of(PurgeEpoch::default(), Cause::Unknown, overdue, self.max_ttl);
+        self.open.overdue(tags).map_or(purged, |overdue| purged.and(&open(overdue)))
     }
 
-    fn remember(&mut self, tag: &Tag, mark: PurgeMark, now: Mono, capacity: usize) {
-        if let Some(known) = self.log.get_mut(tag) {
-            *known = known.and(&mark);
-            return;
-        }
-        if self.log.len() >= capacity {
-            self.make_room(mark.last, now, capacity);
-        }
-        self.log.insert(tag.clone(), mark);
-    }
-
-    /// Drops log entries of single tags. The facts that still matter move to the floor and apply to every tag from then
-    /// on: a full log forgets nothing but gets more cautious.
-    fn make_room(&mut self, epoch: PurgeEpoch, now: Mono, capacity: usize) {
-        // This concerns only the fetches in progress: none of them will be stored.
-        self.floor.last = epoch;
-        self.log.retain(|_, mark| mark.settling > now || mark.unsettled > now);
-        // With too little room gained, the next purge would have to search again.
-        if self.log.len() > capacity / 2 {
-            self.floor = self.log.drain().fold(self.floor, |sum, (_, mark)| sum.and(&mark));
-        }
-    }
-}
-
-impl PurgeMark {
-    /// The facts about one purge.
-    fn of(last: PurgeEpoch, cause: Cause, now: Mono, max_ttl: Duration) -> Self {
-        let mark = Self { last, ..Self::default() };
-        match cause {
-            Cause::Changed => mark,
-            Cause::Answered => Self { settling: now.plus(SETTLING), ..mark },
-            Cause::Unknown => Self { settling: now.plus(SETTLING), unsettled: now.plus(max_ttl), ..mark },
-        }
-    }
-
-    /// The facts about both, the later time of each.
-    fn and(&self, other: &Self) -> Self {
-        Self {
-            last: self.last.max(other.last),
-            settling: self.settling.max(other.settling),
-            unsettled: self.unsettled.max(other.unsettled),
-        }
+    /// Purges a tag for a cause that counts from the given time.
+    fn purge(&mut self, tag: TagId, epoch: PurgeEpoch, cause: (Cause, Mono), remove: impl FnMut(Uuid)) {
+        let (cause, since) = cause;
+        self.history.note(tag, PurgeMark::of(epoch, cause, since, self.max_ttl), since);
+        self.index.under(tag).for_each(remove);
     }
 }
 

@@ -21,7 +21,7 @@ impl OpenWrites {
     pub fn open(&mut self, tag: TagId, write: u64, overdue: Mono, capacity: usize) {
         if self.writes.len() >= capacity && !self.writes.contains_key(&(tag, write)) {
             // A full list forgets nothing but gets more cautious: no write has to be found again to be obeyed.
-            self.floor = self.writes.values().copied().chain(self.floor).max();
+            self.floor = self.last_overdue();
             self.writes.clear();
         }
         let known = self.writes.entry((tag, write)).or_insert(overdue);
@@ -41,6 +41,16 @@ impl OpenWrites {
         }
         let of = |tag: &TagId| self.writes.range((*tag, 0)..=(*tag, u64::MAX)).map(|(_, overdue)| *overdue);
         tags.iter().flat_map(of).chain(self.floor).max()
+    }
+
+    /// When the last of all open writes becomes one with an unknown outcome.
+    pub fn last_overdue(&self) -> Option<Mono> {
+        self.writes.values().copied().chain(self.floor).max()
+    }
+
+    /// When the first of all open writes becomes one with an unknown outcome.
+    pub fn first_overdue(&self) -> Option<Mono> {
+        self.writes.values().copied().chain(self.floor).min()
     }
 
     /// Forgets the writes that have been of unknown outcome for long enough: those that became so before `before`.
@@ -80,6 +90,9 @@ mod tests {
         assert_eq!(open.overdue(&[B, A]), Some(at(50)), "the later time counts, also of one write announced twice");
         open.close(A, 2);
         assert_eq!((open.overdue(&[A]), open.overdue(&[B]), open.overdue(&[])), (Some(at(45)), None, None));
+        open.open(B, 3, at(30), 10);
+        assert_eq!((open.first_overdue(), open.last_overdue()), (Some(at(30)), Some(at(45))));
+        open.close(B, 3);
         open.close(B, 1);
         assert_eq!(open.overdue(&[A]), Some(at(45)), "an end under another tag is another write's");
         open.close(A, 1);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::entry::{Entry, HeaderTemplate};
 use super::freshness::{Freshness, NotStored};
+use super::invalidation::tag_id::{TagId, TagIds};
 use super::invalidation::{Cause, FetchId, Invalidation, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
@@ -29,7 +30,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(max_bytes: u64, max_ttl: Duration, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        max_bytes: u64,
+        max_ttl: Duration,
+        fleet: Option<TagIds>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let evicted = Evicted::default();
         let listener = (evicted.clone(), Arc::clone(&metrics));
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
@@ -44,7 +51,7 @@ impl Store {
             })
             .build();
         metrics.cache_limit.set(gauge(max_bytes));
-        let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl);
+        let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl, fleet);
         Self { entries, evicted, invalidation, next_id: AtomicU64::new(0), template: Mutex::default(), metrics }
     }
 
@@ -66,20 +73,21 @@ impl Store {
         &self,
         fetch_id: FetchId,
         began: PurgeEpoch,
-        sent: Mono,
+        sent: Now,
         answer: &SessionResponse,
-        tags: &[Tag],
+        tags: &[TagId],
         freshness: Freshness,
         now: Now,
     ) -> Result<Freshness, NotStored> {
-        let result = self.invalidation.store(tags, began, sent, fetch_id, |most| {
+        let result = self.invalidation.store(tags, began, sent.mono, fetch_id, |most| {
             if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }
             let freshness = freshness.at_most(most);
             let mut template = self.template.lock().unwrap_or_else(PoisonError::into_inner);
             let tags = self.invalidation.indexed(tags);
-            let entry = Entry::new(answer, fetch_id, tags, freshness, now, &template).ok_or(NotStored::TooLarge)?;
+            let entry =
+                Entry::new(answer, fetch_id, tags, freshness, sent, now, &template).ok_or(NotStored::TooLarge)?;
             template.clone_from(entry.template());
             drop(template);
             self.entries.insert(fetch_id.key, entry);
@@ -104,9 +112,27 @@ impl Store {
 
     /// Purges all sessions, and returns how many were stored.
     pub(super) fn purge_all(&self) -> usize {
-        self.removed(|remove| {
-            self.invalidation.purge_all(|| self.entries.iter().for_each(|(key, _)| remove(*key)));
-        })
+        self.removed(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
+    }
+
+    pub(super) fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono) {
+        self.removed(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));
+    }
+
+    pub(super) fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>) {
+        self.removed(|remove| self.invalidation.end_elsewhere(tag, write, cause, remove));
+    }
+
+    pub(super) fn changed_elsewhere(&self, tag: TagId, now: Mono) {
+        self.removed(|remove| self.invalidation.changed_elsewhere(tag, now, remove));
+    }
+
+    pub(super) fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono) {
+        self.removed(|remove| self.invalidation.all_changed_elsewhere(doubt, now, || self.remove_all(remove)));
+    }
+
+    fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
+        self.entries.iter().for_each(|(key, _)| remove(*key));
     }
 
     /// Runs a purge, and returns how many entries it removed.

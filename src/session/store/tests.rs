@@ -10,7 +10,7 @@ const LIFE: Freshness =
 
 fn store(max_bytes: u64) -> Store {
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-    Store::new(max_bytes, LIFE.ttl, Clock::system(), metrics)
+    Store::new(max_bytes, LIFE.ttl, None, Clock::system(), metrics)
 }
 
 fn answer(text: &str) -> SessionResponse {
@@ -18,10 +18,14 @@ fn answer(text: &str) -> SessionResponse {
     SessionResponse { status: ok, fwd_status: ok, headers: HeaderMap::new(), etag: None, body }
 }
 
+fn tags(key: Uuid, order: &Tag) -> [TagId; 2] {
+    [&Tag::Session(key), order].map(|tag| TagIds::new("").id(tag))
+}
+
 /// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
     let (began, now, fetch_id) = (store.invalidation.epoch(), Clock::system().now(), store.next(key));
-    store.insert(fetch_id, began, now.mono, &answer(text), &[Tag::Session(key), order.clone()], LIFE, now)
+    store.insert(fetch_id, began, now, &answer(text), &tags(key, order), LIFE, now)
 }
 
 fn key(number: u32) -> Uuid {
@@ -93,8 +97,7 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                     let (began, now, fetch_id) =
                         (store.invalidation.epoch(), Clock::system().now(), store.next(key(number)));
                     let answer = answer(&truth.load(Ordering::SeqCst).to_string());
-                    let tags = [Tag::Session(key(number)), order.clone()];
-                    let _ = store.insert(fetch_id, began, now.mono, &answer, &tags, LIFE, now);
+                    let _ = store.insert(fetch_id, began, now, &answer, &tags(key(number), order), LIFE, now);
                     if known == CHANGES {
                         break;
                     }

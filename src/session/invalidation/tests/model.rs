@@ -28,6 +28,15 @@ enum Step {
     Arrive,
     /// A caller is offered the body of a fetch: one with these tags, or one that cannot be read.
     Offer(Index, Index, Option<Vec<Tag>>),
+    /// A write of another sidecar begins, and is overdue after this many milliseconds.
+    BeginElsewhere(Tag, u64),
+    /// A write of another sidecar ends; it ended so long ago for that cause.
+    EndElsewhere(Index, Option<(Cause, u64)>),
+    ChangedElsewhere(Tag),
+    /// Everything may have changed, and is in doubt for so long.
+    AllElsewhere(Option<u64>),
+    Rejoined(Option<u64>),
+    ForgetOverdue,
 }
 
 /// A purge in the history. The tag `None` stands for a purge of every tag.
@@ -36,6 +45,18 @@ struct Purged {
     tag: Option<Tag>,
     cause: Cause,
     at: Mono,
+    /// Until when nothing is to be stored.
+    doubt: Mono,
+    /// Whether stored bodies were removed, and not only the fetches in progress concerned.
+    removes: bool,
+}
+
+/// A write of another sidecar that has not ended.
+#[derive(Debug)]
+struct Write {
+    tag: Tag,
+    number: u64,
+    overdue: Mono,
 }
 
 /// A fetch, with the values that the core and the model need.
@@ -58,6 +79,9 @@ struct World {
     fetches: Vec<Fetch>,
     callers: Vec<(PurgeEpoch, usize)>,
     history: Vec<Purged>,
+    /// Writes of other sidecars, in a fleet.
+    open: Vec<Write>,
+    in_fleet: bool,
     /// The entries in the map.
     entries: HashMap<Uuid, (Fetch, Vec<Tag>)>,
     /// Entries that the map no longer holds and has not reported yet.
@@ -67,14 +91,16 @@ struct World {
 }
 
 impl World {
-    fn new(capacity: usize, exact: bool) -> Self {
+    fn new(capacity: usize, exact: bool, in_fleet: bool) -> Self {
         Self {
-            core: invalidation(capacity),
+            core: Invalidation::new(capacity, MAX_TTL, in_fleet.then(|| TagIds::new(""))),
             now: START,
             begun: 0,
             fetches: Vec::new(),
             callers: Vec::new(),
             history: Vec::new(),
+            open: Vec::new(),
+            in_fleet,
             entries: HashMap::new(),
             evicted: Vec::new(),
             exact,
@@ -90,6 +116,11 @@ impl World {
         self.concerning(tags, from, to).next().is_some()
     }
 
+    /// The writes of other sidecars that concern these tags, or any body.
+    fn written<'w>(&'w self, tags: Option<&'w [Tag]>) -> impl Iterator<Item = &'w Write> {
+        self.open.iter().filter(move |write| tags.is_none_or(|tags| tags.contains(&write.tag)))
+    }
+
     /// The decision that the history demands for a fetch with this body.
     fn verdict(&self, fetch: &Fetch, tags: &[Tag]) -> Result<Duration, NotStored> {
         let end = self.history.len();
@@ -99,7 +130,9 @@ impl World {
         let within = |causes: &[Cause], time| {
             self.concerning(tags, 0, end).any(|purge| causes.contains(&purge.cause) && fetch.sent < purge.at.plus(time))
         };
-        if within(&[Cause::Unknown], MAX_TTL) {
+        let doubtful = self.concerning(tags, 0, end).any(|purge| fetch.sent < purge.doubt)
+            || self.written(Some(tags)).any(|write| fetch.sent < write.overdue.plus(MAX_TTL));
+        if within(&[Cause::Unknown], MAX_TTL) || doubtful {
             return Err(NotStored::Unsettled);
         }
         if self.entries.get(&fetch.fetch_id.key).is_some_and(|(newer, _)| newer.fetch_id.id > fetch.fetch_id.id) {
@@ -124,19 +157,13 @@ impl World {
             }
             Step::Purge(tag, cause) => {
                 let removed = self.removed(|core, now, remove| core.purge(&tag, cause, now, remove));
-                let under = |key: &Uuid| {
-                    let indexed = self.indexed().any(|(fetch_id, tags)| fetch_id.key == *key && tags.contains(&tag));
-                    indexed || tag == Tag::Session(*key)
-                };
-                assert!(removed.iter().all(under), "{tag:?} {removed:?}");
-                self.history.push(Purged { tag: Some(tag), cause, at: self.now });
-                self.drop_from_map(removed);
+                self.purged_one(tag, cause, self.now, removed);
             }
             Step::PurgeAll => {
                 let all: Vec<Uuid> = self.entries.keys().copied().collect();
                 let removed =
                     self.removed(|core, _, remove| core.purge_all(|| all.iter().for_each(|key| remove(*key))));
-                self.history.push(Purged { tag: None, cause: Cause::Changed, at: self.now });
+                self.purged_all(Cause::Changed, Mono::default(), true);
                 self.drop_from_map(removed);
                 assert!(self.entries.is_empty());
             }
@@ -144,7 +171,7 @@ impl World {
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
             Step::Report(index) if !self.evicted.is_empty() => {
                 let (fetch_id, tags) = self.evicted.remove(index.index(self.evicted.len()));
-                self.core.unindex(self.core.indexed(&tags), fetch_id);
+                self.core.unindex(self.core.indexed(&all_ids(&tags)).iter().copied(), fetch_id);
             }
             Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
@@ -153,8 +180,68 @@ impl World {
                 self.offer(fetch, arrived, until, tags.map(|tags| named(fetch, tags)).as_deref());
             }
             Step::End(..) | Step::Report(_) | Step::Offer(..) => {}
+            elsewhere if self.in_fleet => self.elsewhere(elsewhere),
+            _ => {}
         }
         self.check();
+    }
+
+    fn elsewhere(&mut self, step: Step) {
+        match step {
+            Step::BeginElsewhere(tag, length) => {
+                self.begun += 1;
+                let (id, number, overdue) = (id(&tag), self.begun, self.now.plus(Duration::from_millis(length)));
+                let removed = self.removed(|core, now, remove| core.begin_elsewhere(id, number, overdue, now, remove));
+                self.open.push(Write { tag: tag.clone(), number, overdue });
+                self.purged_one(tag, Cause::Changed, self.now, removed);
+            }
+            Step::EndElsewhere(index, cause) if !self.open.is_empty() => {
+                let Write { tag, number, .. } = self.open.remove(index.index(self.open.len()));
+                let cause = cause.map(|(cause, age)| (cause, self.now.minus(Duration::from_millis(age))));
+                let removed = self.removed(|core, _, remove| core.end_elsewhere(id(&tag), number, cause, remove));
+                match cause {
+                    Some((cause, since)) => self.purged_one(tag, cause, since, removed),
+                    None => assert!(removed.is_empty(), "nothing has changed"),
+                }
+            }
+            Step::ChangedElsewhere(tag) => {
+                let removed = self.removed(|core, now, remove| core.changed_elsewhere(id(&tag), now, remove));
+                self.purged_one(tag, Cause::Changed, self.now, removed);
+            }
+            Step::AllElsewhere(doubt) | Step::Rejoined(doubt) => {
+                let removes = matches!(step, Step::AllElsewhere(_));
+                let doubt = doubt.map(|millis| self.now.plus(Duration::from_millis(millis)));
+                self.core.all_changed_elsewhere(doubt, self.now, || ());
+                self.purged_all(Cause::Answered, doubt.unwrap_or_default(), removes);
+                if removes {
+                    self.drop_from_map(self.entries.keys().copied().collect());
+                }
+            }
+            Step::ForgetOverdue => {
+                self.core.forget_overdue(self.now);
+                let (before, known) = (self.now.minus(MAX_TTL), self.open.len());
+                self.open.retain(|write| write.overdue >= before);
+                // A core that no longer tells writes apart forgets them at other times.
+                if self.exact && self.open.len() < known {
+                    self.purged_all(Cause::Changed, Mono::default(), false);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn purged_one(&mut self, tag: Tag, cause: Cause, at: Mono, removed: Vec<Uuid>) {
+        let under = |key: &Uuid| {
+            let indexed = self.indexed().any(|(fetch_id, tags)| fetch_id.key == *key && tags.contains(&tag));
+            indexed || tag == Tag::Session(*key)
+        };
+        assert!(removed.iter().all(under), "{tag:?} {removed:?}");
+        self.history.push(Purged { tag: Some(tag), cause, at, doubt: Mono::default(), removes: true });
+        self.drop_from_map(removed);
+    }
+
+    fn purged_all(&mut self, cause: Cause, doubt: Mono, removes: bool) {
+        self.history.push(Purged { tag: None, cause, at: self.now, doubt, removes });
     }
 
     fn end(&mut self, fetch: Fetch, tags: Vec<Tag>) {
@@ -162,7 +249,7 @@ impl World {
         let newer =
             self.entries.get(&fetch.fetch_id.key).is_some_and(|(known, _)| known.fetch_id.id > fetch.fetch_id.id);
         let insert = |most| if newer { Err(NotStored::Superseded) } else { Ok(most) };
-        let result = self.core.store(&tags, fetch.began, fetch.sent, fetch.fetch_id, insert);
+        let result = self.core.store(&all_ids(&tags), fetch.began, fetch.sent, fetch.fetch_id, insert);
         if self.exact {
             assert_eq!(result, expected, "{fetch:?} {tags:?}");
         } else if let Ok(most) = result {
@@ -175,17 +262,21 @@ impl World {
     }
 
     fn offer(&self, fetch: &Fetch, arrived: PurgeEpoch, until: usize, tags: Option<&[Tag]>) {
-        let accepted = self.core.accepts(tags, fetch.began, arrived);
-        // The caller may have arrived before the fetch began.
-        let before_arrival = fetch.since..until.max(fetch.since);
-        let forbidden = match tags {
-            Some(tags) => self.purged(tags, before_arrival.start, before_arrival.end),
-            None => !before_arrival.is_empty(),
+        let accepted = self.core.accepts(tags.map(all_ids).as_deref(), fetch.began, arrived, self.now);
+        let (end, is_open) = (self.history.len(), self.written(tags).any(|write| self.now < write.overdue));
+        if is_open {
+            assert_eq!(accepted, Err(Refused::Open), "{fetch:?} {tags:?}");
+        }
+        let purged = |to: usize| match tags {
+            Some(tags) => self.purged(tags, fetch.since, to),
+            None => fetch.since < to,
         };
-        assert!(!(accepted && forbidden), "{fetch:?} {tags:?} {until}");
-        let certain =
-            before_arrival.is_empty() || tags.is_some_and(|tags| !self.purged(tags, fetch.since, self.history.len()));
-        assert!(accepted || !certain || !self.exact, "{fetch:?} {tags:?} {until}");
+        // The caller may have arrived before the fetch began. What another sidecar tells later may have been before.
+        let until = if self.in_fleet { end } else { until.max(fetch.since) };
+        let is_known = tags.is_some() || self.in_fleet;
+        assert!(accepted.is_err() || !purged(until), "{fetch:?} {tags:?} {until}");
+        let certain = !is_open && (fetch.since == until || is_known && !purged(end));
+        assert!(accepted.is_ok() || !certain || !self.exact, "{fetch:?} {tags:?} {until}");
     }
 
     /// The keys that a purge removes.
@@ -207,26 +298,31 @@ impl World {
         held.chain(self.evicted.iter().map(|(fetch_id, tags)| (*fetch_id, tags)))
     }
 
-    /// No purged body can be found, and every body is indexed once under each tag except its session's.
+    /// No purged body can be found, and every body is indexed once under each tag, outside a fleet except its session's.
     fn check(&self) {
         for (fetch, tags) in self.entries.values() {
-            assert!(!self.purged(tags, fetch.since, self.history.len()), "{fetch:?} {tags:?}");
+            let mut purges = self.concerning(tags, fetch.since, self.history.len());
+            assert!(!purges.any(|purge| purge.removes), "{fetch:?} {tags:?}");
         }
-        let known: usize = self.indexed().map(|(_, tags)| self.core.indexed(tags).count()).sum();
+        let known: usize = self.indexed().map(|(_, tags)| tags.len() - usize::from(!self.in_fleet)).sum();
         let state = self.core.lock();
-        assert_eq!(
-            state.index.values().map(|related| related.all().len()).sum::<usize>(),
-            known,
-            "the index holds what the map held"
-        );
-        assert!(state.log.len() <= self.core.capacity);
+        assert_eq!(state.index.len(), known, "the index holds what the map held");
+        assert!(state.history.len() <= self.core.capacity && state.open.len() <= self.core.capacity);
     }
 }
 
-/// The tags of a body, including the session that was asked for.
+/// The tags of a body, first the session that was asked for.
 fn named(fetch: &Fetch, mut tags: Vec<Tag>) -> Vec<Tag> {
-    tags.push(Tag::Session(fetch.fetch_id.key));
+    tags.insert(0, Tag::Session(fetch.fetch_id.key));
     tags
+}
+
+fn id(tag: &Tag) -> TagId {
+    TagIds::new("").id(tag)
+}
+
+fn all_ids(tags: &[Tag]) -> Vec<TagId> {
+    tags.iter().map(id).collect()
 }
 
 /// A tag of an order or a token.
@@ -250,18 +346,29 @@ fn cause() -> impl Strategy<Value = Cause> {
     prop_oneof![3 => Just(Cause::Changed), 2 => Just(Cause::Answered), 1 => Just(Cause::Unknown)]
 }
 
+fn millis() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(1), 0_u64..12_000, Just(10_000), Just(60_000)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0_u8..3).prop_map(Step::Begin),
         6 => (any::<Index>(), tags()).prop_map(|(fetch, tags)| Step::End(fetch, tags)),
         3 => (purged(), cause()).prop_map(|(tag, cause)| Step::Purge(tag, cause)),
         1 => Just(Step::PurgeAll),
-        3 => prop_oneof![Just(1), 0_u64..12_000, Just(10_000), Just(60_000)].prop_map(Step::Pass),
+        3 => millis().prop_map(Step::Pass),
         1 => (0_u8..3).prop_map(Step::Evict),
         3 => any::<Index>().prop_map(Step::Report),
         3 => Just(Step::Arrive),
         4 => (any::<Index>(), any::<Index>(), proptest::option::weighted(0.9, tags()))
             .prop_map(|(fetch, caller, tags)| Step::Offer(fetch, caller, tags)),
+        2 => (purged(), millis()).prop_map(|(tag, length)| Step::BeginElsewhere(tag, length)),
+        2 => (any::<Index>(), proptest::option::weighted(0.8, (cause(), millis())))
+            .prop_map(|(write, cause)| Step::EndElsewhere(write, cause)),
+        1 => purged().prop_map(Step::ChangedElsewhere),
+        1 => proptest::option::of(millis()).prop_map(Step::AllElsewhere),
+        1 => proptest::option::of(millis()).prop_map(Step::Rejoined),
+        1 => Just(Step::ForgetOverdue),
     ]
 }
 
@@ -269,18 +376,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_core_decides_as_the_whole_history_would(steps in proptest::collection::vec(step(), 0..120)) {
-        let mut world = World::new(100, true);
+    fn the_core_decides_as_the_whole_history_would(
+        in_fleet: bool,
+        steps in proptest::collection::vec(step(), 0..120),
+    ) {
+        let mut world = World::new(100, true, in_fleet);
         steps.into_iter().for_each(|step| world.take(step));
     }
 
     #[test]
     fn a_log_that_overflows_is_never_less_cautious(
         capacity in 1_usize..5,
+        in_fleet: bool,
         steps in proptest::collection::vec(step(), 0..120),
         long in proptest::collection::vec(any::<Index>(), 0..3),
     ) {
-        let mut world = World::new(capacity, false);
+        let mut world = World::new(capacity, false, in_fleet);
         let mut steps = steps;
         for at in long {
             let too_long = Tag::order(&"o".repeat(MAX_IDENTIFIER + 1));
