@@ -47,8 +47,11 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     assert_eq!(write(&sidecar, "/v2/webhooks", &subscription).await, 200);
     let traffic = traffic(Arc::clone(&sidecar));
 
-    // All goes well.
+    // All goes well. This sidecar is in no fleet.
     for (panel, query) in dashboard::queries(&dashboard::load()) {
+        if query.contains("_fleet_") {
+            continue;
+        }
         let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m");
         prometheus.answers(&panel, &query.replace("$job", ".+").replace("$instance", ".+")).await;
     }
@@ -60,7 +63,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         for selector in promql::read(&rule.expression).0 {
             let status = selector.matchers.iter().any(|(label, _, _)| label == "code");
             // A status that Sezzle never sent has no series.
-            if !status {
+            if !status && !selector.name.contains("_fleet_") {
                 prometheus.answers(&rule.name, &selector.text()).await;
             }
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::dashboard::{load, panels, queries, text};
 use crate::support::{promql, rules};
 
-const QUESTIONS: [&str; 7] = [
+const QUESTIONS: [&str; 8] = [
     "In short",
     "Is it up?",
     "Is it saving calls?",
@@ -15,6 +15,7 @@ const QUESTIONS: [&str; 7] = [
     "Is the token well?",
     "Is money stuck?",
     "Do webhooks arrive?",
+    "Is the fleet coherent?",
 ];
 
 #[test]
