@@ -1,4 +1,4 @@
-"""Checks the rendered manifests against Kubernetes' schemas, the promises of docs/installation.md, and the program.
+"""Checks the rendered manifests against Kubernetes' schemas, the promises of the pages about them, and the program.
 
     check.py RENDERED.yaml SEZZLE-SIDECAR
 
@@ -31,6 +31,21 @@ BODIES = 2.25
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 SIZES = {"": 1, "KiB": 1 << 10, "Ki": 1 << 10, "MiB": 1 << 20, "Mi": 1 << 20, "GiB": 1 << 30, "Gi": 1 << 30}
+
+
+# Any certificate, for a server that is not there.
+CERTIFICATE = """-----BEGIN CERTIFICATE-----
+MIIBiTCCAS+gAwIBAgIUMm29lnWv399rn8EYQ3jj85AcF/YwCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGdmFsa2V5MCAXDTI2MTEyOTE0NTExOVoYDzIxMjYxMTA1MTQ1
+MTE5WjARMQ8wDQYDVQQDDAZ2YWxrZXkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AASkV5+4/LVCBqXXZvxsacilpVsAIfW/XVbN93+bIzkKGpGNaMlAvbn6nnuS2RFC
+Bp3VbuzE221I4WkBD26vjOR4o2MwYTAdBgNVHQ4EFgQU1iMzqWoUgPh8Zzr17ac4
+LX5Z37gwHwYDVR0jBBgwFoAU1iMzqWoUgPh8Zzr17ac4LX5Z37gwEQYDVR0RBAow
+CIIGdmFsa2V5MAwGA1UdEwEB/wQCMAAwCgYIKoZIzj0EAwIDSAAwRQIhAO/IFdNN
+pbXkCTZAsPJ9khQOpgUpz7RTpeXYLvfz0sJEAiBxlrYM+MLKFul0kpeNb5zxpuyS
+ueHJBIQKNvPBX/wN7g==
+-----END CERTIFICATE-----
+"""
 
 
 class Wrong(Exception):
@@ -87,12 +102,16 @@ class Pod:
         raise Wrong(f"{path} is not mounted")
 
     def configuration(self):
-        """The text of the configuration file that the sidecar's arguments name."""
-        arguments = self.sidecar["args"]
-        hold(arguments[:2] == ["run", "--config"] and len(arguments) == 3, "run --config FILE")
-        volume, name = self.volume(self.sidecar, arguments[2])
+        """The texts of the configuration files that the sidecar's arguments name."""
+        run, *arguments = self.sidecar["args"]
+        hold(run == "run" and len(arguments) % 2 == 0 and set(arguments[::2]) == {"--config"}, "run --config FILE")
+        return [self.text(self.sidecar, file) for file in arguments[1::2]]
+
+    def text(self, container, path):
+        """The text of a file that a ConfigMap holds."""
+        volume, name = self.volume(container, path)
         text = one(self.manifests, "ConfigMap", re.escape(volume["configMap"]["name"]))["data"].get(name)
-        hold(text is not None, f"{arguments[2]} is in the ConfigMap")
+        hold(text is not None, f"{path} is in the ConfigMap")
         return text
 
 
@@ -198,24 +217,71 @@ def memory(pod, effective):
     hold("cpu" in resources["requests"] and "cpu" not in resources["limits"], "never throttled")
 
 
+def fleet(pod, effective):
+    """The server of a fleet is there, can be reached by the sidecars alone, and knows nothing of their keys."""
+    url = effective.get("fleet", {}).get("url")
+    if url is None:
+        return
+    files = {key: effective["fleet"][key] for key in ["password_file", "key_file", "ca_file"]}
+    for file in files.values():
+        volume, name = pod.volume(pod.sidecar, file)
+        sources = [source["secret"] for source in volume["projected"]["sources"]]
+        hold(volume["projected"]["defaultMode"] == 0o440, "the group may read the fleet's secrets, and nobody else")
+        hold(name in [item["path"] for source in sources for item in source["items"]], f"{file} is in a secret")
+        for mount in pod.service.get("volumeMounts", []):
+            hold(mount["name"] != volume["name"], "the service has none of the fleet's secrets")
+
+    host, port = re.fullmatch(r"rediss://([a-z]+):(\d+)", url).groups()
+    service = one(pod.manifests, "Service", host)["spec"]
+    deployment = one(pod.manifests, "Deployment", host)["spec"]
+    server = named(deployment["template"]["spec"]["containers"], host)
+    hold(deployment["replicas"] == 1 and deployment["strategy"]["type"] == "Recreate", "one server at a time")
+    labels = deployment["template"]["metadata"]["labels"]
+    hold(service["selector"].items() <= labels.items() and service["ports"][0]["port"] == int(port), "the service")
+    hold(service["ports"][0]["targetPort"] == named(server["ports"], service["ports"][0]["name"])["name"], "its port")
+    own = server["securityContext"]
+    hold(own["readOnlyRootFilesystem"] is True and own["runAsNonRoot"] is True, "a server that writes nothing")
+    hold(own["capabilities"] == {"drop": ["ALL"]} and own["allowPrivilegeEscalation"] is False, "no more rights")
+
+    whole = Pod.__new__(Pod)
+    whole.manifests, whole.spec = pod.manifests, deployment["template"]["spec"]
+    pairs = [line.split(maxsplit=1) for line in whole.text(server, server["command"][-1]).splitlines()]
+    settings = {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[0] != "#"}
+    hold((settings["port"], settings["tls-port"]) == ("0", port), "TLS only")
+    hold(settings["maxmemory-policy"] == "volatile-ttl", "the log is not evicted")
+    limit = size(server["resources"]["limits"]["memory"])
+    hold(size(settings["maxmemory"].replace("mb", "Mi")) + (48 << 20) <= limit, "room beside the data")
+    for key in ["tls-cert-file", "tls-key-file", "aclfile"]:
+        volume, name = whole.volume(server, settings[key])
+        names = [item["path"] for item in volume["secret"].get("items", [])] or ["tls.crt", "tls.key"]
+        hold(volume["secret"]["defaultMode"] == 0o440 and name in names, f"{key} is in a secret")
+        hold("keys" not in names, "the server has no key of the fleet")
+
+    way = {"protocol": "TCP", "port": int(port)}
+    out = one(pod.manifests, "NetworkPolicy", "sezzle-sidecar-fleet")["spec"]
+    into = one(pod.manifests, "NetworkPolicy", host)["spec"]
+    sidecars, servers = out["podSelector"]["matchLabels"], into["podSelector"]["matchLabels"]
+    hold(sidecars.items() <= pod.labels.items() and servers.items() <= labels.items(), "policies about the pods")
+    hold(out["egress"] == [{"to": [{"podSelector": {"matchLabels": servers}}], "ports": [way]}], "out: to the server")
+    hold(into["ingress"] == [{"from": [{"podSelector": {"matchLabels": sidecars}}], "ports": [way]}], "in: sidecars")
+    hold(set(into["policyTypes"]) == {"Ingress", "Egress"} and "egress" not in into, "the server calls nobody")
+
+
 class Program:
     """The program under test."""
 
     def __init__(self, path):
         self.path = path
 
-    def effective(self, text):
-        """The configuration in force with this file, as the program prints it."""
+    def effective(self, texts):
+        """The configuration in force with these files, as the program prints it."""
         with tempfile.TemporaryDirectory() as folder:
-            file = pathlib.Path(folder, "sidecar.toml")
-            file.write_text(text)
-            checked = subprocess.run(
-                [self.path, "check", "--config", file], env={}, capture_output=True, text=True, timeout=30
-            )
+            arguments = ["check", *written(folder, texts)]
+            checked = subprocess.run([self.path, *arguments], env={}, capture_output=True, text=True, timeout=30)
             hold(checked.returncode == 0, f"the configuration is right: {checked.stderr}")
             return tomllib.loads(checked.stdout)
 
-    def answers(self, pod, text):
+    def answers(self, pod, texts):
         """Runs the program as the pod does, without a gateway, and sends the requests of probes and scrapes."""
         with tempfile.TemporaryDirectory() as folder:
             environment = {"SEZZLE_SIDECAR__GATEWAY__URL": "http://127.0.0.1:1"}
@@ -225,11 +291,18 @@ class Program:
                 key.write_text(f"any_{name}\n")
                 key.chmod(0o600)
                 environment[f"SEZZLE_SIDECAR__CREDENTIALS__{name.upper()}_FILE"] = str(key)
-            file = pathlib.Path(folder, "sidecar.toml")
-            file.write_text(text)
+            if len(texts) > 1:
+                # No server answers here, which must not keep the sidecar from its work.
+                environment["SEZZLE_SIDECAR__FLEET__URL"] = "rediss://127.0.0.1:1"
+                for name in ["password", "keys", "ca.crt"]:
+                    key = {"password": "PASSWORD_FILE", "keys": "KEY_FILE", "ca.crt": "CA_FILE"}[name]
+                    file = pathlib.Path(folder, name)
+                    file.write_text({"password": "canary\n", "keys": "A" * 43 + "=\n", "ca.crt": CERTIFICATE}[name])
+                    file.chmod(0o600)
+                    environment[f"SEZZLE_SIDECAR__FLEET__{key}"] = str(file)
             ops = free_address()
             environment["SEZZLE_SIDECAR__OPS__LISTEN"] = ops
-            arguments = [str(file) if word.endswith(".toml") else word for word in pod.sidecar["args"]]
+            arguments = ["run", *written(folder, texts)]
             running = subprocess.Popen([self.path, *arguments], env=environment, stdout=subprocess.DEVNULL)
             try:
                 for kind in ["startupProbe", "livenessProbe"]:
@@ -239,6 +312,16 @@ class Program:
             finally:
                 running.terminate()
                 hold(running.wait(timeout=60) == 0, "the sidecar stops after SIGTERM")
+
+
+def written(folder, texts):
+    """Writes configuration files, and returns the arguments that name them."""
+    arguments = []
+    for number, text in enumerate(texts):
+        file = pathlib.Path(folder, f"{number}.toml")
+        file.write_text(text)
+        arguments += ["--config", str(file)]
+    return arguments
 
 
 def free_address():
@@ -273,6 +356,7 @@ def check(manifests, program):
     pod_monitor(pod)
     stopping(pod, effective)
     memory(pod, effective)
+    fleet(pod, effective)
     # The slowest check comes last.
     schemas(manifests)
 
@@ -288,9 +372,9 @@ def spoilt(manifests):
         fresh, _ = copied()
         for manifest in fresh:
             for name, text in manifest.get("data", {}).items():
-                if name.endswith(".toml"):
-                    assert old in text, old
+                if old in text:
                     manifest["data"][name] = text.replace(old, new)
+        assert fresh != manifests, old
         return f"{old} becomes {new}", fresh
 
     def at(path, value):
@@ -298,7 +382,8 @@ def spoilt(manifests):
         fresh, pod = copied()
         place = {"pod": pod.spec, "sidecar": pod.sidecar, "template": pod.template}.get(path[0])
         if place is None:
-            place = one(fresh, path[0], "sezzle-sidecar")["spec"]
+            kind, _, name = path[0].partition("/")
+            place = one(fresh, kind, name or "sezzle-sidecar")["spec"]
         for step in path[1:-1]:
             place = place[step]
         if value is None:
@@ -345,6 +430,31 @@ def spoilt(manifests):
     yield toml("in_flight = 128", "in_flight = 512")
     yield toml("in_flight", "inflight")
     yield toml("/run/secrets/sezzle/public_key", "/run/secrets/public_key")
+    if not any(manifest["metadata"]["name"] == "valkey" for manifest in manifests):
+        return
+
+    yield at(["sidecar", "args"], ["run", "--config", "/etc/sezzle-sidecar/sidecar.toml", "--config"])
+    yield at(["sidecar", "volumeMounts", 2, "readOnly"], False)
+    yield at(["pod", "volumes", 3, "projected", "defaultMode"], 0o444)
+    yield at(["pod", "volumes", 3, "projected", "sources", 0, "secret", "items"], [])
+    yield at(["pod", "containers", 0, "volumeMounts", 0, "name"], "fleet")
+    yield at(["Deployment/valkey", "replicas"], 2)
+    yield at(["Deployment/valkey", "strategy", "type"], "RollingUpdate")
+    server = ["Deployment/valkey", "template", "spec"]
+    yield at([*server, "containers", 0, "securityContext", "runAsNonRoot"], False)
+    yield at([*server, "containers", 0, "resources", "limits", "memory"], "192Mi")
+    yield at([*server, "containers", 0, "command", 1], "/etc/valkey/other.conf")
+    yield at([*server, "volumes", 1, "secret", "items"], [{"key": "keys", "path": "keys"}])
+    yield at([*server, "volumes", 2, "secret", "defaultMode"], 0o444)
+    yield at(["Service/valkey", "ports", 0, "port"], 6380)
+    yield at(["Service/valkey", "selector", "app"], "shop")
+    yield at(["NetworkPolicy/sezzle-sidecar-fleet", "egress", 0, "ports", 0, "port"], 6380)
+    yield at(["NetworkPolicy/valkey", "ingress", 0, "from"], None)
+    yield at(["NetworkPolicy/valkey", "policyTypes"], ["Ingress"])
+    yield toml("port 0", "port 6380")
+    yield toml("volatile-ttl", "allkeys-lru")
+    yield toml("rediss://", "redis://")
+    yield toml("/run/secrets/fleet/keys", "/run/secrets/keys")
 
 
 def main():
@@ -364,7 +474,8 @@ def main():
             pass
     if missed:
         raise Wrong(f"not noticed: {missed}")
-    print(f"kubernetes: {len(manifests)} manifests by {VERSIONS[0]} to {VERSIONS[-1]}, {tried} mistakes noticed")
+    example = pathlib.Path(rendered).stem
+    print(f"{example}: {len(manifests)} manifests by {VERSIONS[0]} to {VERSIONS[-1]}, {tried} mistakes noticed")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ pub(super) fn about(settings: &Settings) -> About {
         environment: settings.gateway.environment.as_str(),
         gateway: settings.gateway.url.clone(),
         cache_bytes: settings.cache.max_bytes,
+        fleet: settings.fleet.as_ref().map(|fleet| fleet.server.to_string()),
     }
 }
 

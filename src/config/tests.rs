@@ -485,6 +485,13 @@ fn a_fleet_has_tls_by_its_url_or_unless_it_is_insecure() {
     ] {
         assert_eq!(fleet(line).tls.is_some(), tls, "{line}");
     }
+    for (line, shown) in [
+        ("fleet.url = 'rediss://[::1]/2'", "[::1]:6379"),
+        ("fleet.url = 'unix:/a'", "unix:/a"),
+        ("fleet = { sentinels = ['a:1', 'b:2'], primary = 'c' }", "c, as the Sentinels say: a:1, b:2"),
+    ] {
+        assert_eq!(fleet(line).server.to_string(), shown);
+    }
     let FleetTimes { poll, lease, alone_ttl, timeout, write_wait, flight_wait } =
         fleet("fleet.url = 'redis://a'").times;
     let times = [poll, lease, alone_ttl, timeout, write_wait, flight_wait];

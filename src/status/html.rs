@@ -25,6 +25,15 @@ impl Html {
         self.raw("<").raw(tag).raw(">").text(text).raw("</").raw(tag).raw(">\n")
     }
 
+    /// Writes a table of names with their values.
+    pub fn facts(&mut self, facts: &[(&'static str, &str)]) -> &mut Self {
+        self.raw("<table class=\"facts\">\n<tbody>\n");
+        for (name, value) in facts {
+            self.raw("<tr><th scope=\"row\">").raw(name).raw("</th><td>").text(value).raw("</td></tr>\n");
+        }
+        self.raw("</tbody>\n</table>\n")
+    }
+
     pub fn finish(self) -> String {
         self.0
     }

@@ -33,11 +33,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
 use self::history::History;
-use self::snapshot::{About, Breaker, ClassState, Snapshot, TokenState};
+use self::snapshot::{About, Breaker, ClassState, FleetLink, Snapshot, TokenState};
 use crate::caller::{Caller, Hosts, Refusal, check_shown};
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::TokenManager;
 use crate::ops::{Ops, text};
+use crate::telemetry::metrics::fleet::FleetState;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{BREAKERS, Metrics};
 
@@ -97,6 +98,7 @@ impl Status {
             session_bytes: positive(metrics.cache_bytes.get()),
             in_flight: series(&metrics.in_flight).map(|series| series.gauge()).sum(),
             hour: self.look(metrics, now, |history| history.hour(now.mono)),
+            fleet: self.about.fleet.clone().map(|server| fleet(metrics, server)),
             recent_errors: metrics.recent_errors.list(),
         }
     }
@@ -120,6 +122,21 @@ fn state(metrics: &Metrics, class: &'static str, now: Wall) -> ClassState {
     };
     let until = Wall(metrics.rate_limited_until.with_label_values(&[class]).get().saturating_mul(1000));
     ClassState { class, breaker, held_until: (until > now).then_some(until) }
+}
+
+fn fleet(metrics: &Metrics, server: String) -> FleetLink {
+    let state = FleetState::WORDS.into_iter().find(|word| {
+        let mut states = series(&metrics.fleet_state);
+        states.any(|series| series.label("state") == *word && series.gauge() == 1)
+    });
+    FleetLink {
+        server,
+        state: state.unwrap_or(FleetState::Down.as_str()),
+        age: Duration::from_secs(series(&metrics.fleet_synced_age).map(|series| series.gauge()).sum()),
+        unpublished: series(&metrics.fleet_unpublished).map(|series| series.gauge()).sum(),
+        rejoins: series(&metrics.fleet_rejoins).map(|series| series.count()).sum(),
+        unconfirmed: series(&metrics.fleet_unconfirmed_served).map(|series| series.count()).sum(),
+    }
 }
 
 fn positive(gauge: i64) -> u64 {

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub session_bytes: u64,
     pub in_flight: u64,
     pub hour: Hour,
+    /// `None` for a sidecar that is in no fleet.
+    pub fleet: Option<FleetLink>,
     /// Recent errors, the latest first.
     pub recent_errors: Vec<RecentError>,
 }
@@ -38,6 +40,8 @@ pub struct About {
     pub gateway: String,
     /// `cache.max_bytes`.
     pub cache_bytes: u64,
+    /// The server of `fleet.url`, or the Sentinels that know it; `None` without a fleet.
+    pub fleet: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,20 @@ pub struct TokenState {
     pub left: Option<(Duration, Wall)>,
     /// How the last token exchange failed; `None` if it did not.
     pub failure: Option<&'static str>,
+}
+
+/// The link to the fleet's server. The counts are those since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetLink {
+    pub server: String,
+    pub state: &'static str,
+    /// Time since the last poll that confirmed memory, or since the start without one.
+    pub age: Duration,
+    /// Entries that other sidecars may not know.
+    pub unpublished: u64,
+    pub rejoins: u64,
+    /// Lookups that were answered from memory that was not confirmed.
+    pub unconfirmed: u64,
 }
 
 /// Whether calls of one class are held back from Sezzle.

@@ -1,6 +1,7 @@
 //! The remarks on what an operator should look at. Pure.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use super::history::PART;
 use super::snapshot::{Breaker, Snapshot};
@@ -33,7 +34,7 @@ impl Remark {
 /// All problems, the worst first.
 pub fn remarks(s: &Snapshot) -> Vec<Remark> {
     let mut remarks: Vec<Remark> =
-        [readiness(s), token(s), Some(gateway(s)), held(s), unknown(s), in_doubt(s), shed(s)]
+        [readiness(s), token(s), Some(gateway(s)), held(s), unknown(s), in_doubt(s), shed(s), fleet(s)]
             .into_iter()
             .flatten()
             .filter(|remark| remark.level > Level::Well)
@@ -131,6 +132,23 @@ fn in_doubt(s: &Snapshot) -> Option<Remark> {
     );
     (s.hour.total.in_doubt > 0).then(|| Remark::new(Level::Notice, text))
 }
+
+fn fleet(s: &Snapshot) -> Option<Remark> {
+    let link = s.fleet.as_ref().filter(|link| link.age >= OVERDUE)?;
+    let mut text = format!(
+        "The log of the fleet has not been read for {} ({}), so changes through other sidecars may show late.",
+        duration(link.age),
+        link.state
+    );
+    if link.unpublished > 0 {
+        let changes = u32::try_from(link.unpublished).unwrap_or(u32::MAX);
+        text.push_str(&format!(" Other sidecars may not know of {} here.", counted(changes, "change", "changes")));
+    }
+    Some(Remark::new(Level::Notice, text))
+}
+
+// A failover takes up to five seconds and ends by itself.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 fn shed(s: &Snapshot) -> Option<Remark> {
     let shed = s.hour.total.shed(&SHED_REASONS);

@@ -449,6 +449,24 @@ async fn what_the_units_say_and_what_the_configuration_beside_them_says_fits() {
     }
 }
 
+#[tokio::test]
+async fn the_fleet_of_the_configuration_only_has_to_be_uncommented() {
+    let text = unit("sidecar.toml");
+    let (before, rest) = text.split_once("# [fleet]\n").expect("the section");
+    let (section, _) = rest.split_once("\n\n").expect("its end");
+    let folder = Folder::new();
+    folder.write("sidecar.toml", &format!("{before}[fleet]\n{}\n", section.replace("# ", "")));
+    let configuration = folder.path().join("sidecar.toml").display().to_string();
+    let checked = run(&["check", "--config", &configuration], &[]).await;
+    assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
+    let effective: toml::Table = checked.stdout.parse().expect("TOML");
+    for (key, credential) in [("password_file", "fleet_password"), ("key_file", "fleet_keys")] {
+        let path = format!("/run/credentials/sezzle-sidecar.service/{credential}");
+        assert_eq!(effective["fleet"][key].as_str(), Some(path.as_str()));
+        assert!(before.contains(&format!("# LoadCredential={credential}:/etc/sezzle-sidecar/{credential}\n")));
+    }
+}
+
 /// systemd's own code passes the socket.
 #[tokio::test]
 #[ignore = "needs systemd-socket-activate: tests/run"]

@@ -1,5 +1,6 @@
 //! The section `fleet`: the server through which several sidecars keep each other's caches right.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,19 @@ pub enum FleetServer {
         sentinels: Vec<HostPort>,
         primary: String,
     },
+}
+
+impl fmt::Display for FleetServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { at, .. } => at.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Sentinels { sentinels, primary } => {
+                let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
+                write!(f, "{primary}, as the Sentinels say: {}", sentinels.join(", "))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! People read this page at three in the morning, on a phone or in a terminal. Problems come first and in words;
 //! colours only repeat them. The page needs no script and loads nothing.
 
+mod fleet;
 mod sections;
 
 use super::html::Html;
@@ -34,6 +35,7 @@ pub fn render(s: &Snapshot, refresh: bool) -> String {
     sections::sezzle(&mut html, s);
     sections::shed(&mut html, s);
     html.raw("</div>\n");
+    fleet::fleet(&mut html, s);
     sections::errors(&mut html, s);
     html.raw("</main>\n");
     footer(&mut html, s, refresh);
@@ -107,25 +109,22 @@ fn attention(html: &mut Html, remarks: &[Remark]) {
 
 fn overview(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"overview\">\n<h2 id=\"overview\">Overview</h2>\n");
-    html.raw("<table class=\"facts\">\n<tbody>\n");
-    fact(html, "Environment", s.about.environment);
-    fact(html, "Gateway", &s.about.gateway);
-    fact(html, "Merchant", s.merchant.as_deref().unwrap_or("not known yet"));
     let token = match s.token.left {
         Some((left, ends)) => format!("lasts {}, until {}", duration(left), time(ends, s.now)),
         None => "there is none".to_owned(),
     };
-    fact(html, "Token", &token);
     let held = format!("{}, {} of {}", count(s.sessions), bytes(s.session_bytes), bytes(s.about.cache_bytes));
-    fact(html, "Sessions in memory", &held);
-    fact(html, "Requests under way", &count(s.in_flight));
-    fact(html, "Running for", &duration(s.uptime));
-    fact(html, "Version", s.about.build);
-    html.raw("</tbody>\n</table>\n</section>\n");
-}
-
-fn fact(html: &mut Html, name: &'static str, value: &str) {
-    html.raw("<tr><th scope=\"row\">").raw(name).raw("</th><td>").text(value).raw("</td></tr>\n");
+    let facts = [
+        ("Environment", s.about.environment),
+        ("Gateway", &s.about.gateway),
+        ("Merchant", s.merchant.as_deref().unwrap_or("not known yet")),
+        ("Token", &token),
+        ("Sessions in memory", &held),
+        ("Requests under way", &count(s.in_flight)),
+        ("Running for", &duration(s.uptime)),
+        ("Version", s.about.build),
+    ];
+    html.facts(&facts).raw("</section>\n");
 }
 
 fn footer(html: &mut Html, s: &Snapshot, refresh: bool) {

@@ -179,7 +179,7 @@ pub(super) fn meaning(word: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
 }
 
-const MEANINGS: [(&str, &str); 23] = [
+const MEANINGS: [(&str, &str); 27] = [
     ("5xx", "Sezzle answered that it failed"),
     ("429", "Sezzle asked for fewer calls"),
     ("dns", "the gateway's name was not resolved"),
@@ -203,6 +203,10 @@ const MEANINGS: [(&str, &str); 23] = [
     ("success", "sent again, and answered"),
     ("failure", "sent again, and failed again"),
     ("no_budget", "not sent again: the budget was used up"),
+    ("down", "there is no connection"),
+    ("joining", "connected, and the log is not read yet"),
+    ("synced", "the log is read in time"),
+    ("late", "a reply is overdue, or the server refused something"),
 ];
 
 /// Recent errors, one line for each kind.

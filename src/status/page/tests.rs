@@ -5,7 +5,8 @@ use super::*;
 use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
-use crate::status::snapshot::{About, Breaker, ClassState, TokenState};
+use crate::status::snapshot::{About, Breaker, ClassState, FleetLink, TokenState};
+use crate::telemetry::metrics::fleet::FleetState;
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
 use crate::upstream::error::ErrorKind;
@@ -35,6 +36,7 @@ fn well() -> Snapshot {
             environment: "sandbox",
             gateway: "https://sandbox.gateway.sezzle.com".to_owned(),
             cache_bytes: 32 << 20,
+            fleet: None,
         },
         merchant: Some("5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11".to_owned()),
         unready: None,
@@ -48,6 +50,7 @@ fn well() -> Snapshot {
         session_bytes: 3 << 20,
         in_flight: 7,
         hour: history.hour(Mono(Duration::from_secs(590))),
+        fleet: None,
         recent_errors: Vec::new(),
     }
 }
@@ -79,7 +82,14 @@ fn ill() -> Snapshot {
     let often =
         RecentError { kind, times: 4321, first: Wall(NOW.0 - 3_600_000), last: Wall(NOW.0 - 90_000), request_id: None };
     s.recent_errors = vec![once, often];
+    s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s
+}
+
+/// A link to a server, `age` seconds after the last poll.
+fn link(state: &'static str, age: u64) -> FleetLink {
+    let server = "cache.internal:6379".to_owned();
+    FleetLink { server, state, age: Duration::from_secs(age), unpublished: 1, rejoins: 2, unconfirmed: 3456 }
 }
 
 fn text(page: &str) -> String {
@@ -189,6 +199,28 @@ fn a_sidecar_with_everything_wrong() {
             "POST /v2/order/{order}/capture: 504 outcome_unknown (timeout)",
             "Once, just now (12:26:40 UTC), request &quot;&gt;&lt;script&gt;",
             "token exchange: rejected\n4,321 times in 58 min, last 1 min 30 s ago (12:25:10 UTC)",
+            "The log of the fleet has not been read for 1 min 15 s (down), so changes through other sidecars may show \
+             late. Other sidecars may not know of 1 change here.",
+            "Linkdown: there is no connection",
+        ],
+    );
+}
+
+#[test]
+fn a_fleet_has_a_section_of_its_own() {
+    assert!(!render(&well(), false).contains("Fleet"));
+    let page = render(&Snapshot { fleet: Some(link("synced", 0)), ..well() }, false);
+    check(&page);
+    says(
+        &page,
+        &[
+            "Ready, all is well",
+            "Servercache.internal:6379",
+            "Linksynced: the log is read in time",
+            "Log last read0 s ago",
+            "Not published1",
+            "Rejoins since the start2",
+            "Unconfirmed answers since the start3,456",
         ],
     );
 }
@@ -197,13 +229,13 @@ fn a_sidecar_with_everything_wrong() {
 fn nothing_that_came_from_elsewhere_is_markup() {
     let (plain, hostile) = (render(&well(), false), render(&ill(), false));
     assert!(!hostile.contains(HOSTILE) && !hostile.contains('\u{0}') && !hostile.contains("alert('"));
-    assert_eq!(hostile.matches("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\u{fffd}").count(), 3);
+    assert_eq!(hostile.matches("&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\u{fffd}").count(), 4);
     assert!(!plain.contains("&lt;"));
 }
 
 #[test]
 fn every_word_of_the_metrics_has_a_meaning() {
-    for word in ErrorKind::WORDS.into_iter().chain(SHED_REASONS).chain(RETRY_RESULTS) {
+    for word in ErrorKind::WORDS.into_iter().chain(SHED_REASONS).chain(RETRY_RESULTS).chain(FleetState::WORDS) {
         assert_ne!(sections::meaning(word), "", "{word}");
     }
 }
@@ -268,6 +300,16 @@ fn what_is_said_first_is_what_matters_most() {
                  answered.",
             ),
         ),
+        ("a failover in the fleet", &|s: &mut Snapshot| s.fleet = Some(link("down", 9)), ("Ready, all is well", "")),
+        (
+            "alone in a fleet",
+            &|s: &mut Snapshot| s.fleet = Some(FleetLink { unpublished: 0, ..link("late", 10) }),
+            (
+                "Ready, worth a look",
+                "The log of the fleet has not been read for 10 s (late), so changes through other sidecars may show \
+                 late.",
+            ),
+        ),
         (
             "money before all",
             &|s: &mut Snapshot| (s.hour.total.shed[0], s.hour.total.unknown) = (1, 2),
@@ -277,7 +319,7 @@ fn what_is_said_first_is_what_matters_most() {
                  each before anybody repeats it under another key. / 1 call was not sent in the last hour, see below.",
             ),
         ),
-    ] as [(&str, &dyn Fn(&mut Snapshot), (&str, &str)); 10]
+    ] as [(&str, &dyn Fn(&mut Snapshot), (&str, &str)); 12]
     {
         let (state, said) = remarks_of(change);
         assert_eq!((state, said.as_str()), expected, "{what}");
