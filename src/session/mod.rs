@@ -11,6 +11,7 @@ mod changed;
 mod elsewhere;
 pub mod ending;
 pub mod entry;
+mod fetch;
 mod flight;
 pub mod freshness;
 pub mod horizon;
@@ -22,29 +23,22 @@ mod store;
 pub mod writing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use http::{HeaderMap, StatusCode};
 use moka::sync::Cache;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::announce::InFleet;
 use self::entry::Entry;
-use self::flight::{Flight, FlightResult, Flights};
+use self::flight::Flights;
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::horizon::{Outlook, Serve};
-use self::invalidation::{FetchId, PurgeEpoch, Refused};
 pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
-use self::revalidation::{Conditions, freshen, with_date};
 use self::store::Store;
 use crate::clock::{Clock, Now};
-use crate::sezzle::error::is_error;
-use crate::sezzle::session::SessionFacts;
 use crate::telemetry::metrics::Metrics;
 
 #[derive(Clone, Debug)]
@@ -148,79 +142,6 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
     }
 
-    /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
-    pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
-        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
-        // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
-        if is_verdict(status, || freshness::is_json(headers))
-            && self.store.get(asked.key).is_some_and(|entry| differs(&entry))
-        {
-            self.store.outdate(asked);
-        }
-    }
-
-    /// Numbers an exchange about a session that begins now, in the order of all exchanges.
-    pub fn begin(&self, key: Uuid) -> FetchId {
-        self.store.next(key)
-    }
-
-    /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
-    /// answer, if it can be revalidated. The second value is `true` if the answer came from another caller's fetch.
-    ///
-    /// A caller that goes away does not end a shared fetch: such a fetch runs in a task of its own.
-    pub async fn fetch<S, F>(
-        self: &Arc<Self>,
-        key: Uuid,
-        directives: &RequestDirectives,
-        fetch: impl Fn(Option<Conditions>) -> F,
-    ) -> (LookupResult<S, E>, bool)
-    where
-        S: Send + 'static,
-        F: Future<Output = Fetched<S, E>> + Send + 'static,
-    {
-        // Before the epoch, for the same reason as in `find`.
-        let may_join = self.outlook().is_none_or(|outlook| outlook.may_join(self.clock.now()));
-        let arrived = self.store.invalidation.epoch();
-        // One deadline for all of the waits below.
-        let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
-        let alone = directives.no_store || directives.no_cache || !may_join || self.unshared.contains_key(&key);
-        // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
-        // the second round needs a flight that began after the arrival. That one is hardly ever refused, and then this
-        // caller fetches alone.
-        for not_before in [None, Some(arrived)] {
-            if alone {
-                break;
-            }
-            match self.join_or_lead(key, directives, not_before, &fetch) {
-                Role::Stored(hit) => return (LookupResult::Stored(hit), true),
-                Role::Leader(own) => {
-                    let result = timeout_at(until, own).await;
-                    return (result.ok().and_then(Result::ok).unwrap_or(LookupResult::Lost), false);
-                }
-                Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
-                    Ok(FlightResult::Answer { answer, tags, stored }) => {
-                        let now = self.clock.mono();
-                        match self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
-                            Ok(()) => return (LookupResult::Answer(answer, stored), true),
-                            Err(Refused::Purged) => {}
-                            Err(Refused::Open) => break,
-                        }
-                    }
-                    // A fetch that began before a purge and failed says nothing about the state after it.
-                    Ok(FlightResult::Failed(_)) if arrived > flight.began && not_before.is_none() => {}
-                    Ok(FlightResult::Failed(error)) => return (LookupResult::Failed(error), true),
-                    Ok(FlightResult::Released) => break,
-                    Ok(FlightResult::Lost) | Err(_) => return (LookupResult::Lost, true),
-                },
-                Role::Alone => break,
-            }
-        }
-        let began = self.store.invalidation.epoch();
-        // Boxed: hardly any lookup needs this future's room.
-        let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
-        (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
-    }
-
     /// Replaces the rules. If the policy differs, all sessions stored under the old one are purged, and fetches in
     /// progress are not stored.
     pub fn change(&self, rules: Rules) {
@@ -238,150 +159,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     pub fn observe(&self) {
         self.store.observe();
     }
-
-    /// Joins the fetch in progress, or begins one.
-    fn join_or_lead<S, F>(
-        self: &Arc<Self>,
-        key: Uuid,
-        directives: &RequestDirectives,
-        not_before: Option<PurgeEpoch>,
-        fetch: impl Fn(Option<Conditions>) -> F,
-    ) -> Role<S, E>
-    where
-        S: Send + 'static,
-        F: Future<Output = Fetched<S, E>> + Send + 'static,
-    {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&key)
-            && not_before.is_none_or(|epoch| flight.began >= epoch)
-        {
-            return Role::Follower(Arc::clone(flight));
-        }
-        // A flight leaves the list only after its answer was stored: a caller that finds neither the flight nor the
-        // answer is really the first.
-        if let Found::Fresh(hit) = self.find(key, directives, self.clock.now()) {
-            return Role::Stored(hit);
-        }
-        if flights.len() >= self.max_flights {
-            return Role::Alone;
-        }
-        let (give, own) = oneshot::channel();
-        let began = self.store.invalidation.epoch();
-        let (guard, share) = self.flights.begin(&mut flights, key, began);
-        drop(flights);
-
-        let cache = Arc::clone(self);
-        // Read after `began`: a purge from now on counts as one after the fetch began.
-        let now = self.clock.now();
-        let (basis, conditions) =
-            self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
-        // Boxed: a task is moved several times before it runs.
-        let fetch = Box::pin(fetch(conditions));
-        // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
-        self.tasks.spawn(async move {
-            let (result, shared) = cache.settle(key, began, true, basis, fetch).await;
-            if matches!(shared, FlightResult::Released) {
-                cache.unshared.insert(key, ());
-            }
-            // The flight leaves the list only now that the answer is stored: new callers must find that answer, and
-            // must not wait for a flight that is over.
-            drop(guard);
-            share.send_replace(Some(shared));
-            let _ = give.send(result);
-        });
-        Role::Leader(own)
-    }
-
-    /// Runs a fetch and stores the answer if allowed. Returns the result for the caller who asked for the fetch, and
-    /// the result for those who waited.
-    ///
-    /// A 304, which says that `basis` is unchanged, counts like any other answer: Sezzle gave it after the fetch began,
-    /// so the answer is stored and shared as if the same body had been sent again.
-    async fn settle<S>(
-        &self,
-        key: Uuid,
-        began: PurgeEpoch,
-        may_store: bool,
-        basis: Option<Entry>,
-        fetch: impl Future<Output = Fetched<S, E>>,
-    ) -> (LookupResult<S, E>, FlightResult<E>) {
-        let (sent, fetch_id) = (self.clock.now(), self.store.next(key));
-        let fetched = fetch.await;
-        let now = self.clock.now();
-        let answer = match fetched {
-            Fetched::Whole(answer) => answer,
-            Fetched::Unchanged(headers) => match basis {
-                Some(basis) => freshen(&basis.answer(), &headers),
-                None => return (LookupResult::Lost, FlightResult::Lost),
-            },
-            Fetched::Streaming(stream, status) => {
-                self.count_not_stored(NotStored::TooLarge);
-                if status == StatusCode::OK {
-                    self.store.outdate(fetch_id);
-                }
-                return (LookupResult::Streaming(stream), FlightResult::Released);
-            }
-            Fetched::Failed(error) => return (LookupResult::Failed(error.clone()), FlightResult::Failed(error)),
-        };
-        let facts = SessionFacts::read(&answer.body);
-        let tags = facts.as_ref().map(|facts| self.store.invalidation.tags(key, facts));
-        let elapsed = now.since(sent);
-        let rules = self.rules.load();
-        let decided =
-            freshness::decide(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
-        let answer = with_date(answer, now.wall);
-        let stored = match (decided, &tags) {
-            (Ok(_), _) if !may_store => Err(NotStored::Request),
-            (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent, &answer, tags, freshness, now),
-            (Ok(_), None) => Err(NotStored::Unreadable),
-            (Err(reason), _) => Err(reason),
-        };
-        if (decided.is_err() || !may_store) && is_verdict(answer.status, || is_error(&answer.body)) {
-            self.store.outdate(fetch_id);
-        }
-        match &stored {
-            Ok(freshness) => self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64()),
-            Err(reason) => self.count_not_stored(*reason),
-        }
-        let answer = Arc::new(answer);
-        let shared = match stored {
-            Err(reason) if reason.forbids_sharing() => FlightResult::Released,
-            Ok(_) | Err(_) => FlightResult::Answer { answer: Arc::clone(&answer), tags, stored },
-        };
-        (LookupResult::Answer(answer, stored), shared)
-    }
-
-    fn count_not_stored(&self, reason: NotStored) {
-        if reason == NotStored::NoStore && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "Sezzle marks sessions no-store, so the sidecar does not store them; to store them all the same, \
-                 set cache.origin_cache_control = \"ignore\" (logged once)"
-            );
-        }
-        self.metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc();
-    }
-}
-
-/// Whether an answer states the session's fate, not only that this request failed: it then outdates the stored one.
-fn is_verdict(status: StatusCode, is_of_sezzle: impl FnOnce() -> bool) -> bool {
-    let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    status == StatusCode::OK || is_gone && is_of_sezzle()
 }
 
 // How long callers do not wait for each other's fetches of a session whose last answer was for one caller only.
 const UNSHARED_FOR: Duration = Duration::from_secs(5);
 const MAX_UNSHARED: u64 = 10_000;
-
-enum Role<S, E> {
-    /// The session was stored in the meantime.
-    Stored(Hit),
-    /// This caller is the first: a task fetches the session, and the answer comes through this channel.
-    Leader(oneshot::Receiver<LookupResult<S, E>>),
-    /// Another caller was first.
-    Follower(Arc<Flight<E>>),
-    /// There are too many flights already, so this caller fetches alone.
-    Alone,
-}
 
 #[cfg(test)]
 mod tests;
