@@ -19,7 +19,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                 announced.push(Announced::Purge(id));
             }
         }
-        if let Some(fleet) = &self.fleet {
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| !announced.is_empty()) {
             fleet.announce.known(&announced).await;
         }
         removed

@@ -1,3 +1,5 @@
+mod fleet;
+
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -29,7 +31,11 @@ fn rules() -> Rules {
 
 /// An empty cache and its clock.
 pub(super) fn sessions() -> (Sessions, Arc<ClockShift>) {
-    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, rules: rules(), fleet: None };
+    sessions_in(None)
+}
+
+fn sessions_in(fleet: Option<InFleet>) -> (Sessions, Arc<ClockShift>) {
+    let options = Options { max_bytes: 1024 * 1024, max_flights: 8, rules: rules(), fleet };
     let (clock, shift) = Clock::shifted();
     let metrics = Arc::new(Metrics::new().expect("valid metrics"));
     (SessionCache::new(options, TaskTracker::new(), clock, metrics), shift)
@@ -49,21 +55,20 @@ async fn fetch_meanwhile(
         let meanwhile = meanwhile.clone();
         async move {
             meanwhile();
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-            let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
-            Fetched::<(), ()>::Whole(SessionResponse {
-                status: StatusCode::OK,
-                fwd_status: StatusCode::OK,
-                headers,
-                etag: None,
-                body,
-            })
+            Fetched::<(), ()>::Whole(answer())
         }
     };
     match sessions.fetch(KEY, &RequestDirectives::default(), fetched).await {
         (LookupResult::Answer(_, stored), _) => stored,
         (other, _) => panic!("{other:?}"),
     }
+}
+
+/// Sezzle's answer: the session, whose order is `o`.
+fn answer() -> SessionResponse {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let body = Bytes::from(format!(r#"{{"uuid":"{KEY}","order":{{"uuid":"o"}}}}"#));
+    SessionResponse { status: StatusCode::OK, fwd_status: StatusCode::OK, headers, etag: None, body }
 }
 
 #[tokio::test]
