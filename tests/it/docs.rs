@@ -164,6 +164,28 @@ fn every_result_of_a_webhook_is_explained() {
     names_all("docs/webhook-listener.md", WebhookResult::WORDS.map(str::to_owned));
 }
 
+/// The user of a fleet may do all that the sidecar does, and no more.
+#[test]
+fn the_user_of_a_fleet_may_run_the_commands_that_the_sidecar_sends_and_no_other() {
+    let sources = sources();
+    let of_the_fleet = sources.iter().filter(|(file, _)| file.starts_with("fleet/"));
+    let sent =
+        of_the_fleet.flat_map(|(_, source)| source.split("cmd(\"").skip(1).filter_map(|rest| rest.split('"').next()));
+    // A URL with a database needs one more, which the page says. Sentinels have users of their own.
+    let sent: BTreeSet<String> =
+        sent.filter(|word| !["SELECT", "SENTINEL"].contains(word)).map(str::to_ascii_lowercase).collect();
+    assert!(sent.len() > 10, "{sent:?}");
+    let text = page("docs/fleet.md");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("-@all")).collect();
+    assert_eq!(lines.len(), 2, "by hand, and in Kubernetes");
+    for line in lines {
+        assert!(line.contains(" resetkeys resetchannels -@all +") && line.contains(" ~szs1:*"), "{line}");
+        let allowed = line.split(' ').filter_map(|word| word.strip_prefix('+')).map(str::to_owned);
+        same("docs/fleet.md", &allowed.collect(), &sent);
+    }
+    assert!(text.contains("Add `+select` if"));
+}
+
 #[test]
 fn every_task_that_must_live_is_explained_and_counted_by_name() {
     names_all("docs/metrics.md", TASKS.iter().map(|task| (*task).to_owned()));
