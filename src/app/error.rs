@@ -25,6 +25,10 @@ pub enum StartError {
     Address(#[from] AddressError),
     #[error("webhooks.forward_secret: {0}")]
     WebhookKey(#[source] KeyError),
+    #[error("fleet.password_file: {0}")]
+    FleetPassword(#[source] KeyError),
+    #[error("fleet: {0}")]
+    FleetTls(#[source] TlsError),
     #[error("webhooks.forward_to: {0}")]
     ForwardTo(#[from] InvalidUri),
     #[error("{0}")]

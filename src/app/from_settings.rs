@@ -10,6 +10,7 @@ use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
 use crate::session;
+use crate::session::announce::InFleet;
 use crate::session::freshness::Policy;
 use crate::status::snapshot::About;
 #[cfg(feature = "otlp")]
@@ -36,12 +37,12 @@ pub fn policy(settings: &Settings) -> Policy {
     }
 }
 
-pub(super) fn session_options(settings: &Settings) -> session::Options {
+pub(super) fn session_options(settings: &Settings, fleet: Option<InFleet>) -> session::Options {
     session::Options {
         max_bytes: settings.cache.max_bytes,
         max_flights: pressure::fetches(settings.limits.in_flight),
         rules: session_rules(settings),
-        fleet: None,
+        fleet,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::error::StartError;
+use super::fleet_files::FleetFiles;
 use crate::config::Settings;
 use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
 use crate::names::Resolver;
@@ -34,6 +35,7 @@ pub struct Materials {
     pub(super) trust: Trust,
     pub(super) egress: Option<Secret>,
     pub(super) forward: Option<Secret>,
+    pub(super) fleet: Option<FleetFiles>,
 }
 
 impl Materials {
@@ -47,13 +49,14 @@ impl Materials {
         let egress = optional(egress).map_err(StartError::EgressKey);
         let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
         let forward = optional(forward).map_err(StartError::WebhookKey);
-        match (keys, trust, egress, forward) {
-            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward)) => {
+        let fleet = settings.fleet.as_ref().map(FleetFiles::read).transpose();
+        match (keys, trust, egress, forward, fleet) {
+            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet)) => {
                 sources.warn_of_readers();
-                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward })
+                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward, fleet })
             }
-            (keys, trust, egress, forward) => {
-                let all = [keys.err(), trust.err(), egress.err(), forward.err()];
+            (keys, trust, egress, forward, fleet) => {
+                let all = [keys.err(), trust.err(), egress.err(), forward.err(), fleet.err()];
                 Err(StartError::several(all.into_iter().flatten().collect()))
             }
         }

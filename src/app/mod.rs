@@ -2,6 +2,8 @@
 
 mod check_online;
 mod error;
+mod fleet;
+mod fleet_files;
 mod from_settings;
 mod handlers;
 mod initial;
@@ -39,6 +41,8 @@ use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keys::KeyFiles;
 use crate::credentials::refresher::{self, TokenRefresher};
+use crate::fleet::link;
+use crate::fleet::pod::Pod;
 use crate::ops::Ops;
 use crate::proxy::{Dependencies, Proxy, Sessions, Writes};
 use crate::server::Stop;
@@ -49,7 +53,6 @@ use crate::supervisor::Supervisor;
 use crate::systemd::sockets::PassedSockets;
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::metrics::fleet::FleetSeries;
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector::Connector;
@@ -86,6 +89,8 @@ pub struct App {
     background_stop: CancellationToken,
     pub supervisor: Supervisor,
     blocking: Blocking,
+    /// `None` for a sidecar that is in no fleet.
+    pod: Option<Arc<Pod>>,
 }
 
 /// The parts that exist before an app starts, besides its settings.
@@ -112,9 +117,6 @@ impl App {
         let Parts { workers, passed, blocking, materials } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
-        if settings.fleet.is_some() {
-            FleetSeries::new(&metrics);
-        }
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {
@@ -137,7 +139,10 @@ impl App {
         let merchant = settings.credentials.merchant_uuid.clone();
         let tokens = TokenManager::new(keys.clone(), merchant, clock.clone(), Arc::clone(&metrics));
         let work = TaskTracker::new();
-        let sessions = SessionCache::new(session_options(settings), work.clone(), clock.clone(), Arc::clone(&metrics));
+        let pod = fleet::pod(settings, &clock, &metrics);
+        let in_fleet = pod.as_ref().and_then(|pod| fleet::in_fleet(settings, pod));
+        let sessions =
+            SessionCache::new(session_options(settings, in_fleet), work.clone(), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
         let dependencies = Dependencies {
             sessions: Arc::clone(&sessions),
@@ -159,9 +164,12 @@ impl App {
             work.clone(),
             Arc::clone(&metrics),
         );
-        let observed = Arc::clone(&proxy);
-        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || observed.load().observe());
-        let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock));
+        let observed = (Arc::clone(&proxy), pod.clone());
+        let ops = Ops::new(Arc::clone(&metrics), Arc::clone(&tokens), move || {
+            observed.0.load().observe();
+            observed.1.iter().for_each(|pod| pod.observe());
+        });
+        let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock.clone()));
         let (key_files, told) = watch::channel(files.clone());
         let background = TaskTracker::new();
         let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());
@@ -189,8 +197,13 @@ impl App {
             background_stop: CancellationToken::new(),
             supervisor,
             blocking,
+            pod,
         };
         app.run_refresher(upstream, told);
+        if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
+            let parts = link::Parts { pod: Arc::clone(pod), sessions: Arc::clone(&app.sessions), connector, clock };
+            fleet::keep_link(&app.supervisor, &app.background_stop, settings, &app.tokens, parts);
+        }
         #[cfg(feature = "otlp")]
         if let Some(exporter) = exporter {
             app.keep_exporter(exporter);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::App;
+use super::fleet::times;
 use super::from_settings::{proxy_options, session_rules};
 use super::materials::key_sources;
 use crate::caller::Hosts;
@@ -69,6 +70,9 @@ impl App {
         self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new))));
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
+        if let (Some(pod), Some(fleet)) = (&self.pod, &new.fleet) {
+            pod.change(times(&new, fleet));
+        }
         // Sent even if the sources are the same: the files may hold another pair.
         self.key_files.send_replace(key_files);
         let _ = level.map(log::set_level);

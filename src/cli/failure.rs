@@ -72,12 +72,16 @@ impl Failure {
 
 fn start_code(error: &StartError) -> u8 {
     match error {
-        StartError::Key(_) | StartError::EgressKey(_) | StartError::EgressProxy(_) | StartError::WebhookKey(_) => {
-            NO_PERMISSION
-        }
-        StartError::Tls(_) | StartError::Address(_) | StartError::ForwardTo(_) | StartError::Passed(_) => {
-            BAD_CONFIGURATION
-        }
+        StartError::Key(_)
+        | StartError::EgressKey(_)
+        | StartError::EgressProxy(_)
+        | StartError::WebhookKey(_)
+        | StartError::FleetPassword(_) => NO_PERMISSION,
+        StartError::Tls(_)
+        | StartError::FleetTls(_)
+        | StartError::Address(_)
+        | StartError::ForwardTo(_)
+        | StartError::Passed(_) => BAD_CONFIGURATION,
         #[cfg(feature = "otlp")]
         StartError::Otlp(_) => BAD_CONFIGURATION,
         StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_) | StartError::Thread(_) => 1,

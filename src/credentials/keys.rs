@@ -140,6 +140,11 @@ pub fn load_one(source: &SecretSource) -> Result<Secret, KeyError> {
     Ok(secret)
 }
 
+/// Loads one secret again, from a file or a variable only.
+pub fn load_again(source: &SecretSource) -> Result<Secret, KeyError> {
+    load(source, Pipes::Refuse).map(|(secret, _)| secret)
+}
+
 /// The secret, and whether it came through a pipe.
 fn load(source: &SecretSource, pipes: Pipes) -> Result<(Secret, bool), KeyError> {
     let source_name = name(source);

@@ -151,9 +151,6 @@ pub fn delete_log(names: &Names) -> Pipeline {
     pipeline
 }
 
-/// The longest batch. With what other pods append meanwhile it still fits into one reply.
-pub const BATCH: usize = 500;
-
 // Fails when the server refuses writes or has no memory left, and changes nothing.
 fn probe(pipeline: &mut Pipeline, names: &Names) {
     pipeline.cmd("SETRANGE").arg(names.id()).arg(0).arg("");
@@ -284,7 +281,7 @@ mod tests {
             Value::Int(16),
             bulk(&ID.0),
             time(),
-            items(&[entry.clone()]),
+            items(std::slice::from_ref(&entry)),
             items(&[entry]),
         ];
         if let Some(replaced) = all.get_mut(place) {
@@ -393,7 +390,7 @@ mod tests {
         log.rejoin(&greeting, &page.page(), now.mono).expect("joined");
         let tag = TagId([7; 16]);
         log.purge(tag, now.mono);
-        let batch = log.publish(BATCH, now).expect("a batch");
+        let batch = log.publish(500, now).expect("a batch");
         let own = Entry::Changed { tag, write: WriteId(1) };
         assert_eq!(
             shown(&publish(&names(), &batch)),

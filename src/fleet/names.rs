@@ -5,8 +5,17 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use super::entry::LogId;
 use crate::session::invalidation::tag_id::TagId;
+
+/// The start of all keys of one fleet: pods with the same environment, merchant and name.
+pub fn space(environment: &str, merchant: &str, name: &str) -> String {
+    let parts = [VERSION, environment, &merchant.to_ascii_lowercase(), name].join("\0");
+    let hash = hex::encode(digest(&SHA256, parts.as_bytes()));
+    format!("{VERSION}:{{{}}}", hash.get(..IN_SPACE).unwrap_or(&hash))
+}
 
 /// The keys of one fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +24,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// `space` is `szs1:` and the fleet's hash in braces: the same for all pods of one merchant, environment and name.
+    /// The keys that begin with a [`space`].
     pub fn new(space: impl Into<String>) -> Self {
         Self { space: space.into() }
     }
@@ -71,6 +80,9 @@ impl Run {
     }
 }
 
+// Another version has keys of its own, so that pods of two versions with nothing in common do not meet.
+const VERSION: &str = "szs1";
+const IN_SPACE: usize = 20;
 const IN_KEY: usize = 16;
 
 // Redis and Valkey name 40 hexadecimal digits.
@@ -79,6 +91,17 @@ const LONGEST_RUN: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fleet_has_one_environment_merchant_and_name() {
+        // `printf 'szs1\0sandbox\0a-b\0default' | sha256sum`, because the name is a contract between versions.
+        assert_eq!(space("sandbox", "A-B", "default"), "szs1:{7c657913ab17f94b05a5}");
+        let others = [("production", "a-b", "default"), ("sandbox", "a-c", "default"), ("sandbox", "a-b", "other")];
+        for (environment, merchant, name) in others {
+            assert_ne!(space(environment, merchant, name), space("sandbox", "a-b", "default"));
+        }
+        assert_ne!(space("sandbox", "", "default"), space("sandbox", "default", ""));
+    }
 
     #[test]
     fn every_key_is_in_the_slot_of_its_fleet() {

@@ -36,6 +36,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.store.next(key)
     }
 
+    /// The number of exchanges about sessions so far.
+    pub fn fetches(&self) -> u64 {
+        self.store.numbered()
+    }
+
     /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
     /// answer, if it can be revalidated. The second value is `true` if the answer came from another caller's fetch.
     ///

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::ca_file::{self, PemCertificate, PemError};
@@ -19,6 +20,8 @@ pub enum TlsError {
     /// The CA file has a block that is not a certificate, or no certificate at all.
     #[error("{file}: {cause}")]
     Malformed { file: String, cause: PemError },
+    #[error("{file}: holds no private key in PEM that is not encrypted")]
+    NoKey { file: String },
     /// rustls refused the settings: the provider lacks a protocol version, or no verifier can be made.
     #[error("TLS: {0}")]
     Refused(rustls::Error),
@@ -45,13 +48,40 @@ impl Trust {
     }
 }
 
+/// The certificate by which the sidecar shows who it is, and its key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads a certificate with those that lead to its issuer, and its key, from files in PEM.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(certificate)?.into_iter().map(|one| CertificateDer::from(one.der)).collect();
+        let content = file::read(key, LARGEST, Pipes::Wait);
+        let content = content.map_err(|cause| TlsError::Unreadable { file: key.display().to_string(), cause })?;
+        let no_key = |_| TlsError::NoKey { file: key.display().to_string() };
+        Ok(Self { chain, key: PrivateKeyDer::from_pem_slice(&content.bytes).map_err(no_key)? })
+    }
+}
+
 /// The client settings for TLS 1.2 and 1.3, on aws-lc.
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
+    client_config_as(trust, None)
+}
+
+/// As [`client_config`]. The sidecar shows its identity to a server that asks for one.
+pub fn client_config_as(trust: &Trust, identity: Option<Identity>) -> Result<ClientConfig, TlsError> {
     let provider = CryptoProvider { kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Refused)?;
-    Ok(builder.with_root_certificates(Arc::clone(&trust.roots)).with_no_client_auth())
+    let builder = builder.with_root_certificates(Arc::clone(&trust.roots));
+    match identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some(Identity { chain, key }) => builder.with_client_auth_cert(chain, key).map_err(TlsError::Refused),
+    }
 }
 
 // rustls sends a key share for the first group; for a hybrid group it also sends one for the classical half. A server
@@ -60,12 +90,16 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
 const GROUPS: [&dyn SupportedKxGroup; 4] =
     [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsError> {
+fn certificates(path: &Path) -> Result<Vec<PemCertificate>, TlsError> {
     let file = || path.display().to_string();
     let content = file::read(path, LARGEST, Pipes::Wait);
     let content = content.map_err(|cause| TlsError::Unreadable { file: file(), cause })?;
-    let malformed = |cause| TlsError::Malformed { file: file(), cause };
-    let certificates = ca_file::certificates(&content.bytes).map_err(malformed)?;
+    ca_file::certificates(&content.bytes).map_err(|cause| TlsError::Malformed { file: file(), cause })
+}
+
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsError> {
+    let malformed = |cause| TlsError::Malformed { file: path.display().to_string(), cause };
+    let certificates = certificates(path)?;
     let count = certificates.len();
     let mut issuers = Vec::with_capacity(count);
     for (index, PemCertificate { line, der }) in certificates.into_iter().enumerate() {
@@ -96,7 +130,7 @@ const LARGEST: usize = 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair};
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
     use rustls::{ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
 
     use super::*;

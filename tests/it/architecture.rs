@@ -85,6 +85,8 @@ const PURE: &[&str] = &[
     "fleet/commands.rs",
     "fleet/entry.rs",
     "fleet/failure.rs",
+    "fleet/idle.rs",
+    "fleet/journal.rs",
     "fleet/life.rs",
     "fleet/log/join.rs",
     "fleet/log/mod.rs",

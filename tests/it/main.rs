@@ -37,6 +37,7 @@ mod failing_clocks;
 mod faults;
 mod fleet_bodies;
 mod fleet_engines;
+mod fleet_link;
 mod fuzz_corpus;
 mod gateway_proves_its_name;
 mod healthcheck_and_wait;

@@ -112,6 +112,16 @@ impl Log {
         Some((place.last.at, place.server.as_ref()?, place.id))
     }
 
+    /// The position of the last entry that was read.
+    pub fn last(&self) -> Option<Position> {
+        self.place.as_ref().map(|place| place.last.at)
+    }
+
+    /// Whether this pod published an entry.
+    pub fn is_own(&self, item: &Item) -> bool {
+        item.entry.is_ok_and(|entry| self.outbox.is_own(&entry))
+    }
+
     /// Notes that a reply is overdue, or was a refusal.
     pub fn be_late(&mut self) {
         if self.state == State::Synced {

@@ -65,6 +65,11 @@ impl Store {
         FetchId { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
+    /// How many fetches were numbered.
+    pub(super) fn numbered(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed)
+    }
+
     /// Stores an answer whose fetch began at `began` and was sent at `sent`. Returns the freshness of the entry. Fails
     /// when one of the tags was purged after `began` or is unsettled, or a fetch that began later has already been
     /// stored.

@@ -23,7 +23,7 @@ pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong
 /// `result` of `config_reloads_total`: everything is in force, some keys need a restart, or the file has mistakes.
 pub const CONFIG_RELOAD_RESULTS: [&str; 3] = ["success", "needs_restart", "failed"];
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
-pub const TASKS: [&str; 8] = [
+pub const TASKS: [&str; 9] = [
     "token_keeper",
     "proxy_listener",
     "control_listener",
@@ -31,6 +31,7 @@ pub const TASKS: [&str; 8] = [
     "webhooks_listener",
     "status_history",
     "span_exporter",
+    "fleet_link",
     LOG_WRITER,
 ];
 /// The thread that writes the log, which belongs to the process rather than to one sidecar.

@@ -1,0 +1,88 @@
+//! Puts the fleet's parts together: the pod first, then the session cache that tells it of changes, then the link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::fleet_files::FleetFiles;
+use super::materials::Blocking;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::settings::{FleetServer, FleetSettings};
+use crate::credentials::TokenManager;
+use crate::fleet::connect::{Connector, Options, ServerAddress};
+use crate::fleet::link::{self, Link, Parts};
+use crate::fleet::names::{Names, space};
+use crate::fleet::pod::{Pod, Times};
+use crate::proxy;
+use crate::proxy::error::ProxyError;
+use crate::session::announce::InFleet;
+use crate::session::invalidation::tag_id::TagIds;
+use crate::supervisor::Supervisor;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::fleet::FleetSeries;
+
+pub(super) fn pod(settings: &Settings, clock: &Clock, metrics: &Metrics) -> Option<Arc<Pod>> {
+    let fleet = settings.fleet.as_ref()?;
+    Some(Arc::new(Pod::new(times(settings, fleet), clock.clone(), FleetSeries::new(metrics))))
+}
+
+/// What the session cache is given.
+pub(super) fn in_fleet(settings: &Settings, pod: &Arc<Pod>) -> Option<InFleet> {
+    let fleet = settings.fleet.as_ref()?;
+    // Without the merchant, who may not be known yet: an identifier that Sezzle makes is one merchant's alone.
+    let ids = TagIds::new(&space(settings.gateway.environment.as_str(), "", &fleet.name));
+    Some(InFleet { ids, announce: Arc::<Pod>::clone(pod), horizon: pod.horizon() })
+}
+
+pub(super) fn times(settings: &Settings, fleet: &FleetSettings) -> Times {
+    Times {
+        poll: fleet.times.poll,
+        lease: fleet.times.lease,
+        alone_ttl: fleet.times.alone_ttl,
+        write_wait: fleet.times.write_wait,
+        max_ttl: settings.cache.max_ttl,
+        longest_write: settings.gateway.write_timeout.saturating_add(proxy::READ_BODY),
+    }
+}
+
+/// Makes connections to the server that the settings name; `None` without a fleet.
+pub(super) fn connector(settings: &Settings, files: Option<FleetFiles>, blocking: &Blocking) -> Option<Connector> {
+    let fleet = settings.fleet.as_ref()?;
+    let server = match &fleet.server {
+        FleetServer::Tcp { at, database } => ServerAddress::Tcp { at: at.clone(), database: *database },
+        FleetServer::Unix(path) => ServerAddress::Unix(path.clone()),
+        FleetServer::Sentinels { .. } => return None,
+    };
+    let options = Options { server, username: fleet.username.clone(), files: Arc::new(files?) };
+    Some(Connector::new(options, blocking.resolver.clone(), blocking.files.clone()))
+}
+
+/// Keeps the link, once the merchant is known, whose name is a part of the keys.
+pub(super) fn keep_link(
+    supervisor: &Supervisor,
+    stop: &CancellationToken,
+    settings: &Settings,
+    tokens: &Arc<TokenManager>,
+    parts: Parts<ProxyError>,
+) {
+    let Some(fleet) = &settings.fleet else { return };
+    let (environment, name) = (settings.gateway.environment.as_str(), fleet.name.clone());
+    let (tokens, stop, parts) = (Arc::clone(tokens), stop.clone(), Arc::new(parts));
+    supervisor.keep("fleet_link", Some(link::HANG_TIMEOUT), move |heartbeat| {
+        let (parts, tokens, stop, name) = (Arc::clone(&parts), Arc::clone(&tokens), stop.clone(), name.clone());
+        async move {
+            while timeout(SIGN_OF_LIFE, stop.run_until_cancelled(tokens.first_token())).await.is_err() {
+                heartbeat.beat();
+            }
+            let merchant = tokens.merchant().unwrap_or_default();
+            let names = Names::new(space(environment, &merchant, &name));
+            Link::new(parts, names, stop, heartbeat).run().await;
+        }
+    });
+}
+
+// A task that gives no sign of life is said to hang.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

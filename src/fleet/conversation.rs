@@ -1,0 +1,103 @@
+//! What the link asks over one connection: each question with its deadline and its count.
+
+use std::time::Duration;
+
+use redis::Pipeline;
+
+use super::commands::{self, Read};
+use super::connect::{Connection, STEP};
+use super::entry::{LogId, Position};
+use super::failure::Failure;
+use super::life::ServerClock;
+use super::log::{Batch, Greeting};
+use super::names::Names;
+use super::pace::patience;
+use super::pod::Pod;
+use super::replies::Replies;
+use crate::clock::{Clock, Now, Wall};
+use crate::telemetry::metrics::fleet::{CommandResult, FleetCommand};
+
+/// One connection, and what questions need besides.
+#[derive(Debug)]
+pub struct Conversation<'c> {
+    pub connection: &'c Connection,
+    pub names: &'c Names,
+    pub pod: &'c Pod,
+    pub clock: &'c Clock,
+}
+
+impl Conversation<'_> {
+    pub async fn greet(&self) -> Result<Greeting, Failure> {
+        let sent = self.clock.now();
+        let read = |replies| commands::greeted(replies, sent);
+        let greeting = self.ask(FleetCommand::Join, &commands::greet(self.names), STEP, read).await?;
+        self.note_time(greeting.time, sent);
+        Ok(greeting)
+    }
+
+    /// Makes a log.
+    pub async fn create(&self) -> Result<(), Failure> {
+        let id = LogId(fastrand::u128(..).to_be_bytes());
+        self.ask(FleetCommand::Join, &commands::create(self.names, id), STEP, commands::created).await
+    }
+
+    pub async fn scan(&self, from: Position) -> Result<Read, Failure> {
+        self.ask(FleetCommand::Join, &commands::scan(self.names, from), STEP, commands::scanned).await
+    }
+
+    pub async fn poll(&self, from: Position) -> Result<Read, Failure> {
+        let sent = self.clock.now();
+        let limit = patience(self.pod.times().poll);
+        let read = self.ask(FleetCommand::Poll, &commands::poll(self.names, from), limit, commands::polled).await?;
+        self.pod.series.poll_took(self.clock.mono().since(sent.mono));
+        self.note_time(read.time, sent);
+        Ok(read)
+    }
+
+    pub async fn publish(&self, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
+        let limit = patience(self.pod.times().poll);
+        let read = |replies| commands::published(replies, batch);
+        self.ask(FleetCommand::Publish, &commands::publish(self.names, batch), limit, read).await
+    }
+
+    /// Deletes the log of a server that is full. An error changes nothing: this connection is given up anyway.
+    pub async fn delete_log(&self) {
+        let deleted = |mut replies: Replies| replies.next("DEL")?.number();
+        let _ = self.ask(FleetCommand::Publish, &commands::delete_log(self.names), STEP, deleted).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        command: FleetCommand,
+        pipeline: &Pipeline,
+        limit: Duration,
+        read: impl FnOnce(Replies) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let result = self.connection.ask(pipeline, limit).await.and_then(read);
+        self.pod.series.asked(command, label(result.as_ref().err()));
+        result
+    }
+
+    fn note_time(&self, time: u64, sent: Now) {
+        let time = Wall(i64::try_from(time).unwrap_or(i64::MAX));
+        self.pod.note_clock(ServerClock { time, sent, received: self.clock.now() });
+    }
+}
+
+/// The result of a question that failed so, or did not fail.
+pub fn label(failure: Option<&Failure>) -> CommandResult {
+    match failure {
+        None => CommandResult::Ok,
+        Some(Failure::Late(_)) => CommandResult::Timeout,
+        Some(Failure::Refused(_) | Failure::Replica) => CommandResult::Refused,
+        Some(
+            Failure::Files(_)
+            | Failure::Unreachable { .. }
+            | Failure::Tls { .. }
+            | Failure::Lost(_)
+            | Failure::Malformed(_)
+            | Failure::NoPrimary { .. }
+            | Failure::Replaced,
+        ) => CommandResult::Error,
+    }
+}

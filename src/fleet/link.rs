@@ -1,0 +1,242 @@
+//! The task that keeps a sidecar joined to the log: it connects, reads the log at short intervals, and publishes what
+//! is queued.
+//!
+//! The link asks one thing at a time: a publication waits for the poll under way, which is less than a round trip. A
+//! reply that is overdue ends the connection, because the server may still do what it was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::connect::Connector;
+use super::conversation::{Conversation, label};
+use super::failure::Failure;
+use super::idle::Idle;
+use super::join::join;
+use super::journal::{Journal, Situation};
+use super::log::{Rejoin, State};
+use super::names::Names;
+use super::pace::{CHANCES, back_off, between_polls};
+use super::pod::Pod;
+use super::refusal::Refusal;
+use crate::clock::{Clock, Mono};
+use crate::session::SessionCache;
+use crate::supervisor::Heartbeat;
+use crate::telemetry::log::millis;
+use crate::telemetry::metrics::fleet::{FleetCommand, FleetState};
+
+/// What the link works with.
+#[derive(Debug)]
+pub struct Parts<E: Clone + Send + Sync + 'static> {
+    pub pod: Arc<Pod>,
+    pub sessions: Arc<SessionCache<E>>,
+    pub connector: Connector,
+    pub clock: Clock,
+}
+
+/// The link of one sidecar, for one run of its task.
+#[derive(Debug)]
+pub struct Link<E: Clone + Send + Sync + 'static> {
+    parts: Arc<Parts<E>>,
+    names: Names,
+    heartbeat: Heartbeat,
+    stop: CancellationToken,
+    journal: Journal,
+    idle: Idle,
+    /// When what matters no more was forgotten last.
+    tidied: Mono,
+    /// When the log was deleted last to make room.
+    deleted: Option<Mono>,
+}
+
+/// A link without a sign of life for this long hangs. Connecting, the longest wait between two signs, takes a tenth.
+pub const HANG_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl<E: Clone + Send + Sync + 'static> Link<E> {
+    pub fn new(parts: Arc<Parts<E>>, names: Names, stop: CancellationToken, heartbeat: Heartbeat) -> Self {
+        let now = parts.clock.mono();
+        let idle = Idle::new(parts.sessions.fetches(), now);
+        Self { parts, names, heartbeat, stop, journal: Journal::default(), idle, tidied: now, deleted: None }
+    }
+
+    /// Runs until `stop`, and then for a moment longer, so that what is queued is published.
+    pub async fn run(self) {
+        let (pod, stop) = (Arc::clone(&self.parts.pod), self.stop.clone());
+        let over = async {
+            stop.cancelled().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = self.work() => {}
+            () = over => {}
+        }
+        pod.lose_connection(FleetState::Down);
+    }
+
+    async fn work(mut self) {
+        let parts = Arc::clone(&self.parts);
+        // Failures since a connection lasted. Attempts never end.
+        let mut failed = 0;
+        loop {
+            let began = parts.clock.mono();
+            let Err(failure) = self.connect(&parts).await else { return };
+            parts.pod.lose_connection(state(&failure));
+            if parts.clock.mono().since(began) >= LASTING {
+                failed = 0;
+            }
+            let wait = back_off(failed, fastrand::u32(..=CHANCES));
+            failed = failed.saturating_add(1);
+            self.note(&parts, Situation::Failing(failure), wait);
+            tokio::select! {
+                () = parts.clock.sleep(wait) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Connects, and serves until something fails or the sidecar stops.
+    async fn connect(&mut self, parts: &Parts<E>) -> Result<(), Failure> {
+        self.keep_house(parts);
+        let made = parts.connector.connect().await;
+        parts.pod.series.asked(FleetCommand::Connect, label(made.as_ref().err()));
+        let connection = made?;
+        let names = self.names.clone();
+        let talk = Conversation { connection: &connection, names: &names, pod: &parts.pod, clock: &parts.clock };
+        let served = self.serve(parts, &talk).await;
+        if let Err(Failure::Refused(error)) = &served
+            && error.refusal() == Refusal::Full
+        {
+            self.make_room(&talk).await;
+        }
+        served
+    }
+
+    async fn serve(&mut self, parts: &Parts<E>, talk: &Conversation<'_>) -> Result<(), Failure> {
+        join(talk, &parts.sessions, None).await?;
+        loop {
+            self.note(parts, Situation::Synced { at: talk.connection.at.clone() }, Duration::ZERO);
+            let asked = parts.clock.mono();
+            if let Err(why) = exchange(parts, talk).await? {
+                join(talk, &parts.sessions, Some(why)).await?;
+            }
+            self.keep_house(parts);
+            if !self.wait(parts, asked).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to publish, or the next poll is due after one that was `asked` then. Returns
+    /// `false` once the sidecar stops and has nothing left to publish.
+    async fn wait(&mut self, parts: &Parts<E>, asked: Mono) -> bool {
+        let Parts { pod, sessions, clock, .. } = parts;
+        loop {
+            if self.stop.is_cancelled() {
+                return pod.lock().unpublished() > 0;
+            }
+            let (times, now) = (pod.times(), clock.mono());
+            let idle = self.idle.time(sessions.fetches(), now);
+            let due = between_polls(times.poll, idle, times.max_ttl).saturating_sub(now.since(asked));
+            // A log that was read in part is read on at once.
+            if due.is_zero() || pod.lock().state() == State::Late {
+                return true;
+            }
+            tokio::select! {
+                // In slices, because the first fetch after a pause ends the slow polls.
+                () = clock.sleep(due.min(times.poll)) => {}
+                () = pod.queued() => return true,
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Makes room in a server that is full. The log can be made again, and what the server keeps for others cannot.
+    async fn make_room(&mut self, talk: &Conversation<'_>) {
+        let now = talk.clock.mono();
+        if self.deleted.is_none_or(|at| now.since(at) >= TIDY) {
+            self.deleted = Some(now);
+            talk.delete_log().await;
+        }
+    }
+
+    /// Gives a sign of life, and about once a second forgets what matters no more.
+    fn keep_house(&mut self, parts: &Parts<E>) {
+        self.heartbeat.beat();
+        let now = parts.clock.mono();
+        if now.since(self.tidied) >= TIDY {
+            self.tidied = now;
+            let given_up = parts.pod.lock().tidy(now);
+            if given_up > 0 {
+                tracing::warn!(
+                    changes = given_up,
+                    "changes were not told to the fleet before all that they concern had ended"
+                );
+            }
+            parts.sessions.forget_overdue();
+            parts.pod.observe();
+        }
+    }
+
+    fn note(&mut self, parts: &Parts<E>, situation: Situation, wait: Duration) {
+        if !self.journal.is_news(&situation, parts.clock.mono()) {
+            return;
+        }
+        match situation {
+            Situation::Synced { at } => tracing::info!(server = at, "the sidecar is with its fleet"),
+            Situation::Failing(error) => {
+                let (advice, retry_ms) = (error.advice(), millis(wait));
+                if advice.is_some() {
+                    tracing::error!(%error, advice, retry_ms, "{ALONE}");
+                } else {
+                    tracing::warn!(%error, retry_ms, "{ALONE}");
+                }
+            }
+        }
+    }
+}
+
+/// Publishes what is queued, or polls.
+async fn exchange<E: Clone + Send + Sync + 'static>(
+    Parts { pod, sessions, clock, .. }: &Parts<E>,
+    talk: &Conversation<'_>,
+) -> Result<Result<(), Rejoin>, Failure> {
+    let (batch, ticket) = {
+        let (mut log, now) = (pod.lock(), clock.now());
+        (log.publish(BATCH, now), log.ask(now))
+    };
+    if let Some(batch) = batch {
+        let (positions, read) = talk.publish(&batch).await?;
+        let page = read.page();
+        return Ok(pod.read(sessions, &page, |log, now| log.published(&batch, &positions, &page, now)));
+    }
+    let Some(ticket) = ticket else { return Ok(Err(Rejoin::Connect)) };
+    let read = talk.poll(ticket.from()).await?;
+    let page = read.page();
+    Ok(pod.read(sessions, &page, |log, now| log.polled(&ticket, &page, now)))
+}
+
+/// The state that is shown until the next attempt.
+fn state(failure: &Failure) -> FleetState {
+    match failure {
+        Failure::Refused(error) if error.refusal() == Refusal::Denied => FleetState::Down,
+        Failure::Late(_) | Failure::Refused(_) | Failure::Replica | Failure::Malformed(_) => FleetState::Late,
+        Failure::Files(_)
+        | Failure::Unreachable { .. }
+        | Failure::Tls { .. }
+        | Failure::Lost(_)
+        | Failure::NoPrimary { .. }
+        | Failure::Replaced => FleetState::Down,
+    }
+}
+
+const ALONE: &str = "the sidecar is cut off from its fleet, and serves as if there were none";
+
+/// The longest batch. With what other pods append meanwhile it still fits into one reply.
+const BATCH: usize = 500;
+// A connection that lasted for so long was well: the next failure is the first one again.
+const LASTING: Duration = Duration::from_secs(2);
+const TIDY: Duration = Duration::from_secs(1);
+// How long the end of the process waits for what is queued.
+const LAST_WORDS: Duration = Duration::from_millis(300);

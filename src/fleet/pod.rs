@@ -1,0 +1,259 @@
+//! One sidecar's part in the fleet: what it has read and what it has to tell, shared by the link and by those whose
+//! answers wait.
+//!
+//! Nothing here does I/O. A write or a purge pushes into the outbox and wakes the link's task.
+
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+
+use super::apply::apply;
+use super::entry::WriteId;
+use super::life::ServerClock;
+use super::log::{Effect, GRACE, Held, Hold, Limits, Log, Page, Rejoin, State, Wait};
+use super::pace::patience;
+use crate::clock::{Clock, Mono};
+use crate::session::SessionCache;
+use crate::session::announce::{Announce, Announced};
+use crate::session::ending::Ending;
+use crate::session::horizon::{SharedHorizon, Trust};
+use crate::session::invalidation::SETTLING;
+use crate::session::invalidation::tag_id::TagId;
+use crate::telemetry::metrics::fleet::{Direction, FOREIGN_ENTRY, FleetSeries, FleetState, HoldResult};
+
+/// The configured times, which a reload may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// From one poll of the log to the next.
+    pub poll: Duration,
+    /// How long memory counts as confirmed after a poll.
+    pub lease: Duration,
+    /// How long an entry may be served that is not confirmed.
+    pub alone_ttl: Duration,
+    /// How long the answer to a write may be held.
+    pub write_wait: Duration,
+    /// The longest life of an entry.
+    pub max_ttl: Duration,
+    /// The longest time that a write takes.
+    pub longest_write: Duration,
+}
+
+impl Times {
+    pub fn trust(&self) -> Trust {
+        Trust { lease: self.lease, alone_ttl: self.alone_ttl }
+    }
+
+    fn limits(&self) -> Limits {
+        // A write may be open for so long, and then unsettled.
+        let window = self.longest_write.saturating_add(GRACE).saturating_add(self.max_ttl.max(SETTLING));
+        Limits { lease: self.lease, max_ttl: self.max_ttl, window }
+    }
+}
+
+/// What the sidecar has read of the log and has to tell.
+#[derive(Debug)]
+pub struct Pod {
+    log: Mutex<Log>,
+    horizon: Arc<SharedHorizon>,
+    times: ArcSwap<Times>,
+    /// Wakes the link: there is something to publish.
+    queued: Notify,
+    /// Wakes those who wait to pass an answer on: the link has read something, or has lost its connection.
+    moved: Notify,
+    server_clock: ArcSwapOption<ServerClock>,
+    began: Mono,
+    clock: Clock,
+    pub series: FleetSeries,
+}
+
+impl Pod {
+    /// A pod that has read nothing.
+    pub fn new(times: Times, clock: Clock, series: FleetSeries) -> Self {
+        // The numbers of two pods must not meet.
+        let log = Log::new(times.limits(), WriteId(fastrand::u64(..)));
+        Self {
+            log: Mutex::new(log),
+            horizon: Arc::new(SharedHorizon::new(times.trust())),
+            times: ArcSwap::from_pointee(times),
+            queued: Notify::new(),
+            moved: Notify::new(),
+            server_clock: ArcSwapOption::empty(),
+            began: clock.mono(),
+            clock,
+            series,
+        }
+    }
+
+    /// How far this pod's knowledge reaches, for the session cache.
+    pub fn horizon(&self) -> Arc<SharedHorizon> {
+        Arc::clone(&self.horizon)
+    }
+
+    pub fn times(&self) -> Times {
+        **self.times.load()
+    }
+
+    pub fn change(&self, times: Times) {
+        self.lock().change(times.limits());
+        self.horizon.change(times.trust());
+        self.times.store(Arc::new(times));
+    }
+
+    /// The state of the log, for a moment. Whoever changes what memory must obey uses [`Pod::read`].
+    pub fn lock(&self) -> MutexGuard<'_, Log> {
+        // No code under the lock can leave the log half changed.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a reply, does to memory what it says, and publishes the horizon. Nobody sees the log or the horizon
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When the log does not go on from the last known entry.
+    pub fn read<E: Clone + Send + Sync + 'static>(
+        &self,
+        sessions: &SessionCache<E>,
+        page: &Page<'_>,
+        read: impl FnOnce(&mut Log, Mono) -> Result<Vec<Effect>, Rejoin>,
+    ) -> Result<(), Rejoin> {
+        let mut log = self.lock();
+        let before = log.last();
+        apply(sessions, read(&mut log, self.clock.mono())?);
+        self.horizon.publish(*log.horizon());
+        for item in page.items.iter().filter(|item| before.is_none_or(|before| item.at > before)) {
+            let direction = if log.is_own(item) { Direction::Published } else { Direction::Applied };
+            self.series.entries(direction, item.entry.map_or(FOREIGN_ENTRY, |entry| entry.as_str()), 1);
+        }
+        self.series.be(shown(log.state()));
+        drop(log);
+        self.moved.notify_waiters();
+        Ok(())
+    }
+
+    /// Notes that the connection is gone, and lets those go on who wait. `shown` is the state to show until the next.
+    pub fn lose_connection(&self, shown: FleetState) {
+        self.lock().lose_connection();
+        self.series.be(shown);
+        self.moved.notify_waiters();
+    }
+
+    /// Notes what the server's clock shows.
+    pub fn note_clock(&self, clock: ServerClock) {
+        let halfway = clock.sent.wall.plus(clock.received.since(clock.sent) / 2);
+        self.series.clock_differs_by(seconds(clock.time.millis_since(halfway)));
+        self.server_clock.store(Some(Arc::new(clock)));
+    }
+
+    /// Waits until something may have to be published.
+    pub async fn queued(&self) {
+        self.queued.notified().await;
+    }
+
+    /// Updates the gauges.
+    pub fn observe(&self) {
+        let (synced, unpublished) = {
+            let log = self.lock();
+            (log.horizon().synced, log.unpublished())
+        };
+        let since = synced.map_or(self.began, |synced| synced.mono);
+        self.series.synced_for(self.clock.mono().since(since));
+        self.series.unpublished(unpublished);
+    }
+
+    /// Waits until an answer may be passed on.
+    async fn hold(&self, announced: &[Announced]) {
+        let began = self.clock.mono();
+        let mut result = HoldResult::None;
+        for one in announced {
+            let (wait, longest) = self.wait(*one);
+            result = worse(result, self.hold_for(wait, began.plus(longest)).await);
+        }
+        self.series.held(result, self.clock.mono().since(began));
+    }
+
+    /// What to wait for, and for how long.
+    fn wait(&self, announced: Announced) -> (Wait, Duration) {
+        let times = self.times();
+        // The other pods' leases have to end, and before that the connection may have to be given up.
+        let purge = times.lease.saturating_add(patience(times.poll));
+        match announced {
+            Announced::Write(write) => (Wait::Write(WriteId(write)), times.write_wait),
+            Announced::Purge(tag) => (Wait::Purge(tag), purge),
+            Announced::All => (Wait::All, purge),
+        }
+    }
+
+    async fn hold_for(&self, wait: Wait, deadline: Mono) -> HoldResult {
+        let mut known_at_once = HoldResult::None;
+        loop {
+            // Listens before it looks, so that nothing is missed in between.
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let now = self.clock.mono();
+            let hold = self.lock().hold(wait, deadline, now);
+            match hold {
+                Hold::Go(Held::Acked) => return known_at_once,
+                Hold::Go(Held::GaveUp) => return HoldResult::Waited,
+                Hold::Go(Held::None) => return HoldResult::GaveUp,
+                Hold::Until(at) => {
+                    known_at_once = HoldResult::Acked;
+                    tokio::select! {
+                        () = self.clock.sleep(at.since(now)) => {}
+                        () = moved => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Announce for Pod {
+    fn begin(&self, tag: TagId) -> u64 {
+        let longest = self.times().longest_write;
+        let WriteId(write) = self.lock().begin(tag, longest, self.clock.mono());
+        self.queued.notify_one();
+        write
+    }
+
+    fn end(&self, write: u64, tag: TagId, ending: Ending) {
+        self.lock().end(WriteId(write), tag, ending, self.clock.mono());
+        self.queued.notify_one();
+    }
+
+    fn purge(&self, tag: TagId) {
+        self.lock().purge(tag, self.clock.mono());
+        self.queued.notify_one();
+    }
+
+    fn purge_all(&self) {
+        self.lock().purge_all(self.clock.mono());
+        self.queued.notify_one();
+    }
+
+    fn known<'a>(&'a self, what: &'a [Announced]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.hold(what))
+    }
+}
+
+/// The result of two holds of one answer: the one that says less of what other pods know.
+fn worse(one: HoldResult, other: HoldResult) -> HoldResult {
+    let of_less = [HoldResult::GaveUp, HoldResult::Waited, HoldResult::Acked];
+    of_less.into_iter().find(|result| [one, other].contains(result)).unwrap_or(HoldResult::None)
+}
+
+fn shown(state: State) -> FleetState {
+    match state {
+        State::Down => FleetState::Down,
+        State::Joining => FleetState::Joining,
+        State::Synced => FleetState::Synced,
+        State::Late => FleetState::Late,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "only shown")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
