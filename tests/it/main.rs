@@ -38,6 +38,7 @@ mod faults;
 mod fleet_bodies;
 mod fleet_engines;
 mod fleet_link;
+mod fleet_operations;
 mod fuzz_corpus;
 mod gateway_proves_its_name;
 mod healthcheck_and_wait;
