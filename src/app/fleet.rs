@@ -54,7 +54,9 @@ pub(super) fn connector(settings: &Settings, files: Option<FleetFiles>, blocking
     let server = match &fleet.server {
         FleetServer::Tcp { at, database } => ServerAddress::Tcp { at: at.clone(), database: *database },
         FleetServer::Unix(path) => ServerAddress::Unix(path.clone()),
-        FleetServer::Sentinels { .. } => return None,
+        FleetServer::Sentinels { sentinels, primary } => {
+            ServerAddress::Sentinels { sentinels: sentinels.clone(), primary: primary.clone() }
+        }
     };
     let options = Options { server, username: fleet.username.clone(), files: Arc::new(files?) };
     Some(Connector::new(options, blocking.resolver.clone(), blocking.files.clone()))

@@ -8,7 +8,9 @@ use super::entry::{Entry, Item, LogId, Position};
 use super::failure::Failure;
 use super::log::{Batch, Greeting, Page};
 use super::names::{Names, Run, Server};
-use super::replies::{FIELD, Replies};
+use super::refusal::Refusal;
+use super::replies::{FIELD, Replies, Reply};
+use crate::address::HostPort;
 use crate::clock::Now;
 use crate::secret::Secret;
 
@@ -55,6 +57,26 @@ pub fn authenticated(mut replies: Replies, with_password: bool, database: u16) -
     if database != 0 { replies.next("SELECT")?.status() } else { Ok(()) }
 }
 
+/// Asks a Sentinel where a server is.
+pub fn locate(primary: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SENTINEL").arg("get-master-addr-by-name").arg(primary);
+    pipeline
+}
+
+/// `None` if the Sentinel does not know the name.
+pub fn located(mut replies: Replies) -> Result<Option<HostPort>, Failure> {
+    let Some(list) = replies.next("SENTINEL")?.optional_list()? else { return Ok(None) };
+    let words: Vec<_> = list.into_iter().map(|word| word.text()).collect::<Result<_, _>>()?;
+    match words.as_slice() {
+        [host, port] if !host.is_empty() => {
+            let port = port.parse().map_err(|_| Failure::Malformed("SENTINEL"))?;
+            Ok(Some(HostPort { host: host.clone(), port }))
+        }
+        _ => Err(Failure::Malformed("SENTINEL")),
+    }
+}
+
 /// The first questions to the log on a connection.
 pub fn greet(names: &Names) -> Pipeline {
     let mut pipeline = redis::pipe();
@@ -74,12 +96,15 @@ pub fn greeted(mut replies: Replies, sent: Now) -> Result<Greeting, Failure> {
         Err(other) => Err(other),
     };
     let (server, replication) = (info()?, info()?);
-    if field(&replication, "role").is_some_and(|role| role != "master") {
-        return Err(Failure::Replica);
-    }
+    let is_replica = field(&replication, "role").is_some_and(|role| role != "master");
     let run = |info: &str, name| field(info, name).and_then(Run::new);
     let server = run(&server, "run_id").zip(run(&replication, "master_replid"));
-    replies.next("SETRANGE")?.number()?;
+    match replies.next("SETRANGE").and_then(Reply::number) {
+        // A replica in a cluster names its primary.
+        Err(Failure::Refused(error)) if error.refusal() == Refusal::Moved => return Err(Failure::Refused(error)),
+        _ if is_replica => return Err(Failure::Replica),
+        probed => probed?,
+    };
     let id = replies.next("GET")?.bytes()?.and_then(|id| id.try_into().ok()).map(LogId);
     let time = replies.next("TIME")?.time()?;
     let newest = replies.next("XREVRANGE")?.items()?.pop();
@@ -257,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sentinel_says_where_the_server_is() {
+        assert_eq!(shown(&locate("shop")), ["SENTINEL get-master-addr-by-name shop"]);
+        let read = |value| located(Replies::new(vec![value]));
+        let list = |words: &[&str]| Value::Array(words.iter().map(|word| bulk(word.as_bytes())).collect());
+        let at = HostPort { host: "10.0.0.1".to_owned(), port: 6379 };
+        assert_eq!(read(list(&["10.0.0.1", "6379"])), Ok(Some(at)));
+        assert_eq!(read(Value::Nil), Ok(None));
+        for words in [&["10.0.0.1"][..], &["10.0.0.1", "x"], &["", "6379"], &["a", "1", "b"], &[]] {
+            assert_eq!(read(list(words)), Err(Failure::Malformed("SENTINEL")), "{words:?}");
+        }
+        assert_eq!(read(error("NOAUTH no")), refused("NOAUTH", Some("no")));
+    }
+
+    #[test]
     fn the_greeting_asks_for_all_that_a_join_needs() {
         assert_eq!(
             shown(&greet(&names())),
@@ -316,6 +355,7 @@ mod tests {
             (1, bulk(b"role:master\r\n"), Ok(unnamed)),
             (1, bulk(b"role:slave\r\nmaster_replid:feed\r\n"), Err(Failure::Replica)),
             (0, Value::Int(1), Err(Failure::Malformed("INFO"))),
+            (2, error("MOVED 1 b:1"), refused("MOVED", Some("1 b:1"))),
             (2, error("READONLY a replica"), refused("READONLY", Some("a replica"))),
             (2, Value::Nil, Err(Failure::Malformed("SETRANGE"))),
             (3, Value::Nil, Ok(without_id.clone())),
@@ -327,6 +367,14 @@ mod tests {
         ];
         for (place, value, expected) in rows {
             assert_eq!(read(place, value.clone()), expected, "{place}: {value:?}");
+        }
+        for (probe, expected) in [
+            (error("READONLY a replica"), Err(Failure::Replica)),
+            (error("MOVED 1 b:1"), refused("MOVED", Some("1 b:1"))),
+        ] {
+            let mut of_replica = replies(1, bulk(b"role:slave\r\nmaster_replid:feed\r\n"));
+            of_replica[2] = probe;
+            assert_eq!(greeted(Replies::new(of_replica), Now::default()), expected);
         }
         let mut short = replies(9, Value::Nil);
         short.pop();

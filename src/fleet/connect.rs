@@ -33,8 +33,17 @@ use crate::threads::Threads;
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerAddress {
-    Tcp { at: HostPort, database: u16 },
+    Tcp {
+        at: HostPort,
+        database: u16,
+    },
     Unix(PathBuf),
+    /// Any of these Sentinels says where the server is.
+    Sentinels {
+        sentinels: Vec<HostPort>,
+        /// The name of the server there.
+        primary: String,
+    },
 }
 
 /// The part of the configuration that connections need.
@@ -66,7 +75,7 @@ pub struct FromFiles {
 /// Makes connections to the server.
 #[derive(Debug)]
 pub struct Connector {
-    options: Options,
+    pub(super) options: Options,
     resolver: Resolver,
     /// Files are read on these threads.
     threads: Threads,
@@ -79,6 +88,8 @@ pub struct Connection {
     _driver: AbortOnDropHandle<()>,
     /// The server, for messages.
     pub at: String,
+    /// Whether another node named this one.
+    pub is_moved: bool,
 }
 
 impl Connector {
@@ -86,12 +97,17 @@ impl Connector {
         Self { options, resolver, threads }
     }
 
-    /// Connects to the server.
-    pub async fn connect(&self) -> Result<Connection, Failure> {
+    /// Connects to the server, or to the node that the server named for the keys.
+    pub async fn connect(&self, moved_to: Option<&HostPort>) -> Result<Connection, Failure> {
         let files = self.read_files().await?;
-        let (connection, database) = match &self.options.server {
-            ServerAddress::Tcp { at, database } => (self.tcp(at, files.tls.as_ref()).await?, *database),
-            ServerAddress::Unix(path) => {
+        let (connection, database) = match (&self.options.server, moved_to) {
+            (_, Some(at)) => (Connection { is_moved: true, ..self.tcp(at, &files).await? }, 0),
+            (ServerAddress::Tcp { at, database }, None) => (self.tcp(at, &files).await?, *database),
+            (ServerAddress::Sentinels { sentinels, primary }, None) => {
+                let at = self.primary(sentinels, primary, &files).await?;
+                (self.tcp(&at, &files).await?, 0)
+            }
+            (ServerAddress::Unix(path), None) => {
                 let at = format!("unix:{}", path.display());
                 let stream = within(STEP, UnixStream::connect(path)).await?;
                 let stream =
@@ -107,7 +123,7 @@ impl Connector {
         Ok(connection)
     }
 
-    async fn read_files(&self) -> Result<FromFiles, Failure> {
+    pub(super) async fn read_files(&self) -> Result<FromFiles, Failure> {
         let files = Arc::clone(&self.options.files);
         match within(STEP, self.threads.run(move || files.read())).await? {
             Ok(read) => read.map_err(Failure::Files),
@@ -116,7 +132,7 @@ impl Connector {
     }
 
     /// Connects to an address, without a user.
-    async fn tcp(&self, at: &HostPort, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Connection, Failure> {
+    pub(super) async fn tcp(&self, at: &HostPort, files: &FromFiles) -> Result<Connection, Failure> {
         let unreachable =
             |error: &(dyn Error + 'static)| Failure::Unreachable { at: at.to_string(), cause: chain(error) };
         let uri: Uri = format!("redis://{at}").parse().map_err(|error: http::uri::InvalidUri| unreachable(&error))?;
@@ -127,7 +143,7 @@ impl Connector {
         sockets.set_nodelay(true);
         sockets.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         let stream = within(STEP, sockets.call(uri)).await?.map_err(|error| unreachable(&error))?.into_inner();
-        let Some(tls) = tls else { return Connection::begin(Bounded::new(stream), at.to_string()).await };
+        let Some(tls) = &files.tls else { return Connection::begin(Bounded::new(stream), at.to_string()).await };
         let name = ServerName::try_from(at.host.clone()).map_err(|error| unreachable(&error))?;
         let stream = within(STEP, TlsConnector::from(Arc::clone(tls)).connect(name, stream)).await?;
         let stream = stream.map_err(|error| Failure::Tls { at: at.to_string(), cause: chain(&error) })?;
@@ -142,7 +158,7 @@ impl Connection {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = within(STEP, MultiplexedConnection::new_with_config(&info, stream, config)).await?;
         let (commands, driver) = made.map_err(|error| Failure::lost(&error.to_string()))?;
-        Ok(Self { commands, _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at })
+        Ok(Self { commands, _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at, is_moved: false })
     }
 
     /// Sends commands in one pipeline and waits for all replies. After a failure the connection is not to be used any

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::refusal::Refusal;
+use crate::address::HostPort;
 
 /// Why a connection was not made, or is not used any longer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +59,9 @@ impl ErrorReply {
     }
 
     /// The node that has the keys.
-    pub fn moved_to(&self) -> Option<(String, u16)> {
+    pub fn moved_to(&self) -> Option<HostPort> {
         let text = self.to_string();
-        Refusal::moved_to(&text).map(|(host, port)| (host.to_owned(), port))
+        Refusal::moved_to(&text).map(|(host, port)| HostPort { host: host.to_owned(), port })
     }
 }
 
@@ -133,7 +134,10 @@ mod tests {
         assert_eq!((error.refusal(), error.moved_to()), (Refusal::Denied, None));
         assert_eq!(ErrorReply::new(&"x".repeat(100), Some(&"y".repeat(1000))).to_string().len(), 32 + 1 + 200);
         let moved = ErrorReply::new("MOVED", Some("3999 127.0.0.1:6381"));
-        assert_eq!((moved.refusal(), moved.moved_to()), (Refusal::Moved, Some(("127.0.0.1".to_owned(), 6381))));
+        assert_eq!(
+            (moved.refusal(), moved.moved_to()),
+            (Refusal::Moved, Some(HostPort { host: "127.0.0.1".to_owned(), port: 6381 }))
+        );
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub async fn join<E: Clone + Send + Sync + 'static>(
         let page = read.page();
         match talk.pod.read(sessions, &page, |log, now| log.rejoin(&greeting, &page, now)) {
             Ok(()) => {
-                talk.pod.series.rejoined(reason(why, &greeting));
+                let is_moved = talk.connection.is_moved;
+                talk.pod.series.rejoined(if is_moved { RejoinReason::Moved } else { reason(why, &greeting) });
                 return Ok(());
             }
             Err(changed) => why = Some(changed),

@@ -21,6 +21,7 @@ use super::names::Names;
 use super::pace::{CHANCES, back_off, between_polls};
 use super::pod::Pod;
 use super::refusal::Refusal;
+use crate::address::HostPort;
 use crate::clock::{Clock, Mono};
 use crate::session::SessionCache;
 use crate::supervisor::Heartbeat;
@@ -49,6 +50,8 @@ pub struct Link<E: Clone + Send + Sync + 'static> {
     tidied: Mono,
     /// When the log was deleted last to make room.
     deleted: Option<Mono>,
+    /// The node that has the keys, as another node said last.
+    moved_to: Option<HostPort>,
 }
 
 /// A link without a sign of life for this long hangs. Connecting, the longest wait between two signs, takes a tenth.
@@ -58,7 +61,17 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     pub fn new(parts: Arc<Parts<E>>, names: Names, stop: CancellationToken, heartbeat: Heartbeat) -> Self {
         let now = parts.clock.mono();
         let idle = Idle::new(parts.sessions.fetches(), now);
-        Self { parts, names, heartbeat, stop, journal: Journal::default(), idle, tidied: now, deleted: None }
+        Self {
+            parts,
+            names,
+            heartbeat,
+            stop,
+            journal: Journal::default(),
+            idle,
+            tidied: now,
+            deleted: None,
+            moved_to: None,
+        }
     }
 
     /// Runs until `stop`, and then for a moment longer, so that what is queued is published.
@@ -99,16 +112,22 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     /// Connects, and serves until something fails or the sidecar stops.
     async fn connect(&mut self, parts: &Parts<E>) -> Result<(), Failure> {
         self.keep_house(parts);
-        let made = parts.connector.connect().await;
+        let moved_to = self.moved_to.take();
+        let made = parts.connector.connect(moved_to.as_ref()).await;
         parts.pod.series.asked(FleetCommand::Connect, label(made.as_ref().err()));
         let connection = made?;
         let names = self.names.clone();
         let talk = Conversation { connection: &connection, names: &names, pod: &parts.pod, clock: &parts.clock };
-        let served = self.serve(parts, &talk).await;
-        if let Err(Failure::Refused(error)) = &served
-            && error.refusal() == Refusal::Full
-        {
-            self.make_room(&talk).await;
+        let served = tokio::select! {
+            served = self.serve(parts, &talk) => served,
+            replaced = parts.connector.replaced(&connection) => Err(replaced),
+        };
+        if let Err(Failure::Refused(error)) = &served {
+            match error.refusal() {
+                Refusal::Full => self.make_room(&talk).await,
+                Refusal::Moved => self.moved_to = error.moved_to(),
+                Refusal::Unfit | Refusal::Denied | Refusal::Other => {}
+            }
         }
         served
     }
@@ -146,7 +165,11 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
             tokio::select! {
                 // In slices, because the first fetch after a pause ends the slow polls.
                 () = clock.sleep(due.min(times.poll)) => {}
-                () = pod.queued() => return true,
+                () = pod.queued() => {
+                    if pod.lock().has_queued() {
+                        return true;
+                    }
+                }
                 () = self.stop.cancelled() => {}
             }
         }

@@ -27,4 +27,5 @@ pub mod pod;
 pub mod refusal;
 pub mod replies;
 pub mod seal;
+mod sentinels;
 mod stream;

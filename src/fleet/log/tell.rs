@@ -142,6 +142,11 @@ impl Log {
         }
     }
 
+    /// Whether something waits to be published.
+    pub fn has_queued(&self) -> bool {
+        self.outbox.has_queued()
+    }
+
     /// How many publications are not acknowledged.
     pub fn unpublished(&self) -> usize {
         self.outbox.unpublished()

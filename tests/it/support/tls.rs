@@ -84,6 +84,14 @@ impl Authority {
         self.serve(params(names), &[version])
     }
 
+    /// Writes a certificate for `names` and its key as PEM, and returns the paths of both files.
+    pub fn files(&self, name: &str, names: &[&str]) -> (String, String) {
+        let key = a_key();
+        let certificate = params(names).signed_by(&key, &self.issuer).expect("signs");
+        let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
+        (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
+    }
+
     fn serve(&self, params: CertificateParams, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
         let key = a_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
