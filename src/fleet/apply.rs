@@ -11,7 +11,7 @@ pub fn apply<E: Clone + Send + Sync + 'static>(sessions: &SessionCache<E>, effec
             Effect::End { tag, write, cause } => sessions.end_elsewhere(tag, write.0, cause),
             Effect::Changed(tag) => sessions.changed_elsewhere(tag),
             Effect::All { doubt } => sessions.all_changed_elsewhere(doubt),
-            Effect::Rejoined { doubt } => sessions.rejoined(doubt),
+            Effect::Rejoined { cause, doubt } => sessions.rejoined(cause, doubt),
         }
     }
 }

@@ -30,11 +30,11 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.store.all_changed_elsewhere(doubt, self.clock.mono());
     }
 
-    /// The log was joined anew. What is stored stays, and the horizon confirms it no more. Fetches in progress are not
-    /// stored, and what is fetched in the next ten seconds lives for two at most. Nothing that is asked for before
-    /// `doubt` is stored.
-    pub fn rejoined(&self, doubt: Option<Mono>) {
-        self.store.invalidation.all_changed_elsewhere(doubt, self.clock.mono(), || ());
+    /// The log was joined, for the first time or anew. What is stored stays, and the horizon confirms it no more.
+    /// Fetches in progress are not stored, and later ones are stored as after this change of everything. Nothing that is
+    /// asked for before `doubt` is stored.
+    pub fn rejoined(&self, cause: Cause, doubt: Option<Mono>) {
+        self.store.invalidation.all_changed_elsewhere(cause, doubt, self.clock.mono(), || ());
     }
 
     /// Forgets writes whose end never came, once nothing matters any more that was fetched before they were overdue.

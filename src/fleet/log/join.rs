@@ -7,6 +7,7 @@ use super::{Effect, GRACE, Log, Page, Place, Rejoin, State, Ticket};
 use crate::clock::{Mono, Now};
 use crate::fleet::entry::{Entry, Item, LogId, Position};
 use crate::fleet::names::Server;
+use crate::session::invalidation::Cause;
 
 /// The replies to the first questions on a new connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,12 +71,15 @@ impl Log {
         if page.is_whole && !page.items.contains(newest) {
             return Err(Rejoin::Gap);
         }
+        // Ends of the last seconds may be lost, of writes that Sezzle does not show everywhere yet. A pod that had read
+        // no log has lost none; it is what every sidecar is after its start.
+        let cause = if self.place.is_none() { Cause::Changed } else { Cause::Answered };
         self.generation = self.generation.wrapping_add(1);
         self.horizon.rejoin(now);
         self.purged = Purged::since(first.at);
         self.place = Some(Place { server: greeting.server.clone(), id, last: *first });
         self.outbox.rejoin();
-        let mut effects = vec![Effect::Rejoined { doubt: self.uncovered(greeting, oldest, newest, now) }];
+        let mut effects = vec![Effect::Rejoined { cause, doubt: self.uncovered(greeting, oldest, newest, now) }];
         for item in page.items {
             effects.extend(self.apply(item, page.time, now));
         }

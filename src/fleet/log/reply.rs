@@ -30,9 +30,11 @@ pub enum Effect {
         doubt: Option<Mono>,
     },
     /// Nothing that was fetched until now is confirmed any more, though it stays in memory. Fetches under way are not
-    /// stored and not handed to those who arrive later, and what is fetched in the next ten seconds lives for two at
-    /// most. As in [`Effect::All`], nothing that is asked for before `doubt` is to be stored.
+    /// stored and not handed to those who arrive later. As in [`Effect::All`], nothing that is asked for before `doubt`
+    /// is to be stored.
     Rejoined {
+        /// How later fetches are stored.
+        cause: Cause,
         /// Until when nothing is stored.
         doubt: Option<Mono>,
     },

@@ -194,12 +194,12 @@ impl Invalidation {
         self.next(|state, epoch| state.purge(tag, epoch, (Cause::Changed, now), remove));
     }
 
-    /// Purges every tag as after a write that was answered. Nothing that is asked for before `doubt` is stored. `remove`
-    /// removes all stored sessions, or none if only what is fetched is in doubt.
-    pub fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono, remove: impl FnOnce()) {
+    /// Purges every tag. Nothing that is asked for before `doubt` is stored. `remove` removes all stored sessions, or
+    /// none if only what is fetched is in doubt.
+    pub fn all_changed_elsewhere(&self, cause: Cause, doubt: Option<Mono>, now: Mono, remove: impl FnOnce()) {
         self.next(|state, epoch| {
-            let answered = PurgeMark::of(epoch, Cause::Answered, now, state.max_ttl);
-            state.history.note_all(PurgeMark { unsettled: doubt.unwrap_or_default(), ..answered });
+            let mark = PurgeMark::of(epoch, cause, now, state.max_ttl);
+            state.history.note_all(PurgeMark { unsettled: mark.unsettled.max(doubt.unwrap_or_default()), ..mark });
             remove();
         });
     }

@@ -133,7 +133,8 @@ impl Store {
     }
 
     pub(super) fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono) {
-        self.removed(|remove| self.invalidation.all_changed_elsewhere(doubt, now, || self.remove_all(remove)));
+        let cause = Cause::Answered;
+        self.removed(|remove| self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.remove_all(remove)));
     }
 
     fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {

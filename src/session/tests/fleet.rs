@@ -14,6 +14,7 @@ use crate::session::announce::{Announce, Announced};
 use crate::session::ending::Ending;
 use crate::session::freshness::MAX_IDENTIFIER;
 use crate::session::horizon::{Horizon, SharedHorizon, Trust};
+use crate::session::invalidation::Cause;
 use crate::session::invalidation::tag_id::{TagId, TagIds};
 
 /// Something that the cache told the fleet.
@@ -361,23 +362,29 @@ async fn a_purge_elsewhere_finds_what_is_stored_by_any_of_its_tags() {
 async fn a_rejoin_keeps_memory_and_ends_fetches() {
     let pod = pod(DEFAULT);
     pod.fetch().await.expect("stored");
-    pod.sessions.rejoined(None);
+    pod.sessions.rejoined(Cause::Answered, None);
     assert_eq!(pod.find().0, "fresh");
     pod.sessions.store.purge_all();
     let rejoining = Arc::clone(&pod.sessions);
-    let late = fetch_meanwhile(&pod.sessions, move || rejoining.rejoined(Some(rejoining.clock.mono()))).await;
+    let late = fetch_meanwhile(&pod.sessions, move || {
+        rejoining.rejoined(Cause::Answered, Some(rejoining.clock.mono()));
+    })
+    .await;
     assert_eq!(late, Err(NotStored::Purged));
     assert_eq!(pod.fetch().await, Ok(2));
     pod.clock.advance(Duration::from_secs(10));
     assert_eq!(pod.fetch().await, Ok(30));
     pod.sessions.store.purge_all();
-    pod.sessions.rejoined(Some(at(&pod, 20)));
+    pod.sessions.rejoined(Cause::Changed, None);
+    assert_eq!(pod.fetch().await, Ok(30), "after the first join");
+    pod.sessions.store.purge_all();
+    pod.sessions.rejoined(Cause::Changed, Some(at(&pod, 20)));
     assert_eq!(pod.fetch().await, Err(NotStored::Unsettled));
 
     let (fetches, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
     let first = pod.look_up(&fetches, &gate);
     pod.joined_by(0).await;
-    pod.sessions.rejoined(None);
+    pod.sessions.rejoined(Cause::Answered, None);
     let second = pod.look_up(&fetches, &gate);
     pod.joined_by(1).await;
     assert!(!collapsed(first, second, &gate).await, "the flight began before");

@@ -43,7 +43,7 @@ fn a_pod_that_joins_learns_what_is_open_and_trusts_nothing_from_before() {
     assert_eq!(
         effects,
         [
-            Effect::Rejoined { doubt: None },
+            Effect::Rejoined { cause: Cause::Changed, doubt: None },
             Effect::Begin { tag, write, overdue: at(145_100).mono },
             Effect::End { tag, write, cause: Some((Cause::Answered, at(150_100).mono)) },
             Effect::Begin { tag: B, write: WriteId(3), overdue: at(235_100).mono },
@@ -92,7 +92,7 @@ fn a_log_that_was_cut_leaves_doubt_until_nothing_in_the_lost_part_matters() {
         let newest = item(time, begin(A, 2));
         let greeting = greeting(oldest, newest, time);
         let effects = log.rejoin(&greeting, &page(&[newest], time), at(time).mono).expect("joined");
-        let Some(Effect::Rejoined { doubt }) = effects.first() else { panic!("{effects:?}") };
+        let Some(Effect::Rejoined { doubt, .. }) = effects.first() else { panic!("{effects:?}") };
         doubt.map(|until| until.since(at(time).mono).as_secs())
     };
     assert_eq!(doubt(item(0, begin(A, 1)), 105_000), None, "it reaches as far back as is read");

@@ -64,7 +64,8 @@ fn joined() -> (Log, Vec<Item>) {
     let items = vec![item(0, Entry::Id(ID))];
     let greeting = greeting(items[0], items[0], 0);
     assert!(matches!(log.greet(&greeting), Step::Scan(_, Rejoin::Connect)));
-    assert_eq!(log.rejoin(&greeting, &page(&items, 0), at(0).mono), Ok(vec![Effect::Rejoined { doubt: None }]));
+    let first = Effect::Rejoined { cause: Cause::Changed, doubt: None };
+    assert_eq!(log.rejoin(&greeting, &page(&items, 0), at(0).mono), Ok(vec![first]));
     assert_eq!(log.state(), State::Synced);
     (log, items)
 }

@@ -35,7 +35,7 @@ enum Step {
     ChangedElsewhere(Tag),
     /// Everything may have changed, and is in doubt for so long.
     AllElsewhere(Option<u64>),
-    Rejoined(Option<u64>),
+    Rejoined(Cause, Option<u64>),
     ForgetOverdue,
 }
 
@@ -208,11 +208,12 @@ impl World {
                 let removed = self.removed(|core, now, remove| core.changed_elsewhere(id(&tag), now, remove));
                 self.purged_one(tag, Cause::Changed, self.now, removed);
             }
-            Step::AllElsewhere(doubt) | Step::Rejoined(doubt) => {
+            Step::AllElsewhere(doubt) | Step::Rejoined(_, doubt) => {
                 let removes = matches!(step, Step::AllElsewhere(_));
+                let cause = if let Step::Rejoined(cause, _) = step { cause } else { Cause::Answered };
                 let doubt = doubt.map(|millis| self.now.plus(Duration::from_millis(millis)));
-                self.core.all_changed_elsewhere(doubt, self.now, || ());
-                self.purged_all(Cause::Answered, doubt.unwrap_or_default(), removes);
+                self.core.all_changed_elsewhere(cause, doubt, self.now, || ());
+                self.purged_all(cause, doubt.unwrap_or_default(), removes);
                 if removes {
                     self.drop_from_map(self.entries.keys().copied().collect());
                 }
@@ -367,7 +368,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(write, cause)| Step::EndElsewhere(write, cause)),
         1 => purged().prop_map(Step::ChangedElsewhere),
         1 => proptest::option::of(millis()).prop_map(Step::AllElsewhere),
-        1 => proptest::option::of(millis()).prop_map(Step::Rejoined),
+        1 => (cause(), proptest::option::of(millis())).prop_map(|(cause, doubt)| Step::Rejoined(cause, doubt)),
         1 => Just(Step::ForgetOverdue),
     ]
 }
