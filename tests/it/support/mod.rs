@@ -6,6 +6,7 @@ pub mod client;
 pub mod dashboard;
 pub mod doer;
 pub mod egress;
+pub mod fleet;
 pub mod frame_caller;
 pub mod frame_gateway;
 pub mod frames;
@@ -58,6 +59,7 @@ pub struct Harness {
 #[derive(Default)]
 pub struct Setup {
     gateway: Options,
+    running: Option<Simulator>,
     gateway_host: Option<&'static str>,
     variables: Vec<(String, String)>,
 }
@@ -72,6 +74,12 @@ impl Setup {
     /// How the gateway behaves.
     pub fn gateway(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.gateway);
+        self
+    }
+
+    /// A gateway that is running already, with the default keys. The sidecar shares it with others.
+    pub fn before(mut self, gateway: &Simulator) -> Self {
+        self.running = Some(gateway.clone());
         self
     }
 
@@ -105,7 +113,10 @@ impl Setup {
 
     async fn try_start_with(self, prepare: impl FnOnce(&Simulator)) -> Result<Harness, StartError> {
         let keys = (self.gateway.public_key.clone(), self.gateway.private_key.clone());
-        let gateway = Simulator::start(self.gateway).await.expect("gateway starts");
+        let gateway = match self.running {
+            Some(gateway) => gateway,
+            None => Simulator::start(self.gateway).await.expect("gateway starts"),
+        };
         prepare(&gateway);
         let url = match self.gateway_host {
             Some(host) => gateway.url().replace("127.0.0.1", host),
@@ -215,6 +226,11 @@ impl Harness {
     pub async fn stop(self) {
         timeout(Duration::from_secs(10), self.app.drain()).await.expect("the drain ends");
         timeout(Duration::from_secs(10), self.gateway.stop()).await.expect("the gateway stops");
+    }
+
+    /// Ends the sidecar, for a gateway that it shares with others. A drain that does not end fails the test.
+    pub async fn stop_alone(self) {
+        timeout(Duration::from_secs(10), self.app.drain()).await.expect("the drain ends");
     }
 
     /// Hands out the sidecar and the gateway, for a test that drains them itself.

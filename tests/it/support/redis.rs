@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,7 +52,12 @@ impl Redis {
 
     /// A server with these options beside its own, as on its command line: `["--maxmemory", "2mb"]`.
     pub async fn with(engine: Engine, options: &[&str]) -> Self {
-        let (address, folder) = (free_address(), Folder::new());
+        Self::at(free_address(), engine, options).await
+    }
+
+    /// As [`Self::with`], on this port.
+    pub async fn at(address: SocketAddr, engine: Engine, options: &[&str]) -> Self {
+        let folder = Folder::new();
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let process = spawn(engine, address, &folder, &options);
         let this = Self { address, engine, options, process, folder };
@@ -61,10 +67,13 @@ impl Redis {
 
     /// A server that follows another, once it has all its data.
     pub async fn replica_of(primary: &Self) -> Self {
-        let port = primary.address.port().to_string();
-        let replica = Self::with(primary.engine, &["--replicaof", "127.0.0.1", &port]).await;
-        eventually("the replica follows", async || replica.info("master_link_status").await == "up").await;
+        let replica = Self::with(primary.engine, &[]).await;
+        replica.follow(primary).await;
         replica
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
     }
 
     /// The path of the server's Unix socket.
@@ -85,6 +94,51 @@ impl Redis {
         call(self.address, command).await.unwrap_or_else(|| panic!("no reply to {command}"))
     }
 
+    /// Makes this server follow another, and waits until it has all the other's data.
+    pub async fn follow(&self, primary: &Self) {
+        self.call(&format!("REPLICAOF 127.0.0.1 {}", primary.address.port())).await;
+        eventually("the replica follows", async || self.info("master_link_status").await == "up").await;
+    }
+
+    /// Deletes what `SAVE` wrote, so that the next start has no data.
+    pub fn forget_dump(&self) {
+        fs::remove_file(self.dump()).expect("a dump");
+    }
+
+    /// The path of the server's dump.
+    pub fn dump(&self) -> PathBuf {
+        self.folder.path().join("dump.rdb")
+    }
+
+    /// As [`Self::call`], with a password.
+    pub async fn call_as(&self, password: &str, command: &str) -> Reply {
+        let authenticated = [request(&format!("AUTH {password}")), request(command)].concat();
+        let mut replies = exchange(self.address, &authenticated, 2).await.expect("replies");
+        assert!(!replies.iter().any(|reply| matches!(reply, Reply::Error(_))), "{replies:?}");
+        replies.pop().expect("two")
+    }
+
+    /// Deletes the keys that match a pattern.
+    pub async fn delete(&self, pattern: &str) {
+        for key in self.keys(pattern).await {
+            self.call(&format!("DEL {key}")).await;
+        }
+    }
+
+    /// Lets a dump fail. A server that saves by itself refuses writes after that.
+    pub async fn fail_to_save(&self) {
+        fs::create_dir(self.dump()).expect("no dump yet");
+        self.call("BGSAVE").await;
+        eventually("not saved", async || self.info("rdb_last_bgsave_status").await == "err").await;
+    }
+
+    /// Lets a dump succeed again.
+    pub async fn save_again(&self) {
+        fs::remove_dir(self.dump()).expect("in its way");
+        self.call("BGSAVE").await;
+        eventually("saved", async || self.info("rdb_last_bgsave_status").await == "ok").await;
+    }
+
     /// The value of a field of `INFO`; empty without the field.
     pub async fn info(&self, field: &str) -> String {
         let text = self.call("INFO everything").await.text();
@@ -103,6 +157,22 @@ impl Redis {
     /// Connections of callers, without the one that asks.
     pub async fn connections(&self) -> usize {
         self.call("CLIENT LIST TYPE normal").await.text().lines().count() - 1
+    }
+
+    /// Watches every command from now on.
+    pub async fn monitor(&self) -> Monitor {
+        let mut stream = TcpStream::connect(self.address).await.expect("connects");
+        stream.write_all(&request("MONITOR")).await.expect("written");
+        stream.read_exact(&mut [0; "+OK\r\n".len()]).await.expect("a reply");
+        let seen = Arc::<Mutex<Vec<u8>>>::default();
+        let sink = Arc::clone(&seen);
+        tokio::spawn(async move {
+            let mut piece = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = stream.read(&mut piece).await {
+                sink.lock().expect("not poisoned").extend_from_slice(&piece[..read]);
+            }
+        });
+        Monitor { seen }
     }
 
     /// Stops the server's process, which keeps its connections.
@@ -129,6 +199,45 @@ impl Redis {
 
     async fn answers(&self) {
         eventually("the server answers", async || call(self.address, "PING").await.is_some()).await;
+    }
+}
+
+/// The commands that a server got.
+pub struct Monitor {
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Monitor {
+    /// All commands so far, each byte as it was sent.
+    pub fn seen(&self) -> Vec<u8> {
+        let text = self.seen.lock().expect("not poisoned").clone();
+        let (mut bytes, mut rest) = (Vec::new(), text.as_slice());
+        loop {
+            rest = match rest {
+                [] => return bytes,
+                [b'\\', b'x', high, low, rest @ ..] => {
+                    let digits = [*high, *low];
+                    let digits = std::str::from_utf8(&digits).expect("digits");
+                    bytes.push(u8::from_str_radix(digits, 16).expect("digits"));
+                    rest
+                }
+                [b'\\', escaped, rest @ ..] => {
+                    bytes.push(match escaped {
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        b'a' => 7,
+                        b'b' => 8,
+                        other => *other,
+                    });
+                    rest
+                }
+                [byte, rest @ ..] => {
+                    bytes.push(*byte);
+                    rest
+                }
+            };
+        }
     }
 }
 
@@ -242,10 +351,19 @@ impl Reply {
 
 /// Sends a command on a connection of its own. `None` when there is no reply.
 pub async fn call(address: SocketAddr, command: &str) -> Option<Reply> {
+    exchange(address, &request(command), 1).await?.pop()
+}
+
+/// Sends commands on a connection of their own, and reads so many replies.
+async fn exchange(address: SocketAddr, commands: &[u8], replies: usize) -> Option<Vec<Reply>> {
     let exchange = async {
         let mut stream = BufReader::new(TcpStream::connect(address).await.ok()?);
-        stream.write_all(&request(command)).await.ok()?;
-        read(&mut stream).await
+        stream.write_all(commands).await.ok()?;
+        let mut read = Vec::new();
+        while read.len() < replies {
+            read.push(self::read(&mut stream).await?);
+        }
+        Some(read)
     };
     timeout(LIMIT, exchange).await.ok()?
 }

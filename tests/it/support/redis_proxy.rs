@@ -69,6 +69,10 @@ impl RedisProxy {
         Self { address, network }
     }
 
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
     /// Ends every fault. Connections that were reset or lost stay so.
     pub fn mend(&self) {
         self.network.send_modify(|network| {
@@ -116,6 +120,11 @@ impl RedisProxy {
     /// Leads new connections to another server.
     pub fn lead_to(&self, server: SocketAddr) {
         self.network.send_modify(|network| network.server = server);
+    }
+
+    /// How many connections were opened so far.
+    pub fn connections(&self) -> u64 {
+        self.network.borrow().next
     }
 }
 

@@ -1,0 +1,122 @@
+//! A lookup through any pod, begun after a change was answered through another, shows the change.
+
+use futures_util::future::join_all;
+use http::Method;
+use sezzle_sidecar::simulator::Rule;
+use std::time::Duration;
+
+use crate::support::fleet::{Change, Pod, Shop, is_hit, revision};
+use crate::support::redis::{Engine, Redis};
+use crate::support::{Harness, Session, eventually};
+
+const PODS: usize = 4;
+/// Sessions that are changed at the same time, each through another pod than the one before.
+const SESSIONS: usize = 8;
+
+/// Nothing unconfirmed is served, and an answer is held for the whole lease. The times are long for a busy machine: a
+/// poll that is answered too late would end the promise.
+const STRICT: [(&str, &str); 4] =
+    [("FLEET__POLL", "300ms"), ("FLEET__LEASE", "600ms"), ("FLEET__ALONE_TTL", "0s"), ("FLEET__WRITE_WAIT", "1s")];
+
+struct Fleet {
+    shop: Shop,
+    harnesses: Vec<Harness>,
+    pods: Vec<Pod>,
+}
+
+impl Fleet {
+    /// A fleet whose pods are synced, or so many sidecars that do not know each other.
+    async fn start(url: Option<&str>, settings: &[(&str, &str)]) -> Self {
+        let shop = Shop::open().await;
+        let harnesses = join_all((0..PODS).map(|_| shop.pod(url, settings))).await;
+        let pods: Vec<Pod> = harnesses.iter().map(Pod::from).collect();
+        if url.is_some() {
+            join_all(pods.iter().map(|pod| shop.link_is(*pod, "synced"))).await;
+        }
+        Self { shop, harnesses, pods }
+    }
+
+    /// Lets every pod store a session.
+    async fn store(&self, session: &Session) {
+        for pod in &self.pods {
+            eventually("stored", async || is_hit(&self.shop.lookup(*pod, session).await)).await;
+        }
+    }
+
+    /// Stores a session everywhere, changes it through one pod, and returns the revision that each pod shows then.
+    async fn change(&self, through: usize, change: Change) -> Vec<u64> {
+        let session = Session::tokenize(&self.shop.gateway);
+        self.store(&session).await;
+        self.shop.change(self.pods[through % PODS], change, &session).await;
+        let shown = self.pods.iter().map(async |pod| revision(&self.shop.lookup(*pod, &session).await));
+        join_all(shown).await
+    }
+
+    /// The sum of a series over all pods.
+    async fn sum(&self, series: &str) -> f64 {
+        join_all(self.pods.iter().map(|pod| self.shop.metric(*pod, series))).await.iter().sum()
+    }
+
+    async fn stop(self) {
+        join_all(self.harnesses.into_iter().map(Harness::stop_alone)).await;
+        self.shop.gateway.stop().await;
+    }
+}
+
+/// What the other tests of this file would find if the pods told each other nothing.
+#[tokio::test]
+async fn without_a_fleet_other_pods_show_what_was_before() {
+    let fleet = Fleet::start(None, &[]).await;
+    for change in Change::ALL {
+        let shown = fleet.change(1, change).await;
+        assert_eq!(shown, [1, 2, 1, 1], "{change:?}");
+    }
+    fleet.stop().await;
+}
+
+async fn nobody_shows_what_was_before(url: &str) {
+    let fleet = Fleet::start(Some(url), &STRICT).await;
+    for change in [Change::Write, Change::Webhook, Change::Purge] {
+        let shown = join_all((0..SESSIONS).map(|through| fleet.change(through, change))).await;
+        assert_eq!(shown, vec![vec![2; PODS]; SESSIONS], "{change:?}");
+    }
+    // Alone, because each of these purges the sessions of all others.
+    assert_eq!(fleet.change(0, Change::PurgeAll).await, [2; PODS]);
+    for result in ["waited", "gave_up"] {
+        assert_eq!(fleet.sum(&format!("fleet_holds_total{{result=\"{result}\"}}")).await, 0.0, "{result}");
+    }
+    assert_eq!(fleet.sum("fleet_unconfirmed_served_total").await, 0.0);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn nobody_shows_what_was_before_with_redis() {
+    let redis = Redis::start().await;
+    nobody_shows_what_was_before(&redis.url()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs valkey-server: tests/run"]
+async fn nobody_shows_what_was_before_with_valkey_over_a_unix_socket() {
+    let valkey = Redis::with(Engine::Valkey, &[]).await;
+    nobody_shows_what_was_before(&format!("unix:{}", valkey.socket().display())).await;
+}
+
+/// With the defaults, a write that takes longer than the lease is not held, and nobody shows what was before it.
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn a_write_that_takes_as_long_as_sezzle_does_is_not_held() {
+    let redis = Redis::start().await;
+    let fleet = Fleet::start(Some(&redis.url()), &[]).await;
+    let slow = Rule::on(Method::PATCH, "/v2/order/*").delay(Duration::from_millis(400));
+    fleet.shop.gateway.script(slow);
+    let shown = join_all((0..SESSIONS).map(|through| fleet.change(through, Change::Write))).await;
+    // On a machine so busy that polls are late, memory is served unconfirmed, and the pod says so.
+    let unconfirmed = fleet.sum("fleet_unconfirmed_served_total").await;
+    assert!(unconfirmed > 0.0 || shown == vec![vec![2; PODS]; SESSIONS], "{shown:?}");
+    let (held, writes) = (fleet.sum("fleet_held_seconds_sum").await, fleet.sum("fleet_held_seconds_count").await);
+    assert_eq!(writes, SESSIONS as f64);
+    assert!(held < 0.05 * writes, "held for {held} s");
+    fleet.stop().await;
+}
