@@ -258,5 +258,17 @@ impl State {
     }
 }
 
+/// For models that keep the open writes and nothing else.
+#[cfg(test)]
+impl Invalidation {
+    pub fn open(&self) -> OpenWrites {
+        self.lock().open.clone()
+    }
+
+    pub fn set_open(&self, open: OpenWrites) {
+        self.lock().open = open;
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,19 @@
 //! Memory: writers at other pods, a reader with its own memory and flights, and time.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::*;
 use crate::fleet::log::{Batch, Held, Hold, Ticket, Wait};
 use crate::session::ending::Ending;
+use crate::session::freshness::NotStored;
 use crate::session::horizon::{Serve, Trust};
 use crate::session::invalidation::open::OpenWrites;
+use crate::session::invalidation::tag_id::TagIds;
+use crate::session::invalidation::{FetchId, Invalidation, PurgeEpoch};
 
 /// The bounds of one search.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +90,16 @@ struct Fetched {
     began: Now,
     /// Nothing was purged since.
     is_clean: bool,
+    /// A caller who waits for the answer although it is not what that caller needs.
+    waiter: Option<Waiter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Waiter {
+    /// The writes that the answer has to show.
+    needed: u8,
+    /// Nothing was purged between the beginning of the fetch and the caller's arrival.
+    is_in_order: bool,
 }
 
 impl Local {
@@ -216,20 +232,28 @@ impl Local {
                 reader.log.lose_connection();
                 (reader.process, reader.reply) = (redis.process, None);
                 let effects = join(&mut reader.log, redis, now);
-                self.obey(reader, &effects);
+                self.obey(reader, &effects, now.mono);
             });
         }
         match reader.flight {
             None => step("fetch", &|reader| {
-                reader.flight = Some(Fetched { shows: world.shown, began: now, is_clean: true });
+                reader.flight = Some(Fetched { shows: world.shown, began: now, is_clean: true, waiter: None });
             }),
-            Some(flight) => step("store", &|reader| {
-                reader.flight = None;
-                let is_clean = flight.is_clean || self.is(Without::StoreCheck);
-                if is_clean && reader.open.overdue(&[TAG]).is_none() {
-                    reader.memory = Some((flight.shows, flight.began));
+            Some(flight) => {
+                let needed = world.passed_on();
+                // Only a caller who would get the wrong answer is of interest.
+                let is_stale = flight.shows & needed != needed && flight.waiter.is_none();
+                if is_stale && reader.log.horizon().may_join(&self.trust(), now) {
+                    let waiter = Some(Waiter { needed, is_in_order: flight.is_clean });
+                    step("arrive", &|reader| reader.flight = Some(Fetched { waiter, ..flight }));
                 }
-            }),
+                step("store", &|reader| {
+                    reader.flight = None;
+                    if self.may_store(reader, &flight) {
+                        reader.memory = Some((flight.shows, flight.began));
+                    }
+                });
+            }
         }
     }
 
@@ -245,39 +269,85 @@ impl Local {
             Ok(effects) => effects,
             Err(_) => join(&mut reader.log, redis, now),
         };
-        self.obey(reader, &effects);
+        self.obey(reader, &effects, now.mono);
     }
 
-    /// Does to memory what the session cache would do.
-    fn obey(&self, reader: &mut Reader, effects: &[Effect]) {
+    /// Does to memory what the session cache does.
+    fn obey(&self, reader: &mut Reader, effects: &[Effect], now: Mono) {
+        if effects.is_empty() {
+            return;
+        }
+        let cache = cache(true);
+        if reader.memory.is_some() {
+            cache.store(&[TAG], cache.epoch(), now, FETCH, Ok).expect("nothing was purged");
+        }
+        cache.set_open(reader.open.clone());
+        let (began, is_removed) = (cache.epoch(), Cell::new(false));
+        let remove = |_| is_removed.set(true);
         for effect in effects {
-            let mut purges = true;
             match *effect {
-                Effect::Begin { tag, write, .. } => {
-                    if !self.is(Without::OpenWrites) {
-                        reader.open.open(tag, write.0, NEVER, 100);
-                    }
-                }
+                Effect::Begin { tag, .. } if self.is(Without::OpenWrites) => cache.changed_elsewhere(tag, now, remove),
+                Effect::Begin { tag, write, .. } => cache.begin_elsewhere(tag, write.0, NEVER, now, remove),
                 Effect::End { tag, write, cause } => {
                     if self.is(Without::OwnEnd) {
-                        reader.open = OpenWrites::default();
+                        cache.set_open(OpenWrites::default());
                     }
-                    reader.open.close(tag, write.0);
-                    purges = cause.is_some();
+                    cache.end_elsewhere(tag, write.0, cause, remove);
                 }
-                Effect::Changed(_) | Effect::All { .. } => {}
-                Effect::Rejoined { .. } => {
-                    purges = false;
-                    if !self.is(Without::FlightEnds) {
-                        reader.flight.iter_mut().for_each(|flight| flight.is_clean = false);
-                    }
-                }
-            }
-            if purges {
-                reader.memory = None;
-                reader.flight.iter_mut().for_each(|flight| flight.is_clean = false);
+                Effect::Changed(tag) => cache.changed_elsewhere(tag, now, remove),
+                Effect::All { doubt } => cache.all_changed_elsewhere(doubt, now, || is_removed.set(true)),
+                Effect::Rejoined { .. } if self.is(Without::FlightEnds) => {}
+                Effect::Rejoined { doubt } => cache.all_changed_elsewhere(doubt, now, || ()),
             }
         }
+        reader.open = cache.open();
+        reader.memory = reader.memory.filter(|_| !is_removed.get());
+        let refused = cache.store(&[TAG], began, NEVER, FETCH, |_| Err::<(), _>(NotStored::Superseded));
+        if refused == Err(NotStored::Purged) {
+            reader.flight.iter_mut().for_each(|flight| flight.is_clean = false);
+        }
+    }
+
+    fn may_store(&self, reader: &Reader, flight: &Fetched) -> bool {
+        let is_clean = flight.is_clean || self.is(Without::StoreCheck);
+        let (cache, began, _) = remembered(reader, true, [!is_clean, false]);
+        cache.store(&[TAG], began, flight.began.mono, FETCH, Ok).is_ok()
+    }
+
+    /// Whether a caller who waits for a flight may have its answer now.
+    fn may_hand_on(&self, reader: &Reader, flight: &Fetched, waiter: Waiter, now: Now) -> bool {
+        let purges = [!waiter.is_in_order, waiter.is_in_order && !flight.is_clean];
+        let (cache, began, arrived) = remembered(reader, !self.is(Without::LateEnd), purges);
+        cache.accepts(Some(&[TAG]), began, arrived, now.mono).is_ok()
+    }
+}
+
+/// The product's own bookkeeping, in a fleet or not.
+fn cache(in_fleet: bool) -> Invalidation {
+    Invalidation::new(100, LONGEST, in_fleet.then(|| TagIds::new("")))
+}
+
+/// The bookkeeping of a reader whose tag was purged after the fetch began: before the caller arrived, and since. Also
+/// the two moments.
+fn remembered(reader: &Reader, in_fleet: bool, purges: [bool; 2]) -> (Invalidation, PurgeEpoch, PurgeEpoch) {
+    let cache = cache(in_fleet);
+    cache.set_open(reader.open.clone());
+    let [began, arrived] = purges.map(|is_purged| {
+        let before = cache.epoch();
+        if is_purged {
+            cache.changed_elsewhere(TAG, Mono::default(), |_| ());
+        }
+        before
+    });
+    (cache, began, arrived)
+}
+
+const FETCH: FetchId = FetchId { key: Uuid::nil(), id: 0 };
+
+impl World {
+    /// The writes whose answers were passed on, one bit each.
+    fn passed_on(&self) -> u8 {
+        self.writers.iter().enumerate().map(|(index, writer)| u8::from(writer.is_passed_on) << index).sum()
     }
 }
 
@@ -340,8 +410,8 @@ impl Model for Local {
         let epoch = horizon.epoch;
         reader.memory =
             reader.memory.filter(|(shows, began)| *shows != all && (began.mono >= epoch || self.is(Without::Epoch)));
-        reader.flight =
-            reader.flight.filter(|flight| flight.shows != all && (flight.is_clean || self.is(Without::StoreCheck)));
+        let keeps_purged = self.is(Without::StoreCheck) || self.is(Without::LateEnd);
+        reader.flight = reader.flight.filter(|flight| flight.shows != all && (flight.is_clean || keeps_purged));
         if !self.is(Without::NoCreditForYouth) {
             // Only whether it was after the epoch counts. A time at the epoch, or maybe at the next, stays as it is.
             let just_after = Now { mono: epoch.plus(Duration::from_nanos(1)), ..at(0) };
@@ -381,8 +451,7 @@ impl Model for Local {
     }
 
     fn wrong(&self, world: &World) -> Option<&'static str> {
-        let passed_on = |(index, writer): (usize, &Rc<Writer>)| u8::from(writer.is_passed_on) << index;
-        let needed: u8 = world.writers.iter().enumerate().map(passed_on).sum();
+        let needed = world.passed_on();
         let (reader, now) = (&world.reader, at(world.tick));
         let mut horizon = *reader.log.horizon();
         if let Some((shows, mut began)) = reader.memory {
@@ -396,13 +465,14 @@ impl Model for Local {
                 return Some(MEMORY);
             }
         }
-        if let Some(flight) = reader.flight
-            && flight.is_clean
-            && reader.open.overdue(&[TAG]).is_none()
-            && horizon.may_join(&self.trust(), now)
-            && flight.shows & needed != needed
-        {
-            return Some(FLIGHT);
+        if let Some(flight) = reader.flight {
+            let is_wrong = |waiter: Waiter| {
+                flight.shows & waiter.needed != waiter.needed && self.may_hand_on(reader, &flight, waiter, now)
+            };
+            let at_once = Waiter { needed, is_in_order: flight.is_clean };
+            if horizon.may_join(&self.trust(), now) && is_wrong(at_once) || flight.waiter.is_some_and(is_wrong) {
+                return Some(FLIGHT);
+            }
         }
         None
     }
@@ -470,6 +540,7 @@ fn every_rule_of_memory_is_needed() {
         ("fail over", Without::GapCheck, FAILING, FLIGHT),
         ("log lost", Without::GapCheck, LOSING, FLIGHT),
         ("fail over", Without::FlightEnds, FAILING, FLIGHT),
+        ("one writer", Without::LateEnd, SHORT, FLIGHT),
         ("fail over", Without::Epoch, FAILING, MEMORY),
         ("fail over", Without::EndAck, FAILING, FLIGHT),
         ("fail over", Without::SameLog, FAILING, FLIGHT),

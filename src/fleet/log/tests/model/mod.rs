@@ -40,6 +40,8 @@ enum Without {
     GapCheck,
     /// A flight does not outlive a rejoin.
     FlightEnds,
+    /// An answer is not handed on if it was purged since its fetch began, even after the caller came.
+    LateEnd,
     /// Memory does not outlive a rejoin as confirmed.
     Epoch,
     /// The answer waits for the acknowledgement of the end.
