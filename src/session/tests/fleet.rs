@@ -263,6 +263,22 @@ async fn memory_is_served_as_far_as_the_horizon_allows() {
 }
 
 #[tokio::test]
+async fn alone_a_pod_counts_from_when_the_fetch_was_sent() {
+    let pod = pod(DEFAULT);
+    let mut patient = rules();
+    (patient.policy.max_ttl, patient.policy.untokenized_ttl) = (Duration::from_secs(600), Duration::from_secs(600));
+    pod.sessions.change(patient);
+    pod.horizon.publish(Horizon::default());
+    let clock = Arc::clone(&pod.clock);
+    let fetched = fetch_meanwhile(&pod.sessions, move || clock.advance(Duration::from_secs(20)));
+    fetched.await.expect("stored");
+    pod.clock.advance(Duration::from_secs(39));
+    assert_eq!(pod.find(), ("fresh", 1));
+    pod.clock.advance(Duration::from_secs(1));
+    assert_eq!(pod.find(), ("stale", 1));
+}
+
+#[tokio::test]
 async fn a_pod_that_may_not_trust_its_memory_shares_no_fetches() {
     for (trust, shared) in [(DEFAULT, true), (STRICT, false)] {
         let (pod, fetches, gate) = (pod(trust), Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
