@@ -5,12 +5,14 @@ use std::sync::Arc;
 use http::Uri;
 
 use super::error::StartError;
+use super::fleet;
 use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
 use super::materials::{Blocking, Materials};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
 use crate::online_check::OnlineCheck;
+use crate::online_check::fleet::FleetCheck;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::Connector;
 use crate::upstream::{AddressError, Upstream, probe};
@@ -24,11 +26,12 @@ pub fn online_check(
     let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
     let gateway = &settings.gateway;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
-    let materials = Materials::read(settings)?;
+    let mut materials = Materials::read(settings)?;
     let (tls, peer_certificate) = probe::client_config(&materials.trust)?;
     forward(settings, &materials, &blocking)?;
     let connect = connect_options(gateway, tls, &materials, &blocking)?;
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
+    let fleet = fleet::connector(settings, materials.fleet.take(), &blocking).zip(settings.fleet.as_ref());
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
@@ -49,6 +52,12 @@ pub fn online_check(
         peer_certificate,
         policy: policy(settings),
         lookup_timeout: gateway.read_timeout,
+        fleet: fleet.map(|(connector, fleet)| FleetCheck {
+            connector,
+            environment: gateway.environment.as_str(),
+            name: fleet.name.clone(),
+            poll: fleet.times.poll,
+        }),
         clock,
     })
 }

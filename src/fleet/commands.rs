@@ -193,7 +193,7 @@ fn read(replies: &mut Replies, most: usize) -> Result<Read, Failure> {
 }
 
 /// A field of a reply to INFO.
-fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -15,6 +15,7 @@ mod conversation;
 pub mod entry;
 pub mod failure;
 mod idle;
+pub mod inspect;
 mod join;
 mod journal;
 pub mod keys;

@@ -39,6 +39,11 @@ impl Names {
         format!("{}:id", self.space)
     }
 
+    /// A key that there never is.
+    pub fn nothing(&self) -> String {
+        format!("{}:nothing", self.space)
+    }
+
     /// A sealed body. The key names the server, the history of its data and the log: what an earlier process, another
     /// history or an earlier log knew as current cannot be found again.
     pub fn body(&self, server: &Server, log: LogId, session: TagId) -> String {

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use crate::clock::Wall;
 use crate::credentials::exchange::ExchangeError;
+use crate::fleet::failure::Failure;
 use crate::sezzle::time::format_rfc3339;
 use crate::upstream::error::{ErrorKind, UpstreamError};
 
@@ -148,6 +149,14 @@ impl CheckFailure {
             format!("Sezzle accepted the keys, but the lookup failed: {why}"),
             &["A firewall or a proxy on the way to Sezzle may block the lookup.".to_owned()],
         )
+    }
+
+    /// The fleet's server cannot be used. The sidecar serves without it.
+    pub(super) fn of_fleet(failure: &Failure) -> Self {
+        let alone = "The sidecar starts all the same, and serves as if there were no fleet.";
+        let advice = failure.advice().map(|advice| format!("What to do: {advice}."));
+        let hints: Vec<String> = advice.into_iter().chain([alone.to_owned()]).collect();
+        Self::new(format!("the fleet has no server: {failure}"), &hints)
     }
 
     pub(super) fn failed(status: StatusCode) -> Self {

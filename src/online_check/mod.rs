@@ -6,6 +6,7 @@
 
 mod caching;
 pub mod failure;
+pub mod fleet;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 
 use self::failure::{CheckFailure, Hints, in_ca_file};
+use self::fleet::FleetCheck;
 use crate::clock::{Clock, Now, Wall};
 use crate::credentials::exchange::{Granted, exchange, foreign};
 use crate::credentials::keys::KeyPair;
@@ -59,6 +61,8 @@ pub struct OnlineCheck {
     pub policy: Policy,
     /// Time limit until the head of the response to a lookup.
     pub lookup_timeout: Duration,
+    /// `None` for a sidecar that is in no fleet.
+    pub fleet: Option<FleetCheck>,
     pub clock: Clock,
 }
 
@@ -83,7 +87,14 @@ impl OnlineCheck {
         }
         self.connect(&mut say).await?;
         let granted = self.authenticate(&mut say).await?;
-        self.look_up(&granted, &mut say).await
+        self.look_up(&granted, &mut say).await?;
+        match &self.fleet {
+            Some(fleet) => {
+                let merchant = self.merchant.as_ref().unwrap_or(&granted.merchant);
+                fleet.run(merchant, &self.clock, &mut say).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn connect(&self, say: &mut impl FnMut(&str, &str)) -> Result<(), CheckFailure> {

@@ -54,7 +54,7 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("proxy", &["session", "credentials", "upstream"]),
     ("ops", &["session", "credentials", "upstream"]),
     ("status", &["ops", "session", "credentials", "upstream"]),
-    ("online_check", &["session", "credentials", "upstream"]),
+    ("online_check", &["session", "credentials", "upstream", "fleet"]),
     ("control", &["session"]),
     ("webhook", &["session", "credentials", "upstream"]),
 ];
@@ -86,6 +86,7 @@ const PURE: &[&str] = &[
     "fleet/entry.rs",
     "fleet/failure.rs",
     "fleet/idle.rs",
+    "fleet/inspect.rs",
     "fleet/journal.rs",
     "fleet/life.rs",
     "fleet/log/join.rs",

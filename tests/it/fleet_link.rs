@@ -4,8 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use http::Method;
+use sezzle_sidecar::simulator::{Options, Simulator};
 
-use crate::support::process::{Folder, Sidecar, free_address, lines};
+use crate::support::process::{Folder, Sidecar, free_address, lines, run};
 use crate::support::redis::{Cluster, Engine, Redis, Reply, Sentinels};
 use crate::support::redis_proxy::RedisProxy;
 use crate::support::tls::Authority;
@@ -76,7 +77,7 @@ async fn the_documented_user_is_enough_and_a_new_password_needs_no_restart() {
     let url = format!("redis://{}", redis.address);
     let variables =
         [("FLEET__URL", url.as_str()), ("FLEET__USERNAME", "sezzle-sidecar"), ("FLEET__PASSWORD_FILE", &password)];
-    let sidecar = Sidecar::start(sezzle_sidecar::simulator::Options::default(), &variables).await;
+    let sidecar = Sidecar::start(Options::default(), &variables).await;
     eventually("refused", async || {
         sidecar.metric("fleet_commands_total{command=\"connect\",result=\"refused\"}").await >= 3.0
     })
@@ -155,6 +156,49 @@ async fn what_is_queued_is_published_before_the_process_ends() {
     let kinds: Vec<u8> = entries.iter().map(|entry| kind(&entry.list()[1].list()[1])).collect();
     // The name of the log, the beginning of the write, and its end by an answer.
     assert!(kinds == [7, 1, 2] || kinds == [7, 2], "{kinds:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn the_online_check_names_the_server_and_what_is_wrong_with_it() {
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let Options { public_key, private_key, .. } = Options::default();
+    let check = async |url: &str| {
+        let gateway = gateway.url();
+        let keys = [("CREDENTIALS__PUBLIC_KEY", public_key.as_str()), ("CREDENTIALS__PRIVATE_KEY", &private_key)];
+        let ways = [("GATEWAY__ENVIRONMENT", "sandbox"), ("GATEWAY__URL", &gateway), ("FLEET__URL", url)];
+        let ended = run(&["check", "--online"], &[&keys[..], &ways].concat()).await;
+        (ended.code, format!("{}{}", ended.stdout, ended.stderr))
+    };
+    let says = |(code, text): &(Option<i32>, String), expected: i32, lines: &[&str]| {
+        assert_eq!(*code, Some(expected), "{text}");
+        lines.iter().for_each(|line| assert!(text.contains(line), "{line:?} in\n{text}"));
+    };
+    let redis = Redis::with(Engine::Redis, &["--maxmemory-policy", "allkeys-lru"]).await;
+    let url = format!("redis://{}", redis.address);
+    let fleet = format!("fleet       {}, reached in ", redis.address);
+    let server =
+        format!("server      Redis 7.0.15, run id {}…, primary without replicas, ", &redis.info("run_id").await[..8]);
+    let found = check(&url).await;
+    says(&found, 0, &[&fleet, &server, "maxmemory-policy allkeys-lru\n", "log         none yet", "round trip  "]);
+    says(&found, 0, &["server time agrees with", "note        with maxmemory-policy allkeys-lru", "all is well"]);
+    assert!(redis.keys("*").await.is_empty(), "the check leaves nothing behind");
+
+    let replica = Redis::replica_of(&redis).await;
+    says(&check(&url).await, 0, &["primary with 1 replicas", "min-replicas-to-write 1"]);
+    let of_replica = check(&format!("redis://{}", replica.address)).await;
+    says(
+        &of_replica,
+        1,
+        &["the fleet has no server: the server is a replica", "name the primary in fleet.url", "starts all the same"],
+    );
+
+    redis.call("ACL SETUSER default -xadd").await;
+    says(&check(&url).await, 1, &["the server answered NOPERM", "'xadd'", "the server's ACL"]);
+    redis.call("ACL SETUSER default +xadd -info").await;
+    says(&check(&url).await, 0, &["server      unknown\n", "allow +info"]);
+    says(&check(&format!("redis://{}", free_address())).await, 1, &["cannot be reached: ", "refused"]);
+    gateway.stop().await;
 }
 
 fn kind(entry: &Reply) -> u8 {
