@@ -13,7 +13,7 @@ use crate::session::freshness::NotStored;
 use crate::session::horizon::{Serve, Trust};
 use crate::session::invalidation::open::OpenWrites;
 use crate::session::invalidation::tag_id::TagIds;
-use crate::session::invalidation::{FetchId, Invalidation, PurgeEpoch};
+use crate::session::invalidation::{Cause, FetchId, Invalidation, PurgeEpoch};
 
 /// The bounds of one search.
 #[derive(Clone, Copy, Debug)]
@@ -295,9 +295,11 @@ impl Local {
                     cache.end_elsewhere(tag, write.0, cause, remove);
                 }
                 Effect::Changed(tag) => cache.changed_elsewhere(tag, now, remove),
-                Effect::All { doubt } => cache.all_changed_elsewhere(doubt, now, || is_removed.set(true)),
+                Effect::All { doubt } => {
+                    cache.all_changed_elsewhere(Cause::Answered, doubt, now, || is_removed.set(true));
+                }
                 Effect::Rejoined { .. } if self.is(Without::FlightEnds) => {}
-                Effect::Rejoined { doubt } => cache.all_changed_elsewhere(doubt, now, || ()),
+                Effect::Rejoined { cause, doubt } => cache.all_changed_elsewhere(cause, doubt, now, || ()),
             }
         }
         reader.open = cache.open();
