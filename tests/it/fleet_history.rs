@@ -3,6 +3,7 @@
 //!
 //! `FLEET_HISTORY_SECONDS` makes a history longer, and `FLEET_HISTORY_SEED` chooses one.
 
+use std::collections::HashSet;
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -289,9 +290,14 @@ impl World {
     /// changes that all pods are said to know and over all others.
     fn check(&self) -> Check {
         let mut check = Check::default();
-        for lookup in lock(&self.lookups).iter() {
+        let mut orders = HashSet::new();
+        let lookups = lock(&self.lookups);
+        for lookup in lookups.iter() {
             check.hits += usize::from(lookup.cache.starts_with("hit"));
             let changes = lock(&lookup.order.changes);
+            if orders.insert(&lookup.order.session.uuid) {
+                check.held += changes.iter().filter(|change| change.known).count();
+            }
             let shown = usize::try_from(lookup.revision).expect("few changes") - 1;
             for (number, answered) in changes.iter().enumerate().skip(shown) {
                 let Some(stale) = lookup.begun.checked_duration_since(answered.at) else { continue };
@@ -317,6 +323,8 @@ impl World {
 #[derive(Debug, Default)]
 struct Check {
     hits: usize,
+    /// How many changes all pods are said to know.
+    held: usize,
     known: Duration,
     others: Duration,
     worst_known: String,
@@ -335,7 +343,7 @@ impl Order {
 async fn history(settings: &[(&'static str, &'static str)]) -> Check {
     let seed = env::var("FLEET_HISTORY_SEED").ok().and_then(|seed| seed.parse().ok());
     let mut random = Random::new(seed.unwrap_or_else(Random::any));
-    let seconds = env::var("FLEET_HISTORY_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(18);
+    let seconds = env::var("FLEET_HISTORY_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(15);
     println!("FLEET_HISTORY_SEED={}", random.0);
     let primary = Redis::start().await;
     let replica = Redis::replica_of(&primary).await;
@@ -348,7 +356,7 @@ async fn history(settings: &[(&'static str, &'static str)]) -> Check {
     let check = world.check();
     let lookups = lock(&world.lookups).len();
     println!("{lookups} lookups, faults {faults:?}: {check:#?}");
-    assert!(lookups > 200 && check.hits > 50, "{lookups} lookups, {} hits", check.hits);
+    assert!(lookups > 200 && check.hits > 50 && check.held > 5, "{lookups} lookups: {check:?}");
     check
 }
 

@@ -61,6 +61,8 @@ fn sidecar(secrets: &Folder, port: u16) -> Setup {
     let text = fs::read_to_string(root().join("deploy/kubernetes-fleet/fleet.toml")).expect("the section");
     let section = text.parse::<toml::Table>().expect("TOML").remove("fleet").expect("the section");
     let mut setup = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0");
+    // On a busy machine a reply may be late.
+    setup = setup.set("FLEET__POLL", "400ms").set("FLEET__LEASE", "1s");
     for (key, value) in section.as_table().expect("a section") {
         let value = value.as_str().expect("a text");
         let value = match value.rsplit_once('/') {

@@ -38,6 +38,7 @@ mod faults;
 mod fleet_at_rest;
 mod fleet_bodies;
 mod fleet_engines;
+mod fleet_failover;
 mod fleet_faults;
 mod fleet_history;
 mod fleet_link;

@@ -276,6 +276,19 @@ impl Sentinels {
         this
     }
 
+    /// Cuts the sentinels off from a server that all others still reach, once and for all.
+    pub async fn lose(&self, server: &Redis) {
+        let list = server.call("CLIENT LIST").await.text();
+        let own = list.lines().filter(|line| line.contains(" name=sentinel-"));
+        let numbers = own.filter_map(|line| line.split(' ').next()?.strip_prefix("id="));
+        let kill: Vec<String> = numbers.map(|number| format!("CLIENT KILL ID {number}")).collect();
+        assert_eq!(kill.len(), 6, "two of each: {list}");
+        // Whoever is connected may stay.
+        let commands = ["CONFIG SET maxclients 1".to_owned()].into_iter().chain(kill);
+        let commands: Vec<u8> = commands.flat_map(|command| request(&command)).collect();
+        exchange(server.address, &commands, 7).await.expect("replies");
+    }
+
     /// The address that the sentinels give for the primary.
     pub async fn primary(&self) -> Option<SocketAddr> {
         let reply = call(self.addresses[0], "SENTINEL get-master-addr-by-name shop").await?;
@@ -312,6 +325,23 @@ impl Cluster {
             .await;
         }
         Self { nodes }
+    }
+
+    /// Moves the slot of a key, and the keys in it, to another node.
+    pub async fn move_slot(&self, key: &str, from: usize, to: usize) {
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let slot = source.call(&format!("CLUSTER KEYSLOT {key}")).await.number();
+        let (from, to) = (source.call("CLUSTER MYID").await.text(), target.call("CLUSTER MYID").await.text());
+        target.call(&format!("CLUSTER SETSLOT {slot} IMPORTING {from}")).await;
+        source.call(&format!("CLUSTER SETSLOT {slot} MIGRATING {to}")).await;
+        loop {
+            let keys = source.call(&format!("CLUSTER GETKEYSINSLOT {slot} 100")).await.list();
+            let Some(key) = keys.first() else { break };
+            source.call(&format!("MIGRATE 127.0.0.1 {} {} 0 5000", target.address.port(), key.text())).await;
+        }
+        for node in [target, source] {
+            node.call(&format!("CLUSTER SETSLOT {slot} NODE {to}")).await;
+        }
     }
 
     /// The number of the primary that owns the slot of this key, as the node sees it that is asked.
