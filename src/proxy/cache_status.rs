@@ -3,8 +3,8 @@
 use http::{HeaderValue, StatusCode};
 
 use super::headers::PSEUDONYM;
-use crate::session::CacheResult;
 use crate::session::freshness::NotStored;
+use crate::session::{CacheResult, FromFleet};
 use crate::telemetry::metrics::words;
 
 words! {
@@ -29,12 +29,19 @@ pub struct CacheStatus {
     pub by_request: bool,
     /// Whether the answer was stored, and if not, why.
     pub stored: Option<Result<(), NotStored>>,
+    pub fleet: FromFleet,
 }
 
 impl CacheStatus {
     /// The cache was not asked.
-    pub const BYPASS: Self =
-        Self { result: CacheResult::Bypass, fwd_status: None, ttl: None, by_request: false, stored: None };
+    pub const BYPASS: Self = Self {
+        result: CacheResult::Bypass,
+        fwd_status: None,
+        ttl: None,
+        by_request: false,
+        stored: None,
+        fleet: FromFleet::NotAsked,
+    };
 
     /// Why the answer was not stored, or was served although it is stale.
     pub fn detail(&self) -> Option<&'static str> {
@@ -55,6 +62,17 @@ impl CacheStatus {
 
     fn format(&self) -> HeaderValue {
         let mut text = String::with_capacity(128);
+        // The cache that is nearest to Sezzle stands first (RFC 9211, 2).
+        match self.fleet {
+            FromFleet::NotAsked => {}
+            FromFleet::Hit => {
+                text.push_str("sezzle-fleet; hit; ttl=");
+                text.push_str(itoa::Buffer::new().format(self.ttl.unwrap_or_default()));
+                text.push_str(", ");
+            }
+            FromFleet::Miss { stored: true } => text.push_str("sezzle-fleet; fwd=uri-miss; stored, "),
+            FromFleet::Miss { stored: false } => text.push_str("sezzle-fleet; fwd=uri-miss, "),
+        }
         text.push_str(PSEUDONYM);
         match self.result {
             CacheResult::Hit | CacheResult::Stale => text.push_str("; hit"),
@@ -95,6 +113,29 @@ mod tests {
         for status in [StatusCode::OK, StatusCode::CREATED] {
             let cache = CacheStatus { fwd_status: Some(status), ..CacheStatus::BYPASS };
             assert_eq!(cache.header(), cache.format());
+        }
+    }
+
+    #[test]
+    fn the_fleet_stands_before_the_sidecar() {
+        let miss =
+            CacheStatus { result: CacheResult::Miss, ttl: Some(30), stored: Some(Ok(())), ..CacheStatus::BYPASS };
+        let fetched = CacheStatus { fwd_status: Some(StatusCode::OK), ..miss };
+        for (cache, expected) in [
+            (
+                CacheStatus { fleet: FromFleet::Hit, ..miss },
+                "sezzle-fleet; hit; ttl=30, sezzle-sidecar; fwd=uri-miss; ttl=30; stored",
+            ),
+            (
+                CacheStatus { fleet: FromFleet::Miss { stored: true }, ..fetched },
+                "sezzle-fleet; fwd=uri-miss; stored, sezzle-sidecar; fwd=uri-miss; fwd-status=200; ttl=30; stored",
+            ),
+            (
+                CacheStatus { fleet: FromFleet::Miss { stored: false }, ..fetched },
+                "sezzle-fleet; fwd=uri-miss, sezzle-sidecar; fwd=uri-miss; fwd-status=200; ttl=30; stored",
+            ),
+        ] {
+            assert_eq!(cache.header(), expected);
         }
     }
 }

@@ -18,10 +18,10 @@ use super::presence::HeaderPresence;
 use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
-use super::stored::{from_hit, from_stale, seconds};
+use super::stored::{from_fleet, from_hit, from_stale, seconds};
 use crate::session::freshness::{NotStored, RequestDirectives};
 use crate::session::revalidation::Conditions;
-use crate::session::{CacheResult, Fetched, Found, LookupResult};
+use crate::session::{CacheResult, Fetched, Found, FromFleet, LookupResult};
 use crate::sezzle::error::is_error;
 use crate::upstream::error::UpstreamError;
 
@@ -92,13 +92,17 @@ impl Proxy {
         let cache = if collapsed { CacheStatus { result: CacheResult::Collapsed, ..cache } } else { cache };
         match outcome {
             LookupResult::Stored(hit) => Ok(from_hit(head, HeaderPresence::scan(&head.headers), &hit, record)),
-            LookupResult::Answer(answer, stored) => {
+            LookupResult::Answer(answer, Ok(freshness), FromFleet::Hit) => {
+                Ok(from_fleet(head, &answer, freshness, cache, record))
+            }
+            LookupResult::Answer(answer, stored, fleet) => {
                 let revalidated = answer.fwd_status == StatusCode::NOT_MODIFIED && !collapsed;
                 let cache = CacheStatus {
                     result: if revalidated { CacheResult::Revalidated } else { cache.result },
                     fwd_status: Some(answer.fwd_status),
                     ttl: stored.ok().map(|freshness| seconds(freshness.ttl)),
                     stored: Some(stored.map(|_| ())),
+                    fleet,
                     ..cache
                 };
                 let (mut headers, body) = (answer.headers.clone(), answer.body.clone());

@@ -1,4 +1,5 @@
-//! Answers from memory: a hit, and a stale session where Sezzle fails.
+//! Answers that Sezzle was not asked for: from memory, from memory although stale where Sezzle fails, and from another
+//! sidecar.
 
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use super::cache_status::{CacheStatus, Source};
 use super::presence::HeaderPresence;
 use super::record::Record;
 use super::response::{CallerResponse, write_own_headers};
-use crate::session::entry::Entry;
-use crate::session::{CacheResult, Hit, StaleHit};
+use crate::session::entry::{Entry, HeaderWriter};
+use crate::session::freshness::Freshness;
+use crate::session::response::SessionResponse;
+use crate::session::{CacheResult, FromFleet, Hit, StaleHit};
 
 pub(super) fn from_hit(head: &Parts, present: HeaderPresence, hit: &Hit, record: &Record) -> CallerResponse {
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(seconds(hit.ttl)), ..CacheStatus::BYPASS };
@@ -35,6 +38,23 @@ fn from_entry(
     let conditions = if present.conditions { Some(&head.headers) } else { None };
     let (status, content) =
         CallerResponse::from_stored(StatusCode::OK, &mut headers, entry.body(), (&head.method, conditions));
+    CallerResponse { status, headers, content, source: Source::Cache, cache }
+}
+
+/// An answer that another sidecar had fetched, and that is stored here now.
+pub(super) fn from_fleet(
+    head: &Parts,
+    answer: &SessionResponse,
+    freshness: Freshness,
+    cache: CacheStatus,
+    record: &Record,
+) -> CallerResponse {
+    let (ttl, fleet) = (Some(seconds(freshness.ttl)), FromFleet::Hit);
+    let cache = CacheStatus { ttl, stored: Some(Ok(())), fleet, ..cache };
+    let mut headers = answer.headers.clone();
+    write_own_headers(&mut HeaderWriter::Map(&mut headers), Source::Cache, Some(freshness.age), &cache, record);
+    let request = (&head.method, Some(&head.headers));
+    let (status, content) = CallerResponse::from_stored(answer.status, &mut headers, answer.body.clone(), request);
     CallerResponse { status, headers, content, source: Source::Cache, cache }
 }
 

@@ -12,10 +12,11 @@ use uuid::Uuid;
 use super::SessionCache;
 use super::entry::Entry;
 use super::flight::{Flight, FlightResult};
-use super::freshness::{self, NotStored, RequestDirectives};
+use super::freshness::{self, Freshness, NotStored, RequestDirectives};
 use super::invalidation::{FetchId, PurgeEpoch, Refused};
-use super::results::{Fetched, Found, Hit, LookupResult};
+use super::results::{Fetched, Found, FromFleet, Hit, LookupResult};
 use super::revalidation::{Conditions, freshen, with_date};
+use super::take::{self, Asked};
 use crate::sezzle::error::is_error;
 use crate::sezzle::session::SessionFacts;
 
@@ -27,7 +28,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         if is_verdict(status, || freshness::is_json(headers))
             && self.store.get(asked.key).is_some_and(|entry| differs(&entry))
         {
-            self.store.outdate(asked);
+            self.outdate(asked);
         }
     }
 
@@ -75,10 +76,17 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
                     return (result.ok().and_then(Result::ok).unwrap_or(LookupResult::Lost), false);
                 }
                 Role::Follower(flight) => match timeout_at(until, flight.answer()).await {
-                    Ok(FlightResult::Answer { answer, tags, stored }) => {
+                    Ok(FlightResult::Answer { answer, tags, stored, is_taken }) => {
+                        let accepts = |freshness: Freshness| directives.accept(freshness.age, freshness.ttl);
+                        if is_taken && !stored.is_ok_and(accepts) {
+                            break;
+                        }
                         let now = self.clock.mono();
                         match self.store.invalidation.accepts(tags.as_deref(), flight.began, arrived, now) {
-                            Ok(()) => return (LookupResult::Answer(answer, stored), true),
+                            Ok(()) => {
+                                let fleet = if is_taken { FromFleet::Hit } else { FromFleet::NotAsked };
+                                return (LookupResult::Answer(answer, stored, fleet), true);
+                            }
                             Err(Refused::Purged) => {}
                             Err(Refused::Open) => break,
                         }
@@ -94,7 +102,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let began = self.store.invalidation.epoch();
         // Boxed: hardly any lookup needs this future's room.
-        let alone = Box::pin(self.settle(key, began, !directives.no_store, None, fetch(None)));
+        let alone = Box::pin(self.settle(key, began, !directives.no_store, None, FromFleet::NotAsked, fetch(None)));
         (timeout_at(until, alone).await.map_or(LookupResult::Lost, |(result, _)| result), false)
     }
 
@@ -129,7 +137,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let (guard, share) = self.flights.begin(&mut flights, key, began);
         drop(flights);
 
-        let cache = Arc::clone(self);
+        let (cache, directives) = (Arc::clone(self), *directives);
         // Read after `began`: a purge from now on counts as one after the fetch began.
         let now = self.clock.now();
         let (basis, conditions) =
@@ -138,7 +146,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let fetch = Box::pin(fetch(conditions));
         // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
         self.tasks.spawn(async move {
-            let (result, shared) = cache.settle(key, began, true, basis, fetch).await;
+            let (result, shared) = cache.take_or_settle(key, began, &directives, basis, fetch).await;
             if matches!(shared, FlightResult::Released) {
                 cache.unshared.insert(key, ());
             }
@@ -149,6 +157,30 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             let _ = give.send(result);
         });
         Role::Leader(own)
+    }
+
+    /// Takes the answer from the fleet, or else runs a fetch, as [`SessionCache::settle`] does.
+    async fn take_or_settle<S>(
+        &self,
+        key: Uuid,
+        began: PurgeEpoch,
+        directives: &RequestDirectives,
+        basis: Option<Entry>,
+        fetch: impl Future<Output = Fetched<S, E>>,
+    ) -> (LookupResult<S, E>, FlightResult<E>) {
+        match self.take(key, directives).await {
+            Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
+            Asked::Missed => {
+                // The log that was read meanwhile may have purged what is fetched only now.
+                let (began, missed) = (self.store.invalidation.epoch(), FromFleet::Miss { stored: false });
+                self.settle(key, began, true, basis, missed, fetch).await
+            }
+            Asked::Taken { answer, tags, freshness } => {
+                let (shared, stored) = (Arc::clone(&answer), Ok(freshness));
+                let shared = FlightResult::Answer { answer: shared, tags: Some(tags), stored, is_taken: true };
+                (LookupResult::Answer(answer, stored, FromFleet::Hit), shared)
+            }
+        }
     }
 
     /// Runs a fetch and stores the answer if allowed. Returns the result for the caller who asked for the fetch, and
@@ -162,6 +194,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         began: PurgeEpoch,
         may_store: bool,
         basis: Option<Entry>,
+        asked: FromFleet,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (LookupResult<S, E>, FlightResult<E>) {
         let (sent, fetch_id) = (self.clock.now(), self.store.next(key));
@@ -176,7 +209,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             Fetched::Streaming(stream, status) => {
                 self.count_not_stored(NotStored::TooLarge);
                 if status == StatusCode::OK {
-                    self.store.outdate(fetch_id);
+                    self.outdate(fetch_id);
                 }
                 return (LookupResult::Streaming(stream), FlightResult::Released);
             }
@@ -188,7 +221,10 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let rules = self.rules.load();
         let decided =
             freshness::decide(&rules.policy, key, answer.status, &answer.headers, facts.as_ref(), elapsed, now);
+        self.note_date(&answer, now);
         let answer = with_date(answer, now.wall);
+        // Before the answer is checked: a purge that the offer does not include must end the answer for others too.
+        let offer = if decided.is_ok() && may_store { self.offer(key) } else { None };
         let stored = match (decided, &tags) {
             (Ok(_), _) if !may_store => Err(NotStored::Request),
             (Ok(freshness), Some(tags)) => self.store.insert(fetch_id, began, sent, &answer, tags, freshness, now),
@@ -196,18 +232,28 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             (Err(reason), _) => Err(reason),
         };
         if (decided.is_err() || !may_store) && is_verdict(answer.status, || is_error(&answer.body)) {
-            self.store.outdate(fetch_id);
+            self.outdate(fetch_id);
         }
         match &stored {
             Ok(freshness) => self.metrics.cache_ttl.observe(freshness.ttl.as_secs_f64()),
             Err(reason) => self.count_not_stored(*reason),
         }
         let answer = Arc::new(answer);
+        let is_shared = match (&stored, &facts, &tags) {
+            (Ok(freshness), Some(facts), Some(tags)) => {
+                self.share(offer, key, || take::stored(&answer, tags, facts, *freshness, now))
+            }
+            _ => false,
+        };
+        let fleet = match asked {
+            FromFleet::Miss { .. } => FromFleet::Miss { stored: is_shared },
+            FromFleet::NotAsked | FromFleet::Hit => asked,
+        };
         let shared = match stored {
             Err(reason) if reason.forbids_sharing() => FlightResult::Released,
-            Ok(_) | Err(_) => FlightResult::Answer { answer: Arc::clone(&answer), tags, stored },
+            Ok(_) | Err(_) => FlightResult::Answer { answer: Arc::clone(&answer), tags, stored, is_taken: false },
         };
-        (LookupResult::Answer(answer, stored), shared)
+        (LookupResult::Answer(answer, stored, fleet), shared)
     }
 
     fn count_not_stored(&self, reason: NotStored) {

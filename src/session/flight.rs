@@ -30,6 +30,8 @@ pub(super) enum FlightResult<E> {
         answer: Arc<SessionResponse>,
         tags: Option<Arc<[TagId]>>,
         stored: Result<Freshness, NotStored>,
+        /// Whether another sidecar had fetched the answer, which therefore has an age.
+        is_taken: bool,
     },
     /// The answer may go to one caller only: every other caller has to ask Sezzle itself.
     Released,

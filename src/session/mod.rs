@@ -19,11 +19,13 @@ pub mod invalidation;
 pub mod response;
 mod results;
 pub mod revalidation;
+pub mod shared;
 mod store;
+mod take;
 pub mod writing;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -36,7 +38,8 @@ use self::entry::Entry;
 use self::flight::Flights;
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::horizon::{Outlook, Serve};
-pub use self::results::{CacheResult, Fetched, Found, Hit, LookupResult, StaleHit};
+pub use self::results::{CacheResult, Fetched, Found, FromFleet, Hit, LookupResult, StaleHit};
+use self::shared::Sharing;
 use self::store::Store;
 use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::Metrics;
@@ -70,6 +73,8 @@ pub struct SessionCache<E> {
     /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
     unshared: Cache<Uuid, ()>,
     fleet: Option<InFleet>,
+    /// Set if the fleet shares answers.
+    sharing: OnceLock<Sharing>,
     tasks: TaskTracker,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -94,6 +99,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             rules: ArcSwap::from_pointee(rules),
             unshared,
             fleet,
+            sharing: OnceLock::new(),
             tasks,
             clock,
             metrics,

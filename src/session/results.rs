@@ -72,13 +72,26 @@ pub enum Fetched<S, E> {
     Failed(E),
 }
 
+/// The part of the fleet in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromFleet {
+    NotAsked,
+    /// Another sidecar had fetched and shared the answer.
+    Hit,
+    /// Nobody had, so this sidecar asked Sezzle.
+    Miss {
+        /// Whether the answer is shared now.
+        stored: bool,
+    },
+}
+
 /// How a lookup ended for one caller after it needed a fetch.
 #[derive(Debug)]
 pub enum LookupResult<S, E> {
     /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
-    /// An answer, and its freshness if it is stored now.
-    Answer(Arc<SessionResponse>, Result<Freshness, NotStored>),
+    /// An answer, its freshness if it is stored now, and what the fleet had to do with it.
+    Answer(Arc<SessionResponse>, Result<Freshness, NotStored>, FromFleet),
     Streaming(S),
     Failed(E),
     /// No answer in the time that a caller waits, or the task of the fetch ended without one.

@@ -1,4 +1,5 @@
 mod fleet;
+mod shared;
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -59,7 +60,7 @@ async fn fetch_meanwhile(
         }
     };
     match sessions.fetch(KEY, &RequestDirectives::default(), fetched).await {
-        (LookupResult::Answer(_, stored), _) => stored,
+        (LookupResult::Answer(_, stored, _), _) => stored,
         (other, _) => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,128 @@
+//! Answers that other sidecars fetched, and answers for them. The cache is given [`SharedBodies`] if its fleet has keys.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use moka::sync::Cache;
+use uuid::Uuid;
+
+use super::freshness::Freshness;
+use super::invalidation::PurgeEpoch;
+use super::invalidation::tag_id::TagId;
+use super::response::SessionResponse;
+use crate::clock::{Now, Wall};
+use crate::telemetry::metrics::fleet::BodyResult;
+
+/// Gives and takes the answers that the sidecars of a fleet share.
+pub trait SharedBodies: fmt::Debug + Send + Sync {
+    /// Looks for a session's answer that another sidecar shared, and reads the fleet's log with it. When this returns,
+    /// everything is purged here that the log says.
+    ///
+    /// # Errors
+    /// Why there is none that may be used.
+    fn take<'a>(&'a self, session: TagId, terms: Terms) -> Taking<'a>;
+
+    /// Notes how far the log is read. What is checked and stored after this call may be shared by the offer. `None` if
+    /// nothing can be shared now.
+    fn offer(&self, session: TagId) -> Option<Box<dyn Offer>>;
+}
+
+pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, BodyResult>> + Send + 'a>>;
+
+/// A place for one answer.
+pub trait Offer: fmt::Debug + Send {
+    /// Shares an answer that was stored after this offer was made. Does not wait. Returns whether the answer is on its
+    /// way.
+    fn share(self: Box<Self>, stored: Stored) -> bool;
+}
+
+/// The conditions under which a sidecar takes an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long before `tokenize.expiration` an entry becomes stale.
+    pub margin: Duration,
+    /// Longest lifetime of any entry.
+    pub max_ttl: Duration,
+    /// The last `Date` that Sezzle sent to this sidecar, and when.
+    pub sezzle: Option<(Wall, Now)>,
+}
+
+/// An answer that another sidecar shared, and that no purge forbids.
+#[derive(Debug)]
+pub struct Taken {
+    pub answer: SessionResponse,
+    /// The tags by which the log was searched for purges.
+    pub tags: Vec<TagId>,
+    /// No purge of the log forbids the answer up to here.
+    pub began: PurgeEpoch,
+    /// When the answer was asked for.
+    pub sent: Now,
+    /// How long from now the answer may be served.
+    pub ttl: Duration,
+    /// Its age now (RFC 9111, 4.2.3).
+    pub age: Duration,
+    /// How long from now until the session itself is over; `None` if nothing says.
+    pub session_left: Option<Duration>,
+}
+
+/// An answer that was stored, for others.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub answer: Arc<SessionResponse>,
+    pub tags: Arc<[TagId]>,
+    /// The `Date` of the answer.
+    pub date: Option<Wall>,
+    /// `tokenize.expiration`, if the session has one.
+    pub expiration: Option<Wall>,
+    pub freshness: Freshness,
+    /// When the answer was stored.
+    pub at: Now,
+}
+
+/// The cache's side of sharing.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    pub(super) bodies: Arc<dyn SharedBodies>,
+    /// The last `Date` that Sezzle sent, and when.
+    sezzle: ArcSwap<Option<(Wall, Now)>>,
+    /// Sessions of which this sidecar has seen a newer answer that it did not store: it must not go back to an older
+    /// one, which others may have shared.
+    outdated: Cache<Uuid, ()>,
+}
+
+impl Sharing {
+    pub(super) fn new(bodies: Arc<dyn SharedBodies>) -> Self {
+        let outdated = Cache::builder().max_capacity(MAX_OUTDATED).time_to_live(OUTDATED_FOR).build();
+        Self { bodies, sezzle: ArcSwap::default(), outdated }
+    }
+
+    pub(super) fn sezzle(&self) -> Option<(Wall, Now)> {
+        **self.sezzle.load()
+    }
+
+    pub(super) fn note_date(&self, date: Option<Wall>, now: Now) {
+        if let Some(date) = date {
+            self.sezzle.store(Arc::new(Some((date, now))));
+        }
+    }
+
+    pub(super) fn outdate(&self, session: Uuid) {
+        self.outdated.insert(session, ());
+    }
+
+    /// Notes that an answer of Sezzle is stored, which is newer than all that was seen before.
+    pub(super) fn renew(&self, session: Uuid) {
+        self.outdated.invalidate(&session);
+    }
+
+    pub(super) fn is_outdated(&self, session: Uuid) -> bool {
+        self.outdated.contains_key(&session)
+    }
+}
+
+// No shared answer lives longer.
+const OUTDATED_FOR: Duration = Duration::from_secs(600);
+const MAX_OUTDATED: u64 = 10_000;
