@@ -3,6 +3,7 @@
 use http::uri::InvalidUri;
 
 use crate::credentials::keys::KeyError;
+use crate::fleet::keys::KeyFileError;
 use crate::server::socket::BindError;
 use crate::systemd::sockets::PassedError;
 #[cfg(feature = "otlp")]
@@ -25,6 +26,8 @@ pub enum StartError {
     Address(#[from] AddressError),
     #[error("webhooks.forward_secret: {0}")]
     WebhookKey(#[source] KeyError),
+    #[error("fleet.key_file: {0}")]
+    FleetKeys(#[from] KeyFileError),
     #[error("fleet.password_file: {0}")]
     FleetPassword(#[source] KeyError),
     #[error("fleet: {0}")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::fleet_files::FleetFiles;
 use super::materials::Blocking;
@@ -12,7 +13,10 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{FleetServer, FleetSettings};
 use crate::credentials::TokenManager;
+use crate::fleet::bodies::Shelf;
 use crate::fleet::connect::{Connector, Options, ServerAddress};
+use crate::fleet::key_ring::KeyRing;
+use crate::fleet::keys::Keys;
 use crate::fleet::link::{self, Link, Parts};
 use crate::fleet::names::{Names, space};
 use crate::fleet::pod::{Pod, Times};
@@ -42,6 +46,7 @@ pub(super) fn times(settings: &Settings, fleet: &FleetSettings) -> Times {
         poll: fleet.times.poll,
         lease: fleet.times.lease,
         alone_ttl: fleet.times.alone_ttl,
+        timeout: fleet.times.timeout,
         write_wait: fleet.times.write_wait,
         max_ttl: settings.cache.max_ttl,
         longest_write: settings.gateway.write_timeout.saturating_add(proxy::READ_BODY),
@@ -60,6 +65,21 @@ pub(super) fn connector(settings: &Settings, files: Option<FleetFiles>, blocking
     };
     let options = Options { server, username: fleet.username.clone(), files: Arc::new(files?) };
     Some(Connector::new(options, blocking.resolver.clone(), blocking.files.clone()))
+}
+
+/// What the session cache needs to share answers; `None` without keys to seal them.
+pub(super) fn shelf(
+    settings: &Settings,
+    keys: Option<Keys>,
+    pod: &Arc<Pod>,
+    links: Option<String>,
+    blocking: &Blocking,
+    tasks: &TaskTracker,
+    clock: &Clock,
+) -> Option<Shelf> {
+    let file = settings.fleet.as_ref()?.key_file.clone()?;
+    let keys = Arc::new(KeyRing::new(file, keys?, blocking.files.clone(), clock.clone()));
+    Some(Shelf::new(Arc::clone(pod), keys, links.unwrap_or_default(), tasks.clone(), clock.clone()))
 }
 
 /// Keeps the link, once the merchant is known, whose name is a part of the keys.

@@ -126,9 +126,14 @@ pub(super) fn exporter(
 }
 
 pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
+    links_lead_to(settings, bound).map(|base_url| LinkRewriter::new(&settings.gateway.url, base_url))
+}
+
+/// The URL to which links are pointed; `None` if they stay as they are.
+pub(super) fn links_lead_to(settings: &Settings, bound: &[Address]) -> Option<String> {
     let base_url = match &settings.links.base_url {
         Some(url) => url.clone(),
         None => format!("http://{}", bound.iter().find_map(Address::tcp)?),
     };
-    settings.links.rewrite.then(|| LinkRewriter::new(&settings.gateway.url, base_url))
+    settings.links.rewrite.then_some(base_url)
 }

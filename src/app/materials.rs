@@ -6,6 +6,8 @@ use super::error::StartError;
 use super::fleet_files::FleetFiles;
 use crate::config::Settings;
 use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
+use crate::file::Pipes;
+use crate::fleet::keys::Keys;
 use crate::names::Resolver;
 use crate::secret::{Secret, SecretSource};
 use crate::threads::Threads;
@@ -36,6 +38,8 @@ pub struct Materials {
     pub(super) egress: Option<Secret>,
     pub(super) forward: Option<Secret>,
     pub(super) fleet: Option<FleetFiles>,
+    /// The keys that seal shared bodies.
+    pub(super) fleet_keys: Option<Keys>,
 }
 
 impl Materials {
@@ -50,13 +54,15 @@ impl Materials {
         let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
         let forward = optional(forward).map_err(StartError::WebhookKey);
         let fleet = settings.fleet.as_ref().map(FleetFiles::read).transpose();
-        match (keys, trust, egress, forward, fleet) {
-            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet)) => {
+        let key_file = settings.fleet.as_ref().and_then(|fleet| fleet.key_file.as_ref());
+        let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose().map_err(StartError::FleetKeys);
+        match (keys, trust, egress, forward, fleet, fleet_keys) {
+            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet), Ok(fleet_keys)) => {
                 sources.warn_of_readers();
-                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward, fleet })
+                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward, fleet, fleet_keys })
             }
-            (keys, trust, egress, forward, fleet) => {
-                let all = [keys.err(), trust.err(), egress.err(), forward.err(), fleet.err()];
+            (keys, trust, egress, forward, fleet, fleet_keys) => {
+                let all = [keys.err(), trust.err(), egress.err(), forward.err(), fleet.err(), fleet_keys.err()];
                 Err(StartError::several(all.into_iter().flatten().collect()))
             }
         }

@@ -28,7 +28,9 @@ pub use self::error::StartError;
 #[cfg(feature = "otlp")]
 use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwards_card_data, policy};
-use self::from_settings::{about, connect_options, forward, link_rewriter, proxy_options, session_options};
+use self::from_settings::{
+    about, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
+};
 use self::initial::create_series;
 pub use self::materials::{Blocking, Materials};
 use self::sockets::{Sockets, addresses};
@@ -41,6 +43,7 @@ use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keys::KeyFiles;
 use crate::credentials::refresher::{self, TokenRefresher};
+use crate::fleet::bodies::Bodies;
 use crate::fleet::link;
 use crate::fleet::pod::Pod;
 use crate::ops::Ops;
@@ -201,6 +204,10 @@ impl App {
         };
         app.run_refresher(upstream, told);
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
+            let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
+            if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {
+                app.sessions.share_with(Arc::new(Bodies::new(shelf, &app.sessions)));
+            }
             let parts = link::Parts { pod: Arc::clone(pod), sessions: Arc::clone(&app.sessions), connector, clock };
             fleet::keep_link(&app.supervisor, &app.background_stop, settings, &app.tokens, parts);
         }

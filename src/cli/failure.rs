@@ -76,6 +76,7 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::EgressKey(_)
         | StartError::EgressProxy(_)
         | StartError::WebhookKey(_)
+        | StartError::FleetKeys(_)
         | StartError::FleetPassword(_) => NO_PERMISSION,
         StartError::Tls(_)
         | StartError::FleetTls(_)

@@ -11,7 +11,7 @@ use super::names::{Names, Run, Server};
 use super::refusal::Refusal;
 use super::replies::{FIELD, Replies, Reply};
 use crate::address::HostPort;
-use crate::clock::Now;
+use crate::clock::{Now, Wall};
 use crate::secret::Secret;
 
 /// A reply that holds entries of the log.
@@ -174,6 +174,32 @@ pub fn delete_log(names: &Names) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("DEL").arg(names.log());
     pipeline
+}
+
+/// Asks for a shared body and then for the log, in this order: what the log does not say, came after the body.
+pub fn take(names: &Names, body: &str, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(body);
+    range(&mut pipeline, names, from, POLL);
+    pipeline
+}
+
+/// Reads the reply to [`take`].
+pub fn taken(mut replies: Replies) -> Result<(Option<Vec<u8>>, Read), Failure> {
+    let body = replies.next("GET")?.bytes()?;
+    Ok((body, read(&mut replies, POLL)?))
+}
+
+/// Puts a sealed body in its place, until `end` by the server's clock.
+pub fn share(body: &str, sealed: &[u8], end: Wall) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(body).arg(sealed).arg("PXAT").arg(end.0);
+    pipeline
+}
+
+/// Reads the reply to [`share`].
+pub fn shared(mut replies: Replies) -> Result<(), Failure> {
+    replies.next("SET")?.status()
 }
 
 // Fails when the server refuses writes or has no memory left, and changes nothing.
@@ -420,6 +446,24 @@ mod tests {
         assert!(scanned.is_ok_and(|read| read.is_whole));
         let refusing = Replies::new(vec![error("NOREPLICAS no"), items(&[one]), time()]);
         assert_eq!(polled(refusing), refused("NOREPLICAS", Some("no")), "readers learn that writers cannot publish");
+    }
+
+    #[test]
+    fn a_body_is_read_before_the_log_and_put_until_its_end() {
+        let from = Position { ms: 7, seq: 2 };
+        assert_eq!(
+            shown(&take(&names(), "szs1:{ff}:b:x", from)),
+            ["GET szs1:{ff}:b:x", "XRANGE szs1:{ff}:log 7-2 + COUNT 1000", "TIME"]
+        );
+        assert_eq!(shown(&share("szs1:{ff}:b:x", b"sealed", Wall(99))), ["SET szs1:{ff}:b:x sealed PXAT 99"]);
+        let one = item("7-2", Entry::Id(ID));
+        let replies = |body| Replies::new(vec![body, items(std::slice::from_ref(&one)), time()]);
+        let (body, read) = taken(replies(bulk(b"sealed"))).expect("read");
+        assert_eq!((body.as_deref(), read.items.len(), read.is_whole), (Some(&b"sealed"[..]), 1, true));
+        assert_eq!(taken(replies(Value::Nil)).map(|(body, _)| body), Ok(None));
+        assert_eq!(taken(replies(error("WRONGTYPE no"))), refused("WRONGTYPE", Some("no")));
+        assert_eq!(shared(Replies::new(vec![Value::Okay])), Ok(()));
+        assert_eq!(shared(Replies::new(vec![error("OOM full")])), refused("OOM", Some("full")));
     }
 
     #[test]

@@ -72,6 +72,10 @@ pub struct FromFiles {
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
+/// A way to ask over a connection that somebody else keeps, beside others who ask.
+#[derive(Clone, Debug)]
+pub struct Line(MultiplexedConnection);
+
 /// Makes connections to the server.
 #[derive(Debug)]
 pub struct Connector {
@@ -84,7 +88,7 @@ pub struct Connector {
 /// A connection to the server. The connection ends when this is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    commands: MultiplexedConnection,
+    line: Line,
     _driver: AbortOnDropHandle<()>,
     /// The server, for messages.
     pub at: String,
@@ -158,13 +162,25 @@ impl Connection {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = within(STEP, MultiplexedConnection::new_with_config(&info, stream, config)).await?;
         let (commands, driver) = made.map_err(|error| Failure::lost(&error.to_string()))?;
-        Ok(Self { commands, _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at, is_moved: false })
+        Ok(Self { line: Line(commands), _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at, is_moved: false })
     }
 
-    /// Sends commands in one pipeline and waits for all replies. After a failure the connection is not to be used any
-    /// longer, because its next replies may be those to these commands.
+    /// As [`Line::ask`]. After a failure the link gives the connection up, because the server may still do what it was
+    /// asked.
     pub async fn ask(&self, pipeline: &Pipeline, limit: Duration) -> Result<Replies, Failure> {
-        let mut commands = self.commands.clone();
+        self.line.ask(pipeline, limit).await
+    }
+
+    /// For others who ask over this connection.
+    pub fn line(&self) -> Line {
+        self.line.clone()
+    }
+}
+
+impl Line {
+    /// Sends commands in one pipeline and waits for all replies. A reply that comes too late is dropped.
+    pub async fn ask(&self, pipeline: &Pipeline, limit: Duration) -> Result<Replies, Failure> {
+        let mut commands = self.0.clone();
         let values = within(limit, commands.send_packed_commands(pipeline, 0, pipeline.len())).await?;
         values.map(Replies::new).map_err(|error| Failure::lost(&error.to_string()))
     }

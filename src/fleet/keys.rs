@@ -87,6 +87,14 @@ impl Keys {
         &self.seals
     }
 
+    /// Whether these are the same keys in the same order.
+    pub fn are(&self, other: &Self) -> bool {
+        let proof = |key: &SealKey| key.of_body(&[0; SALT]);
+        let pairs = self.all().zip(other.all());
+        self.others.len() == other.others.len()
+            && pairs.into_iter().all(|(one, other)| proof(one).as_ref() == proof(other).as_ref())
+    }
+
     /// All keys, the one that seals first.
     pub fn all(&self) -> impl Iterator<Item = &SealKey> {
         std::iter::once(&self.seals).chain(&self.others)
@@ -151,8 +159,12 @@ pub mod tests {
 
     /// Keys of these bytes each.
     pub fn keys(bytes: &[u8]) -> Keys {
-        let lines: Vec<String> = bytes.iter().map(|byte| BASE64.encode([*byte; SIZE])).collect();
-        Keys::parse(lines.join("\n").as_bytes(), "test").expect("keys")
+        Keys::parse(lines(bytes).as_bytes(), "test").expect("keys")
+    }
+
+    /// A file of keys of these bytes each.
+    pub fn lines(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{}\n", line(*byte))).collect()
     }
 
     fn line(byte: u8) -> String {

@@ -19,7 +19,7 @@ use super::journal::{Journal, Situation};
 use super::log::{Rejoin, State};
 use super::names::Names;
 use super::pace::{CHANCES, back_off, between_polls};
-use super::pod::Pod;
+use super::pod::{Lent, Pod};
 use super::refusal::Refusal;
 use crate::address::HostPort;
 use crate::clock::{Clock, Mono};
@@ -134,6 +134,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
 
     async fn serve(&mut self, parts: &Parts<E>, talk: &Conversation<'_>) -> Result<(), Failure> {
         join(talk, &parts.sessions, None).await?;
+        parts.pod.lend(Lent { line: talk.connection.line(), names: talk.names.clone() });
         loop {
             self.note(parts, Situation::Synced { at: talk.connection.at.clone() }, Duration::ZERO);
             let asked = parts.clock.mono();

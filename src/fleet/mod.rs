@@ -8,6 +8,7 @@
 //! the log. `docs/fleet-protocol.md` explains the protocol and its reasons.
 
 mod apply;
+pub mod bodies;
 pub mod body;
 pub mod commands;
 pub mod connect;
@@ -18,12 +19,14 @@ mod idle;
 pub mod inspect;
 mod join;
 mod journal;
+pub mod key_ring;
 pub mod keys;
 pub mod life;
 pub mod link;
 pub mod log;
 pub mod names;
 pub mod pace;
+mod pause;
 pub mod pod;
 pub mod refusal;
 pub mod replies;

@@ -11,9 +11,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::apply::apply;
+use super::connect::Line;
 use super::entry::WriteId;
 use super::life::ServerClock;
 use super::log::{Effect, GRACE, Held, Hold, Limits, Log, Page, Rejoin, State, Wait};
+use super::names::Names;
 use super::pace::patience;
 use crate::clock::{Clock, Mono};
 use crate::session::SessionCache;
@@ -33,6 +35,8 @@ pub struct Times {
     pub lease: Duration,
     /// How long an entry may be served that is not confirmed.
     pub alone_ttl: Duration,
+    /// How long a lookup waits for the server.
+    pub timeout: Duration,
     /// How long the answer to a write may be held.
     pub write_wait: Duration,
     /// The longest life of an entry.
@@ -64,9 +68,17 @@ pub struct Pod {
     /// Wakes those who wait to pass an answer on: the link has read something, or has lost its connection.
     moved: Notify,
     server_clock: ArcSwapOption<ServerClock>,
+    lent: ArcSwapOption<Lent>,
     began: Mono,
     clock: Clock,
     pub series: FleetSeries,
+}
+
+/// The link's connection, for lookups.
+#[derive(Debug)]
+pub struct Lent {
+    pub line: Line,
+    pub names: Names,
 }
 
 impl Pod {
@@ -81,6 +93,7 @@ impl Pod {
             queued: Notify::new(),
             moved: Notify::new(),
             server_clock: ArcSwapOption::empty(),
+            lent: ArcSwapOption::empty(),
             began: clock.mono(),
             clock,
             series,
@@ -135,9 +148,25 @@ impl Pod {
 
     /// Notes that the connection is gone, and lets those go on who wait. `shown` is the state to show until the next.
     pub fn lose_connection(&self, shown: FleetState) {
+        self.lent.store(None);
         self.lock().lose_connection();
         self.series.be(shown);
         self.moved.notify_waiters();
+    }
+
+    /// Lets lookups ask over the link's connection, until it is lost.
+    pub fn lend(&self, lent: Lent) {
+        self.lent.store(Some(Arc::new(lent)));
+    }
+
+    /// The connection for a lookup, if there is one.
+    pub fn lent(&self) -> Option<Arc<Lent>> {
+        self.lent.load_full()
+    }
+
+    /// The last that is known of the server's clock.
+    pub fn server_clock(&self) -> Option<ServerClock> {
+        self.server_clock.load().as_deref().copied()
     }
 
     /// Notes what the server's clock shows.

@@ -98,6 +98,7 @@ const PURE: &[&str] = &[
     "fleet/log/tell.rs",
     "fleet/names.rs",
     "fleet/pace.rs",
+    "fleet/pause.rs",
     "fleet/refusal.rs",
     "fleet/replies.rs",
     "fleet/seal.rs",

@@ -45,6 +45,7 @@ mod fleet_link;
 mod fleet_operations;
 mod fleet_promise;
 mod fleet_restart;
+mod fleet_shared;
 mod fuzz_corpus;
 mod gateway_proves_its_name;
 mod healthcheck_and_wait;
