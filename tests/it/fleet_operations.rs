@@ -95,6 +95,8 @@ async fn the_sidecars_of_the_example_are_one_fleet() {
         assert_eq!(sidecar.get(&session.path).await.status, 200);
     }
     assert_eq!(second.metric("cache_entries").await, 1.0);
+    let shared = r#"fleet_bodies_total{result="stored"}"#;
+    eventually("shared", async || first.metric(shared).await + second.metric(shared).await > 0.0).await;
     assert_eq!(purge_all(&first).await, r#"{"removed":1}"#);
     eventually("purged there too", async || second.metric("cache_entries").await == 0.0).await;
     let applied = r#"fleet_entries_total{direction="applied",kind="all"}"#;
