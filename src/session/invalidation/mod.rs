@@ -71,7 +71,7 @@ impl Invalidation {
         let (history, open, index) = (History::new(capacity), OpenWrites::default(), Index::default());
         Self {
             in_fleet: fleet.is_some(),
-            ids: fleet.unwrap_or_else(|| TagIds::new("")),
+            ids: fleet.unwrap_or_else(TagIds::alone),
             latest: AtomicU64::new(0),
             state: Mutex::new(State { history, open, index, max_ttl }),
             capacity,

@@ -19,7 +19,7 @@ fn answer(text: &str) -> SessionResponse {
 }
 
 fn tags(key: Uuid, order: &Tag) -> [TagId; 2] {
-    [&Tag::Session(key), order].map(|tag| TagIds::new("").id(tag))
+    [&Tag::Session(key), order].map(|tag| TagIds::alone().id(tag))
 }
 
 /// A complete fetch of a session that names one order.

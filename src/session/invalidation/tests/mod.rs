@@ -12,7 +12,7 @@ fn invalidation(capacity: usize) -> Invalidation {
 
 /// The ids of the tags of a body, which also has the tag of its session.
 fn ids(tags: &[Tag]) -> Vec<TagId> {
-    std::iter::once(&Tag::Session(KEY)).chain(tags).map(|tag| TagIds::new("").id(tag)).collect()
+    std::iter::once(&Tag::Session(KEY)).chain(tags).map(|tag| TagIds::alone().id(tag)).collect()
 }
 
 fn accepts(

@@ -93,7 +93,7 @@ struct World {
 impl World {
     fn new(capacity: usize, exact: bool, in_fleet: bool) -> Self {
         Self {
-            core: Invalidation::new(capacity, MAX_TTL, in_fleet.then(|| TagIds::new(""))),
+            core: Invalidation::new(capacity, MAX_TTL, in_fleet.then(TagIds::alone)),
             now: START,
             begun: 0,
             fetches: Vec::new(),
@@ -319,7 +319,7 @@ fn named(fetch: &Fetch, mut tags: Vec<Tag>) -> Vec<Tag> {
 }
 
 fn id(tag: &Tag) -> TagId {
-    TagIds::new("").id(tag)
+    TagIds::alone().id(tag)
 }
 
 fn all_ids(tags: &[Tag]) -> Vec<TagId> {

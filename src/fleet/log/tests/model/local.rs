@@ -326,7 +326,7 @@ impl Local {
 
 /// The product's own bookkeeping, in a fleet or not.
 fn cache(in_fleet: bool) -> Invalidation {
-    Invalidation::new(100, LONGEST, in_fleet.then(|| TagIds::new("")))
+    Invalidation::new(100, LONGEST, in_fleet.then(TagIds::alone))
 }
 
 /// The bookkeeping of a reader whose tag was purged after the fetch began: before the caller arrived, and since. Also
