@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connector;
@@ -54,7 +54,7 @@ pub struct Link<E: Clone + Send + Sync + 'static> {
     moved_to: Option<HostPort>,
 }
 
-/// A link without a sign of life for this long hangs. Connecting, the longest wait between two signs, takes a tenth.
+/// A link without a sign of life for this long hangs. Two attempts, the longest time between two signs, take a third.
 pub const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl<E: Clone + Send + Sync + 'static> Link<E> {
@@ -113,7 +113,8 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     async fn connect(&mut self, parts: &Parts<E>) -> Result<(), Failure> {
         self.keep_house(parts);
         let moved_to = self.moved_to.take();
-        let made = parts.connector.connect(moved_to.as_ref()).await;
+        let made = timeout(ATTEMPT, parts.connector.connect(moved_to.as_ref())).await;
+        let made = made.unwrap_or(Err(Failure::Late(ATTEMPT)));
         parts.pod.series.asked(FleetCommand::Connect, label(made.as_ref().err()));
         let connection = made?;
         let names = self.names.clone();
@@ -133,13 +134,13 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     }
 
     async fn serve(&mut self, parts: &Parts<E>, talk: &Conversation<'_>) -> Result<(), Failure> {
-        join(talk, &parts.sessions, None).await?;
+        joined(parts, talk, None).await?;
         parts.pod.lend(Lent { line: talk.connection.line(), names: talk.names.clone() });
         loop {
             self.note(parts, Situation::Synced { at: talk.connection.at.clone() }, Duration::ZERO);
             let asked = parts.clock.mono();
             if let Err(why) = exchange(parts, talk).await? {
-                join(talk, &parts.sessions, Some(why)).await?;
+                joined(parts, talk, Some(why)).await?;
             }
             self.keep_house(parts);
             if !self.wait(parts, asked).await {
@@ -221,6 +222,15 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     }
 }
 
+/// Joins within the time of an attempt.
+async fn joined<E: Clone + Send + Sync + 'static>(
+    parts: &Parts<E>,
+    talk: &Conversation<'_>,
+    why: Option<Rejoin>,
+) -> Result<(), Failure> {
+    timeout(ATTEMPT, join(talk, &parts.sessions, why)).await.unwrap_or(Err(Failure::Late(ATTEMPT)))
+}
+
 /// Publishes what is queued, or polls.
 async fn exchange<E: Clone + Send + Sync + 'static>(
     Parts { pod, sessions, clock, .. }: &Parts<E>,
@@ -257,6 +267,9 @@ fn state(failure: &Failure) -> FleetState {
 
 const ALONE: &str = "the sidecar is cut off from its fleet, and serves as if there were none";
 
+// Each step has a shorter deadline. The sum of many, as with many dead Sentinels or a log that changes all the time,
+// must not look as if the task hung.
+const ATTEMPT: Duration = Duration::from_secs(10);
 /// The longest batch. With what other pods append meanwhile it still fits into one reply.
 const BATCH: usize = 500;
 // A connection that lasted for so long was well: the next failure is the first one again.

@@ -25,7 +25,7 @@ impl Connector {
         }
     }
 
-    /// Asks one Sentinel after the other where the server is.
+    /// Asks one Sentinel after the other where the server is, from any on: the first may be dead for good.
     pub(super) async fn primary(
         &self,
         sentinels: &[HostPort],
@@ -33,7 +33,8 @@ impl Connector {
         files: &FromFiles,
     ) -> Result<HostPort, Failure> {
         let mut cause = String::new();
-        for sentinel in sentinels {
+        let first = fastrand::usize(..sentinels.len().max(1));
+        for sentinel in sentinels.iter().cycle().skip(first).take(sentinels.len()) {
             cause = match self.ask_sentinel(sentinel, primary, files).await {
                 Ok(Some(at)) => return Ok(at),
                 Ok(None) => format!("{sentinel} does not know the name"),

@@ -11,7 +11,7 @@ use sezzle_sidecar::simulator::{Gate, Options, Rule, Simulator};
 use tokio::time::{Instant, timeout};
 
 use crate::support::client::{Answer, Client, raw};
-use crate::support::process::{Ended, Folder, Process, Sidecar};
+use crate::support::process::{Ended, Folder, Process, Sidecar, free_address};
 use crate::support::wire::Wire;
 use crate::support::{Session, arrived, eventually};
 
@@ -177,6 +177,18 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     assert_eq!(this.sidecar.send(Method::POST, &capture, &[], &large).await.status, 413);
     assert_eq!(this.sidecar.send(Method::GET, "/v2/customer", &named, "").await.status, 421, "the default again");
     assert_eq!(this.sidecar.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_cut_off_from_its_fleet_obeys_the_new_configuration() {
+    let fleet = format!("[fleet]\nurl = \"redis://{}\"\n", free_address());
+    let mut this = Reloading::start(&format!("{fleet}alone_ttl = \"0s\"")).await;
+    let session = Session::tokenize(&this.sidecar.gateway).path;
+    this.sidecar.get(&session).await;
+    assert!(!this.sidecar.get(&session).await.cache().starts_with("hit"), "nothing is confirmed");
+    this.reload(&format!("{fleet}alone_ttl = \"60s\""), "success").await;
+    this.sidecar.get(&session).await;
+    assert!(this.sidecar.get(&session).await.cache().starts_with("hit"));
 }
 
 #[tokio::test]
