@@ -45,7 +45,7 @@ async fn the_server_learns_no_identifier_no_secret_and_no_body() {
     for call in shop.gateway.journal() {
         secrets.extend(call.headers.get("authorization").map(|value| value.to_str().expect("text").to_owned()));
     }
-    assert!(shop.metric(pods[0], "fleet_entries_total{direction=\"published\",kind=\"begin\"}").await > 0.0);
+    assert!(shop.metric(pods[0], "fleet_entries_total{direction=\"published\",kind=\"answered\"}").await > 0.0);
 
     // A dump holds texts as they are, if it is not compressed.
     redis.call("CONFIG SET rdbcompression no").await;

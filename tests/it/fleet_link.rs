@@ -147,7 +147,7 @@ async fn what_is_queued_is_published_before_the_process_ends() {
     let sidecar = setup.set("FLEET__POLL", "1s").set("FLEET__LEASE", "2s").start().await;
     synced(&sidecar).await;
     let session = Session::tokenize(&sidecar.gateway);
-    network.delay(Duration::from_millis(60));
+    network.delay(Duration::from_millis(25));
     let written = sidecar.send(Method::PATCH, &session.order_path, &JSON, CHANGE).await;
     assert_eq!(written.status, 204);
     sidecar.stop().await;
