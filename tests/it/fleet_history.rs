@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::support::Session;
 use crate::support::client::Ended;
 use crate::support::fleet::{Change, Pod, Shop, revision};
-use crate::support::process::Sidecar;
+use crate::support::process::{Folder, Sidecar};
 use crate::support::redis::Redis;
 use crate::support::redis_proxy::{RedisProxy, Way};
 
@@ -79,7 +79,7 @@ struct Slot {
 
 struct World {
     shop: Shop,
-    settings: Vec<(&'static str, &'static str)>,
+    settings: Vec<(&'static str, String)>,
     slots: Vec<Slot>,
     proxies: Vec<RedisProxy>,
     orders: Vec<Mutex<Arc<Order>>>,
@@ -112,14 +112,13 @@ struct Lookup {
 }
 
 impl World {
-    async fn open(over: Instant, settings: &[(&'static str, &'static str)], server: &Redis) -> (Self, Vec<Sidecar>) {
+    async fn open(over: Instant, settings: Vec<(&'static str, String)>, server: &Redis) -> (Self, Vec<Sidecar>) {
         let shop = Shop::open().await;
         // Long enough for lookups and changes to meet each other.
         shop.gateway.script(Rule::on(Method::GET, "/v2/session/*").delay(Duration::from_millis(10)));
         shop.gateway.script(Rule::on(Method::PATCH, "/v2/order/*").delay(Duration::from_millis(20)));
-        let settings = settings.to_vec();
         let proxies = join_all((0..PODS).map(|_| RedisProxy::before(server.address))).await;
-        let pods = join_all(proxies.iter().map(async |proxy| shop.process(&proxy.url(), &settings).await)).await;
+        let pods = join_all(proxies.iter().map(async |proxy| start(&shop, proxy, &settings).await)).await;
         let (sidecars, pods): (Vec<_>, Vec<_>) = pods.into_iter().unzip();
         let slot = |pod| Slot { pod: Mutex::new(pod), killed: AtomicU64::new(0) };
         let slots = pods.into_iter().map(slot).collect();
@@ -269,7 +268,7 @@ impl World {
                 servers[0].forget_dump();
             }
             Fault::PodKilled => {
-                let (sidecar, pod) = self.shop.process(&self.proxies[through].url(), &self.settings).await;
+                let (sidecar, pod) = start(&self.shop, &self.proxies[through], &self.settings).await;
                 *lock(&self.slots[through].pod) = pod;
                 self.slots[through].killed.fetch_add(1, Ordering::SeqCst);
                 sidecars[through] = sidecar;
@@ -294,6 +293,7 @@ impl World {
         let lookups = lock(&self.lookups);
         for lookup in lookups.iter() {
             check.hits += usize::from(lookup.cache.starts_with("hit"));
+            check.taken += usize::from(lookup.cache.starts_with("sezzle-fleet; hit"));
             let changes = lock(&lookup.order.changes);
             if orders.insert(&lookup.order.session.uuid) {
                 check.held += changes.iter().filter(|change| change.known).count();
@@ -323,6 +323,8 @@ impl World {
 #[derive(Debug, Default)]
 struct Check {
     hits: usize,
+    /// How many lookups were answered by what another pod had fetched.
+    taken: usize,
     /// How many changes all pods are said to know.
     held: usize,
     known: Duration,
@@ -338,7 +340,12 @@ impl Order {
     }
 }
 
-/// Runs a history, and returns the check of it.
+async fn start(shop: &Shop, proxy: &RedisProxy, settings: &[(&'static str, String)]) -> (Sidecar, Pod) {
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    shop.process(&proxy.url(), &settings).await
+}
+
+/// Runs a history of pods that share sessions, and returns the check of it.
 #[expect(clippy::print_stdout, reason = "a history that fails must be found again")]
 async fn history(settings: &[(&'static str, &'static str)]) -> Check {
     let seed = env::var("FLEET_HISTORY_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -348,6 +355,11 @@ async fn history(settings: &[(&'static str, &'static str)]) -> Check {
     let primary = Redis::start().await;
     let replica = Redis::replica_of(&primary).await;
     let over = Instant::now() + Duration::from_secs(seconds);
+    let (folder, key) = (Folder::new(), "c2V2ZW4gdGltZXMgc2V2ZW4gaXMgZm9ydHkgbmluZSE=");
+    let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    settings.push(("FLEET__KEY_FILE", folder.write("keys", key)));
+    // Pods that point links elsewhere would not share.
+    settings.push(("LINKS__BASE_URL", "http://127.0.0.1:8080".to_owned()));
     let (world, sidecars) = World::open(over, settings, &primary).await;
     let lookers = join_all((0..LOOKERS).map(|_| world.look(random.fork())));
     let changers = join_all((0..PODS).map(|through| world.change(through, random.fork())));
@@ -356,7 +368,7 @@ async fn history(settings: &[(&'static str, &'static str)]) -> Check {
     let check = world.check();
     let lookups = lock(&world.lookups).len();
     println!("{lookups} lookups, faults {faults:?}: {check:#?}");
-    assert!(lookups > 200 && check.hits > 50 && check.held > 5, "{lookups} lookups: {check:?}");
+    assert!(lookups > 200 && check.hits > 50 && check.taken > 5 && check.held > 5, "{lookups} lookups: {check:?}");
     check
 }
 
