@@ -13,13 +13,13 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{FleetServer, FleetSettings};
 use crate::credentials::TokenManager;
-use crate::fleet::bodies::Shelf;
 use crate::fleet::connect::{Connector, Options, ServerAddress};
 use crate::fleet::key_ring::KeyRing;
 use crate::fleet::keys::Keys;
 use crate::fleet::link::{self, Link, Parts};
 use crate::fleet::names::{Names, space};
 use crate::fleet::pod::{Pod, Times};
+use crate::fleet::shelf::Shelf;
 use crate::proxy;
 use crate::proxy::error::ProxyError;
 use crate::session::announce::InFleet;
@@ -47,6 +47,7 @@ pub(super) fn times(settings: &Settings, fleet: &FleetSettings) -> Times {
         lease: fleet.times.lease,
         alone_ttl: fleet.times.alone_ttl,
         timeout: fleet.times.timeout,
+        flight_wait: fleet.times.flight_wait,
         write_wait: fleet.times.write_wait,
         max_ttl: settings.cache.max_ttl,
         longest_write: settings.gateway.write_timeout.saturating_add(proxy::READ_BODY),

@@ -5,32 +5,24 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use http::StatusCode;
-use http::header::AGE;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
 
 use super::body::{Answer, Facts, SharedBody};
 use super::commands;
-use super::connect::STEP;
 use super::conversation::label;
-use super::entry::Position;
 use super::failure::Failure;
-use super::key_ring::KeyRing;
-use super::keys::SALT;
-use super::life::{Reader, ServerClock, Times, left};
-use super::log::{State, Ticket};
+use super::life::{Reader, ServerClock, left};
 use super::pause::Pause;
-use super::pod::{Lent, Pod};
-use super::seal::{SealError, seal, unseal};
-use crate::clock::{Clock, Now, Wall};
+use super::seal::unseal;
+use super::shelf::{Mark, Place, PlaceFor, Shelf};
+use crate::clock::{Mono, Now, Wall};
 use crate::session::SessionCache;
 use crate::session::invalidation::tag_id::TagId;
 use crate::session::response::SessionResponse;
-use crate::session::shared::{Offer, SharedBodies, Stored, Taken, Taking, Terms};
+use crate::session::shared::{Held, Missed, Offer, SharedBodies, Taken, Taking, Terms};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
 /// The bodies that one pod takes and shares.
@@ -43,50 +35,13 @@ pub struct Bodies<E: Clone + Send + Sync + 'static> {
     pause: Pause,
 }
 
-/// What reading and writing have in common.
-#[derive(Debug)]
-pub struct Shelf {
-    pub pod: Arc<Pod>,
-    pub keys: Arc<KeyRing>,
-    /// The URL to which this pod points links; empty if it leaves them. Pods with another have bodies of their own.
-    pub links: String,
-    /// Bodies are written as these tasks.
-    pub tasks: TaskTracker,
-    pub clock: Clock,
-    sharing: Arc<Semaphore>,
-}
-
-impl Shelf {
-    pub fn new(pod: Arc<Pod>, keys: Arc<KeyRing>, links: String, tasks: TaskTracker, clock: Clock) -> Self {
-        Self { pod, keys, links, tasks, clock, sharing: Arc::new(Semaphore::new(MOST_SHARED)) }
-    }
-
-    /// The place of a session's body, and the position in the log. `None` if the link is not synced, or if the server
-    /// does not say who it is.
-    fn place(&self, session: TagId, now: Now) -> Option<Place> {
-        let lent = self.pod.lent()?;
-        let log = self.pod.lock();
-        let (position, server, id) = log.position().filter(|_| log.state() == State::Synced)?;
-        let name = lent.names.body(server, id, self.in_form(session));
-        Some(Place { ticket: log.ask(now)?, position, name, lent })
-    }
-
-    /// The id of a session whose links lead to this pod's URL.
-    fn in_form(&self, session: TagId) -> TagId {
-        let hash = digest(&SHA256, &[&session.0, self.links.as_bytes()].concat());
-        // A digest of this kind has 32 bytes.
-        TagId(hash.as_ref().first_chunk().copied().unwrap_or_default())
-    }
-}
-
-/// A session's place in the server, as of a moment.
-#[derive(Debug)]
-struct Place {
-    lent: Arc<Lent>,
-    name: String,
-    /// The log was read up to here.
-    position: Position,
-    ticket: Ticket,
+/// Why a question brought no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Miss {
+    /// There is none. `fetched` if some pod says that it fetches.
+    Absent { fetched: bool },
+    /// There is none that can be used, and waiting would not help.
+    Other(BodyResult),
 }
 
 impl<E: Clone + Send + Sync + 'static> Bodies<E> {
@@ -95,7 +50,57 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         Self { shelf: Arc::new(shelf), sessions: Arc::downgrade(sessions), asking, pause: Pause::default() }
     }
 
-    async fn look(&self, session: TagId, terms: Terms) -> Result<Taken, BodyResult> {
+    async fn look(&self, session: TagId, terms: Terms) -> Result<Taken, Missed> {
+        let Shelf { pod, clock, .. } = &*self.shelf;
+        let (began, wait) = (clock.mono(), pod.times().flight_wait);
+        let found = match self.find(session, terms).await {
+            Ok(taken) => Ok(taken),
+            Err(Miss::Other(reason)) => Err(Missed { reason, held: None }),
+            Err(Miss::Absent { .. }) if wait.is_zero() => Err(ABSENT),
+            Err(Miss::Absent { .. }) => self.wait(session, terms, began.plus(wait)).await,
+        };
+        if !matches!(found, Err(Missed { reason: BodyResult::Skipped, .. })) {
+            pod.series.read_took(clock.mono().since(began));
+        }
+        found
+    }
+
+    /// Says that this pod fetches for all. If another pod has said so, waits for its body.
+    async fn wait(&self, session: TagId, terms: Terms, until: Mono) -> Result<Taken, Missed> {
+        let clock = &self.shelf.clock;
+        if let Some(held) = self.hold(session).await {
+            return Err(Missed { held: Some(held), ..ABSENT });
+        }
+        loop {
+            let left = until.since(clock.mono());
+            if left.is_zero() {
+                return Err(ABSENT);
+            }
+            clock.sleep(left.min(BETWEEN)).await;
+            match self.find(session, terms).await {
+                Ok(taken) => return Ok(taken),
+                Err(Miss::Absent { fetched: true }) => {}
+                Err(Miss::Absent { fetched: false }) => return Err(ABSENT),
+                Err(Miss::Other(reason)) => return Err(Missed { reason, held: None }),
+            }
+        }
+    }
+
+    /// Marks that this pod fetches a session. `None` if another pod does, or nobody knows.
+    async fn hold(&self, session: TagId) -> Option<Box<dyn Held>> {
+        let Shelf { pod, clock, .. } = &*self.shelf;
+        let place = self.shelf.place(session, clock.now())?;
+        let _permit = self.asking.try_acquire().ok()?;
+        let asked = place.lent.line.ask(&commands::hold(&place.flight), pod.times().timeout).await;
+        let asked = asked.and_then(commands::held);
+        pod.series.asked(FleetCommand::Read, label(asked.as_ref().err()));
+        // The server may have been told: whoever asks next waits for nothing, for a moment.
+        asked.ok().filter(|held| *held)?;
+        Some(Box::new(Mark::new(Arc::clone(&self.shelf), place)))
+    }
+
+    /// Asks for a body and for the log, and obeys the log.
+    async fn find(&self, session: TagId, terms: Terms) -> Result<Taken, Miss> {
         let Shelf { pod, clock, keys, .. } = &*self.shelf;
         let sent = clock.now();
         let is_paused = || self.pause.holds(pod.lock().horizon().synced);
@@ -103,32 +108,36 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let (Some(place), Some(sessions), Ok(_permit)) = (place, self.sessions.upgrade(), self.asking.try_acquire())
         else {
             pod.series.asked(FleetCommand::Read, CommandResult::Skipped);
-            return Err(BodyResult::Skipped);
+            return Err(Miss::Other(BodyResult::Skipped));
         };
-        let Place { lent, name, ticket, .. } = &place;
-        let pipeline = commands::take(&lent.names, name, ticket.from());
+        let Place { lent, body, flight, ticket, .. } = &place;
+        let pipeline = commands::take(&lent.names, body, flight, ticket.from());
         let asked = lent.line.ask(&pipeline, pod.times().timeout).await.and_then(commands::taken);
         let received = clock.now();
         pod.series.asked(FleetCommand::Read, label(asked.as_ref().err()));
-        pod.series.read_took(received.mono.since(sent.mono));
-        let (sealed, read) = asked.map_err(|failure| self.unread(&failure, sent))?;
+        let (sealed, fetched, read) = asked.map_err(|failure| Miss::Other(self.unread(&failure, sent)))?;
         // Before the lock is taken, because it takes some microseconds.
-        let opened = sealed.map(|sealed| unseal(&sealed, &keys.keys(), name));
+        let opened = sealed.as_ref().map(|sealed| unseal(sealed, &keys.keys(), body));
         let page = read.page();
         // The link joins anew at its next poll.
         let goes_on = pod.read(&sessions, &page, |log, now| log.read(ticket, &page, now)).is_ok();
-        let SharedBody { facts: Facts { position, times, tags }, answer } =
-            opened.ok_or(BodyResult::Absent)?.map_err(|_| BodyResult::Unopened)?;
+        let SharedBody { facts: Facts { position, times, tags }, answer } = match opened {
+            Some(Ok(body)) => body,
+            None => return Err(Miss::Absent { fetched }),
+            // Who fetched for all has nothing to share.
+            Some(Err(_)) if sealed.is_some_and(|sealed| sealed.is_empty()) => return other(BodyResult::Absent),
+            Some(Err(_)) => return other(BodyResult::Unopened),
+        };
         let began = {
             // Whatever is purged from now on, by the log or by this pod, counts as purged since.
             let log = pod.lock();
             (goes_on && log.may_take(ticket, &page, &tags, position)).then(|| sessions.epoch())
         };
-        let began = began.ok_or(BodyResult::Purged)?;
+        let Some(began) = began else { return other(BodyResult::Purged) };
         let time = Wall(i64::try_from(read.time).unwrap_or(i64::MAX));
         let Terms { margin, max_ttl, sezzle } = terms;
         let reader = Reader { server: ServerClock { time, sent, received }, sezzle, margin, max_ttl };
-        let left = left(&times, &reader, clock.now()).ok_or(BodyResult::Expired)?;
+        let Some(left) = left(&times, &reader, clock.now()) else { return other(BodyResult::Expired) };
         let Answer { etag, headers, body } = answer;
         let (status, fwd_status) = (StatusCode::OK, StatusCode::OK);
         let answer = SessionResponse { status, fwd_status, headers, etag, body };
@@ -158,58 +167,14 @@ impl<E: fmt::Debug + Clone + Send + Sync + 'static> SharedBodies for Bodies<E> {
     }
 }
 
-/// A place for a body that is about to be stored.
-#[derive(Debug)]
-struct PlaceFor {
-    shelf: Arc<Shelf>,
-    place: Place,
+fn other<T>(reason: BodyResult) -> Result<T, Miss> {
+    Err(Miss::Other(reason))
 }
 
-impl Offer for PlaceFor {
-    fn share(self: Box<Self>, stored: Stored) -> bool {
-        let shelf = Arc::clone(&self.shelf);
-        let Shelf { pod, clock, sharing, tasks, .. } = &*shelf;
-        let (now, server) = (clock.now(), pod.server_clock());
-        let life = stored.freshness.ttl.saturating_sub(now.since(stored.at));
-        let may_share = pod.lock().may_share(&stored.tags) && !life.is_zero();
-        let permit = Arc::clone(sharing).try_acquire_owned().ok();
-        let (Some(server), Some(permit)) = (server.filter(|_| may_share), permit) else {
-            pod.series.asked(FleetCommand::Share, CommandResult::Skipped);
-            return false;
-        };
-        let age = stored.freshness.age.saturating_add(now.since(stored.at));
-        let times = Times::new(stored.date, stored.expiration, age, life, &server, now);
-        tasks.spawn(self.write(stored, times, permit));
-        true
-    }
-}
+const ABSENT: Missed = Missed { reason: BodyResult::Absent, held: None };
 
-impl PlaceFor {
-    async fn write(self: Box<Self>, stored: Stored, times: Times, _permit: OwnedSemaphorePermit) {
-        let Place { lent, name, position, .. } = &self.place;
-        let series = &self.shelf.pod.series;
-        let mut headers = stored.answer.headers.clone();
-        // The reader computes the age from the times.
-        headers.remove(AGE);
-        let answer = Answer { etag: stored.answer.etag.clone(), headers, body: stored.answer.body.clone() };
-        let facts = Facts { position: *position, times, tags: stored.tags.to_vec() };
-        let mut salt = [0; SALT];
-        if rand::fill(&mut salt).is_err() {
-            return;
-        }
-        let sealed = match seal(&SharedBody { facts, answer }, &self.shelf.keys.keys(), name, salt) {
-            Ok(sealed) => sealed,
-            Err(SealError::TooLarge) => return series.body(BodyResult::TooLarge),
-            Err(SealError::Failed) => return,
-        };
-        let asked = lent.line.ask(&commands::share(name, &sealed, times.end), STEP).await.and_then(commands::shared);
-        series.asked(FleetCommand::Share, label(asked.as_ref().err()));
-        if asked.is_ok() {
-            series.body(BodyResult::Stored);
-        }
-    }
-}
+// How often a lookup asks that waits for another pod's fetch.
+const BETWEEN: Duration = Duration::from_millis(20);
 
 // More at once than a fast server leaves unanswered. Each body takes up to a quarter of a MiB.
 const MOST_ASKED: usize = 64;
-const MOST_SHARED: usize = 64;

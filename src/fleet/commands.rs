@@ -176,18 +176,19 @@ pub fn delete_log(names: &Names) -> Pipeline {
     pipeline
 }
 
-/// Asks for a shared body and then for the log, in this order: what the log does not say, came after the body.
-pub fn take(names: &Names, body: &str, from: Position) -> Pipeline {
+/// Asks for a shared body, whether somebody fetches it, and then for the log, in this order: what the log does not say
+/// came after the body.
+pub fn take(names: &Names, body: &str, flight: &str, from: Position) -> Pipeline {
     let mut pipeline = redis::pipe();
-    pipeline.cmd("GET").arg(body);
+    pipeline.cmd("GET").arg(body).cmd("GET").arg(flight);
     range(&mut pipeline, names, from, POLL);
     pipeline
 }
 
-/// Reads the reply to [`take`].
-pub fn taken(mut replies: Replies) -> Result<(Option<Vec<u8>>, Read), Failure> {
-    let body = replies.next("GET")?.bytes()?;
-    Ok((body, read(&mut replies, POLL)?))
+/// Reads the reply to [`take`]: the body, whether somebody fetches it, and the log.
+pub fn taken(mut replies: Replies) -> Result<(Option<Vec<u8>>, bool, Read), Failure> {
+    let (body, flight) = (replies.next("GET")?.bytes()?, replies.next("GET")?.bytes()?);
+    Ok((body, flight.is_some(), read(&mut replies, POLL)?))
 }
 
 /// Puts a sealed body in its place, until `end` by the server's clock.
@@ -197,9 +198,28 @@ pub fn share(body: &str, sealed: &[u8], end: Wall) -> Pipeline {
     pipeline
 }
 
-/// Reads the reply to [`share`].
+/// Says in the place of a body, if there is none, that the pod which fetched for all shares nothing.
+pub fn share_nothing(body: &str, end: Wall) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(body).arg("").arg("NX").arg("PXAT").arg(end.0);
+    pipeline
+}
+
+/// Reads the reply to [`share`] or [`share_nothing`].
 pub fn shared(mut replies: Replies) -> Result<(), Failure> {
-    replies.next("SET")?.status()
+    replies.next("SET")?.done().map(drop)
+}
+
+/// Marks that a pod fetches a session for all, unless another pod does.
+pub fn hold(flight: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(flight).arg("1").arg("NX").arg("PX").arg(FLIGHT);
+    pipeline
+}
+
+/// Reads the reply to [`hold`]: whether the mark was set.
+pub fn held(mut replies: Replies) -> Result<bool, Failure> {
+    replies.next("SET")?.done()
 }
 
 // Fails when the server refuses writes or has no memory left, and changes nothing.
@@ -225,6 +245,8 @@ pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
 
 // Nine minutes of 120 entries a second, and 2.7 MB in the server.
 const LOG_LENGTH: usize = 65_536;
+// How long others wait for a pod that fetches, in milliseconds: it may have died.
+const FLIGHT: u64 = 1000;
 // 1000 entries are applied in about a millisecond.
 const POLL: usize = 1000;
 const SCAN: usize = 5000;
@@ -451,19 +473,27 @@ mod tests {
     #[test]
     fn a_body_is_read_before_the_log_and_put_until_its_end() {
         let from = Position { ms: 7, seq: 2 };
+        let (body, flight) = ("szs1:{ff}:b:x", "szs1:{ff}:f:x");
         assert_eq!(
-            shown(&take(&names(), "szs1:{ff}:b:x", from)),
-            ["GET szs1:{ff}:b:x", "XRANGE szs1:{ff}:log 7-2 + COUNT 1000", "TIME"]
+            shown(&take(&names(), body, flight, from)),
+            ["GET szs1:{ff}:b:x", "GET szs1:{ff}:f:x", "XRANGE szs1:{ff}:log 7-2 + COUNT 1000", "TIME"]
         );
-        assert_eq!(shown(&share("szs1:{ff}:b:x", b"sealed", Wall(99))), ["SET szs1:{ff}:b:x sealed PXAT 99"]);
+        assert_eq!(shown(&share(body, b"sealed", Wall(99))), ["SET szs1:{ff}:b:x sealed PXAT 99"]);
+        assert_eq!(shown(&share_nothing(body, Wall(99))), ["SET szs1:{ff}:b:x  NX PXAT 99"]);
+        assert_eq!(shown(&hold(flight)), ["SET szs1:{ff}:f:x 1 NX PX 1000"]);
         let one = item("7-2", Entry::Id(ID));
-        let replies = |body| Replies::new(vec![body, items(std::slice::from_ref(&one)), time()]);
-        let (body, read) = taken(replies(bulk(b"sealed"))).expect("read");
-        assert_eq!((body.as_deref(), read.items.len(), read.is_whole), (Some(&b"sealed"[..]), 1, true));
-        assert_eq!(taken(replies(Value::Nil)).map(|(body, _)| body), Ok(None));
-        assert_eq!(taken(replies(error("WRONGTYPE no"))), refused("WRONGTYPE", Some("no")));
-        assert_eq!(shared(Replies::new(vec![Value::Okay])), Ok(()));
-        assert_eq!(shared(Replies::new(vec![error("OOM full")])), refused("OOM", Some("full")));
+        let replies = |body, flight| Replies::new(vec![body, flight, items(std::slice::from_ref(&one)), time()]);
+        let (body, fetched, read) = taken(replies(bulk(b"sealed"), Value::Nil)).expect("read");
+        assert_eq!((body.as_deref(), fetched), (Some(&b"sealed"[..]), false));
+        assert_eq!((read.items.len(), read.is_whole), (1, true));
+        let nothing = taken(replies(Value::Nil, bulk(b"1"))).map(|(body, fetched, _)| (body, fetched));
+        assert_eq!(nothing, Ok((None, true)));
+        assert_eq!(taken(replies(error("WRONGTYPE no"), Value::Nil)), refused("WRONGTYPE", Some("no")));
+        let done = |value| Replies::new(vec![value]);
+        assert_eq!(shared(done(Value::Okay)), Ok(()));
+        assert_eq!(shared(done(error("OOM full"))), refused("OOM", Some("full")));
+        assert_eq!((held(done(Value::Okay)), held(done(Value::Nil))), (Ok(true), Ok(false)));
+        assert_eq!(held(done(Value::Int(1))), Err(Failure::Malformed("SET")));
     }
 
     #[test]

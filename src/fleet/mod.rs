@@ -32,4 +32,5 @@ pub mod refusal;
 pub mod replies;
 pub mod seal;
 mod sentinels;
+pub mod shelf;
 mod stream;

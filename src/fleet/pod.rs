@@ -37,6 +37,8 @@ pub struct Times {
     pub alone_ttl: Duration,
     /// How long a lookup waits for the server.
     pub timeout: Duration,
+    /// How long a lookup waits for the fetch of another pod.
+    pub flight_wait: Duration,
     /// How long the answer to a write may be held.
     pub write_wait: Duration,
     /// The longest life of an entry.

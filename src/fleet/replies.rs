@@ -43,6 +43,11 @@ impl Reply {
         }
     }
 
+    /// Whether a command was done that has a condition.
+    pub fn done(self) -> Result<bool, Failure> {
+        if self.value == Value::Nil { Ok(false) } else { self.status().map(|()| true) }
+    }
+
     pub fn number(self) -> Result<i64, Failure> {
         match self.value {
             Value::Int(number) => Ok(number),

@@ -170,10 +170,15 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     ) -> (LookupResult<S, E>, FlightResult<E>) {
         match self.take(key, directives).await {
             Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
-            Asked::Missed => {
+            Asked::Missed(held) => {
                 // The log that was read meanwhile may have purged what is fetched only now.
                 let (began, missed) = (self.store.invalidation.epoch(), FromFleet::Miss { stored: false });
-                self.settle(key, began, true, basis, missed, fetch).await
+                let settled = self.settle(key, began, true, basis, missed, fetch).await;
+                let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));
+                if let Some(held) = held.filter(|_| is_shared) {
+                    held.shared();
+                }
+                settled
             }
             Asked::Taken { answer, tags, freshness } => {
                 let (shared, stored) = (Arc::clone(&answer), Ok(freshness));

@@ -22,7 +22,7 @@ pub trait SharedBodies: fmt::Debug + Send + Sync {
     /// everything is purged here that the log says.
     ///
     /// # Errors
-    /// Why there is none that may be used.
+    /// When there is none that may be used.
     fn take<'a>(&'a self, session: TagId, terms: Terms) -> Taking<'a>;
 
     /// Notes how far the log is read. What is checked and stored after this call may be shared by the offer. `None` if
@@ -30,7 +30,21 @@ pub trait SharedBodies: fmt::Debug + Send + Sync {
     fn offer(&self, session: TagId) -> Option<Box<dyn Offer>>;
 }
 
-pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, BodyResult>> + Send + 'a>>;
+pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, Missed>> + Send + 'a>>;
+
+/// No answer of another sidecar may be used.
+#[derive(Debug)]
+pub struct Missed {
+    pub reason: BodyResult,
+    /// Others wait for this sidecar's fetch, if there is one.
+    pub held: Option<Box<dyn Held>>,
+}
+
+/// Others wait for this sidecar's fetch. If this is dropped, they learn that nothing is shared.
+pub trait Held: fmt::Debug + Send {
+    /// The answer is on its way to them.
+    fn shared(self: Box<Self>);
+}
 
 /// A place for one answer.
 pub trait Offer: fmt::Debug + Send {

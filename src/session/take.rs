@@ -12,7 +12,7 @@ use super::invalidation::tag_id::TagId;
 use super::invalidation::{FetchId, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use super::revalidation::single;
-use super::shared::{Offer, SharedBodies, Sharing, Stored, Taken, Terms};
+use super::shared::{Held, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
 use crate::clock::{Now, Wall};
 use crate::sezzle::session::{Expiration, SessionFacts};
 use crate::sezzle::time::parse_http_date;
@@ -22,7 +22,7 @@ use crate::telemetry::metrics::fleet::BodyResult;
 pub(super) enum Asked {
     /// The fleet was not asked.
     No,
-    Missed,
+    Missed(Option<Box<dyn Held>>),
     /// The answer is stored here now.
     Taken {
         answer: Arc<SessionResponse>,
@@ -56,15 +56,18 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         // Numbered before the question: an answer that is asked of Sezzle later is newer.
         let fetch_id = self.store.next(key);
         let taken = match sharing.bodies.take(fleet.ids.id(&Tag::Session(key)), terms).await {
-            Ok(taken) => self.store_taken(fetch_id, taken, directives),
-            Err(reason) => Err(reason),
+            Ok(taken) => {
+                let stored = self.store_taken(fetch_id, taken, directives);
+                stored.map_err(|reason| Missed { reason, held: None })
+            }
+            Err(missed) => Err(missed),
         };
-        self.count_body(taken.as_ref().map_or_else(|reason| *reason, |_| BodyResult::Hit));
+        self.count_body(taken.as_ref().map_or_else(|missed| missed.reason, |_| BodyResult::Hit));
         match taken {
             Ok((answer, tags, freshness)) => Asked::Taken { answer: Arc::new(answer), tags, freshness },
             // Where nobody was asked, no caller is told of the fleet.
-            Err(BodyResult::Skipped) => Asked::No,
-            Err(_) => Asked::Missed,
+            Err(Missed { reason: BodyResult::Skipped, .. }) => Asked::No,
+            Err(Missed { held, .. }) => Asked::Missed(held),
         }
     }
 

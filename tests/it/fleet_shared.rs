@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::Method;
+use sezzle_sidecar::simulator::Rule;
 
 use crate::support::client::Answer;
 use crate::support::redis::{Redis, Reply};
@@ -265,6 +266,47 @@ async fn taken_by_first([first, second]: [&Harness; 2]) {
             return;
         }
     }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn while_one_sidecar_fetches_another_waits() {
+    let fleet = Fleet::start().await;
+    let setup = || fleet.setup(fleet.keys("keys", &[1])).set("FLEET__FLIGHT_WAIT", "1s");
+    let first = synced(setup()).await;
+    let second = synced(setup().set("GATEWAY__URL", first.gateway.url())).await;
+    first.gateway.script(Rule::on(Method::GET, "/v2/session/*").delay(Duration::from_millis(300)));
+    eventually("fetched once", async || {
+        let session = Session::tokenize(&first.gateway);
+        let answers = tokio::join!(first.get(&session.path), second.get(&session.path));
+        assert_eq!(answers.0.json()["uuid"], session.uuid.as_str());
+        assert_eq!(answers.0.json(), answers.1.json());
+        first.gateway.count("GET", &session.path) == 1
+    })
+    .await;
+    assert!(bodies(&first, "hit").await + bodies(&second, "hit").await >= 1.0);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn who_waits_for_a_fetch_that_brings_nothing_fetches() {
+    let fleet = Fleet::start().await;
+    let setup = || fleet.setup(fleet.keys("keys", &[1])).set("FLEET__FLIGHT_WAIT", "1s");
+    let first = synced(setup()).await;
+    let second = synced(setup().set("GATEWAY__URL", first.gateway.url())).await;
+    first.gateway.script(Rule::on(Method::GET, "/v2/session/*").delay(Duration::from_millis(100)));
+    let nothing = format!("/v2/session/{}", uuid::Uuid::from_u128(7));
+    let answers = tokio::join!(first.get(&nothing), second.get(&nothing));
+    assert_eq!((answers.0.status, answers.1.status), (404, 404));
+    eventually("told that nothing is shared", async || {
+        let (one, other) = tokio::join!(first.get(&nothing), second.get(&nothing));
+        assert_eq!((one.status, other.status), (404, 404));
+        let bodies = fleet.bodies().await;
+        let Some(key) = bodies.first() else { return false };
+        fleet.redis.call(&format!("STRLEN {key}")).await.number() == 0
+    })
+    .await;
+    assert_eq!(bodies(&first, "hit").await + bodies(&second, "hit").await, 0.0);
 }
 
 #[tokio::test]

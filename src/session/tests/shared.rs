@@ -9,7 +9,7 @@ use crate::session::announce::{Announce, Announced};
 use crate::session::ending::Ending;
 use crate::session::horizon::{SharedHorizon, Trust};
 use crate::session::invalidation::tag_id::{TagId, TagIds};
-use crate::session::shared::{Offer, SharedBodies, Stored, Taken, Taking, Terms};
+use crate::session::shared::{Missed, Offer, SharedBodies, Stored, Taken, Taking, Terms};
 use crate::telemetry::metrics::fleet::BodyResult;
 
 /// A fleet in which nobody else does anything.
@@ -67,7 +67,11 @@ impl SharedBodies for Handle {
         assert_eq!(session, ids().id(&Tag::Session(KEY)));
         self.0.asked.lock().unwrap().push(terms);
         let next = self.0.next.lock().unwrap().take();
-        Box::pin(async move { next.map_or(Err(BodyResult::Absent), |next| next(&self.0.sessions)) })
+        Box::pin(async move {
+            let reason = BodyResult::Absent;
+            let found = next.map_or(Err(reason), |next| next(&self.0.sessions));
+            found.map_err(|reason| Missed { reason, held: None })
+        })
     }
 
     fn offer(&self, _: TagId) -> Option<Box<dyn Offer>> {

@@ -1,0 +1,177 @@
+//! The places of shared bodies in the server, and what this pod writes there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand;
+use http::header::AGE;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use super::body::{Answer, Facts, SharedBody};
+use super::commands;
+use super::connect::STEP;
+use super::conversation::label;
+use super::entry::Position;
+use super::key_ring::KeyRing;
+use super::keys::SALT;
+use super::life::Times;
+use super::log::{State, Ticket};
+use super::pod::{Lent, Pod};
+use super::seal::{SealError, seal};
+use crate::clock::{Clock, Now};
+use crate::session::invalidation::tag_id::TagId;
+use crate::session::shared::{Held, Offer, Stored};
+use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
+
+/// What reading and writing have in common.
+#[derive(Debug)]
+pub struct Shelf {
+    pub pod: Arc<Pod>,
+    pub keys: Arc<KeyRing>,
+    pub clock: Clock,
+    /// The URL to which this pod points links; empty if it leaves them. Pods with another have bodies of their own.
+    links: String,
+    /// Bodies are written as these tasks.
+    tasks: TaskTracker,
+    writing: Arc<Semaphore>,
+}
+
+impl Shelf {
+    pub fn new(pod: Arc<Pod>, keys: Arc<KeyRing>, links: String, tasks: TaskTracker, clock: Clock) -> Self {
+        Self { pod, keys, clock, links, tasks, writing: Arc::new(Semaphore::new(MOST_WRITTEN)) }
+    }
+
+    /// The place of a session's body, and the position in the log. `None` if the link is not synced, or if the server
+    /// does not say who it is.
+    pub fn place(&self, session: TagId, now: Now) -> Option<Place> {
+        let lent = self.pod.lent()?;
+        let log = self.pod.lock();
+        let (position, server, id) = log.position().filter(|_| log.state() == State::Synced)?;
+        let session = self.in_form(session);
+        let (body, flight) = (lent.names.body(server, id, session), lent.names.flight(server, id, session));
+        Some(Place { ticket: log.ask(now)?, position, body, flight, lent })
+    }
+
+    /// The id of a session whose links lead to this pod's URL.
+    fn in_form(&self, session: TagId) -> TagId {
+        let hash = digest(&SHA256, &[&session.0, self.links.as_bytes()].concat());
+        // A digest of this kind has 32 bytes.
+        TagId(hash.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    /// The right to write one body more.
+    fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.writing).try_acquire_owned().ok()
+    }
+
+    fn skipped(&self) {
+        self.pod.series.asked(FleetCommand::Share, CommandResult::Skipped);
+    }
+}
+
+/// A session's place in the server, as of a moment.
+#[derive(Debug)]
+pub struct Place {
+    pub lent: Arc<Lent>,
+    /// The key of the body.
+    pub body: String,
+    /// The key of the mark that somebody fetches.
+    pub flight: String,
+    pub ticket: Ticket,
+    /// The log was read up to here.
+    position: Position,
+}
+
+/// A place for a body that is about to be stored.
+#[derive(Debug)]
+pub struct PlaceFor {
+    pub shelf: Arc<Shelf>,
+    pub place: Place,
+}
+
+impl Offer for PlaceFor {
+    fn share(self: Box<Self>, stored: Stored) -> bool {
+        let shelf = Arc::clone(&self.shelf);
+        let (now, server) = (shelf.clock.now(), shelf.pod.server_clock());
+        let life = stored.freshness.ttl.saturating_sub(now.since(stored.at));
+        let may_share = shelf.pod.lock().may_share(&stored.tags) && !life.is_zero();
+        let (Some(server), Some(permit)) = (server.filter(|_| may_share), shelf.permit()) else {
+            shelf.skipped();
+            return false;
+        };
+        let age = stored.freshness.age.saturating_add(now.since(stored.at));
+        let times = Times::new(stored.date, stored.expiration, age, life, &server, now);
+        shelf.tasks.spawn(self.write(stored, times, permit));
+        true
+    }
+}
+
+impl PlaceFor {
+    async fn write(self: Box<Self>, stored: Stored, times: Times, _permit: OwnedSemaphorePermit) {
+        let Place { lent, body, position, .. } = &self.place;
+        let series = &self.shelf.pod.series;
+        let mut headers = stored.answer.headers.clone();
+        // The reader computes the age from the times.
+        headers.remove(AGE);
+        let answer = Answer { etag: stored.answer.etag.clone(), headers, body: stored.answer.body.clone() };
+        let facts = Facts { position: *position, times, tags: stored.tags.to_vec() };
+        let mut salt = [0; SALT];
+        if rand::fill(&mut salt).is_err() {
+            return;
+        }
+        let sealed = match seal(&SharedBody { facts, answer }, &self.shelf.keys.keys(), body, salt) {
+            Ok(sealed) => sealed,
+            Err(SealError::TooLarge) => return series.body(BodyResult::TooLarge),
+            Err(SealError::Failed) => return,
+        };
+        let asked = lent.line.ask(&commands::share(body, &sealed, times.end), STEP).await.and_then(commands::shared);
+        series.asked(FleetCommand::Share, label(asked.as_ref().err()));
+        if asked.is_ok() {
+            series.body(BodyResult::Stored);
+        }
+    }
+}
+
+/// This pod has said that it fetches a session for all.
+#[derive(Debug)]
+pub struct Mark {
+    shelf: Arc<Shelf>,
+    place: Option<Place>,
+}
+
+impl Mark {
+    pub fn new(shelf: Arc<Shelf>, place: Place) -> Self {
+        Self { shelf, place: Some(place) }
+    }
+}
+
+impl Held for Mark {
+    fn shared(mut self: Box<Self>) {
+        self.place = None;
+    }
+}
+
+impl Drop for Mark {
+    /// Tells those who wait that this pod shares nothing.
+    fn drop(&mut self) {
+        let shelf = &self.shelf;
+        let Some(Place { lent, body, .. }) = self.place.take() else { return };
+        let (Some(server), Some(permit)) = (shelf.pod.server_clock(), shelf.permit()) else {
+            return shelf.skipped();
+        };
+        let (end, pod) = (server.at_least(shelf.clock.now()).plus(NOT_SHARED), Arc::clone(&shelf.pod));
+        shelf.tasks.spawn(async move {
+            let asked = lent.line.ask(&commands::share_nothing(&body, end), STEP).await.and_then(commands::shared);
+            pod.series.asked(FleetCommand::Share, label(asked.as_ref().err()));
+            drop(permit);
+        });
+    }
+}
+
+// How long others see that a pod which fetched for all had nothing to share.
+const NOT_SHARED: Duration = Duration::from_millis(500);
+
+// More at once than a fast server leaves unanswered. Each body takes up to a quarter of a MiB.
+const MOST_WRITTEN: usize = 64;
