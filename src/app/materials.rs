@@ -59,6 +59,7 @@ impl Materials {
         match (keys, trust, egress, forward, fleet, fleet_keys) {
             (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet), Ok(fleet_keys)) => {
                 sources.warn_of_readers();
+                key_file.iter().for_each(|file| keys::warn_of_readers(&SecretSource::File(file.to_path_buf())));
                 Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward, fleet, fleet_keys })
             }
             (keys, trust, egress, forward, fleet, fleet_keys) => {

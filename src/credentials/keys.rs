@@ -227,7 +227,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-fn warn_of_readers(source: &SecretSource) {
+/// Logs a warning if everybody may read the file of a secret.
+pub fn warn_of_readers(source: &SecretSource) {
     let SecretSource::File(path) = source else { return };
     let Ok(metadata) = fs::metadata(path) else { return };
     let mode = metadata.permissions().mode() & 0o777;
