@@ -329,6 +329,7 @@ mod tests {
                 lease: LEASE,
                 alone_ttl: Duration::ZERO,
                 timeout: Duration::from_millis(25),
+                flight_wait: Duration::ZERO,
                 write_wait: WRITE_WAIT,
                 max_ttl: 60 * second,
                 longest_write: 30 * second,
