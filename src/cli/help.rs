@@ -196,14 +196,20 @@ pub(super) const DEMO: &str = "\
 The demo reads no configuration and needs no account. The demo uses the usual
 ports, or others if the usual ones are taken, and prints the addresses.
 
+With --fleet the demo runs three sidecars that share sessions and tell each
+other of writes. For that the demo starts the first of redis-server and
+valkey-server in PATH, on a Unix socket and without persistence, and ends it
+again.
+
 Exit codes:
   0   the tour is over, or a signal stopped the demo
   64  wrong usage
-  1   a step of the tour failed
+  1   a step of the tour failed, or PATH has no server for --fleet
 
 Examples:
     sezzle-sidecar demo
     sezzle-sidecar demo --once
+    sezzle-sidecar demo --fleet
 ";
 
 #[cfg(feature = "simulator")]

@@ -71,11 +71,7 @@ enum Command {
     /// Show what the sidecar does, with a simulated gateway.
     #[cfg(feature = "simulator")]
     #[command(after_long_help = help::DEMO)]
-    Demo {
-        /// Exit after the tour instead of waiting for a signal.
-        #[arg(long)]
-        once: bool,
-    },
+    Demo(demo::Demo),
     /// Run the simulated gateway alone.
     #[cfg(feature = "simulator")]
     #[command(after_long_help = help::SIMULATE)]
@@ -134,7 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
         #[cfg(feature = "simulator")]
-        Command::Demo { once } => with_threads(demo::demo(once)),
+        Command::Demo(demo) => with_threads(demo.run()),
         #[cfg(feature = "simulator")]
         Command::Simulate(arguments) => with_threads(arguments.run()),
         Command::Completions(completions) => {

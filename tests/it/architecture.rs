@@ -66,7 +66,8 @@ pub const ONLY_LEAVES: &[&str] = &["server", "config"];
 const ROOT: &[&str] = &["app", "cli", "main"];
 
 /// The commands that start the simulator, and the only files of the product that import it.
-const SIMULATED: &[&str] = &["cli/demo/alone.rs", "cli/demo/mod.rs", "cli/demo/sidecar.rs", "cli/simulate.rs"];
+const SIMULATED: &[&str] =
+    &["cli/demo/alone.rs", "cli/demo/fleet.rs", "cli/demo/mod.rs", "cli/demo/sidecar.rs", "cli/simulate.rs"];
 
 /// Decisions that take the time as an argument and do no I/O.
 const PURE: &[&str] = &[

@@ -138,6 +138,7 @@ async fn bash_completes_commands_options_and_their_values() {
         ("sezzle-sidecar hea", &["healthcheck"][..]),
         ("sezzle-sidecar wait --m", &["--max"]),
         ("sezzle-sidecar check --co", &["--config"]),
+        ("sezzle-sidecar demo --f", &["--fleet"]),
         ("sezzle-sidecar run --config san", &["sandbox.toml"]),
         ("sezzle-sidecar --config san", &["sandbox.toml"]),
         ("sezzle-sidecar completions ", &["-h", "--help", "bash", "elvish", "fish", "powershell", "zsh"]),

@@ -37,6 +37,7 @@ mod failing_clocks;
 mod faults;
 mod fleet_at_rest;
 mod fleet_bodies;
+mod fleet_demo;
 mod fleet_engines;
 mod fleet_failover;
 mod fleet_faults;

@@ -12,7 +12,7 @@ use crate::cli::process::{Signals, say};
 use crate::simulator::{SessionKind, Simulator};
 
 pub(super) async fn run(once: bool, gateway: Simulator, signals: &mut Signals) -> Result<(), Failure> {
-    let Sidecar { app, proxy, ops } = Sidecar::on_usual_ports(&gateway.url())?;
+    let Sidecar { app, proxy, ops } = Sidecar::on_usual_ports(&gateway.url(), &[])?;
     let tour = Tour { service: Caller::new(proxy), gateway };
     let ids = tour.take().await?;
     if once {

@@ -35,6 +35,7 @@ impl Ids {
 pub(super) struct Called {
     pub status: StatusCode,
     pub cache: String,
+    pub body: Bytes,
     pub json: Value,
 }
 
@@ -79,7 +80,7 @@ impl Caller {
         let body = body.collect().await.map_err(|error| failed(&error.to_string()))?.to_bytes();
         let cache = head.headers.get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Called { status: head.status, cache: cache.to_owned(), json })
+        Ok(Called { status: head.status, cache: cache.to_owned(), body, json })
     }
 
     pub fn request(&self, method: Method, path: &str, body: &'static str) -> Result<Request<Full<Bytes>>, Failure> {

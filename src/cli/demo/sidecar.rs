@@ -1,4 +1,4 @@
-//! The sidecars of a tour: configured as every other one is, and on the usual ports if these are free.
+//! The sidecars of a tour: configured as every other one is, and one of them on the usual ports if these are free.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -11,6 +11,9 @@ use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::simulator::Options;
 
+/// Further settings, as variables without their prefix.
+pub(super) type Variables<'a> = &'a [(&'a str, String)];
+
 /// A running sidecar.
 pub(super) struct Sidecar {
     pub app: App,
@@ -20,13 +23,17 @@ pub(super) struct Sidecar {
 
 impl Sidecar {
     /// Starts a sidecar on the usual ports, or on others if these are taken.
-    pub fn on_usual_ports(gateway: &str) -> Result<Self, Failure> {
-        let usual = settings(gateway, free_port(8080), free_port(9464))?;
+    pub fn on_usual_ports(gateway: &str, more: Variables<'_>) -> Result<Self, Failure> {
+        let usual = settings(gateway, free_port(8080), free_port(9464), more)?;
         match App::start(&usual, Clock::system()) {
             // Another process took a port between the look and the start.
-            Err(StartError::Bind(_)) => Self::of(App::start(&settings(gateway, ANY_PORT, ANY_PORT)?, Clock::system())?),
+            Err(StartError::Bind(_)) => Self::on_any_ports(gateway, more),
             started => Self::of(started?),
         }
+    }
+
+    pub fn on_any_ports(gateway: &str, more: Variables<'_>) -> Result<Self, Failure> {
+        Self::of(App::start(&settings(gateway, ANY_PORT, ANY_PORT, more)?, Clock::system())?)
     }
 
     fn of(app: App) -> Result<Self, Failure> {
@@ -37,7 +44,7 @@ impl Sidecar {
     }
 }
 
-fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Settings, Failure> {
+fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr, more: Variables<'_>) -> Result<Settings, Failure> {
     let defaults = Options::default();
     let variables = [
         ("GATEWAY__ENVIRONMENT", "sandbox".to_owned()),
@@ -49,8 +56,9 @@ fn settings(gateway: &str, proxy: SocketAddr, ops: SocketAddr) -> Result<Setting
         ("OPS__STATUS_PAGE", "true".to_owned()),
         ("DRAIN__GRACE", "0s".to_owned()),
     ];
+    let all = variables.iter().chain(more);
     let environment =
-        variables.map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
+        all.map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
     let loaded = config::load(&[], environment).map_err(|problems| failed(&problems.to_string()))?;
     Ok(loaded.settings)
 }

@@ -449,14 +449,23 @@ fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String
     Process::spawn(command)
 }
 
-/// A program of Debian's package, which is unpacked and not installed, with the libraries beside it.
+/// A program of Debian's package.
 fn program(name: &str) -> Command {
-    let own = engines().join("usr");
-    let libraries = fs::read_dir(own.join("lib")).expect("tests/run unpacks Redis");
-    let libraries = libraries.map(|folder| folder.expect("readable").path().display().to_string());
-    let mut command = Command::new(own.join("bin").join(name));
-    command.env("LD_LIBRARY_PATH", libraries.collect::<Vec<_>>().join(":"));
+    let mut command = Command::new(programs().join(name));
+    command.env("LD_LIBRARY_PATH", libraries());
     command
+}
+
+/// The folder of the programs of Debian's package, which is unpacked and not installed.
+pub fn programs() -> PathBuf {
+    engines().join("usr/bin")
+}
+
+/// The value of `LD_LIBRARY_PATH` with which these programs find the libraries beside them.
+pub fn libraries() -> String {
+    let folders = fs::read_dir(engines().join("usr/lib")).expect("tests/run unpacks Redis");
+    let folders = folders.map(|folder| folder.expect("readable").path().display().to_string());
+    folders.collect::<Vec<_>>().join(":")
 }
 
 /// The folder in which `tests/run` puts the engines: beside the profile's folder.
