@@ -169,8 +169,9 @@ impl Store {
 }
 
 // Purged tags that are remembered one by one: at most this number, and at most as many as fit in an eighth of the
-// cache's bytes. Each takes about 170 bytes, and as much again just after the table has grown. This memory is covered
-// by the entries' weight, which is estimated too high: `benches/cache.rs` measures the total.
+// cache's bytes. Each takes 65 bytes, and as much again just after the table has grown. In a fleet as many open writes
+// are remembered, of about 70 bytes. This memory is covered by the entries' weight, which is estimated too high:
+// `benches/cache.rs` measures the total.
 const PURGE_LOG: u64 = 10_000;
 const PURGE_LOG_SHARE: u64 = 8;
 const PER_PURGE: u64 = 300;

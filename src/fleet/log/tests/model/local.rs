@@ -412,8 +412,8 @@ impl Model for Local {
         let epoch = horizon.epoch;
         reader.memory =
             reader.memory.filter(|(shows, began)| *shows != all && (began.mono >= epoch || self.is(Without::Epoch)));
-        let keeps_purged = self.is(Without::StoreCheck) || self.is(Without::LateEnd);
-        reader.flight = reader.flight.filter(|flight| flight.shows != all && (flight.is_clean || keeps_purged));
+        let may_matter = |flight: &Fetched| flight.is_clean || flight.waiter.is_some() || self.is(Without::StoreCheck);
+        reader.flight = reader.flight.filter(|flight| flight.shows != all && may_matter(flight));
         if !self.is(Without::NoCreditForYouth) {
             // Only whether it was after the epoch counts. A time at the epoch, or maybe at the next, stays as it is.
             let just_after = Now { mono: epoch.plus(Duration::from_nanos(1)), ..at(0) };
