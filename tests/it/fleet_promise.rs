@@ -119,20 +119,25 @@ async fn nobody_shows_what_was_before_with_valkey_over_a_unix_socket() {
     nobody_shows_what_was_before(&format!("unix:{}", valkey.socket().display())).await;
 }
 
-/// With the defaults, a write that takes longer than the lease is not held, and nobody shows what was before it.
+/// With the defaults, a write that takes longer than the lease is held for a round trip only, and nobody shows what was before it.
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn a_write_that_takes_as_long_as_sezzle_does_is_not_held() {
+async fn a_write_that_takes_longer_than_the_lease_is_hardly_held() {
     let redis = Redis::start().await;
     let fleet = Fleet::start(Some(&redis.url()), &[]).await;
     let slow = Rule::on(Method::PATCH, "/v2/order/*").delay(Duration::from_millis(400));
     fleet.shop.gateway.script(slow);
-    let shown = join_all((0..SESSIONS).map(|through| fleet.change(through, Change::Write))).await;
-    // On a machine so busy that polls are late, memory is served unconfirmed, and the pod says so.
-    let unconfirmed = fleet.sum("fleet_unconfirmed_served_total").await;
-    assert!(unconfirmed > 0.0 || shown == vec![vec![2; PODS]; SESSIONS], "{shown:?}");
-    let (held, writes) = (fleet.sum("fleet_held_seconds_sum").await, fleet.sum("fleet_held_seconds_count").await);
-    assert_eq!(writes, SESSIONS as f64);
-    assert!(held < 0.05 * writes, "held for {held} s");
+    // All pods know of such a write once its end has arrived, which is long before the 50 ms are over.
+    eventually("eight writes that all pods knew of in time", async || {
+        let unconfirmed = "fleet_unconfirmed_served_total";
+        let before = (fleet.not_held().await, fleet.sum(unconfirmed).await);
+        let shown = join_all((0..SESSIONS).map(|through| fleet.change(through, Change::Write))).await;
+        let after = (fleet.not_held().await, fleet.sum(unconfirmed).await);
+        // On a machine so busy that polls are late, the wait may be over first, and memory is served unconfirmed.
+        let is_known = after.0 == before.0;
+        assert!(!is_known || after.1 > before.1 || shown == vec![vec![2; PODS]; SESSIONS], "{shown:?}");
+        is_known
+    })
+    .await;
     fleet.stop().await;
 }

@@ -10,7 +10,7 @@ use sezzle_sidecar::simulator::{Options, Simulator};
 use tokio::task::JoinHandle;
 
 use super::client::{Answer, Client, Ended};
-use super::process::{Sidecar, free_address};
+use super::process::{Folder, Sidecar, free_address};
 use super::service::signature;
 use super::{Harness, Session, Setup, eventually};
 
@@ -49,7 +49,11 @@ pub struct Shop {
 
 impl Shop {
     pub async fn open() -> Self {
-        let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let gateway = Simulator::start(options).await.expect("gateway starts");
         let client = Client::new();
         let Options { public_key, private_key, .. } = Options::default();
         let keys = json!({"public_key": public_key, "private_key": private_key}).to_string();
@@ -176,6 +180,20 @@ fn is(ended: &Ended, status: u16) -> bool {
         Ended::Cut(_) | Ended::Unanswered => false,
     }
 }
+
+/// A file of one key, for `FLEET__KEY_FILE`.
+pub fn key_file(folder: &Folder) -> String {
+    folder.write("keys", KEY)
+}
+
+/// The settings with which pods share what they fetched. Their links have to lead to one place, and their own addresses
+/// differ.
+pub fn sharing(key_file: &str) -> [(&'static str, &str); 2] {
+    [("FLEET__KEY_FILE", key_file), ("LINKS__BASE_URL", "http://sidecar.test:8080")]
+}
+
+/// A key, as it stands in the file.
+pub const KEY: &str = "c2V2ZW4gdGltZXMgc2V2ZW4gaXMgZm9ydHkgbmluZSE=";
 
 /// Every pod has the listeners by which it can learn of a change.
 const OPEN: [(&str, &str); 2] = [("CONTROL__LISTEN", "127.0.0.1:0"), ("WEBHOOKS__LISTEN", "127.0.0.1:0")];

@@ -65,6 +65,24 @@ impl Redis {
         this
     }
 
+    /// A Valkey whose clock differs from the machine's, and can be moved. The library that does that and Redis's memory
+    /// allocator do not get along.
+    pub async fn with_clock(milliseconds: i64) -> Self {
+        let address = free_address();
+        let folder = Folder::new();
+        set_clock(&folder, milliseconds);
+        let (engine, options) = (Engine::Valkey, Vec::new());
+        let process = spawn(engine, address, &folder, &options);
+        let this = Self { address, engine, options, process, folder };
+        this.answers().await;
+        this
+    }
+
+    /// Moves the clock of a server that [`Self::with_clock`] started.
+    pub fn set_clock(&self, milliseconds: i64) {
+        set_clock(&self.folder, milliseconds);
+    }
+
     /// A server that follows another, once it has all its data.
     pub async fn replica_of(primary: &Self) -> Self {
         let replica = Self::with(primary.engine, &[]).await;
@@ -436,6 +454,12 @@ async fn read(stream: &mut (impl AsyncBufRead + Unpin + Send)) -> Option<Reply> 
     })
 }
 
+/// Says how far a server's clock is ahead of the machine's. The file is read again and again.
+fn set_clock(folder: &Folder, milliseconds: i64) {
+    let new = folder.write("new", &format!("{:+.3}", milliseconds as f64 / 1000.0));
+    fs::rename(new, folder.path().join("clock")).expect("renamed");
+}
+
 fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String]) -> Process {
     let mut command = match engine {
         Engine::Redis => program("redis-server"),
@@ -446,6 +470,13 @@ fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String
     // By default a primary waits five seconds for more replicas before it sends its data.
     command.args(["--repl-diskless-sync-delay", "0"]);
     command.args(options).current_dir(folder.path());
+    if folder.path().join("clock").exists() {
+        let library =
+            library_folders().map(|folder| folder.join("faketime/libfaketime.so.1")).find(|file| file.exists());
+        command.env("LD_PRELOAD", library.expect("tests/run unpacks libfaketime"));
+        command.env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"));
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
     Process::spawn(command)
 }
 
@@ -463,9 +494,12 @@ pub fn programs() -> PathBuf {
 
 /// The value of `LD_LIBRARY_PATH` with which these programs find the libraries beside them.
 pub fn libraries() -> String {
+    library_folders().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":")
+}
+
+fn library_folders() -> impl Iterator<Item = PathBuf> {
     let folders = fs::read_dir(engines().join("usr/lib")).expect("tests/run unpacks Redis");
-    let folders = folders.map(|folder| folder.expect("readable").path().display().to_string());
-    folders.collect::<Vec<_>>().join(":")
+    folders.map(|folder| folder.expect("readable").path())
 }
 
 /// The folder in which `tests/run` puts the engines: beside the profile's folder.
