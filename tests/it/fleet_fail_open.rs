@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use http::Method;
+use sezzle_sidecar::simulator::Rule;
 use tokio::time::{Instant, sleep_until};
 
 use crate::support::fleet::{Change, Pod, Shop, is_hit, key_file, revision, sharing};
@@ -34,6 +36,8 @@ async fn no_lookup_and_no_write_waits_for_a_server_that_hangs() {
     let pods = [Pod::from(&pod), Pod::from(&alone)];
     shop.link_is(pods[0], "synced").await;
     let sessions: Vec<Arc<Session>> = (0..SESSIONS).map(|_| Arc::new(Session::tokenize(&shop.gateway))).collect();
+    // A write that takes longer than the lease is held for a round trip only, as long as the server answers.
+    shop.gateway.script(Rule::on(Method::PATCH, "/v2/order/*").delay(Duration::from_millis(350)));
     let begun = Instant::now();
     let (mut calls, mut asked) = (Vec::new(), Vec::new());
     for number in 0..LOOKUPS {
