@@ -44,3 +44,32 @@ impl fmt::Display for HostPort {
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
+
+/// Where the fleet's server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerAddress {
+    Tcp {
+        at: HostPort,
+        database: u16,
+    },
+    Unix(PathBuf),
+    /// Any of these Sentinels says where the server is. At least one.
+    Sentinels {
+        sentinels: Vec<HostPort>,
+        /// The name of the server there.
+        primary: String,
+    },
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { at, .. } => at.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Sentinels { sentinels, primary } => {
+                let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
+                write!(f, "{primary}, as the Sentinels say: {}", sentinels.join(", "))
+            }
+        }
+    }
+}

@@ -11,9 +11,9 @@ use super::fleet_files::FleetFiles;
 use super::materials::Blocking;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{FleetServer, FleetSettings};
+use crate::config::settings::FleetSettings;
 use crate::credentials::TokenManager;
-use crate::fleet::connect::{Connector, Options, ServerAddress};
+use crate::fleet::connect::{Connector, Options};
 use crate::fleet::key_ring::KeyRing;
 use crate::fleet::keys::Keys;
 use crate::fleet::link::{self, Link, Parts};
@@ -33,7 +33,7 @@ pub(super) fn pod(settings: &Settings, clock: &Clock, metrics: &Metrics) -> Opti
     Some(Arc::new(Pod::new(times(settings, fleet), clock.clone(), FleetSeries::new(metrics))))
 }
 
-/// What the session cache is given.
+/// The parts of the fleet that the session cache is given.
 pub(super) fn in_fleet(settings: &Settings, pod: &Arc<Pod>) -> Option<InFleet> {
     let fleet = settings.fleet.as_ref()?;
     // Without the merchant, who may not be known yet: an identifier that Sezzle makes is one merchant's alone.
@@ -57,18 +57,12 @@ pub(super) fn times(settings: &Settings, fleet: &FleetSettings) -> Times {
 /// Makes connections to the server that the settings name; `None` without a fleet.
 pub(super) fn connector(settings: &Settings, files: Option<FleetFiles>, blocking: &Blocking) -> Option<Connector> {
     let fleet = settings.fleet.as_ref()?;
-    let server = match &fleet.server {
-        FleetServer::Tcp { at, database } => ServerAddress::Tcp { at: at.clone(), database: *database },
-        FleetServer::Unix(path) => ServerAddress::Unix(path.clone()),
-        FleetServer::Sentinels { sentinels, primary } => {
-            ServerAddress::Sentinels { sentinels: sentinels.clone(), primary: primary.clone() }
-        }
-    };
-    let options = Options { server, username: fleet.username.clone(), files: Arc::new(files?) };
+    let (server, username) = (fleet.server.clone(), fleet.username.clone());
+    let options = Options { server, username, files: Arc::new(files?) };
     Some(Connector::new(options, blocking.resolver.clone(), blocking.files.clone()))
 }
 
-/// What the session cache needs to share answers; `None` without keys to seal them.
+/// The way to share answers, for the session cache; `None` without keys to seal them.
 pub(super) fn shelf(
     settings: &Settings,
     keys: Option<Keys>,

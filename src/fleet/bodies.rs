@@ -12,13 +12,13 @@ use tokio::sync::Semaphore;
 
 use super::body::{Answer, Facts, SharedBody};
 use super::commands;
-use super::conversation::label;
+use super::conversation::ask;
 use super::failure::Failure;
 use super::life::{Reader, ServerClock, left};
 use super::pause::Pause;
 use super::seal::unseal;
 use super::shelf::{Mark, Place, PlaceFor, Shelf};
-use crate::clock::{Mono, Now, Wall};
+use crate::clock::{Mono, Now};
 use crate::session::SessionCache;
 use crate::session::invalidation::tag_id::TagId;
 use crate::session::response::SessionResponse;
@@ -91,9 +91,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let Shelf { pod, clock, .. } = &*self.shelf;
         let place = self.shelf.place(session, clock.now())?;
         let _permit = self.asking.try_acquire().ok()?;
-        let asked = place.lent.line.ask(&commands::hold(&place.flight), pod.times().timeout).await;
-        let asked = asked.and_then(commands::held);
-        pod.series.asked(FleetCommand::Read, label(asked.as_ref().err()));
+        let (line, pipeline, limit) = (&place.lent.line, commands::hold(&place.flight), pod.times().timeout);
+        let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::held).await;
         // The server may have been told: whoever asks next waits for nothing, for a moment.
         asked.ok().filter(|held| *held)?;
         Some(Box::new(Mark::new(Arc::clone(&self.shelf), place)))
@@ -112,9 +111,9 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         };
         let Place { lent, body, flight, ticket, .. } = &place;
         let pipeline = commands::take(&lent.names, body, flight, ticket.from());
-        let asked = lent.line.ask(&pipeline, pod.times().timeout).await.and_then(commands::taken);
+        let limit = pod.times().timeout;
+        let asked = ask(&lent.line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::taken).await;
         let received = clock.now();
-        pod.series.asked(FleetCommand::Read, label(asked.as_ref().err()));
         let (sealed, fetched, read) = asked.map_err(|failure| Miss::Other(self.unread(&failure, sent)))?;
         // Before the lock is taken, because it takes some microseconds.
         let opened = sealed.as_ref().map(|sealed| unseal(sealed, &keys.keys(), body));
@@ -124,7 +123,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let SharedBody { facts: Facts { position, times, tags }, answer } = match opened {
             Some(Ok(body)) => body,
             None => return Err(Miss::Absent { fetched }),
-            // Who fetched for all has nothing to share.
+            // The pod that fetched for all has nothing to share.
             Some(Err(_)) if sealed.is_some_and(|sealed| sealed.is_empty()) => return other(BodyResult::Absent),
             Some(Err(_)) => return other(BodyResult::Unopened),
         };
@@ -134,9 +133,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
             (goes_on && log.may_take(ticket, &page, &tags, position)).then(|| sessions.epoch())
         };
         let Some(began) = began else { return other(BodyResult::Purged) };
-        let time = Wall(i64::try_from(read.time).unwrap_or(i64::MAX));
         let Terms { margin, max_ttl, sezzle } = terms;
-        let reader = Reader { server: ServerClock { time, sent, received }, sezzle, margin, max_ttl };
+        let reader = Reader { server: ServerClock::new(read.time, sent, received), sezzle, margin, max_ttl };
         let Some(left) = left(&times, &reader, clock.now()) else { return other(BodyResult::Expired) };
         let Answer { etag, headers, body } = answer;
         let (status, fwd_status) = (StatusCode::OK, StatusCode::OK);

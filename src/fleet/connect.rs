@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,26 +24,10 @@ use super::commands;
 use super::failure::Failure;
 use super::replies::Replies;
 use super::stream::Bounded;
-use crate::address::HostPort;
+use crate::address::{HostPort, ServerAddress};
 use crate::names::Resolver;
 use crate::secret::Secret;
 use crate::threads::Threads;
-
-/// Where the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerAddress {
-    Tcp {
-        at: HostPort,
-        database: u16,
-    },
-    Unix(PathBuf),
-    /// Any of these Sentinels says where the server is.
-    Sentinels {
-        sentinels: Vec<HostPort>,
-        /// The name of the server there.
-        primary: String,
-    },
-}
 
 /// The part of the configuration that connections need.
 #[derive(Clone, Debug)]
@@ -172,8 +155,8 @@ impl Connection {
     }
 
     /// For others who ask over this connection.
-    pub fn line(&self) -> Line {
-        self.line.clone()
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 }
 
@@ -208,5 +191,5 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 pub const STEP: Duration = Duration::from_secs(1);
 // The head start of the address family that the resolver prefers, as RFC 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
-// What is stuck in a dead connection must not arrive much later.
+// Bytes that are stuck in a dead connection must not arrive much later.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);

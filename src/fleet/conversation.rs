@@ -1,11 +1,11 @@
-//! What the link asks over one connection: each question with its deadline and its count.
+//! The questions of the link over one connection, each with its deadline and its count.
 
 use std::time::Duration;
 
 use redis::Pipeline;
 
 use super::commands::{self, Read};
-use super::connect::{Connection, STEP};
+use super::connect::{Connection, Line, STEP};
 use super::entry::{LogId, Position};
 use super::failure::Failure;
 use super::life::ServerClock;
@@ -14,8 +14,8 @@ use super::names::Names;
 use super::pace::patience;
 use super::pod::Pod;
 use super::replies::Replies;
-use crate::clock::{Clock, Now, Wall};
-use crate::telemetry::metrics::fleet::{CommandResult, FleetCommand};
+use crate::clock::{Clock, Now};
+use crate::telemetry::metrics::fleet::{CommandResult, FleetCommand, FleetSeries};
 
 /// One connection, and what questions need besides.
 #[derive(Debug)]
@@ -73,15 +73,26 @@ impl Conversation<'_> {
         limit: Duration,
         read: impl FnOnce(Replies) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let result = self.connection.ask(pipeline, limit).await.and_then(read);
-        self.pod.series.asked(command, label(result.as_ref().err()));
-        result
+        ask(self.connection.line(), &self.pod.series, command, pipeline, limit, read).await
     }
 
     fn note_time(&self, time: u64, sent: Now) {
-        let time = Wall(i64::try_from(time).unwrap_or(i64::MAX));
-        self.pod.note_clock(ServerClock { time, sent, received: self.clock.now() });
+        self.pod.note_clock(ServerClock::new(time, sent, self.clock.now()));
     }
+}
+
+/// Asks over a connection, and counts the question by how it ended.
+pub async fn ask<T>(
+    line: &Line,
+    series: &FleetSeries,
+    command: FleetCommand,
+    pipeline: &Pipeline,
+    limit: Duration,
+    read: impl FnOnce(Replies) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let result = line.ask(pipeline, limit).await.and_then(read);
+    series.asked(command, label(result.as_ref().err()));
+    result
 }
 
 /// The result of a question that failed so, or did not fail.

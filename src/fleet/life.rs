@@ -19,6 +19,11 @@ pub struct ServerClock {
 }
 
 impl ServerClock {
+    /// `time` is the reply in milliseconds.
+    pub fn new(time: u64, sent: Now, received: Now) -> Self {
+        Self { time: Wall(i64::try_from(time).unwrap_or(i64::MAX)), sent, received }
+    }
+
     /// The server's clock shows at least this.
     pub fn at_least(&self, now: Now) -> Wall {
         // The monotonic clock alone never runs ahead of real time.

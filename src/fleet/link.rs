@@ -28,7 +28,7 @@ use crate::supervisor::Heartbeat;
 use crate::telemetry::log::millis;
 use crate::telemetry::metrics::fleet::{FleetCommand, FleetState};
 
-/// What the link works with.
+/// The parts that the link works with.
 #[derive(Debug)]
 pub struct Parts<E: Clone + Send + Sync + 'static> {
     pub pod: Arc<Pod>,
@@ -135,7 +135,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
 
     async fn serve(&mut self, parts: &Parts<E>, talk: &Conversation<'_>) -> Result<(), Failure> {
         joined(parts, talk, None).await?;
-        parts.pod.lend(Lent { line: talk.connection.line(), names: talk.names.clone() });
+        parts.pod.lend(Lent { line: talk.connection.line().clone(), names: talk.names.clone() });
         loop {
             self.note(parts, Situation::Synced { at: talk.connection.at.clone() }, Duration::ZERO);
             let asked = parts.clock.mono();

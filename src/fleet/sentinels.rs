@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::commands;
-use super::connect::{Connection, Connector, FromFiles, STEP, ServerAddress};
+use super::connect::{Connection, Connector, FromFiles, STEP};
 use super::failure::Failure;
-use crate::address::HostPort;
+use crate::address::{HostPort, ServerAddress};
 
 impl Connector {
     /// Returns once the Sentinels name another server than this connection's. Without Sentinels, never.

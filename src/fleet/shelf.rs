@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::body::{Answer, Facts, SharedBody};
 use super::commands;
 use super::connect::STEP;
-use super::conversation::label;
+use super::conversation::ask;
 use super::entry::Position;
 use super::key_ring::KeyRing;
 use super::keys::SALT;
@@ -25,7 +25,7 @@ use crate::session::invalidation::tag_id::TagId;
 use crate::session::shared::{Held, Offer, Stored};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
-/// What reading and writing have in common.
+/// The parts that reading and writing have in common.
 #[derive(Debug)]
 pub struct Shelf {
     pub pod: Arc<Pod>,
@@ -126,8 +126,8 @@ impl PlaceFor {
             Err(SealError::TooLarge) => return series.body(BodyResult::TooLarge),
             Err(SealError::Failed) => return,
         };
-        let asked = lent.line.ask(&commands::share(body, &sealed, times.end), STEP).await.and_then(commands::shared);
-        series.asked(FleetCommand::Share, label(asked.as_ref().err()));
+        let pipeline = commands::share(body, &sealed, times.end);
+        let asked = ask(&lent.line, series, FleetCommand::Share, &pipeline, STEP, commands::shared).await;
         if asked.is_ok() {
             series.body(BodyResult::Stored);
         }
@@ -163,8 +163,9 @@ impl Drop for Mark {
         };
         let (end, pod) = (server.at_least(shelf.clock.now()).plus(NOT_SHARED), Arc::clone(&shelf.pod));
         shelf.tasks.spawn(async move {
-            let asked = lent.line.ask(&commands::share_nothing(&body, end), STEP).await.and_then(commands::shared);
-            pod.series.asked(FleetCommand::Share, label(asked.as_ref().err()));
+            let pipeline = commands::share_nothing(&body, end);
+            // Without a reply, others wait for as long as they are configured to.
+            let _ = ask(&lent.line, &pod.series, FleetCommand::Share, &pipeline, STEP, commands::shared).await;
             drop(permit);
         });
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::failure::CheckFailure;
-use crate::clock::{Clock, Wall};
+use crate::clock::Clock;
 use crate::fleet::commands;
 use crate::fleet::connect::{Connection, Connector, STEP};
 use crate::fleet::failure::Failure;
 use crate::fleet::inspect::{inspect, inspected};
+use crate::fleet::life::ServerClock;
 use crate::fleet::log::Greeting;
 use crate::fleet::names::{Names, space};
 
@@ -58,7 +59,7 @@ impl FleetCheck {
         let took = received.since(greeting.sent);
         say("round trip", &format!("{} ms", took.as_millis()));
         // The server read its clock between the two.
-        let time = Wall(i64::try_from(greeting.time).unwrap_or(i64::MAX));
+        let ServerClock { time, .. } = ServerClock::new(greeting.time, greeting.sent, received);
         let (behind, ahead) = (greeting.sent.wall.millis_since(time), time.millis_since(received.wall));
         say("server time", &difference(behind, ahead));
         for warning in found.warnings() {

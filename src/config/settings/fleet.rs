@@ -1,12 +1,11 @@
 //! The section `fleet`: the server through which several sidecars keep each other's caches right.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bounds::{INSTANT, seconds};
-use crate::address::HostPort;
+use crate::address::{HostPort, ServerAddress};
 use crate::config::parse;
 use crate::config::parse::redis::{self, RedisUrl};
 use crate::config::reader::Reader;
@@ -15,7 +14,7 @@ use crate::units;
 
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
-    pub server: FleetServer,
+    pub server: ServerAddress,
     /// `None` for a connection without TLS.
     pub tls: Option<FleetTls>,
     /// The server's default user unless set. Never set without a password.
@@ -26,33 +25,6 @@ pub struct FleetSettings {
     /// File with the keys that seal shared bodies. Without it only purges are shared.
     pub key_file: Option<PathBuf>,
     pub times: FleetTimes,
-}
-
-#[derive(Clone, Debug)]
-pub enum FleetServer {
-    Tcp {
-        at: HostPort,
-        database: u16,
-    },
-    Unix(PathBuf),
-    /// Any of these Sentinels says where the primary is. At least one.
-    Sentinels {
-        sentinels: Vec<HostPort>,
-        primary: String,
-    },
-}
-
-impl fmt::Display for FleetServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { at, .. } => at.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Sentinels { sentinels, primary } => {
-                let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
-                write!(f, "{primary}, as the Sentinels say: {}", sentinels.join(", "))
-            }
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -179,11 +151,11 @@ impl Server {
         }
     }
 
-    fn settings(self) -> Option<FleetServer> {
+    fn settings(self) -> Option<ServerAddress> {
         Some(match (self.url, self.primary) {
-            (Some(RedisUrl::Tcp { at, database, tls: _ }), _) => FleetServer::Tcp { at, database },
-            (Some(RedisUrl::Unix(path)), _) => FleetServer::Unix(path),
-            (None, primary) => FleetServer::Sentinels { sentinels: self.sentinels, primary: primary? },
+            (Some(RedisUrl::Tcp { at, database, tls: _ }), _) => ServerAddress::Tcp { at, database },
+            (Some(RedisUrl::Unix(path)), _) => ServerAddress::Unix(path),
+            (None, primary) => ServerAddress::Sentinels { sentinels: self.sentinels, primary: primary? },
         })
     }
 }

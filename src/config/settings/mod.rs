@@ -24,7 +24,7 @@ pub use self::cache::{CacheSettings, OriginCacheControl};
 pub use self::control::ControlSettings;
 pub use self::credentials::CredentialSettings;
 pub use self::drain::DrainSettings;
-pub use self::fleet::{FleetClientCertificate, FleetServer, FleetSettings, FleetTimes, FleetTls};
+pub use self::fleet::{FleetClientCertificate, FleetSettings, FleetTimes, FleetTls};
 pub use self::gateway::{EgressProxySettings, Environment, GatewaySettings};
 pub use self::limits::LimitSettings;
 pub use self::links::LinkSettings;
