@@ -1,4 +1,4 @@
-//! What a pod asks the server: the pipelines, and their replies as the core takes them. Pure.
+//! The questions of a pod to the server: the pipelines, and their replies as the core takes them. Pure.
 //!
 //! All commands exist in Redis 6.2. `docs/fleet.md` lists them for an ACL.
 

@@ -77,7 +77,7 @@ impl Failure {
         Self::Lost(shown(why, LONGEST_TEXT))
     }
 
-    /// What an operator can do.
+    /// Advice to an operator.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Refused(error) => match error.refusal() {

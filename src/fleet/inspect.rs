@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::names::Names;
 use super::replies::{FIELD, Replies, Reply};
 
-/// What a server says of itself. Everything is unknown where an ACL forbids `INFO`.
+/// The facts that a server states of itself. Everything is unknown where an ACL forbids `INFO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// Redis or Valkey, with its version.
@@ -71,7 +71,7 @@ pub fn inspected(mut replies: Replies) -> Result<Inspection, Failure> {
 }
 
 impl Inspection {
-    /// What is wrong with the server, and what to do.
+    /// The mistakes in the server's configuration, each with its remedy.
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
         if self.engine.is_none() {

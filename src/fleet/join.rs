@@ -13,7 +13,7 @@ pub async fn join<E: Clone + Send + Sync + 'static>(
     sessions: &SessionCache<E>,
     mut why: Option<Rejoin>,
 ) -> Result<(), Failure> {
-    // Each round makes progress, or follows a change of the log. Whoever changes it all the time is not followed.
+    // Each round makes progress, or follows a change of the log. A log that changes all the time is given up.
     for _ in 0..MOST_ROUNDS {
         let greeting = talk.greet().await?;
         let step = talk.pod.lock().greet(&greeting);

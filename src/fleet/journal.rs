@@ -15,7 +15,7 @@ pub enum Situation {
     Failing(Failure),
 }
 
-/// What was said last.
+/// The last line that was logged.
 #[derive(Debug, Default)]
 pub struct Journal {
     said: Option<(Situation, Mono)>,

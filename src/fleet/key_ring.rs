@@ -46,7 +46,7 @@ impl KeyRing {
                 let file = this.file.clone();
                 let read = this.threads.run(move || Keys::read(&file, Pipes::Refuse)).await;
                 this.note(read.map_err(|error| Some(error.to_string())).and_then(|read| {
-                    // What came through a pipe stays in use.
+                    // Keys that came through a pipe stay in use.
                     read.map_err(|error| (!error.is_of_pipe()).then(|| error.to_string()))
                 }));
             });

@@ -59,7 +59,7 @@ impl Times {
     }
 }
 
-/// What the sidecar has read of the log and has to tell.
+/// The state of one sidecar: how far it has read the log, and what it has to tell.
 #[derive(Debug)]
 pub struct Pod {
     log: Mutex<Log>,
@@ -117,7 +117,7 @@ impl Pod {
         self.times.store(Arc::new(times));
     }
 
-    /// The state of the log, for a moment. Whoever changes what memory must obey uses [`Pod::read`].
+    /// The state of the log, for a moment. A change that memory must obey goes through [`Pod::read`].
     pub fn lock(&self) -> MutexGuard<'_, Log> {
         // No code under the lock can leave the log half changed.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
@@ -205,7 +205,7 @@ impl Pod {
         self.series.held(result, self.clock.mono().since(began));
     }
 
-    /// What to wait for, and for how long.
+    /// The publication to wait for, and for how long.
     fn wait(&self, announced: Announced) -> (Wait, Duration) {
         let times = self.times();
         // The other pods' leases have to end, and before that the connection may have to be given up.

@@ -94,7 +94,7 @@ fn place(name: &str, before: &[u8]) -> Vec<u8> {
 /// only if they know both.
 const DICTIONARY: u8 = 1;
 
-/// What answers have in common. `benches/dictionary/train` makes the file.
+/// Text that answers have in common. `benches/dictionary/train` makes the file.
 static DICTIONARY_1: &[u8] = include_bytes!("dictionary-1.bin");
 
 // Higher levels save one byte in twenty, and take ten times as long.

@@ -37,7 +37,7 @@ pub trait Announce: fmt::Debug + Send + Sync {
     fn known<'a>(&'a self, what: &'a [Announced]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
-/// What a cache in a fleet is given.
+/// The parts of a fleet that a cache in it is given.
 #[derive(Clone, Debug)]
 pub struct InFleet {
     pub ids: TagIds,

@@ -30,7 +30,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.store.all_changed_elsewhere(doubt, self.clock.mono());
     }
 
-    /// The log was joined, for the first time or anew. What is stored stays, and the horizon confirms it no more.
+    /// The log was joined, for the first time or anew. Stored sessions stay, and the horizon confirms them no more.
     /// Fetches in progress are not stored, and later ones are stored as after this change of everything. Nothing that is
     /// asked for before `doubt` is stored.
     pub fn rejoined(&self, cause: Cause, doubt: Option<Mono>) {

@@ -99,7 +99,7 @@ impl Horizon {
 #[derive(Debug)]
 pub struct SharedHorizon(ArcSwap<Outlook>);
 
-/// What decides whether memory may be served.
+/// The facts that decide whether memory may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outlook {
     pub horizon: Horizon,
@@ -122,7 +122,7 @@ impl SharedHorizon {
         self.0.rcu(|outlook| Outlook { trust, ..**outlook });
     }
 
-    /// The horizon and the rules. Whoever reads memory after this call finds every purge done that the horizon
+    /// The horizon and the rules. A read of memory after this call finds every purge done that the horizon
     /// includes, and whoever has read memory before it may not.
     pub fn load(&self) -> Guard<Arc<Outlook>> {
         self.0.load()

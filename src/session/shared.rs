@@ -25,8 +25,8 @@ pub trait SharedBodies: fmt::Debug + Send + Sync {
     /// When there is none that may be used.
     fn take<'a>(&'a self, session: TagId, terms: Terms) -> Taking<'a>;
 
-    /// Notes how far the log is read. What is checked and stored after this call may be shared by the offer. `None` if
-    /// nothing can be shared now.
+    /// Notes how far the log is read. The offer may share an answer that is checked and stored after this call. `None`
+    /// if nothing can be shared now.
     fn offer(&self, session: TagId) -> Option<Box<dyn Offer>>;
 }
 

@@ -18,7 +18,7 @@ use crate::sezzle::session::{Expiration, SessionFacts};
 use crate::sezzle::time::parse_http_date;
 use crate::telemetry::metrics::fleet::BodyResult;
 
-/// What came of asking the fleet for a session.
+/// The result of asking the fleet for a session.
 pub(super) enum Asked {
     /// The fleet was not asked.
     No,

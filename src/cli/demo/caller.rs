@@ -40,7 +40,7 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// What was captured of the session's order, in cents.
+    /// The amount captured of the session's order, in cents.
     pub fn captured(&self) -> Option<i64> {
         self.json.pointer("/order/captured_amount_in_cents").and_then(Value::as_i64)
     }
