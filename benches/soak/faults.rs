@@ -1,5 +1,6 @@
 //! The faults of the gateway while the soak runs.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +13,34 @@ use tokio::time::{Instant, sleep};
 const QUIET: Duration = Duration::from_secs(20);
 const TROUBLED: Duration = Duration::from_secs(20);
 const REVOKED: Duration = Duration::from_secs(47);
+/// By then no call waits for the gateway any more, and no breaker and no hold refuses one.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Whether calls could fail by a fault of the gateway.
+#[derive(Default)]
+pub struct Health(Mutex<Option<Instant>>);
+
+impl Health {
+    /// Whether nothing was wrong with the gateway in the whole life of a call that ends now.
+    pub fn was_good(&self, begun: Instant) -> bool {
+        self.0.lock().expect("no panic").is_some_and(|since| begun >= since + SETTLED)
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().expect("no panic") = since;
+    }
+}
 
 /// Alternates twenty quiet seconds with twenty seconds of faults.
-pub async fn come_and_go(gateway: Simulator, until: Instant, seed: u64) {
+pub async fn come_and_go(gateway: Simulator, health: Arc<Health>, until: Instant, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     while Instant::now() < until {
+        health.set(Some(Instant::now()));
         let trouble = Instant::now() + QUIET;
         while Instant::now() < trouble.min(until) {
             sleep(Duration::from_millis(100)).await;
         }
+        health.set(None);
         let quiet = Instant::now() + TROUBLED;
         while Instant::now() < quiet.min(until) {
             gateway.script(rule(&mut rng));

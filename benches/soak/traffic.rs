@@ -7,20 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use fastrand::Rng;
-use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::Method;
 use sezzle_sidecar::simulator::{EffectKind, SessionKind, Simulator};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::verdict::{Sample, median};
+use crate::call::{Answer, Client, Told, client, request, sent};
+use crate::counts::Counts;
+use crate::faults::Health;
 
-const LIMIT: Duration = Duration::from_secs(45);
 const REMEMBERED: usize = 500;
 /// Writes to one order before its ledger is checked and the next order is taken. A webhook about an order names all its
 /// captures, and a webhook with very many captures purges the whole cache.
@@ -31,81 +27,15 @@ const SESSION: &str = r#"{"cancel_url":{"href":"https://shop.example/a"},"comple
 /// The state that all callers share.
 pub struct Traffic {
     gateway: Simulator,
-    proxy: SocketAddr,
+    health: Arc<Health>,
+    /// One sidecar, or those of a fleet.
+    proxies: Vec<SocketAddr>,
     until: Instant,
     /// The newest sessions.
     sessions: Mutex<VecDeque<String>>,
     counts: Mutex<Counts>,
     hung_up: AtomicU64,
     wrong: Mutex<Vec<String>>,
-}
-
-/// How calls ended.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    calls: u64,
-    hits: u64,
-    /// Sezzle's answers, by the first digit of their status.
-    classes: [u64; 6],
-    /// The sidecar's own 503 answers.
-    unsent: u64,
-    /// The sidecar's own errors for calls without an effect.
-    failed: u64,
-    unknown: u64,
-    /// Answers after an earlier attempt that may have taken effect.
-    marked: u64,
-    /// Answers that broke off.
-    cut: u64,
-    ledgers: u64,
-    webhooks: u64,
-}
-
-impl Counts {
-    pub const TITLES: &str = "minute   calls    hits     2xx    4xx    5xx  unsent failed unknown marked   cut ledgers hooks  KiB resident (least, median, most)  descriptors";
-
-    pub fn since(&self, before: &Self) -> Self {
-        let mut classes = self.classes;
-        classes.iter_mut().zip(before.classes).for_each(|(now, before)| *now -= before);
-        Self {
-            calls: self.calls - before.calls,
-            hits: self.hits - before.hits,
-            classes,
-            unsent: self.unsent - before.unsent,
-            failed: self.failed - before.failed,
-            unknown: self.unknown - before.unknown,
-            marked: self.marked - before.marked,
-            cut: self.cut - before.cut,
-            ledgers: self.ledgers - before.ledgers,
-            webhooks: self.webhooks - before.webhooks,
-        }
-    }
-
-    pub fn print(&self, minute: usize, samples: &[Sample]) {
-        let Self { calls, hits, classes, unsent, failed, unknown, marked, cut, ledgers, webhooks } = self;
-        let [_, _, ok, _, client, server] = classes;
-        let resident = || samples.iter().map(|sample| sample.resident);
-        let (least, most) = (resident().min().unwrap_or(0), resident().max().unwrap_or(0));
-        let middle = median(samples, |sample| sample.resident);
-        let open = median(samples, |sample| sample.descriptors);
-        println!(
-            "{minute:>6}{calls:>8}{hits:>8}{ok:>8}{client:>7}{server:>7}{unsent:>8}{failed:>7}{unknown:>8}{marked:>7}{cut:>6}\
-             {ledgers:>8}{webhooks:>6}{least:>16}{middle:>10}{most:>10}{open:>13}"
-        );
-    }
-}
-
-/// The outcome of a write as its caller was told.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
-    Done,
-    /// Sezzle refused the write, and no earlier attempt took effect.
-    Refused,
-    /// Nothing was sent.
-    Unsent,
-    /// The write may have been done.
-    Open,
-    /// Any other answer; no caller of a write may get one.
-    Else,
 }
 
 /// The outcomes that callers were told of the writes to one order.
@@ -121,22 +51,17 @@ struct Book {
 
 struct Caller {
     traffic: Arc<Traffic>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
     rng: Rng,
     book: Book,
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Option<Bytes>,
-}
-
 impl Traffic {
-    pub fn new(gateway: Simulator, proxy: SocketAddr, until: Instant) -> Self {
+    pub fn new(gateway: Simulator, health: Arc<Health>, proxies: Vec<SocketAddr>, until: Instant) -> Self {
         Self {
             gateway,
-            proxy,
+            health,
+            proxies,
             until,
             sessions: Mutex::default(),
             counts: Mutex::default(),
@@ -164,13 +89,14 @@ impl Traffic {
     pub async fn subscribe(self: &Arc<Self>, webhooks: SocketAddr) {
         let events = r#"["order.captured","order.authorized","customer.tokenized"]"#;
         let body = format!(r#"{{"url":"http://{webhooks}/webhooks/sezzle","events":{events}}}"#);
-        let caller = Caller { traffic: Arc::clone(self), client: client(), rng: Rng::new(), book: Book::default() };
-        let answer = caller.send(Method::POST, "/v2/webhooks", None, &body).await.expect("an answer");
-        assert!(answer.status < 300, "{answer:?}", answer = answer.status);
+        let answer = self.send(&client(), self.proxies[0], Method::POST, "/v2/webhooks", None, &body).await;
+        assert_eq!(answer.expect("an answer").told(), Told::Done);
     }
 
     pub fn counts(&self, webhooks: u64) -> Counts {
-        Counts { webhooks, ..self.counts.lock().expect("no panic").clone() }
+        let mut counts = self.counts.lock().expect("no panic").clone();
+        counts.webhooks = webhooks;
+        counts
     }
 
     /// Unknown outcomes that callers were told of, and the number of callers that hung up.
@@ -180,6 +106,34 @@ impl Traffic {
 
     pub fn wrong(&self) -> Vec<String> {
         self.wrong.lock().expect("no panic").clone()
+    }
+
+    /// Makes a call through a sidecar, counts its answer, and notes an answer that may not be.
+    pub async fn send(
+        &self,
+        client: &Client,
+        proxy: SocketAddr,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: &str,
+    ) -> Option<Answer> {
+        let (what, begun) = (format!("{method} {path}"), Instant::now());
+        let answer = sent(client, request(proxy, method, path, key, body)).await;
+        match &answer {
+            Some(answer) => {
+                self.counts.lock().expect("no panic").add(answer);
+                if answer.is_failed() && self.health.was_good(begun) {
+                    self.complain(&format!("{what} failed without a fault of the gateway: {answer:?}"));
+                }
+            }
+            None => self.complain(&format!("{what} was not answered")),
+        }
+        answer
+    }
+
+    pub fn complain(&self, what: &str) {
+        self.wrong.lock().expect("no panic").push(what.to_owned());
     }
 
     fn open(&self) -> Book {
@@ -261,11 +215,13 @@ impl Caller {
         for _ in 0..if own.is_some() { 4 } else { 1 } {
             let Some(answer) = self.send(Method::POST, &path, own.as_deref(), CAPTURE).await else { return };
             let key = answer.headers.get("sezzle-request-id").and_then(|key| key.to_str().ok());
-            let Some(key) = key.map(str::to_owned) else { return self.complain("no key on the answer to a capture") };
+            let Some(key) = key.map(str::to_owned) else {
+                return self.traffic.complain("no key on the answer to a capture");
+            };
             if own.as_ref().is_some_and(|own| *own != key) {
-                self.complain("another key on the answer to a capture");
+                self.traffic.complain("another key on the answer to a capture");
             }
-            let told = told(&answer);
+            let told = answer.told();
             self.book.keys.entry(key).or_default().push(told);
             self.book.writes += 1;
             if told == Told::Done {
@@ -277,15 +233,14 @@ impl Caller {
     async fn update(&mut self) {
         let path = format!("/v2/order/{}", self.book.order);
         if let Some(answer) = self.send(Method::PATCH, &path, None, r#"{"reference_id":"r"}"#).await {
-            self.book.updates.push(told(&answer));
+            self.book.updates.push(answer.told());
             self.book.writes += 1;
         }
     }
 
     async fn new_session(&mut self) {
         let Some(answer) = self.send(Method::POST, "/v2/session", None, SESSION).await else { return };
-        let body = answer.body.as_ref().and_then(|body| serde_json::from_slice::<serde_json::Value>(body).ok());
-        match (told(&answer), body.as_ref().and_then(|body| body["uuid"].as_str())) {
+        match (answer.told(), answer.json()["uuid"].as_str()) {
             (Told::Done, Some(uuid)) => {
                 let mut sessions = self.traffic.sessions.lock().expect("no panic");
                 sessions.push_back(uuid.to_owned());
@@ -293,7 +248,7 @@ impl Caller {
                     sessions.pop_front();
                 }
             }
-            (Told::Done | Told::Else, _) => self.complain(&format!("a new session was told {}", answer.status)),
+            (Told::Done | Told::Else, _) => self.traffic.complain(&format!("a new session was told {}", answer.status)),
             _ => {}
         }
     }
@@ -307,7 +262,7 @@ impl Caller {
         self.book.writes += 1;
         // A connection of its own, since hanging up closes it.
         let client = client();
-        let request = request(self.traffic.proxy, Method::POST, &path, Some(&key), CAPTURE);
+        let request = request(self.proxy(), Method::POST, &path, Some(&key), CAPTURE);
         let _ = timeout(Duration::from_micros(self.rng.u64(..3_000)), client.request(request)).await;
     }
 
@@ -315,81 +270,16 @@ impl Caller {
         format!("soak-{:032x}", self.rng.u128(..))
     }
 
-    async fn get(&self, path: &str) -> Option<Answer> {
+    async fn get(&mut self, path: &str) -> Option<Answer> {
         self.send(Method::GET, path, None, "").await
     }
 
-    async fn send(&self, method: Method, path: &str, key: Option<&str>, body: &str) -> Option<Answer> {
-        let what = format!("{method} {path}");
-        let request = request(self.traffic.proxy, method, path, key, body);
-        let exchange = async {
-            let (head, body) = self.client.request(request).await.ok()?.into_parts();
-            let body = body.collect().await.ok().map(|body| body.to_bytes());
-            Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
-        };
-        let answer = timeout(LIMIT, exchange).await.ok().flatten();
-        match &answer {
-            Some(answer) => self.count(answer),
-            None => self.complain(&format!("{what} was not answered")),
-        }
-        answer
+    async fn send(&mut self, method: Method, path: &str, key: Option<&str>, body: &str) -> Option<Answer> {
+        let proxy = self.proxy();
+        self.traffic.send(&self.client, proxy, method, path, key, body).await
     }
 
-    fn count(&self, answer: &Answer) {
-        let mut counts = self.traffic.counts.lock().expect("no panic");
-        counts.calls += 1;
-        let has = |name: &str, what: &str| {
-            answer.headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(what))
-        };
-        counts.hits += u64::from(has("cache-status", "; hit"));
-        match answer.status {
-            _ if answer.body.is_none() => counts.cut += 1,
-            503 if has("proxy-status", "; error=") => counts.unsent += 1,
-            504 if is_unknown(answer) => counts.unknown += 1,
-            _ if has("proxy-status", "; error=") => counts.failed += 1,
-            status => {
-                counts.marked += u64::from(has("proxy-status", "received-status="));
-                counts.classes[usize::from(status / 100).min(5)] += 1;
-            }
-        }
+    fn proxy(&mut self) -> SocketAddr {
+        self.traffic.proxies[self.rng.usize(..self.traffic.proxies.len())]
     }
-
-    fn complain(&self, what: &str) {
-        self.traffic.wrong.lock().expect("no panic").push(what.to_owned());
-    }
-}
-
-fn told(answer: &Answer) -> Told {
-    let status = answer.headers.get("proxy-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_own = status.contains("; error=");
-    match answer.status {
-        _ if answer.body.is_none() => Told::Open,
-        200..300 => Told::Done,
-        503 if is_own => Told::Unsent,
-        504 if is_unknown(answer) => Told::Open,
-        _ if is_own => Told::Else,
-        400..500 if !status.contains("received-status=") => Told::Refused,
-        _ => Told::Open,
-    }
-}
-
-fn is_unknown(answer: &Answer) -> bool {
-    let text = answer.body.as_deref().unwrap_or_default();
-    answer.status == 504 && String::from_utf8_lossy(text).contains("sidecar.outcome_unknown")
-}
-
-fn request(proxy: SocketAddr, method: Method, path: &str, key: Option<&str>, body: &str) -> Request<Full<Bytes>> {
-    let mut request = Request::builder().method(method).uri(format!("http://{proxy}{path}"));
-    if !body.is_empty() {
-        request = request.header("content-type", "application/json");
-    }
-    if let Some(key) = key {
-        request = request.header("sezzle-request-id", key);
-    }
-    request.body(Full::new(Bytes::from(body.to_owned()))).expect("a valid request")
-}
-
-fn client() -> Client<HttpConnector, Full<Bytes>> {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_idle_timeout(Duration::from_secs(5)).pool_timer(TokioTimer::new()).build_http()
 }

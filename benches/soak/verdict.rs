@@ -3,18 +3,21 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The sidecar's memory and descriptors at one moment.
+/// What a sidecar takes at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// KiB.
     pub resident: usize,
     pub descriptors: usize,
+    pub threads: usize,
 }
 
 /// Allowed differences of the medians between the first third after the warm-up and the last.
 const RESIDENT_PERCENT: usize = 3;
 const RESIDENT_KIB: usize = 1024;
 const DESCRIPTORS: usize = 8;
+/// Threads that read files come and go.
+const THREADS: usize = 2;
 /// Descriptors that may be open in addition to those before the first call, once all is quiet.
 const LEFT: usize = 2;
 
@@ -36,13 +39,17 @@ impl Verdict {
         let (first, last) = (&after[..third], &after[after.len() - third..]);
         let resident = [first, last].map(|part| median(part, |sample| sample.resident));
         let descriptors = [first, last].map(|part| median(part, |sample| sample.descriptors));
-        println!("\nwarm-up: {warm_up} of {} samples; then medians of the first third and the last", samples.len());
+        let threads = [first, last].map(|part| median(part, |sample| sample.threads));
+        println!("warm-up: {warm_up} of {} samples; then medians of the first third and the last", samples.len());
         println!("resident:    {} KiB, {} KiB", resident[0], resident[1]);
         println!("descriptors: {}, {}", descriptors[0], descriptors[1]);
+        println!("threads:     {}, {}", threads[0], threads[1]);
         let allowed = resident[0] + resident[0] * RESIDENT_PERCENT / 100 + RESIDENT_KIB;
         self.hold(resident[1] <= allowed, || format!("memory grew: more than {allowed} KiB"));
         let allowed = descriptors[0] + DESCRIPTORS;
         self.hold(descriptors[1] <= allowed, || format!("descriptors grew: more than {allowed}"));
+        let allowed = threads[0] + THREADS;
+        self.hold(threads[1] <= allowed, || format!("threads grew: more than {allowed}"));
     }
 
     /// Compares the descriptors that are open when nobody calls any more with those before the first call.
@@ -80,7 +87,7 @@ impl Verdict {
         if self.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn hold(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+    pub fn hold(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.violations.push(otherwise());
         }
