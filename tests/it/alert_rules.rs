@@ -1,5 +1,5 @@
-//! The rules for Prometheus query existing series and tell operators what they need, and each alert has tests of its
-//! own.
+//! The rules for Prometheus query existing series and tell operators what they need, each alert has tests of its own, and
+//! the file for the Prometheus operator holds the same rules.
 
 use std::fs;
 
@@ -29,7 +29,9 @@ fn alerts_say_what_is_wrong_and_where_to_read_on() {
 
 #[test]
 fn each_alert_is_tested_both_ways() {
-    let text = fs::read_to_string(rules::folder().join("alerts_test.yml")).expect("the tests");
+    let text = ["alerts_test.yml", "alerts_days_test.yml"]
+        .map(|file| fs::read_to_string(rules::folder().join(file)).unwrap_or_else(|error| panic!("{file}: {error}")))
+        .concat();
     let tests: Vec<&str> = text.split("- eval_time: ").collect();
     for rule in rules::rules("alerts.yml") {
         let of = |test: &&&str| test.contains(&format!("alertname: {}\n", rule.name));
@@ -37,4 +39,25 @@ fn each_alert_is_tested_both_ways() {
             tests.iter().filter(of).partition(|test| test.contains("exp_alerts: []"));
         assert!(!quiet.is_empty() && !fires.is_empty(), "{}: {} {}", rule.name, quiet.len(), fires.len());
     }
+}
+
+/// The file for the Prometheus operator has the groups of both plain files, and nothing else.
+#[test]
+fn the_operators_file_holds_the_same_rules() {
+    let text = |file: &str| {
+        let path = rules::folder().join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let operators = text("../prometheus-operator/prometheusrule.yaml");
+    let (head, groups) = operators.split_once("\nspec:\n  groups:\n").expect("groups");
+    assert!(head.contains("\nkind: PrometheusRule\n"), "{head}");
+    let plain = ["recording.yml", "alerts.yml"].map(|file| {
+        let plain = text(file);
+        let (_, groups) = plain.split_once("\ngroups:\n").expect("groups");
+        groups
+            .lines()
+            .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") })
+            .collect::<String>()
+    });
+    assert!(groups == plain.concat(), "run deploy/prometheus-operator/generate");
 }

@@ -1,18 +1,31 @@
 //! Prometheus itself: its tools accept the metrics and the rules, every query of the dashboard has an answer, and the
 //! alerts fire when their trouble happens.
 
+use std::convert::Infallible;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
-use sezzle_sidecar::simulator::{Options, Reset, Rule};
+use sezzle_sidecar::simulator::{Options, Reset, Rule, Simulator};
+use sezzle_sidecar::supervisor::Supervisor;
+use sezzle_sidecar::telemetry::metrics::Metrics;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
-use crate::support::process::{Sidecar, free_address};
+use crate::support::process::{Folder, Process, Sidecar, free_address};
 use crate::support::prometheus::Prometheus;
 use crate::support::redis::Redis;
 use crate::support::service::{Conduct, Service};
@@ -53,7 +66,7 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
 
     // All goes well.
     for (panel, query) in dashboard::queries(&dashboard::load()) {
-        let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m");
+        let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m").replace("$namespace", ".*");
         prometheus.answers(&panel, &query.replace("$job", ".+").replace("$instance", ".+")).await;
     }
     for rule in rules::all() {
@@ -113,6 +126,129 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     fires(&prometheus, &["SezzleSidecarDown"]).await;
     assert!(!prometheus.log().contains("level=error"), "{}", prometheus.log());
     assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
+}
+
+/// As one pod of two that a network policy cuts off: the other one's many calls hide nothing.
+#[tokio::test]
+#[ignore = "needs Prometheus: tests/run"]
+async fn one_sidecar_of_two_that_is_cut_off_is_named_by_critical_alerts() {
+    let [well, cut_off] =
+        [Sidecar::start(Options::default(), &[]).await, Sidecar::start(Options::default(), &[]).await].map(Arc::new);
+    let windows = [("[5m]", "[10s]"), ("[3m]", "[10s]")];
+    let prometheus = Prometheus::scraping(&[well.ops, cut_off.ops], &windows).await;
+    let of_both = [traffic(Arc::clone(&well)), traffic(Arc::clone(&well)), traffic(Arc::clone(&cut_off))];
+    for sidecar in [&well, &cut_off] {
+        let attempts = format!("instance:sezzle_sidecar_attempts:rate5m{{instance=\"{}\"}} > 0", sidecar.ops);
+        prometheus.answers("the sidecar", &attempts).await;
+    }
+    assert_eq!(prometheus.fired().await, [""; 0]);
+
+    cut_off.gateway.clone().stop().await;
+    let alerts = ["MoneyNotSent", "SezzleUnreachable", "LookupsFailing", "SezzleFailing"];
+    let alerts = alerts.map(|alert| format!("SezzleSidecar{alert}"));
+    fires(&prometheus, &alerts.each_ref().map(String::as_str)).await;
+    let alert = prometheus.alerts().await.into_iter().find(|alert| alert["labels"]["alertname"] == *alerts[0]);
+    let alert = alert.expect("it fires still");
+    let labels = &alert["labels"];
+    assert_eq!(
+        *labels,
+        json!({"alertname": alerts[0], "severity": "critical", "job": "sezzle-sidecar", "instance": cut_off.ops})
+    );
+    for alert in prometheus.fired().await {
+        assert_eq!(prometheus.fired_for(&alert).await, [cut_off.ops.to_string()], "{alert}");
+    }
+    of_both.iter().for_each(JoinHandle::abort);
+}
+
+/// Trouble that no error tells of.
+#[tokio::test]
+#[ignore = "needs Prometheus: tests/run"]
+async fn slow_answers_refused_reloads_stopped_webhooks_and_panics_fire_their_alerts() {
+    let (folder, webhooks) = (Folder::new(), free_address().to_string());
+    let file = folder.write("sidecar.toml", "");
+    let arguments = ["run", "--config", &file];
+    let start = |variables: &[(&str, &str)]| Process::start(&arguments, variables);
+    let Options { public_key, private_key, .. } = Options::default();
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let variables = [("WEBHOOKS__LISTEN", webhooks.as_str())];
+    let sidecar = Sidecar::by(gateway, &public_key, &private_key, &variables, start).await;
+    sidecar.ready().await;
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    metrics.task_restarts.with_label_values(&["log_writer"]).inc_by(0);
+    // No panic of the running sidecar is known, so a task of this process panics under the sidecar's own supervisor.
+    let supervised = exposing_restarts(Arc::clone(&metrics)).await;
+    let windows = [
+        ("[5m]", "[10s]"),
+        ("[1d]", "[8s]"),
+        ("[5d]", "[8s]"),
+        ("[7d] offset 1d", "[1m] offset 8s"),
+        ("[7d] offset 5d", "[1m] offset 8s"),
+    ];
+    let prometheus = Prometheus::scraping(&[sidecar.ops, supervised], &windows).await;
+    let subscription = json!({"url": format!("http://{webhooks}/webhooks/sezzle"), "events": [EVENT]}).to_string();
+    assert_eq!(write(&sidecar, "/v2/webhooks", &subscription).await, 200);
+    for target in [sidecar.ops, supervised] {
+        let first = format!("sezzle_sidecar_task_restarts_total{{instance=\"{target}\"}}");
+        prometheus.answers("the first scrape", &first).await;
+    }
+
+    // A task panics, and its supervisor begins it anew.
+    let panics = AtomicBool::new(true);
+    Supervisor::new(TaskTracker::new(), metrics.task_restarts.clone()).keep("log_writer", None, move |_| {
+        let now = panics.swap(false, Ordering::SeqCst);
+        async move { assert!(!now, "this task fails once") }
+    });
+    // The configuration gets a mistake.
+    folder.write("sidecar.toml", "[cache]\nmax_tttl = \"5s\"\n");
+    sidecar.process.signal("HUP");
+    // Webhooks come, and then no more.
+    let order = Session::order(&sidecar.gateway).order;
+    let accepted = "job:sezzle_sidecar_webhooks_accepted:rate5m > 0";
+    eventually("webhooks are accepted", async || {
+        sidecar.gateway.raise_event(EVENT, &json!({"uuid": order}));
+        !prometheus.query(accepted).await.is_empty()
+    })
+    .await;
+    // Sezzle takes its time, and every caller gets an answer.
+    sidecar.gateway.script(Rule::on(Method::GET, "/v2/customer").delay(Duration::from_secs(6)));
+    let slow = async || {
+        let answers = [sidecar.get("/v2/customer"), sidecar.get("/v2/customer"), sidecar.get("/v2/customer")];
+        assert!(join_all(answers).await.iter().all(|answer| answer.status == 200));
+        !prometheus.fired_for("SezzleSidecarSlowAnswers").await.is_empty()
+    };
+    eventually("SezzleSidecarSlowAnswers", slow).await;
+
+    fires(&prometheus, &["SezzleSidecarTaskRestarted", "SezzleSidecarReloadFailed"]).await;
+    fires(&prometheus, &["SezzleSidecarWebhooksStopped"]).await;
+    let mut fired = prometheus.fired().await;
+    fired.sort();
+    assert_eq!(
+        fired,
+        ["ReloadFailed", "SlowAnswers", "TaskRestarted", "WebhooksStopped"]
+            .map(|alert| format!("SezzleSidecar{alert}"))
+    );
+    assert_eq!(prometheus.fired_for("SezzleSidecarSlowAnswers").await, [sidecar.ops.to_string()]);
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}
+
+/// A target that exposes the restarts of tasks among these metrics. Ends with the test's runtime.
+async fn exposing_restarts(metrics: Arc<Metrics>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let metrics = Arc::clone(&metrics);
+            let answers = service_fn(move |_| {
+                let text = metrics.render().expect("text");
+                let restarts = text.lines().filter(|line| line.contains("task_restarts_total"));
+                let lines: String = restarts.map(|line| format!("{line}\n")).collect();
+                let answer = Response::new(Full::<Bytes>::from(lines));
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answers));
+        }
+    });
+    address
 }
 
 /// Waits until these alerts have fired.

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::process::{Folder, Process, free_address};
 use super::{eventually, rules};
 
-/// A running Prometheus that scrapes one sidecar.
+/// A running Prometheus that scrapes sidecars.
 pub struct Prometheus {
     process: Process,
     address: SocketAddr,
@@ -20,18 +20,30 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts Prometheus and waits until it is ready. It scrapes twice a second, and alerts fire as soon as their
-    /// expressions hold: other tests cover how long they must hold.
+    /// Starts a Prometheus that scrapes one sidecar, and waits until it is ready.
     pub async fn start(sidecar: SocketAddr) -> Self {
+        Self::scraping(&[sidecar], &[]).await
+    }
+
+    /// Starts a Prometheus that scrapes these targets, and waits until it is ready. It scrapes twice a second, and alerts
+    /// fire as soon as their expressions hold: other tests cover how long they must hold. Each window of the rules that
+    /// `windows` names is replaced by a shorter one.
+    pub async fn scraping(targets: &[SocketAddr], windows: &[(&str, &str)]) -> Self {
         Command::new("prometheus").arg("--version").output().expect("tests/run installs it");
         let folder = Folder::new();
         let own = |file: &str| fs::read_to_string(rules::folder().join(file)).expect("readable");
-        let configuration = own("prometheus.yml").replace("127.0.0.1:9464", &sidecar.to_string());
+        let targets = targets.iter().map(|target| format!("\"{target}\"")).collect::<Vec<_>>().join(", ");
+        let configuration = own("prometheus.yml").replace("\"127.0.0.1:9464\"", &targets);
         folder.write("prometheus.yml", &configuration.replace(": 15s", ": 500ms"));
-        folder.write("recording.yml", &own("recording.yml"));
+        let [recording, alerts] = ["recording.yml", "alerts.yml"].map(own);
+        for (long, _) in windows {
+            assert!(recording.contains(long) || alerts.contains(long), "no rule has the window {long}");
+        }
+        let shorter = |rules: String| windows.iter().fold(rules, |rules, (long, short)| rules.replace(long, short));
+        folder.write("recording.yml", &shorter(recording));
         let waits = |line: &&str| line.trim_start().starts_with("for: ");
-        let alerts = own("alerts.yml");
-        folder.write("alerts.yml", &alerts.lines().filter(|line| !waits(line)).collect::<Vec<_>>().join("\n"));
+        let at_once = alerts.lines().filter(|line| !waits(line)).collect::<Vec<_>>().join("\n");
+        folder.write("alerts.yml", &shorter(at_once));
         let address = free_address();
         let line = format!(
             "exec prometheus --config.file=prometheus.yml --storage.tsdb.path=data --web.listen-address={address} \
@@ -70,6 +82,13 @@ impl Prometheus {
         let fired = self.query(r#"group by (alertname) (last_over_time(ALERTS{alertstate="firing"}[10m]))"#).await;
         let names = fired.iter().map(|series| series["metric"]["alertname"].as_str().expect("a name").to_owned());
         names.collect()
+    }
+
+    /// The instances for which an alert has fired so far.
+    pub async fn fired_for(&self, alert: &str) -> Vec<String> {
+        let firing = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}");
+        let fired = self.query(&format!("group by (instance) (last_over_time({firing}[10m]))")).await;
+        fired.iter().map(|series| series["metric"]["instance"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// The alerts that fire now.
