@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::support::dashboard::{load, panels, queries, text};
+use crate::support::pages::root;
 use crate::support::{promql, rules};
 
 const QUESTIONS: [&str; 8] = [
@@ -21,19 +22,47 @@ const QUESTIONS: [&str; 8] = [
 #[test]
 fn it_can_be_imported_anywhere() {
     let dashboard = load();
-    // With an id or a uid, an import would replace another dashboard.
-    assert_eq!((&dashboard["id"], &dashboard["uid"]), (&Value::Null, &Value::Null));
+    // With an id, an import would replace another dashboard. By its uid, a newer version replaces the older one.
+    assert_eq!((&dashboard["id"], &dashboard["uid"]), (&Value::Null, &"sezzle-sidecar".into()));
     assert!(dashboard["schemaVersion"].as_u64().expect("a number") >= 36);
     assert_eq!(dashboard["title"], "sezzle-sidecar");
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     let kinds: Vec<_> = variables.iter().map(|variable| (text(&variable["name"]), text(&variable["type"]))).collect();
-    assert_eq!(kinds, [("datasource", "datasource"), ("job", "query"), ("instance", "query")]);
+    let expected = [
+        ("datasource", "datasource"),
+        ("namespace", "query"),
+        ("job", "query"),
+        ("instance", "query"),
+        ("docs", "constant"),
+    ];
+    assert_eq!(kinds, expected);
+    // A sidecar outside Kubernetes has no namespace, and is there all the same.
+    assert_eq!(variables[1]["allValue"], ".*");
     assert_eq!(variables[0]["query"], "prometheus");
     let sources = every(&dashboard, "datasource");
     assert!(sources.len() > 80, "each panel, each query and each variable names its source");
     for source in sources {
         assert_eq!((&source["type"], &source["uid"]), (&"prometheus".into(), &"${datasource}".into()));
     }
+}
+
+/// Links lead to the pages, and each alert has a panel that shows its cause.
+#[test]
+fn the_dashboard_leads_to_the_runbooks() {
+    let dashboard = load();
+    let links = every(&dashboard, "links");
+    let links: Vec<&Value> = links.into_iter().flat_map(|links| links.as_array().expect("a list")).collect();
+    let mut led = BTreeSet::new();
+    for link in links {
+        let to = text(&link["url"]).strip_prefix("${docs}/").expect("one of the pages");
+        let (page, anchor) = to.split_once('#').unwrap_or((to, ""));
+        assert!(root().join("docs").join(page).exists(), "{to}");
+        if !anchor.is_empty() {
+            assert_eq!((page, anchor), ("alerts.md", text(&link["title"]).to_lowercase().as_str()));
+            led.insert(text(&link["title"]).to_owned());
+        }
+    }
+    assert_eq!(led, rules::rules("alerts.yml").into_iter().map(|alert| alert.name).collect());
 }
 
 /// The values of a key at any depth.
@@ -105,12 +134,12 @@ fn queries_ask_for_what_there_is_and_for_what_was_chosen() {
     for (title, query) in queries(&dashboard) {
         // Series of the rules themselves; no sidecar exposes them.
         if query.contains("ALERTS{") {
-            assert!(query.contains(r#"job=~"$job""#), "{title}");
+            assert!(query.contains(r#"namespace=~"$namespace", job=~"$job""#), "{title}");
             continue;
         }
         rules::check(&title, &query);
         for selector in promql::read(&query).0 {
-            for chosen in ["job", "instance"] {
+            for chosen in ["namespace", "job", "instance"] {
                 let matcher = (chosen.to_owned(), "=~".to_owned(), format!("${chosen}"));
                 assert!(selector.matchers.contains(&matcher), "{title}: {}", selector.text());
             }
