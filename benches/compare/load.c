@@ -1,6 +1,7 @@
 // A load generator for keep-alive connections to a loopback port, one request at a time on each.
 //
-//   load -p PORT -u PATH [-c CONNECTIONS] [-s SESSIONS [-e]] (-n REQUESTS | -d SECONDS | -r RATE -d SECONDS)
+//   load -p PORT -u PATH [-w] [-c CONNECTIONS] [-s SESSIONS [-f FIRST] [-e]]
+//        (-n REQUESTS | -d SECONDS | -r RATE -d SECONDS)
 //
 // Closed loop, unless a rate is given: every connection sends as soon as its answer has come. With -n the program
 // counts requests exactly; with as many connections as requests, all are sent at once.
@@ -8,7 +9,8 @@
 // each latency counts from the time the request was due. So a server that stalls is charged with the wait of every
 // request due in that time ("coordinated omission").
 //
-// With -s the path ends in the UUID of one of so many sessions, drawn at random, or with -e each in turn.
+// With -s the path ends in the UUID of one of so many sessions, drawn at random, or with -e each in turn. With -f they
+// are the sessions from that number on. With -w the requests are writes: PATCH with a body.
 // Prints one JSON object; latencies are in microseconds.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -36,7 +38,8 @@ struct connection {
 
 static int port;
 static const char *path;
-static uint64_t sessions, each, sent, failed, answered, room;
+static const char *method = "GET", *body = "\r\n";
+static uint64_t sessions, first_session, each, sent, failed, answered, room;
 static float *latencies;
 
 static int64_t now(void) {
@@ -63,16 +66,14 @@ static uint64_t mixed(uint64_t x) {
 static void send_request(struct connection *c, int64_t due) {
     char text[512];
     int length;
+    char uuid[37] = "";
     if (sessions) {
-        uint64_t number = (each ? sent : mixed(sent ^ ((uint64_t)getpid() << 40))) % sessions;
+        uint64_t number = first_session + (each ? sent : mixed(sent ^ ((uint64_t)getpid() << 40))) % sessions;
         uint64_t high = mixed(2 * number), low = mixed(2 * number + 1);
-        length = snprintf(text, sizeof text,
-                          "GET %s%08x-%04x-4%03x-8%03x-%012" PRIx64 " HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path,
-                          (unsigned)(high >> 32), (unsigned)(high >> 16) & 0xffff, (unsigned)high & 0xfff,
-                          (unsigned)(low >> 52), low & 0xffffffffffff, port);
-    } else {
-        length = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", path, port);
+        snprintf(uuid, sizeof uuid, "%08x-%04x-4%03x-8%03x-%012" PRIx64, (unsigned)(high >> 32),
+                 (unsigned)(high >> 16) & 0xffff, (unsigned)high & 0xfff, (unsigned)(low >> 52), low & 0xffffffffffff);
     }
+    length = snprintf(text, sizeof text, "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", method, path, uuid, port, body);
     c->due = due;
     c->missing = -1;
     c->used = 0;
@@ -98,9 +99,10 @@ static int receive(struct connection *c) {
         c->head[c->used] = 0;
         char *end = strstr(c->head, "\r\n\r\n"), *length = strcasestr(c->head, "\r\ncontent-length:");
         if (!end) return 0;
-        check(length && length < end, "an answer without a length");
-        c->missing = atoll(length + 17) - (c->head + c->used - end - 4);
-        failed += strncmp(c->head, "HTTP/1.1 200 ", 13) != 0;
+        int is_empty = method[0] == 'P' && !strncmp(c->head, "HTTP/1.1 204 ", 13);
+        check(is_empty || (length && length < end), "an answer without a length");
+        c->missing = is_empty ? 0 : atoll(length + 17) - (c->head + c->used - end - 4);
+        failed += !is_empty && strncmp(c->head, "HTTP/1.1 200 ", 13);
     }
     return c->missing == 0;
 }
@@ -113,12 +115,17 @@ static int by_size(const void *a, const void *b) {
 int main(int argc, char **argv) {
     uint64_t count = 1, requests = 0;
     double rate = 0, seconds = 0;
-    for (int option; (option = getopt(argc, argv, "p:u:c:s:en:d:r:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "p:u:wc:s:f:en:d:r:")) != -1;) {
         switch (option) {
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
+        case 'w':
+            method = "PATCH";
+            body = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+            break;
         case 'c': count = atoi(optarg); break;
         case 's': sessions = atoll(optarg); break;
+        case 'f': first_session = atoll(optarg); break;
         case 'e': each = 1; break;
         case 'n': requests = atoll(optarg); break;
         case 'd': seconds = atof(optarg); break;

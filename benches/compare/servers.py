@@ -120,9 +120,8 @@ class Bench:
         self.binary = binary
         self.folder = Path(tempfile.mkdtemp(prefix="sezzle-sidecar-compare-"))
         self.running = []
-        for program in ("serve", "load"):
-            command = ["gcc", "-O2", "-Wall", "-Wextra", "-pthread", "-o", self.folder / program, HERE / f"{program}.c"]
-            subprocess.run(command, check=True)
+        self.compile(HERE / "serve.c")
+        self.compile(HERE / "load.c")
         # Nearly a day ahead: dates beyond that are not believed.
         later = lambda **ahead: (
             datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(**ahead)
@@ -133,6 +132,10 @@ class Bench:
         self.token = json.dumps(token, separators=(",", ":"))
         self.write("session", self.session)
         self.write("token", self.token)
+
+    def compile(self, source):
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-pthread", "-o", self.folder / source.stem, source]
+        subprocess.run(command, check=True)
 
     def write(self, name, text):
         path = self.folder / name
@@ -160,10 +163,12 @@ class Bench:
         port = free_port()
         return self.start("loop", [self.folder / "serve", str(port), str(WORKERS), self.folder / "session"], port)
 
-    def gateway(self, delay=0):
+    def gateway(self, delay=0, writes=None):
+        """Starts a gateway that answers after `delay` milliseconds, and writes after `writes` if they differ."""
         port, threads = free_port(), 1 if delay else WORKERS
         files = [self.folder / "session", self.folder / "token"]
-        return self.start("gateway", [self.folder / "serve", str(port), str(threads), *files, str(delay)], port)
+        delays = [str(delay), str(delay if writes is None else writes)]
+        return self.start("gateway", [self.folder / "serve", str(port), str(threads), *files, *delays], port)
 
     def tls_gateway(self):
         """Starts nginx with TLS and a fixed answer. The bench's own authority has signed its certificate."""
