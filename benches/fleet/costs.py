@@ -1,4 +1,4 @@
-"""What a fleet takes of the machine: memory, size, and Redis's processor."""
+"""Measures what a fleet takes of the machine: memory, size, and Redis's processor."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ def memory(bench):
     found = {"without": [], "with": []}
     for _ in range(3 if bench.is_quick else 10):
         pair = bench.servers.pair((gateway, gateway), redis)
-        # Some polls.
+        # Long enough for ten polls.
         time.sleep(1)
         for pod in pair:
             found[pod.name].append(pod.resident() / 2**20)

@@ -1,8 +1,8 @@
-"""What callers notice of a Redis that fails."""
-
-from servers import SESSION
+"""Measures how much callers notice of a Redis that fails."""
 
 import time
+
+from servers import SESSION
 
 # The first second of a phase is as the last phase was, so that requests under way meet what happens.
 BEFORE = 1

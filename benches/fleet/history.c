@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     for (long i = 0; i < sessions; i++) check(!pthread_create(&threads[i], &attributes, live, (void *)i), "thread");
     for (int i = 0; i < sessions; i++) pthread_join(threads[i], NULL);
-    printf("{\"checked\": %ld, \"during_writes\": %ld, \"stale\": %ld, \"failed\": %ld, \"hits\": %ld, \"hits_during_writes\": %ld, "
-           "\"shared\": %ld}\n", checked, middle, stale, failed, hits, middle_hits, shared);
+    printf("{\"checked\": %ld, \"during_writes\": %ld, \"stale\": %ld, \"failed\": %ld, \"hits\": %ld, "
+           "\"hits_during_writes\": %ld, \"shared\": %ld}\n", checked, middle, stale, failed, hits, middle_hits, shared);
     return failed != 0;
 }

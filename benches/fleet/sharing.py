@@ -1,4 +1,4 @@
-"""What a fleet saves and what it promises: fetches, coherence, and how fast purges spread."""
+"""Measures the use of a fleet: fetches that are saved, lookups that are right, and purges that reach all pods."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What a fleet costs a request: hits, writes, and misses that the fleet answers."""
+"""Measures the cost of a fleet for a request: hits, writes, and misses that the fleet answers."""
 
 import statistics
 import time
