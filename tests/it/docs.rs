@@ -395,6 +395,7 @@ fn links_lead_somewhere() {
         root().join("CHANGELOG.md"),
         root().join("SECURITY.md"),
         root().join("benches/compare/README.md"),
+        root().join("benches/fleet/README.md"),
         root().join("CONTRIBUTING.md"),
         root().join("fuzz/README.md"),
         root().join("findings/README.md"),
