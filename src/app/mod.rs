@@ -206,7 +206,7 @@ impl App {
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
             let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
             if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {
-                app.sessions.share_with(Arc::new(Bodies::new(shelf, &app.sessions)));
+                app.sessions.share_with(Arc::new(Bodies::new(shelf, &app.sessions)), tokens.sezzle());
             }
             let parts = link::Parts { pod: Arc::clone(pod), sessions: Arc::clone(&app.sessions), connector, clock };
             fleet::keep_link(&app.supervisor, &app.background_stop, settings, &app.tokens, parts);

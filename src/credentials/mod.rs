@@ -26,6 +26,7 @@ use self::schedule::{ExchangeState, OnNoToken, OnUnauthorized};
 use self::verifier::{OVERLAP, Verifier};
 use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
+use crate::sezzle::clock::SezzleClock;
 use crate::telemetry::metrics::Metrics;
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub struct TokenManager {
     wanted: Notify,
     /// Wakes requests: an exchange has ended.
     ended: Notify,
+    /// Told of the `Date` of each granted token.
+    sezzle: Arc<SezzleClock>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -92,9 +95,15 @@ impl TokenManager {
             state: Mutex::new(State { merchant, refreshing: true, ..State::default() }),
             wanted: Notify::new(),
             ended: Notify::new(),
+            sezzle: Arc::default(),
             clock,
             metrics,
         })
+    }
+
+    /// What the answers with tokens said of Sezzle's clock. Others may note what their answers said.
+    pub fn sezzle(&self) -> Arc<SezzleClock> {
+        Arc::clone(&self.sezzle)
     }
 
     pub fn live(&self) -> Option<Arc<Token>> {

@@ -223,13 +223,15 @@ impl TokenRefresher {
 
     /// Makes one exchange. Returns the token, its deadline and its life.
     async fn ask(&self, keys: &KeyPair, trigger: &str) -> Result<(Granted, Deadline, Duration), ExchangeError> {
-        let TokenManager { clock, metrics, .. } = &*self.tokens;
+        let TokenManager { sezzle, clock, metrics, .. } = &*self.tokens;
         let began = clock.now();
         let answer = exchange(&self.upstream, keys, self.tokens.merchant().as_deref(), clock).await;
         metrics.token_refresh_duration.observe(clock.now().mono.since(began.mono).as_secs_f64());
         let granted = answer.and_then(|granted| {
             if let Some(date) = granted.date {
-                metrics.clock_skew.set(seconds(date.millis_since(clock.now().wall)));
+                let now = clock.now();
+                metrics.clock_skew.set(seconds(date.millis_since(now.wall)));
+                sezzle.note(date, now);
             }
             // The life counts from before the request, since the token cannot be older than that.
             let life = schedule::life(granted.expiration, granted.date, began.wall);

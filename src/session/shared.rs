@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use uuid::Uuid;
 
@@ -14,6 +13,7 @@ use super::invalidation::PurgeEpoch;
 use super::invalidation::tag_id::TagId;
 use super::response::SessionResponse;
 use crate::clock::{Now, Wall};
+use crate::sezzle::clock::SezzleClock;
 use crate::telemetry::metrics::fleet::BodyResult;
 
 /// Gives and takes the answers that the sidecars of a fleet share.
@@ -100,27 +100,16 @@ pub struct Stored {
 #[derive(Debug)]
 pub(super) struct Sharing {
     pub(super) bodies: Arc<dyn SharedBodies>,
-    /// The last `Date` that Sezzle sent, and when.
-    sezzle: ArcSwap<Option<(Wall, Now)>>,
+    pub(super) sezzle: Arc<SezzleClock>,
     /// Sessions of which this sidecar has seen a newer answer that it did not store: it must not go back to an older
     /// one, which others may have shared.
     outdated: Cache<Uuid, ()>,
 }
 
 impl Sharing {
-    pub(super) fn new(bodies: Arc<dyn SharedBodies>) -> Self {
+    pub(super) fn new(bodies: Arc<dyn SharedBodies>, sezzle: Arc<SezzleClock>) -> Self {
         let outdated = Cache::builder().max_capacity(MAX_OUTDATED).time_to_live(OUTDATED_FOR).build();
-        Self { bodies, sezzle: ArcSwap::default(), outdated }
-    }
-
-    pub(super) fn sezzle(&self) -> Option<(Wall, Now)> {
-        **self.sezzle.load()
-    }
-
-    pub(super) fn note_date(&self, date: Option<Wall>, now: Now) {
-        if let Some(date) = date {
-            self.sezzle.store(Arc::new(Some((date, now))));
-        }
+        Self { bodies, sezzle, outdated }
     }
 
     pub(super) fn outdate(&self, session: Uuid) {

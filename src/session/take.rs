@@ -14,6 +14,7 @@ use super::response::SessionResponse;
 use super::revalidation::single;
 use super::shared::{Held, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
 use crate::clock::{Now, Wall};
+use crate::sezzle::clock::SezzleClock;
 use crate::sezzle::session::{Expiration, SessionFacts};
 use crate::sezzle::time::parse_http_date;
 use crate::telemetry::metrics::fleet::BodyResult;
@@ -32,9 +33,9 @@ pub(super) enum Asked {
 }
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// From now on answers are shared with other sidecars. Effective once.
-    pub fn share_with(&self, bodies: Arc<dyn SharedBodies>) {
-        let _ = self.sharing.set(Sharing::new(bodies));
+    /// From now on answers are shared with other sidecars. Effective once. `sezzle` is told of each answer's `Date`.
+    pub fn share_with(&self, bodies: Arc<dyn SharedBodies>, sezzle: Arc<SezzleClock>) {
+        let _ = self.sharing.set(Sharing::new(bodies, sezzle));
     }
 
     /// The point that purges have reached. In a fleet, the link holds the lock of its log meanwhile.
@@ -51,7 +52,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         }
         let terms = {
             let policy = &self.rules.load().policy;
-            Terms { margin: policy.expiration_margin, max_ttl: policy.max_ttl, sezzle: sharing.sezzle() }
+            Terms { margin: policy.expiration_margin, max_ttl: policy.max_ttl, sezzle: sharing.sezzle.last() }
         };
         // Numbered before the question: an answer that is asked of Sezzle later is newer.
         let fetch_id = self.store.next(key);
@@ -119,8 +120,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Notes what Sezzle's clock shows.
     pub(super) fn note_date(&self, answer: &SessionResponse, now: Now) {
-        if let Some(sharing) = self.sharing.get() {
-            sharing.note_date(date(answer), now);
+        if let (Some(sharing), Some(date)) = (self.sharing.get(), date(answer)) {
+            sharing.sezzle.note(date, now);
         }
     }
 

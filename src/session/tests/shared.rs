@@ -97,7 +97,7 @@ fn pod() -> (Sessions, Arc<Bodies>, Arc<ClockShift>) {
         shared: Mutex::default(),
         on_offer: Mutex::default(),
     });
-    sessions.share_with(Arc::new(Handle(Arc::clone(&bodies))));
+    sessions.share_with(Arc::new(Handle(Arc::clone(&bodies))), Arc::default());
     (sessions, bodies, clock)
 }
 
