@@ -198,13 +198,13 @@ ports, or others if the usual ones are taken, and prints the addresses.
 
 With --fleet the demo runs three sidecars that share sessions and tell each
 other of writes. For that the demo starts the first of redis-server and
-valkey-server in PATH, on a Unix socket and without persistence, and ends it
-again.
+valkey-server in PATH that runs, on a Unix socket and without persistence,
+and ends it again.
 
 Exit codes:
   0   the tour is over, or a signal stopped the demo
   64  wrong usage
-  1   a step of the tour failed, or PATH has no server for --fleet
+  1   a step of the tour failed, or no server in PATH runs for --fleet
 
 Examples:
     sezzle-sidecar demo

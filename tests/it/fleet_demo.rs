@@ -1,11 +1,12 @@
 //! `demo --fleet` shows three sidecars as a fleet, by a server that it starts and ends.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::process::{BINARY, Ended, Folder, Process};
-use crate::support::redis::{libraries, programs};
+use crate::support::redis::{libraries, programs, valkey};
 
 /// The demo with a PATH of this folder alone, and with temporary files in another.
 fn demo(arguments: &[&str], path: &Path, temporary: &Folder) -> Process {
@@ -45,10 +46,27 @@ async fn without_a_server_the_demo_says_what_to_install() {
 #[tokio::test]
 async fn a_server_that_does_not_run_is_named_with_what_it_said() {
     let (path, temporary) = (Folder::new(), Folder::new());
-    path.write_with("valkey-server", "#!/bin/sh\necho 'no such option' >&2\nexit 3\n", 0o700);
+    path.write_with("redis-server", "#!/bin/sh\necho 'no library' >&2\nexit 127\n", 0o700);
+    path.write_with("valkey-server", "#!/bin/sh\nexit 3\n", 0o700);
     let Ended { code, stdout, stderr } = demo(&["--once"], path.path(), &temporary).end().await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(stderr.contains("valkey-server") && stderr.contains("no such option"), "{stderr}");
+    for word in ["redis-server ended:\nno library\n", "valkey-server ended with exit status: 3\n", "install", "Debian"]
+    {
+        assert!(stderr.contains(word), "{word} in {stderr}");
+    }
+    assert!(!stderr.contains("127"), "{stderr}");
+    assert!(is_empty(&temporary), "nothing is left");
+}
+
+#[tokio::test]
+#[ignore = "needs valkey-server: tests/run"]
+async fn beside_a_server_that_does_not_run_the_next_one_is_taken() {
+    let (path, temporary) = (Folder::new(), Folder::new());
+    path.write_with("redis-server", "#!/bin/sh\nexit 127\n", 0o700);
+    symlink(valkey(), path.path().join("valkey-server")).expect("linked");
+    let Ended { code, stdout, stderr } = demo(&["--once"], path.path(), &temporary).end().await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("valkey-server") && stdout.contains("The tour is over."), "{stdout}");
     assert!(is_empty(&temporary), "nothing is left");
 }
 

@@ -27,21 +27,25 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts the first server of PATH, and waits until callers can connect to it.
+    /// Starts the first server of PATH that runs, and waits until callers can connect to it.
     pub async fn start() -> Result<Self, Failure> {
-        let folder = Folder::new()?;
+        let mut why = String::new();
         for program in ["redis-server", "valkey-server"] {
+            let folder = Folder::new()?;
             match spawn(program, folder.path()) {
                 Ok(process) => {
                     let mut server = Self { program, process, folder };
-                    server.listens().await?;
-                    return Ok(server);
+                    match server.listens().await {
+                        Ok(()) => return Ok(server),
+                        Err(how) => why += &format!("{program} {how}\n"),
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&format!("{program} cannot be started: {error}"))),
+                Err(error) => why += &format!("{program} cannot be started: {error}\n"),
             }
         }
-        Err(failed(MISSING))
+        let needs = if why.is_empty() { NONE_IN_PATH } else { NONE_RUNS };
+        Err(failed(&format!("{why}demo --fleet needs a server, and {needs}. {INSTALL}")))
     }
 
     /// The value of `fleet.url`.
@@ -63,12 +67,19 @@ impl Server {
         Ok(path)
     }
 
-    async fn listens(&mut self) -> Result<(), Failure> {
+    /// Waits until callers can connect.
+    ///
+    /// # Errors
+    /// How the server failed, with what it said.
+    async fn listens(&mut self) -> Result<(), String> {
         let socket = self.socket();
         let connected = async {
             while UnixStream::connect(&socket).await.is_err() {
-                if let Some(status) = self.process.try_wait()? {
-                    return Err(self.failed(&format!("ended with {status}")));
+                if let Some(status) = self.process.try_wait().map_err(|error| error.to_string())? {
+                    // A system whose server lacks a library says so here.
+                    return Err(self
+                        .said()
+                        .map_or_else(|| format!("ended with {status}"), |log| format!("ended:\n{log}")));
                 }
                 sleep(PAUSE).await;
             }
@@ -76,14 +87,18 @@ impl Server {
         };
         match timeout(START_TIMEOUT, connected).await {
             Ok(connected) => connected,
-            Err(_) => Err(self.failed(&format!("does not listen after {} s", START_TIMEOUT.as_secs()))),
+            Err(_) => {
+                let log = self.said().unwrap_or_default();
+                Err(format!("does not listen after {} s:\n{log}", START_TIMEOUT.as_secs()))
+            }
         }
     }
 
-    fn failed(&self, how: &str) -> Failure {
-        let log = file::read(&self.folder.path().join(LOG), LONGEST_LOG, Pipes::Refuse);
-        let log = log.map(|content| String::from_utf8_lossy(&content.bytes).trim().to_owned()).unwrap_or_default();
-        failed(&format!("{} {how}:\n{log}", self.program))
+    /// What the server wrote so far, if anything.
+    fn said(&self) -> Option<String> {
+        let log = file::read(&self.folder.path().join(LOG), LONGEST_LOG, Pipes::Refuse).ok()?;
+        let log = String::from_utf8_lossy(&log.bytes).trim().to_owned();
+        (!log.is_empty()).then_some(log)
     }
 }
 
@@ -95,8 +110,10 @@ impl Drop for Server {
     }
 }
 
-const MISSING: &str = "demo --fleet needs a server, and neither redis-server nor valkey-server is in PATH. On Debian, \
-                       install the package redis-server or valkey-server; elsewhere, a Redis from 6.2 on or a Valkey";
+const NONE_IN_PATH: &str = "neither redis-server nor valkey-server is in PATH";
+const NONE_RUNS: &str = "none that is in PATH runs";
+const INSTALL: &str = "On Debian, install the package redis-server or valkey-server; elsewhere, a Redis from 6.2 on or a \
+                       Valkey";
 
 const SOCKET: &str = "socket";
 const LOG: &str = "log";

