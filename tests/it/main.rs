@@ -43,6 +43,7 @@ mod fleet_engines;
 mod fleet_fail_open;
 mod fleet_failover;
 mod fleet_faults;
+mod fleet_flights;
 mod fleet_history;
 mod fleet_link;
 mod fleet_operations;
