@@ -63,6 +63,7 @@ pub mod secret;
 pub mod sezzle;
 pub mod supervisor;
 pub mod systemd;
+pub mod text;
 pub mod threads;
 pub mod units;
 pub mod worker;

@@ -91,7 +91,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let Shelf { pod, clock, .. } = &*self.shelf;
         let place = self.shelf.place(session, clock.now())?;
         let _permit = self.asking.try_acquire().ok()?;
-        let (line, pipeline, limit) = (&place.lent.line, commands::hold(&place.flight), pod.times().timeout);
+        let (line, pipeline) = (&place.lent.line, commands::hold(place.flight.as_ref()?));
+        let limit = pod.times().timeout;
         let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::held).await;
         // The server may have been told: whoever asks next waits for nothing, for a moment.
         asked.ok().filter(|held| *held)?;
@@ -102,17 +103,17 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
     async fn find(&self, session: TagId, terms: Terms) -> Result<Taken, Miss> {
         let Shelf { pod, clock, keys, .. } = &*self.shelf;
         let sent = clock.now();
-        let is_paused = || self.pause.holds(pod.lock().horizon().synced);
-        let place = self.shelf.place(session, sent).filter(|_| !is_paused());
+        let place = self.shelf.place(session, sent).filter(|place| !self.pause.holds(place.synced));
         let (Some(place), Some(sessions), Ok(_permit)) = (place, self.sessions.upgrade(), self.asking.try_acquire())
         else {
             pod.series.asked(FleetCommand::Read, CommandResult::Skipped);
             return Err(Miss::Other(BodyResult::Skipped));
         };
         let Place { lent, body, flight, ticket, .. } = &place;
-        let pipeline = commands::take(&lent.names, body, flight, ticket.from());
+        let pipeline = commands::take(&lent.names, body, flight.as_deref(), ticket.from());
         let limit = pod.times().timeout;
-        let asked = ask(&lent.line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::taken).await;
+        let taken = |replies| commands::taken(replies, flight.is_some());
+        let asked = ask(&lent.line, &pod.series, FleetCommand::Read, &pipeline, limit, taken).await;
         let received = clock.now();
         let (sealed, fetched, read) = asked.map_err(|failure| Miss::Other(self.unread(&failure, sent)))?;
         // Before the lock is taken, because it takes some microseconds.

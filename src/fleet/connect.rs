@@ -27,6 +27,7 @@ use super::stream::Bounded;
 use crate::address::{HostPort, ServerAddress};
 use crate::names::Resolver;
 use crate::secret::Secret;
+use crate::text::with_causes;
 use crate::threads::Threads;
 
 /// The part of the configuration that connections need.
@@ -121,7 +122,7 @@ impl Connector {
     /// Connects to an address, without a user.
     pub(super) async fn tcp(&self, at: &HostPort, files: &FromFiles) -> Result<Connection, Failure> {
         let unreachable =
-            |error: &(dyn Error + 'static)| Failure::Unreachable { at: at.to_string(), cause: chain(error) };
+            |error: &(dyn Error + 'static)| Failure::Unreachable { at: at.to_string(), cause: with_causes(error) };
         let uri: Uri = format!("redis://{at}").parse().map_err(|error: http::uri::InvalidUri| unreachable(&error))?;
         let mut sockets = HttpConnector::new_with_resolver(self.resolver.clone());
         sockets.enforce_http(false);
@@ -133,7 +134,7 @@ impl Connector {
         let Some(tls) = &files.tls else { return Connection::begin(Bounded::new(stream), at.to_string()).await };
         let name = ServerName::try_from(at.host.clone()).map_err(|error| unreachable(&error))?;
         let stream = within(STEP, TlsConnector::from(Arc::clone(tls)).connect(name, stream)).await?;
-        let stream = stream.map_err(|error| Failure::Tls { at: at.to_string(), cause: chain(&error) })?;
+        let stream = stream.map_err(|error| Failure::Tls { at: at.to_string(), cause: with_causes(&error) })?;
         Connection::begin(Bounded::new(stream), at.to_string()).await
     }
 }
@@ -171,20 +172,6 @@ impl Line {
 
 async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, Failure> {
     timeout(limit, step).await.map_err(|_| Failure::Late(limit))
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        // Some errors repeat their cause.
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// The longest time for one step of a connection.

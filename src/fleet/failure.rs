@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::refusal::Refusal;
 use crate::address::HostPort;
+use crate::text::printable;
 
 /// Why a connection was not made, or is not used any longer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +47,7 @@ pub struct ErrorReply {
 
 impl ErrorReply {
     pub fn new(code: &str, rest: Option<&str>) -> Self {
-        Self { code: shown(code, LONGEST_CODE), rest: shown(rest.unwrap_or_default(), LONGEST_TEXT) }
+        Self { code: printable(code, LONGEST_CODE), rest: printable(rest.unwrap_or_default(), LONGEST_TEXT) }
     }
 
     /// The error without its text, which may repeat what was sent.
@@ -74,7 +75,7 @@ impl std::fmt::Display for ErrorReply {
 
 impl Failure {
     pub fn lost(why: &str) -> Self {
-        Self::Lost(shown(why, LONGEST_TEXT))
+        Self::Lost(printable(why, LONGEST_TEXT))
     }
 
     /// Advice to an operator.
@@ -109,11 +110,6 @@ impl Failure {
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
-}
-
-/// Text of the server, fit for a log line.
-fn shown(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
 const LONGEST_CODE: usize = 32;

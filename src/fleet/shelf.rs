@@ -50,8 +50,11 @@ impl Shelf {
         let log = self.pod.lock();
         let (position, server, id) = log.position().filter(|_| log.state() == State::Synced)?;
         let session = self.in_form(session);
-        let (body, flight) = (lent.names.body(server, id, session), lent.names.flight(server, id, session));
-        Some(Place { ticket: log.ask(now)?, position, body, flight, lent })
+        let body = lent.names.body(server, id, session);
+        let waits = !self.pod.times().flight_wait.is_zero();
+        let flight = waits.then(|| lent.names.flight(server, id, session));
+        let (ticket, synced) = (log.ask(now)?, log.horizon().synced);
+        Some(Place { ticket, synced, position, body, flight, lent })
     }
 
     /// The id of a session whose links lead to this pod's URL.
@@ -77,9 +80,11 @@ pub struct Place {
     pub lent: Arc<Lent>,
     /// The key of the body.
     pub body: String,
-    /// The key of the mark that somebody fetches.
-    pub flight: String,
+    /// The key of the mark that somebody fetches. `None` if this pod waits for nobody.
+    pub flight: Option<String>,
     pub ticket: Ticket,
+    /// When the last poll was sent that was answered.
+    pub synced: Option<Now>,
     /// The log was read up to here.
     position: Position,
 }

@@ -9,6 +9,7 @@ use super::egress::EgressError;
 use crate::http_client::MAX_HEAD;
 use crate::names::DnsError;
 use crate::telemetry::metrics::words;
+use crate::text::with_causes;
 
 /// A failed exchange. The text is for logs; the error that a caller sees is chosen elsewhere.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -116,11 +117,11 @@ impl UpstreamError {
     }
 
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
-        Self::unsent(connect_kind(error), chain(error))
+        Self::unsent(connect_kind(error), with_causes(error))
     }
 
     pub fn from_body(error: &BodyError) -> Self {
-        let detail = chain(error);
+        let detail = with_causes(error);
         let kind = match error {
             BodyError::Silent => ErrorKind::Timeout,
             // An error of h2's own ends the connection or only the stream. A stream that violates its own rules, such
@@ -141,7 +142,7 @@ impl UpstreamError {
 
     /// There was a connection, but no response came over it.
     pub fn from_exchange(error: &(dyn Error + 'static)) -> Self {
-        let detail = chain(error);
+        let detail = with_causes(error);
         if let Some(cause) = find::<h2::Error>(error) {
             let kind = if cause.is_library() { ErrorKind::Protocol } else { ErrorKind::Reset };
             let sent = if is_unprocessed(cause) { Sent::No } else { Sent::Maybe };
@@ -198,15 +199,4 @@ fn find<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e 
         };
     }
     None
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -1,0 +1,259 @@
+//! The questions of a pod to the server: the pipelines, and their replies as the core takes them. Pure.
+//!
+//! All commands exist in Redis 6.2. `docs/fleet.md` lists them for an ACL.
+
+use redis::Pipeline;
+
+use super::entry::{Entry, Item, LogId, Position};
+use super::failure::Failure;
+use super::log::{Batch, Greeting, Page};
+use super::names::{Names, Run, Server};
+use super::refusal::Refusal;
+use super::replies::{FIELD, Replies, Reply};
+use crate::address::HostPort;
+use crate::clock::{Now, Wall};
+use crate::secret::Secret;
+
+/// A reply that holds entries of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub items: Vec<Item>,
+    pub is_whole: bool,
+    /// The server's clock in milliseconds.
+    pub time: u64,
+}
+
+impl Read {
+    pub fn page(&self) -> Page<'_> {
+        Page { items: &self.items, is_whole: self.is_whole, time: self.time }
+    }
+}
+
+/// The first commands of a connection: user and password, and the database. `None` if there is nothing to say.
+pub fn authenticate(username: Option<&str>, password: Option<&Secret>, database: u16) -> Option<Pipeline> {
+    let mut pipeline = redis::pipe();
+    if let Some(password) = password {
+        pipeline.cmd("AUTH");
+        if let Some(username) = username {
+            pipeline.arg(username);
+        }
+        pipeline.arg(password.expose());
+    }
+    if database != 0 {
+        pipeline.cmd("SELECT").arg(database);
+    }
+    (!pipeline.is_empty()).then_some(pipeline)
+}
+
+pub fn authenticated(mut replies: Replies, with_password: bool, database: u16) -> Result<(), Failure> {
+    if with_password {
+        let done = replies.next("AUTH").and_then(|reply| reply.status());
+        // A server that does not know the command repeats its arguments.
+        done.map_err(|failure| match failure {
+            Failure::Refused(error) => Failure::Refused(error.code_alone()),
+            other => other,
+        })?;
+    }
+    if database != 0 { replies.next("SELECT")?.status() } else { Ok(()) }
+}
+
+/// Asks a Sentinel where a server is.
+pub fn locate(primary: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SENTINEL").arg("get-master-addr-by-name").arg(primary);
+    pipeline
+}
+
+/// `None` if the Sentinel does not know the name.
+pub fn located(mut replies: Replies) -> Result<Option<HostPort>, Failure> {
+    let Some(list) = replies.next("SENTINEL")?.optional_list()? else { return Ok(None) };
+    let words: Vec<_> = list.into_iter().map(|word| word.text()).collect::<Result<_, _>>()?;
+    match words.as_slice() {
+        [host, port] if !host.is_empty() => {
+            let port = port.parse().map_err(|_| Failure::Malformed("SENTINEL"))?;
+            Ok(Some(HostPort { host: host.clone(), port }))
+        }
+        _ => Err(Failure::Malformed("SENTINEL")),
+    }
+}
+
+/// The first questions to the log on a connection.
+pub fn greet(names: &Names) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    probe(&mut pipeline, names);
+    pipeline.cmd("GET").arg(names.id()).cmd("TIME");
+    pipeline.cmd("XREVRANGE").arg(names.log()).arg("+").arg("-").arg("COUNT").arg(1);
+    pipeline.cmd("XRANGE").arg(names.log()).arg("-").arg("+").arg("COUNT").arg(1);
+    pipeline
+}
+
+pub fn greeted(mut replies: Replies, sent: Now) -> Result<Greeting, Failure> {
+    // An ACL may forbid INFO. Then each connection is one to another server.
+    let mut info = || match replies.next("INFO") {
+        Ok(reply) => reply.text(),
+        Err(Failure::Refused(_)) => Ok(String::new()),
+        Err(other) => Err(other),
+    };
+    let (server, replication) = (info()?, info()?);
+    let is_replica = field(&replication, "role").is_some_and(|role| role != "master");
+    let run = |info: &str, name| field(info, name).and_then(Run::new);
+    let server = run(&server, "run_id").zip(run(&replication, "master_replid"));
+    match replies.next("SETRANGE").and_then(Reply::number) {
+        // A replica in a cluster names its primary.
+        Err(Failure::Refused(error)) if error.refusal() == Refusal::Moved => return Err(Failure::Refused(error)),
+        _ if is_replica => return Err(Failure::Replica),
+        probed => probed?,
+    };
+    let id = replies.next("GET")?.bytes()?.and_then(|id| id.try_into().ok()).map(LogId);
+    let time = replies.next("TIME")?.time()?;
+    let newest = replies.next("XREVRANGE")?.items()?.pop();
+    let oldest = replies.next("XRANGE")?.items()?.pop();
+    let server = server.map(|(run, history)| Server { run, history });
+    Ok(Greeting { sent, server, id, ends: oldest.zip(newest), time })
+}
+
+/// Makes a log with this name.
+pub fn create(names: &Names, id: LogId) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("MULTI").cmd("SET").arg(names.id()).arg(&id.0[..]);
+    pipeline.cmd("XADD").arg(names.log()).arg("*").arg(FIELD).arg(&Entry::Id(id).encode()[..]);
+    pipeline.cmd("EXEC");
+    pipeline
+}
+
+pub fn created(mut replies: Replies) -> Result<(), Failure> {
+    for command in ["MULTI", "SET", "XADD"] {
+        replies.next(command)?.status()?;
+    }
+    replies.next("EXEC")?.list().map(drop)
+}
+
+/// Reads the log from a position on, as far as one reply goes.
+pub fn scan(names: &Names, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    range(&mut pipeline, names, from, SCAN);
+    pipeline
+}
+
+pub fn scanned(mut replies: Replies) -> Result<Read, Failure> {
+    read(&mut replies, SCAN)
+}
+
+/// Reads what the log has from the last known entry on, and asks whether others can write.
+pub fn poll(names: &Names, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    probe(&mut pipeline, names);
+    range(&mut pipeline, names, from, POLL);
+    pipeline
+}
+
+pub fn polled(mut replies: Replies) -> Result<Read, Failure> {
+    replies.next("SETRANGE")?.number()?;
+    read(&mut replies, POLL)
+}
+
+/// Appends the entries of a batch to the log, if there is one, and reads what the log has then.
+pub fn publish(names: &Names, batch: &Batch) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    for entry in batch.entries() {
+        pipeline.cmd("XADD").arg(names.log()).arg("NOMKSTREAM").arg("MAXLEN").arg("~").arg(LOG_LENGTH);
+        pipeline.arg("*").arg(FIELD).arg(&entry.encode()[..]);
+    }
+    range(&mut pipeline, names, batch.ticket.from(), POLL);
+    pipeline
+}
+
+pub fn published(mut replies: Replies, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
+    let positions = batch.entries().map(|_| replies.next("XADD")?.position()).collect::<Result<_, _>>()?;
+    Ok((positions, read(&mut replies, POLL)?))
+}
+
+/// Makes room in a server that is full. Every pod then makes a new log.
+pub fn delete_log(names: &Names) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("DEL").arg(names.log());
+    pipeline
+}
+
+/// Asks for a shared body, whether somebody fetches it, and then for the log, in this order: what the log does not say
+/// came after the body. Without `flight`, nobody waits for a fetch.
+pub fn take(names: &Names, body: &str, flight: Option<&str>, from: Position) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("GET").arg(body);
+    if let Some(flight) = flight {
+        pipeline.cmd("GET").arg(flight);
+    }
+    range(&mut pipeline, names, from, POLL);
+    pipeline
+}
+
+/// Reads the reply to [`take`]: the body, whether somebody fetches it, and the log.
+pub fn taken(mut replies: Replies, with_flight: bool) -> Result<(Option<Vec<u8>>, bool, Read), Failure> {
+    let body = replies.next("GET")?.bytes()?;
+    let fetched = with_flight && replies.next("GET")?.bytes()?.is_some();
+    Ok((body, fetched, read(&mut replies, POLL)?))
+}
+
+/// Puts a sealed body in its place, until `end` by the server's clock.
+pub fn share(body: &str, sealed: &[u8], end: Wall) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(body).arg(sealed).arg("PXAT").arg(end.0);
+    pipeline
+}
+
+/// Says in the place of a body, if there is none, that the pod which fetched for all shares nothing.
+pub fn share_nothing(body: &str, end: Wall) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(body).arg("").arg("NX").arg("PXAT").arg(end.0);
+    pipeline
+}
+
+/// Reads the reply to [`share`] or [`share_nothing`].
+pub fn shared(mut replies: Replies) -> Result<(), Failure> {
+    replies.next("SET")?.done().map(drop)
+}
+
+/// Marks that a pod fetches a session for all, unless another pod does.
+pub fn hold(flight: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("SET").arg(flight).arg("1").arg("NX").arg("PX").arg(FLIGHT);
+    pipeline
+}
+
+/// Reads the reply to [`hold`]: whether the mark was set.
+pub fn held(mut replies: Replies) -> Result<bool, Failure> {
+    replies.next("SET")?.done()
+}
+
+// Fails when the server refuses writes or has no memory left, and changes nothing.
+fn probe(pipeline: &mut Pipeline, names: &Names) {
+    pipeline.cmd("SETRANGE").arg(names.id()).arg(0).arg("");
+}
+
+fn range(pipeline: &mut Pipeline, names: &Names, from: Position, most: usize) {
+    pipeline.cmd("XRANGE").arg(names.log()).arg(from.to_string()).arg("+").arg("COUNT").arg(most);
+    pipeline.cmd("TIME");
+}
+
+fn read(replies: &mut Replies, most: usize) -> Result<Read, Failure> {
+    let items = replies.next("XRANGE")?.items()?;
+    let time = replies.next("TIME")?.time()?;
+    Ok(Read { is_whole: items.len() < most, items, time })
+}
+
+/// A field of a reply to INFO.
+pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+// Nine minutes of 120 entries a second, and 2.7 MB in the server.
+const LOG_LENGTH: usize = 65_536;
+// How long others wait for a pod that fetches, in milliseconds: it may have died.
+const FLIGHT: u64 = 1000;
+// 1000 entries are applied in about a millisecond.
+const POLL: usize = 1000;
+const SCAN: usize = 5000;
+
+#[cfg(test)]
+mod tests;
