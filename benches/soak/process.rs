@@ -10,6 +10,7 @@ use sezzle_sidecar::simulator::Simulator;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use crate::service::Service;
@@ -154,10 +155,11 @@ impl Keys {
     }
 }
 
-/// Sends a signal by its name.
+/// Sends a signal by its name. The gateway runs on the same threads, so no thread may wait for the shell meanwhile.
 pub fn signal(process: &Child, name: &str) {
     let line = format!("kill -{name} {}", process.id());
-    assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
+    let sent = block_in_place(|| Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell"));
+    assert!(sent.success(), "{line}");
 }
 
 /// Whether something holds before the limit.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use crate::process::{free_address, signal};
@@ -49,12 +50,12 @@ impl Redis {
 
     pub fn kill(&mut self) {
         self.process.kill().expect("it runs");
-        self.process.wait().expect("a child");
+        block_in_place(|| self.process.wait()).expect("a child");
     }
 
     /// Starts a killed process again, with what was saved since the last start.
     pub async fn start_again(&mut self) {
-        self.process = spawn(self.address, self.folder.path());
+        self.process = block_in_place(|| spawn(self.address, self.folder.path()));
         self.answers().await;
         // Without a dump there is nothing to remove.
         let _ = fs::remove_file(self.folder.path().join("dump.rdb"));
