@@ -69,6 +69,7 @@ mod openapi_replay;
 mod own_credentials;
 mod passthrough;
 mod path_meanings;
+mod printed_commands;
 mod read_your_writes;
 mod reload;
 mod retries;

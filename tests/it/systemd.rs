@@ -184,14 +184,9 @@ fn passing(socket: impl Into<OwnedFd>, name: &str, variables: &[(&str, &str)]) -
     passing_as(socket, &format!("LISTEN_FDS=1 LISTEN_FDNAMES={name} LISTEN_PID=$$"), variables)
 }
 
-/// Starts the binary with other variables of systemd's. The shell becomes the binary, and keeps its process id.
+/// Starts the binary with other variables of systemd's.
 fn passing_as(socket: impl Into<OwnedFd>, own: &str, variables: &[(&str, &str)]) -> Process {
-    let mut command = command(variables);
-    let line = format!("export {own}; exec \"$0\" run 3<&0 4<&0 </dev/null");
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &line, BINARY]).env_clear().stdin(Stdio::from(socket.into()));
-    shell.envs(command.env("PATH", "/usr/bin:/bin").get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Process::of(shell)
+    Process::passed(socket, own, &["run"], variables)
 }
 
 async fn before(

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -92,6 +93,17 @@ impl Process {
         let stdout = child.stdout.take().map_or_else(|| Output::collect(std::io::empty()), Output::collect);
         let stderr = Output::collect(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
+    }
+
+    /// Starts the binary as systemd does, with a socket as its descriptors 3 and 4, and with `own` for systemd's
+    /// variables. The shell becomes the binary, and keeps its process id.
+    pub fn passed(socket: impl Into<OwnedFd>, own: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let line = format!("export {own}; exec \"$0\" \"$@\" 3<&0 4<&0 </dev/null");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &line, BINARY]).args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
+        shell.envs(variables.iter().map(|(name, value)| (format!("SEZZLE_SIDECAR__{name}"), value)));
+        shell.stdin(Stdio::from(socket.into()));
+        Self::of(shell)
     }
 
     /// Standard output so far.
