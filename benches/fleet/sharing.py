@@ -72,9 +72,11 @@ def stale(bench):
     if found["primed"] < count / 2:
         raise SystemExit(f"the state before the write was in memory so rarely that few lookups could be stale: {found}")
     unconfirmed = sum(metric(pod, "fleet_unconfirmed_served_total") for pod in fleet)
+    late = sum(metric(pod, f'fleet_commands_total{{command="{command}",result="timeout"}}')
+               for pod in fleet for command in ("poll", "publish"))
     bench.row(f"stale lookups of {count}, each after a write through another pod", "", f"{found['stale']}", "0",
               f"{found['stale']} (the state before in memory: {found['primed']}; during the write served from there: "
-              f"{found['hits_during_writes']}; served unconfirmed: {unconfirmed:.0f})", found["stale"] == 0)
+              f"{found['hits_during_writes']}; served unconfirmed: {unconfirmed:.0f}; late replies of Redis: {late:.0f})", found["stale"] == 0)
 
 
 def purges(bench):
