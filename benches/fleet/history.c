@@ -1,6 +1,6 @@
 // Writes sessions through one pod of a fleet, looks them up through others, and counts lookups that show an old state.
 //
-//   history SESSIONS CHECKS PORT PORT PORT...
+//   history SESSIONS LOOKUPS PORT PORT PORT...
 //
 // Each session has a thread with a connection to each pod. A round of it, in this order:
 //
@@ -9,8 +9,9 @@
 // 3. A write through another pod. In the middle of the write a lookup through the reader or a third pod.
 // 4. As soon as the write is answered, a lookup through the reader.
 //
-// Ends after so many rounds, and prints one JSON object. The gateway is serve.c, whose answers say how many writes the
-// session has had. A lookup, in whichever place, that says less than were answered before the lookup began is stale.
+// Ends after so many lookups of sessions that were written before, and prints one JSON object. The gateway is serve.c,
+// whose answers say how many writes the session has had. A lookup that says less than were answered before the lookup
+// began is stale.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -33,8 +34,8 @@ struct answer {
 };
 
 static int pods, ports[MAX_PODS];
-static long checks;
-static atomic_long begun, checked, primed, stale, failed, hits, hits_during_writes, shared;
+static long lookups;
+static atomic_long writes, checked, primed, stale, failed, hits, hits_during_writes, shared;
 
 static void check(int ok, const char *what) {
     if (!ok) {
@@ -80,6 +81,7 @@ static int receive(int fd, struct answer *answer) {
 // Looks up a session of which so many writes have been answered, and counts an answer from memory.
 static void look_up(int fd, int session, struct answer *answer, long written, atomic_long *from_memory) {
     ask(fd, "GET", "session", session, "");
+    if (written) atomic_fetch_add(&checked, 1);
     int status = receive(fd, answer);
     char *revision = strstr(answer->text, "\"revision\":");
     if (status != 200 || !revision) {
@@ -101,7 +103,7 @@ static void *live(void *number) {
     struct answer *answer = malloc(sizeof *answer);
     check(answer != NULL, "memory");
     for (int pod = 0; pod < pods; pod++) connections[pod] = reach(ports[pod]);
-    for (long written = 0; atomic_fetch_add(&begun, 1) < checks; atomic_fetch_add(&checked, 1)) {
+    for (long written = 0; checked < lookups; atomic_fetch_add(&writes, 1)) {
         int writer = other(&seed, reader), early = rand_r(&seed) % 2 ? reader : other(&seed, writer);
         usleep(PAUSE + rand_r(&seed) % MORE_PAUSE);
         atomic_long in_memory = 0;
@@ -123,11 +125,11 @@ static void *live(void *number) {
 
 int main(int argc, char **argv) {
     if (argc < 6 || argc - 3 > MAX_PODS) {
-        fprintf(stderr, "usage: history SESSIONS CHECKS PORT PORT PORT...\n");
+        fprintf(stderr, "usage: history SESSIONS LOOKUPS PORT PORT PORT...\n");
         return 64;
     }
     int sessions = atoi(argv[1]);
-    checks = atol(argv[2]);
+    lookups = atol(argv[2]);
     for (pods = 0; pods < argc - 3; pods++) ports[pods] = atoi(argv[pods + 3]);
     pthread_t *threads = calloc(sessions, sizeof *threads);
     pthread_attr_t attributes;
@@ -135,7 +137,7 @@ int main(int argc, char **argv) {
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     for (long i = 0; i < sessions; i++) check(!pthread_create(&threads[i], &attributes, live, (void *)i), "thread");
     for (int i = 0; i < sessions; i++) pthread_join(threads[i], NULL);
-    printf("{\"checked\": %ld, \"primed\": %ld, \"stale\": %ld, \"failed\": %ld, \"hits\": %ld, "
-           "\"hits_during_writes\": %ld, \"shared\": %ld}\n", checked, primed, stale, failed, hits, hits_during_writes, shared);
+    printf("{\"writes\": %ld, \"checked\": %ld, \"primed\": %ld, \"stale\": %ld, \"failed\": %ld, \"hits\": %ld, "
+           "\"hits_during_writes\": %ld, \"shared\": %ld}\n", writes, checked, primed, stale, failed, hits, hits_during_writes, shared);
     return failed != 0;
 }

@@ -55,9 +55,9 @@ def look_up(bench, pods, *options):
 
 
 def stale(bench):
-    """Writes before lookups, each through another pod, without a fault."""
-    # Fewer than 1000 writes a second through each pod: a pod remembers 10 000 of the last ten seconds.
-    count, sessions, pods = 20_000 if bench.is_quick else 1_000_000, 600, 4
+    """Lookups after writes through other pods, without a fault."""
+    # Some 900 writes a second: about half of what two cores can take, or polls would be late.
+    count, sessions, pods = 20_000 if bench.is_quick else 1_000_000, 240, 4
     gateway, redis = bench.servers.gateway(delay=5, writes=100), bench.servers.redis()
     fleet = [bench.servers.pod(gateway, redis, name=f"pod {number}") for number in range(pods)]
     began = time.perf_counter()
@@ -67,14 +67,14 @@ def stale(bench):
         raise SystemExit("history did not end well")
     found = json.loads(ran.stdout)
     print(f"{found}, {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    if found["failed"] or found["checked"] != count:
+    if found["failed"] or found["checked"] < count:
         raise SystemExit(f"not all requests were answered: {found}")
-    if found["primed"] < count / 2:
+    if found["primed"] < found["writes"] / 2:
         raise SystemExit(f"the state before the write was in memory so rarely that few lookups could be stale: {found}")
     unconfirmed = sum(metric(pod, "fleet_unconfirmed_served_total") for pod in fleet)
     late = sum(metric(pod, f'fleet_commands_total{{command="{command}",result="timeout"}}')
                for pod in fleet for command in ("poll", "publish"))
-    bench.row(f"stale lookups of {count}, each after a write through another pod", "", f"{found['stale']}", "0",
+    bench.row(f"stale of {found['checked']} lookups, with {found['writes']} writes through other pods", "", f"{found['stale']}", "0",
               f"{found['stale']} (the state before in memory: {found['primed']}; during the write served from there: "
               f"{found['hits_during_writes']}; served unconfirmed: {unconfirmed:.0f}; late replies of Redis: {late:.0f})", found["stale"] == 0)
 
