@@ -17,6 +17,7 @@ use super::headers::outgoing_headers;
 use super::record::Record;
 use super::response::CallerResponse;
 use super::route::Class;
+use super::route::remedy::Remedy;
 use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry::RetrySafety;
 use crate::upstream::{Deadlines, Outgoing};
@@ -66,7 +67,9 @@ impl Proxy {
             class: LabelValue::of(class),
         };
         let stats = record.begin_call(outgoing.body.len());
-        Sending { outgoing, retry_safety, rights: rights.clone(), request_id: record.request_id.clone(), stats }
+        // A write replaces this remedy once its key is known.
+        let (remedy, request_id) = (Remedy::Repeat, record.request_id.clone());
+        Sending { outgoing, retry_safety, remedy, rights: rights.clone(), request_id, stats }
     }
 }
 

@@ -10,10 +10,10 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::route::remedy::Remedy;
 use crate::caller::{FROM_BROWSER, Refusal};
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
-use crate::upstream::retry::RetrySafety;
 
 /// Why a caller gets no answer of Sezzle's.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ pub enum ProxyError {
     Upstream(UpstreamError),
     /// The call may have had its effect, and its answer did not come.
     OutcomeUnknown {
-        /// Whether sending the call again is harmless.
-        call: RetrySafety,
+        /// What the caller does about it.
+        remedy: Remedy,
         /// Why the answer did not come, as far as is known.
         cause: UpstreamError,
     },
@@ -264,8 +264,8 @@ impl ProxyError {
                 let message = "the exchange with Sezzle failed before the answer had arrived";
                 Facts::upstream_failed(proxy_status(error.kind), message)
             }
-            Self::OutcomeUnknown { call, cause } => {
-                let message = unknown_message(*call, cause.received);
+            Self::OutcomeUnknown { remedy, cause } => {
+                let message = unknown_message(remedy, cause.received);
                 Facts::outcome_unknown(proxy_status(cause.kind), message)
             }
         }
@@ -344,32 +344,44 @@ fn proxy_status(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// The message for a call that may have had its effect.
-fn unknown_message(call: RetrySafety, received: Option<StatusCode>) -> Cow<'static, str> {
-    match (call, received) {
-        (RetrySafety::Keyed | RetrySafety::Unkeyed, Some(status)) => format!(
-            "the sidecar sent the write and Sezzle answered {}, but the rest of the answer could not be read: read \
-             the order before you do anything else",
+/// The message for a call that may have had its effect: what happened, and what to do.
+fn unknown_message(remedy: &Remedy, received: Option<StatusCode>) -> String {
+    let happened = match (remedy, received) {
+        (Remedy::NewCard, _) => {
+            "the sidecar sent the call and did not get the whole answer, so the card may have been read, and then its \
+             token is used up"
+                .to_owned()
+        }
+        (_, Some(status)) => format!(
+            "the sidecar sent the write and Sezzle answered {}, but the rest of the answer could not be read",
             status.as_u16()
+        ),
+        (_, None) => "the sidecar sent the write and got no answer, so the write may have been done".to_owned(),
+    };
+    let advice: Cow<'static, str> = match remedy {
+        Remedy::SameKey => {
+            "repeat it with the same Sezzle-Request-Id, because Sezzle carries out each key only once".into()
+        }
+        Remedy::MintedKey(key) => format!(
+            "repeat it with the Sezzle-Request-Id {}, which the sidecar made because the call had none; Sezzle carries \
+             out each key only once",
+            key.to_str().unwrap_or_default()
         )
         .into(),
-        (RetrySafety::Keyed, None) => {
-            "the sidecar sent the write and got no answer, so the write may have been done: repeat it with the same \
-             Sezzle-Request-Id, or read the order before you do anything else"
-                .into()
+        Remedy::Repeat => "repeat it, because a second time does no harm".into(),
+        Remedy::NewSession => {
+            "there is no order to read, so create another session and send no shopper to the first".into()
         }
-        (RetrySafety::Once, _) => {
-            "the sidecar sent the call and did not get the whole answer: the card may have been read, and then its \
-             token is used up. The sidecar did not repeat the call, because a second read finds nothing: make a new \
-             card"
-                .into()
+        Remedy::NewCard => "create a new card".into(),
+        Remedy::ReadSession => "read the session before you repeat it, GET /v2/session/{session}".into(),
+        Remedy::ReadOrder => "read the order before you repeat it, GET /v2/order/{order}".into(),
+        Remedy::ReadCustomer => "read the customer before you repeat it, GET /v2/customer/{customer}".into(),
+        Remedy::ListWebhooks => "list the webhooks before you repeat it, GET /v2/webhooks".into(),
+        Remedy::AskSezzle => {
+            "no call of Sezzle's shows that, so look into Sezzle's dashboard before you repeat it".into()
         }
-        (RetrySafety::Safe, _) | (RetrySafety::Unkeyed, None) => {
-            "the sidecar sent the write and got no answer, so the write may have been done: find out what became of \
-             it before you repeat it"
-                .into()
-        }
-    }
+    };
+    format!("{happened}: {advice}")
 }
 
 /// One element of Sezzle's error array.

@@ -16,6 +16,7 @@ use super::headers::{clean, is_readable};
 use super::links::answers::AnswerLinks;
 use super::pressure::{Permit, SendPermit};
 use super::record::RequestId;
+use super::route::remedy::Remedy;
 use super::upstream_stats::UpstreamStats;
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::{Token, TokenManager};
@@ -36,6 +37,8 @@ pub struct Sending {
     pub outgoing: Outgoing,
     /// When the request may be sent again.
     pub retry_safety: RetrySafety,
+    /// What the caller does if nobody knows whether the request was carried out.
+    pub remedy: Remedy,
     pub rights: Rights,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
@@ -184,7 +187,7 @@ impl Exchange {
         permit: &Permit,
         began: Now,
     ) -> Result<GatewayResponse, ProxyError> {
-        let Sending { outgoing, retry_safety, rights, request_id, stats } = sending;
+        let Sending { outgoing, retry_safety, remedy, rights, request_id, stats } = sending;
         let retry_safety = *retry_safety;
         let end = began.mono.plus(outgoing.deadlines.head);
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
@@ -235,7 +238,7 @@ impl Exchange {
             self.metrics.unauthorized_passed_on.inc();
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
-        concluded(result, retry_safety, attempts.doubt)
+        concluded(result, retry_safety, remedy, attempts.doubt)
     }
 
     /// The authorization of the next attempt, and the time after the wait for a token.
@@ -337,6 +340,7 @@ fn announce(
 fn concluded(
     result: Result<GatewayResponse, UpstreamError>,
     retry_safety: RetrySafety,
+    remedy: &Remedy,
     doubt: Option<&'static str>,
 ) -> Result<GatewayResponse, ProxyError> {
     let is_write = retry_safety != RetrySafety::Safe;
@@ -350,7 +354,7 @@ fn concluded(
                 cause.detail = format!("{}, after an earlier attempt that ended with {doubt}", cause.detail);
             }
             if is_write && cause.sent == Sent::Maybe {
-                Err(ProxyError::OutcomeUnknown { call: retry_safety, cause })
+                Err(ProxyError::OutcomeUnknown { remedy: remedy.clone(), cause })
             } else {
                 Err(ProxyError::Upstream(cause))
             }

@@ -93,7 +93,7 @@ pub fn write_own_headers(
     }
     out.append(VIA, OWN_VIA);
     out.set(X_REQUEST_ID, record.request_id.header());
-    if let Some(key) = &record.request_key {
+    if let Some((key, _)) = &record.request_key {
         out.set(REQUEST_KEY, key.clone());
     }
     if source != Source::Sidecar {

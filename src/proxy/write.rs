@@ -51,9 +51,10 @@ impl Proxy {
             let (key, source) = request_key::ensure(&mut sending.outgoing.headers, normalise)?;
             self.metrics.idempotency_keys.with_label_values(&[source.as_str()]).inc();
             sending.retry_safety = RetrySafety::Keyed;
-            record.request_key = Some(key);
+            record.request_key = Some((key, source));
         }
-        let retry_safety = sending.retry_safety;
+        let remedy = record.remedy();
+        sending.remedy = remedy.clone();
         let now = self.clock.now();
         let entered = self.pressure.enter(call.class, &head.method, now);
         let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
@@ -67,7 +68,7 @@ impl Proxy {
             request_id: record.request_id.clone(),
             method: method_label(&head.method),
             matched: matched.clone(),
-            key: record.request_key.clone(),
+            key: record.request_key.as_ref().map(|(key, _)| key.clone()),
             concluded: false,
         };
         let (give, answer) = oneshot::channel();
@@ -87,7 +88,7 @@ impl Proxy {
         self.writes.tasks.spawn(write);
         let Ok((result, permit)) = answer.await else {
             let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
-            return Err(ProxyError::OutcomeUnknown { call: retry_safety, cause });
+            return Err(ProxyError::OutcomeUnknown { remedy, cause });
         };
         record.permit = Some(permit);
         let mut response = passed_on(result?, CacheStatus::BYPASS);

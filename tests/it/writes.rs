@@ -113,6 +113,59 @@ async fn a_write_that_may_have_been_done_is_said_to_be_unknown() {
     }
 }
 
+/// What the message of an unknown outcome advises, by call.
+#[tokio::test]
+async fn an_unknown_outcome_says_what_its_caller_does() {
+    let harness = Harness::start().await;
+    let Session { uuid, order_path, .. } = authorized(&harness);
+    harness.gateway.script(Rule::path("/v2/*").reset(Reset::AfterEffect));
+    for (method, path, advice) in [
+        (Method::POST, "/v2/session".to_owned(), "create another session and send no shopper to the first"),
+        (Method::POST, "/v2/session/card".to_owned(), "create another session"),
+        (Method::PATCH, format!("/v2/session/{uuid}/card"), "repeat it, because a second time does no harm"),
+        (Method::PATCH, order_path.clone(), "read the order"),
+        (Method::DELETE, format!("{order_path}/checkout"), "read the order"),
+        (Method::POST, format!("{order_path}/capture/"), "read the order"),
+        (Method::POST, "/v2/customer/c/preapprove".to_owned(), "read the customer"),
+        (Method::DELETE, "/v2/customer/c".to_owned(), "read the customer"),
+        (Method::POST, "/v2/webhooks".to_owned(), "list the webhooks"),
+        (Method::POST, "/v2/new/thing".to_owned(), "look into Sezzle's dashboard"),
+    ] {
+        let answer = harness.send(method.clone(), &path, &[("content-type", "application/json")], "{}").await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"), "{method} {path}");
+        let message = answer.json()[0]["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains("may have been done") && message.contains(advice), "{method} {path}: {message}");
+    }
+    harness.stop().await;
+}
+
+/// A caller without a key of its own gets out of the doubt by the one in the message.
+#[tokio::test]
+async fn a_call_repeated_with_the_key_of_the_message_has_one_effect() {
+    let harness = Harness::start().await;
+    let Session { order, order_path, .. } = authorized(&harness);
+    let capture = format!("{order_path}/capture");
+    harness.gateway.script(Rule::on(Method::POST, &capture).times(3).reset(Reset::AfterEffect));
+    let unknown = harness.post(&capture, CAPTURE).await;
+    let message = unknown.json()[0]["message"].as_str().expect("a message").to_owned();
+    let key = unknown.header("sezzle-request-id").to_owned();
+    assert_eq!((unknown.status, key.len()), (504, 36), "{message}");
+    assert!(
+        message.contains(&format!("repeat it with the Sezzle-Request-Id {key}, which the sidecar made")),
+        "{message}"
+    );
+
+    let headers = [("content-type", "application/json"), ("sezzle-request-id", key.as_str())];
+    harness.gateway.script(Rule::on(Method::POST, &capture).times(3).reset(Reset::AfterEffect));
+    let again = harness.send(Method::POST, &capture, &headers, CAPTURE).await;
+    let message = again.json()[0]["message"].as_str().expect("a message").to_owned();
+    assert!(again.status == 504 && message.contains("with the same Sezzle-Request-Id"), "{message}");
+    assert!(!message.contains(&key), "the caller's own key is not in the message: {message}");
+    assert_eq!(harness.send(Method::POST, &capture, &headers, CAPTURE).await.status, 200);
+    assert_eq!(harness.gateway.effects(&order).len(), 1);
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn a_write_without_an_answer_in_time_is_unknown_too() {
     let harness = Setup::default().set("GATEWAY__WRITE_TIMEOUT", "300ms").start().await;

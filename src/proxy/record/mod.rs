@@ -14,6 +14,8 @@ use super::cache_status::{CacheStatus, Source};
 use super::error::ProxyError;
 use super::headers::TRACEPARENT;
 use super::pressure::Permit;
+use super::request_key::KeySource;
+use super::route::remedy::{Key, Remedy};
 use super::route::{Class, Matched, Route};
 use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
@@ -32,8 +34,8 @@ pub struct Record {
     pub(super) began: Now,
     pub(super) request_id: RequestId,
     trace: Option<TraceParent>,
-    /// The idempotency key, if the request is a write that has one.
-    pub(super) request_key: Option<HeaderValue>,
+    /// The idempotency key and where it came from, if the request is a write that has one.
+    pub(super) request_key: Option<(HeaderValue, KeySource)>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
     method: Method,
@@ -195,7 +197,17 @@ impl Record {
             return ProxyError::Internal;
         }
         let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, "the sidecar failed before the answer came");
-        ProxyError::OutcomeUnknown { call: retry_safety, cause }
+        ProxyError::OutcomeUnknown { remedy: self.remedy(), cause }
+    }
+
+    /// What the caller does if nobody knows whether the call was carried out.
+    pub(super) fn remedy(&self) -> Remedy {
+        let key = match &self.request_key {
+            None => Key::None,
+            Some((key, KeySource::Minted)) => Key::Minted(key),
+            Some((_, KeySource::Caller | KeySource::Normalised | KeySource::IdempotencyKey)) => Key::Callers,
+        };
+        self.matched.as_ref().map_or(Remedy::AskSezzle, |matched| matched.remedy(&self.method, key))
     }
 
     /// Reads the trace that the request is part of. A request with two such headers is part of none.
@@ -301,7 +313,7 @@ impl Record {
             token_gen = upstream.token_gen,
             session = session.map(|session| text(session, &mut session_id)),
             order,
-            sezzle_request_id = self.request_key.as_ref().and_then(|key| key.to_str().ok()),
+            sezzle_request_id = self.request_key.as_ref().and_then(|(key, _)| key.to_str().ok()),
             error = self.error,
             aborted = self.aborted(),
             "request"

@@ -1,5 +1,7 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
+pub mod remedy;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
