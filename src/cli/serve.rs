@@ -61,6 +61,7 @@ async fn run(
         gateway = settings.gateway.url,
         proxy = app.proxy_addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         control = app.control_address.as_ref().map(tracing::field::display),
+        webhooks = app.webhooks_address.as_ref().map(tracing::field::display),
         ops = %app.ops_address,
         cache_max_bytes = settings.cache.max_bytes,
         workers = settings.proxy.workers,

@@ -52,6 +52,7 @@ mod fleet_restart;
 mod fleet_shared;
 mod fuzz_corpus;
 mod gateway_proves_its_name;
+mod guides;
 mod healthcheck_and_wait;
 mod help_and_completions;
 mod hostile;

@@ -148,7 +148,7 @@ impl Running {
 }
 
 /// The folder in which `tests/run` installs clients of this kind: beside the profile's folder.
-fn installed(kind: &str) -> PathBuf {
+pub fn installed(kind: &str) -> PathBuf {
     Path::new(BINARY).ancestors().nth(2).expect("the target folder").join("clients").join(kind)
 }
 
