@@ -741,9 +741,15 @@ fn every_program_that_the_tests_install_is_named_for_contributors() {
 fn every_place_that_names_the_version_names_the_same() {
     let version = env!("CARGO_PKG_VERSION");
     let image = format!("sezzle-sidecar:{version}");
-    assert_eq!(page("docs/installation.md").matches(&image).count(), 3);
     let is_tag = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
-    assert_eq!(page("docs/installation.md").split("sezzle-sidecar:").skip(1).filter(|rest| is_tag(rest)).count(), 3);
+    for (file, tags) in [("docs/installation.md", 6), ("README.md", 1)] {
+        // The variant with the simulator has the version in its tag, too.
+        assert_eq!(page(file).matches(&image).count(), tags, "{file}");
+        assert_eq!(page(file).split("sezzle-sidecar:").skip(1).filter(|rest| is_tag(rest)).count(), tags, "{file}");
+    }
+    let archive = format!("sezzle-sidecar-{version}-x86_64-linux");
+    assert_eq!(page("docs/installation.md").matches(&archive).count(), 2);
+    assert_eq!(page("docs/installation.md").matches("-x86_64-linux").count(), 2);
     assert!(page("deploy/kubernetes/kustomization.yaml").contains(&format!("newTag: {version}\n")));
     for lock in ["Cargo.lock", "fuzz/Cargo.lock"] {
         assert!(page(lock).contains(&format!("name = \"sezzle-sidecar\"\nversion = \"{version}\"\n")), "{lock}");

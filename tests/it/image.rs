@@ -82,7 +82,9 @@ fn the_build_is_locked_without_the_simulator_and_by_the_compiler_of_the_checks()
     let toolchain: toml::Table = file("rust-toolchain.toml").parse().expect("TOML");
     let channel = toolchain["toolchain"]["channel"].as_str().expect("a version");
     assert_eq!(only(build, "FROM"), format!("rust:{channel}-slim-bookworm AS build"));
-    assert!(only(build, "RUN").ends_with(" deploy/image/build /image"));
+    // Without the build argument the option is not there.
+    assert!(only(build, "RUN").ends_with(" deploy/image/build ${SIMULATOR:+--simulator} /image"));
+    assert!(build.iter().any(|(kind, rest)| kind == "ARG" && rest == "SIMULATOR"), "no default");
     let script = file("deploy/image/build");
     for flag in ["--locked", "--release", "--no-default-features", "+crt-static", "-Cprofile-use="] {
         assert!(script.contains(flag), "{flag}");

@@ -72,6 +72,7 @@ mod passthrough;
 mod path_meanings;
 mod printed_commands;
 mod read_your_writes;
+mod release;
 mod reload;
 mod retries;
 mod revalidation;
