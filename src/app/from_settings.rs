@@ -72,12 +72,16 @@ pub fn forwards_card_data(settings: &Settings) -> bool {
     settings.proxy.card_data == CardData::Forward
 }
 
-pub(super) fn about(settings: &Settings) -> About {
+/// The facts about this process. `listeners` has the addresses of each open listener.
+pub(super) fn about(settings: &Settings, listeners: &[(&'static str, &[Address])]) -> About {
+    let open = listeners.iter().filter(|(_, addresses)| !addresses.is_empty());
+    let named = open.map(|(name, addresses)| (*name, addresses.iter().map(ToString::to_string).collect()));
     About {
         build: BUILD,
         environment: settings.gateway.environment.as_str(),
         gateway: settings.gateway.url.clone(),
         cache_bytes: settings.cache.max_bytes,
+        listeners: named.collect(),
         fleet: settings.fleet.as_ref().map(|fleet| fleet.server.to_string()),
     }
 }

@@ -4,8 +4,8 @@ use crate::proxy::route::Class;
 use crate::server::cut::Cut;
 use crate::session::CacheResult;
 use crate::telemetry::metrics::{
-    CALLER_EXCHANGE_RESULTS, CONFIG_RELOAD_RESULTS, EVICTION_CAUSES, INVALIDATION_SOURCES, LISTENERS, Metrics,
-    OTHER_EVENT, RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
+    CALLER_EXCHANGE_RESULTS, ConfigReload, EVICTION_CAUSES, INVALIDATION_SOURCES, LISTENERS, Metrics, OTHER_EVENT,
+    RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
 };
 use crate::upstream::error::ErrorKind;
 use crate::upstream::retry::Failure;
@@ -27,7 +27,7 @@ pub fn create_series(metrics: &Metrics) {
         (&metrics.cache_invalidations, &INVALIDATION_SOURCES),
         (&metrics.caller_exchanges, &CALLER_EXCHANGE_RESULTS),
         (&metrics.secret_reloads, &RELOAD_RESULTS),
-        (&metrics.config_reloads, &CONFIG_RELOAD_RESULTS),
+        (&metrics.config_reloads, &ConfigReload::WORDS),
         (&metrics.upstream_errors, &ErrorKind::WORDS),
     ] {
         words.iter().for_each(|word| counters.with_label_values(&[word]).inc_by(0));

@@ -68,6 +68,7 @@ pub struct App {
     sessions: Arc<Sessions>,
     tokens: Arc<TokenManager>,
     ops: Ops,
+    status: Arc<Status>,
     pub metrics: Arc<Metrics>,
     /// With the ports that the system chose.
     pub proxy_addresses: Vec<Address>,
@@ -172,7 +173,16 @@ impl App {
             observed.0.load().observe();
             observed.1.iter().for_each(|pod| pod.observe());
         });
-        let status = Arc::new(Status::new(about(settings), ops.clone(), Arc::clone(&tokens), clock.clone()));
+        let about = about(
+            settings,
+            &[
+                ("proxy", &proxy_addresses),
+                ("webhooks", webhooks_address.as_slice()),
+                ("control", control_address.as_slice()),
+                ("ops", &[Address::Tcp(ops_address)]),
+            ],
+        );
+        let status = Arc::new(Status::new(about, ops.clone(), Arc::clone(&tokens), clock.clone()));
         let (key_files, told) = watch::channel(files.clone());
         let background = TaskTracker::new();
         let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());
@@ -182,6 +192,7 @@ impl App {
             sessions,
             tokens: Arc::clone(&tokens),
             ops,
+            status: Arc::clone(&status),
             metrics,
             proxy_addresses,
             control_address,

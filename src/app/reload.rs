@@ -13,21 +13,12 @@ use super::fleet::times;
 use super::from_settings::{proxy_options, session_rules};
 use super::materials::key_sources;
 use crate::caller::Hosts;
-use crate::config::changes::{Changes, diff};
+use crate::config::changes::{Changes, diff, waiting};
 use crate::config::{self, Settings};
 use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
+use crate::telemetry::metrics::ConfigReload;
 use crate::threads::Threads;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reloaded {
-    /// The whole configuration is in force.
-    Whole,
-    /// The configuration is in force, except for keys that need a restart.
-    Partly,
-    /// The configuration has mistakes, and the old one stays in force.
-    Not,
-}
 
 impl App {
     /// Starts to read the configuration and its keys again. Ends within `READ_TIMEOUT`.
@@ -37,7 +28,7 @@ impl App {
 
     /// Puts the new configuration in force, or logs every mistake in it and changes nothing. A reload cannot fail
     /// half-way. Requests in progress finish under the old configuration.
-    pub fn reload(&mut self, read: Read) -> Reloaded {
+    pub fn reload(&mut self, read: Read) -> ConfigReload {
         let reloaded = match read {
             Ok((settings, key_files)) => self.apply(settings, key_files),
             Err(mistakes) => {
@@ -45,19 +36,15 @@ impl App {
                     tracing::error!(mistake, "configuration not reloaded");
                 }
                 tracing::error!(mistakes = mistakes.len(), "the previous configuration stays in force");
-                Reloaded::Not
+                ConfigReload::Failed
             }
         };
-        let result = match reloaded {
-            Reloaded::Whole => "success",
-            Reloaded::Partly => "needs_restart",
-            Reloaded::Not => "failed",
-        };
-        self.metrics.config_reloads.with_label_values(&[result]).inc();
+        self.metrics.config_reloads.with_label_values(&[reloaded.as_str()]).inc();
+        self.status.reloaded(reloaded, waiting(&self.started, &self.reloaded));
         reloaded
     }
 
-    fn apply(&mut self, new: Settings, key_files: KeyFiles) -> Reloaded {
+    fn apply(&mut self, new: Settings, key_files: KeyFiles) -> ConfigReload {
         let (started, reloaded) = (&self.started, &self.reloaded);
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
@@ -81,7 +68,7 @@ impl App {
         if quieter.is_none() {
             say(&changes);
         }
-        if changes.need_restart.is_empty() { Reloaded::Whole } else { Reloaded::Partly }
+        if changes.need_restart.is_empty() { ConfigReload::Success } else { ConfigReload::NeedsRestart }
     }
 }
 

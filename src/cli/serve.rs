@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
 use super::process::{Signals, ended, on_runtime};
-use crate::app::reload::{Read, Reloaded};
+use crate::app::reload::Read;
 use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
@@ -26,6 +26,7 @@ use crate::supervisor::Supervisor;
 use crate::systemd::notify::Notifier;
 use crate::systemd::sockets::{PassedError, PassedSockets};
 use crate::telemetry::log;
+use crate::telemetry::metrics::ConfigReload;
 
 /// Runs the sidecar until a signal, and drains it. `sources` are the configuration files, which a reload reads again.
 pub(super) fn serve(sources: Vec<PathBuf>) -> ExitCode {
@@ -183,12 +184,12 @@ impl Manager {
         }
     }
 
-    async fn reloaded(&self, reloaded: Reloaded) {
+    async fn reloaded(&self, reloaded: ConfigReload) {
         if self.ready {
             let status = match reloaded {
-                Reloaded::Whole => "ready",
-                Reloaded::Partly => "ready; the last reload changed keys that need a restart, see the log",
-                Reloaded::Not => "ready; the last reload failed, see the log",
+                ConfigReload::Success => "ready",
+                ConfigReload::NeedsRestart => "ready; the last reload changed keys that need a restart, see the log",
+                ConfigReload::Failed => "ready; the last reload failed, see the log",
             };
             self.notifier.ready(status).await;
         }

@@ -84,6 +84,8 @@ struct State {
     /// The end of a wait that Sezzle asked for before the next exchange.
     held_off: Option<Mono>,
     ever: bool,
+    /// Why the pair in the changed key files is not in use; `None` if it is.
+    unused_keys: Option<&'static str>,
 }
 
 impl TokenManager {
@@ -137,6 +139,15 @@ impl TokenManager {
     /// How the last exchange of the pair in use failed; `None` after a success.
     pub fn last_error(&self) -> Option<ExchangeError> {
         self.state().last_error.clone()
+    }
+
+    /// Why the pair in the changed key files is not in use, as `secret_reloads_total` has it; `None` if it is.
+    pub fn unused_keys(&self) -> Option<&'static str> {
+        self.state().unused_keys
+    }
+
+    fn set_unused_keys(&self, why: Option<&'static str>) {
+        self.state().unused_keys = why;
     }
 
     /// Whether a caller's public key is ours, or was until an hour ago.

@@ -166,6 +166,7 @@ impl TokenRefresher {
         match self.rotation.observe(&in_use, found, self.now()) {
             Step::ReadAgain(wait) => wait,
             Step::Restored => {
+                self.tokens.set_unused_keys(None);
                 tracing::info!(keys = self.files.sources.name(), "the key files hold the pair in use again");
                 INTERVAL
             }
@@ -188,6 +189,7 @@ impl TokenRefresher {
                 self.refresh_at = self.now().plus(schedule::refresh_after(life, fastrand::f64()));
                 self.rotation.done();
                 self.count("success");
+                self.tokens.set_unused_keys(None);
                 tracing::info!(merchant, generation, keys = name, changed, "key pair changed");
                 let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
                 tokio::spawn(async move { threads.run(move || sources.warn_of_readers()).await });
@@ -210,6 +212,7 @@ impl TokenRefresher {
     fn unused(&mut self, result: &'static str, asked: Option<Duration>) -> (u32, Duration) {
         self.count(result);
         self.note("changed key files", result);
+        self.tokens.set_unused_keys(Some(result));
         self.rotation.failed(self.tokens.token_left(), asked, fastrand::f64(), self.now())
     }
 

@@ -1,9 +1,13 @@
 //! The metrics that the status page shows: counts of events and histograms of their durations.
 
+use super::callers::Answers;
+use crate::proxy::route::Class;
 use crate::session::CacheResult;
-use crate::telemetry::metrics::reading::series;
-use crate::telemetry::metrics::{DURATION_BUCKETS, Metrics, RETRY_RESULTS, SHED_REASONS, words};
+use crate::telemetry::log;
+use crate::telemetry::metrics::reading::{by_word, series, sum};
+use crate::telemetry::metrics::{DURATION_BUCKETS, Metrics, RELOAD_RESULTS, RETRY_RESULTS, SHED_REASONS, words};
 use crate::upstream::error::ErrorKind;
+use crate::webhook::WebhookResult;
 
 words! {
     /// The timed operations, in the order of the page, each with its title there.
@@ -37,48 +41,105 @@ impl Timed {
 /// A histogram: one count for each of [`DURATION_BUCKETS`], and one for everything slower.
 pub type Durations = [u32; DURATION_BUCKETS.len() + 1];
 
-/// Counts since the process started, or for a part of its life. The counts wrap around, so the difference of two is
-/// right even after an overflow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+/// Declares [`Counts`]: for each field its type and its value since the process started.
+macro_rules! counts {
+    ($($(#[$of:meta])* $field:ident: $type:ty,)+) => {
+        /// Counts since the process started, or for a part of its life. The counts wrap around, so the difference of
+        /// two is right even after an overflow.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$of])* pub $field: $type,)+
+        }
+
+        impl Counts {
+            fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+                Self { $($field: self.$field.with(&other.$field, each),)+ }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Answers to callers.
+    callers: Answers,
     /// Session lookups, by [`CacheResult`].
-    pub cache: [u32; CacheResult::ALL.len()],
+    cache: [u32; CacheResult::ALL.len()],
     /// Responses from Sezzle.
-    pub answers: u32,
+    answers: u32,
     /// Responses from Sezzle with a 5xx status.
-    pub failures: u32,
+    failures: u32,
     /// Responses from Sezzle with status 429.
-    pub throttled: u32,
+    throttled: u32,
     /// Attempts that got no whole response, by [`ErrorKind`].
-    pub errors: [u32; ErrorKind::ALL.len()],
+    errors: [u32; ErrorKind::ALL.len()],
     /// Calls that were not sent, by [`SHED_REASONS`].
-    pub shed: [u32; SHED_REASONS.len()],
+    shed: [u32; SHED_REASONS.len()],
+    /// Writes among the calls that were not sent.
+    money_shed: u32,
     /// Retries, by [`RETRY_RESULTS`].
-    pub retries: [u32; RETRY_RESULTS.len()],
+    retries: [u32; RETRY_RESULTS.len()],
     /// Writes whose outcome is unknown.
-    pub unknown: u32,
+    unknown: u32,
     /// Writes refused after an attempt that may have taken effect.
-    pub in_doubt: u32,
+    in_doubt: u32,
+    /// Responses 401 from Sezzle that callers got.
+    unauthorized: u32,
+    /// Token exchanges without a token.
+    exchange_failures: u32,
+    /// Attempts to use changed key files, by [`RELOAD_RESULTS`].
+    key_reloads: [u32; RELOAD_RESULTS.len()],
+    /// Requests to the webhook listener, by [`WebhookResult`].
+    webhooks: [u32; WebhookResult::ALL.len()],
+    /// Lines of the log that were not written.
+    log_lost: u32,
+    /// Tasks that panicked and were started again.
+    task_restarts: u32,
+    /// Lookups that were answered from memory that the fleet had not confirmed.
+    unconfirmed: u32,
+    /// Times that this sidecar stopped trusting what it had from the fleet's log.
+    rejoins: u32,
     /// Histograms, by [`Timed`].
-    pub durations: [Durations; Timed::ALL.len()],
+    durations: [Durations; Timed::ALL.len()],
+}
+
+/// Counts that are added and subtracted one by one.
+pub(super) trait OneByOne {
+    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self;
+}
+
+impl OneByOne for u32 {
+    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+        each(*self, *other)
+    }
+}
+
+impl<T: OneByOne + Copy, const N: usize> OneByOne for [T; N] {
+    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+        let mut others = other.iter();
+        self.map(|one| others.next().map_or(one, |other| one.with(other, each)))
+    }
 }
 
 impl Counts {
     /// The counts since the process started.
     pub fn read(metrics: &Metrics) -> Self {
         let mut counts = Self {
+            callers: Answers::read(metrics),
             cache: CacheResult::WORDS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
             errors: ErrorKind::WORDS.map(|kind| wrapped(metrics.upstream_errors.with_label_values(&[kind]).get())),
-            shed: SHED_REASONS.map(|reason| {
-                let shed = series(&metrics.shed).filter(|series| series.label("reason") == reason);
-                sum(shed.map(|series| series.count()))
-            }),
-            retries: RETRY_RESULTS.map(|result| {
-                let retries = series(&metrics.upstream_retries).filter(|series| series.label("result") == result);
-                sum(retries.map(|series| series.count()))
-            }),
-            unknown: sum(series(&metrics.outcome_unknown).map(|series| series.count())),
-            in_doubt: sum(series(&metrics.refused_in_doubt).map(|series| series.count())),
+            shed: by_word(&metrics.shed, "reason", &SHED_REASONS).map(wrapped),
+            money_shed: wrapped(sum(&metrics.shed, |series| series.label("class") == Class::Money.as_str())),
+            retries: by_word(&metrics.upstream_retries, "result", &RETRY_RESULTS).map(wrapped),
+            unknown: wrapped(sum(&metrics.outcome_unknown, |_| true)),
+            in_doubt: wrapped(sum(&metrics.refused_in_doubt, |_| true)),
+            unauthorized: wrapped(metrics.unauthorized_passed_on.get()),
+            exchange_failures: wrapped(sum(&metrics.token_refreshes, |series| series.label("result") != "success")),
+            key_reloads: by_word(&metrics.secret_reloads, "result", &RELOAD_RESULTS).map(wrapped),
+            webhooks: by_word(&metrics.webhooks, "result", &WebhookResult::WORDS).map(wrapped),
+            log_lost: wrapped(log::dropped()),
+            task_restarts: wrapped(sum(&metrics.task_restarts, |_| true)),
+            unconfirmed: wrapped(sum(&metrics.fleet_unconfirmed_served, |_| true)),
+            rejoins: wrapped(sum(&metrics.fleet_rejoins, |_| true)),
             ..Self::default()
         };
         for series in series(&metrics.upstream_requests) {
@@ -113,6 +174,16 @@ impl Counts {
     /// Session lookups that ended with one of these results.
     pub fn cache(&self, results: &[&str]) -> u32 {
         named(&CacheResult::WORDS, &self.cache, results)
+    }
+
+    /// Requests to the webhook listener that ended with one of these results.
+    pub fn webhooks(&self, results: &[WebhookResult]) -> u32 {
+        named(&WebhookResult::WORDS, &self.webhooks, &results.iter().map(|one| one.as_str()).collect::<Vec<_>>())
+    }
+
+    /// Attempts to use changed key files that did not lead to their use.
+    pub fn unused_keys(&self) -> u32 {
+        self.key_reloads.iter().sum::<u32>().saturating_sub(named(&RELOAD_RESULTS, &self.key_reloads, &["success"]))
     }
 
     /// Calls that were not sent for these reasons.
@@ -155,22 +226,6 @@ impl Counts {
             *sum = sum.wrapping_add(wrapped(more));
         }
     }
-
-    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
-        let mut rows = other.durations.iter();
-        Self {
-            cache: zip(self.cache, &other.cache, each),
-            answers: each(self.answers, other.answers),
-            failures: each(self.failures, other.failures),
-            throttled: each(self.throttled, other.throttled),
-            errors: zip(self.errors, &other.errors, each),
-            shed: zip(self.shed, &other.shed, each),
-            retries: zip(self.retries, &other.retries, each),
-            unknown: each(self.unknown, other.unknown),
-            in_doubt: each(self.in_doubt, other.in_doubt),
-            durations: self.durations.map(|row| rows.next().map_or(row, |other| zip(row, other, each))),
-        }
-    }
 }
 
 /// The sum of the counts of the wanted words.
@@ -178,16 +233,7 @@ fn named(words: &[&str], counts: &[u32], wanted: &[&str]) -> u32 {
     words.iter().zip(counts).filter(|(word, _)| wanted.contains(word)).map(|(_, count)| count).sum()
 }
 
-fn zip<const N: usize>(one: [u32; N], other: &[u32; N], each: fn(u32, u32) -> u32) -> [u32; N] {
-    let mut others = other.iter();
-    one.map(|count| others.next().map_or(count, |other| each(count, *other)))
-}
-
-fn sum(counts: impl Iterator<Item = u64>) -> u32 {
-    wrapped(counts.fold(0, u64::wrapping_add))
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "to wrap around is what it is for")]
-fn wrapped(count: u64) -> u32 {
+pub(super) fn wrapped(count: u64) -> u32 {
     count as u32
 }

@@ -5,10 +5,13 @@
 //! listener only if the configuration says so. Read next: [`page`] for the layout, [`verdict`] for what counts as
 //! trouble, [`history`] for the last hour.
 
+pub mod callers;
 pub mod chart;
 pub mod counts;
+mod gauges;
 pub mod history;
 pub mod html;
+mod lasting;
 pub mod page;
 pub mod quantile;
 pub mod snapshot;
@@ -33,14 +36,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::counts::Counts;
 use self::history::History;
-use self::snapshot::{About, Breaker, ClassState, FleetLink, Snapshot, TokenState};
+use self::lasting::Lasting;
+use self::snapshot::{About, ReloadState, Snapshot, TokenState};
 use crate::caller::{Caller, Hosts, Refusal, check_shown};
-use crate::clock::{Clock, Now, Wall};
+use crate::clock::{Clock, Now};
 use crate::credentials::TokenManager;
 use crate::ops::{Ops, text};
-use crate::telemetry::metrics::fleet::FleetState;
 use crate::telemetry::metrics::reading::series;
-use crate::telemetry::metrics::{BREAKERS, Metrics};
+use crate::telemetry::metrics::{ConfigReload, Metrics};
 
 /// Serves the status page on one listener. Cheap to clone.
 #[derive(Clone)]
@@ -54,7 +57,8 @@ pub struct Status {
     about: About,
     ops: Ops,
     tokens: Arc<TokenManager>,
-    history: Mutex<History>,
+    seen: Mutex<Seen>,
+    reload: ArcSwap<ReloadState>,
     started: Now,
     policy: HeaderValue,
     clock: Clock,
@@ -64,8 +68,10 @@ impl Status {
     /// Collects facts from these parts, from now on.
     pub fn new(about: About, ops: Ops, tokens: Arc<TokenManager>, clock: Clock) -> Self {
         let started = clock.now();
-        let history = Mutex::new(History::new(Counts::default(), started.mono));
-        Self { about, ops, tokens, history, started, policy: policy(), clock }
+        let history = History::new(Counts::default(), started.mono);
+        let seen = Seen { history, unpublished: Lasting::default(), unpublished_for: Duration::ZERO };
+        let (seen, reload) = (Mutex::new(seen), ArcSwap::default());
+        Self { about, ops, tokens, seen, reload, started, policy: policy(), clock }
     }
 
     /// Reads the metrics every 30 s, until `stop`.
@@ -85,6 +91,8 @@ impl Status {
     pub fn snapshot(&self) -> Snapshot {
         let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
         let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));
+        let (hour, unpublished_for) =
+            self.look(metrics, now, |seen| (seen.history.hour(now.mono), seen.unpublished_for));
         Snapshot {
             now: now.wall,
             uptime: now.since(self.started),
@@ -93,55 +101,43 @@ impl Status {
             unready: self.ops.unready(),
             draining: self.ops.is_draining(),
             token: TokenState { left: live, failure: self.tokens.last_error().map(|error| error.public()) },
-            classes: BREAKERS.map(|class| state(metrics, class, now.wall)).to_vec(),
-            sessions: positive(metrics.cache_entries.get()),
-            session_bytes: positive(metrics.cache_bytes.get()),
+            unused_keys: self.tokens.unused_keys(),
+            clock_skew: gauges::clock_skew(metrics),
+            classes: gauges::classes(metrics, now.wall),
+            listeners: gauges::listeners(metrics, &self.about),
+            sessions: gauges::size(metrics.cache_entries.get()),
+            session_bytes: gauges::size(metrics.cache_bytes.get()),
             in_flight: series(&metrics.in_flight).map(|series| series.gauge()).sum(),
-            hour: self.look(metrics, now, |history| history.hour(now.mono)),
-            fleet: self.about.fleet.clone().map(|server| fleet(metrics, server)),
+            hour,
+            reload: ReloadState::clone(&self.reload.load()),
+            fleet: self.about.fleet.clone().map(|server| gauges::fleet(metrics, server, unpublished_for)),
             recent_errors: metrics.recent_errors.list(),
         }
     }
 
-    fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&History) -> T) -> T {
-        // The counts are read under the lock: otherwise the later of two readers could bring the earlier counts.
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.observe(Counts::read(metrics), now.mono);
-        then(&history)
+    /// Notes that the configuration was reloaded, or that a reload failed, and the keys that wait for a restart.
+    pub fn reloaded(&self, how: ConfigReload, waiting: Vec<&'static str>) {
+        self.reload.store(Arc::new(ReloadState { last: Some((self.clock.now().wall, how)), waiting }));
     }
+
+    fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&Seen) -> T) -> T {
+        // The counts are read under the lock: otherwise the later of two readers could bring the earlier counts.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.history.observe(Counts::read(metrics), now.mono);
+        seen.unpublished_for = seen.unpublished.observe(gauges::unpublished(metrics) > 0, now.mono);
+        then(&seen)
+    }
+}
+
+/// Everything that the observations so far have found.
+struct Seen {
+    history: History,
+    unpublished: Lasting,
+    unpublished_for: Duration,
 }
 
 // Several observations fall into each part of the hour that is kept.
 const INTERVAL: Duration = Duration::from_secs(30);
-
-fn state(metrics: &Metrics, class: &'static str, now: Wall) -> ClassState {
-    let breaker = match metrics.breaker_state.with_label_values(&[class]).get() {
-        0 => Breaker::Closed,
-        1 => Breaker::Open,
-        _ => Breaker::HalfOpen,
-    };
-    let until = Wall(metrics.rate_limited_until.with_label_values(&[class]).get().saturating_mul(1000));
-    ClassState { class, breaker, held_until: (until > now).then_some(until) }
-}
-
-fn fleet(metrics: &Metrics, server: String) -> FleetLink {
-    let state = FleetState::WORDS.into_iter().find(|word| {
-        let mut states = series(&metrics.fleet_state);
-        states.any(|series| series.label("state") == *word && series.gauge() == 1)
-    });
-    FleetLink {
-        server,
-        state: state.unwrap_or(FleetState::Down.as_str()),
-        age: Duration::from_secs(series(&metrics.fleet_synced_age).map(|series| series.gauge()).sum()),
-        unpublished: series(&metrics.fleet_unpublished).map(|series| series.gauge()).sum(),
-        rejoins: series(&metrics.fleet_rejoins).map(|series| series.count()).sum(),
-        unconfirmed: series(&metrics.fleet_unconfirmed_served).map(|series| series.count()).sum(),
-    }
-}
-
-fn positive(gauge: i64) -> u64 {
-    u64::try_from(gauge).unwrap_or_default()
-}
 
 impl StatusPage {
     /// Serves `status` to requests whose `Host` is a name of this machine or one of `hosts`, which may change.
@@ -192,3 +188,6 @@ fn policy() -> HeaderValue {
     // All characters are valid in a header. If one were not, the page would be shown without style.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::history::Hour;
 use crate::clock::Wall;
+use crate::telemetry::metrics::ConfigReload;
 use crate::telemetry::recent_errors::RecentError;
 
 #[derive(Clone, Debug)]
@@ -18,11 +19,18 @@ pub struct Snapshot {
     pub unready: Option<&'static str>,
     pub draining: bool,
     pub token: TokenState,
+    /// Why the pair in the changed key files is not in use, as `secret_reloads_total` has it; `None` if it is.
+    pub unused_keys: Option<&'static str>,
+    /// Sezzle's clock less this machine's, in seconds.
+    pub clock_skew: i64,
     pub classes: Vec<ClassState>,
+    /// The listeners that are open.
+    pub listeners: Vec<ListenerState>,
     pub sessions: u64,
     pub session_bytes: u64,
     pub in_flight: u64,
     pub hour: Hour,
+    pub reload: ReloadState,
     /// `None` for a sidecar that is in no fleet.
     pub fleet: Option<FleetLink>,
     /// Recent errors, the latest first.
@@ -40,6 +48,8 @@ pub struct About {
     pub gateway: String,
     /// `cache.max_bytes`.
     pub cache_bytes: u64,
+    /// The addresses of each open listener, by the words of `connections`.
+    pub listeners: Vec<(&'static str, Vec<String>)>,
     /// The server of `fleet.url`, or the Sentinels that know it; `None` without a fleet.
     pub fleet: Option<String>,
 }
@@ -52,6 +62,25 @@ pub struct TokenState {
     pub failure: Option<&'static str>,
 }
 
+/// The last reload of the configuration, and the keys whose change needs a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadState {
+    /// When the last reload was, and how it ended; `None` without a reload.
+    pub last: Option<(Wall, ConfigReload)>,
+    /// Keys that the files have changed and that keep their values until a restart.
+    pub waiting: Vec<&'static str>,
+}
+
+/// A listener and its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerState {
+    pub name: &'static str,
+    pub addresses: Vec<String>,
+    pub connections: u64,
+    /// Connections that may be open at once.
+    pub limit: u64,
+}
+
 /// The link to the fleet's server. The counts are those since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetLink {
@@ -61,18 +90,32 @@ pub struct FleetLink {
     pub age: Duration,
     /// Entries that other sidecars may not know.
     pub unpublished: u64,
+    /// Time for which there has been an entry that other sidecars may not know.
+    pub unpublished_for: Duration,
     pub rejoins: u64,
     /// Lookups that were answered from memory that was not confirmed.
     pub unconfirmed: u64,
 }
 
-/// Whether calls of one class are held back from Sezzle.
+/// The limits of one class of calls, and whether its calls are held back from Sezzle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassState {
     pub class: &'static str,
-    pub breaker: Breaker,
+    /// Calls to Sezzle under way, and how many may be.
+    pub places: (u64, u64),
+    /// Calls that wait for a place, and how many may.
+    pub queue: (u64, u64),
+    /// `None` for a class without a breaker, such as that of calls that move money.
+    pub breaker: Option<Breaker>,
     /// The time until which Sezzle asked for fewer calls, if not over.
     pub held_until: Option<Wall>,
+}
+
+impl ClassState {
+    /// Whether calls of the class are not sent, or only as a trial.
+    pub fn is_broken(&self) -> bool {
+        self.breaker.is_some_and(|breaker| breaker != Breaker::Closed)
+    }
 }
 
 /// State of a circuit breaker, read from its metric.

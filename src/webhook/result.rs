@@ -29,6 +29,9 @@ words! {
 }
 
 impl WebhookResult {
+    /// Sezzle signed the webhook, and the service did not accept it.
+    pub const NOT_FORWARDED: [Self; 3] = [Self::ForwardFailed, Self::ForwardTimeout, Self::Busy];
+
     /// Whether metrics count the result by the event: Sezzle signed the webhook, and the event could be read.
     pub fn has_event(self) -> bool {
         matches!(self, Self::Accepted | Self::ForwardFailed | Self::ForwardTimeout | Self::Busy)

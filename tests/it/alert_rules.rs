@@ -1,7 +1,10 @@
 //! The rules for Prometheus query existing series and tell operators what they need, each alert has tests of its own, and
 //! the file for the Prometheus operator holds the same rules.
 
+use std::collections::BTreeSet;
 use std::fs;
+
+use sezzle_sidecar::status::verdict::condition::{Condition, NOT_VISIBLE};
 
 use crate::support::rules;
 
@@ -60,4 +63,29 @@ fn the_operators_file_holds_the_same_rules() {
             .collect::<String>()
     });
     assert!(groups == plain.concat(), "run deploy/prometheus-operator/generate");
+}
+
+/// An operator who opens the status page while an alert fires finds its reason there. So an alert is mapped to a
+/// condition of the page, or is in the list of those that no process can see in itself.
+#[test]
+fn each_alert_is_a_condition_of_the_status_page_or_cannot_be() {
+    let mut alerts = BTreeSet::new();
+    for entry in fs::read_dir(rules::folder()).expect("the rules") {
+        let path = entry.expect("an entry").path();
+        // The tests of the rules name alerts by another key.
+        if path.extension().is_some_and(|extension| extension == "yml") {
+            let text = fs::read_to_string(path).expect("a file");
+            alerts.extend(text.lines().filter_map(|line| Some(line.trim().strip_prefix("- alert: ")?.to_owned())));
+        }
+    }
+    let visible = Condition::ALL.iter().flat_map(|condition| condition.alerts().iter().copied());
+    let known: BTreeSet<String> = visible.chain(NOT_VISIBLE.map(|(alert, _)| alert)).map(str::to_owned).collect();
+    let unmapped: Vec<_> = alerts.difference(&known).collect();
+    assert!(unmapped.is_empty(), "map these in src/status/verdict/condition.rs: {unmapped:?}");
+    let gone: Vec<_> = known.difference(&alerts).collect();
+    assert!(gone.is_empty(), "there are no such alerts any more: {gone:?}");
+    assert!(alerts.len() > 20, "{alerts:?}");
+    for (alert, reason) in NOT_VISIBLE {
+        assert!(reason.len() > 20, "{alert} gives no reason");
+    }
 }

@@ -28,6 +28,11 @@ pub fn diff(started: &Settings, reloaded: &Settings, new: &Settings) -> Changes 
     changes
 }
 
+/// The keys that wait for a restart: those that the configuration of the last reload has changed without effect.
+pub fn waiting(started: &Settings, reloaded: &Settings) -> Vec<&'static str> {
+    diff(started, reloaded, reloaded).need_restart
+}
+
 /// Every key, and how a change of it takes effect.
 pub fn rules() -> impl Iterator<Item = (&'static str, Takes)> {
     let secrets = SECRETS.into_iter().map(|key| (key, Takes::Restart));

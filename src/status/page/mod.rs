@@ -8,7 +8,8 @@ mod sections;
 
 use super::html::Html;
 use super::snapshot::Snapshot;
-use super::verdict::{Level, Remark, remarks};
+use super::verdict::remark::{Level, Remark};
+use super::verdict::remarks;
 use super::words::{bytes, count, duration, moment, time};
 
 /// The page's style sheet. The security policy names it by its hash.

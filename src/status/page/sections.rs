@@ -9,7 +9,7 @@ use crate::status::history::PART;
 use crate::status::html::Html;
 use crate::status::quantile::quantile;
 use crate::status::snapshot::{Breaker, Snapshot};
-use crate::status::verdict;
+use crate::status::verdict::calls;
 use crate::status::words::{ago, count, counted, duration, share, time};
 use crate::telemetry::metrics::{RETRY_RESULTS, SHED_REASONS};
 use crate::telemetry::recent_errors::RecentError;
@@ -119,15 +119,16 @@ pub(super) fn latency(html: &mut Html, s: &Snapshot) {
 /// Sezzle's state: verdict, circuit breakers and failed calls.
 pub(super) fn sezzle(html: &mut Html, s: &Snapshot) {
     html.raw("<section aria-labelledby=\"sezzle\">\n<h2 id=\"sezzle\">Sezzle</h2>\n");
-    html.element("p", verdict::gateway(s).text);
+    html.element("p", calls::gateway(s).text);
     html.raw("<table>\n<caption>Calls by class</caption>\n<thead><tr>");
     heads(html, &["Class", "Circuit breaker", "Held back after 429"], &[]);
     html.raw("</tr></thead>\n<tbody>\n");
     for state in &s.classes {
         html.raw("<tr><th scope=\"row\">").text(state.class).raw("</th><td>").raw(match state.breaker {
-            Breaker::Closed => "closed: calls are sent",
-            Breaker::Open => "open: calls are not sent",
-            Breaker::HalfOpen => "half-open: one call is a trial",
+            None => "none: calls are always sent",
+            Some(Breaker::Closed) => "closed: calls are sent",
+            Some(Breaker::Open) => "open: calls are not sent",
+            Some(Breaker::HalfOpen) => "half-open: one call is a trial",
         });
         let held = state.held_until.map_or_else(|| "no".to_owned(), |until| format!("until {}", time(until, s.now)));
         html.raw("</td><td>").text(held).raw("</td></tr>\n");

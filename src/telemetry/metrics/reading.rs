@@ -10,6 +10,21 @@ pub fn series(metric: &impl Collector) -> impl Iterator<Item = Series> {
     metric.collect().into_iter().flat_map(|mut family| family.take_metric()).map(Series)
 }
 
+/// The count of each word of a label, over all series.
+pub fn by_word<const N: usize>(metric: &impl Collector, label: &str, words: &[&str; N]) -> [u64; N] {
+    let mut counts = [0_u64; N];
+    for series in series(metric) {
+        let known = words.iter().zip(&mut counts).find(|(word, _)| series.label(label) == **word);
+        known.into_iter().for_each(|(_, count)| *count = count.saturating_add(series.count()));
+    }
+    counts
+}
+
+/// The sum of the wanted series of a counter.
+pub fn sum(metric: &impl Collector, wanted: impl Fn(&Series) -> bool) -> u64 {
+    series(metric).filter(wanted).map(|series| series.count()).fold(0, u64::saturating_add)
+}
+
 impl Series {
     /// A label's value; empty without such a label.
     pub fn label(&self, name: &str) -> &str {

@@ -1,0 +1,124 @@
+//! Snapshots for the tests of every rendering.
+
+use std::time::Duration;
+
+use crate::clock::{Mono, Wall};
+use crate::status::counts::Counts;
+use crate::status::history::History;
+use crate::status::snapshot::{
+    About, Breaker, ClassState, FleetLink, ListenerState, ReloadState, Snapshot, TokenState,
+};
+use crate::telemetry::metrics::ConfigReload;
+use crate::telemetry::recent_errors::{Kind, RecentError};
+use crate::upstream::error::ErrorKind;
+
+pub(super) const NOW: Wall = Wall(1_600_000_000_000);
+/// Text that a peer or a file could bring in.
+pub(super) const HOSTILE: &str = "\"><script>alert('&')</script>\u{0}";
+
+/// Ten minutes of a healthy sidecar: each part has ten lookups more than the one before, half of them saved.
+pub(super) fn well() -> Snapshot {
+    let mut history = History::new(Counts::default(), Mono::default());
+    let mut so_far = Counts::default();
+    for part in 1..=5_u32 {
+        so_far.cache[0] += 5 * part;
+        so_far.cache[1] += 5 * part;
+        so_far.answers += 5 * part;
+        so_far.durations[0][1] += 5 * part;
+        so_far.durations[1][8] += 5 * part;
+        history.observe(so_far.clone(), Mono(Duration::from_secs(u64::from(part) * 120 - 60)));
+    }
+    let closed = |class| ClassState {
+        class,
+        places: (1, 64),
+        queue: (0, 128),
+        breaker: Some(Breaker::Closed),
+        held_until: None,
+    };
+    Snapshot {
+        now: NOW,
+        uptime: Duration::from_secs(600),
+        about: About {
+            build: "1.2.3 (abc, rustc 1)",
+            environment: "sandbox",
+            gateway: "https://sandbox.gateway.sezzle.com".to_owned(),
+            cache_bytes: 32 << 20,
+            listeners: Vec::new(),
+            fleet: None,
+        },
+        merchant: Some("5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11".to_owned()),
+        unready: None,
+        draining: false,
+        token: TokenState {
+            left: Some((Duration::from_secs(5000), NOW.plus(Duration::from_secs(5000)))),
+            failure: None,
+        },
+        unused_keys: None,
+        clock_skew: 0,
+        listeners: vec![listener("proxy", 3, 10_000), listener("ops", 1, 64)],
+        classes: ["session", "read"].map(closed).to_vec(),
+        sessions: 1234,
+        session_bytes: 3 << 20,
+        in_flight: 7,
+        hour: history.hour(Mono(Duration::from_secs(590))),
+        reload: ReloadState::default(),
+        fleet: None,
+        recent_errors: Vec::new(),
+    }
+}
+
+pub(super) fn listener(name: &'static str, connections: u64, limit: u64) -> ListenerState {
+    ListenerState { name, addresses: vec!["127.0.0.1:8080".to_owned()], connections, limit }
+}
+
+/// That sidecar with everything wrong at once.
+pub(super) fn ill() -> Snapshot {
+    let mut s = well();
+    let part = s.hour.parts.last_mut().and_then(Option::as_mut).expect("the part that is now");
+    (part.failures, part.throttled, part.unknown, part.in_doubt) = (3, 2, 1, 2);
+    (part.money_shed, part.unauthorized, part.exchange_failures, part.log_lost) = (2, 44, 3, 2864);
+    (part.task_restarts, part.unconfirmed, part.rejoins, part.webhooks) = (1, 5, 4, [3; 12]);
+    part.key_reloads = [0, 0, 11, 0, 0];
+    part.errors = [4; ErrorKind::ALL.len()];
+    part.shed = [1; 5];
+    part.retries = [6; 3];
+    s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
+    s.token.failure = Some("Sezzle rejected the key pair");
+    s.merchant = Some(HOSTILE.to_owned());
+    s.about.gateway = format!("https://{HOSTILE}");
+    s.classes[0].breaker = Some(Breaker::Open);
+    let held_until = Some(NOW.plus(Duration::from_secs(9)));
+    s.classes[1] = ClassState { breaker: Some(Breaker::HalfOpen), held_until, ..s.classes[1] };
+    s.unused_keys = Some("rejected");
+    s.clock_skew = -300;
+    s.listeners[0].connections = 9000;
+    s.reload.last = Some((Wall(NOW.0 - 60_000), ConfigReload::Failed));
+    let kind = Kind {
+        method: "POST",
+        about: "/v2/order/{order}/capture",
+        what: "outcome_unknown",
+        cause: Some("timeout"),
+        code: Some("504"),
+    };
+    let once = RecentError { kind, times: 1, first: NOW, last: NOW, request_id: Some(HOSTILE.to_owned()) };
+    let kind = Kind { about: "token exchange", what: "rejected", ..Kind::default() };
+    let often =
+        RecentError { kind, times: 4321, first: Wall(NOW.0 - 3_600_000), last: Wall(NOW.0 - 90_000), request_id: None };
+    s.recent_errors = vec![once, often];
+    s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
+    s
+}
+
+/// A link to a server, `age` seconds after the last poll.
+pub(super) fn link(state: &'static str, age: u64) -> FleetLink {
+    let server = "cache.internal:6379".to_owned();
+    FleetLink {
+        server,
+        state,
+        age: Duration::from_secs(age),
+        unpublished: 1,
+        unpublished_for: Duration::from_secs(60),
+        rejoins: 2,
+        unconfirmed: 3456,
+    }
+}

@@ -1,0 +1,52 @@
+//! The remarks on what an operator should look at. Pure.
+//!
+//! Each of our alerts that can fire because of one process has its [`condition`] here, with a limit that is not above the
+//! alert's and a time that is not shorter. A test holds both lists together.
+
+pub mod calls;
+pub mod condition;
+mod fleet;
+mod keys;
+mod process;
+pub mod remark;
+mod webhooks;
+mod writes;
+
+use std::cmp::Reverse;
+
+use self::remark::{Level, Remark};
+use super::snapshot::Snapshot;
+
+/// All problems, the worst first.
+pub fn remarks(s: &Snapshot) -> Vec<Remark> {
+    let one_each = [
+        keys::readiness(s),
+        keys::token(s),
+        writes::unknown(s),
+        writes::shed(s),
+        Some(calls::gateway(s)),
+        calls::held(s),
+        keys::unauthorized(s),
+        keys::unused(s),
+        writes::in_doubt(s),
+        calls::shed(s),
+        webhooks::unsigned(s),
+        webhooks::not_forwarded(s),
+        keys::clock_skew(s),
+        process::log_lost(s),
+        process::reload(s),
+        process::restarted(s),
+        fleet::unsynced(s),
+        fleet::unpublished(s),
+        fleet::unconfirmed(s),
+        fleet::rejoining(s),
+    ];
+    let several = process::connections(s);
+    let all = one_each.into_iter().flatten().chain(several);
+    let mut remarks: Vec<Remark> = all.filter(|remark| remark.level > Level::Well).collect();
+    remarks.sort_by_key(|remark| Reverse(remark.level));
+    remarks
+}
+
+#[cfg(test)]
+mod tests;

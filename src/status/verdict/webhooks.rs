@@ -1,0 +1,35 @@
+//! Remarks on webhooks.
+
+use super::condition::Condition;
+use super::remark::Remark;
+use crate::status::snapshot::Snapshot;
+use crate::status::words::{count, counted, duration};
+use crate::webhook::WebhookResult;
+
+/// Strangers may send what they like, so a few requests without a valid signature need no attention: as for the alert.
+pub(super) fn unsigned(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(30);
+    let bad = lately.webhooks(&[WebhookResult::BadSignature]);
+    let elsewhere = [WebhookResult::NotFound, WebhookResult::MethodNotAllowed, WebhookResult::Browser];
+    let all = lately.webhooks(&WebhookResult::ALL).saturating_sub(lately.webhooks(&elsewhere));
+    let text = format!(
+        "{} of {} webhooks of the last {} had no valid signature. If Sezzle sent them, the sidecar has another key, and \
+         Sezzle ends the subscription after five days.",
+        count(bad.into()),
+        count(all.into()),
+        duration(length)
+    );
+    (bad > 2 && bad.saturating_mul(10) > all).then(|| Remark::notice(Condition::WebhooksUnsigned, text))
+}
+
+pub(super) fn not_forwarded(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(40);
+    let failed = lately.webhooks(&WebhookResult::NOT_FORWARDED);
+    let text = format!(
+        "The service did not accept {} of the last {}. Sezzle repeats each for five days, and then ends the \
+         subscription.",
+        counted(failed, "webhook", "webhooks"),
+        duration(length)
+    );
+    (failed > 0).then(|| Remark::notice(Condition::WebhooksNotForwarded, text))
+}
