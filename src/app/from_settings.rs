@@ -1,25 +1,28 @@
 //! Translates the settings into the options of each part.
 
+use std::path::Path;
+
 use super::error::StartError;
 use super::materials::{Blocking, Materials};
 use crate::address::Address;
 use crate::caller::Hosts;
-use crate::config::Settings;
 use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
+use crate::config::{Effective, Settings};
+use crate::file::{self, Pipes};
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
 use crate::session;
 use crate::session::announce::InFleet;
 use crate::session::freshness::Policy;
-use crate::status::snapshot::About;
+use crate::status::snapshot::{About, CertificateState, ConfigKey};
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::Spans;
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector;
 use crate::upstream::egress::EgressProxy;
-use crate::upstream::tls;
+use crate::upstream::tls::{self, Trust};
 use crate::webhook::forward::Forward;
 
 /// The version, commit and compiler.
@@ -73,17 +76,36 @@ pub fn forwards_card_data(settings: &Settings) -> bool {
 }
 
 /// The facts about this process. `listeners` has the addresses of each open listener.
-pub(super) fn about(settings: &Settings, listeners: &[(&'static str, &[Address])]) -> About {
+pub(super) fn about(settings: &Settings, trust: &Trust, listeners: &[(&'static str, &[Address])]) -> About {
     let open = listeners.iter().filter(|(_, addresses)| !addresses.is_empty());
     let named = open.map(|(name, addresses)| (*name, addresses.iter().map(ToString::to_string).collect()));
+    let authorities = trust.authorities.iter().map(|one| CertificateState::new("gateway.ca_file", one));
     About {
+        host: host_name(std::env::var("HOSTNAME").ok()),
         build: BUILD,
+        forward_to: settings.webhooks.forward.as_ref().map(|forward| forward.url.clone()),
+        authorities: authorities.collect(),
         environment: settings.gateway.environment.as_str(),
         gateway: settings.gateway.url.clone(),
         cache_bytes: settings.cache.max_bytes,
         listeners: named.collect(),
         fleet: settings.fleet.as_ref().map(|fleet| fleet.server.to_string()),
     }
+}
+
+/// The name of the pod or of the container by its variable, or else the name of the machine.
+fn host_name(variable: Option<String>) -> String {
+    let of_machine = || {
+        let content = file::read(Path::new("/proc/sys/kernel/hostname"), 256, Pipes::Refuse).ok()?;
+        Some(String::from_utf8_lossy(&content.bytes).trim().to_owned())
+    };
+    let named = variable.or_else(of_machine).filter(|name| !name.is_empty());
+    named.map_or_else(|| "an unnamed host".to_owned(), |name| name.chars().take(253).collect())
+}
+
+/// The keys of a configuration as the status page shows them.
+pub(super) fn config_keys(effective: Vec<Effective>) -> Vec<ConfigKey> {
+    effective.into_iter().map(|Effective { key, value, origin }| ConfigKey { key, value, source: origin }).collect()
 }
 
 pub(super) fn connect_options(

@@ -17,7 +17,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::response::Body;
 use crate::server::workers::Workers;
 use crate::server::{Handler, Request};
-use crate::status::StatusPage;
+use crate::status::serve::{PATHS, StatusPage};
 use crate::supervisor::Supervisor;
 use crate::webhook::Webhooks;
 
@@ -43,7 +43,7 @@ impl Handler for ControlHandler {
         let Self(control, page) = self;
         Box::pin(async move {
             match request.uri().path() {
-                "/" => page.answer(&request.into_parts().0, &caller),
+                path if PATHS.contains(&path) => page.answer(&request.into_parts().0, &caller),
                 _ => control.handle(request, caller).await,
             }
         })
@@ -76,7 +76,7 @@ impl Handler for OpsHandler {
         let Self { ops, page, workers, supervisor } = self;
         Box::pin(async move {
             match (request.uri().path(), page) {
-                ("/", Some(page)) => page.answer(&request.into_parts().0, &caller),
+                (path, Some(page)) if PATHS.contains(&path) => page.answer(&request.into_parts().0, &caller),
                 _ if check_shown(request.headers()).is_err() => Ops::refused(),
                 // This thread is alive. The threads that serve callers and the vital tasks must be alive too.
                 ("/livez", _) if timeout(WORKERS_TIMEOUT, workers.respond()).await.is_err() => Ops::hanging(),

@@ -16,7 +16,8 @@ use crate::server::cut::Timeouts;
 use crate::server::socket::Socket;
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, files};
-use crate::status::{Status, StatusPage};
+use crate::status::Status;
+use crate::status::serve::{Reader, StatusPage};
 use crate::telemetry::metrics::gauge;
 use crate::webhook::Webhooks;
 
@@ -66,10 +67,14 @@ impl App {
         };
         self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
-        let page = |hosts| StatusPage::new(Arc::clone(&status), hosts);
-        self.listen(sockets.control, &side("control"), &ControlHandler(control, page(Arc::default())));
+        let page = |hosts, reader| StatusPage::new(Arc::clone(&status), hosts, reader);
+        self.listen(
+            sockets.control,
+            &side("control"),
+            &ControlHandler(control, page(Arc::default(), Reader::Operator)),
+        );
         // The ops listener may be reached by other names than those of loopback.
-        let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts)));
+        let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts), Reader::Network));
         let ops = OpsHandler {
             ops: self.ops.clone(),
             page: exposed,

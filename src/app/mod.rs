@@ -29,7 +29,7 @@ pub use self::error::StartError;
 use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwards_card_data, policy};
 use self::from_settings::{
-    about, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
+    about, config_keys, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
 };
 use self::initial::create_series;
 pub use self::materials::{Blocking, Materials};
@@ -38,6 +38,7 @@ use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::changes::in_force;
 use crate::config::settings::DrainSettings;
 use crate::control::Control;
 use crate::credentials::TokenManager;
@@ -129,6 +130,7 @@ impl App {
         }
         let connect = connect_options(gateway, tls::client_config(trust)?, &materials, &blocking)?;
         let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
+        let certificate = connector.certificate();
         let upstream = Upstream::new(&gateway.url, connector, workers.count(), clock.clone(), Arc::clone(&metrics))?;
         let forward = forward(settings, &materials, &blocking)?;
         #[cfg(feature = "otlp")]
@@ -175,6 +177,7 @@ impl App {
         });
         let about = about(
             settings,
+            trust,
             &[
                 ("proxy", &proxy_addresses),
                 ("webhooks", webhooks_address.as_slice()),
@@ -182,7 +185,9 @@ impl App {
                 ("ops", &[Address::Tcp(ops_address)]),
             ],
         );
-        let status = Arc::new(Status::new(about, ops.clone(), Arc::clone(&tokens), clock.clone()));
+        let keys = config_keys(in_force(settings, settings));
+        let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificate, clock.clone());
+        let status = Arc::new(status);
         let (key_files, told) = watch::channel(files.clone());
         let background = TaskTracker::new();
         let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use super::App;
 use super::fleet::times;
-use super::from_settings::{proxy_options, session_rules};
+use super::from_settings::{config_keys, proxy_options, session_rules};
 use super::materials::key_sources;
 use crate::caller::Hosts;
-use crate::config::changes::{Changes, diff, waiting};
+use crate::config::changes::{Changes, diff, in_force, waiting};
 use crate::config::{self, Settings};
 use crate::credentials::keys::KeyFiles;
 use crate::telemetry::log;
@@ -40,7 +40,8 @@ impl App {
             }
         };
         self.metrics.config_reloads.with_label_values(&[reloaded.as_str()]).inc();
-        self.status.reloaded(reloaded, waiting(&self.started, &self.reloaded));
+        let (started, in_use) = (&self.started, &self.reloaded);
+        self.status.reloaded(reloaded, config_keys(in_force(started, in_use)), waiting(started, in_use));
         reloaded
     }
 

@@ -23,11 +23,13 @@ pub enum Takes {
 }
 
 /// A key with its effective value as TOML, if it has a value.
-#[derive(Clone, Debug)]
-pub(super) struct Effective {
-    pub(super) key: &'static str,
-    pub(super) value: Option<String>,
-    pub(super) origin: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    pub key: &'static str,
+    /// `None` if the key is not set. Secrets are redacted.
+    pub value: Option<String>,
+    /// The file or the variable that sets the value, or `default`.
+    pub origin: String,
 }
 
 /// The parsed value of a key, whatever its spelling and its source.

@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
-use self::key::Effective;
-pub use self::key::{KeyDoc, Takes};
+pub use self::key::{Effective, KeyDoc, Takes};
 use self::reader::Reader;
 use self::source::{Environment, Layer};
+use crate::address::Address;
 
 pub use self::problem::{Problem, Problems};
 pub use self::settings::Settings;
@@ -45,11 +45,11 @@ pub fn load(
     let mut reader = Reader::new(&tree, secrets, problems.is_empty());
     let settings = settings::read(&mut reader, thread::available_parallelism().map_or(1, usize::from));
     let unknown = unknown::find(&layers, &reader);
-    let (_, effective, mistakes) = reader.finish();
+    let (_, mistakes) = reader.finish();
     problems.append(mistakes);
     problems.append(unknown);
     match settings {
-        Some(settings) if problems.is_empty() => Ok(Loaded { settings, effective }),
+        Some(settings) if problems.is_empty() => Ok(Loaded { settings }),
         _ => Err(problems),
     }
 }
@@ -60,6 +60,34 @@ pub fn ops_listen(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<SocketAddr, Problems> {
+    some(files, environment, settings::ops_listen)
+}
+
+/// Reads `control.listen` and `ops.listen` and nothing else, for commands that ask a running sidecar for its status or
+/// change its log level.
+pub fn operator_listeners(
+    files: &[PathBuf],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<OperatorListeners, Problems> {
+    some(files, environment, |r| {
+        let (control, ops) = (settings::control_listen(r), settings::ops_listen(r));
+        Some(OperatorListeners { control: control?, ops: ops? })
+    })
+}
+
+/// The listeners that answer operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorListeners {
+    pub control: Option<Address>,
+    pub ops: SocketAddr,
+}
+
+/// Reads some keys, and overlooks mistakes in all others.
+fn some<T>(
+    files: &[PathBuf],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    keys: impl FnOnce(&mut Reader<'_>) -> Option<T>,
+) -> Result<T, Problems> {
     let (mut layers, mut problems) = read(files);
     layers.extend(source::environment(environment).layers);
     let tree = source::merge(&layers).unwrap_or_else(|problem| {
@@ -67,11 +95,11 @@ pub fn ops_listen(
         source::empty_table()
     });
     let mut reader = Reader::new(&tree, BTreeMap::new(), problems.is_empty());
-    let listen = settings::ops_listen(&mut reader);
-    let (_, _, mistakes) = reader.finish();
+    let values = keys(&mut reader);
+    let (_, mistakes) = reader.finish();
     problems.append(mistakes);
-    match listen {
-        Some(listen) if problems.is_empty() => Ok(listen),
+    match values {
+        Some(values) if problems.is_empty() => Ok(values),
         _ => Err(problems),
     }
 }
@@ -93,7 +121,6 @@ fn read(files: &[PathBuf]) -> (Vec<Layer>, Problems) {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    effective: Vec<Effective>,
 }
 
 impl Loaded {
@@ -101,7 +128,7 @@ impl Loaded {
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut current = "";
-        for Effective { key, value, origin } in &self.effective {
+        for Effective { key, value, origin } in &self.settings.effective {
             let Some((section, name)) = key.split_once('.') else {
                 continue;
             };
@@ -125,7 +152,7 @@ pub fn reference() -> Vec<KeyDoc> {
     let mut reader = Reader::new(&nothing, BTreeMap::new(), true);
     // Nothing is set, so only the keys that were read are of interest.
     let _ = settings::read(&mut reader, usize::MAX);
-    let (docs, _, _) = reader.finish();
+    let (docs, _) = reader.finish();
     docs
 }
 

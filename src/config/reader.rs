@@ -249,8 +249,12 @@ impl<'t> Reader<'t> {
         self.docs.iter().map(|doc| doc.key)
     }
 
-    pub(super) fn finish(self) -> (Vec<KeyDoc>, Vec<Effective>, Problems) {
-        (self.docs, self.effective, self.problems)
+    pub(super) fn take_effective(&mut self) -> Vec<Effective> {
+        mem::take(&mut self.effective)
+    }
+
+    pub(super) fn finish(self) -> (Vec<KeyDoc>, Problems) {
+        (self.docs, self.problems)
     }
 
     fn register(&mut self, key: &'static str, default: Option<String>, required: bool) {

@@ -140,6 +140,7 @@ fn defaults() {
         log,
         otlp,
         understood: _,
+        effective: _,
     } = loaded(&[VALID], &[]).settings;
     assert_eq!(gateway.environment, Gateway::Sandbox);
     assert_eq!(gateway.url, "https://sandbox.gateway.sezzle.com");

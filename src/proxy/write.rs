@@ -126,6 +126,7 @@ impl WriteReport {
         let LogFields { request_id, route, order, sezzle_request_id } = self.log_fields();
         self.metrics.outcome_unknown.with_label_values(&[route]).inc();
         self.note_trouble("outcome_unknown");
+        self.metrics.unknown_writes.note(self.method, route, order, &request_id.to_string(), sezzle_request_id);
         if self.matched.route.is_card_data() {
             tracing::error!(%request_id, route, cause, "a card may have been read, and its data was lost");
         } else {

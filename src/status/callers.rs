@@ -1,6 +1,6 @@
 //! The answers to callers, by route and by kind of status.
 
-use super::counts::{OneByOne, wrapped};
+use super::one_by_one::{OneByOne, wrapped};
 use crate::proxy::route::Route;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{Metrics, words};

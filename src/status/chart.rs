@@ -15,6 +15,8 @@ pub struct Chart {
     pub columns: Vec<Option<Column>>,
     /// The value of a column of full height; at least 1.
     pub full: u32,
+    /// The value of a column of full height, in words.
+    pub scale: String,
 }
 
 /// One column: a lower part, and a part of another kind stacked on it.
@@ -32,8 +34,15 @@ impl Chart {
         html.raw("<svg viewBox=\"0 0 298 80\" role=\"img\">\n").element("title", self.title);
         html.element("desc", &self.description);
         let mut x = 0_u32;
-        for column in &self.columns {
+        // Before the start of the process there was nothing to count.
+        let start = self.columns.iter().position(Option::is_some).unwrap_or(self.columns.len());
+        let last = self.columns.len().saturating_sub(1);
+        for (index, column) in self.columns.iter().enumerate() {
+            // The last column covers a part of its time only, and is drawn lighter.
+            let is_partial = index == last && column.is_some();
+            html.raw(if is_partial { "<g class=\"partial\">\n" } else { "" });
             match column {
+                None if index < start => {}
                 None => rectangle(html, "gap", x, HEIGHT - GROUND, GROUND),
                 Some(Column { lower, upper }) => {
                     let (lower, upper) = (self.height(*lower), self.height(*upper));
@@ -43,6 +52,7 @@ impl Chart {
                     rectangle(html, "upper", x, HEIGHT - lower - upper, upper);
                 }
             }
+            html.raw(if is_partial { "</g>\n" } else { "" });
             x = x.saturating_add(STEP);
         }
         html.raw("</svg>\n");
@@ -75,7 +85,8 @@ mod tests {
 
     /// The boxes of each column: class, y and height.
     fn drawn(full: u32, column: Option<Column>) -> Vec<(String, u32, u32)> {
-        let chart = Chart { title: "<t>", description: "\"d\"".to_owned(), columns: vec![column], full };
+        let chart =
+            Chart { title: "<t>", description: "\"d\"".to_owned(), columns: vec![column], full, scale: String::new() };
         let mut html = Html::default();
         chart.write(&mut html);
         let text = html.finish();
@@ -97,7 +108,7 @@ mod tests {
     fn columns_are_as_high_as_what_they_stand_for() {
         let column = |lower, upper| Some(Column { lower, upper });
         let part = |class: &str, y, height| (class.to_owned(), y, height);
-        assert_eq!(drawn(100, None), [part("gap", 79, 1)]);
+        assert_eq!(drawn(100, None), [], "nothing before the start");
         assert_eq!(drawn(100, column(0, 0)), []);
         assert_eq!(drawn(100, column(50, 25)), [part("lower", 40, 40), part("upper", 20, 20)]);
         assert_eq!(drawn(100, column(100, 0)), [part("lower", 0, 80)]);
@@ -106,5 +117,23 @@ mod tests {
         // No bar leaves the picture.
         assert_eq!(drawn(0, column(u32::MAX, u32::MAX)), [part("lower", 0, 80)]);
         assert_eq!(drawn(10, column(6, 6)), [part("lower", 32, 48), part("upper", 0, 32)]);
+    }
+
+    #[test]
+    fn the_time_before_the_start_is_empty_and_the_last_column_is_marked() {
+        let one = Some(Column { lower: 1, upper: 0 });
+        let columns = vec![None, one, None, one];
+        let chart = Chart { title: "t", description: String::new(), columns, full: 1, scale: "1".to_owned() };
+        let mut html = Html::default();
+        chart.write(&mut html);
+        let text = html.finish();
+        let places = |class: &str| {
+            let of = format!("<rect class=\"{class}\" x=\"");
+            let found = text.lines().filter_map(|line| line.strip_prefix(&of)?.split('"').next());
+            found.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!((places("lower"), places("gap")), (vec!["10".to_owned(), "30".to_owned()], vec!["20".to_owned()]));
+        let (_, partial) = text.split_once("<g class=\"partial\">").expect("the last column");
+        assert_eq!(partial.matches("<rect class=\"lower\"").count(), 1, "{text}");
     }
 }

@@ -1,10 +1,11 @@
 //! The metrics that the status page shows: counts of events and histograms of their durations.
 
 use super::callers::Answers;
-use crate::proxy::route::Class;
+use super::one_by_one::{OneByOne, wrapped};
+use crate::proxy::route::{Class, Route};
 use crate::session::CacheResult;
 use crate::telemetry::log;
-use crate::telemetry::metrics::reading::{by_word, series, sum};
+use crate::telemetry::metrics::reading::{Series, by_word, series, sum};
 use crate::telemetry::metrics::{DURATION_BUCKETS, Metrics, RELOAD_RESULTS, RETRY_RESULTS, SHED_REASONS, words};
 use crate::upstream::error::ErrorKind;
 use crate::webhook::WebhookResult;
@@ -62,6 +63,12 @@ macro_rules! counts {
 counts! {
     /// Answers to callers.
     callers: Answers,
+    /// Writes that callers got a 503 of the sidecar's own for: nothing was sent.
+    writes_not_sent: u32,
+    /// Answers to GET and HEAD.
+    reads: u32,
+    /// Answers 500, 502, 503 and 504 among them, of the sidecar's own or of Sezzle's.
+    failed_reads: u32,
     /// Session lookups, by [`CacheResult`].
     cache: [u32; CacheResult::ALL.len()],
     /// Responses from Sezzle.
@@ -102,29 +109,16 @@ counts! {
     durations: [Durations; Timed::ALL.len()],
 }
 
-/// Counts that are added and subtracted one by one.
-pub(super) trait OneByOne {
-    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self;
-}
-
-impl OneByOne for u32 {
-    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
-        each(*self, *other)
-    }
-}
-
-impl<T: OneByOne + Copy, const N: usize> OneByOne for [T; N] {
-    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
-        let mut others = other.iter();
-        self.map(|one| others.next().map_or(one, |other| one.with(other, each)))
-    }
-}
-
 impl Counts {
     /// The counts since the process started.
     pub fn read(metrics: &Metrics) -> Self {
         let mut counts = Self {
             callers: Answers::read(metrics),
+            writes_not_sent: wrapped(sum(&metrics.requests, is_write_not_sent)),
+            reads: wrapped(sum(&metrics.requests, is_read)),
+            failed_reads: wrapped(sum(&metrics.requests, |series| {
+                is_read(series) && matches!(series.label("code"), "500" | "502" | "503" | "504")
+            })),
             cache: CacheResult::WORDS.map(|result| wrapped(metrics.cache_requests.with_label_values(&[result]).get())),
             errors: ErrorKind::WORDS.map(|kind| wrapped(metrics.upstream_errors.with_label_values(&[kind]).get())),
             shed: by_word(&metrics.shed, "reason", &SHED_REASONS).map(wrapped),
@@ -228,12 +222,20 @@ impl Counts {
     }
 }
 
+fn is_read(answers: &Series) -> bool {
+    matches!(answers.label("method"), "GET" | "HEAD")
+}
+
+/// Exchanges and calls about webhooks move no money.
+fn is_write_not_sent(answers: &Series) -> bool {
+    let route = answers.label("route");
+    let moves_no_money = matches!(answers.label("method"), "GET" | "HEAD" | "OPTIONS")
+        || route == Route::Authentication.template()
+        || route.starts_with(Route::Webhooks.template());
+    answers.label("source") == "sidecar" && answers.label("code") == "503" && !moves_no_money
+}
+
 /// The sum of the counts of the wanted words.
 fn named(words: &[&str], counts: &[u32], wanted: &[&str]) -> u32 {
     words.iter().zip(counts).filter(|(word, _)| wanted.contains(word)).map(|(_, count)| count).sum()
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "to wrap around is what it is for")]
-pub(super) fn wrapped(count: u64) -> u32 {
-    count as u32
 }

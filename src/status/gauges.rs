@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::snapshot::{About, Breaker, ClassState, FleetLink, ListenerState};
+use super::snapshot::{About, Breaker, ClassState, FleetLink, ListenerState, UpstreamConnections};
 use crate::clock::Wall;
 use crate::proxy::route::Class;
 use crate::telemetry::metrics::Metrics;
@@ -62,6 +62,11 @@ pub(super) fn fleet(metrics: &Metrics, server: String, unpublished_for: Duration
         rejoins: series(&metrics.fleet_rejoins).map(|series| series.count()).sum(),
         unconfirmed: series(&metrics.fleet_unconfirmed_served).map(|series| series.count()).sum(),
     }
+}
+
+pub(super) fn upstream(metrics: &Metrics) -> UpstreamConnections {
+    let of = |state| size(metrics.upstream_connections.with_label_values(&[state]).get());
+    UpstreamConnections { open: of("open"), active: of("active"), waiting: size(metrics.upstream_waiting.get()) }
 }
 
 /// Entries of this sidecar that are not known to be in the fleet's log.

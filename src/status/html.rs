@@ -26,7 +26,7 @@ impl Html {
     }
 
     /// Writes a table of names with their values.
-    pub fn facts(&mut self, facts: &[(&'static str, &str)]) -> &mut Self {
+    pub fn facts(&mut self, facts: &[(&'static str, String)]) -> &mut Self {
         self.raw("<table class=\"facts\">\n<tbody>\n");
         for (name, value) in facts {
             self.raw("<tr><th scope=\"row\">").raw(name).raw("</th><td>").text(value).raw("</td></tr>\n");

@@ -6,6 +6,8 @@ use super::history::Hour;
 use crate::clock::Wall;
 use crate::telemetry::metrics::ConfigReload;
 use crate::telemetry::recent_errors::RecentError;
+use crate::telemetry::unknown_writes::UnknownWrite;
+use crate::upstream::certificate::Certificate;
 
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -13,6 +15,8 @@ pub struct Snapshot {
     /// Time since the process started.
     pub uptime: Duration,
     pub about: About,
+    /// Whether this snapshot has the identifiers of the merchant, of requests and of orders.
+    pub has_identifiers: bool,
     /// The merchant that the keys belong to, once known.
     pub merchant: Option<String>,
     /// Why the sidecar is not ready; `None` if it is.
@@ -30,16 +34,46 @@ pub struct Snapshot {
     pub session_bytes: u64,
     pub in_flight: u64,
     pub hour: Hour,
-    pub reload: ReloadState,
+    pub log_level: &'static str,
+    pub configuration: Configuration,
+    pub upstream: UpstreamConnections,
+    /// `None` without the webhook listener.
+    pub webhooks: Option<WebhookState>,
+    /// The certificates of the gateway, if it showed any, and of `gateway.ca_file`.
+    pub certificates: Vec<CertificateState>,
+    /// The latest writes whose outcome is unknown, the latest first.
+    pub unknown_writes: Vec<UnknownWrite>,
     /// `None` for a sidecar that is in no fleet.
     pub fleet: Option<FleetLink>,
     /// Recent errors, the latest first.
     pub recent_errors: Vec<RecentError>,
 }
 
+impl Snapshot {
+    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders.
+    pub fn without_identifiers(mut self) -> Self {
+        self.has_identifiers = false;
+        self.merchant = None;
+        for entry in self.configuration.keys.iter_mut().filter(|entry| entry.key == MERCHANT_KEY) {
+            entry.value = entry.value.as_ref().map(|_| LEFT_OUT.to_owned());
+        }
+        self.recent_errors.iter_mut().for_each(|error| error.request_id = None);
+        for write in &mut self.unknown_writes {
+            (write.order, write.sezzle_request_id) = (None, None);
+            write.request_id.clear();
+        }
+        self
+    }
+}
+
+const MERCHANT_KEY: &str = "credentials.merchant_uuid";
+const LEFT_OUT: &str = "\"[left out]\"";
+
 /// Facts that do not change while the process runs.
 #[derive(Clone, Debug)]
 pub struct About {
+    /// The name of the pod or of the machine.
+    pub host: String,
     /// Version, commit and compiler.
     pub build: &'static str,
     /// `gateway.environment`.
@@ -48,6 +82,10 @@ pub struct About {
     pub gateway: String,
     /// `cache.max_bytes`.
     pub cache_bytes: u64,
+    /// `webhooks.forward_to`.
+    pub forward_to: Option<String>,
+    /// The certificates of `gateway.ca_file`.
+    pub authorities: Vec<CertificateState>,
     /// The addresses of each open listener, by the words of `connections`.
     pub listeners: Vec<(&'static str, Vec<String>)>,
     /// The server of `fleet.url`, or the Sentinels that know it; `None` without a fleet.
@@ -62,13 +100,50 @@ pub struct TokenState {
     pub failure: Option<&'static str>,
 }
 
-/// The last reload of the configuration, and the keys whose change needs a restart.
+/// The configuration in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReloadState {
+pub struct Configuration {
+    /// Every key, in the order of the sections. Secrets are redacted.
+    pub keys: Vec<ConfigKey>,
     /// When the last reload was, and how it ended; `None` without a reload.
     pub last: Option<(Wall, ConfigReload)>,
     /// Keys that the files have changed and that keep their values until a restart.
     pub waiting: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigKey {
+    pub key: &'static str,
+    /// The value as TOML; `None` if the key is not set.
+    pub value: Option<String>,
+    /// The file or the variable that sets the value, or `default`.
+    pub source: String,
+}
+
+/// Connections to Sezzle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamConnections {
+    pub open: u64,
+    /// Calls under way on them.
+    pub active: u64,
+    /// Calls that wait for one.
+    pub waiting: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookState {
+    /// The time of the last webhook that Sezzle signed; `None` without one since the start.
+    pub last: Option<Wall>,
+    pub forward_to: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateState {
+    /// The gateway, or the key that names a file.
+    pub whose: &'static str,
+    pub subject: String,
+    pub issuer: String,
+    pub not_after: Wall,
 }
 
 /// A listener and its connections.
@@ -125,4 +200,11 @@ pub enum Breaker {
     Open,
     /// One call is sent as a trial.
     HalfOpen,
+}
+
+impl CertificateState {
+    pub fn new(whose: &'static str, certificate: &Certificate) -> Self {
+        let Certificate { subject, issuer, not_after, .. } = certificate.clone();
+        Self { whose, subject, issuer, not_after }
+    }
 }

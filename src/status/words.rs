@@ -35,6 +35,17 @@ pub fn share(part: u32, whole: u32) -> Option<String> {
     })
 }
 
+/// Events per second, with one decimal below ten: `3.4`.
+pub fn per_second(events: u32, length: Duration) -> String {
+    let tenths = u64::from(events).saturating_mul(10).checked_div(length.as_secs().max(1)).unwrap_or_default();
+    match (events, tenths) {
+        (0, _) => "0".to_owned(),
+        (_, 0) => "< 0.1".to_owned(),
+        (_, 1..100) => format!("{}.{}", tenths / 10, tenths % 10),
+        (_, _) => count(tenths / 10),
+    }
+}
+
 /// A duration in its two largest units: `3 d 4 h`, `2 h 5 min`, `45 s`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -111,6 +122,16 @@ mod tests {
         ] {
             assert_eq!(share(part, whole).as_deref(), text, "{part} of {whole}");
         }
+    }
+
+    #[test]
+    fn rates() {
+        for (events, seconds, text) in
+            [(0, 60, "0"), (1, 60, "< 0.1"), (6, 60, "0.1"), (34, 10, "3.4"), (99, 10, "9.9"), (123_456, 10, "12,345")]
+        {
+            assert_eq!(per_second(events, Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(per_second(5, Duration::ZERO), "5.0");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::certificate::Certificate;
 use super::egress::{EgressProxy, MaybeTunnel};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
 use crate::clock::{Clock, Mono};
@@ -29,8 +31,27 @@ pub struct Connector {
     pub(super) http2: bool,
     /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.
     unfollowed: Arc<Mutex<Option<&'static str>>>,
+    certificate: SeenCertificate,
     clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// The certificate that the gateway showed in the last handshake. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SeenCertificate(Arc<ArcSwapOption<Certificate>>);
+
+impl SeenCertificate {
+    /// `None` before the first handshake, and without TLS.
+    pub fn get(&self) -> Option<Arc<Certificate>> {
+        self.0.load_full()
+    }
+
+    fn note(&self, connection: &GatewayConnection) {
+        let shown = connection.tls().and_then(|tls| tls.peer_certificates()?.first());
+        if let Some(certificate) = shown.and_then(|der| Certificate::read(der)) {
+            self.0.store(Some(Arc::new(certificate)));
+        }
+    }
 }
 
 pub struct Options {
@@ -55,7 +76,15 @@ impl Connector {
         let tunnel = MaybeTunnel::new(sockets(resolver, tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(tunnel) } else { https.wrap_connector(tunnel) };
-        Self { inner, limit, http2, unfollowed: Arc::new(Mutex::new(unfollowed)), clock, metrics }
+        Self {
+            inner,
+            limit,
+            http2,
+            unfollowed: Arc::new(Mutex::new(unfollowed)),
+            certificate: SeenCertificate::default(),
+            clock,
+            metrics,
+        }
     }
 
     /// Connects to the gateway, given by its scheme and authority.
@@ -73,7 +102,15 @@ impl Connector {
         // Randomised, so that connections that were opened together are not replaced together.
         let lifetime = MAX_AGE.mul_f64(0.8 + 0.4 * fastrand::f64());
         let made = self.clock.mono();
-        Ok(GatewayConnection { io, lifetime: ConnectionLifetime { made, retire: made.plus(lifetime) }, _open: open })
+        let lifetime = ConnectionLifetime { made, retire: made.plus(lifetime) };
+        let connection = GatewayConnection { io, lifetime, _open: open };
+        self.certificate.note(&connection);
+        Ok(connection)
+    }
+
+    /// The certificate that the gateway showed in the last handshake.
+    pub fn certificate(&self) -> SeenCertificate {
+        self.certificate.clone()
     }
 
     /// Warns once that an environment variable is ignored, when that may explain an untrusted certificate.

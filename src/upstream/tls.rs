@@ -33,6 +33,8 @@ pub struct Trust {
     pub(super) roots: Arc<RootCertStore>,
     /// The subjects of the certificates in the CA file, in its order.
     pub issuers: Arc<[String]>,
+    /// The certificates in the CA file that could be read.
+    pub authorities: Arc<[Certificate]>,
 }
 
 impl Trust {
@@ -40,11 +42,11 @@ impl Trust {
     pub fn read(ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let issuers = match ca_file {
+        let (issuers, authorities) = match ca_file {
             Some(path) => add_file(&mut roots, path)?,
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
-        Ok(Self { roots: Arc::new(roots), issuers: issuers.into() })
+        Ok(Self { roots: Arc::new(roots), issuers: issuers.into(), authorities: authorities.into() })
     }
 }
 
@@ -97,20 +99,22 @@ fn certificates(path: &Path) -> Result<Vec<PemCertificate>, TlsError> {
     ca_file::certificates(&content.bytes).map_err(|cause| TlsError::Malformed { file: file(), cause })
 }
 
-fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<Vec<String>, TlsError> {
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(Vec<String>, Vec<Certificate>), TlsError> {
     let malformed = |cause| TlsError::Malformed { file: path.display().to_string(), cause };
     let certificates = certificates(path)?;
     let count = certificates.len();
-    let mut issuers = Vec::with_capacity(count);
+    let (mut issuers, mut authorities) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for (index, PemCertificate { line, der }) in certificates.into_iter().enumerate() {
-        let name = Certificate::read(&der).map(|certificate| certificate.subject).unwrap_or_default();
+        let certificate = Certificate::read(&der);
+        let name = certificate.as_ref().map(|certificate| certificate.subject.clone()).unwrap_or_default();
+        authorities.extend(certificate);
         roots.add(CertificateDer::from(der)).map_err(|cause| {
             let reason = format!("certificate {} of {count} cannot be used: {}", index + 1, words(&cause));
             malformed(PemError::Block { line, reason })
         })?;
         issuers.push(if name.is_empty() { format!("certificate {}", index + 1) } else { name });
     }
-    Ok(issuers)
+    Ok((issuers, authorities))
 }
 
 /// The message without its prefix "invalid peer certificate": this certificate is not a peer's.
@@ -142,7 +146,7 @@ mod tests {
         let certificate = certificate.expect("signs").der().clone();
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).expect("a certificate");
-        let trust = Trust { roots: Arc::new(roots), issuers: Vec::new().into() };
+        let trust = Trust { roots: Arc::new(roots), issuers: Vec::new().into(), authorities: Vec::new().into() };
         let provider = CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };
         let server = ServerConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -161,6 +161,9 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
     ) {
         let event = read.map_or(OTHER_EVENT, |read| read.event.name());
         self.0.metrics.webhooks.with_label_values(&[event, result.as_str()]).inc();
+        if read.is_some() {
+            self.0.metrics.last_webhook.note();
+        }
         if result != WebhookResult::Accepted {
             let code = Some(code_label(result.status()));
             let kind = Kind { about: "webhook", what: result.as_str(), code, ..Kind::default() };

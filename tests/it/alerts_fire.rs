@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use sezzle_sidecar::simulator::{Options, Reset, Rule, Simulator};
+use sezzle_sidecar::status::verdict::condition::Condition;
 use sezzle_sidecar::supervisor::Supervisor;
 use sezzle_sidecar::telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -118,6 +119,10 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     }
     fires(&prometheus, &["SezzleSidecarTokenExpiring", "SezzleSidecarUnauthorized", "SezzleSidecarNoToken"]).await;
     fires(&prometheus, &["SezzleSidecarWebhookBadSignature"]).await;
+
+    // The status page says why. The other conditions are over, or not old enough for the page.
+    let lasting = ["OutcomeUnknown", "WriteInDoubt", "FleetUnsynced", "Unauthorized", "NoToken", "WebhookBadSignature"];
+    reports(&sidecar, &lasting.map(|alert| format!("SezzleSidecar{alert}"))).await;
 
     // Finally the process is gone.
     traffic.abort();
@@ -255,6 +260,20 @@ async fn exposing_restarts(metrics: Arc<Metrics>) -> SocketAddr {
 async fn fires(prometheus: &Prometheus, alerts: &[&str]) {
     for alert in alerts {
         eventually(alert, async || prometheus.fired().await.iter().any(|fired| fired == alert)).await;
+    }
+}
+
+/// Waits until the status page reports the conditions of these alerts.
+async fn reports(sidecar: &Sidecar, alerts: &[String]) {
+    for alert in alerts {
+        let condition =
+            Condition::ALL.iter().find(|condition| condition.alerts().contains(&alert.as_str())).expect("a condition");
+        eventually(condition.as_str(), async || {
+            let status = sidecar.client.get(sidecar.ops, "/status.json").await.json();
+            let reported = status["conditions"].as_array().expect("a list");
+            reported.iter().any(|one| one["condition"] == condition.as_str())
+        })
+        .await;
     }
 }
 

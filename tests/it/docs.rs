@@ -16,6 +16,7 @@ use sezzle_sidecar::server::cut::Cut;
 use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::freshness::NotStored;
 use sezzle_sidecar::session::invalidation::Tag;
+use sezzle_sidecar::status::verdict::condition::{Condition, NOT_VISIBLE};
 use sezzle_sidecar::telemetry::metrics::{METHODS, Metrics, TASKS};
 use sezzle_sidecar::upstream::retry::RetrySafety;
 use sezzle_sidecar::webhook::WebhookResult;
@@ -312,6 +313,24 @@ fn every_alert_is_explained_and_no_other() {
     let names: Vec<String> = rules::rules("alerts.yml").into_iter().map(|rule| rule.name).collect();
     assert_eq!(headings[0], "How to reach it here");
     assert_eq!(headings[1..], names);
+}
+
+#[test]
+fn every_condition_of_the_status_page_is_explained_with_its_alerts() {
+    let text = page("docs/status-page.md");
+    let (_, table) = text.split_once("| condition | alert | line |").expect("the table");
+    let (table, after) = table.split_once("\n\n").expect("an end");
+    let listed = rows(table, 3).into_iter().map(|row| {
+        let alerts = row[1].split(", ").filter(|alert| *alert != "–").map(str::to_owned).collect();
+        (quoted(row[0]).remove(0), alerts)
+    });
+    let own = Condition::ALL.map(|condition| {
+        (condition.as_str().to_owned(), condition.alerts().iter().map(|alert| (*alert).to_owned()).collect::<Vec<_>>())
+    });
+    same("docs/status-page.md", &listed.collect::<BTreeSet<(String, Vec<String>)>>(), &own.into_iter().collect());
+    for (alert, _) in NOT_VISIBLE {
+        assert!(after.contains(alert), "docs/status-page.md does not say why {alert} has no line");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use http::Method;
 
@@ -140,6 +141,8 @@ async fn the_status_page_shows_the_link_and_what_others_do_not_know() {
     purge_all(&sidecar).await;
     eventually("what is not published", async || status(&sidecar).await.contains("Not published1")).await;
     eventually("the remark", async || {
+        // Half a minute passes between two observations.
+        sidecar.clock.advance(Duration::from_secs(1));
         let text = status(&sidecar).await;
         text.contains("The log of the fleet has not been read for 1") && text.contains("may not know of 1 change here.")
     })

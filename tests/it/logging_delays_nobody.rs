@@ -82,6 +82,9 @@ async fn a_reader_that_stops_holds_nobody_up_and_what_it_lost_is_counted() {
     hits(&sidecar, MANY).await;
     let lost = dropped(&sidecar).await;
     assert!((1..MANY).contains(&lost), "{lost}");
+    let status = sidecar.client.get(sidecar.ops, "/status.json").await.json();
+    assert_eq!(status["conditions"][0]["condition"], "log_lost", "{status}");
+    assert_eq!(status["hour"]["log_lines_lost"], lost);
 
     // The reader continues: the kept lines come, after a line with the number of lost ones.
     let (log, reader) = read_on(reader);

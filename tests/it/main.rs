@@ -82,6 +82,8 @@ mod shared_fetches;
 mod shortages;
 mod simulate;
 mod stale_if_error;
+mod status_conditions;
+mod status_json;
 mod status_page;
 mod stored_sessions;
 mod stream_limit;

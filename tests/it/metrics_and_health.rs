@@ -439,7 +439,7 @@ async fn the_operators_listener_only_answers_questions() {
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(harness.client.get(harness.ops, path).await.header("cache-control"), "no-store");
     }
-    for path in ["/", "/metrics/", "/v2/customer", "/debug/pprof", "/env.json", "/quitquitquit"] {
+    for path in ["/status", "/metrics/", "/v2/customer", "/debug/pprof", "/env.json", "/quitquitquit"] {
         assert_eq!(harness.client.get(harness.ops, path).await.status, 404, "{path}");
     }
     // None of these requests reached Sezzle, and the proxy serves none of these paths.

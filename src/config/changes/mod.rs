@@ -1,7 +1,7 @@
 //! Finds the keys that differ between two configurations, and whether a change needs a restart: pure.
 
 use super::source::SECRETS;
-use super::{Settings, Takes, reference};
+use super::{Effective, Settings, Takes, reference};
 
 /// The keys that differ, in the order of the sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,27 @@ pub fn diff(started: &Settings, reloaded: &Settings, new: &Settings) -> Changes 
 /// The keys that wait for a restart: those that the configuration of the last reload has changed without effect.
 pub fn waiting(started: &Settings, reloaded: &Settings) -> Vec<&'static str> {
     diff(started, reloaded, reloaded).need_restart
+}
+
+/// Every key with the value in force: that of the start for keys that need a restart, and otherwise that of `reloaded`.
+pub fn in_force(started: &Settings, reloaded: &Settings) -> Vec<Effective> {
+    let restart: Vec<_> = rules().filter(|(_, takes)| *takes == Takes::Restart).map(|(key, _)| key).collect();
+    let needs_restart = |entry: &&Effective| restart.contains(&entry.key);
+    // The keys of a section stay together, in the order of the configuration that was read last.
+    let mut in_force: Vec<_> = reloaded
+        .effective
+        .iter()
+        .filter_map(|entry| match needs_restart(&entry) {
+            true => started.effective.iter().find(|old| old.key == entry.key),
+            false => Some(entry),
+        })
+        .cloned()
+        .collect();
+    // A secret that came by a variable at the start has no entry of its own in a configuration that names a file.
+    let gone = started.effective.iter().filter(needs_restart);
+    let gone: Vec<_> = gone.filter(|entry| !in_force.iter().any(|known| known.key == entry.key)).cloned().collect();
+    in_force.extend(gone);
+    in_force
 }
 
 /// Every key, and how a change of it takes effect.

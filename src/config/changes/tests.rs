@@ -144,3 +144,17 @@ fn what_needs_a_restart_is_told_until_there_was_one() {
     let back = diff(&started, &first, &started);
     assert_eq!(back, Changes { applied: vec!["log.level"], need_restart: vec![] });
 }
+
+#[test]
+fn the_value_in_force_is_that_of_the_start_or_of_the_last_reload() {
+    let started = settings(&[BASE, BY_URL, "cache.max_ttl = '50s'\nops.listen = '127.0.0.1:1'"], &[]);
+    let reloaded = settings(&[BASE, BY_URL, "cache.max_ttl = '42s'\nops.listen = '127.0.0.1:2'"], &[]);
+    let in_force = in_force(&started, &reloaded);
+    let value = |key: &str| in_force.iter().find(|entry| entry.key == key).unwrap().value.clone().unwrap();
+    assert_eq!((value("cache.max_ttl").as_str(), value("ops.listen").as_str()), ("\"42s\"", "\"127.0.0.1:1\""));
+    assert_eq!(waiting(&started, &reloaded), ["ops.listen"]);
+    assert_eq!(waiting(&started, &started), [""; 0]);
+    let keys: Vec<_> = in_force.iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, reloaded.effective.iter().map(|entry| entry.key).collect::<Vec<_>>());
+    assert!(!in_force.iter().any(|entry| entry.value.as_ref().is_some_and(|value| value.contains("sz_pr"))));
+}

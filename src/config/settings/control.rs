@@ -12,7 +12,7 @@ pub struct ControlSettings {
 }
 
 pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<ControlSettings> {
-    let listen = r.optional("control.listen", parse::address);
+    let listen = control_listen(r);
 
     if let Some(Some(address)) = &listen {
         if address.tcp().is_some_and(|address| !is_loopback(address)) {
@@ -25,4 +25,9 @@ pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<Cont
         }
     }
     Some(ControlSettings { listen: listen? })
+}
+
+/// `control.listen` alone, for commands that only call this listener.
+pub(in crate::config) fn control_listen(r: &mut Reader<'_>) -> Option<Option<Address>> {
+    r.optional("control.listen", parse::address)
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 pub use self::cache::{CacheSettings, OriginCacheControl};
 pub use self::control::ControlSettings;
+pub(super) use self::control::control_listen;
 pub use self::credentials::CredentialSettings;
 pub use self::drain::DrainSettings;
 pub use self::fleet::{FleetClientCertificate, FleetSettings, FleetTimes, FleetTls};
@@ -34,7 +35,7 @@ pub(super) use self::ops::ops_listen;
 pub use self::otlp::OtlpSettings;
 pub use self::proxy::{CardData, ProxySettings};
 pub use self::webhooks::{ForwardSettings, WebhookSettings};
-use super::key::Understood;
+use super::key::{Effective, Understood};
 use super::reader::Reader;
 use crate::address::Address;
 
@@ -57,6 +58,8 @@ pub struct Settings {
     pub otlp: OtlpSettings,
     /// The values by key, for a comparison with another configuration.
     pub(super) understood: BTreeMap<&'static str, Understood>,
+    /// The keys with their values, for operators to read.
+    pub(super) effective: Vec<Effective>,
 }
 
 /// Reads all sections. `cores` is the number of the machine's processor cores.
@@ -95,5 +98,6 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         log: log?,
         otlp: otlp?,
         understood: r.take_understood(),
+        effective: r.take_effective(),
     })
 }

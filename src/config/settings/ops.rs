@@ -21,8 +21,8 @@ pub(super) fn read(
     control: Option<&ControlSettings>,
 ) -> Option<OpsSettings> {
     let listen = ops_listen(r);
-    // The page names the merchant, and others than operators may reach this listener.
-    let status_page = r.value("ops.status_page", "false", parse::boolean);
+    // Others than operators may reach this listener, so the page leaves out identifiers there.
+    let status_page = r.value("ops.status_page", "true", parse::boolean);
 
     if let Some(address) = listen.map(Address::Tcp) {
         if taken(&address, proxy) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::super::cache_status::Source;
+use super::super::error::ProxyError;
 use super::super::route::Route;
 use super::super::upstream_stats::StatsSnapshot;
 use super::{End, Record};
@@ -31,8 +32,12 @@ impl Record {
             }
             (None, Some(_), _) => return None,
         };
-        // A request that is refused before it is matched has no route.
-        let about = self.matched.as_ref().map_or("request", |matched| matched.route.template());
+        let about = match &self.matched {
+            Some(matched) => matched.route.template(),
+            None if what == ProxyError::NotFound.code() => "of a path outside /v2/",
+            // A request that is refused before it is matched has no route.
+            None => "request",
+        };
         let code = Some(self.status.map_or("499", code_label));
         Some(Kind { method: method_label(&self.method), about, what, cause: self.error_detail.cause, code })
     }

@@ -6,10 +6,12 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{
-    About, Breaker, ClassState, FleetLink, ListenerState, ReloadState, Snapshot, TokenState,
+    About, Breaker, CertificateState, ClassState, ConfigKey, Configuration, FleetLink, ListenerState, Snapshot,
+    TokenState, UpstreamConnections, WebhookState,
 };
-use crate::telemetry::metrics::ConfigReload;
+use crate::telemetry::metrics::{ConfigReload, DURATION_BUCKETS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
+use crate::telemetry::unknown_writes::UnknownWrite;
 use crate::upstream::error::ErrorKind;
 
 pub(super) const NOW: Wall = Wall(1_600_000_000_000);
@@ -38,7 +40,11 @@ pub(super) fn well() -> Snapshot {
     Snapshot {
         now: NOW,
         uptime: Duration::from_secs(600),
+        has_identifiers: true,
         about: About {
+            host: "shop-7f9c".to_owned(),
+            forward_to: None,
+            authorities: Vec::new(),
             build: "1.2.3 (abc, rustc 1)",
             environment: "sandbox",
             gateway: "https://sandbox.gateway.sezzle.com".to_owned(),
@@ -61,10 +67,31 @@ pub(super) fn well() -> Snapshot {
         session_bytes: 3 << 20,
         in_flight: 7,
         hour: history.hour(Mono(Duration::from_secs(590))),
-        reload: ReloadState::default(),
+        log_level: "info",
+        configuration: Configuration {
+            keys: vec![
+                key("gateway.environment", Some("\"sandbox\""), "sidecar.toml"),
+                key("gateway.ca_file", None, ""),
+                key("credentials.merchant_uuid", Some("\"5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11\""), "sidecar.toml"),
+            ],
+            ..Configuration::default()
+        },
+        upstream: UpstreamConnections { open: 3, active: 1, waiting: 0 },
+        webhooks: None,
+        certificates: vec![certificate("the gateway", "gateway.example", 80)],
+        unknown_writes: Vec::new(),
         fleet: None,
         recent_errors: Vec::new(),
     }
+}
+
+fn key(key: &'static str, value: Option<&str>, source: &str) -> ConfigKey {
+    ConfigKey { key, value: value.map(str::to_owned), source: source.to_owned() }
+}
+
+pub(super) fn certificate(whose: &'static str, subject: &str, days: u64) -> CertificateState {
+    let not_after = NOW.plus(Duration::from_secs(days * 86_400));
+    CertificateState { whose, subject: subject.to_owned(), issuer: "Some CA".to_owned(), not_after }
 }
 
 pub(super) fn listener(name: &'static str, connections: u64, limit: u64) -> ListenerState {
@@ -78,6 +105,8 @@ pub(super) fn ill() -> Snapshot {
     (part.failures, part.throttled, part.unknown, part.in_doubt) = (3, 2, 1, 2);
     (part.money_shed, part.unauthorized, part.exchange_failures, part.log_lost) = (2, 44, 3, 2864);
     (part.task_restarts, part.unconfirmed, part.rejoins, part.webhooks) = (1, 5, 4, [3; 12]);
+    (part.writes_not_sent, part.reads, part.failed_reads) = (2, 40, 30);
+    part.durations[2][DURATION_BUCKETS.len()] = 3;
     part.key_reloads = [0, 0, 11, 0, 0];
     part.errors = [4; ErrorKind::ALL.len()];
     part.shed = [1; 5];
@@ -92,7 +121,7 @@ pub(super) fn ill() -> Snapshot {
     s.unused_keys = Some("rejected");
     s.clock_skew = -300;
     s.listeners[0].connections = 9000;
-    s.reload.last = Some((Wall(NOW.0 - 60_000), ConfigReload::Failed));
+    s.configuration.last = Some((Wall(NOW.0 - 60_000), ConfigReload::Failed));
     let kind = Kind {
         method: "POST",
         about: "/v2/order/{order}/capture",
@@ -105,6 +134,16 @@ pub(super) fn ill() -> Snapshot {
     let often =
         RecentError { kind, times: 4321, first: Wall(NOW.0 - 3_600_000), last: Wall(NOW.0 - 90_000), request_id: None };
     s.recent_errors = vec![once, often];
+    s.unknown_writes = vec![UnknownWrite {
+        at: Wall(NOW.0 - 61_000),
+        method: "POST",
+        route: "/v2/order/{order}/capture",
+        order: Some(HOSTILE.to_owned()),
+        request_id: "capture-1".to_owned(),
+        sezzle_request_id: None,
+    }];
+    s.webhooks = Some(WebhookState { last: Some(Wall(NOW.0 - 5000)), forward_to: Some("http://shop/".to_owned()) });
+    s.certificates.push(certificate("gateway.ca_file", HOSTILE, 13));
     s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s
 }

@@ -12,8 +12,11 @@ words! {
         KeysNotUsed = "keys_not_used",
         CallersUnauthorized = "callers_unauthorized",
         ClockSkew = "clock_skew",
+        LookupsFailing = "lookups_failing",
+        SlowAnswers = "slow_answers",
         OutcomeUnknown = "outcome_unknown",
         RefusedInDoubt = "refused_in_doubt",
+        WritesNotSent = "writes_not_sent",
         MoneyShed = "money_shed",
         CallsShed = "calls_shed",
         SezzleFailing = "sezzle_failing",
@@ -25,6 +28,7 @@ words! {
         ReloadFailed = "reload_failed",
         RestartNeeded = "restart_needed",
         TaskRestarted = "task_restarted",
+        CertificateEnds = "certificate_ends",
         FleetUnsynced = "fleet_unsynced",
         FleetUnpublished = "fleet_unpublished",
         FleetUnconfirmed = "fleet_unconfirmed",
@@ -37,7 +41,15 @@ impl Condition {
     /// fires because of a process, its page reports the condition.
     pub fn alerts(self) -> &'static [&'static str] {
         match self {
-            Self::NotReady | Self::RateLimited | Self::ReloadFailed | Self::RestartNeeded | Self::TaskRestarted => &[],
+            Self::NotReady
+            | Self::WritesNotSent
+            | Self::LookupsFailing
+            | Self::SlowAnswers
+            | Self::RateLimited
+            | Self::ReloadFailed
+            | Self::RestartNeeded
+            | Self::TaskRestarted
+            | Self::CertificateEnds => &[],
             Self::NoToken => &["SezzleSidecarNoToken"],
             Self::TokenNotRenewed => &["SezzleSidecarTokenExpiring"],
             Self::KeysNotUsed => &["SezzleSidecarKeysNotUsed"],

@@ -3,6 +3,7 @@
 //! Each of our alerts that can fire because of one process has its [`condition`] here, with a limit that is not above the
 //! alert's and a time that is not shorter. A test holds both lists together.
 
+mod callers;
 pub mod calls;
 pub mod condition;
 mod fleet;
@@ -23,9 +24,11 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         keys::readiness(s),
         keys::token(s),
         writes::unknown(s),
+        writes::not_sent(s),
         writes::shed(s),
         Some(calls::gateway(s)),
         calls::held(s),
+        callers::lookups_failing(s),
         keys::unauthorized(s),
         keys::unused(s),
         writes::in_doubt(s),
@@ -41,7 +44,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         fleet::unconfirmed(s),
         fleet::rejoining(s),
     ];
-    let several = process::connections(s);
+    let several = callers::slow(s).chain(process::connections(s)).chain(process::certificates(s));
     let all = one_each.into_iter().flatten().chain(several);
     let mut remarks: Vec<Remark> = all.filter(|remark| remark.level > Level::Well).collect();
     remarks.sort_by_key(|remark| Reverse(remark.level));

@@ -1,5 +1,7 @@
 //! Remarks on the process itself: connections, log, configuration and tasks.
 
+use std::time::Duration;
+
 use super::condition::Condition;
 use super::remark::Remark;
 use crate::status::snapshot::Snapshot;
@@ -32,7 +34,7 @@ pub(super) fn log_lost(s: &Snapshot) -> Option<Remark> {
 }
 
 pub(super) fn reload(s: &Snapshot) -> Option<Remark> {
-    let failed = s.reload.last.filter(|(_, how)| *how == ConfigReload::Failed).map(|(when, _)| {
+    let failed = s.configuration.last.filter(|(_, how)| *how == ConfigReload::Failed).map(|(when, _)| {
         let text = format!(
             "The last reload failed, {}: the configuration before it stays in force. The log has every mistake.",
             ago(when, s.now)
@@ -40,7 +42,7 @@ pub(super) fn reload(s: &Snapshot) -> Option<Remark> {
         Remark::notice(Condition::ReloadFailed, text)
     });
     failed.or_else(|| {
-        let keys = s.reload.waiting.join(", ");
+        let keys = s.configuration.waiting.join(", ");
         let text = format!("Changes of these keys wait for a restart: {keys}.");
         (!keys.is_empty()).then(|| Remark::notice(Condition::RestartNeeded, text))
     })
@@ -54,3 +56,18 @@ pub(super) fn restarted(s: &Snapshot) -> Option<Remark> {
     );
     (restarts > 0).then(|| Remark::notice(Condition::TaskRestarted, text))
 }
+
+/// One remark for each certificate that ends soon, or has ended.
+pub(super) fn certificates(s: &Snapshot) -> impl Iterator<Item = Remark> {
+    let soon = s.certificates.iter().filter(|one| one.not_after.since(s.now) < SOON);
+    soon.map(|one| {
+        let text = match one.not_after.since(s.now) {
+            left if left.is_zero() => format!("The certificate {} of {} has ended.", one.subject, one.whose),
+            left => format!("The certificate {} of {} ends in {}.", one.subject, one.whose, duration(left)),
+        };
+        Remark::notice(Condition::CertificateEnds, text)
+    })
+}
+
+// Long enough to replace a certificate of one's own. Public ones are replaced at the latest about then.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

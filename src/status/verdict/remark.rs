@@ -1,14 +1,18 @@
 //! One line of "What needs attention".
 
 use super::condition::Condition;
+use crate::telemetry::metrics::words;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Well,
-    /// Worth a look.
-    Notice,
-    /// The operator or Sezzle has to act.
-    Trouble,
+words! {
+    /// How urgent a state is.
+    #[derive(PartialOrd, Ord)]
+    pub enum Level {
+        Well = "well",
+        /// Worth a look.
+        Notice = "notice",
+        /// The operator or Sezzle has to act.
+        Trouble = "trouble",
+    }
 }
 
 /// A remark on the state, in one or two sentences.

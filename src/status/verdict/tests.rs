@@ -6,8 +6,8 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{Breaker, FleetLink, TokenState};
-use crate::status::tests::{ill, link, listener, well};
-use crate::telemetry::metrics::ConfigReload;
+use crate::status::tests::{certificate, ill, link, listener, well};
+use crate::telemetry::metrics::{ConfigReload, DURATION_BUCKETS};
 use crate::upstream::error::ErrorKind;
 use crate::webhook::WebhookResult;
 
@@ -31,6 +31,10 @@ fn ago(s: &mut Snapshot, minutes: usize, count: impl Fn(&mut Counts)) {
     count(part);
     s.hour.length = s.hour.length.max(Duration::from_secs(3590));
     s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
+}
+
+fn bucket(upper: f64) -> usize {
+    DURATION_BUCKETS.iter().position(|bound| *bound == upper).expect("a bucket")
 }
 
 fn webhooks(counts: &mut Counts, result: WebhookResult, times: u32) {
@@ -114,7 +118,7 @@ fn the_worst_is_said_first_and_in_true_words() {
             "keys and restart",
             &|s| {
                 (s.unused_keys, s.hour.total.key_reloads) = (Some("rejected"), [0, 0, 11, 0, 0]);
-                s.reload.waiting = vec!["proxy.listen", "ops.listen"];
+                s.configuration.waiting = vec!["proxy.listen", "ops.listen"];
             },
             Level::Notice,
             "The key files have changed, and the sidecar does not use them: Sezzle rejects the new pair (11 attempts in \
@@ -150,6 +154,18 @@ fn limits(condition: Condition) -> (Box<dyn Fn(&mut Snapshot)>, Box<dyn Fn(&mut 
         Condition::CallersUnauthorized => {
             both(|s| ago(s, 16, |part| part.unauthorized = 1), |s| ago(s, 18, |part| part.unauthorized = 9))
         }
+        Condition::LookupsFailing => both(
+            |s| ago(s, 6, |part| (part.reads, part.failed_reads) = (19, 1)),
+            |s| ago(s, 6, |part| (part.reads, part.failed_reads) = (20, 1)),
+        ),
+        Condition::SlowAnswers => both(
+            |s| ago(s, 6, |part| part.durations[3][bucket(30.0)] = 1),
+            // Reports may take longer than writes.
+            |s| ago(s, 6, |part| part.durations[4][bucket(30.0)] = 1),
+        ),
+        Condition::WritesNotSent => {
+            both(|s| ago(s, 6, |part| part.writes_not_sent = 1), |s| ago(s, 8, |part| part.writes_not_sent = 9))
+        }
         Condition::ClockSkew => both(|s| s.clock_skew = -30, |s| s.clock_skew = 29),
         Condition::OutcomeUnknown => both(|s| ago(s, 58, |part| part.unknown = 1), |_| ()),
         Condition::RefusedInDoubt => both(|s| ago(s, 58, |part| part.in_doubt = 1), |_| ()),
@@ -182,11 +198,15 @@ fn limits(condition: Condition) -> (Box<dyn Fn(&mut Snapshot)>, Box<dyn Fn(&mut 
         }
         Condition::LogLost => both(|s| ago(s, 16, |part| part.log_lost = 1), |s| ago(s, 18, |part| part.log_lost = 9)),
         Condition::ReloadFailed => both(
-            |s| s.reload.last = Some((s.now, ConfigReload::Failed)),
-            |s| s.reload.last = Some((s.now, ConfigReload::Success)),
+            |s| s.configuration.last = Some((s.now, ConfigReload::Failed)),
+            |s| s.configuration.last = Some((s.now, ConfigReload::Success)),
         ),
-        Condition::RestartNeeded => both(|s| s.reload.waiting = vec!["proxy.listen"], |_| ()),
+        Condition::RestartNeeded => both(|s| s.configuration.waiting = vec!["proxy.listen"], |_| ()),
         Condition::TaskRestarted => both(|s| ago(s, 58, |part| part.task_restarts = 1), |_| ()),
+        Condition::CertificateEnds => both(
+            |s| s.certificates = vec![certificate("the gateway", "x", 13)],
+            |s| s.certificates = vec![certificate("the gateway", "x", 14)],
+        ),
         Condition::FleetUnsynced => {
             both(fleet(|link| link.age = Duration::from_secs(10)), fleet(|link| link.age = Duration::from_secs(9)))
         }

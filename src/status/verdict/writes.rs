@@ -3,7 +3,7 @@
 use super::condition::Condition;
 use super::remark::Remark;
 use crate::status::snapshot::Snapshot;
-use crate::status::words::counted;
+use crate::status::words::{counted, duration};
 
 pub(super) fn unknown(s: &Snapshot) -> Option<Remark> {
     let writes = counted(s.hour.total.unknown, "write", "writes");
@@ -28,4 +28,15 @@ pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     let text = format!("{calls} turned away in the last hour: callers got 503, and nothing was sent.");
     let say = if s.hour.lately(5).0.money_shed > 0 { Remark::trouble } else { Remark::notice };
     (s.hour.total.money_shed > 0).then(|| say(Condition::MoneyShed, text))
+}
+
+/// Writes that callers got a 503 of the sidecar's own for, whatever the reason.
+pub(super) fn not_sent(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(5);
+    let text = format!(
+        "Callers got 503 for {} of the last {}, and Sezzle has received none of them.",
+        counted(lately.writes_not_sent, "write", "writes"),
+        duration(length)
+    );
+    (lately.writes_not_sent > 0).then(|| Remark::trouble(Condition::WritesNotSent, text))
 }

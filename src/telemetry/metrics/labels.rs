@@ -2,8 +2,6 @@
 
 use http::StatusCode;
 
-use super::words;
-
 /// `reason` of `shed_total`.
 pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving", "rate_limited", "circuit_open"];
 /// `class` of `breaker_state`. Writes have no breaker.
@@ -22,17 +20,6 @@ pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"
 pub const CALLER_EXCHANGE_RESULTS: [&str; 5] = ["placeholder", "granted", "refused", "failed", "remembered"];
 /// `result` of `secret_reloads_total`: the new key pair is in use (`success`), or why it is not.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
-words! {
-    /// `result` of `config_reloads_total`.
-    pub enum ConfigReload {
-        /// The whole configuration is in force.
-        Success = "success",
-        /// The configuration is in force, except for keys that need a restart.
-        NeedsRestart = "needs_restart",
-        /// The configuration has mistakes, and the old one stays in force.
-        Failed = "failed",
-    }
-}
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
 pub const TASKS: [&str; 9] = [
     "token_keeper",

@@ -5,6 +5,7 @@
 
 mod bound;
 mod build;
+mod config_reload;
 mod dropped;
 pub mod fleet;
 mod gauges;
@@ -20,14 +21,17 @@ use prometheus::{
 use self::bound::Bounded;
 use self::build::{Build, options};
 pub use self::build::{DURATION_BUCKETS, Family};
+pub use self::config_reload::ConfigReload;
 use self::dropped::LogLinesDropped;
 pub use self::gauges::{Counted, gauge};
 pub use self::labels::*;
 pub use self::series::{Label, LabelValue, RequestSeries, UpstreamSeries};
 pub(crate) use self::series::{label, words};
+use super::last_time::LastTime;
 use super::log;
 use super::recent_errors::RecentErrors;
 use super::spans::Spans;
+use super::unknown_writes::UnknownWrites;
 use crate::clock::Clock;
 
 /// Declares [`Metrics`]: for each metric its field, type and kind, then its name, its help text, and its labels or buckets.
@@ -44,14 +48,20 @@ macro_rules! metrics {
             pub spans: Spans,
             /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
             pub recent_errors: RecentErrors,
+            /// The latest writes whose outcome is unknown, for the status page.
+            pub unknown_writes: UnknownWrites,
+            /// The time of the last webhook that Sezzle signed, for the status page.
+            pub last_webhook: LastTime,
         }
 
         impl Metrics {
-            fn register(r: Build, spans: Spans, recent_errors: RecentErrors) -> Result<Self, prometheus::Error> {
+            fn register(r: Build, spans: Spans, clock: &Clock) -> Result<Self, prometheus::Error> {
                 Ok(Self {
                     $($field: r.$kind($name, $help $(, $more)?)?,)+
                     spans,
-                    recent_errors,
+                    recent_errors: RecentErrors::new(clock.clone()),
+                    unknown_writes: UnknownWrites::new(clock.clone()),
+                    last_webhook: LastTime::new(clock.clone()),
                     bounded: [
                         Bounded::new("sezzle_sidecar_requests_total", MOST_REQUEST_SERIES),
                         Bounded::new("sezzle_sidecar_upstream_requests_total", MOST_UPSTREAM_SERIES),
@@ -310,7 +320,7 @@ impl Metrics {
         r.register(Box::new(LogLinesDropped::new()?))?;
         r.register(Box::new(ProcessCollector::for_self()))?;
         let spans = Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?);
-        Self::register(r, spans, RecentErrors::new(clock))
+        Self::register(r, spans, &clock)
     }
 
     /// The text exposition format. Fails when a metric cannot be encoded, which would be a defect in this file.

@@ -85,8 +85,8 @@ impl Browser {
 
     /// Shows pages on this screen from now on, to a reader who prefers this colour scheme.
     pub async fn prefer(&self, screen: Screen, scheme: &str) {
-        let Screen { width, height, scale, name } = screen;
-        let screen = json!({"width": width, "height": height, "deviceScaleFactor": scale, "mobile": name == "phone"});
+        let Screen { width, height, scale, .. } = screen;
+        let screen = json!({"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600});
         self.devtools("Emulation.setDeviceMetricsOverride", screen).await;
         let scheme = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.devtools("Emulation.setEmulatedMedia", json!({"features": scheme})).await;

@@ -1,0 +1,98 @@
+//! The content of the page in words, from a snapshot: pure. The page and the plain text render it.
+
+mod attention;
+pub mod block;
+mod callers;
+mod certificates;
+mod configuration;
+mod errors;
+mod fleet;
+mod hour;
+mod limits;
+pub(super) mod meaning;
+mod sezzle;
+mod webhooks;
+
+use self::block::Section;
+use super::snapshot::Snapshot;
+use super::verdict::remark::{Level, Remark};
+use super::verdict::remarks;
+use super::words::moment;
+
+/// Everything that the page says.
+#[derive(Debug)]
+pub struct Content {
+    pub host: String,
+    pub environment: &'static str,
+    /// The state in a few words.
+    pub state: &'static str,
+    pub level: Level,
+    /// Sections in reading order. Sections of one group may stand beside each other.
+    pub groups: Vec<Vec<Section>>,
+    pub as_of: String,
+    pub covers: String,
+}
+
+impl Content {
+    pub fn of(s: &Snapshot) -> Self {
+        let remarks = remarks(s);
+        let level = remarks.first().map_or(Level::Well, |remark| remark.level);
+        let groups = [
+            vec![Some(attention::attention(s, remarks)), Some(attention::overview(s))],
+            vec![errors::unknown_writes(s)],
+            vec![Some(hour::saved(s))],
+            vec![Some(callers::callers(s))],
+            vec![Some(hour::latency(s))],
+            vec![Some(sezzle::sezzle(s)), Some(sezzle::shed(s))],
+            vec![Some(errors::recent(s))],
+            vec![Some(limits::limits(s))],
+            vec![webhooks::webhooks(s), certificates::certificates(s)],
+            vec![fleet::fleet(s)],
+            vec![Some(configuration::configuration(s))],
+        ];
+        let groups = groups.into_iter().map(|group| group.into_iter().flatten().collect());
+        Self {
+            host: s.about.host.clone(),
+            environment: s.about.environment,
+            state: state(s, level),
+            level,
+            groups: groups.filter(|group: &Vec<Section>| !group.is_empty()).collect(),
+            as_of: moment(s.now),
+            covers: format!("Counts and times of the last hour cover {}.", hour::length(s)),
+        }
+    }
+
+    pub fn sections(&self) -> impl Iterator<Item = &Section> {
+        self.groups.iter().flatten()
+    }
+}
+
+/// The state in a few words.
+pub fn state(s: &Snapshot, worst: Level) -> &'static str {
+    match (s.unready, worst) {
+        (Some(_), _) if s.draining => "Stopping",
+        (Some(_), _) => "Not ready",
+        (None, Level::Trouble) => "Ready, but in trouble",
+        (None, Level::Notice) => "Ready, worth a look",
+        (None, Level::Well) => "Ready, all is well",
+    }
+}
+
+/// The section in which more is said about a remark.
+pub fn section_of(remark: &Remark) -> &'static str {
+    use crate::status::verdict::condition::Condition as C;
+    match remark.condition {
+        C::NotReady | C::NoToken | C::TokenNotRenewed | C::KeysNotUsed | C::ClockSkew | C::TaskRestarted => "overview",
+        C::CallersUnauthorized | C::WritesNotSent | C::LookupsFailing => "callers",
+        C::SlowAnswers => "latency",
+        C::OutcomeUnknown => "unknown-writes",
+        C::RefusedInDoubt | C::LogLost => "errors",
+        C::MoneyShed | C::CallsShed => "shed",
+        C::SezzleFailing | C::RateLimited => "sezzle",
+        C::WebhooksUnsigned | C::WebhooksNotForwarded => "webhooks",
+        C::ConnectionsNearLimit => "limits",
+        C::CertificateEnds => "certificates",
+        C::ReloadFailed | C::RestartNeeded => "configuration",
+        C::FleetUnsynced | C::FleetUnpublished | C::FleetUnconfirmed | C::FleetRejoining => "fleet",
+    }
+}

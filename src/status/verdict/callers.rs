@@ -1,0 +1,39 @@
+//! Remarks on what callers get, whoever is to blame.
+
+use super::condition::Condition;
+use super::remark::Remark;
+use crate::status::counts::Timed;
+use crate::status::quantile::{Quantile, quantile};
+use crate::status::snapshot::Snapshot;
+use crate::status::words::{count, duration};
+
+pub(super) fn lookups_failing(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(5);
+    let text = format!(
+        "{} of {} lookups of the last {} were answered 500, 502, 503 or 504, by the sidecar or by Sezzle.",
+        count(lately.failed_reads.into()),
+        count(lately.reads.into()),
+        duration(length)
+    );
+    // With fewer than 3 lookups a minute a share says nothing.
+    let is_share = lately.reads >= 15 && lately.failed_reads.saturating_mul(20) > lately.reads;
+    is_share.then(|| Remark::notice(Condition::LookupsFailing, text))
+}
+
+/// One remark for each kind of call whose callers wait long.
+pub(super) fn slow(s: &Snapshot) -> impl Iterator<Item = Remark> {
+    let (lately, length) = s.hour.lately(5);
+    SLOW.into_iter().filter_map(move |(timed, limit)| {
+        let within = quantile(&lately.durations(timed), 0.99)?;
+        let (Quantile::About(seconds) | Quantile::Above(seconds)) = within;
+        let text = format!(
+            "One in a hundred took {within} or longer in the last {}: {}.",
+            duration(length),
+            timed.as_str().to_lowercase()
+        );
+        (seconds > limit).then(|| Remark::notice(Condition::SlowAnswers, text))
+    })
+}
+
+/// The limits in seconds. Reports may take minutes.
+const SLOW: [(Timed, f64); 3] = [(Timed::Lookups, 5.0), (Timed::Reads, 5.0), (Timed::Writes, 15.0)];
