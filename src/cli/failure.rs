@@ -30,6 +30,8 @@ pub enum Failure {
     Tour(String),
     #[error("control.listen is not set, so this command cannot reach the sidecar")]
     NoControl,
+    #[error("the sidecar serves no status page: ops.status_page is false, and control.listen is not set")]
+    NoStatusPage,
     #[error("{0}")]
     Control(#[from] CallError),
     #[error("ops.listen has port 0, so this command cannot know the port: set a fixed one")]
@@ -55,7 +57,9 @@ impl Failure {
             Self::Start(error) => start_code(error),
             Self::OnlineCheck(failure) if failure.is_of_keys => NO_PERMISSION,
             Self::Usage(_) => USAGE,
-            Self::Configuration(_) | Self::Unread(..) | Self::NoControl | Self::NoPort => BAD_CONFIGURATION,
+            Self::Configuration(_) | Self::Unread(..) | Self::NoControl | Self::NoPort | Self::NoStatusPage => {
+                BAD_CONFIGURATION
+            }
             #[cfg(feature = "simulator")]
             Self::Certificate(_) => BAD_CONFIGURATION,
             Self::Log(_)

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::process::{ended, misconfigured};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, OperatorListeners};
 
 #[derive(Args, Debug, Default)]
 pub(super) struct ConfigFiles {
@@ -33,6 +33,19 @@ pub(super) fn at_ops(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce
     match config::ops_listen(&files, std::env::vars_os()) {
         Ok(listen) if listen.port() == 0 => ended(Err(Failure::NoPort)),
         Ok(listen) => command(listen),
+        Err(problems) => misconfigured(&problems),
+    }
+}
+
+/// Runs a command with the addresses of the control and ops listeners, or reports their mistakes.
+pub(super) fn at_operators(
+    files: ConfigFiles,
+    more: ConfigFiles,
+    command: impl FnOnce(OperatorListeners) -> ExitCode,
+) -> ExitCode {
+    let files = [files.config, more.config].concat();
+    match config::operator_listeners(&files, std::env::vars_os()) {
+        Ok(listeners) => command(listeners),
         Err(problems) => misconfigured(&problems),
     }
 }

@@ -99,7 +99,7 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
 }
 
 /// The address of a listener as seen from this machine: loopback for a listener on all addresses.
-fn near(mut listen: SocketAddr) -> SocketAddr {
+pub(super) fn near(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -109,7 +109,7 @@ fn near(mut listen: SocketAddr) -> SocketAddr {
 }
 
 /// The start of the body, without control characters: a peer that is no sidecar must not garble a terminal or a log.
-fn first_line(answer: &Response<Bytes>) -> String {
+pub(super) fn first_line(answer: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(200).collect()

@@ -191,6 +191,46 @@ Examples:
 "
 );
 
+pub(super) const STATUS: &str = concat!(
+    configuration!(),
+    "
+Output:
+  Standard output has the content of the status page as text of 80 columns, or
+  with --json the content of /status.json. The exit code says only whether the
+  sidecar answered: read \"level\" of the JSON for its state.
+
+Exit codes:
+  0   printed
+  64  wrong usage
+  78  an address is wrong, a file cannot be read, or no listener has the page
+  1   no sidecar answers
+
+Examples:
+    sezzle-sidecar status --config sidecar.toml
+    sezzle-sidecar status --json --config sidecar.toml
+  In a pod, whose image has neither a shell nor curl:
+    kubectl exec POD -c sezzle-sidecar -- /sezzle-sidecar status
+"
+);
+
+pub(super) const LOG_LEVEL: &str = concat!(
+    configuration!(),
+    "
+Output:
+  Standard output has the level that is in force.
+
+Exit codes:
+  0   done
+  64  wrong usage
+  78  control.listen is wrong or not set, or a file cannot be read
+  1   no sidecar answers at control.listen, or the sidecar refuses
+
+Examples:
+    sezzle-sidecar log-level debug --config sidecar.toml
+    sezzle-sidecar log-level info --config sidecar.toml
+"
+);
+
 #[cfg(feature = "simulator")]
 pub(super) const DEMO: &str = "\
 The demo reads no configuration and needs no account. The demo uses the usual

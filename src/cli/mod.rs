@@ -9,11 +9,13 @@ mod failure;
 mod files;
 mod health;
 mod help;
+mod log_level;
 mod process;
 mod purge;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod status;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -22,7 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use self::failure::USAGE;
-use self::files::{ConfigFiles, at_ops, configured};
+use self::files::{ConfigFiles, at_operators, at_ops, configured};
 #[cfg(feature = "simulator")]
 use self::process::with_threads;
 use self::process::{complain, ended, say, with_runtime};
@@ -86,6 +88,17 @@ enum Command {
     /// Calls the control listener, at control.listen of the configuration.
     #[command(after_long_help = help::PURGE)]
     Purge(purge::Purge),
+    /// Print the status of a running sidecar, as its status page shows it.
+    ///
+    /// Asks the control listener if control.listen is set, and else the ops
+    /// listener, which leaves out identifiers. The command reads only these two
+    /// addresses of the configuration.
+    #[command(verbatim_doc_comment)]
+    Status(status::Status),
+    /// Set the log level of a running sidecar.
+    ///
+    /// Calls the control listener, at control.listen of the configuration.
+    LogLevel(log_level::LogLevel),
     /// Print a script that completes this command line in a shell.
     Completions(completions::Completions),
     /// Print the version.
@@ -123,6 +136,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let more = std::mem::take(&mut purge.files);
             configured(files, more, |loaded| {
                 with_runtime(&mut Builder::new_current_thread(), purge.run(&loaded.settings))
+            })
+        }
+        Command::Status(mut status) => {
+            let more = std::mem::take(&mut status.files);
+            let run = |listeners| with_runtime(&mut Builder::new_current_thread(), status.run(listeners));
+            at_operators(files, more, run)
+        }
+        Command::LogLevel(mut level) => {
+            let more = std::mem::take(&mut level.files);
+            at_operators(files, more, |listeners| {
+                with_runtime(&mut Builder::new_current_thread(), level.run(listeners))
             })
         }
         _ if !files.config.is_empty() => {

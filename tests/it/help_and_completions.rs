@@ -7,8 +7,20 @@ use sezzle_sidecar::config;
 
 use crate::support::process::{BINARY, Ended, Folder, Process, run};
 
-const COMMANDS: [&str; 10] =
-    ["run", "check", "healthcheck", "wait", "demo", "simulate", "explain", "purge", "completions", "version"];
+const COMMANDS: [&str; 12] = [
+    "run",
+    "check",
+    "healthcheck",
+    "wait",
+    "demo",
+    "simulate",
+    "explain",
+    "purge",
+    "status",
+    "log-level",
+    "completions",
+    "version",
+];
 
 /// Every page, by the arguments that show it.
 async fn pages() -> Vec<(String, String)> {
@@ -139,6 +151,8 @@ async fn bash_completes_commands_options_and_their_values() {
         ("sezzle-sidecar wait --m", &["--max"]),
         ("sezzle-sidecar check --co", &["--config"]),
         ("sezzle-sidecar demo --f", &["--fleet"]),
+        ("sezzle-sidecar status --j", &["--json"]),
+        ("sezzle-sidecar log-level d", &["debug"]),
         ("sezzle-sidecar run --config san", &["sandbox.toml"]),
         ("sezzle-sidecar --config san", &["sandbox.toml"]),
         ("sezzle-sidecar completions ", &["-h", "--help", "bash", "elvish", "fish", "powershell", "zsh"]),

@@ -82,6 +82,7 @@ mod shared_fetches;
 mod shortages;
 mod simulate;
 mod stale_if_error;
+mod status_command;
 mod status_conditions;
 mod status_json;
 mod status_page;
