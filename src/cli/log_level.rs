@@ -16,7 +16,7 @@ use crate::telemetry::log::LEVELS;
 #[derive(Args, Debug)]
 #[command(after_long_help = help::LOG_LEVEL)]
 pub(super) struct LogLevel {
-    /// The new level. Holds until the process ends or a reload changes log.level.
+    /// The new level, until the process ends or a reload changes it.
     #[arg(value_name = "LEVEL", value_parser = PossibleValuesParser::new(LEVELS.map(|(word, _)| word)))]
     level: String,
 

@@ -88,7 +88,7 @@ enum Command {
     /// Calls the control listener, at control.listen of the configuration.
     #[command(after_long_help = help::PURGE)]
     Purge(purge::Purge),
-    /// Print the status of a running sidecar, as its status page shows it.
+    /// Print the status of a running sidecar.
     ///
     /// Asks the control listener if control.listen is set, and else the ops
     /// listener, which leaves out identifiers. The command reads only these two

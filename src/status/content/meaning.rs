@@ -1,7 +1,7 @@
 //! The meaning of the words of the metrics.
 
 /// Explains a word of the metrics.
-pub(in crate::status) fn meaning(word: &str) -> &'static str {
+pub fn meaning(word: &str) -> &'static str {
     MEANINGS.iter().find(|(known, _)| *known == word).map_or("", |(_, meaning)| meaning)
 }
 

@@ -9,12 +9,13 @@ mod errors;
 mod fleet;
 mod hour;
 mod limits;
-pub(super) mod meaning;
+pub mod meaning;
 mod sezzle;
 mod webhooks;
 
 use self::block::Section;
 use super::snapshot::Snapshot;
+use super::verdict::condition::Condition;
 use super::verdict::remark::{Level, Remark};
 use super::verdict::remarks;
 use super::words::moment;
@@ -80,19 +81,26 @@ pub fn state(s: &Snapshot, worst: Level) -> &'static str {
 
 /// The section in which more is said about a remark.
 pub fn section_of(remark: &Remark) -> &'static str {
-    use crate::status::verdict::condition::Condition as C;
     match remark.condition {
-        C::NotReady | C::NoToken | C::TokenNotRenewed | C::KeysNotUsed | C::ClockSkew | C::TaskRestarted => "overview",
-        C::CallersUnauthorized | C::WritesNotSent | C::LookupsFailing => "callers",
-        C::SlowAnswers => "latency",
-        C::OutcomeUnknown => "unknown-writes",
-        C::RefusedInDoubt | C::LogLost => "errors",
-        C::MoneyShed | C::CallsShed => "shed",
-        C::SezzleFailing | C::RateLimited => "sezzle",
-        C::WebhooksUnsigned | C::WebhooksNotForwarded => "webhooks",
-        C::ConnectionsNearLimit => "limits",
-        C::CertificateEnds => "certificates",
-        C::ReloadFailed | C::RestartNeeded => "configuration",
-        C::FleetUnsynced | C::FleetUnpublished | C::FleetUnconfirmed | C::FleetRejoining => "fleet",
+        Condition::NotReady
+        | Condition::NoToken
+        | Condition::TokenNotRenewed
+        | Condition::KeysNotUsed
+        | Condition::ClockSkew
+        | Condition::TaskRestarted => "overview",
+        Condition::CallersUnauthorized | Condition::WritesNotSent | Condition::LookupsFailing => "callers",
+        Condition::SlowAnswers => "latency",
+        Condition::OutcomeUnknown => "unknown-writes",
+        Condition::RefusedInDoubt | Condition::LogLost => "errors",
+        Condition::MoneyShed | Condition::CallsShed => "shed",
+        Condition::SezzleFailing | Condition::RateLimited => "sezzle",
+        Condition::WebhooksUnsigned | Condition::WebhooksNotForwarded => "webhooks",
+        Condition::ConnectionsNearLimit => "limits",
+        Condition::CertificateEnds => "certificates",
+        Condition::ReloadFailed | Condition::RestartNeeded => "configuration",
+        Condition::FleetUnsynced
+        | Condition::FleetUnpublished
+        | Condition::FleetUnconfirmed
+        | Condition::FleetRejoining => "fleet",
     }
 }

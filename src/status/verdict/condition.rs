@@ -41,15 +41,12 @@ impl Condition {
     /// fires because of a process, its page reports the condition.
     pub fn alerts(self) -> &'static [&'static str] {
         match self {
-            Self::NotReady
-            | Self::WritesNotSent
-            | Self::LookupsFailing
-            | Self::SlowAnswers
-            | Self::RateLimited
-            | Self::ReloadFailed
-            | Self::RestartNeeded
-            | Self::TaskRestarted
-            | Self::CertificateEnds => &[],
+            Self::NotReady | Self::RateLimited | Self::RestartNeeded | Self::CertificateEnds => &[],
+            Self::LookupsFailing => &["SezzleSidecarLookupsFailing"],
+            Self::SlowAnswers => &["SezzleSidecarSlowAnswers"],
+            Self::WritesNotSent => &["SezzleSidecarMoneyNotSent"],
+            Self::ReloadFailed => &["SezzleSidecarReloadFailed"],
+            Self::TaskRestarted => &["SezzleSidecarTaskRestarted"],
             Self::NoToken => &["SezzleSidecarNoToken"],
             Self::TokenNotRenewed => &["SezzleSidecarTokenExpiring"],
             Self::KeysNotUsed => &["SezzleSidecarKeysNotUsed"],
@@ -73,8 +70,12 @@ impl Condition {
 }
 
 /// The alerts for conditions that no process can see in itself, each with the reason.
-pub const NOT_VISIBLE: [(&str, &str); 3] = [
+pub const NOT_VISIBLE: [(&str, &str); 4] = [
     ("SezzleSidecarDown", "a process that does not answer shows no page"),
     ("SezzleSidecarRestarting", "a process does not know of those before it; the page says how long this one has run"),
+    (
+        "SezzleSidecarWebhooksStopped",
+        "the alert looks at all sidecars of a job and at days, and the page remembers an hour",
+    ),
     ("SezzleSidecarHitRatioCollapsed", "the alert compares with the day before, and the page remembers an hour"),
 ];
