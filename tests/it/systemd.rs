@@ -355,7 +355,17 @@ impl Units {
 
     /// Whether systemd-analyze succeeds, and all its output.
     fn analyze(arguments: &[&str]) -> (bool, String) {
-        let output = Command::new("systemd-analyze").args(arguments).output().expect("systemd-analyze");
+        Self::output(Command::new("systemd-analyze").args(arguments))
+    }
+
+    /// The same, with the drop-ins of this folder.
+    fn analyze_in(folder: &str, arguments: &[&str]) -> (bool, String) {
+        // The colon at the end adds systemd's own folders.
+        Self::output(Command::new("systemd-analyze").args(arguments).env("SYSTEMD_UNIT_PATH", format!("{folder}:")))
+    }
+
+    fn output(command: &mut Command) -> (bool, String) {
+        let output = command.output().expect("systemd-analyze");
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     }
@@ -380,11 +390,20 @@ fn systemd_finds_nothing_to_say_against_the_units() {
     let paths = UNITS.map(|name| units.path(name));
     let verify = [&["verify"][..], &paths.each_ref().map(String::as_str)].concat();
     let (content, said) = Units::analyze(&verify);
+    let lines_of = |said: &str| said.lines().map(str::to_owned).collect::<Vec<_>>();
     // Versions before 253 lack this type, and the drop-in for them names another one. The test covers the drop-in as
     // well.
     let unknown =
         |line: &&str| version >= 253 || !line.ends_with("Failed to parse service type, ignoring: notify-reload");
     assert_eq!((content, said.lines().filter(unknown).collect::<Vec<_>>()), (true, vec![]), "systemd {version}");
+
+    // With the drop-in these versions say the same, as docs/installation-systemd.md tells.
+    let drop_in = format!("{}.d", UNITS[0]);
+    fs::create_dir(units.0.path().join(&drop_in)).expect("made");
+    units.0.write(&format!("{drop_in}/systemd-252.conf"), &unit("systemd-252.conf"));
+    let (content, with_drop_in) = Units::analyze_in(&units.0.path().display().to_string(), &verify);
+    assert_eq!((content, lines_of(&with_drop_in)), (true, lines_of(&said)), "systemd {version}");
+    fs::remove_dir_all(units.0.path().join(drop_in)).expect("removed");
 
     let (first, drop_in) = (unit(UNITS[0]), unit("systemd-252.conf"));
     let older = first.replace("Type=notify-reload", "Type=notify").replace("/usr/local/bin/sezzle-sidecar", BINARY);
@@ -459,6 +478,57 @@ async fn the_fleet_of_the_configuration_only_has_to_be_uncommented() {
         let path = format!("/run/credentials/sezzle-sidecar.service/{credential}");
         assert_eq!(effective["fleet"][key].as_str(), Some(path.as_str()));
         assert!(before.contains(&format!("# LoadCredential={credential}:/etc/sezzle-sidecar/{credential}\n")));
+    }
+}
+
+/// The block of `docs/installation-systemd.md` below the line that ends with `above`.
+fn shown(above: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/installation-systemd.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let above = format!("{above}:\n\n");
+    let mut parts = page.split(&above).skip(1);
+    let (block, more) = (parts.next().unwrap_or_else(|| panic!("no {above}")), parts.next());
+    assert_eq!(more, None, "{above} stands there twice");
+    let inside = block.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let text: String = inside.map(|line| format!("{}\n", line.trim_start())).collect();
+    format!("{}\n", text.trim_end())
+}
+
+#[tokio::test]
+async fn the_port_of_the_page_is_one_port_for_the_socket_the_sidecar_and_the_links() {
+    let text = unit("sidecar.toml");
+    let (before, rest) = text.split_once("[proxy]\n").expect("the section");
+    let (_, after) = rest.split_once("base_url = \"http://localhost\"\n").expect("the next section");
+    let folder = Folder::new();
+    let port = shown("`links` in `/etc/sezzle-sidecar/sidecar.toml`");
+    let file = folder.write("sidecar.toml", &format!("{before}{port}{after}"));
+    let checked = run(&["check", "--config", &file], &[]).await;
+    assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
+    let effective: toml::Table = checked.stdout.parse().expect("TOML");
+    let socket = shown("`/etc/systemd/system/sezzle-sidecar.socket.d/override.conf`");
+    let address = socket.strip_prefix("[Socket]\nListenStream=\nListenStream=").expect("the list anew").trim_end();
+    assert_eq!(effective["proxy"]["listen"], toml::Value::from(vec![address]));
+    assert_eq!(effective["links"]["base_url"].as_str(), Some(format!("http://{address}").as_str()));
+}
+
+/// Before the service has run, the files of `/run/credentials` are not there.
+#[tokio::test]
+async fn the_way_to_sezzle_can_be_checked_before_the_first_start() {
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let Options { public_key, private_key, .. } = Options::default();
+    let folder = Folder::new();
+    folder.write_with("public_key", &public_key, 0o600);
+    folder.write_with("private_key", &private_key, 0o600);
+    folder.write("sidecar.toml", &unit("sidecar.toml"));
+    let url = gateway.url();
+    let line = shown("systemd makes the files that `sidecar.toml` names only while the service runs");
+    let line = line.replace("/etc/sezzle-sidecar", &folder.path().display().to_string());
+    let without = line.lines().last().expect("a line");
+    for (line, code, says) in [(line.as_str(), 0, "keys"), (without, 77, "/run/credentials/sezzle-sidecar.service/")] {
+        let checked = Process::shell(line, folder.path(), &[("GATEWAY__URL", &url)]);
+        let Ended { code: ended, stdout, stderr } = checked.end().await;
+        assert_eq!(ended, Some(code), "{stdout}{stderr}");
+        assert!(format!("{stdout}{stderr}").contains(says), "{stdout}{stderr}");
     }
 }
 
