@@ -3,18 +3,39 @@
 The service has no key and no token. It calls the sidecar as it would call Sezzle. It stops on SIGTERM, before the
 sidecar does."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
-SEZZLE = os.environ["SEZZLE_URL"]
+# `http://HOST:PORT`, or `unix:PATH` for the Unix socket of the sidecar.
+SEZZLE = urlsplit(os.environ["SEZZLE_URL"])
+# Longer than the sidecar needs for a lookup.
+TIMEOUT = 20
 # For a moment after the pod gets SIGTERM, new connections still reach it.
 LAST_CALLERS = 5
+
+
+def lookup(path):
+    if SEZZLE.scheme == "unix":
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(TIMEOUT)
+    else:
+        connection = http.client.HTTPConnection(SEZZLE.netloc, timeout=TIMEOUT)
+    try:
+        if connection.sock:
+            connection.sock.connect(SEZZLE.path)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, json.load(answer)
+    finally:
+        connection.close()
 
 
 class Shop(BaseHTTPRequestHandler):
@@ -28,14 +49,16 @@ class Shop(BaseHTTPRequestHandler):
 
     def checkout(self, session):
         try:
-            with urllib.request.urlopen(f"{SEZZLE}/v2/session/{session}", timeout=15) as found:
-                order = json.load(found).get("order") or {}
-                self.answer(200, {"order": order.get("uuid"), "cache": found.headers["Cache-Status"]})
-        except urllib.error.HTTPError as refused:
-            # The error is Sezzle's, or the sidecar's if its code begins with "sidecar.".
-            self.answer(502 if refused.code >= 500 else refused.code, {"error": json.load(refused)})
-        except OSError as failed:
+            status, headers, body = lookup(f"/v2/session/{session}")
+        except (OSError, http.client.HTTPException) as failed:
             self.answer(502, {"error": f"the service cannot reach the sidecar: {failed}"})
+            return
+        if status == 200:
+            order = body.get("order") or {}
+            self.answer(200, {"order": order.get("uuid"), "cache": headers["Cache-Status"]})
+        else:
+            # The error is Sezzle's, or the sidecar's if its code begins with "sidecar.".
+            self.answer(502 if status >= 500 else status, {"error": body})
 
     def answer(self, status, body):
         text = json.dumps(body).encode()

@@ -59,7 +59,7 @@ async fn server(secrets: &Folder) -> (Redis, u16) {
 
 /// A sidecar with the section of `deploy/kubernetes-fleet`.
 fn sidecar(secrets: &Folder, port: u16) -> Setup {
-    let text = fs::read_to_string(root().join("deploy/kubernetes-fleet/fleet.toml")).expect("the section");
+    let text = fs::read_to_string(root().join("deploy/kubernetes/components/fleet/fleet.toml")).expect("the section");
     let section = text.parse::<toml::Table>().expect("TOML").remove("fleet").expect("the section");
     let mut setup = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0");
     // On a busy machine a reply may be late.

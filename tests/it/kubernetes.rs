@@ -10,15 +10,15 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::client::Client;
-use crate::support::process::{Ended, Process, Sidecar, free_address};
+use crate::support::process::{Ended, Folder, Process, Sidecar, free_address};
 use crate::support::{Session, eventually};
 
-/// Starts the example's service beside a sidecar.
-async fn start(sidecar: SocketAddr) -> (Process, SocketAddr) {
+/// Starts the example's service, which calls a sidecar at this URL.
+async fn start(sidecar: &str) -> (Process, SocketAddr) {
     let shop = free_address();
     let mut command = Command::new("python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/shop.py"));
-    command.env("SEZZLE_URL", format!("http://{sidecar}")).env("PORT", shop.port().to_string());
+    command.env("SEZZLE_URL", sidecar).env("PORT", shop.port().to_string());
     let service = Process::spawn(command);
     eventually("the service listens", async || TcpStream::connect(shop).await.is_ok()).await;
     (service, shop)
@@ -28,7 +28,7 @@ async fn start(sidecar: SocketAddr) -> (Process, SocketAddr) {
 #[ignore = "needs python3: tests/run"]
 async fn the_service_of_the_example_gets_on_with_a_sidecar_beside_it() {
     let sidecar = Sidecar::start(Options::default(), &[]).await;
-    let (service, shop) = start(sidecar.proxy).await;
+    let (service, shop) = start(&format!("http://{}", sidecar.proxy)).await;
     let client = Client::new();
     assert_eq!(client.get(shop, "/healthz").await.status, 200);
 
@@ -59,8 +59,22 @@ async fn the_service_of_the_example_gets_on_with_a_sidecar_beside_it() {
 
 #[tokio::test]
 #[ignore = "needs python3: tests/run"]
+async fn the_service_of_the_example_calls_over_a_unix_socket() {
+    let folder = Folder::new();
+    let url = format!("unix:{}", folder.path().join("proxy.sock").display());
+    let listen = [("PROXY__LISTEN", url.as_str()), ("LINKS__BASE_URL", "http://localhost")];
+    let sidecar = Sidecar::start(Options::default(), &listen).await;
+    let (_service, shop) = start(&url).await;
+    let session = Session::order(&sidecar.gateway);
+    let answer = Client::new().get(shop, &format!("/checkout/{}", session.uuid)).await;
+    assert_eq!((answer.status, answer.json()["order"].as_str()), (200, Some(session.order.as_str())));
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+#[ignore = "needs python3: tests/run"]
 async fn the_service_of_the_example_says_when_the_sidecar_is_gone() {
-    let (_service, shop) = start(free_address()).await;
+    let (_service, shop) = start(&format!("http://{}", free_address())).await;
     let answer = Client::new().get(shop, "/checkout/6c9db5d4-d09a-4224-860a-b5438ac32ca8").await;
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("the service cannot reach the sidecar"), "{}", answer.text());
