@@ -16,6 +16,7 @@ class Rounds:
     def __init__(self, bench, rounds, seconds):
         self.bench, self.rounds, self.seconds = bench, rounds, seconds
         self.elapsed = self.foreign = 0
+        self.is_watching = False
 
     def interleaved(self, started, measure, rounds=None):
         """Measures the servers in turn, so that other work affects all alike. One value per round, by server."""
@@ -28,19 +29,23 @@ class Rounds:
         return values
 
     def watched(self, measure, *arguments):
-        """Measures once, and notes how much of the machine other work took meanwhile."""
+        """Measures once, and notes how much of the machine other work took meanwhile. May be nested."""
+        if self.is_watching:
+            return measure(*arguments)
+        self.is_watching = True
         began, before = time.perf_counter(), self.others()
         value = measure(*arguments)
         self.foreign += self.others() - before
         self.elapsed += (time.perf_counter() - began) * os.cpu_count()
+        self.is_watching = False
         return value
 
     def others(self):
         """Seconds of processor time that the machine spent on other work than this measurement."""
         fields = [int(field) for field in open("/proc/stat").readline().split()[1:]]
         idle = fields[3] + fields[4]
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        own = used.ru_utime + used.ru_stime + sum(server.cpu() for server in self.bench.running)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        own = sum(one.ru_utime + one.ru_stime for one in used) + sum(server.cpu() for server in self.bench.running)
         return (sum(fields[:8]) - idle) / os.sysconf("SC_CLK_TCK") - own
 
     def load(self, server, path, *options):

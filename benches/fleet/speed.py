@@ -35,7 +35,7 @@ def hits(bench):
                 redis.kill()
             # The first one of a round has the machine in another state than the second.
             for pod in pair[::-1] if number % 2 else pair:
-                values[pod.name].append(bench.watched(tail, pod))
+                values[pod.name].append(tail(pod))
             if state == "stalled":
                 redis.go_on()
             if state == "gone":
@@ -69,11 +69,11 @@ def misses(bench):
     found, fetched = {"without": [], "with": []}, 0
     for number in range(bench.rounds):
         options = ("-c", 4, "-e", "-s", many, "-f", number * many, "-n", many)
-        found["without"].append(bench.watched(bench.load, first, "/v2/session/", *options)["p50"] / 1e3)
+        found["without"].append(bench.load(first, "/v2/session/", *options)["p50"] / 1e3)
         # The last of them are on their way to Redis.
         time.sleep(0.2)
         asked = bench.asked(gateway)
-        found["with"].append(bench.watched(bench.load, second, "/v2/session/", *options)["p50"] / 1e3)
+        found["with"].append(bench.load(second, "/v2/session/", *options)["p50"] / 1e3)
         fetched += bench.asked(gateway) - asked
     what = "miss: p50 in ms, answered by the fleet in place of a gateway of 100 ms"
     bench.ratio(what, found, 0.03, digits=2, note=f"; {fetched} of {many * bench.rounds} fetched all the same")
