@@ -17,8 +17,10 @@ use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
 /// Pages whose commands are not for operators, or which another test runs.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("docs/simulator.md", "tests/it/simulate.rs sends every call as printed"),
+    ("docs/calling.md", "tests/it/guides.rs sends every call as printed"),
+    ("docs/testing-your-service.md", "tests/it/guides.rs runs the examples that the page shows"),
     ("docs/performance.md", "a benchmark, for an idle machine"),
     ("docs/releasing.md", "the steps of a release, which the CI of a tag takes"),
     ("docs/architecture.md", "a page about the code"),
