@@ -15,6 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 pub struct Caller {
     /// The address the caller connected to; none on a Unix socket.
     pub local: Option<SocketAddr>,
+    /// The address the caller connected from, for the log; none on a Unix socket.
+    pub remote: Option<SocketAddr>,
     /// Whether the caller connected to a Unix socket, which no browser can do.
     pub unix: bool,
     /// The process at the other end of a Unix socket, as the kernel knows it.

@@ -19,8 +19,12 @@ use crate::threads::Threads;
 pub struct Resolver(Threads);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the name could not be resolved")]
-pub struct DnsError(#[source] pub io::Error);
+#[error("the name {name} was not resolved")]
+pub struct DnsError {
+    name: String,
+    #[source]
+    cause: io::Error,
+}
 
 impl Resolver {
     /// Starts the first thread.
@@ -44,8 +48,10 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let threads = self.0.clone();
         Box::pin(async move {
-            let found = threads.run(move || (name.as_str(), 0).to_socket_addrs()).await;
-            found.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(DnsError)
+            let asked = name.clone();
+            let found = threads.run(move || (asked.as_str(), 0).to_socket_addrs()).await;
+            let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
+            found.map_err(|cause| DnsError { name: name.as_str().to_owned(), cause })
         })
     }
 }

@@ -8,6 +8,7 @@ use super::error::StartError;
 use super::fleet;
 use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
 use super::materials::{Blocking, Materials};
+use super::warnings::warnings_with;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
@@ -33,12 +34,13 @@ pub fn online_check(
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
     let fleet = fleet::connector(settings, materials.fleet.take(), &blocking).zip(settings.fleet.as_ref());
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
+    let warnings = warnings_with(settings, Some(&materials.keys), materials.forward.as_ref());
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
     Ok(OnlineCheck {
         gateway: gateway.url.parse::<Uri>().map_err(unusable)?,
         environment: gateway.environment.as_str(),
-        warning: gateway.environment.warning(),
+        warnings: warnings.into_iter().map(|warning| format!("{}: {}", warning.key, warning.text)).collect(),
         other_environment: of_url.filter(|other| *other != gateway.environment).map(Environment::as_str),
         key_names: materials.files.sources.name(),
         keys: materials.keys,

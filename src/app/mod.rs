@@ -11,6 +11,7 @@ mod listeners;
 mod materials;
 pub mod reload;
 mod sockets;
+pub mod warnings;
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use self::from_settings::{
 use self::initial::create_series;
 pub use self::materials::{Blocking, Materials};
 use self::sockets::{Sockets, addresses};
+use self::warnings::{Warning, warnings_with};
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::clock::Clock;
@@ -47,7 +49,7 @@ use crate::credentials::refresher::{self, TokenRefresher};
 use crate::fleet::bodies::Bodies;
 use crate::fleet::link;
 use crate::fleet::pod::Pod;
-use crate::ops::Ops;
+use crate::ops::{Ops, Unready};
 use crate::proxy::{Dependencies, Proxy, Sessions, Writes};
 use crate::server::Stop;
 use crate::server::workers::Workers;
@@ -124,6 +126,9 @@ impl App {
         create_series(&metrics);
         let gateway = &settings.gateway;
         let Materials { keys, files, trust, .. } = &materials;
+        for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref()) {
+            tracing::warn!(key, "{text}");
+        }
         if let Some(file) = &gateway.ca_file {
             let (certificates, issuers) = (trust.issuers.len(), trust.issuers.join(", "));
             tracing::info!(file = %file.display(), certificates, issuers, "the sidecar also trusts gateway.ca_file");
@@ -161,13 +166,16 @@ impl App {
         };
         let proxy = Proxy::new(workers.count(), proxy_options(settings), dependencies);
         let proxy = Arc::new(ArcSwap::from_pointee(proxy));
-        let control = Control::new(Arc::clone(&sessions), Arc::clone(&metrics));
+        let proxy_now = Arc::clone(&proxy);
+        let forget = move || proxy_now.load().reset();
+        let control = Control::new(Arc::clone(&sessions), forget, Arc::clone(&metrics));
         let webhooks = Webhooks::new(
             settings.webhooks.path.clone(),
             forward,
             Arc::clone(&sessions),
             Arc::clone(&tokens),
             work.clone(),
+            clock.clone(),
             Arc::clone(&metrics),
         );
         let observed = (Arc::clone(&proxy), pod.clone());
@@ -256,7 +264,7 @@ impl App {
     }
 
     /// Why the sidecar is not ready; `None` if it is.
-    pub fn unready(&self) -> Option<&'static str> {
+    pub fn unready(&self) -> Option<Unready> {
         self.ops.unready()
     }
 

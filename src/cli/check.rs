@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::files::ConfigFiles;
 use super::process::{say, with_runtime};
 use crate::app;
+use crate::app::warnings::Warning;
 use crate::clock::Clock;
 use crate::config::{Loaded, Settings};
 
@@ -30,8 +31,8 @@ impl Check {
         if self.online {
             return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));
         }
-        if let Some(warning) = loaded.settings.gateway.environment.warning() {
-            say(&format!("# gateway.environment: {warning}\n\n"));
+        for Warning { key, text } in app::warnings::warnings(&loaded.settings) {
+            say(&format!("# {key}: {text}\n\n"));
         }
         say(&loaded.render());
         ExitCode::SUCCESS

@@ -22,7 +22,7 @@ pub enum Failure {
     Start(#[from] StartError),
     #[error("{0}")]
     System(#[from] io::Error),
-    /// A second signal arrived before the drain was over.
+    /// A second signal arrived, a second or more after the first, before the drain was over.
     #[error("the sidecar stopped before its connections and writes had ended")]
     Interrupted,
     #[cfg(feature = "simulator")]

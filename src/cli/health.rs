@@ -108,11 +108,14 @@ pub(super) fn near(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
+// Enough for every reason of a sidecar that is not ready.
+const LONGEST_LINE: usize = 400;
+
 /// The start of the body, without control characters: a peer that is no sidecar must not garble a terminal or a log.
 pub(super) fn first_line(answer: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().next().unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(200).collect()
+    line.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect()
 }
 
 #[cfg(test)]
@@ -138,7 +141,7 @@ mod tests {
         assert_eq!(said(b"ready\nmore"), "ready");
         assert_eq!(said(b"a\x1b[31mb\xff"), "a[31mb\u{fffd}");
         assert_eq!(said(b""), "");
-        assert_eq!(said(&[b'x'; 1000]).len(), 200);
+        assert_eq!(said(&[b'x'; 1000]).len(), LONGEST_LINE);
     }
 
     #[test]

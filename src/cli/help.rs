@@ -65,7 +65,8 @@ Signals:
   SIGTERM, SIGINT
       Drains the sidecar and exits with 0. /readyz fails at once. The sidecar
       accepts connections for drain.grace, and finishes calls under way within
-      drain.timeout. A second signal stops the sidecar at once.
+      drain.timeout. A second signal stops the sidecar at once, if it comes a
+      second or more after the first.
   SIGHUP
       Reads the files and the keys again, and applies every changed key that
       needs no restart. If there is any mistake, nothing changes. The log has

@@ -12,6 +12,7 @@ mod help;
 mod log_level;
 mod process;
 mod purge;
+mod second_signal;
 mod serve;
 #[cfg(feature = "simulator")]
 mod simulate;
@@ -114,8 +115,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let files = cli.files;
+    let is_bare = cli.command.is_none() && files.config.is_empty();
     match cli.command.unwrap_or(Command::Run(ConfigFiles::default())) {
-        Command::Run(more) => serve::serve([files.config, more.config].concat()),
+        Command::Run(more) => serve::serve([files.config, more.config].concat(), is_bare),
         Command::Check(mut check) => {
             let more = std::mem::take(&mut check.files);
             configured(files, more, |loaded| check.run(loaded))

@@ -1,5 +1,7 @@
 //! What every command does with the process: runs on a runtime, waits for signals, prints, and ends with an exit code.
 
+#[cfg(feature = "simulator")]
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 #[cfg(feature = "simulator")]
@@ -77,6 +79,23 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// The program as its caller named it, for a shell: a printed command works where the program is not installed, too.
+#[cfg(feature = "simulator")]
+pub(super) fn program() -> String {
+    let named = env::args_os().next().map(|name| name.to_string_lossy().into_owned());
+    quoted(named.as_deref().unwrap_or("sezzle-sidecar"))
+}
+
+/// A word for a shell, in quotes if the shell would read it otherwise.
+#[cfg(feature = "simulator")]
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Writes to standard output. A closed pipe is no error.

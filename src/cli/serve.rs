@@ -16,9 +16,12 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
 use super::process::{Signals, ended, on_runtime};
+#[cfg(feature = "simulator")]
+use super::process::{complain, program};
+use super::second_signal::ends_at_once;
 use crate::app::reload::Read;
 use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::config::{self, Settings};
 use crate::server::files;
 use crate::server::workers::Workers;
@@ -29,7 +32,8 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::ConfigReload;
 
 /// Runs the sidecar until a signal, and drains it. `sources` are the configuration files, which a reload reads again.
-pub(super) fn serve(sources: Vec<PathBuf>) -> ExitCode {
+/// `is_bare` says that the caller gave no arguments.
+pub(super) fn serve(sources: Vec<PathBuf>, is_bare: bool) -> ExitCode {
     // Runs before a second thread exists.
     let passed = PassedSockets::take_over();
     let mut log = None;
@@ -37,8 +41,24 @@ pub(super) fn serve(sources: Vec<PathBuf>) -> ExitCode {
     let result = on_runtime(&mut Builder::new_current_thread(), run(sources, passed, &mut log));
     // Writes the rest of the log before the error is printed.
     drop(log);
-    ended(result)
+    let is_newcomer = is_bare && matches!(result, Err(Failure::Configuration(_)));
+    let code = ended(result);
+    if is_newcomer {
+        offer_demo();
+    }
+    code
 }
+
+/// Points somebody who started the program without any configuration to the demo.
+#[cfg(feature = "simulator")]
+fn offer_demo() {
+    if !env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("SEZZLE_SIDECAR__")) {
+        complain(&format!("To try it without an account: {} demo\n", program()));
+    }
+}
+
+#[cfg(not(feature = "simulator"))]
+fn offer_demo() {}
 
 async fn run(
     sources: Vec<PathBuf>,
@@ -56,7 +76,8 @@ async fn run(
     let passed = passed.map_err(StartError::from)?;
     let workers = Workers::start(settings.proxy.workers).map_err(StartError::Thread)?;
     let parts = Parts { workers: workers.clone(), passed, blocking, materials };
-    let mut app = App::start_with(parts, &settings, Clock::system())?;
+    let clock = Clock::system();
+    let mut app = App::start_with(parts, &settings, clock.clone())?;
     tracing::info!(
         version = BUILD,
         gateway = settings.gateway.url,
@@ -68,9 +89,6 @@ async fn run(
         workers = settings.proxy.workers,
         "started"
     );
-    if let Some(warning) = settings.gateway.environment.warning() {
-        tracing::warn!(environment = settings.gateway.environment.as_str(), "{warning}");
-    }
     let mut manager = Manager {
         notifier: Notifier::from_environment(|name| env::var_os(name)),
         workers: workers.clone(),
@@ -93,14 +111,26 @@ async fn run(
             never = manager.attend(&app) => match never {},
         }
     }
+    let first = clock.mono();
     manager.notifier.stopping(app.drain_timeout().saturating_add(END_TIMEOUT)).await;
     let whole = tokio::select! {
-        whole = app.drain_until(signals.next()) => whole,
+        whole = app.drain_until(second(&mut signals, &clock, first)) => whole,
         never = manager.beat() => match never {},
     };
     // Requests that end here still get their log lines.
     workers.end().await;
     if whole { Ok(()) } else { Err(Failure::Interrupted) }
+}
+
+/// Waits for a signal that ends the drain at once, which a signal at `first` began.
+async fn second(signals: &mut Signals, clock: &Clock, first: Mono) {
+    loop {
+        signals.next().await;
+        if ends_at_once(first, clock.mono()) {
+            return;
+        }
+        tracing::info!("another signal came within a second of the first and counts as the same: the drain goes on");
+    }
 }
 
 /// Reads the configuration, opens the log, and reads the files that the configuration names. Other threads read the
@@ -159,7 +189,7 @@ impl Manager {
                 }
                 Some(why) => {
                     // The limit is extended for as long as Sezzle cannot be reached: a restart would not help.
-                    self.notifier.starting(why, 10 * REPORT_INTERVAL).await;
+                    self.notifier.starting(&why.to_string(), 10 * REPORT_INTERVAL).await;
                     let _ = timeout(REPORT_INTERVAL, app.first_token()).await;
                 }
             }

@@ -9,7 +9,7 @@ use clap::Args;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::failure::Failure;
-use super::process::{Signals, say};
+use super::process::{Signals, program, quoted, say};
 use crate::file::{self, Pipes};
 use crate::simulator::tls::{self, TlsError};
 use crate::simulator::{Options, SessionKind, Simulator};
@@ -77,9 +77,8 @@ const LARGEST: usize = 1024 * 1024;
 fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let url = gateway.url();
     let Options { public_key, private_key, .. } = Options::default();
-    // The name of the program as the caller wrote it, so that the line works where the program is not installed.
-    let program = std::env::args().next().unwrap_or_else(|| "sezzle-sidecar".to_owned());
-    let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
+    let program = program();
+    let quoted = |path: &Path| quoted(&path.display().to_string());
     let trust = ca.map_or_else(String::new, |ca| format!("  SEZZLE_SIDECAR__GATEWAY__CA_FILE={} \\\n", quoted(ca)));
     let curl = ca.map_or_else(|| "curl -sS".to_owned(), |ca| format!("curl -sS --cacert {}", quoted(ca)));
     let order = gateway.create_session(SessionKind::Order).order.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The control listener: purges stored sessions and sets the log level of a running process.
+//! The control listener: purges stored sessions, resets the state and sets the log level of a running process.
 //!
 //! The listener is off unless configured, and then only on a Unix socket or a loopback address. Each change is logged
 //! with the user who asked for it, if the kernel tells.
@@ -30,6 +30,8 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Clone)]
 pub struct Control<E> {
     sessions: Arc<SessionCache<E>>,
+    /// Forgets how calls to Sezzle ended lately.
+    forget: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<Metrics>,
 }
 
@@ -62,8 +64,13 @@ struct LogLevel {
 }
 
 impl<E: Clone + Send + Sync + 'static> Control<E> {
-    pub fn new(sessions: Arc<SessionCache<E>>, metrics: Arc<Metrics>) -> Self {
-        Self { sessions, metrics }
+    /// `forget` makes the sidecar forget how calls to Sezzle ended lately.
+    pub fn new(
+        sessions: Arc<SessionCache<E>>,
+        forget: impl Fn() + Send + Sync + 'static,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { sessions, forget: Arc::new(forget), metrics }
     }
 
     pub async fn handle(&self, request: Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
@@ -85,10 +92,23 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
                 Ok(body) => self.purge(&body, &caller).await,
                 Err(refused) => refused,
             },
+            ("/reset", &Method::POST) => match receive(body).await {
+                Ok(_) => self.reset(&caller).await,
+                Err(refused) => refused,
+            },
             ("/log/level", _) => method_not_allowed("GET, HEAD, PUT"),
-            ("/purge", _) => method_not_allowed("POST"),
-            _ => error(StatusCode::NOT_FOUND, "try /purge or /log/level"),
+            ("/purge" | "/reset", _) => method_not_allowed("POST"),
+            _ => error(StatusCode::NOT_FOUND, "try /purge, /reset or /log/level"),
         }
+    }
+
+    /// Makes the state that of a process that has just started, except for its connections and its token.
+    async fn reset(&self, caller: &Caller) -> Response<Full<Bytes>> {
+        (self.forget)();
+        let removed = self.sessions.purge_all().await;
+        self.metrics.cache_invalidations.with_label_values(&["control"]).inc();
+        tracing::warn!(removed, peer_uid = caller.peer.map(|peer| peer.uid), "an operator reset the sidecar");
+        answer(StatusCode::OK, &json!({ "removed": removed }))
     }
 
     async fn purge(&self, body: &[u8], caller: &Caller) -> Response<Full<Bytes>> {

@@ -54,12 +54,20 @@ pub enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// A text for any reader: without addresses and without the words of libraries.
+    /// A text for any reader: without the words of libraries and without the merchant.
     pub fn public(&self) -> &'static str {
         match self {
             Self::Rejected(_) => "Sezzle rejected the key pair",
             Self::WrongMerchant { .. } => "the keys authenticate as another merchant",
             Self::Failed { .. } => "the token exchange failed and is tried again",
+        }
+    }
+
+    /// The cause of a failure, as the log has it. `None` if [`Self::public`] says all that any reader may know.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Failed { why, .. } => Some(why),
+            Self::Rejected(_) | Self::WrongMerchant { .. } => None,
         }
     }
 

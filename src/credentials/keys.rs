@@ -105,6 +105,13 @@ impl KeySources {
         [&self.public, &self.private].into_iter().for_each(warn_of_readers);
     }
 
+    /// For each key that does not look like one of Sezzle's, a sentence that says so. Only Sezzle knows for sure.
+    pub fn doubts(&self, keys: &KeyPair) -> Vec<String> {
+        let both = [(&self.public, &keys.public, PUBLIC), (&self.private, &keys.private, PRIVATE)];
+        let doubt = |(source, key, start)| Some(format!("{}: {}", name(source), doubt(key, start)?));
+        both.into_iter().filter_map(doubt).collect()
+    }
+
     pub fn has_file(&self) -> bool {
         [&self.public, &self.private].into_iter().any(|source| matches!(source, SecretSource::File(_)))
     }
@@ -221,6 +228,18 @@ fn mistaken(text: &str) -> Option<&'static str> {
     }
 }
 
+/// What is odd about a key that should begin with `start`.
+fn doubt(key: &Secret, start: &str) -> Option<String> {
+    let key = key.expose();
+    let form = match key {
+        _ if key.starts_with(start) => return None,
+        _ if key.starts_with(QUOTES) || key.ends_with(QUOTES) => "; write the key without quotes",
+        _ if key.contains('=') => "; if this is NAME=KEY, write the key alone",
+        _ => "",
+    };
+    Some(format!("the key does not begin with {start}, as Sezzle's keys do, so Sezzle will probably reject it{form}"))
+}
+
 const QUOTES: [char; 2] = ['"', '\''];
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -252,6 +271,22 @@ mod tests {
         fs::write(&path, content).expect("writable");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("settable");
         SecretSource::File(path)
+    }
+
+    #[test]
+    fn a_key_of_another_form_is_doubted_and_not_shown() {
+        let sources = KeySources { public: variable("PUBLIC", ""), private: variable("PRIVATE", "") };
+        let doubts = |public: &str, private: &str| {
+            let secret = |text: &str| Secret::new(text.to_owned());
+            sources.doubts(&KeyPair { public: secret(public), private: secret(private) })
+        };
+        assert_eq!(doubts("sz_pub_1", "sz_pr_1"), [""; 0]);
+        let odd = doubts("\"canary\"", "private_key=canary");
+        assert_eq!(odd.len(), 2);
+        assert!(odd[0].starts_with("PUBLIC: the key does not begin with sz_pub_") && odd[0].contains("without quotes"));
+        assert!(odd[1].starts_with("PRIVATE: the key does not begin with sz_pr_") && odd[1].contains("NAME=KEY"));
+        assert!(!odd.concat().contains("canary"), "{odd:?}");
+        assert_eq!(doubts("canary", "sz_pr_1").len(), 1);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
-use self::schedule::{ExchangeState, OnNoToken, OnUnauthorized};
+use self::schedule::{ExchangeState, FIRST_WAIT, OnNoToken, OnUnauthorized};
 use self::verifier::{OVERLAP, Verifier};
 use crate::clock::{Clock, Deadline, Mono, Now};
 use crate::secret::Secret;
@@ -58,6 +58,8 @@ pub struct TokenManager {
     /// Told of the `Date` of each granted token.
     sezzle: Arc<SezzleClock>,
     clock: Clock,
+    /// When the process began.
+    began: Mono,
     metrics: Arc<Metrics>,
 }
 
@@ -86,6 +88,8 @@ struct State {
     ever: bool,
     /// Why the pair in the changed key files is not in use; `None` if it is.
     unused_keys: Option<&'static str>,
+    /// Whether the local clock differed too much from the gateway's at the last exchange.
+    skewed: bool,
 }
 
 impl TokenManager {
@@ -98,6 +102,7 @@ impl TokenManager {
             wanted: Notify::new(),
             ended: Notify::new(),
             sezzle: Arc::default(),
+            began: clock.mono(),
             clock,
             metrics,
         })
@@ -162,11 +167,11 @@ impl TokenManager {
         self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
-    /// The live token. Waits for one that is being obtained, for 7 s at most and no longer than `limit`; fails at once when
-    /// exchanges are known to fail.
+    /// The live token. Waits for one that is being obtained, for 7 s at most and no longer than `limit`; fails at once
+    /// when exchanges are known to fail and the process is older than 7 s.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // A few seconds from now cannot overflow.
-        let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);
+        let deadline = Instant::now() + FIRST_WAIT.min(limit);
         loop {
             let ended = self.ended.notified();
             if let Some(token) = self.live() {
@@ -179,7 +184,8 @@ impl TokenManager {
                     return Ok(token);
                 }
                 let no_token = NoToken { last: state.last_error.clone() };
-                match schedule::on_no_token(state.exchange(), state.refreshing) {
+                let age = self.clock.mono().since(self.began);
+                match schedule::on_no_token(state.exchange(), state.refreshing, age) {
                     OnNoToken::Ask => {
                         state.refreshing = true;
                         self.wanted.notify_one();
@@ -199,7 +205,7 @@ impl TokenManager {
     /// again, or `None` if the caller gets the 401.
     pub async fn after_unauthorized(&self, sent: u64, limit: Duration) -> Option<Arc<Token>> {
         self.metrics.upstream_unauthorized.inc();
-        let deadline = Instant::now() + TOKEN_TIMEOUT.min(limit);
+        let deadline = Instant::now() + FIRST_WAIT.min(limit);
         loop {
             let ended = self.ended.notified();
             {
@@ -242,6 +248,20 @@ impl TokenManager {
     /// Marks the start of an exchange, whatever triggered it.
     fn begin(&self) {
         self.state().refreshing = true;
+    }
+
+    /// Takes note of the gateway's time less the local time, and warns when the clocks begin or cease to differ.
+    fn note_skew(&self, millis: i64) {
+        let mut state = self.state();
+        let Some(skewed) = schedule::skew_changed(state.skewed, millis) else { return };
+        state.skewed = skewed;
+        drop(state);
+        let skew_ms = millis;
+        if skewed {
+            tracing::warn!(skew_ms, "{}", if millis > 0 { BEHIND } else { AHEAD });
+        } else {
+            tracing::warn!(skew_ms, "this machine's clock agrees with Sezzle's again");
+        }
     }
 
     fn is_refreshing(&self) -> bool {
@@ -317,8 +337,10 @@ impl State {
     }
 }
 
-// How long a request waits for a token: one exchange and a little more.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(7);
+const BEHIND: &str =
+    "this machine's clock is behind Sezzle's: set it, because sessions with a token are stored shorter";
+const AHEAD: &str =
+    "this machine's clock is ahead of Sezzle's: set it, because sessions with a token are stored shorter";
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float's 53 bits")]
 fn seconds(millis: i64) -> f64 {

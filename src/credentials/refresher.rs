@@ -167,7 +167,7 @@ impl TokenRefresher {
             Step::ReadAgain(wait) => wait,
             Step::Restored => {
                 self.tokens.set_unused_keys(None);
-                tracing::info!(keys = self.files.sources.name(), "the key files hold the pair in use again");
+                tracing::warn!(keys = self.files.sources.name(), "the key files hold the pair in use again");
                 INTERVAL
             }
             Step::Try(keys) => self.change_to(keys, &in_use).await,
@@ -190,7 +190,8 @@ impl TokenRefresher {
                 self.rotation.done();
                 self.count("success");
                 self.tokens.set_unused_keys(None);
-                tracing::info!(merchant, generation, keys = name, changed, "key pair changed");
+                // Operators wait for this line before they revoke the old pair, also at level `warn`.
+                tracing::warn!(merchant, generation, keys = name, changed, "key pair changed");
                 let (sources, threads) = (self.files.sources.clone(), self.threads.clone());
                 tokio::spawn(async move { threads.run(move || sources.warn_of_readers()).await });
                 // The files may have changed again during the exchange.
@@ -233,7 +234,9 @@ impl TokenRefresher {
         let granted = answer.and_then(|granted| {
             if let Some(date) = granted.date {
                 let now = clock.now();
-                metrics.clock_skew.set(seconds(date.millis_since(now.wall)));
+                let skew = date.millis_since(now.wall);
+                metrics.clock_skew.set(seconds(skew));
+                self.tokens.note_skew(skew);
                 sezzle.note(date, now);
             }
             // The life counts from before the request, since the token cannot be older than that.

@@ -61,12 +61,13 @@ pub enum OnNoToken {
     Refuse,
 }
 
-/// Decides on a request that finds no live token.
-pub fn on_no_token(state: ExchangeState, refreshing: bool) -> OnNoToken {
+/// Decides on a request that finds no live token, in a process that is `age` old.
+pub fn on_no_token(state: ExchangeState, refreshing: bool, age: Duration) -> OnNoToken {
     match (state, refreshing) {
         // The token has just expired, perhaps because the machine was suspended.
         (ExchangeState::Working, false) => OnNoToken::Ask,
-        // A short wait at the start saves every caller a retry.
+        // A short wait at the start saves every caller a retry. Later it would only slow every caller down.
+        (ExchangeState::Starting, _) if age >= FIRST_WAIT => OnNoToken::Refuse,
         (ExchangeState::Working, true) | (ExchangeState::Starting, _) => OnNoToken::Wait,
         // Holds during a new attempt too: an exchange that hangs would delay every caller for seconds.
         (ExchangeState::Failing, _) => OnNoToken::Refuse,
@@ -105,6 +106,19 @@ pub fn on_unauthorized(
         OnUnauthorized::Refresh
     }
 }
+
+/// Whether the clocks of the gateway and this machine differ too much now, if that is news after `skewed`.
+/// `skew_millis` is the gateway's time less the local time.
+pub fn skew_changed(skewed: bool, skew_millis: i64) -> Option<bool> {
+    let now = skew_millis.unsigned_abs() > MAX_SKEW_MILLIS;
+    (now != skewed).then_some(now)
+}
+
+/// The alert SezzleSidecarClockSkew has the same threshold.
+pub const MAX_SKEW_MILLIS: u64 = 30_000;
+
+/// How long a request waits for a token: one exchange and a little more.
+pub const FIRST_WAIT: Duration = Duration::from_secs(7);
 
 // Sezzle requires a new token within 120 minutes.
 const LONGEST_LIFE: Duration = Duration::from_secs(110 * 60);
@@ -151,6 +165,23 @@ mod tests {
     }
 
     #[test]
+    fn a_skewed_clock_is_news_once() {
+        for (skewed, millis, news) in [
+            (false, 0, None),
+            (false, 30_000, None),
+            (false, 30_001, Some(true)),
+            (false, -30_001, Some(true)),
+            (false, i64::MIN, Some(true)),
+            (true, 300_000, None),
+            (true, -300_000, None),
+            (true, 30_000, Some(false)),
+            (true, -900, Some(false)),
+        ] {
+            assert_eq!(skew_changed(skewed, millis), news, "{skewed} {millis}");
+        }
+    }
+
+    #[test]
     fn back_off_grows_to_its_cap() {
         let seconds =
             |failures, left: Option<u64>| back_off(failures, left.map(Duration::from_secs), None, 1.0).as_secs();
@@ -190,15 +221,18 @@ mod tests {
 
     #[test]
     fn callers_wait_only_for_what_may_well_succeed() {
-        for (state, refreshing, expected) in [
-            (ExchangeState::Working, false, OnNoToken::Ask),
-            (ExchangeState::Working, true, OnNoToken::Wait),
-            (ExchangeState::Starting, false, OnNoToken::Wait),
-            (ExchangeState::Starting, true, OnNoToken::Wait),
-            (ExchangeState::Failing, false, OnNoToken::Refuse),
-            (ExchangeState::Failing, true, OnNoToken::Refuse),
+        for (state, refreshing, early, late) in [
+            (ExchangeState::Working, false, OnNoToken::Ask, OnNoToken::Ask),
+            (ExchangeState::Working, true, OnNoToken::Wait, OnNoToken::Wait),
+            (ExchangeState::Starting, false, OnNoToken::Wait, OnNoToken::Refuse),
+            (ExchangeState::Starting, true, OnNoToken::Wait, OnNoToken::Refuse),
+            (ExchangeState::Failing, false, OnNoToken::Refuse, OnNoToken::Refuse),
+            (ExchangeState::Failing, true, OnNoToken::Refuse, OnNoToken::Refuse),
         ] {
-            assert_eq!(on_no_token(state, refreshing), expected, "{state:?} {refreshing}");
+            let young = FIRST_WAIT - Duration::from_millis(1);
+            for (age, expected) in [(Duration::ZERO, early), (young, early), (FIRST_WAIT, late), (LONGEST_LIFE, late)] {
+                assert_eq!(on_no_token(state, refreshing, age), expected, "{state:?} {refreshing} {age:?}");
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl CheckFailure {
         let detail = &error.detail;
         match error.kind {
             ErrorKind::Dns => Self::new(
-                format!("the sidecar cannot resolve the name in {gateway}: {detail}"),
+                format!("the sidecar cannot reach {gateway}: {detail}"),
                 &[
                     "Check the network and its DNS: `getent hosts` with that name must print an address.".to_owned(),
                     hints.proxy(),
@@ -212,7 +212,7 @@ mod tests {
         for (kind, first, advice) in [
             (
                 ErrorKind::Dns,
-                "the sidecar cannot resolve the name in https://gateway.example: the reason\n",
+                "the sidecar cannot reach https://gateway.example: the reason\n",
                 "ignores HTTPS_PROXY, which is set",
             ),
             (

@@ -36,8 +36,8 @@ pub struct OnlineCheck {
     pub gateway: Uri,
     /// `gateway.environment`.
     pub environment: &'static str,
-    /// A remark on that environment, if there is one.
-    pub warning: Option<&'static str>,
+    /// Remarks on settings that are probably mistakes.
+    pub warnings: Vec<String>,
     /// The environment that `gateway.url` belongs to, if it is another one.
     pub other_environment: Option<&'static str>,
     /// The sources of the keys, for messages.
@@ -79,7 +79,7 @@ impl OnlineCheck {
         if !self.issuers.is_empty() {
             say("trust", &format!("the bundled web roots, and {}", in_ca_file(&self.issuers)));
         }
-        if let Some(warning) = self.warning {
+        for warning in &self.warnings {
             say("note", warning);
         }
         if let Some(other) = self.other_environment {

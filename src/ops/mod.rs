@@ -1,6 +1,7 @@
 //! The ops listener: `/metrics`, `/livez` and `/readyz`. GET and HEAD only, and without side effects, so that the pod's
 //! network may reach this listener.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,22 @@ use http_body_util::Full;
 
 use crate::credentials::TokenManager;
 use crate::telemetry::metrics::Metrics;
+use crate::text::printable;
+
+/// Why the sidecar is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unready {
+    pub reason: &'static str,
+    /// The cause of the last failure, as the log has it.
+    cause: Option<String>,
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.reason)?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(formatter, ": {cause}"))
+    }
+}
 
 /// Serves metrics and health. Cheap to clone.
 #[derive(Clone)]
@@ -46,15 +63,18 @@ impl Ops {
 
     /// Why the sidecar is not ready; `None` if it is. A sidecar is ready once it is configured, listens and has had a
     /// token. Sezzle's health does not matter.
-    pub fn unready(&self) -> Option<&'static str> {
+    pub fn unready(&self) -> Option<Unready> {
         if self.is_draining() {
-            return Some("draining");
+            return Some(Unready { reason: "draining", cause: None });
         }
         if self.0.tokens.ever_had_token() {
             return None;
         }
-        let error = self.0.tokens.last_error();
-        Some(error.map_or("the first token is being obtained", |error| error.public()))
+        let Some(error) = self.0.tokens.last_error() else {
+            return Some(Unready { reason: "the first token is being obtained", cause: None });
+        };
+        // Libraries word a part of the cause, and a peer may have a say in that. The answer is one line of text.
+        Some(Unready { reason: error.public(), cause: error.cause().map(|cause| printable(cause, MAX_CAUSE)) })
     }
 
     pub fn fresh_metrics(&self) -> &Metrics {
@@ -118,6 +138,9 @@ impl Ops {
         }
     }
 }
+
+// More characters than any cause of our own wording has.
+const MAX_CAUSE: usize = 300;
 
 /// A short answer in plain text.
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

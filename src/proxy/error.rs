@@ -26,7 +26,7 @@ pub enum ProxyError {
     MethodNotAllowed(&'static str),
     Browser,
     /// The request is for somebody else; the text says why.
-    Misdirected(&'static str),
+    Misdirected(Cow<'static, str>),
     /// The request has passed a sidecar before.
     Loop,
     /// The target is longer than [`super::inbound::MAX_TARGET`].
@@ -69,8 +69,10 @@ impl From<Refusal> for ProxyError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Malformed(how) => Self::Malformed(how),
-            Refusal::Misdirected => Self::Misdirected("this sidecar does not answer for this Host (see proxy.hosts)"),
-            Refusal::Scheme(which) => Self::Misdirected(which),
+            Refusal::Misdirected => {
+                Self::Misdirected("this sidecar does not answer for this Host (see proxy.hosts)".into())
+            }
+            Refusal::Scheme(which) => Self::Misdirected(which.into()),
             Refusal::Browser => Self::Browser,
         }
     }
@@ -124,7 +126,7 @@ codes! {
     overloaded: SERVICE_UNAVAILABLE, is_refusal true;
     stopping: SERVICE_UNAVAILABLE, is_refusal true;
     loop_detected: LOOP_DETECTED, is_refusal true;
-    no_token: SERVICE_UNAVAILABLE, is_refusal false;
+    no_token: SERVICE_UNAVAILABLE, is_refusal true;
     not_stored: GATEWAY_TIMEOUT, is_refusal false;
     internal: INTERNAL_SERVER_ERROR, is_refusal false;
     upstream_unreachable: SERVICE_UNAVAILABLE, is_refusal false;
@@ -204,7 +206,7 @@ impl ProxyError {
                 let message = "the request's path and query are too long";
                 Facts::target_too_long(INVALID, message)
             }
-            Self::Misdirected(why) => Facts::misdirected(DENIED, *why),
+            Self::Misdirected(why) => Facts::misdirected(DENIED, why.clone()),
             Self::RateLimited(wait) => {
                 let message = "Sezzle asked for fewer calls of this class, so the sidecar did not send this one; \
                                repeat it after Retry-After";
@@ -275,8 +277,8 @@ impl ProxyError {
         self.facts().code.status
     }
 
-    /// Whether the sidecar refused the request before it tried anything: for the request itself, for too many others,
-    /// or because others failed.
+    /// Whether the sidecar refused the request before it sent anything: for the request itself, for too many others, for
+    /// want of a token, or because others failed.
     pub fn is_refusal(&self) -> bool {
         self.facts().code.is_refusal
     }
@@ -290,7 +292,6 @@ impl ProxyError {
     pub fn was_not_done(&self) -> bool {
         match self {
             Self::Upstream(error) => error.sent == Sent::No,
-            Self::NoToken(_) => true,
             _ => self.is_refusal(),
         }
     }

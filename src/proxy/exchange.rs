@@ -8,7 +8,8 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::time::sleep;
 
-use super::attempts::{Attempts, Event, Next, Retry};
+use super::attempt_log::{PassedOn, announce, log_attempt};
+use super::attempts::{Attempts, Event, Next};
 use super::content::{Content, GatewayResponse, MAX_LINKED, Reading, Share, read, something};
 use super::error::ProxyError;
 use super::etag;
@@ -86,6 +87,7 @@ pub struct Exchange {
     pub(super) links: Option<Arc<AnswerLinks>>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) passed_on: PassedOn,
 }
 
 impl Exchange {
@@ -200,6 +202,9 @@ impl Exchange {
             let result = self.attempt(outgoing, &credential, now.mono, reading, &send_permit, stats).await;
             let mut ended = result.as_ref().map_or_else(|_| self.clock.mono(), |answer| answer.at);
             stats.took(ended.since(sent));
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                log_attempt(&result, outgoing, request_id, stats, ended.since(now.mono));
+            }
             let mut step = attempts.after(event(&result, &credential, &send_permit), ended);
             loop {
                 if let Some((reason, result)) = step.count {
@@ -236,6 +241,7 @@ impl Exchange {
         let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
         if refused && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
+            self.passed_on.count(outgoing, request_id, ended);
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, retry_safety, remedy, attempts.doubt)
@@ -321,18 +327,6 @@ fn event(
         (Err(error), _) => Failure::Error(error.kind, error.sent),
     };
     Event::Failed { failure, is_trial: send_permit.is_trial(), random: fastrand::f64() }
-}
-
-/// Logs that a call is sent again.
-fn announce(
-    retry: Retry,
-    result: &Result<GatewayResponse, UpstreamError>,
-    outgoing: &Outgoing,
-    request_id: &RequestId,
-) {
-    let (attempt, reason) = (retry.number, retry.failure.as_str());
-    let (route, cause) = (outgoing.route.word(), result.as_ref().err().map(tracing::field::display));
-    tracing::info!(%request_id, route, attempt, reason, cause, "an attempt failed; the sidecar sends the call again");
 }
 
 /// The caller's result of the last attempt. `doubt` says how an earlier attempt failed that may have had its effect. A

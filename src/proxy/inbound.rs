@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
+use super::arrival::shown_host;
 use super::decision::{Call, Decision, Missed};
 use super::error::ProxyError;
 use super::exchange::Rights;
@@ -47,7 +48,11 @@ impl Proxy {
         caller: &Caller,
         record: &mut Record,
     ) -> Result<(Matched, Class), ProxyError> {
-        let matched = admit(&self.options.hosts, head, present, caller)?;
+        let matched = admit(&self.options.hosts, head, present, caller).inspect_err(|error| {
+            if matches!(error, ProxyError::NotFound) {
+                self.astray.count(head, record.began.mono);
+            }
+        })?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         Ok((matched, class))
@@ -97,7 +102,7 @@ pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Call
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    hosts.check_host(head, caller)?;
+    hosts.check_host(head, caller).map_err(|refusal| refused(refusal, head))?;
     if present.browser {
         return Err(Refusal::Browser.into());
     }
@@ -118,6 +123,17 @@ pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Call
         check_path(path)?;
     }
     Matched::path(path).ok_or(ProxyError::NotFound)
+}
+
+/// The error for a host that is not ours. A host that belongs to somebody else is quoted, since nothing shows a service
+/// its own `Host`.
+fn refused(refusal: Refusal, head: &Parts) -> ProxyError {
+    match (refusal, shown_host(head)) {
+        (Refusal::Misdirected, host) if !host.is_empty() => ProxyError::Misdirected(
+            format!("this sidecar does not answer for the Host {host:?} (see proxy.hosts)").into(),
+        ),
+        (refusal, _) => refusal.into(),
+    }
 }
 
 fn is_chunked_once(headers: &HeaderMap) -> bool {

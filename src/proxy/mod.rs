@@ -4,6 +4,8 @@
 //! lookup of a session goes to the session cache, every other call to `exchange`. [`response`] makes the caller's
 //! answer.
 
+mod arrival;
+mod attempt_log;
 mod attempts;
 mod authentication;
 mod body;
@@ -29,6 +31,7 @@ pub mod record;
 mod request_key;
 pub mod response;
 pub mod route;
+mod shown_path;
 mod stored;
 pub mod upstream_stats;
 mod write;
@@ -47,6 +50,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio_util::either::Either;
 
+use self::arrival::{Astray, log_arrival};
+use self::attempt_log::PassedOn;
 use self::authentication::Authentication;
 use self::cache_status::{CacheStatus, Source};
 pub use self::call::READ_BODY;
@@ -114,6 +119,7 @@ pub struct Proxy {
     authentication: Arc<Authentication>,
     writes: Writes,
     draining: Arc<AtomicBool>,
+    astray: Arc<Astray>,
     sinks: PerWorker<Arc<RecordSink>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -153,12 +159,20 @@ impl Proxy {
         let shops = Shops::new(upstream.clone(), Arc::clone(&tokens), clock.clone(), Arc::clone(&metrics));
         let authentication =
             Authentication { shops, tokens: Arc::clone(&tokens), links: links.clone(), metrics: Arc::clone(&metrics) };
-        let exchange = Exchange { upstream, tokens, links, clock: clock.clone(), metrics: Arc::clone(&metrics) };
+        let exchange = Exchange {
+            upstream,
+            tokens,
+            links,
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            passed_on: PassedOn::default(),
+        };
         Self {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),
             exchange: Arc::new(exchange),
             authentication: Arc::new(authentication),
             draining: Arc::new(AtomicBool::new(false)),
+            astray: Arc::default(),
             sinks: PerWorker::new(workers, || {
                 Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
             }),
@@ -182,6 +196,11 @@ impl Proxy {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Forgets how calls to Sezzle ended lately, as at the start.
+    pub fn reset(&self) {
+        self.pressure.reset();
+    }
+
     /// Brings the gauges up to date.
     pub fn observe(&self) {
         self.pressure.observe();
@@ -202,6 +221,12 @@ impl Proxy {
         }
         if present.traceparent {
             record.set_trace(&head.headers);
+        }
+        if present.user_agent {
+            record.set_user_agent(&head.headers);
+        }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            log_arrival(&head, &caller, &record.request_id);
         }
         if is_safe(&head.method) && has_body {
             return Either::Right(Box::pin(Arc::clone(self).serve_without_body(head, body, present, caller, record)));

@@ -1,12 +1,14 @@
 //! Which headers a request has.
 
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA, TRANSFER_ENCODING, VIA};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA, TRANSFER_ENCODING, USER_AGENT, VIA,
+};
 
 use super::headers::{TRACEPARENT, X_REQUEST_ID};
 use crate::caller::is_of_browser;
 
-/// Which of the headers that change a decision a request has, found in one pass. Most requests have none of them, and
+/// Which of the headers that change a decision or stand in the log a request has, found in one pass. Most requests have none of them, and
 /// one look-up by name takes as long as the whole pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderPresence {
@@ -21,6 +23,7 @@ pub struct HeaderPresence {
     pub cache_directives: bool,
     /// `If-None-Match` or `If-Modified-Since`.
     pub conditions: bool,
+    pub(super) user_agent: bool,
 }
 
 impl HeaderPresence {
@@ -29,6 +32,7 @@ impl HeaderPresence {
         for name in headers.keys() {
             match *name {
                 AUTHORIZATION => present.authorization = true,
+                USER_AGENT => present.user_agent = true,
                 VIA => present.via = true,
                 TRANSFER_ENCODING => present.transfer_encoding = true,
                 CACHE_CONTROL | PRAGMA => present.cache_directives = true,

@@ -138,6 +138,14 @@ impl Pressure {
         })
     }
 
+    /// Forgets how calls ended lately, as at the start: closes the breakers, ends the waits after a 429, and fills the
+    /// retry budgets.
+    pub fn reset(&self) {
+        for limit in [&self.session, &self.read, &self.report, &self.money, &self.webhooks] {
+            limit.reset();
+        }
+    }
+
     /// Brings the gauges up to date.
     pub fn observe(&self) {
         for limit in [&self.session, &self.read, &self.report, &self.money, &self.webhooks] {
@@ -270,6 +278,16 @@ impl ClassLimit {
             let (class, seconds) = (self.class.as_str(), left.as_secs_f64());
             tracing::warn!(class, seconds, "Sezzle asks for fewer calls (429), so the sidecar holds back this class");
         }
+    }
+
+    fn reset(&self) {
+        self.change(|health| {
+            health.breaker.reset();
+            (health.hold, health.budget) = (RateLimitHold::default(), Budget::default());
+            if self.class != Class::Money {
+                self.metrics.rate_limited_until.with_label_values(&[self.class.as_str()]).set(0);
+            }
+        });
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut ClassHealth) -> T) -> T {

@@ -212,16 +212,16 @@ impl Socket {
     pub(super) async fn accept(&self) -> io::Result<(Stream, Caller)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, remote) = listener.accept().await?;
                 // Both calls can fail only when the connection has already gone, and its first read will tell.
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().ok();
-                Ok((Either::Left(stream), Caller { local, ..Caller::default() }))
+                Ok((Either::Left(stream), Caller { local, remote: Some(remote), ..Caller::default() }))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = stream.peer_cred().ok().map(|peer| Peer { uid: peer.uid(), pid: peer.pid() });
-                Ok((Either::Right(stream), Caller { local: None, unix: true, peer }))
+                Ok((Either::Right(stream), Caller { unix: true, peer, ..Caller::default() }))
             }
         }
     }

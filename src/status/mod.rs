@@ -105,7 +105,7 @@ impl Status {
             about: self.about.clone(),
             has_identifiers: true,
             merchant: self.tokens.merchant(),
-            unready: self.ops.unready(),
+            unready: self.ops.unready().map(|unready| unready.reason),
             draining: self.ops.is_draining(),
             token: TokenState { left: live, failure: self.tokens.last_error().map(|error| error.public()) },
             unused_keys: self.tokens.unused_keys(),

@@ -138,15 +138,18 @@ impl Breaker {
                     self.open(now, jitter);
                 }
             }
-            (State::HalfOpen { .. }, Signal::Success) => {
-                let epoch = self.epoch;
-                *self = Self { epoch, ..Self::default() };
-                self.turn(State::Closed);
-            }
+            (State::HalfOpen { .. }, Signal::Success) => self.reset(),
             (State::HalfOpen { .. }, Signal::Failure | Signal::Unreached) => self.open(now, jitter),
             (State::HalfOpen { .. }, Signal::Neutral) => self.turn(State::HalfOpen { trying: false }),
             (State::Closed, Signal::Neutral) | (State::Open(_), _) => {}
         }
+    }
+
+    /// Closes the breaker as it was at the start. Results of calls that were let through before are ignored.
+    pub fn reset(&mut self) {
+        let epoch = self.epoch;
+        *self = Self { epoch, ..Self::default() };
+        self.turn(State::Closed);
     }
 
     fn is_failing(&self, now: Mono) -> bool {

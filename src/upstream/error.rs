@@ -117,7 +117,10 @@ impl UpstreamError {
     }
 
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
-        Self::unsent(connect_kind(error), with_causes(error))
+        let kind = connect_kind(error);
+        // The libraries around the resolver say only once more that there is an error of DNS.
+        let dns = find::<DnsError>(error).filter(|_| kind == ErrorKind::Dns);
+        Self::unsent(kind, dns.map_or_else(|| with_causes(error), |dns| with_causes(dns)))
     }
 
     pub fn from_body(error: &BodyError) -> Self {

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -25,9 +26,12 @@ use tokio_util::task::TaskTracker;
 use self::event::{Concerns, Event};
 use self::forward::{Forward, ForwardError};
 use crate::caller::is_of_browser;
+use crate::clock::Clock;
 use crate::credentials::TokenManager;
 use crate::peer_body::PeerBody;
 use crate::session::SessionCache;
+use crate::telemetry::log::excerpt::excerpt;
+use crate::telemetry::log::throttle::Throttle;
 use crate::telemetry::metrics::{Metrics, OTHER_EVENT, code_label};
 use crate::telemetry::recent_errors::Kind;
 
@@ -43,6 +47,9 @@ struct Inner<E> {
     sessions: Arc<SessionCache<E>>,
     tokens: Arc<TokenManager>,
     tasks: TaskTracker,
+    /// Thins out the warnings of webhooks that Sezzle did not sign.
+    unsigned: Throttle,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -61,9 +68,11 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         sessions: Arc<SessionCache<E>>,
         tokens: Arc<TokenManager>,
         tasks: TaskTracker,
+        clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self(Arc::new(Inner { path, forward, sessions, tokens, tasks, metrics }))
+        let unsigned = Throttle::default();
+        Self(Arc::new(Inner { path, forward, sessions, tokens, tasks, unsigned, clock, metrics }))
     }
 
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -73,6 +82,9 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
             Ok(body) => body,
             Err(refused) => {
                 let hint = signature::misplaced(&head.headers).filter(|_| refused == WebhookResult::BadSignature);
+                if refused == WebhookResult::BadSignature {
+                    self.warn_of_signature(&head, hint);
+                }
                 self.record(refused, None, None, hint, began);
                 return refused.answer();
             }
@@ -150,6 +162,23 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         sent
     }
 
+    /// Warns, once a minute at most, of webhooks that Sezzle did not sign. Only their sender can be named, and only by
+    /// headers that anybody can forge.
+    fn warn_of_signature(&self, head: &Parts, hint: Option<&'static str>) {
+        let Inner { unsigned, clock, .. } = &*self.0;
+        let Some(webhooks) = unsigned.count(clock.mono()) else { return };
+        let shown = |name| head.headers.get(name).map(|value: &HeaderValue| excerpt(value.as_bytes()));
+        let (forwarded_for, user_agent) = (shown(X_FORWARDED_FOR), shown(USER_AGENT));
+        tracing::warn!(
+            webhooks,
+            forwarded_for,
+            user_agent,
+            hint,
+            "webhooks come without Sezzle's signature by the sidecar's keys: register the webhook with these keys, and \
+             let no proxy change its body"
+        );
+    }
+
     /// Counts and logs the webhook. Nothing from an unsigned body is logged.
     fn record(
         &self,
@@ -180,6 +209,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         }
     }
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 // Sezzle's events take a few KiB.
 const MAX_BODY: usize = 256 * 1024;

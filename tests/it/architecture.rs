@@ -73,6 +73,7 @@ const SIMULATED: &[&str] =
 
 /// Decisions that take the time as an argument and do no I/O.
 const PURE: &[&str] = &[
+    "cli/second_signal.rs",
     "config/changes/mod.rs",
     "session/freshness/mod.rs",
     "session/invalidation/mod.rs",
@@ -115,6 +116,7 @@ const PURE: &[&str] = &[
     "proxy/route/remedy.rs",
     "proxy/headers.rs",
     "proxy/route/mod.rs",
+    "proxy/shown_path.rs",
     "proxy/links/mod.rs",
     "proxy/links/scan.rs",
     "proxy/conditional.rs",
@@ -158,6 +160,7 @@ const PURE: &[&str] = &[
     "status/verdict/remark.rs",
     "status/verdict/webhooks.rs",
     "status/verdict/writes.rs",
+    "telemetry/log/excerpt.rs",
     "units.rs",
 ];
 const IMPURE: &[&str] = &["tokio", ".await", "async ", "std::fs", "std::net", "SystemTime", "Instant::now"];

@@ -130,7 +130,7 @@ async fn a_way_that_is_not_there_is_told_with_what_to_do() {
         &ended,
         1,
         &[
-            "sezzle-sidecar: the sidecar cannot resolve the name in https://gateway.invalid: ",
+            "sezzle-sidecar: the sidecar cannot reach https://gateway.invalid: the name gateway.invalid was not resolved: ",
             "\n  Check the network and its DNS",
             "\n  If only a proxy may reach the internet, set gateway.egress_proxy",
         ],
@@ -280,7 +280,7 @@ async fn europe_is_served_with_a_warning() {
     let gateway = Simulator::start(options()).await.expect("starts");
     let url = gateway.url();
     let ended = check(&url, &[("GATEWAY__ENVIRONMENT", "production-eu")]).await;
-    says(&ended, 0, &["note        Sezzle no longer documents"]);
+    says(&ended, 0, &["note        gateway.environment: Sezzle no longer documents"]);
     let variables = [
         &KEYS[1..],
         &[("GATEWAY__ENVIRONMENT", "sandbox-eu"), ("GATEWAY__URL", &url), ("PROXY__LISTEN", "127.0.0.1:0")],

@@ -3,10 +3,8 @@
 //! each of them calls a gateway that does every write and then misbehaves. No write takes effect twice.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::support::client::Client;
 use crate::support::doer::{Doer, Way};
@@ -211,7 +209,7 @@ async fn signals(stack: Stack) {
         (By::Unix, Meanwhile::SecondSignal, Way::Nothing),
         (By::Tcp, Meanwhile::SecondSignal, Way::HalfJsonThenNothing),
     ] {
-        let scene = Scene::start(by).await;
+        let mut scene = Scene::start(by).await;
         let calls = [Call::exchange(), Call::new("GET", "/v2/customer"), capture(way).key("the client's own")];
         let client = stack.start(&scene.relay.url(), &calls);
         scene.gateway.written().await;
@@ -219,11 +217,7 @@ async fn signals(stack: Stack) {
         match meanwhile {
             Meanwhile::Reload | Meanwhile::Drain => scene.gateway.release(),
             Meanwhile::HardEnd => (),
-            Meanwhile::SecondSignal => {
-                // A signal within a second of the first counts as the same.
-                sleep(Duration::from_millis(1_100)).await;
-                scene.process.signal("TERM");
-            }
+            Meanwhile::SecondSignal => scene.process.signal_again("TERM").await,
         }
         let outcomes = client.outcomes().await;
         let told = format!("{by:?}, {meanwhile:?}, {way:?}: {outcomes:?}");

@@ -7,7 +7,7 @@ use sezzle_sidecar::simulator::Options;
 use tokio::net::TcpListener;
 
 use crate::support::Session;
-use crate::support::process::{Ended, Folder, Process, Sidecar, free_address, lines, run};
+use crate::support::process::{BINARY, Ended, Folder, Process, Sidecar, free_address, lines, run};
 
 const KEYS: [(&str, &str); 2] =
     [("CREDENTIALS__PUBLIC_KEY", "sz_pub_simulated"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_simulated")];
@@ -48,6 +48,69 @@ async fn help_names_every_command_and_exit_code_and_no_value_of_the_environment(
     for word in ["run", "check", "demo", "simulate", "version", "--config", "64", "77", "78"] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
+}
+
+#[tokio::test]
+async fn a_start_with_nothing_at_all_points_to_the_demo() {
+    let hint = format!("To try it without an account: {BINARY} demo\n");
+    let newcomer = run(&[], &[]).await;
+    assert_eq!(newcomer.code, Some(78));
+    assert!(newcomer.stderr.ends_with(&hint), "{}", newcomer.stderr);
+    // Anybody else wants to repair a configuration.
+    for (arguments, variables) in [(&["run"][..], &[][..]), (&[][..], &[("GATEWAY__ENVIRONMENT", "sandbox")][..])] {
+        let ended = run(arguments, variables).await;
+        assert_eq!(ended.code, Some(78));
+        assert!(!ended.stderr.contains("demo"), "{arguments:?}: {}", ended.stderr);
+    }
+}
+
+/// Settings that are allowed, and whose values are probably mistakes, with what is said of each.
+const DOUBTFUL: [(&str, &str, &str); 4] = [
+    (
+        "CREDENTIALS__PUBLIC_KEY",
+        "'canary'",
+        "credentials: SEZZLE_SIDECAR__CREDENTIALS__PUBLIC_KEY: the key does not begin with sz_pub_",
+    ),
+    (
+        "CREDENTIALS__PRIVATE_KEY",
+        "private_key=canary",
+        "credentials: SEZZLE_SIDECAR__CREDENTIALS__PRIVATE_KEY: the key does not begin with sz_pr_",
+    ),
+    ("LINKS__BASE_URL", "http://localhost", "links.base_url: port 80 of this machine is in no address of proxy.listen"),
+    ("WEBHOOKS__FORWARD_SECRET", "canary", "webhooks.forward_secret_file: the secret has fewer than 16 bytes"),
+];
+
+#[tokio::test]
+async fn a_probable_mistake_is_warned_of_by_check_and_at_the_start() {
+    let options =
+        Options { public_key: DOUBTFUL[0].1.to_owned(), private_key: DOUBTFUL[1].1.to_owned(), ..Options::default() };
+    let listen = free_address().to_string();
+    let hooks = [("WEBHOOKS__LISTEN", listen.as_str()), ("WEBHOOKS__FORWARD_TO", "http://127.0.0.1:9/hooks")];
+    let variables: Vec<_> = DOUBTFUL.iter().map(|(name, value, _)| (*name, *value)).chain(hooks).collect();
+    let sidecar = Sidecar::start(options, &variables).await;
+
+    let url = sidecar.gateway.url();
+    let at = [("GATEWAY__ENVIRONMENT", "sandbox"), ("GATEWAY__URL", url.as_str())];
+    let variables = [&variables[..], &at].concat();
+    let offline = run(&["check"], &variables).await;
+    let online = run(&["check", "--online"], &variables).await;
+    let ended = sidecar.stop().await;
+    for (place, ended) in [("check", &offline), ("check --online", &online), ("run", &ended)] {
+        assert_eq!(ended.code, Some(0), "{place}: {}", ended.stderr);
+        assert!(!ended.stdout.contains("canary"), "{place}: {}", ended.stdout);
+    }
+    let lines = lines(&ended.stdout);
+    for (_, _, text) in DOUBTFUL {
+        assert!(offline.stdout.contains(&format!("# {text}")), "{text}: {}", offline.stdout);
+        assert!(online.stdout.contains(&format!("note        {text}")), "{text}: {}", online.stdout);
+        let (key, message) = text.split_once(": ").expect("a key");
+        let logged = lines.iter().find(|line| line["message"].as_str().is_some_and(|said| said.starts_with(message)));
+        let logged = logged.unwrap_or_else(|| panic!("{message}: {}", ended.stdout));
+        assert_eq!((&logged["level"], &logged["key"]), (&"WARN".into(), &key.into()));
+    }
+    // Without them nothing is said.
+    let quiet = run(&["check"], &[&KEYS[..], &at].concat()).await;
+    assert!(quiet.code == Some(0) && quiet.stdout.starts_with("[gateway]"), "{}", quiet.stdout);
 }
 
 #[tokio::test]
@@ -223,7 +286,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
         sidecar.process.says("draining").await;
         assert_eq!(sidecar.client.get(sidecar.ops, "/readyz").await.status, 503, "{first}");
         assert_eq!(sidecar.get("/v2/customer").await.status, 200, "{first}: in grace it goes on serving");
-        sidecar.process.signal(second);
+        sidecar.process.signal_again(second).await;
         let Ended { code, stdout, stderr } = sidecar.process.end().await;
         assert_eq!(code, Some(1), "{first}, {second}: {stderr}");
         assert!(stderr.contains("the sidecar stopped before its connections and writes had ended"), "{stderr}");
@@ -279,7 +342,7 @@ async fn the_log_is_one_json_object_per_line_and_one_line_per_request() {
 #[tokio::test]
 async fn at_warn_no_request_has_a_line() {
     let sidecar = Sidecar::start(Options::default(), &[("LOG__LEVEL", "warn")]).await;
-    for path in ["/v2/customer", "/v2/session/fadbc642-05a4-4e38-9e74-80e325623af9", "/elsewhere"] {
+    for path in ["/v2/customer", "/v2/session/fadbc642-05a4-4e38-9e74-80e325623af9", "/v2/elsewhere"] {
         sidecar.get(path).await;
     }
     let ended = sidecar.stop().await;

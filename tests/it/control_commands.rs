@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use sezzle_sidecar::simulator::{Options, TokenizePlace};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+use sezzle_sidecar::simulator::{Options, Rule, TokenizePlace};
 
-use crate::support::client::Answer;
+use crate::support::client::{Answer, Client};
 use crate::support::process::{Folder, Sidecar, lines as lines_of};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, eventually};
@@ -69,10 +71,11 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
         ("POST", "/purge", "{\"all\":false}", 422, "expected true"),
         ("POST", "/purge", &" ".repeat(20_000), 413, "the body is too large"),
         ("GET", "/purge", "", 405, "this path takes POST only"),
+        ("GET", "/reset", "", 405, "this path takes POST only"),
         ("PUT", "/log/level", "{\"level\":\"loud\"}", 422, "expected one of error, warn, info, debug, trace"),
         ("DELETE", "/log/level", "", 405, "GET, HEAD, PUT"),
-        ("GET", "/metrics", "", 404, "try /purge or /log/level"),
-        ("GET", "/v2/customer", "", 404, "try /purge or /log/level"),
+        ("GET", "/metrics", "", 404, "try /purge, /reset or /log/level"),
+        ("GET", "/v2/customer", "", 404, "try /purge, /reset or /log/level"),
     ] {
         let answer = call(&control, method, target, body).await;
         assert_eq!(answer.status, status, "{method} {target}: {}", answer.text());
@@ -80,6 +83,69 @@ async fn what_is_not_understood_changes_nothing_and_says_why() {
         assert!(error.contains(why), "{error}");
     }
     assert!(harness.get(&session).await.cache().starts_with("hit"));
+    harness.stop().await;
+}
+
+/// As between two tests of a service: the gateway forgets its rules, and the sidecar what it learned from them.
+async fn reset_both(harness: &Harness, control: &Path) -> Answer {
+    harness.gateway.reset();
+    call(control, "POST", "/reset", "").await
+}
+
+/// Lets twenty lookups fail at once, after which the breaker refuses the next. Returns how many connections were made.
+async fn fail_until_refused(harness: &Harness) -> f64 {
+    harness.gateway.script(Rule::path("/v2/session/*").status(StatusCode::SERVICE_UNAVAILABLE));
+    let proxy = harness.proxy;
+    let failing = (0..20).map(|_| {
+        let path = Session::order(&harness.gateway).path;
+        tokio::spawn(async move { Client::new().get(proxy, &path).await.status })
+    });
+    for failing in failing.collect::<Vec<_>>() {
+        assert_eq!(failing.await.expect("no panic"), 503);
+    }
+    let sent = harness.gateway.count("GET", "/v2/session/*");
+    assert!((50..=60).contains(&sent), "{sent} attempts");
+    let refused = harness.get(&Session::order(&harness.gateway).path).await;
+    assert_eq!((refused.status, refused.error_code().as_str()), (503, "sidecar.circuit_open"));
+    harness.metric("upstream_connections_opened_total").await
+}
+
+#[tokio::test]
+async fn a_reset_ends_the_wait_after_a_429() {
+    let folder = Folder::new();
+    let (harness, control) = start(&folder).await;
+    let wait = HeaderValue::from_static("50");
+    let busy = Rule::path("/v2/customer").status(StatusCode::TOO_MANY_REQUESTS).set_header(RETRY_AFTER, wait);
+    harness.gateway.script(busy);
+    assert_eq!(harness.get("/v2/customer").await.status, 429);
+    assert_eq!(harness.get("/v2/customer").await.error_code(), "sidecar.rate_limited");
+    harness.gateway.reset();
+    assert_eq!(harness.get("/v2/customer").await.error_code(), "sidecar.rate_limited", "the sidecar has not forgotten");
+    assert_eq!(reset_both(&harness, &control).await.status, 200);
+    assert_eq!(harness.metric(r#"rate_limited_until_timestamp_seconds{class="read"}"#).await, 0.0);
+    assert_eq!(harness.get("/v2/customer").await.status, 200);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_reset_closes_the_breaker_and_empties_the_cache() {
+    let folder = Folder::new();
+    let (harness, control) = start(&folder).await;
+    let stored = Session::tokenize(&harness.gateway);
+    harness.get(&stored.path).await;
+    assert!(harness.get(&stored.path).await.cache().starts_with("hit"));
+    let opened = fail_until_refused(&harness).await;
+
+    let reset = reset_both(&harness, &control).await;
+    assert_eq!((reset.status, reset.text().trim()), (200, r#"{"removed":1}"#));
+    assert_eq!(harness.metric(r#"breaker_state{class="session"}"#).await, 0.0);
+    // The retry budget is full again, too.
+    let next = Session::tokenize(&harness.gateway);
+    harness.gateway.script(Rule::path(&next.path).status(StatusCode::SERVICE_UNAVAILABLE).times(2));
+    assert_eq!(harness.get(&next.path).await.status, 200);
+    assert_eq!(harness.gateway.count("GET", &next.path), 3, "two failed attempts and a good one");
+    assert_eq!(harness.metric("upstream_connections_opened_total").await, opened, "connections stay");
+    assert_eq!(harness.metric(r#"cache_invalidations_total{source="control"}"#).await, 1.0);
     harness.stop().await;
 }
 

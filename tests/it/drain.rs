@@ -12,9 +12,9 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::client::Client;
+use crate::support::client::{Answer, Client};
 use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::END_STREAM;
 use crate::support::process::{Ended, Sidecar};
@@ -220,6 +220,61 @@ async fn a_write_whose_caller_has_gone_is_done_and_purged() {
     let kinds: Vec<EffectKind> = gateway.effects(&order).iter().map(|effect| effect.kind).collect();
     assert_eq!(kinds, [EffectKind::Capture, EffectKind::Capture]);
     assert_eq!(purges.get(), 4, "and after each");
+}
+
+/// A sidecar whose capture is under way at Sezzle, for which a caller waits.
+struct Capturing {
+    sidecar: Sidecar,
+    gate: Gate,
+    order: String,
+    waiting: JoinHandle<Answer>,
+}
+
+impl Capturing {
+    async fn start() -> Self {
+        let sidecar = Sidecar::start(Options::default(), &[]).await;
+        let Session { order, order_path, .. } = Session::order(&sidecar.gateway).authorized(&sidecar.gateway);
+        let (gate, capture, proxy) = (Gate::new(), format!("{order_path}/capture"), sidecar.proxy);
+        sidecar.gateway.script(Rule::path(&capture).gate(&gate));
+        let waiting = tokio::spawn(async move {
+            let body = "{\"capture_amount\":{\"amount_in_cents\":1,\"currency\":\"USD\"},\"partial_capture\":true}";
+            Client::new().send(proxy, Method::POST, &capture, &[("content-type", "application/json")], body).await
+        });
+        arrived(&gate, 1).await;
+        Self { sidecar, gate, order, waiting }
+    }
+}
+
+/// GNU `timeout` signals its child and then its process group, of which the child is a member.
+#[tokio::test]
+async fn two_signals_within_a_second_are_one() {
+    let Capturing { mut sidecar, gate, order, waiting } = Capturing::start().await;
+    sidecar.process.signal_twice("TERM", 0.002);
+    sidecar.process.says("draining").await;
+    sidecar.process.signal("INT");
+    // That the drain goes on only shows by watching for a while.
+    sleep(Duration::from_millis(300)).await;
+    assert!(!sidecar.process.has_ended() && !waiting.is_finished(), "{}", sidecar.process.stdout());
+    gate.release();
+    assert_eq!(waiting.await.expect("an answer").status, 200);
+    let Ended { code, stdout, stderr } = sidecar.process.end().await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("another signal came within a second of the first"), "{stdout}");
+    assert_eq!(sidecar.gateway.effects(&order).len(), 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_after_a_second_cuts_a_capture() {
+    let Capturing { mut sidecar, gate, waiting, .. } = Capturing::start().await;
+    sidecar.process.signal("TERM");
+    sidecar.process.signal_again("TERM").await;
+    let again = Instant::now();
+    let answer = waiting.await.expect("an answer");
+    assert_eq!((answer.status, answer.error_code().as_str()), (504, "sidecar.outcome_unknown"));
+    let Ended { code, stderr, .. } = sidecar.process.end().await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(again.elapsed() < Duration::from_secs(10), "far less than drain.timeout");
+    gate.release();
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn a_draining_sidecar_is_alive_and_not_ready() {
     let waited = run(&["wait", "--max", "1s"], &ops).await;
     assert_eq!(waited.code, Some(1));
     assert!(waited.stderr.contains("not ready: draining"), "{}", waited.stderr);
-    sidecar.process.signal("TERM");
+    sidecar.process.signal_again("TERM").await;
     sidecar.process.end().await;
 }
 

@@ -648,7 +648,7 @@ async fn the_log_tells_what_became_of_a_change_and_names_no_key() {
     };
     let files = format!("{0}/public, {0}/private", folder.path().display());
     let changed = line("\"key pair changed\"");
-    assert_eq!((&changed["level"], &changed["generation"]), (&"INFO".into(), &2.into()), "{changed}");
+    assert_eq!((&changed["level"], &changed["generation"]), (&"WARN".into(), &2.into()), "{changed}");
     assert_eq!((&changed["keys"], &changed["changed"]), (&files.as_str().into(), &"both".into()), "{changed}");
     assert_eq!(changed["merchant"], Options::default().merchant_uuid, "{changed}");
     for (error, level) in [("is empty", "ERROR"), ("rejected the key pair", "ERROR"), ("as merchant", "ERROR")] {

@@ -100,7 +100,8 @@ async fn call(sidecar: &Sidecar, outlets: &mut Outlets, method: Method, path: &s
         ("authorization", "Bearer canary-of-a-caller"),
         ("cookie", "sid=canary"),
         ("proxy-authorization", "Basic canary"),
-        ("user-agent", "canary/1"),
+        // The log shows the beginning of this header, and of `Host`.
+        ("user-agent", "shop/1"),
         ("referer", "https://shop.example/canary"),
         ("x-forwarded-for", "canary"),
         ("traceparent", "00-canary92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
@@ -179,12 +180,15 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
 
     // The sidecar itself refuses these.
     for (method, path) in [
-        (&get, "/canary"),
-        (&get, "/v2/../canary"),
-        (&get, "/v2//canary"),
+        (&get, "/canary-0001"),
+        (&get, "/v2/../canary-0001"),
+        (&get, "/v2//canary-0001"),
+        (&get, "/session/card/token/canary"),
+        (&get, "/customer/canary"),
+        (&get, "/sz_pr_canary"),
         (&get, "/v2/order/canary%2Fcapture"),
-        (&Method::TRACE, "/v2/canary"),
-        (&post, "http://canary.example/v2/session"),
+        (&Method::TRACE, "/v2/canary-0001"),
+        (&post, "http://canary:canary@elsewhere.example/v2/session"),
     ] {
         if path.starts_with('/') {
             assert!(call(sidecar, outlets, method.clone(), path, "").await.status >= 400, "{path}");
@@ -193,7 +197,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         outlets.add(format!("raw {method} {path}"), raw(sidecar.proxy, request).await);
     }
     for (name, value) in [
-        ("host", "canary.example"),
+        ("host", "canary:canary@elsewhere.example"),
         ("origin", "https://canary.example"),
         ("sec-fetch-site", "canary"),
         ("via", "1.1 sezzle-sidecar (canary)"),
@@ -206,7 +210,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
     assert_eq!(call(sidecar, outlets, get.clone(), &huge, "").await.status, 414);
     assert_eq!(call(sidecar, outlets, post.clone(), "/v2/session", &"canary".repeat(1000)).await.status, 413);
     assert_eq!(
-        call(sidecar, outlets, Method::from_bytes(b"CANARY").expect("valid"), "/v2/canary", "").await.status,
+        call(sidecar, outlets, Method::from_bytes(b"CANARY").expect("valid"), "/v2/canary-0001", "").await.status,
         404
     );
 
@@ -215,7 +219,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         "canary\r\n\r\n",
         "GET /v2/canary HTTP/9.9\r\n\r\n",
         "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nauthorization canary\r\n\r\n",
-        "GET /v2/customer HTTP/1.1\r\nhost: canary host\r\nconnection: close\r\n\r\n",
+        "GET /v2/customer HTTP/1.1\r\nhost: another host\r\nconnection: close\r\n\r\n",
         "GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nx: \u{1}canary\r\n\r\n",
         "POST /v2/session HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\ncanary\r\n",
     ] {
@@ -229,7 +233,7 @@ async fn drive(sidecar: &Sidecar, outlets: &mut Outlets) -> BTreeSet<String> {
         "/v2/order/Bearer%20canary/refund",
         "/v2/customer/canary",
         "/v2/settlements/details/canary",
-        "/v2/new/canary",
+        "/v2/new/canary-0001",
     ] {
         call(sidecar, outlets, get.clone(), path, "").await;
         call(sidecar, outlets, post.clone(), path, "canary").await;

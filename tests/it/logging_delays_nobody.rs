@@ -143,8 +143,7 @@ async fn what_was_logged_is_written_however_it_ends() {
     let mut sidecar = Sidecar::start(Options::default(), &drain).await;
     hits(&sidecar, 100).await;
     sidecar.process.signal("TERM");
-    sidecar.process.says("draining").await;
-    sidecar.process.signal("TERM");
+    sidecar.process.signal_again("TERM").await;
     let ended = sidecar.process.end().await;
     let at_once = lines(&ended.stdout);
     assert_eq!((ended.code, of(&at_once, "request").count()), (Some(1), 101));
@@ -161,8 +160,7 @@ async fn what_was_logged_is_written_however_it_ends() {
     wire.send("GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nx-request-id: cut\r\n\r\n").await;
     arrived(&gate, 1).await;
     sidecar.process.signal("TERM");
-    sidecar.process.says("draining").await;
-    sidecar.process.signal("TERM");
+    sidecar.process.signal_again("TERM").await;
     let ended = sidecar.process.end().await;
     let cut = lines(&ended.stdout);
     assert_eq!((ended.code, &line_of(&cut, "cut")["aborted"]), (Some(1), &Value::from("caller")));

@@ -93,5 +93,6 @@ mod systemd;
 mod unix_sockets;
 mod unmodified_clients;
 mod webhooks;
+mod what_the_log_says;
 mod writes;
 mod writes_are_answered;

@@ -60,6 +60,32 @@ async fn requests_wait_for_the_first_token() {
 }
 
 #[tokio::test]
+async fn while_exchanges_fail_calls_wait_only_in_a_young_process() {
+    let down = || Rule::path(EXCHANGE).status(StatusCode::SERVICE_UNAVAILABLE);
+    let harness = Arc::new(Setup::default().start_with(|gateway| gateway.script(down())).await);
+    let failed = r#"token_refreshes_total{result="failed",trigger="start"}"#;
+    eventually("the first exchange has failed", async || harness.metric(failed).await == 1.0).await;
+    let caller = Arc::clone(&harness);
+    let waiting = tokio::spawn(async move { caller.get("/v2/customer").await.status });
+    eventually("waiting", async || harness.metric(r#"in_flight_requests{class="read"}"#).await == 1.0).await;
+    harness.gateway.clear_rules();
+    assert_eq!(waiting.await.expect("no panic"), 200, "a short wait at the start saves a retry");
+    Arc::into_inner(harness).expect("no caller is left").stop().await;
+
+    let harness = Setup::default().start_with(|gateway| gateway.script(down())).await;
+    eventually("the first exchange has failed", async || harness.metric(failed).await == 1.0).await;
+    harness.clock.advance(Duration::from_secs(7));
+    let began = Instant::now();
+    for _ in 0..3 {
+        let answer = harness.get("/v2/customer").await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "three waits would take 21 s: {:?}", began.elapsed());
+    assert_eq!(harness.metric(r#"requests_refused_total{reason="no_token"}"#).await, 3.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn rejected_and_foreign_keys_are_refused_clearly_and_recover() {
     let harness = Setup::default()
         .start_with(|gateway| gateway.script(Rule::path(EXCHANGE).status(StatusCode::UNAUTHORIZED)))
@@ -425,7 +451,8 @@ async fn a_firewalls_page_is_not_sezzles_word_on_the_keys() {
     })
     .await;
     let ready = harness.client.get(harness.ops, "/readyz").await.text();
-    assert_eq!(ready, "not ready: the token exchange failed and is tried again\n");
+    let cause = "another server than Sezzle refused the request (403, text/html)";
+    assert_eq!(ready, format!("not ready: the token exchange failed and is tried again: {cause}\n"));
     harness.gateway.clear_rules();
     harness.clock.advance(Duration::from_secs(5));
     eventually("ready", async || harness.client.get(harness.ops, "/readyz").await.status == 200).await;

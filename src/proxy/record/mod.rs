@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
@@ -21,6 +22,7 @@ use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
+use crate::telemetry::log::excerpt::excerpt;
 use crate::telemetry::log::new_request_id;
 use crate::telemetry::metrics::{Metrics, RequestSeries, method_label};
 use crate::telemetry::trace::{TraceParent, trace_id_text};
@@ -38,6 +40,8 @@ pub struct Record {
     pub(super) request_key: Option<(HeaderValue, KeySource)>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
+    /// `User-Agent`, if the line of the request is logged.
+    user_agent: Option<HeaderValue>,
     method: Method,
     matched: Option<Matched>,
     class: Class,
@@ -166,6 +170,7 @@ impl Record {
             request_key: None,
             stats: None,
             peer,
+            user_agent: None,
             method: method.clone(),
             matched: None,
             class: Class::Read,
@@ -215,6 +220,13 @@ impl Record {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let only = lines.next().filter(|_| lines.next().is_none());
         self.trace = only.and_then(|parent| TraceParent::parse(parent.as_bytes()));
+    }
+
+    /// Keeps the caller's `User-Agent` for the log.
+    pub fn set_user_agent(&mut self, headers: &HeaderMap) {
+        if tracing::enabled!(tracing::Level::INFO) {
+            self.user_agent = headers.get(USER_AGENT).cloned();
+        }
     }
 
     /// The request becomes a call to Sezzle with a body of this many bytes.
@@ -298,6 +310,7 @@ impl Record {
             trace_id = trace_id.map(|id| trace_id_text(id, &mut trace_text)),
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
+            user_agent = self.user_agent.as_ref().map(|agent| excerpt(agent.as_bytes())),
             method = method_label(&self.method),
             route = self.route().template(),
             code = self.status.map_or(499, |status| status.as_u16()),

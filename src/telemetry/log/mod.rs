@@ -1,10 +1,12 @@
 //! Logs: one line per event on one stream, as JSON or as text, at a level that can change while the process runs.
 //! Logging never waits for the stream: see `lines`.
 
+pub mod excerpt;
 mod json;
 mod level;
 mod lines;
 mod panics;
+pub mod throttle;
 
 use std::fs::File;
 use std::io;

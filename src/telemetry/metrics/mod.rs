@@ -115,7 +115,7 @@ metrics! {
     );
     rate_limited_until: IntGaugeVec = gauges(
         "rate_limited_until_timestamp_seconds",
-        "End of the pause that Sezzle asked for by 429, in seconds since the epoch; 0 if there never was one.",
+        "End of the pause that Sezzle asked for by 429, in seconds since the epoch; 0 if there was none since the start or a reset.",
         &["class"],
     );
     connections: IntGaugeVec = gauges("connections", "Open connections of callers.", &["listener"]);

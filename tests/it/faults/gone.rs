@@ -192,8 +192,8 @@ struct Hanging {
 }
 
 impl Hanging {
-    async fn start() -> Self {
-        let limits = [("GATEWAY__WRITE_TIMEOUT", "300ms"), ("DRAIN__TIMEOUT", "900ms")];
+    async fn start(drain_timeout: &str) -> Self {
+        let limits = [("GATEWAY__WRITE_TIMEOUT", "300ms"), ("DRAIN__TIMEOUT", drain_timeout)];
         let sidecar = Sidecar::start(Options::default(), &limits).await;
         let ((waited_for, path), (left, other)) = (capture(&sidecar), capture(&sidecar));
         // The head comes in time, so that the sidecar waits only for the body, longer than the drain lasts.
@@ -225,7 +225,7 @@ fn logged(log: &str, orders: &[String; 2], keys: &[String; 2]) {
 
 #[tokio::test]
 async fn what_the_hard_end_cuts_is_said_to_be_unknown() {
-    let Hanging { sidecar, waiting, orders, keys } = Hanging::start().await;
+    let Hanging { sidecar, waiting, orders, keys } = Hanging::start("900ms").await;
     let Sidecar { process, gateway, .. } = sidecar;
     process.signal("TERM");
     let answer = waiting.await.expect("an answer");
@@ -239,11 +239,10 @@ async fn what_the_hard_end_cuts_is_said_to_be_unknown() {
 
 #[tokio::test]
 async fn what_a_second_signal_cuts_is_logged_as_unknown() {
-    let Hanging { sidecar, waiting, orders, keys } = Hanging::start().await;
+    let Hanging { sidecar, waiting, orders, keys } = Hanging::start("20s").await;
     let Sidecar { mut process, gateway, .. } = sidecar;
     process.signal("TERM");
-    process.says("draining").await;
-    process.signal("TERM");
+    process.signal_again("TERM").await;
     let ended = process.end().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     logged(&ended.stdout, &orders, &keys);

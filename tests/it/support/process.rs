@@ -151,6 +151,21 @@ impl Process {
         assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
     }
 
+    /// Sends a signal, and the same one again after so many seconds.
+    pub fn signal_twice(&self, name: &str, seconds: f64) {
+        let id = self.child.id();
+        let line = format!("kill -{name} {id}; sleep {seconds}; kill -{name} {id}");
+        assert!(Command::new("/bin/sh").args(["-c", &line]).status().expect("a shell").success(), "{line}");
+    }
+
+    /// Sends a second signal, a second after the process has said that it drains. Sooner, the process would take the
+    /// two for one.
+    pub async fn signal_again(&mut self, name: &str) {
+        self.says("draining").await;
+        sleep(Duration::from_millis(1_100)).await;
+        self.signal(name);
+    }
+
     /// Waits for the process's end.
     pub async fn end(self) -> Ended {
         self.end_within(LIMIT).await

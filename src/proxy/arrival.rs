@@ -1,0 +1,75 @@
+//! What the log says of a request when it arrives, at level `debug`, and of requests that go astray.
+
+use std::fmt;
+
+use http::HeaderMap;
+use http::header::{HOST, USER_AGENT};
+use http::request::Parts;
+
+use super::record::RequestId;
+use super::shown_path::shown_path;
+use crate::caller::Caller;
+use crate::clock::Mono;
+use crate::telemetry::log::excerpt::excerpt;
+use crate::telemetry::log::throttle::Throttle;
+use crate::telemetry::metrics::method_label;
+
+/// Logs which request arrives, and over which connection.
+#[cold]
+pub(super) fn log_arrival(head: &Parts, caller: &Caller, request_id: &RequestId) {
+    tracing::debug!(
+        %request_id,
+        method = method_label(&head.method),
+        path = shown_path(head.uri.path()),
+        host = shown_host(head),
+        user_agent = agent(&head.headers),
+        version = ?head.version,
+        connection = %Connection(caller),
+        "a request arrives"
+    );
+}
+
+/// Warns, once a minute at most, of requests for paths that the sidecar does not serve.
+#[derive(Debug, Default)]
+pub(super) struct Astray(Throttle);
+
+impl Astray {
+    pub(super) fn count(&self, head: &Parts, now: Mono) {
+        if let Some(requests) = self.0.count(now) {
+            tracing::warn!(
+                requests,
+                path = shown_path(head.uri.path()),
+                user_agent = agent(&head.headers),
+                "requests come for paths outside /v2/; the base URL of a service may be wrong"
+            );
+        }
+    }
+}
+
+fn agent(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT).map(|agent| excerpt(agent.as_bytes()))
+}
+
+/// The host that a request names, without a user and a password before it. A target in absolute form wins over `Host`
+/// (RFC 9112, 3.2.2).
+pub(super) fn shown_host(head: &Parts) -> &str {
+    let host = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = host.or_else(|| head.headers.get(HOST).map(|host| host.as_bytes())).unwrap_or_default();
+    excerpt(host.rsplit(|byte| *byte == b'@').next().unwrap_or_default())
+}
+
+/// The other end of a connection.
+struct Connection<'c>(&'c Caller);
+
+impl fmt::Display for Connection<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.remote, self.0.peer) {
+            (Some(remote), _) => write!(formatter, "{remote}"),
+            (None, Some(peer)) => match peer.pid {
+                Some(pid) => write!(formatter, "unix, uid {}, pid {pid}", peer.uid),
+                None => write!(formatter, "unix, uid {}", peer.uid),
+            },
+            (None, None) => formatter.write_str("unknown"),
+        }
+    }
+}
