@@ -535,7 +535,9 @@ fn rendering_names_every_key_and_its_origin() {
 fn what_was_rendered_loads_again() {
     let first = loaded(&[VALID], &[("PROXY__LISTEN", "127.0.0.1:80,[::1]:80"), ("LINKS__BASE_URL", "http://a")]);
     let second = loaded(&[&first.render()], &[]);
-    assert_eq!(format!("{:?}", first.settings), format!("{:?}", second.settings));
+    // The origins differ, since each value of the second stands in its file.
+    let values = |loaded: Loaded| format!("{:?}", Settings { effective: Vec::new(), ..loaded.settings });
+    assert_eq!(values(first), values(second));
 }
 
 #[test]

@@ -62,7 +62,7 @@ mod tests {
             ("/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8", "/session/{}"),
             ("/v1/order/6c9db5d4-d09a-4224-860a-b5438ac32ca8/capture", "/v1/order/{}/capture"),
             ("/v2/order/6c9db5d4-d09a-4224-860a-b5438ac32ca8/capture", "/v2/order/{order}/capture"),
-            ("/v2/settlements/details/hidden", "/v2/settlements/details"),
+            ("/v2/settlements/details/hidden", "/v2/settlements/details/{payout}"),
             ("/v2/new/call", "/v2/new/call"),
             ("/api/v2/customer/secret/order", "/api/v2/customer/{}/order"),
             ("/session/card/token/secret", "/session/card/token/{}"),
