@@ -1,6 +1,5 @@
 """The program under test, run as the sidecar's container runs it."""
 
-import json
 import os
 import pathlib
 import socket
@@ -88,10 +87,12 @@ class Program:
     def control(self, address, arguments, environment):
         """The operator's commands of docs/installation.md."""
         hold("<!doctype html>" in call(address, "/").lower(), "the status page")
-        purged = self.run(["purge", "6c9db5d4-d09a-4224-860a-b5438ac32ca8", *arguments], environment)
-        hold(purged.stdout == "removed 0\n", f"purged: {purged}")
-        level = {"level": "debug"}
-        hold(json.loads(call(address, "/log/level", json.dumps(level).encode(), "PUT")) == level, "the log's level")
+        session = "6c9db5d4-d09a-4224-860a-b5438ac32ca8"
+        for command, says in [(["purge", session], "removed 0\n"), (["log-level", "debug"], "level debug\n")]:
+            said = self.run([*command, *arguments], environment)
+            hold(said.stdout == says, f"{command}: {said}")
+        said = self.run(["status", *arguments], environment)
+        hold(said.returncode == 0 and "sezzle-sidecar" in said.stdout, f"the status page as text: {said}")
 
 
 def written(folder, texts):
@@ -110,10 +111,10 @@ def free_address():
         return "127.0.0.1:{}".format(free.getsockname()[1])
 
 
-def call(address, path, body=None, method=None):
+def call(address, path, body=None):
     """The text of a successful answer, or the status of any other."""
     try:
-        request = urllib.request.Request(f"http://{address}{path}", body, method=method)
+        request = urllib.request.Request(f"http://{address}{path}", body)
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as refused:
