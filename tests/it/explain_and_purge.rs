@@ -73,7 +73,9 @@ fn a_request_is_explained() {
     says(
         &["GET", "/v2/customer", "-H", "Host: evil.example"],
         "",
-        &["request     refused: 421 sidecar.misdirected: this sidecar does not answer for this Host (see proxy.hosts)"],
+        &[
+            "request     refused: 421 sidecar.misdirected: this sidecar does not answer for the Host \"evil.example\" (see proxy.hosts)",
+        ],
     );
 }
 

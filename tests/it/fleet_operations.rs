@@ -140,11 +140,12 @@ async fn the_status_page_shows_the_link_and_what_others_do_not_know() {
     eventually("down", async || status(&sidecar).await.contains("Linkdown: there is no connection")).await;
     purge_all(&sidecar).await;
     eventually("what is not published", async || status(&sidecar).await.contains("Not published1")).await;
-    eventually("the remark", async || {
-        // Half a minute passes between two observations.
-        sidecar.clock.advance(Duration::from_secs(1));
+    eventually("the remarks", async || {
+        // Half a minute passes between two observations, and before the second remark.
+        sidecar.clock.advance(Duration::from_secs(5));
         let text = status(&sidecar).await;
-        text.contains("The log of the fleet has not been read for 1") && text.contains("may not know of 1 change here.")
+        text.contains("The log of the fleet has not been read for ")
+            && text.contains("may not know of 1 change here, for ")
     })
     .await;
     redis.start_again().await;
