@@ -21,7 +21,7 @@ pub(super) fn sezzle(s: &Snapshot) -> Section {
         vec![state.class.to_owned(), breaker.to_owned(), held]
     });
     let breakers = Table {
-        caption: "Calls by class; calls that move money are always sent".to_owned(),
+        caption: "Calls by class; neither a 429 nor a breaker holds back calls that move money".to_owned(),
         texts: &["Class", "Circuit breaker", "Rate-limited until"],
         numbers: &[],
         is_of_words: false,
