@@ -76,7 +76,8 @@ mod tests {
         ] {
             assert_eq!(shown_path(path), shown, "{path}");
         }
-        assert_eq!(shown_path(&"/word".repeat(100)), "/word".repeat(100)[..LONGEST]);
+        let long = shown_path(&"/word".repeat(100));
+        assert!("/word".repeat(100).starts_with(&long) && long.len() == LONGEST, "{long}");
     }
 
     proptest! {

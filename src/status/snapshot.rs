@@ -50,12 +50,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders.
+    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders, and the path of
+    /// the service that webhooks go to, which may hold a token.
     pub fn without_identifiers(mut self) -> Self {
         self.has_identifiers = false;
         self.merchant = None;
-        for entry in self.configuration.keys.iter_mut().filter(|entry| entry.key == MERCHANT_KEY) {
+        for entry in self.configuration.keys.iter_mut().filter(|entry| IDENTIFYING.contains(&entry.key)) {
             entry.value = entry.value.as_ref().map(|_| LEFT_OUT.to_owned());
+        }
+        if let Some(url) = self.webhooks.as_mut().and_then(|webhooks| webhooks.forward_to.as_mut()) {
+            url.truncate(origin(url).len());
         }
         self.recent_errors.iter_mut().for_each(|error| error.request_id = None);
         for write in &mut self.unknown_writes {
@@ -66,8 +70,15 @@ impl Snapshot {
     }
 }
 
-const MERCHANT_KEY: &str = "credentials.merchant_uuid";
+const IDENTIFYING: [&str; 2] = ["credentials.merchant_uuid", "webhooks.forward_to"];
 const LEFT_OUT: &str = "\"[left out]\"";
+
+/// A URL up to its path.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + "://".len());
+    let path = url.get(host..).and_then(|rest| rest.find('/'));
+    path.and_then(|at| url.get(..host + at)).unwrap_or(url)
+}
 
 /// Facts that do not change while the process runs.
 #[derive(Clone, Debug)]

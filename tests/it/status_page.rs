@@ -218,7 +218,7 @@ async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
     eventually("refused", async || page(&refusing).await.contains("Not ready: Sezzle rejected")).await;
     let shown = page(&refusing).await;
     says(&shown, &["not known yet", "there is none", "token exchange: rejected\n"]);
-    assert!(shown.contains("<title>sezzle-sidecar, sandbox: Not ready</title>"));
+    assert!(shown.contains(", sandbox: Not ready – sezzle-sidecar</title>"), "{shown}");
     refusing.stop().await;
 
     let harness = controlled().start().await;

@@ -141,7 +141,7 @@ fn a_sidecar_with_everything_wrong() {
             "POST /v2/order/{order}/capture outcome unknown\n1 min 1 s ago (12:25:39 UTC), order ",
             "request capture-1, Sezzle-Request-Id none",
             "Last signed webhook5 s ago (12:26:35 UTC)",
-            "6 to http://shop/; 9 not accepted",
+            "6 to http://shop/hook-4711; 9 not accepted",
             "Last reload1 min ago (12:25:40 UTC): failed; the log has every mistake",
             "This machine&#39;s clock and Sezzle&#39;s differ by 300 s: Sezzle&#39;s is behind.",
             "SezzleSidecarUnauthorized",
@@ -201,8 +201,10 @@ fn what_only_operators_may_see_is_taken_out() {
     says(&page, &["left out on this listener", "This listener leaves out identifiers."]);
     assert!(whole.contains("capture-1") && whole.contains("5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11"));
     let json = json::render(&s).to_string();
+    assert!(whole.contains("http://shop/hook-4711"));
     for form in [&page, &json] {
         assert!(!form.contains("capture-1") && !form.contains("5a1cb89e-7b0a-4d12-9c6f-0f9a4e1f2d11"), "{form}");
+        assert!(form.contains("http://shop") && !form.contains("hook-4711"), "{form}");
     }
     // The gateway and the fleet's server have hostile names still, and a certificate has one in its table and its remark.
     assert_eq!(page.matches("&lt;script&gt;").count(), 4);

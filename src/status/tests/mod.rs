@@ -142,7 +142,8 @@ pub(super) fn ill() -> Snapshot {
         request_id: "capture-1".to_owned(),
         sezzle_request_id: None,
     }];
-    s.webhooks = Some(WebhookState { last: Some(Wall(NOW.0 - 5000)), forward_to: Some("http://shop/".to_owned()) });
+    s.webhooks =
+        Some(WebhookState { last: Some(Wall(NOW.0 - 5000)), forward_to: Some("http://shop/hook-4711".to_owned()) });
     s.certificates.push(certificate("gateway.ca_file", HOSTILE, 13));
     s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s

@@ -42,9 +42,11 @@ fn webhooks(counts: &mut Counts, result: WebhookResult, times: u32) {
     counts.webhooks[index] += times;
 }
 
+type Change = dyn Fn(&mut Snapshot);
+
 #[test]
 fn the_worst_is_said_first_and_in_true_words() {
-    let cases: [(&str, &dyn Fn(&mut Snapshot), Level, &str); 14] = [
+    let cases: [(&str, &Change, Level, &str); 14] = [
         ("well", &|_| (), Level::Well, ""),
         (
             "starting",
@@ -132,11 +134,11 @@ fn the_worst_is_said_first_and_in_true_words() {
 }
 
 /// For each condition: the least state that is one, and the most that is none.
-fn limits(condition: Condition) -> (Box<dyn Fn(&mut Snapshot)>, Box<dyn Fn(&mut Snapshot)>) {
+fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
     fn both(
         is: impl Fn(&mut Snapshot) + 'static,
         is_not: impl Fn(&mut Snapshot) + 'static,
-    ) -> (Box<dyn Fn(&mut Snapshot)>, Box<dyn Fn(&mut Snapshot)>) {
+    ) -> (Box<Change>, Box<Change>) {
         (Box::new(is), Box::new(is_not))
     }
     let fleet = |change: fn(&mut FleetLink)| {
