@@ -26,7 +26,7 @@ pub struct UnknownWrites {
     latest: Mutex<VecDeque<UnknownWrite>>,
 }
 
-/// One takes at most a KiB, because each text is cut at [`LONGEST`].
+/// One takes at most a KiB, because each text is cut at `LONGEST`.
 pub const CAPACITY: usize = 20;
 const LONGEST: usize = 200;
 
