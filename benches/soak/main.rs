@@ -57,7 +57,7 @@ const CALLERS_OF_A_FLEET: u64 = 6;
 const SAMPLED: Duration = Duration::from_secs(2);
 const TOKEN_LIFE: Duration = Duration::from_secs(40);
 
-/// What the arguments and variables ask for.
+/// The wishes of arguments and variables.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     lasts: Duration,

@@ -67,7 +67,7 @@ impl Sidecar {
         sidecar
     }
 
-    /// What the sidecar takes now.
+    /// The resources that the sidecar takes now.
     pub fn sample(&self) -> Sample {
         let proc = format!("/proc/{}", self.child.id());
         let status = fs::read_to_string(format!("{proc}/status")).expect("it runs");

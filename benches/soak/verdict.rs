@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a sidecar takes at one moment.
+/// The resources that a sidecar takes at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// KiB.

@@ -228,7 +228,7 @@ fn mistaken(text: &str) -> Option<&'static str> {
     }
 }
 
-/// What is odd about a key that should begin with `start`.
+/// The oddity of a key that should begin with `start`.
 fn doubt(key: &Secret, start: &str) -> Option<String> {
     let key = key.expose();
     let form = match key {

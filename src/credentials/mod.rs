@@ -108,7 +108,7 @@ impl TokenManager {
         })
     }
 
-    /// What the answers with tokens said of Sezzle's clock. Others may note what their answers said.
+    /// Sezzle's clock as the answers with tokens showed it. Others may note what their answers said.
     pub fn sezzle(&self) -> Arc<SezzleClock> {
         Arc::clone(&self.sezzle)
     }

@@ -1,4 +1,4 @@
-//! What the log says of a request when it arrives, at level `debug`, and of requests that go astray.
+//! The lines of the log for a request when it arrives, at level `debug`, and of requests that go astray.
 
 use std::fmt;
 

@@ -66,7 +66,7 @@ struct Stale {
     what: String,
 }
 
-/// What the history came to.
+/// The outcome of the history.
 pub struct Summary {
     pub lookups: u64,
     /// Writes that all sidecars are said to have known of, and others.

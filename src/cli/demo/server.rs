@@ -94,7 +94,7 @@ impl Server {
         }
     }
 
-    /// What the server wrote so far, if anything.
+    /// The text that the server wrote so far, if any.
     fn said(&self) -> Option<String> {
         let log = file::read(&self.folder.path().join(LOG), LONGEST_LOG, Pipes::Refuse).ok()?;
         let log = String::from_utf8_lossy(&log.bytes).trim().to_owned();
