@@ -1,4 +1,4 @@
-//! What the log says of the attempts of a call.
+//! The lines of the log for the attempts of a call.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ pub enum ProxyError {
     Upstream(UpstreamError),
     /// The call may have had its effect, and its answer did not come.
     OutcomeUnknown {
-        /// What the caller does about it.
+        /// The caller's next step.
         remedy: Remedy,
         /// Why the answer did not come, as far as is known.
         cause: UpstreamError,

@@ -38,7 +38,7 @@ pub struct Sending {
     pub outgoing: Outgoing,
     /// When the request may be sent again.
     pub retry_safety: RetrySafety,
-    /// What the caller does if nobody knows whether the request was carried out.
+    /// The caller's next step if nobody knows whether the request was carried out.
     pub remedy: Remedy,
     pub rights: Rights,
     /// The id of the caller's request, for logs.

@@ -1,4 +1,4 @@
-//! What Sezzle's clock showed last: a local clock may be wrong, and so may that of another sidecar.
+//! Sezzle's clock, as it was last seen: a local clock may be wrong, and so may that of another sidecar.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub struct StatusPage {
     policy: HeaderValue,
 }
 
-/// Who may reach a listener.
+/// The readers that may reach a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Operators of this machine, on the control listener.

@@ -57,7 +57,7 @@ const NOT_RUN: [(&str, &str, &str); 18] = [
     ("docs/status-page.md", "# On the host", "a browser, a terminal and another machine"),
 ];
 
-/// What no test runs on any page: beginning of the command, reason.
+/// Commands that no test runs on any page: beginning of the command, reason.
 const NEVER_RUN: [(&str, &str); 9] = [
     ("cargo ", "builds for minutes, and other tests run what was built"),
     ("docker ", "needs Docker"),
@@ -179,7 +179,7 @@ fn spans(text: &str) -> Vec<String> {
     found
 }
 
-/// What a block runs: of a shown terminal the lines after its prompt.
+/// The lines that a block runs: of a shown terminal those after its prompt.
 fn script(block: &str) -> String {
     let typed: Vec<&str> = block.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
     if typed.is_empty() { block.to_owned() } else { typed.join("\n") }
@@ -271,7 +271,7 @@ impl Setting {
         let file = file
             .replace("/run/secrets/sezzle", &here)
             .replace("environment = \"sandbox\"", &format!("environment = \"sandbox\"\nurl = \"{}\"", gateway.url()));
-        // What the file leaves to the defaults, at addresses that are free here.
+        // Settings that the file leaves to the defaults, at addresses that are free here.
         let own = match kind {
             Kind::Systemd => String::new(),
             Kind::Kubernetes => format!("[proxy]\nlisten = [\"{proxy}\"]\n"),
@@ -381,7 +381,7 @@ impl Setting {
     async fn works(&self, page: &str, command: &str) {
         let ended = self.run(command).await;
         assert_eq!(ended.code, Some(0), "{page}: {command}\n{}\n{}", ended.stdout, ended.stderr);
-        // What one reads has something to read.
+        // Commands that read have something to read.
         let read = ["curl ", "journalctl ", "logs ", "grep ", " check ", " status", " purge ", " log-level "];
         let changes = ["systemctl ", "kubectl -n NS delete", "kubectl -n NS rollout"];
         let speaks =
@@ -413,7 +413,7 @@ fn every_printed_command_is_run_or_the_reason_is_known() {
     let unused: Vec<_> = NOT_RUN.iter().enumerate().filter(|(entry, _)| !used.contains(entry)).collect();
     assert!(unused.is_empty(), "no page prints these any more: {unused:?}");
     assert!(ELSEWHERE.iter().all(|(page, _)| root().join(page).exists()));
-    // What is run holds for the pages that one opens at night, whole.
+    // The pages that one opens at night are run whole.
     for (page, least) in [
         ("docs/alerts.md", 20),
         ("docs/troubleshooting.md", 3),

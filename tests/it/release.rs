@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::support::pages::root;
 use crate::support::process::Folder;
 
-/// What `deploy/release/pack` takes from the repository.
+/// The files that `deploy/release/pack` takes from the repository.
 const TAKEN: [&str; 8] = ["Cargo.toml", "README.md", "CHANGELOG.md", "LICENSE", "config", "docs", "examples", "deploy"];
 
 fn shell(folder: &Path, line: &str) -> String {

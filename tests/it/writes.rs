@@ -113,7 +113,7 @@ async fn a_write_that_may_have_been_done_is_said_to_be_unknown() {
     }
 }
 
-/// What the message of an unknown outcome advises, by call.
+/// The advice in the message of an unknown outcome, by call.
 #[tokio::test]
 async fn an_unknown_outcome_says_what_its_caller_does() {
     let harness = Harness::start().await;

@@ -1,4 +1,4 @@
-"""What the rendered manifests must keep to: Kubernetes' schemas, and the promises of the pages about them."""
+"""The rules for rendered manifests: Kubernetes' schemas, and the promises of the pages about them."""
 
 import pathlib
 import re

@@ -205,7 +205,7 @@ impl Record {
         ProxyError::OutcomeUnknown { remedy: self.remedy(), cause }
     }
 
-    /// What the caller does if nobody knows whether the call was carried out.
+    /// The caller's next step if nobody knows whether the call was carried out.
     pub(super) fn remedy(&self) -> Remedy {
         let key = match &self.request_key {
             None => Key::None,

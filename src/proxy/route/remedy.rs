@@ -1,4 +1,4 @@
-//! What the caller of a write does when nobody can say whether the write was done. Pure.
+//! The next step of a caller when nobody can say whether a write was done. Pure.
 
 use http::{HeaderValue, Method};
 
