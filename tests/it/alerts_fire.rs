@@ -84,10 +84,10 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         }
     }
     lint(&sidecar.client.get(sidecar.ops, "/metrics").await.text());
-    let fired = prometheus.fired().await;
-    // On a busy machine a scrape or a poll may not be answered in time.
-    let late = |alert: &String| alert == "SezzleSidecarDown" || alert.starts_with("SezzleSidecarFleet");
-    assert!(fired.iter().all(late), "{fired:?}");
+    let mut fired = prometheus.fired().await;
+    // The same holds for a poll of the fleet.
+    fired.retain(|alert| !is_late_scrape(alert) && !alert.starts_with("SezzleSidecarFleet"));
+    assert_eq!(fired, [""; 0]);
 
     // Sezzle makes a capture, and its answer never arrives. Sezzle refuses another capture after such an attempt.
     let gateway = &sidecar.gateway;
@@ -146,7 +146,9 @@ async fn one_sidecar_of_two_that_is_cut_off_is_named_by_critical_alerts() {
         let attempts = format!("instance:sezzle_sidecar_attempts:rate5m{{instance=\"{}\"}} > 0", sidecar.ops);
         prometheus.answers("the sidecar", &attempts).await;
     }
-    assert_eq!(prometheus.fired().await, [""; 0]);
+    let mut fired = prometheus.fired().await;
+    fired.retain(|alert| !is_late_scrape(alert));
+    assert_eq!(fired, [""; 0]);
 
     cut_off.gateway.clone().stop().await;
     let alerts = ["MoneyNotSent", "SezzleUnreachable", "LookupsFailing", "SezzleFailing"];
@@ -160,6 +162,9 @@ async fn one_sidecar_of_two_that_is_cut_off_is_named_by_critical_alerts() {
         json!({"alertname": alerts[0], "severity": "critical", "job": "sezzle-sidecar", "instance": cut_off.ops})
     );
     for alert in prometheus.fired().await {
+        if is_late_scrape(&alert) {
+            continue;
+        }
         assert_eq!(prometheus.fired_for(&alert).await, [cut_off.ops.to_string()], "{alert}");
     }
     of_both.iter().for_each(JoinHandle::abort);
@@ -226,6 +231,7 @@ async fn slow_answers_refused_reloads_stopped_webhooks_and_panics_fire_their_ale
     fires(&prometheus, &["SezzleSidecarTaskRestarted", "SezzleSidecarReloadFailed"]).await;
     fires(&prometheus, &["SezzleSidecarWebhooksStopped"]).await;
     let mut fired = prometheus.fired().await;
+    fired.retain(|alert| !is_late_scrape(alert));
     fired.sort();
     assert_eq!(
         fired,
@@ -254,6 +260,11 @@ async fn exposing_restarts(metrics: Arc<Metrics>) -> SocketAddr {
         }
     });
     address
+}
+
+/// Whether an alert fires, too, when a busy machine answers one of the scrapes, two a second, too late.
+fn is_late_scrape(alert: &str) -> bool {
+    alert == "SezzleSidecarDown"
 }
 
 /// Waits until these alerts have fired.
