@@ -20,14 +20,18 @@ fn pong() -> Option<Reply> {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server and valkey-server: tests/run"]
+#[ignore = "needs redis-server, Redis 6.2 and valkey-server: tests/run"]
 async fn engines_are_the_ones_that_were_asked_for() {
-    let (redis, valkey) =
-        tokio::join!(Redis::with(Engine::Redis, &["--maxclients", "77"]), Redis::with(Engine::Valkey, &[]));
+    let (redis, old, valkey) = tokio::join!(
+        Redis::with(Engine::Redis, &["--maxclients", "77"]),
+        Redis::with(Engine::Redis62, &[]),
+        Redis::with(Engine::Valkey, &[])
+    );
     assert!(redis.info("redis_version").await.starts_with("7.0."), "{}", redis.info("redis_version").await);
+    assert!(old.info("redis_version").await.starts_with("6.2."), "{}", old.info("redis_version").await);
     assert!(valkey.info("valkey_version").await.starts_with("9."), "{}", valkey.info("valkey_version").await);
     assert_eq!(redis.call("CONFIG GET maxclients").await.list()[1].text(), "77");
-    for server in [redis, valkey] {
+    for server in [redis, old, valkey] {
         server.call("SET a 1").await;
         assert_eq!(server.keys("*").await, ["a"]);
         assert!(matches!(server.try_call("XADD a * b c").await, Reply::Error(error) if error.starts_with("WRONGTYPE")));

