@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub const LEAVES: &[&str] = &[
     "address",
     "caller",
+    "callers",
     "file",
     "hop_by_hop",
     "http_client",
@@ -33,6 +34,7 @@ pub const LEAVES: &[&str] = &[
 pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("address", &[]),
     ("caller", &[]),
+    ("callers", &[]),
     ("file", &[]),
     ("hop_by_hop", &[]),
     ("http_client", &[]),
@@ -73,6 +75,14 @@ const SIMULATED: &[&str] =
 
 /// Decisions that take the time as an argument and do no I/O.
 const PURE: &[&str] = &[
+    "callers/amount.rs",
+    "callers/body.rs",
+    "callers/issued.rs",
+    "callers/memo.rs",
+    "callers/named.rs",
+    "callers/permission.rs",
+    "callers/secrets.rs",
+    "callers/table/mod.rs",
     "cli/second_signal.rs",
     "config/changes/mod.rs",
     "session/freshness/mod.rs",

@@ -1,0 +1,54 @@
+//! The issued tokens that were verified lately. To verify one takes as long as half of a hit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
+use super::named::NamedCaller;
+use crate::clock::{Deadline, Now};
+use crate::worker::PerWorker;
+
+/// For each worker the tokens that it has verified, at most [`PLACES`] of them: a new one takes the place of another.
+#[derive(Debug)]
+pub struct Memo(PerWorker<Mutex<Vec<Option<Verified>>>>);
+
+#[derive(Debug)]
+struct Verified {
+    /// The keyed digest of the token.
+    digest: u64,
+    token: Box<[u8]>,
+    caller: Arc<NamedCaller>,
+    until: Deadline,
+}
+
+// A caller usually has one token at a time, and there are fewer callers than this in most configurations.
+const PLACES: usize = 64;
+
+impl Memo {
+    pub fn new(workers: usize) -> Self {
+        Self(PerWorker::new(workers, Mutex::default))
+    }
+
+    /// The caller of a token that was verified and has not ended.
+    pub fn find(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
+        let places = self.0.own().lock().unwrap_or_else(PoisonError::into_inner);
+        let found = places.get(place(digest))?.as_ref()?;
+        let is_it = found.digest == digest && verify_slices_are_equal(&found.token, token).is_ok();
+        (is_it && !found.until.passed(now)).then(|| Arc::clone(&found.caller))
+    }
+
+    pub fn keep(&self, digest: u64, token: &[u8], caller: &Arc<NamedCaller>, until: Deadline) {
+        let mut places = self.0.own().lock().unwrap_or_else(PoisonError::into_inner);
+        if places.is_empty() {
+            places.resize_with(PLACES, || None);
+        }
+        if let Some(kept) = places.get_mut(place(digest)) {
+            *kept = Some(Verified { digest, token: token.into(), caller: Arc::clone(caller), until });
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "any bits of a digest are as good as others")]
+fn place(digest: u64) -> usize {
+    digest as usize % PLACES
+}

@@ -1,0 +1,57 @@
+//! A caller of the configuration.
+
+use std::sync::Arc;
+
+use super::amount::Bounds;
+use super::permission::Permissions;
+
+/// A caller, and what it may do.
+#[derive(Debug)]
+pub struct NamedCaller {
+    /// A word of letters, digits, hyphens, underscores and dots, bounded in length by the configuration.
+    pub name: String,
+    pub allow: Permissions,
+    /// `None` for a caller that may move any amount.
+    pub bounds: Option<Bounds>,
+    /// The caller's own public key, if it has a key pair.
+    pub public_key: Option<String>,
+    /// How the caller can be told, in words for operators.
+    pub told_by: String,
+}
+
+/// How a caller was told from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The user id of the process at the other end of a Unix socket.
+    Uid,
+    /// A name of the verified client certificate.
+    Certificate,
+    /// A bearer token.
+    Token,
+    /// The caller's own keys, in the body of an exchange.
+    Keys,
+}
+
+impl Mark {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Uid => "its uid",
+            Self::Certificate => "its certificate",
+            Self::Token => "its token",
+            Self::Keys => "its keys",
+        }
+    }
+}
+
+/// The caller of one request.
+#[derive(Clone, Debug)]
+pub struct KnownCaller {
+    pub caller: Arc<NamedCaller>,
+    pub mark: Mark,
+}
+
+impl KnownCaller {
+    pub fn is_by_token(&self) -> bool {
+        self.mark == Mark::Token
+    }
+}

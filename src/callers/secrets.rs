@@ -1,0 +1,145 @@
+//! The secrets of a caller while they change: the old one counts for a while beside the new one.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::secret::Secret;
+
+/// The secrets of one caller, as its files hold them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secrets {
+    /// The content of `token_file`.
+    pub token: Option<Secret>,
+    /// The public key and the content of `private_key_file`.
+    pub pair: Option<(String, Secret)>,
+}
+
+/// A secret and those before it.
+#[derive(Clone, Debug)]
+pub struct Counting<T> {
+    pub current: T,
+    /// The newest first, each with the time when another took its place.
+    previous: Vec<(T, Now)>,
+}
+
+// Two changes within an hour are a rotation and its correction. More are a mistake, and each makes another secret count.
+const MOST_PREVIOUS: usize = 4;
+
+impl<T: Clone + PartialEq> Counting<T> {
+    /// A secret that takes the place of those of `before`, which are remembered for `memory`.
+    pub fn after(before: Option<&Self>, current: T, memory: Duration, now: Now) -> Self {
+        let mut previous = Vec::new();
+        if let Some(before) = before {
+            if before.current != current {
+                previous.push((before.current.clone(), now));
+            }
+            previous.extend(before.previous.iter().filter(|(_, replaced)| now.since(*replaced) < memory).cloned());
+        }
+        previous.retain(|(secret, _)| *secret != current);
+        previous.truncate(MOST_PREVIOUS);
+        Self { current, previous }
+    }
+
+    /// Forgets the old secrets for which this holds.
+    pub fn forget(&mut self, is_forgotten: impl Fn(&T) -> bool) {
+        self.previous.retain(|(secret, _)| !is_forgotten(secret));
+    }
+
+    /// All secrets, each with the time when another took its place.
+    pub fn all(&self) -> impl Iterator<Item = (&T, Option<Now>)> {
+        let previous = self.previous.iter().map(|(secret, replaced)| (secret, Some(*replaced)));
+        std::iter::once((&self.current, None)).chain(previous)
+    }
+}
+
+/// A new content of the files, until it has been the same twice: a read may see half of a change.
+#[derive(Debug)]
+pub struct Settling<T>(Option<T>);
+
+impl<T> Default for Settling<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<T> {
+    /// The files hold what is in use.
+    Unchanged,
+    /// The files have changed. Read them again soon.
+    Wait,
+    Use(T),
+}
+
+impl<T: PartialEq> Settling<T> {
+    pub fn observe(&mut self, in_use: &T, found: T) -> Step<T> {
+        if found == *in_use {
+            self.0 = None;
+            return Step::Unchanged;
+        }
+        match self.0.take() {
+            Some(before) if before == found => Step::Use(found),
+            Some(_) | None => {
+                self.0 = Some(found);
+                Step::Wait
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Mono, Wall};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> Now {
+        let by = Duration::from_secs(seconds);
+        Now { mono: Mono(by), wall: Wall(0).plus(by) }
+    }
+
+    fn all(secrets: &Counting<&'static str>) -> Vec<(&'static str, Option<Now>)> {
+        secrets.all().map(|(secret, replaced)| (*secret, replaced)).collect()
+    }
+
+    #[test]
+    fn old_secrets_are_remembered_for_a_while() {
+        let first = Counting::after(None, "a", HOUR, at(0));
+        assert_eq!(all(&first), [("a", None)]);
+        let second = Counting::after(Some(&first), "b", HOUR, at(10));
+        assert_eq!(all(&second), [("b", None), ("a", Some(at(10)))]);
+        let same = Counting::after(Some(&second), "b", HOUR, at(100));
+        assert_eq!(all(&same), all(&second), "the time of the change stays");
+        assert_eq!(all(&Counting::after(Some(&same), "b", HOUR, at(3609))), all(&second));
+        assert_eq!(all(&Counting::after(Some(&same), "b", HOUR, at(3610))), [("b", None)]);
+        let third = Counting::after(Some(&second), "c", HOUR, at(20));
+        assert_eq!(all(&third), [("c", None), ("b", Some(at(20))), ("a", Some(at(10)))]);
+        let mut back = Counting::after(Some(&third), "a", HOUR, at(30));
+        assert_eq!(all(&back), [("a", None), ("c", Some(at(30))), ("b", Some(at(20)))], "a secret that returns");
+        back.forget(|secret| *secret == "c");
+        assert_eq!(all(&back), [("a", None), ("b", Some(at(20)))]);
+    }
+
+    #[test]
+    fn few_old_secrets_are_kept() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let mut secrets = Counting::after(None, names[0], HOUR, at(0));
+        for name in &names[1..] {
+            secrets = Counting::after(Some(&secrets), *name, HOUR, at(1));
+        }
+        assert!(all(&secrets).into_iter().map(|(secret, _)| secret).eq(["g", "f", "e", "d", "c"]));
+    }
+
+    #[test]
+    fn a_content_is_used_when_it_was_the_same_twice() {
+        let mut settling = Settling::default();
+        assert_eq!(settling.observe(&1, 1), Step::Unchanged);
+        assert_eq!(settling.observe(&1, 2), Step::Wait);
+        assert_eq!(settling.observe(&1, 3), Step::Wait, "the first was half of it");
+        assert_eq!(settling.observe(&1, 3), Step::Use(3));
+        assert_eq!(settling.observe(&1, 4), Step::Wait);
+        assert_eq!(settling.observe(&1, 1), Step::Unchanged);
+        assert_eq!(settling.observe(&1, 4), Step::Wait, "it counts anew");
+    }
+}

@@ -1,0 +1,289 @@
+//! Tells callers apart: by the uid of their process, by their certificate, by a bearer token, in this order.
+//!
+//! No comparison tells by its time how much of a secret was right. A token is looked up by a digest under a key that
+//! only this process knows, and compared whole in constant time with the one token of that digest. Private keys are
+//! compared by their digests, with those of all callers each time.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::issued::{LIFE, Signer, SignerId, Unverified};
+use super::memo::Memo;
+use super::named::{KnownCaller, Mark, NamedCaller};
+use super::secrets::{Counting, Secrets};
+use crate::clock::{Deadline, Now, Wall};
+use crate::secret::Secret;
+
+/// A caller of the configuration, with all that it can be told by but its secrets.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    pub caller: Arc<NamedCaller>,
+    pub uid: Option<u32>,
+    /// A DNS name in lower case, or a URI.
+    pub certificate: Option<String>,
+}
+
+/// What all callers have in common.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Issued tokens count in this environment only.
+    pub environment: &'static str,
+    /// How long a secret counts after its file has changed.
+    pub overlap: Duration,
+    pub workers: usize,
+}
+
+/// All callers. Immutable: a change makes a new table, and a request uses one table to its end.
+#[derive(Debug)]
+pub struct Table {
+    rules: Rules,
+    held: Vec<Held>,
+    uids: HashMap<u32, Arc<NamedCaller>>,
+    certificates: HashMap<String, Arc<NamedCaller>>,
+    /// Keys the digests of tokens.
+    hasher: RandomState,
+    /// By digest, in order.
+    tokens: Vec<(u64, Token)>,
+    pairs: Vec<Pair>,
+    signers: HashMap<SignerId, (Signer, Arc<NamedCaller>, Option<Deadline>)>,
+    memo: Memo,
+}
+
+/// A caller with its secrets.
+#[derive(Clone, Debug)]
+struct Held {
+    definition: Definition,
+    token: Option<Counting<Secret>>,
+    pair: Option<Counting<(String, Secret)>>,
+}
+
+#[derive(Debug)]
+struct Token {
+    secret: Secret,
+    caller: Arc<NamedCaller>,
+    /// `None` for the secret that the file holds.
+    until: Option<Deadline>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    public: String,
+    /// The SHA-256 of the private key.
+    private: digest::Digest,
+    caller: Arc<NamedCaller>,
+    signer: Signer,
+    /// When the pair was replaced; `None` for the pair that is configured.
+    replaced: Option<Now>,
+}
+
+/// A token for a caller.
+#[derive(Debug)]
+pub struct Issued {
+    pub known: KnownCaller,
+    pub token: Secret,
+    pub end: Wall,
+}
+
+impl Table {
+    /// A table of these callers, of whom no two share a secret. Secrets that differ from those in `before` replace them;
+    /// the old ones count for a while yet.
+    pub fn new(callers: Vec<(Definition, Secrets)>, rules: Rules, before: Option<&Self>, now: Now) -> Self {
+        let memory = rules.overlap.max(LIFE);
+        let held = callers.into_iter().map(|(definition, Secrets { token, pair })| {
+            let old = before.and_then(|before| before.held(&definition.caller.name));
+            let old_token = old.and_then(|old| old.token.as_ref());
+            let old_pair = old.and_then(|old| old.pair.as_ref());
+            let token = token.map(|token| Counting::after(old_token, token, memory, now));
+            let pair = pair.map(|pair| Counting::after(old_pair, pair, memory, now));
+            Held { definition, token, pair }
+        });
+        Self::of(held.collect(), rules)
+    }
+
+    fn of(mut held: Vec<Held>, rules: Rules) -> Self {
+        // A secret that has gone from one caller to another is the other's from now on.
+        let tokens: Vec<Secret> = held.iter().filter_map(|held| Some(held.token.as_ref()?.current.clone())).collect();
+        let pairs: Vec<_> = held.iter().filter_map(|held| Some(held.pair.as_ref()?.current.clone())).collect();
+        for Held { token, pair, .. } in &mut held {
+            token.iter_mut().for_each(|token| token.forget(|old| tokens.contains(old)));
+            pair.iter_mut().for_each(|pair| pair.forget(|(_, old)| pairs.iter().any(|(_, current)| current == old)));
+        }
+        let mut table = Self {
+            memo: Memo::new(rules.workers),
+            held: Vec::new(),
+            uids: HashMap::new(),
+            certificates: HashMap::new(),
+            hasher: RandomState::new(),
+            tokens: Vec::new(),
+            pairs: Vec::new(),
+            signers: HashMap::new(),
+            rules,
+        };
+        for held in &held {
+            table.add(held);
+        }
+        table.tokens.sort_by_key(|(digest, _)| *digest);
+        Self { held, ..table }
+    }
+
+    fn add(&mut self, Held { definition: Definition { caller, uid, certificate }, token, pair }: &Held) {
+        self.uids.extend(uid.map(|uid| (uid, Arc::clone(caller))));
+        self.certificates.extend(certificate.clone().map(|name| (name, Arc::clone(caller))));
+        for (secret, replaced) in token.iter().flat_map(Counting::all) {
+            let until = replaced.map(|replaced| Deadline::after(replaced, self.rules.overlap));
+            let token = Token { secret: secret.clone(), caller: Arc::clone(caller), until };
+            self.tokens.push((self.digest(secret.expose().as_bytes()), token));
+        }
+        for ((public, private), replaced) in pair.iter().flat_map(Counting::all) {
+            let signer = Signer::new(public, private, self.rules.environment);
+            // Every token that was issued before the change has ended then.
+            let until = replaced.map(|replaced| Deadline::after(replaced, LIFE));
+            self.signers.entry(signer.id).or_insert_with(|| (signer.clone(), Arc::clone(caller), until));
+            let (public, private) = (public.clone(), sha256(private.expose()));
+            self.pairs.push(Pair { public, private, caller: Arc::clone(caller), signer, replaced });
+        }
+    }
+
+    /// The caller of a request: `uid` and `names` are those of its connection, and `headers` are `None` if they have no
+    /// `Authorization`.
+    pub fn identify(
+        &self,
+        uid: Option<u32>,
+        names: &[String],
+        headers: Option<&HeaderMap>,
+        now: Now,
+    ) -> Option<KnownCaller> {
+        if let Some(caller) = uid.and_then(|uid| self.uids.get(&uid)) {
+            return Some(KnownCaller { caller: Arc::clone(caller), mark: Mark::Uid });
+        }
+        let mut certified = names.iter().filter_map(|name| self.certificates.get(name));
+        if let Some(caller) = certified.next() {
+            // A certificate that names two callers tells neither.
+            let is_one = certified.all(|other| Arc::ptr_eq(other, caller));
+            return is_one.then(|| KnownCaller { caller: Arc::clone(caller), mark: Mark::Certificate });
+        }
+        let caller = self.by_token(bearer(headers?)?, now)?;
+        Some(KnownCaller { caller, mark: Mark::Token })
+    }
+
+    fn by_token(&self, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
+        let digest = self.digest(token);
+        if let Ok(index) = self.tokens.binary_search_by_key(&digest, |(digest, _)| *digest)
+            && let Some((_, known)) = self.tokens.get(index)
+        {
+            let is_it = verify_slices_are_equal(known.secret.expose().as_bytes(), token).is_ok();
+            let counts = known.until.is_none_or(|until| !until.passed(now));
+            return (is_it && counts).then(|| Arc::clone(&known.caller));
+        }
+        if self.signers.is_empty() {
+            return None;
+        }
+        self.memo.find(digest, token, now).or_else(|| self.by_issued(digest, token, now))
+    }
+
+    /// The caller to whom a token was issued. Remembers it.
+    fn by_issued(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
+        let unverified = Unverified::read(token)?;
+        let (signer, caller, until) = self.signers.get(&unverified.signer())?;
+        let end = signer.verify(&unverified, now)?;
+        let left = end.since(now.wall).min(until.map_or(Duration::MAX, |until| until.remaining(now)));
+        if left.is_zero() {
+            return None;
+        }
+        self.memo.keep(digest, token, caller, Deadline::after(now, left));
+        Some(Arc::clone(caller))
+    }
+
+    /// A token for the caller with these keys.
+    pub fn issue(&self, public: &str, private: &str, now: Now) -> Option<Issued> {
+        let private = sha256(private.trim());
+        let mut found = None;
+        for pair in &self.pairs {
+            let counts = pair.replaced.is_none_or(|replaced| now.since(replaced) < self.rules.overlap);
+            let is_it = verify_slices_are_equal(pair.private.as_ref(), private.as_ref()).is_ok();
+            if is_it & counts & (pair.public == public.trim()) {
+                found = Some(pair);
+            }
+        }
+        let Pair { caller, signer, replaced, .. } = found?;
+        // A token of an old pair ends no later than those that were issued before the change.
+        let began = replaced.unwrap_or(now);
+        let (token, end) = signer.issue(if began.wall < now.wall { began } else { now });
+        let known = KnownCaller { caller: Arc::clone(caller), mark: Mark::Keys };
+        Some(Issued { known, token, end })
+    }
+
+    /// Every caller, in the order of the configuration.
+    pub fn callers(&self) -> impl Iterator<Item = &NamedCaller> {
+        self.held.iter().map(|held| &*held.definition.caller)
+    }
+
+    /// The callers with the secrets that their files hold, as [`Self::new`] takes them.
+    pub fn in_use(&self) -> Vec<(Definition, Secrets)> {
+        let one = |Held { definition, token, pair }: &Held| {
+            let token = token.as_ref().map(|token| token.current.clone());
+            (definition.clone(), Secrets { token, pair: pair.as_ref().map(|pair| pair.current.clone()) })
+        };
+        self.held.iter().map(one).collect()
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn held(&self, name: &str) -> Option<&Held> {
+        self.held.iter().find(|held| held.definition.caller.name == name)
+    }
+
+    fn digest(&self, token: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(token);
+        hasher.finish()
+    }
+}
+
+/// The one bearer token of a request. With several lines of `Authorization` there is no telling which of them counts.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else { return None };
+    let (scheme, token) = only.as_bytes().trim_ascii().split_at_checked(SCHEME.len())?;
+    let token = token.strip_prefix(b" ")?.trim_ascii();
+    (scheme.eq_ignore_ascii_case(SCHEME) && token.len() <= LONGEST_TOKEN).then_some(token)
+}
+
+const SCHEME: &[u8] = b"Bearer";
+// The size of the largest secret file that is read.
+const LONGEST_TOKEN: usize = 4096;
+
+fn sha256(text: &str) -> digest::Digest {
+    digest::digest(&digest::SHA256, text.as_bytes())
+}
+
+/// A line for each pair of callers with the same secret.
+pub fn shared_secrets(callers: &[(Definition, Secrets)]) -> Vec<String> {
+    let secrets = |Secrets { token, pair }: &Secrets| {
+        let pair = pair.as_ref().map(|(_, private)| private.clone());
+        token.iter().cloned().chain(pair).collect::<Vec<Secret>>()
+    };
+    let mut lines = Vec::new();
+    for (index, (one, of_one)) in callers.iter().enumerate() {
+        for (other, of_other) in callers.iter().take(index) {
+            let theirs = secrets(of_other);
+            if secrets(of_one).iter().any(|secret| theirs.contains(secret)) {
+                let (one, other) = (&one.caller.name, &other.caller.name);
+                lines.push(format!("{other:?} and {one:?} have the same secret, so nothing would tell them apart"));
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;
