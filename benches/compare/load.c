@@ -1,6 +1,6 @@
 // A load generator for keep-alive connections to a loopback port, one request at a time on each.
 //
-//   load -p PORT -u PATH [-w] [-c CONNECTIONS] [-s SESSIONS [-f FIRST] [-e]]
+//   load -p PORT -u PATH [-a TOKEN] [-w] [-c CONNECTIONS] [-s SESSIONS [-f FIRST] [-e]]
 //        (-n REQUESTS | -d SECONDS | -r RATE -d SECONDS)
 //
 // Closed loop, unless a rate is given: every connection sends as soon as its answer has come. With -n the program
@@ -10,7 +10,8 @@
 // request due in that time ("coordinated omission").
 //
 // With -s the path ends in the UUID of one of so many sessions, drawn at random, or with -e each in turn. With -f they
-// are the sessions from that number on. With -w the requests are writes: PATCH with a body.
+// are the sessions from that number on. With -w the requests are writes: PATCH with a body. With -a they carry a bearer
+// token.
 // Prints one JSON object; latencies are in microseconds.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,7 +39,7 @@ struct connection {
 
 static int port;
 static const char *path;
-static const char *method = "GET", *body = "\r\n";
+static const char *method = "GET", *body = "\r\n", *token;
 static uint64_t sessions, first_session, each, sent, failed, answered, room;
 static float *latencies;
 
@@ -66,14 +67,16 @@ static uint64_t mixed(uint64_t x) {
 static void send_request(struct connection *c, int64_t due) {
     char text[512];
     int length;
-    char uuid[37] = "";
+    char uuid[37] = "", authorization[160] = "";
     if (sessions) {
         uint64_t number = first_session + (each ? sent : mixed(sent ^ ((uint64_t)getpid() << 40))) % sessions;
         uint64_t high = mixed(2 * number), low = mixed(2 * number + 1);
         snprintf(uuid, sizeof uuid, "%08x-%04x-4%03x-8%03x-%012" PRIx64, (unsigned)(high >> 32),
                  (unsigned)(high >> 16) & 0xffff, (unsigned)high & 0xfff, (unsigned)(low >> 52), low & 0xffffffffffff);
     }
-    length = snprintf(text, sizeof text, "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", method, path, uuid, port, body);
+    if (token) snprintf(authorization, sizeof authorization, "Authorization: Bearer %s\r\n", token);
+    length = snprintf(text, sizeof text, "%s %s%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s%s", method, path, uuid, port,
+                      authorization, body);
     c->due = due;
     c->missing = -1;
     c->used = 0;
@@ -115,10 +118,11 @@ static int by_size(const void *a, const void *b) {
 int main(int argc, char **argv) {
     uint64_t count = 1, requests = 0;
     double rate = 0, seconds = 0;
-    for (int option; (option = getopt(argc, argv, "p:u:wc:s:f:en:d:r:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "p:u:a:wc:s:f:en:d:r:")) != -1;) {
         switch (option) {
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
+        case 'a': token = optarg; break;
         case 'w':
             method = "PATCH";
             body = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";

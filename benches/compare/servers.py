@@ -113,6 +113,11 @@ class Server:
                     process.wait()
 
 
+def token(caller):
+    """A bearer token as long as those that the documentation makes."""
+    return f"token-of-caller-{caller:04}-0123456789abcdefghijkl="
+
+
 class Bench:
     """A folder for configurations, programs and logs, with the servers that were started in it."""
 
@@ -190,7 +195,8 @@ class Bench:
 
     # The compared servers. Each listens on one port and does one thing.
 
-    def sidecar(self, gateway, logs=False, rewrite=True, tls=False, name="sidecar", prefix=(), binary=None, **settings):
+    def sidecar(self, gateway, logs=False, rewrite=True, tls=False, callers=0, name="sidecar", prefix=(), binary=None,
+                **settings):
         port, ops = free_port(), free_port()
         settings = {
             "gateway__environment": "sandbox",
@@ -218,9 +224,20 @@ class Bench:
             except OSError:
                 return False
 
-        server = self.start(name, [*prefix, binary or self.binary, "run"], port, environment=environment, ready=ready)
+        files = ["--config", self.callers(callers)] if callers else []
+        command = [*prefix, binary or self.binary, "run", *files]
+        server = self.start(name, command, port, environment=environment, ready=ready)
         server.ops = ops
         return server
+
+    def callers(self, number):
+        """Writes a configuration with so many callers, and returns its path. `token(N)` is the token of caller N."""
+        tables = []
+        for caller in range(number):
+            self.write(f"caller-{caller}", token(caller)).chmod(0o600)
+            file = self.folder / f"caller-{caller}"
+            tables.append(f'[[callers]]\nname = "caller-{caller}"\ntoken_file = "{file}"\nallow = ["all"]\n')
+        return self.write("callers.toml", "".join(tables))
 
     def nginx(self, port, servers, name="nginx"):
         folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=self.folder))

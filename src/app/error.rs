@@ -16,6 +16,9 @@ use crate::upstream::tls::TlsError;
 pub enum StartError {
     #[error("credentials: {0}")]
     Key(#[from] KeyError),
+    /// A line for each mistake.
+    #[error("{}", .0.iter().map(|mistake| format!("callers: {mistake}")).collect::<Vec<_>>().join("\n"))]
+    Callers(Vec<String>),
     #[error("gateway.egress_proxy_credentials: {0}")]
     EgressKey(#[source] KeyError),
     #[error("gateway.egress_proxy: {0}")]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::callers::CallersInForce;
 use super::error::StartError;
 use super::materials::{Blocking, Materials};
 use crate::address::Address;
@@ -57,7 +58,8 @@ pub(super) fn session_rules(settings: &Settings) -> session::Rules {
     }
 }
 
-pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
+/// `callers` are those in force.
+pub(super) fn proxy_options(settings: &Settings, callers: &CallersInForce) -> proxy::Options {
     let limits = proxy::Limits {
         in_flight: settings.limits.in_flight,
         body: settings.limits.body,
@@ -68,7 +70,8 @@ pub(super) fn proxy_options(settings: &Settings) -> proxy::Options {
     let hosts = Hosts::new(&settings.proxy.hosts);
     let normalise_request_id = settings.proxy.normalise_request_id;
     let (forward_card_data, sample_hits) = (forwards_card_data(settings), settings.log.sample_hits);
-    proxy::Options { hosts, limits, normalise_request_id, forward_card_data, sample_hits }
+    let callers = callers.table.clone();
+    proxy::Options { hosts, limits, normalise_request_id, forward_card_data, sample_hits, callers }
 }
 
 pub fn forwards_card_data(settings: &Settings) -> bool {

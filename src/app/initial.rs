@@ -4,8 +4,8 @@ use crate::proxy::route::Class;
 use crate::server::cut::Cut;
 use crate::session::CacheResult;
 use crate::telemetry::metrics::{
-    CALLER_EXCHANGE_RESULTS, ConfigReload, EVICTION_CAUSES, INVALIDATION_SOURCES, LISTENERS, Metrics, OTHER_EVENT,
-    RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
+    CALLER_EXCHANGE_RESULTS, CALLER_SECRET_RESULTS, ConfigReload, EVICTION_CAUSES, INVALIDATION_SOURCES, LISTENERS,
+    Metrics, OTHER_EVENT, RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
 };
 use crate::upstream::error::ErrorKind;
 use crate::upstream::retry::Failure;
@@ -27,6 +27,7 @@ pub fn create_series(metrics: &Metrics) {
         (&metrics.cache_invalidations, &INVALIDATION_SOURCES),
         (&metrics.caller_exchanges, &CALLER_EXCHANGE_RESULTS),
         (&metrics.secret_reloads, &RELOAD_RESULTS),
+        (&metrics.caller_secret_reloads, &CALLER_SECRET_RESULTS),
         (&metrics.config_reloads, &ConfigReload::WORDS),
         (&metrics.upstream_errors, &ErrorKind::WORDS),
     ] {

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use super::callers;
 use super::error::StartError;
 use super::fleet_files::FleetFiles;
+use crate::callers::secrets::Secrets;
 use crate::config::Settings;
 use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
 use crate::file::Pipes;
@@ -37,6 +39,8 @@ pub struct Materials {
     pub(super) trust: Trust,
     pub(super) egress: Option<Secret>,
     pub(super) forward: Option<Secret>,
+    /// One for each of the callers.
+    pub(super) callers: Vec<Secrets>,
     pub(super) fleet: Option<FleetFiles>,
     /// The keys that seal shared bodies.
     pub(super) fleet_keys: Option<Keys>,
@@ -56,15 +60,19 @@ impl Materials {
         let fleet = settings.fleet.as_ref().map(FleetFiles::read).transpose();
         let key_file = settings.fleet.as_ref().and_then(|fleet| fleet.key_file.as_ref());
         let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose().map_err(StartError::FleetKeys);
-        match (keys, trust, egress, forward, fleet, fleet_keys) {
-            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet), Ok(fleet_keys)) => {
+        let callers = callers::read(&settings.callers).map_err(StartError::Callers);
+        match (keys, trust, egress, forward, fleet, fleet_keys, callers) {
+            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet), Ok(fleet_keys), Ok(callers)) => {
                 sources.warn_of_readers();
                 key_file.iter().for_each(|file| keys::warn_of_readers(&SecretSource::File(file.to_path_buf())));
-                Ok(Self { keys, files: KeyFiles { sources, read_once }, trust, egress, forward, fleet, fleet_keys })
+                callers::warn_of_readers(&settings.callers);
+                let files = KeyFiles { sources, read_once };
+                Ok(Self { keys, files, trust, egress, forward, callers, fleet, fleet_keys })
             }
-            (keys, trust, egress, forward, fleet, fleet_keys) => {
+            (keys, trust, egress, forward, fleet, fleet_keys, callers) => {
                 let all = [keys.err(), trust.err(), egress.err(), forward.err(), fleet.err(), fleet_keys.err()];
-                Err(StartError::several(all.into_iter().flatten().collect()))
+                let all = all.into_iter().chain([callers.err()]);
+                Err(StartError::several(all.flatten().collect()))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The composition root: the only module that knows every part.
 
+pub mod callers;
 mod check_online;
 mod error;
 mod fleet;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::callers::{CallerKeeper, CallersInForce};
 pub use self::check_online::online_check;
 pub use self::error::StartError;
 #[cfg(feature = "otlp")]
@@ -38,6 +40,7 @@ use self::sockets::{Sockets, addresses};
 use self::warnings::{Warning, warnings_with};
 use crate::address::Address;
 use crate::caller::Hosts;
+use crate::callers::table::Rules;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::changes::in_force;
@@ -84,6 +87,10 @@ pub struct App {
     reloaded: Box<Settings>,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
+    /// Sending a value makes the task that reads the secrets of callers read those of this one.
+    callers: watch::Sender<CallersInForce>,
+    caller_rules: Rules,
+    clock: Clock,
     /// Sending a value, even the same one, makes the refresher read the key files.
     key_files: watch::Sender<KeyFiles>,
     stop: Stop,
@@ -125,7 +132,7 @@ impl App {
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
         let gateway = &settings.gateway;
-        let Materials { keys, files, trust, .. } = &materials;
+        let Materials { keys, trust, .. } = &materials;
         for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref()) {
             tracing::warn!(key, "{text}");
         }
@@ -164,7 +171,11 @@ impl App {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let proxy = Proxy::new(workers.count(), proxy_options(settings), dependencies);
+        let caller_rules = callers::rules(settings, workers.count());
+        let none = CallersInForce::default();
+        let callers = CallersInForce::new(&settings.callers, materials.callers.clone(), &caller_rules, &none, &clock);
+        callers.create_series(&metrics);
+        let proxy = Proxy::new(workers.count(), proxy_options(settings, &callers), dependencies);
         let proxy = Arc::new(ArcSwap::from_pointee(proxy));
         let proxy_now = Arc::clone(&proxy);
         let forget = move || proxy_now.load().reset();
@@ -196,7 +207,8 @@ impl App {
         let keys = config_keys(in_force(settings, settings));
         let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificate, clock.clone());
         let status = Arc::new(status);
-        let (key_files, told) = watch::channel(files.clone());
+        let (key_files, told) = watch::channel(materials.files.clone());
+        let (callers, callers_told) = watch::channel(callers);
         let background = TaskTracker::new();
         let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());
 
@@ -214,6 +226,9 @@ impl App {
             started: Box::new(settings.clone()),
             reloaded: Box::new(settings.clone()),
             page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
+            callers,
+            caller_rules,
+            clock: clock.clone(),
             key_files,
             stop: Stop::default(),
             side_stop: Stop::default(),
@@ -227,6 +242,7 @@ impl App {
             pod,
         };
         app.run_refresher(upstream, told);
+        app.keep_callers(callers_told);
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
             let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
             if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {
@@ -251,6 +267,15 @@ impl App {
         self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |heartbeat| {
             TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), heartbeat)
                 .run(stop.clone())
+        });
+    }
+
+    fn keep_callers(&self, told: watch::Receiver<CallersInForce>) {
+        let (threads, clock, metrics) = (self.blocking.files.clone(), self.clock.clone(), Arc::clone(&self.metrics));
+        let stop = self.background_stop.clone();
+        self.supervisor.keep("caller_keeper", Some(callers::HANG_TIMEOUT), move |heartbeat| {
+            let (told, threads, clock) = (told.clone(), threads.clone(), clock.clone());
+            CallerKeeper { told, threads, clock, metrics: Arc::clone(&metrics), heartbeat }.run(stop.clone())
         });
     }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::App;
+use super::callers::{self, CallersInForce};
 use super::fleet::times;
 use super::from_settings::{config_keys, proxy_options, session_rules};
 use super::materials::key_sources;
 use crate::caller::Hosts;
+use crate::callers::secrets::Secrets;
 use crate::config::changes::{Changes, diff, in_force, waiting};
 use crate::config::{self, Settings};
 use crate::credentials::keys::KeyFiles;
@@ -30,7 +32,7 @@ impl App {
     /// half-way. Requests in progress finish under the old configuration.
     pub fn reload(&mut self, read: Read) -> ConfigReload {
         let reloaded = match read {
-            Ok((settings, key_files)) => self.apply(settings, key_files),
+            Ok(read) => self.apply(read),
             Err(mistakes) => {
                 for mistake in &mistakes {
                     tracing::error!(mistake, "configuration not reloaded");
@@ -45,7 +47,7 @@ impl App {
         reloaded
     }
 
-    fn apply(&mut self, new: Settings, key_files: KeyFiles) -> ConfigReload {
+    fn apply(&mut self, Configured { settings: new, key_files, secrets }: Configured) -> ConfigReload {
         let (started, reloaded) = (&self.started, &self.reloaded);
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
@@ -55,7 +57,12 @@ impl App {
             say(&changes);
         }
 
-        self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new))));
+        // With its own table, so that no request meets callers of one configuration and limits of another.
+        let callers =
+            CallersInForce::new(&new.callers, secrets, &self.caller_rules, &self.callers.borrow(), &self.clock);
+        self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new, &callers))));
+        callers.create_series(&self.metrics);
+        self.callers.send_replace(callers);
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));
         if let (Some(pod), Some(fleet)) = (&self.pod, &new.fleet) {
@@ -83,8 +90,16 @@ fn say(Changes { applied, need_restart }: &Changes) {
     }
 }
 
-/// A configuration and the sources of its keys, or every mistake.
-pub type Read = Result<(Settings, KeyFiles), Vec<String>>;
+/// A configuration, or every mistake in it.
+pub type Read = Result<Configured, Vec<String>>;
+
+/// A configuration with all that was read for it.
+pub struct Configured {
+    settings: Settings,
+    key_files: KeyFiles,
+    /// The secrets of the callers, one for each.
+    secrets: Vec<Secrets>,
+}
 
 async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
     let read = threads.run(move || read_blocking(&files, &in_use));
@@ -105,10 +120,21 @@ fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let sources = key_sources(&loaded.settings);
     let read_once = match sources.reload() {
-        Ok(_) => false,
+        Ok(_) => Ok(false),
         // Keys that came through a pipe at the start cannot be read again, and stay in use.
-        Err(error) if error.is_of_pipe() && in_use.read_once && sources == in_use.sources => true,
-        Err(error) => return Err(vec![format!("credentials: {error}")]),
+        Err(error) if error.is_of_pipe() && in_use.read_once && sources == in_use.sources => Ok(true),
+        Err(error) => Err(format!("credentials: {error}")),
     };
-    Ok((loaded.settings, KeyFiles { sources, read_once }))
+    let secrets = callers::read(&loaded.settings.callers);
+    match (read_once, secrets) {
+        (Ok(read_once), Ok(secrets)) => {
+            let key_files = KeyFiles { sources, read_once };
+            Ok(Configured { settings: loaded.settings, key_files, secrets })
+        }
+        (read_once, secrets) => {
+            let of_callers = secrets.err().unwrap_or_default();
+            let of_callers = of_callers.iter().map(|mistake| format!("callers: {mistake}"));
+            Err(read_once.err().into_iter().chain(of_callers).collect())
+        }
+    }
 }

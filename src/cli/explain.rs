@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use super::failure::Failure;
 use super::files::ConfigFiles;
 use super::process::say;
-use crate::app;
-use crate::caller::Hosts;
+use crate::app::{self, StartError};
+use crate::caller::{Caller, Hosts, Peer};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::proxy::explain;
@@ -25,6 +25,10 @@ pub(super) struct Explain {
     /// A header of the request, as for curl; may repeat.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+
+    /// The user of the caller's process, on a Unix socket.
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
 
     #[command(flatten)]
     pub(super) files: ConfigFiles,
@@ -41,10 +45,18 @@ impl Explain {
             request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         }
         let (head, ()) = request.into_parts();
-        let hosts = Hosts::new(&settings.proxy.hosts);
-        say(&explain::request(&hosts, app::forwards_card_data(settings), &head));
+        let (hosts, clock) = (Hosts::new(&settings.proxy.hosts), Clock::system());
+        let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
+        let peer = self.uid.map(|uid| Peer { uid, pid: None });
+        let connection = Caller { unix: peer.is_some(), peer, ..Caller::default() };
+        let admission = explain::Admission {
+            hosts: &hosts,
+            forward_card_data: app::forwards_card_data(settings),
+            callers: table.as_ref(),
+        };
+        say(&explain::request(admission, &head, &connection, clock.now()));
         if let Some(answer) = answer_on_stdin()? {
-            say(&explain::answer(&hosts, &app::policy(settings), &head, &answer, Clock::system().now()));
+            say(&explain::answer(&hosts, &app::policy(settings), &head, &answer, clock.now()));
         }
         Ok(())
     }

@@ -77,6 +77,7 @@ impl Failure {
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Key(_)
+        | StartError::Callers(_)
         | StartError::EgressKey(_)
         | StartError::EgressProxy(_)
         | StartError::WebhookKey(_)

@@ -164,12 +164,15 @@ Input:
 Exit codes:
   0   explained
   64  wrong usage, or the input is not an answer
+  77  the secret of a caller cannot be read
   78  the configuration is wrong
 
 Examples:
   Would memory answer this lookup? Would the cache store this answer?
     sezzle-sidecar explain GET /v2/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8
     sezzle-sidecar explain GET /v2/customer -H Cache-Control:no-cache < answer
+  Which caller would this be, and may it refund?
+    sezzle-sidecar explain POST /v2/order/o/refund --uid 1000
 "
 );
 

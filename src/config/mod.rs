@@ -5,6 +5,7 @@
 
 pub mod changes;
 mod key;
+mod list_reader;
 mod parse;
 mod problem;
 mod reader;
@@ -132,7 +133,10 @@ impl Loaded {
             let Some((section, name)) = key.split_once('.') else {
                 continue;
             };
-            if section != current {
+            if list_reader::begins_element(key) {
+                text.push_str(&format!("\n[[{section}]]\n"));
+                current = section;
+            } else if section != current {
                 let gap = if current.is_empty() { "" } else { "\n" };
                 text.push_str(&format!("{gap}[{section}]\n"));
                 current = section;

@@ -20,15 +20,17 @@ const DEFAULT: &str = "default";
 
 /// Reads one merged tree, once.
 pub(super) struct Reader<'t> {
-    tree: &'t Value,
+    pub(super) tree: &'t Value,
     secrets: BTreeMap<&'static str, Secret>,
     complete: bool,
-    known: BTreeSet<&'static str>,
-    takes: Takes,
-    docs: Vec<KeyDoc>,
-    effective: Vec<Effective>,
-    understood: BTreeMap<&'static str, Understood>,
-    problems: Problems,
+    pub(super) known: BTreeSet<&'static str>,
+    /// The sections that are lists of tables.
+    pub(super) lists: BTreeSet<&'static str>,
+    pub(super) takes: Takes,
+    pub(super) docs: Vec<KeyDoc>,
+    pub(super) effective: Vec<Effective>,
+    pub(super) understood: BTreeMap<&'static str, Understood>,
+    pub(super) problems: Problems,
 }
 
 impl<'t> Reader<'t> {
@@ -39,6 +41,7 @@ impl<'t> Reader<'t> {
             secrets,
             complete,
             known: BTreeSet::new(),
+            lists: BTreeSet::new(),
             takes: Takes::default(),
             docs: Vec::new(),
             effective: Vec::new(),
@@ -271,8 +274,7 @@ impl<'t> Reader<'t> {
     }
 
     fn find(&self, key: &str) -> Option<&'t Value> {
-        let (section, name) = key.split_once('.')?;
-        child(child(self.tree, section)?, name)
+        key.split('.').try_fold(self.tree, child)
     }
 
     fn parsed<T>(&mut self, key: &str, text: &str, origin: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
@@ -342,7 +344,7 @@ fn split(text: &str) -> Vec<String> {
     text.split(',').map(|item| item.trim().to_owned()).collect()
 }
 
-fn string(value: &Value) -> Option<String> {
+pub(super) fn string(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::String(text) => Some(text.clone()),
         _ => None,
@@ -350,7 +352,7 @@ fn string(value: &Value) -> Option<String> {
 }
 
 /// The value as text. Only files have other types than strings.
-fn scalar_text(value: &Value) -> Option<String> {
+pub(super) fn scalar_text(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::String(text) => Some(text.clone()),
         ValueKind::Boolean(flag) => Some(flag.to_string()),
@@ -360,13 +362,13 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-fn origin(value: &Value) -> String {
+pub(super) fn origin(value: &Value) -> String {
     value.origin().unwrap_or_default().to_owned()
 }
 
 /// Whether a wrong value may be quoted. Not quoted are values of secrets, URLs, which may carry a password, paths, in whose
 /// place a secret may stand, and text that looks as if it was pasted into the wrong line.
-fn quotation(key: &str, text: &str) -> String {
+pub(super) fn quotation(key: &str, text: &str) -> String {
     let is_withheld = ["url", "proxy", "forward_to", "endpoint", "_file"].iter().any(|end| key.ends_with(end));
     let delicate = key.starts_with("credentials.") || is_withheld || text.contains('@');
     if delicate || text.len() > 40 || may_hold_a_key(text) {
@@ -376,7 +378,7 @@ fn quotation(key: &str, text: &str) -> String {
 }
 
 /// A key pasted over a host's name or a file's path would be accepted as such, and then be shown.
-fn is_a_key(text: &str) -> bool {
+pub(super) fn is_a_key(text: &str) -> bool {
     let text = text.trim_start().to_ascii_lowercase();
     text.starts_with("sz_pub_") || text.starts_with("sz_pr_")
 }
@@ -387,7 +389,7 @@ fn bare_or_quoted(text: &str) -> String {
     if is_bool || is_plain_number { text.to_owned() } else { quoted(text) }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 

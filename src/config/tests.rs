@@ -129,6 +129,7 @@ fn defaults() {
         gateway,
         credentials,
         proxy,
+        callers,
         drain,
         limits,
         control,
@@ -150,6 +151,7 @@ fn defaults() {
     assert_eq!(credentials.public_key, SecretSource::File("/run/public".into()));
     assert_eq!(credentials.merchant_uuid, None);
     assert_eq!(proxy.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:8080", "[::1]:8080"]);
+    assert!(callers.is_empty());
     assert!(proxy.hosts.is_empty() && (1..=2).contains(&proxy.workers));
     assert_eq!([drain.grace, drain.timeout], [5, 40].map(Duration::from_secs));
     assert_eq!([limits.connections, limits.in_flight, limits.body, limits.head], [10_000, 512, 1 << 20, 32 << 10]);
@@ -526,9 +528,139 @@ fn rendering_names_every_key_and_its_origin() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }
-    for KeyDoc { key, .. } in reference() {
+    // A list is shown as it is, without the keys that its tables could have.
+    for KeyDoc { key, .. } in reference().into_iter().filter(|doc| !doc.key.starts_with("callers.")) {
         assert!(text.contains(key.split_once('.').unwrap().1), "{key}");
     }
+}
+
+const CALLERS: &str = r#"
+    [[callers]]
+    name = "till"
+    token_file = "/run/till/token"
+    allow = ["read", "checkout", "capture"]
+    max_amount = ["500.00 USD", "400 CAD"]
+    [[callers]]
+    name = "back-office"
+    public_key = "sz_pub_office"
+    private_key_file = "/run/office/key"
+    uid = 1000
+    allow = ["all"]
+"#;
+
+/// With a Unix socket, so that a uid can be told.
+const SOCKET: &str = "proxy.listen = ['127.0.0.1:8080', 'unix:/run/a']";
+
+#[test]
+fn callers_are_read_and_shown() {
+    let loaded = loaded(&[VALID, SOCKET, CALLERS], &[]);
+    let [till, office] = loaded.settings.callers.as_slice() else { panic!("two callers") };
+    assert_eq!((till.name.as_str(), till.allow.shown().as_str()), ("till", "read, checkout, capture"));
+    assert_eq!(till.max_amount.as_ref().unwrap().to_string(), "500.00 USD, 400.00 CAD");
+    assert_eq!((office.uid, office.allow.shown().as_str()), (Some(1000), "all"));
+    assert_eq!(office.pair.as_ref().unwrap().public_key, "sz_pub_office");
+    assert!(office.max_amount.is_none() && office.token_file.is_none());
+    let text = loaded.render();
+    for block in [
+        "\n[[callers]]\nname = \"till\" # ",
+        "\n[[callers]]\nname = \"back-office\" # ",
+        "\npublic_key = \"[redacted]\" # ",
+        "\nuid = 1000 # ",
+        "\nallow = [\"read\", \"checkout\", \"capture\"] # ",
+    ] {
+        assert!(text.contains(block), "{block}\n{text}");
+    }
+    assert!(!text.contains("sz_pub_office") && !format!("{:?}", loaded.settings.effective).contains("sz_pub_office"));
+    assert!(self::loaded(&[VALID], &[]).settings.callers.is_empty());
+    assert!(self::loaded(&[VALID, "callers = []"], &[]).settings.callers.is_empty());
+    assert!(
+        self::loaded(&[VALID, SOCKET, CALLERS, "callers = []"], &[]).settings.callers.is_empty(),
+        "a list is whole"
+    );
+    let rendered = loaded.render();
+    let again = self::loaded(&[&rendered], &[]);
+    assert_eq!(again.settings.callers.len(), 2);
+}
+
+#[test]
+fn every_mistake_in_callers_is_reported_at_once() {
+    let mistakes = refused(
+        &[
+            VALID,
+            r#"
+            [[callers]]
+            name = "a b"
+            token_file = "/a"
+            allow = ["order.reed", "read", "read"]
+            [[callers]]
+            name = "till"
+            allow = []
+            max_amount = ["500 dollars", "1.00 USD", "2.00 USD"]
+            [[callers]]
+            token_file = "sz_pr_canary"
+            public_key = "p"
+            uid = -1
+            tokn_file = "/a"
+            [[callers]]
+            name = "office"
+            certificate = "office.shop"
+            private_key_file = "/b"
+            uid = 7
+            allow = "read"
+            "#,
+        ],
+        &[],
+    );
+    let lines: Vec<&str> = mistakes.lines().map(|line| line.trim_end_matches(" (1.toml)")).collect();
+    let expected = [
+        "callers.name: caller 1: expected a word of at most 32 letters, digits, hyphens, underscores and dots, found \"a b\"",
+        "callers.allow: caller 1: expected a word for what a caller may do; did you mean \"order.read\"?, found \"order.reed\"",
+        "callers.allow: caller 1: listed twice, found \"read\"",
+        "callers.allow: caller \"till\": empty, so the caller could do nothing; expected at least one word",
+        "callers.max_amount: caller \"till\": expected an amount and its currency, such as \"500.00 USD\", found \"500 dollars\"",
+        "callers.name: caller \"till\": nothing tells this caller from others; set token_file, public_key with private_key_file, certificate or uid",
+        "callers.name: caller 3: required",
+        "callers.token_file: caller 3: this value is one of Sezzle's keys and does not belong here",
+        "callers.private_key_file: caller 3: required with public_key",
+        "callers.uid: caller 3: expected the number of a user, from 0 to 4294967294, found \"-1\"",
+        "callers.allow: caller 3: required, a list such as [\"read\", \"checkout\"]",
+        "callers.public_key: caller \"office\": required with private_key_file",
+        "callers.certificate: caller \"office\": proxy.tls.client_ca_file is not set, so no certificate of a caller is verified",
+        "callers.uid: caller \"office\": proxy.listen has no Unix socket, and nothing else tells the uid of a caller",
+        "callers.allow: caller \"office\": expected a list of strings",
+        "callers.tokn_file: unknown key; did you mean callers.token_file?",
+    ];
+    for line in expected {
+        assert!(lines.contains(&line), "{line}\n{mistakes}");
+    }
+    assert_eq!(lines.len(), expected.len(), "{mistakes}");
+    assert!(!mistakes.contains("canary"));
+}
+
+#[test]
+fn callers_must_differ() {
+    let caller = |name: &str, more: &str| format!("[[callers]]\nname = '{name}'\nallow = ['read']\n{more}\n");
+    let pair = "public_key = 'p'\nprivate_key_file = '/a'";
+    for (one, other, key) in [
+        (caller("a", "token_file = '/a'"), caller("a", "token_file = '/b'"), "callers.name"),
+        (caller("a", "uid = 1"), caller("b", "uid = 1"), "callers.uid"),
+        (caller("a", pair), caller("b", pair), "callers.public_key"),
+    ] {
+        let text = refused(&[VALID, SOCKET, &format!("{one}{other}")], &[]);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with(&format!("{key}: caller ")) && text.contains("another caller has the same"), "{text}");
+    }
+    let many: String = (0..101).map(|number| caller(&format!("c{number}"), "token_file = '/a'")).collect();
+    assert!(refused(&[VALID, &many], &[]).starts_with("callers: expected at most 100 callers, found 101"));
+    for (wrong, expected) in [
+        ("callers = 1", "callers: expected a table of keys, found a value"),
+        ("callers = ['a']", "callers: expected a table of keys, found a value"),
+        ("[callers]\nname = 'a'", "callers: expected a list: write [[callers]] in place of [callers]"),
+        ("[callers]", "callers: expected a list: write [[callers]] in place of [callers]"),
+    ] {
+        assert!(refused_line(wrong).contains(expected), "{wrong}: {}", refused_line(wrong));
+    }
+    assert!(refused(&[VALID], &[("CALLERS__NAME", "a")]).contains("write [[callers]] in place of [callers]"));
 }
 
 #[test]
@@ -636,7 +768,10 @@ fn reference_file_has_every_key_with_its_default() {
     let written: toml::Table = fs::read_to_string(shipped("reference.toml")).unwrap().parse().unwrap();
     let complete = complete_reference();
     // One of them is a mistake in a build that lacks what it is for, and one goes with Sentinels in place of a URL.
-    let lacking = |line: &&str| line.starts_with("endpoint = ") && !cfg!(feature = "otlp");
+    let lacking = |line: &&str| {
+        let needs_listener = line.starts_with("uid = ") || line.starts_with("certificate = ");
+        needs_listener || line.starts_with("endpoint = ") && !cfg!(feature = "otlp")
+    };
     let usable: Vec<&str> = complete.lines().filter(|line| !lacking(line) && !line.starts_with("primary = ")).collect();
     loaded(&[&usable.join("\n")], &[]);
 
@@ -682,6 +817,7 @@ fn uncommented(line: &str) -> &str {
     let name =
         |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     match line.strip_prefix("# ") {
+        Some(rest) if rest.starts_with("[[") => rest,
         Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| name(key)) => rest,
         _ => line,
     }
@@ -689,7 +825,8 @@ fn uncommented(line: &str) -> &str {
 
 fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
     let pairs = |(section, keys): (&String, &toml::Value)| {
-        let keys = keys.as_table().unwrap().clone();
+        // A list shows its keys by one table.
+        let keys = keys.as_array().map_or(keys, |list| &list[0]).as_table().unwrap().clone();
         let section = section.clone();
         keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value)).collect::<Vec<_>>()
     };

@@ -1,8 +1,11 @@
 //! Finds keys that no code reads. If a misspelt key were ignored, a default would stay in force that the author of the
 //! file believes to have changed.
 
+use std::collections::BTreeSet;
+
 use config::{Value, ValueKind};
 
+use super::parse::nearest;
 use super::problem::{Problem, Problems};
 use super::reader::Reader;
 use super::source::{Layer, shown_segment};
@@ -12,7 +15,7 @@ pub(super) fn find(layers: &[Layer], reader: &Reader<'_>) -> Problems {
     let mut problems = Problems::default();
     for layer in layers {
         let mut leaves = Vec::new();
-        collect("", &layer.root, &mut leaves);
+        collect("", &layer.root, &reader.lists, &mut leaves);
         leaves.sort_by(|(left, _), (right, _)| left.cmp(right));
         for (key, is_table) in leaves {
             let message = match (reader.knows(&key), is_table) {
@@ -32,22 +35,21 @@ pub(super) fn find(layers: &[Layer], reader: &Reader<'_>) -> Problems {
 }
 
 /// The dotted names of all leaves, and whether a leaf is an empty table.
-fn collect(prefix: &str, value: &Value, leaves: &mut Vec<(String, bool)>) {
+fn collect(prefix: &str, value: &Value, lists: &BTreeSet<&str>, leaves: &mut Vec<(String, bool)>) {
     match &value.kind {
         ValueKind::Table(table) if !table.is_empty() => {
             for (segment, inner) in table {
                 // No known key holds a placeholder or a dot, so `"log.level"` in quotes is not taken for `log.level`.
                 let segment = shown_segment(segment);
                 let key = if prefix.is_empty() { segment.to_owned() } else { format!("{prefix}.{segment}") };
-                collect(&key, inner, leaves);
+                collect(&key, inner, lists, leaves);
             }
         }
         ValueKind::Table(_) if prefix.is_empty() => {}
+        // A list of tables has the keys of each of its tables.
+        ValueKind::Array(items) if lists.contains(prefix) => {
+            items.iter().for_each(|item| collect(prefix, item, lists, leaves));
+        }
         kind => leaves.push((prefix.to_owned(), matches!(kind, ValueKind::Table(_)))),
     }
-}
-
-fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(key, known);
-    known.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
 }

@@ -16,9 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use self::exchange::{ExchangeError, Granted};
 use self::keys::KeyPair;
@@ -160,6 +163,14 @@ impl TokenManager {
         let held = self.held.load();
         let previous = held.previous_public.iter().filter(|(_, until)| !until.passed(self.clock.now()));
         held.keys.public.expose() == key || previous.into_iter().any(|(previous, _)| previous.expose() == key)
+    }
+
+    /// The `Authorization` of our public key, as Sezzle takes it.
+    pub fn public_key(&self) -> Option<HeaderValue> {
+        let encoded = Zeroizing::new(BASE64_STANDARD.encode(self.held.load().keys.public.expose()));
+        let mut authorization = HeaderValue::try_from(format!("Basic {}", *encoded)).ok()?;
+        authorization.set_sensitive(true);
+        Some(authorization)
     }
 
     /// Whether Sezzle signed the message: `tag` is its HMAC-SHA256 with the private key.

@@ -17,8 +17,10 @@ use super::error::ProxyError;
 use super::exchange::Rights;
 use super::headers::clean;
 use super::links::answers::AnswerLinks;
-use super::public_key::{callers_public_key, looks_real};
+use super::public_key::{NamedKey, callers_public_key, looks_real};
 use super::response::CallerResponse;
+use crate::callers::named::KnownCaller;
+use crate::callers::table::Issued;
 use crate::clock::Now;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::{NoVerdict, RefusedExchange, SEZZLE_PLATFORM, Shop, Shops, Verdict};
@@ -34,10 +36,18 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused.
-    pub fn rights(&self, headers: &HeaderMap) -> Result<Rights, ProxyError> {
-        let own = callers_public_key(headers, |key| self.tokens.is_our_public_key(key))?;
-        Ok(own.map_or(Rights::Merchant, |own| Rights::PublicKey(Arc::new(own))))
+    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused. The
+    /// caller's own public key stands for ours.
+    pub fn rights(&self, headers: &HeaderMap, caller: Option<&KnownCaller>) -> Result<Rights, ProxyError> {
+        let callers_own = caller.and_then(|known| known.caller.public_key.as_deref());
+        let named = callers_public_key(headers, callers_own, |key| self.tokens.is_our_public_key(key))?;
+        Ok(match named {
+            None => Rights::Merchant,
+            Some(NamedKey::Ours(as_it_is)) => Rights::PublicKey(Arc::new(as_it_is)),
+            Some(NamedKey::Callers) => {
+                Rights::PublicKey(Arc::new(self.tokens.public_key().ok_or(ProxyError::Internal)?))
+            }
+        })
     }
 
     /// Answers a caller's exchange. The keys in its body are compared and forgotten, never used or logged.
@@ -46,9 +56,17 @@ impl Authentication {
     /// that named a shop gets an error, because only Sezzle can say whether a shop may sell. A client that named only
     /// its platform gets the placeholder, because it asked for nothing that needs Sezzle.
     ///
+    /// A caller that authenticated with keys of its own gets the token `issued` for them in place of the placeholder.
+    ///
     /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle
     /// does not say whether the shop may sell.
-    pub async fn exchange(&self, headers: &HeaderMap, body: &Bytes, now: Now) -> Result<CallerResponse, ProxyError> {
+    pub async fn exchange(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        issued: Option<Issued>,
+        now: Now,
+    ) -> Result<CallerResponse, ProxyError> {
         let keys = if body.is_empty() {
             Keys::default()
         } else {
@@ -57,7 +75,8 @@ impl Authentication {
         };
         // A placeholder is accepted. A real key that is not the sidecar's means that the caller expects to act for
         // another merchant.
-        if keys.public_key.is_some_and(|key| looks_real(&key) && !self.tokens.is_our_public_key(key.trim())) {
+        let is_foreign = |key: String| looks_real(&key) && !self.tokens.is_our_public_key(key.trim());
+        if issued.is_none() && keys.public_key.is_some_and(is_foreign) {
             return Err(ProxyError::ForeignKeys);
         }
         match Shop::of(keys.cancel_url, platform(headers)?) {
@@ -72,16 +91,19 @@ impl Authentication {
                 Ok(Verdict::Other(_)) | Err(_) => {}
             },
         }
-        self.placeholder(now).await
+        self.token(issued, now).await
     }
 
-    async fn placeholder(&self, now: Now) -> Result<CallerResponse, ProxyError> {
+    /// An answer with a token, as Sezzle gives one.
+    async fn token(&self, issued: Option<Issued>, now: Now) -> Result<CallerResponse, ProxyError> {
         let merchant_uuid = match self.tokens.merchant() {
             Some(merchant) => merchant,
             None => self.tokens.acquire(TOKEN_TIMEOUT).await.map_err(ProxyError::NoToken)?.merchant.clone(),
         };
-        let expiration_date = format_rfc3339(now.wall.plus(LIFE)).unwrap_or_default();
-        let answer = TokenResponse { token: PLACEHOLDER, expiration_date, merchant_uuid };
+        let end = issued.as_ref().map_or(now.wall.plus(LIFE), |issued| issued.end);
+        let expiration_date = format_rfc3339(end).unwrap_or_default();
+        let token = issued.as_ref().map_or(PLACEHOLDER, |issued| issued.token.expose());
+        let answer = TokenResponse { token, expiration_date, merchant_uuid };
         let body = serde_json::to_vec(&answer).map_err(|_| ProxyError::Internal)?;
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         Ok(CallerResponse {
@@ -127,8 +149,8 @@ struct Keys {
 }
 
 #[derive(Serialize)]
-struct TokenResponse {
-    token: &'static str,
+struct TokenResponse<'t> {
+    token: &'t str,
     expiration_date: String,
     merchant_uuid: String,
 }

@@ -6,12 +6,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::error_text::{beyond_message, unknown_message};
 use super::route::remedy::Remedy;
 use crate::caller::{FROM_BROWSER, Refusal};
+use crate::callers::amount::Beyond;
+use crate::callers::permission::Permission;
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 
@@ -37,6 +40,12 @@ pub enum ProxyError {
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
     ForeignKeys,
+    /// `[[callers]]` has nobody who is told by this request.
+    UnknownCaller,
+    /// The caller's `allow` lacks this word.
+    NotAllowed(Permission),
+    /// The call may move more than the caller's `max_amount`.
+    AmountOverLimit(Beyond),
     /// The request has several idempotency keys that differ.
     ConflictingKeys,
     /// The call would return card data, and `proxy.card_data` does not allow that.
@@ -113,6 +122,9 @@ codes! {
     bad_request: BAD_REQUEST, is_refusal true;
     conflicting_keys: BAD_REQUEST, is_refusal true;
     foreign_keys: UNAUTHORIZED, is_refusal true;
+    unknown_caller: UNAUTHORIZED, is_refusal true;
+    not_allowed: FORBIDDEN, is_refusal true;
+    amount_over_limit: FORBIDDEN, is_refusal true;
     browser_refused: FORBIDDEN, is_refusal true;
     card_data_refused: FORBIDDEN, is_refusal true;
     not_found: NOT_FOUND, is_refusal true;
@@ -183,6 +195,20 @@ impl ProxyError {
                                of that merchant";
                 Facts::foreign_keys(DENIED, message)
             }
+            Self::UnknownCaller => {
+                let message = "the sidecar knows no caller by this request's uid, certificate or token (see callers); \
+                               it sent nothing to Sezzle";
+                // Some clients fail on a 401 without this header, which RFC 9110, 15.5.2 asks for.
+                Facts::unknown_caller(DENIED, message).with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            }
+            Self::NotAllowed(permission) => {
+                let message = format!(
+                    "this caller may not do this: callers.allow has no {:?} for it; the sidecar sent nothing to Sezzle",
+                    permission.as_str()
+                );
+                Facts::not_allowed(DENIED, message)
+            }
+            Self::AmountOverLimit(beyond) => Facts::amount_over_limit(DENIED, beyond_message(*beyond)),
             Self::Browser => Facts::browser_refused(DENIED, FROM_BROWSER),
             Self::CardDataRefused => {
                 let message = "this call returns card data, and the sidecar passes card data on only with \
@@ -343,46 +369,6 @@ fn proxy_status(kind: ErrorKind) -> &'static str {
         ErrorKind::Protocol => "http_protocol_error",
         ErrorKind::Body => "http_response_incomplete",
     }
-}
-
-/// The message for a call that may have had its effect: what happened, and what to do.
-fn unknown_message(remedy: &Remedy, received: Option<StatusCode>) -> String {
-    let happened = match (remedy, received) {
-        (Remedy::NewCard, _) => {
-            "the sidecar sent the call and did not get the whole answer, so the card may have been read, and then its \
-             token is used up"
-                .to_owned()
-        }
-        (_, Some(status)) => format!(
-            "the sidecar sent the write and Sezzle answered {}, but the rest of the answer could not be read",
-            status.as_u16()
-        ),
-        (_, None) => "the sidecar sent the write and got no answer, so the write may have been done".to_owned(),
-    };
-    let advice: Cow<'static, str> = match remedy {
-        Remedy::SameKey => {
-            "repeat it with the same Sezzle-Request-Id, because Sezzle carries out each key only once".into()
-        }
-        Remedy::MintedKey(key) => format!(
-            "repeat it with the Sezzle-Request-Id {}, which the sidecar made because the call had none; Sezzle carries \
-             out each key only once",
-            key.to_str().unwrap_or_default()
-        )
-        .into(),
-        Remedy::Repeat => "repeat it, because a second time does no harm".into(),
-        Remedy::NewSession => {
-            "there is no order to read, so create another session and send no shopper to the first".into()
-        }
-        Remedy::NewCard => "create a new card".into(),
-        Remedy::ReadSession => "read the session before you repeat it, GET /v2/session/{session}".into(),
-        Remedy::ReadOrder => "read the order before you repeat it, GET /v2/order/{order}".into(),
-        Remedy::ReadCustomer => "read the customer before you repeat it, GET /v2/customer/{customer}".into(),
-        Remedy::ListWebhooks => "list the webhooks before you repeat it, GET /v2/webhooks".into(),
-        Remedy::AskSezzle => {
-            "no call of Sezzle's shows that, so look into Sezzle's dashboard before you repeat it".into()
-        }
-    };
-    format!("{happened}: {advice}")
 }
 
 /// One element of Sezzle's error array.

@@ -13,10 +13,15 @@ use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{admit, is_cacheable};
+use super::permit::{identify, permitted};
 use super::presence::HeaderPresence;
 use super::public_key::callers_public_key;
+use super::route::amount::AmountPlace;
 use super::route::{Class, Matched, Route};
 use crate::caller::{Caller, Hosts};
+use crate::callers::amount::Bounds;
+use crate::callers::named::KnownCaller;
+use crate::callers::table::Table;
 use crate::clock::Now;
 use crate::method::is_safe;
 use crate::session::freshness::{self, MAX_BODY, NotStored, Policy, RequestDirectives};
@@ -24,20 +29,47 @@ use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
 
-/// Says how a request would be served.
-pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
+/// The configuration as far as it decides on a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission<'c> {
+    pub hosts: &'c Hosts,
+    pub forward_card_data: bool,
+    /// `None` if everybody who reaches the listener may do everything.
+    pub callers: Option<&'c Table>,
+}
+
+/// Says how a request over this connection would be served.
+pub fn request(
+    Admission { hosts, forward_card_data, callers }: Admission<'_>,
+    head: &Parts,
+    connection: &Caller,
+    now: Now,
+) -> String {
     let mut text = String::new();
     let mut say = |what: &str, is: &str| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{what:<12}{is}");
     };
-    let matched = match admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()) {
+    let present = HeaderPresence::scan(&head.headers);
+    let matched = match admit(hosts, head, present, connection) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
             return text;
         }
     };
+    if let Some(table) = callers {
+        let known = identify(table, head, present, connection, now);
+        say("caller", &caller(known.as_ref(), &matched));
+        if let Err(error) = permitted(known.as_ref(), &matched, head) {
+            say("request", &refusal(&error));
+            return text;
+        }
+        if let Some(bounds) = known.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
+            let amount = amount(matched.route.amount_place(&head.method), bounds);
+            amount.iter().for_each(|amount| say("amount", amount));
+        }
+    }
     let refused = card_data::check(forward_card_data, &head.method).err().filter(|_| matched.route.is_card_data());
     if let Some(error) = refused {
         say("request", &refusal(&error));
@@ -58,6 +90,29 @@ pub fn request(hosts: &Hosts, forward_card_data: bool, head: &Parts) -> String {
     text
 }
 
+/// The caller of a request, and the mark by which it is told.
+fn caller(known: Option<&KnownCaller>, matched: &Matched) -> String {
+    match known {
+        Some(KnownCaller { caller, mark }) => {
+            format!("{}, told by {}; allow: {}", caller.name, mark.as_str(), caller.allow.shown())
+        }
+        None if matched.route == Route::Authentication => "told by the keys in the body".to_owned(),
+        None => "unknown: no caller has this uid, certificate or token".to_owned(),
+    }
+}
+
+/// Which amounts the sidecar lets through.
+fn amount(place: AmountPlace, bounds: &Bounds) -> Option<String> {
+    match place {
+        AmountPlace::None => None,
+        AmountPlace::Under([]) => Some(format!("at most {bounds}, read from the body")),
+        AmountPlace::Under(members) => Some(format!("at most {bounds}, read from {} in the body", members.join("."))),
+        AmountPlace::Unknown => {
+            Some("refused: this caller has a max_amount, and no amount of this call is documented".to_owned())
+        }
+    }
+}
+
 fn refusal(error: &ProxyError) -> String {
     let (status, _, body) = error.answer("");
     let json: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -75,7 +130,7 @@ fn cache(head: &Parts, matched: &Matched, class: Class) -> String {
     if !is_safe(&head.method) {
         return "bypass: the call is a write".to_owned();
     }
-    if matches!(callers_public_key(&head.headers, |_| true), Ok(Some(_))) {
+    if matches!(callers_public_key(&head.headers, None, |_| true), Ok(Some(_))) {
         return "bypass: the sidecar sends the call under the caller's public key, or refuses it if that key \
                 belongs to another merchant"
             .to_owned();

@@ -20,6 +20,7 @@ use super::route::{Class, Matched};
 use super::stored::from_hit;
 use super::{Proxy, card_data};
 use crate::caller::{Caller, Hosts, Refusal};
+use crate::callers::named::KnownCaller;
 use crate::clock::Now;
 use crate::session::freshness::RequestDirectives;
 use crate::session::{CacheResult, Found};
@@ -55,6 +56,9 @@ impl Proxy {
         })?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
+        if let Some(callers) = &self.options.callers {
+            Self::permit(callers, head, present, caller, &matched, record)?;
+        }
         Ok((matched, class))
     }
 
@@ -68,7 +72,13 @@ impl Proxy {
         at: Now,
         record: &Record,
     ) -> Result<Decision, ProxyError> {
-        let rights = if present.authorization { self.authentication.rights(&head.headers)? } else { Rights::Merchant };
+        // The token of a caller is its only `Authorization`, and names no public key.
+        let may_name_key = present.authorization && !record.caller.as_ref().is_some_and(KnownCaller::is_by_token);
+        let rights = if may_name_key {
+            self.authentication.rights(&head.headers, record.caller.as_ref())?
+        } else {
+            Rights::Merchant
+        };
         // A caller with fewer rights than the merchant may not see the sessions in memory.
         let may_see = class == Class::Session && matches!(rights, Rights::Merchant);
         let session = matched.session().filter(|_| may_see && is_cacheable(head));

@@ -16,6 +16,7 @@ mod conditional;
 pub mod content;
 mod decision;
 pub mod error;
+mod error_text;
 mod etag;
 mod exchange;
 pub mod explain;
@@ -24,6 +25,8 @@ pub mod headers;
 pub mod inbound;
 pub mod links;
 mod lookup;
+mod own_keys;
+mod permit;
 pub mod presence;
 pub mod pressure;
 mod public_key;
@@ -44,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body as _;
@@ -71,6 +75,7 @@ use self::response::{Body, CallerResponse};
 use self::route::{Class, Route};
 pub use self::writes::Writes;
 use crate::caller::{Caller, Hosts};
+use crate::callers::table::Table;
 use crate::clock::Clock;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;
@@ -93,6 +98,8 @@ pub struct Options {
     pub forward_card_data: bool,
     /// One of this many hits is logged.
     pub sample_hits: u64,
+    /// Who may call. `None` if everybody who reaches the listener may do everything.
+    pub callers: Option<Arc<ArcSwap<Table>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -280,8 +287,13 @@ impl Proxy {
         match call.class {
             Class::Credentials if head.method == Method::POST => {
                 let body = self.receive(body, call.class, record).await?;
-                let now = self.clock.now();
-                apart(|| self.authentication.exchange(&head.headers, &body, now)).await
+                let (now, callers) =
+                    (self.clock.now(), self.options.callers.as_ref().map(|callers| callers.load_full()));
+                let issued = match callers {
+                    None => None,
+                    Some(table) => own_keys::exchange(&table, &body, now, &mut record.caller)?,
+                };
+                apart(|| self.authentication.exchange(&head.headers, &body, issued, now)).await
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {

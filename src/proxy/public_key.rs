@@ -15,25 +15,36 @@ use http::{HeaderMap, HeaderValue};
 
 use super::error::ProxyError;
 
-/// The `Authorization` of a caller that goes on to Sezzle as it is: our public key. Another merchant's is refused.
+/// The public key that a caller asks to be sent under.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NamedKey {
+    /// Ours, in the `Authorization` of the caller, which goes on to Sezzle as it is.
+    Ours(HeaderValue),
+    /// The one that the configuration gave to this caller, and that Sezzle does not know.
+    Callers,
+}
+
+/// The public key in the `Authorization` of a caller. Another merchant's is refused. `callers_own` is the public key
+/// that the configuration gave to this caller.
 pub fn callers_public_key(
     headers: &HeaderMap,
+    callers_own: Option<&str>,
     is_ours: impl Fn(&str) -> bool,
-) -> Result<Option<HeaderValue>, ProxyError> {
-    let mut own = None;
+) -> Result<Option<NamedKey>, ProxyError> {
+    let mut named = None;
     for value in headers.get_all(AUTHORIZATION) {
-        let Some((key, is_basic)) = named_key(value.as_bytes()) else { continue };
-        if !is_ours(&key) {
+        let Some((key, is_basic)) = named_key(value.as_bytes(), callers_own) else { continue };
+        let is_callers = callers_own == Some(&key);
+        if !is_callers && !is_ours(&key) {
             return Err(ProxyError::ForeignKeys);
         }
         if is_basic {
-            own = Some(value.clone());
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            named = Some(if is_callers { NamedKey::Callers } else { NamedKey::Ours(value) });
         }
     }
-    if let Some(own) = &mut own {
-        own.set_sensitive(true);
-    }
-    Ok(own)
+    Ok(named)
 }
 
 /// Whether a key that a caller sends looks like a public key of Sezzle's, and not like a placeholder.
@@ -44,7 +55,7 @@ pub fn looks_real(key: &str) -> bool {
 const PREFIX: &str = "sz_pub_";
 
 /// The public key that an `Authorization` names, and whether as Sezzle takes it.
-fn named_key(authorization: &[u8]) -> Option<(String, bool)> {
+fn named_key(authorization: &[u8], callers_own: Option<&str>) -> Option<(String, bool)> {
     let authorization = authorization.trim_ascii();
     let end = authorization.iter().position(u8::is_ascii_whitespace).unwrap_or(authorization.len());
     let (scheme, credentials) = authorization.split_at_checked(end)?;
@@ -53,7 +64,7 @@ fn named_key(authorization: &[u8]) -> Option<(String, bool)> {
     let key = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         let key = text.split(':').next().unwrap_or_default().trim();
-        looks_real(key).then(|| key.to_owned())
+        (looks_real(key) || callers_own == Some(key)).then(|| key.to_owned())
     };
     if is_basic && let Some(key) = decoded(credentials).and_then(|decoded| key(&decoded)) {
         return Some((key, true));
@@ -97,9 +108,26 @@ mod tests {
         for line in lines {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(line.as_bytes()).expect("valid"));
         }
-        let own = callers_public_key(&headers, |key| key == OURS).map_err(|error| error.code())?;
-        assert!(own.as_ref().is_none_or(HeaderValue::is_sensitive));
-        Ok(own.map(|own| own.to_str().expect("text").to_owned()))
+        match callers_public_key(&headers, Some("callers"), |key| key == OURS).map_err(|error| error.code())? {
+            None => Ok(None),
+            Some(NamedKey::Callers) => Ok(Some("the caller's".to_owned())),
+            Some(NamedKey::Ours(own)) => {
+                assert!(own.is_sensitive());
+                Ok(Some(own.to_str().expect("text").to_owned()))
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_that_the_configuration_gave_to_a_caller_is_known() {
+        let basic = |key: &str| format!("Basic {}", BASE64_STANDARD.encode(key));
+        for key in ["callers", "callers:", "callers:x"] {
+            assert_eq!(read(&[&basic(key)]), Ok(Some("the caller's".to_owned())), "{key}");
+        }
+        for key in ["caller", "callers2", "CALLERS"] {
+            assert_eq!(read(&[&basic(key)]), Ok(None), "{key}");
+        }
+        assert_eq!(read(&["Bearer callers"]), Ok(None));
     }
 
     #[test]

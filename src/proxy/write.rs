@@ -38,6 +38,10 @@ impl Proxy {
     ) -> Result<CallerResponse, ProxyError> {
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let matched = &call.matched;
+        if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
+            let checked = matched.route.check_amount(&head.method, &body, bounds);
+            checked.map_err(ProxyError::AmountOverLimit)?;
+        }
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);
         let is_card_data = matched.route.is_card_data();
         if is_card_data {

@@ -123,6 +123,7 @@ const PURE: &[&str] = &[
     "upstream/retry_after.rs",
     "upstream/window.rs",
     "proxy/attempts.rs",
+    "proxy/route/amount.rs",
     "proxy/route/remedy.rs",
     "proxy/headers.rs",
     "proxy/route/mod.rs",

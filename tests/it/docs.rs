@@ -17,7 +17,7 @@ use sezzle_sidecar::session::CacheResult;
 use sezzle_sidecar::session::freshness::NotStored;
 use sezzle_sidecar::session::invalidation::Tag;
 use sezzle_sidecar::status::verdict::condition::{Condition, NOT_VISIBLE};
-use sezzle_sidecar::telemetry::metrics::{METHODS, Metrics, TASKS};
+use sezzle_sidecar::telemetry::metrics::{CALLER_REFUSALS, METHODS, Metrics, TASKS};
 use sezzle_sidecar::upstream::retry::RetrySafety;
 use sezzle_sidecar::webhook::WebhookResult;
 
@@ -105,7 +105,7 @@ fn every_call_is_listed_with_what_is_done_with_it() {
     let text = page("docs/calls.md");
     let (table, _) = text.split_once("\n## ").expect("the table comes first");
     let mut listed = BTreeSet::new();
-    for row in rows(table, 6) {
+    for row in rows(table, 7) {
         let call = quoted(row[0]).remove(0);
         let (method, template) = call.split_once(' ').expect("a method and a path");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
@@ -142,6 +142,9 @@ fn every_call_is_listed_with_what_is_done_with_it() {
                 (_, Some(_)) => "order",
                 (None, None) => "–",
             };
+            let permission = route.permission(&method).as_str();
+            let allow = if route == Route::Authentication { "–".to_owned() } else { format!("`{permission}`") };
+            assert_eq!(row[6], allow, "{call}");
             // With a slash at its end the cache does not know the path, and the log does not either.
             assert!(row[5] == logged || path.ends_with('/') && row[5] == "session", "{call}");
         }
@@ -254,6 +257,8 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
         ("requests_total" | "upstream_requests_total", "route") => words(&routes.clone().collect::<Vec<_>>()),
         ("requests_total" | "upstream_requests_total", "method") => words(&METHODS),
         ("requests_total", "source") => words(&Source::WORDS),
+        // No caller is configured here.
+        ("caller_requests_refused_total", "reason") => words(&CALLER_REFUSALS),
         ("request_duration_seconds", "cache") => words(&CacheResult::WORDS),
         ("request_duration_seconds" | "upstream_request_duration_seconds", "class") => words(&Class::WORDS),
         _ => {
@@ -285,8 +290,8 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
         .iter()
         .filter_map(|family| Some((family.name.strip_prefix("sezzle_sidecar_")?, &family.labels)));
     let labels = own.flat_map(|(name, labels)| labels.iter().map(move |label| (name.to_owned(), label.clone())));
-    // Statuses and words of the build are explained below the table.
-    let open = ["code", "version", "commit", "rustc"];
+    // Callers, statuses and words of the build are explained below the table.
+    let open = ["caller", "code", "version", "commit", "rustc"];
     let labels: BTreeSet<_> = labels.filter(|(_, label)| !open.contains(&label.as_str())).collect();
     same("docs/metrics.md, values of labels,", &explained, &labels);
     names_all("docs/metrics.md", open.map(str::to_owned));

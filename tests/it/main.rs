@@ -16,6 +16,7 @@ mod alert_rules;
 mod alerts_fire;
 mod architecture;
 mod bad_answers;
+mod callers;
 mod card_data;
 mod check_online;
 mod classes_kept_apart;

@@ -17,7 +17,8 @@ use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
 /// Pages whose commands are not for operators, or which another test runs.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 8] = [
+    ("docs/callers.md", "tests/it/callers/page.rs runs every step as printed"),
     ("docs/simulator.md", "tests/it/simulate.rs sends every call as printed"),
     ("docs/calling.md", "tests/it/guides.rs sends every call as printed"),
     ("docs/testing-your-service.md", "tests/it/guides.rs runs the examples that the page shows"),

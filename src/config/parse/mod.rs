@@ -1,6 +1,7 @@
 //! Parses text into values of the right type. Every parser says what it expected and never repeats its input: whether a
 //! value may be quoted depends on its key, which a parser does not know.
 
+pub(super) mod caller;
 pub(super) mod redis;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -29,6 +30,12 @@ pub(super) fn choice<T: Copy, const N: usize>(words: [(&'static str, T); N]) -> 
         Some((_, value)) => Ok(*value),
         None => Err(format!("expected one of {}", words.map(|(word, _)| format!("{word:?}")).join(", "))),
     }
+}
+
+/// The word that is most like a mistaken one.
+pub(super) fn nearest<'k>(text: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(text, known);
+    known.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
 }
 
 /// A whole number within `range`.

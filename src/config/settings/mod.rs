@@ -4,6 +4,7 @@
 
 mod bounds;
 mod cache;
+mod callers;
 mod control;
 mod credentials;
 mod drain;
@@ -21,6 +22,7 @@ mod webhooks;
 use std::collections::BTreeMap;
 
 pub use self::cache::{CacheSettings, OriginCacheControl};
+pub use self::callers::{CallerSettings, MOST_CALLERS, PairSettings};
 pub use self::control::ControlSettings;
 pub(super) use self::control::control_listen;
 pub use self::credentials::CredentialSettings;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     pub credentials: CredentialSettings,
     pub proxy: ProxySettings,
+    /// Empty if everybody who reaches the proxy listener may do everything.
+    pub callers: Vec<CallerSettings>,
     pub drain: DrainSettings,
     pub limits: LimitSettings,
     pub control: ControlSettings,
@@ -67,6 +71,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     let (gateway, write_timeout) = gateway::read(r);
     let credentials = credentials::read(r);
     let (proxy, listen) = proxy::read(r, cores);
+    let callers = callers::read(r, proxy.as_ref());
     let drain = drain::read(r, write_timeout);
     let limits = limits::read(r);
     let control = control::read(r, listen.as_deref());
@@ -87,6 +92,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         gateway: gateway?,
         credentials: credentials?,
         proxy: proxy?,
+        callers: callers?,
         drain: drain?,
         limits: limits?,
         control: control?,

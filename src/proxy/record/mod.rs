@@ -20,6 +20,7 @@ use super::route::remedy::{Key, Remedy};
 use super::route::{Class, Matched, Route};
 use super::upstream_stats::UpstreamStats;
 use crate::caller::Peer;
+use crate::callers::named::KnownCaller;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
 use crate::telemetry::log::excerpt::excerpt;
@@ -40,6 +41,8 @@ pub struct Record {
     pub(super) request_key: Option<(HeaderValue, KeySource)>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
+    /// The caller of the configuration that made the request; `None` for an unknown one, and where none is configured.
+    pub(super) caller: Option<KnownCaller>,
     /// `User-Agent`, if the line of the request is logged.
     user_agent: Option<HeaderValue>,
     method: Method,
@@ -170,6 +173,7 @@ impl Record {
             request_key: None,
             stats: None,
             peer,
+            caller: None,
             user_agent: None,
             method: method.clone(),
             matched: None,
@@ -244,6 +248,9 @@ impl Record {
         if error.is_refusal() {
             self.sink.metrics.requests_refused.with_label_values(&[error.code()]).inc();
         }
+        if let (ProxyError::NotAllowed(_) | ProxyError::AmountOverLimit(_), Some(known)) = (error, &self.caller) {
+            self.sink.metrics.caller_refusals.with_label_values(&[&known.caller.name, error.code()]).inc();
+        }
     }
 
     /// Takes note of an error, also of one in whose place the caller gets a stored session.
@@ -308,6 +315,7 @@ impl Record {
         tracing::info!(
             request_id = self.request_id.text(&mut id),
             trace_id = trace_id.map(|id| trace_id_text(id, &mut trace_text)),
+            caller = self.caller.as_ref().map(|known| known.caller.name.as_str()),
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_pid = self.peer.and_then(|peer| peer.pid),
             user_agent = self.user_agent.as_ref().map(|agent| excerpt(agent.as_bytes())),

@@ -1,5 +1,6 @@
 //! Which call of Sezzle's v2 API a request is: pure, from method and path alone.
 
+pub mod amount;
 pub mod remedy;
 
 use std::borrow::Cow;
@@ -10,6 +11,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
+use crate::callers::permission::{Permission, Permissions};
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
 use crate::sezzle::identifier::is_identifier;
@@ -52,9 +54,10 @@ macro_rules! identifier {
     ($name:ident $($rest:tt)*) => { Some($name) };
 }
 
-/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`]. Of two templates that match, the first counts.
+/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`], and the permissions that a caller needs for safe
+/// methods and for others. Of two templates that match, the first counts.
 macro_rules! calls {
-    ($($route:ident [$($segment:tt),+] $kind:ident;)+) => {
+    ($($route:ident [$($segment:tt),+] $kind:ident, $read:ident, $write:ident;)+) => {
         /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Route {
@@ -81,6 +84,15 @@ macro_rules! calls {
                 }
             }
 
+            /// The permission that a caller needs for a call with this method.
+            pub fn permission(self, method: &Method) -> Permission {
+                let (read, write) = match self {
+                    $(Self::$route => (Permission::$read, Permission::$write),)+
+                    Self::Other => (Permission::Other, Permission::Other),
+                };
+                if is_safe(method) { read } else { write }
+            }
+
             /// The call with these segments below `/v2/`, and the identifier among them.
             fn from_segments<'p>(segments: &[&'p str]) -> (Self, Option<&'p str>) {
                 match *segments {
@@ -93,36 +105,36 @@ macro_rules! calls {
 }
 
 calls! {
-    Authentication      ["authentication"]                  Exchange;
-    Sessions            ["session"]                         Plain;
-    CardSession         ["session", "card"]                 Plain;
-    Session             ["session", session]                Session;
-    SessionCard         ["session", session, "card"]        Plain;
-    CardToken           ["session", "card", "token", token] CardData;
-    Order               ["order", order]                    Plain;
-    Checkout            ["order", order, "checkout"]        Plain;
-    Capture             ["order", order, "capture"]         Keyed;
-    Refund              ["order", order, "refund"]          Keyed;
-    Release             ["order", order, "release"]         Keyed;
-    Reauthorize         ["order", order, "reauthorize"]     Keyed;
-    Upcharge            ["order", order, "upcharge"]        Keyed;
-    Customers           ["customer"]                        Plain;
-    Customer            ["customer", customer]              Plain;
-    Preapprove          ["customer", customer, "preapprove"] Plain;
-    CustomerOrder       ["customer", customer, "order"]     Keyed;
-    TokenSession        ["token", token, "session"]         Plain;
-    TokenCustomer       ["token", token, "customer"]        Plain;
-    Webhooks            ["webhooks"]                        Webhooks;
-    WebhookTest         ["webhooks", "test"]                Webhooks;
-    Webhook             ["webhooks", webhook]               Webhooks;
-    SettlementSummaries ["settlements", "summaries"]        Report;
-    SettlementDetails   ["settlements", "details", payout]  Report;
-    OrdersReport        ["orders", "report"]                Report;
-    InterestBalance     ["interest", "balance"]             Report;
-    InterestActivity    ["interest", "activity"]            Report;
-    FeatureFlag         ["feature-flags", flag]             Plain;
-    Configuration       ["configuration"]                   Plain;
-    WidgetQueue         ["widget", "queue"]                 Plain;
+    Authentication      ["authentication"]                      Exchange, Other,        Other;
+    Sessions            ["session"]                             Plain,    SessionRead,  Checkout;
+    CardSession         ["session", "card"]                     Plain,    Card,         Card;
+    Session             ["session", session]                    Session,  SessionRead,  Checkout;
+    SessionCard         ["session", session, "card"]            Plain,    Card,         Card;
+    CardToken           ["session", "card", "token", token]     CardData, Card,         Card;
+    Order               ["order", order]                        Plain,    OrderRead,    Checkout;
+    Checkout            ["order", order, "checkout"]            Plain,    OrderRead,    Checkout;
+    Capture             ["order", order, "capture"]             Keyed,    OrderRead,    Capture;
+    Refund              ["order", order, "refund"]              Keyed,    OrderRead,    Refund;
+    Release             ["order", order, "release"]             Keyed,    OrderRead,    Release;
+    Reauthorize         ["order", order, "reauthorize"]         Keyed,    OrderRead,    Reauthorize;
+    Upcharge            ["order", order, "upcharge"]            Keyed,    OrderRead,    Upcharge;
+    Customers           ["customer"]                            Plain,    CustomerRead, CustomerWrite;
+    Customer            ["customer", customer]                  Plain,    CustomerRead, CustomerWrite;
+    Preapprove          ["customer", customer, "preapprove"]    Plain,    CustomerRead, CustomerOrder;
+    CustomerOrder       ["customer", customer, "order"]         Keyed,    CustomerRead, CustomerOrder;
+    TokenSession        ["token", token, "session"]             Plain,    SessionRead,  Other;
+    TokenCustomer       ["token", token, "customer"]            Plain,    CustomerRead, Other;
+    Webhooks            ["webhooks"]                            Webhooks, Webhooks,     Webhooks;
+    WebhookTest         ["webhooks", "test"]                    Webhooks, Webhooks,     Webhooks;
+    Webhook             ["webhooks", webhook]                   Webhooks, Webhooks,     Webhooks;
+    SettlementSummaries ["settlements", "summaries"]            Report,   ReportRead,   Other;
+    SettlementDetails   ["settlements", "details", payout]      Report,   ReportRead,   Other;
+    OrdersReport        ["orders", "report"]                    Report,   ReportRead,   Other;
+    InterestBalance     ["interest", "balance"]                 Report,   ReportRead,   Other;
+    InterestActivity    ["interest", "activity"]                Report,   ReportRead,   Other;
+    FeatureFlag         ["feature-flags", flag]                 Plain,    Other,        Other;
+    Configuration       ["configuration"]                       Plain,    Other,        Other;
+    WidgetQueue         ["widget", "queue"]                     Plain,    Other,        Other;
 }
 
 label!(Route, Route::ALL.len(), template);
@@ -241,6 +253,20 @@ impl Matched {
             _ => Subject::Other,
         };
         Some(Self { route, slash, subject })
+    }
+
+    /// The permissions that a caller needs for a call to `path`, which this is the match of. A call that is unknown, but
+    /// known to a server that ignores case, needs that call's permission as well.
+    pub fn permissions(&self, method: &Method, path: &str) -> Permissions {
+        let needed = Permissions::of(self.route.permission(method));
+        if self.route != Route::Other {
+            return needed;
+        }
+        let folded = folded(path);
+        let rest = folded.strip_prefix("/v2/").unwrap_or_default();
+        let segments: Vec<&str> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
+        let (route, _) = Route::from_segments(&segments);
+        needed.and(Permissions::of(route.permission(method)))
     }
 
     /// The session that a known call names by a usual UUID. With a slash after it, Sezzle may see another resource.

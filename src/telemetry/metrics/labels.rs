@@ -20,9 +20,14 @@ pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"
 pub const CALLER_EXCHANGE_RESULTS: [&str; 5] = ["placeholder", "granted", "refused", "failed", "remembered"];
 /// `result` of `secret_reloads_total`: the new key pair is in use (`success`), or why it is not.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
+/// `reason` of `caller_requests_refused_total`.
+pub const CALLER_REFUSALS: [&str; 2] = ["not_allowed", "amount_over_limit"];
+/// `result` of `caller_secret_reloads_total`.
+pub const CALLER_SECRET_RESULTS: [&str; 2] = ["success", "unusable"];
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
-pub const TASKS: [&str; 9] = [
+pub const TASKS: [&str; 10] = [
     "token_keeper",
+    "caller_keeper",
     "proxy_listener",
     "control_listener",
     "ops_listener",

@@ -87,6 +87,16 @@ metrics! {
         "Requests that the sidecar refused without sending anything to Sezzle, by the last part of the error code.",
         &["reason"],
     );
+    caller_refusals: IntCounterVec = counters(
+        "caller_requests_refused_total",
+        "Requests of known callers that the sidecar refused because the caller may not make them.",
+        &["caller", "reason"],
+    );
+    caller_secret_reloads: IntCounterVec = counters(
+        "caller_secret_reloads_total",
+        "Changed secrets of callers, by whether the sidecar uses them.",
+        &["result"],
+    );
     request_bodies_dropped: IntCounter = counter(
         "request_bodies_dropped_total",
         "Bodies of GET and HEAD requests, which were read and dropped.",

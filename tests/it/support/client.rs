@@ -17,7 +17,7 @@ use super::header;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Headers that an answer of the sidecar may carry. `x-gateway` stands for any header that the gateway may add.
-const ALLOWED: [&str; 28] = [
+const ALLOWED: [&str; 29] = [
     "age",
     "allow",
     "cache-control",
@@ -38,6 +38,7 @@ const ALLOWED: [&str; 28] = [
     "vary",
     "via",
     "x-gateway",
+    "www-authenticate",
     "x-request-id",
     // Headers of the status page only.
     "content-security-policy",

@@ -30,6 +30,7 @@ pub mod wire;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,12 +63,19 @@ pub struct Setup {
     running: Option<Simulator>,
     gateway_host: Option<&'static str>,
     variables: Vec<(String, String)>,
+    files: Vec<PathBuf>,
 }
 
 impl Setup {
     /// Sets the variable of this name, without its prefix, as in `CACHE__MAX_TTL`. An empty value unsets it.
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Reads this configuration file.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
         self
     }
 
@@ -140,7 +148,7 @@ impl Setup {
         let variables = variables
             .into_iter()
             .map(|(name, value)| (OsString::from(format!("SEZZLE_SIDECAR__{name}")), OsString::from(value)));
-        let loaded = config::load(&[], variables).unwrap_or_else(|problems| panic!("{problems}"));
+        let loaded = config::load(&self.files, variables).unwrap_or_else(|problems| panic!("{problems}"));
         let (clock, shift) = Clock::shifted();
         let app = App::start(&loaded.settings, clock)?;
         Ok(Harness {

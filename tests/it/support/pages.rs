@@ -33,5 +33,5 @@ pub fn quoted(cell: &str) -> Vec<String> {
 pub fn calls() -> BTreeSet<String> {
     let text = page("docs/calls.md");
     let (table, _) = text.split_once("\n## ").expect("the table comes first");
-    rows(table, 6).iter().map(|row| quoted(row[0]).remove(0)).collect()
+    rows(table, 7).iter().map(|row| quoted(row[0]).remove(0)).collect()
 }

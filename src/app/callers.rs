@@ -1,0 +1,271 @@
+//! The callers of the configuration: reads their secrets, and reads them again while the sidecar runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::callers::named::NamedCaller;
+use crate::callers::secrets::{Secrets, Settling, Step};
+use crate::callers::table::{Definition, Rules, Table, shared_secrets};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::settings::CallerSettings;
+use crate::credentials::keys::{self, load_again};
+use crate::credentials::rotation::INTERVAL;
+use crate::credentials::verifier::OVERLAP;
+use crate::secret::SecretSource;
+use crate::supervisor::Heartbeat;
+use crate::telemetry::metrics::reading::series;
+use crate::telemetry::metrics::{CALLER_REFUSALS, Metrics};
+use crate::threads::Threads;
+
+/// The callers in force, for the proxy and for the task that reads their files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CallersInForce {
+    pub(super) settings: Arc<[CallerSettings]>,
+    /// `None` without any caller.
+    pub(super) table: Option<Arc<ArcSwap<Table>>>,
+}
+
+impl CallersInForce {
+    /// Puts callers in force, whose secrets were read. Secrets that differ from those of `before` replace them.
+    pub(super) fn new(
+        settings: &[CallerSettings],
+        secrets: Vec<Secrets>,
+        rules: &Rules,
+        before: &Self,
+        clock: &Clock,
+    ) -> Self {
+        if settings.is_empty() {
+            return Self::default();
+        }
+        let before = before.table.as_ref().map(|table| table.load_full());
+        let callers = settings.iter().map(definition).zip(secrets).collect();
+        let table = Table::new(callers, rules.clone(), before.as_deref(), clock.now());
+        Self { settings: settings.into(), table: Some(Arc::new(ArcSwap::from_pointee(table))) }
+    }
+
+    /// Creates the series of these callers, and removes those of others, so that reloads do not add up.
+    pub(super) fn create_series(&self, metrics: &Metrics) {
+        let is_there = |name: &str| self.settings.iter().any(|caller| caller.name == name);
+        for gone in series(&metrics.caller_refusals) {
+            let labels = [gone.label("caller"), gone.label("reason")];
+            if !is_there(labels[0]) {
+                let _ = metrics.caller_refusals.remove_label_values(&labels);
+            }
+        }
+        for caller in &*self.settings {
+            for reason in CALLER_REFUSALS {
+                metrics.caller_refusals.with_label_values(&[&caller.name, reason]).inc_by(0);
+            }
+        }
+    }
+}
+
+/// What the callers of this configuration have in common.
+pub(super) fn rules(settings: &Settings, workers: usize) -> Rules {
+    Rules { environment: settings.gateway.environment.as_str(), overlap: OVERLAP, workers }
+}
+
+fn definition(settings: &CallerSettings) -> Definition {
+    let CallerSettings { name, token_file, pair, certificate, uid, allow, max_amount } = settings;
+    let marks = [
+        uid.map(|uid| format!("uid {uid}")),
+        certificate.as_ref().map(|name| format!("certificate {name}")),
+        token_file.as_ref().map(|_| "token".to_owned()),
+        pair.as_ref().map(|_| "own keys".to_owned()),
+    ];
+    let caller = NamedCaller {
+        name: name.clone(),
+        allow: *allow,
+        bounds: max_amount.clone(),
+        public_key: pair.as_ref().map(|pair| pair.public_key.clone()),
+        told_by: marks.into_iter().flatten().collect::<Vec<_>>().join(", "),
+    };
+    Definition { caller: Arc::new(caller), uid: *uid, certificate: certificate.clone() }
+}
+
+/// The table of a configuration whose secrets are read now, or every mistake in them. Blocks.
+pub fn read_table(settings: &Settings, clock: &Clock) -> Result<Option<Table>, Vec<String>> {
+    let secrets = read(&settings.callers)?;
+    let rules = rules(settings, 0);
+    let callers = settings.callers.iter().map(definition).zip(secrets).collect();
+    Ok((!settings.callers.is_empty()).then(|| Table::new(callers, rules, None, clock.now())))
+}
+
+/// Reads the secrets of all callers, or says every mistake in them. Blocks as long as the file system does.
+pub(super) fn read(settings: &[CallerSettings]) -> Result<Vec<Secrets>, Vec<String>> {
+    let (mut all, mut mistakes) = (Vec::new(), Vec::new());
+    for caller in settings {
+        match read_one(caller) {
+            Ok(secrets) => all.push(secrets),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    if mistakes.is_empty() {
+        let callers: Vec<_> = settings.iter().map(definition).zip(all.iter().cloned()).collect();
+        mistakes = shared_secrets(&callers);
+    }
+    if mistakes.is_empty() { Ok(all) } else { Err(mistakes) }
+}
+
+/// Logs a warning for each file that everybody may read.
+pub(super) fn warn_of_readers(settings: &[CallerSettings]) {
+    for file in settings.iter().flat_map(files) {
+        keys::warn_of_readers(&file);
+    }
+}
+
+fn files(CallerSettings { token_file, pair, .. }: &CallerSettings) -> impl Iterator<Item = SecretSource> {
+    let private = pair.as_ref().map(|pair| pair.private_key_file.clone());
+    token_file.clone().into_iter().chain(private).map(SecretSource::File)
+}
+
+fn read_one(settings: &CallerSettings) -> Result<Secrets, String> {
+    let CallerSettings { name, token_file, pair, .. } = settings;
+    let load = |file: &std::path::PathBuf| {
+        let secret = load_again(&SecretSource::File(file.clone())).map_err(|error| error.to_string())?;
+        if secret.expose().to_ascii_lowercase().starts_with("sz_pub_") {
+            return Err(format!("{}: holds a public key of Sezzle's, which is no secret", file.display()));
+        }
+        Ok(secret)
+    };
+    let token = token_file.as_ref().map(load).transpose();
+    let private = pair.as_ref().map(|pair| load(&pair.private_key_file)).transpose();
+    let (token, private) = match (token, private) {
+        (Ok(token), Ok(private)) => (token, private),
+        (token, private) => {
+            let mistakes: Vec<String> = token.err().into_iter().chain(private.err()).collect();
+            return Err(format!("caller {name:?}: {}", mistakes.join("; ")));
+        }
+    };
+    let pair = pair.as_ref().map(|pair| pair.public_key.clone()).zip(private);
+    Ok(Secrets { token, pair })
+}
+
+/// The task that reads the files of callers again, and uses what they hold.
+pub(super) struct CallerKeeper {
+    pub(super) told: watch::Receiver<CallersInForce>,
+    pub(super) threads: Threads,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) heartbeat: Heartbeat,
+}
+
+/// A task without a sign of life for this long hangs.
+pub(super) const HANG_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+// A content that has changed is read again after this time, and used if it is still the same.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The reading of one caller's files.
+#[derive(Default)]
+struct Watched {
+    settling: Settling<Secrets>,
+    /// The mistake that was logged last.
+    said: Option<String>,
+}
+
+impl CallerKeeper {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let in_force = self.told.borrow_and_update().clone();
+            let mut watched: Vec<Watched> = in_force.settings.iter().map(|_| Watched::default()).collect();
+            let mut wait = INTERVAL;
+            loop {
+                self.heartbeat.beat();
+                tokio::select! {
+                    () = self.clock.sleep(wait) => {}
+                    told = self.told.changed() => match told {
+                        Ok(()) => break,
+                        // The process ends.
+                        Err(_) => return,
+                    },
+                }
+                let Some(table) = &in_force.table else { continue };
+                wait = match self.read(&in_force.settings).await {
+                    Some(found) => self.act_on(table, &in_force.settings, &mut watched, found),
+                    None => INTERVAL,
+                };
+            }
+        }
+    }
+
+    async fn read(&self, settings: &Arc<[CallerSettings]>) -> Option<Vec<Result<Secrets, String>>> {
+        let settings = Arc::clone(settings);
+        let read = self.threads.run(move || settings.iter().map(read_one).collect());
+        match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the sidecar could not read the secrets of callers again");
+                None
+            }
+            Err(_) => {
+                let limit_s = READ_TIMEOUT.as_secs();
+                tracing::warn!(limit_s, "the sidecar could not read the secrets of callers again in time");
+                None
+            }
+        }
+    }
+
+    /// Uses the secrets that have changed and settled. Returns the wait until the next read.
+    fn act_on(
+        &self,
+        table: &ArcSwap<Table>,
+        settings: &[CallerSettings],
+        watched: &mut [Watched],
+        found: Vec<Result<Secrets, String>>,
+    ) -> Duration {
+        let before = table.load_full();
+        let mut callers = before.in_use();
+        let (mut wait, mut changed) = (INTERVAL, Vec::new());
+        for (((definition, in_use), watched), found) in callers.iter_mut().zip(watched.iter_mut()).zip(found) {
+            let name = definition.caller.name.as_str();
+            match found.map(|found| watched.settling.observe(in_use, found)) {
+                Ok(Step::Unchanged) => watched.said = None,
+                Ok(Step::Wait) => wait = SETTLED,
+                Ok(Step::Use(secrets)) => {
+                    *in_use = secrets;
+                    changed.push(name.to_owned());
+                }
+                Err(mistake) => self.unusable(watched, mistake),
+            }
+        }
+        if changed.is_empty() {
+            return wait;
+        }
+        let shared = shared_secrets(&callers);
+        if shared.is_empty() {
+            table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), self.clock.now())));
+            for caller in &changed {
+                self.metrics.caller_secret_reloads.with_label_values(&["success"]).inc();
+                // Operators wait for this line before they take the old secret from the caller, also at level `warn`.
+                tracing::warn!(caller, overlap_s = OVERLAP.as_secs(), "the secret of a caller has changed");
+            }
+        } else {
+            let whose = settings.iter().zip(watched).filter(|(caller, _)| changed.contains(&caller.name));
+            whose.for_each(|(_, watched)| self.unusable(watched, shared.join("; ")));
+        }
+        wait
+    }
+
+    /// Says once that a changed secret cannot be used.
+    fn unusable(&self, watched: &mut Watched, mistake: String) {
+        if watched.said.as_ref() != Some(&mistake) {
+            self.metrics.caller_secret_reloads.with_label_values(&["unusable"]).inc();
+            tracing::error!(error = mistake, "the changed secret of a caller is not used; the secret in use stays");
+            watched.said = Some(mistake);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Reads lists of tables, such as `[[callers]]`. Every table of a list has the same keys.
+//!
+//! A later file replaces the list of an earlier one as a whole.
+
+use std::fmt::Debug;
+
+use config::{Value, ValueKind};
+
+use super::key::{Effective, KeyDoc, Takes};
+use super::parse::Parsed;
+use super::parse::caller::caller_name;
+use super::problem::Problem;
+use super::reader::{Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
+use super::source::child;
+
+/// One table of a list.
+pub(super) struct Element<'t> {
+    value: &'t Value,
+    /// The name or the place of the table, for messages.
+    shown: String,
+}
+
+/// Whether a key is the first of each table of a list, as [`Effective`] has them.
+pub(super) fn begins_element(key: &str) -> bool {
+    key == "callers.name"
+}
+
+impl<'t> Reader<'t> {
+    /// The tables of a list, which have these keys; none if the list is absent. A reload applies every key.
+    pub(super) fn list_of_tables(&mut self, section: &'static str, keys: &[&'static str]) -> Option<Vec<Element<'t>>> {
+        self.lists.insert(section);
+        let values: &[Value] = match child(self.tree, section).map(|value| &value.kind) {
+            None => &[],
+            Some(ValueKind::Array(values)) => values,
+            Some(ValueKind::Table(_)) => {
+                self.refuse(section, &format!("expected a list: write [[{section}]] in place of [{section}]"));
+                &[]
+            }
+            // The unknown keys report a value in the place of a list.
+            Some(_) => &[],
+        };
+        for key in keys {
+            self.known.insert(key);
+            self.docs.push(KeyDoc { key, default: None, required: false, takes: Takes::Reload });
+            let of_all: Vec<_> = values.iter().map(|value| member(value, key).map(text)).collect();
+            self.understand(key, &of_all);
+        }
+        let element = |(index, value): (usize, &'t Value)| {
+            let name = child(value, "name").and_then(string).filter(|name| caller_name(name).is_ok());
+            let shown = name.filter(|name| !is_a_key(name)).map(|name| format!("{name:?}"));
+            Element { value, shown: shown.unwrap_or_else(|| (index + 1).to_string()) }
+        };
+        let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
+        values.iter().all(is_table).then(|| values.iter().enumerate().map(element).collect())
+    }
+
+    /// A key of a table that is text and may be absent: `Some(None)`.
+    pub(super) fn member<T>(
+        &mut self,
+        element: &Element<'_>,
+        key: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
+        let Some(value) = member(element.value, key) else { return Some(None) };
+        let Some(text) = string(value) else {
+            self.refuse_member(element, key, "expected a string");
+            return None;
+        };
+        if is_a_key(&text) {
+            self.refuse_member(element, key, "this value is one of Sezzle's keys and does not belong here");
+            return None;
+        }
+        self.show_member(key, quoted(&text), value);
+        self.parsed_member(element, key, &text, parse).map(Some)
+    }
+
+    /// As [`Self::member`], for a public key, which may be one of Sezzle's form and is not shown.
+    pub(super) fn public_member<T>(
+        &mut self,
+        element: &Element<'_>,
+        key: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
+        let Some(value) = member(element.value, key) else { return Some(None) };
+        let Some(parsed) = string(value).map(|text| parse(&text)) else {
+            self.refuse_member(element, key, "expected a string");
+            return None;
+        };
+        self.show_member(key, "\"[redacted]\"".to_owned(), value);
+        match parsed {
+            Ok(value) => Some(Some(value)),
+            Err(message) => {
+                self.refuse_member(element, key, &message);
+                None
+            }
+        }
+    }
+
+    /// As [`Self::member`], for a number.
+    pub(super) fn number_member<T>(
+        &mut self,
+        element: &Element<'_>,
+        key: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Option<T>> {
+        let Some(value) = member(element.value, key) else { return Some(None) };
+        let text = scalar_text(value).unwrap_or_default();
+        self.show_member(key, text.clone(), value);
+        self.parsed_member(element, key, &text, parse).map(Some)
+    }
+
+    /// A key of a table that is a list of texts, in which nothing may occur twice, and may be absent: `Some(None)`.
+    pub(super) fn members<T: Debug + PartialEq>(
+        &mut self,
+        element: &Element<'_>,
+        key: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<Option<Vec<T>>> {
+        let Some(value) = member(element.value, key) else { return Some(None) };
+        let texts = match &value.kind {
+            ValueKind::Array(items) => items.iter().map(string).collect::<Option<Vec<String>>>(),
+            _ => None,
+        };
+        let Some(texts) = texts else {
+            self.refuse_member(element, key, "expected a list of strings");
+            return None;
+        };
+        let mut items = Vec::new();
+        for text in &texts {
+            match self.parsed_member(element, key, text, &parse) {
+                Some(item) if items.contains(&item) => {
+                    self.refuse_member(element, key, &format!("listed twice{}", quotation(key, text)));
+                }
+                Some(item) => items.push(item),
+                None => {}
+            }
+        }
+        let is_sound = items.len() == texts.len();
+        self.show_member(key, toml::Value::from(texts).to_string(), value);
+        is_sound.then_some(Some(items))
+    }
+
+    /// A problem with a key of a table.
+    pub(super) fn refuse_member(&mut self, element: &Element<'_>, key: &'static str, message: &str) {
+        let value = member(element.value, key).unwrap_or(element.value);
+        let message = format!("caller {}: {message}", element.shown);
+        self.problems.push(Problem::new(key, message).at(origin(value)));
+    }
+
+    fn parsed_member<T>(
+        &mut self,
+        element: &Element<'_>,
+        key: &'static str,
+        text: &str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        parse(text).map_err(|message| self.refuse_member(element, key, &(message + &quotation(key, text)))).ok()
+    }
+
+    fn show_member(&mut self, key: &'static str, value: String, from: &Value) {
+        self.effective.push(Effective { key, value: Some(value), origin: origin(from) });
+    }
+}
+
+/// The value of a key in a table.
+fn member<'t>(table: &'t Value, key: &str) -> Option<&'t Value> {
+    child(table, key.rsplit('.').next().unwrap_or_default())
+}
+
+/// A value as text, to compare it with another.
+fn text(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("\n"),
+        _ => scalar_text(value).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,159 @@
+//! The list `[[callers]]`: who may call the proxy listener, and what each of them may do.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::ProxySettings;
+use crate::address::Address;
+use crate::callers::amount::Bounds;
+use crate::callers::permission::Permissions;
+use crate::config::list_reader::Element;
+use crate::config::parse::{self, caller};
+use crate::config::reader::Reader;
+
+#[derive(Clone, Debug)]
+pub struct CallerSettings {
+    pub name: String,
+    /// File with the bearer token of the caller.
+    pub token_file: Option<PathBuf>,
+    pub pair: Option<PairSettings>,
+    /// A DNS name in lower case, or a URI, of the caller's certificate.
+    pub certificate: Option<String>,
+    pub uid: Option<u32>,
+    pub allow: Permissions,
+    /// `None` for any amount.
+    pub max_amount: Option<Bounds>,
+}
+
+/// The caller's own keys, which it exchanges for a token here.
+#[derive(Clone, Debug)]
+pub struct PairSettings {
+    pub public_key: String,
+    pub private_key_file: PathBuf,
+}
+
+/// Every caller has series of its own in metrics, and a row on the status page.
+pub const MOST_CALLERS: usize = 100;
+
+/// `proxy` are the settings of the listener that the callers call.
+pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&ProxySettings>) -> Option<Vec<CallerSettings>> {
+    let elements = r.list_of_tables("callers", &KEYS)?;
+    if elements.len() > MOST_CALLERS {
+        r.refuse("callers", &format!("expected at most {MOST_CALLERS} callers, found {}", elements.len()));
+        return None;
+    }
+    let callers: Vec<Option<CallerSettings>> = elements.iter().map(|element| one(r, element, proxy)).collect();
+    let marks: [(&'static str, Mark); 4] = [
+        ("callers.name", |caller| Some(caller.name.clone())),
+        ("callers.public_key", |caller| Some(caller.pair.as_ref()?.public_key.clone())),
+        ("callers.certificate", |caller| caller.certificate.clone()),
+        ("callers.uid", |caller| caller.uid.map(|uid| uid.to_string())),
+    ];
+    let mut are_different = true;
+    for (key, mark) in marks {
+        let mut seen = HashSet::new();
+        for (element, caller) in elements.iter().zip(&callers) {
+            if let Some(mark) = caller.as_ref().and_then(mark)
+                && !seen.insert(mark)
+            {
+                r.refuse_member(element, key, "another caller has the same, so nothing would tell them apart");
+                are_different = false;
+            }
+        }
+    }
+    let all: Option<Vec<CallerSettings>> = callers.into_iter().collect();
+    all.filter(|_| are_different)
+}
+
+/// What no two callers may share.
+type Mark = fn(&CallerSettings) -> Option<String>;
+
+const KEYS: [&str; 8] = [
+    "callers.name",
+    "callers.token_file",
+    "callers.public_key",
+    "callers.private_key_file",
+    "callers.certificate",
+    "callers.uid",
+    "callers.allow",
+    "callers.max_amount",
+];
+
+fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>) -> Option<CallerSettings> {
+    let name = r.member(element, "callers.name", caller::caller_name);
+    let token_file = r.member(element, "callers.token_file", parse::secret_file);
+    let public_key = r.public_member(element, "callers.public_key", caller::public_key);
+    let private_key_file = r.member(element, "callers.private_key_file", parse::secret_file);
+    let certificate = r.member(element, "callers.certificate", caller::certificate_name);
+    let uid = r.number_member(element, "callers.uid", caller::uid);
+    let allow = r.members(element, "callers.allow", caller::permissions);
+    let max_amount = r.members(element, "callers.max_amount", caller::amount);
+
+    if let Some(None) = name {
+        r.refuse_member(element, "callers.name", "required");
+    }
+    match &allow {
+        Some(None) => r.refuse_member(element, "callers.allow", "required, a list such as [\"read\", \"checkout\"]"),
+        Some(Some(words)) if words.is_empty() => {
+            r.refuse_member(
+                element,
+                "callers.allow",
+                "empty, so the caller could do nothing; expected at least one word",
+            );
+        }
+        Some(Some(_)) | None => {}
+    }
+    let bounds = max_amount.map(|bounds| bounds.map(Bounds::new));
+    if let Some(Some(None)) = bounds {
+        r.refuse_member(element, "callers.max_amount", "expected at least one amount, and one for each currency");
+    }
+    match (&public_key, &private_key_file) {
+        (Some(Some(_)), Some(None)) => {
+            r.refuse_member(element, "callers.private_key_file", "required with public_key");
+        }
+        (Some(None), Some(Some(_))) => r.refuse_member(element, "callers.public_key", "required with private_key_file"),
+        (_, _) => {}
+    }
+    if let (Some(None), Some(None), Some(None), Some(None), Some(None)) =
+        (&token_file, &public_key, &private_key_file, &certificate, &uid)
+    {
+        let message = "nothing tells this caller from others; set token_file, public_key with private_key_file, \
+                       certificate or uid";
+        r.refuse_member(element, "callers.name", message);
+    }
+    if let (Some(Some(_)), Some(proxy)) = (&uid, proxy)
+        && !proxy.listen.iter().any(|address| matches!(address, Address::Unix(_)))
+    {
+        let message = "proxy.listen has no Unix socket, and nothing else tells the uid of a caller";
+        r.refuse_member(element, "callers.uid", message);
+    }
+    if let (Some(Some(_)), Some(proxy)) = (&certificate, proxy)
+        && !verifies_certificates(proxy)
+    {
+        let message = "proxy.tls.client_ca_file is not set, so no certificate of a caller is verified";
+        r.refuse_member(element, "callers.certificate", message);
+    }
+    let pair = match (public_key?, private_key_file?) {
+        (Some(public_key), Some(private_key_file)) => Some(PairSettings { public_key, private_key_file }),
+        (None, None) => None,
+        (_, _) => return None,
+    };
+    let max_amount = match bounds? {
+        Some(None) => return None,
+        bounds => bounds.flatten(),
+    };
+    Some(CallerSettings {
+        name: name??,
+        token_file: token_file?,
+        pair,
+        certificate: certificate?,
+        uid: uid?,
+        allow: allow??.into_iter().fold(Permissions::default(), Permissions::and),
+        max_amount,
+    })
+}
+
+/// Whether the listener verifies the certificates of callers.
+fn verifies_certificates(_proxy: &ProxySettings) -> bool {
+    false
+}

@@ -1,0 +1,59 @@
+//! Whether a caller may make a call. Asked only where `[[callers]]` is configured.
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+
+use super::Proxy;
+use super::error::ProxyError;
+use super::presence::HeaderPresence;
+use super::record::Record;
+use super::route::{Matched, Route};
+use crate::caller::Caller;
+use crate::callers::named::KnownCaller;
+use crate::callers::permission::Permission;
+use crate::callers::table::Table;
+use crate::clock::Now;
+
+impl Proxy {
+    /// Finds the caller of a call, and whether it may make that call. Nothing was read or sent before, and memory was
+    /// not asked.
+    #[inline(never)]
+    pub(super) fn permit(
+        callers: &ArcSwap<Table>,
+        head: &Parts,
+        present: HeaderPresence,
+        connection: &Caller,
+        matched: &Matched,
+        record: &mut Record,
+    ) -> Result<(), ProxyError> {
+        record.caller = identify(&callers.load(), head, present, connection, record.began);
+        permitted(record.caller.as_ref(), matched, head)
+    }
+}
+
+/// The caller of a request over this connection.
+pub fn identify(
+    table: &Table,
+    head: &Parts,
+    present: HeaderPresence,
+    connection: &Caller,
+    now: Now,
+) -> Option<KnownCaller> {
+    let uid = connection.peer.map(|peer| peer.uid);
+    let headers = present.authorization.then_some(&head.headers);
+    table.identify(uid, &[], headers, now)
+}
+
+/// Whether a caller may make a call.
+pub fn permitted(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -> Result<(), ProxyError> {
+    // The keys in its body tell the caller of an exchange.
+    if matched.route == Route::Authentication {
+        return Ok(());
+    }
+    let allow = known.ok_or(ProxyError::UnknownCaller)?.caller.allow;
+    let needed = matched.permissions(&head.method, head.uri.path());
+    match Permission::ALL.into_iter().find(|permission| needed.has(*permission) && !allow.has(*permission)) {
+        None => Ok(()),
+        Some(lacking) => Err(ProxyError::NotAllowed(lacking)),
+    }
+}
