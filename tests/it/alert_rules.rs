@@ -1,11 +1,12 @@
-//! The rules for Prometheus query existing series and tell operators what they need, each alert has tests of its own, and
-//! the file for the Prometheus operator holds the same rules.
+//! The rules for Prometheus query existing series and tell operators what they need, each alert has tests of its own, the
+//! file for the Prometheus operator holds the same rules, and Alertmanager silences no alert that somebody must see.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use sezzle_sidecar::status::verdict::condition::{Condition, NOT_VISIBLE};
 
+use crate::support::pages::page;
 use crate::support::rules;
 
 #[test]
@@ -63,6 +64,46 @@ fn the_operators_file_holds_the_same_rules() {
             .collect::<String>()
     });
     assert!(groups == plain.concat(), "run deploy/prometheus-operator/generate");
+}
+
+/// The alerts that a matcher of Alertmanager's names: `alertname = "A"`, or `alertname =~ "Prefix(A|B)"`.
+fn named(matcher: &str) -> Vec<String> {
+    let pattern = matcher.split('"').nth(1).expect("a pattern");
+    match pattern.split_once('(') {
+        Some((prefix, last)) => last.trim_end_matches(')').split('|').map(|last| format!("{prefix}{last}")).collect(),
+        None => vec![pattern.to_owned()],
+    }
+}
+
+/// Alertmanager keeps back alerts that follow from another one of the same sidecar. The page lists them.
+#[test]
+fn alertmanager_silences_what_the_page_lists_and_nothing_that_somebody_must_see() {
+    let text = fs::read_to_string(rules::folder().join("alertmanager.yml")).expect("alertmanager.yml");
+    let (_, inhibition) = text.split_once("\ninhibit_rules:\n").expect("the inhibition");
+    let (inhibition, _) = inhibition.split_once("\n\n").expect("an end");
+    let severities: BTreeMap<String, String> =
+        rules::rules("alerts.yml").into_iter().map(|rule| (rule.name, rule.says["severity"].clone())).collect();
+    let mut silenced: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in inhibition.split("  - source_matchers: ").skip(1) {
+        let lines: Vec<&str> = rule.lines().map(str::trim).collect();
+        let [source, targets, equal] = lines[..] else { panic!("{rule}") };
+        assert_eq!(equal, "equal: [job, namespace, instance]", "{rule}");
+        let [source] = &named(source)[..] else { panic!("{rule}") };
+        for target in named(targets.strip_prefix("target_matchers: ").expect("targets")) {
+            // Each such alert is about single writes, and each of these must be looked at.
+            assert!(!target.ends_with("OutcomeUnknown") && !target.ends_with("WriteInDoubt"), "{rule}");
+            let (cause, effect) = (&severities[source], &severities[&target]);
+            assert!(cause == "critical" || effect == "warning", "{source} wakes nobody and silences {target}");
+            assert!(silenced.entry(source.clone()).or_default().insert(target), "{rule}");
+        }
+    }
+    let page = page("docs/alerts.md");
+    let (_, table) = page.split_once("| while this fires | these send no message |\n|---|---|\n").expect("the table");
+    let listed = table.lines().map_while(|line| {
+        let (source, targets) = line.strip_prefix("| ")?.strip_suffix(" |")?.split_once(" | ")?;
+        Some((source.to_owned(), targets.split(", ").map(str::to_owned).collect()))
+    });
+    assert_eq!(listed.collect::<BTreeMap<String, BTreeSet<String>>>(), silenced);
 }
 
 /// An operator who opens the status page while an alert fires finds its reason there. So an alert is mapped to a
