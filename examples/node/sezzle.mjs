@@ -13,7 +13,7 @@ export class Refused extends Error {}
 // The write may have been done. The message says how to find out.
 export class OutcomeUnknown extends Error {}
 
-// What to do after an answer. No answer at all has the status 0.
+// The answer to a call decides the next step. Without any answer the status is 0.
 export function advice(method, key, status, code, proxyStatus) {
   if (status >= 200 && status < 300) return "done";
   if ([429, 503].includes(status) && code.startsWith("sidecar.")) return "repeat";

@@ -1,14 +1,20 @@
-// A small shop that is paid through Sezzle. docs/testing-your-service.md shows how it is tested.
+// This small shop is paid through Sezzle. docs/testing-your-service.md shows how its tests work.
 import http from "node:http";
 
 import { isGenuine } from "../webhook/verify.mjs";
 
 export class Shop {
   constructor(sezzle, secret) {
-    Object.assign(this, { sezzle, secret, events: new Map(), paid: new Set(), down: false });
+    Object.assign(this, { sezzle, secret });
+    this.forget();
   }
 
-  // Creates a session, to whose checkout_url the shopper is sent.
+  // A test begins with a shop that has seen no event.
+  forget() {
+    Object.assign(this, { events: new Map(), paid: new Set(), down: false });
+  }
+
+  // The shop creates a session, and sends the shopper to its checkout_url.
   beginCheckout(reference, cents) {
     const url = { href: "https://shop.example/checkout", method: "GET" };
     const amount = { amount_in_cents: cents, currency: "USD" };
@@ -20,13 +26,13 @@ export class Shop {
     return this.sezzle.call("GET", `/v2/session/${uuid}`);
   }
 
-  // Captures what one parcel costs. One parcel is one wish and has one key, however often it is tried.
+  // The shop captures the price of one parcel. One parcel has one key, however often the shop tries.
   ship(order, parcel, cents) {
     const body = { capture_amount: { amount_in_cents: cents, currency: "USD" }, partial_capture: true };
     return this.sezzle.call("POST", `/v2/order/${order}/capture`, { body, key: `parcel-${parcel}-capture` });
   }
 
-  // Takes a webhook, and returns the status of the answer.
+  // The shop takes a webhook. The result is the status of its answer.
   receive(body, signature) {
     if (!isGenuine(this.secret, body, signature)) return 401;
     if (this.down) return 503;
@@ -39,7 +45,7 @@ export class Shop {
     return 200;
   }
 
-  // Serves webhooks on a free port of loopback, and resolves to the server.
+  // The shop serves webhooks on a free port of loopback. The result is the server.
   serve() {
     const server = http.createServer(async (request, response) => {
       const body = Buffer.concat(await request.toArray());

@@ -1,15 +1,20 @@
-// What the shop does when all is well, and when it is not.
+// The suite shows how the shop acts when all is well, and when it is not.
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { after, before, beforeEach, test } from "node:test";
 
-import { OutcomeUnknown, Refused } from "./sezzle.mjs";
+import { OutcomeUnknown, Refused, Sezzle } from "./sezzle.mjs";
 import { eventually, startShop, startSimulator } from "./stack.mjs";
 
 let simulator, shop;
-before(async () => (simulator = await startSimulator()));
-beforeEach(async () => (shop = await startShop(simulator)));
-afterEach(() => shop.stop());
-after(() => simulator.stop());
+before(async () => {
+  simulator = await startSimulator();
+  shop = await startShop(simulator);
+});
+beforeEach(() => shop.reset());
+after(async () => {
+  await shop.stop();
+  await simulator.stop();
+});
 
 // An order whose shopper has finished the checkout.
 async function paidOrder() {
@@ -68,6 +73,17 @@ test("Sezzle asks for fewer calls", async () => {
   const rule = { path: "/v2/session/*", times: 1, status: 429, set_headers: { "Retry-After": "1" } };
   await simulator.ask("POST", "rules", rule);
   assert.equal((await shop.session(uuid)).uuid, uuid);
+});
+
+test("a reset ends what the sidecar remembers", async () => {
+  const once = new Sezzle(shop.sezzle.base, []);
+  const lookup = () => once.call("GET", "/v2/session/00000000-0000-4000-8000-000000000000");
+  await simulator.ask("POST", "rules", { path: "/v2/session/*", status: 503 });
+  for (let count = 0; count < 20; count += 1) await assert.rejects(lookup, /503/);
+  // The breaker is open by now: the sidecar asks Sezzle no more.
+  await assert.rejects(lookup, /sidecar\.circuit_open/);
+  await shop.reset();
+  await assert.rejects(lookup, /404/);
 });
 
 test("a webhook comes again until the shop takes it", async () => {

@@ -1,4 +1,4 @@
-// Starts the simulated gateway and a sidecar for the tests, each on a free port.
+// The functions here start the simulated gateway and a sidecar for the tests, each on a free port.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
@@ -29,7 +29,7 @@ function says(child, find) {
       const found = find(line);
       if (found) resolve(found);
     });
-    lines.on("close", () => reject(new Error("it did not start")));
+    lines.on("close", () => reject(new Error("the program did not start")));
     child.on("error", reject);
   });
 }
@@ -50,9 +50,9 @@ export async function startSimulator() {
   return { url, ask, effects, stop: () => stop(child) };
 }
 
-// A shop behind a sidecar of its own: a breaker or a 429 of one test does not reach the next one.
+// All tests share one shop and one sidecar, because `reset` makes both as after a start: a breaker or a 429 of one test
+// does not reach the next one.
 export async function startShop(simulator) {
-  await simulator.ask("POST", "reset");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "shop-"));
   const secret = path.join(folder, "secret");
   fs.writeFileSync(secret, SECRET, { mode: 0o600 });
@@ -65,6 +65,7 @@ export async function startShop(simulator) {
     CREDENTIALS__PRIVATE_KEY: "sz_pr_simulated",
     PROXY__LISTEN: "127.0.0.1:0",
     OPS__LISTEN: "127.0.0.1:0",
+    CONTROL__LISTEN: "127.0.0.1:0",
     WEBHOOKS__LISTEN: "127.0.0.1:0",
     WEBHOOKS__FORWARD_TO: `http://127.0.0.1:${server.address().port}/webhooks/sezzle`,
     WEBHOOKS__FORWARD_SECRET_FILE: secret,
@@ -74,6 +75,12 @@ export async function startShop(simulator) {
   await eventually(async () => (await fetch(`http://${addresses.ops}/readyz`)).status === 200);
   shop.sezzle = new Sezzle(`http://${addresses.proxy}`, [0, 0, 0]);
   shop.webhooks = `http://${addresses.webhooks}/webhooks/sezzle`;
+  const control = new Sezzle(`http://${addresses.control}`, []);
+  shop.reset = async () => {
+    await simulator.ask("POST", "reset");
+    await control.call("POST", "/reset");
+    shop.forget();
+  };
   shop.stop = async () => {
     await stop(child);
     server.close();

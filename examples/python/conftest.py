@@ -1,4 +1,4 @@
-"""Starts the simulated gateway and a sidecar for the tests, each on a free port."""
+"""The fixtures start the simulated gateway and a sidecar for the tests, each on a free port."""
 import json
 import os
 import pathlib
@@ -67,11 +67,10 @@ def simulator():
     simulator.process.wait()
 
 
-@pytest.fixture
-def shop(simulator, tmp_path):
-    """A shop behind a sidecar of its own: a breaker or a 429 of one test does not reach the next one."""
-    simulator("POST", "reset")
-    secret = tmp_path / "secret"
+@pytest.fixture(scope="session")
+def stack(simulator, tmp_path_factory):
+    """All tests share one shop and one sidecar, because `shop.reset` makes both as after a start."""
+    secret = tmp_path_factory.mktemp("shop") / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
     shop = Shop(None, SECRET.encode())
@@ -82,6 +81,7 @@ def shop(simulator, tmp_path):
         **{f"CREDENTIALS__{name}": value for name, value in KEYS.items()},
         "PROXY__LISTEN": "127.0.0.1:0",
         "OPS__LISTEN": "127.0.0.1:0",
+        "CONTROL__LISTEN": "127.0.0.1:0",
         "WEBHOOKS__LISTEN": "127.0.0.1:0",
         "WEBHOOKS__FORWARD_TO": f"http://127.0.0.1:{server.server_address[1]}/webhooks/sezzle",
         "WEBHOOKS__FORWARD_SECRET_FILE": str(secret),
@@ -91,8 +91,23 @@ def shop(simulator, tmp_path):
     ready(addresses["ops"])
     shop.sezzle = Sezzle(f"http://{addresses['proxy']}", waits=(0, 0, 0))
     shop.webhooks = f"http://{addresses['webhooks']}/webhooks/sezzle"
+    control = Sezzle(f"http://{addresses['control']}", waits=())
+
+    def reset():
+        simulator("POST", "reset")
+        control.call("POST", "/reset")
+        shop.forget()
+
+    shop.reset = reset
     yield shop
     process.terminate()
     process.wait()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def shop(stack):
+    """Each test begins afresh: a breaker or a 429 of one test does not reach the next one."""
+    stack.reset()
+    return stack

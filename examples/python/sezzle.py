@@ -22,7 +22,7 @@ class OutcomeUnknown(Exception):
 
 
 def advice(method, key, status, code, proxy_status):
-    """What to do after an answer. No answer at all has the status 0."""
+    """The answer to a call decides the next step. Without any answer the status is 0."""
     if 200 <= status < 300:
         return "done"
     if status in (429, 503) and code.startswith("sidecar."):

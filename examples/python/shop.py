@@ -1,4 +1,4 @@
-"""A small shop that is paid through Sezzle. `docs/testing-your-service.md` shows how it is tested."""
+"""This small shop is paid through Sezzle. `docs/testing-your-service.md` shows how its tests work."""
 import http.server
 import json
 import pathlib
@@ -14,11 +14,15 @@ from verify import is_genuine
 class Shop:
     def __init__(self, sezzle, secret):
         self.sezzle, self.secret = sezzle, secret
-        self.events, self.paid, self.down = {}, set(), False
         self.lock = threading.Lock()
+        self.forget()
+
+    def forget(self):
+        """A test begins with a shop that has seen no event."""
+        self.events, self.paid, self.down = {}, set(), False
 
     def begin_checkout(self, reference, cents):
-        """Creates a session, to whose checkout_url the shopper is sent."""
+        """The shop creates a session, and sends the shopper to its checkout_url."""
         url = {"href": "https://shop.example/checkout", "method": "GET"}
         amount = {"amount_in_cents": cents, "currency": "USD"}
         order = {"intent": "AUTH", "reference_id": reference, "description": reference, "order_amount": amount}
@@ -28,13 +32,13 @@ class Shop:
         return self.sezzle.call("GET", f"/v2/session/{uuid}")
 
     def ship(self, order, parcel, cents):
-        """Captures what one parcel costs. One parcel is one wish and has one key, however often it is tried."""
+        """The shop captures the price of one parcel. One parcel has one key, however often the shop tries."""
         amount = {"amount_in_cents": cents, "currency": "USD"}
         capture = {"capture_amount": amount, "partial_capture": True}
         return self.sezzle.call("POST", f"/v2/order/{order}/capture", capture, key=f"parcel-{parcel}-capture")
 
     def receive(self, body, signature):
-        """Takes a webhook, and returns the status of the answer."""
+        """The shop takes a webhook. The result is the status of its answer."""
         if not is_genuine(self.secret, body, signature):
             return 401
         if self.down:
@@ -49,7 +53,7 @@ class Shop:
         return 200
 
     def serve(self):
-        """Serves webhooks on a free port of loopback. `server_address` of the server names it."""
+        """The shop serves webhooks on a free port of loopback, which `server_address` of the server names."""
         shop = self
 
         class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,8 +1,8 @@
-"""What the shop does when all is well, and when it is not."""
+"""The suite shows how the shop acts when all is well, and when it is not."""
 import time
 
 import pytest
-from sezzle import OutcomeUnknown, Refused
+from sezzle import OutcomeUnknown, Refused, Sezzle
 
 
 def eventually(what):
@@ -72,6 +72,21 @@ def test_sezzle_asks_for_fewer_calls(shop, simulator):
     session = shop.begin_checkout("4711", 10_000)["uuid"]
     simulator("POST", "rules", {"path": "/v2/session/*", "times": 1, "status": 429, "set_headers": {"Retry-After": "1"}})
     assert shop.session(session)["uuid"] == session
+
+
+def test_a_reset_ends_what_the_sidecar_remembers(shop, simulator):
+    once = Sezzle(shop.sezzle.base, waits=())
+    lookup = lambda: once.call("GET", "/v2/session/00000000-0000-4000-8000-000000000000")
+    simulator("POST", "rules", {"path": "/v2/session/*", "status": 503})
+    for _ in range(20):
+        with pytest.raises(Refused, match="503"):
+            lookup()
+    # The breaker is open by now: the sidecar asks Sezzle no more.
+    with pytest.raises(Refused, match="sidecar.circuit_open"):
+        lookup()
+    shop.reset()
+    with pytest.raises(Refused, match="404"):
+        lookup()
 
 
 def subscribe(shop):
