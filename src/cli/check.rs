@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 
 use super::failure::Failure;
 use super::files::ConfigFiles;
-use super::process::{say, with_runtime};
+use super::process::{is_set, say, with_runtime};
 use crate::app;
 use crate::app::warnings::Warning;
 use crate::clock::Clock;
@@ -40,7 +40,6 @@ impl Check {
 }
 
 async fn online(settings: &Settings) -> Result<(), Failure> {
-    let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     let check = app::online_check(settings, Clock::system(), is_set)?;
     check.run(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
     say("all is well: the sidecar reaches Sezzle, and Sezzle accepts the keys\n");

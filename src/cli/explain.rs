@@ -1,19 +1,23 @@
 //! `explain`: shows how the sidecar would handle a request and Sezzle's response.
 
 use std::io::{IsTerminal, Read};
+use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tokio::runtime::Builder;
 
 use super::failure::Failure;
 use super::files::ConfigFiles;
-use super::process::say;
+use super::process::{ended, is_set, say, with_runtime};
 use crate::app::{self, StartError};
 use crate::caller::{Caller, Hosts, Peer};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::online_check::caching_headers;
 use crate::proxy::explain;
 
 #[derive(Args, Debug)]
@@ -25,6 +29,10 @@ pub(super) struct Explain {
     /// A header of the request, as for curl; may repeat.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Look the session up at Sezzle, with the keys of the configuration,
+    /// and explain that answer. Only for GET /v2/session/{uuid}.
+    #[arg(long, verbatim_doc_comment)]
+    ask: bool,
 
     /// The user of the caller's process, on a Unix socket.
     #[arg(long, value_name = "UID")]
@@ -35,8 +43,21 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Explains the request, and Sezzle's response if standard input holds one.
-    pub(super) fn run(self, settings: &Settings) -> Result<(), Failure> {
+    /// Explains the request, and Sezzle's response if standard input holds one, or if the command shall ask for it.
+    pub(super) fn run(self, settings: &Settings) -> ExitCode {
+        let (ask, uid) = (self.ask, self.uid);
+        let head = self.head();
+        let hosts = Hosts::new(&settings.proxy.hosts);
+        match request(settings, &hosts, &head, uid) {
+            Err(failure) => ended(Err(failure)),
+            Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), asked(settings, &hosts, &head)),
+            Ok(()) => ended(
+                answer_on_stdin().map(|answer| answer.iter().for_each(|answer| judge(settings, &hosts, &head, answer))),
+            ),
+        }
+    }
+
+    fn head(self) -> Parts {
         let mut request = Request::new(());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.path;
@@ -44,22 +65,36 @@ impl Explain {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         }
-        let (head, ()) = request.into_parts();
-        let (hosts, clock) = (Hosts::new(&settings.proxy.hosts), Clock::system());
-        let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
-        let peer = self.uid.map(|uid| Peer { uid, pid: None });
-        let connection = Caller { unix: peer.is_some(), peer, ..Caller::default() };
-        let admission = explain::Admission {
-            hosts: &hosts,
-            forward_card_data: app::forwards_card_data(settings),
-            callers: table.as_ref(),
-        };
-        say(&explain::request(admission, &head, &connection, clock.now()));
-        if let Some(answer) = answer_on_stdin()? {
-            say(&explain::answer(&hosts, &app::policy(settings), &head, &answer, clock.now()));
-        }
-        Ok(())
+        request.into_parts().0
     }
+}
+
+/// Explains a request, which on a Unix socket comes from a process of this user.
+fn request(settings: &Settings, hosts: &Hosts, head: &Parts, uid: Option<u32>) -> Result<(), Failure> {
+    let clock = Clock::system();
+    let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
+    let peer = uid.map(|uid| Peer { uid, pid: None });
+    let connection = Caller { unix: peer.is_some(), peer, ..Caller::default() };
+    let admission =
+        explain::Admission { hosts, forward_card_data: app::forwards_card_data(settings), callers: table.as_ref() };
+    say(&explain::request(admission, head, &connection, clock.now()));
+    Ok(())
+}
+
+/// Explains an answer of Sezzle's.
+fn judge(settings: &Settings, hosts: &Hosts, head: &Parts, answer: &Response<Bytes>) {
+    say(&explain::answer(hosts, &app::policy(settings), head, answer, Clock::system().now()));
+}
+
+/// Looks the session up at Sezzle, and explains the answer.
+async fn asked(settings: &Settings, hosts: &Hosts, head: &Parts) -> Result<(), Failure> {
+    let session = explain::looked_up(head).ok_or(Failure::Usage("--ask needs GET and the path /v2/session/{uuid}"))?;
+    let (answer, took) = app::online_check(settings, Clock::system(), is_set)?.ask(session).await?;
+    say(&format!("{:<12}{} in {} ms\n", "Sezzle says", answer.status().as_u16(), took.as_millis()));
+    let headers = caching_headers(answer.headers());
+    say(&format!("{:<12}{}\n", "headers", if headers.is_empty() { "no caching headers" } else { &headers }));
+    judge(settings, hosts, head, &answer);
+    Ok(())
 }
 
 /// Reads a response as `curl -i` prints it, or a body, which counts as a 200 of JSON. `None` for a terminal or nothing.

@@ -159,13 +159,17 @@ pub(super) const EXPLAIN: &str = concat!(
     configuration!(),
     "
 Input:
-  Optional: an answer from Sezzle as curl -i prints it, or its body alone.
+  Optional: an answer from Sezzle as curl -i prints it, or its body alone. An
+  answer that came through a sidecar has the sidecar's own Cache-Control.
+  With --ask the command reads no input.
 
 Exit codes:
   0   explained
   64  wrong usage, or the input is not an answer
-  77  the secret of a caller cannot be read
+  77  the secret of a caller cannot be read; with --ask also: a key cannot be
+      read, or Sezzle does not accept the keys
   78  the configuration is wrong
+  1   with --ask: Sezzle cannot be reached, or fails
 
 Examples:
   Would memory answer this lookup? Would the cache store this answer?
@@ -173,6 +177,8 @@ Examples:
     sezzle-sidecar explain GET /v2/customer -H Cache-Control:no-cache < answer
   Which caller would this be, and may it refund?
     sezzle-sidecar explain POST /v2/order/o/refund --uid 1000
+  What does Sezzle answer now, and would the cache store it?
+    sezzle-sidecar explain --ask GET /v2/session/$SESSION
 "
 );
 

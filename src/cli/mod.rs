@@ -28,7 +28,7 @@ use self::failure::USAGE;
 use self::files::{ConfigFiles, at_operators, at_ops, configured};
 #[cfg(feature = "simulator")]
 use self::process::with_threads;
-use self::process::{complain, ended, say, with_runtime};
+use self::process::{complain, say, with_runtime};
 use crate::app::BUILD;
 
 /// A caching reverse proxy for the Sezzle payment gateway. The sidecar runs beside
@@ -81,8 +81,9 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Explain what the sidecar would do with a request, and why.
     ///
-    /// If standard input holds Sezzle's answer, explains the answer as well.
-    #[command(after_long_help = help::EXPLAIN)]
+    /// If standard input holds Sezzle's answer, or with --ask, explains the answer
+    /// as well.
+    #[command(verbatim_doc_comment, after_long_help = help::EXPLAIN)]
     Explain(explain::Explain),
     /// Purge sessions from the cache of a running sidecar.
     ///
@@ -132,7 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Explain(mut explain) => {
             let more = std::mem::take(&mut explain.files);
-            configured(files, more, |loaded| ended(explain.run(&loaded.settings)))
+            configured(files, more, |loaded| explain.run(&loaded.settings))
         }
         Command::Purge(mut purge) => {
             let more = std::mem::take(&mut purge.files);

@@ -56,6 +56,11 @@ pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// Whether an environment variable is set, and not to nothing.
+pub(super) fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 pub(super) fn misconfigured(problems: &Problems) -> ExitCode {
     complain(&format!("{problems}\n"));
     ExitCode::from(BAD_CONFIGURATION)

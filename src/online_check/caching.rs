@@ -44,8 +44,8 @@ pub(super) fn say(
     say("", "this is what a 404 tells; explain judges the answer to a real session");
 }
 
-/// The caching headers, as received.
-fn found(headers: &HeaderMap) -> String {
+/// The caching headers, as received. Empty if there are none.
+pub fn found(headers: &HeaderMap) -> String {
     let line = |name: &HeaderName| {
         let values = headers.get_all(name).iter();
         values.map(|value| format!("{name}: {}", value.to_str().unwrap_or("unreadable"))).collect::<Vec<_>>()

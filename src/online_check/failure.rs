@@ -151,6 +151,11 @@ impl CheckFailure {
         )
     }
 
+    /// The answer to the lookup is not whole.
+    pub(super) fn broken(why: &str) -> Self {
+        Self::new(format!("Sezzle accepted the keys, but its answer to the lookup is not whole: {why}"), &[])
+    }
+
     /// The fleet's server cannot be used. The sidecar serves without it.
     pub(super) fn of_fleet(failure: &Failure) -> Self {
         let alone = "The sidecar starts all the same, and serves as if there were no fleet.";

@@ -4,6 +4,7 @@
 //! nobody's data is read. Each finding is reported on a line at once, so that a delay shows its step. A problem ends
 //! the test, with advice. Read next: [`failure`].
 
+mod ask;
 mod caching;
 pub mod failure;
 pub mod fleet;
@@ -15,7 +16,9 @@ use http::header::AUTHORIZATION;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
+use uuid::Uuid;
 
+pub use self::caching::found as caching_headers;
 use self::failure::{CheckFailure, Hints, in_ca_file};
 use self::fleet::FleetCheck;
 use crate::clock::{Clock, Now, Wall};
@@ -137,18 +140,8 @@ impl OnlineCheck {
     async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
         // The id is as random as that of a request.
         let session = new_request_id();
-        let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
-        let mut outgoing = Outgoing {
-            method: Method::GET,
-            target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
-            headers: headers(&granted.authorization),
-            body: Bytes::new(),
-            deadlines: Deadlines::new(self.lookup_timeout, Duration::from_secs(1)),
-            route: LabelValue::unnumbered("/v2/session/{session}"),
-            class: LabelValue::unnumbered("session"),
-        };
         let began = self.clock.now();
-        let sent = self.upstream.send(&mut outgoing).await;
+        let sent = self.upstream.send(&mut self.lookup_of(session, granted)).await;
         let answer = sent.map_err(|error| CheckFailure::unreachable(&error, &self.hints()))?;
         let status = answer.status();
         let took = self.took(began);
@@ -168,6 +161,19 @@ impl OnlineCheck {
         let now = self.clock.now();
         caching::say(&self.policy, session, &head.headers, now.since(began), now, say);
         Ok(())
+    }
+
+    fn lookup_of(&self, session: Uuid, granted: &Granted) -> Outgoing {
+        let target = PathAndQuery::try_from(format!("/v2/session/{session}"));
+        Outgoing {
+            method: Method::GET,
+            target: target.unwrap_or(PathAndQuery::from_static("/v2/session/0")),
+            headers: headers(&granted.authorization),
+            body: Bytes::new(),
+            deadlines: Deadlines::new(self.lookup_timeout, Duration::from_secs(1)),
+            route: LabelValue::unnumbered("/v2/session/{session}"),
+            class: LabelValue::unnumbered("session"),
+        }
     }
 
     fn hints(&self) -> Hints<'_> {

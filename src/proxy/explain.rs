@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::DATE;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{HeaderName, Method, Response, StatusCode};
+use uuid::Uuid;
 
 use super::card_data;
 use super::error::ProxyError;
@@ -170,6 +171,12 @@ fn purges(matched: &Matched) -> String {
     }
 }
 
+/// The session that a request looks up, if the cache may answer it.
+pub fn looked_up(head: &Parts) -> Option<Uuid> {
+    let matched = Matched::path(head.uri.path()).filter(|matched| matched.route == Route::Session)?;
+    matched.session().filter(|_| is_cacheable(head) && head.method == Method::GET)
+}
+
 /// Says how the cache would treat Sezzle's answer to a lookup on its arrival.
 pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
     if admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()).is_err()
@@ -187,10 +194,7 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     // The answer is judged as of its `Date`, because it may have been in a file since then.
     let sent = answer.headers().get(DATE).and_then(|date| parse_http_date(date.to_str().ok()?));
     let now = Now { wall: sent.unwrap_or(now.wall), ..now };
-    let session = Matched::path(head.uri.path()).filter(|matched| matched.route == Route::Session);
-    let session = session.as_ref().and_then(Matched::session);
-    let looked_up = session.filter(|_| is_cacheable(head) && head.method == Method::GET);
-    let Some(asked) = looked_up else {
+    let Some(asked) = looked_up(head) else {
         return line("answer", "not stored: the request is not a lookup that the sidecar caches");
     };
     let mut headers = answer.headers().clone();
@@ -211,6 +215,13 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
         }
         Err(reason) => line("answer", &format!("not stored: detail={}", reason.as_str())),
     };
+    if answer.headers().get(&CACHE_STATUS).is_some_and(|value| value.as_bytes().starts_with(b"sezzle-")) {
+        text += &line(
+            "note",
+            "a sidecar gave this answer, and its Cache-Control is the sidecar's own: use --ask, or take the answer from \
+             Sezzle",
+        );
+    }
     if let Some(facts) = facts {
         let tags = Tag::of(asked, &facts).len();
         text += &line(
@@ -220,6 +231,8 @@ pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<By
     }
     text
 }
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 fn line(what: &str, is: &str) -> String {
     format!("{what:<12}{is}\n")

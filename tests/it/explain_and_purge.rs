@@ -3,7 +3,9 @@
 
 use std::process::{Command, Stdio};
 
-use sezzle_sidecar::simulator::Options;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 
 use crate::support::Session;
 use crate::support::process::{BINARY, Folder, Sidecar, run};
@@ -129,6 +131,67 @@ fn an_answer_is_explained() {
     );
     let (code, text) = explain(&["GET", &lookup], "HTTP/1.1 oops\r\n\r\n");
     assert_eq!(code, Some(64), "{text}");
+}
+
+/// The sidecar replaces Sezzle's `Cache-Control` by its own, so its answer cannot say what Sezzle allows.
+#[test]
+fn an_answer_of_the_sidecars_own_is_told_from_one_of_sezzles() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: private, no-cache\r\n\
+                Cache-Status: sezzle-sidecar; fwd=uri-miss; fwd-status=200; ttl=30; stored\r\n\r\n";
+    let (code, text) = explain(&["GET", &format!("/v2/session/{SESSION}")], &format!("{head}{{}}"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("\nnote        a sidecar gave this answer"), "{text}");
+}
+
+#[tokio::test]
+async fn sezzle_itself_is_asked_and_its_answer_explained() {
+    let Options { public_key, private_key, .. } = Options::default();
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let session = Session::order(&gateway);
+    let url = gateway.url();
+    let asks = async |method: &str, path: &str, private: &str| {
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("GATEWAY__URL", &url),
+            ("CREDENTIALS__PUBLIC_KEY", &public_key),
+            ("CREDENTIALS__PRIVATE_KEY", private),
+        ];
+        let ended = run(&["explain", "--ask", method, path], &variables).await;
+        (ended.code, ended.stdout + &ended.stderr)
+    };
+
+    let (code, text) = asks("GET", &session.path, &private_key).await;
+    assert_eq!(code, Some(0), "{text}");
+    for line in ["\nSezzle says 200 in ", "\nheaders     no caching headers\n", "\nanswer      stored for 30 s, "] {
+        assert!(text.contains(line), "{line:?} in\n{text}");
+    }
+    assert!(!text.contains(&session.order), "nothing of the body: {text}");
+
+    gateway.script(Rule::path("/v2/session/*").set_header(CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    let (_, text) = asks("GET", &session.path, &private_key).await;
+    assert!(
+        text.contains("\nheaders     cache-control: no-store\nanswer      not stored: detail=no-store\n"),
+        "{text}"
+    );
+    let (code, text) = asks("GET", &format!("/v2/session/{SESSION}"), &private_key).await;
+    assert!(code == Some(0) && text.contains("\nSezzle says 404 in "), "{text}");
+    gateway.script(Rule::path("/v2/session/*").status(StatusCode::BAD_GATEWAY));
+    let (code, text) = asks("GET", &session.path, &private_key).await;
+    assert!(code == Some(0) && text.contains("\nSezzle says 502 in "), "{text}");
+
+    // A write, or a path that is no lookup of a session, is never sent.
+    let before = gateway.journal().len();
+    for (method, path) in [("POST", session.path.as_str()), ("GET", "/v2/customer"), ("DELETE", &session.order_path)] {
+        let (code, text) = asks(method, path, &private_key).await;
+        assert!(code == Some(64) && text.contains("--ask needs GET and the path /v2/session/{uuid}"), "{text}");
+    }
+    assert_eq!(gateway.journal().len(), before);
+
+    let (code, text) = asks("GET", &session.path, "sz_pr_wrong").await;
+    assert!(code == Some(77) && text.contains("Sezzle rejected the key pair"), "{text}");
+    gateway.stop().await;
+    let (code, text) = asks("GET", &session.path, &private_key).await;
+    assert!(code == Some(1) && text.contains("cannot connect to"), "{text}");
 }
 
 #[tokio::test]
