@@ -70,9 +70,13 @@ impl Ops {
         if self.0.tokens.ever_had_token() {
             return None;
         }
-        let Some(error) = self.0.tokens.last_error() else {
-            return Some(Unready { reason: "the first token is being obtained", cause: None });
-        };
+        let first = Unready { reason: "the first token is being obtained", cause: None };
+        Some(self.exchange_failure().unwrap_or(first))
+    }
+
+    /// How the last token exchange failed; `None` if it did not.
+    pub fn exchange_failure(&self) -> Option<Unready> {
+        let error = self.0.tokens.last_error()?;
         // Libraries word a part of the cause, and a peer may have a say in that. The answer is one line of text.
         Some(Unready { reason: error.public(), cause: error.cause().map(|cause| printable(cause, MAX_CAUSE)) })
     }

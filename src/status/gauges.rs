@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::snapshot::{About, Breaker, ClassState, FleetLink, ListenerState, UpstreamConnections};
+use super::snapshot::{About, Breaker, ClassState, FleetLink, ListenerState, ProcessState, UpstreamConnections};
 use crate::clock::Wall;
 use crate::proxy::route::Class;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::fleet::FleetState;
-use crate::telemetry::metrics::reading::series;
+use crate::telemetry::metrics::reading::{of_process, series};
 
 /// Every class that has limits.
 pub(super) fn classes(metrics: &Metrics, now: Wall) -> Vec<ClassState> {
@@ -32,6 +32,12 @@ fn class_state(metrics: &Metrics, class: &'static str, now: Wall) -> ClassState 
         breaker,
         held_until: until.filter(|until| *until > now),
     }
+}
+
+pub(super) fn process() -> ProcessState {
+    let [resident, open_files, most_files] =
+        of_process(["process_resident_memory_bytes", "process_open_fds", "process_max_fds"]);
+    ProcessState { resident, open_files, most_files }
 }
 
 pub(super) fn listeners(metrics: &Metrics, about: &About) -> Vec<ListenerState> {

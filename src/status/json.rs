@@ -52,6 +52,11 @@ pub fn render(s: &Snapshot) -> Value {
         },
         "clock_skew_seconds": s.clock_skew,
         "requests_under_way": s.in_flight,
+        "process": {
+            "resident_bytes": s.process.resident,
+            "open_files": s.process.open_files,
+            "open_files_limit": s.process.most_files,
+        },
         "cache": { "sessions": s.sessions, "bytes": s.session_bytes, "limit_bytes": s.about.cache_bytes },
         "lately": { "seconds": covered.as_secs(), "callers": by_status(&lately.callers.total()), "calls": calls(&lately) },
         "hour": hour(s),

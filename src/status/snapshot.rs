@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// The merchant that the keys belong to, once known.
     pub merchant: Option<String>,
     /// Why the sidecar is not ready; `None` if it is.
-    pub unready: Option<&'static str>,
+    pub unready: Option<String>,
     pub draining: bool,
     pub token: TokenState,
     /// Why the pair in the changed key files is not in use, as `secret_reloads_total` has it; `None` if it is.
@@ -33,6 +33,7 @@ pub struct Snapshot {
     pub sessions: u64,
     pub session_bytes: u64,
     pub in_flight: u64,
+    pub process: ProcessState,
     pub hour: Hour,
     pub log_level: &'static str,
     pub configuration: Configuration,
@@ -104,11 +105,20 @@ pub struct About {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessState {
+    /// Resident memory in bytes.
+    pub resident: u64,
+    pub open_files: u64,
+    /// How many files may be open.
+    pub most_files: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenState {
     /// Time left and time of expiry; `None` without a live token.
     pub left: Option<(Duration, Wall)>,
     /// How the last token exchange failed; `None` if it did not.
-    pub failure: Option<&'static str>,
+    pub failure: Option<String>,
 }
 
 /// The configuration in force.

@@ -48,8 +48,11 @@ fn block(text: &mut String, block: &Block) {
 
 fn remark(text: &mut String, remark: &Remark) {
     let mark = if remark.level == Level::Trouble { "!!" } else { "! " };
-    let alert = remark.condition.alerts().first().map_or(String::new(), |alert| format!(" [{alert}]"));
-    paragraph(text, &format!("{mark} {}{alert}", remark.text), INDENT, INDENT + 3);
+    let alerts = match remark.condition.alerts() {
+        [] => String::new(),
+        alerts => format!(" [{}]", alerts.join(", ")),
+    };
+    paragraph(text, &format!("{mark} {}{alerts}", remark.text), INDENT, INDENT + 3);
 }
 
 fn figure(text: &mut String, Figure { name, value, words, chart }: &Figure) {

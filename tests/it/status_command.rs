@@ -18,7 +18,13 @@ async fn status_asks_the_control_listener_or_else_the_ops_listener() {
     for (variables, merchant) in [(&by_control, true), (&by_ops, false)] {
         let Ended { code, stdout, stderr } = run(&["status"], variables).await;
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
-        for words in ["sezzle-sidecar sandbox on ", ": Ready, all is well\n", "\nWhat callers got\n", "/v2/customer"] {
+        for words in [
+            "sezzle-sidecar sandbox on ",
+            ": Ready, all is well\n",
+            "\nWhat callers got\n",
+            "/v2/customer",
+            "MiB resident\n",
+        ] {
             assert!(stdout.contains(words), "{words:?} in\n{stdout}");
         }
         assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");
@@ -29,6 +35,9 @@ async fn status_asks_the_control_listener_or_else_the_ops_listener() {
         assert_eq!((code, stderr.as_str()), (Some(0), ""));
         let status: Value = serde_json::from_str(&stdout).expect("JSON");
         assert_eq!((status["level"].as_str(), status["merchant"].is_string()), (Some("well"), merchant));
+        let process = |name: &str| status["process"][name].as_u64().expect("a number");
+        assert!(process("resident_bytes") > 1 << 20 && process("open_files") > 3, "{}", status["process"]);
+        assert!(process("open_files") < process("open_files_limit"), "{}", status["process"]);
         let keys = status["configuration"]["keys"].as_array().expect("keys");
         let value = |name: &str| keys.iter().find(|key| key["key"] == name).map(|key| key["value"].clone());
         assert_eq!(value("gateway.environment"), Some("\"sandbox\"".into()));

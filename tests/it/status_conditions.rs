@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Rule};
 
-use crate::support::process::Folder;
+use crate::support::process::{Folder, Sidecar, run};
 use crate::support::service::{Conduct, Service, signature};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, eventually};
@@ -35,6 +35,36 @@ async fn a_sidecar_that_is_well_reports_nothing() {
     harness.get(&lookup).await;
     assert_eq!(conditions(&harness).await, [""; 0]);
     assert_eq!(status(&harness).await["level"], "well");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn before_the_first_token_the_page_says_what_readyz_says() {
+    let unresolved = [("GATEWAY__URL", "https://gateway.invalid")];
+    let sidecar = Sidecar::start_unready(Options::default(), &unresolved).await;
+    let readyz = async || sidecar.client.get(sidecar.ops, "/readyz").await.text();
+    eventually("the cause", async || readyz().await.contains("the name gateway.invalid was not resolved")).await;
+    let readyz = readyz().await;
+    let why = readyz.strip_prefix("not ready: ").expect("a reason").trim_end();
+    let status = sidecar.client.get(sidecar.ops, "/status.json").await.json();
+    assert_eq!(status["conditions"][0]["text"], format!("Not ready: {why}."));
+    assert_eq!(status["token"]["failure"], why);
+    let text = run(&["status"], &[("OPS__LISTEN", &sidecar.ops.to_string())]).await.stdout;
+    assert!(text.contains(" not known before the first token\n"), "{text}");
+    sidecar.stop().await;
+}
+
+/// Most failures are statuses of Sezzle's, which are no errors of the connection.
+#[tokio::test]
+async fn answers_5xx_are_named_as_what_fails_most() {
+    let harness = Harness::start().await;
+    harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(harness.get("/v2/customer").await.status, 503);
+    reports(&harness, "sezzle_failing").await;
+    let page = harness.client.get(harness.ops, "/").await.text();
+    assert!(page.contains("calls of the last") && page.contains("failed, most often: 5xx."), "{page}");
+    // The page cannot tell which of the two fires.
+    assert!(page.contains("<small>SezzleSidecarSezzleUnreachable</small> <small>SezzleSidecarSezzleFailing"), "{page}");
     harness.stop().await;
 }
 

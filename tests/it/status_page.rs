@@ -417,7 +417,7 @@ async fn it_is_read_in_a_terminal() {
             "Environment",
             "Hit ratio",
             "Session lookups, from memory",
-            "open: calls are not sent",
+            "open: holds back every call",
             "outcome_unknown",
             "GET request: 421 misdirected",
         ] {

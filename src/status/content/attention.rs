@@ -41,9 +41,11 @@ pub(super) fn overview(s: &Snapshot) -> Section {
         ("Gateway", s.about.gateway.clone()),
         ("Merchant", merchant),
         ("Token", token),
-        ("Clock", clock(s.clock_skew)),
+        ("Clock", clock(s)),
         ("Sessions in memory", held(s)),
         ("Requests under way", count(s.in_flight)),
+        ("Memory", format!("{} resident", bytes(s.process.resident))),
+        ("Open files", format!("{} of {}", count(s.process.open_files), count(s.process.most_files))),
         ("Running for", duration(s.uptime)),
         ("Version", s.about.build.to_owned()),
     ];
@@ -54,10 +56,12 @@ fn held(s: &Snapshot) -> String {
     format!("{}, {} of {}", count(s.sessions), bytes(s.session_bytes), bytes(s.about.cache_bytes))
 }
 
-fn clock(skew: i64) -> String {
-    match skew {
+/// A token exchange tells Sezzle's time.
+fn clock(s: &Snapshot) -> String {
+    match s.clock_skew {
+        0 if s.unready.is_some() && !s.draining => "not known before the first token".to_owned(),
         0 => "as Sezzle's, to the second".to_owned(),
-        1.. => format!("{} s behind Sezzle's", count(skew.unsigned_abs())),
-        ..0 => format!("{} s ahead of Sezzle's", count(skew.unsigned_abs())),
+        1.. => format!("{} s behind Sezzle's", count(s.clock_skew.unsigned_abs())),
+        ..0 => format!("{} s ahead of Sezzle's", count(s.clock_skew.unsigned_abs())),
     }
 }

@@ -70,7 +70,7 @@ impl Content {
 
 /// The state in a few words.
 pub fn state(s: &Snapshot, worst: Level) -> &'static str {
-    match (s.unready, worst) {
+    match (&s.unready, worst) {
         (Some(_), _) if s.draining => "Stopping",
         (Some(_), _) => "Not ready",
         (None, Level::Trouble) => "Ready, but in trouble",

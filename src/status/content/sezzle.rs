@@ -13,9 +13,9 @@ pub(super) fn sezzle(s: &Snapshot) -> Section {
     let classes = s.classes.iter().filter(|state| state.breaker.is_some());
     let rows = classes.map(|state| {
         let breaker = match state.breaker {
-            None | Some(Breaker::Closed) => "closed: calls are sent",
-            Some(Breaker::Open) => "open: calls are not sent",
-            Some(Breaker::HalfOpen) => "half-open: one call is a trial",
+            None | Some(Breaker::Closed) => "closed: holds back no call",
+            Some(Breaker::Open) => "open: holds back every call",
+            Some(Breaker::HalfOpen) => "half-open: lets one call through as a trial",
         };
         let held = state.held_until.map_or_else(|| "–".to_owned(), |until| time(until, s.now));
         vec![state.class.to_owned(), breaker.to_owned(), held]

@@ -47,8 +47,8 @@ pub(super) fn write(html: &mut Html, block: &Block) {
 fn remark(html: &mut Html, remark: &Remark) {
     html.raw("<li class=\"").raw(remark.level.as_str()).raw("\">").text(&remark.text);
     html.raw(" <a href=\"#").raw(section_of(remark)).raw("\">More</a>");
-    if let [first, ..] = remark.condition.alerts() {
-        html.raw(" <small>").text(first).raw("</small>");
+    for alert in remark.condition.alerts() {
+        html.raw(" <small>").text(alert).raw("</small>");
     }
     html.raw("</li>\n");
 }

@@ -6,8 +6,8 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{
-    About, Breaker, CertificateState, ClassState, ConfigKey, Configuration, FleetLink, ListenerState, Snapshot,
-    TokenState, UpstreamConnections, WebhookState,
+    About, Breaker, CertificateState, ClassState, ConfigKey, Configuration, FleetLink, ListenerState, ProcessState,
+    Snapshot, TokenState, UpstreamConnections, WebhookState,
 };
 use crate::telemetry::metrics::{ConfigReload, DURATION_BUCKETS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
@@ -66,6 +66,7 @@ pub(super) fn well() -> Snapshot {
         sessions: 1234,
         session_bytes: 3 << 20,
         in_flight: 7,
+        process: ProcessState { resident: 9 << 20, open_files: 14, most_files: 1024 },
         hour: history.hour(Mono(Duration::from_secs(590))),
         log_level: "info",
         configuration: Configuration {
@@ -112,7 +113,7 @@ pub(super) fn ill() -> Snapshot {
     part.shed = [1; 5];
     part.retries = [6; 3];
     s.hour.total = s.hour.parts.iter().flatten().fold(Counts::default(), |sum, part| sum.plus(part));
-    s.token.failure = Some("Sezzle rejected the key pair");
+    s.token.failure = Some("Sezzle rejected the key pair".to_owned());
     s.merchant = Some(HOSTILE.to_owned());
     s.about.gateway = format!("https://{HOSTILE}");
     s.classes[0].breaker = Some(Breaker::Open);

@@ -53,8 +53,8 @@ fn summary(counts: &Counts, length: Duration) -> String {
             format!("Of the {calls} calls {time}, none failed, and {throttled} got 429: Sezzle asks for fewer calls.")
         }
         (_, _, _) => {
-            let mut kinds: Vec<_> =
-                ErrorKind::WORDS.iter().zip(counts.errors).filter(|(_, count)| *count > 0).collect();
+            let mut kinds: Vec<_> = ErrorKind::WORDS.into_iter().zip(counts.errors).collect();
+            kinds.push(("5xx", counts.failures));
             kinds.sort_by_key(|(_, count)| Reverse(*count));
             let why = kinds.first().map_or(String::new(), |(kind, _)| format!(", most often: {kind}"));
             let also = if throttled > 0 { format!(", and {} got 429", count(throttled.into())) } else { String::new() };

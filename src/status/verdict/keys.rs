@@ -9,7 +9,7 @@ use crate::status::words::{count, counted, duration};
 
 pub(super) fn readiness(s: &Snapshot) -> Option<Remark> {
     let level = if s.draining { Level::Notice } else { Level::Trouble };
-    s.unready.map(|why| Remark { condition: Condition::NotReady, level, text: format!("Not ready: {why}.") })
+    s.unready.as_ref().map(|why| Remark { condition: Condition::NotReady, level, text: format!("Not ready: {why}.") })
 }
 
 pub(super) fn token(s: &Snapshot) -> Option<Remark> {
@@ -17,7 +17,7 @@ pub(super) fn token(s: &Snapshot) -> Option<Remark> {
         0 => String::new(),
         failures => format!(" {} failed in the last hour.", counted(failures, "token exchange", "token exchanges")),
     };
-    match (s.token.left, s.token.failure) {
+    match (s.token.left, s.token.failure.as_deref()) {
         (Some(_), None) => None,
         (Some((left, _)), Some(why)) => {
             let text = format!("No new token: {why}. The token in use lasts another {}.{failures}", duration(left));

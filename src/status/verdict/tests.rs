@@ -46,25 +46,36 @@ type Change = dyn Fn(&mut Snapshot);
 
 #[test]
 fn the_worst_is_said_first_and_in_true_words() {
-    let cases: [(&str, &Change, Level, &str); 14] = [
+    let cases: [(&str, &Change, Level, &str); 15] = [
         ("well", &|_| (), Level::Well, ""),
         (
             "starting",
-            &|s| (s.unready, s.token.left, s.merchant) = (Some("the first token is being obtained"), None, None),
+            &|s| {
+                (s.unready, s.token.left, s.merchant) =
+                    (Some("the first token is being obtained".to_owned()), None, None)
+            },
             Level::Trouble,
             "Not ready: the first token is being obtained.",
         ),
-        ("stopping", &|s| (s.unready, s.draining) = (Some("draining"), true), Level::Notice, "Not ready: draining."),
+        (
+            "stopping",
+            &|s| (s.unready, s.draining) = (Some("draining".to_owned()), true),
+            Level::Notice,
+            "Not ready: draining.",
+        ),
         (
             "token gone",
-            &|s| s.token = TokenState { left: None, failure: Some("it failed") },
+            &|s| s.token = TokenState { left: None, failure: Some("it failed".to_owned()) },
             Level::Trouble,
             "There is no live token, so the sidecar sends no call, and callers get 503 no_token: it failed.",
         ),
         (
             "token ends soon",
             &|s| {
-                s.token = TokenState { left: Some((Duration::from_secs(599), Wall(0))), failure: Some("it failed") };
+                s.token = TokenState {
+                    left: Some((Duration::from_secs(599), Wall(0))),
+                    failure: Some("it failed".to_owned()),
+                };
                 s.hour.total.exchange_failures = 2;
             },
             Level::Trouble,
@@ -81,13 +92,19 @@ fn the_worst_is_said_first_and_in_true_words() {
             "one failure",
             &|s| now(s).failures = 1,
             Level::Notice,
-            "Calls to Sezzle fail: 1 of 70 calls of the last 7 min 50 s failed.",
+            "Calls to Sezzle fail: 1 of 70 calls of the last 7 min 50 s failed, most often: 5xx.",
         ),
         (
             "outage",
             &|s| (now(s).errors[0], now(s).throttled) = (100, 7),
             Level::Trouble,
             "Calls to Sezzle fail: 100 of 170 calls of the last 7 min 50 s failed, most often: dns, and 7 got 429.",
+        ),
+        (
+            "one lost answer among errors of Sezzle's",
+            &|s| (now(s).failures, now(s).errors[9]) = (54, 1),
+            Level::Trouble,
+            "Calls to Sezzle fail: 55 of 71 calls of the last 7 min 50 s failed, most often: 5xx.",
         ),
         ("an outage long over", &|s| s.hour.parts[25].get_or_insert_default().errors[0] = 100, Level::Well, ""),
         (
@@ -149,9 +166,11 @@ fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
         }
     };
     match condition {
-        Condition::NotReady => both(|s| s.unready = Some("x"), |_| ()),
+        Condition::NotReady => both(|s| s.unready = Some("x".to_owned()), |_| ()),
         Condition::NoToken => both(|s| s.token.left = None, |s| s.token.left = Some((Duration::from_secs(1), Wall(0)))),
-        Condition::TokenNotRenewed => both(|s| s.token.failure = Some("x"), |s| now(s).exchange_failures = 1),
+        Condition::TokenNotRenewed => {
+            both(|s| s.token.failure = Some("x".to_owned()), |s| now(s).exchange_failures = 1)
+        }
         Condition::KeysNotUsed => both(|s| s.unused_keys = Some("failed"), |s| now(s).key_reloads[2] = 9),
         Condition::CallersUnauthorized => {
             both(|s| ago(s, 16, |part| part.unauthorized = 1), |s| ago(s, 18, |part| part.unauthorized = 9))

@@ -1,6 +1,7 @@
 //! Reads metrics back for the status page. Nothing here creates a series.
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{LabelPair, Metric};
 
 /// One series of a metric, with its current value.
@@ -23,6 +24,16 @@ pub fn by_word<const N: usize>(metric: &impl Collector, label: &str, words: &[&s
 /// The sum of the wanted series of a counter.
 pub fn sum(metric: &impl Collector, wanted: impl Fn(&Series) -> bool) -> u64 {
     series(metric).filter(wanted).map(|series| series.count()).fold(0, u64::saturating_add)
+}
+
+/// The gauges of these names that tell about the process; 0 where the system does not tell.
+pub fn of_process<const N: usize>(names: [&str; N]) -> [u64; N] {
+    let families = ProcessCollector::for_self().collect();
+    let gauge = |name| {
+        let family = families.iter().find(|family| family.name() == name)?;
+        family.get_metric().first().map(|metric| Series(metric.clone()).gauge())
+    };
+    names.map(|name| gauge(name).unwrap_or_default())
 }
 
 impl Series {
