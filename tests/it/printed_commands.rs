@@ -41,7 +41,11 @@ const NOT_RUN: [(&str, &str, &str); 18] = [
     ("docs/installation-systemd.md", "systemctl edit", "opens an editor"),
     ("docs/installation-systemd.md", "systemd-analyze security", "tests/it/systemd.rs runs it on the unit"),
     ("docs/installation.md", "install -d -m 0750 -g 65532 keys", "needs root, and keys that a person types in"),
-    ("docs/installation.md", "kubectl create namespace shop", "needs a cluster; deploy/check holds the manifests"),
+    (
+        "docs/installation.md",
+        "kubectl apply -f deploy/kubernetes/namespace.yaml",
+        "needs a cluster; deploy/check holds the manifests",
+    ),
     (
         "docs/installation.md",
         "kubectl -n shop port-forward deployment/shop",
