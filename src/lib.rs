@@ -14,7 +14,7 @@
 //! status page), [`control`] (the commands of operators), [`online_check`] (`check --online`), [`telemetry`],
 //! [`config`].
 //!
-//! Not used yet: [`fleet`] (what many sidecars tell each other about their writes).
+//! Also: [`audit`] (a record of the calls that move money) and [`fleet`] (what many sidecars tell each other about their writes).
 //!
 //! Leaves, which use none of the modules above: [`address`], [`caller`], [`callers`] (who may do what), [`sezzle`] (Sezzle's formats), [`systemd`]
 //! (the service manager's protocol), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (blocking calls),
@@ -34,6 +34,7 @@ pub mod app;
 pub mod cli;
 pub mod server;
 
+pub mod audit;
 pub mod proxy;
 
 pub mod credentials;

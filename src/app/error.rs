@@ -2,6 +2,7 @@
 
 use http::uri::InvalidUri;
 
+use crate::audit;
 use crate::credentials::keys::KeyError;
 use crate::fleet::keys::KeyFileError;
 use crate::server::socket::BindError;
@@ -37,6 +38,8 @@ pub enum StartError {
     FleetTls(#[source] TlsError),
     #[error("webhooks.forward_to: {0}")]
     ForwardTo(#[from] InvalidUri),
+    #[error("audit.file: {0}")]
+    Audit(#[from] audit::StartError),
     #[error("{0}")]
     Bind(#[from] BindError),
     #[error("{0}")]

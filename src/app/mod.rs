@@ -39,6 +39,7 @@ pub use self::materials::{Blocking, Materials};
 use self::sockets::{Sockets, addresses};
 use self::warnings::{Warning, warnings_with};
 use crate::address::Address;
+use crate::audit::Audit;
 use crate::caller::Hosts;
 use crate::callers::table::Rules;
 use crate::clock::Clock;
@@ -97,6 +98,8 @@ pub struct App {
     side_stop: Stop,
     connections: TaskTracker,
     writes: Writes,
+    /// `None` if no file is configured.
+    audit: Option<Arc<Audit>>,
     /// Fetches that continue without their callers, and webhooks that are being forwarded.
     work: TaskTracker,
     background: TaskTracker,
@@ -162,12 +165,14 @@ impl App {
         let sessions =
             SessionCache::new(session_options(settings, in_fleet), work.clone(), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
+        let audit = audit(settings, &clock, &metrics)?;
         let dependencies = Dependencies {
             sessions: Arc::clone(&sessions),
             upstream: upstream.clone(),
             tokens: Arc::clone(&tokens),
             links: link_rewriter(settings, &proxy_addresses),
             writes: writes.clone(),
+            audit: audit.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -234,6 +239,7 @@ impl App {
             side_stop: Stop::default(),
             connections: TaskTracker::new(),
             writes,
+            audit,
             work,
             background,
             background_stop: CancellationToken::new(),
@@ -286,6 +292,13 @@ impl App {
             let (exporter, stop) = (Arc::clone(&exporter), stop.clone());
             async move { exporter.lock().await.run(stop).await }
         });
+    }
+
+    /// Continues the audit in the file that the path names by now.
+    pub fn reopen_audit(&self) {
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
     }
 
     /// Why the sidecar is not ready; `None` if it is.
@@ -349,6 +362,9 @@ impl App {
         self.background.close();
         // Background tasks and operators' listeners stop once they notice; a hanging scrape must not delay the end.
         let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
+        if let Some(audit) = &self.audit {
+            audit.close();
+        }
         !stopped
     }
 
@@ -359,6 +375,11 @@ impl App {
         self.connections.close();
         self.work.close();
     }
+}
+
+fn audit(settings: &Settings, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Option<Arc<Audit>>, StartError> {
+    let Some(file) = settings.audit.file.clone() else { return Ok(None) };
+    Ok(Some(Audit::start(file, settings.audit.required, clock.clone(), Arc::clone(metrics))?))
 }
 
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -42,6 +42,9 @@ pub enum Failure {
     /// Sezzle is unreachable, or rejects the keys.
     #[error("{0}")]
     OnlineCheck(#[from] CheckFailure),
+    /// An audit file is broken, or cannot be read.
+    #[error("{0}")]
+    Unaudited(String),
     /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
     Usage(&'static str),
@@ -67,6 +70,7 @@ impl Failure {
             | Self::Interrupted
             | Self::OnlineCheck(_)
             | Self::Control(_)
+            | Self::Unaudited(_)
             | Self::Unwell(_) => 1,
             #[cfg(feature = "simulator")]
             Self::Tour(_) => 1,
@@ -90,7 +94,11 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Passed(_) => BAD_CONFIGURATION,
         #[cfg(feature = "otlp")]
         StartError::Otlp(_) => BAD_CONFIGURATION,
-        StartError::Bind(_) | StartError::Metrics(_) | StartError::Socket(_) | StartError::Thread(_) => 1,
+        StartError::Audit(_)
+        | StartError::Bind(_)
+        | StartError::Metrics(_)
+        | StartError::Socket(_)
+        | StartError::Thread(_) => 1,
         // The code for a secret wins, if one of them has it.
         StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
     }

@@ -201,6 +201,23 @@ Examples:
 "
 );
 
+pub(super) const AUDIT: &str = "
+Output:
+  Standard output has a line for each place where the chain breaks, beginning
+  with FILE:LINE: BREAK, and for each other thing that an auditor has to know,
+  such as a line that a crash cut off. The last line has the numbers of the
+  lines that were read and the hash of the last one.
+
+Exit codes:
+  0   the chain is whole
+  64  wrong usage
+  1   the chain breaks, there is no audit line, or a file cannot be read
+
+Examples:
+    sezzle-sidecar audit verify audit.log
+    sezzle-sidecar audit verify audit.log.2 audit.log.1 audit.log
+";
+
 pub(super) const STATUS: &str = concat!(
     configuration!(),
     "

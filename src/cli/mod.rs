@@ -1,5 +1,6 @@
 //! The command line: commands and their exit codes.
 
+mod audit;
 mod check;
 mod completions;
 #[cfg(feature = "simulator")]
@@ -101,6 +102,8 @@ enum Command {
     ///
     /// Calls the control listener, at control.listen of the configuration.
     LogLevel(log_level::LogLevel),
+    /// Check the record of the calls that move money.
+    Audit(audit::Audit),
     /// Print a script that completes this command line in a shell.
     Completions(completions::Completions),
     /// Print the version.
@@ -160,6 +163,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(demo) => with_threads(demo.run()),
         #[cfg(feature = "simulator")]
         Command::Simulate(arguments) => with_threads(arguments.run()),
+        Command::Audit(audit) => ended(audit.run()),
         Command::Completions(completions) => {
             completions.run(&mut Cli::command());
             ExitCode::SUCCESS

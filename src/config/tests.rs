@@ -137,6 +137,7 @@ fn defaults() {
         cache,
         links,
         webhooks,
+        audit,
         fleet,
         log,
         otlp,
@@ -163,6 +164,7 @@ fn defaults() {
     assert!(links.rewrite && links.base_url.is_none());
     assert_eq!((webhooks.listen, webhooks.path.as_str()), (None, "/webhooks/sezzle"));
     assert!(webhooks.forward.is_none());
+    assert_eq!((audit.file, audit.required), (None, false));
     assert!(fleet.is_none());
     assert_eq!((log.format, log.level, log.sample_hits), (Format::Json, LevelFilter::INFO, 1));
     assert_eq!((otlp.endpoint, otlp.sample), (None, 1));

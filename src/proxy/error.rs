@@ -59,6 +59,8 @@ pub enum ProxyError {
     /// Calls of this class fail at Sezzle. The next trial is due after this time.
     CircuitOpen(Duration),
     NoToken(NoToken),
+    /// The audit requires a line that could not be written.
+    AuditUnavailable,
     /// The exchange with Sezzle failed, and repeating it cannot do harm.
     Upstream(UpstreamError),
     /// The call may have had its effect, and its answer did not come.
@@ -139,6 +141,7 @@ codes! {
     stopping: SERVICE_UNAVAILABLE, is_refusal true;
     loop_detected: LOOP_DETECTED, is_refusal true;
     no_token: SERVICE_UNAVAILABLE, is_refusal true;
+    audit_unavailable: SERVICE_UNAVAILABLE, is_refusal true;
     not_stored: GATEWAY_TIMEOUT, is_refusal false;
     internal: INTERNAL_SERVER_ERROR, is_refusal false;
     upstream_unreachable: SERVICE_UNAVAILABLE, is_refusal false;
@@ -228,10 +231,7 @@ impl ProxyError {
                 let message = "the request's body is larger than limits.body, so the sidecar sent nothing to Sezzle";
                 Facts::body_too_large(INVALID, message).closing()
             }
-            Self::TargetTooLong => {
-                let message = "the request's path and query are too long";
-                Facts::target_too_long(INVALID, message)
-            }
+            Self::TargetTooLong => Facts::target_too_long(INVALID, "the request's path and query are too long"),
             Self::Misdirected(why) => Facts::misdirected(DENIED, why.clone()),
             Self::RateLimited(wait) => {
                 let message = "Sezzle asked for fewer calls of this class, so the sidecar did not send this one; \
@@ -260,6 +260,10 @@ impl ProxyError {
                 let message = "the sidecar has no live token for Sezzle, so it sent nothing; repeat the call after \
                                Retry-After";
                 Facts::no_token(INTERNAL, message).retry_after(SOON)
+            }
+            Self::AuditUnavailable => {
+                let message = "the sidecar cannot write its audit file, so it sent nothing to Sezzle; repeat it";
+                Facts::audit_unavailable(INTERNAL, message).retry_after(SOON)
             }
             Self::NotStored => {
                 let message = "the request says only-if-cached, and the session is not in memory";

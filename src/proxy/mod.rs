@@ -7,6 +7,7 @@
 mod arrival;
 mod attempt_log;
 mod attempts;
+mod audited;
 mod authentication;
 mod body;
 pub mod cache_status;
@@ -74,6 +75,7 @@ use self::request_key::KeySource;
 use self::response::{Body, CallerResponse};
 use self::route::{Class, Route};
 pub use self::writes::Writes;
+use crate::audit::Audit;
 use crate::caller::{Caller, Hosts};
 use crate::callers::table::Table;
 use crate::clock::Clock;
@@ -125,6 +127,8 @@ pub struct Proxy {
     exchange: Arc<Exchange>,
     authentication: Arc<Authentication>,
     writes: Writes,
+    /// `None` if no file is configured.
+    audit: Option<Arc<Audit>>,
     draining: Arc<AtomicBool>,
     astray: Arc<Astray>,
     sinks: PerWorker<Arc<RecordSink>>,
@@ -139,6 +143,7 @@ pub struct Dependencies {
     /// Leads links in answers back here. Without it, bodies pass as they are.
     pub links: Option<LinkRewriter>,
     pub writes: Writes,
+    pub audit: Option<Arc<Audit>>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
@@ -150,7 +155,7 @@ impl Proxy {
     pub fn new(
         workers: usize,
         options: Options,
-        Dependencies { sessions, upstream, tokens, links, writes, clock, metrics }: Dependencies,
+        Dependencies { sessions, upstream, tokens, links, writes, audit, clock, metrics }: Dependencies,
     ) -> Self {
         for code in CODES.iter().filter(|code| code.is_refusal) {
             metrics.requests_refused.with_label_values(&[code.word]).inc_by(0);
@@ -186,6 +191,7 @@ impl Proxy {
             options,
             sessions,
             writes,
+            audit,
             clock,
             metrics,
         }
@@ -245,7 +251,7 @@ impl Proxy {
                 let proxy = Arc::clone(self);
                 Either::Right(Box::pin(async move {
                     let served = {
-                        let serving = pin!(proxy.serve(&mut head, body, call, &mut record));
+                        let serving = pin!(proxy.serve(&mut head, body, call, &caller, &mut record));
                         caught(serving).await
                     };
                     proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
@@ -270,7 +276,7 @@ impl Proxy {
             self.drop_body(&mut body, &head.method, class, &mut record).await?;
             match self.ask_memory(&head, present, matched, class, self.clock.now(), &record)? {
                 Decision::Answer(response) => Ok(response),
-                Decision::Call(call) => self.serve(&mut head, body, call, &mut record).await,
+                Decision::Call(call) => self.serve(&mut head, body, call, &caller, &mut record).await,
             }
         };
         let response = caught(pin!(response)).await;
@@ -282,6 +288,7 @@ impl Proxy {
         head: &mut Parts,
         body: PeerBody,
         mut call: Call,
+        caller: &Caller,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
         match call.class {
@@ -297,7 +304,7 @@ impl Proxy {
             }
             Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {
-                apart(|| self.write(head, &call, body, record)).await
+                apart(|| self.write(head, &call, caller, body, record)).await
             }
             Class::Session => match call.missed.take() {
                 Some(missed) => apart(|| self.lookup(head, &call, missed, record)).await,

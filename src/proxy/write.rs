@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use tokio::sync::oneshot;
 
+use super::audited::ToAudit;
 use super::cache_status::CacheStatus;
 use super::call::passed_on;
 use super::content::GatewayResponse;
@@ -17,6 +18,7 @@ use super::record::{Record, RequestId};
 use super::response::CallerResponse;
 use super::route::Matched;
 use super::{Proxy, card_data, request_key};
+use crate::caller::Caller;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::ending::Ending;
@@ -33,6 +35,7 @@ impl Proxy {
         &self,
         head: &Parts,
         call: &Call,
+        caller: &Caller,
         body: PeerBody,
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
@@ -67,6 +70,8 @@ impl Proxy {
         *limit = limit.saturating_sub(permit.since.mono.since(now.mono));
         let (sessions, exchange) = (Arc::clone(&self.sessions), Arc::clone(&self.exchange));
         let (tag, links) = (matched.purges(), matched.route.carries_links());
+        let audit = self.audit.as_ref().map(|audit| (audit, &self.clock));
+        let to_audit = audit.map(|audit| ToAudit::new(audit, head, matched, caller, &sending, record));
         let report = WriteReport {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id.clone(),
@@ -79,12 +84,34 @@ impl Proxy {
         let cut = self.writes.cut.clone();
         // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
         let write = async move {
-            let (mut report, writing) = (report, sessions.begin_write(tag));
+            let (mut report, mut permit) = (report, permit);
+            let begun = match to_audit {
+                Some(to_audit) => {
+                    let begin = cut.run_until_cancelled(Box::pin(to_audit.begin(&mut sending, &mut permit)));
+                    let Some(begun) = begin.await else { return };
+                    begun.map(Some)
+                }
+                None => Ok(None),
+            };
+            let audited = match begun {
+                Ok(audited) => audited,
+                Err(error) => {
+                    report.concluded = true;
+                    let _ = give.send((Err(error), permit));
+                    return;
+                }
+            };
+            let writing = sessions.begin_write(tag);
             let called = cut.run_until_cancelled(exchange.call(&mut sending, links, &permit));
             let Some(mut result) = called.await else { return };
             report.conclude(&mut result);
-            // The end of a drain ends the wait for other sidecars, but no answer that is there gets lost.
+            let in_audit = audited.map(|audited| Box::pin(audited.end(&result, &sending)));
+            // The end of a drain ends the waits for other sidecars and for the audit, but no answer that is there gets
+            // lost.
             cut.run_until_cancelled(writing.end(ending(&result))).await;
+            if let Some(in_audit) = in_audit {
+                cut.run_until_cancelled(in_audit).await;
+            }
             if let Err((unclaimed, _)) = give.send((result, permit)) {
                 report.log_unclaimed(&unclaimed);
             }

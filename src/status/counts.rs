@@ -89,6 +89,8 @@ counts! {
     unknown: u32,
     /// Writes refused after an attempt that may have taken effect.
     in_doubt: u32,
+    /// Lines of calls that the audit file did not have before its call went on.
+    audit_missing: u32,
     /// Responses 401 from Sezzle that callers got.
     unauthorized: u32,
     /// Token exchanges without a token.
@@ -126,6 +128,7 @@ impl Counts {
             retries: by_word(&metrics.upstream_retries, "result", &RETRY_RESULTS).map(wrapped),
             unknown: wrapped(sum(&metrics.outcome_unknown, |_| true)),
             in_doubt: wrapped(sum(&metrics.refused_in_doubt, |_| true)),
+            audit_missing: wrapped(sum(&metrics.audit_lines, |series| series.label("result") != "written")),
             unauthorized: wrapped(metrics.unauthorized_passed_on.get()),
             exchange_failures: wrapped(sum(&metrics.token_refreshes, |series| series.label("result") != "success")),
             key_reloads: by_word(&metrics.secret_reloads, "result", &RELOAD_RESULTS).map(wrapped),

@@ -57,8 +57,14 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     let forward_to = format!("http://{}/", service.address);
     let mut redis = Redis::start().await;
     let fleet = format!("redis://{}", redis.address);
-    let variables =
-        [("WEBHOOKS__LISTEN", webhooks.as_str()), ("WEBHOOKS__FORWARD_TO", &forward_to), ("FLEET__URL", &fleet)];
+    let folder = Folder::new();
+    let audit = folder.path().join("audit.log").display().to_string();
+    let variables = [
+        ("WEBHOOKS__LISTEN", webhooks.as_str()),
+        ("WEBHOOKS__FORWARD_TO", &forward_to),
+        ("FLEET__URL", &fleet),
+        ("AUDIT__FILE", &audit),
+    ];
     let sidecar = Arc::new(Sidecar::start(options, &variables).await);
     let prometheus = Prometheus::start(sidecar.ops).await;
     let subscription = json!({"url": format!("http://{webhooks}/webhooks/sezzle"), "events": [EVENT]}).to_string();

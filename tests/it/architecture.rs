@@ -51,11 +51,12 @@ pub const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("threads", &[]),
     ("units", &[]),
     ("worker", &[]),
+    ("audit", &[]),
     ("session", &[]),
     ("fleet", &["session"]),
     ("upstream", &[]),
     ("credentials", &["upstream"]),
-    ("proxy", &["session", "credentials", "upstream"]),
+    ("proxy", &["session", "credentials", "upstream", "audit"]),
     ("ops", &["session", "credentials", "upstream"]),
     ("status", &["proxy", "ops", "webhook", "session", "credentials", "upstream"]),
     ("online_check", &["session", "credentials", "upstream", "fleet"]),
@@ -75,6 +76,8 @@ const SIMULATED: &[&str] =
 
 /// Decisions that take the time as an argument and do no I/O.
 const PURE: &[&str] = &[
+    "audit/line.rs",
+    "audit/verify.rs",
     "callers/amount.rs",
     "callers/body.rs",
     "callers/issued.rs",

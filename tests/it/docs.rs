@@ -23,7 +23,7 @@ use sezzle_sidecar::webhook::WebhookResult;
 
 use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
 use crate::support::pages::{calls, page, quoted, root, rows};
-use crate::support::process::run;
+use crate::support::process::{Folder, run};
 use crate::support::{Setup, rules};
 
 /// Fails for every name that a page does not have between backticks.
@@ -246,6 +246,8 @@ fn same<T: Debug + Ord>(page: &str, explained: &BTreeSet<T>, there: &BTreeSet<T>
 async fn every_value_of_a_label_is_explained_and_no_other() {
     let setup = Setup::default().set("WEBHOOKS__LISTEN", "127.0.0.1:0").set("CONTROL__LISTEN", "127.0.0.1:0");
     // Nothing listens there, and the series of a fleet exist all the same.
+    let folder = Folder::new();
+    let setup = setup.set("AUDIT__FILE", folder.path().join("audit.log").display());
     let harness = setup.set("FLEET__URL", "redis://127.0.0.1:1").start().await;
     harness.get("/v2/customer").await;
     let exposed = harness.client.get(harness.ops, "/metrics").await.text();

@@ -17,7 +17,8 @@ use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
 /// Pages whose commands are not for operators, or which another test runs.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("docs/audit.md", "tests/it/audit_page.rs runs each step as printed"),
     ("docs/callers.md", "tests/it/callers/page.rs runs every step as printed"),
     ("docs/simulator.md", "tests/it/simulate.rs sends every call as printed"),
     ("docs/calling.md", "tests/it/guides.rs sends every call as printed"),
@@ -144,7 +145,7 @@ fn is_name(word: &str) -> bool {
 }
 
 /// The indented blocks of a page.
-fn blocks(text: &str) -> Vec<String> {
+pub fn blocks(text: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let (mut inside, mut blank) = (false, true);
     for line in text.lines() {

@@ -2,6 +2,7 @@
 //! whether a reload applies it. `config/reference.toml` says the same to the author of a file, and a test holds the two
 //! equal. Every value has its final type, and nothing in here needs checking again.
 
+mod audit;
 mod bounds;
 mod cache;
 mod callers;
@@ -21,6 +22,7 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 
+pub use self::audit::AuditSettings;
 pub use self::cache::{CacheSettings, OriginCacheControl};
 pub use self::callers::{CallerSettings, MOST_CALLERS, PairSettings};
 pub use self::control::ControlSettings;
@@ -54,6 +56,7 @@ pub struct Settings {
     pub control: ControlSettings,
     pub ops: OpsSettings,
     pub cache: CacheSettings,
+    pub audit: AuditSettings,
     pub links: LinkSettings,
     pub webhooks: WebhookSettings,
     /// `None` for a sidecar that is in no fleet.
@@ -85,6 +88,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         ("ops.listen", ops_listen.as_slice()),
     ];
     let webhooks = webhooks::read(r, &others);
+    let audit = audit::read(r);
     let fleet = fleet::read(r);
     let log = log::read(r);
     let otlp = otlp::read(r);
@@ -98,6 +102,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         control: control?,
         ops: ops?,
         cache: cache?,
+        audit: audit?,
         links: links?,
         webhooks: webhooks?,
         fleet: fleet?,

@@ -91,7 +91,7 @@ pub fn section_of(remark: &Remark) -> &'static str {
         Condition::CallersUnauthorized | Condition::WritesNotSent | Condition::LookupsFailing => "callers",
         Condition::SlowAnswers => "latency",
         Condition::OutcomeUnknown => "unknown-writes",
-        Condition::RefusedInDoubt | Condition::LogLost => "errors",
+        Condition::RefusedInDoubt | Condition::LogLost | Condition::AuditFailing => "errors",
         Condition::MoneyShed | Condition::CallsShed => "shed",
         Condition::SezzleFailing | Condition::RateLimited => "sezzle",
         Condition::WebhooksUnsigned | Condition::WebhooksNotForwarded => "webhooks",

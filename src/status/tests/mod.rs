@@ -106,7 +106,7 @@ pub(super) fn ill() -> Snapshot {
     (part.failures, part.throttled, part.unknown, part.in_doubt) = (3, 2, 1, 2);
     (part.money_shed, part.unauthorized, part.exchange_failures, part.log_lost) = (2, 44, 3, 2864);
     (part.task_restarts, part.unconfirmed, part.rejoins, part.webhooks) = (1, 5, 4, [3; 12]);
-    (part.writes_not_sent, part.reads, part.failed_reads) = (2, 40, 30);
+    (part.writes_not_sent, part.reads, part.failed_reads, part.audit_missing) = (2, 40, 30, 4);
     part.durations[2][DURATION_BUCKETS.len()] = 3;
     part.key_reloads = [0, 0, 11, 0, 0];
     part.errors = [4; ErrorKind::ALL.len()];

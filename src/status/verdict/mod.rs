@@ -32,6 +32,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         keys::unauthorized(s),
         keys::unused(s),
         writes::in_doubt(s),
+        writes::unaudited(s),
         calls::shed(s),
         webhooks::unsigned(s),
         webhooks::not_forwarded(s),

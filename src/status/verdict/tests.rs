@@ -217,6 +217,9 @@ fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
         Condition::ConnectionsNearLimit => {
             both(|s| s.listeners = vec![listener("proxy", 81, 100)], |s| s.listeners = vec![listener("proxy", 80, 100)])
         }
+        Condition::AuditFailing => {
+            both(|s| ago(s, 16, |part| part.audit_missing = 1), |s| ago(s, 18, |part| part.audit_missing = 9))
+        }
         Condition::LogLost => both(|s| ago(s, 16, |part| part.log_lost = 1), |s| ago(s, 18, |part| part.log_lost = 9)),
         Condition::ReloadFailed => both(
             |s| s.configuration.last = Some((s.now, ConfigReload::Failed)),

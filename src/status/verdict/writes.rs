@@ -30,6 +30,17 @@ pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     (s.hour.total.money_shed > 0).then(|| say(Condition::MoneyShed, text))
 }
 
+/// Writes that the audit lacks a line of, or that were refused for want of it.
+pub(super) fn unaudited(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(15);
+    let text = format!(
+        "The audit file did not get {} of the last {} in time. The log says why.",
+        counted(lately.audit_missing, "line", "lines"),
+        duration(length)
+    );
+    (lately.audit_missing > 0).then(|| Remark::trouble(Condition::AuditFailing, text))
+}
+
 /// Writes that callers got a 503 of the sidecar's own for, whatever the reason.
 pub(super) fn not_sent(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(5);

@@ -222,6 +222,16 @@ metrics! {
         "Writes with an answer other than 2xx after an earlier attempt that may have had its effect.",
         &["route"],
     );
+    audit_lines: IntCounterVec = counters(
+        "audit_lines_total",
+        "Lines of calls for the audit file, by whether a line was on the disk before its call went on.",
+        &["event", "result"],
+    );
+    audit_write: HistogramVec = durations(
+        "audit_write_seconds",
+        "Time that one write of audit lines took, the wait for the disk included.",
+        &[],
+    );
     idempotency_keys: IntCounterVec = counters(
         "idempotency_keys_total",
         "Writes that carry an idempotency key, by where it came from.",

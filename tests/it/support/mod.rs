@@ -1,5 +1,6 @@
 //! A simulated gateway and a sidecar in front of it, in this process, on free ports, with a clock that a test can move.
 
+pub mod audit;
 pub mod both_sides;
 pub mod browser;
 pub mod client;

@@ -1,0 +1,231 @@
+//! The audit: a line in a file for each write before it is sent and after its answer, each with the hash of the line
+//! before. [`verify`] says where such a chain breaks.
+//!
+//! A call waits until its line is on the disk, for a bounded time. With `required`, a call whose first line is not
+//! there by then is not sent. The answer of a call that was sent is never lost to the audit: after the wait the caller
+//! gets the answer, and the line may follow.
+
+mod file;
+mod line;
+mod queue;
+mod verify;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+pub use self::line::Fields;
+use self::queue::{Job, Queue};
+pub use self::verify::{Finding, Verifier};
+pub use self::writer::StartError;
+use crate::clock::{Clock, Mono};
+use crate::sezzle::time::format_rfc3339;
+use crate::telemetry::log::throttle::Throttle;
+use crate::telemetry::log::{millis, new_request_id};
+use crate::telemetry::metrics::{Metrics, words};
+
+/// The audit of one process.
+#[derive(Debug)]
+pub struct Audit {
+    queue: Arc<Queue>,
+    /// Whether a call whose first line is not written is refused.
+    required: bool,
+    late: Throttle,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+words! {
+    /// The lines of a call.
+    pub enum Event {
+        /// Before the call is sent.
+        Begin = "begin",
+        /// After its answer.
+        End = "end",
+    }
+}
+
+words! {
+    /// How a call ended.
+    pub enum Outcome {
+        /// Sezzle carried the call out.
+        Done = "done",
+        /// Sezzle answered 2xx and did not approve the authorization.
+        Declined = "declined",
+        /// Sezzle answered that it did not carry the call out.
+        Refused = "refused",
+        /// Sezzle's last answer was no success, after an attempt that may have had its effect.
+        InDoubt = "in_doubt",
+        /// The call was sent, and nobody knows whether it was carried out.
+        Unknown = "unknown",
+        /// Nothing of the call was carried out.
+        NotSent = "not_sent",
+    }
+}
+
+words! {
+    /// Whether the line of a call was written before the call went on.
+    pub enum Written {
+        Yes = "written",
+        /// The disk did not have the line in time. The line may follow.
+        Late = "late",
+        /// The write failed, or too many lines waited.
+        Lost = "lost",
+    }
+}
+
+/// The first line of the call could not be written, and the audit requires it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+impl Audit {
+    /// Opens the file, locks it, and starts the thread that writes it.
+    pub fn start(path: PathBuf, required: bool, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StartError> {
+        for event in Event::WORDS {
+            for written in Written::WORDS {
+                metrics.audit_lines.with_label_values(&[event, written]).inc_by(0);
+            }
+        }
+        let queue = Arc::new(Queue::default());
+        writer::start(path, Arc::clone(&queue), clock.clone(), Arc::clone(&metrics))?;
+        Ok(Arc::new(Self { queue, required, late: Throttle::default(), clock, metrics }))
+    }
+
+    /// Writes the first line of a call. Fails if the call must not be sent.
+    pub async fn begin(self: &Arc<Self>, fields: Fields) -> Result<AuditedCall, Unavailable> {
+        let mut call =
+            AuditedCall { audit: Arc::clone(self), id: new_request_id(), began: self.clock.mono(), ended: false };
+        let fields = self.line(Event::Begin, call.id, fields);
+        if self.required && self.queue.is_stuck(STUCK_AFTER) {
+            // Lines of calls that are refused at once must not fill the queue.
+            call.ended = true;
+            self.count(Event::Begin, Written::Lost);
+            return Err(Unavailable);
+        }
+        let limit = if self.required { REQUIRED_TIMEOUT } else { TIMEOUT };
+        let written = self.queued(fields).written(&self.queue, limit).await;
+        self.count(Event::Begin, written);
+        if self.required && written != Written::Yes {
+            // The line may be in the file all the same, so a reader must learn how the call ended.
+            call.ended = true;
+            call.leave(Outcome::NotSent);
+            return Err(Unavailable);
+        }
+        Ok(call)
+    }
+
+    /// Continues the chain in the file that the path names by now.
+    pub fn reopen(&self) {
+        self.queue.reopen();
+    }
+
+    /// Writes the lines that wait, for a limited time. Takes no more.
+    pub fn close(&self) {
+        self.queue.close(CLOSE_TIMEOUT);
+    }
+
+    fn queued(&self, fields: Fields) -> Queued {
+        let (written, told) = oneshot::channel();
+        Queued(self.queue.push(Job { fields, written }).then_some(told))
+    }
+
+    fn line(&self, event: Event, call: Uuid, fields: Fields) -> Fields {
+        let at = format_rfc3339(self.clock.now().wall);
+        let fields = fields.text("event", event.as_str()).text("call", &call.to_string());
+        fields.maybe_text("at", at.as_deref())
+    }
+
+    fn count(&self, event: Event, written: Written) {
+        self.metrics.audit_lines.with_label_values(&[event.as_str(), written.as_str()]).inc();
+        if written != Written::Yes
+            && let Some(lines) = self.late.count(self.clock.mono())
+        {
+            tracing::warn!(
+                lines,
+                event = event.as_str(),
+                result = written.as_str(),
+                "calls went on without their audit line"
+            );
+        }
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        // The thread ends when it has written the lines that wait.
+        self.queue.close(Duration::ZERO);
+    }
+}
+
+/// A line on its way to the disk; `None` if there was no room for it.
+struct Queued(Option<oneshot::Receiver<bool>>);
+
+impl Queued {
+    async fn written(self, queue: &Queue, limit: Duration) -> Written {
+        let Some(told) = self.0 else { return Written::Lost };
+        if queue.is_stuck(STUCK_AFTER) {
+            return Written::Late;
+        }
+        match timeout(limit, told).await {
+            Ok(Ok(true)) => Written::Yes,
+            Ok(Ok(false) | Err(_)) => Written::Lost,
+            Err(_) => Written::Late,
+        }
+    }
+}
+
+/// A call whose first line is written, or was given up. Dropping it notes that nobody knows how the call ended.
+#[derive(Debug)]
+pub struct AuditedCall {
+    audit: Arc<Audit>,
+    id: Uuid,
+    began: Mono,
+    ended: bool,
+}
+
+impl AuditedCall {
+    /// Puts in the last line of the call at once. The returned future waits for it, for a limited time.
+    pub fn end(mut self, outcome: Outcome, fields: Fields) -> impl Future<Output = ()> + Send + use<> {
+        self.ended = true;
+        let audit = Arc::clone(&self.audit);
+        let waiting = audit.queued(self.last(outcome, fields));
+        async move {
+            let written = waiting.written(&audit.queue, TIMEOUT).await;
+            audit.count(Event::End, written);
+        }
+    }
+
+    fn last(&self, outcome: Outcome, fields: Fields) -> Fields {
+        let took = self.audit.clock.mono().since(self.began);
+        let fields = fields.text("outcome", outcome.as_str()).number("ms", millis(took));
+        self.audit.line(Event::End, self.id, fields)
+    }
+
+    /// Puts the last line in without waiting for it.
+    fn leave(&self, outcome: Outcome) {
+        let _ = self.audit.queued(self.last(outcome, Fields::default()));
+    }
+}
+
+impl Drop for AuditedCall {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.leave(Outcome::Unknown);
+        }
+    }
+}
+
+// A disk that stalls mostly does so for less. Half of it would refuse payments that could be made, and the caller's own
+// timeout leaves no room for more.
+const REQUIRED_TIMEOUT: Duration = Duration::from_secs(5);
+// Nothing depends on the line, so a caller waits no longer than for a slow answer of Sezzle's.
+const TIMEOUT: Duration = Duration::from_secs(1);
+// From then on calls do not each wait by themselves for a disk that hangs.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+// The end of a drain has a second for the tasks in the background, too.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

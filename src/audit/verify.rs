@@ -1,0 +1,291 @@
+//! Checks that the lines of files form one chain, and says where they do not. One line at a time is in memory.
+
+use std::fmt;
+use std::io::{self, BufRead, Read};
+
+use super::line::{Hash, Line, Tip};
+
+/// Something that an auditor has to know, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub file: String,
+    /// Counted from 1 in the file.
+    pub line: u64,
+    /// Whether the chain breaks here. Otherwise the finding only explains something.
+    pub is_break: bool,
+    pub text: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, is_break, text } = self;
+        write!(formatter, "{file}:{line}: {}{text}", if *is_break { "BREAK: " } else { "" })
+    }
+}
+
+/// Reads files in the order of the chain.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    /// The last audit line, of all files.
+    last: Option<Tip>,
+    /// The number of the first audit line.
+    first: Option<u64>,
+    torn: Torn,
+    /// Audit lines.
+    pub lines: u64,
+    pub breaks: u64,
+}
+
+/// Bytes since the last audit line that are none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Torn {
+    bytes: u64,
+    /// The first line of them.
+    line: u64,
+    /// Whether the last of them lacks its line break.
+    is_cut: bool,
+}
+
+impl Verifier {
+    /// Reads a file to its end. `tell` gets each finding.
+    pub fn read(&mut self, file: &str, mut input: impl BufRead, tell: &mut impl FnMut(Finding)) -> io::Result<()> {
+        let mut number: u64 = 0;
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            let read = input.by_ref().take(LONGEST).read_until(b'\n', &mut text)?;
+            if read == 0 {
+                break;
+            }
+            number = number.saturating_add(1);
+            let mut say = |is_break: bool, line: u64, text: String| {
+                if is_break {
+                    self.breaks = self.breaks.saturating_add(1);
+                }
+                tell(Finding { file: file.to_owned(), line, is_break, text });
+            };
+            let ends = text.last() == Some(&b'\n');
+            let size = u64::try_from(read).unwrap_or(u64::MAX);
+            if !ends && size == LONGEST {
+                let rest = skip_line(&mut input)?;
+                let size = size.saturating_add(rest);
+                say(true, number, format!("the line has {size} bytes, and no audit line has more than {LONGEST}"));
+                continue;
+            }
+            let Some(line) = Line::parse(text.trim_ascii_end()) else {
+                if self.torn.bytes == 0 {
+                    self.torn.line = number;
+                }
+                self.torn.bytes = self.torn.bytes.saturating_add(size);
+                self.torn.is_cut = !ends;
+                continue;
+            };
+            let torn = std::mem::take(&mut self.torn);
+            for (is_break, at, text) in judge(self.last, torn, &line) {
+                say(is_break, at.unwrap_or(number), text);
+            }
+            self.first.get_or_insert(line.tip.number);
+            self.last = Some(line.tip);
+            self.lines = self.lines.saturating_add(1);
+        }
+        let Torn { bytes, line, is_cut } = std::mem::take(&mut self.torn);
+        if bytes > 0 {
+            let text = if is_cut {
+                format!(
+                    "the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk"
+                )
+            } else {
+                NO_LINE.to_owned()
+            };
+            self.breaks = self.breaks.saturating_add(u64::from(!is_cut));
+            tell(Finding { file: file.to_owned(), line, is_break: !is_cut, text });
+        }
+        Ok(())
+    }
+
+    /// The numbers of the first and of the last line, and the hash of the last. `None` without a line.
+    pub fn range(&self) -> Option<(u64, u64, Hash)> {
+        let Tip { number, hash } = self.last?;
+        Some((self.first?, number, hash))
+    }
+}
+
+/// A finding about a line; the number of another line, if it is about that one.
+type Judgement = (bool, Option<u64>, String);
+
+/// Judges a line after `last`, with bytes between the two that are no line.
+fn judge(last: Option<Tip>, torn: Torn, line: &Line) -> Vec<Judgement> {
+    let own = |name: &str| line.fields.find_text(name);
+    let lost = own("lost").map(|lost| {
+        let text = format!("the sidecar had written a line with the hash {lost}, and the file did not have it");
+        (true, None, text)
+    });
+    let missed = line.fields.find_number("missed").map(|missed| {
+        let text = format!("the sidecar could not write {missed} lines before this one");
+        (false, None, text)
+    });
+    judge_torn(torn, line).into_iter().chain(judge_link(last, line)).chain(lost).chain(missed).collect()
+}
+
+/// Judges what stands before a line and is none. The sidecar says how many bytes a cut write left there.
+fn judge_torn(torn: Torn, line: &Line) -> Option<Judgement> {
+    let is_open = line.fields.find_text("event") == Some("open");
+    let marked = line.fields.find_number("torn").filter(|_| is_open).unwrap_or(0);
+    match (torn.bytes, marked) {
+        (0, 0) => None,
+        (0, _) => Some((true, None, format!("a torn line of {marked} bytes stood before this line and is gone"))),
+        // The sidecar put a line break behind the torn line, if that had none.
+        (bytes, 1..) if bytes == marked || bytes == marked.saturating_add(1) => {
+            let text = "a torn line: a write was cut off here, and the chain goes on behind it";
+            Some((false, Some(torn.line), text.to_owned()))
+        }
+        (_, _) => Some((true, Some(torn.line), NO_LINE.to_owned())),
+    }
+}
+
+/// Judges whether a line follows the last one.
+fn judge_link(last: Option<Tip>, line: &Line) -> Option<Judgement> {
+    let (number, named) = (line.tip.number, line.previous);
+    let Some(last) = last else {
+        let is_first = named == Hash::NONE && number == 1;
+        let before = number.saturating_sub(1);
+        let text = format!("the chain begins before this file: line {before} has the hash {named}");
+        return (!is_first).then_some((false, None, text));
+    };
+    let follows = number == last.number.saturating_add(1);
+    let text = if named == last.hash && follows {
+        return None;
+    } else if named == last.hash {
+        format!("the number of this line is {number}, after line {}", last.number)
+    } else if named == Hash::NONE {
+        "a new chain begins here, so nothing shows that these lines follow those before".to_owned()
+    } else if follows {
+        let Tip { number, hash } = last;
+        format!("line {number} before this one was changed: its hash is {hash}, and this line names {named}")
+    } else {
+        let Tip { number: before, hash } = last;
+        format!("line {number} follows line {before}, and names the hash {named} in place of {hash}: {MISSING}")
+    };
+    Some((true, None, text))
+}
+
+/// Reads to the end of a line. Returns the bytes read.
+fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped: u64 = 0;
+    loop {
+        let buffer = input.fill_buf()?;
+        let (used, done) = match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at.saturating_add(1), true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        input.consume(used);
+        skipped = skipped.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
+        if done {
+            return Ok(skipped);
+        }
+    }
+}
+
+const MISSING: &str = "lines are missing, or were added or moved";
+const NO_LINE: &str = "this is no audit line, or was changed so that it is none any more";
+// The sidecar's own lines have less than 2 KiB.
+const LONGEST: u64 = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::Fields;
+    use super::*;
+
+    /// A chain of lines with these events.
+    fn chain(events: &[&str]) -> Vec<String> {
+        let mut tip = Tip::NONE;
+        let mut lines = Vec::new();
+        for event in events {
+            let (line, next) = tip.extend(Fields::of(event));
+            lines.push(line);
+            tip = next;
+        }
+        lines
+    }
+
+    fn verified(files: &[String]) -> (u64, Vec<String>) {
+        let (mut verifier, mut said) = (Verifier::default(), Vec::new());
+        for (number, file) in files.iter().enumerate() {
+            let mut tell = |finding: Finding| said.push(finding.to_string());
+            verifier.read(&format!("f{number}"), file.as_bytes(), &mut tell).expect("read");
+        }
+        (verifier.breaks, said)
+    }
+
+    fn file(lines: &[String]) -> String {
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn a_whole_chain_has_no_finding_in_one_file_or_in_several() {
+        let lines = chain(&["open", "begin", "end", "begin", "end"]);
+        assert_eq!(verified(&[file(&lines)]), (0, vec![]));
+        assert_eq!(verified(&[file(&lines[..2]), String::new(), file(&lines[2..])]), (0, vec![]));
+        let (breaks, said) = verified(&[file(&lines[2..])]);
+        assert!(breaks == 0 && said.len() == 1 && said[0].starts_with("f0:1: the chain begins before"), "{said:?}");
+    }
+
+    #[test]
+    fn every_change_of_a_line_that_another_follows_is_found_where_it_is() {
+        let lines = chain(&["open", "begin", "end", "begin", "end"]);
+        let changed = |change: &dyn Fn(&mut Vec<String>)| {
+            let mut lines = lines.clone();
+            change(&mut lines);
+            verified(&[file(&lines)])
+        };
+        for (what, change, place) in [
+            (
+                "changed",
+                &(|l: &mut Vec<String>| l[1] = l[1].replace("begin", "begun")) as &dyn Fn(&mut Vec<String>),
+                "f0:3: BREAK: line 2 before",
+            ),
+            ("removed", &|l| drop(l.remove(2)), "f0:3: BREAK: line 4 follows line 2"),
+            ("moved", &|l| l.swap(1, 2), "f0:2: BREAK: line 3 follows line 1"),
+            ("repeated", &|l| l.insert(2, l[1].clone()), "f0:3: BREAK: line 2 follows line 2"),
+            ("no line", &|l| l[1] = "{}".to_owned(), "f0:2: BREAK: this is no audit line"),
+            ("added", &|l| l.insert(2, "x".to_owned()), "f0:3: BREAK: this is no audit line"),
+            ("a field twice", &|l| l[2] = l[2].replace("{", "{\"n\":9,"), "f0:3: BREAK: this is no audit line"),
+            ("long", &|l| l.insert(3, "x".repeat(70_000)), "f0:4: BREAK: the line has 70001 bytes"),
+        ] {
+            let (breaks, said) = changed(change);
+            assert!(breaks > 0 && said[0].starts_with(place), "{what}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_torn_line_is_said_and_is_no_break() {
+        let lines = chain(&["open", "begin"]);
+        let torn = format!("{}{{\"event\":\"e", file(&lines));
+        let (breaks, said) = verified(std::slice::from_ref(&torn));
+        assert!(breaks == 0 && said[0].starts_with("f0:3: the file ends in a torn line (11 bytes)"), "{said:?}");
+
+        let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
+        for (marked, is_whole) in [(11, true), (12, true), (10, false), (0, false)] {
+            let (next, _) = tip.extend(Fields::of("open").number("torn", marked));
+            let (breaks, said) = verified(&[format!("{torn}\n{next}\n")]);
+            assert_eq!(breaks == 0, is_whole, "{marked}: {said:?}");
+            assert!(said[0].starts_with("f0:3: "), "{said:?}");
+        }
+        let (next, _) = tip.extend(Fields::of("open").number("torn", 11));
+        let (breaks, said) = verified(&[file(&lines) + &next]);
+        assert!(breaks == 1 && said[0].contains("is gone"), "{said:?}");
+    }
+
+    #[test]
+    fn what_the_sidecar_says_of_its_file_is_passed_on() {
+        let lines = chain(&["open", "begin"]);
+        let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
+        let (gap, _) = tip.extend(Fields::of("gap").number("missed", 3));
+        let (breaks, said) = verified(&[file(&lines) + &gap]);
+        assert_eq!((breaks, said.len()), (0, 1), "{said:?}");
+        let (open, _) = tip.extend(Fields::of("open").text("lost", &"a".repeat(64)));
+        assert_eq!(verified(&[file(&lines) + &open]).0, 1);
+        let (breaks, said) = verified(&[file(&lines), file(&chain(&["open"]))]);
+        assert!(breaks == 1 && said[0].starts_with("f1:1: BREAK: a new chain begins here"), "{said:?}");
+    }
+}

@@ -1,0 +1,256 @@
+//! The thread that writes the audit file: takes all lines that wait, gives them their places in the chain, writes them
+//! at once, waits for the disk, and then tells those who wait. While one write is on its way the next lines gather, so
+//! many calls at once share a write.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use super::file::{AuditFile, FileError, Tail};
+use super::line::{Fields, Hash, Tip};
+use super::queue::{Job, Queue, Work};
+use crate::clock::{Clock, monotonic_micros};
+use crate::sezzle::time::format_rfc3339;
+use crate::telemetry::metrics::Metrics;
+
+/// Why the audit cannot begin. Messages put the key before these texts.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{}: {cause}", .path.display())]
+    File { path: PathBuf, cause: FileError },
+    #[error("{}: the file system did not open the file within {} s", .0.display(), OPEN_TIMEOUT.as_secs())]
+    Slow(PathBuf),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Opens the file and starts the thread, which ends when the queue is closed.
+pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metrics>) -> Result<(), StartError> {
+    let (tell, told) = sync_channel(1);
+    let mut writer = Writer {
+        path: path.clone(),
+        queue,
+        clock,
+        metrics,
+        open: None,
+        tip: Tip::NONE,
+        attempted: Vec::new(),
+        failing: false,
+    };
+    let run = move || {
+        let opened = writer.open();
+        if opened.is_ok() {
+            // A disk that is full does not keep the sidecar from its start: calls find out.
+            let written = writer.write(Vec::new());
+            writer.note(written, 0);
+        }
+        let failed = opened.is_err();
+        // The start may have given up.
+        if tell.send(opened).is_err() || failed {
+            return;
+        }
+        // Those whose lines a panic takes along count them.
+        while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            writer.open = None;
+            writer.queue.done();
+            thread::sleep(AFTER_PANIC);
+        }
+        writer.queue.ended();
+    };
+    // Nothing joins the thread; `Queue::close` waits a limited time for its end.
+    thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(StartError::Thread)?;
+    match told.recv_timeout(OPEN_TIMEOUT) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(cause)) => Err(StartError::File { path, cause }),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(StartError::Slow(path)),
+    }
+}
+
+// As long as the start waits for other files.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+// A repeated panic must not occupy a core.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The state of the thread.
+struct Writer {
+    path: PathBuf,
+    queue: Arc<Queue>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    /// `None` after a failed write. The next write opens the file anew.
+    open: Option<Open>,
+    /// The last line that the disk has.
+    tip: Tip,
+    /// The lines of failed writes, of which some may be in the file.
+    attempted: Vec<Hash>,
+    failing: bool,
+}
+
+/// An open file.
+struct Open {
+    file: AuditFile,
+    /// The line that is to come first, and whether a line break comes before it.
+    first: Option<(Fields, bool)>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        while let Some(Work { jobs, reopen }) = self.queue.next() {
+            if !jobs.is_empty() {
+                self.commit(jobs);
+            }
+            if reopen {
+                self.reopen();
+            }
+            self.queue.done();
+        }
+        self.log_end("the audit chain ends here for now");
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let began = monotonic_micros();
+        let (lines, tellers): (Vec<Fields>, Vec<_>) = jobs.into_iter().map(|job| (job.fields, job.written)).unzip();
+        let written = self.write(lines);
+        let took = Duration::from_micros(monotonic_micros().saturating_sub(began));
+        self.metrics.audit_write.with_label_values(NO_LABELS).observe(took.as_secs_f64());
+        let is_written = written.is_ok();
+        self.note(written, tellers.len());
+        for teller in tellers {
+            // The call may have waited long enough.
+            let _ = teller.send(is_written);
+        }
+    }
+
+    /// Continues in the file that the path names by now, if that is another one. If that fails, the file in use stays.
+    fn reopen(&mut self) {
+        let opened = AuditFile::open(&self.path).and_then(|new| match &self.open {
+            Some(Open { file, .. }) if file.is(&new)? => Ok(false),
+            Some(_) | None => {
+                new.lock()?;
+                self.log_end("the audit chain goes on in a new file");
+                self.adopt(new)?;
+                Ok(true)
+            }
+        });
+        match opened {
+            Ok(true) => {
+                let written = self.write(Vec::new());
+                self.note(written, 0);
+            }
+            Ok(false) => {}
+            Err(cause) => {
+                let file = self.path.display();
+                tracing::error!(%file, %cause, "the audit file cannot be opened anew; the one in use stays");
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<(), FileError> {
+        let file = AuditFile::open(&self.path)?;
+        file.lock()?;
+        self.adopt(file)
+    }
+
+    /// Continues in this file.
+    fn adopt(&mut self, file: AuditFile) -> Result<(), FileError> {
+        let Tail { tip, torn, ends_line } = file.tail()?;
+        let mut first = self.dated("open").text("version", env!("CARGO_PKG_VERSION"));
+        first = first.number("pid", process::id().into());
+        if torn > 0 {
+            let file = self.path.display();
+            tracing::warn!(%file, bytes = torn, "the audit file ends in a torn line, which is kept");
+            first = first.number("torn", torn);
+        }
+        if let Some(found) = tip {
+            let is_known = self.tip == Tip::NONE || self.tip == found || self.attempted.contains(&found.hash);
+            if !is_known {
+                tracing::error!(file = %self.path.display(), "the audit file lacks lines that the sidecar had written");
+                first = first.text("lost", &self.tip.hash.to_string());
+            }
+            self.tip = found;
+        }
+        self.attempted.clear();
+        self.open = Some(Open { file, first: Some((first, ends_line)) });
+        Ok(())
+    }
+
+    /// Writes lines, and in front of them what a reader must know of the file.
+    fn write(&mut self, lines: Vec<Fields>) -> Result<(), FileError> {
+        if let Some(Open { file, .. }) = &self.open
+            && file.is_removed()?
+        {
+            tracing::warn!(file = %self.path.display(), "the audit file was removed; the chain goes on in a new one");
+            self.open = None;
+        }
+        if self.open.is_none() {
+            self.open()?;
+        }
+        let missed = self.queue.missed();
+        let gap = (missed > 0).then(|| self.dated("gap").number("missed", missed));
+        let Some(Open { file, first }) = &mut self.open else { return Ok(()) };
+        let (mut text, mut tip) = (String::new(), self.tip);
+        if first.as_ref().is_some_and(|(_, ends_line)| !ends_line) {
+            text.push('\n');
+        }
+        let first_line = first.as_ref().map(|(fields, _)| fields.clone());
+        let before = self.attempted.len();
+        for fields in first_line.into_iter().chain(gap).chain(lines) {
+            let (line, next) = tip.extend(fields);
+            text.push_str(&line);
+            text.push('\n');
+            self.attempted.push(next.hash);
+            tip = next;
+        }
+        if self.attempted.len() == before {
+            return Ok(());
+        }
+        file.append(text.as_bytes())?;
+        *first = None;
+        self.tip = tip;
+        self.attempted.clear();
+        self.queue.told(missed);
+        Ok(())
+    }
+
+    /// Takes note of how a write of so many lines of calls ended. Logs when writes begin to fail, and when they succeed
+    /// again.
+    fn note(&mut self, written: Result<(), FileError>, lines: usize) {
+        let file = self.path.display();
+        match written {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::warn!(%file, "the audit file is written again");
+            }
+            Ok(()) => {}
+            Err(cause) => {
+                // The state of a file after a failed write is not known, so the file is read back before the next.
+                self.open = None;
+                self.attempted.truncate(MOST_ATTEMPTED);
+                self.queue.miss(lines);
+                if !self.failing {
+                    tracing::error!(%file, %cause, "the audit file cannot be written");
+                }
+                self.failing = true;
+            }
+        }
+    }
+
+    fn dated(&self, event: &str) -> Fields {
+        Fields::of(event).maybe_text("at", format_rfc3339(self.clock.now().wall).as_deref())
+    }
+
+    /// Logs the last line. Kept elsewhere, such a log line shows whether the end of the file is still there.
+    fn log_end(&self, message: &'static str) {
+        let Tip { number, hash } = self.tip;
+        tracing::warn!(file = %self.path.display(), line = number, %hash, "{message}");
+    }
+}
+
+const NO_LABELS: &[&str] = &[];
+// Each failed write leaves the hashes of its lines behind, and lines of the latest cannot be in the file without those
+// of the first.
+const MOST_ATTEMPTED: usize = 4096;

@@ -1,0 +1,246 @@
+//! A disk that is full, hangs or is gone: with `audit.required` no call is sent without its first line, and without it
+//! calls go on and operators are told.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::Value;
+use sezzle_sidecar::simulator::{Options, Simulator};
+
+use crate::support::audit::{CAPTURE, file, of_calls, verified};
+use crate::support::process::{BINARY, Folder, Process, Sidecar};
+use crate::support::{Session, eventually};
+
+/// A sidecar that is started by a line of shell, in which `sidecar` stands for the command.
+async fn sidecar(folder: &Folder, line: &str, required: bool) -> Sidecar {
+    let Options { public_key, private_key, .. } = Options::default();
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let path = file(folder).display().to_string();
+    let variables = [("AUDIT__FILE", path.as_str()), ("AUDIT__REQUIRED", if required { "true" } else { "false" })];
+    let line = line.replace("sidecar", &format!("exec {BINARY} run"));
+    let start = |variables: &[(&str, &str)]| Process::shell(&line, folder.path(), variables);
+    let sidecar = Sidecar::by(gateway, &public_key, &private_key, &variables, start).await;
+    sidecar.ready().await;
+    sidecar
+}
+
+/// A capture. Returns status and code, and how often Sezzle carried it out.
+async fn capture(sidecar: &Sidecar) -> (u16, String, usize) {
+    let order = Session::order(&sidecar.gateway).authorized(&sidecar.gateway);
+    let json = [("content-type", "application/json")];
+    let answer = sidecar.send(Method::POST, &format!("{}/capture", order.order_path), &json, CAPTURE).await;
+    let code = if answer.status == 200 { String::new() } else { answer.error_code() };
+    (answer.status, code, sidecar.gateway.effects(&order.order).len())
+}
+
+fn done() -> (u16, String, usize) {
+    (200, String::new(), 1)
+}
+
+fn refused() -> (u16, String, usize) {
+    (503, "sidecar.audit_unavailable".to_owned(), 0)
+}
+
+async fn is_reported(sidecar: &Sidecar) {
+    eventually("the status page tells", async || {
+        let status = sidecar.client.get(sidecar.ops, "/status.json").await.json();
+        status["conditions"].as_array().expect("a list").iter().any(|one| one["condition"] == "audit_failing")
+    })
+    .await;
+}
+
+/// Lets the process write more again.
+fn raise_limit(sidecar: &Sidecar) {
+    let pid = sidecar.process.id().to_string();
+    let raised =
+        Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:unlimited"]).status().expect("prlimit");
+    assert!(raised.success());
+}
+
+/// `ulimit` counts blocks of 512 bytes. A signal that is ignored leaves the error.
+const FULL: &str = "trap '' XFSZ; ulimit -S -f 4; sidecar";
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_sent_if_the_audit_is_required() {
+    let folder = Folder::new();
+    let mut sidecar = sidecar(&folder, FULL, true).await;
+    assert_eq!(capture(&sidecar).await, done());
+    eventually("the disk is full", async || capture(&sidecar).await == refused()).await;
+    let lookup = Session::order(&sidecar.gateway).path;
+    assert_eq!(sidecar.get(&lookup).await.status, 200, "lookups go on");
+    sidecar.process.says("the audit file cannot be written").await;
+    is_reported(&sidecar).await;
+    assert!(sidecar.metric(r#"audit_lines_total{event="begin",result="lost"}"#).await > 0.0);
+    assert!(sidecar.metric(r#"requests_refused_total{reason="audit_unavailable"}"#).await > 0.0);
+
+    raise_limit(&sidecar);
+    assert_eq!(capture(&sidecar).await, done());
+    sidecar.process.says("the audit file is written again").await;
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    let said = verified(&[&file(&folder)]).await;
+    assert!(said.contains("the sidecar could not write") && said.contains("lines before this one"), "{said}");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_calls_go_on_if_the_audit_is_not_required() {
+    let folder = Folder::new();
+    let mut sidecar = sidecar(&folder, FULL, false).await;
+    for _ in 0..12 {
+        assert_eq!(capture(&sidecar).await, done());
+    }
+    sidecar.process.says("calls went on without their audit line").await;
+    is_reported(&sidecar).await;
+    let lost = sidecar.metric(r#"audit_lines_total{event="end",result="lost"}"#).await;
+    assert!(lost > 0.0);
+    raise_limit(&sidecar);
+    assert_eq!(capture(&sidecar).await, done());
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    let said = verified(&[&file(&folder)]).await;
+    assert!(said.contains("a torn line") && said.contains("the sidecar could not write"), "{said}");
+}
+
+#[tokio::test]
+async fn a_removed_file_is_made_anew_and_a_removed_folder_is_missed() {
+    let folder = Folder::new();
+    let inner = Folder::new();
+    let inside = folder.path().join("inside");
+    fs::create_dir(&inside).expect("a folder");
+    let path = inside.join("audit.log");
+    let variables = [("AUDIT__FILE", path.to_str().expect("UTF-8")), ("AUDIT__REQUIRED", "true")];
+    let mut sidecar = Sidecar::start(Options::default(), &variables).await;
+    assert_eq!(capture(&sidecar).await, done());
+    let first = inner.path().join("kept");
+    fs::copy(&path, &first).expect("copied");
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(capture(&sidecar).await, done());
+    sidecar.process.says("the audit file was removed; the chain goes on in a new one").await;
+    assert_eq!(of_calls(&path).len(), 2);
+    verified(&[&first, &path]).await;
+
+    fs::remove_dir_all(&inside).expect("removed");
+    assert_eq!(capture(&sidecar).await, refused());
+    fs::create_dir(&inside).expect("a folder");
+    assert_eq!(capture(&sidecar).await, done());
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_the_audit_file_keeps_the_sidecar_from_its_start() {
+    let folder = Folder::new();
+    let used = file(&folder);
+    let path = used.display().to_string();
+    let variables = [("AUDIT__FILE", path.as_str())];
+    let first = Sidecar::start(Options::default(), &variables).await;
+    let start = async |path: &str| {
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("CREDENTIALS__PUBLIC_KEY", "a"),
+            ("CREDENTIALS__PRIVATE_KEY", "b"),
+            ("PROXY__LISTEN", "127.0.0.1:0"),
+            ("OPS__LISTEN", "127.0.0.1:0"),
+            ("AUDIT__FILE", path),
+        ];
+        let ended = Process::start(&["run"], &variables).end().await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        ended.stderr
+    };
+    let shared = folder.write_with("shared", "", 0o620);
+    let other = folder.write("other", "a log line\n");
+    for (path, expected) in [
+        (path.as_str(), "another process writes to this file"),
+        (&shared, "users other than the owner may write this file (mode 620)"),
+        (&other, "holds no audit line"),
+        ("/dev/null", "is no regular file"),
+        ("/no/such/folder/audit.log", "No such file or directory"),
+    ] {
+        let error = start(path).await;
+        assert!(error.starts_with(&format!("sezzle-sidecar: audit.file: {path}: ")), "{error}");
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+    assert_eq!(first.stop().await.code, Some(0));
+    // Only the process that wrote to the file was in the way.
+    let again = Sidecar::start(Options::default(), &variables).await;
+    assert_eq!(again.stop().await.code, Some(0));
+    verified(&[&used]).await;
+}
+
+#[tokio::test]
+async fn a_line_that_a_crash_cut_off_is_kept_and_marked() {
+    let folder = Folder::new();
+    let path = file(&folder);
+    let variables = [("AUDIT__FILE", path.to_str().expect("UTF-8"))];
+    let sidecar = Sidecar::start(Options::default(), &variables).await;
+    assert_eq!(capture(&sidecar).await, done());
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    let whole = fs::read_to_string(&path).expect("the file");
+    fs::write(&path, format!("{whole}{{\"amount\":100,\"call\":\"5")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("settable");
+    assert!(verified(&[&path]).await.contains("audit.log:4: the file ends in a torn line"));
+    let sidecar = Sidecar::start(Options::default(), &variables).await;
+    assert_eq!(capture(&sidecar).await, done());
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    assert!(verified(&[&path]).await.contains("audit.log:4: a torn line"));
+    assert!(fs::read_to_string(&path).expect("the file").starts_with(&whole), "nothing was taken away");
+}
+
+/// Before the C library stands one whose `fdatasync` waits while a file is there.
+const HANGS: &str = r#"
+    #include <stdlib.h>
+    #include <unistd.h>
+    int fdatasync(int fd) {
+        while (access(getenv("HANGS"), F_OK) == 0) usleep(1000);
+        return fsync(fd);
+    }
+"#;
+
+async fn on_a_disk_that_hangs(required: bool) -> (Folder, Sidecar) {
+    let folder = Folder::new();
+    let source = folder.write("hangs.c", HANGS);
+    let library = folder.path().join("hangs.so");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
+    assert!(compiled.expect("a compiler").success());
+    let hangs = folder.path().join("hangs");
+    let line = format!("export LD_PRELOAD={} HANGS={}; sidecar", library.display(), hangs.display());
+    let sidecar = sidecar(&folder, &line, required).await;
+    assert_eq!(capture(&sidecar).await, done());
+    fs::write(hangs, "").expect("written");
+    (folder, sidecar)
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_delays_a_call_for_a_while_and_refuses_it_then_if_the_audit_is_required() {
+    let (folder, sidecar) = on_a_disk_that_hangs(true).await;
+    let began = Instant::now();
+    assert_eq!(capture(&sidecar).await, refused());
+    assert!((5..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(capture(&sidecar).await, refused());
+    assert!(began.elapsed() < Duration::from_secs(2), "nobody waits for a disk that is known to hang");
+    fs::remove_file(folder.path().join("hangs")).expect("removed");
+    eventually("the disk works", async || capture(&sidecar).await == done()).await;
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    verified(&[&file(&folder)]).await;
+    // The line of the call that was not sent came late, and the line that says so with it.
+    let lines = of_calls(&file(&folder));
+    let outcome = |line: &Value| line["outcome"].as_str().map(str::to_owned);
+    assert!(lines.iter().filter_map(outcome).any(|outcome| outcome == "not_sent"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_no_answer_for_long_if_the_audit_is_not_required() {
+    let (folder, sidecar) = on_a_disk_that_hangs(false).await;
+    let began = Instant::now();
+    assert_eq!(capture(&sidecar).await, done());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(sidecar.metric(r#"audit_lines_total{event="begin",result="late"}"#).await > 0.0);
+    assert!(sidecar.metric(r#"audit_lines_total{event="end",result="late"}"#).await > 0.0);
+    is_reported(&sidecar).await;
+    fs::remove_file(folder.path().join("hangs")).expect("removed");
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    // Late lines are not lost.
+    verified(&[&file(&folder)]).await;
+    assert_eq!(of_calls(&file(&folder)).len(), 4);
+}
