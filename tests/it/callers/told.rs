@@ -9,6 +9,7 @@ use http::Method;
 use sezzle_sidecar::simulator::Options;
 
 use super::{CALLERS, READER, Scene, TILL};
+use crate::support::audit;
 use crate::support::client::Client;
 use crate::support::frame_caller::FrameCaller;
 use crate::support::frames::END_STREAM;
@@ -173,4 +174,19 @@ async fn the_body_of_a_refused_call_is_not_waited_for() {
     .await;
     assert!(scene.received().is_empty());
     scene.sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn the_audit_names_the_caller_of_each_call_and_has_none_that_was_refused() {
+    let scene = Scene::with(&format!("{CALLERS}\n[audit]\nfile = \"@/audit.log\"\n"), &[]).await;
+    let order = Session::order(&scene.sidecar.gateway).authorized(&scene.sidecar.gateway);
+    let capture = format!("{}/capture", order.order_path);
+    assert_eq!(scene.send(Method::POST, &capture, TILL, audit::CAPTURE).await.status, 200);
+    assert_eq!(scene.send(Method::POST, &capture, READER, audit::CAPTURE).await.status, 403);
+    let file = audit::file(&scene.folder);
+    let lines = audit::of_calls(&file);
+    assert_eq!((lines.len(), lines[0]["caller"].as_str()), (2, Some("till")), "{lines:?}");
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(!text.contains(TILL) && !text.contains("Bearer"), "{text}");
+    audit::verified(&[&file]).await;
 }
