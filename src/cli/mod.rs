@@ -29,7 +29,7 @@ use self::failure::USAGE;
 use self::files::{ConfigFiles, at_operators, at_ops, configured};
 #[cfg(feature = "simulator")]
 use self::process::with_threads;
-use self::process::{complain, say, with_runtime};
+use self::process::{complain, ended, say, with_runtime};
 use crate::app::BUILD;
 
 /// A caching reverse proxy for the Sezzle payment gateway. The sidecar runs beside
