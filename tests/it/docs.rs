@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use http::Method;
+use serde_json::Value;
 use sezzle_sidecar::config;
 use sezzle_sidecar::config::Takes;
 use sezzle_sidecar::config::changes::rules;
@@ -75,6 +76,19 @@ fn every_error_is_explained_and_no_other() {
     // There is no request yet that could be counted as refused.
     let codes = own.chain([("head_too_large".to_owned(), "431".to_owned(), false)]).collect();
     same("docs/proxy-listener.md", &explained_codes(), &codes);
+}
+
+/// The list for programs has the codes of the page. After one error alone a write may have been done.
+#[test]
+fn programs_get_the_codes_of_the_page() {
+    let listed: Vec<Value> = serde_json::from_str(&page("docs/errors.json")).expect("a list");
+    let codes = listed.iter().map(|error| {
+        let code =
+            error["code"].as_str().and_then(|code| code.strip_prefix("sidecar.")).expect("a code of the sidecar");
+        assert_eq!(error["may_have_been_done"], code == "outcome_unknown", "{code}");
+        (code.to_owned(), error["status"].to_string(), error["refusal"] == true)
+    });
+    same("docs/errors.json", &codes.collect(), &explained_codes());
 }
 
 /// The codes on the page of the proxy listener: word, status, and whether the error is a refusal.
@@ -744,7 +758,7 @@ fn the_contributors_page_names_what_there_is() {
         }
         touched.push(followed);
     }
-    assert_eq!(touched, [4, 2, 2], "the files for a key, a metric and an error code");
+    assert_eq!(touched, [4, 2, 3], "the files for a key, a metric and an error code");
 }
 
 #[test]
