@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-
 use super::named::NamedCaller;
 use crate::clock::{Deadline, Now};
+use crate::secret::is_same;
 use crate::worker::PerWorker;
 
 /// For each worker the tokens that it has verified, at most [`PLACES`] of them: a new one takes the place of another.
@@ -33,7 +32,7 @@ impl Memo {
     pub fn find(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
         let places = self.0.own().lock().unwrap_or_else(PoisonError::into_inner);
         let found = places.get(place(digest))?.as_ref()?;
-        let is_it = found.digest == digest && verify_slices_are_equal(&found.token, token).is_ok();
+        let is_it = found.digest == digest && is_same(&found.token, token);
         (is_it && !found.until.passed(now)).then(|| Arc::clone(&found.caller))
     }
 

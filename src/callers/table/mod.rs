@@ -9,7 +9,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -19,7 +18,7 @@ use super::memo::Memo;
 use super::named::{KnownCaller, Mark, NamedCaller};
 use super::secrets::{Counting, Secrets};
 use crate::clock::{Deadline, Now, Wall};
-use crate::secret::Secret;
+use crate::secret::{Secret, is_same};
 
 /// A caller of the configuration, with all that it can be told by but its secrets.
 #[derive(Clone, Debug)]
@@ -178,7 +177,7 @@ impl Table {
         if let Ok(index) = self.tokens.binary_search_by_key(&digest, |(digest, _)| *digest)
             && let Some((_, known)) = self.tokens.get(index)
         {
-            let is_it = verify_slices_are_equal(known.secret.expose().as_bytes(), token).is_ok();
+            let is_it = is_same(known.secret.expose().as_bytes(), token);
             let counts = known.until.is_none_or(|until| !until.passed(now));
             return (is_it && counts).then(|| Arc::clone(&known.caller));
         }
@@ -207,7 +206,7 @@ impl Table {
         let mut found = None;
         for pair in &self.pairs {
             let counts = pair.replaced.is_none_or(|replaced| now.since(replaced) < self.rules.overlap);
-            let is_it = verify_slices_are_equal(pair.private.as_ref(), private.as_ref()).is_ok();
+            let is_it = is_same(pair.private.as_ref(), private.as_ref());
             if is_it & counts & (pair.public == public.trim()) {
                 found = Some(pair);
             }
