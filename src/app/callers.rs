@@ -18,6 +18,7 @@ use crate::credentials::keys::{self, load_again};
 use crate::credentials::rotation::INTERVAL;
 use crate::credentials::verifier::OVERLAP;
 use crate::secret::SecretSource;
+use crate::status::snapshot::CallerState;
 use crate::supervisor::Heartbeat;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{CALLER_REFUSALS, Metrics};
@@ -47,6 +48,16 @@ impl CallersInForce {
         let callers = settings.iter().map(definition).zip(secrets).collect();
         let table = Table::new(callers, rules.clone(), before.as_deref(), clock.now());
         Self { settings: settings.into(), table: Some(Arc::new(ArcSwap::from_pointee(table))) }
+    }
+
+    /// The callers for the status page, without counts.
+    pub(super) fn states(&self) -> Vec<CallerState> {
+        let state = |settings: &CallerSettings| {
+            let NamedCaller { name, allow, bounds, told_by, .. } = &*definition(settings).caller;
+            let (allow, max_amount) = (allow.shown(), bounds.as_ref().map(ToString::to_string));
+            CallerState { name: name.clone(), told_by: told_by.clone(), allow, max_amount, ..CallerState::default() }
+        };
+        self.settings.iter().map(state).collect()
     }
 
     /// Creates the series of these callers, and removes those of others, so that reloads do not add up.

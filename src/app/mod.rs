@@ -211,6 +211,7 @@ impl App {
         );
         let keys = config_keys(in_force(settings, settings));
         let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificate, clock.clone());
+        status.set_callers(callers.states());
         let status = Arc::new(status);
         let (key_files, told) = watch::channel(materials.files.clone());
         let (callers, callers_told) = watch::channel(callers);

@@ -62,6 +62,7 @@ impl App {
             CallersInForce::new(&new.callers, secrets, &self.caller_rules, &self.callers.borrow(), &self.clock);
         self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new, &callers))));
         callers.create_series(&self.metrics);
+        self.status.set_callers(callers.states());
         self.callers.send_replace(callers);
         self.page_hosts.store(Arc::new(Hosts::new(&new.proxy.hosts)));
         self.sessions.change(session_rules(&new));

@@ -2,11 +2,14 @@
 
 use super::callers::Answers;
 use super::one_by_one::{OneByOne, wrapped};
+use crate::proxy::error::ProxyError;
 use crate::proxy::route::{Class, Route};
 use crate::session::CacheResult;
 use crate::telemetry::log;
 use crate::telemetry::metrics::reading::{Series, by_word, series, sum};
-use crate::telemetry::metrics::{DURATION_BUCKETS, Metrics, RELOAD_RESULTS, RETRY_RESULTS, SHED_REASONS, words};
+use crate::telemetry::metrics::{
+    CALLER_REFUSALS, DURATION_BUCKETS, Metrics, RELOAD_RESULTS, RETRY_RESULTS, SHED_REASONS, words,
+};
 use crate::upstream::error::ErrorKind;
 use crate::webhook::WebhookResult;
 
@@ -93,6 +96,10 @@ counts! {
     audit_missing: u32,
     /// Responses 401 from Sezzle that callers got.
     unauthorized: u32,
+    /// Requests of unknown callers.
+    unknown_callers: u32,
+    /// Requests of known callers that these may not make.
+    forbidden_calls: u32,
     /// Token exchanges without a token.
     exchange_failures: u32,
     /// Attempts to use changed key files, by [`RELOAD_RESULTS`].
@@ -130,6 +137,12 @@ impl Counts {
             in_doubt: wrapped(sum(&metrics.refused_in_doubt, |_| true)),
             audit_missing: wrapped(sum(&metrics.audit_lines, |series| series.label("result") != "written")),
             unauthorized: wrapped(metrics.unauthorized_passed_on.get()),
+            unknown_callers: wrapped(sum(&metrics.requests_refused, |series| {
+                series.label("reason") == ProxyError::UnknownCaller.code()
+            })),
+            forbidden_calls: wrapped(sum(&metrics.requests_refused, |series| {
+                CALLER_REFUSALS.contains(&series.label("reason"))
+            })),
             exchange_failures: wrapped(sum(&metrics.token_refreshes, |series| series.label("result") != "success")),
             key_reloads: by_word(&metrics.secret_reloads, "result", &RELOAD_RESULTS).map(wrapped),
             webhooks: by_word(&metrics.webhooks, "result", &WebhookResult::WORDS).map(wrapped),

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::snapshot::{About, Breaker, ClassState, FleetLink, ListenerState, ProcessState, UpstreamConnections};
+use super::snapshot::{
+    About, Breaker, CallerState, ClassState, FleetLink, ListenerState, ProcessState, UpstreamConnections,
+};
 use crate::clock::Wall;
 use crate::proxy::route::Class;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::fleet::FleetState;
 use crate::telemetry::metrics::reading::{of_process, series};
+use crate::telemetry::metrics::{CALLER_REFUSALS, Metrics};
 
 /// Every class that has limits.
 pub(super) fn classes(metrics: &Metrics, now: Wall) -> Vec<ClassState> {
@@ -38,6 +40,20 @@ pub(super) fn process() -> ProcessState {
     let [resident, open_files, most_files] =
         of_process(["process_resident_memory_bytes", "process_open_fds", "process_max_fds"]);
     ProcessState { resident, open_files, most_files }
+}
+
+/// The callers in force, with what was refused to each.
+pub(super) fn callers(metrics: &Metrics, callers: &[CallerState]) -> Vec<CallerState> {
+    let refused = series(&metrics.caller_refusals).collect::<Vec<_>>();
+    let of = |name: &str, reason: &str| {
+        let mut all = refused.iter();
+        all.find(|one| one.label("caller") == name && one.label("reason") == reason).map_or(0, |one| one.count())
+    };
+    let with_counts = |caller: &CallerState| {
+        let [not_allowed, over_limit] = CALLER_REFUSALS.map(|reason| of(&caller.name, reason));
+        CallerState { not_allowed, over_limit, ..caller.clone() }
+    };
+    callers.iter().map(with_counts).collect()
 }
 
 pub(super) fn listeners(metrics: &Metrics, about: &About) -> Vec<ListenerState> {

@@ -92,6 +92,14 @@ pub fn render(s: &Snapshot) -> Value {
         "certificates": s.certificates.iter().map(|one| json!({
             "of": one.whose, "subject": one.subject, "issuer": one.issuer, "ends": moment(one.not_after),
         })).collect::<Vec<_>>(),
+        "known_callers": s.known_callers.iter().map(|caller| json!({
+            "name": caller.name,
+            "told_by": caller.told_by,
+            "allow": caller.allow,
+            "max_amount": caller.max_amount,
+            "not_allowed": caller.not_allowed,
+            "over_limit": caller.over_limit,
+        })).collect::<Vec<_>>(),
         "fleet": s.fleet.as_ref().map(|fleet| json!({
             "server": fleet.server,
             "state": fleet.state,
@@ -137,6 +145,8 @@ fn hour(s: &Snapshot) -> Value {
         "outcome_unknown": total.unknown,
         "refused_in_doubt": total.in_doubt,
         "unauthorized": total.unauthorized,
+        "unknown_callers": total.unknown_callers,
+        "forbidden_calls": total.forbidden_calls,
         "token_exchanges_failed": total.exchange_failures,
         "log_lines_lost": total.log_lost,
         "durations": Timed::ALL.map(|timed| durations(total, timed)),

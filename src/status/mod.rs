@@ -32,7 +32,9 @@ use tokio_util::sync::CancellationToken;
 use self::counts::Counts;
 use self::history::History;
 use self::lasting::Lasting;
-use self::snapshot::{About, CertificateState, ConfigKey, Configuration, Snapshot, TokenState, WebhookState};
+use self::snapshot::{
+    About, CallerState, CertificateState, ConfigKey, Configuration, Snapshot, TokenState, WebhookState,
+};
 use crate::clock::{Clock, Now};
 use crate::credentials::TokenManager;
 use crate::ops::Ops;
@@ -48,6 +50,8 @@ pub struct Status {
     tokens: Arc<TokenManager>,
     gateway_certificate: SeenCertificate,
     configuration: ArcSwap<Configuration>,
+    /// The callers in force, without their counts.
+    callers: ArcSwap<Vec<CallerState>>,
     seen: Mutex<Seen>,
     started: Now,
     clock: Clock,
@@ -74,7 +78,8 @@ impl Status {
         let history = History::new(Counts::default(), started.mono);
         let seen = Mutex::new(Seen { history, unpublished: Lasting::default(), unpublished_for: Duration::ZERO });
         let configuration = ArcSwap::from_pointee(Configuration { keys, ..Configuration::default() });
-        Self { about, ops, tokens, gateway_certificate, configuration, seen, started, clock }
+        let callers = ArcSwap::default();
+        Self { about, ops, tokens, gateway_certificate, configuration, callers, seen, started, clock }
     }
 
     /// Reads the metrics every 30 s, until `stop`.
@@ -123,6 +128,7 @@ impl Status {
             webhooks: has_webhooks.then(|| WebhookState { last, forward_to: self.about.forward_to.clone() }),
             certificates: self.certificates(),
             unknown_writes: metrics.unknown_writes.list(),
+            known_callers: gauges::callers(metrics, &self.callers.load()),
             fleet: self.about.fleet.clone().map(|server| gauges::fleet(metrics, server, unpublished_for)),
             recent_errors: metrics.recent_errors.list(),
         }
@@ -132,6 +138,11 @@ impl Status {
     pub fn reloaded(&self, how: ConfigReload, keys: Vec<ConfigKey>, waiting: Vec<&'static str>) {
         let last = Some((self.clock.now().wall, how));
         self.configuration.store(Arc::new(Configuration { keys, last, waiting }));
+    }
+
+    /// Notes the callers that are in force from now on.
+    pub fn set_callers(&self, callers: Vec<CallerState>) {
+        self.callers.store(Arc::new(callers));
     }
 
     fn certificates(&self) -> Vec<CertificateState> {

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub certificates: Vec<CertificateState>,
     /// The latest writes whose outcome is unknown, the latest first.
     pub unknown_writes: Vec<UnknownWrite>,
+    /// Empty without `[[callers]]`.
+    pub known_callers: Vec<CallerState>,
     /// `None` for a sidecar that is in no fleet.
     pub fleet: Option<FleetLink>,
     /// Recent errors, the latest first.
@@ -165,6 +167,22 @@ pub struct CertificateState {
     pub subject: String,
     pub issuer: String,
     pub not_after: Wall,
+}
+
+/// A caller of the configuration. The counts are those since the start, or since a reload brought the caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallerState {
+    pub name: String,
+    /// How the caller is told, in words.
+    pub told_by: String,
+    /// The words of `allow`.
+    pub allow: String,
+    /// `max_amount`, if there is one.
+    pub max_amount: Option<String>,
+    /// Calls that the caller may not make.
+    pub not_allowed: u64,
+    /// Calls over the caller's `max_amount`.
+    pub over_limit: u64,
 }
 
 /// A listener and its connections.

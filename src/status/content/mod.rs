@@ -8,6 +8,7 @@ mod configuration;
 mod errors;
 mod fleet;
 mod hour;
+mod known_callers;
 mod limits;
 pub mod meaning;
 mod sezzle;
@@ -43,6 +44,7 @@ impl Content {
             vec![errors::unknown_writes(s)],
             vec![Some(hour::saved(s))],
             vec![Some(callers::callers(s))],
+            vec![known_callers::known_callers(s)],
             vec![Some(hour::latency(s))],
             vec![Some(sezzle::sezzle(s)), Some(sezzle::shed(s))],
             vec![Some(errors::recent(s))],
@@ -89,6 +91,7 @@ pub fn section_of(remark: &Remark) -> &'static str {
         | Condition::ClockSkew
         | Condition::TaskRestarted => "overview",
         Condition::CallersUnauthorized | Condition::WritesNotSent | Condition::LookupsFailing => "callers",
+        Condition::CallersRefused => "known-callers",
         Condition::SlowAnswers => "latency",
         Condition::OutcomeUnknown => "unknown-writes",
         Condition::RefusedInDoubt | Condition::LogLost | Condition::AuditFailing => "errors",

@@ -6,8 +6,8 @@ use crate::clock::{Mono, Wall};
 use crate::status::counts::Counts;
 use crate::status::history::History;
 use crate::status::snapshot::{
-    About, Breaker, CertificateState, ClassState, ConfigKey, Configuration, FleetLink, ListenerState, ProcessState,
-    Snapshot, TokenState, UpstreamConnections, WebhookState,
+    About, Breaker, CallerState, CertificateState, ClassState, ConfigKey, Configuration, FleetLink, ListenerState,
+    ProcessState, Snapshot, TokenState, UpstreamConnections, WebhookState,
 };
 use crate::telemetry::metrics::{ConfigReload, DURATION_BUCKETS};
 use crate::telemetry::recent_errors::{Kind, RecentError};
@@ -81,6 +81,7 @@ pub(super) fn well() -> Snapshot {
         webhooks: None,
         certificates: vec![certificate("the gateway", "gateway.example", 80)],
         unknown_writes: Vec::new(),
+        known_callers: Vec::new(),
         fleet: None,
         recent_errors: Vec::new(),
     }
@@ -108,6 +109,7 @@ pub(super) fn ill() -> Snapshot {
     (part.task_restarts, part.unconfirmed, part.rejoins, part.webhooks) = (1, 5, 4, [3; 12]);
     (part.writes_not_sent, part.reads, part.failed_reads, part.audit_missing) = (2, 40, 30, 4);
     part.durations[2][DURATION_BUCKETS.len()] = 3;
+    (part.unknown_callers, part.forbidden_calls) = (7, 5);
     part.key_reloads = [0, 0, 11, 0, 0];
     part.errors = [4; ErrorKind::ALL.len()];
     part.shed = [1; 5];
@@ -146,6 +148,10 @@ pub(super) fn ill() -> Snapshot {
     s.webhooks =
         Some(WebhookState { last: Some(Wall(NOW.0 - 5000)), forward_to: Some("http://shop/hook-4711".to_owned()) });
     s.certificates.push(certificate("gateway.ca_file", HOSTILE, 13));
+    let told_by = format!("certificate {HOSTILE}");
+    let caller = CallerState { name: "till".to_owned(), told_by, allow: "read".to_owned(), ..CallerState::default() };
+    let max_amount = Some("500.00 USD".to_owned());
+    s.known_callers = vec![caller.clone(), CallerState { max_amount, not_allowed: 4, over_limit: 1234, ..caller }];
     s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s
 }

@@ -5,7 +5,7 @@ use super::remark::Remark;
 use crate::status::counts::Timed;
 use crate::status::quantile::{Quantile, quantile};
 use crate::status::snapshot::Snapshot;
-use crate::status::words::{count, duration};
+use crate::status::words::{count, counted, duration};
 
 pub(super) fn lookups_failing(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(5);
@@ -33,6 +33,20 @@ pub(super) fn slow(s: &Snapshot) -> impl Iterator<Item = Remark> {
         );
         (seconds > limit).then(|| Remark::notice(Condition::SlowAnswers, text))
     })
+}
+
+/// A service that is set up wrongly, or somebody who tries what he may not. A few requests need no attention, as for the
+/// alert.
+pub(super) fn refused(s: &Snapshot) -> Option<Remark> {
+    let (lately, length) = s.hour.lately(15);
+    let text = format!(
+        "In the last {} the sidecar refused {} of unknown callers, and {} that known callers may not make.",
+        duration(length),
+        counted(lately.unknown_callers, "request", "requests"),
+        counted(lately.forbidden_calls, "call", "calls"),
+    );
+    let refused = lately.unknown_callers.saturating_add(lately.forbidden_calls);
+    (refused > 2).then(|| Remark::notice(Condition::CallersRefused, text))
 }
 
 /// The limits in seconds. Reports may take minutes.

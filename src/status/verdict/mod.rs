@@ -30,6 +30,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         calls::held(s),
         callers::lookups_failing(s),
         keys::unauthorized(s),
+        callers::refused(s),
         keys::unused(s),
         writes::in_doubt(s),
         writes::unaudited(s),

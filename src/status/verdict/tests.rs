@@ -175,6 +175,13 @@ fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
         Condition::CallersUnauthorized => {
             both(|s| ago(s, 16, |part| part.unauthorized = 1), |s| ago(s, 18, |part| part.unauthorized = 9))
         }
+        Condition::CallersRefused => both(
+            |s| ago(s, 16, |part| (part.unknown_callers, part.forbidden_calls) = (2, 1)),
+            |s| {
+                ago(s, 16, |part| (part.unknown_callers, part.forbidden_calls) = (1, 1));
+                ago(s, 18, |part| part.unknown_callers = 9);
+            },
+        ),
         Condition::LookupsFailing => both(
             |s| ago(s, 6, |part| (part.reads, part.failed_reads) = (19, 1)),
             |s| ago(s, 6, |part| (part.reads, part.failed_reads) = (20, 1)),

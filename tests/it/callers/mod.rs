@@ -5,6 +5,7 @@ mod amounts;
 mod issued;
 mod mistakes;
 mod page;
+mod seen;
 mod told;
 mod while_running;
 
