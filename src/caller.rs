@@ -4,6 +4,7 @@
 //! browser for that.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
@@ -11,7 +12,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 /// The facts that a connection reveals about its caller.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// The address the caller connected to; none on a Unix socket.
     pub local: Option<SocketAddr>,
@@ -21,6 +22,11 @@ pub struct Caller {
     pub unix: bool,
     /// The process at the other end of a Unix socket, as the kernel knows it.
     pub peer: Option<Peer>,
+    /// Whether the connection speaks TLS.
+    pub tls: bool,
+    /// The DNS names, in lower case, and the URIs of the caller's certificate, which has been verified; `None` without
+    /// one.
+    pub certificate: Option<Arc<[String]>>,
 }
 
 /// A process of this machine.
@@ -76,8 +82,11 @@ impl Hosts {
             (Some(scheme), _) if http2 && *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS => {
                 Err(Refusal::Scheme(":scheme must be http or https"))
             }
-            (Some(scheme), _) if !http2 && *scheme != Scheme::HTTP => {
+            (Some(scheme), _) if !http2 && !caller.tls && *scheme != Scheme::HTTP => {
                 Err(Refusal::Scheme("a target in absolute form must begin with http://"))
+            }
+            (Some(scheme), _) if !http2 && caller.tls && *scheme != Scheme::HTTPS => {
+                Err(Refusal::Scheme("a target in absolute form must begin with https:// on a connection with TLS"))
             }
             // [`check_any_host`] has already checked the form of this authority.
             (Some(_), Some(_)) if http2 && caller.unix => Ok(()),
@@ -314,6 +323,23 @@ mod tests {
         assert_eq!(check("http://gateway.sezzle.com/", Version::HTTP_11, &host), Err(Refusal::Misdirected));
         for target in ["https://localhost/", "ftp://localhost/"] {
             assert!(matches!(check(target, Version::HTTP_11, &host), Err(Refusal::Scheme(_))), "{target}");
+        }
+    }
+
+    #[test]
+    fn absolute_targets_have_the_scheme_of_the_connection() {
+        let check = |target: &str, version, tls| {
+            let request = Request::get(target).version(version).header(HOST, "localhost");
+            let (head, ()) = request.body(()).expect("valid").into_parts();
+            Hosts::default().check(&head, &Caller { tls, ..Caller::default() })
+        };
+        assert_eq!(check("https://localhost/", Version::HTTP_11, true), Ok(()));
+        assert_eq!(check("https://gateway.sezzle.com/", Version::HTTP_11, true), Err(Refusal::Misdirected));
+        for target in ["http://localhost/", "ftp://localhost/"] {
+            assert!(matches!(check(target, Version::HTTP_11, true), Err(Refusal::Scheme(_))), "{target}");
+        }
+        for target in ["http://localhost/", "https://localhost/"] {
+            assert_eq!(check(target, Version::HTTP_2, true), Ok(()), "{target}");
         }
     }
 

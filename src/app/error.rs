@@ -2,6 +2,7 @@
 
 use http::uri::InvalidUri;
 
+use super::tls_files::Mistake;
 use crate::audit;
 use crate::credentials::keys::KeyError;
 use crate::fleet::keys::KeyFileError;
@@ -26,6 +27,11 @@ pub enum StartError {
     EgressProxy(#[from] EgressProxyError),
     #[error("gateway.ca_file: {0}")]
     Tls(#[from] TlsError),
+    #[error("{}", .0.iter().map(|mistake| mistake.text.as_str()).collect::<Vec<_>>().join("\n"))]
+    ProxyTls(Vec<Mistake>),
+    /// rustls refused the settings, or there were no random bytes for the keys of tickets.
+    #[error("proxy.tls: {0}")]
+    Tickets(#[from] rustls::Error),
     #[error("gateway.url: {0}")]
     Address(#[from] AddressError),
     #[error("webhooks.forward_secret: {0}")]

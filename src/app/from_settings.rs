@@ -154,6 +154,11 @@ pub(super) fn exporter(
     Ok(Some(Exporter::new(endpoint, tls, blocking.resolver.clone(), spans, settings.otlp.sample)?))
 }
 
+/// How many TLS handshakes may be under way at once. Each takes some 20 KiB of memory, and a millisecond of a core.
+pub(super) fn handshakes(connections: usize) -> usize {
+    connections.clamp(1, 512)
+}
+
 pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
     links_lead_to(settings, bound).map(|base_url| LinkRewriter::new(&settings.gateway.url, base_url))
 }
@@ -162,7 +167,10 @@ pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<Li
 pub(super) fn links_lead_to(settings: &Settings, bound: &[Address]) -> Option<String> {
     let base_url = match &settings.links.base_url {
         Some(url) => url.clone(),
-        None => format!("http://{}", bound.iter().find_map(Address::tcp)?),
+        None => {
+            let scheme = if settings.proxy.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", bound.iter().find_map(Address::tcp)?)
+        }
     };
     settings.links.rewrite.then_some(base_url)
 }

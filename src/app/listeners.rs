@@ -14,6 +14,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::pressure;
 use crate::server::cut::Timeouts;
 use crate::server::socket::Socket;
+use crate::server::tls::Tls;
 use crate::server::workers::Workers;
 use crate::server::{Handler, Listener, files};
 use crate::status::Status;
@@ -29,11 +30,12 @@ impl App {
         webhooks: Webhooks<ProxyError>,
         status: Arc<Status>,
         settings: &Settings,
-        workers: Workers,
+        (workers, tls): (Workers, Option<Tls>),
     ) {
         let proxy = Listener {
             name: "proxy",
             http2: true,
+            tls,
             max_head: settings.limits.head,
             timeouts: PROXY_TIMEOUTS,
             permits: Arc::new(Semaphore::new(files::room_for_connections(
@@ -49,6 +51,7 @@ impl App {
         let side = |name| Listener {
             name,
             http2: false,
+            tls: None,
             max_head: SIDE_HEAD,
             timeouts: SIDE_TIMEOUTS,
             permits: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
@@ -88,6 +91,9 @@ impl App {
         if !sockets.is_empty() {
             let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
             limit.set(gauge(listener.permits.available_permits()));
+            if let Some(tls) = &listener.tls {
+                self.metrics.tls_handshakes_limit.with_label_values(&[listener.name]).set(gauge(tls.handshakes()));
+            }
         }
         for socket in sockets {
             // The socket outlives a task that panics, so callers wait in its queue meanwhile.

@@ -5,8 +5,11 @@ use std::io;
 use super::callers;
 use super::error::StartError;
 use super::fleet_files::FleetFiles;
+use super::tls_files::{self, Found};
 use crate::callers::secrets::Secrets;
+use crate::clock::Clock;
 use crate::config::Settings;
+use crate::config::settings::TlsSettings;
 use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
 use crate::file::Pipes;
 use crate::fleet::keys::Keys;
@@ -41,6 +44,8 @@ pub struct Materials {
     pub(super) forward: Option<Secret>,
     /// One for each of the callers.
     pub(super) callers: Vec<Secrets>,
+    /// The files of `proxy.tls`, and what they held.
+    pub(super) tls: Option<(TlsSettings, Found)>,
     pub(super) fleet: Option<FleetFiles>,
     /// The keys that seal shared bodies.
     pub(super) fleet_keys: Option<Keys>,
@@ -61,20 +66,48 @@ impl Materials {
         let key_file = settings.fleet.as_ref().and_then(|fleet| fleet.key_file.as_ref());
         let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose().map_err(StartError::FleetKeys);
         let callers = callers::read(&settings.callers).map_err(StartError::Callers);
-        match (keys, trust, egress, forward, fleet, fleet_keys, callers) {
-            (Ok((keys, read_once)), Ok(trust), Ok(egress), Ok(forward), Ok(fleet), Ok(fleet_keys), Ok(callers)) => {
+        let tls = proxy_tls(settings);
+        match (keys, trust, egress, forward, tls, fleet, fleet_keys, callers) {
+            (
+                Ok((keys, read_once)),
+                Ok(trust),
+                Ok(egress),
+                Ok(forward),
+                Ok(tls),
+                Ok(fleet),
+                Ok(fleet_keys),
+                Ok(callers),
+            ) => {
                 sources.warn_of_readers();
                 key_file.iter().for_each(|file| keys::warn_of_readers(&SecretSource::File(file.to_path_buf())));
+                let tls_key = settings.proxy.tls.as_ref().map(|tls| SecretSource::File(tls.key_file.clone()));
+                tls_key.iter().for_each(keys::warn_of_readers);
                 callers::warn_of_readers(&settings.callers);
                 let files = KeyFiles { sources, read_once };
-                Ok(Self { keys, files, trust, egress, forward, callers, fleet, fleet_keys })
+                Ok(Self { keys, files, trust, egress, forward, callers, tls, fleet, fleet_keys })
             }
-            (keys, trust, egress, forward, fleet, fleet_keys, callers) => {
-                let all = [keys.err(), trust.err(), egress.err(), forward.err(), fleet.err(), fleet_keys.err()];
-                let all = all.into_iter().chain([callers.err()]);
+            (keys, trust, egress, forward, tls, fleet, fleet_keys, callers) => {
+                let others = [tls.err(), fleet.err(), fleet_keys.err(), callers.err()];
+                let all = [keys.err(), trust.err(), egress.err(), forward.err()].into_iter().chain(others);
                 Err(StartError::several(all.flatten().collect()))
             }
         }
+    }
+}
+
+fn proxy_tls(settings: &Settings) -> Result<Option<(TlsSettings, Found)>, StartError> {
+    let Some(files) = &settings.proxy.tls else { return Ok(None) };
+    let found = tls_files::read(files, Pipes::Wait, Clock::system().now().wall);
+    Ok(Some((files.clone(), found.map_err(StartError::ProxyTls)?)))
+}
+
+/// Everything that is wrong with the files of `proxy.tls`. A file behind a pipe cannot be checked, because a pipe can be
+/// read only once.
+pub fn check_proxy_tls(settings: &Settings) -> Result<(), StartError> {
+    let Some(files) = &settings.proxy.tls else { return Ok(()) };
+    match tls_files::read(files, Pipes::Refuse, Clock::system().now().wall) {
+        Err(mistakes) if !mistakes.iter().all(|mistake| mistake.of_pipe) => Err(StartError::ProxyTls(mistakes)),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

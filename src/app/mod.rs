@@ -1,6 +1,7 @@
 //! The composition root: the only module that knows every part.
 
 pub mod callers;
+mod certificate_keeper;
 mod check_online;
 mod error;
 mod fleet;
@@ -12,6 +13,7 @@ mod listeners;
 mod materials;
 pub mod reload;
 mod sockets;
+mod tls_files;
 pub mod warnings;
 
 use std::future::pending;
@@ -35,8 +37,9 @@ use self::from_settings::{
     about, config_keys, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
 };
 use self::initial::create_series;
-pub use self::materials::{Blocking, Materials};
+pub use self::materials::{Blocking, Materials, check_proxy_tls};
 use self::sockets::{Sockets, addresses};
+pub use self::tls_files::Mistake;
 use self::warnings::{Warning, warnings_with};
 use crate::address::Address;
 use crate::audit::Audit;
@@ -65,7 +68,7 @@ use crate::telemetry::log::millis;
 use crate::telemetry::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::telemetry::spans::export::Exporter;
-use crate::upstream::connector::Connector;
+use crate::upstream::connector::{Connector, SeenCertificate};
 use crate::upstream::{Upstream, tls};
 use crate::webhook::Webhooks;
 
@@ -131,10 +134,11 @@ impl App {
 
     /// Like [`Self::start`], with the given parts.
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let Parts { workers, passed, blocking, materials } = parts;
+        let Parts { workers, passed, blocking, mut materials } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
         let gateway = &settings.gateway;
+        let tls_files = materials.tls.take();
         let Materials { keys, trust, .. } = &materials;
         for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref()) {
             tracing::warn!(key, "{text}");
@@ -210,7 +214,9 @@ impl App {
             ],
         );
         let keys = config_keys(in_force(settings, settings));
-        let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificate, clock.clone());
+        let certificates = (certificate, SeenCertificate::default());
+        let shown = certificates.1.clone();
+        let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificates, clock.clone());
         status.set_callers(callers.states());
         let status = Arc::new(status);
         let (key_files, told) = watch::channel(materials.files.clone());
@@ -250,6 +256,7 @@ impl App {
         };
         app.run_refresher(upstream, told);
         app.keep_callers(callers_told);
+        let tls = tls_files.map(|files| app.keep_certificate(files, shown, clock.clone(), settings)).transpose()?;
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
             let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
             if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {
@@ -264,7 +271,7 @@ impl App {
         }
         let (watched, stop) = (Arc::clone(&status), app.background_stop.clone());
         app.supervisor.keep("status_history", None, move |_| Arc::clone(&watched).watch(stop.clone()));
-        app.serve(sockets, control, webhooks, status, settings, workers);
+        app.serve(sockets, control, webhooks, status, settings, (workers, tls));
         Ok(app)
     }
 

@@ -45,6 +45,9 @@ pub enum Failure {
     /// An audit file is broken, or cannot be read.
     #[error("{0}")]
     Unaudited(String),
+    /// A certificate could not be made, or its files could not be written.
+    #[error("{0}")]
+    NotWritten(String),
     /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
     Usage(&'static str),
@@ -71,6 +74,7 @@ impl Failure {
             | Self::OnlineCheck(_)
             | Self::Control(_)
             | Self::Unaudited(_)
+            | Self::NotWritten(_)
             | Self::Unwell(_) => 1,
             #[cfg(feature = "simulator")]
             Self::Tour(_) => 1,
@@ -87,7 +91,9 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::WebhookKey(_)
         | StartError::FleetKeys(_)
         | StartError::FleetPassword(_) => NO_PERMISSION,
+        StartError::ProxyTls(mistakes) if mistakes.iter().any(|mistake| mistake.of_key) => NO_PERMISSION,
         StartError::Tls(_)
+        | StartError::ProxyTls(_)
         | StartError::FleetTls(_)
         | StartError::Address(_)
         | StartError::ForwardTo(_)
@@ -98,7 +104,8 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Bind(_)
         | StartError::Metrics(_)
         | StartError::Socket(_)
-        | StartError::Thread(_) => 1,
+        | StartError::Thread(_)
+        | StartError::Tickets(_) => 1,
         // The code for a secret wins, if one of them has it.
         StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
     }

@@ -96,7 +96,9 @@ pub(super) const CHECK: &str = concat!(
 Output:
   Standard output has the effective configuration as TOML, with the source of
   each value. Standard error has every mistake, one per line. Without --online
-  the command opens neither the key files nor gateway.ca_file.
+  the command opens no key of Sezzle's and no gateway.ca_file, but it opens the
+  files that TLS needs: proxy.tls.certificate_file, proxy.tls.key_file and
+  proxy.tls.client_ca_file.
 
   With --online the command prints one line for each finding: how long each
   step took, TLS, the clocks, the merchant, and Sezzle's caching headers.
@@ -296,6 +298,24 @@ Examples:
     sezzle-sidecar simulate
     sezzle-sidecar simulate --listen 127.0.0.1:9000 --http2
     sezzle-sidecar simulate --tls-certificate gateway.pem --tls-key gateway.key
+";
+
+pub(super) const CERTIFICATE: &str = "\
+Output:
+  The folder gets NAME.pem and NAME.key for the first name, and authority.pem
+  and authority.key unless both are there. Keys have mode 0600. The command
+  overwrites no file. Standard output has the next steps.
+
+Exit codes:
+  0   written
+  64  wrong usage
+  1   a file is there already, or cannot be read or written
+
+Examples:
+  For a sidecar that services of this machine and of a network call:
+    sezzle-sidecar certificate sidecar.internal localhost 127.0.0.1
+  For a caller that shows who it is:
+    sezzle-sidecar certificate spiffe://example/shop --out callers
 ";
 
 pub(super) const COMPLETIONS: &str = "\

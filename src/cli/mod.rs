@@ -1,6 +1,7 @@
 //! The command line: commands and their exit codes.
 
 mod audit;
+mod certificate;
 mod check;
 mod completions;
 #[cfg(feature = "simulator")]
@@ -104,6 +105,12 @@ enum Command {
     LogLevel(log_level::LogLevel),
     /// Check the record of the calls that move money.
     Audit(audit::Audit),
+    /// Make a certificate for these names, and an authority to sign it.
+    ///
+    /// The files are for tests, and for services that trust what their operator
+    /// gives them. An authority that is in the folder already is used again.
+    #[command(verbatim_doc_comment)]
+    Certificate(certificate::MakeCertificate),
     /// Print a script that completes this command line in a shell.
     Completions(completions::Completions),
     /// Print the version.
@@ -164,6 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "simulator")]
         Command::Simulate(arguments) => with_threads(arguments.run()),
         Command::Audit(audit) => ended(audit.run()),
+        Command::Certificate(certificate) => ended(certificate.run()),
         Command::Completions(completions) => {
             completions.run(&mut Cli::command());
             ExitCode::SUCCESS

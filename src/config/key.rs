@@ -5,7 +5,7 @@ use crate::secret::Secret;
 /// The properties of a key that a file may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDoc {
-    /// Section and name, with a dot between them.
+    /// Section and name, with a dot between them. A name may have a dot of its own, as in `proxy.tls.key_file`.
     pub key: &'static str,
     /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
     pub default: Option<String>,

@@ -273,6 +273,11 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Whether a list of tables is set and not empty.
+    pub(super) fn has_tables(&self, key: &str) -> bool {
+        matches!(self.find(key).map(|value| &value.kind), Some(ValueKind::Array(items)) if !items.is_empty())
+    }
+
     fn find(&self, key: &str) -> Option<&'t Value> {
         key.split('.').try_fold(self.tree, child)
     }
@@ -328,7 +333,7 @@ impl<'t> Reader<'t> {
 }
 
 fn is_in(key: &str, section: &str) -> bool {
-    key.split_once('.').is_some_and(|(known, _)| known == section)
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Accepts `a, b` as well as `["a", "b"]`. A bracket does not tell which: `[::1]:80, [::1]:81` begins with one too.

@@ -119,7 +119,7 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
             continue;
         }
         let path = name.to_ascii_lowercase();
-        // No key is deeper than two levels, and trees as deep as a name is long would exhaust the stack.
+        // No key is deeper than three levels, and trees as deep as a name is long would exhaust the stack.
         let segments: Vec<&str> = path.splitn(3, "__").collect();
         let leaf = Value::new(Some(&shown), ValueKind::String(value));
         let root = segments.into_iter().rev().fold(leaf, |inner, segment| {

@@ -295,6 +295,14 @@ fn what_a_key_refuses() {
         ("ops.listen = '[::ffff:0.0.0.0]:80'", "ops.listen: expected the form of IPv4, \"0.0.0.0:80\", found "),
         ("control.listen = '[::FFFF:7f00:1]:80'", "control.listen: expected the form of IPv4, \"127.0.0.1:80\""),
         ("proxy.hosts = ['*']", "proxy.hosts: expected a host such as "),
+        ("proxy.tls.certificate_file = '/a'", "proxy.tls.key_file: required with proxy.tls.certificate_file"),
+        ("proxy.tls = { key_file = '/a' }", "proxy.tls.certificate_file: required with proxy.tls.key_file"),
+        (
+            "proxy = { listen = 'unix:/a', tls = { certificate_file = '/a', key_file = '/b' } }\nlinks.rewrite = false",
+            "proxy.tls.certificate_file: proxy.listen has no TCP address, and Unix sockets have no TLS",
+        ),
+        ("proxy.tls.key = '/a'", "proxy.tls.key: unknown key; did you mean proxy.tls.key_file? "),
+        ("proxy.tls = 1", "proxy.tls: expected a table of keys, found a value"),
         ("proxy.workers = 0", "proxy.workers: expected a whole number from 1 to 256"),
         ("proxy.workers = 1.0", "proxy.workers: expected a whole number from 1 to 256"),
         ("drain.timeout = '4s'\ngateway.write_timeout = '1s'", "drain.timeout: 4s is shorter than drain.grace (5s)"),
@@ -459,6 +467,12 @@ fn combinations_that_are_allowed() {
         "links.base_url = 'http://payments/sezzle'\nproxy = { listen = '0.0.0.0:80', allow_remote = true }",
         "proxy = { listen = '10.0.0.1:80', allow_remote = true }",
         "ops.listen = '0.0.0.0:9464'",
+        "[proxy.tls]",
+        "proxy = { listen = '10.0.0.1:80', tls = { certificate_file = '/a', key_file = '/b' } }\n\
+         [[callers]]\nname = 'a'\ntoken_file = '/a'\nallow = ['read']",
+        "proxy.tls = { certificate_file = '/a', key_file = '/b', client_ca_file = '/c' }\n\
+         [[callers]]\nname = 'a'\ncertificate = 'spiffe://a/b'\nallow = ['read']",
+        "proxy.tls = { certificate_file = '/a', key_file = '/b', client_ca_file = '/c' }",
         "webhooks = { listen = '0.0.0.0:8082', forward_to = 'http://localhost:3000' }",
         "webhooks = { listen = '127.0.0.1:1', forward_to = 'http://127.0.0.1:1/a', forward_secret_file = '/b' }",
         "proxy.listen = '127.0.0.1:0'\nops.listen = '127.0.0.1:0'",
@@ -666,8 +680,22 @@ fn callers_must_differ() {
 }
 
 #[test]
+fn links_lead_to_the_scheme_of_the_listener() {
+    let variables = [("PROXY__TLS__CERTIFICATE_FILE", "/a"), ("PROXY__TLS__KEY_FILE", "/b")];
+    let text = rendered(&[VALID], &variables);
+    assert!(text.contains("base_url = \"https://127.0.0.1:8080\" # default"), "{text}");
+    assert!(text.contains("tls.key_file = \"/b\" # SEZZLE_SIDECAR__PROXY__TLS__KEY_FILE"), "{text}");
+}
+
+#[test]
 fn what_was_rendered_loads_again() {
-    let first = loaded(&[VALID], &[("PROXY__LISTEN", "127.0.0.1:80,[::1]:80"), ("LINKS__BASE_URL", "http://a")]);
+    let variables = [
+        ("PROXY__LISTEN", "127.0.0.1:80,[::1]:80"),
+        ("LINKS__BASE_URL", "http://a"),
+        ("PROXY__TLS__CERTIFICATE_FILE", "/a"),
+        ("PROXY__TLS__KEY_FILE", "/b"),
+    ];
+    let first = loaded(&[VALID], &variables);
     let second = loaded(&[&first.render()], &[]);
     // The origins differ, since each value of the second stands in its file.
     let values = |loaded: Loaded| format!("{:?}", Settings { effective: Vec::new(), ..loaded.settings });
@@ -816,8 +844,8 @@ pub(super) fn shown_in_reference() -> BTreeMap<String, toml::Value> {
 
 /// A line `# key = value` without its comment sign; prose stays a comment.
 fn uncommented(line: &str) -> &str {
-    let name =
-        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+    let name = |text: &str| !text.is_empty() && text.chars().all(plain);
     match line.strip_prefix("# ") {
         Some(rest) if rest.starts_with("[[") => rest,
         Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| name(key)) => rest,
@@ -826,11 +854,13 @@ fn uncommented(line: &str) -> &str {
 }
 
 fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
-    let pairs = |(section, keys): (&String, &toml::Value)| {
-        // A list shows its keys by one table.
-        let keys = keys.as_array().map_or(keys, |list| &list[0]).as_table().unwrap().clone();
-        let section = section.clone();
-        keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value)).collect::<Vec<_>>()
+    let pairs = |(name, value): (&String, &toml::Value)| {
+        // A list of tables shows its keys by one table.
+        let first = value.as_array().and_then(|list| list.first()).filter(|first| first.is_table());
+        match first.unwrap_or(value).as_table() {
+            Some(inner) => leaves(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)).collect(),
+            None => vec![(name.clone(), value.clone())],
+        }
     };
     table.iter().flat_map(pairs).collect()
 }

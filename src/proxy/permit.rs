@@ -41,7 +41,8 @@ pub fn identify(
 ) -> Option<KnownCaller> {
     let uid = connection.peer.map(|peer| peer.uid);
     let headers = present.authorization.then_some(&head.headers);
-    table.identify(uid, &[], headers, now)
+    let names = connection.certificate.as_deref().unwrap_or_default();
+    table.identify(uid, names, headers, now)
 }
 
 /// Whether a caller may make a call.

@@ -18,13 +18,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::cut::{Cut, Timeouts};
+use super::handshake::{self, Accepted};
 use super::listener::{Handler, Listener};
 use super::protocol::{self, MAX_HEADERS};
 use super::pumped::{pumped, too_many_lines};
-use super::socket::Stream;
+use super::socket::{Connection, Stream};
 use super::wake_flag::WakeFlag;
 use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
 use crate::caller::Caller;
@@ -33,17 +35,29 @@ use crate::method::is_safe;
 /// Serves a connection to its end. The error says why the connection had to be cut. Other ends of a connection are not
 /// reported: they are the caller's business.
 pub async fn serve_connection<H: Handler>(
-    mut stream: Stream,
-    caller: Caller,
+    stream: Stream,
+    mut caller: Caller,
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
+    let (mut stream, http2): (Connection, _) = match (&listener.tls, stream) {
+        (Some(tls), Either::Left(stream)) => {
+            // In a box, so that a connection without TLS does not reserve space for a handshake.
+            let accepted = Box::pin(handshake::accept(tls, stream, listener)).await?;
+            let Some(Accepted { stream, names, http2 }) = accepted else { return Ok(()) };
+            caller = Caller { tls: true, certificate: names, ..caller };
+            (Either::Right(stream), http2)
+        }
+        (_, stream) => (Either::Left(stream), None),
+    };
     let mut ahead = BytesMut::new();
     if listener.http2 {
-        match read_preface(&mut stream, &mut ahead, listener).await? {
-            Beginning::Http2 => return serve_http2(stream, ahead.freeze(), caller, handler, listener).await,
-            Beginning::Http1 => {}
-            Beginning::Nothing => return Ok(()),
+        match (read_preface(&mut stream, &mut ahead, listener).await?, http2) {
+            (Beginning::Nothing, _) => return Ok(()),
+            // The bytes break the promise of ALPN.
+            (Beginning::Http2, Some(false)) | (Beginning::Http1, Some(true)) => return Err(Cut::Malformed),
+            (Beginning::Http2, _) => return serve_http2(stream, ahead.freeze(), caller, handler, listener).await,
+            (Beginning::Http1, _) => {}
         }
     }
     serve_http1(stream, ahead.freeze(), caller, handler, listener).await
@@ -58,7 +72,7 @@ enum Beginning {
 }
 
 /// Reads until the bytes are HTTP/2's preface or can no longer become one.
-async fn read_preface(stream: &mut Stream, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
+async fn read_preface(stream: &mut Connection, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
     let Timeouts { idle, head, .. } = listener.timeouts;
     let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
@@ -96,7 +110,7 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_millis(100);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 async fn serve_http1<H: Handler>(
-    stream: Stream,
+    stream: Connection,
     ahead: Bytes,
     caller: Caller,
     handler: H,
@@ -107,7 +121,7 @@ async fn serve_http1<H: Handler>(
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, !request.body().is_end_stream());
         clock.answers(request.version() == Version::HTTP_10 && is_safe(request.method()));
-        let answer = handler.handle(request, caller);
+        let answer = handler.handle(request, caller.clone());
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
     let connection = pin!(protocol::http1(listener.max_head).serve_connection(io, service));
@@ -115,7 +129,7 @@ async fn serve_http1<H: Handler>(
 }
 
 async fn serve_http2<H: Handler>(
-    stream: Stream,
+    stream: Connection,
     ahead: Bytes,
     caller: Caller,
     handler: H,
@@ -128,6 +142,7 @@ async fn serve_http2<H: Handler>(
     let service = service_fn(|request: Request<Incoming>| {
         let busy = Busy::begin(&clock, false);
         let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
+        let caller = caller.clone();
         async move {
             // hyper limits the bytes of a head in HTTP/2, but not the number of its lines.
             if request.headers().len() > MAX_HEADERS {

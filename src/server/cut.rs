@@ -27,5 +27,13 @@ words! {
         Drain = "drain",
         /// The bytes are not the head of a request, or the head is too large.
         Malformed = "malformed",
+        /// The TLS handshake took too long, or had to wait too long for others.
+        HandshakeTimeout = "handshake_timeout",
+        /// The TLS handshake failed, or the caller broke it off.
+        Handshake = "handshake_failed",
+        /// The caller's certificate is not valid.
+        ClientCertificate = "client_certificate",
+        /// The caller spoke plain HTTP where TLS is expected.
+        PlainHttp = "plain_http",
     }
 }

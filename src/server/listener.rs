@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cut::Timeouts;
+use super::tls::Tls;
 use super::workers::Workers;
 use crate::caller::Caller;
 use crate::telemetry::metrics::Metrics;
@@ -32,6 +33,8 @@ pub struct Listener {
     pub name: &'static str,
     /// Whether callers may speak HTTP/2 by beginning with its preface (RFC 9113, 3.3).
     pub http2: bool,
+    /// What callers meet at the TCP addresses; `None` for plain HTTP.
+    pub tls: Option<Tls>,
     /// The largest request head, in bytes.
     pub max_head: usize,
     pub timeouts: Timeouts,

@@ -2,14 +2,17 @@
 //!
 //! Read next: [`socket`] opens the listening sockets, [`connection`] limits what a connection may do and how long.
 
+mod client_names;
 pub mod connection;
 pub mod cut;
 pub mod files;
+mod handshake;
 mod listener;
 mod protocol;
 mod pumped;
 pub mod refusal;
 pub mod socket;
+pub mod tls;
 mod wake_flag;
 mod watch;
 pub mod workers;
@@ -20,11 +23,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::either::Either;
 
 use self::connection::serve_connection;
 use self::cut::Cut;
 pub use self::listener::{Handler, Listener, Request, Stop};
-use self::socket::Socket;
+use self::socket::{Socket, Stream};
 use crate::telemetry::metrics::Counted;
 
 impl Listener {
@@ -61,8 +65,9 @@ impl Listener {
                 refused(Cut::Limit.as_str()).inc();
                 // Further connections are closed without a response: an overload must not use up memory either.
                 if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    let listener = self.clone();
                     self.connections.spawn(async move {
-                        let _ = timeout(REFUSAL_TIMEOUT, refusal::turn_away(stream)).await;
+                        let _ = timeout(REFUSAL_TIMEOUT, listener.turn_away(stream)).await;
                         drop(permit);
                     });
                 }
@@ -77,6 +82,19 @@ impl Listener {
                 }
                 drop(permit);
             });
+        }
+    }
+}
+
+impl Listener {
+    /// Answers a connection over the limit, by TLS if that is what its caller speaks.
+    async fn turn_away(&self, stream: Stream) -> io::Result<()> {
+        match (&self.tls, stream) {
+            (Some(tls), Either::Left(stream)) => match Box::pin(handshake::accept_to_refuse(tls, stream, self)).await {
+                Ok(Some(connection)) => refusal::turn_away(connection).await,
+                Ok(None) | Err(_) => Ok(()),
+            },
+            (_, stream) => refusal::turn_away(Either::Left(stream)).await,
         }
     }
 }

@@ -5,20 +5,37 @@ use std::io;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::socket::Stream;
+use super::socket::Connection;
 use crate::telemetry::log::new_request_id;
 
 /// Answers a connection over the limit, whatever its request is.
-pub async fn turn_away(mut stream: Stream) -> io::Result<()> {
+pub(super) async fn turn_away(stream: Connection) -> io::Result<()> {
     let answer = answer(
         StatusCode::SERVICE_UNAVAILABLE,
         "overloaded",
         "the sidecar has too many connections open, so it sent nothing to Sezzle; repeat the call after Retry-After",
         "connection_limit_reached",
     );
-    stream.write_all(&answer).await?;
+    send(stream, &answer).await
+}
+
+/// Answers a caller that speaks plain HTTP where TLS is expected.
+pub(super) async fn turn_away_plain(stream: TcpStream) -> io::Result<()> {
+    let answer = answer(
+        StatusCode::BAD_REQUEST,
+        "https_required",
+        "this port speaks HTTPS, and the request came as plain HTTP, so the sidecar sent nothing to Sezzle; call \
+         https:// in place of http://",
+        "http_request_error",
+    );
+    send(stream, &answer).await
+}
+
+async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
     stream.shutdown().await?;
     // A close with unread bytes would reset the connection and lose the response.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::address::Address;
@@ -17,6 +18,9 @@ use crate::systemd::sockets::{PassedSocket, PassedSockets};
 
 /// A connection from a caller.
 pub type Stream = Either<TcpStream, UnixStream>;
+
+/// A connection whose bytes are requests and responses, by TLS or without.
+pub(super) type Connection = Either<Stream, Box<TlsStream<TcpStream>>>;
 
 /// A connection that is registered with no runtime.
 pub(super) type Detached = Either<std::net::TcpStream, std::os::unix::net::UnixStream>;

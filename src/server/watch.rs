@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 
 use super::cut::{Cut, Timeouts};
 use super::refusal;
-use super::socket::Stream;
+use super::socket::Connection;
 
 /// The phase of a connection and its beginning.
 ///
@@ -210,7 +210,7 @@ impl<B: Body + Unpin, G: Unpin> Body for WatchedBody<B, G> {
 
 /// A socket that reports its reads and writes to the phase clock.
 pub(super) struct WatchedIo {
-    io: TokioIo<Stream>,
+    io: TokioIo<Connection>,
     clock: Arc<PhaseClock>,
     /// Bytes that were read from the connection before hyper got it.
     ahead: Bytes,
@@ -221,7 +221,7 @@ pub(super) struct WatchedIo {
 }
 
 impl WatchedIo {
-    pub fn new(stream: Stream, ahead: Bytes, clock: Arc<PhaseClock>) -> Self {
+    pub fn new(stream: Connection, ahead: Bytes, clock: Arc<PhaseClock>) -> Self {
         Self { io: TokioIo::new(stream), clock, ahead, instead: None, lingering: None }
     }
 
@@ -280,7 +280,12 @@ const LINGER_BYTES: usize = 2 * 1024 * 1024;
 impl Drop for WatchedIo {
     fn drop(&mut self) {
         let resets = self.clock.broke_off.load(Ordering::Relaxed) && self.clock.resets.load(Ordering::Relaxed);
-        if resets && let Either::Left(tcp) = self.io.inner() {
+        let tcp = match self.io.inner() {
+            Either::Left(Either::Left(tcp)) => tcp,
+            Either::Right(tls) => tls.get_ref().0,
+            Either::Left(Either::Right(_)) => return,
+        };
+        if resets {
             // With a linger time of zero, closing resets the TCP connection. If the option cannot be set, the
             // connection is closed as usual.
             let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
@@ -322,6 +327,10 @@ impl Write for WatchedIo {
         let flushed = Pin::new(&mut self.io).poll_flush(context);
         if flushed.is_ready() {
             self.clock.flushed();
+        }
+        // TLS takes more bytes than the socket does, and only a flush tells that these are held up.
+        if matches!(self.io.inner(), Either::Right(_)) {
+            self.clock.written(flushed.is_pending());
         }
         flushed
     }
@@ -373,7 +382,8 @@ mod tests {
     /// The bytes that arrive when `bytes` are written while no request is being answered.
     async fn written(http1: bool, bytes: &[u8]) -> String {
         let (near, mut far) = UnixStream::pair().expect("a pair");
-        let mut io = TokioIo::new(WatchedIo::new(Either::Right(near), Bytes::new(), PhaseClock::new(http1)));
+        let mut io =
+            TokioIo::new(WatchedIo::new(Either::Left(Either::Right(near)), Bytes::new(), PhaseClock::new(http1)));
         io.write_all(bytes).await.expect("writes");
         io.flush().await.expect("writes");
         drop(io);

@@ -49,6 +49,8 @@ pub struct Status {
     ops: Ops,
     tokens: Arc<TokenManager>,
     gateway_certificate: SeenCertificate,
+    /// That of `proxy.tls`; empty without it.
+    own_certificate: SeenCertificate,
     configuration: ArcSwap<Configuration>,
     /// The callers in force, without their counts.
     callers: ArcSwap<Vec<CallerState>>,
@@ -71,7 +73,7 @@ impl Status {
         keys: Vec<ConfigKey>,
         ops: Ops,
         tokens: Arc<TokenManager>,
-        gateway_certificate: SeenCertificate,
+        (gateway_certificate, own_certificate): (SeenCertificate, SeenCertificate),
         clock: Clock,
     ) -> Self {
         let started = clock.now();
@@ -79,7 +81,7 @@ impl Status {
         let seen = Mutex::new(Seen { history, unpublished: Lasting::default(), unpublished_for: Duration::ZERO });
         let configuration = ArcSwap::from_pointee(Configuration { keys, ..Configuration::default() });
         let callers = ArcSwap::default();
-        Self { about, ops, tokens, gateway_certificate, configuration, callers, seen, started, clock }
+        Self { about, ops, tokens, gateway_certificate, own_certificate, configuration, callers, seen, started, clock }
     }
 
     /// Reads the metrics every 30 s, until `stop`.
@@ -127,6 +129,7 @@ impl Status {
             upstream: gauges::upstream(metrics),
             webhooks: has_webhooks.then(|| WebhookState { last, forward_to: self.about.forward_to.clone() }),
             certificates: self.certificates(),
+            tls_files_unusable: series(&metrics.tls_files_unusable).any(|series| series.gauge() > 0),
             unknown_writes: metrics.unknown_writes.list(),
             known_callers: gauges::callers(metrics, &self.callers.load()),
             fleet: self.about.fleet.clone().map(|server| gauges::fleet(metrics, server, unpublished_for)),
@@ -147,7 +150,8 @@ impl Status {
 
     fn certificates(&self) -> Vec<CertificateState> {
         let shown = self.gateway_certificate.get().map(|shown| CertificateState::new("the gateway", &shown));
-        shown.into_iter().chain(self.about.authorities.iter().cloned()).collect()
+        let own = self.own_certificate.get().map(|own| CertificateState::new("proxy.tls.certificate_file", &own));
+        shown.into_iter().chain(self.about.authorities.iter().cloned()).chain(own).collect()
     }
 
     fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&Seen) -> T) -> T {

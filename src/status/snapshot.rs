@@ -40,8 +40,10 @@ pub struct Snapshot {
     pub upstream: UpstreamConnections,
     /// `None` without the webhook listener.
     pub webhooks: Option<WebhookState>,
-    /// The certificates of the gateway, if it showed any, and of `gateway.ca_file`.
+    /// The certificates of the gateway, if it showed any, of `gateway.ca_file`, and of `proxy.tls`.
     pub certificates: Vec<CertificateState>,
+    /// Whether the files of `proxy.tls` cannot be used, and those before them stay in use.
+    pub tls_files_unusable: bool,
     /// The latest writes whose outcome is unknown, the latest first.
     pub unknown_writes: Vec<UnknownWrite>,
     /// Empty without `[[callers]]`.

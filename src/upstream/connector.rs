@@ -36,7 +36,7 @@ pub struct Connector {
     metrics: Arc<Metrics>,
 }
 
-/// The certificate that the gateway showed in the last handshake. Cheap to clone.
+/// The certificate that a peer, such as the gateway in the last handshake, has shown. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct SeenCertificate(Arc<ArcSwapOption<Certificate>>);
 
@@ -49,8 +49,12 @@ impl SeenCertificate {
     fn note(&self, connection: &GatewayConnection) {
         let shown = connection.tls().and_then(|tls| tls.peer_certificates()?.first());
         if let Some(certificate) = shown.and_then(|der| Certificate::read(der)) {
-            self.0.store(Some(Arc::new(certificate)));
+            self.set(certificate);
         }
+    }
+
+    pub fn set(&self, certificate: Certificate) {
+        self.0.store(Some(Arc::new(certificate)));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::support::dashboard::{load, panels, queries, text};
 use crate::support::pages::root;
 use crate::support::{promql, rules};
 
-const QUESTIONS: [&str; 8] = [
+const QUESTIONS: [&str; 9] = [
     "In short",
     "Is it up?",
     "Is it saving calls?",
@@ -17,6 +17,7 @@ const QUESTIONS: [&str; 8] = [
     "Is money stuck?",
     "Do webhooks arrive?",
     "Is the fleet coherent?",
+    "Is TLS well?",
 ];
 
 #[test]

@@ -25,6 +25,8 @@ use sezzle_sidecar::webhook::WebhookResult;
 use crate::architecture::{LEAVES, MAY_IMPORT, ONLY_LEAVES};
 use crate::support::pages::{calls, page, quoted, root, rows};
 use crate::support::process::{Folder, run};
+use crate::support::secure::Secure;
+use crate::support::tls::Authority;
 use crate::support::{Setup, rules};
 
 /// Fails for every name that a page does not have between backticks.
@@ -73,8 +75,11 @@ fn every_error_is_explained_and_no_other() {
     let own = CODES.iter().map(|code| (code.word.to_owned(), code.status.as_u16().to_string(), code.is_refusal));
     let source = page("src/server/refusal.rs");
     assert!(source.contains("REQUEST_HEADER_FIELDS_TOO_LARGE,\n            \"head_too_large\""), "the code is gone");
+    assert!(source.contains("BAD_REQUEST,\n        \"https_required\""), "the code is gone");
     // There is no request yet that could be counted as refused.
-    let codes = own.chain([("head_too_large".to_owned(), "431".to_owned(), false)]).collect();
+    let early = [("head_too_large", "431"), ("https_required", "400")];
+    let early = early.map(|(word, status)| (word.to_owned(), status.to_owned(), false));
+    let codes = own.chain(early).collect();
     same("docs/proxy-listener.md", &explained_codes(), &codes);
 }
 
@@ -262,8 +267,12 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     // Nothing listens there, and the series of a fleet exist all the same.
     let folder = Folder::new();
     let setup = setup.set("AUDIT__FILE", folder.path().join("audit.log").display());
-    let harness = setup.set("FLEET__URL", "redis://127.0.0.1:1").start().await;
-    harness.get("/v2/customer").await;
+    let setup = setup.set("FLEET__URL", "redis://127.0.0.1:1");
+    let authority = Authority::new();
+    let (certificate, key) = authority.files("proxy", &["localhost"]);
+    let setup = setup.set("PROXY__TLS__CERTIFICATE_FILE", certificate).set("PROXY__TLS__KEY_FILE", key);
+    let harness = setup.start().await;
+    Secure::new(&authority.pem()).get(harness.proxy, "/v2/customer").await;
     let exposed = harness.client.get(harness.ops, "/metrics").await.text();
     harness.stop().await;
     let words = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| (*word).to_owned()).collect() };

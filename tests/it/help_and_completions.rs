@@ -7,7 +7,7 @@ use sezzle_sidecar::config;
 
 use crate::support::process::{BINARY, Ended, Folder, Process, run};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "check",
     "healthcheck",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 13] = [
     "status",
     "log-level",
     "audit",
+    "certificate",
     "completions",
     "version",
 ];
@@ -70,7 +71,7 @@ async fn the_keys_in_manual_pages_and_the_variables_in_documents_are_real() {
         for word in page.split(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_'))) {
             let word = word.trim_end_matches('.');
             if let Some(variable) = word.strip_prefix("SEZZLE_SIDECAR__").filter(|rest| !rest.is_empty()) {
-                let key = variable.to_lowercase().replacen("__", ".", 1);
+                let key = variable.to_lowercase().replace("__", ".");
                 let file = format!("{key}_file");
                 let real = known.contains(&key.as_str()) || known.contains(&file.as_str()) || key == "section.key";
                 assert!(real, "{name}: {word}");

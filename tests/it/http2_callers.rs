@@ -308,6 +308,7 @@ fn serve(handler: impl Handler, metrics: &Arc<Metrics>) -> (SocketAddr, JoinHand
     let listener = Listener {
         name: "proxy",
         http2: true,
+        tls: None,
         max_head: 16 * 1024,
         timeouts: Timeouts { head: brief, idle: brief, write: brief },
         permits: Arc::new(Semaphore::new(1)),

@@ -94,6 +94,7 @@ mod stored_sessions;
 mod stream_limit;
 mod support;
 mod systemd;
+mod tls_callers;
 mod unix_sockets;
 mod unmodified_clients;
 mod webhooks;

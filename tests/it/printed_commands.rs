@@ -17,12 +17,13 @@ use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
 /// Pages whose commands are not for operators, or which another test runs.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("docs/audit.md", "tests/it/audit_page.rs runs each step as printed"),
     ("docs/callers.md", "tests/it/callers/page.rs runs every step as printed"),
     ("docs/simulator.md", "tests/it/simulate.rs sends every call as printed"),
     ("docs/calling.md", "tests/it/guides.rs sends every call as printed"),
     ("docs/testing-your-service.md", "tests/it/guides.rs runs the examples that the page shows"),
+    ("docs/tls.md", "tests/it/tls_callers.rs runs every step as printed"),
     ("docs/performance.md", "a benchmark, for an idle machine"),
     ("docs/releasing.md", "the steps of a release, which the CI of a tag takes"),
     ("docs/architecture.md", "a page about the code"),

@@ -16,6 +16,9 @@ const BASE: &str = r#"
     gateway.egress_proxy_credentials_file = "/run/egress"
     credentials.public_key_file = "/run/public"
     credentials.private_key_file = "/run/private"
+    proxy.tls.certificate_file = "/run/proxy.pem"
+    proxy.tls.key_file = "/run/proxy.key"
+    proxy.tls.client_ca_file = "/run/callers.pem"
     links.base_url = "http://localhost"
     webhooks.listen = "127.0.0.1:8082"
     webhooks.forward_to = "http://127.0.0.1:3000"
@@ -122,6 +125,7 @@ fn a_change_of_a_caller_is_one_of_its_key() {
         (of("").replace("/a", "/b"), &["callers.token_file"]),
         (of(pair), &["callers.public_key", "callers.private_key_file"]),
         (of("uid = 7"), &["callers.uid"]),
+        (of("certificate = 'spiffe://a/b'"), &["callers.certificate"]),
         (of("").replace("read", "all"), &["callers.allow"]),
         (of("max_amount = ['1 USD']"), &["callers.max_amount"]),
         (of(""), &[]),

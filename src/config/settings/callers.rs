@@ -154,6 +154,6 @@ fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>)
 }
 
 /// Whether the listener verifies the certificates of callers.
-fn verifies_certificates(_proxy: &ProxySettings) -> bool {
-    false
+fn verifies_certificates(proxy: &ProxySettings) -> bool {
+    proxy.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some())
 }

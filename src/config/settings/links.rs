@@ -34,7 +34,8 @@ impl LinkSettings {
     }
 }
 
-pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<LinkSettings> {
+/// `tls` says that the addresses of `proxy.listen` speak TLS.
+pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>, tls: bool) -> Option<LinkSettings> {
     let rewrite = r.value("links.rewrite", "true", parse::boolean);
     let base_url = r.optional("links.base_url", parse::base_url);
 
@@ -47,7 +48,7 @@ pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>) -> Option<Lin
             // With port 0 the system chooses the port at the start, so nothing can be checked here.
             Some(first) if first.port() == 0 => None,
             Some(first) => {
-                r.derived("links.base_url", &format!("http://{first}"));
+                r.derived("links.base_url", &format!("{}://{first}", if tls { "https" } else { "http" }));
                 None
             }
         };

@@ -18,6 +18,7 @@ mod log;
 mod ops;
 mod otlp;
 mod proxy;
+mod proxy_tls;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use self::ops::OpsSettings;
 pub(super) use self::ops::ops_listen;
 pub use self::otlp::OtlpSettings;
 pub use self::proxy::{CardData, ProxySettings};
+pub use self::proxy_tls::TlsSettings;
 pub use self::webhooks::{ForwardSettings, WebhookSettings};
 use super::key::{Effective, Understood};
 use super::reader::Reader;
@@ -80,7 +82,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
     let control = control::read(r, listen.as_deref());
     let ops = ops::read(r, listen.as_deref(), control.as_ref());
     let cache = cache::read(r);
-    let links = links::read(r, listen.as_deref());
+    let links = links::read(r, listen.as_deref(), proxy.as_ref().is_some_and(|proxy| proxy.tls.is_some()));
     let ops_listen = ops.as_ref().map(|ops| Address::Tcp(ops.listen));
     let others = [
         ("proxy.listen", listen.as_deref().unwrap_or_default()),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::listen::is_loopback;
+use super::proxy_tls::{self, TlsSettings};
 use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
@@ -17,6 +18,8 @@ pub struct ProxySettings {
     /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
     pub card_data: CardData,
+    /// `None` for plain HTTP.
+    pub tls: Option<TlsSettings>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
 }
@@ -46,6 +49,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
         parse::choice([("refuse", CardData::Refuse), ("forward", CardData::Forward)]),
     );
     let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
+    let tls = proxy_tls::read(r, listen.as_deref());
 
     if let Some([]) = listen.as_deref() {
         r.refuse("proxy.listen", "expected at least one address");
@@ -53,23 +57,25 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
     let listen = listen.filter(|addresses| !addresses.is_empty());
     let remote: Vec<SocketAddr> =
         listen.iter().flatten().filter_map(Address::tcp).filter(|address| !is_loopback(*address)).collect();
-    let refused = allow_remote == Some(false) && !remote.is_empty();
+    // Callers of a network are then told apart, and nobody reads their secrets on the way.
+    let is_guarded = matches!(tls, Some(Some(_))) && r.has_tables("callers");
+    let refused = allow_remote == Some(false) && !remote.is_empty() && !is_guarded;
     if refused {
         for address in remote {
             r.conflict(
                 "proxy.listen",
                 &format!(
-                    "{address} is not a loopback address, and everybody who reaches it can move money; to accept \
-                     that, set proxy.allow_remote = true"
+                    "{address} is not a loopback address, and everybody who reaches it can move money; set \
+                     proxy.tls and [[callers]], or accept that by proxy.allow_remote = true"
                 ),
             );
         }
     }
     let settings = || {
-        let (hosts, workers) = (hosts?, workers?);
+        let (hosts, workers, tls) = (hosts?, workers?, tls?);
         let (normalise_request_id, card_data) = (normalise_request_id?, card_data?);
         let (listen, socket_mode) = (listen.clone()?, socket_mode?);
-        Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, workers })
+        Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, tls, workers })
     };
     let settings = settings();
     // Consequences of a refused address are not reported as further mistakes.

@@ -15,7 +15,7 @@ pub(super) fn certificates(s: &Snapshot) -> Option<Section> {
         vec![one.whose.to_owned(), subject, ends(one.not_after, s.now)]
     });
     let table = Table {
-        caption: "As the last handshake showed it, and as gateway.ca_file was read at the start".to_owned(),
+        caption: "As the last handshake with the gateway showed it, and as the files were read".to_owned(),
         texts: &["Of", "Certificate", "Ends"],
         numbers: &[],
         is_of_words: false,

@@ -99,7 +99,7 @@ pub fn section_of(remark: &Remark) -> &'static str {
         Condition::SezzleFailing | Condition::RateLimited => "sezzle",
         Condition::WebhooksUnsigned | Condition::WebhooksNotForwarded => "webhooks",
         Condition::ConnectionsNearLimit => "limits",
-        Condition::CertificateEnds => "certificates",
+        Condition::CertificateEnds | Condition::CertificateNotUsed => "certificates",
         Condition::ReloadFailed | Condition::RestartNeeded => "configuration",
         Condition::FleetUnsynced
         | Condition::FleetUnpublished

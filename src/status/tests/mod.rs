@@ -80,6 +80,7 @@ pub(super) fn well() -> Snapshot {
         upstream: UpstreamConnections { open: 3, active: 1, waiting: 0 },
         webhooks: None,
         certificates: vec![certificate("the gateway", "gateway.example", 80)],
+        tls_files_unusable: false,
         unknown_writes: Vec::new(),
         known_callers: Vec::new(),
         fleet: None,
@@ -152,6 +153,7 @@ pub(super) fn ill() -> Snapshot {
     let caller = CallerState { name: "till".to_owned(), told_by, allow: "read".to_owned(), ..CallerState::default() };
     let max_amount = Some("500.00 USD".to_owned());
     s.known_callers = vec![caller.clone(), CallerState { max_amount, not_allowed: 4, over_limit: 1234, ..caller }];
+    s.tls_files_unusable = true;
     s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s
 }

@@ -31,6 +31,7 @@ words! {
         RestartNeeded = "restart_needed",
         TaskRestarted = "task_restarted",
         CertificateEnds = "certificate_ends",
+        CertificateNotUsed = "certificate_not_used",
         FleetUnsynced = "fleet_unsynced",
         FleetUnpublished = "fleet_unpublished",
         FleetUnconfirmed = "fleet_unconfirmed",
@@ -43,7 +44,9 @@ impl Condition {
     /// fires because of a process, its page reports the condition.
     pub fn alerts(self) -> &'static [&'static str] {
         match self {
-            Self::NotReady | Self::RateLimited | Self::RestartNeeded | Self::CertificateEnds => &[],
+            Self::NotReady | Self::RateLimited | Self::RestartNeeded => &[],
+            Self::CertificateEnds => &["SezzleSidecarCertificateEnds"],
+            Self::CertificateNotUsed => &["SezzleSidecarCertificateNotUsed"],
             Self::LookupsFailing => &["SezzleSidecarLookupsFailing"],
             Self::SlowAnswers => &["SezzleSidecarSlowAnswers"],
             Self::WritesNotSent => &["SezzleSidecarMoneyNotSent"],

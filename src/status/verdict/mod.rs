@@ -41,6 +41,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         process::log_lost(s),
         process::reload(s),
         process::restarted(s),
+        process::certificate_not_used(s),
         fleet::unsynced(s),
         fleet::unpublished(s),
         fleet::unconfirmed(s),

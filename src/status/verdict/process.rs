@@ -69,5 +69,11 @@ pub(super) fn certificates(s: &Snapshot) -> impl Iterator<Item = Remark> {
     })
 }
 
+pub(super) fn certificate_not_used(s: &Snapshot) -> Option<Remark> {
+    let text = "The files of proxy.tls have changed, and the sidecar cannot use them. Callers see the certificate from \
+                before; the log has the reason.";
+    s.tls_files_unusable.then(|| Remark::notice(Condition::CertificateNotUsed, text.to_owned()))
+}
+
 // Long enough to replace a certificate of one's own. Public ones are replaced at the latest about then.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -25,9 +25,10 @@ pub const CALLER_REFUSALS: [&str; 2] = ["not_allowed", "amount_over_limit"];
 /// `result` of `caller_secret_reloads_total`.
 pub const CALLER_SECRET_RESULTS: [&str; 2] = ["success", "unusable"];
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
-pub const TASKS: [&str; 10] = [
+pub const TASKS: [&str; 11] = [
     "token_keeper",
     "caller_keeper",
+    "certificate_keeper",
     "proxy_listener",
     "control_listener",
     "ops_listener",
@@ -43,6 +44,10 @@ pub const LOG_WRITER: &str = "log_writer";
 pub const RETRY_RESULTS: [&str; 3] = ["success", "failure", "no_budget"];
 /// `listener` of `connections`.
 pub const LISTENERS: [&str; 4] = ["proxy", "control", "ops", "webhooks"];
+/// `tls_version` of `tls_handshakes_total`.
+pub const TLS_VERSIONS: [&str; 2] = ["1.2", "1.3"];
+/// `kind` of `tls_handshakes_total`.
+pub const TLS_KINDS: [&str; 2] = ["full", "resumed"];
 /// `event` of `webhooks_total`: the events that Sezzle documents. All others are [`OTHER_EVENT`].
 pub const WEBHOOK_EVENTS: [&str; 9] = [
     "customer.tokenized",

@@ -139,6 +139,36 @@ metrics! {
         "Connections of callers that the sidecar refused or cut.",
         &["listener", "reason"],
     );
+    tls_handshakes: IntCounterVec = counters(
+        "tls_handshakes_total",
+        "TLS handshakes with callers that succeeded.",
+        &["listener", "tls_version", "kind"],
+    );
+    tls_handshakes_under_way: IntGaugeVec = gauges(
+        "tls_handshakes_under_way",
+        "TLS handshakes with callers under way.",
+        &["listener"],
+    );
+    tls_handshakes_limit: IntGaugeVec = gauges(
+        "tls_handshakes_limit",
+        "TLS handshakes with callers that may be under way at once.",
+        &["listener"],
+    );
+    tls_certificate_expiry: IntGaugeVec = gauges(
+        "tls_certificate_expiry_timestamp_seconds",
+        "When the certificate that callers are shown ends, in seconds since the epoch.",
+        &["listener"],
+    );
+    tls_files_unusable: IntGaugeVec = gauges(
+        "tls_files_unusable",
+        "1 while the certificate files cannot be used and those before them stay in use.",
+        &["listener"],
+    );
+    tls_reloads: IntCounterVec = counters(
+        "tls_reloads_total",
+        "Changes of the certificate files, by whether they are in use.",
+        &["listener", "result"],
+    );
     upstream_requests: IntCounterVec = counters(
         "upstream_requests_total",
         "Answers received from Sezzle.",

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod amounts;
+mod certified;
 mod issued;
 mod mistakes;
 mod page;

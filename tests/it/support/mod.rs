@@ -22,6 +22,7 @@ pub mod redis_proxy;
 pub mod relay;
 pub mod rules;
 pub mod scripted;
+pub mod secure;
 pub mod service;
 mod session;
 pub mod stack;

@@ -86,8 +86,14 @@ impl Authority {
 
     /// Writes a certificate for `names` and its key as PEM, and returns the paths of both files.
     pub fn files(&self, name: &str, names: &[&str]) -> (String, String) {
-        let key = a_key();
-        let certificate = params(names).signed_by(&key, &self.issuer).expect("signs");
+        self.signed(name, names, |_| ())
+    }
+
+    /// As [`Self::files`], with a certificate that `change` has changed.
+    pub fn signed(&self, name: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let (mut params, key) = (params(names), a_key());
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs");
         let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
         (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
     }
@@ -98,7 +104,7 @@ impl Authority {
         server(vec![certificate.der().clone()], &key, versions)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

@@ -1,0 +1,161 @@
+//! Keeps the certificate of the proxy listener as its files have it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use super::error::StartError;
+use super::from_settings::handshakes;
+use super::tls_files::{self, Found, Looks, Mistake, Print, Step};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::config::settings::TlsSettings;
+use crate::file::Pipes;
+use crate::server::tls::Tls;
+use crate::telemetry::metrics::{Metrics, TLS_KINDS, TLS_VERSIONS};
+use crate::threads::Threads;
+use crate::upstream::connector::SeenCertificate;
+
+impl App {
+    /// Makes TLS of these files, and follows their changes.
+    pub(super) fn keep_certificate(
+        &self,
+        files: (TlsSettings, Found),
+        shown: SeenCertificate,
+        clock: Clock,
+        settings: &Settings,
+    ) -> Result<Tls, StartError> {
+        let from_pipe = files.1.from_pipe;
+        let handshakes = handshakes(settings.limits.connections);
+        let (threads, metrics) = (self.blocking.files.clone(), Arc::clone(&self.metrics));
+        let (keeper, tls) = CertificateKeeper::new(files, handshakes, shown, threads, clock, metrics)?;
+        if !from_pipe {
+            let (keeper, stop) = (Arc::new(tokio::sync::Mutex::new(keeper)), self.background_stop.clone());
+            self.supervisor.keep("certificate_keeper", None, move |_| {
+                let (keeper, stop) = (Arc::clone(&keeper), stop.clone());
+                async move { keeper.lock().await.run(stop).await }
+            });
+        }
+        Ok(tls)
+    }
+}
+
+/// Reads the files again and again, and hands changed ones to the listener.
+struct CertificateKeeper {
+    files: TlsSettings,
+    tls: Tls,
+    in_use: Print,
+    looks: Looks,
+    shown: SeenCertificate,
+    threads: Threads,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl CertificateKeeper {
+    /// Begins with the files as they were at the start. `shown` is for the status page.
+    fn new(
+        (files, found): (TlsSettings, Found),
+        handshakes: usize,
+        shown: SeenCertificate,
+        threads: Threads,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Tls), rustls::Error> {
+        let Found { offer, print, certificate, .. } = found;
+        let tls = Tls::new(offer, handshakes)?;
+        for gauges in [&metrics.tls_files_unusable, &metrics.tls_handshakes_under_way] {
+            gauges.with_label_values(&[PROXY]).set(0);
+        }
+        for (version, kind) in TLS_VERSIONS.into_iter().flat_map(|version| TLS_KINDS.map(|kind| (version, kind))) {
+            metrics.tls_handshakes.with_label_values(&[PROXY, version, kind]).inc_by(0);
+        }
+        for result in [SUCCESS, UNUSABLE] {
+            metrics.tls_reloads.with_label_values(&[PROXY, result]).inc_by(0);
+        }
+        let keeper =
+            Self { files, tls: tls.clone(), in_use: print, looks: Looks::default(), shown, threads, clock, metrics };
+        keeper.note(certificate);
+        Ok((keeper, tls))
+    }
+
+    async fn run(&mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.clock.sleep(INTERVAL) => self.look().await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let (files, now) = (self.files.clone(), self.clock.now().wall);
+        let read = timeout(READ_TIMEOUT, self.threads.run(move || tls_files::read(&files, Pipes::Refuse, now))).await;
+        let found = match read {
+            Ok(Ok(found)) => found.map_err(|mistakes| texts(&mistakes)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the files could not be read within {} s", READ_TIMEOUT.as_secs())),
+        };
+        let step = self.looks.step(&self.in_use, found.as_ref().map(|found| &found.print).map_err(String::clone));
+        let step = match (step, found) {
+            (Step::Use, Ok(found)) => {
+                self.change(found).err().map_or(Step::Keep, |error| Step::Report(error.to_string()))
+            }
+            (step, _) => step,
+        };
+        match step {
+            Step::Keep | Step::Use => {}
+            Step::Restored => {
+                self.usable();
+                tracing::info!("the files of proxy.tls hold the certificate in use again");
+            }
+            Step::Report(why) => {
+                self.metrics.tls_files_unusable.with_label_values(&[PROXY]).set(1);
+                self.metrics.tls_reloads.with_label_values(&[PROXY, UNUSABLE]).inc();
+                tracing::warn!(why, "the files of proxy.tls have changed and cannot be used; those before stay in use");
+            }
+        }
+    }
+
+    fn change(&mut self, found: Found) -> Result<(), rustls::Error> {
+        let Found { offer, print, certificate, .. } = found;
+        self.tls.change(offer, print.callers == self.in_use.callers)?;
+        self.in_use = print;
+        self.usable();
+        self.metrics.tls_reloads.with_label_values(&[PROXY, SUCCESS]).inc();
+        tracing::info!(
+            subject = certificate.subject,
+            issuer = certificate.issuer,
+            "the proxy listener shows a new certificate"
+        );
+        self.note(certificate);
+        Ok(())
+    }
+
+    fn usable(&self) {
+        self.metrics.tls_files_unusable.with_label_values(&[PROXY]).set(0);
+    }
+
+    fn note(&self, certificate: crate::upstream::certificate::Certificate) {
+        let ends = certificate.not_after.0.div_euclid(1000);
+        self.metrics.tls_certificate_expiry.with_label_values(&[PROXY]).set(ends);
+        self.shown.set(certificate);
+    }
+}
+
+/// All mistakes in one line.
+fn texts(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| mistake.text.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+const PROXY: &str = "proxy";
+const SUCCESS: &str = "success";
+const UNUSABLE: &str = "unusable";
+
+// Two looks, after which a mistake is reported, are less than five seconds.
+const INTERVAL: Duration = Duration::from_secs(2);
+// As long as the start waits for a pipe.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,352 @@
+//! Reads the files of `proxy.tls`, and says everything that is wrong with them.
+
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, InconsistentKeys, RootCertStore};
+use zeroize::Zeroizing;
+
+use crate::clock::Wall;
+use crate::config::settings::TlsSettings;
+use crate::file::{self, Content, Pipes, ReadError};
+use crate::server::tls::Offer;
+use crate::sezzle::time::format_http_date;
+use crate::upstream::ca_file;
+use crate::upstream::certificate::Certificate;
+
+/// Files that fit together.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub offer: Offer,
+    pub print: Print,
+    /// The certificate that callers are shown. Its end is the first one of its chain.
+    pub certificate: Certificate,
+    /// Whether a file came through a pipe, which cannot be read again.
+    pub from_pipe: bool,
+}
+
+/// Tells one content of the files from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    pair: Vec<u8>,
+    pub callers: Vec<u8>,
+}
+
+/// A file that cannot be used. The text names the key of the configuration and the file, and none of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub text: String,
+    /// Whether the file is that of the private key.
+    pub of_key: bool,
+    /// Whether nothing is known of the file but that it is a pipe.
+    pub of_pipe: bool,
+}
+
+impl Mistake {
+    fn new(key: &str, path: &Path, text: impl std::fmt::Display) -> Self {
+        Self { text: format!("{key}: {}: {text}", path.display()), of_key: key == KEY, of_pipe: false }
+    }
+}
+
+const CERTIFICATE: &str = "proxy.tls.certificate_file";
+const KEY: &str = "proxy.tls.key_file";
+const CLIENT_CA: &str = "proxy.tls.client_ca_file";
+
+/// Reads the files, and blocks as long as the file system does.
+pub(super) fn read(settings: &TlsSettings, pipes: Pipes, now: Wall) -> Result<Found, Vec<Mistake>> {
+    let TlsSettings { certificate_file, key_file, client_ca_file } = settings;
+    let content = |key, path: &Path| {
+        file::read(path, LARGEST, pipes).map_err(|error| {
+            let of_pipe = matches!(error, ReadError::Pipe);
+            vec![Mistake { of_pipe, ..Mistake::new(key, path, error) }]
+        })
+    };
+    let chain = content(CERTIFICATE, certificate_file).and_then(|content| chain(certificate_file, content, now));
+    let key = content(KEY, key_file).and_then(|content| key(key_file, content));
+    let callers = client_ca_file.as_ref().map(|path| content(CLIENT_CA, path).and_then(|found| callers(path, found)));
+    let (chain, key, callers) = match (chain, key, callers.transpose()) {
+        (Ok(chain), Ok(key), Ok(callers)) => (chain, key, callers),
+        (chain, key, callers) => {
+            return Err([chain.err(), key.err(), callers.err()].into_iter().flatten().flatten().collect());
+        }
+    };
+    let both = Zeroizing::new([chain.content.bytes.as_slice(), key.content.bytes.as_slice()].concat());
+    let pair = digest(&SHA256, &both).as_ref().to_vec();
+    let of_callers = callers.as_ref().map(|callers| digest(&SHA256, &callers.content.bytes).as_ref().to_vec());
+    let from_pipe = [Some(&chain.content), Some(&key.content), callers.as_ref().map(|callers| &callers.content)]
+        .into_iter()
+        .flatten()
+        .any(|content| content.from_pipe);
+    let offer = Offer::new(chain.value.0, key.value, callers.map(|callers| callers.value));
+    let offer = offer.map_err(|error| vec![Mistake::new(KEY, key_file, unfit(&error))])?;
+    let print = Print { pair, callers: of_callers.unwrap_or_default() };
+    Ok(Found { offer, print, certificate: chain.value.1, from_pipe })
+}
+
+struct Part<T> {
+    value: T,
+    content: Content,
+}
+
+/// The certificates, and the facts about the first of them.
+type Chain = (Vec<CertificateDer<'static>>, Certificate);
+
+fn chain(path: &Path, content: Content, now: Wall) -> Result<Part<Chain>, Vec<Mistake>> {
+    let mistake = |text: String| vec![Mistake::new(CERTIFICATE, path, text)];
+    let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
+    let mut facts = Vec::with_capacity(found.len());
+    for one in &found {
+        let read = Certificate::read(&one.der);
+        facts.push(read.ok_or_else(|| mistake(format!("line {}: this is not an X.509 certificate", one.line)))?);
+    }
+    if found.iter().map(|one| one.der.len()).sum::<usize>() > LONGEST_CHAIN {
+        return Err(mistake(format!(
+            "holds {} certificates of more than {LONGEST_CHAIN} bytes together, which callers refuse; leave only those \
+             that lead to the issuer",
+            found.len()
+        )));
+    }
+    let mistakes: Vec<Mistake> = facts.iter().filter_map(|one| untimely(one, now)).flat_map(mistake).collect();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let ends = facts.iter().map(|one| one.not_after).min();
+    let Some(first) = facts.into_iter().next() else { return Err(mistake("the file has no certificate".to_owned())) };
+    let certificate = Certificate { not_after: ends.unwrap_or(first.not_after), ..first };
+    let chain = found.into_iter().map(|one| CertificateDer::from(one.der)).collect();
+    Ok(Part { value: (chain, certificate), content })
+}
+
+fn untimely(certificate: &Certificate, now: Wall) -> Option<String> {
+    let Certificate { subject, not_before, not_after, .. } = certificate;
+    let subject = if subject.is_empty() { "without a name" } else { subject };
+    if *not_after < now {
+        return Some(format!("the certificate {subject} ended on {}", format_http_date(*not_after)));
+    }
+    (*not_before > now).then(|| format!("the certificate {subject} is valid from {} on", format_http_date(*not_before)))
+}
+
+fn key(path: &Path, content: Content) -> Result<Part<PrivateKeyDer<'static>>, Vec<Mistake>> {
+    let mistake = |text: &str| vec![Mistake::new(KEY, path, text)];
+    if content.mode & 0o022 != 0 && !content.bytes.is_empty() {
+        let mode = content.mode;
+        return Err(mistake(&format!(
+            "users other than the owner may write this file (mode {mode:03o}); take that right away"
+        )));
+    }
+    let is_encrypted = content.bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
+    match PrivateKeyDer::from_pem_slice(&content.bytes) {
+        Ok(value) => Ok(Part { value, content }),
+        Err(_) if is_encrypted => {
+            Err(mistake("the key is encrypted; write it without a passphrase, for example with `openssl pkey`"))
+        }
+        Err(_) => Err(mistake("holds no private key in PEM")),
+    }
+}
+
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+fn callers(path: &Path, content: Content) -> Result<Part<RootCertStore>, Vec<Mistake>> {
+    let mistake = |text: String| vec![Mistake::new(CLIENT_CA, path, text)];
+    let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
+    let mut value = RootCertStore::empty();
+    for one in found {
+        let added = value.add(CertificateDer::from(one.der));
+        added.map_err(|_| mistake(format!("line {}: this is not an X.509 certificate", one.line)))?;
+    }
+    Ok(Part { value, content })
+}
+
+/// Why a pair cannot be used, though each of its files can be read.
+fn unfit(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!("the key does not belong to the first certificate of {CERTIFICATE}")
+        }
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            format!("the first certificate of {CERTIFICATE} is not one that TLS uses")
+        }
+        other => format!("TLS cannot use this key: {other}"),
+    }
+}
+
+// Four times the size of the operating systems' bundles.
+const LARGEST: usize = 1024 * 1024;
+// A message of the handshake has at most 64 KiB, and many clients take less.
+const LONGEST_CHAIN: usize = 32 * 1024;
+
+/// What to do after the files have been read again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Keep,
+    Use,
+    /// The files hold what is in use again, after a report that they did not.
+    Restored,
+    /// Report that the files cannot be used, for this reason.
+    Report(String),
+}
+
+/// What the last looks at the files have shown.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    unusable: Option<String>,
+    reported: Option<String>,
+}
+
+impl Looks {
+    /// Decides after one look. Several files cannot change in one step, so a reason counts from the second look on.
+    pub fn step(&mut self, in_use: &Print, found: Result<&Print, String>) -> Step {
+        match found {
+            Ok(print) => {
+                let was_reported = self.reported.take().is_some();
+                self.unusable = None;
+                match print == in_use {
+                    false => Step::Use,
+                    true if was_reported => Step::Restored,
+                    true => Step::Keep,
+                }
+            }
+            Err(why) if self.unusable.as_ref() != Some(&why) => {
+                self.unusable = Some(why);
+                Step::Keep
+            }
+            Err(why) if self.reported.as_ref() == Some(&why) => Step::Keep,
+            Err(why) => {
+                self.reported = Some(why.clone());
+                Step::Report(why)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::sezzle::time::parse_rfc3339;
+
+    struct Folder(TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = Self(tempfile::tempdir().expect("a folder"));
+            let (certificate, key) = pair();
+            folder.write("certificate", &certificate);
+            folder.write("key", &key);
+            folder
+        }
+
+        fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+            let path = self.0.path().join(name);
+            fs::write(&path, content).expect("written");
+            fs::set_permissions(path, Permissions::from_mode(0o600)).expect("an own file");
+        }
+
+        fn read(&self, callers: bool) -> Result<Found, Vec<String>> {
+            let path = |name: &str| self.0.path().join(name);
+            let settings = TlsSettings {
+                certificate_file: path("certificate"),
+                key_file: path("key"),
+                client_ca_file: callers.then(|| path("callers")),
+            };
+            let now = parse_rfc3339("2026-06-01T00:00:00Z").expect("a time");
+            let texts = |all: Vec<Mistake>| all.into_iter().map(|mistake| mistake.text).collect();
+            read(&settings, Pipes::Refuse, now).map_err(texts)
+        }
+
+        fn mistakes(&self) -> Vec<String> {
+            self.read(false).expect_err("mistakes")
+        }
+    }
+
+    fn params() -> CertificateParams {
+        let mut params = CertificateParams::new(vec!["sidecar.internal".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2027, 1, 1));
+        params
+    }
+
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        (params().self_signed(&key).expect("signs").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn files_that_fit_are_used() {
+        let folder = Folder::new();
+        let first = folder.read(false).expect("usable");
+        assert_eq!(Some(first.certificate.not_after), parse_rfc3339("2027-01-01T00:00:00Z"));
+        assert_eq!(folder.read(false).expect("usable").print, first.print);
+        folder.write("callers", pair().0);
+        let asking = folder.read(true).expect("usable");
+        assert!(asking.print.pair == first.print.pair && asking.print.callers != first.print.callers);
+        let (certificate, key) = pair();
+        folder.write("certificate", certificate);
+        folder.write("key", key);
+        assert_ne!(folder.read(false).expect("usable").print, first.print);
+    }
+
+    #[test]
+    fn every_mistake_is_said_at_once_and_in_words() {
+        let folder = Folder::new();
+        folder.write("key", "");
+        folder.write("certificate", "none");
+        let all = folder.read(true).expect_err("three mistakes");
+        assert_eq!(all.len(), 3, "{all:?}");
+        for (said, expected) in all.iter().zip(["the file has no certificate", "holds no private key", "No such file"])
+        {
+            assert!(said.contains(expected) && said.starts_with("proxy.tls."), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pair() {
+        let folder = Folder::new();
+        folder.write("key", pair().1);
+        assert!(folder.mistakes()[0].ends_with(
+            "the key does not belong to the first certificate of \
+                                                proxy.tls.certificate_file"
+        ));
+        folder.write("key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----");
+        assert!(folder.mistakes()[0].contains("the key is encrypted"));
+        let (certificate, key) = pair();
+        folder.write("key", &key);
+        fs::set_permissions(folder.0.path().join("key"), Permissions::from_mode(0o620)).expect("an own file");
+        assert!(folder.mistakes()[0].contains("may write this file (mode 620)"));
+        folder.write("key", &key);
+        folder.write("certificate", certificate.repeat(120));
+        assert!(folder.mistakes()[0].contains("holds 120 certificates"));
+        let signed = |change: fn(&mut CertificateParams)| {
+            let (mut params, key) = (params(), KeyPair::generate().expect("a key"));
+            change(&mut params);
+            folder.write("certificate", params.self_signed(&key).expect("signs").pem());
+            folder.write("key", key.serialize_pem());
+            folder.mistakes()
+        };
+        assert!(signed(|params| params.not_after = date_time_ymd(2026, 5, 1))[0].contains("ended on Fri, 01 May 2026"));
+        assert!(
+            signed(|params| params.not_before = date_time_ymd(2026, 7, 1))[0].contains("is valid from Wed, 01 Jul")
+        );
+    }
+
+    #[test]
+    fn one_look_at_half_a_change_is_not_reported() {
+        let print = |byte| Print { pair: vec![byte], callers: vec![] };
+        let half = || Err("half".to_owned());
+        let (mut looks, old) = (Looks::default(), print(1));
+        assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
+        assert_eq!(looks.step(&old, half()), Step::Keep);
+        assert_eq!(looks.step(&old, Ok(&print(2))), Step::Use);
+        assert_eq!(looks.step(&old, half()), Step::Keep);
+        assert_eq!(looks.step(&old, half()), Step::Report("half".to_owned()));
+        assert_eq!(looks.step(&old, half()), Step::Keep);
+        assert_eq!(looks.step(&old, Ok(&old)), Step::Restored);
+        assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
+    }
+}

@@ -1,0 +1,138 @@
+//! What a listener shows to callers that speak TLS, and what it asks of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::Semaphore;
+
+use crate::clock::monotonic_micros;
+
+/// What a listener shows to callers and asks of them. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    offers: ArcSwap<Offers>,
+    handshakes: Semaphore,
+    limit: usize,
+    /// The time of the last log line about a failed handshake, in microseconds of the monotonic clock; 0 for none.
+    logged: AtomicU64,
+}
+
+struct Offers {
+    serving: Arc<ServerConfig>,
+    /// For connections over the limit: HTTP/1.1 alone, because the answer to them is written in it.
+    refusing: Arc<ServerConfig>,
+}
+
+/// A certificate with its key, and the authorities of callers' certificates, if callers are asked for one.
+pub struct Offer(ServerConfig);
+
+/// Prints nothing of the key.
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Offer(..)")
+    }
+}
+
+impl Offer {
+    /// `chain` begins with the listener's own certificate. Fails if the key belongs to another certificate, or if TLS
+    /// does not use keys of its kind.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        callers: Option<RootCertStore>,
+    ) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(default_provider());
+        let builder =
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = match callers {
+            None => builder.with_no_client_auth(),
+            Some(authorities) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+                // A caller without a certificate may have another proof, which only the request shows.
+                let verifier = verifier.allow_unauthenticated().build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        // Data before the end of the handshake could be replayed, and a replayed capture moves money again.
+        config.max_early_data_size = 0;
+        Ok(Self(config))
+    }
+}
+
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+impl Tls {
+    /// `handshakes` is how many of them may be under way at once.
+    pub fn new(offer: Offer, handshakes: usize) -> Result<Self, rustls::Error> {
+        let offers = ArcSwap::from_pointee(offers(offer, None)?);
+        Ok(Self(Arc::new(Shared {
+            offers,
+            handshakes: Semaphore::new(handshakes),
+            limit: handshakes,
+            logged: AtomicU64::new(0),
+        })))
+    }
+
+    /// Makes new connections get another offer. Callers may resume their sessions with `resume`. Not so after a change of
+    /// the callers' authorities: a resumed session keeps a certificate that another authority has signed.
+    pub fn change(&self, offer: Offer, resume: bool) -> Result<(), rustls::Error> {
+        let before = self.0.offers.load_full();
+        self.0.offers.store(Arc::new(offers(offer, resume.then_some(&before.serving))?));
+        Ok(())
+    }
+
+    /// How many handshakes may be under way at once.
+    pub fn handshakes(&self) -> usize {
+        self.0.limit
+    }
+
+    /// One permit for each handshake under way.
+    pub(super) fn permits(&self) -> &Semaphore {
+        &self.0.handshakes
+    }
+
+    /// What a new connection gets.
+    pub(super) fn serving(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.offers.load().serving)
+    }
+
+    /// What a connection over the limit gets.
+    pub(super) fn refusing(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.offers.load().refusing)
+    }
+
+    /// Whether a failed handshake is to be logged: not if another one was a moment ago.
+    pub(super) fn may_log(&self) -> bool {
+        let (now, last) = (monotonic_micros(), self.0.logged.load(Ordering::Relaxed));
+        let may = last == 0 || Duration::from_micros(now.saturating_sub(last)) >= LOG_INTERVAL;
+        if may {
+            self.0.logged.store(now, Ordering::Relaxed);
+        }
+        may
+    }
+}
+
+fn offers(Offer(mut serving): Offer, before: Option<&Arc<ServerConfig>>) -> Result<Offers, rustls::Error> {
+    // Tickets are sealed with keys that change every six hours. No memory is needed for each caller.
+    serving.ticketer = match before {
+        Some(before) => Arc::clone(&before.ticketer),
+        None => Ticketer::new()?,
+    };
+    let mut refusing = serving.clone();
+    refusing.alpn_protocols = vec![HTTP1.to_vec()];
+    Ok(Offers { serving: Arc::new(serving), refusing: Arc::new(refusing) })
+}
+
+const LOG_INTERVAL: Duration = Duration::from_secs(10);

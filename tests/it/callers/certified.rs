@@ -1,0 +1,91 @@
+//! A client certificate tells who calls, on an address that a network may reach.
+
+use std::net::SocketAddr;
+
+use rcgen::{CertificateParams, SanType};
+use sezzle_sidecar::simulator::{Options, Simulator};
+use tokio::net::TcpStream;
+
+use crate::support::client::{Answer, Client};
+use crate::support::eventually;
+use crate::support::process::{Folder, Process, free_address};
+use crate::support::secure::Secure;
+use crate::support::tls::Authority;
+
+const CALLERS: &str = r#"
+[[callers]]
+name = "till"
+certificate = "spiffe://shop.internal/till"
+allow = ["customer.read"]
+
+[[callers]]
+name = "office"
+certificate = "office.internal"
+allow = ["checkout"]
+
+[[callers]]
+name = "tool"
+token_file = "@/tool"
+allow = ["customer.read"]
+"#;
+
+#[tokio::test]
+async fn a_certificate_tells_the_caller_on_an_address_of_a_network() {
+    let (ca, callers) = (Authority::new(), Authority::new());
+    let folder = Folder::new();
+    folder.write("tool", "tool-token-0123456789abcdef");
+    let configuration = CALLERS.replace('@', &folder.path().display().to_string());
+    let file = folder.write("sidecar.toml", &configuration);
+    let (certificate, key) = ca.files("proxy", &["localhost"]);
+    let Options { public_key, private_key, .. } = Options::default();
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let (proxy, ops) = (free_address(), free_address());
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], proxy.port())).to_string();
+    let (url, own, base) = (gateway.url(), ops.to_string(), format!("https://localhost:{}", proxy.port()));
+    // Neither TLS nor callers alone lift the rule against remote addresses, and both together do.
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox"),
+        ("GATEWAY__URL", &url),
+        ("CREDENTIALS__PUBLIC_KEY", &public_key),
+        ("CREDENTIALS__PRIVATE_KEY", &private_key),
+        ("PROXY__LISTEN", &everywhere),
+        ("LINKS__BASE_URL", &base),
+        ("OPS__LISTEN", &own),
+        ("PROXY__TLS__CERTIFICATE_FILE", &certificate),
+        ("PROXY__TLS__KEY_FILE", &key),
+        ("PROXY__TLS__CLIENT_CA_FILE", &callers.file()),
+    ];
+    let alone = Process::start(&["check"], &variables).end().await;
+    assert!(alone.code == Some(78) && alone.stderr.contains("set proxy.tls and [[callers]]"), "{}", alone.stderr);
+    let sidecar = Process::start(&["run", "--config", &file], &variables);
+    let client = Client::new();
+    eventually("ready", async || {
+        TcpStream::connect(ops).await.is_ok() && client.get(ops, "/readyz").await.status == 200
+    })
+    .await;
+
+    let uri = |params: &mut CertificateParams| {
+        params.subject_alt_names = vec![SanType::URI("spiffe://shop.internal/till".try_into().expect("a URI"))];
+    };
+    let code = |answer: &Answer| if answer.status == 200 { "none".to_owned() } else { answer.error_code() };
+    for (name, names, change, status, expected) in [
+        ("till", "any", Some(uri), 200, "none"),
+        ("office", "Office.Internal", None, 403, "sidecar.not_allowed"),
+        ("stranger", "stranger.internal", None, 401, "sidecar.unknown_caller"),
+    ] {
+        let pair = callers.signed(name, &[names], |params| change.iter().for_each(|change| change(params)));
+        for protocols in [&["h2"][..], &["http/1.1"]] {
+            let caller = Secure::showing(&ca.pem(), &pair).offering(protocols);
+            for _ in 0..2 {
+                let (answer, _) = caller.get(proxy, "/v2/customer").await;
+                assert_eq!((answer.status, code(&answer).as_str()), (status, expected), "{name}: {}", answer.text());
+            }
+        }
+    }
+    let (answer, _) = Secure::new(&ca.pem()).get(proxy, "/v2/customer").await;
+    assert_eq!(answer.error_code(), "sidecar.unknown_caller", "neither a certificate nor a token");
+    eventually("the log", async || sidecar.stdout().contains("\"caller\":\"till\"")).await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.code, Some(0));
+    gateway.stop().await;
+}
