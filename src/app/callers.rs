@@ -19,7 +19,7 @@ use crate::credentials::rotation::INTERVAL;
 use crate::credentials::verifier::OVERLAP;
 use crate::secret::SecretSource;
 use crate::status::snapshot::CallerState;
-use crate::supervisor::Heartbeat;
+use crate::supervisor::{Heartbeat, Supervisor};
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{CALLER_REFUSALS, Metrics};
 use crate::threads::Threads;
@@ -158,31 +158,45 @@ fn read_one(settings: &CallerSettings) -> Result<Secrets, String> {
     Ok(Secrets { token, pair })
 }
 
-/// The task that reads the files of callers again, and uses what they hold.
-pub(super) struct CallerKeeper {
+/// The callers whose files a task reads again, and the means to do so.
+#[derive(Clone)]
+pub(super) struct Watched {
     pub(super) told: watch::Receiver<CallersInForce>,
     pub(super) threads: Threads,
     pub(super) clock: Clock,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) heartbeat: Heartbeat,
+}
+
+/// Runs the task that reads the files of callers again, until `stop`.
+pub(super) fn keep(supervisor: &Supervisor, watched: Watched, metrics: &Arc<Metrics>, stop: &CancellationToken) {
+    let (metrics, stop) = (Arc::clone(metrics), stop.clone());
+    supervisor.keep("caller_keeper", Some(HANG_TIMEOUT), move |heartbeat| {
+        CallerKeeper { watched: watched.clone(), metrics: Arc::clone(&metrics), heartbeat }.run(stop.clone())
+    });
+}
+
+/// The task that reads the files of callers again, and uses what they hold.
+struct CallerKeeper {
+    watched: Watched,
+    metrics: Arc<Metrics>,
+    heartbeat: Heartbeat,
 }
 
 /// A task without a sign of life for this long hangs.
-pub(super) const HANG_TIMEOUT: Duration = Duration::from_secs(60);
+const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 // A content that has changed is read again after this time, and used if it is still the same.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// The reading of one caller's files.
 #[derive(Default)]
-struct Watched {
+struct Reading {
     settling: Settling<Secrets>,
     /// The mistake that was logged last.
     said: Option<String>,
 }
 
 impl CallerKeeper {
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.work() => {}
@@ -191,14 +205,14 @@ impl CallerKeeper {
 
     async fn work(&mut self) {
         loop {
-            let in_force = self.told.borrow_and_update().clone();
-            let mut watched: Vec<Watched> = in_force.settings.iter().map(|_| Watched::default()).collect();
+            let in_force = self.watched.told.borrow_and_update().clone();
+            let mut readings: Vec<Reading> = in_force.settings.iter().map(|_| Reading::default()).collect();
             let mut wait = INTERVAL;
             loop {
                 self.heartbeat.beat();
                 tokio::select! {
-                    () = self.clock.sleep(wait) => {}
-                    told = self.told.changed() => match told {
+                    () = self.watched.clock.sleep(wait) => {}
+                    told = self.watched.told.changed() => match told {
                         Ok(()) => break,
                         // The process ends.
                         Err(_) => return,
@@ -206,7 +220,7 @@ impl CallerKeeper {
                 }
                 let Some(table) = &in_force.table else { continue };
                 wait = match self.read(&in_force.settings).await {
-                    Some(found) => self.act_on(table, &in_force.settings, &mut watched, found),
+                    Some(found) => self.act_on(table, &in_force.settings, &mut readings, found),
                     None => INTERVAL,
                 };
             }
@@ -215,7 +229,7 @@ impl CallerKeeper {
 
     async fn read(&self, settings: &Arc<[CallerSettings]>) -> Option<Vec<Result<Secrets, String>>> {
         let settings = Arc::clone(settings);
-        let read = self.threads.run(move || settings.iter().map(read_one).collect());
+        let read = self.watched.threads.run(move || settings.iter().map(read_one).collect());
         match timeout(READ_TIMEOUT, read).await {
             Ok(Ok(found)) => Some(found),
             Ok(Err(error)) => {
@@ -235,22 +249,22 @@ impl CallerKeeper {
         &self,
         table: &ArcSwap<Table>,
         settings: &[CallerSettings],
-        watched: &mut [Watched],
+        readings: &mut [Reading],
         found: Vec<Result<Secrets, String>>,
     ) -> Duration {
         let before = table.load_full();
         let mut callers = before.in_use();
         let (mut wait, mut changed) = (INTERVAL, Vec::new());
-        for (((definition, in_use), watched), found) in callers.iter_mut().zip(watched.iter_mut()).zip(found) {
+        for (((definition, in_use), reading), found) in callers.iter_mut().zip(readings.iter_mut()).zip(found) {
             let name = definition.caller.name.as_str();
-            match found.map(|found| watched.settling.observe(in_use, found)) {
-                Ok(Step::Unchanged) => watched.said = None,
+            match found.map(|found| reading.settling.observe(in_use, found)) {
+                Ok(Step::Unchanged) => reading.said = None,
                 Ok(Step::Wait) => wait = SETTLED,
                 Ok(Step::Use(secrets)) => {
                     *in_use = secrets;
                     changed.push(name.to_owned());
                 }
-                Err(mistake) => self.unusable(watched, mistake),
+                Err(mistake) => self.unusable(reading, mistake),
             }
         }
         if changed.is_empty() {
@@ -258,25 +272,25 @@ impl CallerKeeper {
         }
         let shared = shared_secrets(&callers);
         if shared.is_empty() {
-            table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), self.clock.now())));
+            table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), self.watched.clock.now())));
             for caller in &changed {
                 self.metrics.caller_secret_reloads.with_label_values(&["success"]).inc();
                 // Operators wait for this line before they take the old secret from the caller, also at level `warn`.
                 tracing::warn!(caller, overlap_s = OVERLAP.as_secs(), "the secret of a caller has changed");
             }
         } else {
-            let whose = settings.iter().zip(watched).filter(|(caller, _)| changed.contains(&caller.name));
-            whose.for_each(|(_, watched)| self.unusable(watched, shared.join("; ")));
+            let whose = settings.iter().zip(readings).filter(|(caller, _)| changed.contains(&caller.name));
+            whose.for_each(|(_, reading)| self.unusable(reading, shared.join("; ")));
         }
         wait
     }
 
     /// Says once that a changed secret cannot be used.
-    fn unusable(&self, watched: &mut Watched, mistake: String) {
-        if watched.said.as_ref() != Some(&mistake) {
+    fn unusable(&self, reading: &mut Reading, mistake: String) {
+        if reading.said.as_ref() != Some(&mistake) {
             self.metrics.caller_secret_reloads.with_label_values(&["unusable"]).inc();
             tracing::error!(error = mistake, "the changed secret of a caller is not used; the secret in use stays");
-            watched.said = Some(mistake);
+            reading.said = Some(mistake);
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::callers::{CallerKeeper, CallersInForce};
+use self::callers::{CallersInForce, Watched};
 pub use self::check_online::online_check;
 pub use self::error::StartError;
 #[cfg(feature = "otlp")]
@@ -140,7 +140,8 @@ impl App {
         let gateway = &settings.gateway;
         let tls_files = materials.tls.take();
         let Materials { keys, trust, .. } = &materials;
-        for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref()) {
+        for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref(), &materials.callers)
+        {
             tracing::warn!(key, "{text}");
         }
         if let Some(file) = &gateway.ca_file {
@@ -255,7 +256,8 @@ impl App {
             pod,
         };
         app.run_refresher(upstream, told);
-        app.keep_callers(callers_told);
+        let watched = Watched { told: callers_told, threads: app.blocking.files.clone(), clock: clock.clone() };
+        callers::keep(&app.supervisor, watched, &app.metrics, &app.background_stop);
         let tls = tls_files.map(|files| app.keep_certificate(files, shown, clock.clone(), settings)).transpose()?;
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
             let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
@@ -281,15 +283,6 @@ impl App {
         self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |heartbeat| {
             TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), heartbeat)
                 .run(stop.clone())
-        });
-    }
-
-    fn keep_callers(&self, told: watch::Receiver<CallersInForce>) {
-        let (threads, clock, metrics) = (self.blocking.files.clone(), self.clock.clone(), Arc::clone(&self.metrics));
-        let stop = self.background_stop.clone();
-        self.supervisor.keep("caller_keeper", Some(callers::HANG_TIMEOUT), move |heartbeat| {
-            let (told, threads, clock) = (told.clone(), threads.clone(), clock.clone());
-            CallerKeeper { told, threads, clock, metrics: Arc::clone(&metrics), heartbeat }.run(stop.clone())
         });
     }
 

@@ -53,6 +53,12 @@ impl Permissions {
         self.0 & Self::of(permission).0 != 0
     }
 
+    /// One of the `needed` permissions that this set does not have.
+    pub fn lacking(self, needed: Self) -> Option<Permission> {
+        let lacking = Self(needed.0 & !self.0);
+        if lacking == Self::default() { None } else { Permission::ALL.into_iter().find(|one| lacking.has(*one)) }
+    }
+
     /// The meaning of one word of `allow`.
     pub fn of_word(word: &str) -> Option<Self> {
         let single = Permission::ALL.into_iter().find(|permission| permission.as_str() == word).map(Self::of);
@@ -96,6 +102,16 @@ mod tests {
             assert_eq!(Permissions::of_word(wrong), None, "{wrong}");
         }
         assert_eq!(Permissions::words().count(), Permission::ALL.len() + 2);
+    }
+
+    #[test]
+    fn what_a_set_lacks() {
+        let read = Permissions::of_word("read").expect("a group");
+        let needed = Permissions::of(Permission::OrderRead).and(Permissions::of(Permission::Capture));
+        assert_eq!(read.lacking(needed), Some(Permission::Capture));
+        assert_eq!(read.lacking(Permissions::of(Permission::OrderRead)), None);
+        assert_eq!(Permissions::ALL.lacking(needed), None);
+        assert_eq!(Permissions::default().lacking(needed), Some(Permission::OrderRead));
     }
 
     #[test]

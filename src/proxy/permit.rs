@@ -10,7 +10,6 @@ use super::record::Record;
 use super::route::{Matched, Route};
 use crate::caller::Caller;
 use crate::callers::named::KnownCaller;
-use crate::callers::permission::Permission;
 use crate::callers::table::Table;
 use crate::clock::Now;
 
@@ -53,7 +52,7 @@ pub fn permitted(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -
     }
     let allow = known.ok_or(ProxyError::UnknownCaller)?.caller.allow;
     let needed = matched.permissions(&head.method, head.uri.path());
-    match Permission::ALL.into_iter().find(|permission| needed.has(*permission) && !allow.has(*permission)) {
+    match allow.lacking(needed) {
         None => Ok(()),
         Some(lacking) => Err(ProxyError::NotAllowed(lacking)),
     }

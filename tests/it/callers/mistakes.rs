@@ -72,6 +72,19 @@ async fn mistakes_in_the_configuration_are_listed_by_check() {
 }
 
 #[tokio::test]
+async fn a_secret_that_can_be_guessed_is_warned_of() {
+    let folder = Folder::new();
+    secrets(&folder);
+    folder.write("till", "canary");
+    folder.write("office", "canary-2");
+    let ended = started(&folder, "check", CALLERS).await;
+    for key in ["callers.token_file: caller \"till\"", "callers.private_key_file: caller \"office\""] {
+        assert!(ended.stdout.contains(&format!("# {key}: the secret has fewer than 16 bytes")), "{}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("canary") && !ended.stdout.contains("\"reader\":"), "{}", ended.stdout);
+}
+
+#[tokio::test]
 async fn a_token_file_that_everybody_may_read_is_warned_of() {
     let folder = Folder::new();
     secrets(&folder);
