@@ -31,6 +31,10 @@ impl App {
     /// Puts the new configuration in force, or logs every mistake in it and changes nothing. A reload cannot fail
     /// half-way. Requests in progress finish under the old configuration.
     pub fn reload(&mut self, read: Read) -> ConfigReload {
+        let read = read.and_then(|read| match self.would_open(&read.settings) {
+            Some(mistake) => Err(vec![mistake]),
+            None => Ok(read),
+        });
         let reloaded = match read {
             Ok(read) => self.apply(read),
             Err(mistakes) => {
@@ -45,6 +49,17 @@ impl App {
         let (started, in_use) = (&self.started, &self.reloaded);
         self.status.reloaded(reloaded, config_keys(in_force(started, in_use)), waiting(started, in_use));
         reloaded
+    }
+
+    /// Why the new configuration must not be in force beside the addresses of the start, which stay: nobody but callers
+    /// may reach them.
+    fn would_open(&self, new: &Settings) -> Option<String> {
+        let is_opened = new.callers.is_empty() && !self.reloaded.callers.is_empty() && !new.proxy.allow_remote;
+        let address = self.started.proxy.remote().next().filter(|_| is_opened)?;
+        Some(format!(
+            "callers: this process listens on {address} until a restart, and without callers everybody who reaches it \
+             could move money; restart the sidecar"
+        ))
     }
 
     fn apply(&mut self, Configured { settings: new, key_files, secrets }: Configured) -> ConfigReload {

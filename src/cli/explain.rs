@@ -37,6 +37,9 @@ pub(super) struct Explain {
     /// The user of the caller's process, on a Unix socket.
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
+    /// A DNS name or URI of the caller's client certificate; may repeat.
+    #[arg(long = "certificate", value_name = "NAME")]
+    names: Vec<String>,
 
     #[command(flatten)]
     pub(super) files: ConfigFiles,
@@ -45,16 +48,26 @@ pub(super) struct Explain {
 impl Explain {
     /// Explains the request, and Sezzle's response if standard input holds one, or if the command shall ask for it.
     pub(super) fn run(self, settings: &Settings) -> ExitCode {
-        let (ask, uid) = (self.ask, self.uid);
+        let (ask, connection) = (self.ask, self.connection());
         let head = self.head();
         let hosts = Hosts::new(&settings.proxy.hosts);
-        match request(settings, &hosts, &head, uid) {
+        match request(settings, &hosts, &head, &connection) {
             Err(failure) => ended(Err(failure)),
             Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), asked(settings, &hosts, &head)),
             Ok(()) => ended(
                 answer_on_stdin().map(|answer| answer.iter().for_each(|answer| judge(settings, &hosts, &head, answer))),
             ),
         }
+    }
+
+    /// The connection that the request comes over.
+    fn connection(&self) -> Caller {
+        let peer = self.uid.map(|uid| Peer { uid, pid: None });
+        // TLS has DNS names in lower case, and URIs as they are.
+        let name = |name: &String| if name.contains("://") { name.clone() } else { name.to_ascii_lowercase() };
+        let names: Vec<String> = self.names.iter().map(name).collect();
+        let tls = !names.is_empty();
+        Caller { unix: peer.is_some(), peer, tls, certificate: tls.then(|| names.into()), ..Caller::default() }
     }
 
     fn head(self) -> Parts {
@@ -69,15 +82,13 @@ impl Explain {
     }
 }
 
-/// Explains a request, which on a Unix socket comes from a process of this user.
-fn request(settings: &Settings, hosts: &Hosts, head: &Parts, uid: Option<u32>) -> Result<(), Failure> {
+/// Explains a request over this connection.
+fn request(settings: &Settings, hosts: &Hosts, head: &Parts, connection: &Caller) -> Result<(), Failure> {
     let clock = Clock::system();
     let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
-    let peer = uid.map(|uid| Peer { uid, pid: None });
-    let connection = Caller { unix: peer.is_some(), peer, ..Caller::default() };
     let admission =
         explain::Admission { hosts, forward_card_data: app::forwards_card_data(settings), callers: table.as_ref() };
-    say(&explain::request(admission, head, &connection, clock.now()));
+    say(&explain::request(admission, head, connection, clock.now()));
     Ok(())
 }
 

@@ -10,11 +10,11 @@ use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode};
 use uuid::Uuid;
 
+use super::allowed::{allowed, identify};
 use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{admit, is_cacheable};
-use super::permit::{identify, permitted};
 use super::presence::HeaderPresence;
 use super::public_key::callers_public_key;
 use super::route::amount::AmountPlace;
@@ -62,7 +62,7 @@ pub fn request(
     if let Some(table) = callers {
         let known = identify(table, head, present, connection, now);
         say("caller", &caller(known.as_ref(), &matched));
-        if let Err(error) = permitted(known.as_ref(), &matched, head) {
+        if let Err(error) = allowed(known.as_ref(), &matched, head) {
             say("request", &refusal(&error));
             return text;
         }

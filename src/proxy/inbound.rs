@@ -57,7 +57,7 @@ impl Proxy {
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
         if let Some(callers) = &self.options.callers {
-            Self::permit(callers, head, present, caller, &matched, record)?;
+            Self::check_caller(callers, head, present, caller, &matched, record)?;
         }
         Ok((matched, class))
     }

@@ -4,6 +4,7 @@
 //! lookup of a session goes to the session cache, every other call to `exchange`. [`response`] makes the caller's
 //! answer.
 
+mod allowed;
 mod arrival;
 mod attempt_log;
 mod attempts;
@@ -27,7 +28,6 @@ pub mod inbound;
 pub mod links;
 mod lookup;
 mod own_keys;
-mod permit;
 pub mod presence;
 pub mod pressure;
 mod public_key;

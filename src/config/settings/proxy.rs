@@ -12,6 +12,8 @@ use crate::config::reader::Reader;
 pub struct ProxySettings {
     /// Addresses to listen on; at least one.
     pub listen: Vec<Address>,
+    /// Whether everybody who reaches an address that is not loopback may call.
+    pub allow_remote: bool,
     pub socket_mode: u32,
     /// Further `Host` values that callers may use, with or without a port.
     pub hosts: Vec<String>,
@@ -22,6 +24,13 @@ pub struct ProxySettings {
     pub tls: Option<TlsSettings>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
+}
+
+impl ProxySettings {
+    /// The addresses to which other machines may connect.
+    pub fn remote(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().filter_map(Address::tcp).filter(|address| !is_loopback(*address))
+    }
 }
 
 /// How calls that return card data are treated.
@@ -75,7 +84,8 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
         let (hosts, workers, tls) = (hosts?, workers?, tls?);
         let (normalise_request_id, card_data) = (normalise_request_id?, card_data?);
         let (listen, socket_mode) = (listen.clone()?, socket_mode?);
-        Some(ProxySettings { listen, socket_mode, hosts, normalise_request_id, card_data, tls, workers })
+        let allow_remote = allow_remote?;
+        Some(ProxySettings { listen, allow_remote, socket_mode, hosts, normalise_request_id, card_data, tls, workers })
     };
     let settings = settings();
     // Consequences of a refused address are not reported as further mistakes.

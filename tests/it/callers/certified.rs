@@ -30,6 +30,54 @@ allow = ["customer.read"]
 "#;
 
 #[tokio::test]
+async fn a_reload_opens_no_address_of_a_network_to_everybody() {
+    let ca = Authority::new();
+    let folder = Folder::new();
+    folder.write("tool", "tool-token-0123456789abcdef");
+    let (certificate, key) = ca.files("proxy", &["localhost"]);
+    let (Options { public_key, private_key, .. }, proxy, ops) = (Options::default(), free_address(), free_address());
+    let gateway = Simulator::start(Options::default()).await.expect("gateway starts");
+    let with = |address: &str, more: &str| {
+        format!(
+            "[gateway]\nenvironment = \"sandbox\"\nurl = \"{}\"\n[ops]\nlisten = \"{ops}\"\n[links]\nrewrite = false\n\
+             [proxy]\nlisten = [\"{address}:{}\"]\n{more}",
+            gateway.url(),
+            proxy.port()
+        )
+    };
+    let guarded = format!(
+        "[proxy.tls]\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n[[callers]]\nname = \"tool\"\n\
+         token_file = \"{}/tool\"\nallow = [\"read\"]\n",
+        folder.path().display()
+    );
+    let file = folder.write("sidecar.toml", &with("0.0.0.0", &guarded));
+    let variables = [("CREDENTIALS__PUBLIC_KEY", public_key.as_str()), ("CREDENTIALS__PRIVATE_KEY", &private_key)];
+    let sidecar = Process::start(&["run", "--config", &file], &variables);
+    let client = Client::new();
+    eventually("ready", async || {
+        TcpStream::connect(ops).await.is_ok() && client.get(ops, "/readyz").await.status == 200
+    })
+    .await;
+    let reload = async |configuration: &str, result: &str| {
+        folder.write("sidecar.toml", configuration);
+        let series = format!("config_reloads_total{{result=\"{result}\"}}");
+        let before = client.metric(ops, &series).await;
+        sidecar.signal("HUP");
+        eventually(result, async || client.metric(ops, &series).await > before).await;
+    };
+    // The address of the file is loopback, and that of the process is not until a restart.
+    reload(&with("127.0.0.1", ""), "failed").await;
+    let stranger = Secure::new(&ca.pem());
+    assert_eq!(stranger.get(proxy, "/v2/customer").await.0.error_code(), "sidecar.unknown_caller");
+    assert!(sidecar.stdout().contains("until a restart, and without callers everybody"), "{}", sidecar.stdout());
+    reload(&with("127.0.0.1", "allow_remote = true\n"), "needs_restart").await;
+    assert_eq!(stranger.get(proxy, "/v2/customer").await.0.status, 200, "as the operator wants");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.code, Some(0));
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_certificate_tells_the_caller_on_an_address_of_a_network() {
     let (ca, callers) = (Authority::new(), Authority::new());
     let folder = Folder::new();

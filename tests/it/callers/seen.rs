@@ -28,6 +28,8 @@ async fn explain(configuration: &str, arguments: &[&str]) -> String {
 #[tokio::test]
 async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
     let with_uid = format!("{CALLERS}\n[[callers]]\nname = \"local\"\nuid = 7\nallow = [\"read\"]\n");
+    let certified = "[proxy.tls]\ncertificate_file = \"/a\"\nkey_file = \"/b\"\nclient_ca_file = \"/c\"\n[[callers]]\n\
+                     name = \"far\"\ncertificate = \"Far.Shop\"\nallow = [\"read\"]\n";
     let bounded = CALLERS.replacen("\"capture\"]", "\"capture\"]\nmax_amount = [\"5.00 USD\"]", 1);
     let (till, reader) = (format!("Authorization: Bearer {TILL}"), format!("Authorization: bearer {READER}"));
     for (configuration, arguments, expected) in [
@@ -65,6 +67,11 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
             &with_uid,
             &["GET", "/v2/customer", "--uid", "8"],
             &["caller      unknown: no caller has this uid, certificate or token"],
+        ),
+        (
+            certified,
+            &["GET", "/v2/customer", "--certificate", "spiffe://shop/x", "--certificate", "FAR.shop"],
+            &["caller      far, told by its certificate; allow: read", "request     let through"],
         ),
         (
             &bounded,

@@ -17,7 +17,7 @@ impl Proxy {
     /// Finds the caller of a call, and whether it may make that call. Nothing was read or sent before, and memory was
     /// not asked.
     #[inline(never)]
-    pub(super) fn permit(
+    pub(super) fn check_caller(
         callers: &ArcSwap<Table>,
         head: &Parts,
         present: HeaderPresence,
@@ -26,7 +26,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(), ProxyError> {
         record.caller = identify(&callers.load(), head, present, connection, record.began);
-        permitted(record.caller.as_ref(), matched, head)
+        allowed(record.caller.as_ref(), matched, head)
     }
 }
 
@@ -45,7 +45,7 @@ pub fn identify(
 }
 
 /// Whether a caller may make a call.
-pub fn permitted(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -> Result<(), ProxyError> {
+pub fn allowed(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -> Result<(), ProxyError> {
     // The keys in its body tell the caller of an exchange.
     if matched.route == Route::Authentication {
         return Ok(());
