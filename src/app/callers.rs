@@ -1,5 +1,6 @@
 //! The callers of the configuration: reads their secrets, and reads them again while the sidecar runs.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,19 +228,31 @@ impl CallerKeeper {
         }
     }
 
+    /// Reads the files once, however long that takes: another read of a file system that hangs would block another
+    /// thread. `None` if nothing was read.
     async fn read(&self, settings: &Arc<[CallerSettings]>) -> Option<Vec<Result<Secrets, String>>> {
         let settings = Arc::clone(settings);
-        let read = self.watched.threads.run(move || settings.iter().map(read_one).collect());
-        match timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the sidecar could not read the secrets of callers again");
-                None
-            }
-            Err(_) => {
-                let limit_s = READ_TIMEOUT.as_secs();
-                tracing::warn!(limit_s, "the sidecar could not read the secrets of callers again in time");
-                None
+        let mut read = pin!(self.watched.threads.run(move || settings.iter().map(read_one).collect()));
+        let mut is_said = false;
+        loop {
+            match timeout(READ_TIMEOUT, &mut read).await {
+                Ok(Ok(found)) => return Some(found),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the sidecar could not read the secrets of callers again");
+                    return None;
+                }
+                Err(_) => {
+                    let limit_s = READ_TIMEOUT.as_secs();
+                    if !is_said {
+                        tracing::warn!(limit_s, "the sidecar could not read the secrets of callers again in time");
+                    }
+                    is_said = true;
+                    self.heartbeat.beat();
+                    // A reload may name other files.
+                    if self.watched.told.has_changed().unwrap_or(true) {
+                        return None;
+                    }
+                }
             }
         }
     }
