@@ -99,9 +99,13 @@ impl AuditFile {
         }
     }
 
-    /// Appends bytes, and waits until the disk has them.
+    /// Appends bytes. From then on they outlast the process.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)?;
+        self.0.write_all(bytes)
+    }
+
+    /// Waits until the disk has what was appended. From then on it outlasts the machine.
+    pub fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
 

@@ -1,9 +1,9 @@
 //! The audit: a line in a file for each write before it is sent and after its answer, each with the hash of the line
 //! before. [`verify`] says where such a chain breaks.
 //!
-//! A call waits until its line is on the disk, for a bounded time. With `required`, a call whose first line is not
-//! there by then is not sent. The answer of a call that was sent is never lost to the audit: after the wait the caller
-//! gets the answer, and the line may follow.
+//! A call waits until its first line is written, and its answer until both lines are on the disk, each for a bounded
+//! time. With `required`, a call whose first line is not written by then is not sent. The answer of a call that was sent
+//! is never lost to the audit: after the wait the caller gets the answer, and the line may follow.
 
 mod file;
 mod line;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::line::Fields;
-use self::queue::{Job, Queue};
+use self::queue::{Job, Queue, Until};
 pub use self::verify::{Finding, Verifier};
 pub use self::writer::StartError;
 use crate::clock::{Clock, Mono};
@@ -69,10 +69,10 @@ words! {
 }
 
 words! {
-    /// Whether the line of a call was written before the call went on.
+    /// Whether the line of a call was written before the call went on, and the last line was on the disk, too.
     pub enum Written {
         Yes = "written",
-        /// The disk did not have the line in time. The line may follow.
+        /// Not in time. The line may follow.
         Late = "late",
         /// The write failed, or too many lines waited.
         Lost = "lost",
@@ -108,7 +108,7 @@ impl Audit {
             return Err(Unavailable);
         }
         let limit = if self.required { REQUIRED_TIMEOUT } else { TIMEOUT };
-        let written = self.queued(fields).written(&self.queue, limit).await;
+        let written = self.queued(fields, Until::Written).written(&self.queue, limit).await;
         self.count(Event::Begin, written);
         if self.required && written != Written::Yes {
             // The line may be in the file all the same, so a reader must learn how the call ended.
@@ -129,9 +129,9 @@ impl Audit {
         self.queue.close(CLOSE_TIMEOUT);
     }
 
-    fn queued(&self, fields: Fields) -> Queued {
-        let (written, told) = oneshot::channel();
-        Queued(self.queue.push(Job { fields, written }).then_some(told))
+    fn queued(&self, fields: Fields, until: Until) -> Queued {
+        let (tell, told) = oneshot::channel();
+        Queued(self.queue.push(Job { fields, until, told: tell }).then_some(told))
     }
 
     fn line(&self, event: Event, call: Uuid, fields: Fields) -> Fields {
@@ -193,7 +193,7 @@ impl AuditedCall {
     pub fn end(mut self, outcome: Outcome, fields: Fields) -> impl Future<Output = ()> + Send + use<> {
         self.ended = true;
         let audit = Arc::clone(&self.audit);
-        let waiting = audit.queued(self.last(outcome, fields));
+        let waiting = audit.queued(self.last(outcome, fields), Until::OnDisk);
         async move {
             let written = waiting.written(&audit.queue, TIMEOUT).await;
             audit.count(Event::End, written);
@@ -208,7 +208,7 @@ impl AuditedCall {
 
     /// Puts the last line in without waiting for it.
     fn leave(&self, outcome: Outcome) {
-        let _ = self.audit.queued(self.last(outcome, Fields::default()));
+        let _ = self.audit.queued(self.last(outcome, Fields::default()), Until::OnDisk);
     }
 }
 

@@ -11,11 +11,21 @@ use tokio::sync::oneshot;
 use super::line::Fields;
 use crate::clock::monotonic_micros;
 
-/// A line to write. `written` is told whether the disk has it.
+/// A line to write. `told` learns whether that succeeded.
 #[derive(Debug)]
 pub struct Job {
     pub fields: Fields,
-    pub written: oneshot::Sender<bool>,
+    pub until: Until,
+    pub told: oneshot::Sender<bool>,
+}
+
+/// How far a line must have come before its call goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Written: a crash of the process does not lose it.
+    Written,
+    /// On the disk, with all lines before it: a crash of the machine does not lose it.
+    OnDisk,
 }
 
 /// Shared by those who put lines in and the thread.

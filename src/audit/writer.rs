@@ -1,6 +1,5 @@
 //! The thread that writes the audit file: takes all lines that wait, gives them their places in the chain, writes them
-//! at once, waits for the disk, and then tells those who wait. While one write is on its way the next lines gather, so
-//! many calls at once share a write.
+//! at once, and waits for the disk. While it waits the next lines gather, so many calls at once share a write.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -10,9 +9,11 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::file::{AuditFile, FileError, Tail};
 use super::line::{Fields, Hash, Tip};
-use super::queue::{Job, Queue, Work};
+use super::queue::{Job, Queue, Until, Work};
 use crate::clock::{Clock, monotonic_micros};
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::metrics::Metrics;
@@ -45,7 +46,7 @@ pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metric
         let opened = writer.open();
         if opened.is_ok() {
             // A disk that is full does not keep the sidecar from its start: calls find out.
-            let written = writer.write(Vec::new());
+            let written = writer.write(Vec::new()).and_then(|()| writer.sync());
             writer.note(written, 0);
         }
         let failed = opened.is_err();
@@ -113,16 +114,21 @@ impl Writer {
 
     fn commit(&mut self, jobs: Vec<Job>) {
         let began = monotonic_micros();
-        let (lines, tellers): (Vec<Fields>, Vec<_>) = jobs.into_iter().map(|job| (job.fields, job.written)).unzip();
+        let (lines, tellers): (Vec<Fields>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.fields, (job.until, job.told))).unzip();
+        let count = tellers.len();
         let written = self.write(lines);
+        // A disk that failed may take a write and lose it, so nobody goes on before it has shown that it works again.
+        let is_trusted = written.is_ok() && !self.failing;
+        let (at_once, later): (Vec<_>, Vec<_>) =
+            tellers.into_iter().partition(|(until, _)| *until == Until::Written && is_trusted);
+        tell(at_once, true);
+        let synced = written.and_then(|()| self.sync());
         let took = Duration::from_micros(monotonic_micros().saturating_sub(began));
         self.metrics.audit_write.with_label_values(NO_LABELS).observe(took.as_secs_f64());
-        let is_written = written.is_ok();
-        self.note(written, tellers.len());
-        for teller in tellers {
-            // The call may have waited long enough.
-            let _ = teller.send(is_written);
-        }
+        let is_synced = synced.is_ok();
+        self.note(synced, count);
+        tell(later, is_synced);
     }
 
     /// Continues in the file that the path names by now, if that is another one. If that fails, the file in use stays.
@@ -138,7 +144,7 @@ impl Writer {
         });
         match opened {
             Ok(true) => {
-                let written = self.write(Vec::new());
+                let written = self.write(Vec::new()).and_then(|()| self.sync());
                 self.note(written, 0);
             }
             Ok(false) => {}
@@ -216,6 +222,10 @@ impl Writer {
         Ok(())
     }
 
+    fn sync(&self) -> Result<(), FileError> {
+        self.open.iter().try_for_each(|open| open.file.sync()).map_err(FileError::System)
+    }
+
     /// Takes note of how a write of so many lines of calls ended. Logs when writes begin to fail, and when they succeed
     /// again.
     fn note(&mut self, written: Result<(), FileError>, lines: usize) {
@@ -247,6 +257,13 @@ impl Writer {
     fn log_end(&self, message: &'static str) {
         let Tip { number, hash } = self.tip;
         tracing::warn!(file = %self.path.display(), line = number, %hash, "{message}");
+    }
+}
+
+fn tell(all: Vec<(Until, oneshot::Sender<bool>)>, succeeded: bool) {
+    for (_, told) in all {
+        // The call may have waited long enough.
+        let _ = told.send(succeeded);
     }
 }
 

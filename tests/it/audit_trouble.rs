@@ -213,9 +213,14 @@ async fn on_a_disk_that_hangs(required: bool) -> (Folder, Sidecar) {
 #[tokio::test]
 async fn a_disk_that_hangs_delays_a_call_for_a_while_and_refuses_it_then_if_the_audit_is_required() {
     let (folder, sidecar) = on_a_disk_that_hangs(true).await;
+    // The first line of this call is written, and its answer waits a while for the disk.
+    let began = Instant::now();
+    assert_eq!(capture(&sidecar).await, done());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // No line is written any more.
     let began = Instant::now();
     assert_eq!(capture(&sidecar).await, refused());
-    assert!((5..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!((3..15).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     let began = Instant::now();
     assert_eq!(capture(&sidecar).await, refused());
     assert!(began.elapsed() < Duration::from_secs(2), "nobody waits for a disk that is known to hang");
@@ -232,9 +237,11 @@ async fn a_disk_that_hangs_delays_a_call_for_a_while_and_refuses_it_then_if_the_
 #[tokio::test]
 async fn a_disk_that_hangs_keeps_no_answer_for_long_if_the_audit_is_not_required() {
     let (folder, sidecar) = on_a_disk_that_hangs(false).await;
-    let began = Instant::now();
-    assert_eq!(capture(&sidecar).await, done());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    for _ in 0..2 {
+        let began = Instant::now();
+        assert_eq!(capture(&sidecar).await, done());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
     assert!(sidecar.metric(r#"audit_lines_total{event="begin",result="late"}"#).await > 0.0);
     assert!(sidecar.metric(r#"audit_lines_total{event="end",result="late"}"#).await > 0.0);
     is_reported(&sidecar).await;
@@ -242,5 +249,5 @@ async fn a_disk_that_hangs_keeps_no_answer_for_long_if_the_audit_is_not_required
     assert_eq!(sidecar.stop().await.code, Some(0));
     // Late lines are not lost.
     verified(&[&file(&folder)]).await;
-    assert_eq!(of_calls(&file(&folder)).len(), 4);
+    assert_eq!(of_calls(&file(&folder)).len(), 6);
 }
