@@ -16,7 +16,7 @@
 //!
 //! Also: [`audit`] (a record of the calls that move money) and [`fleet`] (what many sidecars tell each other about their writes).
 //!
-//! Leaves, which use none of the modules above: [`address`], [`caller`], [`callers`] (who may do what), [`sezzle`] (Sezzle's formats), [`systemd`]
+//! Leaves, which use none of the modules above: [`address`], [`caller`], [`callers`] (who may do what), [`sezzle`] (Sezzle's formats), [`drift`] (whether Sezzle's bodies keep them), [`systemd`]
 //! (the service manager's protocol), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (blocking calls),
 //! [`mod@file`] (files that an operator names), [`method`] (safe methods), [`units`] (durations and sizes), [`names`]
 //! (name resolution), [`peer_body`] (a complete body or an error), [`supervisor`] (tasks that must live as long as the
@@ -55,6 +55,7 @@ pub mod address;
 pub mod caller;
 pub mod callers;
 pub mod clock;
+pub mod drift;
 pub mod file;
 pub mod hop_by_hop;
 pub mod http_client;

@@ -12,6 +12,7 @@ mod initial;
 mod listeners;
 mod materials;
 pub mod reload;
+mod sezzle;
 mod sockets;
 mod tls_files;
 pub mod warnings;
@@ -53,6 +54,7 @@ use crate::control::Control;
 use crate::credentials::TokenManager;
 use crate::credentials::keys::KeyFiles;
 use crate::credentials::refresher::{self, TokenRefresher};
+use crate::drift;
 use crate::fleet::bodies::Bodies;
 use crate::fleet::link;
 use crate::fleet::pod::Pod;
@@ -71,6 +73,7 @@ use crate::telemetry::spans::export::Exporter;
 use crate::upstream::connector::{Connector, SeenCertificate};
 use crate::upstream::{Upstream, tls};
 use crate::webhook::Webhooks;
+use crate::webhook::subscription::Parts as SubscriptionParts;
 
 /// A running sidecar.
 pub struct App {
@@ -170,7 +173,10 @@ impl App {
         let sessions =
             SessionCache::new(session_options(settings, in_fleet), work.clone(), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
-        let audit = audit(settings, &clock, &metrics)?;
+        let audit = settings.audit.file.clone();
+        let required = settings.audit.required;
+        let audit = audit.map(|file| Audit::start(file, required, clock.clone(), Arc::clone(&metrics))).transpose()?;
+        let (drift, drift_watch) = drift::drift(Arc::clone(&metrics));
         let dependencies = Dependencies {
             sessions: Arc::clone(&sessions),
             upstream: upstream.clone(),
@@ -178,6 +184,7 @@ impl App {
             links: link_rewriter(settings, &proxy_addresses),
             writes: writes.clone(),
             audit: audit.clone(),
+            drift: drift.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -195,7 +202,7 @@ impl App {
             forward,
             Arc::clone(&sessions),
             Arc::clone(&tokens),
-            work.clone(),
+            (work.clone(), drift),
             clock.clone(),
             Arc::clone(&metrics),
         );
@@ -255,6 +262,9 @@ impl App {
             blocking,
             pod,
         };
+        sezzle::keep_watch(&app.supervisor, &app.background_stop, drift_watch);
+        let parts = SubscriptionParts::new(&upstream, &tokens, &clock, &app.metrics);
+        sezzle::keep_subscription(&app.supervisor, &app.background_stop, settings, parts);
         app.run_refresher(upstream, told);
         let watched = Watched { told: callers_told, threads: app.blocking.files.clone(), clock: clock.clone() };
         callers::keep(&app.supervisor, watched, &app.metrics, &app.background_stop);
@@ -376,11 +386,6 @@ impl App {
         self.connections.close();
         self.work.close();
     }
-}
-
-fn audit(settings: &Settings, clock: &Clock, metrics: &Arc<Metrics>) -> Result<Option<Arc<Audit>>, StartError> {
-    let Some(file) = settings.audit.file.clone() else { return Ok(None) };
-    Ok(Some(Audit::start(file, settings.audit.required, clock.clone(), Arc::clone(metrics))?))
 }
 
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

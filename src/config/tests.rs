@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
 
-use super::settings::{Environment as Gateway, FleetTimes, OriginCacheControl};
+use super::settings::{Environment as Gateway, FleetTimes, OriginCacheControl, Subscription};
 use super::*;
 use crate::secret::{Secret, SecretSource};
 use crate::telemetry::log::Format;
@@ -163,7 +163,8 @@ fn defaults() {
     assert_eq!((cache.origin_cache_control, cache.stale_if_error), (OriginCacheControl::Honor, Duration::ZERO));
     assert!(links.rewrite && links.base_url.is_none());
     assert_eq!((webhooks.listen, webhooks.path.as_str()), (None, "/webhooks/sezzle"));
-    assert!(webhooks.forward.is_none());
+    assert!(webhooks.forward.is_none() && webhooks.public_url.is_none());
+    assert_eq!(webhooks.subscription, Subscription::Off);
     assert_eq!((audit.file, audit.required), (None, false));
     assert!(fleet.is_none());
     assert_eq!((log.format, log.level, log.sample_hits), (Format::Json, LevelFilter::INFO, 1));

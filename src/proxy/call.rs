@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, StatusCode};
 
 use super::Proxy;
 use super::cache_status::{CacheStatus, Source};
-use super::content::GatewayResponse;
+use super::content::{Content, GatewayResponse};
 use super::decision::Call;
 use super::error::ProxyError;
 use super::exchange::Sending;
 use super::headers::outgoing_headers;
 use super::record::Record;
 use super::response::CallerResponse;
-use super::route::Class;
 use super::route::remedy::Remedy;
+use super::route::{Class, Route};
+use crate::drift::shape::Subject;
 use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry::RetrySafety;
 use crate::upstream::{Deadlines, Outgoing};
@@ -35,6 +36,11 @@ impl Proxy {
         let mut sending = self.sending(head, headers, call, Bytes::new(), record);
         let answer = self.exchange.call(&mut sending, call.matched.route.carries_links(), &permit).await?;
         record.permit = Some(permit);
+        if let (Route::Order, StatusCode::OK, Content::Whole(Some(body))) =
+            (call.matched.route, answer.status, &answer.content)
+        {
+            self.exchange.drift.offer(Subject::Order, body);
+        }
         Ok(passed_on(answer, CacheStatus::BYPASS))
     }
 

@@ -21,6 +21,8 @@ use super::route::remedy::Remedy;
 use super::upstream_stats::UpstreamStats;
 use crate::clock::{Clock, Mono, Now};
 use crate::credentials::{Token, TokenManager};
+use crate::drift::Drift;
+use crate::drift::shape::Subject;
 use crate::session::Fetched;
 use crate::session::freshness::MAX_BODY;
 use crate::session::response::SessionResponse;
@@ -88,6 +90,7 @@ pub struct Exchange {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) passed_on: PassedOn,
+    pub(super) drift: Drift,
 }
 
 impl Exchange {
@@ -170,6 +173,9 @@ impl Exchange {
         let Content::Whole(body) = &mut answer.content else { return Fetched::Streaming(answer, status) };
         let (mut body, mut headers) = (body.take().unwrap_or_default(), answer.headers);
         let own = validator(&headers);
+        if status == StatusCode::OK {
+            self.drift.offer(Subject::Session, &body);
+        }
         if let Some(links) = links.filter(|_| is_readable(&headers)) {
             body = links.rewrite_body(&sending.outgoing, &sending.request_id, status, &mut headers, body);
         }

@@ -81,6 +81,7 @@ use crate::callers::table::Table;
 use crate::clock::Clock;
 use crate::credentials::TokenManager;
 use crate::credentials::shop::Shops;
+use crate::drift::Drift;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::{CacheResult, SessionCache};
@@ -144,6 +145,7 @@ pub struct Dependencies {
     pub links: Option<LinkRewriter>,
     pub writes: Writes,
     pub audit: Option<Arc<Audit>>,
+    pub drift: Drift,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
@@ -155,7 +157,7 @@ impl Proxy {
     pub fn new(
         workers: usize,
         options: Options,
-        Dependencies { sessions, upstream, tokens, links, writes, audit, clock, metrics }: Dependencies,
+        Dependencies { sessions, upstream, tokens, links, writes, audit, drift, clock, metrics }: Dependencies,
     ) -> Self {
         for code in CODES.iter().filter(|code| code.is_refusal) {
             metrics.requests_refused.with_label_values(&[code.word]).inc_by(0);
@@ -178,6 +180,7 @@ impl Proxy {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             passed_on: PassedOn::default(),
+            drift,
         };
         Self {
             pressure: Arc::new(Pressure::new(options.limits.in_flight, &clock, &metrics)),

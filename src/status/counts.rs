@@ -94,6 +94,8 @@ counts! {
     in_doubt: u32,
     /// Lines of calls that the audit file did not have before its call went on.
     audit_missing: u32,
+    /// Members of Sezzle's bodies that were missing or had another form.
+    drift: u32,
     /// Responses 401 from Sezzle that callers got.
     unauthorized: u32,
     /// Requests of unknown callers.
@@ -136,6 +138,7 @@ impl Counts {
             unknown: wrapped(sum(&metrics.outcome_unknown, |_| true)),
             in_doubt: wrapped(sum(&metrics.refused_in_doubt, |_| true)),
             audit_missing: wrapped(sum(&metrics.audit_lines, |series| series.label("result") != "written")),
+            drift: wrapped(sum(&metrics.contract_drift, |series| series.label("kind") != "added")),
             unauthorized: wrapped(metrics.unauthorized_passed_on.get()),
             unknown_callers: wrapped(sum(&metrics.requests_refused, |series| {
                 series.label("reason") == ProxyError::UnknownCaller.code()

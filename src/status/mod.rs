@@ -128,6 +128,7 @@ impl Status {
             configuration: Configuration::clone(&self.configuration.load()),
             upstream: gauges::upstream(metrics),
             webhooks: has_webhooks.then(|| WebhookState { last, forward_to: self.about.forward_to.clone() }),
+            subscribed: series(&metrics.webhook_subscription_present).next().map(|series| series.gauge() == 1),
             certificates: self.certificates(),
             tls_files_unusable: series(&metrics.tls_files_unusable).any(|series| series.gauge() > 0),
             unknown_writes: metrics.unknown_writes.list(),

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub upstream: UpstreamConnections,
     /// `None` without the webhook listener.
     pub webhooks: Option<WebhookState>,
+    /// Whether Sezzle had our webhook subscription at the last look; `None` if nobody looks.
+    pub subscribed: Option<bool>,
     /// The certificates of the gateway, if it showed any, of `gateway.ca_file`, and of `proxy.tls`.
     pub certificates: Vec<CertificateState>,
     /// Whether the files of `proxy.tls` cannot be used, and those before them stay in use.
@@ -75,7 +77,7 @@ impl Snapshot {
     }
 }
 
-const IDENTIFYING: [&str; 2] = ["credentials.merchant_uuid", "webhooks.forward_to"];
+const IDENTIFYING: [&str; 3] = ["credentials.merchant_uuid", "webhooks.forward_to", "webhooks.public_url"];
 const LEFT_OUT: &str = "\"[left out]\"";
 
 /// A URL up to its path.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod forward;
 mod result;
 pub mod signature;
+pub mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use self::forward::{Forward, ForwardError};
 use crate::caller::is_of_browser;
 use crate::clock::Clock;
 use crate::credentials::TokenManager;
+use crate::drift::Drift;
+use crate::drift::shape::Subject;
 use crate::peer_body::PeerBody;
 use crate::session::SessionCache;
 use crate::telemetry::log::excerpt::excerpt;
@@ -47,6 +50,7 @@ struct Inner<E> {
     sessions: Arc<SessionCache<E>>,
     tokens: Arc<TokenManager>,
     tasks: TaskTracker,
+    drift: Drift,
     /// Thins out the warnings of webhooks that Sezzle did not sign.
     unsigned: Throttle,
     clock: Clock,
@@ -67,12 +71,12 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         forward: Option<Forward>,
         sessions: Arc<SessionCache<E>>,
         tokens: Arc<TokenManager>,
-        tasks: TaskTracker,
+        (tasks, drift): (TaskTracker, Drift),
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
         let unsigned = Throttle::default();
-        Self(Arc::new(Inner { path, forward, sessions, tokens, tasks, unsigned, clock, metrics }))
+        Self(Arc::new(Inner { path, forward, sessions, tokens, tasks, drift, unsigned, clock, metrics }))
     }
 
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -94,6 +98,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         let forwarded = self.0.tasks.spawn(async move {
             // The purge comes first: the service looks up the session when it hears of the event.
             let read = this.read(&body).await;
+            this.0.drift.offer(Subject::Webhook, &body);
             let error = this.forward(&head, body).await.err();
             let result = match &error {
                 None if read.is_json => WebhookResult::Accepted,

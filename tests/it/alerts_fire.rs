@@ -64,6 +64,8 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         ("WEBHOOKS__FORWARD_TO", &forward_to),
         ("FLEET__URL", &fleet),
         ("AUDIT__FILE", &audit),
+        ("WEBHOOKS__PUBLIC_URL", &forward_to),
+        ("WEBHOOKS__SUBSCRIPTION", "watch"),
     ];
     let sidecar = Arc::new(Sidecar::start(options, &variables).await);
     let prometheus = Prometheus::start(sidecar.ops).await;
@@ -93,6 +95,8 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     let mut fired = prometheus.fired().await;
     // The same holds for a poll of the fleet.
     fired.retain(|alert| !is_late_scrape(alert) && !alert.starts_with("SezzleSidecarFleet"));
+    // The subscription has another URL.
+    fired.retain(|alert| alert != "SezzleSidecarWebhookUnsubscribed");
     assert_eq!(fired, [""; 0]);
 
     // Sezzle makes a capture, and its answer never arrives. Sezzle refuses another capture after such an attempt.

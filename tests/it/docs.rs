@@ -10,6 +10,7 @@ use serde_json::Value;
 use sezzle_sidecar::config;
 use sezzle_sidecar::config::Takes;
 use sezzle_sidecar::config::changes::rules;
+use sezzle_sidecar::drift::shape::Subject;
 use sezzle_sidecar::proxy::cache_status::Source;
 use sezzle_sidecar::proxy::error::CODES;
 use sezzle_sidecar::proxy::route::{Class, Matched, Route};
@@ -267,6 +268,7 @@ async fn every_value_of_a_label_is_explained_and_no_other() {
     // Nothing listens there, and the series of a fleet exist all the same.
     let folder = Folder::new();
     let setup = setup.set("AUDIT__FILE", folder.path().join("audit.log").display());
+    let setup = setup.set("WEBHOOKS__PUBLIC_URL", "https://shop.example/hooks").set("WEBHOOKS__SUBSCRIPTION", "watch");
     let setup = setup.set("FLEET__URL", "redis://127.0.0.1:1");
     let authority = Authority::new();
     let (certificate, key) = authority.files("proxy", &["localhost"]);
@@ -616,6 +618,23 @@ fn the_walks_are_short() {
 #[test]
 fn the_facts_about_sezzle_lead_to_code_that_is_there() {
     assert!(symbols_of_tables("docs/sezzle.md", "| fact | code |\n") > 50);
+}
+
+/// The tables are the shapes by which bodies are compared.
+#[test]
+fn the_shapes_of_the_page_are_those_of_the_code() {
+    let text = page("docs/sezzle.md");
+    let mut tables = text.split("| member | form | always |\n").skip(1);
+    for subject in Subject::ALL {
+        let table = tables.next().expect("a table for each");
+        let listed = table.lines().skip(1).take_while(|line| line.starts_with('|')).map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            (quoted(cells[0]).remove(0), cells[1].to_owned(), cells[2] == "yes")
+        });
+        let members = subject.members().iter();
+        let members = members.map(|member| (member.path.to_owned(), member.form.as_str().to_owned(), member.always));
+        same("docs/sezzle.md", &listed.collect(), &members.collect());
+    }
 }
 
 #[test]

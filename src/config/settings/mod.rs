@@ -40,7 +40,7 @@ pub(super) use self::ops::ops_listen;
 pub use self::otlp::OtlpSettings;
 pub use self::proxy::{CardData, ProxySettings};
 pub use self::proxy_tls::TlsSettings;
-pub use self::webhooks::{ForwardSettings, WebhookSettings};
+pub use self::webhooks::{ForwardSettings, Subscription, WebhookSettings};
 use super::key::{Effective, Understood};
 use super::reader::Reader;
 use crate::address::Address;

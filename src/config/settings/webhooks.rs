@@ -14,6 +14,18 @@ pub struct WebhookSettings {
     pub path: String,
     /// The service that they are forwarded to; none unless set.
     pub forward: Option<ForwardSettings>,
+    /// The URL at which Sezzle reaches the listener.
+    pub public_url: Option<String>,
+    pub subscription: Subscription,
+}
+
+/// What the sidecar does about Sezzle's subscription of `webhooks.public_url`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    Off,
+    Watch,
+    /// Register it, and again when Sezzle has deleted it.
+    Keep,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +53,17 @@ pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<
     if let (Some(None), Some(Some(_))) = (&listen, &forward_to) {
         r.conflict("webhooks.forward_to", "webhooks.listen is not set, so no webhooks arrive to hand on");
     }
+    let public_url = r.optional("webhooks.public_url", parse::forward_to);
+    let words = [("off", Subscription::Off), ("watch", Subscription::Watch), ("keep", Subscription::Keep)];
+    let subscription = r.value("webhooks.subscription", "off", parse::choice(words));
+    if subscription.is_some_and(|subscription| subscription != Subscription::Off) {
+        if matches!(public_url, Some(None)) {
+            r.conflict("webhooks.subscription", "webhooks.public_url is not set, so no URL is known to look for");
+        }
+        if matches!(listen, Some(None)) {
+            r.conflict("webhooks.subscription", "webhooks.listen is not set, so no webhooks arrive");
+        }
+    }
     if let (Some(Some(listen)), Some(path), Some(Some(url))) = (&listen, &path, &forward_to)
         && *url == format!("http://{listen}{path}")
     {
@@ -55,5 +78,6 @@ pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<
     }
     let secret = secret?;
     let forward = forward_to?.map(|url| ForwardSettings { url, secret });
-    Some(WebhookSettings { listen: listen?, path: path?, forward })
+    let (public_url, subscription) = (public_url?, subscription?);
+    Some(WebhookSettings { listen: listen?, path: path?, forward, public_url, subscription })
 }

@@ -79,6 +79,7 @@ pub(super) fn well() -> Snapshot {
         },
         upstream: UpstreamConnections { open: 3, active: 1, waiting: 0 },
         webhooks: None,
+        subscribed: Some(true),
         certificates: vec![certificate("the gateway", "gateway.example", 80)],
         tls_files_unusable: false,
         unknown_writes: Vec::new(),
@@ -109,6 +110,8 @@ pub(super) fn ill() -> Snapshot {
     (part.money_shed, part.unauthorized, part.exchange_failures, part.log_lost) = (2, 44, 3, 2864);
     (part.task_restarts, part.unconfirmed, part.rejoins, part.webhooks) = (1, 5, 4, [3; 12]);
     (part.writes_not_sent, part.reads, part.failed_reads, part.audit_missing) = (2, 40, 30, 4);
+    part.drift = 6;
+    s.subscribed = Some(false);
     part.durations[2][DURATION_BUCKETS.len()] = 3;
     (part.unknown_callers, part.forbidden_calls) = (7, 5);
     part.key_reloads = [0, 0, 11, 0, 0];

@@ -79,3 +79,12 @@ pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     let calls = counted(shed, "call that moves no money was", "calls that move no money were");
     (shed > 0).then(|| Remark::notice(Condition::CallsShed, format!("{calls} not sent in the last hour.")))
 }
+
+/// Members that are missing or have another form. What Sezzle adds needs no attention.
+pub(super) fn drift(s: &Snapshot) -> Option<Remark> {
+    let text = format!(
+        "In {} bodies of Sezzle's had another shape than documented in the last hour. The log names each member.",
+        counted(s.hour.total.drift, "place", "places")
+    );
+    (s.hour.total.drift > 0).then(|| Remark::notice(Condition::ContractDrift, text))
+}

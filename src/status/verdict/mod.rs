@@ -37,6 +37,8 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         calls::shed(s),
         webhooks::unsigned(s),
         webhooks::not_forwarded(s),
+        webhooks::unsubscribed(s),
+        calls::drift(s),
         keys::clock_skew(s),
         process::log_lost(s),
         process::reload(s),

@@ -224,6 +224,8 @@ fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
         Condition::ConnectionsNearLimit => {
             both(|s| s.listeners = vec![listener("proxy", 81, 100)], |s| s.listeners = vec![listener("proxy", 80, 100)])
         }
+        Condition::WebhookUnsubscribed => both(|s| s.subscribed = Some(false), |s| s.subscribed = Some(true)),
+        Condition::ContractDrift => both(|s| ago(s, 58, |part| part.drift = 1), |_| ()),
         Condition::AuditFailing => {
             both(|s| ago(s, 16, |part| part.audit_missing = 1), |s| ago(s, 18, |part| part.audit_missing = 9))
         }

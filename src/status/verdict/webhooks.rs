@@ -22,6 +22,13 @@ pub(super) fn unsigned(s: &Snapshot) -> Option<Remark> {
     (bad > 2 && bad.saturating_mul(10) > all).then(|| Remark::notice(Condition::WebhooksUnsigned, text))
 }
 
+/// Sezzle's list lacked the subscription, or some of its events, at the last look.
+pub(super) fn unsubscribed(s: &Snapshot) -> Option<Remark> {
+    let text = "Sezzle's list does not have webhooks.public_url, or not with every event. Changes that do not go through \
+                this sidecar show late, and the service hears of no event.";
+    (s.subscribed == Some(false)).then(|| Remark::notice(Condition::WebhookUnsubscribed, text))
+}
+
 pub(super) fn not_forwarded(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(40);
     let failed = lately.webhooks(&WebhookResult::NOT_FORWARDED);

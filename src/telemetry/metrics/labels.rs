@@ -25,7 +25,7 @@ pub const CALLER_REFUSALS: [&str; 2] = ["not_allowed", "amount_over_limit"];
 /// `result` of `caller_secret_reloads_total`.
 pub const CALLER_SECRET_RESULTS: [&str; 2] = ["success", "unusable"];
 /// `task` of `task_restarts_total`: the tasks that must live as long as the process.
-pub const TASKS: [&str; 11] = [
+pub const TASKS: [&str; 13] = [
     "token_keeper",
     "caller_keeper",
     "certificate_keeper",
@@ -36,6 +36,8 @@ pub const TASKS: [&str; 11] = [
     "status_history",
     "span_exporter",
     "fleet_link",
+    "webhook_subscription",
+    "contract_drift",
     LOG_WRITER,
 ];
 /// The thread that writes the log, which belongs to the process rather than to one sidecar.

@@ -252,16 +252,10 @@ metrics! {
         "Writes with an answer other than 2xx after an earlier attempt that may have had its effect.",
         &["route"],
     );
-    audit_lines: IntCounterVec = counters(
-        "audit_lines_total",
-        "Lines of calls for the audit file, by whether a line was on the disk before its call went on.",
-        &["event", "result"],
-    );
-    audit_write: HistogramVec = durations(
-        "audit_write_seconds",
-        "Time that one write of audit lines took, the wait for the disk included.",
-        &[],
-    );
+    audit_lines: IntCounterVec =
+        counters("audit_lines_total", "Audit lines of calls, by whether they came in time.", &["event", "result"]);
+    audit_write: HistogramVec =
+        durations("audit_write_seconds", "Time of a write of audit lines, the wait for the disk included.", &[]);
     idempotency_keys: IntCounterVec = counters(
         "idempotency_keys_total",
         "Writes that carry an idempotency key, by where it came from.",
@@ -281,6 +275,14 @@ metrics! {
         "Requests to the webhook listener, by event and by how they ended.",
         &["event", "result"],
     );
+    webhook_subscription_present: IntGaugeVec =
+        gauges("webhook_subscription_present", "1 if Sezzle had our subscription with every event.", &[]);
+    webhook_subscription_checks: IntCounterVec =
+        counters("webhook_subscription_checks_total", "Looks at Sezzle's subscriptions.", &["result"]);
+    webhook_subscription_changes: IntCounterVec =
+        counters("webhook_subscription_changes_total", "Registrations by the sidecar.", &["result"]);
+    contract_drift: IntCounterVec =
+        counters("contract_drift_total", "Bodies of Sezzle's that are not as documented.", &["route", "kind"]);
     webhook_forward_duration: Histogram = histogram(
         "webhook_forward_duration_seconds",
         "Time until the service had answered a webhook that was handed on to it.",
