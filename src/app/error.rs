@@ -32,6 +32,10 @@ pub enum StartError {
     /// rustls refused the settings, or there were no random bytes for the keys of tickets.
     #[error("proxy.tls: {0}")]
     Tickets(#[from] rustls::Error),
+    #[error("gateway.nameservers: {0}; set this key")]
+    NameServers(String),
+    #[error("gateway.resolver: {0}")]
+    Resolver(String),
     #[error("gateway.url: {0}")]
     Address(#[from] AddressError),
     #[error("webhooks.forward_secret: {0}")]

@@ -10,6 +10,7 @@ use crate::caller::Hosts;
 use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
 use crate::config::{Effective, Settings};
 use crate::file::{self, Pipes};
+use crate::names::Resolver;
 use crate::proxy;
 use crate::proxy::links::LinkRewriter;
 use crate::proxy::pressure;
@@ -119,7 +120,10 @@ pub(super) fn connect_options(
 ) -> Result<connector::Options, StartError> {
     let egress = gateway.egress_proxy.as_ref();
     let egress = egress.map(|proxy| EgressProxy::new(&proxy.url, materials.egress.as_ref())).transpose()?;
-    let resolver = blocking.resolver.clone();
+    let resolver = match materials.name_servers.as_slice() {
+        [] => blocking.resolver.clone(),
+        servers => Resolver::asking(servers).map_err(|error| StartError::Resolver(error.to_string()))?,
+    };
     let unfollowed = unfollowed_trust(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()));
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }

@@ -1,6 +1,8 @@
 //! Reads the files that the settings name: keys, trust anchors, other secrets. Holds the threads for blocking calls.
 
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use super::callers;
 use super::error::StartError;
@@ -9,11 +11,11 @@ use super::tls_files::{self, Found};
 use crate::callers::secrets::Secrets;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::TlsSettings;
+use crate::config::settings::{ResolverSettings, TlsSettings};
 use crate::credentials::keys::{self, KeyFiles, KeyPair, KeySources};
-use crate::file::Pipes;
+use crate::file::{self, Pipes};
 use crate::fleet::keys::Keys;
-use crate::names::Resolver;
+use crate::names::{self, Resolver};
 use crate::secret::{Secret, SecretSource};
 use crate::threads::Threads;
 use crate::upstream::tls::Trust;
@@ -46,6 +48,8 @@ pub struct Materials {
     pub(super) callers: Vec<Secrets>,
     /// The files of `proxy.tls`, and what they held.
     pub(super) tls: Option<(TlsSettings, Found)>,
+    /// The name servers to ask; none for the system's resolver.
+    pub(super) name_servers: Vec<SocketAddr>,
     pub(super) fleet: Option<FleetFiles>,
     /// The keys that seal shared bodies.
     pub(super) fleet_keys: Option<Keys>,
@@ -84,7 +88,8 @@ impl Materials {
                 tls_key.iter().for_each(keys::warn_of_readers);
                 callers::warn_of_readers(&settings.callers);
                 let files = KeyFiles { sources, read_once };
-                Ok(Self { keys, files, trust, egress, forward, callers, tls, fleet, fleet_keys })
+                let name_servers = name_servers(&settings.gateway.resolver)?;
+                Ok(Self { keys, files, trust, egress, forward, callers, tls, name_servers, fleet, fleet_keys })
             }
             (keys, trust, egress, forward, tls, fleet, fleet_keys, callers) => {
                 let others = [tls.err(), fleet.err(), fleet_keys.err(), callers.err()];
@@ -94,6 +99,23 @@ impl Materials {
         }
     }
 }
+
+fn name_servers(resolver: &ResolverSettings) -> Result<Vec<SocketAddr>, StartError> {
+    match resolver {
+        ResolverSettings::System => Ok(Vec::new()),
+        ResolverSettings::NameServers(servers) if !servers.is_empty() => Ok(servers.clone()),
+        ResolverSettings::NameServers(_) => {
+            let content = file::read(Path::new(RESOLV_CONF), LARGEST_RESOLV_CONF, Pipes::Refuse);
+            let content = content.map_err(|error| StartError::NameServers(format!("{RESOLV_CONF} {error}")))?;
+            let servers = names::listed(&String::from_utf8_lossy(&content.bytes));
+            let none = || StartError::NameServers(format!("{RESOLV_CONF} names no name server"));
+            if servers.is_empty() { Err(none()) } else { Ok(servers) }
+        }
+    }
+}
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const LARGEST_RESOLV_CONF: usize = 64 * 1024;
 
 fn proxy_tls(settings: &Settings) -> Result<Option<(TlsSettings, Found)>, StartError> {
     let Some(files) = &settings.proxy.tls else { return Ok(None) };

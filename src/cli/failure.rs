@@ -94,6 +94,7 @@ fn start_code(error: &StartError) -> u8 {
         StartError::ProxyTls(mistakes) if mistakes.iter().any(|mistake| mistake.of_key) => NO_PERMISSION,
         StartError::Tls(_)
         | StartError::ProxyTls(_)
+        | StartError::NameServers(_)
         | StartError::FleetTls(_)
         | StartError::Address(_)
         | StartError::ForwardTo(_)
@@ -105,6 +106,7 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Metrics(_)
         | StartError::Socket(_)
         | StartError::Thread(_)
+        | StartError::Resolver(_)
         | StartError::Tickets(_) => 1,
         // The code for a secret wins, if one of them has it.
         StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),

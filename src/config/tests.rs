@@ -269,6 +269,12 @@ fn what_a_key_refuses() {
         ("gateway.environment = 1", "gateway.environment: expected a string, found \"1\""),
         ("gateway.url = 'http://gateway.sezzle.com'", "gateway.url: expected https, since http is for a loopback"),
         ("gateway.url = 'https://gateway.sezzle.com/v2'", "gateway.url: expected scheme and host only"),
+        ("gateway.resolver = 'hosts'", "gateway.resolver: expected one of \"system\", \"dns\""),
+        ("gateway.nameservers = ['10.0.0.1']", "gateway.nameservers: gateway.resolver is \"system\", so nobody asks "),
+        (
+            "gateway.resolver = 'dns'\ngateway.nameservers = ['ns.example']",
+            "gateway.nameservers: expected the IP address of a name server, such as ",
+        ),
         ("gateway.ca_file = ''", "gateway.ca_file: expected the path of a file"),
         ("gateway.connect_timeout = '6s'", "gateway.connect_timeout: expected a duration from 1ms to 5s"),
         ("gateway.connect_timeout = 5", "gateway.connect_timeout: expected a duration such as \"500ms\", \"30s\""),
@@ -468,6 +474,8 @@ fn combinations_that_are_allowed() {
         "links.base_url = 'http://payments/sezzle'\nproxy = { listen = '0.0.0.0:80', allow_remote = true }",
         "proxy = { listen = '10.0.0.1:80', allow_remote = true }",
         "ops.listen = '0.0.0.0:9464'",
+        "gateway = { resolver = 'dns', nameservers = ['10.0.0.1', '[fd00::1]:5353', 'fd00::2'] }",
+        "gateway.resolver = 'dns'",
         "[proxy.tls]",
         "proxy = { listen = '10.0.0.1:80', tls = { certificate_file = '/a', key_file = '/b' } }\n\
          [[callers]]\nname = 'a'\ntoken_file = '/a'\nallow = ['read']",

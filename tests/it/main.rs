@@ -69,6 +69,7 @@ mod leaks;
 mod links_lead_back;
 mod logging_delays_nobody;
 mod metrics_and_health;
+mod name_servers;
 mod odd_files;
 mod one_token;
 mod openapi_replay;

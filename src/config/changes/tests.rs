@@ -12,6 +12,7 @@ use crate::config::{Loaded, Problems, load};
 const BASE: &str = r#"
     gateway.environment = "sandbox"
     gateway.url = "https://gateway.example"
+    gateway.resolver = "dns"
     gateway.egress_proxy = "http://proxy:3128"
     gateway.egress_proxy_credentials_file = "/run/egress"
     credentials.public_key_file = "/run/public"
@@ -50,8 +51,13 @@ fn load_texts(texts: &[&str], variables: &[(&str, &str)]) -> Result<Loaded, Prob
 }
 
 /// Other values that [`other`] does not find.
-const OTHERS: [(&str, &str); 3] =
-    [("proxy.socket_mode", "'0600'"), ("proxy.hosts", "['payments']"), ("fleet.sentinels", "['b:26379']")];
+const OTHERS: [(&str, &str); 5] = [
+    ("gateway.resolver", "'system'"),
+    ("gateway.nameservers", "['10.0.0.53']"),
+    ("proxy.socket_mode", "'0600'"),
+    ("proxy.hosts", "['payments']"),
+    ("fleet.sentinels", "['b:26379']"),
+];
 
 /// Another value of a key, as TOML: `value` is the one in `config/reference.toml`.
 fn other(key: &str, value: &toml::Value) -> toml::Value {

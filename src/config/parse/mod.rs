@@ -14,6 +14,7 @@ use http::uri::Authority;
 use rustls::pki_types::ServerName;
 
 use crate::address::Address;
+use crate::names::DNS_PORT;
 use crate::units;
 
 /// A value, or a sentence that says what was expected.
@@ -100,6 +101,15 @@ fn socket(text: &str, expected: &str) -> Parsed<SocketAddr> {
         ip if ip == address.ip() => Ok(address),
         ip => Err(format!("expected the form of IPv4, \"{}\"", SocketAddr::new(ip, address.port()))),
     }
+}
+
+/// The address of a name server, with the usual port if none stands there.
+pub(super) fn name_server(text: &str) -> Parsed<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>().ok();
+    let found = with_port.or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
+    found.ok_or_else(|| {
+        "expected the IP address of a name server, such as \"10.0.0.53\" or \"10.0.0.53:5353\"".to_owned()
+    })
 }
 
 /// The mode of a socket's file, in octal. Connecting needs the right to write.

@@ -1,5 +1,6 @@
 //! The section `gateway`: the way to Sezzle.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,12 +23,21 @@ pub struct GatewaySettings {
     pub connect_timeout: Duration,
     pub http2: bool,
     pub egress_proxy: Option<EgressProxySettings>,
+    pub resolver: ResolverSettings,
     /// Until the head of an answer to a safe call.
     pub read_timeout: Duration,
     /// Until the head of an answer to a write.
     pub write_timeout: Duration,
     /// Until the head of a report.
     pub report_timeout: Duration,
+}
+
+/// Who resolves the name of the gateway, or of the proxy on the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolverSettings {
+    System,
+    /// These name servers, or those of the system if there are none here.
+    NameServers(Vec<SocketAddr>),
 }
 
 #[derive(Clone, Debug)]
@@ -99,6 +109,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Durat
         r.conflict("gateway.http2", "HTTP/2 needs TLS, and gateway.url is http");
     }
     let egress_proxy = egress_proxy(r, plain_http(&url));
+    let resolver = resolver(r);
 
     let settings = || {
         let environment = environment?;
@@ -109,12 +120,22 @@ pub(super) fn read(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Durat
             connect_timeout: connect_timeout?,
             http2: http2?,
             egress_proxy: egress_proxy?,
+            resolver: resolver?,
             read_timeout: read_timeout?,
             write_timeout: write_timeout?,
             report_timeout: report_timeout?,
         })
     };
     (settings(), write_timeout)
+}
+
+fn resolver(r: &mut Reader<'_>) -> Option<ResolverSettings> {
+    let asks = r.value("gateway.resolver", "system", parse::choice([("system", false), ("dns", true)]));
+    let servers = r.list("gateway.nameservers", "[]", parse::name_server);
+    if asks == Some(false) && servers.as_ref().is_some_and(|servers| !servers.is_empty()) {
+        r.conflict("gateway.nameservers", "gateway.resolver is \"system\", so nobody asks these name servers");
+    }
+    Some(if asks? { ResolverSettings::NameServers(servers?) } else { ResolverSettings::System })
 }
 
 /// Whether `gateway.url` is set to an http address. The URL of each environment is https.

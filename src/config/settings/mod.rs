@@ -31,7 +31,7 @@ pub(super) use self::control::control_listen;
 pub use self::credentials::CredentialSettings;
 pub use self::drain::DrainSettings;
 pub use self::fleet::{FleetClientCertificate, FleetSettings, FleetTimes, FleetTls};
-pub use self::gateway::{EgressProxySettings, Environment, GatewaySettings};
+pub use self::gateway::{EgressProxySettings, Environment, GatewaySettings, ResolverSettings};
 pub use self::limits::LimitSettings;
 pub use self::links::LinkSettings;
 pub use self::log::LogSettings;

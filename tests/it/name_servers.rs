@@ -1,0 +1,194 @@
+//! `gateway.resolver = "dns"`: the gateway's name is resolved by name servers, and by nothing else.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sezzle_sidecar::simulator::{Options, Simulator};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinHandle;
+
+use crate::support::client::Client;
+use crate::support::process::{Folder, Process, free_address, run};
+use crate::support::tls::Authority;
+use crate::support::{Harness, Setup, eventually, not_tried};
+
+/// A name server that knows one name, and counts the questions for its addresses of IPv4.
+struct NameServer {
+    address: SocketAddr,
+    asked: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+const NAME: &[u8] = b"\x07gateway\x06sezzle\x03com\x00";
+
+impl NameServer {
+    async fn start(ttl: u32) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
+        let counted = Arc::clone(&asked);
+        let task = tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut question).await {
+                let answer = answer(&question[..length], ttl, &counted);
+                socket.send_to(&answer, from).await.expect("sent");
+            }
+        });
+        Self { address, asked, task }
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The answer of RFC 1035, 4.1, to one question: 127.0.0.1 for the name that is known, nothing for its other types, and
+/// that other names do not exist.
+fn answer(question: &[u8], ttl: u32, asked: &AtomicU32) -> Vec<u8> {
+    let rest = &question[12..];
+    let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
+    let known = rest[..name].eq_ignore_ascii_case(NAME);
+    let is_a = rest[name..name + 2] == [0, 1];
+    let has_address = known && is_a;
+    let code = if known { 0 } else { 3 };
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::from(has_address), 0, 0, 0, 0]);
+    answer.extend(&rest[..name + 4]);
+    if has_address {
+        asked.fetch_add(1, Ordering::Relaxed);
+        answer.extend([0xc0, 12, 0, 1, 0, 1]);
+        answer.extend(ttl.to_be_bytes());
+        answer.extend([0, 4, 127, 0, 0, 1]);
+    }
+    answer
+}
+
+/// A sidecar whose gateway is `host`, and which asks this name server.
+fn setup(ca: &Authority, host: &'static str, server: SocketAddr) -> Setup {
+    Setup::default()
+        .gateway(|gateway| gateway.tls = Some(ca.server(&["gateway.sezzle.com", "localhost"])))
+        .gateway_host(host)
+        .set("GATEWAY__CA_FILE", ca.file())
+        .set("GATEWAY__RESOLVER", "dns")
+        .set("GATEWAY__NAMESERVERS", server)
+        .set("GATEWAY__WRITE_TIMEOUT", "200ms")
+}
+
+async fn called(harness: &Harness, path: &str) {
+    assert_eq!(harness.get(path).await.status, 200, "{path}");
+}
+
+#[tokio::test]
+async fn the_gateway_is_found_by_the_name_server_and_an_answer_is_kept_for_its_time() {
+    let (ca, server) = (Authority::new(), NameServer::start(600).await);
+    let harness = setup(&ca, "gateway.sezzle.com", server.address).start().await;
+    called(&harness, "/v2/customer").await;
+    assert_eq!(server.asked(), 1);
+    // Each report has a connection of its own.
+    let reports = (0..3).map(|_| called(&harness, "/v2/orders/report?start-date=2026-01-01"));
+    futures_util::future::join_all(reports).await;
+    assert!(harness.gateway.connections() >= 2, "{}", harness.gateway.connections());
+    assert_eq!(server.asked(), 1, "the answer is kept");
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_without_time_is_asked_for_again() {
+    let (ca, server) = (Authority::new(), NameServer::start(0).await);
+    let harness = setup(&ca, "gateway.sezzle.com", server.address).start().await;
+    let reports = (0..3).map(|_| called(&harness, "/v2/orders/report?start-date=2026-01-01"));
+    futures_util::future::join_all(reports).await;
+    assert!(server.asked() > 1, "{}", server.asked());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_no_server_knows_is_not_resolved() {
+    let (ca, server) = (Authority::new(), NameServer::start(600).await);
+    let harness = setup(&ca, "gateway.example", server.address).start_unready().await;
+    let errors = r#"upstream_errors_total{kind="dns"}"#;
+    eventually("the name is not resolved", async || harness.metric(errors).await >= 1.0).await;
+    let answer = harness.post("/v2/session", "{}").await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
+    assert_eq!(server.asked(), 0);
+    harness.stop().await;
+}
+
+/// In a mount namespace of its own, where `/etc/hosts` leads the gateway's name to an address at which nobody listens.
+#[tokio::test]
+async fn the_hosts_file_leads_the_sidecar_nowhere() {
+    let (ca, server, folder) = (Authority::new(), NameServer::start(600).await, Folder::new());
+    folder.write("hosts", "127.0.0.2 gateway.sezzle.com\n");
+    const ELSEWHERE: &str = "unshare -m sh -c 'mount --bind hosts /etc/hosts && exec \"$@\"' sh ";
+    if Process::shell(&format!("{ELSEWHERE} true"), folder.path(), &[]).end().await.code != Some(0) {
+        return not_tried("/etc/hosts: this user cannot make a mount namespace");
+    }
+    let options = Options { tls: Some(ca.server(&["gateway.sezzle.com"])), ..Options::default() };
+    let keys = (options.public_key.clone(), options.private_key.clone());
+    let gateway = Simulator::start(options).await.expect("gateway starts");
+    let url = format!("https://gateway.sezzle.com:{}", gateway.addr().port());
+    for (resolver, servers, ready) in [("dns", server.address.to_string(), true), ("system", String::new(), false)] {
+        let (proxy, ops) = (free_address().to_string(), free_address());
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("GATEWAY__URL", url.as_str()),
+            ("GATEWAY__CA_FILE", &ca.file()),
+            ("GATEWAY__RESOLVER", resolver),
+            ("GATEWAY__NAMESERVERS", &servers),
+            ("CREDENTIALS__PUBLIC_KEY", &keys.0),
+            ("CREDENTIALS__PRIVATE_KEY", &keys.1),
+            ("PROXY__LISTEN", &proxy),
+            ("OPS__LISTEN", &ops.to_string()),
+        ];
+        let sidecar = Process::shell(&format!("exec {ELSEWHERE} sezzle-sidecar run"), folder.path(), &variables);
+        let client = Client::new();
+        let (metric, least) = if ready {
+            ("upstream_connections_opened_total", 1.0)
+        } else {
+            (r#"upstream_errors_total{kind="connection_refused"}"#, 1.0)
+        };
+        eventually(resolver, async || {
+            TcpStream::connect(ops).await.is_ok() && client.metric(ops, metric).await >= least
+        })
+        .await;
+        let status = client.get(ops, "/readyz").await.status;
+        assert!(ready || status == 503, "{resolver}");
+        sidecar.signal("TERM");
+        assert_eq!(sidecar.end().await.code, Some(0), "{resolver}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_server_that_is_silent_has_a_deadline() {
+    let ca = Authority::new();
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+    let address = silent.local_addr().expect("an address");
+    let harness = setup(&ca, "gateway.sezzle.com", address).start_unready().await;
+    let began = tokio::time::Instant::now();
+    let errors = r#"upstream_errors_total{kind="dns"}"#;
+    eventually("the lookup ends", async || harness.metric(errors).await >= 1.0).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn check_prints_who_resolves_the_name() {
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox"),
+        ("GATEWAY__RESOLVER", "dns"),
+        ("GATEWAY__NAMESERVERS", "10.0.0.53,[fd00::1]:5353"),
+        ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
+        ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
+    ];
+    let ended = run(&["check"], &variables).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("nameservers = [\"10.0.0.53\", \"[fd00::1]:5353\"]"), "{}", ended.stdout);
+}
