@@ -49,7 +49,7 @@ pub struct Status {
     ops: Ops,
     tokens: Arc<TokenManager>,
     gateway_certificate: SeenCertificate,
-    /// That of `proxy.tls`; empty without it.
+    /// The certificate of `proxy.tls`; empty without one.
     own_certificate: SeenCertificate,
     configuration: ArcSwap<Configuration>,
     /// The callers in force, without their counts.

@@ -57,16 +57,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders, and the path of
-    /// the service that webhooks go to, which may hold a token.
+    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders, the path of the
+    /// service that webhooks go to, which may hold a token, and how callers are told and bounded.
     pub fn without_identifiers(mut self) -> Self {
         self.has_identifiers = false;
         self.merchant = None;
         for entry in self.configuration.keys.iter_mut().filter(|entry| IDENTIFYING.contains(&entry.key)) {
-            entry.value = entry.value.as_ref().map(|_| LEFT_OUT.to_owned());
+            entry.value = entry.value.as_ref().map(|_| format!("{LEFT_OUT:?}"));
         }
         if let Some(url) = self.webhooks.as_mut().and_then(|webhooks| webhooks.forward_to.as_mut()) {
             url.truncate(origin(url).len());
+        }
+        for caller in &mut self.known_callers {
+            LEFT_OUT.clone_into(&mut caller.told_by);
+            caller.max_amount = caller.max_amount.as_ref().map(|_| LEFT_OUT.to_owned());
         }
         self.recent_errors.iter_mut().for_each(|error| error.request_id = None);
         for write in &mut self.unknown_writes {
@@ -78,7 +82,7 @@ impl Snapshot {
 }
 
 const IDENTIFYING: [&str; 3] = ["credentials.merchant_uuid", "webhooks.forward_to", "webhooks.public_url"];
-const LEFT_OUT: &str = "\"[left out]\"";
+const LEFT_OUT: &str = "[left out]";
 
 /// A URL up to its path.
 fn origin(url: &str) -> &str {

@@ -35,7 +35,7 @@ pub(super) fn slow(s: &Snapshot) -> impl Iterator<Item = Remark> {
     })
 }
 
-/// A service that is set up wrongly, or somebody who tries what he may not. A few requests need no attention, as for the
+/// A service is set up wrongly, or somebody tries calls that are not allowed. A few requests need no attention, as for the
 /// alert.
 pub(super) fn refused(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(15);

@@ -80,7 +80,7 @@ pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     (shed > 0).then(|| Remark::notice(Condition::CallsShed, format!("{calls} not sent in the last hour.")))
 }
 
-/// Members that are missing or have another form. What Sezzle adds needs no attention.
+/// Members that are missing or have another form. A member that Sezzle adds needs no attention.
 pub(super) fn drift(s: &Snapshot) -> Option<Remark> {
     let text = format!(
         "In {} bodies of Sezzle's had another shape than documented in the last hour. The log names each member.",

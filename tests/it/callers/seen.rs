@@ -1,4 +1,4 @@
-//! What operators see of callers and of refusals: `explain`, the status page, metrics that stay small.
+//! Operators see callers and refusals: `explain`, the status page, metrics that stay small.
 
 use http::Method;
 use sezzle_sidecar::simulator::Options;
