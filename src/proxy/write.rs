@@ -42,7 +42,7 @@ impl Proxy {
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let matched = &call.matched;
         if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
-            let checked = matched.route.check_amount(&head.method, &body, bounds);
+            let checked = matched.route.check_amount(head, &body, bounds);
             checked.map_err(ProxyError::AmountOverLimit)?;
         }
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);

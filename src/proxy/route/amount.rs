@@ -1,6 +1,8 @@
 //! Where the body of a call says how much money the call moves. Pure.
 
-use http::Method;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, Method};
 
 use super::Route;
 use crate::callers::amount::{Beyond, Bounds};
@@ -27,9 +29,8 @@ impl Route {
             (Self::Upcharge, "POST") => AmountPlace::Under(&["upcharge_amount"]),
             (Self::CustomerOrder, "POST") => AmountPlace::Under(&["order_amount"]),
             (Self::Refund | Self::Reauthorize, "POST") => AmountPlace::Under(&[]),
-            (Self::Order, "PATCH") | (Self::Checkout, "PATCH" | "DELETE") | (Self::Customer, "DELETE") => {
-                AmountPlace::None
-            }
+            // `PATCH` of a checkout may name a new amount for each way of shipping.
+            (Self::Order, "PATCH") | (Self::Checkout | Self::Customer, "DELETE") => AmountPlace::None,
             (Self::Release | Self::Preapprove | Self::Configuration | Self::WidgetQueue, "POST") => AmountPlace::None,
             (Self::SessionCard, "PATCH") => AmountPlace::None,
             (Self::Authentication | Self::Webhooks | Self::WebhookTest | Self::Webhook, _) => AmountPlace::None,
@@ -38,13 +39,36 @@ impl Route {
     }
 
     /// Whether a call with this body stays within the bounds of its caller.
-    pub fn check_amount(self, method: &Method, body: &[u8], bounds: &Bounds) -> Result<(), Beyond> {
-        match self.amount_place(method) {
+    pub fn check_amount(self, head: &Parts, body: &[u8], bounds: &Bounds) -> Result<(), Beyond> {
+        match self.amount_place(&head.method) {
             AmountPlace::None => Ok(()),
+            AmountPlace::Under(_) if !is_json_alone(head) => Err(Beyond::Unreadable),
             AmountPlace::Under(members) => bounds.check(body::read(body, members)),
             AmountPlace::Unknown => Err(Beyond::Unreadable),
         }
     }
+}
+
+/// Whether a server can read the call in no other way than as JSON of UTF-8. The same bytes can be JSON with a small
+/// amount and a form with a large one, and a server may take an amount from the query as well.
+fn is_json_alone(Parts { uri, headers, .. }: &Parts) -> bool {
+    uri.query().is_none_or(str::is_empty)
+        && all(headers, CONTENT_ENCODING, |coding| coding.eq_ignore_ascii_case("identity"))
+        && headers.get_all(CONTENT_TYPE).iter().count() <= 1
+        && all(headers, CONTENT_TYPE, is_utf8_json)
+}
+
+fn all(headers: &HeaderMap, name: HeaderName, is_right: impl Fn(&str) -> bool) -> bool {
+    headers.get_all(name).iter().all(|value| value.to_str().is_ok_and(|text| is_right(text.trim())))
+}
+
+fn is_utf8_json(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let is_utf8 = |parameter: &str| {
+        ["", "charset=utf-8", "charset=\"utf-8\"", "charset=utf8"].iter().any(|one| parameter.eq_ignore_ascii_case(one))
+    };
+    is_json && parts.all(is_utf8)
 }
 
 #[cfg(test)]
@@ -83,12 +107,50 @@ mod tests {
     #[test]
     fn a_body_is_checked_where_its_amount_stands() {
         let bounds = Bounds::new(vec![Amount::parse("5.00 USD").expect("an amount")]).expect("bounds");
-        let check = |route: Route, body: &str| route.check_amount(&Method::POST, body.as_bytes(), &bounds);
+        let (head, ()) = http::Request::post("/v2/x").body(()).expect("a request").into_parts();
+        let check = |route: Route, body: &str| route.check_amount(&head, body.as_bytes(), &bounds);
         assert_eq!(check(Route::Refund, r#"{"amount_in_cents":500,"currency":"USD"}"#), Ok(()));
         assert_eq!(check(Route::Refund, r#"{"amount_in_cents":501,"currency":"USD"}"#), Err(Beyond::Larger));
         assert_eq!(check(Route::Refund, r#"{"amount_in_cents":1,"currency":"CAD"}"#), Err(Beyond::OtherCurrency));
         assert_eq!(check(Route::Capture, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(Beyond::Unreadable));
         assert_eq!(check(Route::Release, "anything"), Ok(()));
         assert_eq!(check(Route::Other, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(Beyond::Unreadable));
+    }
+
+    #[test]
+    fn a_body_that_may_be_read_as_anything_but_json_has_no_amount() {
+        let bounds = Bounds::new(vec![Amount::parse("5.00 USD").expect("an amount")]).expect("bounds");
+        let check = |query: &str, lines: &[(&str, &str)]| {
+            let request = http::Request::post(format!("/v2/order/o/refund{query}"));
+            let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            Route::Refund.check_amount(&head, br#"{"amount_in_cents":1,"currency":"USD"}"#, &bounds).is_ok()
+        };
+        for media_type in [
+            "application/json",
+            "Application/JSON;charset=UTF-8",
+            "application/json; charset=\"utf-8\"",
+            "application/json;",
+            " application/json ; charset=utf8",
+        ] {
+            assert!(check("", &[("content-type", media_type)]), "{media_type}");
+        }
+        assert!(check("", &[]) && check("?", &[]) && check("", &[("content-encoding", "Identity")]));
+        for media_type in [
+            "",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=a",
+            "text/xml",
+            "application/json; charset=utf-16",
+            "application/json; charset=utf-7",
+            "application/json, text/xml",
+        ] {
+            assert!(!check("", &[("content-type", media_type)]), "{media_type}");
+        }
+        let json = ("content-type", "application/json");
+        for lines in [[json, json], [json, ("content-type", "text/xml")], [json, ("content-encoding", "gzip")]] {
+            assert!(!check("", &lines), "{lines:?}");
+        }
+        assert!(!check("?amount_in_cents=99999999", &[json]));
     }
 }

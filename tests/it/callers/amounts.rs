@@ -128,7 +128,6 @@ async fn what_moves_no_money_has_no_bound() {
         (Method::GET, "/v2/customer"),
         (Method::PATCH, "/v2/order/o"),
         (Method::DELETE, "/v2/order/o/checkout"),
-        (Method::PATCH, "/v2/order/o/checkout"),
         (Method::POST, "/v2/order/o/release"),
         (Method::DELETE, "/v2/customer/c"),
         (Method::POST, "/v2/customer/c/preapprove"),
@@ -157,5 +156,40 @@ async fn a_real_capture_within_the_bound_goes_through() {
     wire.send(format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len())).await;
     assert_eq!(wire.answer().await.error_code(), "sidecar.amount_over_limit");
     assert_eq!(scene.received().len(), 1);
+    scene.sidecar.stop().await;
+}
+
+/// Such a body is JSON with a small amount to one server, and has a large amount for another.
+#[tokio::test]
+async fn an_amount_that_another_server_may_read_elsewhere_is_too_large() {
+    let scene = Scene::with(CALLERS, &[]).await;
+    scene.sidecar.gateway.script(Rule::path("/v2/*").status(StatusCode::OK).body("{}"));
+    let form = r#"{"amount_in_cents":1,"currency":"USD","x":"&amount_in_cents=99999999&currency=USD&"}"#;
+    let utf7 =
+        r#"{"amount_in_cents":1,"currency":"USD","x":"+ACI-,+ACI-amount_in_cents+ACI-:99999999,+ACI-y+ACI-:+ACI-"}"#;
+    let small = price("1", "USD");
+    let authorization = format!("Bearer {TILL}");
+    let json = ("content-type", "application/json");
+    for (query, lines, body) in [
+        ("", vec![("content-type", "application/x-www-form-urlencoded")], form),
+        ("", vec![("content-type", "multipart/form-data; boundary=x")], small.as_str()),
+        ("", vec![("content-type", "application/json; charset=utf-7")], utf7),
+        ("", vec![json, ("content-type", "text/xml")], small.as_str()),
+        ("", vec![json, ("content-encoding", "gzip")], small.as_str()),
+        ("?amount_in_cents=99999999", vec![json], small.as_str()),
+    ] {
+        let mut headers = vec![("authorization", authorization.as_str())];
+        headers.extend(&lines);
+        let path = format!("/v2/order/o/refund{query}");
+        let answer = scene.sidecar.send(Method::POST, &path, &headers, body).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (403, "sidecar.amount_over_limit"), "{lines:?}");
+    }
+    // A changed checkout can name a new amount.
+    let checkout = r#"{"currency_code":"USD","shipping_options":[{"final_order_amount_in_cents":99999999}]}"#;
+    let answer = scene.send(Method::PATCH, "/v2/order/o/checkout", TILL, checkout).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (403, "sidecar.amount_over_limit"));
+    assert!(scene.received().is_empty(), "{:?}", scene.received());
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json; charset=utf-8")];
+    assert_eq!(scene.sidecar.send(Method::POST, "/v2/order/o/refund", &headers, &small).await.status, 200);
     scene.sidecar.stop().await;
 }
