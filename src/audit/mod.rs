@@ -98,12 +98,16 @@ impl Audit {
 
     /// Writes the first line of a call. Fails if the call must not be sent.
     pub async fn begin(self: &Arc<Self>, fields: Fields) -> Result<AuditedCall, Unavailable> {
-        let mut call =
-            AuditedCall { audit: Arc::clone(self), id: new_request_id(), began: self.clock.mono(), ended: false };
+        let mut call = AuditedCall {
+            audit: Arc::clone(self),
+            id: new_request_id(),
+            began: self.clock.mono(),
+            dropped: Some(Outcome::NotSent),
+        };
         let fields = self.line(Event::Begin, call.id, fields);
         if self.required && self.queue.is_stuck(STUCK_AFTER) {
             // Lines of calls that are refused at once must not fill the queue.
-            call.ended = true;
+            call.dropped = None;
             self.count(Event::Begin, Written::Lost);
             return Err(Unavailable);
         }
@@ -111,11 +115,10 @@ impl Audit {
         let written = self.queued(fields, Until::Written).written(&self.queue, limit).await;
         self.count(Event::Begin, written);
         if self.required && written != Written::Yes {
-            // The line may be in the file all the same, so a reader must learn how the call ended.
-            call.ended = true;
-            call.leave(Outcome::NotSent);
+            // The line may be in the file all the same, and the last line of the call tells a reader how it ended.
             return Err(Unavailable);
         }
+        call.dropped = Some(Outcome::Unknown);
         Ok(call)
     }
 
@@ -179,19 +182,21 @@ impl Queued {
     }
 }
 
-/// A call whose first line is written, or was given up. Dropping it notes that nobody knows how the call ended.
+/// A call whose first line is written, or was given up. Dropping it notes that it was not sent, or, once it may have
+/// been, that nobody knows how it ended.
 #[derive(Debug)]
 pub struct AuditedCall {
     audit: Arc<Audit>,
     id: Uuid,
     began: Mono,
-    ended: bool,
+    /// The end that the last line names if the call is dropped; `None` for no line.
+    dropped: Option<Outcome>,
 }
 
 impl AuditedCall {
     /// Puts in the last line of the call at once. The returned future waits for it, for a limited time.
     pub fn end(mut self, outcome: Outcome, fields: Fields) -> impl Future<Output = ()> + Send + use<> {
-        self.ended = true;
+        self.dropped = None;
         let audit = Arc::clone(&self.audit);
         let waiting = audit.queued(self.last(outcome, fields), Until::OnDisk);
         async move {
@@ -214,8 +219,8 @@ impl AuditedCall {
 
 impl Drop for AuditedCall {
     fn drop(&mut self) {
-        if !self.ended {
-            self.leave(Outcome::Unknown);
+        if let Some(outcome) = self.dropped {
+            self.leave(outcome);
         }
     }
 }

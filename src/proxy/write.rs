@@ -88,8 +88,7 @@ impl Proxy {
             let begun = match to_audit {
                 Some(to_audit) => {
                     let begin = cut.run_until_cancelled(Box::pin(to_audit.begin(&mut sending, &mut permit)));
-                    let Some(begun) = begin.await else { return };
-                    begun.map(Some)
+                    begin.await.unwrap_or(Err(ProxyError::Stopping)).map(Some)
                 }
                 None => Ok(None),
             };

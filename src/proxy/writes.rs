@@ -26,7 +26,8 @@ impl Writes {
         self.cut.run_until_cancelled(future).await
     }
 
-    /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet.
+    /// Ends the writes under way, each with an unknown outcome, even if one was not sent yet. Only a write that still
+    /// waits for its line in the audit ends as one that was not sent.
     pub async fn cut(&self) {
         self.cut.cancel();
         self.ended().await;

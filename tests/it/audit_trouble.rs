@@ -251,3 +251,26 @@ async fn a_disk_that_hangs_keeps_no_answer_for_long_if_the_audit_is_not_required
     verified(&[&file(&folder)]).await;
     assert_eq!(of_calls(&file(&folder)).len(), 6);
 }
+
+#[tokio::test]
+async fn a_call_that_still_waits_for_its_line_at_the_end_of_a_drain_was_not_sent() {
+    let (_folder, sidecar) = on_a_disk_that_hangs(true).await;
+    // The disk waits with the lines of this call, so nobody writes the next ones.
+    assert_eq!(capture(&sidecar).await, done());
+    let Sidecar { mut process, gateway, proxy, ops, client } = sidecar;
+    let order = Session::order(&gateway).authorized(&gateway);
+    let path = format!("{}/capture", order.order_path);
+    let json = [("content-type", "application/json")];
+    let stopped = async {
+        let class = r#"places_taken{class="money"}"#;
+        eventually("the call waits for its line", async || client.metric(ops, class).await == 1.0).await;
+        process.signal("TERM");
+        process.signal_again("TERM").await;
+    };
+    let (answer, ()) = tokio::join!(client.send(proxy, Method::POST, &path, &json, CAPTURE), stopped);
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.stopping"));
+    assert_eq!(gateway.effects(&order.order).len(), 0);
+    // A write that hangs keeps the process no longer than a drain may take.
+    assert!(process.end().await.code.is_some());
+    gateway.stop().await;
+}
