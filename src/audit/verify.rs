@@ -40,10 +40,31 @@ pub struct Verifier {
 #[derive(Clone, Copy, Debug, Default)]
 struct Torn {
     bytes: u64,
-    /// The first line of them.
+    /// The first line of them, and its bytes.
     line: u64,
+    first: u64,
     /// Whether the last of them lacks its line break.
     is_cut: bool,
+}
+
+impl Torn {
+    fn add(&mut self, line: u64, bytes: u64, ends: bool) {
+        if self.bytes == 0 {
+            (self.line, self.first) = (line, bytes);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.is_cut = !ends;
+    }
+
+    /// Why these bytes are a break, if no cut write left them.
+    fn text(self) -> String {
+        let size = self.first;
+        if size > LONGEST {
+            format!("the line has {size} bytes, and no audit line has more than {LONGEST}")
+        } else {
+            NO_LINE.to_owned()
+        }
+    }
 }
 
 impl Verifier {
@@ -67,17 +88,12 @@ impl Verifier {
             let ends = text.last() == Some(&b'\n');
             let size = u64::try_from(read).unwrap_or(u64::MAX);
             if !ends && size == LONGEST {
-                let rest = skip_line(&mut input)?;
-                let size = size.saturating_add(rest);
-                say(true, number, format!("the line has {size} bytes, and no audit line has more than {LONGEST}"));
+                let (rest, ends) = skip_line(&mut input)?;
+                self.torn.add(number, size.saturating_add(rest), ends);
                 continue;
             }
             let Some(line) = Line::parse(text.trim_ascii_end()) else {
-                if self.torn.bytes == 0 {
-                    self.torn.line = number;
-                }
-                self.torn.bytes = self.torn.bytes.saturating_add(size);
-                self.torn.is_cut = !ends;
+                self.torn.add(number, size, ends);
                 continue;
             };
             let torn = std::mem::take(&mut self.torn);
@@ -88,14 +104,15 @@ impl Verifier {
             self.last = Some(line.tip);
             self.lines = self.lines.saturating_add(1);
         }
-        let Torn { bytes, line, is_cut } = std::mem::take(&mut self.torn);
+        let torn = std::mem::take(&mut self.torn);
+        let Torn { bytes, line, is_cut, .. } = torn;
         if bytes > 0 {
             let text = if is_cut {
                 format!(
                     "the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk"
                 )
             } else {
-                NO_LINE.to_owned()
+                torn.text()
             };
             self.breaks = self.breaks.saturating_add(u64::from(!is_cut));
             tell(Finding { file: file.to_owned(), line, is_break: !is_cut, text });
@@ -139,7 +156,7 @@ fn judge_torn(torn: Torn, line: &Line) -> Option<Judgement> {
             let text = "a torn line: a write was cut off here, and the chain goes on behind it";
             Some((false, Some(torn.line), text.to_owned()))
         }
-        (_, _) => Some((true, Some(torn.line), NO_LINE.to_owned())),
+        (_, _) => Some((true, Some(torn.line), torn.text())),
     }
 }
 
@@ -169,19 +186,17 @@ fn judge_link(last: Option<Tip>, line: &Line) -> Option<Judgement> {
     Some((true, None, text))
 }
 
-/// Reads to the end of a line. Returns the bytes read.
-fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
+/// Reads to the end of a line. Returns the bytes read, and whether a line break ends them.
+fn skip_line(input: &mut impl BufRead) -> io::Result<(u64, bool)> {
     let mut skipped: u64 = 0;
     loop {
         let buffer = input.fill_buf()?;
-        let (used, done) = match buffer.iter().position(|byte| *byte == b'\n') {
-            Some(at) => (at.saturating_add(1), true),
-            None => (buffer.len(), buffer.is_empty()),
-        };
+        let at = buffer.iter().position(|byte| *byte == b'\n');
+        let (used, is_empty) = (at.map_or(buffer.len(), |at| at.saturating_add(1)), buffer.is_empty());
         input.consume(used);
         skipped = skipped.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
-        if done {
-            return Ok(skipped);
+        if at.is_some() || is_empty {
+            return Ok((skipped, at.is_some()));
         }
     }
 }
@@ -274,6 +289,19 @@ mod tests {
         let (next, _) = tip.extend(Fields::of("open").number("torn", 11));
         let (breaks, said) = verified(&[file(&lines) + &next]);
         assert!(breaks == 1 && said[0].contains("is gone"), "{said:?}");
+    }
+
+    /// A file system may leave zeros in place of the bytes that a crash of the machine took.
+    #[test]
+    fn a_torn_line_may_be_longer_than_any_line() {
+        let lines = chain(&["open", "begin"]);
+        let zeros = "\0".repeat(100_000);
+        let (breaks, said) = verified(&[file(&lines) + &zeros]);
+        assert!(breaks == 0 && said[0].starts_with("f0:3: the file ends in a torn line (100000 bytes)"), "{said:?}");
+        let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
+        let (next, _) = tip.extend(Fields::of("open").number("torn", 100_000));
+        let (breaks, said) = verified(&[format!("{}{zeros}\n{next}\n", file(&lines))]);
+        assert!(breaks == 0 && said[0].starts_with("f0:3: a torn line"), "{said:?}");
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metric
         open: None,
         tip: Tip::NONE,
         attempted: Vec::new(),
+        lost: None,
         failing: false,
     };
     let run = move || {
@@ -88,6 +89,8 @@ struct Writer {
     tip: Tip,
     /// The lines of failed writes, of which some may be in the file.
     attempted: Vec<Hash>,
+    /// A line that the file did not have, until the file says so.
+    lost: Option<Hash>,
     failing: bool,
 }
 
@@ -167,18 +170,22 @@ impl Writer {
         let mut first = self.dated("open").text("version", env!("CARGO_PKG_VERSION"));
         first = first.number("pid", process::id().into());
         if torn > 0 {
-            let file = self.path.display();
-            tracing::warn!(%file, bytes = torn, "the audit file ends in a torn line, which is kept");
+            // A full disk has each write open the file anew, and the log may be on the same disk.
+            if !self.failing {
+                let file = self.path.display();
+                tracing::warn!(%file, bytes = torn, "the audit file ends in a torn line, which is kept");
+            }
             first = first.number("torn", torn);
         }
         if let Some(found) = tip {
             let is_known = self.tip == Tip::NONE || self.tip == found || self.attempted.contains(&found.hash);
             if !is_known {
                 tracing::error!(file = %self.path.display(), "the audit file lacks lines that the sidecar had written");
-                first = first.text("lost", &self.tip.hash.to_string());
+                self.lost.get_or_insert(self.tip.hash);
             }
             self.tip = found;
         }
+        first = first.maybe_text("lost", self.lost.map(|lost| lost.to_string()).as_deref());
         self.attempted.clear();
         self.open = Some(Open { file, first: Some((first, ends_line)) });
         Ok(())
@@ -216,6 +223,7 @@ impl Writer {
         }
         file.append(text.as_bytes())?;
         *first = None;
+        self.lost = None;
         self.tip = tip;
         self.attempted.clear();
         self.queue.told(missed);
@@ -229,6 +237,9 @@ impl Writer {
     /// Takes note of how a write of so many lines of calls ended. Logs when writes begin to fail, and when they succeed
     /// again.
     fn note(&mut self, written: Result<(), FileError>, lines: usize) {
+        if written.is_err() {
+            self.give_up_file();
+        }
         let file = self.path.display();
         match written {
             Ok(()) if self.failing => {
@@ -237,9 +248,6 @@ impl Writer {
             }
             Ok(()) => {}
             Err(cause) => {
-                // The state of a file after a failed write is not known, so the file is read back before the next.
-                self.open = None;
-                self.attempted.truncate(MOST_ATTEMPTED);
                 self.queue.miss(lines);
                 if !self.failing {
                     tracing::error!(%file, %cause, "the audit file cannot be written");
@@ -247,6 +255,18 @@ impl Writer {
                 self.failing = true;
             }
         }
+    }
+
+    /// Closes the file after a failed write. Its state is not known, so the next write opens it anew and reads it back.
+    /// The next write may also find another file, so the chain goes on from the lines that did get into this one.
+    fn give_up_file(&mut self) {
+        if let Some(Open { file, .. }) = self.open.take()
+            && let Ok(Tail { tip: Some(found), .. }) = file.tail()
+            && self.attempted.contains(&found.hash)
+        {
+            self.tip = found;
+        }
+        self.attempted.truncate(MOST_ATTEMPTED);
     }
 
     fn dated(&self, event: &str) -> Fields {
@@ -271,3 +291,76 @@ const NO_LABELS: &[&str] = &[];
 // Each failed write leaves the hashes of its lines behind, and lines of the latest cannot be in the file without those
 // of the first.
 const MOST_ATTEMPTED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{self, Cursor};
+
+    use super::*;
+    use crate::audit::{Finding, Verifier};
+
+    fn writer(path: PathBuf) -> Writer {
+        let (queue, metrics) = (Arc::default(), Arc::new(Metrics::new().expect("valid metrics")));
+        let (clock, tip) = (Clock::system(), Tip::NONE);
+        Writer { path, queue, clock, metrics, open: None, tip, attempted: Vec::new(), lost: None, failing: false }
+    }
+
+    fn lines(count: usize) -> Vec<Fields> {
+        vec![Fields::of("begin"); count]
+    }
+
+    fn breaks(files: &[&str]) -> Vec<String> {
+        let (mut verifier, mut said) = (Verifier::default(), Vec::new());
+        for file in files {
+            let mut tell = |finding: Finding| {
+                if finding.is_break {
+                    said.push(finding.to_string());
+                }
+            };
+            verifier.read("audit.log", Cursor::new(file), &mut tell).expect("read");
+        }
+        said
+    }
+
+    /// A full disk takes a part of a write, and then the file is moved away to make room.
+    #[test]
+    fn the_chain_goes_on_in_a_new_file_from_the_lines_that_a_failed_write_left_in_the_old_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.log");
+        let mut writer = writer(path.clone());
+        writer.write(lines(2)).expect("written");
+        let before = (writer.tip, fs::read_to_string(&path).expect("the file"));
+        writer.write(lines(3)).expect("written");
+        // As after a write that failed within its second line.
+        let after = fs::read_to_string(&path).expect("the file");
+        let first = after.lines().nth(3).expect("the first line of that write");
+        let torn = format!("{}{first}\n{{\"at\"", before.1);
+        fs::write(&path, &torn).expect("written");
+        writer.attempted = vec![Hash::of(first)];
+        writer.tip = before.0;
+        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()), 3);
+
+        fs::rename(&path, folder.path().join("moved")).expect("moved");
+        writer.write(lines(1)).expect("written");
+        assert_eq!(breaks(&[&torn, &fs::read_to_string(&path).expect("the file")]), [""; 0]);
+    }
+
+    #[test]
+    fn lines_that_are_gone_are_said_to_be_so_even_if_the_next_write_fails() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.log");
+        let mut writer = writer(path.clone());
+        writer.write(lines(1)).expect("written");
+        let short = fs::read_to_string(&path).expect("the file");
+        writer.write(lines(1)).expect("written");
+        fs::write(&path, &short).expect("written");
+        writer.open = None;
+        // Opened, and closed again by a write that failed.
+        writer.open().expect("opened");
+        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()), 1);
+        writer.write(lines(1)).expect("written");
+        let said = breaks(&[&fs::read_to_string(&path).expect("the file")]);
+        assert!(said.len() == 1 && said[0].contains("the file did not have it"), "{said:?}");
+    }
+}
