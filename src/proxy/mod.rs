@@ -50,9 +50,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use self::arrival::{Astray, log_arrival};
@@ -260,6 +262,15 @@ impl Proxy {
                     proxy.finish(served.unwrap_or_else(|Panicked| Err(record.error_of_panic())), record)
                 }))
             }
+            Err(error) if has_body && record.has_read_body && head.version == Version::HTTP_2 => {
+                let proxy = Arc::clone(self);
+                Either::Right(Box::pin(async move {
+                    // An answer while a body is on its way resets the stream, and then some clients lose the answer:
+                    // libcurl 7.88 does.
+                    let _ = timeout(SMALL_WAIT, body.collect()).await;
+                    proxy.finish(Err(error), record)
+                }))
+            }
             Err(error) => Either::Left(ready(self.finish(Err(error), record))),
         }
     }
@@ -343,6 +354,8 @@ impl Proxy {
 
 // Most requests bring a body of this size with their head.
 const SMALL: u64 = 4096;
+// For a small body over HTTP/2 that is right behind its head.
+const SMALL_WAIT: Duration = Duration::from_secs(1);
 
 /// Boxes a rare future. Otherwise every passed-on call would pay for the size of a write's future: for the bytes that
 /// are moved, and for the stack that each poll touches.

@@ -28,8 +28,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::support::client::Client;
-use crate::support::frame_caller::FrameCaller;
-use crate::support::frames::{END_STREAM, data};
+use crate::support::frame_caller::{Ended, FrameCaller};
+use crate::support::frames::{END_STREAM, HEADERS, data};
 use crate::support::wire::Wire;
 use crate::support::{Harness, Session, Setup, arrived, eventually};
 
@@ -94,6 +94,31 @@ async fn the_rules_for_callers_are_the_same() {
         assert_eq!(head.status, status, "{scheme}: {text}");
         assert!(text.contains(says), "{scheme}: {text}");
     }
+    harness.stop().await;
+}
+
+/// Some clients lose an answer whose stream is reset while they send.
+#[tokio::test]
+async fn a_small_body_that_comes_behind_its_head_is_taken_before_a_refusal() {
+    let harness = http2(Setup::default()).await;
+    let mut caller = FrameCaller::connect(harness.proxy, &[]).await;
+    let length = [("content-length", "2")];
+    let stream = caller.stream();
+    caller.send(caller.head(stream, 0, "POST", "/v2//customer", &length)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    caller.send(data(stream, END_STREAM, "{}")).await;
+    let told = caller.told(stream).await;
+    assert_eq!((told.status, told.ended), (Some(400), Ended::Whole));
+    let next = caller.stream();
+    caller.send(caller.head(next, END_STREAM, "GET", "/v2//customer", &[])).await;
+    let frame = caller.frame().await.expect("an answer");
+    assert_eq!((frame.stream, frame.kind), (next, HEADERS), "no reset came behind the answer");
+    // One that does not come keeps no answer back for long.
+    let began = Instant::now();
+    let stream = caller.stream();
+    caller.send(caller.head(stream, 0, "POST", "/v2//customer", &length)).await;
+    assert_eq!(caller.told(stream).await.status, Some(400));
+    assert!(began.elapsed() < Duration::from_secs(10));
     harness.stop().await;
 }
 
