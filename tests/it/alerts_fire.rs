@@ -35,6 +35,9 @@ use crate::support::{Session, dashboard, eventually, promql, rules};
 const CAPTURE: &str = r#"{"capture_amount":{"amount_in_cents":100,"currency":"USD"},"partial_capture":true}"#;
 const EVENT: &str = "order.captured";
 
+/// Series of callers and of HTTPS, which this sidecar has none of: its callers have neither a token nor TLS.
+const NOT_CONFIGURED: [&str; 2] = ["sezzle_sidecar_caller_", "sezzle_sidecar_tls_"];
+
 #[test]
 #[ignore = "needs Prometheus: tests/run"]
 fn the_rules_are_valid_and_their_tests_pass() {
@@ -74,7 +77,8 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
     let traffic = traffic(Arc::clone(&sidecar));
 
     // All goes well.
-    for (panel, query) in dashboard::queries(&dashboard::load()) {
+    let queries = dashboard::queries(&dashboard::load()).into_iter();
+    for (panel, query) in queries.filter(|(_, query)| NOT_CONFIGURED.iter().all(|part| !query.contains(part))) {
         let query = query.replace("$__rate_interval", "10s").replace("$__range", "1m").replace("$namespace", ".*");
         prometheus.answers(&panel, &query.replace("$job", ".+").replace("$instance", ".+")).await;
     }
@@ -85,9 +89,10 @@ async fn every_query_has_an_answer_and_alerts_fire_when_they_should() {
         // An alert has an answer only when it fires, but its series exist all the same.
         for selector in promql::read(&rule.expression).0 {
             let status = selector.matchers.iter().any(|(label, _, _)| label == "code");
+            let text = selector.text();
             // A status that Sezzle never sent has no series.
-            if !status {
-                prometheus.answers(&rule.name, &selector.text()).await;
+            if !status && NOT_CONFIGURED.iter().all(|part| !text.contains(part)) {
+                prometheus.answers(&rule.name, &text).await;
             }
         }
     }
