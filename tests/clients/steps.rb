@@ -10,6 +10,7 @@ base, plan, folder = ARGV
 place = URI(base)
 # Uses no proxy, whatever the environment says.
 http = Net::HTTP.new(place.host, place.port, nil)
+http.use_ssl = place.scheme == "https"
 http.open_timeout = http.read_timeout = http.write_timeout = LIMIT
 http.continue_timeout = 5
 http.start

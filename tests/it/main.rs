@@ -19,6 +19,7 @@ mod audit;
 mod audit_page;
 mod audit_trouble;
 mod bad_answers;
+mod being_the_gateway;
 mod callers;
 mod card_data;
 mod check_online;

@@ -15,8 +15,8 @@ use crate::support::tls::Authority;
 use crate::support::{Harness, Setup, eventually, not_tried};
 
 /// A name server that knows one name, and counts the questions for its addresses of IPv4.
-struct NameServer {
-    address: SocketAddr,
+pub struct NameServer {
+    pub address: SocketAddr,
     asked: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
@@ -24,7 +24,7 @@ struct NameServer {
 const NAME: &[u8] = b"\x07gateway\x06sezzle\x03com\x00";
 
 impl NameServer {
-    async fn start(ttl: u32) -> Self {
+    pub async fn start(ttl: u32) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
         let counted = Arc::clone(&asked);

@@ -113,11 +113,19 @@ pub struct Running {
 impl Stack {
     /// Starts the client with these calls to `base`.
     pub fn start(&self, base: &str, calls: &[Call]) -> Running {
+        self.start_by(&[], base, calls, &[])
+    }
+
+    /// As [`Self::start`], by a program that gets the client's command as its last arguments, and with further variables.
+    pub fn start_by(&self, starter: &[&str], base: &str, calls: &[Call], variables: &[(&str, String)]) -> Running {
         let folder = tempfile::tempdir().expect("a folder");
         let plan = folder.path().join("plan");
         fs::write(&plan, calls.iter().map(Call::line).collect::<String>()).expect("written");
         let [program, rest @ ..] = self.command else { panic!("no program") };
-        let mut command = Command::new(if *program == "deno" { deno() } else { PathBuf::from(program) });
+        let program = if *program == "deno" { deno() } else { PathBuf::from(program) };
+        let mut words = starter.iter().map(PathBuf::from).chain([program]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words);
         for word in rest {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(word);
             command.arg(if word.starts_with(char::is_alphabetic) && script.is_file() { script } else { word.into() });
@@ -127,6 +135,7 @@ impl Stack {
         command.env("CLIENTS", installed("node")).env("PYTHONPATH", installed("python"));
         command.env("CLASSPATH", JARS.map(|name| format!("/usr/share/java/{name}.jar")).join(":"));
         command.env("DENO_DIR", folder.path()).env("DENO_NO_UPDATE_CHECK", "1");
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Running { process: Process::spawn(command), folder, calls: calls.len() }
     }
 }

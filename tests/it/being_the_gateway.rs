@@ -1,0 +1,125 @@
+//! Clients whose base URL is a constant: `/etc/hosts` leads the gateway's name to the sidecar, and each client trusts the
+//! authority of the sidecar's certificate. Nothing else of a client is changed.
+
+use std::fs;
+use std::process;
+
+use sezzle_sidecar::simulator::{EffectKind, Options, Simulator};
+
+use crate::name_servers::NameServer;
+use crate::support::client::Client;
+use crate::support::process::{Folder, Process, free_address};
+use crate::support::stack::Framing::Length;
+use crate::support::stack::{Call, Stack};
+use crate::support::tls::Authority;
+use crate::support::{Session, eventually, not_tried};
+
+const BASE: &str = "https://gateway.sezzle.com";
+
+/// Starts a program in a mount namespace of its own, in which a file replaces `/etc/hosts`.
+const WITH_HOSTS: &str = "mount --bind \"$HOSTS\" /etc/hosts && exec \"$@\"";
+
+/// The program and script of each client.
+const CLIENTS: [&[&str]; 6] = [
+    &["bash", "steps.sh"],
+    &["node", "steps.mjs", "fetch"],
+    &["python3", "steps.py", "aiohttp"],
+    &["php", "steps.php", "curl"],
+    &["ruby", "steps.rb"],
+    &["java", "Steps.java", "java"],
+];
+
+#[tokio::test]
+#[ignore = "needs node, python3 and aiohttp, php and its curl, ruby, and a JDK: tests/run"]
+async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
+    let (ca, server, folder) = (Authority::new(), NameServer::start(600).await, Folder::new());
+    // An address of this test's own: the port of https is the same for everybody.
+    let [high, low] = [process::id() / 250 % 100 + 100, process::id() % 250 + 1];
+    let ip = format!("127.{high}.{low}.1");
+    let address = format!("{ip}:443");
+    let hosts = folder.write_with("hosts", &format!("{ip} gateway.sezzle.com\n"), 0o644);
+    let starter = format!("HOSTS={hosts} exec unshare --mount sh -c '{WITH_HOSTS}' sh");
+    if Process::shell(&format!("{starter} true"), folder.path(), &[]).end().await.code != Some(0) {
+        return not_tried("/etc/hosts: this user cannot make a mount namespace");
+    }
+
+    let options =
+        Options { tls: Some(ca.server(&["gateway.sezzle.com"])), link_base: BASE.to_owned(), ..Options::default() };
+    let keys = (options.public_key.clone(), options.private_key.clone());
+    let gateway = Simulator::start(options).await.expect("gateway starts");
+    let made = Process::shell("exec sezzle-sidecar certificate gateway.sezzle.com --out tls", folder.path(), &[]);
+    assert_eq!(made.end().await.code, Some(0));
+    let ops = free_address();
+    let url = format!("{BASE}:{}", gateway.addr().port());
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "production"),
+        ("GATEWAY__URL", url.as_str()),
+        ("GATEWAY__CA_FILE", &ca.file()),
+        ("GATEWAY__RESOLVER", "dns"),
+        ("GATEWAY__NAMESERVERS", &server.address.to_string()),
+        ("CREDENTIALS__PUBLIC_KEY", &keys.0),
+        ("CREDENTIALS__PRIVATE_KEY", &keys.1),
+        ("PROXY__LISTEN", &address),
+        ("PROXY__HOSTS", "gateway.sezzle.com"),
+        ("PROXY__TLS__CERTIFICATE_FILE", "tls/gateway.sezzle.com.pem"),
+        ("PROXY__TLS__KEY_FILE", "tls/gateway.sezzle.com.key"),
+        ("LINKS__REWRITE", "false"),
+        ("OPS__LISTEN", &ops.to_string()),
+    ];
+    let sidecar = Process::shell(&format!("{starter} sezzle-sidecar run"), folder.path(), &variables);
+    let http = Client::new();
+    eventually("ready", async || {
+        tokio::net::TcpStream::connect(ops).await.is_ok() && http.get(ops, "/readyz").await.status == 200
+    })
+    .await;
+
+    let authority = folder.path().join("tls/authority.pem").display().to_string();
+    let store = folder.path().join("store").display().to_string();
+    let import = format!("keytool -importcert -noprompt -storepass changeit -keystore {store} -file {authority}");
+    assert_eq!(Process::shell(&import, folder.path(), &[]).end().await.code, Some(0));
+    fs::create_dir(folder.path().join("ini")).expect("made");
+    folder.write("ini/authority.ini", &format!("curl.cainfo={authority}\n"));
+    let trust = [
+        ("CURL_CA_BUNDLE", authority.clone()),
+        ("NODE_EXTRA_CA_CERTS", authority.clone()),
+        ("SSL_CERT_FILE", authority),
+        ("PHP_INI_SCAN_DIR", format!(":{}", folder.path().join("ini").display())),
+        (
+            "JAVA_TOOL_OPTIONS",
+            format!("-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit"),
+        ),
+        ("HOSTS", hosts.clone()),
+    ];
+    for command in CLIENTS {
+        let session = Session::order(&gateway).authorized(&gateway);
+        let amount = r#"{"capture_amount":{"amount_in_cents":500,"currency":"USD"},"partial_capture":true}"#;
+        let calls = [
+            Call::exchange(),
+            Call::new("GET", &session.path),
+            Call::new("GET", &session.path),
+            Call::new("POST", format!("{}/capture", session.order_path)).body(Length, amount).key("order-1-capture-1"),
+        ];
+        let starter = ["unshare", "--mount", "sh", "-c", WITH_HOSTS, "sh"];
+        let client = Stack { command, framings: &[Length] };
+        let outcomes = client.start_by(&starter, BASE, &calls, &trust).outcomes().await;
+        let statuses: Vec<&str> = outcomes.iter().map(|outcome| outcome.status.as_str()).collect();
+        assert_eq!(statuses, ["201", "200", "200", "200"], "{command:?}: {outcomes:?}");
+        assert!(outcomes[2].cache.starts_with("sezzle-sidecar; hit"), "{command:?}: {outcomes:?}");
+        // Links are those of Sezzle, and lead through the sidecar all the same.
+        let shown = String::from_utf8_lossy(&outcomes[1].body);
+        assert!(shown.contains(&format!("{BASE}/v2/session/")) && !shown.contains("127."), "{shown}");
+        let effects = gateway.effects(&session.order);
+        assert_eq!(
+            effects.iter().map(|effect| (effect.kind, effect.cents)).collect::<Vec<_>>(),
+            [(EffectKind::Capture, 500)]
+        );
+    }
+    assert_eq!(gateway.count("POST", "/v2/authentication"), 1, "the clients' exchanges are answered by the sidecar");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.end().await.code, Some(0));
+    assert!(
+        fs::read_to_string("/etc/hosts").is_ok_and(|all| !all.contains("gateway.sezzle.com")),
+        "only in namespaces"
+    );
+    gateway.stop().await;
+}
