@@ -7,7 +7,9 @@ use std::process;
 use sezzle_sidecar::simulator::{EffectKind, Options, Simulator};
 
 use crate::name_servers::NameServer;
+use crate::printed_commands::blocks;
 use crate::support::client::Client;
+use crate::support::pages::page;
 use crate::support::process::{Folder, Process, free_address};
 use crate::support::stack::Framing::Length;
 use crate::support::stack::{Call, Stack};
@@ -37,7 +39,11 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
     let [high, low] = [process::id() / 250 % 100 + 100, process::id() % 250 + 1];
     let ip = format!("127.{high}.{low}.1");
     let address = format!("{ip}:443");
-    let hosts = folder.write_with("hosts", &format!("{ip} gateway.sezzle.com\n"), 0o644);
+    // The steps of the page, with that address and the simulated gateway's.
+    let printed = blocks(&page("docs/be-the-gateway.md"));
+    let [make, settings, line, _, call] = printed.as_slice() else { panic!("{printed:?}") };
+    let hosts = folder.write_with("hosts", &line.replace("127.0.0.1", &ip), 0o644);
+    folder.write("sidecar.toml", &settings.replace("127.0.0.1:443", &address));
     let starter = format!("HOSTS={hosts} exec unshare --mount sh -c '{WITH_HOSTS}' sh");
     if Process::shell(&format!("{starter} true"), folder.path(), &[]).end().await.code != Some(0) {
         return not_tried("/etc/hosts: this user cannot make a mount namespace");
@@ -47,31 +53,27 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
         Options { tls: Some(ca.server(&["gateway.sezzle.com"])), link_base: BASE.to_owned(), ..Options::default() };
     let keys = (options.public_key.clone(), options.private_key.clone());
     let gateway = Simulator::start(options).await.expect("gateway starts");
-    let made = Process::shell("exec sezzle-sidecar certificate gateway.sezzle.com --out tls", folder.path(), &[]);
-    assert_eq!(made.end().await.code, Some(0));
+    assert_eq!(Process::shell(make, folder.path(), &[]).end().await.code, Some(0));
     let ops = free_address();
     let url = format!("{BASE}:{}", gateway.addr().port());
     let variables = [
-        ("GATEWAY__ENVIRONMENT", "production"),
         ("GATEWAY__URL", url.as_str()),
         ("GATEWAY__CA_FILE", &ca.file()),
-        ("GATEWAY__RESOLVER", "dns"),
         ("GATEWAY__NAMESERVERS", &server.address.to_string()),
         ("CREDENTIALS__PUBLIC_KEY", &keys.0),
         ("CREDENTIALS__PRIVATE_KEY", &keys.1),
-        ("PROXY__LISTEN", &address),
-        ("PROXY__HOSTS", "gateway.sezzle.com"),
-        ("PROXY__TLS__CERTIFICATE_FILE", "tls/gateway.sezzle.com.pem"),
-        ("PROXY__TLS__KEY_FILE", "tls/gateway.sezzle.com.key"),
-        ("LINKS__REWRITE", "false"),
         ("OPS__LISTEN", &ops.to_string()),
     ];
-    let sidecar = Process::shell(&format!("{starter} sezzle-sidecar run"), folder.path(), &variables);
+    let sidecar =
+        Process::shell(&format!("{starter} sezzle-sidecar run --config sidecar.toml"), folder.path(), &variables);
     let http = Client::new();
     eventually("ready", async || {
         tokio::net::TcpStream::connect(ops).await.is_ok() && http.get(ops, "/readyz").await.status == 200
     })
     .await;
+
+    let called = Process::shell(&format!("{starter} {call}"), folder.path(), &[]).end().await;
+    assert!(called.stdout.contains("via: 1.1 sezzle-sidecar"), "{called:?}");
 
     let authority = folder.path().join("tls/authority.pem").display().to_string();
     let store = folder.path().join("store").display().to_string();

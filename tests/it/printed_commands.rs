@@ -17,8 +17,9 @@ use crate::support::process::{BINARY, Ended, Folder, Process, free_address};
 use crate::support::{Session, eventually};
 
 /// Pages whose commands are not for operators, or which another test runs.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("docs/audit.md", "tests/it/audit_page.rs runs each step as printed"),
+    ("docs/be-the-gateway.md", "tests/it/being_the_gateway.rs runs the steps as printed"),
     ("docs/callers.md", "tests/it/callers/page.rs runs every step as printed"),
     ("docs/simulator.md", "tests/it/simulate.rs sends every call as printed"),
     ("docs/calling.md", "tests/it/guides.rs sends every call as printed"),
