@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::cut::{Cut, Timeouts};
 use super::handshake::{self, Accepted};
@@ -40,27 +40,29 @@ pub async fn serve_connection<H: Handler>(
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
-    let (mut stream, http2): (Connection, _) = match (&listener.tls, stream) {
+    let (mut stream, http2, outdated): (Connection, _, _) = match (&listener.tls, stream) {
         (Some(tls), Either::Left(stream)) => {
             // In a box, so that a connection without TLS does not reserve space for a handshake.
             let accepted = Box::pin(handshake::accept(tls, stream, listener)).await?;
-            let Some(Accepted { stream, names, http2 }) = accepted else { return Ok(()) };
+            let Some(Accepted { stream, names, outdated, http2 }) = accepted else { return Ok(()) };
             caller = Caller { tls: true, certificate: names, ..caller };
-            (Either::Right(stream), http2)
+            (Either::Right(stream), http2, outdated)
         }
-        (_, stream) => (Either::Left(stream), None),
+        (_, stream) => (Either::Left(stream), None, None),
     };
     let mut ahead = BytesMut::new();
     if listener.http2 {
-        match (read_preface(&mut stream, &mut ahead, listener).await?, http2) {
+        match (read_preface(&mut stream, &mut ahead, outdated.as_ref(), listener).await?, http2) {
             (Beginning::Nothing, _) => return Ok(()),
             // The bytes break the promise of ALPN.
             (Beginning::Http2, Some(false)) | (Beginning::Http1, Some(true)) => return Err(Cut::Malformed),
-            (Beginning::Http2, _) => return serve_http2(stream, ahead.freeze(), caller, handler, listener).await,
+            (Beginning::Http2, _) => {
+                return serve_http2(stream, ahead.freeze(), caller, outdated, handler, listener).await;
+            }
             (Beginning::Http1, _) => {}
         }
     }
-    serve_http1(stream, ahead.freeze(), caller, handler, listener).await
+    serve_http1(stream, ahead.freeze(), caller, outdated, handler, listener).await
 }
 
 /// The protocol of a connection, by its first bytes.
@@ -72,7 +74,12 @@ enum Beginning {
 }
 
 /// Reads until the bytes are HTTP/2's preface or can no longer become one.
-async fn read_preface(stream: &mut Connection, ahead: &mut BytesMut, listener: &Listener) -> Result<Beginning, Cut> {
+async fn read_preface(
+    stream: &mut Connection,
+    ahead: &mut BytesMut,
+    outdated: Option<&CancellationToken>,
+    listener: &Listener,
+) -> Result<Beginning, Cut> {
     let Timeouts { idle, head, .. } = listener.timeouts;
     let (mut until, mut cut) = (Instant::now() + idle, Cut::Idle);
     loop {
@@ -83,6 +90,7 @@ async fn read_preface(stream: &mut Connection, ahead: &mut BytesMut, listener: &
                 (until, cut) = (until.min(Instant::now() + limit), Cut::Drain);
                 continue;
             }
+            () = cancelled(outdated), if ahead.is_empty() => return Ok(Beginning::Nothing),
             read = timeout_at(until, stream.read_buf(ahead)) => read,
         };
         match read {
@@ -103,6 +111,13 @@ async fn read_preface(stream: &mut Connection, ahead: &mut BytesMut, listener: &
     }
 }
 
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => pending().await,
+    }
+}
+
 // Time for the first byte of a connection that was made just before the listener closed, counted from the close.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -113,6 +128,7 @@ async fn serve_http1<H: Handler>(
     stream: Connection,
     ahead: Bytes,
     caller: Caller,
+    outdated: Option<CancellationToken>,
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
@@ -125,13 +141,15 @@ async fn serve_http1<H: Handler>(
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
     let connection = pin!(protocol::http1(listener.max_head).serve_connection(io, service));
-    drive(connection, http1::Connection::graceful_shutdown, &clock, listener.timeouts, &listener.stop.closing).await
+    let ends = ends(&listener.stop.closing, outdated);
+    drive(connection, http1::Connection::graceful_shutdown, &clock, listener.timeouts, ends).await
 }
 
 async fn serve_http2<H: Handler>(
     stream: Connection,
     ahead: Bytes,
     caller: Caller,
+    outdated: Option<CancellationToken>,
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
@@ -153,23 +171,38 @@ async fn serve_http2<H: Handler>(
     });
     let server = protocol::http2(listener.max_head, TokioExecutor::new());
     let connection = pin!(server.serve_connection(io, service));
-    match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, &closing).await {
-        // The response that was given up has been counted already.
+    let ends = ends(&closing, outdated);
+    match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, ends).await {
+        // The response that was given up has been counted already. A certificate to be verified again is no failure.
         Err(Cut::Drain) if !listener.stop.closing.is_cancelled() => Ok(()),
         ended => ended,
     }
 }
 
-/// Runs a connection until it ends or a deadline cuts it. The connection takes no further requests once `closing` is
-/// cancelled.
+/// Waits until a connection is to take no further requests: the listener closes, or the caller's certificate has to be
+/// verified again.
+fn ends(closing: &CancellationToken, outdated: Option<CancellationToken>) -> Ends<'_> {
+    let Some(outdated) = outdated else { return Either::Left(closing.cancelled()) };
+    // In a box, so that a connection without a certificate does not reserve space for both.
+    Either::Right(Box::pin(async move {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = outdated.cancelled() => {}
+        }
+    }))
+}
+
+type Ends<'a> = Either<WaitForCancellationFuture<'a>, Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
+
+/// Runs a connection until it ends or a deadline cuts it. The connection takes no further requests after `ends`.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     graceful_shutdown: impl Fn(Pin<&mut C>),
     clock: &PhaseClock,
     timeouts: Timeouts,
-    closing: &CancellationToken,
+    ends: Ends<'_>,
 ) -> Result<(), Cut> {
-    let mut closing = pin!(closing.cancelled());
+    let mut ends = pin!(ends);
     let mut closing_since = None;
     let mut was_idle = false;
     let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None, Instant::now()).0));
@@ -191,7 +224,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             // The connection is polled first: hyper closes a connection that has seen no byte yet, together with the
             // bytes that were already received.
-            let closes = closing_since.is_none() && woken && closing.as_mut().poll(&mut flagged).is_ready();
+            let closes = closing_since.is_none() && woken && ends.as_mut().poll(&mut flagged).is_ready();
             if closes || (was_idle && closing_since.is_none()) {
                 closing_since = Some(Instant::now());
                 graceful_shutdown(connection.as_mut());

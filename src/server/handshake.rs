@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 
 use super::client_names;
 use super::cut::Cut;
@@ -27,6 +28,8 @@ pub(super) struct Accepted {
     pub stream: Box<TlsStream<TcpStream>>,
     /// The DNS and URI names of the caller's certificate, which was verified; `None` without one.
     pub names: Option<Arc<[String]>>,
+    /// Cancelled when the certificate has to be verified again; `None` without one.
+    pub outdated: Option<CancellationToken>,
     /// Whether ALPN chose HTTP/2; `None` without ALPN.
     pub http2: Option<bool>,
 }
@@ -34,7 +37,11 @@ pub(super) struct Accepted {
 /// The handshake; `None` for a caller that closes the connection before it. The connection is cut when the handshake takes
 /// too long or fails.
 pub(super) async fn accept(tls: &Tls, stream: TcpStream, listener: &Listener) -> Result<Option<Accepted>, Cut> {
-    handshake(tls, stream, tls.serving(), listener).await
+    let offers = tls.offers();
+    let (serving, outdated) = (Arc::clone(&offers.serving), offers.outdated.clone());
+    drop(offers);
+    let accepted = handshake(tls, stream, serving, listener).await?;
+    Ok(accepted.map(|accepted| Accepted { outdated: accepted.names.is_some().then_some(outdated), ..accepted }))
 }
 
 /// The handshake of a connection over the limit.
@@ -43,7 +50,7 @@ pub(super) async fn accept_to_refuse(
     stream: TcpStream,
     listener: &Listener,
 ) -> Result<Option<Connection>, Cut> {
-    let accepted = handshake(tls, stream, tls.refusing(), listener).await?;
+    let accepted = handshake(tls, stream, Arc::clone(&tls.offers().refusing), listener).await?;
     Ok(accepted.map(|accepted| Either::Right(accepted.stream)))
 }
 
@@ -76,7 +83,7 @@ async fn handshake(
         })?;
         count(connection, listener);
         let http2 = connection.alpn_protocol().map(|protocol| protocol == HTTP2);
-        Ok(Some(Accepted { names, http2, stream: Box::new(accepted) }))
+        Ok(Some(Accepted { names, outdated: None, http2, stream: Box::new(accepted) }))
     };
     within_limits(handshake, listener).await
 }

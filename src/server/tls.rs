@@ -1,4 +1,4 @@
-//! What a listener shows to callers that speak TLS, and what it asks of them.
+//! The certificate that a listener shows to callers that speak TLS, and the certificates that it asks them for.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::monotonic_micros;
 
-/// What a listener shows to callers and asks of them. Cheap to clone.
+/// The offer of a listener to callers that speak TLS, which can change. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
@@ -26,10 +27,13 @@ struct Shared {
     logged: AtomicU64,
 }
 
-struct Offers {
-    serving: Arc<ServerConfig>,
+/// The offer in force, as new connections get it.
+pub(super) struct Offers {
+    pub serving: Arc<ServerConfig>,
     /// For connections over the limit: HTTP/1.1 alone, because the answer to them is written in it.
-    refusing: Arc<ServerConfig>,
+    pub refusing: Arc<ServerConfig>,
+    /// Cancelled when the callers' authorities have changed, so that their certificates have to be verified again.
+    pub outdated: CancellationToken,
 }
 
 /// A certificate with its key, and the authorities of callers' certificates, if callers are asked for one.
@@ -85,11 +89,16 @@ impl Tls {
         })))
     }
 
-    /// Makes new connections get another offer. Callers may resume their sessions with `resume`. Not so after a change of
-    /// the callers' authorities: a resumed session keeps a certificate that another authority has signed.
+    /// Makes new connections get another offer. Callers may resume their sessions with `resume`, and open connections go
+    /// on. Not so after a change of the callers' authorities: a resumed session and an open connection keep a certificate
+    /// that another authority has signed. So the connections with a certificate end after their requests under way.
     pub fn change(&self, offer: Offer, resume: bool) -> Result<(), rustls::Error> {
         let before = self.0.offers.load_full();
-        self.0.offers.store(Arc::new(offers(offer, resume.then_some(&before.serving))?));
+        self.0.offers.store(Arc::new(offers(offer, resume.then_some(&before))?));
+        if !resume {
+            // After the store: a handshake that began before still has the token that is cancelled here.
+            before.outdated.cancel();
+        }
         Ok(())
     }
 
@@ -103,14 +112,9 @@ impl Tls {
         &self.0.handshakes
     }
 
-    /// What a new connection gets.
-    pub(super) fn serving(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.offers.load().serving)
-    }
-
-    /// What a connection over the limit gets.
-    pub(super) fn refusing(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.offers.load().refusing)
+    /// The offer to a new connection.
+    pub(super) fn offers(&self) -> Arc<Offers> {
+        self.0.offers.load_full()
     }
 
     /// Whether a failed handshake is to be logged: not if another one was a moment ago.
@@ -124,15 +128,16 @@ impl Tls {
     }
 }
 
-fn offers(Offer(mut serving): Offer, before: Option<&Arc<ServerConfig>>) -> Result<Offers, rustls::Error> {
+fn offers(Offer(mut serving): Offer, before: Option<&Arc<Offers>>) -> Result<Offers, rustls::Error> {
     // Tickets are sealed with keys that change every six hours. No memory is needed for each caller.
-    serving.ticketer = match before {
-        Some(before) => Arc::clone(&before.ticketer),
-        None => Ticketer::new()?,
+    let outdated;
+    (serving.ticketer, outdated) = match before {
+        Some(before) => (Arc::clone(&before.serving.ticketer), before.outdated.clone()),
+        None => (Ticketer::new()?, CancellationToken::new()),
     };
     let mut refusing = serving.clone();
     refusing.alpn_protocols = vec![HTTP1.to_vec()];
-    Ok(Offers { serving: Arc::new(serving), refusing: Arc::new(refusing) })
+    Ok(Offers { serving: Arc::new(serving), refusing: Arc::new(refusing), outdated })
 }
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
