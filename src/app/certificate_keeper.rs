@@ -1,5 +1,6 @@
 //! Keeps the certificate of the proxy listener as its files have it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use super::tls_files::{self, Found, Looks, Mistake, Print, Step};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::TlsSettings;
-use crate::file::Pipes;
 use crate::server::tls::Tls;
 use crate::telemetry::metrics::{Metrics, TLS_KINDS, TLS_VERSIONS};
 use crate::threads::Threads;
@@ -83,25 +83,45 @@ impl CertificateKeeper {
     }
 
     async fn run(&mut self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.clock.sleep(INTERVAL) => self.look().await,
-            }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.work() => {}
         }
     }
 
+    async fn work(&mut self) {
+        loop {
+            self.clock.sleep(INTERVAL).await;
+            self.look().await;
+        }
+    }
+
+    /// Reads the files once, however long that takes: another read of a file system that hangs would block another
+    /// thread.
     async fn look(&mut self) {
-        let (files, now) = (self.files.clone(), self.clock.now().wall);
-        let read = timeout(READ_TIMEOUT, self.threads.run(move || tls_files::read(&files, Pipes::Refuse, now))).await;
-        let found = match read {
-            Ok(Ok(found)) => found.map_err(|mistakes| texts(&mistakes)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the files could not be read within {} s", READ_TIMEOUT.as_secs())),
+        let (files, in_use, now) = (self.files.clone(), self.in_use.clone(), self.clock.now().wall);
+        let threads = self.threads.clone();
+        let mut read = pin!(threads.run(move || tls_files::read_again(&files, &in_use, now)));
+        let found = loop {
+            match timeout(READ_TIMEOUT, &mut read).await {
+                Ok(Ok(found)) => break found.map_err(|mistakes| texts(&mistakes)),
+                Ok(Err(error)) => break Err(error.to_string()),
+                Err(_) => {
+                    self.act_on(Err(format!("the files could not be read within {} s", READ_TIMEOUT.as_secs())));
+                }
+            }
         };
-        let step = self.looks.step(&self.in_use, found.as_ref().map(|found| &found.print).map_err(String::clone));
-        let step = match (step, found) {
-            (Step::Use, Ok(found)) => {
+        self.act_on(found);
+    }
+
+    /// Uses files that have changed. `None` stands for files that have not.
+    fn act_on(&mut self, found: Result<Option<Found>, String>) {
+        let print = match &found {
+            Ok(found) => Ok(found.as_ref().map_or(&self.in_use, |found| &found.print)),
+            Err(why) => Err(why.clone()),
+        };
+        let step = match (self.looks.step(&self.in_use, print), found) {
+            (Step::Use, Ok(Some(found))) => {
                 self.change(found).err().map_or(Step::Keep, |error| Step::Report(error.to_string()))
             }
             (step, _) => step,
@@ -155,7 +175,7 @@ const PROXY: &str = "proxy";
 const SUCCESS: &str = "success";
 const UNUSABLE: &str = "unusable";
 
-// Two looks, after which a mistake is reported, are less than five seconds.
+// Two looks, after which a change is used and a mistake is reported, are less than five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 // As long as the start waits for a pipe.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -56,44 +56,79 @@ const CLIENT_CA: &str = "proxy.tls.client_ca_file";
 
 /// Reads the files, and blocks as long as the file system does.
 pub(super) fn read(settings: &TlsSettings, pipes: Pipes, now: Wall) -> Result<Found, Vec<Mistake>> {
-    let TlsSettings { certificate_file, key_file, client_ca_file } = settings;
-    let content = |key, path: &Path| {
-        file::read(path, LARGEST, pipes).map_err(|error| {
-            let of_pipe = matches!(error, ReadError::Pipe);
-            vec![Mistake { of_pipe, ..Mistake::new(key, path, error) }]
-        })
-    };
-    let chain = content(CERTIFICATE, certificate_file).and_then(|content| chain(certificate_file, content, now));
-    let key = content(KEY, key_file).and_then(|content| key(key_file, content));
-    let callers = client_ca_file.as_ref().map(|path| content(CLIENT_CA, path).and_then(|found| callers(path, found)));
-    let (chain, key, callers) = match (chain, key, callers.transpose()) {
-        (Ok(chain), Ok(key), Ok(callers)) => (chain, key, callers),
-        (chain, key, callers) => {
-            return Err([chain.err(), key.err(), callers.err()].into_iter().flatten().flatten().collect());
-        }
-    };
-    let both = Zeroizing::new([chain.content.bytes.as_slice(), key.content.bytes.as_slice()].concat());
-    let pair = digest(&SHA256, &both).as_ref().to_vec();
-    let of_callers = callers.as_ref().map(|callers| digest(&SHA256, &callers.content.bytes).as_ref().to_vec());
-    let from_pipe = [Some(&chain.content), Some(&key.content), callers.as_ref().map(|callers| &callers.content)]
-        .into_iter()
-        .flatten()
-        .any(|content| content.from_pipe);
-    let offer = Offer::new(chain.value.0, key.value, callers.map(|callers| callers.value));
-    let offer = offer.map_err(|error| vec![Mistake::new(KEY, key_file, unfit(&error))])?;
-    let print = Print { pair, callers: of_callers.unwrap_or_default() };
-    Ok(Found { offer, print, certificate: chain.value.1, from_pipe })
+    Contents::read(settings, pipes).fit(settings, now)
 }
 
-struct Part<T> {
-    value: T,
-    content: Content,
+/// Reads the files as [`read`] does; `None` if they hold what is in use. The certificate in use may have expired since.
+pub(super) fn read_again(settings: &TlsSettings, in_use: &Print, now: Wall) -> Result<Option<Found>, Vec<Mistake>> {
+    let contents = Contents::read(settings, Pipes::Refuse);
+    // The rights to the key file may have changed alone.
+    let is_open = contents.key.as_ref().is_ok_and(others_may_write);
+    if !is_open && contents.print().as_ref() == Some(in_use) {
+        return Ok(None);
+    }
+    contents.fit(settings, now).map(Some)
+}
+
+/// The files as they were read, before anything in them is looked at.
+struct Contents {
+    certificate: Result<Content, Mistake>,
+    key: Result<Content, Mistake>,
+    callers: Option<Result<Content, Mistake>>,
+}
+
+impl Contents {
+    fn read(settings: &TlsSettings, pipes: Pipes) -> Self {
+        let TlsSettings { certificate_file, key_file, client_ca_file } = settings;
+        let content = |key, path: &Path| {
+            file::read(path, LARGEST, pipes).map_err(|error| {
+                let of_pipe = matches!(error, ReadError::Pipe);
+                Mistake { of_pipe, ..Mistake::new(key, path, error) }
+            })
+        };
+        let callers = client_ca_file.as_ref().map(|path| content(CLIENT_CA, path));
+        Self { certificate: content(CERTIFICATE, certificate_file), key: content(KEY, key_file), callers }
+    }
+
+    /// `None` if a file was not read.
+    fn print(&self) -> Option<Print> {
+        let (Ok(certificate), Ok(key)) = (&self.certificate, &self.key) else { return None };
+        let both = Zeroizing::new([certificate.bytes.as_slice(), key.bytes.as_slice()].concat());
+        let callers = match &self.callers {
+            None => Vec::new(),
+            Some(Ok(content)) => digest(&SHA256, &content.bytes).as_ref().to_vec(),
+            Some(Err(_)) => return None,
+        };
+        Some(Print { pair: digest(&SHA256, &both).as_ref().to_vec(), callers })
+    }
+
+    /// Makes an offer of the files, or says everything that is wrong with them.
+    fn fit(self, settings: &TlsSettings, now: Wall) -> Result<Found, Vec<Mistake>> {
+        let print = self.print();
+        let Self { certificate, key: key_content, callers: callers_content } = self;
+        let contents = [Some(&certificate), Some(&key_content), callers_content.as_ref()];
+        let from_pipe = contents.into_iter().flatten().flatten().any(|content| content.from_pipe);
+        let one = |mistake| vec![mistake];
+        let chain = certificate.map_err(one).and_then(|found| chain(&settings.certificate_file, &found, now));
+        let key = key_content.map_err(one).and_then(|found| key(&settings.key_file, &found));
+        let callers = settings.client_ca_file.as_ref().zip(callers_content);
+        let callers = callers.map(|(path, found)| found.map_err(one).and_then(|found| callers_of(path, &found)));
+        let (chain, certificate, key, callers, print) = match (chain, key, callers.transpose(), print) {
+            (Ok((chain, certificate)), Ok(key), Ok(callers), Some(print)) => (chain, certificate, key, callers, print),
+            (chain, key, callers, _) => {
+                return Err([chain.err(), key.err(), callers.err()].into_iter().flatten().flatten().collect());
+            }
+        };
+        let offer = Offer::new(chain, key, callers);
+        let offer = offer.map_err(|error| vec![Mistake::new(KEY, &settings.key_file, unfit(&error))])?;
+        Ok(Found { offer, print, certificate, from_pipe })
+    }
 }
 
 /// The certificates, and the facts about the first of them.
 type Chain = (Vec<CertificateDer<'static>>, Certificate);
 
-fn chain(path: &Path, content: Content, now: Wall) -> Result<Part<Chain>, Vec<Mistake>> {
+fn chain(path: &Path, content: &Content, now: Wall) -> Result<Chain, Vec<Mistake>> {
     let mistake = |text: String| vec![Mistake::new(CERTIFICATE, path, text)];
     let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
     let mut facts = Vec::with_capacity(found.len());
@@ -116,7 +151,7 @@ fn chain(path: &Path, content: Content, now: Wall) -> Result<Part<Chain>, Vec<Mi
     let Some(first) = facts.into_iter().next() else { return Err(mistake("the file has no certificate".to_owned())) };
     let certificate = Certificate { not_after: ends.unwrap_or(first.not_after), ..first };
     let chain = found.into_iter().map(|one| CertificateDer::from(one.der)).collect();
-    Ok(Part { value: (chain, certificate), content })
+    Ok((chain, certificate))
 }
 
 fn untimely(certificate: &Certificate, now: Wall) -> Option<String> {
@@ -128,9 +163,9 @@ fn untimely(certificate: &Certificate, now: Wall) -> Option<String> {
     (*not_before > now).then(|| format!("the certificate {subject} is valid from {} on", format_http_date(*not_before)))
 }
 
-fn key(path: &Path, content: Content) -> Result<Part<PrivateKeyDer<'static>>, Vec<Mistake>> {
+fn key(path: &Path, content: &Content) -> Result<PrivateKeyDer<'static>, Vec<Mistake>> {
     let mistake = |text: &str| vec![Mistake::new(KEY, path, text)];
-    if content.mode & 0o022 != 0 && !content.bytes.is_empty() {
+    if others_may_write(content) {
         let mode = content.mode;
         return Err(mistake(&format!(
             "users other than the owner may write this file (mode {mode:03o}); take that right away"
@@ -138,7 +173,7 @@ fn key(path: &Path, content: Content) -> Result<Part<PrivateKeyDer<'static>>, Ve
     }
     let is_encrypted = content.bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
     match PrivateKeyDer::from_pem_slice(&content.bytes) {
-        Ok(value) => Ok(Part { value, content }),
+        Ok(key) => Ok(key),
         Err(_) if is_encrypted => {
             Err(mistake("the key is encrypted; write it without a passphrase, for example with `openssl pkey`"))
         }
@@ -148,15 +183,19 @@ fn key(path: &Path, content: Content) -> Result<Part<PrivateKeyDer<'static>>, Ve
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-fn callers(path: &Path, content: Content) -> Result<Part<RootCertStore>, Vec<Mistake>> {
+fn others_may_write(content: &Content) -> bool {
+    content.mode & 0o022 != 0 && !content.bytes.is_empty()
+}
+
+fn callers_of(path: &Path, content: &Content) -> Result<RootCertStore, Vec<Mistake>> {
     let mistake = |text: String| vec![Mistake::new(CLIENT_CA, path, text)];
     let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
-    let mut value = RootCertStore::empty();
+    let mut authorities = RootCertStore::empty();
     for one in found {
-        let added = value.add(CertificateDer::from(one.der));
+        let added = authorities.add(CertificateDer::from(one.der));
         added.map_err(|_| mistake(format!("line {}: this is not an X.509 certificate", one.line)))?;
     }
-    Ok(Part { value, content })
+    Ok(authorities)
 }
 
 /// Why a pair cannot be used, though each of its files can be read.
@@ -177,7 +216,7 @@ const LARGEST: usize = 1024 * 1024;
 // A message of the handshake has at most 64 KiB, and many clients take less.
 const LONGEST_CHAIN: usize = 32 * 1024;
 
-/// What to do after the files have been read again.
+/// The consequence of one look at the files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Keep,
@@ -188,28 +227,34 @@ pub(super) enum Step {
     Report(String),
 }
 
-/// What the last looks at the files have shown.
+/// The memory of the last looks at the files.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
+    /// A change that the last look found, and no look before it.
+    changed: Option<Print>,
     unusable: Option<String>,
     reported: Option<String>,
 }
 
 impl Looks {
-    /// Decides after one look. Several files cannot change in one step, so a reason counts from the second look on.
+    /// Decides after one look. Several files cannot change in one step, and half of a bundle can be a valid bundle. So a
+    /// change counts from the second look on that finds the same, and a reason does too.
     pub fn step(&mut self, in_use: &Print, found: Result<&Print, String>) -> Step {
         match found {
-            Ok(print) => {
-                let was_reported = self.reported.take().is_some();
-                self.unusable = None;
-                match print == in_use {
-                    false => Step::Use,
-                    true if was_reported => Step::Restored,
-                    true => Step::Keep,
-                }
+            Ok(print) if print == in_use => {
+                (self.changed, self.unusable) = (None, None);
+                if self.reported.take().is_some() { Step::Restored } else { Step::Keep }
+            }
+            Ok(print) if self.changed.as_ref() != Some(print) => {
+                (self.changed, self.unusable) = (Some(print.clone()), None);
+                Step::Keep
+            }
+            Ok(_) => {
+                *self = Self::default();
+                Step::Use
             }
             Err(why) if self.unusable.as_ref() != Some(&why) => {
-                self.unusable = Some(why);
+                (self.changed, self.unusable) = (None, Some(why));
                 Step::Keep
             }
             Err(why) if self.reported.as_ref() == Some(&why) => Step::Keep,
@@ -250,15 +295,24 @@ mod tests {
         }
 
         fn read(&self, callers: bool) -> Result<Found, Vec<String>> {
+            let now = parse_rfc3339("2026-06-01T00:00:00Z").expect("a time");
+            let texts = |all: Vec<Mistake>| all.into_iter().map(|mistake| mistake.text).collect();
+            read(&self.settings(callers), Pipes::Refuse, now).map_err(texts)
+        }
+
+        fn read_again(&self, in_use: &Print, now: &str) -> Result<Option<Found>, Vec<String>> {
+            let now = parse_rfc3339(now).expect("a time");
+            let texts = |all: Vec<Mistake>| all.into_iter().map(|mistake| mistake.text).collect();
+            read_again(&self.settings(false), in_use, now).map_err(texts)
+        }
+
+        fn settings(&self, callers: bool) -> TlsSettings {
             let path = |name: &str| self.0.path().join(name);
-            let settings = TlsSettings {
+            TlsSettings {
                 certificate_file: path("certificate"),
                 key_file: path("key"),
                 client_ca_file: callers.then(|| path("callers")),
-            };
-            let now = parse_rfc3339("2026-06-01T00:00:00Z").expect("a time");
-            let texts = |all: Vec<Mistake>| all.into_iter().map(|mistake| mistake.text).collect();
-            read(&settings, Pipes::Refuse, now).map_err(texts)
+            }
         }
 
         fn mistakes(&self) -> Vec<String> {
@@ -290,6 +344,22 @@ mod tests {
         folder.write("certificate", certificate);
         folder.write("key", key);
         assert_ne!(folder.read(false).expect("usable").print, first.print);
+    }
+
+    #[test]
+    fn files_that_hold_what_is_in_use_stay_usable_after_their_end() {
+        let folder = Folder::new();
+        let in_use = folder.read(false).expect("usable").print;
+        let ended = "2028-01-01T00:00:00Z";
+        assert!(folder.read_again(&in_use, ended).expect("unchanged").is_none());
+        fs::set_permissions(folder.0.path().join("key"), Permissions::from_mode(0o666)).expect("an own file");
+        assert!(folder.read_again(&in_use, ended).expect_err("open").concat().contains("mode 666"));
+        let (certificate, key) = pair();
+        folder.write("certificate", certificate);
+        folder.write("key", key);
+        assert!(folder.read_again(&in_use, ended).expect_err("changed").concat().contains("ended on"));
+        let changed = folder.read_again(&in_use, "2026-06-01T00:00:00Z").expect("usable").expect("changed");
+        assert_ne!(changed.print, in_use);
     }
 
     #[test]
@@ -340,13 +410,29 @@ mod tests {
         let print = |byte| Print { pair: vec![byte], callers: vec![] };
         let half = || Err("half".to_owned());
         let (mut looks, old) = (Looks::default(), print(1));
+        let other = Err("another".to_owned());
         assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
         assert_eq!(looks.step(&old, half()), Step::Keep);
-        assert_eq!(looks.step(&old, Ok(&print(2))), Step::Use);
+        assert_eq!(looks.step(&old, other), Step::Keep);
         assert_eq!(looks.step(&old, half()), Step::Keep);
         assert_eq!(looks.step(&old, half()), Step::Report("half".to_owned()));
         assert_eq!(looks.step(&old, half()), Step::Keep);
         assert_eq!(looks.step(&old, Ok(&old)), Step::Restored);
         assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
+    }
+
+    #[test]
+    fn a_change_counts_when_two_looks_in_a_row_have_found_it() {
+        let [old, half, new] = [1, 2, 3].map(|byte| Print { pair: vec![byte], callers: vec![] });
+        let mut looks = Looks::default();
+        assert_eq!(looks.step(&old, Ok(&half)), Step::Keep);
+        assert_eq!(looks.step(&old, Ok(&new)), Step::Keep);
+        assert_eq!(looks.step(&old, Err("gone".to_owned())), Step::Keep);
+        assert_eq!(looks.step(&old, Ok(&new)), Step::Keep, "not in a row");
+        assert_eq!(looks.step(&old, Ok(&new)), Step::Use);
+        assert_eq!(looks.step(&new, Ok(&new)), Step::Keep);
+        assert_eq!(looks.step(&new, Ok(&half)), Step::Keep);
+        assert_eq!(looks.step(&new, Ok(&new)), Step::Keep, "back again");
+        assert_eq!(looks.step(&new, Ok(&half)), Step::Keep);
     }
 }
