@@ -68,6 +68,7 @@ impl Resolver {
         let options = builder.options_mut();
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = MOST_NAMES;
+        options.negative_max_ttl = Some(NO_ADDRESS_TTL);
         options.timeout = SERVER_TIMEOUT;
         options.attempts = ATTEMPTS;
         Ok(Self(Way::NameServers(Box::new(builder.build()?))))
@@ -78,6 +79,8 @@ impl Resolver {
 const MOST: usize = 64;
 // The sidecar knows the gateway and perhaps a proxy. The rest is for chains of aliases.
 const MOST_NAMES: u64 = 32;
+// The name of a new gateway is found soon after it was made known, whatever its zone says of names that it lacks.
+const NO_ADDRESS_TTL: Duration = Duration::from_secs(5);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
 // Leaves a connection that may take 5 s some time for TCP and TLS.
@@ -123,11 +126,11 @@ async fn by_name_servers(resolver: &TokioResolver, name: &str) -> io::Result<vec
     Ok(addresses.into_iter())
 }
 
-/// The name servers of a `resolv.conf`, at most three as in resolv.conf(5).
+/// The name servers of a `resolv.conf`, at most three as in resolv.conf(5). A server with a scope (`fe80::1%eth0`) is left
+/// out: without its scope, no packet reaches it.
 pub fn listed(resolv_conf: &str) -> Vec<SocketAddr> {
     let server = |line: &str| -> Option<SocketAddr> {
-        let address = line.trim_start().strip_prefix("nameserver")?.split_whitespace().next()?;
-        let address: IpAddr = address.split_once('%').map_or(address, |(address, _)| address).parse().ok()?;
+        let address: IpAddr = line.trim_start().strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok()?;
         Some(SocketAddr::new(address, DNS_PORT))
     };
     resolv_conf.lines().filter_map(server).take(3).collect()
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn name_servers_of_the_system() {
-        let text = "# nameserver 1.1.1.1\nsearch a.example\nnameserver 10.0.0.1\n  nameserver\tfd00::1%eth0 ; x\n\
+        let text = "# nameserver 1.1.1.1\nsearch a.example\nnameserver fe80::1%eth0\nnameserver 10.0.0.1\n  nameserver\tfd00::1 ; x\n\
                     nameserver none\nnameserver 10.0.0.3\nnameserver 10.0.0.4\noptions ndots:5\n";
         let found: Vec<String> = listed(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.3:53"]);

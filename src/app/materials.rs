@@ -71,13 +71,15 @@ impl Materials {
         let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose().map_err(StartError::FleetKeys);
         let callers = callers::read(&settings.callers).map_err(StartError::Callers);
         let tls = proxy_tls(settings);
-        match (keys, trust, egress, forward, tls, fleet, fleet_keys, callers) {
+        let name_servers = name_servers(&settings.gateway.resolver);
+        match (keys, trust, egress, forward, tls, name_servers, fleet, fleet_keys, callers) {
             (
                 Ok((keys, read_once)),
                 Ok(trust),
                 Ok(egress),
                 Ok(forward),
                 Ok(tls),
+                Ok(name_servers),
                 Ok(fleet),
                 Ok(fleet_keys),
                 Ok(callers),
@@ -88,11 +90,10 @@ impl Materials {
                 tls_key.iter().for_each(keys::warn_of_readers);
                 callers::warn_of_readers(&settings.callers);
                 let files = KeyFiles { sources, read_once };
-                let name_servers = name_servers(&settings.gateway.resolver)?;
                 Ok(Self { keys, files, trust, egress, forward, callers, tls, name_servers, fleet, fleet_keys })
             }
-            (keys, trust, egress, forward, tls, fleet, fleet_keys, callers) => {
-                let others = [tls.err(), fleet.err(), fleet_keys.err(), callers.err()];
+            (keys, trust, egress, forward, tls, name_servers, fleet, fleet_keys, callers) => {
+                let others = [tls.err(), name_servers.err(), fleet.err(), fleet_keys.err(), callers.err()];
                 let all = [keys.err(), trust.err(), egress.err(), forward.err()].into_iter().chain(others);
                 Err(StartError::several(all.flatten().collect()))
             }

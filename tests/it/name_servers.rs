@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use sezzle_sidecar::simulator::{Options, Simulator};
@@ -18,6 +18,8 @@ use crate::support::{Harness, Setup, eventually, not_tried};
 pub struct NameServer {
     pub address: SocketAddr,
     asked: Arc<AtomicU32>,
+    /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
+    denies: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -27,15 +29,18 @@ impl NameServer {
     pub async fn start(ttl: u32) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
-        let counted = Arc::clone(&asked);
+        let denies = Arc::new(AtomicBool::new(false));
+        let (counted, denied) = (Arc::clone(&asked), Arc::clone(&denies));
         let task = tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
-                let answer = answer(&question[..length], ttl, &counted);
+                let question = &question[..length];
+                let answer =
+                    if denied.load(Ordering::Relaxed) { denial(question) } else { answer(question, ttl, &counted) };
                 socket.send_to(&answer, from).await.expect("sent");
             }
         });
-        Self { address, asked, task }
+        Self { address, asked, denies, task }
     }
 
     fn asked(&self) -> u32 {
@@ -67,6 +72,19 @@ fn answer(question: &[u8], ttl: u32, asked: &AtomicU32) -> Vec<u8> {
         answer.extend(ttl.to_be_bytes());
         answer.extend([0, 4, 127, 0, 0, 1]);
     }
+    answer
+}
+
+/// The answer of RFC 2308, 2.1, that the name does not exist.
+fn denial(question: &[u8]) -> Vec<u8> {
+    const DAY: [u8; 4] = 86_400_u32.to_be_bytes();
+    let end = question[12..].iter().position(|byte| *byte == 0).expect("the end of the name") + 12 + 5;
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
+    answer.extend(&question[12..end]);
+    // The SOA record of the root: its time to live, two names, a serial number, three intervals, and the time to keep this.
+    answer.extend([0, 0, 6, 0, 1].into_iter().chain(DAY).chain([0, 22, 0, 0]));
+    answer.extend([1_u32, 1, 1, 1].into_iter().flat_map(u32::to_be_bytes).chain(DAY));
     answer
 }
 
@@ -119,6 +137,46 @@ async fn a_name_that_no_server_knows_is_not_resolved() {
     assert_eq!((answer.status, answer.error_code().as_str()), (503, "sidecar.no_token"));
     assert_eq!(server.asked(), 0);
     harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_did_not_exist_is_asked_for_again_within_seconds() {
+    let (ca, server) = (Authority::new(), NameServer::start(600).await);
+    server.denies.store(true, Ordering::Relaxed);
+    let harness = setup(&ca, "gateway.sezzle.com", server.address).start_unready().await;
+    let errors = r#"upstream_errors_total{kind="dns"}"#;
+    eventually("the name does not exist", async || harness.metric(errors).await >= 1.0).await;
+    server.denies.store(false, Ordering::Relaxed);
+    eventually("ready", async || {
+        // The sidecar's next attempt to get a token. The answers of name servers age by the system's clock.
+        harness.clock.advance(Duration::from_secs(1));
+        harness.client.get(harness.ops, "/readyz").await.status == 200
+    })
+    .await;
+    harness.stop().await;
+}
+
+/// In a mount namespace of its own, where `/etc/resolv.conf` names no server.
+#[tokio::test]
+async fn missing_name_servers_are_named_beside_other_mistakes() {
+    let folder = Folder::new();
+    folder.write("resolv.conf", "search example\n");
+    const WITHOUT: &str = "unshare -m sh -c 'mount --bind resolv.conf /etc/resolv.conf && exec \"$@\"' sh ";
+    if Process::shell(&format!("{WITHOUT} true"), folder.path(), &[]).end().await.code != Some(0) {
+        return not_tried("/etc/resolv.conf: this user cannot make a mount namespace");
+    }
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox"),
+        ("GATEWAY__RESOLVER", "dns"),
+        ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
+        ("CREDENTIALS__PRIVATE_KEY_FILE", "/absent/private"),
+    ];
+    let sidecar = Process::shell(&format!("exec {WITHOUT} sezzle-sidecar run"), folder.path(), &variables);
+    let ended = sidecar.end().await;
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
+    for words in ["/absent/private", "names no name server"] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
 }
 
 /// In a mount namespace of its own, where `/etc/hosts` leads the gateway's name to an address at which nobody listens.
