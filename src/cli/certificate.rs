@@ -58,8 +58,7 @@ impl MakeCertificate {
             let params = params_of(names.clone(), now, until);
             Ok((params.signed_by(&key, &authority.issuer)?.pem(), key.serialize_pem()))
         })?;
-        write(&key, &own.1, 0o600)?;
-        write(&certificate, &own.0, 0o644)?;
+        write_pair((&key, &own.1), (&certificate, &own.0))?;
         say(&told(&names, &out, &certificate, &key, is_new, until));
         Ok(())
     }
@@ -126,8 +125,7 @@ impl Authority {
         let params = params_of_authority(&format!("sezzle-sidecar authority {word}"), now, now.plus(AUTHORITY_LIFE));
         let pair = make(KeyPair::generate)?;
         let own = make(|| params.self_signed(&pair))?;
-        write(key, &pair.serialize_pem(), 0o600)?;
-        write(certificate, &own.pem(), 0o644)?;
+        write_pair((key, &pair.serialize_pem()), (certificate, &own.pem()))?;
         Ok(Self { issuer: Issuer::new(params, pair), until: now.plus(AUTHORITY_LIFE) })
     }
 
@@ -197,13 +195,28 @@ fn failed(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::NotWritten(format!("{}: {why}", path.display()))
 }
 
-/// Writes a new file.
+/// Writes two new files, or neither: half of a pair would stop the next run.
+fn write_pair(key: (&Path, &str), certificate: (&Path, &str)) -> Result<(), Failure> {
+    write(key.0, key.1, 0o600)?;
+    write(certificate.0, certificate.1, 0o644).inspect_err(|_| remove(key.0))
+}
+
+/// Writes a new file, all of it or none.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
+    let mut file = file.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => failed(path, "exists already; remove it, or name another folder by --out"),
         _ => failed(path, error),
+    })?;
+    file.write_all(text.as_bytes()).map_err(|error| {
+        remove(path);
+        failed(path, error)
     })
+}
+
+/// Removes a file that this run has made. The error that led here is the one to report.
+fn remove(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 fn told(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: bool, until: Wall) -> String {
@@ -213,7 +226,7 @@ fn told(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: b
     let listed = names.iter().map(shown).collect::<Vec<_>>().join(", ");
     let mut text = format!(
         "{authority} is the authority ({state}). Callers have to trust it.\n\
-         {}.key is its key. Whoever has this file can make certificates that they trust.\n\
+         {}.key is its key. Everybody who has this file can make certificates that they trust.\n\
          {certificate} is the certificate for {listed}, until {}.\n\
          {key} is its key.\n\n",
         out.join(AUTHORITY).display(),
@@ -236,6 +249,19 @@ fn told(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let absent = path("absent").join("certificate");
+        assert!(write_pair((&path("key"), "a"), (&absent, "b")).is_err());
+        assert!(!path("key").exists(), "the next run can write both");
+        write_pair((&path("key"), "a"), (&path("certificate"), "b")).expect("written");
+        assert!(write_pair((&path("key"), "c"), (&path("other"), "d")).is_err());
+        assert_eq!(fs::read_to_string(path("key")).expect("kept"), "a", "a file from before stays");
+        assert!(!path("other").exists());
+    }
 
     #[test]
     fn names_and_their_files() {
