@@ -101,7 +101,7 @@ async fn run(
             () = signals.next() => break,
             // Another SIGHUP is handled after this reload: this read may have missed its changes.
             Some(()) = hangups.recv(), if reading.is_none() => {
-                // Whatever the configuration says by now, a rotated file is left at once.
+                // A rotated file is left at once, also when the configuration cannot be read.
                 app.reopen_audit();
                 manager.reloading().await;
                 reading = Some(tokio::spawn(app.read_again(sources.clone())));

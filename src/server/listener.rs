@@ -33,7 +33,7 @@ pub struct Listener {
     pub name: &'static str,
     /// Whether callers may speak HTTP/2 by beginning with its preface (RFC 9113, 3.3).
     pub http2: bool,
-    /// What callers meet at the TCP addresses; `None` for plain HTTP.
+    /// TLS at the TCP addresses; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// The largest request head, in bytes.
     pub max_head: usize,

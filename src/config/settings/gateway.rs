@@ -32,7 +32,7 @@ pub struct GatewaySettings {
     pub report_timeout: Duration,
 }
 
-/// Who resolves the name of the gateway, or of the proxy on the way to it.
+/// The way to resolve the name of the gateway, or of the proxy on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolverSettings {
     System,

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Secure(Arc<ClientConfig>);
 
-/// What a handshake has brought.
+/// The facts that a caller learns by a handshake.
 #[derive(Debug)]
 pub struct Handshake {
     pub version: ProtocolVersion,
