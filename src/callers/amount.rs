@@ -18,6 +18,10 @@ impl Currency {
         let letters: [u8; 3] = text.as_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
     }
+
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl Amount {
@@ -41,8 +45,7 @@ fn digits(text: &str) -> Option<u64> {
 
 impl fmt::Display for Amount {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let currency = str::from_utf8(&self.currency.0).unwrap_or_default();
-        write!(formatter, "{}.{:02} {currency}", self.cents / 100, self.cents % 100)
+        write!(formatter, "{}.{:02} {}", self.cents / 100, self.cents % 100, self.currency.as_str())
     }
 }
 

@@ -14,7 +14,7 @@ use super::route::{Matched, Route};
 use crate::audit::{Audit, AuditedCall, Fields, Outcome};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::sezzle::movement::{Amount, Named};
+use crate::sezzle::movement::Named;
 use crate::telemetry::metrics::method_label;
 
 /// A call that is to be audited, with its first line.
@@ -35,9 +35,7 @@ impl ToAudit {
         record: &Record,
     ) -> Self {
         let key = record.request_key.as_ref().and_then(|(key, source)| Some((key.to_str().ok()?, source.as_str())));
-        // A card's token is in the path, and a body has no meaning there.
-        let amount = Some(&sending.outgoing.body).filter(|_| !matched.route.is_card_data());
-        let amount = amount.and_then(|body| Amount::asked(body));
+        let amount = matched.route.amount(head, &sending.outgoing.body);
         let line = Fields::default()
             .maybe_text("caller", record.caller.as_ref().map(|known| known.caller.name.as_str()))
             .text("method", method_label(&head.method))

@@ -19,6 +19,7 @@ use super::response::CallerResponse;
 use super::route::remedy::Remedy;
 use super::route::{Class, Route};
 use crate::drift::shape::Subject;
+use crate::method::is_safe;
 use crate::telemetry::metrics::LabelValue;
 use crate::upstream::retry::RetrySafety;
 use crate::upstream::{Deadlines, Outgoing};
@@ -61,7 +62,8 @@ impl Proxy {
             _ if retry_safety == RetrySafety::Safe => (limits.read, READ_BODY),
             _ => (limits.write, WRITE_BODY),
         };
-        let readable = self.exchange.rewrites_links() && matched.route.carries_links();
+        let is_audited = self.audit.is_some() && !is_safe(&head.method);
+        let readable = is_audited || (self.exchange.rewrites_links() && matched.route.carries_links());
         let target = head.uri.path_and_query().cloned();
         let outgoing = Outgoing {
             method: head.method.clone(),

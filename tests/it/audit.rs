@@ -54,6 +54,49 @@ async fn a_capture_has_a_line_before_it_is_sent_and_one_after_its_answer() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// An auditor adds the amounts up, so a line names none that Sezzle may not move.
+#[tokio::test]
+async fn an_amount_that_sezzle_does_not_read_there_is_not_in_the_line() {
+    let folder = Folder::new();
+    let harness = audited(&folder).await;
+    harness.gateway.script(Rule::path("/v2/*").status(StatusCode::OK).body("{}"));
+    let price = r#"{"amount_in_cents":100,"currency":"USD"}"#;
+    let twice = r#"{"amount_in_cents":100,"currency":"USD","AMOUNT_IN_CENTS":999900}"#;
+    let session = format!(r#"{{"order":{{"order_amount":{price}}}}}"#);
+    for (path, body, amount) in [
+        ("/v2/order/o/refund", price, Some(100)),
+        ("/v2/order/o/refund", twice, None),
+        ("/v2/order/o/refund?amount_in_cents=9", price, None),
+        ("/v2/order/o/refund", CAPTURE, None),
+        ("/v2/order/o/capture", CAPTURE, Some(100)),
+        ("/v2/order/o/capture", price, None),
+        ("/v2/order/o/release", price, None),
+        ("/v2/session", session.as_str(), Some(100)),
+        ("/v2/new", price, None),
+    ] {
+        assert_eq!(harness.post(path, body).await.status, 200);
+        let lines = of_calls(&file(&folder));
+        let begin = &lines[lines.len() - 2];
+        assert_eq!(begin["amount"].as_u64(), amount, "{path} {body}");
+        assert_eq!(begin["currency"].as_str(), amount.map(|_| "USD"), "{path} {body}");
+    }
+    harness.stop().await;
+}
+
+/// A body that is compressed could not tell whether an authorization was declined.
+#[tokio::test]
+async fn sezzle_is_asked_for_answers_that_the_audit_can_read() {
+    let folder = Folder::new();
+    let setup = Setup::default().set("AUDIT__FILE", file(&folder).display()).set("LINKS__REWRITE", false);
+    let harness = setup.start().await;
+    let order = Session::order(&harness.gateway).authorized(&harness.gateway);
+    let headers = [("content-type", "application/json"), ("accept-encoding", "gzip")];
+    harness.send(Method::POST, &format!("{}/capture", order.order_path), &headers, CAPTURE).await;
+    let capture = harness.gateway.journal().pop().expect("a call");
+    assert_eq!(capture.headers["accept-encoding"], "identity");
+    harness.stop().await;
+}
+
 #[tokio::test]
 async fn lookups_and_refusals_before_the_call_have_no_line() {
     let folder = Folder::new();
@@ -98,7 +141,7 @@ async fn the_last_line_says_how_the_call_ended() {
     verified(&[&file(&folder)]).await;
 }
 
-/// Whatever a caller sends, no line names a person or holds a secret.
+/// A line names no person and holds no secret, for any request of a caller.
 #[tokio::test]
 async fn nobody_is_named() {
     const BODY: &str = r#"{

@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 
 use super::Route;
-use crate::callers::amount::{Beyond, Bounds};
+use crate::callers::amount::{Amount, Beyond, Bounds};
 use crate::callers::body;
 use crate::method::is_safe;
 
@@ -42,9 +42,15 @@ impl Route {
     pub fn check_amount(self, head: &Parts, body: &[u8], bounds: &Bounds) -> Result<(), Beyond> {
         match self.amount_place(&head.method) {
             AmountPlace::None => Ok(()),
-            AmountPlace::Under(_) if !is_json_alone(head) => Err(Beyond::Unreadable),
-            AmountPlace::Under(members) => bounds.check(body::read(body, members)),
-            AmountPlace::Unknown => Err(Beyond::Unreadable),
+            AmountPlace::Under(_) | AmountPlace::Unknown => bounds.check(self.amount(head, body)),
+        }
+    }
+
+    /// The amount that a call with this body moves. `None` unless every server would read the same one.
+    pub fn amount(self, head: &Parts, body: &[u8]) -> Option<Amount> {
+        match self.amount_place(&head.method) {
+            AmountPlace::Under(members) if is_json_alone(head) => body::read(body, members),
+            AmountPlace::Under(_) | AmountPlace::None | AmountPlace::Unknown => None,
         }
     }
 }
@@ -74,7 +80,6 @@ fn is_utf8_json(media_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callers::amount::Amount;
 
     const UNSAFE: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
