@@ -49,7 +49,7 @@ pub enum StartError {
     #[error("webhooks.forward_to: {0}")]
     ForwardTo(#[from] InvalidUri),
     #[error("audit.file: {0}")]
-    Audit(#[from] audit::StartError),
+    Audit(#[from] audit::OpenError),
     #[error("{0}")]
     Bind(#[from] BindError),
     #[error("{0}")]

@@ -8,6 +8,7 @@ use super::callers;
 use super::error::StartError;
 use super::fleet_files::FleetFiles;
 use super::tls_files::{self, Found};
+use crate::audit::OpenFile;
 use crate::callers::secrets::Secrets;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -99,6 +100,12 @@ impl Materials {
             }
         }
     }
+}
+
+/// Opens and locks the audit file, for a start alone: the online check must leave it to the sidecar that runs. Blocks as
+/// long as the file system does.
+pub fn open_audit(settings: &Settings) -> Result<Option<OpenFile>, StartError> {
+    Ok(settings.audit.file.clone().map(OpenFile::open).transpose()?)
 }
 
 fn name_servers(resolver: &ResolverSettings) -> Result<Vec<SocketAddr>, StartError> {

@@ -38,12 +38,12 @@ use self::from_settings::{
     about, config_keys, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
 };
 use self::initial::create_series;
-pub use self::materials::{Blocking, Materials, check_proxy_tls};
+pub use self::materials::{Blocking, Materials, check_proxy_tls, open_audit};
 use self::sockets::{Sockets, addresses};
 pub use self::tls_files::Mistake;
 use self::warnings::{Warning, warnings_with};
 use crate::address::Address;
-use crate::audit::Audit;
+use crate::audit::{Audit, OpenFile};
 use crate::caller::Hosts;
 use crate::callers::table::Rules;
 use crate::clock::Clock;
@@ -124,6 +124,8 @@ pub struct Parts {
     pub passed: PassedSockets,
     pub blocking: Blocking,
     pub materials: Materials,
+    /// The file of `audit.file`.
+    pub audit: Option<OpenFile>,
 }
 
 impl App {
@@ -131,13 +133,14 @@ impl App {
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         let blocking = Blocking::start().map_err(StartError::Thread)?;
         let materials = Materials::read(settings)?;
-        let parts = Parts { workers: Workers::none(), passed: PassedSockets::default(), blocking, materials };
+        let audit = open_audit(settings)?;
+        let parts = Parts { workers: Workers::none(), passed: PassedSockets::default(), blocking, materials, audit };
         Self::start_with(parts, settings, clock)
     }
 
     /// Like [`Self::start`], with the given parts.
     pub fn start_with(parts: Parts, settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let Parts { workers, passed, blocking, mut materials } = parts;
+        let Parts { workers, passed, blocking, mut materials, audit } = parts;
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
         let gateway = &settings.gateway;
@@ -173,9 +176,9 @@ impl App {
         let sessions =
             SessionCache::new(session_options(settings, in_fleet), work.clone(), clock.clone(), Arc::clone(&metrics));
         let writes = Writes::default();
-        let audit = settings.audit.file.clone();
         let required = settings.audit.required;
-        let audit = audit.map(|file| Audit::start(file, required, clock.clone(), Arc::clone(&metrics))).transpose()?;
+        let audit = audit.map(|file| Audit::start(file, required, clock.clone(), Arc::clone(&metrics)));
+        let audit = audit.transpose().map_err(StartError::Thread)?;
         let (drift, drift_watch) = drift::drift(Arc::clone(&metrics));
         let dependencies = Dependencies {
             sessions: Arc::clone(&sessions),

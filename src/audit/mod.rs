@@ -11,7 +11,7 @@ mod queue;
 mod verify;
 mod writer;
 
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub use self::line::Fields;
 use self::queue::{Job, Queue, Until};
 pub use self::verify::{Finding, Verifier};
-pub use self::writer::StartError;
+pub use self::writer::{OpenError, OpenFile};
 use crate::clock::{Clock, Mono};
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::log::throttle::Throttle;
@@ -84,15 +84,15 @@ words! {
 pub struct Unavailable;
 
 impl Audit {
-    /// Opens the file, locks it, and starts the thread that writes it.
-    pub fn start(path: PathBuf, required: bool, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Self>, StartError> {
+    /// Starts the thread that writes the file.
+    pub fn start(file: OpenFile, required: bool, clock: Clock, metrics: Arc<Metrics>) -> io::Result<Arc<Self>> {
         for event in Event::WORDS {
             for written in Written::WORDS {
                 metrics.audit_lines.with_label_values(&[event, written]).inc_by(0);
             }
         }
         let queue = Arc::new(Queue::default());
-        writer::start(path, Arc::clone(&queue), clock.clone(), Arc::clone(&metrics))?;
+        writer::start(file, Arc::clone(&queue), clock.clone(), Arc::clone(&metrics))?;
         Ok(Arc::new(Self { queue, required, late: Throttle::default(), clock, metrics }))
     }
 

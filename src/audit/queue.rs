@@ -85,8 +85,13 @@ impl Queue {
         let jobs = state.jobs.drain(..batch).collect();
         let reopen = state.jobs.is_empty() && mem::take(&mut state.reopen);
         drop(state);
-        self.busy_since.store(monotonic_micros().max(1), Ordering::Relaxed);
+        self.busy();
         Some(Work { jobs, reopen })
+    }
+
+    /// The thread begins a write.
+    pub fn busy(&self) {
+        self.busy_since.store(monotonic_micros().max(1), Ordering::Relaxed);
     }
 
     /// The thread has done its work.

@@ -1,11 +1,11 @@
 //! The thread that writes the audit file: takes all lines that wait, gives them their places in the chain, writes them
 //! at once, and waits for the disk. While it waits the next lines gather, so many calls at once share a write.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -20,20 +20,42 @@ use crate::telemetry::metrics::Metrics;
 
 /// Why the audit cannot begin. Messages put the key before these texts.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("{}: {cause}", .path.display())]
-    File { path: PathBuf, cause: FileError },
-    #[error("{}: the file system did not open the file within {} s", .0.display(), OPEN_TIMEOUT.as_secs())]
-    Slow(PathBuf),
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+#[error("{}: {cause}", .path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    cause: FileError,
 }
 
-/// Opens the file and starts the thread, which ends when the queue is closed.
-pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metrics>) -> Result<(), StartError> {
-    let (tell, told) = sync_channel(1);
+/// The audit file at the start: open, locked, and read back to its end.
+#[derive(Debug)]
+pub struct OpenFile {
+    path: PathBuf,
+    file: AuditFile,
+    tail: Tail,
+}
+
+impl OpenFile {
+    /// Opens and locks the file. Blocks as long as the file system does.
+    pub fn open(path: PathBuf) -> Result<Self, OpenError> {
+        match locked(&path) {
+            Ok((file, tail)) => Ok(Self { path, file, tail }),
+            Err(cause) => Err(OpenError { path, cause }),
+        }
+    }
+}
+
+fn locked(path: &Path) -> Result<(AuditFile, Tail), FileError> {
+    let file = AuditFile::open(path)?;
+    file.lock()?;
+    let tail = file.tail()?;
+    Ok((file, tail))
+}
+
+/// Starts the thread, which ends when the queue is closed.
+pub fn start(opened: OpenFile, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metrics>) -> io::Result<()> {
+    let OpenFile { path, file, tail } = opened;
     let mut writer = Writer {
-        path: path.clone(),
+        path,
         queue,
         clock,
         metrics,
@@ -43,19 +65,9 @@ pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metric
         lost: None,
         failing: false,
     };
+    writer.adopt(file, tail);
     let run = move || {
-        let opened = writer.open();
-        if opened.is_ok() {
-            // A disk that is full does not keep the sidecar from its start: calls find out.
-            let written = writer.write(Vec::new()).and_then(|()| writer.sync());
-            writer.note(written, 0);
-        }
-        let failed = opened.is_err();
-        // The start may have given up.
-        if tell.send(opened).is_err() || failed {
-            return;
-        }
-        // Those whose lines a panic takes along count them.
+        // The calls whose lines a panic takes along count them as lost.
         while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
             writer.open = None;
             writer.queue.done();
@@ -64,16 +76,9 @@ pub fn start(path: PathBuf, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metric
         writer.queue.ended();
     };
     // Nothing joins the thread; `Queue::close` waits a limited time for its end.
-    thread::Builder::new().name("audit".to_owned()).spawn(run).map_err(StartError::Thread)?;
-    match told.recv_timeout(OPEN_TIMEOUT) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(cause)) => Err(StartError::File { path, cause }),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(StartError::Slow(path)),
-    }
+    thread::Builder::new().name("audit".to_owned()).spawn(run).map(drop)
 }
 
-// As long as the start waits for other files.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 // A repeated panic must not occupy a core.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
@@ -103,6 +108,13 @@ struct Open {
 
 impl Writer {
     fn run(&mut self) {
+        if self.open.is_some() {
+            // A disk that is full or hangs does not keep the sidecar from its start: calls find out.
+            self.queue.busy();
+            let written = self.write(Vec::new()).and_then(|()| self.sync());
+            self.note(written);
+            self.queue.done();
+        }
         while let Some(Work { jobs, reopen }) = self.queue.next() {
             if !jobs.is_empty() {
                 self.commit(jobs);
@@ -119,7 +131,7 @@ impl Writer {
         let began = monotonic_micros();
         let (lines, tellers): (Vec<Fields>, Vec<_>) =
             jobs.into_iter().map(|job| (job.fields, (job.until, job.told))).unzip();
-        let count = tellers.len();
+        let mut unwritten = Unwritten { queue: Arc::clone(&self.queue), lines: tellers.len() };
         let written = self.write(lines);
         // A disk that failed may take a write and lose it, so nobody goes on before it has shown that it works again.
         let is_trusted = written.is_ok() && !self.failing;
@@ -130,7 +142,11 @@ impl Writer {
         let took = Duration::from_micros(monotonic_micros().saturating_sub(began));
         self.metrics.audit_write.with_label_values(NO_LABELS).observe(took.as_secs_f64());
         let is_synced = synced.is_ok();
-        self.note(synced, count);
+        if is_synced {
+            unwritten.lines = 0;
+        }
+        drop(unwritten);
+        self.note(synced);
         tell(later, is_synced);
     }
 
@@ -140,15 +156,16 @@ impl Writer {
             Some(Open { file, .. }) if file.is(&new)? => Ok(false),
             Some(_) | None => {
                 new.lock()?;
+                let tail = new.tail()?;
                 self.log_end("the audit chain goes on in a new file");
-                self.adopt(new)?;
+                self.adopt(new, tail);
                 Ok(true)
             }
         });
         match opened {
             Ok(true) => {
                 let written = self.write(Vec::new()).and_then(|()| self.sync());
-                self.note(written, 0);
+                self.note(written);
             }
             Ok(false) => {}
             Err(cause) => {
@@ -159,14 +176,13 @@ impl Writer {
     }
 
     fn open(&mut self) -> Result<(), FileError> {
-        let file = AuditFile::open(&self.path)?;
-        file.lock()?;
-        self.adopt(file)
+        let (file, tail) = locked(&self.path)?;
+        self.adopt(file, tail);
+        Ok(())
     }
 
     /// Continues in this file.
-    fn adopt(&mut self, file: AuditFile) -> Result<(), FileError> {
-        let Tail { tip, torn, ends_line } = file.tail()?;
+    fn adopt(&mut self, file: AuditFile, Tail { tip, torn, ends_line }: Tail) {
         let mut first = self.dated("open").text("version", env!("CARGO_PKG_VERSION"));
         first = first.number("pid", process::id().into());
         if torn > 0 {
@@ -188,7 +204,6 @@ impl Writer {
         first = first.maybe_text("lost", self.lost.map(|lost| lost.to_string()).as_deref());
         self.attempted.clear();
         self.open = Some(Open { file, first: Some((first, ends_line)) });
-        Ok(())
     }
 
     /// Writes lines, and in front of them what a reader must know of the file.
@@ -234,9 +249,8 @@ impl Writer {
         self.open.iter().try_for_each(|open| open.file.sync()).map_err(FileError::System)
     }
 
-    /// Takes note of how a write of so many lines of calls ended. Logs when writes begin to fail, and when they succeed
-    /// again.
-    fn note(&mut self, written: Result<(), FileError>, lines: usize) {
+    /// Takes note of how a write ended. Logs when writes begin to fail, and when they succeed again.
+    fn note(&mut self, written: Result<(), FileError>) {
         if written.is_err() {
             self.give_up_file();
         }
@@ -248,7 +262,6 @@ impl Writer {
             }
             Ok(()) => {}
             Err(cause) => {
-                self.queue.miss(lines);
                 if !self.failing {
                     tracing::error!(%file, %cause, "the audit file cannot be written");
                 }
@@ -280,6 +293,19 @@ impl Writer {
     }
 }
 
+/// Lines of calls on their way to the disk. Dropping it counts them as missed: the write failed, or a panic took them
+/// along.
+struct Unwritten {
+    queue: Arc<Queue>,
+    lines: usize,
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.queue.miss(self.lines);
+    }
+}
+
 fn tell(all: Vec<(Until, oneshot::Sender<bool>)>, succeeded: bool) {
     for (_, told) in all {
         // The call may have waited long enough.
@@ -295,7 +321,7 @@ const MOST_ATTEMPTED: usize = 4096;
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{self, Cursor};
+    use std::io::Cursor;
 
     use super::*;
     use crate::audit::{Finding, Verifier};
@@ -339,7 +365,7 @@ mod tests {
         fs::write(&path, &torn).expect("written");
         writer.attempted = vec![Hash::of(first)];
         writer.tip = before.0;
-        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()), 3);
+        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()));
 
         fs::rename(&path, folder.path().join("moved")).expect("moved");
         writer.write(lines(1)).expect("written");
@@ -358,9 +384,28 @@ mod tests {
         writer.open = None;
         // Opened, and closed again by a write that failed.
         writer.open().expect("opened");
-        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()), 1);
+        writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()));
         writer.write(lines(1)).expect("written");
         let said = breaks(&[&fs::read_to_string(&path).expect("the file")]);
         assert!(said.len() == 1 && said[0].contains("the file did not have it"), "{said:?}");
+    }
+
+    #[test]
+    fn lines_that_a_panic_takes_along_leave_a_gap() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.log");
+        let mut writer = writer(path.clone());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _unwritten = Unwritten { queue: Arc::clone(&writer.queue), lines: 3 };
+            panic!("within a write");
+        }));
+        assert!(panicked.is_err());
+        writer.write(lines(1)).expect("written");
+        let text = fs::read_to_string(&path).expect("the file");
+        assert!(text.contains(r#""event":"gap""#) && text.contains(r#""missed":3"#), "{text}");
+        // Lines that are written leave none.
+        let (told, _) = oneshot::channel();
+        writer.commit(vec![Job { fields: Fields::of("begin"), until: Until::Written, told }]);
+        assert_eq!(writer.queue.missed(), 0);
     }
 }

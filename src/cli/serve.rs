@@ -20,7 +20,8 @@ use super::process::{Signals, ended, on_runtime};
 use super::process::{complain, program};
 use super::second_signal::ends_at_once;
 use crate::app::reload::Read;
-use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError};
+use crate::app::{App, BUILD, Blocking, Materials, Parts, StartError, open_audit};
+use crate::audit::OpenFile;
 use crate::clock::{Clock, Mono};
 use crate::config::{self, Settings};
 use crate::server::files;
@@ -69,13 +70,13 @@ async fn run(
     let mut hangups = signal(SignalKind::hangup())?;
     let mut signals = Signals::new()?;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
-    let (settings, materials) = tokio::select! {
+    let (settings, materials, audit) = tokio::select! {
         read = read(&blocking, &sources, log) => read?,
         () = signals.next() => return Err(Failure::NotStarted),
     };
     let passed = passed.map_err(StartError::from)?;
     let workers = Workers::start(settings.proxy.workers).map_err(StartError::Thread)?;
-    let parts = Parts { workers: workers.clone(), passed, blocking, materials };
+    let parts = Parts { workers: workers.clone(), passed, blocking, materials, audit };
     let clock = Clock::system();
     let mut app = App::start_with(parts, &settings, clock.clone())?;
     tracing::info!(
@@ -141,7 +142,7 @@ async fn read(
     blocking: &Blocking,
     sources: &[PathBuf],
     log: &mut Option<log::Guard>,
-) -> Result<(Settings, Materials), Failure> {
+) -> Result<(Settings, Materials, Option<OpenFile>), Failure> {
     let files = sources.to_vec();
     let loaded = blocking.files.run(move || config::load(&files, env::vars_os()));
     let unread = || Failure::Unread("configuration", START_TIMEOUT.as_secs());
@@ -153,7 +154,11 @@ async fn read(
     let unread = || Failure::Unread("keys and certificates", START_TIMEOUT.as_secs());
     let materials = timeout(START_TIMEOUT, blocking.files.run(move || Materials::read(&own))).await;
     let materials = materials.map_err(|_| unread())?.map_err(|_| unread())??;
-    Ok((settings, materials))
+    let own = settings.clone();
+    let unread = || Failure::Unread("audit", START_TIMEOUT.as_secs());
+    let audit = timeout(START_TIMEOUT, blocking.files.run(move || open_audit(&own))).await;
+    let audit = audit.map_err(|_| unread())?.map_err(|_| unread())??;
+    Ok((settings, materials, audit))
 }
 
 // Enough to wait for several pipes in turn, but not for a hanging file system.

@@ -186,7 +186,7 @@ async fn a_line_that_a_crash_cut_off_is_kept_and_marked() {
     assert!(fs::read_to_string(&path).expect("the file").starts_with(&whole), "nothing was taken away");
 }
 
-/// Before the C library stands one whose `fdatasync` waits while a file is there.
+/// Before the C library stands one whose `fdatasync` and `flock` wait while a file is there.
 const HANGS: &str = r#"
     #include <stdlib.h>
     #include <unistd.h>
@@ -194,20 +194,50 @@ const HANGS: &str = r#"
         while (access(getenv("HANGS"), F_OK) == 0) usleep(1000);
         return fsync(fd);
     }
+    int flock(int fd, int operation) {
+        while (access(getenv("HANGS"), F_OK) == 0) usleep(1000);
+        return 0;
+    }
 "#;
 
-async fn on_a_disk_that_hangs(required: bool) -> (Folder, Sidecar) {
-    let folder = Folder::new();
+/// A line for a shell that starts a sidecar whose disk hangs while `hangs` is in the folder.
+fn may_hang(folder: &Folder) -> String {
     let source = folder.write("hangs.c", HANGS);
     let library = folder.path().join("hangs.so");
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
     assert!(compiled.expect("a compiler").success());
     let hangs = folder.path().join("hangs");
-    let line = format!("export LD_PRELOAD={} HANGS={}; sidecar", library.display(), hangs.display());
-    let sidecar = sidecar(&folder, &line, required).await;
+    format!("export LD_PRELOAD={} HANGS={}; sidecar", library.display(), hangs.display())
+}
+
+async fn on_a_disk_that_hangs(required: bool) -> (Folder, Sidecar) {
+    let folder = Folder::new();
+    let sidecar = sidecar(&folder, &may_hang(&folder), required).await;
     assert_eq!(capture(&sidecar).await, done());
-    fs::write(hangs, "").expect("written");
+    fs::write(folder.path().join("hangs"), "").expect("written");
     (folder, sidecar)
+}
+
+#[tokio::test]
+async fn a_start_whose_disk_hangs_ends_with_a_signal() {
+    let folder = Folder::new();
+    let line = may_hang(&folder).replace("sidecar", &format!("exec {BINARY} run"));
+    folder.write("hangs", "");
+    let path = file(&folder);
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox"),
+        ("CREDENTIALS__PUBLIC_KEY", "a"),
+        ("CREDENTIALS__PRIVATE_KEY", "b"),
+        ("PROXY__LISTEN", "127.0.0.1:0"),
+        ("OPS__LISTEN", "127.0.0.1:0"),
+        ("AUDIT__FILE", path.to_str().expect("UTF-8")),
+    ];
+    let process = Process::shell(&line, folder.path(), &variables);
+    eventually("the file is open", async || path.exists()).await;
+    process.signal("TERM");
+    let began = Instant::now();
+    process.end().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
