@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use super::line::{Hash, Line, Tip};
+use crate::text::printable;
 
 /// Something that an auditor has to know, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ type Judgement = (bool, Option<u64>, String);
 fn judge(last: Option<Tip>, torn: Torn, line: &Line) -> Vec<Judgement> {
     let own = |name: &str| line.fields.find_text(name);
     let lost = own("lost").map(|lost| {
+        // Anybody may have written the file, so no other text of it reaches a terminal as it is.
+        let lost = Hash::parse(lost).map_or_else(|| printable(lost, 64), |hash| hash.to_string());
         let text = format!("the sidecar had written a line with the hash {lost}, and the file did not have it");
         (true, None, text)
     });
@@ -313,6 +316,9 @@ mod tests {
         assert_eq!((breaks, said.len()), (0, 1), "{said:?}");
         let (open, _) = tip.extend(Fields::of("open").text("lost", &"a".repeat(64)));
         assert_eq!(verified(&[file(&lines) + &open]).0, 1);
+        let (open, _) = tip.extend(Fields::of("open").text("lost", "HASH"));
+        let (breaks, said) = verified(&[file(&lines) + &open.replace("HASH", "\\u001b[2J\\n")]);
+        assert!(breaks == 1 && said[0].contains("the hash ?[2J?"), "{said:?}");
         let (breaks, said) = verified(&[file(&lines), file(&chain(&["open"]))]);
         assert!(breaks == 1 && said[0].starts_with("f1:1: BREAK: a new chain begins here"), "{said:?}");
     }
