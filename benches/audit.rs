@@ -1,4 +1,4 @@
-//! What the audit costs captures: throughput with `audit.file` beside that without, in one run, and the writes that the
+//! The cost of the audit for captures: throughput with `audit.file` beside that without, in one run, and the writes that the
 //! lines took.
 //!
 //! `cargo bench --bench audit` starts two release binaries in front of one simulated gateway in this process, which

@@ -21,7 +21,7 @@ words! {
         Flag = "flag",
         Object = "object",
         List = "list",
-        /// Whatever the merchant has put there, or what names a person: not looked into.
+        /// A value of the merchant's own, or one that names a person: not looked into.
         Any = "any",
     }
 }

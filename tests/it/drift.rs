@@ -1,5 +1,5 @@
-//! What Sezzle's bodies have that their documentation does not, or lack, or have of another form, is counted, and each
-//! member is logged once.
+//! Differences between Sezzle's bodies and their documentation are counted: members that are new, that are missing, or
+//! that have another form. Each such member is logged once.
 
 use http::Method;
 use serde_json::{Value, json};

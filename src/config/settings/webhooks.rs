@@ -19,7 +19,7 @@ pub struct WebhookSettings {
     pub subscription: Subscription,
 }
 
-/// What the sidecar does about Sezzle's subscription of `webhooks.public_url`.
+/// The sidecar's part in Sezzle's subscription of `webhooks.public_url`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
     Off,

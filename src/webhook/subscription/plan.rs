@@ -10,7 +10,7 @@ use crate::clock::Mono;
 use crate::sezzle::identifier::is_identifier;
 use crate::telemetry::metrics::words;
 
-/// What Sezzle's list of subscriptions says of our URL.
+/// The state of our URL in Sezzle's list of subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Every event that we know.
