@@ -78,7 +78,7 @@ impl CallersInForce {
     }
 }
 
-/// What the callers of this configuration have in common.
+/// The settings that the callers of this configuration have in common.
 pub(super) fn rules(settings: &Settings, workers: usize) -> Rules {
     Rules { environment: settings.gateway.environment.as_str(), overlap: OVERLAP, workers }
 }

@@ -1,4 +1,4 @@
-//! Who calls, and what each caller may do: the decisions behind `[[callers]]`. All of them are functions of their
+//! Callers, and the calls that each of them may make: the decisions behind `[[callers]]`. All are functions of their
 //! arguments; `app` reads the files, and `proxy` asks and obeys.
 //!
 //! Read [`table`] first: it tells callers apart. [`permission`] has the words of `allow`, [`amount`] and [`body`] what

@@ -103,7 +103,7 @@ pub struct Options {
     pub forward_card_data: bool,
     /// One of this many hits is logged.
     pub sample_hits: u64,
-    /// Who may call. `None` if everybody who reaches the listener may do everything.
+    /// The callers that may call. `None` if everybody who reaches the listener may do everything.
     pub callers: Option<Arc<ArcSwap<Table>>>,
 }
 

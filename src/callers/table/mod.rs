@@ -29,7 +29,7 @@ pub struct Definition {
     pub certificate: Option<String>,
 }
 
-/// What all callers have in common.
+/// The settings that all callers have in common.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Issued tokens count in this environment only.

@@ -65,7 +65,7 @@ pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&ProxySettings>) -> Option<
     all.filter(|_| are_different)
 }
 
-/// What no two callers may share.
+/// The marks that no two callers may share.
 type Mark = fn(&CallerSettings) -> Option<String>;
 
 const KEYS: [&str; 8] = [

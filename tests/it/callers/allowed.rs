@@ -1,4 +1,4 @@
-//! What each caller may do, whatever it calls it.
+//! Each caller may make the calls that its words allow, however a request spells them.
 
 use http::{Method, StatusCode};
 use sezzle_sidecar::callers::permission::Permission;
