@@ -97,7 +97,7 @@ impl Fields {
         self
     }
 
-    /// Adds a number, cut at [`LARGEST`].
+    /// Adds a number, cut at `LARGEST`.
     pub fn number(mut self, name: &str, number: u64) -> Self {
         let number = i64::try_from(number.min(LARGEST)).unwrap_or_default();
         self.0.insert(name.to_owned(), Value::Number(number));

@@ -1,5 +1,5 @@
 //! The audit: a line in a file for each write before it is sent and after its answer, each with the hash of the line
-//! before. [`verify`] says where such a chain breaks.
+//! before. `verify` says where such a chain breaks.
 //!
 //! A call waits until its first line is written, and its answer until both lines are on the disk, each for a bounded
 //! time. With `required`, a call whose first line is not written by then is not sent. The answer of a call that was sent

@@ -26,7 +26,7 @@ pub struct Difference {
     pub path: String,
 }
 
-/// The differences of a body, each once, [`MOST`] at most.
+/// The differences of a body, each once, `MOST` at most.
 pub fn differences(members: &[Member], body: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     match body {
