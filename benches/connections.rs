@@ -11,16 +11,18 @@
     reason = "a measurement that fails may panic; it measures real time and prints what it found"
 )]
 
+mod sidecar;
+
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use sezzle_sidecar::simulator::{Options, SessionKind, Simulator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+
+use self::sidecar::Sidecar;
 
 const IDLE: usize = 10_000;
 const HALF_HEADS: usize = 2_000;
@@ -64,7 +66,7 @@ fn main() {
 
 async fn measure(name: &str, number: usize, held: Held) {
     let gateway = Simulator::start(Options::default()).await.expect("a gateway");
-    let sidecar = Sidecar::start(&gateway, number + 100).await;
+    let sidecar = Sidecar::start(&gateway, &[("LIMITS__CONNECTIONS", (number + 100).to_string())]).await;
     let session = gateway.create_session(SessionKind::Order).session;
     let request = format!("GET /v2/session/{session} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let mut caller = TcpStream::connect(sidecar.proxy).await.expect("connects");
@@ -72,7 +74,7 @@ async fn measure(name: &str, number: usize, held: Held) {
         exchange(&mut caller, &request).await;
     }
 
-    let before = sidecar.resident();
+    let before = resident(&sidecar);
     let mut connections = Vec::with_capacity(number);
     for _ in 0..number {
         let mut connection = TcpStream::connect(sidecar.proxy).await.expect("connects");
@@ -91,7 +93,7 @@ async fn measure(name: &str, number: usize, held: Held) {
         exchange(&mut caller, &request).await;
     }
     let took = began.elapsed();
-    let grown = sidecar.resident().saturating_sub(before);
+    let grown = resident(&sidecar).saturating_sub(before);
     let each = grown.checked_div(number).map_or("-".to_owned(), |each| format!("{:.1} KiB", each as f64 / 1024.0));
     let before = format!("{} KiB", before / 1024);
     println!("{name:<42}{number:>8}{before:>14}{each:>12}{:>22}", format!("{took:.1?}"));
@@ -117,65 +119,11 @@ async fn exchange(stream: &mut TcpStream, request: &str) {
     }
 }
 
-struct Sidecar {
-    child: Child,
-    proxy: SocketAddr,
-}
-
-impl Sidecar {
-    async fn start(gateway: &Simulator, connections: usize) -> Self {
-        let (proxy, ops) = (free_address(), free_address());
-        let options = Options::default();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sezzle-sidecar"));
-        command.arg("run").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        for (name, value) in [
-            ("GATEWAY__ENVIRONMENT", "sandbox".to_owned()),
-            ("GATEWAY__URL", gateway.url()),
-            ("CREDENTIALS__PUBLIC_KEY", options.public_key),
-            ("CREDENTIALS__PRIVATE_KEY", options.private_key),
-            ("PROXY__LISTEN", proxy.to_string()),
-            ("OPS__LISTEN", ops.to_string()),
-            ("LIMITS__CONNECTIONS", connections.max(1).to_string()),
-            ("LOG__LEVEL", "warn".to_owned()),
-        ] {
-            command.env(format!("SEZZLE_SIDECAR__{name}"), value);
-        }
-        let sidecar = Self { child: command.spawn().expect("starts"), proxy };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !is_ready(ops).await {
-            assert!(Instant::now() < deadline, "not ready in time");
-            sleep(Duration::from_millis(10)).await;
-        }
-        sidecar
-    }
-
-    /// The sidecar's resident bytes.
-    fn resident(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        // Both calls fail only for a process that has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn is_ready(ops: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect(ops).await else { return false };
-    let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    let mut answer = String::new();
-    let sent = stream.write_all(request.as_bytes()).await;
-    sent.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.starts_with("HTTP/1.1 200 ")
-}
-
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+/// The sidecar's resident bytes.
+fn resident(sidecar: &Sidecar) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.child.id())).expect("readable");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
 }
 
 fn open_files() -> usize {
