@@ -24,11 +24,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use super::cut::{Cut, Timeouts};
 use super::handshake::{self, Accepted};
 use super::listener::{Handler, Listener};
+use super::phase::{Busy, DRAIN_TIMEOUT, PhaseClock};
 use super::protocol::{self, MAX_HEADERS};
 use super::pumped::{pumped, too_many_lines};
 use super::socket::{Connection, Stream};
 use super::wake_flag::WakeFlag;
-use super::watch::{Busy, DRAIN_TIMEOUT, PhaseClock, WatchedBody, WatchedIo};
+use super::watch::{WatchedBody, WatchedIo};
 use crate::caller::Caller;
 use crate::method::is_safe;
 

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::client_names;
 use super::cut::Cut;
 use super::listener::Listener;
+use super::phase::DRAIN_TIMEOUT;
 use super::refusal;
 use super::socket::Connection;
 use super::tls::{HTTP2, Tls};
-use super::watch::DRAIN_TIMEOUT;
 use crate::clock::Clock;
 use crate::telemetry::metrics::{Counted, TLS_KINDS, TLS_VERSIONS};
 

@@ -8,6 +8,7 @@ pub mod cut;
 pub mod files;
 mod handshake;
 mod listener;
+mod phase;
 mod protocol;
 mod pumped;
 pub mod refusal;

@@ -15,7 +15,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::cut::Cut;
 use super::listener::Listener;
-use super::watch::{Busy, WatchedBody};
+use super::phase::Busy;
+use super::watch::WatchedBody;
 
 /// Moves the reading of a response's body into a task of its own. In HTTP/2 a caller can withhold the flow-control
 /// credit for one response while the connection goes on. Then nobody would poll the body, and nothing would end the
