@@ -26,7 +26,8 @@ use super::handshake::{self, Accepted};
 use super::listener::{Handler, Listener};
 use super::phase::{Busy, DRAIN_TIMEOUT, PhaseClock};
 use super::protocol::{self, MAX_HEADERS};
-use super::pumped::{pumped, too_many_lines};
+use super::pumped::{pumped, refused};
+use super::refusal::{CLOSING, HEAD_TOO_LARGE};
 use super::socket::{Connection, Stream};
 use super::wake_flag::WakeFlag;
 use super::watch::{WatchedBody, WatchedIo};
@@ -159,13 +160,16 @@ async fn serve_http2<H: Handler>(
     // When a response is given up, its connection closes too: hyper keeps the stream until the connection ends.
     let closing = listener.stop.closing.child_token();
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = Busy::begin(&clock, false);
+        // A late request does not make the connection busy, so that the connection ends when the earlier ones have ended.
+        let busy = (!clock.is_late()).then(|| Busy::begin(&clock, false));
         let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
         let caller = caller.clone();
         async move {
+            let Some(busy) = busy else { return Ok(refused(&CLOSING)) };
             // hyper limits the bytes of a head in HTTP/2, but not the number of its lines.
             if request.headers().len() > MAX_HEADERS {
-                return Ok(too_many_lines(&listener));
+                listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
+                return Ok(refused(&HEAD_TOO_LARGE));
             }
             Ok::<_, Infallible>(pumped(handler.handle(request, caller).await, busy, &listener, closing))
         }
@@ -204,9 +208,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     ends: Ends<'_>,
 ) -> Result<(), Cut> {
     let mut ends = pin!(ends);
-    let mut closing_since = None;
-    let mut was_idle = false;
-    let mut alarm = pin!(sleep_until(clock.deadline(timeouts, None, Instant::now()).0));
+    let (mut closing, mut was_idle) = (false, false);
+    let mut alarm = pin!(sleep_until(clock.deadline(timeouts, Instant::now()).0));
     let mut wake_flag = WakeFlag::default();
     poll_fn(|context| {
         let mut woken = wake_flag.take(context);
@@ -225,14 +228,14 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             // The connection is polled first: hyper closes a connection that has seen no byte yet, together with the
             // bytes that were already received.
-            let closes = closing_since.is_none() && woken && ends.as_mut().poll(&mut flagged).is_ready();
-            if closes || (was_idle && closing_since.is_none()) {
-                closing_since = Some(Instant::now());
+            if !closing && (was_idle || (woken && ends.as_mut().poll(&mut flagged).is_ready())) {
+                closing = true;
+                clock.closes();
                 graceful_shutdown(connection.as_mut());
                 continue;
             }
             let now = Instant::now();
-            let (deadline, cut) = clock.deadline(timeouts, closing_since, now);
+            let (deadline, cut) = clock.deadline(timeouts, now);
             // An alarm that is too early is reset only after it has rung: most requests never touch the alarm.
             if deadline < alarm.deadline() {
                 alarm.as_mut().reset(deadline);

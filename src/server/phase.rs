@@ -23,6 +23,8 @@ pub(super) struct PhaseClock {
     since: AtomicU64,
     /// Number of requests being answered.
     open: AtomicU32,
+    /// When the connection began to close, in nanoseconds since `origin` plus one; 0 before.
+    closing: AtomicU64,
     /// When a write was first held up, in nanoseconds since `origin` plus one; 0 when no write is held up.
     write_held_up: AtomicU64,
     /// Whether everything written before the next request has been flushed, so that the next bytes are a response of
@@ -51,6 +53,7 @@ impl PhaseClock {
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
             open: AtomicU32::new(0),
+            closing: AtomicU64::new(0),
             write_held_up: AtomicU64::new(0),
             flushed: AtomicBool::new(http1),
             had_body: AtomicBool::new(false),
@@ -116,8 +119,20 @@ impl PhaseClock {
         self.broke_off.load(Ordering::Relaxed) && self.resets.load(Ordering::Relaxed)
     }
 
+    /// Records that the connection is to end: its caller is told to make no further requests.
+    pub fn closes(&self) {
+        self.closing.store(self.nanos(Instant::now()).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether a request that begins now comes too late. Over HTTP/2 a caller may make further requests until it has
+    /// acknowledged that the connection ends, and a hostile one never does so.
+    pub fn is_late(&self) -> bool {
+        let closing = self.closing.load(Ordering::Relaxed);
+        closing != 0 && self.nanos(Instant::now()).saturating_sub(closing) > LAST_REQUESTS_NANOS
+    }
+
     /// The time at which the connection is cut unless something happens first, and the reason.
-    pub fn deadline(&self, timeouts: Timeouts, closing_since: Option<Instant>, now: Instant) -> (Instant, Cut) {
+    pub fn deadline(&self, timeouts: Timeouts, now: Instant) -> (Instant, Cut) {
         let at = |nanos: u64| self.origin.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.origin);
         let after = |since: Instant, limit: Duration| since.checked_add(limit).unwrap_or(since);
         // Before the phase: hyper may have buffered a whole response that is still on its way to the socket.
@@ -139,15 +154,15 @@ impl PhaseClock {
             // The handler has deadlines of its own.
             _ => (after(now, NO_DEADLINE), Cut::Write),
         };
-        match closing_since {
-            Some(closing) if phase != BUSY => {
+        match self.closing.load(Ordering::Relaxed) {
+            0 => (deadline, cut),
+            closing if phase != BUSY => {
                 // The last response may have ended just now and still be on its way.
-                let since = closing.max(since);
+                let since = at(closing).max(since);
                 (since.checked_add(DRAIN_TIMEOUT).unwrap_or(since).min(deadline), Cut::Drain)
             }
             // Over HTTP/2 another task ends the last response and wakes nobody, so the connection looks again soon.
-            Some(_) => (after(now, DRAIN_TIMEOUT), Cut::Drain),
-            None => (deadline, cut),
+            _ => (after(now, DRAIN_TIMEOUT), Cut::Drain),
         }
     }
 
@@ -158,6 +173,9 @@ impl PhaseClock {
 
 // The alarm is reset whenever it rings, so a busy connection wakes its task once in this time.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
+// Time in which a closing connection takes requests that a caller over HTTP/2 had sent before it learnt of the end. A
+// program whose thread is busy learns of it late.
+const LAST_REQUESTS_NANOS: u64 = 3_000_000_000;
 // Time that a caller with an incomplete head gets when the listener closes.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 

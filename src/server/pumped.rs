@@ -4,9 +4,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http::header::CONTENT_LENGTH;
-use http::{Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Either};
 use tokio::time::error::Elapsed;
@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::cut::Cut;
 use super::listener::Listener;
 use super::phase::Busy;
+use super::refusal::Refusal;
 use super::watch::WatchedBody;
 
 /// Moves the reading of a response's body into a task of its own. In HTTP/2 a caller can withhold the flow-control
@@ -57,14 +58,14 @@ where
     Response::from_parts(head, Either::Right(WatchedBody { body: channel, _guard: guard }))
 }
 
-/// The response to a request over HTTP/2 that has more lines than HTTP/1.1 allows.
-pub(super) fn too_many_lines<B: Body<Data = Bytes>>(listener: &Listener) -> Response<Pumped<B>> {
-    listener.metrics.connections_refused.with_label_values(&[listener.name, Cut::Malformed.as_str()]).inc();
-    let (_, channel) = Channel::new(1);
-    let body = WatchedBody { body: channel, _guard: CancellationToken::new().drop_guard() };
-    let mut answer = Response::new(Either::Right(body));
-    *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    answer
+/// A response of the listener's own, without a task for its body.
+pub(super) fn refused<B: Body<Data = Bytes>>(refusal: &Refusal) -> Response<Pumped<B>> {
+    refusal.response().map(|body| {
+        let (mut sender, channel) = Channel::new(1);
+        // The channel is empty and takes one piece.
+        let _ = sender.try_send(Frame::data(body));
+        Either::Right(WatchedBody { body: channel, _guard: CancellationToken::new().drop_guard() })
+    })
 }
 
 /// A body that is already at its end, or that another task reads.

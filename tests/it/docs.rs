@@ -75,8 +75,8 @@ fn the_page_says_of_every_key_and_no_other_whether_a_reload_applies_it() {
 fn every_error_is_explained_and_no_other() {
     let own = CODES.iter().map(|code| (code.word.to_owned(), code.status.as_u16().to_string(), code.is_refusal));
     let source = page("src/server/refusal.rs");
-    assert!(source.contains("REQUEST_HEADER_FIELDS_TOO_LARGE,\n            \"head_too_large\""), "the code is gone");
-    assert!(source.contains("BAD_REQUEST,\n        \"https_required\""), "the code is gone");
+    assert!(source.contains("REQUEST_HEADER_FIELDS_TOO_LARGE,\n    code: \"head_too_large\""), "the code is gone");
+    assert!(source.contains("BAD_REQUEST,\n    code: \"https_required\""), "the code is gone");
     // There is no request yet that could be counted as refused.
     let early = [("head_too_large", "431"), ("https_required", "400")];
     let early = early.map(|(word, status)| (word.to_owned(), status.to_owned(), false));

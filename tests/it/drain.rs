@@ -435,3 +435,25 @@ async fn a_caller_over_http2_that_reads_no_more_does_not_hold_up_the_drain() {
     let took = draining.end().await;
     assert!(took < Duration::from_secs(6), "{took:?}");
 }
+
+/// hyper refuses no stream until its ping behind GOAWAY is answered.
+#[tokio::test]
+async fn a_caller_over_http2_that_answers_no_ping_does_not_hold_up_the_drain() {
+    let harness = Harness::start().await;
+    let mut caller = FrameCaller::connect(harness.proxy, &[]).await.answering_no_ping();
+    let stream = caller.get("/elsewhere").await;
+    assert_eq!(caller.told(stream).await.status, Some(404));
+    let draining = Draining::begin(harness);
+    let calls = tokio::spawn(async move {
+        loop {
+            let stream = caller.get("/elsewhere").await;
+            if caller.told(stream).await.status.is_none() {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let took = draining.end().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    calls.await.expect("the connection ends");
+}

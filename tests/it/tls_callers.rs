@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use crate::support::client::Client;
+use crate::support::frame_caller::{Ended, FrameCaller};
 use crate::support::pages::page;
 use crate::support::process::{Folder, Process, free_address, run};
 use crate::support::secure::Secure;
@@ -371,6 +372,55 @@ async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
     timeout(LIMIT, busy.read_to_end(&mut rest)).await.expect("closes in time").expect("closes as TLS says");
     assert!(rest.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&rest));
     is_served(&mut other).await;
+    harness.stop().await;
+}
+
+/// hyper refuses no stream until its ping behind GOAWAY is answered, and a hostile caller never answers.
+#[tokio::test]
+async fn a_caller_that_answers_no_ping_does_not_outlast_its_authority() {
+    let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
+    let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
+    let valid = callers.signed("valid", &["shop.internal"], |_| ());
+    let stream = Secure::showing(&ca.pem(), &valid).offering(&["h2"]).connect(harness.proxy).await.expect("connects");
+    let mut caller = FrameCaller::over(stream, harness.proxy, &[]).await.answering_no_ping();
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path(CUSTOMER).gate(&gate));
+    let under_way = caller.get(CUSTOMER).await;
+    arrived(&gate, 1).await;
+    callers.write("ca.pem", &others.pem());
+    let success = r#"tls_reloads_total{listener="proxy",result="success"}"#;
+    eventually("the change", async || {
+        harness.clock.advance(Duration::from_secs(2));
+        harness.metric(success).await == 1.0
+    })
+    .await;
+    // A request that was sent before its caller learnt of the end is answered, and a late one is not.
+    let began = Instant::now();
+    let refused = loop {
+        let stream = caller.get("/v2/webhooks").await;
+        let told = caller.told(stream).await;
+        if told.status != Some(200) {
+            break told;
+        }
+        assert!(began.elapsed() < LIMIT, "a request is served {:?} after the change", began.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    };
+    let text = String::from_utf8_lossy(&refused.body).into_owned();
+    assert_eq!((refused.status, refused.ended), (Some(503), Ended::Whole), "{text}");
+    assert!(text.contains("sidecar.stopping") && text.contains("over another connection"), "{text}");
+    let seen = harness.gateway.count("GET", "/v2/webhooks");
+    gate.release();
+    assert_eq!(caller.told(under_way).await.status, Some(200));
+    // Late requests do not keep the connection open.
+    while Instant::now() < began + LIMIT {
+        let stream = caller.get("/v2/webhooks").await;
+        if caller.told(stream).await.status.is_none() {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(began.elapsed() < LIMIT, "the connection is still open");
+    assert_eq!(harness.gateway.count("GET", "/v2/webhooks"), seen);
     harness.stop().await;
 }
 

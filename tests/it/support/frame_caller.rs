@@ -3,19 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::frames::{DATA, Frame, GOAWAY, HEADERS, PREFACE, RST_STREAM, head, read_frame, settings, status};
+use super::frames::{
+    DATA, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, head, read_frame, settings, status,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A caller that has sent the preface. The caller opens no credit by itself, and answers settings and pings.
-pub struct FrameCaller {
-    stream: TcpStream,
+pub struct FrameCaller<S = TcpStream> {
+    stream: S,
     authority: String,
     next: u32,
+    answers_pings: bool,
 }
 
 /// The result of a call.
@@ -43,9 +46,21 @@ impl FrameCaller {
     pub async fn connect(address: SocketAddr, own: &[(u16, u32)]) -> Self {
         let stream = TcpStream::connect(address).await.expect("connects");
         stream.set_nodelay(true).expect("an open socket");
-        let mut caller = Self { stream, authority: address.to_string(), next: 1 };
+        Self::over(stream, address, own).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameCaller<S> {
+    /// A caller over a connection to this address that is there already.
+    pub async fn over(stream: S, address: SocketAddr, own: &[(u16, u32)]) -> Self {
+        let mut caller = Self { stream, authority: address.to_string(), next: 1, answers_pings: true };
         caller.send([PREFACE, &settings(own)].concat()).await;
         caller
+    }
+
+    /// The same caller, which answers no ping from now on. A server does not learn that it has seen a GOAWAY.
+    pub fn answering_no_ping(self) -> Self {
+        Self { answers_pings: false, ..self }
     }
 
     /// Sends bytes. The other side may have closed; the next read shows that.
@@ -65,11 +80,19 @@ impl FrameCaller {
         head(stream, flags, &[&own[..], more].concat())
     }
 
+    /// Asks for a path, and returns the number of the stream.
+    pub async fn get(&mut self, path: &str) -> u32 {
+        let stream = self.stream();
+        let head = self.head(stream, END_STREAM, "GET", path, &[]);
+        self.send(head).await;
+        stream
+    }
+
     /// The next frame that concerns a call or the connection's end; `None` at its end.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
             let frame = timeout(LIMIT, read_frame(&mut self.stream)).await.expect("a frame or the end in time")?;
-            if let Some(answer) = frame.acknowledged() {
+            if let Some(answer) = frame.acknowledged().filter(|_| frame.kind != PING || self.answers_pings) {
                 self.send(answer).await;
             }
             if matches!(frame.kind, DATA | HEADERS | RST_STREAM | GOAWAY) {
