@@ -7,11 +7,12 @@ use bytes::Bytes;
 use clap::Args;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::runtime::Builder;
 
 use super::failure::Failure;
 use super::files::ConfigFiles;
+use super::headers;
 use super::process::{ended, is_set, say, with_runtime};
 use crate::app::{self, StartError};
 use crate::caller::{Caller, Hosts, Peer};
@@ -26,9 +27,11 @@ pub(super) struct Explain {
     method: Method,
     /// The path of the request, with its query.
     path: Uri,
-    /// A header of the request, as for curl; may repeat.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A header of the request, as for curl; may repeat. @FILE is a file with
+    /// a header on each line, and @- is standard input. A header that holds a
+    /// secret, such as Authorization, is taken from these two only.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE|@FILE", verbatim_doc_comment)]
+    headers: Vec<String>,
     /// Look the session up at Sezzle, with the keys of the configuration,
     /// and explain that answer. Only for GET /v2/session/{uuid}.
     #[arg(long, verbatim_doc_comment)]
@@ -49,11 +52,16 @@ impl Explain {
     /// Explains the request, and Sezzle's response if standard input holds one, or if the command shall ask for it.
     pub(super) fn run(self, settings: &Settings) -> ExitCode {
         let (ask, connection) = (self.ask, self.connection());
-        let head = self.head();
+        let reads_stdin = !self.headers.iter().any(|value| value == headers::STDIN);
+        let head = match self.head() {
+            Ok(head) => head,
+            Err(failure) => return ended(Err(failure)),
+        };
         let hosts = Hosts::new(&settings.proxy.hosts);
         match request(settings, &hosts, &head, &connection) {
             Err(failure) => ended(Err(failure)),
             Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), asked(settings, &hosts, &head)),
+            Ok(()) if !reads_stdin => ended(Ok(())),
             Ok(()) => ended(
                 answer_on_stdin().map(|answer| answer.iter().for_each(|answer| judge(settings, &hosts, &head, answer))),
             ),
@@ -70,15 +78,17 @@ impl Explain {
         Caller { unix: peer.is_some(), peer, tls, certificate: tls.then(|| names.into()), ..Caller::default() }
     }
 
-    fn head(self) -> Parts {
+    fn head(self) -> Result<Parts, Failure> {
         let mut request = Request::new(());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.path;
-        request.headers_mut().extend(self.headers);
+        for (name, value) in headers::read(&self.headers)? {
+            request.headers_mut().append(name, value);
+        }
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         }
-        request.into_parts().0
+        Ok(request.into_parts().0)
     }
 }
 
@@ -99,7 +109,8 @@ fn judge(settings: &Settings, hosts: &Hosts, head: &Parts, answer: &Response<Byt
 
 /// Looks the session up at Sezzle, and explains the answer.
 async fn asked(settings: &Settings, hosts: &Hosts, head: &Parts) -> Result<(), Failure> {
-    let session = explain::looked_up(head).ok_or(Failure::Usage("--ask needs GET and the path /v2/session/{uuid}"))?;
+    let session =
+        explain::looked_up(head).ok_or(Failure::Usage("--ask needs GET and the path /v2/session/{uuid}".into()))?;
     let (answer, took) = app::online_check(settings, Clock::system(), is_set)?.ask(session).await?;
     say(&format!("{:<12}{} in {} ms\n", "Sezzle says", answer.status().as_u16(), took.as_millis()));
     let headers = caching_headers(answer.headers());
@@ -120,7 +131,7 @@ fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
         return Ok(None);
     }
     parse(&bytes).map(Some).ok_or(Failure::Usage(
-        "standard input begins like an HTTP answer but is none; expected the output of curl -i, or a body alone",
+        "standard input begins like an HTTP answer but is none; expected the output of curl -i, or a body alone".into(),
     ))
 }
 
@@ -142,15 +153,8 @@ fn parse(bytes: &[u8]) -> Option<Response<Bytes>> {
     let mut answer = Response::new(Bytes::copy_from_slice(bytes.get(end.checked_add(gap)?..)?));
     *answer.status_mut() = StatusCode::from_u16(status).ok()?;
     for line in lines {
-        let (name, value) = header(line).ok()?;
+        let (name, value) = headers::parse(line).ok()?;
         answer.headers_mut().append(name, value);
     }
     Some(answer)
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
-    let name = name.trim().parse().map_err(|_| "this is not the name of a header")?;
-    let value = value.trim().parse().map_err(|_| "this is not the value of a header")?;
-    Ok((name, value))
 }

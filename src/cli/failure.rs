@@ -1,5 +1,6 @@
 //! Why a command failed, and the exit code for it.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::app::StartError;
@@ -50,7 +51,7 @@ pub enum Failure {
     NotWritten(String),
     /// An argument or the input is invalid or unreadable.
     #[error("{0}")]
-    Usage(&'static str),
+    Usage(Cow<'static, str>),
     #[cfg(feature = "simulator")]
     #[error("{0}")]
     Certificate(String),

@@ -163,7 +163,7 @@ pub(super) const EXPLAIN: &str = concat!(
 Input:
   Optional: an answer from Sezzle as curl -i prints it, or its body alone. An
   answer that came through a sidecar has the sidecar's own Cache-Control.
-  With --ask the command reads no input.
+  With --ask or -H @- the command reads no answer.
 
 Exit codes:
   0   explained
@@ -177,7 +177,10 @@ Examples:
   Would memory answer this lookup? Would the cache store this answer?
     sezzle-sidecar explain GET /v2/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8
     sezzle-sidecar explain GET /v2/customer -H Cache-Control:no-cache < answer
-  Which caller would this be, and may it refund?
+  Which caller would this be, and may it refund? The file has the line with
+  the caller's token: Authorization: Bearer TOKEN
+    sezzle-sidecar explain POST /v2/order/o/refund -H @till.header
+    sezzle-sidecar explain POST /v2/order/o/refund -H @- < till.header
     sezzle-sidecar explain POST /v2/order/o/refund --uid 1000
   What does Sezzle answer now, and would the cache store it?
     sezzle-sidecar explain --ask GET /v2/session/$SESSION

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod failure;
 mod files;
+mod headers;
 mod health;
 mod help;
 mod log_level;

@@ -41,7 +41,8 @@ impl Simulate {
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(Failure::Usage(
                 "--listen is not a loopback address, and everybody who reaches the simulated gateway controls it. To \
-                 allow that, add --allow-remote",
+                 allow that, add --allow-remote"
+                    .into(),
             ));
         }
         let tls = match (&tls_certificate, &tls_key) {

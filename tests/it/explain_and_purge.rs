@@ -133,6 +133,38 @@ fn an_answer_is_explained() {
     assert_eq!(code, Some(64), "{text}");
 }
 
+/// Every user of the machine can read the arguments of a command.
+#[test]
+fn a_secret_comes_from_a_file_or_standard_input_and_never_as_an_argument() {
+    let request = ["GET", "/v2/customer"];
+    for secret in
+        ["Authorization: Bearer canary", "authorization:canary", "Proxy-Authorization: canary", "Cookie: canary"]
+    {
+        let (code, text) = explain(&[&request[..], &["-H", secret]].concat(), "");
+        assert_eq!(code, Some(64), "{text}");
+        for way in ["-H @FILE", "-H @-"] {
+            assert!(text.contains(way), "{way} in {text}");
+        }
+        assert!(!text.contains("canary"), "{text}");
+    }
+    for wrong in ["Authorization Bearer canary", "@/nowhere/canary.header"] {
+        let (code, text) = explain(&[&request[..], &["-H", wrong]].concat(), "");
+        assert_eq!((code, text.contains("Bearer canary")), (Some(64), false), "{text}");
+    }
+    let folder = Folder::new();
+    let file = format!("@{}", folder.write("header", "\nHost: evil.example\nAuthorization: Bearer canary\n"));
+    let refused = "request     refused: 421 sidecar.misdirected: this sidecar does not answer for the Host \
+                   \"evil.example\" (see proxy.hosts)";
+    says(&[&request[..], &["-H", &file]].concat(), "", &[refused]);
+    // Standard input then holds no answer.
+    says(&[&request[..], &["-H", "@-"]].concat(), "Host: evil.example\r\nAuthorization: canary\r\n", &[refused]);
+    let (code, text) = explain(&[&request[..], &["-H", "@-"]].concat(), "Authorization Bearer canary");
+    assert_eq!((code, text.as_str()), (Some(64), "sezzle-sidecar: standard input:1: expected NAME: VALUE\n"));
+    let large = format!("@{}", folder.write("large", &"a: b\n".repeat(20_000)));
+    let (code, text) = explain(&[&request[..], &["-H", &large]].concat(), "");
+    assert!(code == Some(64) && text.contains("holds more than 65536 bytes"), "{text}");
+}
+
 /// The sidecar replaces Sezzle's `Cache-Control` by its own, so its answer cannot say what Sezzle allows.
 #[test]
 fn an_answer_of_the_sidecars_own_is_told_from_one_of_sezzles() {

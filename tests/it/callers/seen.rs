@@ -19,7 +19,15 @@ async fn explain(configuration: &str, arguments: &[&str]) -> String {
         ("CREDENTIALS__PRIVATE_KEY", &keys.private_key),
         ("PROXY__LISTEN", "127.0.0.1:8080,unix:/run/proxy.sock"),
     ];
-    let ended = run(&[&["explain", "--config", &file], arguments].concat(), &variables).await;
+    for (name, value) in
+        [("till", format!("Bearer {TILL}")), ("reader", format!("bearer {READER}")), ("x", "Bearer x".into())]
+    {
+        folder.write(&format!("{name}.header"), &format!("Authorization: {value}\n"));
+    }
+    let in_folder = |argument: &&str| argument.replace('@', &format!("@{}/", folder.path().display()));
+    let arguments: Vec<String> = arguments.iter().map(in_folder).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = run(&[&["explain", "--config", &file], &arguments[..]].concat(), &variables).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
     assert!(!ended.stdout.contains(TILL) && !ended.stdout.contains(READER), "{}", ended.stdout);
     ended.stdout
@@ -31,17 +39,16 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
     let certified = "[proxy.tls]\ncertificate_file = \"/a\"\nkey_file = \"/b\"\nclient_ca_file = \"/c\"\n[[callers]]\n\
                      name = \"far\"\ncertificate = \"Far.Shop\"\nallow = [\"read\"]\n";
     let bounded = CALLERS.replacen("\"capture\"]", "\"capture\"]\nmax_amount = [\"5.00 USD\"]", 1);
-    let (till, reader) = (format!("Authorization: Bearer {TILL}"), format!("Authorization: bearer {READER}"));
     for (configuration, arguments, expected) in [
         (
             CALLERS,
-            &["POST", "/v2/order/o/capture", "-H", &till][..],
+            &["POST", "/v2/order/o/capture", "-H", "@till.header"][..],
             &["caller      till, told by its token; allow: session.read, checkout, capture", "request     let through"]
                 [..],
         ),
         (
             CALLERS,
-            &["POST", "/v2/order/o/refund", "-H", &reader],
+            &["POST", "/v2/order/o/refund", "-H", "@reader.header"],
             &[
                 "caller      reader, told by its token; allow: order.read, customer.read",
                 "request     refused: 403 sidecar.not_allowed: this caller may not do this: callers.allow has no \
@@ -50,7 +57,7 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
         ),
         (
             CALLERS,
-            &["GET", "/v2/customer", "-H", "Authorization: Bearer x"],
+            &["GET", "/v2/customer", "-H", "@x.header"],
             &[
                 "caller      unknown: no caller has this uid, certificate or token",
                 "request     refused: 401 sidecar.unknown_caller: the sidecar knows no caller by this request's uid, \
@@ -75,7 +82,7 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
         ),
         (
             &bounded,
-            &["POST", "/v2/order/o/capture", "-H", &till],
+            &["POST", "/v2/order/o/capture", "-H", "@till.header"],
             &["amount      at most 5.00 USD, read from capture_amount in the body", "request     let through"],
         ),
     ] {
