@@ -108,7 +108,7 @@ fn answers(criterion: &mut Criterion) {
     let sink = Arc::new(RecordSink::new(clock, metrics, 1));
     let matched = Matched::path(head.uri.path()).expect("a route");
     let cache = CacheStatus { result: CacheResult::Hit, ttl: Some(42), ..CacheStatus::BYPASS };
-    let record = Record::begin(&head.method, RequestId::choose(None), None, &sink);
+    let record = Record::begin(&head.method, RequestId::choose(None), &Caller::default(), &sink);
     let headers = |record: &Record| {
         entry.headers(|out| write_own_headers(out, Source::Cache, Some(Duration::from_secs(7)), &cache, record))
     };
@@ -116,7 +116,7 @@ fn answers(criterion: &mut Criterion) {
 
     criterion.bench_function("response: a hit, with its record", |b| {
         b.iter(|| {
-            let mut record = Box::new(Record::begin(&head.method, RequestId::choose(None), None, &sink));
+            let mut record = Box::new(Record::begin(&head.method, RequestId::choose(None), &Caller::default(), &sink));
             record.admitted(matched.clone(), matched.route.class(&head.method));
             let mut headers = headers(&record);
             let (status, content) =

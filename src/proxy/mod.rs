@@ -231,7 +231,7 @@ impl Proxy {
         let body = PeerBody::new(body, head.version);
         let present = HeaderPresence::scan(&head.headers);
         let id = RequestId::choose(if present.request_id { head.headers.get(X_REQUEST_ID) } else { None });
-        let mut record = Box::new(Record::begin(&head.method, id, caller.peer, self.sinks.own()));
+        let mut record = Box::new(Record::begin(&head.method, id, &caller, self.sinks.own()));
         let has_body = !body.is_end_stream();
         if has_body {
             // The rest of a small body is discarded, and the connection continues.

@@ -12,13 +12,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use serde_json::Value;
-use sezzle_sidecar::simulator::{Options, Rule};
+use sezzle_sidecar::simulator::{Options, Rule, Simulator};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 
-use crate::support::process::{Ended, Process, Sidecar, lines, run};
+use crate::support::process::{Ended, Folder, Process, Sidecar, lines, run};
+use crate::support::secure::Secure;
 use crate::support::tls::Authority;
 use crate::support::{Session, eventually};
 
@@ -331,12 +332,71 @@ async fn a_request_is_a_span_in_the_trace_of_its_caller() {
 }
 
 #[tokio::test]
+async fn a_span_names_the_caller_as_the_log_line_does() {
+    let collector = Collector::start(Conduct::Answer(200)).await;
+    let (folder, longest, token) = (Folder::new(), "c".repeat(32), "canary-0123456789abcdef");
+    let secret = folder.write_with("token", token, 0o600);
+    let file = folder.write(
+        "sidecar.toml",
+        &format!("[[callers]]\nname = \"{longest}\"\ntoken_file = \"{secret}\"\nallow = [\"customer.read\"]\n"),
+    );
+    let options = Options::default();
+    let keys = (options.public_key.clone(), options.private_key.clone());
+    let gateway = Simulator::start(options).await.expect("gateway starts");
+    let endpoint = collector.endpoint();
+    let start = |variables: &[(&str, &str)]| Process::start(&["run", "--config", &file], variables);
+    let sidecar = Sidecar::by(gateway, &keys.0, &keys.1, &[("OTLP__ENDPOINT", &endpoint)], start).await;
+    sidecar.ready().await;
+    let own = format!("Bearer {token}");
+    for (id, path, authorization) in [
+        ("known", "/v2/customer", own.as_str()),
+        ("not_allowed", "/v2/webhooks", &own),
+        ("stranger", "/v2/customer", "Bearer canary-of-nobody-0123456789"),
+        ("nobody", "/v2/customer", ""),
+    ] {
+        sidecar.send(Method::GET, path, &[("x-request-id", id), ("authorization", authorization)], "").await;
+    }
+    eventually("four spans", async || counted(&sidecar, "exported").await == 4.0).await;
+    let log = sidecar.stop().await.stdout;
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 4);
+    for span in &spans {
+        let id = span.get("sezzle_sidecar.request_id");
+        let line = lines(&log).into_iter().find(|line| line["request_id"] == id).expect("a line");
+        assert_eq!(span.get("sezzle_sidecar.caller"), line["caller"], "{line} {span:?}");
+        let name = if id == "known" || id == "not_allowed" { longest.as_str().into() } else { Value::Null };
+        assert_eq!(span.get("sezzle_sidecar.caller"), name, "{span:?}");
+    }
+    for (_, body) in collector.requests() {
+        assert!(!String::from_utf8_lossy(&body).contains("canary"), "a secret in a span");
+    }
+}
+
+#[tokio::test]
+async fn a_span_has_the_scheme_of_its_connection() {
+    let (collector, authority) = (Collector::start(Conduct::Answer(200)).await, Authority::new());
+    let (certificate, key) = authority.files("proxy", &["localhost"]);
+    let tls = [("PROXY__TLS__CERTIFICATE_FILE", certificate.as_str()), ("PROXY__TLS__KEY_FILE", &key)];
+    for (variables, scheme) in [(&tls[..], "https"), (&[], "http")] {
+        let sidecar = start(&collector, variables).await;
+        if variables.is_empty() {
+            sidecar.get("/v2/customer").await;
+        } else {
+            Secure::new(&authority.pem()).get(sidecar.proxy, "/v2/customer").await;
+        }
+        eventually(scheme, async || counted(&sidecar, "exported").await == 1.0).await;
+        assert_eq!(collector.spans().pop().expect("a span").get("url.scheme"), scheme);
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn the_environment_says_where_it_runs_and_not_where_spans_go() {
     let collector = Collector::start(Conduct::Answer(200)).await;
     let endpoint = format!("{}/custom/path", collector.endpoint());
     let options = Options::default();
     let (public, private) = (options.public_key.clone(), options.private_key.clone());
-    let gateway = sezzle_sidecar::simulator::Simulator::start(options).await.expect("gateway starts");
+    let gateway = Simulator::start(options).await.expect("gateway starts");
     let start = |variables: &[(&str, &str)]| {
         let mut command = std::process::Command::new(crate::support::process::BINARY);
         command.arg("run").env_clear();

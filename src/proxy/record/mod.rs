@@ -19,7 +19,7 @@ use super::request_key::KeySource;
 use super::route::remedy::{Key, Remedy};
 use super::route::{Class, Matched, Route};
 use super::upstream_stats::UpstreamStats;
-use crate::caller::Peer;
+use crate::caller::{Caller, Peer};
 use crate::callers::named::KnownCaller;
 use crate::clock::{Clock, Now};
 use crate::session::CacheResult;
@@ -41,6 +41,8 @@ pub struct Record {
     pub(super) request_key: Option<(HeaderValue, KeySource)>,
     stats: Option<Arc<UpstreamStats>>,
     peer: Option<Peer>,
+    /// Whether the request came by TLS.
+    tls: bool,
     /// The caller of the configuration that made the request; `None` for an unknown one, and where none is configured.
     pub(super) caller: Option<KnownCaller>,
     /// `User-Agent`, if the line of the request is logged.
@@ -164,7 +166,7 @@ enum End {
 }
 
 impl Record {
-    pub fn begin(method: &Method, request_id: RequestId, peer: Option<Peer>, sink: &Arc<RecordSink>) -> Self {
+    pub fn begin(method: &Method, request_id: RequestId, connection: &Caller, sink: &Arc<RecordSink>) -> Self {
         Self {
             began: sink.clock.now(),
             sink: Arc::clone(sink),
@@ -172,7 +174,8 @@ impl Record {
             trace: None,
             request_key: None,
             stats: None,
-            peer,
+            peer: connection.peer,
+            tls: connection.tls,
             caller: None,
             user_agent: None,
             method: method.clone(),

@@ -52,7 +52,7 @@ impl Record {
             && self.stats.is_none()
     }
 
-    /// The span of the request at `place` in its trace. It names only what the metrics name, and the request's id.
+    /// The span of the request at `place` in its trace. A span has only what the metrics have, and the request's id.
     pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
         let upstream = self.upstream();
         Span {
@@ -60,6 +60,8 @@ impl Record {
             ended: wall_micros(),
             length,
             request_id: self.request_id.to_string(),
+            caller: self.caller.as_ref().map(|known| known.caller.name.clone()),
+            scheme: if self.tls { "https" } else { "http" },
             method: method_label(&self.method),
             route: Some(self.route()).filter(|route| *route != Route::Other).map(Route::template),
             code: self.status.map(|status| status.as_u16()),

@@ -164,13 +164,14 @@ fn attributes(span: Span) -> Vec<KeyValue> {
     let of_sezzle = span.code.filter(|code| *code >= 500).map(|code| code.to_string().into());
     [
         Some(KeyValue::new("http.request.method", span.method)),
-        Some(KeyValue::new("url.scheme", "http")),
+        Some(KeyValue::new("url.scheme", span.scheme)),
         span.route.map(|route| KeyValue::new("http.route", route)),
         span.code.map(|code| KeyValue::new("http.response.status_code", i64::from(code))),
         span.error.map(Into::into).or(of_sezzle).map(|kind: opentelemetry::Value| KeyValue::new("error.type", kind)),
         span.bytes_in.map(|bytes| KeyValue::new("http.request.body.size", number(bytes))),
         span.bytes_out.map(|bytes| KeyValue::new("http.response.body.size", number(bytes))),
         Some(KeyValue::new("sezzle_sidecar.request_id", span.request_id)),
+        span.caller.map(|caller| KeyValue::new("sezzle_sidecar.caller", caller)),
         Some(KeyValue::new("sezzle_sidecar.source", span.source)),
         Some(KeyValue::new("sezzle_sidecar.cache", span.cache)),
         span.cache_detail.map(|detail| KeyValue::new("sezzle_sidecar.cache_detail", detail)),

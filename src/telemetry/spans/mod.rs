@@ -48,6 +48,11 @@ pub struct Span {
     pub ended: i64,
     pub length: Duration,
     pub request_id: String,
+    /// The name of the caller in the configuration; `None` for an unknown one, and where none is configured. Both the
+    /// length of a name and the number of callers are bounded by the configuration.
+    pub caller: Option<String>,
+    /// The scheme by which the caller reached the sidecar.
+    pub scheme: &'static str,
     /// The method, from a closed set.
     pub method: &'static str,
     /// The template of the route, if known.
@@ -143,6 +148,8 @@ mod tests {
             ended: 0,
             length: Duration::ZERO,
             request_id: String::new(),
+            caller: None,
+            scheme: "http",
             method: "GET",
             route: None,
             code: None,
