@@ -208,6 +208,7 @@ impl CallerKeeper {
         loop {
             let in_force = self.watched.told.borrow_and_update().clone();
             let mut readings: Vec<Reading> = in_force.settings.iter().map(|_| Reading::default()).collect();
+            self.metrics.caller_secrets_unusable.set(0);
             let mut wait = INTERVAL;
             loop {
                 self.heartbeat.beat();
@@ -224,6 +225,8 @@ impl CallerKeeper {
                     Some(found) => self.act_on(table, &in_force.settings, &mut readings, found),
                     None => INTERVAL,
                 };
+                let unusable = readings.iter().filter(|reading| reading.said.is_some()).count();
+                self.metrics.caller_secrets_unusable.set(i64::try_from(unusable).unwrap_or(i64::MAX));
             }
         }
     }

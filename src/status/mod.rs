@@ -131,6 +131,7 @@ impl Status {
             subscribed: series(&metrics.webhook_subscription_present).next().map(|series| series.gauge() == 1),
             certificates: self.certificates(),
             tls_files_unusable: series(&metrics.tls_files_unusable).any(|series| series.gauge() > 0),
+            caller_secrets_unusable: u32::try_from(metrics.caller_secrets_unusable.get()).unwrap_or_default(),
             unknown_writes: metrics.unknown_writes.list(),
             known_callers: gauges::callers(metrics, &self.callers.load()),
             fleet: self.about.fleet.clone().map(|server| gauges::fleet(metrics, server, unpublished_for)),

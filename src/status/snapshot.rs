@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub certificates: Vec<CertificateState>,
     /// Whether the files of `proxy.tls` cannot be used, and those before them stay in use.
     pub tls_files_unusable: bool,
+    /// Callers whose changed secrets cannot be used, so that those before them stay in use.
+    pub caller_secrets_unusable: u32,
     /// The latest writes whose outcome is unknown, the latest first.
     pub unknown_writes: Vec<UnknownWrite>,
     /// Empty without `[[callers]]`.

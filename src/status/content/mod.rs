@@ -91,7 +91,7 @@ pub fn section_of(remark: &Remark) -> &'static str {
         | Condition::ClockSkew
         | Condition::TaskRestarted => "overview",
         Condition::CallersUnauthorized | Condition::WritesNotSent | Condition::LookupsFailing => "callers",
-        Condition::CallersRefused => "known-callers",
+        Condition::CallersRefused | Condition::CallerSecretsNotUsed => "known-callers",
         Condition::SlowAnswers => "latency",
         Condition::OutcomeUnknown => "unknown-writes",
         Condition::RefusedInDoubt | Condition::LogLost | Condition::AuditFailing => "errors",

@@ -82,6 +82,7 @@ pub(super) fn well() -> Snapshot {
         subscribed: Some(true),
         certificates: vec![certificate("the gateway", "gateway.example", 80)],
         tls_files_unusable: false,
+        caller_secrets_unusable: 0,
         unknown_writes: Vec::new(),
         known_callers: Vec::new(),
         fleet: None,
@@ -157,6 +158,7 @@ pub(super) fn ill() -> Snapshot {
     let max_amount = Some("500.00 USD".to_owned());
     s.known_callers = vec![caller.clone(), CallerState { max_amount, not_allowed: 4, over_limit: 1234, ..caller }];
     s.tls_files_unusable = true;
+    s.caller_secrets_unusable = 2;
     s.fleet = Some(FleetLink { server: HOSTILE.to_owned(), ..link("down", 75) });
     s
 }

@@ -49,5 +49,14 @@ pub(super) fn refused(s: &Snapshot) -> Option<Remark> {
     (refused > 2).then(|| Remark::notice(Condition::CallersRefused, text))
 }
 
+pub(super) fn secrets_not_used(s: &Snapshot) -> Option<Remark> {
+    let text = format!(
+        "The secrets of {} have changed, and the sidecar cannot use them. Those before them stay in use; the log has the \
+         reason.",
+        counted(s.caller_secrets_unusable, "caller", "callers"),
+    );
+    (s.caller_secrets_unusable > 0).then(|| Remark::notice(Condition::CallerSecretsNotUsed, text))
+}
+
 /// The limits in seconds. Reports may take minutes.
 const SLOW: [(Timed, f64); 3] = [(Timed::Lookups, 5.0), (Timed::Reads, 5.0), (Timed::Writes, 15.0)];

@@ -31,6 +31,7 @@ pub fn remarks(s: &Snapshot) -> Vec<Remark> {
         callers::lookups_failing(s),
         keys::unauthorized(s),
         callers::refused(s),
+        callers::secrets_not_used(s),
         keys::unused(s),
         writes::in_doubt(s),
         writes::unaudited(s),

@@ -240,6 +240,7 @@ fn limits(condition: Condition) -> (Box<Change>, Box<Change>) {
             |s| s.certificates = vec![certificate("the gateway", "x", 13)],
             |s| s.certificates = vec![certificate("the gateway", "x", 14)],
         ),
+        Condition::CallerSecretsNotUsed => both(|s| s.caller_secrets_unusable = 1, |_| ()),
         Condition::CertificateNotUsed => both(|s| s.tls_files_unusable = true, |_| ()),
         Condition::FleetUnsynced => {
             both(fleet(|link| link.age = Duration::from_secs(10)), fleet(|link| link.age = Duration::from_secs(9)))

@@ -97,6 +97,10 @@ metrics! {
         "Changed secrets of callers, by whether the sidecar uses them.",
         &["result"],
     );
+    caller_secrets_unusable: IntGauge = gauge(
+        "caller_secrets_unusable",
+        "Callers whose changed secrets cannot be used, so that those before them stay in use.",
+    );
     request_bodies_dropped: IntCounter = counter(
         "request_bodies_dropped_total",
         "Bodies of GET and HEAD requests, which were read and dropped.",

@@ -100,10 +100,29 @@ async fn an_unusable_secret_leaves_the_old_one_in_use() {
             harness.clock.advance(Duration::from_secs(6));
             assert_eq!(status(&harness, "/v2/customer", READER).await, 200, "{content:?}");
             assert_eq!(status(&harness, "/v2/session/x", TILL).await, 400, "the other keeps its own");
+            assert_eq!(harness.metric("caller_secrets_unusable").await, 1.0, "{content:?}");
+            let page = harness.client.get(harness.ops, "/status.json").await.text();
+            assert!(page.contains("caller_secrets_not_used"), "{content:?}: {page}");
         }
     }
+    let none_is_unusable = async || {
+        eventually("the secrets in use", async || {
+            harness.clock.advance(Duration::from_secs(6));
+            harness.metric("caller_secrets_unusable").await == 0.0
+        })
+        .await;
+    };
+    folder.write("reader", READER);
+    none_is_unusable().await;
+    folder.write("reader", "");
+    eventually("the mistake", async || {
+        harness.clock.advance(Duration::from_secs(6));
+        harness.metric("caller_secrets_unusable").await == 1.0
+    })
+    .await;
     folder.write("reader", NEW);
     is_used(&harness, 1.0).await;
+    none_is_unusable().await;
     assert_eq!(status(&harness, "/v2/customer", NEW).await, 200);
     harness.stop().await;
 }
