@@ -1,6 +1,10 @@
 //! The seeds and findings of fuzzing as ordinary tests: every file in `fuzz/corpus` goes through the function that a
 //! fuzzer calls.
 
+#[path = "../../fuzz/properties/amount.rs"]
+mod amount;
+#[path = "../../fuzz/properties/audit.rs"]
+mod audit;
 #[path = "../../fuzz/properties/config.rs"]
 mod config;
 #[path = "../../fuzz/properties/links.rs"]
@@ -20,7 +24,9 @@ use std::path::{Path, PathBuf};
 type Property = fn(&[u8]);
 
 /// Every fuzz target's name and function.
-const TARGETS: [(&str, Property); 6] = [
+const TARGETS: [(&str, Property); 8] = [
+    ("amount", amount::holds),
+    ("audit", audit::holds),
     ("config", config::holds),
     ("links", links::holds),
     ("route", route::holds),

@@ -1,0 +1,16 @@
+#![cfg_attr(fuzzing, no_main)]
+
+#[path = "../properties/audit.rs"]
+mod audit;
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| audit::holds(data));
+
+/// Without a fuzzer: one input from standard input, to look at what a fuzzer has found.
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    let mut data = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin(), &mut data)?;
+    audit::holds(&data);
+    Ok(())
+}
