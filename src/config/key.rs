@@ -32,6 +32,9 @@ pub struct Effective {
     pub origin: String,
 }
 
+/// The value of a secret in [`Effective`].
+pub(super) const REDACTED: &str = "\"[redacted]\"";
+
 /// The parsed value of a key, whatever its spelling and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Understood {

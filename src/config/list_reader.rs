@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use config::{Value, ValueKind};
 
-use super::key::{Effective, KeyDoc, Takes};
+use super::key::{Effective, KeyDoc, REDACTED, Takes};
 use super::parse::Parsed;
 use super::parse::caller::caller_name;
 use super::problem::Problem;
@@ -24,6 +24,13 @@ pub(super) struct Element<'t> {
 pub(super) fn begins_element(key: &str) -> bool {
     key == "callers.name"
 }
+
+/// Whether a key is for a public key, which may be one of Sezzle's form, and is not shown.
+fn is_public_key(key: &str) -> bool {
+    key == "callers.public_key"
+}
+
+const REDACTED: &str = "\"[redacted]\"";
 
 impl<'t> Reader<'t> {
     /// The tables of a list, which have these keys; none if the list is absent. A reload applies every key.
@@ -66,34 +73,13 @@ impl<'t> Reader<'t> {
             self.refuse_member(element, key, "expected a string");
             return None;
         };
-        if is_a_key(&text) {
+        if is_a_key(&text) && !is_public_key(key) {
             self.refuse_member(element, key, "this value is one of Sezzle's keys and does not belong here");
             return None;
         }
-        self.show_member(key, quoted(&text), value);
+        let shown = if is_public_key(key) { REDACTED.to_owned() } else { quoted(&text) };
+        self.show_member(key, shown, value);
         self.parsed_member(element, key, &text, parse).map(Some)
-    }
-
-    /// As [`Self::member`], for a public key, which may be one of Sezzle's form and is not shown.
-    pub(super) fn public_member<T>(
-        &mut self,
-        element: &Element<'_>,
-        key: &'static str,
-        parse: impl Fn(&str) -> Parsed<T>,
-    ) -> Option<Option<T>> {
-        let Some(value) = member(element.value, key) else { return Some(None) };
-        let Some(parsed) = string(value).map(|text| parse(&text)) else {
-            self.refuse_member(element, key, "expected a string");
-            return None;
-        };
-        self.show_member(key, "\"[redacted]\"".to_owned(), value);
-        match parsed {
-            Ok(value) => Some(Some(value)),
-            Err(message) => {
-                self.refuse_member(element, key, &message);
-                None
-            }
-        }
     }
 
     /// As [`Self::member`], for a number.
@@ -154,7 +140,8 @@ impl<'t> Reader<'t> {
         text: &str,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Option<T> {
-        parse(text).map_err(|message| self.refuse_member(element, key, &(message + &quotation(key, text)))).ok()
+        let found = if is_public_key(key) { String::new() } else { quotation(key, text) };
+        parse(text).map_err(|message| self.refuse_member(element, key, &(message + &found))).ok()
     }
 
     fn show_member(&mut self, key: &'static str, value: String, from: &Value) {

@@ -10,7 +10,7 @@ use std::mem;
 
 use config::{Value, ValueKind};
 
-use super::key::{Effective, KeyDoc, Takes, Understood};
+use super::key::{Effective, KeyDoc, REDACTED, Takes, Understood};
 use super::parse::{self, Parsed};
 use super::problem::{Problem, Problems};
 use super::source::{child, may_hold_a_key, variable};

@@ -82,7 +82,7 @@ const KEYS: [&str; 8] = [
 fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>) -> Option<CallerSettings> {
     let name = r.member(element, "callers.name", caller::caller_name);
     let token_file = r.member(element, "callers.token_file", parse::secret_file);
-    let public_key = r.public_member(element, "callers.public_key", caller::public_key);
+    let public_key = r.member(element, "callers.public_key", caller::public_key);
     let private_key_file = r.member(element, "callers.private_key_file", parse::secret_file);
     let certificate = r.member(element, "callers.certificate", caller::certificate_name);
     let uid = r.number_member(element, "callers.uid", caller::uid);
