@@ -10,7 +10,7 @@ use super::key::{Effective, KeyDoc, REDACTED, Takes};
 use super::parse::Parsed;
 use super::parse::caller::caller_name;
 use super::problem::Problem;
-use super::reader::{Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
+use super::reader::{REDACTED, Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
 use super::source::child;
 
 /// One table of a list.
@@ -29,8 +29,6 @@ pub(super) fn begins_element(key: &str) -> bool {
 fn is_public_key(key: &str) -> bool {
     key == "callers.public_key"
 }
-
-const REDACTED: &str = "\"[redacted]\"";
 
 impl<'t> Reader<'t> {
     /// The tables of a list, which have these keys; none if the list is absent. A reload applies every key.

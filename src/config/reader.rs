@@ -179,7 +179,7 @@ impl<'t> Reader<'t> {
             return None;
         }
         self.effective.push(Effective { key, value: None, origin: String::new() });
-        self.show(key, "\"[redacted]\"".to_owned(), &name);
+        self.show(key, REDACTED.to_owned(), &name);
         self.understood.insert(key, Understood::Secret(value.clone()));
         Some(Some(SecretSource::Variable { name, value }))
     }
@@ -381,6 +381,9 @@ pub(super) fn quotation(key: &str, text: &str) -> String {
     }
     format!(", found {text:?}")
 }
+
+/// In place of a secret that is shown.
+pub(super) const REDACTED: &str = "\"[redacted]\"";
 
 /// A key pasted over a host's name or a file's path would be accepted as such, and then be shown.
 pub(super) fn is_a_key(text: &str) -> bool {

@@ -1,53 +1,14 @@
-//! Checks that a request is meant for this sidecar and does not come from a web page in a browser.
-//!
-//! Anyone who reaches a listener can move money or control the process. A web page must not be able to use a visitor's
-//! browser for that.
+//! Checks that a request names an authority of this sidecar, and is no browser's.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use http::header::{HOST, ORIGIN};
+use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderValue, Version};
 
-/// The facts that a connection reveals about its caller.
-#[derive(Clone, Debug, Default)]
-pub struct Caller {
-    /// The address the caller connected to; none on a Unix socket.
-    pub local: Option<SocketAddr>,
-    /// The address the caller connected from, for the log; none on a Unix socket.
-    pub remote: Option<SocketAddr>,
-    /// Whether the caller connected to a Unix socket, which no browser can do.
-    pub unix: bool,
-    /// The process at the other end of a Unix socket, as the kernel knows it.
-    pub peer: Option<Peer>,
-    /// Whether the connection speaks TLS.
-    pub tls: bool,
-    /// The DNS names, in lower case, and the URIs of the caller's certificate, which has been verified; `None` without
-    /// one.
-    pub certificate: Option<Arc<[String]>>,
-}
-
-/// A process of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The user id at the time of the connection.
-    pub uid: u32,
-    /// The process id at that time, if the kernel tells.
-    pub pid: Option<i32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The authority is missing, repeated, contradictory or malformed; the text says which.
-    Malformed(&'static str),
-    /// The authority names another host.
-    Misdirected,
-    /// The scheme is not served here; the text names the schemes that are.
-    Scheme(&'static str),
-    Browser,
-}
+use super::browser::is_of_browser;
+use super::{Caller, Refusal};
 
 /// Hosts that callers may name besides loopback names and the address they connected to.
 #[derive(Clone, Debug, Default)]
@@ -112,12 +73,6 @@ impl Hosts {
     }
 }
 
-/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` is not one: Node's `fetch` sends that header too,
-/// and a browser that sends it sends `Sec-Fetch-Site` as well.
-pub fn is_of_browser(name: &HeaderName) -> bool {
-    *name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && *name != SEC_FETCH_MODE)
-}
-
 /// A name, with or without a port, without the trailing dot that stands for the DNS root.
 fn without_root(name: &str) -> String {
     match name.split_once(".:") {
@@ -140,27 +95,6 @@ fn check_any_host(head: &Parts) -> Result<(), Refusal> {
         (Some(_), None, None) | (None, None, Some(_)) => Err(NO_HOST),
         (_, _, _) => Err(ONE_HOST),
     }
-}
-
-pub const FROM_BROWSER: &str = "the sidecar refuses requests with Origin, Sec-Fetch-Site, Sec-Fetch-Dest or \
-                                Sec-Fetch-User, because browsers send them";
-
-/// The header in which browsers and Node's `fetch` state the mode of a request.
-pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-
-/// Lets a browser open a page in a window of its own, and refuses its other requests: web pages cannot load the page as
-/// an image, in a frame or by a script.
-pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
-    if !headers.keys().any(is_of_browser) {
-        return Ok(());
-    }
-    let is = |name: &HeaderName, value: &str| {
-        let mut lines = headers.get_all(name).iter();
-        lines.next().is_some_and(|line| line == value) && lines.next().is_none()
-    };
-    let shown = is(&SEC_FETCH_MODE, "navigate") && is(&SEC_FETCH_DEST, "document") && !headers.contains_key(ORIGIN);
-    if shown { Ok(()) } else { Err(Refusal::Browser) }
 }
 
 /// Fast path: whether a request has a single `Host` that is a usual loopback name, with or without a port. Nearly all
@@ -367,33 +301,6 @@ mod tests {
         }
         for mode in ["cors", "no-cors", "same-origin", "navigate", ""] {
             assert_eq!(with(("sec-fetch-mode", mode)), Ok(()), "{mode}");
-        }
-    }
-
-    #[test]
-    fn a_browser_may_show_a_page_and_not_load_it() {
-        let check = |lines: &[(&'static str, &'static str)]| {
-            let lines =
-                lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            let mut headers = HeaderMap::new();
-            lines.for_each(|(name, value)| _ = headers.append(name, value));
-            check_shown(&headers).is_ok()
-        };
-        let (mode, dest, site) =
-            (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-site", "none"));
-        for shown in [&[][..], &[("sec-fetch-mode", "cors")], &[mode, dest], &[mode, dest, site]] {
-            assert!(check(shown), "{shown:?}");
-        }
-        for loaded in [
-            &[site][..],
-            &[dest],
-            &[mode, site],
-            &[("origin", "null")],
-            &[mode, dest, site, ("origin", "null")],
-            &[mode, dest, ("sec-fetch-dest", "iframe")],
-            &[("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image"), site],
-        ] {
-            assert!(!check(loaded), "{loaded:?}");
         }
     }
 
