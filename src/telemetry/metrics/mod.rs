@@ -7,6 +7,7 @@ mod bound;
 mod build;
 mod config_reload;
 mod dropped;
+mod exposition;
 pub mod fleet;
 mod gauges;
 mod labels;
@@ -15,7 +16,7 @@ mod series;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
 use self::bound::Bounded;
@@ -28,7 +29,6 @@ pub use self::labels::*;
 pub use self::series::{Label, LabelValue, RequestSeries, UpstreamSeries};
 pub(crate) use self::series::{label, words};
 use super::last_time::LastTime;
-use super::log;
 use super::recent_errors::RecentErrors;
 use super::spans::Spans;
 use super::unknown_writes::UnknownWrites;
@@ -377,36 +377,5 @@ impl Metrics {
         r.register(Box::new(ProcessCollector::for_self()))?;
         let spans = Spans::new(r.counters("spans_total", "Spans of requests, by how they ended.", &["result"])?);
         Self::register(r, spans, &clock)
-    }
-
-    /// The text exposition format. Fails when a metric cannot be encoded, which would be a defect in this file.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
-        let writer = self.task_restarts.with_label_values(&[LOG_WRITER]);
-        writer.inc_by(log::writer_restarts().saturating_sub(writer.get()));
-        let mut families = self.registry.gather();
-        for family in &mut families {
-            for bounded in &self.bounded {
-                bounded.apply(family);
-            }
-        }
-        TextEncoder::new().encode_to_string(&families)
-    }
-
-    /// Every metric, with or without a series yet.
-    pub fn families(&self) -> &[Family] {
-        &self.families
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_metric_registers_and_renders() {
-        let text = Metrics::new().and_then(|metrics| metrics.render()).expect("valid metrics");
-        for name in ["sezzle_sidecar_build_info{", "sezzle_sidecar_draining 0", "process_resident_memory_bytes"] {
-            assert!(text.contains(name), "{name} in\n{text}");
-        }
     }
 }
