@@ -5,6 +5,7 @@
 //! time. With `required`, a call whose first line is not written by then is not sent. The answer of a call that was sent
 //! is never lost to the audit: after the wait the caller gets the answer, and the line may follow.
 
+mod chain;
 mod file;
 mod line;
 mod queue;

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::chain::Chain;
 use super::file::{AuditFile, FileError, Tail};
-use super::line::{Fields, Hash, Tip};
+use super::line::{Fields, Tip};
 use super::queue::{Job, Queue, Until, Work};
 use crate::clock::{Clock, monotonic_micros};
 use crate::sezzle::time::format_rfc3339;
@@ -54,17 +55,7 @@ fn locked(path: &Path) -> Result<(AuditFile, Tail), FileError> {
 /// Starts the thread, which ends when the queue is closed.
 pub fn start(opened: OpenFile, queue: Arc<Queue>, clock: Clock, metrics: Arc<Metrics>) -> io::Result<()> {
     let OpenFile { path, file, tail } = opened;
-    let mut writer = Writer {
-        path,
-        queue,
-        clock,
-        metrics,
-        open: None,
-        tip: Tip::NONE,
-        attempted: Vec::new(),
-        lost: None,
-        failing: false,
-    };
+    let mut writer = Writer { path, queue, clock, metrics, open: None, chain: Chain::EMPTY, failing: false };
     writer.adopt(file, tail);
     let run = move || {
         // The calls whose lines a panic takes along count them as lost.
@@ -90,12 +81,7 @@ struct Writer {
     metrics: Arc<Metrics>,
     /// `None` after a failed write. The next write opens the file anew.
     open: Option<Open>,
-    /// The last line that the disk has.
-    tip: Tip,
-    /// The lines of failed writes, of which some may be in the file.
-    attempted: Vec<Hash>,
-    /// A line that the file did not have, until the file says so.
-    lost: Option<Hash>,
+    chain: Chain,
     failing: bool,
 }
 
@@ -193,16 +179,10 @@ impl Writer {
             }
             first = first.number("torn", torn);
         }
-        if let Some(found) = tip {
-            let is_known = self.tip == Tip::NONE || self.tip == found || self.attempted.contains(&found.hash);
-            if !is_known {
-                tracing::error!(file = %self.path.display(), "the audit file lacks lines that the sidecar had written");
-                self.lost.get_or_insert(self.tip.hash);
-            }
-            self.tip = found;
+        if self.chain.adopt(tip) {
+            tracing::error!(file = %self.path.display(), "the audit file lacks lines that the sidecar had written");
         }
-        first = first.maybe_text("lost", self.lost.map(|lost| lost.to_string()).as_deref());
-        self.attempted.clear();
+        first = first.maybe_text("lost", self.chain.lost().map(|lost| lost.to_string()).as_deref());
         self.open = Some(Open { file, first: Some((first, ends_line)) });
     }
 
@@ -220,27 +200,17 @@ impl Writer {
         let missed = self.queue.missed();
         let gap = (missed > 0).then(|| self.dated("gap").number("missed", missed));
         let Some(Open { file, first }) = &mut self.open else { return Ok(()) };
-        let (mut text, mut tip) = (String::new(), self.tip);
-        if first.as_ref().is_some_and(|(_, ends_line)| !ends_line) {
-            text.push('\n');
-        }
         let first_line = first.as_ref().map(|(fields, _)| fields.clone());
-        let before = self.attempted.len();
-        for fields in first_line.into_iter().chain(gap).chain(lines) {
-            let (line, next) = tip.extend(fields);
-            text.push_str(&line);
-            text.push('\n');
-            self.attempted.push(next.hash);
-            tip = next;
-        }
-        if self.attempted.len() == before {
+        let (mut text, tip) = self.chain.attempt(first_line.into_iter().chain(gap).chain(lines));
+        if text.is_empty() {
             return Ok(());
+        }
+        if first.as_ref().is_some_and(|(_, ends_line)| !ends_line) {
+            text.insert(0, '\n');
         }
         file.append(text.as_bytes())?;
         *first = None;
-        self.lost = None;
-        self.tip = tip;
-        self.attempted.clear();
+        self.chain.written(tip);
         self.queue.told(missed);
         Ok(())
     }
@@ -273,13 +243,8 @@ impl Writer {
     /// Closes the file after a failed write. Its state is not known, so the next write opens it anew and reads it back.
     /// The next write may also find another file, so the chain goes on from the lines that did get into this one.
     fn give_up_file(&mut self) {
-        if let Some(Open { file, .. }) = self.open.take()
-            && let Ok(Tail { tip: Some(found), .. }) = file.tail()
-            && self.attempted.contains(&found.hash)
-        {
-            self.tip = found;
-        }
-        self.attempted.truncate(MOST_ATTEMPTED);
+        let tail = self.open.take().and_then(|Open { file, .. }| file.tail().ok());
+        self.chain.failed(tail.and_then(|tail| tail.tip));
     }
 
     fn dated(&self, event: &str) -> Fields {
@@ -288,7 +253,7 @@ impl Writer {
 
     /// Logs the last line. Kept elsewhere, such a log line shows whether the end of the file is still there.
     fn log_end(&self, message: &'static str) {
-        let Tip { number, hash } = self.tip;
+        let Tip { number, hash } = self.chain.tip();
         tracing::warn!(file = %self.path.display(), line = number, %hash, "{message}");
     }
 }
@@ -314,9 +279,6 @@ fn tell(all: Vec<(Until, oneshot::Sender<bool>)>, succeeded: bool) {
 }
 
 const NO_LABELS: &[&str] = &[];
-// Each failed write leaves the hashes of its lines behind, and lines of the latest cannot be in the file without those
-// of the first.
-const MOST_ATTEMPTED: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -328,8 +290,7 @@ mod tests {
 
     fn writer(path: PathBuf) -> Writer {
         let (queue, metrics) = (Arc::default(), Arc::new(Metrics::new().expect("valid metrics")));
-        let (clock, tip) = (Clock::system(), Tip::NONE);
-        Writer { path, queue, clock, metrics, open: None, tip, attempted: Vec::new(), lost: None, failing: false }
+        Writer { path, queue, clock: Clock::system(), metrics, open: None, chain: Chain::EMPTY, failing: false }
     }
 
     fn lines(count: usize) -> Vec<Fields> {
@@ -356,15 +317,15 @@ mod tests {
         let path = folder.path().join("audit.log");
         let mut writer = writer(path.clone());
         writer.write(lines(2)).expect("written");
-        let before = (writer.tip, fs::read_to_string(&path).expect("the file"));
+        let before = (writer.chain.tip(), fs::read_to_string(&path).expect("the file"));
         writer.write(lines(3)).expect("written");
         // As after a write that failed within its second line.
         let after = fs::read_to_string(&path).expect("the file");
         let first = after.lines().nth(3).expect("the first line of that write");
         let torn = format!("{}{first}\n{{\"at\"", before.1);
         fs::write(&path, &torn).expect("written");
-        writer.attempted = vec![Hash::of(first)];
-        writer.tip = before.0;
+        writer.chain.written(before.0);
+        writer.chain.attempt(lines(3));
         writer.note(Err(io::Error::from(io::ErrorKind::StorageFull).into()));
 
         fs::rename(&path, folder.path().join("moved")).expect("moved");
