@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::looks::{Looks, Step};
 use crate::callers::named::NamedCaller;
-use crate::callers::secrets::{Secrets, Settling, Step};
+use crate::callers::secrets::Secrets;
 use crate::callers::table::{Definition, Rules, Table, shared_secrets};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -188,14 +189,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 // A content that has changed is read again after this time, and used if it is still the same.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// The reading of one caller's files.
-#[derive(Default)]
-struct Reading {
-    settling: Settling<Secrets>,
-    /// The mistake that was logged last.
-    said: Option<String>,
-}
-
 impl CallerKeeper {
     async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
@@ -207,7 +200,7 @@ impl CallerKeeper {
     async fn work(&mut self) {
         loop {
             let in_force = self.watched.told.borrow_and_update().clone();
-            let mut readings: Vec<Reading> = in_force.settings.iter().map(|_| Reading::default()).collect();
+            let mut looks: Vec<Looks<Secrets>> = in_force.settings.iter().map(|_| Looks::default()).collect();
             self.metrics.caller_secrets_unusable.set(0);
             let mut wait = INTERVAL;
             loop {
@@ -222,10 +215,10 @@ impl CallerKeeper {
                 }
                 let Some(table) = &in_force.table else { continue };
                 wait = match self.read(&in_force.settings).await {
-                    Some(found) => self.act_on(table, &in_force.settings, &mut readings, found),
+                    Some(found) => self.act_on(table, &mut looks, found),
                     None => INTERVAL,
                 };
-                let unusable = readings.iter().filter(|reading| reading.said.is_some()).count();
+                let unusable = looks.iter().filter(|looks| looks.is_reported()).count();
                 self.metrics.caller_secrets_unusable.set(i64::try_from(unusable).unwrap_or(i64::MAX));
             }
         }
@@ -260,53 +253,52 @@ impl CallerKeeper {
         }
     }
 
-    /// Uses the secrets that have changed and settled. Returns the wait until the next read.
+    /// Uses the secrets that have changed. Returns the wait until the next read.
     fn act_on(
         &self,
         table: &ArcSwap<Table>,
-        settings: &[CallerSettings],
-        readings: &mut [Reading],
+        looks: &mut [Looks<Secrets>],
         found: Vec<Result<Secrets, String>>,
     ) -> Duration {
         let before = table.load_full();
         let mut callers = before.in_use();
-        let (mut wait, mut changed) = (INTERVAL, Vec::new());
-        for (((definition, in_use), reading), found) in callers.iter_mut().zip(readings.iter_mut()).zip(found) {
-            let name = definition.caller.name.as_str();
-            match found.map(|found| reading.settling.observe(in_use, found)) {
-                Ok(Step::Unchanged) => reading.said = None,
-                Ok(Step::Wait) => wait = SETTLED,
-                Ok(Step::Use(secrets)) => {
+        let (mut steps, mut changed) = (Vec::new(), Vec::new());
+        for (((definition, in_use), looks), found) in callers.iter_mut().zip(looks.iter_mut()).zip(found) {
+            match (looks.step(in_use, found.as_ref().map_err(Clone::clone)), found) {
+                (Step::Use, Ok(secrets)) => {
                     *in_use = secrets;
-                    changed.push(name.to_owned());
+                    changed.push((definition.caller.name.clone(), looks));
                 }
-                Err(mistake) => self.unusable(reading, mistake),
+                (step, _) => steps.push(step),
             }
-        }
-        if changed.is_empty() {
-            return wait;
         }
         let shared = shared_secrets(&callers);
-        if shared.is_empty() {
+        if !shared.is_empty() {
+            steps.extend(changed.iter_mut().map(|(_, looks)| looks.unusable(shared.join("; "))));
+        } else if !changed.is_empty() {
             table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), self.watched.clock.now())));
-            for caller in &changed {
-                self.metrics.caller_secret_reloads.with_label_values(&["success"]).inc();
-                // Operators wait for this line before they take the old secret from the caller, also at level `warn`.
-                tracing::warn!(caller, overlap_s = OVERLAP.as_secs(), "the secret of a caller has changed");
-            }
-        } else {
-            let whose = settings.iter().zip(readings).filter(|(caller, _)| changed.contains(&caller.name));
-            whose.for_each(|(_, reading)| self.unusable(reading, shared.join("; ")));
+            changed.iter_mut().for_each(|(caller, looks)| self.used(caller, looks));
         }
+        let wait = if steps.contains(&Step::LookAgain) { SETTLED } else { INTERVAL };
+        steps.into_iter().for_each(|step| self.report(step));
         wait
     }
 
-    /// Says once that a changed secret cannot be used.
-    fn unusable(&self, reading: &mut Reading, mistake: String) {
-        if reading.said.as_ref() != Some(&mistake) {
-            self.metrics.caller_secret_reloads.with_label_values(&["unusable"]).inc();
-            tracing::error!(error = mistake, "the changed secret of a caller is not used; the secret in use stays");
-            reading.said = Some(mistake);
+    fn used(&self, caller: &str, looks: &mut Looks<Secrets>) {
+        looks.used();
+        self.metrics.caller_secret_reloads.with_label_values(&["success"]).inc();
+        // Operators wait for this line before they take the old secret from the caller, also at level `warn`.
+        tracing::warn!(caller, overlap_s = OVERLAP.as_secs(), "the secret of a caller has changed");
+    }
+
+    fn report(&self, step: Step) {
+        match step {
+            Step::Keep | Step::LookAgain | Step::Use => {}
+            Step::Restored => tracing::info!("the files of a caller hold the secrets in use again"),
+            Step::Report(error) => {
+                self.metrics.caller_secret_reloads.with_label_values(&["unusable"]).inc();
+                tracing::error!(error, "the changed secret of a caller is not used; the secret in use stays");
+            }
         }
     }
 }

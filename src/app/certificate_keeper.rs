@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::error::StartError;
 use super::from_settings::handshakes;
-use super::tls_files::{self, Found, Looks, Mistake, Print, Step};
+use super::looks::{Looks, Step};
+use super::tls_files::{self, Found, Mistake, Print};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::TlsSettings;
@@ -48,7 +49,7 @@ struct CertificateKeeper {
     files: TlsSettings,
     tls: Tls,
     in_use: Print,
-    looks: Looks,
+    looks: Looks<Print>,
     shown: SeenCertificate,
     threads: Threads,
     clock: Clock,
@@ -122,12 +123,12 @@ impl CertificateKeeper {
         };
         let step = match (self.looks.step(&self.in_use, print), found) {
             (Step::Use, Ok(Some(found))) => {
-                self.change(found).err().map_or(Step::Keep, |error| Step::Report(error.to_string()))
+                self.change(found).map_or_else(|error| self.looks.unusable(error.to_string()), |()| Step::Keep)
             }
             (step, _) => step,
         };
         match step {
-            Step::Keep | Step::Use => {}
+            Step::Keep | Step::LookAgain | Step::Use => {}
             Step::Restored => {
                 self.usable();
                 tracing::info!("the files of proxy.tls hold the certificate in use again");
@@ -144,6 +145,7 @@ impl CertificateKeeper {
         let Found { offer, print, certificate, .. } = found;
         self.tls.change(offer, print.callers == self.in_use.callers)?;
         self.in_use = print;
+        self.looks.used();
         self.usable();
         self.metrics.tls_reloads.with_label_values(&[PROXY, SUCCESS]).inc();
         tracing::info!(

@@ -10,6 +10,7 @@ mod from_settings;
 mod handlers;
 mod initial;
 mod listeners;
+mod looks;
 mod materials;
 pub mod reload;
 mod sezzle;

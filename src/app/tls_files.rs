@@ -216,56 +216,6 @@ const LARGEST: usize = 1024 * 1024;
 // A message of the handshake has at most 64 KiB, and many clients take less.
 const LONGEST_CHAIN: usize = 32 * 1024;
 
-/// The consequence of one look at the files.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Keep,
-    Use,
-    /// The files hold what is in use again, after a report that they did not.
-    Restored,
-    /// Report that the files cannot be used, for this reason.
-    Report(String),
-}
-
-/// The memory of the last looks at the files.
-#[derive(Debug, Default)]
-pub(super) struct Looks {
-    /// A change that the last look found, and no look before it.
-    changed: Option<Print>,
-    unusable: Option<String>,
-    reported: Option<String>,
-}
-
-impl Looks {
-    /// Decides after one look. Several files cannot change in one step, and half of a bundle can be a valid bundle. So a
-    /// change counts from the second look on that finds the same, and a reason does too.
-    pub fn step(&mut self, in_use: &Print, found: Result<&Print, String>) -> Step {
-        match found {
-            Ok(print) if print == in_use => {
-                (self.changed, self.unusable) = (None, None);
-                if self.reported.take().is_some() { Step::Restored } else { Step::Keep }
-            }
-            Ok(print) if self.changed.as_ref() != Some(print) => {
-                (self.changed, self.unusable) = (Some(print.clone()), None);
-                Step::Keep
-            }
-            Ok(_) => {
-                *self = Self::default();
-                Step::Use
-            }
-            Err(why) if self.unusable.as_ref() != Some(&why) => {
-                (self.changed, self.unusable) = (None, Some(why));
-                Step::Keep
-            }
-            Err(why) if self.reported.as_ref() == Some(&why) => Step::Keep,
-            Err(why) => {
-                self.reported = Some(why.clone());
-                Step::Report(why)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -403,36 +353,5 @@ mod tests {
         assert!(
             signed(|params| params.not_before = date_time_ymd(2026, 7, 1))[0].contains("is valid from Wed, 01 Jul")
         );
-    }
-
-    #[test]
-    fn one_look_at_half_a_change_is_not_reported() {
-        let print = |byte| Print { pair: vec![byte], callers: vec![] };
-        let half = || Err("half".to_owned());
-        let (mut looks, old) = (Looks::default(), print(1));
-        let other = Err("another".to_owned());
-        assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
-        assert_eq!(looks.step(&old, half()), Step::Keep);
-        assert_eq!(looks.step(&old, other), Step::Keep);
-        assert_eq!(looks.step(&old, half()), Step::Keep);
-        assert_eq!(looks.step(&old, half()), Step::Report("half".to_owned()));
-        assert_eq!(looks.step(&old, half()), Step::Keep);
-        assert_eq!(looks.step(&old, Ok(&old)), Step::Restored);
-        assert_eq!(looks.step(&old, Ok(&old)), Step::Keep);
-    }
-
-    #[test]
-    fn a_change_counts_when_two_looks_in_a_row_have_found_it() {
-        let [old, half, new] = [1, 2, 3].map(|byte| Print { pair: vec![byte], callers: vec![] });
-        let mut looks = Looks::default();
-        assert_eq!(looks.step(&old, Ok(&half)), Step::Keep);
-        assert_eq!(looks.step(&old, Ok(&new)), Step::Keep);
-        assert_eq!(looks.step(&old, Err("gone".to_owned())), Step::Keep);
-        assert_eq!(looks.step(&old, Ok(&new)), Step::Keep, "not in a row");
-        assert_eq!(looks.step(&old, Ok(&new)), Step::Use);
-        assert_eq!(looks.step(&new, Ok(&new)), Step::Keep);
-        assert_eq!(looks.step(&new, Ok(&half)), Step::Keep);
-        assert_eq!(looks.step(&new, Ok(&new)), Step::Keep, "back again");
-        assert_eq!(looks.step(&new, Ok(&half)), Step::Keep);
     }
 }

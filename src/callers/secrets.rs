@@ -52,41 +52,6 @@ impl<T: Clone + PartialEq> Counting<T> {
     }
 }
 
-/// A new content of the files, until it has been the same twice: a read may see half of a change.
-#[derive(Debug)]
-pub struct Settling<T>(Option<T>);
-
-impl<T> Default for Settling<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step<T> {
-    /// The files hold what is in use.
-    Unchanged,
-    /// The files have changed. Read them again soon.
-    Wait,
-    Use(T),
-}
-
-impl<T: PartialEq> Settling<T> {
-    pub fn observe(&mut self, in_use: &T, found: T) -> Step<T> {
-        if found == *in_use {
-            self.0 = None;
-            return Step::Unchanged;
-        }
-        match self.0.take() {
-            Some(before) if before == found => Step::Use(found),
-            Some(_) | None => {
-                self.0 = Some(found);
-                Step::Wait
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,17 +94,5 @@ mod tests {
             secrets = Counting::after(Some(&secrets), *name, HOUR, at(1));
         }
         assert!(all(&secrets).into_iter().map(|(secret, _)| secret).eq(["g", "f", "e", "d", "c"]));
-    }
-
-    #[test]
-    fn a_content_is_used_when_it_was_the_same_twice() {
-        let mut settling = Settling::default();
-        assert_eq!(settling.observe(&1, 1), Step::Unchanged);
-        assert_eq!(settling.observe(&1, 2), Step::Wait);
-        assert_eq!(settling.observe(&1, 3), Step::Wait, "the first was half of it");
-        assert_eq!(settling.observe(&1, 3), Step::Use(3));
-        assert_eq!(settling.observe(&1, 4), Step::Wait);
-        assert_eq!(settling.observe(&1, 1), Step::Unchanged);
-        assert_eq!(settling.observe(&1, 4), Step::Wait, "it counts anew");
     }
 }

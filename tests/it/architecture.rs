@@ -78,6 +78,7 @@ const SIMULATED: &[&str] =
 
 /// Decisions that take the time as an argument and do no I/O.
 const PURE: &[&str] = &[
+    "app/looks.rs",
     "audit/chain.rs",
     "audit/line.rs",
     "audit/verify.rs",
