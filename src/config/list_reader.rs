@@ -10,7 +10,7 @@ use super::key::{Effective, KeyDoc, REDACTED, Takes};
 use super::parse::Parsed;
 use super::parse::caller::caller_name;
 use super::problem::Problem;
-use super::reader::{REDACTED, Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
+use super::reader::{Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
 use super::source::child;
 
 /// One table of a list.

@@ -382,9 +382,6 @@ pub(super) fn quotation(key: &str, text: &str) -> String {
     format!(", found {text:?}")
 }
 
-/// In place of a secret that is shown.
-pub(super) const REDACTED: &str = "\"[redacted]\"";
-
 /// A key pasted over a host's name or a file's path would be accepted as such, and then be shown.
 pub(super) fn is_a_key(text: &str) -> bool {
     let text = text.trim_start().to_ascii_lowercase();
