@@ -49,7 +49,7 @@ fn requests(criterion: &mut Criterion) {
     criterion.bench_function("route: match a path", |b| b.iter(|| Matched::path(black_box(head.uri.path()))));
     criterion.bench_function("inbound: admit", |b| {
         b.iter(|| {
-            admit(&hosts, black_box(&head), HeaderPresence::scan(&head.headers), &caller)
+            admit(&hosts, false, black_box(&head), HeaderPresence::scan(&head.headers), &caller)
                 .expect("a lookup like any other")
         });
     });

@@ -1,4 +1,5 @@
-//! Whatever comes in, what is let through is one call under `/v2/`, read alike by whoever decodes it first or last.
+//! Whatever comes in, what is let through is one call under `/v2/`, read alike by whoever decodes it first or last. With
+//! `proxy.v1 = "forward"` it may also be one under `/v1/`, which exchanges no keys.
 //!
 //! Input: a line with method and target, then lines of headers. A `+` behind the method is ignored.
 
@@ -26,7 +27,13 @@ pub fn holds(data: &[u8]) {
     forwarded(&headers);
     let hosts = Hosts::new(&["sidecar.internal".to_owned(), "named:8080".to_owned()]);
     let caller = Caller { local: Some(([10, 1, 2, 3], 8080).into()), ..Caller::default() };
-    let Ok(matched) = admit(&hosts, &head, HeaderPresence::scan(&head.headers), &caller) else { return };
+    let admitted = |forward_v1| admit(&hosts, forward_v1, &head, HeaderPresence::scan(&head.headers), &caller);
+    let Ok(matched) = admitted(false) else {
+        if let Ok(matched) = admitted(true) {
+            version_1(uri.path(), &method, &matched);
+        }
+        return;
+    };
 
     assert!(!matches!(method, Method::CONNECT | Method::TRACE));
     assert_eq!(headers.get_all(HOST).iter().count(), 1);
@@ -37,13 +44,28 @@ pub fn holds(data: &[u8]) {
     path(uri.path(), &method, &matched);
 }
 
-fn path(path: &str, method: &Method, matched: &Matched) {
-    assert!(path.starts_with("/v2/"));
+fn version_1(path: &str, method: &Method, matched: &Matched) {
+    assert!(path.starts_with("/v1/"));
+    plain_segments(path);
+    assert!(!path.to_ascii_lowercase().starts_with("/v1/authentication/"));
+    assert!(matches!(matched.route, Route::Version1 | Route::CardToken));
+    assert_eq!((matched.session(), matched.order()), (None, None));
+    assert!(is_safe(method) || matched.route.class(method) == Class::Money);
+}
+
+/// Fails if a server could read the segments of a path in another way.
+fn plain_segments(path: &str) -> Vec<Vec<u8>> {
     let decoded: Vec<Vec<u8>> = path.split('/').map(|segment| percent_decode_str(segment).collect()).collect();
     for segment in &decoded {
         assert!(segment != b"." && segment != b"..");
         assert!(!segment.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f)));
     }
+    decoded
+}
+
+fn path(path: &str, method: &Method, matched: &Matched) {
+    assert!(path.starts_with("/v2/"));
+    let decoded = plain_segments(path);
     // A server that decodes the path before it looks for segments comes to the same call.
     if let Ok(decoded) = String::from_utf8(decoded.join(&b'/')) {
         let again = Matched::path(&decoded).expect("a path stays one");

@@ -7,7 +7,7 @@ use super::error::StartError;
 use super::materials::{Blocking, Materials};
 use crate::address::Address;
 use crate::caller::Hosts;
-use crate::config::settings::{CardData, GatewaySettings, OriginCacheControl};
+use crate::config::settings::{GatewaySettings, OriginCacheControl, Passage};
 use crate::config::{Effective, Settings};
 use crate::file::{self, Pipes};
 use crate::names::Resolver;
@@ -70,13 +70,14 @@ pub(super) fn proxy_options(settings: &Settings, callers: &CallersInForce) -> pr
     };
     let hosts = Hosts::new(&settings.proxy.hosts);
     let normalise_request_id = settings.proxy.normalise_request_id;
-    let (forward_card_data, sample_hits) = (forwards_card_data(settings), settings.log.sample_hits);
+    let (forwarded, sample_hits) = (forwarded(settings), settings.log.sample_hits);
     let callers = callers.table.clone();
-    proxy::Options { hosts, limits, normalise_request_id, forward_card_data, sample_hits, callers }
+    proxy::Options { hosts, limits, normalise_request_id, forwarded, sample_hits, callers }
 }
 
-pub fn forwards_card_data(settings: &Settings) -> bool {
-    settings.proxy.card_data == CardData::Forward
+pub fn forwarded(settings: &Settings) -> proxy::Forwarded {
+    let is_forwarded = |passage| passage == Passage::Forward;
+    proxy::Forwarded { card_data: is_forwarded(settings.proxy.card_data), version_1: is_forwarded(settings.proxy.v1) }
 }
 
 /// The facts about this process. `listeners` has the addresses of each open listener.

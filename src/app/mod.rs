@@ -34,7 +34,7 @@ pub use self::check_online::online_check;
 pub use self::error::StartError;
 #[cfg(feature = "otlp")]
 use self::from_settings::exporter;
-pub use self::from_settings::{BUILD, forwards_card_data, policy};
+pub use self::from_settings::{BUILD, forwarded, policy};
 use self::from_settings::{
     about, config_keys, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
 };

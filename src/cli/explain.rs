@@ -96,15 +96,15 @@ impl Explain {
 fn request(settings: &Settings, hosts: &Hosts, head: &Parts, connection: &Caller) -> Result<(), Failure> {
     let clock = Clock::system();
     let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
-    let admission =
-        explain::Admission { hosts, forward_card_data: app::forwards_card_data(settings), callers: table.as_ref() };
+    let admission = explain::Admission { hosts, forwarded: app::forwarded(settings), callers: table.as_ref() };
     say(&explain::request(admission, head, connection, clock.now()));
     Ok(())
 }
 
 /// Explains an answer of Sezzle's.
 fn judge(settings: &Settings, hosts: &Hosts, head: &Parts, answer: &Response<Bytes>) {
-    say(&explain::answer(hosts, &app::policy(settings), head, answer, Clock::system().now()));
+    let admission = explain::Admission { hosts, forwarded: app::forwarded(settings), callers: None };
+    say(&explain::answer(admission, &app::policy(settings), head, answer, Clock::system().now()));
 }
 
 /// Looks the session up at Sezzle, and explains the answer.

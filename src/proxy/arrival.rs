@@ -40,7 +40,8 @@ impl Astray {
                 requests,
                 path = shown_path(head.uri.path()),
                 user_agent = agent(&head.headers),
-                "requests come for paths outside /v2/; the base URL of a service may be wrong"
+                "requests come for paths outside /v2/; the base URL of a service may be wrong, or a client uses \
+                 Sezzle's version 1 (see proxy.v1)"
             );
         }
     }

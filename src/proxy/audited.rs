@@ -103,7 +103,7 @@ fn who(line: Fields, Caller { remote, peer, .. }: &Caller) -> Fields {
 fn named(result: &Result<GatewayResponse, ProxyError>, route: Route) -> Named {
     match result {
         Ok(GatewayResponse { content: Content::Whole(Some(body)), .. })
-            if !route.is_card_data() && route != Route::Other =>
+            if !route.is_card_data() && route.is_known() =>
         {
             Named::in_answer(body)
         }

@@ -77,7 +77,8 @@ impl Proxy {
         let stats = record.begin_call(outgoing.body.len());
         // A write replaces this remedy once its key is known.
         let (remedy, request_id) = (Remedy::Repeat, record.request_id.clone());
-        Sending { outgoing, retry_safety, remedy, rights: rights.clone(), request_id, stats }
+        let (rights, judges_token) = (rights.clone(), matched.route.judges_token());
+        Sending { outgoing, retry_safety, remedy, rights, judges_token, request_id, stats }
     }
 }
 

@@ -23,8 +23,8 @@ use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 pub enum ProxyError {
     /// The request is malformed; the text says how. The connection is closed: its framing may not be trusted.
     Malformed(&'static str),
-    /// The path lies outside `/v2/`.
-    NotFound,
+    /// The sidecar does not serve the path; the text says why.
+    NotFound(&'static str),
     /// The path does not take this method; the text lists the methods that it takes.
     MethodNotAllowed(&'static str),
     Browser,
@@ -218,7 +218,7 @@ impl ProxyError {
                                proxy.card_data = \"forward\"; it sent nothing to Sezzle";
                 Facts::card_data_refused(DENIED, message)
             }
-            Self::NotFound => Facts::not_found(INVALID, "this sidecar serves only paths under /v2/"),
+            Self::NotFound(why) => Facts::not_found(INVALID, *why),
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("this sidecar serves this path for {allowed} only");
                 Facts::method_not_allowed(INVALID, message).with(ALLOW, HeaderValue::from_static(allowed))

@@ -43,6 +43,8 @@ pub struct Sending {
     /// The caller's next step if nobody knows whether the request was carried out.
     pub remedy: Remedy,
     pub rights: Rights,
+    /// Whether a 401 says that the token is not live any more.
+    pub judges_token: bool,
     /// The id of the caller's request, for logs.
     pub request_id: RequestId,
     /// The cost of the exchange, for logs.
@@ -195,8 +197,8 @@ impl Exchange {
         permit: &Permit,
         began: Now,
     ) -> Result<GatewayResponse, ProxyError> {
-        let Sending { outgoing, retry_safety, remedy, rights, request_id, stats } = sending;
-        let retry_safety = *retry_safety;
+        let Sending { outgoing, retry_safety, remedy, rights, judges_token, request_id, stats } = sending;
+        let (retry_safety, judges_token) = (*retry_safety, *judges_token);
         let end = began.mono.plus(outgoing.deadlines.head);
         let latest = began.mono.plus(outgoing.deadlines.head.saturating_sub(outgoing.deadlines.reserve));
         let mut attempts = Attempts::new(retry_safety, latest);
@@ -211,7 +213,8 @@ impl Exchange {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 log_attempt(&result, outgoing, request_id, stats, ended.since(now.mono));
             }
-            let mut step = attempts.after(event(&result, &credential, &send_permit), ended);
+            let judged = credential.generation().filter(|_| judges_token);
+            let mut step = attempts.after(event(&result, judged, &send_permit), ended);
             loop {
                 if let Some((reason, result)) = step.count {
                     self.metrics.upstream_retries.with_label_values(&[reason, result]).inc();
@@ -245,7 +248,7 @@ impl Exchange {
             }
         };
         let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
-        if refused && credential.generation().is_some() {
+        if refused && judges_token && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
             self.passed_on.count(outgoing, request_id, ended);
         }
@@ -316,15 +319,11 @@ impl Exchange {
     }
 }
 
-/// The result of an attempt as `Attempts` reads it.
-fn event(
-    result: &Result<GatewayResponse, UpstreamError>,
-    credential: &Credential,
-    send_permit: &SendPermit<'_>,
-) -> Event {
-    let failure = match (result, credential) {
-        (Ok(answer), Credential::Token(token)) if answer.status == StatusCode::UNAUTHORIZED => {
-            return Event::Unauthorized(token.generation);
+/// The result of an attempt as `Attempts` reads it. `judged` is the generation of the token that a 401 would judge.
+fn event(result: &Result<GatewayResponse, UpstreamError>, judged: Option<u64>, send_permit: &SendPermit<'_>) -> Event {
+    let failure = match (result, judged) {
+        (Ok(answer), Some(generation)) if answer.status == StatusCode::UNAUTHORIZED => {
+            return Event::Unauthorized(generation);
         }
         (Ok(answer), _) => match Failure::of_status(answer.status, || retry_after(&answer.headers)) {
             Some(failure) => failure,

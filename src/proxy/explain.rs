@@ -11,7 +11,6 @@ use http::{HeaderName, Method, Response, StatusCode};
 use uuid::Uuid;
 
 use super::allowed::{allowed, identify};
-use super::card_data;
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{admit, is_cacheable};
@@ -19,6 +18,7 @@ use super::presence::HeaderPresence;
 use super::public_key::callers_public_key;
 use super::route::amount::AmountPlace;
 use super::route::{Class, Matched, Route};
+use super::{Forwarded, card_data};
 use crate::caller::{Caller, Hosts};
 use crate::callers::amount::Bounds;
 use crate::callers::named::KnownCaller;
@@ -34,14 +34,14 @@ use crate::sezzle::time::parse_http_date;
 #[derive(Clone, Copy, Debug)]
 pub struct Admission<'c> {
     pub hosts: &'c Hosts,
-    pub forward_card_data: bool,
+    pub forwarded: Forwarded,
     /// `None` if everybody who reaches the listener may do everything.
     pub callers: Option<&'c Table>,
 }
 
 /// Says how a request over this connection would be served.
 pub fn request(
-    Admission { hosts, forward_card_data, callers }: Admission<'_>,
+    Admission { hosts, forwarded, callers }: Admission<'_>,
     head: &Parts,
     connection: &Caller,
     now: Now,
@@ -52,7 +52,7 @@ pub fn request(
         let _ = writeln!(text, "{what:<12}{is}");
     };
     let present = HeaderPresence::scan(&head.headers);
-    let matched = match admit(hosts, head, present, connection) {
+    let matched = match admit(hosts, forwarded.version_1, head, present, connection) {
         Ok(matched) => matched,
         Err(error) => {
             say("request", &refusal(&error));
@@ -71,7 +71,7 @@ pub fn request(
             amount.iter().for_each(|amount| say("amount", amount));
         }
     }
-    let refused = card_data::check(forward_card_data, &head.method).err().filter(|_| matched.route.is_card_data());
+    let refused = card_data::check(forwarded.card_data, &head.method).err().filter(|_| matched.route.is_card_data());
     if let Some(error) = refused {
         say("request", &refusal(&error));
         return text;
@@ -178,8 +178,15 @@ pub fn looked_up(head: &Parts) -> Option<Uuid> {
 }
 
 /// Says how the cache would treat Sezzle's answer to a lookup on its arrival.
-pub fn answer(hosts: &Hosts, policy: &Policy, head: &Parts, answer: &Response<Bytes>, now: Now) -> String {
-    if admit(hosts, head, HeaderPresence::scan(&head.headers), &Caller::default()).is_err()
+pub fn answer(
+    Admission { hosts, forwarded, .. }: Admission<'_>,
+    policy: &Policy,
+    head: &Parts,
+    answer: &Response<Bytes>,
+    now: Now,
+) -> String {
+    let present = HeaderPresence::scan(&head.headers);
+    if admit(hosts, forwarded.version_1, head, present, &Caller::default()).is_err()
         || RequestDirectives::read(&head.headers).only_if_cached
     {
         return line("answer", "none: the sidecar would not ask Sezzle");

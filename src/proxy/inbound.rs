@@ -18,7 +18,7 @@ use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Class, Matched};
 use super::stored::from_hit;
-use super::{Proxy, card_data};
+use super::{Options, Proxy, card_data, version_1};
 use crate::caller::{Caller, Hosts, Refusal};
 use crate::callers::named::KnownCaller;
 use crate::clock::Now;
@@ -49,8 +49,9 @@ impl Proxy {
         caller: &Caller,
         record: &mut Record,
     ) -> Result<(Matched, Class), ProxyError> {
-        let matched = admit(&self.options.hosts, head, present, caller).inspect_err(|error| {
-            if matches!(error, ProxyError::NotFound) {
+        let Options { hosts, forwarded, .. } = &self.options;
+        let matched = admit(hosts, forwarded.version_1, head, present, caller).inspect_err(|error| {
+            if matches!(error, ProxyError::NotFound(_)) {
                 self.astray.count(head, record.began.mono);
             }
         })?;
@@ -84,7 +85,7 @@ impl Proxy {
         let session = matched.session().filter(|_| may_see && is_cacheable(head));
         let Some(session) = session else {
             if matched.route.is_card_data() {
-                card_data::check(self.options.forward_card_data, &head.method)?;
+                card_data::check(self.options.forwarded.card_data, &head.method)?;
             }
             return Ok(Decision::Call(Call { matched, class, rights, at, missed: None }));
         };
@@ -107,8 +108,14 @@ impl Proxy {
     }
 }
 
-/// Decides whether a request is admitted, and finds its call.
-pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Caller) -> Result<Matched, ProxyError> {
+/// Decides whether a request is admitted, and finds its call. `forward_v1` is the setting about version 1.
+pub fn admit(
+    hosts: &Hosts,
+    forward_v1: bool,
+    head: &Parts,
+    present: HeaderPresence,
+    caller: &Caller,
+) -> Result<Matched, ProxyError> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
@@ -132,7 +139,7 @@ pub fn admit(hosts: &Hosts, head: &Parts, present: HeaderPresence, caller: &Call
     if !is_plain(path) {
         check_path(path)?;
     }
-    Matched::path(path).ok_or(ProxyError::NotFound)
+    Matched::path(path).map_or_else(|| version_1::admit(forward_v1, path), Ok)
 }
 
 /// The error for a host that is not ours. A host that belongs to somebody else is quoted, since nothing shows a service
@@ -221,7 +228,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("valid").into_parts();
-        super::admit(&Hosts::default(), &head, HeaderPresence::scan(&head.headers), &Caller::default())
+        super::admit(&Hosts::default(), true, &head, HeaderPresence::scan(&head.headers), &Caller::default())
             .map_err(|error| error.code())
     }
 
@@ -256,10 +263,20 @@ mod tests {
             "/v2/authentication%20",
             "/v2/order/a;x=1/capture",
             "/v2/order;x/a%3bb",
+            "//v1/logs",
+            "/v1//logs",
+            "/v1/./logs",
+            "/v1/../v2/order/o/capture",
+            "/v1/%2e%2e/v2/order/o/capture",
+            "/v1/logs%2f..",
+            "/v1/%61uthentication",
+            "/v1/authentication%20",
+            "/v1/authentication;x",
+            "/%76%31/logs",
         ] {
             assert_eq!(admit("GET", path, &[("host", "localhost")]), Err("bad_request"), "{path}");
         }
-        for path in ["/v2/session/", "/v2/order/a%20b", "/v2/customer?a=%2F..//"] {
+        for path in ["/v2/session/", "/v2/order/a%20b", "/v2/customer?a=%2F..//", "/v1/logs/m", "/v1/"] {
             assert!(admit("GET", path, &[("host", "localhost")]).is_ok(), "{path}");
         }
         assert_eq!(admit("GET", "/metrics", &[("host", "localhost")]), Err("not_found"));

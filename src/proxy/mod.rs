@@ -38,6 +38,7 @@ pub mod route;
 mod shown_path;
 mod stored;
 pub mod upstream_stats;
+mod version_1;
 mod write;
 mod writes;
 
@@ -100,11 +101,20 @@ pub struct Options {
     pub limits: Limits,
     /// Whether an idempotency key under another name counts.
     pub normalise_request_id: bool,
-    pub forward_card_data: bool,
+    pub forwarded: Forwarded,
     /// One of this many hits is logged.
     pub sample_hits: u64,
     /// The callers that may call. `None` if everybody who reaches the listener may do everything.
     pub callers: Option<Arc<ArcSwap<Table>>>,
+}
+
+/// The calls that are passed on only if the configuration says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded {
+    /// `GET /v2/session/card/token/{token}`.
+    pub card_data: bool,
+    /// Every call below `/v1/`, except for an exchange of keys.
+    pub version_1: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -3,13 +3,13 @@
 //! A path may hold a token, a customer's identifier or anything that a caller put there by mistake. Only segments that
 //! look like words of an API are shown, which is enough to find a wrong base URL.
 
-use super::route::{Matched, Route};
+use super::route::Matched;
 use crate::telemetry::log::excerpt::LONGEST;
 
 /// The path of a request for the log, up to [`LONGEST`] bytes: the template of a known call, otherwise the path itself
 /// with `{…}` in place of each segment that is no word.
 pub fn shown_path(path: &str) -> String {
-    let known = Matched::path(path).map(|matched| matched.route).filter(|route| *route != Route::Other);
+    let known = Matched::path(path).map(|matched| matched.route).filter(|route| route.is_known());
     known.map_or_else(|| words_of(path), |route| route.template().to_owned())
 }
 

@@ -102,6 +102,36 @@ fn a_read_of_card_data_is_explained_by_the_setting() {
 }
 
 #[test]
+fn a_call_of_version_1_is_explained_by_the_setting() {
+    let refused = "request     refused: 404 sidecar.not_found: this sidecar serves only paths under /v2/, and passes \
+                   calls of version 1 on only with proxy.v1 = \"forward\"; it sent nothing to Sezzle";
+    says(&["POST", "/v1/order/A-1/refund"], "", &[refused]);
+    let folder = Folder::new();
+    let forward = folder.write("forward.toml", "[proxy]\nv1 = \"forward\"\n");
+    says(
+        &["POST", "/v1/order/A-1/refund", "--config", &forward],
+        "",
+        &[
+            "request     let through",
+            "route       v1 (class money)",
+            "cache       bypass: the call is a write",
+            "purges      the sessions of order a-1",
+        ],
+    );
+    says(
+        &["GET", "/v1/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8", "--config", &forward],
+        "{}",
+        &[
+            "route       v1 (class read)",
+            "cache       bypass: only GET /v2/session/{uuid} is cached",
+            "answer      not stored: the request is not a lookup that the sidecar caches",
+        ],
+    );
+    let (_, text) = explain(&["POST", "/v1/authentication", "--config", &forward], "");
+    assert!(text.contains("refused: 404 sidecar.not_found: this sidecar passes on no exchange of keys"), "{text}");
+}
+
+#[test]
 fn an_answer_is_explained() {
     let lookup = format!("/v2/session/{SESSION}");
     let body = format!(r#"{{"uuid":"{SESSION}","order":{{"uuid":"o-1"}}}}"#);

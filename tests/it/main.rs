@@ -100,6 +100,7 @@ mod systemd;
 mod tls_callers;
 mod unix_sockets;
 mod unmodified_clients;
+mod version_1;
 mod webhook_subscription;
 mod webhooks;
 mod what_the_log_says;

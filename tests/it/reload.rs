@@ -137,6 +137,8 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     assert_eq!(key(&this).await, "from-the-caller");
     let card = async |this: &Reloading| this.sidecar.get("/v2/session/card/token/t").await.status;
     assert_eq!(card(&this).await, 403);
+    let older = async |this: &Reloading| this.sidecar.get("/v1/orders/o").await.status;
+    assert_eq!(older(&this).await, 404);
     // Callers that stay connected get the same answers as before the reload, too.
     let mut kept = Wire::connect(this.sidecar.proxy).await;
     kept.send("GET /v2/customer HTTP/1.1\r\nhost: payments\r\n\r\n").await;
@@ -145,7 +147,7 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     let lines = this
         .reload(
             "[gateway]\nread_timeout = \"150ms\"\nwrite_timeout = \"160ms\"\nreport_timeout = \"170ms\"\n\
-             [proxy]\nhosts = [\"payments\"]\nnormalise_request_id = false\ncard_data = \"forward\"\n\
+             [proxy]\nhosts = [\"payments\"]\nnormalise_request_id = false\ncard_data = \"forward\"\nv1 = \"forward\"\n\
              [cache]\nmax_ttl = \"42s\"\n[ops]\nstatus_page = true",
             "success",
         )
@@ -153,13 +155,14 @@ async fn what_takes_no_restart_is_in_force_at_once() {
     let said = about(&lines, ALL);
     assert_eq!(said.len(), 1, "{lines:?}");
     let changed = "gateway.read_timeout, gateway.write_timeout, gateway.report_timeout, proxy.hosts, \
-                   proxy.normalise_request_id, proxy.card_data, limits.body, cache.max_ttl";
+                   proxy.normalise_request_id, proxy.card_data, proxy.v1, limits.body, cache.max_ttl";
     assert_eq!(said[0]["changed"], changed);
 
     kept.send("GET /v2/customer HTTP/1.1\r\nhost: payments\r\n\r\n").await;
     assert_eq!(kept.answer().await.status, 200, "the connection is the same, its requests are served anew");
     assert!(page(&this).await.starts_with("HTTP/1.1 200 "), "on the ops listener, too");
     assert_ne!(card(&this).await, 403, "sent from now on");
+    assert_eq!(older(&this).await, 200);
     let again = this.sidecar.get(&session).await;
     assert!(again.cache().starts_with("fwd=uri-miss") && again.cache().contains("ttl=42"), "{}", again.cache());
     assert_eq!(this.sidecar.metric(r#"cache_invalidations_total{source="reload"}"#).await, 1.0);

@@ -38,7 +38,7 @@ pub use self::log::LogSettings;
 pub use self::ops::OpsSettings;
 pub(super) use self::ops::ops_listen;
 pub use self::otlp::OtlpSettings;
-pub use self::proxy::{CardData, ProxySettings};
+pub use self::proxy::{Passage, ProxySettings};
 pub use self::proxy_tls::TlsSettings;
 pub use self::webhooks::{ForwardSettings, Subscription, WebhookSettings};
 use super::key::{Effective, Understood};

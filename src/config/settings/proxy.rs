@@ -19,7 +19,10 @@ pub struct ProxySettings {
     pub hosts: Vec<String>,
     /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
-    pub card_data: CardData,
+    /// The call that returns card data.
+    pub card_data: Passage,
+    /// The calls below `/v1/`.
+    pub v1: Passage,
     /// `None` for plain HTTP.
     pub tls: Option<TlsSettings>,
     /// Threads that serve requests; at least one.
@@ -33,11 +36,10 @@ impl ProxySettings {
     }
 }
 
-/// How calls that return card data are treated.
+/// How calls are treated that most services never make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CardData {
+pub enum Passage {
     Refuse,
-    /// Such calls are sent once, and the answer is passed on.
     Forward,
 }
 
@@ -52,11 +54,9 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
     // Sezzle does not know the misspelt name, so a write that its sender wants once could happen twice.
     let normalise_request_id = r.on_reload().value("proxy.normalise_request_id", "true", parse::boolean);
     // Card data brings the service, and this process with it, into the scope of PCI DSS.
-    let card_data = r.on_reload().value(
-        "proxy.card_data",
-        "refuse",
-        parse::choice([("refuse", CardData::Refuse), ("forward", CardData::Forward)]),
-    );
+    let card_data = r.on_reload().value("proxy.card_data", "refuse", passage());
+    // No client needs these calls for a payment, and nobody has published what each of them does.
+    let v1 = r.on_reload().value("proxy.v1", "refuse", passage());
     let workers = r.value("proxy.workers", &default_workers(cores).to_string(), parse::count(1..=256));
     let tls = proxy_tls::read(r, listen.as_deref());
 
@@ -82,14 +82,27 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
     }
     let settings = || {
         let (hosts, workers, tls) = (hosts?, workers?, tls?);
-        let (normalise_request_id, card_data) = (normalise_request_id?, card_data?);
+        let (normalise_request_id, card_data, v1) = (normalise_request_id?, card_data?, v1?);
         let (listen, socket_mode) = (listen.clone()?, socket_mode?);
-        let allow_remote = allow_remote?;
-        Some(ProxySettings { listen, allow_remote, socket_mode, hosts, normalise_request_id, card_data, tls, workers })
+        Some(ProxySettings {
+            listen,
+            allow_remote: allow_remote?,
+            socket_mode,
+            hosts,
+            normalise_request_id,
+            card_data,
+            v1,
+            tls,
+            workers,
+        })
     };
     let settings = settings();
     // Consequences of a refused address are not reported as further mistakes.
     (settings, listen.filter(|_| !refused))
+}
+
+fn passage() -> impl Fn(&str) -> parse::Parsed<Passage> {
+    parse::choice([("refuse", Passage::Refuse), ("forward", Passage::Forward)])
 }
 
 /// A sidecar leaves most of the machine to the service beside it, and two threads serve more than Sezzle answers.

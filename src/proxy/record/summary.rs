@@ -34,7 +34,7 @@ impl Record {
         };
         let about = match &self.matched {
             Some(matched) => matched.route.template(),
-            None if what == ProxyError::NotFound.code() => "of a path outside /v2/",
+            None if what == ProxyError::NotFound("").code() => "of a path outside /v2/",
             // A request that is refused before it is matched has no route.
             None => "request",
         };
@@ -63,7 +63,7 @@ impl Record {
             caller: self.caller.as_ref().map(|known| known.caller.name.clone()),
             scheme: if self.tls { "https" } else { "http" },
             method: method_label(&self.method),
-            route: Some(self.route()).filter(|route| *route != Route::Other).map(Route::template),
+            route: Some(self.route()).filter(|route| route.is_known()).map(Route::template),
             code: self.status.map(|status| status.as_u16()),
             source: self.source.as_str(),
             cache: self.cache.as_str(),

@@ -95,6 +95,7 @@ mod tests {
             (Route::Release, AmountPlace::None),
             (Route::CardSession, AmountPlace::Unknown),
             (Route::Other, AmountPlace::Unknown),
+            (Route::Version1, AmountPlace::Unknown),
         ] {
             assert_eq!(route.amount_place(&Method::POST), place, "{route:?}");
             // No other unsafe method is documented for these.

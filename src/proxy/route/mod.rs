@@ -2,6 +2,7 @@
 
 pub mod amount;
 pub mod remedy;
+mod version_1;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +16,7 @@ use crate::callers::permission::{Permission, Permissions};
 use crate::method::is_safe;
 use crate::session::invalidation::Tag;
 use crate::sezzle::identifier::is_identifier;
-use crate::telemetry::metrics::{OTHER_ROUTE, label, words};
+use crate::telemetry::metrics::{OTHER_ROUTE, VERSION_1_ROUTE, label, words};
 use crate::upstream::retry::RetrySafety;
 
 /// How calls to one path are treated. An unsafe method (RFC 9110, 9.2.1) makes any of them a write, also where Sezzle
@@ -35,6 +36,8 @@ enum Kind {
     Webhooks,
     /// A GET that destroys the card data it returns. Its path and its body are secret.
     CardData,
+    /// A lookup or a write of the older API. Its answers have no links to follow, and are passed on unread.
+    Older,
 }
 
 /// A segment of a template: a word, or a name in braces.
@@ -58,22 +61,25 @@ macro_rules! identifier {
 /// methods and for others. Of two templates that match, the first counts.
 macro_rules! calls {
     ($($route:ident [$($segment:tt),+] $kind:ident, $read:ident, $write:ident;)+) => {
-        /// A call of the v2 surface, or `Other`. Identifiers are opaque and not part of it.
+        /// A call of the v2 surface, `Other`, or `Version1`. Identifiers are opaque and not part of it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Route {
             $(#[doc = concat!("`/v2", $(segment!($segment)),+, "`")] $route,)+
             /// Any other path under `/v2/`.
             Other,
+            /// Any path under `/v1/`.
+            Version1,
         }
 
         impl Route {
-            pub const ALL: &'static [Self] = &[$(Self::$route,)+ Self::Other];
+            pub const ALL: &'static [Self] = &[$(Self::$route,)+ Self::Other, Self::Version1];
 
             /// The path's template, the label of this call in metrics and logs.
             pub fn template(self) -> &'static str {
                 match self {
                     $(Self::$route => concat!("/v2", $(segment!($segment)),+),)+
                     Self::Other => OTHER_ROUTE,
+                    Self::Version1 => VERSION_1_ROUTE,
                 }
             }
 
@@ -81,6 +87,7 @@ macro_rules! calls {
                 match self {
                     $(Self::$route => Kind::$kind,)+
                     Self::Other => Kind::Plain,
+                    Self::Version1 => Kind::Older,
                 }
             }
 
@@ -88,7 +95,7 @@ macro_rules! calls {
             pub fn permission(self, method: &Method) -> Permission {
                 let (read, write) = match self {
                     $(Self::$route => (Permission::$read, Permission::$write),)+
-                    Self::Other => (Permission::Other, Permission::Other),
+                    Self::Other | Self::Version1 => (Permission::Other, Permission::Other),
                 };
                 if is_safe(method) { read } else { write }
             }
@@ -149,7 +156,7 @@ impl Route {
             _ if !is_safe(method) => Class::Money,
             Kind::Session => Class::Session,
             Kind::Report => Class::Report,
-            Kind::Plain | Kind::Keyed => Class::Read,
+            Kind::Plain | Kind::Keyed | Kind::Older => Class::Read,
         }
     }
 
@@ -169,11 +176,22 @@ impl Route {
 
     /// Whether answers of this call may carry `links` to the gateway. Only those are held and read.
     pub fn carries_links(self) -> bool {
-        !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData)
+        !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData | Kind::Older)
     }
 
     pub fn is_card_data(self) -> bool {
         self.kind() == Kind::CardData
+    }
+
+    /// Whether this is one of the calls that Sezzle or its plugins are known to have.
+    pub fn is_known(self) -> bool {
+        !matches!(self, Self::Other | Self::Version1)
+    }
+
+    /// Whether a 401 says that the token is not live any more. Nobody knows which paths of the older API take a token of
+    /// version 2 at all.
+    pub fn judges_token(self) -> bool {
+        self.kind() != Kind::Older
     }
 }
 
@@ -272,13 +290,13 @@ impl Matched {
     /// The session that a known call names by a usual UUID. With a slash after it, Sezzle may see another resource.
     pub fn session(&self) -> Option<Uuid> {
         let Subject::Session { id, is_usual: true } = self.subject else { return None };
-        Some(id).filter(|_| self.route != Route::Other && !self.slash)
+        Some(id).filter(|_| self.route.is_known() && !self.slash)
     }
 
     /// The order that a known call names, if its identifier can be one of Sezzle's and so may be logged.
     pub fn order(&self) -> Option<&str> {
         let Subject::Order(order) = &self.subject else { return None };
-        Some(&**order).filter(|order| self.route != Route::Other && is_identifier(order))
+        Some(&**order).filter(|order| self.route.is_known() && is_identifier(order))
     }
 
     /// The tag that a write to this path purges, as far as the path tells.

@@ -54,6 +54,8 @@ impl Matched {
             (Route::SessionCard, &Method::PATCH) | (Route::WebhookTest, &Method::POST) => Remedy::Repeat,
             (Route::Customer | Route::Preapprove, _) => Remedy::ReadCustomer,
             (Route::Webhooks | Route::Webhook, _) => Remedy::ListWebhooks,
+            // An order of version 1 has an identifier of its own.
+            (Route::Version1, _) => Remedy::AskSezzle,
             _ => match self.subject {
                 Subject::Order(_) => Remedy::ReadOrder,
                 Subject::Session { .. } => Remedy::ReadSession,
@@ -72,14 +74,20 @@ mod tests {
 
     /// A path of this call, as a caller writes it.
     fn path(route: Route) -> String {
-        if route == Route::Other {
-            return "/v2/new/thing".to_owned();
+        match route {
+            Route::Other => return "/v2/new/thing".to_owned(),
+            Route::Version1 => return "/v1/order/o/refund".to_owned(),
+            _ => {}
         }
         route.template().replace("{session}", UUID).replace(['{', '}'], "")
     }
 
     fn remedy(method: &Method, path: &str) -> Remedy {
-        Matched::path(path).expect("below /v2/").remedy(method, Key::None)
+        matched(path).remedy(method, Key::None)
+    }
+
+    fn matched(path: &str) -> Matched {
+        Matched::path(path).or_else(|| Matched::version_1(path)).expect("a call")
     }
 
     /// Each call with each method. A row names the methods that Sezzle documents for a write, and what other unsafe
@@ -115,7 +123,8 @@ mod tests {
                 | Route::FeatureFlag
                 | Route::Configuration
                 | Route::WidgetQueue
-                | Route::Other => (None, AskSezzle),
+                | Route::Other
+                | Route::Version1 => (None, AskSezzle),
             };
             for method in METHODS {
                 let expected = match &documented {
@@ -137,7 +146,7 @@ mod tests {
     fn a_key_is_the_remedy_of_every_call_that_has_one() {
         let minted = HeaderValue::from_static("k");
         for route in Route::ALL {
-            let matched = Matched::path(&path(*route)).expect("below /v2/");
+            let matched = matched(&path(*route));
             assert_eq!(matched.remedy(&Method::POST, Key::Callers), Remedy::SameKey, "{route:?}");
             assert_eq!(matched.remedy(&Method::POST, Key::Minted(&minted)), Remedy::MintedKey(minted.clone()));
         }

@@ -1,6 +1,7 @@
 //! The known calls, and who answers each.
 
 use http::{Method, StatusCode};
+use serde_json::json;
 
 use super::answer::{Answer, ApiError, CallResult};
 use super::query::Query;
@@ -23,6 +24,7 @@ type Route = (&'static str, &'static str, fn(&mut Gateway, Call<'_>) -> CallResu
 
 const AUTHENTICATION: &str = "/v2/authentication";
 const FEATURE_FLAG: &str = "/v2/feature-flags/{flag}";
+const VERSION_1: &str = "/v1/";
 
 /// The paths whose calls may carry the public key alone, as the mobile SDKs and WooCommerce send it.
 const PUBLIC_KEY: [&str; 3] = ["/v2/session", "/v2/session/", FEATURE_FLAG];
@@ -83,6 +85,10 @@ impl Gateway {
         if path == AUTHENTICATION {
             return if method == "POST" { self.authenticate(body) } else { Err(wrong_method()) };
         }
+        if path.starts_with(VERSION_1) {
+            self.merchant(headers, false)?;
+            return Ok(echo(request));
+        }
         let Some((known, id)) = ROUTES.iter().find_map(|(_, known, _)| Some((*known, variable(known, path)?))) else {
             return if self.options.plain_404 { Ok(Answer::no_such_path()) } else { Err(ApiError::unknown("path")) };
         };
@@ -117,6 +123,14 @@ impl Gateway {
         self.answered.put(slot, answer.clone());
         Ok(answer)
     }
+}
+
+/// Answers a call of version 1 with what has arrived, since nobody has published the answers.
+fn echo(ApiRequest { method, path, query, body, .. }: ApiRequest<'_>) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let arrived = json!({"method": method.as_str(), "path": path, "query": query, "body": text});
+    let answer = Answer::json(StatusCode::OK, &arrived);
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { answer } else { answer.with_effect() }
 }
 
 /// The variable part of a path that fits a known one; empty if the known path has none.

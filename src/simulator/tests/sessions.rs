@@ -217,3 +217,17 @@ async fn calls_that_only_plugins_know_are_answered() {
     assert_eq!(caller.get("/v2/feature-flags/is-express-checkout").await.json(), json!(false));
     assert_eq!(caller.get("/v2/feature-flags/").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_call_of_version_1_is_answered_with_what_arrived() {
+    let simulator = start().await;
+    let mut caller = Caller::login(&simulator).await;
+    let posted = caller.send("POST", "/v1/logs/m?a=b", "text".into()).await.unwrap();
+    let arrived = json!({"method": "POST", "path": "/v1/logs/m", "query": "a=b", "body": "text"});
+    assert_eq!((posted.status.as_u16(), posted.json()), (200, arrived));
+    assert!(simulator.journal().last().unwrap().effect);
+    assert_eq!(caller.get("/v1/orders/o").await.json()["query"], json!(null));
+    assert!(!simulator.journal().last().unwrap().effect);
+    simulator.revoke_tokens();
+    assert_eq!(caller.get("/v1/orders/o").await.status, 401);
+}

@@ -67,6 +67,8 @@ pub const OTHER_EVENT: &str = "other";
 
 /// `route` of unknown calls.
 pub const OTHER_ROUTE: &str = "other";
+/// `route` of every call below `/v1/`.
+pub const VERSION_1_ROUTE: &str = "v1";
 /// `method` of methods without a label.
 pub const OTHER_METHOD: &str = "_OTHER";
 

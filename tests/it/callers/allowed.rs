@@ -14,6 +14,7 @@ use crate::support::{Session, arrived};
 fn path_of(route: Route) -> String {
     match route {
         Route::Other => "/v2/unknown/call".to_owned(),
+        Route::Version1 => "/v1/orders/o".to_owned(),
         Route::Session => "/v2/session/6c9db5d4-d09a-4224-860a-b5438ac32ca8".to_owned(),
         _ => route.template().replace(['{', '}'], ""),
     }
@@ -30,8 +31,11 @@ async fn each_word_allows_its_calls_and_no_other() {
     for word in Permission::WORDS {
         folder.write(word, &format!("token-of-{word}-0123456789"));
     }
-    let scene = Scene::with(&super::at(&folder, &callers), &[("PROXY__CARD_DATA", "forward")]).await;
-    scene.sidecar.gateway.script(Rule::path("/v2/*").status(StatusCode::OK).body("{}"));
+    let forwarded = &[("PROXY__CARD_DATA", "forward"), ("PROXY__V1", "forward")];
+    let scene = Scene::with(&super::at(&folder, &callers), forwarded).await;
+    for path in ["/v1/*", "/v2/*"] {
+        scene.sidecar.gateway.script(Rule::path(path).status(StatusCode::OK).body("{}"));
+    }
     for route in Route::ALL.iter().filter(|route| **route != Route::Authentication) {
         for method in [Method::GET, Method::POST] {
             if *route == Route::CardToken && method == Method::POST {

@@ -68,7 +68,7 @@ async fn a_call_moves_no_more_than_its_caller_may() {
 
 #[tokio::test]
 async fn an_amount_that_cannot_be_read_is_too_large() {
-    let scene = Scene::with(CALLERS, &[]).await;
+    let scene = Scene::with(CALLERS, &[("PROXY__V1", "forward")]).await;
     let small = price("1", "USD");
     let mut bodies: Vec<(Method, &str, String)> = Vec::new();
     for (path, body) in BODIES {
@@ -104,6 +104,8 @@ async fn an_amount_that_cannot_be_read_is_too_large() {
     bodies.push((Method::POST, "/v2/session/card", r#"{"mode":"iframe"}"#.to_owned()));
     bodies.push((Method::POST, "/v2/unknown", small.clone()));
     bodies.push((Method::POST, "/v2/order/o/Refund", small.clone()));
+    bodies.push((Method::POST, "/v1/checkouts/o/complete", small.clone()));
+    bodies.push((Method::POST, "/v1/order/o/refund", small.clone()));
     bodies.push((Method::DELETE, "/v2/order/o", String::new()));
     for (method, path, body) in bodies {
         let answer = scene.send(method.clone(), path, TILL, &body).await;
