@@ -112,17 +112,9 @@ pub fn read_table(settings: &Settings, clock: &Clock) -> Result<Option<Table>, V
 
 /// Reads the secrets of all callers, or says every mistake in them. Blocks as long as the file system does.
 pub(super) fn read(settings: &[CallerSettings]) -> Result<Vec<Secrets>, Vec<String>> {
-    let (mut all, mut mistakes) = (Vec::new(), Vec::new());
-    for caller in settings {
-        match read_one(caller) {
-            Ok(secrets) => all.push(secrets),
-            Err(mistake) => mistakes.push(mistake),
-        }
-    }
-    if mistakes.is_empty() {
-        let callers: Vec<_> = settings.iter().map(definition).zip(all.iter().cloned()).collect();
-        mistakes = shared_secrets(&callers);
-    }
+    let (all, mistakes): (Vec<Secrets>, Vec<Option<String>>) = settings.iter().map(readable).unzip();
+    let callers: Vec<_> = settings.iter().map(definition).zip(all.iter().cloned()).collect();
+    let mistakes: Vec<String> = mistakes.into_iter().flatten().chain(shared_secrets(&callers)).collect();
     if mistakes.is_empty() { Ok(all) } else { Err(mistakes) }
 }
 
@@ -139,6 +131,12 @@ fn files(CallerSettings { token_file, pair, .. }: &CallerSettings) -> impl Itera
 }
 
 fn read_one(settings: &CallerSettings) -> Result<Secrets, String> {
+    let (secrets, mistake) = readable(settings);
+    mistake.map_or(Ok(secrets), Err)
+}
+
+/// The secrets of a caller that can be used, and what is wrong with the others.
+fn readable(settings: &CallerSettings) -> (Secrets, Option<String>) {
     let CallerSettings { name, token_file, pair, .. } = settings;
     let load = |file: &std::path::PathBuf| {
         let secret = load_again(&SecretSource::File(file.clone())).map_err(|error| error.to_string())?;
@@ -149,15 +147,12 @@ fn read_one(settings: &CallerSettings) -> Result<Secrets, String> {
     };
     let token = token_file.as_ref().map(load).transpose();
     let private = pair.as_ref().map(|pair| load(&pair.private_key_file)).transpose();
-    let (token, private) = match (token, private) {
-        (Ok(token), Ok(private)) => (token, private),
-        (token, private) => {
-            let mistakes: Vec<String> = token.err().into_iter().chain(private.err()).collect();
-            return Err(format!("caller {name:?}: {}", mistakes.join("; ")));
-        }
-    };
-    let pair = pair.as_ref().map(|pair| pair.public_key.clone()).zip(private);
-    Ok(Secrets { token, pair })
+    let wrong: Vec<&str> =
+        [&token, &private].into_iter().filter_map(|read| read.as_ref().err()).map(String::as_str).collect();
+    let mistake = (!wrong.is_empty()).then(|| format!("caller {name:?}: {}", wrong.join("; ")));
+    let public = pair.as_ref().map(|pair| pair.public_key.clone());
+    let secrets = Secrets { token: token.ok().flatten(), pair: public.zip(private.ok().flatten()) };
+    (secrets, mistake)
 }
 
 /// The callers whose files a task reads again, and the means to do so.

@@ -674,6 +674,10 @@ fn callers_must_differ() {
         let text = refused(&[VALID, SOCKET, &format!("{one}{other}")], &[]);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with(&format!("{key}: caller ")) && text.contains("another caller has the same"), "{text}");
+        // Another mistake of the same callers hides none.
+        let wrong = refused(&[VALID, SOCKET, &format!("{one}{other}").replace("'read'", "'reed'")], &[]);
+        assert_eq!(wrong.lines().count(), 3, "{wrong}");
+        assert!(wrong.contains(&text), "{wrong}");
     }
     let many: String = (0..101).map(|number| caller(&format!("c{number}"), "token_file = '/a'")).collect();
     assert!(refused(&[VALID, &many], &[]).starts_with("callers: expected at most 100 callers, found 101"));

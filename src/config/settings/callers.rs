@@ -42,18 +42,13 @@ pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&ProxySettings>) -> Option<
         r.refuse("callers", &format!("expected at most {MOST_CALLERS} callers, found {}", elements.len()));
         return None;
     }
-    let callers: Vec<Option<CallerSettings>> = elements.iter().map(|element| one(r, element, proxy)).collect();
-    let marks: [(&'static str, Mark); 4] = [
-        ("callers.name", |caller| Some(caller.name.clone())),
-        ("callers.public_key", |caller| Some(caller.pair.as_ref()?.public_key.clone())),
-        ("callers.certificate", |caller| caller.certificate.clone()),
-        ("callers.uid", |caller| caller.uid.map(|uid| uid.to_string())),
-    ];
+    // The marks are compared even if something else is wrong with a caller.
+    let (marks, callers): (Vec<Marks>, Vec<_>) = elements.iter().map(|element| one(r, element, proxy)).unzip();
     let mut are_different = true;
-    for (key, mark) in marks {
+    for (index, key) in MARKS.into_iter().enumerate() {
         let mut seen = HashSet::new();
-        for (element, caller) in elements.iter().zip(&callers) {
-            if let Some(mark) = caller.as_ref().and_then(mark)
+        for (element, marks) in elements.iter().zip(&marks) {
+            if let Some(Some(mark)) = marks.get(index)
                 && !seen.insert(mark)
             {
                 r.refuse_member(element, key, "another caller has the same, so nothing would tell them apart");
@@ -65,8 +60,11 @@ pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&ProxySettings>) -> Option<
     all.filter(|_| are_different)
 }
 
-/// The marks that no two callers may share.
-type Mark = fn(&CallerSettings) -> Option<String>;
+/// The keys whose values no two callers may share.
+const MARKS: [&str; 4] = ["callers.name", "callers.public_key", "callers.certificate", "callers.uid"];
+
+/// The values of [`MARKS`] that one caller has.
+type Marks = [Option<String>; MARKS.len()];
 
 const KEYS: [&str; 8] = [
     "callers.name",
@@ -79,7 +77,7 @@ const KEYS: [&str; 8] = [
     "callers.max_amount",
 ];
 
-fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>) -> Option<CallerSettings> {
+fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>) -> (Marks, Option<CallerSettings>) {
     let name = r.member(element, "callers.name", caller::caller_name);
     let token_file = r.member(element, "callers.token_file", parse::secret_file);
     let public_key = r.member(element, "callers.public_key", caller::public_key);
@@ -88,6 +86,9 @@ fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>)
     let uid = r.number_member(element, "callers.uid", caller::uid);
     let allow = r.members(element, "callers.allow", caller::permissions);
     let max_amount = r.members(element, "callers.max_amount", caller::amount);
+
+    let mark = |text: &Option<Option<String>>| text.clone().flatten();
+    let marks = [mark(&name), mark(&public_key), mark(&certificate), uid.flatten().map(|uid| uid.to_string())];
 
     if let Some(None) = name {
         r.refuse_member(element, "callers.name", "required");
@@ -133,24 +134,27 @@ fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>)
         let message = "proxy.tls.client_ca_file is not set, so no certificate of a caller is verified";
         r.refuse_member(element, "callers.certificate", message);
     }
-    let pair = match (public_key?, private_key_file?) {
-        (Some(public_key), Some(private_key_file)) => Some(PairSettings { public_key, private_key_file }),
-        (None, None) => None,
-        (_, _) => return None,
+    let settings = || {
+        let pair = match (public_key?, private_key_file?) {
+            (Some(public_key), Some(private_key_file)) => Some(PairSettings { public_key, private_key_file }),
+            (None, None) => None,
+            (_, _) => return None,
+        };
+        let max_amount = match bounds? {
+            Some(None) => return None,
+            bounds => bounds.flatten(),
+        };
+        Some(CallerSettings {
+            name: name??,
+            token_file: token_file?,
+            pair,
+            certificate: certificate?,
+            uid: uid?,
+            allow: allow??.into_iter().fold(Permissions::default(), Permissions::and),
+            max_amount,
+        })
     };
-    let max_amount = match bounds? {
-        Some(None) => return None,
-        bounds => bounds.flatten(),
-    };
-    Some(CallerSettings {
-        name: name??,
-        token_file: token_file?,
-        pair,
-        certificate: certificate?,
-        uid: uid?,
-        allow: allow??.into_iter().fold(Permissions::default(), Permissions::and),
-        max_amount,
-    })
+    (marks, settings())
 }
 
 /// Whether the listener verifies the certificates of callers.

@@ -46,9 +46,13 @@ async fn secrets_that_do_not_guard_end_the_start() {
         fs::remove_file(folder.path().join("office")).expect("removable");
         let _ = fs::remove_file(folder.path().join("till"));
     }
-    // Nothing is left out: two files that are not there are two mistakes.
+    // Nothing is left out: two files that are not there are two mistakes, and a shared secret is a third.
     let ended = started(&folder, "run", CALLERS).await;
     assert_eq!((ended.code, ended.stderr.matches("callers: caller ").count()), (Some(77), 2), "{}", ended.stderr);
+    let twin = CALLERS.to_owned() + "\n[[callers]]\nname = \"twin\"\ntoken_file = \"@/reader\"\nallow = [\"read\"]\n";
+    let ended = started(&folder, "run", &twin).await;
+    assert_eq!((ended.code, ended.stderr.matches("callers: caller ").count()), (Some(77), 2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("\"reader\" and \"twin\" have the same secret"), "{}", ended.stderr);
 }
 
 #[tokio::test]
@@ -65,7 +69,12 @@ async fn mistakes_in_the_configuration_are_listed_by_check() {
     for command in ["check", "run"] {
         let ended = started(&folder, command, &wrong).await;
         assert_eq!(ended.code, Some(78), "{ended:?}");
-        for part in ["did you mean \"checkout\"?", "callers.max_amount: caller \"till\": expected an amount"] {
+        for part in [
+            "did you mean \"checkout\"?",
+            "callers.max_amount: caller \"till\": expected an amount",
+            // Although each of the two has another mistake.
+            "callers.name: caller \"till\": another caller has the same",
+        ] {
             assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
         }
     }
