@@ -147,8 +147,9 @@ impl App {
         let gateway = &settings.gateway;
         let tls_files = materials.tls.take();
         let Materials { keys, trust, .. } = &materials;
-        for Warning { key, text } in warnings_with(settings, Some(keys), materials.forward.as_ref(), &materials.callers)
-        {
+        let shown = tls_files.as_ref().and_then(|(_, found)| found.leaf.as_ref());
+        let (secret, callers) = (materials.forward.as_ref(), &materials.callers);
+        for Warning { key, text } in warnings_with(settings, Some(keys), secret, callers, shown) {
             tracing::warn!(key, "{text}");
         }
         if let Some(file) = &gateway.ca_file {

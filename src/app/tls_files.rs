@@ -23,6 +23,8 @@ pub(super) struct Found {
     pub print: Print,
     /// The certificate that callers are shown. Its end is the first one of its chain.
     pub certificate: Certificate,
+    /// The same certificate, whole.
+    pub leaf: Option<CertificateDer<'static>>,
     /// Whether a file came through a pipe, which cannot be read again.
     pub from_pipe: bool,
 }
@@ -119,9 +121,10 @@ impl Contents {
                 return Err([chain.err(), key.err(), callers.err()].into_iter().flatten().flatten().collect());
             }
         };
+        let leaf = chain.first().cloned();
         let offer = Offer::new(chain, key, callers);
         let offer = offer.map_err(|error| vec![Mistake::new(KEY, &settings.key_file, unfit(&error))])?;
-        Ok(Found { offer, print, certificate, from_pipe })
+        Ok(Found { offer, print, certificate, leaf, from_pipe })
     }
 }
 

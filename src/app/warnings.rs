@@ -1,10 +1,18 @@
 //! Settings that are allowed and probably a mistake.
 
-use super::callers;
+use http::Uri;
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
+
+use super::from_settings::links_lead_to;
 use super::materials::key_sources;
+use super::{callers, tls_files};
 use crate::callers::secrets::Secrets;
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::credentials::keys::{KeyPair, load_again};
+use crate::file::Pipes;
 use crate::secret::Secret;
 
 /// A setting that is probably a mistake.
@@ -21,20 +29,27 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
     let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
     let forward = forward.and_then(|source| load_again(source).ok());
     let callers = callers::read(&settings.callers).unwrap_or_default();
-    warnings_with(settings, key_sources(settings).reload().ok().as_ref(), forward.as_ref(), &callers)
+    let tls = settings.proxy.tls.as_ref();
+    let tls = tls.and_then(|files| tls_files::read(files, Pipes::Refuse, Clock::system().now().wall).ok());
+    let keys = key_sources(settings).reload().ok();
+    let shown = tls.as_ref().and_then(|found| found.leaf.as_ref());
+    warnings_with(settings, keys.as_ref(), forward.as_ref(), &callers, shown)
 }
 
-/// Every setting that is probably a mistake, by the secrets that were read already.
+/// Every setting that is probably a mistake, by the secrets that were read already. `shown` is the certificate of
+/// `proxy.tls`.
 pub(super) fn warnings_with(
     settings: &Settings,
     keys: Option<&KeyPair>,
     forward: Option<&Secret>,
     callers: &[Secrets],
+    shown: Option<&CertificateDer<'_>>,
 ) -> Vec<Warning> {
     let warning = |key| move |text: String| Warning { key, text };
     let environment = settings.gateway.environment.warning().map(str::to_owned);
     let keys = keys.map(|keys| key_sources(settings).doubts(keys)).unwrap_or_default();
     let links = settings.links.warning(&settings.proxy.listen);
+    let named = shown.and_then(|shown| uncovered(&links_lead_to(settings, &settings.proxy.listen)?, shown));
     let is_short = |secret: &Secret| secret.expose().len() < SHORT_SECRET;
     let forward = forward.filter(|secret| is_short(secret)).map(|_| SHORT.to_owned());
     let of_callers = settings.callers.iter().zip(callers).flat_map(|(caller, Secrets { token, pair })| {
@@ -47,10 +62,24 @@ pub(super) fn warnings_with(
         .map(warning("gateway.environment"))
         .into_iter()
         .chain(keys.into_iter().map(warning("credentials")))
-        .chain(links.map(warning("links.base_url")))
+        .chain(links.into_iter().chain(named).map(warning("links.base_url")))
         .chain(forward.map(warning("webhooks.forward_secret_file")))
         .chain(of_callers)
         .collect()
+}
+
+/// A remark on links to a host that the certificate of the proxy listener does not name.
+fn uncovered(base_url: &str, shown: &CertificateDer<'_>) -> Option<String> {
+    let url: Uri = base_url.parse().ok()?;
+    let host = url.host().filter(|_| url.scheme_str() == Some("https"))?;
+    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']')).ok()?;
+    let certificate = ParsedCertificate::try_from(shown).ok()?;
+    verify_server_name(&certificate, &name).is_err().then(|| {
+        format!(
+            "links in answers lead to {host}, which is no name of the certificate in proxy.tls.certificate_file, so \
+             clients that follow a link refuse the sidecar, unless another server speaks TLS there"
+        )
+    })
 }
 
 // Shorter secrets can be guessed by trying.

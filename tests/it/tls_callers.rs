@@ -478,6 +478,48 @@ async fn check_says_all_that_is_wrong_with_the_files() {
 }
 
 #[tokio::test]
+async fn links_to_a_host_without_a_certificate_are_warned_of() {
+    let ca = Authority::new();
+    let (certificate, key) = ca.files("proxy", &["sidecar.internal", "*.shop.internal", "127.0.0.1"]);
+    let (other, other_key) = ca.files("other", &["localhost"]);
+    let check = async |(certificate, key): (&str, &str), links: &[(&str, &str)]| {
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
+            ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
+            ("PROXY__TLS__CERTIFICATE_FILE", certificate),
+            ("PROXY__TLS__KEY_FILE", key),
+        ];
+        let ended = run(&["check"], &[&variables[..], links].concat()).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        ended.stdout
+    };
+    let warns =
+        |host: &str| format!("# links.base_url: links in answers lead to {host}, which is no name of the certificate");
+    let own = (certificate.as_str(), key.as_str());
+    for (url, host) in [
+        ("https://other.internal", Some("other.internal")),
+        ("https://a.b.shop.internal/base", Some("a.b.shop.internal")),
+        ("https://[::1]:8080", Some("[::1]")),
+        ("https://127.0.0.2:8080", Some("127.0.0.2")),
+        ("https://sidecar.internal:8443/base", None),
+        ("https://a.shop.internal", None),
+        ("https://127.0.0.1:8080", None),
+        // Another server speaks TLS there.
+        ("http://other.internal", None),
+    ] {
+        let said = check(own, &[("LINKS__BASE_URL", url)]).await;
+        assert_eq!(said.contains("# links.base_url: "), host.is_some(), "{url}: {said}");
+        assert!(host.is_none_or(|host| said.contains(&warns(host))), "{url}: {said}");
+    }
+    // Without the key, links lead to the first address of proxy.listen.
+    assert!(!check(own, &[]).await.contains("# links.base_url: "));
+    let other = (other.as_str(), other_key.as_str());
+    assert!(check(other, &[]).await.contains(&warns("127.0.0.1")));
+    assert!(!check(other, &[("LINKS__REWRITE", "false")]).await.contains("# links.base_url: "));
+}
+
+#[tokio::test]
 async fn the_sidecars_own_certificates_are_good_for_both_sides() {
     let folder = Folder::new();
     let path = |name: &str| folder.path().join(name).display().to_string();
