@@ -13,7 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-# `http://HOST:PORT`, or `unix:PATH` for the Unix socket of the sidecar.
+# `http://HOST:PORT` or `https://HOST`, or `unix:PATH` for the Unix socket of the sidecar.
 SEZZLE = urlsplit(os.environ["SEZZLE_URL"])
 # Longer than the sidecar needs for a lookup.
 TIMEOUT = 20
@@ -26,6 +26,9 @@ def lookup(path):
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(TIMEOUT)
+    elif SEZZLE.scheme == "https":
+        # Trusts the authorities of SSL_CERT_FILE.
+        connection = http.client.HTTPSConnection(SEZZLE.netloc, timeout=TIMEOUT)
     else:
         connection = http.client.HTTPConnection(SEZZLE.netloc, timeout=TIMEOUT)
     try:

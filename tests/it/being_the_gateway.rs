@@ -41,7 +41,7 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
     let address = format!("{ip}:443");
     // The steps of the page, with that address and the simulated gateway's.
     let printed = blocks(&page("docs/be-the-gateway.md"));
-    let [make, settings, line, _, call] = printed.as_slice() else { panic!("{printed:?}") };
+    let [make, settings, line, call, ..] = printed.as_slice() else { panic!("{printed:?}") };
     let hosts = folder.write_with("hosts", &line.replace("127.0.0.1", &ip), 0o644);
     folder.write("sidecar.toml", &settings.replace("127.0.0.1:443", &address));
     let starter = format!("HOSTS={hosts} exec unshare --mount sh -c '{WITH_HOSTS}' sh");

@@ -11,14 +11,20 @@ use tokio::time::Instant;
 
 use crate::support::client::Client;
 use crate::support::process::{Ended, Folder, Process, Sidecar, free_address};
+use crate::support::tls::Authority;
 use crate::support::{Session, eventually};
 
 /// Starts the example's service, which calls a sidecar at this URL.
 async fn start(sidecar: &str) -> (Process, SocketAddr) {
+    start_with(sidecar, &[]).await
+}
+
+/// As [`start`], with further variables.
+async fn start_with(sidecar: &str, variables: &[(&str, &str)]) -> (Process, SocketAddr) {
     let shop = free_address();
     let mut command = Command::new("python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes/shop.py"));
-    command.env("SEZZLE_URL", sidecar).env("PORT", shop.port().to_string());
+    command.env("SEZZLE_URL", sidecar).env("PORT", shop.port().to_string()).envs(variables.iter().copied());
     let service = Process::spawn(command);
     eventually("the service listens", async || TcpStream::connect(shop).await.is_ok()).await;
     (service, shop)
@@ -68,6 +74,25 @@ async fn the_service_of_the_example_calls_over_a_unix_socket() {
     let session = Session::order(&sidecar.gateway);
     let answer = Client::new().get(shop, &format!("/checkout/{}", session.uuid)).await;
     assert_eq!((answer.status, answer.json()["order"].as_str()), (200, Some(session.order.as_str())));
+    assert_eq!(sidecar.stop().await.code, Some(0));
+}
+
+#[tokio::test]
+#[ignore = "needs python3: tests/run"]
+async fn the_service_of_the_example_calls_over_https_once_it_trusts_the_authority() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.files("proxy", &["localhost"]);
+    let tls = [("PROXY__TLS__CERTIFICATE_FILE", certificate.as_str()), ("PROXY__TLS__KEY_FILE", key.as_str())];
+    let sidecar = Sidecar::start(Options::default(), &tls).await;
+    let url = format!("https://localhost:{}", sidecar.proxy.port());
+    let session = Session::order(&sidecar.gateway);
+    let checkout = format!("/checkout/{}", session.uuid);
+    let (_trusting, shop) = start_with(&url, &[("SSL_CERT_FILE", &authority.file())]).await;
+    let answer = Client::new().get(shop, &checkout).await;
+    assert_eq!((answer.status, answer.json()["order"].as_str()), (200, Some(session.order.as_str())));
+    let (_other, shop) = start(&url).await;
+    let answer = Client::new().get(shop, &checkout).await;
+    assert!(answer.status == 502 && answer.text().contains("certificate verify failed"), "{}", answer.text());
     assert_eq!(sidecar.stop().await.code, Some(0));
 }
 

@@ -34,7 +34,7 @@ def whole(name, manifests, program):
 
 def main():
     kubectl, program = Kubectl(sys.argv[1]), Program(os.path.abspath(sys.argv[2]))
-    for example in ["deploy/kubernetes", "deploy/kubernetes-fleet"]:
+    for example in ["deploy/kubernetes", "deploy/kubernetes-fleet", "deploy/kubernetes-gateway"]:
         manifests = kubectl.render(ROOT / example)
         plain_cluster(manifests)
         whole(example, manifests, program)

@@ -32,12 +32,13 @@ PATCHES = {
 
 
 def everything(kubectl):
-    """Every component that goes with the others, the ingress, and the patches that docs/installation.md shows."""
+    """Every component that goes with the others, with its files to copy, and the patches that docs/installation.md shows."""
     files = {name: block(name) for name in ["webhooks.yaml", "socket.yaml"]}
-    files["ingress.yaml"] = (ROOT / "deploy/kubernetes/components/webhooks/ingress.yaml").read_text()
+    copied = ["webhooks/ingress.yaml", "audit/claim.yaml"]
+    files |= {path.split("/")[1]: (ROOT / "deploy/kubernetes/components" / path).read_text() for path in copied}
     own = merchant(
-        "sidecar", "network-policy", "pod-monitor", "webhooks", "unix-socket",
-        files=files, resources=["deployment.yaml", "ingress.yaml"],
+        "sidecar", "network-policy", "pod-monitor", "webhooks", "unix-socket", "audit",
+        files=files, resources=["deployment.yaml", "ingress.yaml", "claim.yaml"],
         patches=[{"path": "webhooks.yaml"}, {"path": "socket.yaml"}], **FIRST,
     )  # fmt: skip
     return kubectl.merchants({"all": own})["all"]

@@ -96,6 +96,34 @@ def spoilt(manifests):
         yield at(["pod", "volumes", "sezzle-socket", "emptyDir"], None)
         other = {"name": "sezzle-socket", "mountPath": "/elsewhere"}
         yield at(["pod", "initContainers", "migrate", "volumeMounts", 0], other)
+    if "sezzle-gateway" in [volume["name"] for volume in Pod(manifests).spec["volumes"]]:
+        yield at(["pod", "hostAliases", 0, "ip"], "10.0.0.1")
+        yield at(["pod", "hostAliases", 0, "hostnames"], ["gateway.sezzle.com", "sandbox.gateway.sezzle.com"])
+        yield at(["pod", "securityContext", "sysctls", 0, "value"], "444")
+        yield at(["pod", "securityContext", "sysctls", 0, "name"], "net.core.somaxconn")
+        yield at(["pod", "securityContext", "sysctls"], None)
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__PROXY__LISTEN", "value"], "0.0.0.0:443")
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__PROXY__HOSTS", "value"], "gateway.sezzle.com")
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__GATEWAY__RESOLVER", "value"], "system")
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__LINKS__REWRITE", "value"], "true")
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__PROXY__TLS__KEY_FILE", "value"], "/run/secrets/sezzle-gateway/key")
+        yield at(["sidecar", "volumeMounts", "sezzle-gateway", "mountPath"], "/run/secrets/other")
+        yield at(["pod", "volumes", "sezzle-gateway", "secret", "defaultMode"], 0o444)
+        yield at(["pod", "volumes", "sezzle-gateway-authority", "secret", "items"], None)
+        yield at(["pod", "containers", "shop", "volumeMounts", "sezzle-gateway-authority", "name"], "sezzle-gateway")
+        yield at(["pod", "containers", "shop", "env", "SEZZLE_URL", "value"], "https://gateway.sezzle.com")
+        yield toml('environment = "sandbox"', 'environment = "production"')
+    if "sezzle-audit" in [volume["name"] for volume in Pod(manifests).spec["volumes"]]:
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__AUDIT__FILE", "value"], "/var/log/sezzle-sidecar/audit.log")
+        yield at(["sidecar", "env", "SEZZLE_SIDECAR__AUDIT__FILE", "value"], "/var/log/$(POD_NAME).log")
+        yield at(["sidecar", "env", "POD_NAME", "valueFrom", "fieldRef", "fieldPath"], "metadata.namespace")
+        yield at(["sidecar", "env"], list(reversed(Pod(manifests).sidecar["env"])))
+        yield at(["sidecar", "volumeMounts", "sezzle-audit", "readOnly"], True)
+        yield at(["pod", "securityContext", "fsGroupChangePolicy"], None)
+        yield at(["pod", "volumes", "sezzle-audit", "persistentVolumeClaim"], None)
+        yield at(["pod", "volumes", "sezzle-audit", "persistentVolumeClaim", "claimName"], "other")
+        yield at(["pod", "containers", "shop", "volumeMounts", 0, "name"], "sezzle-audit")
+        yield at(["PersistentVolumeClaim/sezzle-audit", "accessModes"], ["ReadWriteOnce"])
     if ("Deployment", "valkey") not in names:
         return
 

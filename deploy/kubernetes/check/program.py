@@ -3,6 +3,7 @@
 import os
 import pathlib
 import socket
+import ssl
 import stat
 import subprocess
 import tempfile
@@ -35,9 +36,20 @@ class Program:
     def effective(self, pod):
         """The configuration in force in the pod, as the program prints it."""
         with tempfile.TemporaryDirectory() as folder:
-            checked = self.run(["check", *written(folder, pod.configuration())], pod.environment())
+            environment = pod.environment() | self.certificate(pod, folder)
+            checked = self.run(["check", *written(folder, pod.configuration())], environment)
             hold(checked.returncode == 0, f"the configuration is right: {checked.stderr}")
             return tomllib.loads(checked.stdout)
+
+    def certificate(self, pod, folder):
+        """Makes the certificate of a sidecar that is the gateway, and returns the variables that name its files."""
+        host = pod.setting("proxy.hosts")
+        if pod.setting("proxy.tls.certificate_file") is None:
+            return {}
+        made = self.run(["certificate", host, "--out", folder], {})
+        hold(made.returncode == 0, f"a certificate for {host}: {made.stderr}")
+        names = {"CERTIFICATE_FILE": "pem", "KEY_FILE": "key"}
+        return {f"SEZZLE_SIDECAR__PROXY__TLS__{name}": f"{folder}/{host}.{end}" for name, end in names.items()}
 
     def run(self, arguments, environment):
         command = [self.path, *arguments]
@@ -53,8 +65,11 @@ class Program:
             environment["SEZZLE_SIDECAR__CONTROL__LISTEN"] = control
             proxy = environment.get("SEZZLE_SIDECAR__PROXY__LISTEN", "")
             socket_file = os.path.join(folder, "proxy.sock")
-            listen = f"unix:{socket_file}" if proxy.startswith("unix:") else "127.0.0.1:0"
+            listen = f"unix:{socket_file}" if proxy.startswith("unix:") else free_address()
             environment["SEZZLE_SIDECAR__PROXY__LISTEN"] = listen
+            environment |= (certificate := self.certificate(pod, folder))
+            if "SEZZLE_SIDECAR__AUDIT__FILE" in environment:
+                environment["SEZZLE_SIDECAR__AUDIT__FILE"] = os.path.join(folder, "audit.log")
             if "SEZZLE_SIDECAR__WEBHOOKS__LISTEN" in environment:
                 webhooks = environment["SEZZLE_SIDECAR__WEBHOOKS__LISTEN"] = free_address()
             files = {"credentials.public_key_file": "any_public_key", "credentials.private_key_file": "any_private_key"}
@@ -75,6 +90,12 @@ class Program:
                     eventually(lambda: call(ops, pod.sidecar[kind]["httpGet"]["path"]))
                 hold("sezzle_sidecar_build_info{" in call(ops, "/metrics"), "metrics")
                 self.control(control, arguments, environment)
+                if certificate:
+                    said = call_gateway(listen, pod.setting("proxy.hosts"), f"{folder}/authority.pem")
+                    hold("sidecar.no_token" in said, f"the sidecar answers for the gateway: {said}")
+                if pod.setting("audit.file"):
+                    opened = pathlib.Path(folder, "audit.log").read_text()
+                    hold('"event":"open"' in opened, f"the audit file: {opened}")
                 if webhooks:
                     hold(call(webhooks, "/webhooks/sezzle", b"{}") == 401, "a webhook that Sezzle did not sign")
                 if proxy.startswith("unix:"):
@@ -119,6 +140,16 @@ def call(address, path, body=None):
             return answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code
+
+
+def call_gateway(address, host, authority):
+    """The answer to a client that takes the sidecar for the gateway of this name."""
+    name, port = address.split(":")
+    context = ssl.create_default_context(cafile=authority)
+    with socket.create_connection((name, int(port)), timeout=10) as connection:
+        with context.wrap_socket(connection, server_hostname=host) as secure:
+            secure.sendall(f"GET /v2/customer HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            return secure.makefile("rb").read().decode()
 
 
 def eventually(attempt):

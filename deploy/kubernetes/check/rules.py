@@ -9,6 +9,11 @@ import kubernetes_validate
 # From the first version that starts native sidecars by default to the newest that the validator knows.
 VERSIONS = [f"1.{minor}" for minor in range(29, 38)]
 USER = 65532
+# Keys of the pod's securityContext.
+ALLOWED = {"fsGroup", "fsGroupChangePolicy", "seccompProfile", "sysctls"}
+UNPRIVILEGED_PORT = "net.ipv4.ip_unprivileged_port_start"
+# The hosts of the gateways that Sezzle documents, by `gateway.environment`.
+GATEWAYS = {"production": "gateway.sezzle.com", "sandbox": "sandbox.gateway.sezzle.com"}
 # Part of terminationGracePeriodSeconds: the service's time to stop.
 SERVICE_STOPS = 45
 # Memory of the program besides the cache and bodies.
@@ -81,7 +86,11 @@ class Pod:
 
     def environment(self):
         """The variables that the sidecar's container sets."""
-        return {variable["name"]: variable["value"] for variable in self.sidecar.get("env", [])}
+        return {variable["name"]: variable["value"] for variable in self.sidecar.get("env", []) if "value" in variable}
+
+    def setting(self, key):
+        """The value that a variable of the sidecar's container gives a key, such as `audit.file`."""
+        return self.environment().get("SEZZLE_SIDECAR__" + key.upper().replace(".", "__"))
 
     def text(self, container, path):
         """The text of a file that a ConfigMap holds."""
@@ -120,7 +129,9 @@ def native_sidecar(pod):
 
 def strict(pod):
     whole = pod.spec["securityContext"]
-    hold(whole["fsGroup"] == USER and set(whole) <= {"fsGroup", "seccompProfile"}, "a group, and no user for all")
+    hold(whole["fsGroup"] == USER and set(whole) <= ALLOWED, "a group, and no user for all")
+    for sysctl in whole.get("sysctls", []):
+        hold(sysctl["name"] == UNPRIVILEGED_PORT, "the one setting of the kernel that the restricted standard allows here")
     own = pod.sidecar["securityContext"]
     hold(own["seccompProfile"] == {"type": "RuntimeDefault"}, "the sidecar brings its profile along")
     hold(own["runAsUser"] == own["runAsGroup"] == USER, f"the sidecar is {USER}")
@@ -157,7 +168,10 @@ def network(pod, effective):
     hold(pod.ports == ports, "the ports that others reach, and no other")
     hold(effective["control"]["listen"].startswith("127.0.0.1:"), "kubectl reaches the control listener, on loopback")
     url = named(pod.service["env"], "SEZZLE_URL")["value"].removeprefix("http://")
-    hold(url in effective["proxy"]["listen"], f"the proxy listens on {url}")
+    if url.startswith("https://"):
+        gateway(pod, effective, url.removeprefix("https://"))
+    else:
+        hold(url in effective["proxy"]["listen"], f"the proxy listens on {url}")
     if url.startswith("unix:"):
         unix_socket(pod, pathlib.PurePath(url.removeprefix("unix:")))
 
@@ -187,6 +201,48 @@ def webhooks(pod, effective):
     if url := effective["webhooks"].get("forward_to"):
         port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/.*", url).group(1))
         hold(port in [port["containerPort"] for port in pod.service["ports"]], f"the service listens on {url}")
+
+
+def gateway(pod, effective, host):
+    """The name of the gateway leads to the sidecar, which answers for it and does not ask /etc/hosts itself."""
+    hold(host == GATEWAYS[effective["gateway"]["environment"]], "the service has the name of the sidecar's environment")
+    hold(pod.spec["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": [host]}], f"{host} alone leads to the sidecar")
+    hold(effective["proxy"]["hosts"] == [host], f"the sidecar answers for {host}")
+    hold(effective["proxy"]["listen"] == ["127.0.0.1:443"], "on the port of https, on loopback")
+    sysctls = pod.spec["securityContext"]["sysctls"]
+    hold(sysctls == [{"name": UNPRIVILEGED_PORT, "value": "443"}], "the sidecar's user may listen on that port")
+    hold(effective["gateway"]["resolver"] == "dns", "the sidecar asks name servers")
+    hold(effective["links"]["rewrite"] is False, "links stay as they are")
+    for key in ["certificate_file", "key_file"]:
+        volume, name = pod.volume(pod.sidecar, pod.setting(f"proxy.tls.{key}"))
+        hold(volume["secret"]["defaultMode"] == 0o440, "the group may read the key, and nobody else")
+        hold(name in [item["path"] for item in volume["secret"]["items"]], f"{name} is in the secret")
+        hold(volume["name"] not in [m["name"] for m in pod.service["volumeMounts"]], "the service has no key")
+    volume, name = pod.volume(pod.service, named(pod.service["env"], "SSL_CERT_FILE")["value"])
+    hold(volume["secret"]["items"] == [{"key": "ca.crt", "path": name}], "the service has the authority's certificate alone")
+
+
+def audit(pod):
+    """Each pod has a file of its own in a volume that stays, and that no other container mounts."""
+    path = pod.setting("audit.file")
+    if path is None:
+        return
+    folder, file = path.rsplit("/", 1)
+    names = [variable["name"] for variable in pod.sidecar["env"]]
+    hold(file == "$(POD_NAME).log", "a file for each pod")
+    hold(names.index("POD_NAME") < names.index("SEZZLE_SIDECAR__AUDIT__FILE"), "a variable is known before its use")
+    source = named(pod.sidecar["env"], "POD_NAME")["valueFrom"]["fieldRef"]["fieldPath"]
+    hold(source == "metadata.name", "the name of the pod")
+    mounts = [mount for mount in pod.sidecar["volumeMounts"] if mount["mountPath"] == folder]
+    hold(len(mounts) == 1, f"one volume at {folder}")
+    mount = mounts[0]
+    hold(not mount.get("readOnly"), "the sidecar writes there")
+    claim = named(pod.spec["volumes"], mount["name"])["persistentVolumeClaim"]["claimName"]
+    hold(one(pod.manifests, "PersistentVolumeClaim", claim)["spec"]["accessModes"] == ["ReadWriteMany"], "for all pods")
+    hold(pod.spec["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch", "the group may not write to the file")
+    others = [container for container in pod.spec["initContainers"] + pod.spec["containers"] if container != pod.sidecar]
+    mounted = [mount["name"] for container in others for mount in container.get("volumeMounts", [])]
+    hold(mount["name"] not in mounted, "nobody else writes there")
 
 
 def unix_socket(pod, path):
@@ -314,6 +370,7 @@ def promises(manifests, program):
     scraping(pod, effective)
     stopping(pod, effective)
     memory(pod, effective)
+    audit(pod)
     fleet(pod, effective)
 
 
