@@ -20,12 +20,16 @@ class Rounds:
 
     def interleaved(self, started, measure, rounds=None):
         """Measures the servers in turn, so that other work affects all alike. One value per round, by server."""
-        for server in started:
-            measure(server)
-        values = {server.name: [] for server in started}
+        return self.turns({server.name: (measure, server) for server in started}, rounds)
+
+    def turns(self, measures, rounds=None):
+        """Takes the measures in turn, each a function with its arguments. One value per round, by their keys."""
+        for measure, *arguments in measures.values():
+            measure(*arguments)
+        values = {key: [] for key in measures}
         for _ in range(rounds or self.rounds):
-            for server in started:
-                values[server.name].append(self.watched(measure, server))
+            for key, measure in measures.items():
+                values[key].append(self.watched(*measure))
         return values
 
     def watched(self, measure, *arguments):
@@ -58,7 +62,7 @@ class Rounds:
     def begin(self, server, path, *options):
         """Starts load.c before a server."""
         command = [self.bench.folder / "load", "-p", server.port, "-u", path, *options]
-        return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE)
+        return subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def finish(self, load):
         """Waits for a load that was started, and returns what it prints. Answers may have failed."""

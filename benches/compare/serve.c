@@ -6,7 +6,9 @@
 //                                                is the gateway: answers POST /v2/authentication with TOKEN, GET /count
 //                                                with the number of all other requests, and those with BODY, the UUID
 //                                                that ends the path in place of each zero UUID in it, after so many
-//                                                milliseconds; and PATCH with 204, after WRITES milliseconds
+//                                                milliseconds; and after WRITES milliseconds PATCH with 204, and any
+//                                                other POST, such as a capture, with the UUID before the path's last
+//                                                segment
 //
 // If BODY has a "revision", answers have there how many writes this UUID has had. UUIDs with the same last 20 bits share
 // a revision. A write takes effect when its answer is sent; a lookup shows the state in which its request arrived.
@@ -27,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_REQUEST = 8192, MAX_ANSWER = 16384, MAX_FILES = 65536, EVENTS = 256, UUID = 36, MAX_UUIDS = 16 };
+enum { MAX_REQUEST = 8192, MAX_ANSWER = 1 << 18, SMALL = 1 << 14, MAX_FILES = 65536, EVENTS = 256, UUID = 36, MAX_UUIDS = 16 };
 enum { REVISIONS = 1 << 20, DIGITS = 10 };
 static const int64_t MILLISECOND = 1000000;
 
@@ -36,7 +38,8 @@ struct connection {
     char data[MAX_REQUEST];
 };
 
-static const char NIL[] = "00000000-0000-0000-0000-000000000000";
+#define NIL "00000000-0000-0000-0000-000000000000"
+static const char CAPTURED[] = "{\"uuid\":\"" NIL "\"}";
 static int port;
 static char *body, *token;
 static struct connection *connections[MAX_FILES];
@@ -54,7 +57,7 @@ struct late {
     char uuid[UUID + 1];
 };
 
-enum { LOOKUP, WRITE, KINDS };
+enum { LOOKUP, CHANGE, CAPTURE, KINDS };
 struct queue {
     struct late *first, **end;
 };
@@ -92,7 +95,7 @@ struct answer {
 
 // The answers and the queues of one thread.
 struct loop {
-    struct answer fixed, tokens, written;
+    struct answer tokens, answers[KINDS];
     struct queue queues[KINDS];
 };
 
@@ -128,7 +131,7 @@ static void send_answer(int fd, struct answer *answer, const char *uuid, unsigne
         snprintf(number, sizeof number, "%*u", DIGITS, revision);
         memcpy(answer->revision, number, DIGITS);
     }
-    // The write always fits into the buffer of a socket whose last answer has been read.
+    // The answer always fits into the buffer of a socket whose last answer has been read.
     if (write(fd, answer->text, answer->length) != (ssize_t)answer->length) shutdown(fd, SHUT_RDWR);
 }
 
@@ -137,9 +140,9 @@ static atomic_uint *revision_of(const char *uuid) {
 }
 
 static void send_late(struct loop *loop, int kind, const struct late *late) {
-    if (kind == WRITE) atomic_fetch_add(revision_of(late->uuid), 1);
+    if (kind != LOOKUP) atomic_fetch_add(revision_of(late->uuid), 1);
     if (late->generation == generations[late->fd] && connections[late->fd])
-        send_answer(late->fd, kind == WRITE ? &loop->written : &loop->fixed, late->uuid, late->revision);
+        send_answer(late->fd, &loop->answers[kind], late->uuid, late->revision);
 }
 
 // Sends what is due, and returns when the next answer is.
@@ -156,10 +159,12 @@ static int64_t send_due(struct loop *loop) {
     return next;
 }
 
-// Answers a call of the gateway, at once or later. The UUID is the end of the path, just before " HTTP/1.1".
+// Answers a call of the gateway, at once or later. The UUID is the end of the path, just before " HTTP/1.1", or in a POST
+// just before the last segment.
 static void call(struct loop *loop, int fd, const char *head) {
-    int kind = head[0] == 'P' ? WRITE : LOOKUP;
+    int kind = head[0] != 'P' ? LOOKUP : head[1] == 'A' ? CHANGE : CAPTURE;
     const char *end = strstr(head, " HTTP/1.1\r\n");
+    while (kind == CAPTURE && end && end > head && *end != '/') end--;
     if (!end || end - head <= UUID) {
         shutdown(fd, SHUT_RDWR);
         return;
@@ -181,15 +186,17 @@ static void call(struct loop *loop, int fd, const char *head) {
 // Answers the request at `head`.
 static void respond(struct loop *loop, int fd, const char *head) {
     if (!token) {
-        send_answer(fd, &loop->fixed, NULL, 0);
-    } else if (!strncmp(head, "POST ", 5)) {
+        send_answer(fd, &loop->answers[LOOKUP], NULL, 0);
+    } else if (!strncmp(head, "POST /v2/authentication ", 24)) {
         send_answer(fd, &loop->tokens, NULL, 0);
     } else if (!strncmp(head, "GET /count ", 11)) {
-        struct answer count = {0};
+        struct answer *count = calloc(1, sizeof *count);
         char number[32];
+        check(count != NULL, "memory");
         snprintf(number, sizeof number, "%lu", atomic_load(&asked));
-        prepare(&count, "200 OK", number);
-        send_answer(fd, &count, NULL, 0);
+        prepare(count, "200 OK", number);
+        send_answer(fd, count, NULL, 0);
+        free(count);
     } else {
         atomic_fetch_add(&asked, 1);
         call(loop, fd, head);
@@ -221,13 +228,14 @@ static int serve(struct loop *loop, int fd) {
 
 static _Noreturn void *run(void *unused) {
     (void)unused;
-    static const int on = 1;
+    static const int on = 1, buffer = MAX_ANSWER;
     struct loop *loop = calloc(1, sizeof *loop);
     check(loop != NULL, "memory");
     for (int kind = 0; kind < KINDS; kind++) loop->queues[kind].end = &loop->queues[kind].first;
-    prepare(&loop->fixed, "200 OK", body);
     if (token) prepare(&loop->tokens, "201 Created", token);
-    prepare(&loop->written, "204 No Content", NULL);
+    prepare(&loop->answers[LOOKUP], "200 OK", body);
+    prepare(&loop->answers[CHANGE], "204 No Content", NULL);
+    prepare(&loop->answers[CAPTURE], "200 OK", CAPTURED);
     prctl(PR_SET_TIMERSLACK, 1);
 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), poll = epoll_create1(0);
@@ -257,6 +265,8 @@ static _Noreturn void *run(void *unused) {
                 connections[fd]->used = 0;
                 generations[fd]++;
                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+                // The kernel gives a new socket room for small answers, and more only as they are read.
+                if (loop->answers[LOOKUP].length > SMALL) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
                 event = (struct epoll_event){.events = EPOLLIN, .data.fd = fd};
                 epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event);
             }
@@ -274,7 +284,7 @@ int main(int argc, char **argv) {
     if (argc > 4) {
         token = content(argv[4]);
         delays[LOOKUP] = atoi(argv[5]) * MILLISECOND;
-        delays[WRITE] = argc > 6 ? atoi(argv[6]) * MILLISECOND : delays[LOOKUP];
+        delays[CHANGE] = delays[CAPTURE] = argc > 6 ? atoi(argv[6]) * MILLISECOND : delays[LOOKUP];
     }
     pthread_t thread;
     for (int i = 1; i < atoi(argv[2]); i++) check(!pthread_create(&thread, NULL, run, NULL), "thread");

@@ -1,8 +1,10 @@
-"""Installs, configures, starts, watches and ends the servers that are compared."""
+"""Installs, configures, starts, watches and ends the sidecar, and the gateways behind it."""
 
 import datetime
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,6 +42,19 @@ def build():
     image = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "image"
     subprocess.run([ROOT / "deploy/image/build", image], check=True, stdout=sys.stderr)
     return image / "sezzle-sidecar"
+
+
+def build_floor():
+    """Builds benches/floor.rs with the image's flags, which `build` has used before, and returns its path."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    profile = hashlib.sha256((ROOT / "deploy/image/hot.profdata.gz").read_bytes()).hexdigest()[:16]
+    flags = ["-Ctarget-feature=+crt-static", f"-Cprofile-use={target}/{profile}.profdata"]
+    triple = re.search(r"host: (.*)", subprocess.check_output(["rustc", "-vV"], text=True))[1]
+    cargo = ["cargo", "build", "--locked", "--release", "--no-default-features", "--target", triple, "--bench", "floor",
+             "--message-format", "json-render-diagnostics"]
+    environment = {**os.environ, "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags)}
+    built = subprocess.run(cargo, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    return next(file for line in built.splitlines() if (file := json.loads(line).get("executable")) and "floor" in file)
 
 
 def version(command):
@@ -168,32 +183,42 @@ class Bench:
         port = free_port()
         return self.start("loop", [self.folder / "serve", str(port), str(WORKERS), self.folder / "session"], port)
 
-    def gateway(self, delay=0, writes=None):
-        """Starts a gateway that answers after `delay` milliseconds, and writes after `writes` if they differ."""
+    def gateway(self, delay=0, writes=None, body=None):
+        """Starts a gateway that answers after `delay` milliseconds, and writes after `writes` if they differ.
+
+        Its answer is the session, or the content of the file `body`.
+        """
         port, threads = free_port(), 1 if delay else WORKERS
-        files = [self.folder / "session", self.folder / "token"]
+        files = [body or self.folder / "session", self.folder / "token"]
         delays = [str(delay), str(delay if writes is None else writes)]
         return self.start("gateway", [self.folder / "serve", str(port), str(threads), *files, *delays], port)
 
-    def tls_gateway(self):
-        """Starts nginx with TLS and a fixed answer. The bench's own authority has signed its certificate."""
-        folder, port = self.folder, free_port()
+    def certificates(self):
+        """Makes the bench's own authority, `ca.pem`, and a certificate of localhost, `tls.pem` with `tls.key`."""
+        folder = self.folder
+        if (folder / "tls.pem").exists():
+            return
         new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
         own = ["-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-addext", "subjectAltName=DNS:localhost"]
         quiet = {"check": True, "stderr": subprocess.DEVNULL}
         subprocess.run([*new, "-subj", "/CN=bench", "-keyout", folder / "ca.key", "-out", folder / "ca.pem"], **quiet)
         leaf = ["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
         subprocess.run([*new, *leaf, *own, "-keyout", folder / "tls.key", "-out", folder / "tls.pem"], **quiet)
+
+    def tls_gateway(self, more=""):
+        """Starts nginx with TLS and a fixed answer. `more` are further directives."""
+        folder, port = self.folder, free_port()
+        self.certificates()
         return self.nginx(port, f"""
             server {{
                 listen 127.0.0.1:{port} ssl reuseport;
-                ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.key; ssl_session_cache shared:tls:1m;
+                ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.key; ssl_session_cache shared:tls:1m; {more}
                 default_type application/json;
                 location = /v2/authentication {{ return 201 '{self.token}'; }}
                 location / {{ return 200 '{self.session}'; }}
             }}""", name="tls gateway")
 
-    # The compared servers. Each listens on one port and does one thing.
+    # The servers.
 
     def sidecar(self, gateway, logs=False, rewrite=True, tls=False, callers=0, name="sidecar", prefix=(), binary=None,
                 **settings):
@@ -249,7 +274,7 @@ class Bench:
             {user}
             worker_processes {WORKERS};
             daemon off; pid {folder}/pid; error_log {folder}/error.log warn;
-            events {{ worker_connections 4096; }}
+            events {{ worker_connections 16384; }}
             http {{
                 access_log off;
                 keepalive_requests 1000000000; keepalive_timeout 120s;
@@ -259,59 +284,9 @@ class Bench:
             }}""")
         return self.start(name, ["nginx", "-e", f"{folder}/error.log", "-c", path], port)
 
-    def nginx_proxy(self, gateway, cache, logs=False, tls=False):
-        port = free_port()
-        scheme = "https" if tls else "http"
-        trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {self.folder}/ca.pem; proxy_ssl_name localhost;
-                    proxy_ssl_server_name on; proxy_ssl_session_reuse on;""" if tls else ""
-        store = f"proxy_cache_path {self.folder}/nginx-cache keys_zone=sessions:10m inactive=1h;" if cache else ""
-        # The files of the cache stay open, or each hit would open one.
-        cached = "proxy_cache sessions; open_file_cache max=10000 inactive=1h; open_file_cache_valid 1h;" if cache else ""
-        log = f"access_log {self.folder}/nginx.log combined;" if logs else ""
-        return self.nginx(port, f"""
-            {store}
-            upstream gateway {{ server 127.0.0.1:{gateway.port}; keepalive 64; keepalive_requests 1000000000; }}
-            server {{
-                listen 127.0.0.1:{port} reuseport;
-                {log}
-                location / {{
-                    proxy_pass {scheme}://gateway; proxy_http_version 1.1; proxy_set_header Connection "";
-                    {trust} {cached}
-                }}
-            }}""")
 
-    def haproxy(self, gateway, cache, logs=False, tls=False):
-        port = free_port()
-        store = "cache sessions\n  total-max-size 64\n  max-object-size 65536\n  max-age 3600" if cache else ""
-        use = "http-request cache-use sessions\n  http-response cache-store sessions" if cache else ""
-        trust = f"ssl verify required ca-file {self.folder}/ca.pem sni str(localhost) verifyhost localhost" if tls else ""
-        path = self.write(f"haproxy-{port}.cfg", f"""
-global
-  nbthread {WORKERS}
-  maxconn 4096
-  {"log stdout format raw local0 info" if logs else ""}
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 120s
-  timeout server 10s
-  http-reuse always
-  {"log global" if logs else ""}
-  {"option httplog" if logs else ""}
-{store}
-listen proxy
-  bind 127.0.0.1:{port}
-  {use}
-  server gateway 127.0.0.1:{gateway.port} {trust}
-""")
-        return self.start("HAProxy", ["haproxy", "-db", "-q", "-f", path], port)
-
-    def varnish(self, gateway, logs=False):
-        port, folder = free_port(), Path(tempfile.mkdtemp(prefix="varnish-", dir=self.folder))
-        backend = f'vcl 4.1; backend gateway {{ .host = "127.0.0.1"; .port = "{gateway.port}"; }}'
-        vcl = self.write(f"{folder.name}.vcl", backend)
-        # Varnish logs by a process of its own, whose CPU is counted.
-        log = ["varnishncsa", "-n", folder, "-a", "-w", self.folder / "varnishncsa.log"]
-        return self.start("Varnish", ["varnishd", "-F", "-j", "none", "-n", folder, "-f", vcl, "-a", f"127.0.0.1:{port}",
-                                      "-s", "malloc,64m", "-p", f"thread_pools={WORKERS}"], port,
-                          helpers=[log] if logs else [])
+def metric(sidecar, series):
+    """The value of a series on a sidecar's /metrics, named without the prefix of all of them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"sezzle_sidecar_{series} "))

@@ -2,7 +2,6 @@
 
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -10,6 +9,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compare"))
 import servers
 from redis_server import Redis
+from servers import metric
 
 KEY = "c2V2ZW4gdGltZXMgc2V2ZW4gaXMgZm9ydHkgbmluZSE="
 # How long a pod may take until it is synced on a busy machine.
@@ -55,10 +55,3 @@ class Bench(servers.Bench):
         for server in self.running:
             if server.process.poll() is not None:
                 raise SystemExit(f"{server.name} died:\n{server.errors.read_text()}")
-
-
-def metric(pod, series):
-    """The value of a series on a pod's /metrics, named without the prefix of all of them."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{pod.ops}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"sezzle_sidecar_{series} "))

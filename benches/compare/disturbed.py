@@ -1,0 +1,148 @@
+"""Measures how far one caller, the gateway or an operator moves the slowest answers of the others."""
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+import urllib.request
+import uuid
+
+from servers import ORDER, SESSION, free_port, metric
+
+# Small enough that the disturbances find processor time of their own.
+SHARE = 0.3
+BIG = f"/v2/order/{uuid.UUID(int=0x4000_8000_0000_0000_0002)}"
+BIG_BYTES = 16 << 20
+# Below this path the gateway is slow.
+SLOW, SLOW_MILLISECONDS = "/v2/customer/", 1000
+# More sessions of 1.3 KB than the cache has room for.
+CACHE, FILL = "8MiB", 10_000
+UNDISTURBED = "undisturbed"
+
+
+@contextlib.contextmanager
+def repeated(act, interval):
+    """Does something over and over, in a thread of its own. Fails if that failed."""
+    stop, failures = threading.Event(), []
+
+    def repeat():
+        try:
+            while not stop.is_set():
+                act()
+                stop.wait(interval)
+        except Exception as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise SystemExit(f"a disturbance failed: {failures[0]!r}")
+
+
+@contextlib.contextmanager
+def slow_callers(server):
+    """16 callers ask for 16 MiB each, and read a byte every 10 ms."""
+    callers = []
+    for _ in range(16):
+        caller = socket.socket()
+        # The sidecar has to hold what the kernel does not.
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.settimeout(10)
+        caller.connect(("127.0.0.1", server.port))
+        caller.sendall(f"GET {BIG} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        if caller.recv(12, socket.MSG_WAITALL) != b"HTTP/1.1 200":
+            raise SystemExit("a slow caller got no answer")
+        callers.append(caller)
+
+    def read():
+        for caller in callers:
+            if not caller.recv(1):
+                raise ConnectionError("a slow caller was cut off")
+
+    with repeated(read, 0.01):
+        yield
+    for caller in callers:
+        caller.close()
+
+
+@contextlib.contextmanager
+def background(run, server, path, *options):
+    """A further load for as long as the measurement takes."""
+    load = run.begin(server, path, "-d", run.seconds + 0.5, *options)
+    time.sleep(0.25)
+    try:
+        yield
+    finally:
+        done = run.finish(load)
+    if done["failed"] or not done["answers"]:
+        raise SystemExit(f"{done['failed']} of {done['answers']} answers to the other callers failed")
+
+
+def ask(port, path, body=None):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=body, timeout=10) as answer:
+        answer.read()
+
+
+@contextlib.contextmanager
+def purges(run, server):
+    """An operator purges everything each second, while a few misses bring new sessions."""
+    with background(run, server, "/v2/session/", *misses(500)):
+        with repeated(lambda: ask(server.control, "/purge", b'{"all": true}'), 1):
+            yield
+
+
+def misses(rate):
+    """The options of load.c by which so many sessions a second are looked up that nobody has asked for before."""
+    return "-c", 16, "-s", 10**9, "-f", time.monotonic_ns(), "-e", "-r", rate
+
+
+def disturbances(run, server):
+    """The disturbances by name: functions that give a context for as long as the other callers are measured."""
+    reload = lambda: server.process.send_signal(signal.SIGHUP)
+    return {
+        UNDISTURBED: contextlib.nullcontext,
+        "callers read a byte at a time": lambda: slow_callers(server),
+        "the gateway is slow for other paths": lambda: background(run, server, SLOW, "-s", 1000, "-c", 64),
+        "a reload each second": lambda: repeated(reload, 1),
+        "five scrapes a second": lambda: repeated(lambda: ask(server.ops, "/metrics"), 0.2),
+        "evicting misses, 500 a second": lambda: background(run, server, "/v2/session/", *misses(500)),
+        "a purge of everything each second": lambda: purges(run, server),
+    }
+
+
+def disturbed(run):
+    bench = run.bench
+    gateway = bench.routing_gateway(bench.gateway(delay=SLOW_MILLISECONDS), SLOW, BIG, BIG_BYTES)
+    control = free_port()
+    server = bench.sidecar(gateway, rewrite=False, cache__max_bytes=CACHE, control__listen=f"127.0.0.1:{control}")
+    server.control = control
+    kinds = {"hit": SESSION, "pass-through": ORDER}
+    rates = {what: SHARE * run.saturation([server], path) for what, path in kinds.items()}
+
+    def measure(what, disturb):
+        # The cache is full, whatever the last disturbance removed, and the session of the hits is in it.
+        run.load(server, "/v2/session/", "-c", 64, "-s", FILL, "-f", time.monotonic_ns(), "-e", "-n", FILL)
+        run.load(server, SESSION, "-n", 1000)
+        with disturb():
+            return run.open_loop(server, kinds[what], rates[what])["p99"]
+
+    names = disturbances(run, server)
+    found = {(what, name): [] for what in kinds for name in names}
+    # The first round is a warm-up.
+    for number in range(1 + run.rounds):
+        for (what, name), values in found.items():
+            p99 = run.watched(measure, what, names[name])
+            if number:
+                values.append(p99)
+    if metric(server, 'config_reloads_total{result="success"}') < 2 * run.rounds:
+        raise SystemExit("the sidecar did not reload")
+    for (what, name), values in found.items():
+        if name != UNDISTURBED:
+            run.row(f"{what} at {rates[what]:.0f} per second: p99 in µs, {name}",
+                    {"sidecar": values, UNDISTURBED: found[what, UNDISTURBED]}, ("≤", 1.20, UNDISTURBED), digits=0)
