@@ -351,34 +351,31 @@ fn serve(handler: impl Handler, metrics: &Arc<Metrics>) -> (SocketAddr, JoinHand
 
 #[tokio::test]
 async fn answers_that_are_given_up_are_in_memory_no_more_and_their_connection_ends() {
-    for answers_pings in [true, false] {
-        let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-        let large = Large::default();
-        let (address, serving) = serve(large.clone(), &metrics);
-        // Without credit no byte of an answer may be sent.
-        let caller = FrameCaller::connect(address, &[(4, 0)]).await;
-        let mut caller = if answers_pings { caller } else { caller.answering_no_ping() };
-        for _ in 0..8 {
-            let stream = caller.stream();
-            caller.send(caller.head(stream, END_STREAM, "GET", "/", &[])).await;
-        }
-        eventually("all are answered", async || large.0.load(Ordering::SeqCst) == 8).await;
-        let given_up = || metrics.connections_refused.with_label_values(&["proxy", "write_timeout"]).get();
-        eventually("all are given up", async || given_up() == 8).await;
-        eventually("none is in memory", async || large.0.load(Ordering::SeqCst) == 0).await;
-        // Further requests do not keep the connection open.
-        let ended = async {
-            loop {
-                let stream = caller.stream();
-                caller.send(caller.head(stream, END_STREAM, "HEAD", "/", &[])).await;
-                if let Ok(None) = timeout(Duration::from_millis(50), caller.frame()).await {
-                    break;
-                }
-            }
-        };
-        timeout(Duration::from_secs(10), ended).await.expect("the connection ends");
-        serving.abort();
+    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
+    let large = Large::default();
+    let (address, serving) = serve(large.clone(), &metrics);
+    // Without credit no byte of an answer may be sent.
+    let mut caller = FrameCaller::connect(address, &[(4, 0)]).await;
+    for _ in 0..8 {
+        let stream = caller.stream();
+        caller.send(caller.head(stream, END_STREAM, "GET", "/", &[])).await;
     }
+    eventually("all are answered", async || large.0.load(Ordering::SeqCst) == 8).await;
+    let given_up = || metrics.connections_refused.with_label_values(&["proxy", "write_timeout"]).get();
+    eventually("all are given up", async || given_up() == 8).await;
+    eventually("none is in memory", async || large.0.load(Ordering::SeqCst) == 0).await;
+    // Further requests do not keep the connection open.
+    let ended = async {
+        loop {
+            let stream = caller.stream();
+            caller.send(caller.head(stream, END_STREAM, "HEAD", "/", &[])).await;
+            if let Ok(None) = timeout(Duration::from_millis(50), caller.frame()).await {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(10), ended).await.expect("the connection ends");
+    serving.abort();
 }
 
 /// Answers with a megabyte, and counts the bodies in memory.
