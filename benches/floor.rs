@@ -129,7 +129,7 @@ async fn accepted(stream: std::net::TcpStream, acceptor: Option<TlsAcceptor>, ro
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, role: Role) {
     let service = service_fn(|request| respond(role.clone(), request));
     let mut http = hyper::server::conn::http1::Builder::new();
-    // There is no timer.
+    // hyper has no timer here.
     http.header_read_timeout(None);
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }
