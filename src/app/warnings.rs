@@ -50,6 +50,7 @@ pub(super) fn warnings_with(
     let keys = keys.map(|keys| key_sources(settings).doubts(keys)).unwrap_or_default();
     let links = settings.links.warning(&settings.proxy.listen);
     let named = shown.and_then(|shown| uncovered(&links_lead_to(settings, &settings.proxy.listen)?, shown));
+    let resolver = settings.gateway.resolver_warning(&settings.proxy.hosts);
     let is_short = |secret: &Secret| secret.expose().len() < SHORT_SECRET;
     let forward = forward.filter(|secret| is_short(secret)).map(|_| SHORT.to_owned());
     let of_callers = settings.callers.iter().zip(callers).flat_map(|(caller, Secrets { token, pair })| {
@@ -61,6 +62,7 @@ pub(super) fn warnings_with(
     environment
         .map(warning("gateway.environment"))
         .into_iter()
+        .chain(resolver.map(warning("gateway.resolver")))
         .chain(keys.into_iter().map(warning("credentials")))
         .chain(links.into_iter().chain(named).map(warning("links.base_url")))
         .chain(forward.map(warning("webhooks.forward_secret_file")))

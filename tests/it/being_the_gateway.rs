@@ -10,7 +10,7 @@ use crate::name_servers::NameServer;
 use crate::printed_commands::blocks;
 use crate::support::client::Client;
 use crate::support::pages::page;
-use crate::support::process::{Folder, Process, free_address};
+use crate::support::process::{Folder, Process, free_address, run};
 use crate::support::stack::Framing::Length;
 use crate::support::stack::{Call, Stack};
 use crate::support::tls::Authority;
@@ -73,7 +73,9 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
     .await;
 
     let called = Process::shell(&format!("{starter} {call}"), folder.path(), &[]).end().await;
-    assert!(called.stdout.contains("via: 1.1 sezzle-sidecar"), "{called:?}");
+    for printed in ["HTTP/2 200", "via: 1.1 sezzle-sidecar"] {
+        assert!(called.stdout.contains(printed), "{printed}: {called:?}");
+    }
 
     let authority = folder.path().join("tls/authority.pem").display().to_string();
     let store = folder.path().join("store").display().to_string();
@@ -124,4 +126,23 @@ async fn clients_with_a_constant_base_url_need_only_a_name_and_an_authority() {
         "only in namespaces"
     );
     gateway.stop().await;
+}
+
+/// Without `resolver = "dns"` the sidecar would reach itself, and would distrust its own certificate.
+#[tokio::test]
+async fn check_warns_of_a_name_that_leads_the_sidecar_to_itself() {
+    let check = async |variables: &[(&str, &str)]| {
+        let keys = [("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1")];
+        let environment = [("GATEWAY__ENVIRONMENT", "production")];
+        let ended = run(&["check"], &[&environment[..], &keys, variables].concat()).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        ended.stdout.contains("# gateway.resolver: proxy.hosts has gateway.sezzle.com, ")
+    };
+    let host = ("PROXY__HOSTS", "other.internal,gateway.sezzle.com");
+    assert!(check(&[host]).await);
+    assert!(check(&[("PROXY__HOSTS", "Gateway.Sezzle.com:443")]).await);
+    assert!(!check(&[host, ("GATEWAY__RESOLVER", "dns")]).await);
+    assert!(!check(&[host, ("GATEWAY__EGRESS_PROXY", "http://proxy.internal:3128")]).await);
+    assert!(!check(&[host, ("GATEWAY__ENVIRONMENT", "sandbox")]).await, "another gateway's name");
+    assert!(!check(&[]).await);
 }

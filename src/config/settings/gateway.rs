@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::bounds::{INSTANT, seconds};
 use crate::config::parse;
 use crate::config::reader::Reader;
@@ -80,6 +82,24 @@ impl Environment {
             Self::SandboxEu => "https://sandbox.gateway.eu.sezzle.com",
             Self::ProductionEu => "https://gateway.eu.sezzle.com",
         }
+    }
+}
+
+impl GatewaySettings {
+    /// A remark if `hosts` has the name of the gateway, and that name is resolved as for every program of this machine.
+    /// An egress proxy resolves the name elsewhere.
+    pub fn resolver_warning(&self, hosts: &[String]) -> Option<String> {
+        let url: Uri = self.url.parse().ok()?;
+        let name = url.host().filter(|_| self.resolver == ResolverSettings::System && self.egress_proxy.is_none())?;
+        let is_name = |host: &String| {
+            host.split(':').next().is_some_and(|host| host.trim_end_matches('.').eq_ignore_ascii_case(name))
+        };
+        hosts.iter().any(is_name).then(|| {
+            format!(
+                "proxy.hosts has {name}, so clients take the sidecar for the gateway, and a line of /etc/hosts that leads \
+                 that name here leads the sidecar to itself; set gateway.resolver = \"dns\""
+            )
+        })
     }
 }
 
