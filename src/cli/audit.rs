@@ -56,7 +56,8 @@ impl Audit {
             say(&format!("and {} more\n", told.saturating_sub(MOST_TOLD)));
         }
         if verifier.breaks > 0 {
-            return Err(Failure::Unaudited(format!("the chain breaks at {} places", verifier.breaks)));
+            let places = if verifier.breaks == 1 { "place" } else { "places" };
+            return Err(Failure::Unaudited(format!("the chain breaks at {} {places}", verifier.breaks)));
         }
         match verifier.range() {
             Some((first, last, hash)) => {

@@ -96,9 +96,10 @@ pub(super) const CHECK: &str = concat!(
 Output:
   Standard output has the effective configuration as TOML, with the source of
   each value. Standard error has every mistake, one per line. Without --online
-  the command opens no key of Sezzle's and no gateway.ca_file, but it opens the
-  files that TLS needs: proxy.tls.certificate_file, proxy.tls.key_file and
-  proxy.tls.client_ca_file.
+  a secret that cannot be read is no mistake, so that a configuration can be
+  checked where the secrets are not, and gateway.ca_file is not opened. The
+  command opens the files that TLS needs: proxy.tls.certificate_file,
+  proxy.tls.key_file and proxy.tls.client_ca_file.
 
   With --online the command prints one line for each finding: how long each
   step took, TLS, the clocks, the merchant, and Sezzle's caching headers.

@@ -340,7 +340,7 @@ fn what_a_key_refuses() {
         ("control.listen = '127.0.0.1:9464'", "ops.listen: 127.0.0.1:9464 is taken by control.listen"),
         (
             "proxy.listen = 'unix:/run/a'",
-            "links.base_url: required, because callers cannot follow links to a Unix socket",
+            "links.base_url: required, because callers cannot follow links to a Unix socket; set a URL by which",
         ),
         ("gateway.egress_proxy = 'http://a'", "gateway.egress_proxy: expected \"http://host:port\" "),
         ("gateway.egress_proxy = 'https://a:1'", "gateway.egress_proxy: expected \"http://host:port\" "),

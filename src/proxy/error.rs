@@ -199,8 +199,8 @@ impl ProxyError {
                 Facts::foreign_keys(DENIED, message)
             }
             Self::UnknownCaller => {
-                let message = "the sidecar knows no caller by this request's uid, certificate or token (see callers); \
-                               it sent nothing to Sezzle";
+                let message = "no caller of the sidecar has this request's uid, certificate, token or keys, so the sidecar \
+                               sent nothing to Sezzle; send a caller's token, or exchange a caller's keys for one";
                 // Some clients fail on a 401 without this header, which RFC 9110, 15.5.2 asks for.
                 Facts::unknown_caller(DENIED, message).with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
             }

@@ -48,11 +48,24 @@ pub enum Socket {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{listener}.listen: cannot listen on {address}: {cause}")]
+#[error("{listener}.listen: cannot listen on {address}: {cause}{}", advice(address, cause.kind()))]
 pub struct BindError {
     listener: &'static str,
     address: Address,
     cause: io::Error,
+}
+
+/// What to do about an address that cannot be listened on.
+fn advice(address: &Address, kind: io::ErrorKind) -> &'static str {
+    match (kind, address.tcp()) {
+        (io::ErrorKind::PermissionDenied, Some(_)) => {
+            "; a port this low needs the capability CAP_NET_BIND_SERVICE, or a socket that systemd passes"
+        }
+        (io::ErrorKind::AddrInUse, Some(_)) => {
+            "; end the process that listens there, which `ss -ltnp` names, or choose another address"
+        }
+        _ => "",
+    }
 }
 
 /// Opens a socket for every address that has no passed socket; `mode` is for the files of Unix sockets. An address of a
@@ -227,6 +240,29 @@ impl Socket {
                 let peer = stream.peer_cred().ok().map(|peer| Peer { uid: peer.uid(), pid: peer.pid() });
                 Ok((Either::Right(stream), Caller { unix: true, peer, ..Caller::default() }))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_comes_with_advice() {
+        let text =
+            |address, kind: io::ErrorKind| BindError { listener: "proxy", address, cause: kind.into() }.to_string();
+        let https = || Address::Tcp("127.0.0.1:443".parse().expect("an address"));
+        for (address, kind, advice) in [
+            (https(), io::ErrorKind::PermissionDenied, "; a port this low needs the capability CAP_NET_BIND_SERVICE"),
+            (https(), io::ErrorKind::AddrInUse, "; end the process that listens there"),
+            (https(), io::ErrorKind::AddrNotAvailable, ""),
+            (Address::Unix("/run/proxy.sock".into()), io::ErrorKind::PermissionDenied, ""),
+        ] {
+            let (_, said) = text(address.clone(), kind)
+                .split_once(&kind.to_string())
+                .map_or_else(|| panic!("{kind} is not named"), |(before, after)| (before.to_owned(), after.to_owned()));
+            assert!(said.starts_with(advice) && said.is_empty() == advice.is_empty(), "{address}: {said}");
         }
     }
 }

@@ -212,7 +212,7 @@ async fn after_a_rotation_the_chain_goes_on_in_the_new_file() {
     let wrong = verify(&[&path, &first]).await;
     assert_eq!(wrong.code, Some(1));
     assert!(wrong.stdout.contains("audit.log.1:1: BREAK: a new chain begins here"), "{}", wrong.stdout);
-    assert!(wrong.stderr.contains("the chain breaks at 1 places"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("the chain breaks at 1 place\n"), "{}", wrong.stderr);
 }
 
 #[tokio::test]

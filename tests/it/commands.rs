@@ -256,6 +256,7 @@ async fn a_port_in_use_ends_the_start_and_is_named() {
         let Ended { code, stderr, .. } = run(&[], &variables).await;
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains(&format!("{key}: cannot listen on {address}")), "{stderr}");
+        assert!(stderr.contains("; end the process that listens there, which `ss -ltnp` names"), "{stderr}");
     }
 }
 

@@ -41,9 +41,10 @@ pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>, tls: bool) ->
 
     if let (Some(None), Some(listen)) = (&base_url, listen) {
         let why = match listen.iter().find_map(Address::tcp) {
-            None => Some("required, because callers cannot follow links to a Unix socket".to_owned()),
+            None => Some("required, because callers cannot follow links to a Unix socket; set a URL by which they reach the sidecar".to_owned()),
             Some(first) if first.ip().is_unspecified() => Some(format!(
-                "required, because callers cannot follow links to {first}, the first address of proxy.listen"
+                "required, because callers cannot follow links to {first}, the first address of proxy.listen; set a URL by \
+                 which they reach the sidecar"
             )),
             // With port 0 the system chooses the port at the start, so nothing can be checked here.
             Some(first) if first.port() == 0 => None,

@@ -60,8 +60,9 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
             &["GET", "/v2/customer", "-H", "@x.header"],
             &[
                 "caller      unknown: no caller has this uid, certificate or token",
-                "request     refused: 401 sidecar.unknown_caller: the sidecar knows no caller by this request's uid, \
-                 certificate or token (see callers); it sent nothing to Sezzle",
+                "request     refused: 401 sidecar.unknown_caller: no caller of the sidecar has this request's uid, \
+                 certificate, token or keys, so the sidecar sent nothing to Sezzle; send a caller's token, or exchange \
+                 a caller's keys for one",
             ],
         ),
         (
