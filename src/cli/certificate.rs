@@ -225,25 +225,33 @@ fn told(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: b
     let (authority, certificate, key) = (authority.display(), certificate.display(), key.display());
     let listed = names.iter().map(shown).collect::<Vec<_>>().join(", ");
     let mut text = format!(
-        "{authority} is the authority ({state}). Callers have to trust it.\n\
-         {}.key is its key. Everybody who has this file can make certificates that they trust.\n\
+        "{authority} is the authority ({state}).\n\
+         {}.key is the authority's key. Everybody who has this file can make certificates of this authority.\n\
          {certificate} is the certificate for {listed}, until {}.\n\
-         {key} is its key.\n\n",
+         {key} is the certificate's key.\n\n",
         out.join(AUTHORITY).display(),
         format_http_date(until)
     );
-    let hosts: Vec<String> = names.iter().filter(|name| matches!(name, SanType::DnsName(_))).map(shown).collect();
     if names.iter().any(|name| !matches!(name, SanType::URI(_))) {
+        let hosts: Vec<String> = names.iter().filter(|name| needs_host(name)).map(shown).collect();
+        let hosts = if hosts.is_empty() { String::new() } else { format!("    hosts = {hosts:?}\n") };
         text.push_str(&format!(
-            "For a sidecar, set in its configuration:\n\n    [proxy]\n    hosts = {hosts:?}\n    \
-             tls.certificate_file = \"{certificate}\"\n    tls.key_file = \"{key}\"\n\n"
+            "If the sidecar shows this certificate, set in the configuration of the sidecar:\n\n    [proxy]\n{hosts}    \
+             tls.certificate_file = \"{certificate}\"\n    tls.key_file = \"{key}\"\n\nCallers then trust the authority, \
+             for example by\n\n    curl --cacert {authority} https://HOST:8080/v2/customer\n\n"
         ));
     }
     text.push_str(&format!(
-        "A caller shows this certificate, and trusts the authority, for example by\n\n    curl --cacert {authority} --cert \
-         {certificate} --key {key} https://HOST:8080/v2/customer\n"
+        "If a caller shows this certificate, set in the configuration of the sidecar:\n\n    [proxy]\n    \
+         tls.client_ca_file = \"{authority}\"\n\nThe caller then shows the certificate, for example by\n\n    curl --cacert \
+         AUTHORITY_OF_THE_SIDECAR --cert {certificate} --key {key} https://HOST:8080/v2/customer\n"
     ));
     text
+}
+
+/// Whether `proxy.hosts` has to name this host. Loopback needs no entry, and no entry stands for several hosts.
+fn needs_host(name: &SanType) -> bool {
+    matches!(name, SanType::DnsName(name) if name.as_str() != "localhost" && !name.as_str().starts_with('*'))
 }
 
 #[cfg(test)]

@@ -526,12 +526,20 @@ async fn the_sidecars_own_certificates_are_good_for_both_sides() {
     let out = folder.path().display().to_string();
     let made = run(&["certificate", "sidecar.internal", "localhost", "127.0.0.1", "--out", &out], &[]).await;
     assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""), "{}", made.stdout);
-    for words in ["authority.pem is the authority (new)", "hosts = [\"sidecar.internal\", \"localhost\"]"] {
+    for words in [
+        "authority.pem is the authority (new)",
+        // Loopback needs no entry.
+        "hosts = [\"sidecar.internal\"]\n",
+        &format!("curl --cacert {} https://", path("authority.pem")),
+    ] {
         assert!(made.stdout.contains(words), "{}", made.stdout);
     }
     let authority = fs::read_to_string(path("authority.pem")).expect("written");
     let caller = run(&["certificate", "spiffe://example/shop", "--out", &out], &[]).await;
     assert!(caller.stdout.contains("authority.pem is the authority (as before)"), "{}", caller.stdout);
+    let trusted = format!("tls.client_ca_file = \"{}\"\n", path("authority.pem"));
+    assert!(caller.stdout.contains(&trusted), "the sidecar trusts the authority of callers: {}", caller.stdout);
+    assert!(!caller.stdout.contains("tls.key_file"), "a URI is no name of a sidecar: {}", caller.stdout);
     assert_eq!(fs::read_to_string(path("authority.pem")).expect("kept"), authority);
     for key in ["authority.key", "sidecar.internal.key", "example-shop.key"] {
         assert_eq!(fs::metadata(path(key)).expect("written").permissions().mode() & 0o777, 0o600, "{key}");
