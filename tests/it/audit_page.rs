@@ -1,7 +1,7 @@
 //! Each step of docs/audit.md works as printed, beside a sidecar that has made a capture and a refund, and lost an
 //! answer. Everything but `audit verify` is done by other programs.
 
-use std::fs;
+use std::{fs, io};
 
 use http::Method;
 use serde_json::Value;
@@ -50,14 +50,16 @@ async fn every_step_works_as_printed() {
     let text = page("docs/audit.md");
     let commands: Vec<String> = blocks(&text)
         .into_iter()
-        .filter(|block| ["jq ", "tail ", "sezzle-sidecar "].iter().any(|program| block.starts_with(program)))
+        .filter(|block| ["jq ", "tail ", "sezzle-sidecar ", "zcat "].iter().any(|program| block.starts_with(program)))
         .map(|block| block.replace("ORDER", &order))
         .collect();
+    let compress = "head -n 1 audit.log.2 | gzip > audit.log.3.gz; tail -n 1 audit.log.2 | gzip > audit.log.2.gz";
+    runs(&folder, compress).await;
     let mut said = Vec::new();
     for command in &commands {
         if command.contains("audit.log.2") {
             fs::rename(file(&folder), folder.path().join("whole")).expect("renamed");
-            fs::rename(folder.path().join("rest"), file(&folder)).expect("renamed");
+            fs::copy(folder.path().join("rest"), file(&folder)).expect("copied");
         }
         let ended = runs(&folder, command).await;
         if command.contains("audit.log.2") {
@@ -65,7 +67,7 @@ async fn every_step_works_as_printed() {
         }
         said.push(ended.stdout);
     }
-    let [shown, of_order, unended, refunded, verified, rotated, by_others] = &said[..] else {
+    let [shown, of_order, unended, refunded, verified, rotated, compressed, by_others] = &said[..] else {
         panic!("the page has other steps by now: {commands:?}")
     };
     assert!(shown.contains("\"outcome\": \"unknown\""), "{shown}");
@@ -75,6 +77,7 @@ async fn every_step_works_as_printed() {
     assert_eq!(refunded, serde_json::json!({"USD": 40}));
     assert!(verified.starts_with("the chain is whole: lines 1 to 7"), "{verified}");
     assert_eq!(verified, rotated, "one chain in one file or in three");
+    assert_eq!(verified, compressed, "one chain in compressed files");
     assert_eq!(by_others, "the chain is whole\n");
 
     // Others find a change as well.
@@ -104,6 +107,17 @@ fn what_the_page_quotes_is_said() {
         }
     }
     assert!(found >= 9, "{found}");
+    // The messages of a start that fails: the sidecar's own, and those of the system.
+    let (_, table) = text.split_once("| the message goes on with | what to do |\n").expect("the table");
+    // ENOENT and EACCES.
+    let of_system = [2, 13].map(|code| io::Error::from_raw_os_error(code).to_string());
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 5, "{rows:?}");
+    for row in rows {
+        let message = crate::support::pages::quoted(row).into_iter().next().expect("a message");
+        let is_said = sources.contains(&message) || of_system.iter().any(|text| text.starts_with(&message));
+        assert!(is_said, "the sidecar does not say {message:?}");
+    }
     for outcome in sezzle_sidecar::audit::Outcome::WORDS {
         assert!(text.contains(&format!("| `{outcome}` |")), "{outcome}");
     }
