@@ -38,9 +38,10 @@ use self::body::{Arrival, GatewayBody, Incoming};
 use self::channel::Channel;
 use self::connector::Connector;
 use self::error::{ErrorKind, Sent, Unanswered, UpstreamError};
-use self::pool::{POOL_IDLE, Pool};
+use self::pool::{IDLE_BEFORE_READ, IDLE_BEFORE_WRITE, Pool};
 use self::retry::reserve;
 use crate::clock::{Clock, Mono};
+use crate::method::is_safe;
 use crate::telemetry::metrics::{Counted, LabelValue, Metrics, UpstreamSeries, method_label};
 use crate::worker::PerWorker;
 
@@ -177,8 +178,8 @@ impl Upstream {
         // The response came before the request had been read, so the rest of the request may never be read.
         let early = outgoing.body.len() > UNREAD && !response.status().is_success();
         let arrival = Arrival { at: now, reused: channel.lifetime.made < began };
-        // The connection may be idle for [`POOL_IDLE`] before its next request, and must not be too old then.
-        let old = now.plus(POOL_IDLE) >= channel.lifetime.retire;
+        // The connection may be idle for a while before its next request, and must not be too old then.
+        let old = now.plus(IDLE_BEFORE_WRITE) >= channel.lifetime.retire;
         if has_both_framings || early || old {
             pool.retire(&channel);
         } else {
@@ -202,8 +203,9 @@ impl Upstream {
     ) -> Result<(Response<Incoming>, Channel), UpstreamError> {
         let deadline = Instant::now() + outgoing.deadlines.head;
         let latest = deadline - outgoing.deadlines.reserve.min(outgoing.deadlines.head);
+        let longest_idle = if is_safe(&outgoing.method) { IDLE_BEFORE_READ } else { IDLE_BEFORE_WRITE };
         loop {
-            let mut channel = pool.channel(began, latest).await?;
+            let mut channel = pool.channel(began, longest_idle, latest).await?;
             if channel.is_over_limit() {
                 continue;
             }
@@ -266,8 +268,8 @@ fn unasked(what: &str) -> UpstreamError {
 }
 
 // As many as one class of calls may have in progress with the default `limits.in_flight`. A connection that finds no
-// room is closed after its response, and the next call opens another. Idle connections were all in use [`POOL_IDLE`]
-// ago, and files are reserved for connections in use.
+// room is closed after its response, and the next call opens another. Idle connections were all in use
+// [`IDLE_BEFORE_READ`] ago, and files are reserved for connections in use.
 const POOL_MAX_IDLE: usize = 512; // Of all workers together.
 const REPORT: &str = "report";
 // Bytes of a request that a connection certainly buffers when the gateway does not read.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sezzle_sidecar::clock::Clock;
 use sezzle_sidecar::telemetry::metrics::Metrics;
-use sezzle_sidecar::upstream::Upstream;
 use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
+use sezzle_sidecar::upstream::{Outgoing, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -33,6 +33,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Sends a write and reads its answer.
 async fn call(upstream: &Upstream, limit: Duration) -> Result<Bytes, UpstreamError> {
     let answer = upstream.send(&mut upstream::write(limit)).await?;
+    Ok(answer.into_body().collect().await.expect("a body").to_bytes())
+}
+
+/// Sends a safe call and reads its answer.
+async fn look_up(upstream: &Upstream, limit: Duration) -> Result<Bytes, UpstreamError> {
+    let answer = upstream.send(&mut Outgoing { method: Method::GET, ..upstream::write(limit) }).await?;
     Ok(answer.into_body().collect().await.expect("a body").to_bytes())
 }
 
@@ -190,6 +196,34 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_nothing() {
 }
 
 #[tokio::test]
+async fn bytes_that_nobody_asked_for_are_no_answer_to_the_next_call() {
+    const FORGED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    let ca = Authority::new();
+    let (listener, address) = listener().await;
+    let gateway = tokio::spawn(async move {
+        for number in 1.. {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            // Right behind the answer, and a moment later.
+            let pause = Duration::from_millis(if number % 2 == 0 { 0 } else { 20 });
+            answer(&mut stream, &number.to_string()).await.expect("one request for each connection");
+            sleep(pause).await;
+            let _ = stream.write_all(FORGED).await;
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            assert!(rest.is_empty(), "no request may follow");
+        }
+    });
+    let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
+    for number in ["1", "2", "3", "4"] {
+        assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), number);
+        sleep(Duration::from_millis(60)).await;
+    }
+    assert_eq!(metrics.upstream_connections_opened.get(), 4);
+    assert!(!gateway.is_finished());
+    gateway.abort();
+}
+
+#[tokio::test]
 async fn everybody_is_told_that_there_is_no_connection() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
@@ -210,7 +244,8 @@ async fn everybody_is_told_that_there_is_no_connection() {
 async fn what_is_idle_for_long_is_closed_and_what_is_used_is_not() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
-    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
+    let (clock, shift) = Clock::shifted();
+    let (upstream, _) = upstream::of_workers(0, clock, &format!("http://{address}"), &ca);
     let gateway = tokio::spawn(async move {
         let (mut used, _) = listener.accept().await.expect("accepts");
         for _ in 0..3 {
@@ -224,8 +259,10 @@ async fn what_is_idle_for_long_is_closed_and_what_is_used_is_not() {
         assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "used");
         sleep(Duration::from_secs(4)).await;
     }
+    // The pool looks every 15 s.
+    shift.advance(Duration::from_secs(50));
     let idle = gateway.await.expect("no panic");
-    assert!((Duration::from_secs(14)..Duration::from_secs(18)).contains(&idle), "{idle:?}");
+    assert!((Duration::from_secs(4)..Duration::from_secs(22)).contains(&idle), "{idle:?}");
 }
 
 #[tokio::test]
@@ -293,10 +330,22 @@ async fn what_has_been_idle_for_too_long_is_not_used_though_nobody_swept() {
     let (address, made) = calm_gateway(Duration::ZERO).await;
     let (clock, shift) = Clock::shifted();
     let (upstream, _) = upstream::of_workers(0, clock, &format!("http://{address}"), &ca);
-    for (idle, connections) in [(0, 1), (14, 1), (16, 2), (0, 2), (3600, 3)] {
+    let (write, read) = (true, false);
+    for (idle, is_write, connections) in [
+        (0, write, 1),
+        (14, write, 1),
+        (49, read, 1),
+        (16, write, 2),
+        (0, write, 2),
+        (14, write, 2),
+        (16, read, 2),
+        (51, read, 3),
+        (3600, write, 4),
+    ] {
         shift.advance(Duration::from_secs(idle));
-        assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "calm");
-        assert_eq!(made.load(Ordering::SeqCst), connections, "after {idle} s");
+        let answer = if is_write { call(&upstream, LIMIT).await } else { look_up(&upstream, LIMIT).await };
+        assert_eq!(answer.expect("an answer"), "calm");
+        assert_eq!(made.load(Ordering::SeqCst), connections, "after {idle} s, write: {is_write}");
     }
 }
 

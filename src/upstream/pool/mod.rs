@@ -20,8 +20,8 @@ use prometheus::IntGauge;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-pub use self::state::POOL_IDLE;
 use self::state::State;
+pub use self::state::{IDLE_BEFORE_READ, IDLE_BEFORE_WRITE};
 use super::channel::{Channel, Sender};
 use super::connector::{ConnectionLifetime, Connector};
 use super::error::{ConnectTimeout, ErrorKind, UpstreamError};
@@ -58,11 +58,17 @@ impl Pool {
         Self(Arc::new(Inner { connector, gateway, max_idle, clock, waiting, state: Mutex::default() }))
     }
 
-    /// Waits for an open connection that can carry a call now.
-    pub async fn channel(&self, now: Mono, deadline: Instant) -> Result<Channel, UpstreamError> {
+    /// Waits for an open connection that can carry a call now. An HTTP/1.1 connection has been idle for less than
+    /// `longest_idle`.
+    pub async fn channel(
+        &self,
+        now: Mono,
+        longest_idle: Duration,
+        deadline: Instant,
+    ) -> Result<Channel, UpstreamError> {
         let waiting = {
             let mut state = self.0.lock();
-            if let Some(channel) = state.take(now, || self.0.clone()) {
+            if let Some(channel) = state.take(now, longest_idle, || self.0.clone()) {
                 return Ok(channel);
             }
             // Connections in the making for cancelled calls will serve this call.
@@ -202,7 +208,7 @@ impl Drop for Sweeping {
 /// Closes connections that have been idle for too long, until none is left or the pool is dropped.
 async fn sweep(pool: Weak<Inner>) {
     let mut sweeping = Sweeping(pool.clone());
-    let mut wait = POOL_IDLE;
+    let mut wait = IDLE_BEFORE_WRITE;
     loop {
         sleep(wait).await;
         let Some(pool) = pool.upgrade().map(Pool) else { return };
@@ -216,7 +222,7 @@ async fn sweep(pool: Weak<Inner>) {
             sweeping.0 = Weak::new();
             return;
         };
-        wait = next.max(SWEEP_INTERVAL);
+        wait = next.clamp(SWEEP_INTERVAL, IDLE_BEFORE_WRITE);
     }
 }
 

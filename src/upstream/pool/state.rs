@@ -15,9 +15,13 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::http2;
 use crate::upstream::stream_permit::{StreamPermit, Streams};
 
-/// How long a connection may be idle. Shorter than the keep-alive of common load balancers in front of a gateway, so
-/// that this side closes first.
-pub const POOL_IDLE: Duration = Duration::from_secs(15);
+/// How long an HTTP/1.1 connection may be idle before a safe call. Shorter than the keep-alive of common load balancers
+/// in front of a gateway (60 s and more), so that this side closes first. If the gateway was faster, the call is repeated.
+pub const IDLE_BEFORE_READ: Duration = Duration::from_secs(50);
+
+/// How long a connection may be idle before a write. Nobody knows what became of a write that met the gateway's close on
+/// the way, so this is shorter than the keep-alive of nearly all load balancers.
+pub const IDLE_BEFORE_WRITE: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -64,13 +68,23 @@ impl State {
 
     /// A connection that can carry a call now. Each is checked here again, because a process that was suspended finds
     /// connections that no sweep has checked.
-    pub(super) fn take<S: Streams>(&mut self, now: Mono, pool: impl Fn() -> Arc<S>) -> Option<Channel> {
+    pub(super) fn take<S: Streams>(
+        &mut self,
+        now: Mono,
+        longest_idle: Duration,
+        pool: impl Fn() -> Arc<S>,
+    ) -> Option<Channel> {
         if let Some(channel) = self.stream(now, &pool) {
             return Some(channel);
         }
-        let mut idle = iter::from_fn(|| self.idle.pop()).find(|idle| idle.is_usable(now))?;
-        idle.channel.kept = true;
-        Some(idle.channel)
+        let mut last = iter::from_fn(|| self.idle.pop()).find(|idle| idle.is_usable(now))?;
+        if now.since(last.since) >= longest_idle {
+            // The others have been idle for even longer, and all of them can still carry other calls.
+            self.idle.push(last);
+            return None;
+        }
+        last.channel.kept = true;
+        Some(last.channel)
     }
 
     /// A free stream of an HTTP/2 connection.
@@ -195,9 +209,10 @@ impl State {
     pub(super) fn sweep(&mut self, now: Mono) -> Option<Duration> {
         self.idle.retain(|idle| idle.is_usable(now));
         self.shared.retain_mut(|shared| shared.is_usable(now));
+        let idle = self.idle.iter().map(|idle| idle.since.plus(IDLE_BEFORE_READ));
         let shared = self.shared.iter().map(|shared| if shared.is_busy() { now } else { shared.since });
-        let oldest = self.idle.iter().map(|idle| idle.since).chain(shared).min()?;
-        Some(oldest.plus(POOL_IDLE).since(now))
+        let next = idle.chain(shared.map(|since| since.plus(IDLE_BEFORE_WRITE))).min()?;
+        Some(next.since(now))
     }
 }
 
@@ -209,7 +224,7 @@ impl IdleConnection {
             Sender::Http1(sender) => sender.requests.is_closed(),
             Sender::Http2(..) => true,
         };
-        !closed && now.since(self.since) < POOL_IDLE && now < self.channel.lifetime.retire
+        !closed && now.since(self.since) < IDLE_BEFORE_READ && now < self.channel.lifetime.retire
     }
 }
 
@@ -220,7 +235,7 @@ impl SharedConnection {
 
     /// As [`IdleConnection::is_usable`]. A connection in use is not idle.
     fn is_usable(&mut self, now: Mono) -> bool {
-        let rested = !self.is_busy() && now.since(self.since) >= POOL_IDLE;
+        let rested = !self.is_busy() && now.since(self.since) >= IDLE_BEFORE_WRITE;
         !rested && now < self.lifetime.retire && !self.sender.is_closed()
     }
 }
