@@ -1,5 +1,6 @@
 //! The body of a request: received whole before a call is sent, or read and dropped.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,23 +9,33 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{sleep, timeout};
 
-use super::Proxy;
 use super::error::ProxyError;
 use super::record::Record;
 use super::route::Class;
+use super::{Proxy, SMALL};
 use crate::peer_body::PeerBody;
 
 impl Proxy {
     /// Receives the whole body of a request. Nothing is sent to Sezzle before.
     pub(super) async fn receive(&self, body: PeerBody, class: Class, record: &mut Record) -> Result<Bytes, ProxyError> {
-        if body.size_hint().lower() > self.options.limits.body as u64 {
-            return Err(ProxyError::BodyTooLarge);
+        let Allowance { limit, named, time, free } = allowance(class, self.options.limits.body);
+        let too_large = || ProxyError::BodyTooLarge(named);
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
         }
-        let _permit = self.pressure.receive(class)?;
         let unstated = body.has_unstated_end();
-        let received = timeout(BODY_TIMEOUT, Limited::new(body, self.options.limits.body).collect());
-        let received = self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?;
-        match received.map_err(|_| ProxyError::BodyTimeout)? {
+        let free = free.filter(|_| body.size_hint().upper().is_some_and(|length| length <= SMALL));
+        let mut whole = pin!(Limited::new(body, limit).collect());
+        let received = async {
+            if let Some(free) = free
+                && let Ok(whole) = timeout(free, &mut whole).await
+            {
+                return Ok(whole);
+            }
+            let _permit = self.pressure.receive(class)?;
+            timeout(time, whole).await.map_err(|_| ProxyError::BodyTimeout)
+        };
+        match self.writes.unless_cut(received).await.ok_or(ProxyError::Stopping)?? {
             Ok(body) => {
                 record.has_read_body = true;
                 if unstated {
@@ -34,7 +45,7 @@ impl Proxy {
                 }
                 Ok(body.to_bytes())
             }
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ProxyError::BodyTooLarge),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
             Err(_) => Err(ProxyError::BodyBroken),
         }
     }
@@ -50,7 +61,7 @@ impl Proxy {
     ) -> Result<(), ProxyError> {
         let limit = self.options.limits.body as u64;
         if body.size_hint().lower() > limit {
-            return Err(ProxyError::BodyTooLarge);
+            return Err(ProxyError::BodyTooLarge(LIMITS_BODY));
         }
         let _permit = self.pressure.receive(class)?;
         let read = async {
@@ -59,7 +70,7 @@ impl Proxy {
                 let frame = frame.map_err(|_| ProxyError::BodyBroken)?;
                 length = length.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
                 if length > limit {
-                    return Err(ProxyError::BodyTooLarge);
+                    return Err(ProxyError::BodyTooLarge(LIMITS_BODY));
                 }
             }
             Ok(length)
@@ -75,6 +86,40 @@ impl Proxy {
     }
 }
 
+/// How large a body may be, and how long it may take.
+struct Allowance {
+    /// Bytes.
+    limit: usize,
+    /// The limit's name, for a message.
+    named: &'static str,
+    /// Time for a caller to send the body, once it has a permit.
+    time: Duration,
+    /// Time in which a small body needs no permit yet.
+    free: Option<Duration>,
+}
+
+/// The allowance of a class. `limits_body` is the setting of this name.
+fn allowance(class: Class, limits_body: usize) -> Allowance {
+    match class {
+        // A stranger may send keys. Even if strangers keep all permits of this class, a caller whose keys come with the
+        // head gets its token.
+        Class::Credentials => {
+            let (limit, named) =
+                if KEYS_LIMIT < limits_body { (KEYS_LIMIT, KEYS_NAMED) } else { (limits_body, LIMITS_BODY) };
+            Allowance { limit, named, time: KEYS_TIMEOUT, free: Some(KEYS_FREE) }
+        }
+        Class::Session | Class::Read | Class::Report | Class::Money | Class::Webhooks => {
+            Allowance { limit: limits_body, named: LIMITS_BODY, time: BODY_TIMEOUT, free: None }
+        }
+    }
+}
+
+const LIMITS_BODY: &str = "limits.body";
+// For the longest private key, 4096 bytes, with each of them escaped, and for the address of a shop.
+const KEYS_LIMIT: usize = 16 * 1024;
+const KEYS_NAMED: &str = "16 KiB, the most that an exchange of keys may have";
+const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
+const KEYS_FREE: Duration = Duration::from_millis(100);
 // For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after
 // the other, and need not arrive at once.
 const RESET_GRACE: Duration = Duration::from_millis(10);

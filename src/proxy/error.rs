@@ -34,8 +34,8 @@ pub enum ProxyError {
     Loop,
     /// The target is longer than [`super::inbound::MAX_TARGET`].
     TargetTooLong,
-    /// The body is larger than `limits.body`.
-    BodyTooLarge,
+    /// The body is larger than this limit, given by its name.
+    BodyTooLarge(&'static str),
     BodyTimeout,
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
@@ -227,8 +227,8 @@ impl ProxyError {
                 let message = "the request's body did not arrive in time, so the sidecar sent nothing to Sezzle";
                 Facts::body_timeout(INVALID, message).closing()
             }
-            Self::BodyTooLarge => {
-                let message = "the request's body is larger than limits.body, so the sidecar sent nothing to Sezzle";
+            Self::BodyTooLarge(limit) => {
+                let message = format!("the request's body is larger than {limit}; the sidecar sent nothing to Sezzle");
                 Facts::body_too_large(INVALID, message).closing()
             }
             Self::TargetTooLong => Facts::target_too_long(INVALID, "the request's path and query are too long"),

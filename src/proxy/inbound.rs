@@ -57,6 +57,10 @@ impl Proxy {
         })?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
+        // Strangers may exchange keys. No body of another method is waited for.
+        if class == Class::Credentials && head.method != Method::POST {
+            return Err(ProxyError::MethodNotAllowed("POST"));
+        }
         if let Some(callers) = &self.options.callers {
             Self::check_caller(callers, head, present, caller, &matched, record)?;
         }

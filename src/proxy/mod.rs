@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -316,7 +316,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<CallerResponse, ProxyError> {
         match call.class {
-            Class::Credentials if head.method == Method::POST => {
+            Class::Credentials => {
                 let body = self.receive(body, call.class, record).await?;
                 let (now, callers) =
                     (self.clock.now(), self.options.callers.as_ref().map(|callers| callers.load_full()));
@@ -326,7 +326,6 @@ impl Proxy {
                 };
                 apart(|| self.authentication.exchange(&head.headers, &body, issued, now)).await
             }
-            Class::Credentials => Err(ProxyError::MethodNotAllowed("POST")),
             _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {
                 apart(|| self.write(head, &call, caller, body, record)).await
             }

@@ -30,6 +30,7 @@ pub struct Pressure {
     money: Arc<ClassLimit>,
     webhooks: Arc<ClassLimit>,
     receiving: Arc<Semaphore>,
+    receiving_keys: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -101,6 +102,7 @@ impl Pressure {
             money: limit(Class::Money),
             webhooks: limit(Class::Webhooks),
             receiving: Arc::new(Semaphore::new(in_flight)),
+            receiving_keys: Arc::new(Semaphore::new(in_flight)),
             metrics: Arc::clone(metrics),
         }
     }
@@ -130,9 +132,11 @@ impl Pressure {
     }
 
     /// Takes a permit to receive a body. These permits are apart from those of the classes, so that slow callers do not
-    /// keep others from Sezzle. Nobody waits for one, because a caller may keep it for half a minute.
+    /// keep others from Sezzle. Keys that a caller exchanges have permits of their own, because strangers may send some.
+    /// Nobody waits for a permit, because a caller may keep it for half a minute.
     pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
-        Arc::clone(&self.receiving).try_acquire_owned().map_err(|_| {
+        let permits = if class == Class::Credentials { &self.receiving_keys } else { &self.receiving };
+        Arc::clone(permits).try_acquire_owned().map_err(|_| {
             self.metrics.shed.with_label_values(&[class.as_str(), "receiving"]).inc();
             ProxyError::Overloaded
         })

@@ -7,6 +7,7 @@ mod issued;
 mod mistakes;
 mod page;
 mod seen;
+mod strangers;
 mod told;
 mod while_running;
 
