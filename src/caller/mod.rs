@@ -5,12 +5,14 @@
 
 mod browser;
 mod hosts;
+mod overflow_uid;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::browser::{FROM_BROWSER, SEC_FETCH_MODE, check_shown, is_of_browser};
 pub use self::hosts::Hosts;
+pub use self::overflow_uid::overflow_uid;
 
 /// The facts that a connection reveals about its caller.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,13 @@ pub struct Peer {
     pub pid: Option<i32>,
 }
 
+impl Peer {
+    /// The user id, if one user alone has it. `overflow` is [`overflow_uid`], which stands for many users.
+    pub fn own_uid(&self, overflow: u32) -> Option<u32> {
+        Some(self.uid).filter(|uid| *uid != overflow)
+    }
+}
+
 /// Why a request is refused before anything in it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -49,4 +58,16 @@ pub enum Refusal {
     /// The scheme is not served here; the text names the schemes that are.
     Scheme(&'static str),
     Browser,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_many_users_is_that_of_nobody() {
+        let peer = |uid| Peer { uid, pid: None };
+        assert_eq!([0, 1000, 65534].map(|uid| peer(uid).own_uid(65534)), [Some(0), Some(1000), None]);
+        assert_eq!(peer(65534).own_uid(7), Some(65534));
+    }
 }

@@ -8,7 +8,7 @@ use super::error::ProxyError;
 use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Matched, Route};
-use crate::caller::Caller;
+use crate::caller::{Caller, overflow_uid};
 use crate::callers::named::KnownCaller;
 use crate::callers::table::Table;
 use crate::clock::Now;
@@ -38,7 +38,7 @@ pub fn identify(
     connection: &Caller,
     now: Now,
 ) -> Option<KnownCaller> {
-    let uid = connection.peer.map(|peer| peer.uid);
+    let uid = connection.peer.and_then(|peer| peer.own_uid(overflow_uid()));
     let headers = present.authorization.then_some(&head.headers);
     let names = connection.certificate.as_deref().unwrap_or_default();
     table.identify(uid, names, headers, now)

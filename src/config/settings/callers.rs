@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::ProxySettings;
 use crate::address::Address;
+use crate::caller::overflow_uid;
 use crate::callers::amount::Bounds;
 use crate::callers::permission::Permissions;
 use crate::config::list_reader::Element;
@@ -127,6 +128,15 @@ fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>)
     {
         let message = "proxy.listen has no Unix socket, and nothing else tells the uid of a caller";
         r.refuse_member(element, "callers.uid", message);
+    }
+    if let Some(Some(uid)) = uid
+        && uid == overflow_uid()
+    {
+        let message = format!(
+            "{uid} is the number of every user that this user namespace has none for (see \
+             /proc/sys/kernel/overflowuid), so it tells nobody from others"
+        );
+        r.refuse_member(element, "callers.uid", &message);
     }
     if let (Some(Some(_)), Some(proxy)) = (&certificate, proxy)
         && !verifies_certificates(proxy)

@@ -80,6 +80,23 @@ async fn mistakes_in_the_configuration_are_listed_by_check() {
     }
 }
 
+/// Every user that the user namespace of the sidecar has no number for has this one.
+#[tokio::test]
+async fn the_number_of_all_unknown_users_is_no_caller() {
+    let folder = Folder::new();
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").expect("Linux");
+    let overflow = overflow.trim();
+    let socket = format!("proxy.listen = [\"127.0.0.1:0\", \"unix:{}/s\"]\n", folder.path().display());
+    let nobody = format!("{socket}[[callers]]\nname = \"nobody\"\nuid = {overflow}\nallow = [\"all\"]\n");
+    for command in ["check", "run"] {
+        let file = folder.write("sidecar.toml", &nobody);
+        let ended = run(&[command, "--config", &file], &KEYS[..3]).await;
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        let expected = format!("callers.uid: caller \"nobody\": {overflow} is the number of every user that");
+        assert!(ended.stderr.contains(&expected), "{}", ended.stderr);
+    }
+}
+
 #[tokio::test]
 async fn a_secret_that_can_be_guessed_is_warned_of() {
     let folder = Folder::new();
