@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
@@ -16,7 +17,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
 use crate::threads::Threads;
@@ -28,7 +29,35 @@ pub struct Resolver(Way);
 #[derive(Clone)]
 enum Way {
     System(Threads),
-    NameServers(Box<TokioResolver>),
+    NameServers(NameServers),
+}
+
+/// Name servers, and what they answered. A clone shares the answers.
+#[derive(Clone)]
+struct NameServers {
+    resolver: Box<TokioResolver>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// Whether the answers that are kept may be used.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whether an address of theirs has failed.
+    failed: bool,
+    dropped: Option<Instant>,
+}
+
+impl Kept {
+    /// Whether the answers are to be dropped before a lookup. Answers that fail again and again are asked for with a
+    /// pause in between.
+    fn drops(&mut self, now: Instant) -> bool {
+        let is_due = self.dropped.is_none_or(|dropped| now.duration_since(dropped) >= PAUSE);
+        let drops = self.failed && is_due;
+        if drops {
+            *self = Self { failed: false, dropped: Some(now) };
+        }
+        drops
+    }
 }
 
 impl fmt::Debug for Resolver {
@@ -68,10 +97,19 @@ impl Resolver {
         let options = builder.options_mut();
         options.use_hosts_file = ResolveHosts::Never;
         options.cache_size = MOST_NAMES;
+        options.positive_max_ttl = Some(LONGEST_TTL);
         options.negative_max_ttl = Some(NO_ADDRESS_TTL);
         options.timeout = SERVER_TIMEOUT;
         options.attempts = ATTEMPTS;
-        Ok(Self(Way::NameServers(Box::new(builder.build()?))))
+        Ok(Self(Way::NameServers(NameServers { resolver: Box::new(builder.build()?), kept: Arc::default() })))
+    }
+
+    /// Takes note that no address of a name led to the peer that was looked for. The answers of name servers that are
+    /// kept are not used again.
+    pub fn failed(&self) {
+        if let Way::NameServers(NameServers { kept, .. }) = &self.0 {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
+        }
     }
 }
 
@@ -81,6 +119,10 @@ const MOST: usize = 64;
 const MOST_NAMES: u64 = 32;
 // The name of a new gateway is found soon after it was made known, whatever its zone says of names that it lacks.
 const NO_ADDRESS_TTL: Duration = Duration::from_secs(5);
+// A wrong answer ends by itself, whatever its time to live. As long as a connection to the gateway lives.
+const LONGEST_TTL: Duration = Duration::from_secs(5 * 60);
+// While the gateway is down, every call fails to connect, and name servers are to notice little of that.
+const PAUSE: Duration = Duration::from_secs(1);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
 // Leaves a connection that may take 5 s some time for TCP and TLS.
@@ -100,7 +142,7 @@ impl Service<Name> for Resolver {
         Box::pin(async move {
             let found = match way {
                 Way::System(threads) => by_system(&threads, name.clone()).await,
-                Way::NameServers(resolver) => by_name_servers(&resolver, name.as_str()).await,
+                Way::NameServers(servers) => by_name_servers(&servers, name.as_str()).await,
             };
             found.map_err(|cause| DnsError { name: name.as_str().to_owned(), cause })
         })
@@ -113,7 +155,11 @@ async fn by_system(threads: &Threads, name: Name) -> io::Result<vec::IntoIter<So
 }
 
 /// The addresses of both families, IPv6 first: a connection tries both.
-async fn by_name_servers(resolver: &TokioResolver, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let NameServers { resolver, kept } = servers;
+    if kept.lock().unwrap_or_else(PoisonError::into_inner).drops(Instant::now()) {
+        resolver.clear_cache();
+    }
     // The dot at its end keeps the name from being completed by a search list.
     let absolute = format!("{}.", name.trim_end_matches('.'));
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time");
@@ -140,7 +186,45 @@ pub const DNS_PORT: u16 = 53;
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
+
+    #[test]
+    fn answers_that_fail_are_dropped_with_a_pause_in_between() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        assert!(!kept.drops(now), "nothing has failed");
+        kept.failed = true;
+        assert!(kept.drops(now));
+        assert!(!kept.drops(now + 2 * PAUSE), "the new answers have not failed");
+        let mut kept = Kept { failed: true, dropped: Some(now) };
+        assert!(!kept.drops(now + PAUSE / 2));
+        assert!(kept.drops(now + PAUSE), "what failed early is dropped later");
+        assert!(!kept.drops(now + 2 * PAUSE));
+    }
+
+    /// Answers one question: 127.0.0.1, for as long as a record may last.
+    async fn answer_one(server: UdpSocket) {
+        let mut question = [0; 512];
+        let (length, from) = server.recv_from(&mut question).await.expect("a question");
+        let name = question.iter().skip(12).position(|byte| *byte == 0).expect("the end of the name") + 1;
+        let mut answer = question.get(..2).expect("an id").to_vec();
+        answer.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        answer.extend(question.get(12..(12 + name + 4).min(length)).expect("a question"));
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0x7f, 0xff, 0xff, 0xff, 0, 4, 127, 0, 0, 1]);
+        server.send_to(&answer, from).await.expect("sent");
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_kept_for_longer_than_some_minutes() {
+        let server = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
+        let resolver = Resolver::asking(&[server.local_addr().expect("an address")]).expect("a resolver");
+        let Way::NameServers(NameServers { resolver, .. }) = resolver.0 else { panic!("name servers") };
+        let (found, ()) = tokio::join!(resolver.ipv4_lookup("gateway.example."), answer_one(server));
+        let left = found.expect("an answer").valid_until().duration_since(std::time::Instant::now());
+        assert!(left <= LONGEST_TTL && left > LONGEST_TTL / 2, "{left:?}");
+    }
 
     #[test]
     fn name_servers_of_the_system() {

@@ -28,6 +28,8 @@ use crate::telemetry::metrics::{Counted, Metrics};
 pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
+    /// Resolves the names.
+    resolver: Resolver,
     pub(super) http2: bool,
     /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.
     unfollowed: Arc<Mutex<Option<&'static str>>>,
@@ -77,12 +79,13 @@ impl Connector {
     pub fn new(options: Options, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let Options { tls, unfollowed, resolver, tcp, egress, http2 } = options;
         let limit = tcp.saturating_add(TLS_TIMEOUT).min(CONNECT_TIMEOUT);
-        let tunnel = MaybeTunnel::new(sockets(resolver, tcp), egress, limit);
+        let tunnel = MaybeTunnel::new(sockets(resolver.clone(), tcp), egress, limit);
         let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let inner = if http2 { https.enable_http2().wrap_connector(tunnel) } else { https.wrap_connector(tunnel) };
         Self {
             inner,
             limit,
+            resolver,
             http2,
             unfollowed: Arc::new(Mutex::new(unfollowed)),
             certificate: SeenCertificate::default(),
@@ -99,8 +102,8 @@ impl Connector {
             poll_fn(|context| inner.poll_ready(context)).await?;
             inner.call(gateway).await
         };
-        let made = timeout(self.limit, connect).await.map_err(|_| ConnectTimeout(self.limit))?;
-        let io = made.inspect_err(|error| self.explain(error.as_ref()))?;
+        let made = timeout(self.limit, connect).await.unwrap_or_else(|_| Err(ConnectTimeout(self.limit).into()));
+        let io = made.inspect_err(|error| self.note_failure(error.as_ref()))?;
         self.metrics.upstream_connections_opened.inc();
         let open = Counted::begin(self.metrics.upstream_connections.with_label_values(&["open"]));
         // Randomised, so that connections that were opened together are not replaced together.
@@ -117,9 +120,14 @@ impl Connector {
         self.certificate.clone()
     }
 
-    /// Warns once that an environment variable is ignored, when that may explain an untrusted certificate.
-    fn explain(&self, error: &(dyn std::error::Error + 'static)) {
-        if UpstreamError::from_connecting(error).kind == ErrorKind::TlsCertificate
+    /// Lets the name be resolved anew, as its addresses may be wrong. Warns once that an environment variable is ignored,
+    /// when that may explain an untrusted certificate.
+    fn note_failure(&self, error: &(dyn std::error::Error + 'static)) {
+        let kind = UpstreamError::from_connecting(error).kind;
+        if kind != ErrorKind::Dns {
+            self.resolver.failed();
+        }
+        if kind == ErrorKind::TlsCertificate
             && let Some(variable) = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             tracing::warn!(

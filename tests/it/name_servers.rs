@@ -20,6 +20,8 @@ pub struct NameServer {
     asked: Arc<AtomicU32>,
     /// Whether the server answers that its name does not exist, and that this answer may be kept for a day.
     denies: Arc<AtomicBool>,
+    /// The address of IPv4 to which the server leads.
+    leads_to: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -30,17 +32,25 @@ impl NameServer {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
         let (address, asked) = (socket.local_addr().expect("an address"), Arc::new(AtomicU32::new(0)));
         let denies = Arc::new(AtomicBool::new(false));
-        let (counted, denied) = (Arc::clone(&asked), Arc::clone(&denies));
+        let leads_to = Arc::new(AtomicU32::new(Ipv4Addr::LOCALHOST.to_bits()));
+        let (counted, denied, leads) = (Arc::clone(&asked), Arc::clone(&denies), Arc::clone(&leads_to));
         let task = tokio::spawn(async move {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question).await {
                 let question = &question[..length];
-                let answer =
-                    if denied.load(Ordering::Relaxed) { denial(question) } else { answer(question, ttl, &counted) };
+                let answer = if denied.load(Ordering::Relaxed) {
+                    denial(question)
+                } else {
+                    answer(question, ttl, leads.load(Ordering::Relaxed), &counted)
+                };
                 socket.send_to(&answer, from).await.expect("sent");
             }
         });
-        Self { address, asked, denies, task }
+        Self { address, asked, denies, leads_to, task }
+    }
+
+    fn lead_to(&self, address: Ipv4Addr) {
+        self.leads_to.store(address.to_bits(), Ordering::Relaxed);
     }
 
     fn asked(&self) -> u32 {
@@ -54,9 +64,9 @@ impl Drop for NameServer {
     }
 }
 
-/// The answer of RFC 1035, 4.1, to one question: 127.0.0.1 for the name that is known, nothing for its other types, and
+/// The answer of RFC 1035, 4.1, to one question: one address for the name that is known, nothing for its other types, and
 /// that other names do not exist.
-fn answer(question: &[u8], ttl: u32, asked: &AtomicU32) -> Vec<u8> {
+fn answer(question: &[u8], ttl: u32, leads_to: u32, asked: &AtomicU32) -> Vec<u8> {
     let rest = &question[12..];
     let name = rest.iter().position(|byte| *byte == 0).expect("the end of the name") + 1;
     let known = rest[..name].eq_ignore_ascii_case(NAME);
@@ -70,7 +80,8 @@ fn answer(question: &[u8], ttl: u32, asked: &AtomicU32) -> Vec<u8> {
         asked.fetch_add(1, Ordering::Relaxed);
         answer.extend([0xc0, 12, 0, 1, 0, 1]);
         answer.extend(ttl.to_be_bytes());
-        answer.extend([0, 4, 127, 0, 0, 1]);
+        answer.extend([0, 4]);
+        answer.extend(leads_to.to_be_bytes());
     }
     answer
 }
@@ -153,6 +164,40 @@ async fn a_name_that_did_not_exist_is_asked_for_again_within_seconds() {
         harness.client.get(harness.ops, "/readyz").await.status == 200
     })
     .await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_leads_to_nobody_is_asked_for_again() {
+    let (ca, server) = (Authority::new(), NameServer::start(u32::MAX >> 1).await);
+    // Nobody listens there.
+    server.lead_to(Ipv4Addr::new(127, 0, 0, 77));
+    let harness = setup(&ca, "gateway.sezzle.com", server.address).start_unready().await;
+    let refused = r#"upstream_errors_total{kind="connection_refused"}"#;
+    eventually("nobody is there", async || harness.metric(refused).await >= 1.0).await;
+    server.lead_to(Ipv4Addr::LOCALHOST);
+    eventually("ready", async || {
+        harness.clock.advance(Duration::from_secs(1));
+        harness.client.get(harness.ops, "/readyz").await.status == 200
+    })
+    .await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_be_reached_is_asked_for_about_once_a_second() {
+    let (ca, server) = (Authority::new(), NameServer::start(600).await);
+    let harness = setup(&ca, "gateway.sezzle.com", server.address).start().await;
+    assert_eq!(server.asked(), 1);
+    harness.gateway_goes_away().await;
+    let began = tokio::time::Instant::now();
+    while server.asked() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", server.asked());
+        let answer = harness.post("/v2/session", "{}").await;
+        assert_eq!(answer.error_code(), "sidecar.upstream_unreachable");
+    }
+    // The first question comes at once, and each further one a second later.
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     harness.stop().await;
 }
 
