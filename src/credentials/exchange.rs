@@ -44,6 +44,9 @@ pub enum ExchangeError {
         expected: String,
         found: String,
     },
+    /// A sidecar answered in Sezzle's place.
+    #[error("{LOOP}")]
+    Loop,
     /// Sezzle could not be asked, or gave no usable response.
     #[error("{why}")]
     Failed {
@@ -59,6 +62,7 @@ impl ExchangeError {
         match self {
             Self::Rejected(_) => "Sezzle rejected the key pair",
             Self::WrongMerchant { .. } => "the keys authenticate as another merchant",
+            Self::Loop => LOOP,
             Self::Failed { .. } => "the token exchange failed and is tried again",
         }
     }
@@ -67,7 +71,15 @@ impl ExchangeError {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Self::Failed { why, .. } => Some(why),
-            Self::Rejected(_) | Self::WrongMerchant { .. } => None,
+            Self::Rejected(_) | Self::WrongMerchant { .. } | Self::Loop => None,
+        }
+    }
+
+    /// Whether other keys may help.
+    pub fn is_of_keys(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::WrongMerchant { .. } => true,
+            Self::Loop | Self::Failed { .. } => false,
         }
     }
 
@@ -78,10 +90,13 @@ impl ExchangeError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Failed { retry_after, .. } => *retry_after,
-            Self::Rejected(_) | Self::WrongMerchant { .. } => None,
+            Self::Rejected(_) | Self::WrongMerchant { .. } | Self::Loop => None,
         }
     }
 }
+
+const LOOP: &str = "the sidecar reaches a sidecar in Sezzle's place (508 sidecar.loop_detected): gateway.url or a name \
+                    server leads back here";
 
 /// Asks for a token. The keys may belong to `merchant` only, if given.
 pub async fn exchange(
@@ -95,6 +110,9 @@ pub async fn exchange(
     let answer = upstream.send(&mut outgoing).await.map_err(|error| ExchangeError::failed(error.to_string()))?;
     let (head, body) = answer.into_parts();
     let retry_after = retry_after(&head.headers);
+    if head.status == StatusCode::LOOP_DETECTED {
+        return Err(ExchangeError::Loop);
+    }
     if !may_be_answer(head.status) {
         return Err(ExchangeError::Failed { why: format!("status {}", head.status), retry_after });
     }

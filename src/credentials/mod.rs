@@ -342,7 +342,7 @@ impl State {
     fn exchange(&self) -> ExchangeState {
         match self.last_error {
             None => ExchangeState::Working,
-            Some(ExchangeError::Failed { .. }) if !self.ever => ExchangeState::Starting,
+            Some(ExchangeError::Failed { .. } | ExchangeError::Loop) if !self.ever => ExchangeState::Starting,
             Some(_) => ExchangeState::Failing,
         }
     }

@@ -144,8 +144,7 @@ impl TokenRefresher {
                 self.note("token exchange", result_label(&error));
                 let (failures, wait) = self.tokens.note_failure(&error);
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
-                let refused = !matches!(error, ExchangeError::Failed { .. });
-                if refused {
+                if error.is_of_keys() {
                     let keys = self.files.sources.name();
                     tracing::error!(%error, keys, failures, have_token, retry_ms, "token exchange failed");
                     // The files may hold the right pair by now.
@@ -200,10 +199,10 @@ impl TokenRefresher {
             Err(error) => {
                 let (failures, wait) = self.unused(result_label(&error), error.retry_after());
                 let (have_token, retry_ms) = (self.tokens.live().is_some(), millis(wait));
-                if matches!(error, ExchangeError::Failed { .. }) {
-                    tracing::warn!(%error, keys = name, changed, failures, have_token, retry_ms, "{UNUSED}");
-                } else {
+                if error.is_of_keys() {
                     tracing::error!(%error, keys = name, changed, failures, have_token, retry_ms, "{UNUSED}");
+                } else {
+                    tracing::warn!(%error, keys = name, changed, failures, have_token, retry_ms, "{UNUSED}");
                 }
                 wait
             }
@@ -291,6 +290,6 @@ fn result_label(error: &ExchangeError) -> &'static str {
     match error {
         ExchangeError::Rejected(_) => "rejected",
         ExchangeError::WrongMerchant { .. } => "wrong_merchant",
-        ExchangeError::Failed { .. } => "failed",
+        ExchangeError::Loop | ExchangeError::Failed { .. } => "failed",
     }
 }

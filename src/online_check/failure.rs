@@ -128,6 +128,15 @@ impl CheckFailure {
                     )],
                 )
             },
+            ExchangeError::Loop => Self::new(
+                error.to_string(),
+                &[
+                    format!("Check where the name of {} leads from here; the hosts file counts too.", hints.gateway),
+                    "Where services reach this sidecar by the gateway's name, set gateway.resolver = \"dns\", and \
+                     gateway.nameservers to a server that leads the name to Sezzle."
+                        .to_owned(),
+                ],
+            ),
             ExchangeError::Failed { why, .. } => Self::new(
                 format!("the sidecar could not exchange the keys for a token: {why}"),
                 &["Another server answers in Sezzle's place, or Sezzle fails.".to_owned()],
@@ -279,6 +288,7 @@ mod tests {
                 "credentials.merchant_uuid",
             ),
             (ExchangeError::failed("status 500"), false, "status 500"),
+            (ExchangeError::Loop, false, "gateway.resolver = \"dns\""),
         ] {
             let failure = CheckFailure::of_keys(error, &hints);
             assert!(failure.is_of_keys == is_of_keys && failure.to_string().contains(words), "{failure}");

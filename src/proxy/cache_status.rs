@@ -2,10 +2,10 @@
 
 use http::{HeaderValue, StatusCode};
 
-use super::headers::PSEUDONYM;
 use crate::session::freshness::NotStored;
 use crate::session::{CacheResult, FromFleet};
 use crate::telemetry::metrics::words;
+use crate::upstream::PSEUDONYM;
 
 words! {
     /// Who made an answer: a metric label.

@@ -8,19 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::hop_by_hop::remove_hop_by_hop;
 use crate::session::freshness::is_json;
-use crate::upstream::PRODUCT;
-
-/// The `Via` pseudonym, also the name in `Cache-Status` and `Proxy-Status`.
-pub const PSEUDONYM: &str = "sezzle-sidecar";
+use crate::upstream::{OWN_VIA, PRODUCT};
 
 /// The trace of a request (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The id of a request, in both directions.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The value of `Via` in both directions: the version of HTTP, then [`PSEUDONYM`].
-pub const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
 
 /// The headers of a caller's request that Sezzle gets. `identity` asks for an answer that is not encoded.
 pub fn outgoing_headers(mut headers: HeaderMap, identity: bool) -> HeaderMap {

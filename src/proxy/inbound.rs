@@ -13,7 +13,6 @@ use super::arrival::shown_host;
 use super::decision::{Call, Decision, Missed};
 use super::error::ProxyError;
 use super::exchange::Rights;
-use super::headers::PSEUDONYM;
 use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Class, Matched};
@@ -24,6 +23,7 @@ use crate::callers::named::KnownCaller;
 use crate::clock::Now;
 use crate::session::freshness::RequestDirectives;
 use crate::session::{CacheResult, Found};
+use crate::upstream::PSEUDONYM;
 
 /// Longest path and query that is accepted, in bytes.
 pub const MAX_TARGET: usize = 4096;
@@ -123,12 +123,13 @@ pub fn admit(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
+    // This check is the first, or a sidecar that reaches itself would be told of its host and not of the loop.
+    if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
+        return Err(ProxyError::Loop);
+    }
     hosts.check_host(head, caller).map_err(|refusal| refused(refusal, head))?;
     if present.browser {
         return Err(Refusal::Browser.into());
-    }
-    if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
-        return Err(ProxyError::Loop);
     }
     if present.transfer_encoding && !is_chunked_once(&head.headers) {
         return Err(ProxyError::Malformed("the only transfer coding that the sidecar accepts is chunked, once"));

@@ -13,10 +13,11 @@ use hyper::ext::ReasonPhrase;
 use super::cache_status::{CacheStatus, Source};
 use super::conditional::is_unchanged;
 use super::content::{BrokenOff, Content, Parting};
-use super::headers::{OWN_VIA, X_REQUEST_ID};
+use super::headers::X_REQUEST_ID;
 use super::record::Record;
 use super::request_key::REQUEST_KEY;
 use crate::session::entry::HeaderWriter;
+use crate::upstream::OWN_VIA;
 
 /// An answer on its way to the caller, whoever made it.
 #[derive(Debug)]

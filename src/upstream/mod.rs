@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
@@ -89,12 +89,20 @@ pub struct Outgoing {
 /// The sidecar's name in `User-Agent`.
 pub const PRODUCT: &str = concat!("sezzle-sidecar/", env!("CARGO_PKG_VERSION"));
 
+/// The sidecar's name in `Via`, `Cache-Status` and `Proxy-Status`.
+pub const PSEUDONYM: &str = "sezzle-sidecar";
+
+/// The value of `Via` in both directions: the version of HTTP, then [`PSEUDONYM`]. A sidecar that gets it refuses the
+/// request, since the way to Sezzle then leads in a circle.
+pub const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sezzle-sidecar");
+
 /// The headers of a request that the sidecar makes for itself.
 pub fn own_headers() -> HeaderMap {
     HeaderMap::from_iter([
         (ACCEPT, HeaderValue::from_static("application/json")),
         (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         (USER_AGENT, HeaderValue::from_static(PRODUCT)),
+        (VIA, OWN_VIA),
     ])
 }
 

@@ -10,7 +10,7 @@ use crate::name_servers::NameServer;
 use crate::printed_commands::blocks;
 use crate::support::client::Client;
 use crate::support::pages::page;
-use crate::support::process::{Folder, Process, free_address, run};
+use crate::support::process::{Folder, Process, free_address, lines, run};
 use crate::support::stack::Framing::Length;
 use crate::support::stack::{Call, Stack};
 use crate::support::tls::Authority;
@@ -145,4 +145,66 @@ async fn check_warns_of_a_name_that_leads_the_sidecar_to_itself() {
     assert!(!check(&[host, ("GATEWAY__EGRESS_PROXY", "http://proxy.internal:3128")]).await);
     assert!(!check(&[host, ("GATEWAY__ENVIRONMENT", "sandbox")]).await, "another gateway's name");
     assert!(!check(&[]).await);
+}
+
+const MERCHANT: [(&str, &str); 2] =
+    [("CREDENTIALS__PUBLIC_KEY", "sz_pub_merchant"), ("CREDENTIALS__PRIVATE_KEY", "sz_pr_merchant-0123456789")];
+
+/// The name server leads the gateway's name to the sidecar as well.
+#[tokio::test]
+async fn a_sidecar_that_reaches_itself_says_so_and_says_nothing_of_its_keys() {
+    let (ca, server, folder) = (Authority::new(), NameServer::start(600).await, Folder::new());
+    let (certificate, key) = ca.files("proxy", &["gateway.sezzle.com"]);
+    let token = folder.write("token", "till-token-0123456789abcdef");
+    let private = folder.write("private", "office-private-0123456789abcdef");
+    let by_token = format!("[[callers]]\nname = \"till\"\ntoken_file = \"{token}\"\nallow = [\"all\"]\n");
+    let by_keys = format!(
+        "[[callers]]\nname = \"office\"\npublic_key = \"sz_pub_merchant\"\nprivate_key_file = \"{private}\"\nallow = \
+         [\"all\"]\n"
+    );
+    for (callers, hosts) in [("", true), (by_token.as_str(), true), (by_keys.as_str(), true), ("", false)] {
+        let file = folder.write("sidecar.toml", callers);
+        let (proxy, ops) = (free_address(), free_address());
+        let url = format!("{BASE}:{}", proxy.port());
+        let (proxy, ops_listen, server) = (proxy.to_string(), ops.to_string(), server.address.to_string());
+        let mut variables = vec![
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("GATEWAY__URL", url.as_str()),
+            ("GATEWAY__CA_FILE", ca.file().leak()),
+            ("GATEWAY__RESOLVER", "dns"),
+            ("GATEWAY__NAMESERVERS", server.as_str()),
+            ("PROXY__LISTEN", proxy.as_str()),
+            ("PROXY__TLS__CERTIFICATE_FILE", certificate.as_str()),
+            ("PROXY__TLS__KEY_FILE", key.as_str()),
+            ("OPS__LISTEN", ops_listen.as_str()),
+            ("DRAIN__GRACE", "0s"),
+        ];
+        variables.extend(MERCHANT);
+        if hosts {
+            variables.push(("PROXY__HOSTS", "gateway.sezzle.com"));
+        }
+        let case = format!("{callers} {hosts}");
+        let sidecar = Process::start(&["run", "--config", &file], &variables);
+        let http = Client::new();
+        eventually("the failure is shown", async || {
+            tokio::net::TcpStream::connect(ops).await.is_ok()
+                && http.get(ops, "/readyz").await.text().starts_with("not ready: the sidecar reaches a sidecar")
+        })
+        .await;
+        let checked = run(&["check", "--online", "--config", &file], &variables).await;
+        assert!(checked.code.is_some_and(|code| code != 0), "{case}: {checked:?}");
+        assert!(checked.stderr.contains("reaches a sidecar in Sezzle's place (508"), "{case}: {}", checked.stderr);
+        assert!(!checked.stderr.contains("rejected"), "{case}: {}", checked.stderr);
+        sidecar.signal("TERM");
+        let ended = sidecar.end().await;
+        let logged = lines(&ended.stdout);
+        let is_request = |line: &serde_json::Value| line["message"] == "request" && line["error"] == "loop_detected";
+        assert!(logged.iter().any(|line| is_request(line) && line["code"] == 508), "{case}: {}", ended.stdout);
+        let failed: Vec<_> = logged.iter().filter(|line| line["message"] == "token exchange failed").collect();
+        assert!(!failed.is_empty(), "{case}: {}", ended.stdout);
+        for line in failed {
+            let error = line["error"].as_str().expect("a text");
+            assert!(error.contains("reaches a sidecar") && !error.contains("key pair"), "{case}: {error}");
+        }
+    }
 }
