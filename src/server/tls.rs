@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,11 @@ pub(super) struct Offers {
 }
 
 /// A certificate with its key, and the authorities of callers' certificates, if callers are asked for one.
-pub struct Offer(ServerConfig);
+pub struct Offer {
+    config: ServerConfig,
+    /// Whether callers may resume their sessions.
+    resumes: bool,
+}
 
 /// Prints nothing of the key.
 impl fmt::Debug for Offer {
@@ -57,6 +61,7 @@ impl Offer {
         let provider = Arc::new(default_provider());
         let builder =
             ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let resumes = callers.is_none();
         let builder = match callers {
             None => builder.with_no_client_auth(),
             Some(authorities) => {
@@ -70,7 +75,12 @@ impl Offer {
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         // Data before the end of the handshake could be replayed, and a replayed capture moves money again.
         config.max_early_data_size = 0;
-        Ok(Self(config))
+        // A resumed session keeps the certificate that began it, though it may have ended since, or have been renewed.
+        // TLS tells too late whose session a ticket resumes to decline it, and the connection would have to fail.
+        if !resumes {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
+        Ok(Self { config, resumes })
     }
 }
 
@@ -89,13 +99,12 @@ impl Tls {
         })))
     }
 
-    /// Makes new connections get another offer. Callers may resume their sessions with `resume`, and open connections go
-    /// on. Not so after a change of the callers' authorities: a resumed session and an open connection keep a certificate
-    /// that another authority has signed. So the connections with a certificate end after their requests under way.
-    pub fn change(&self, offer: Offer, resume: bool) -> Result<(), rustls::Error> {
+    /// Makes new connections get another offer. Open connections go on, unless the callers' authorities have changed: then
+    /// the connections with a certificate end after their requests under way, since another authority may have signed it.
+    pub fn change(&self, offer: Offer, same_authorities: bool) -> Result<(), rustls::Error> {
         let before = self.0.offers.load_full();
-        self.0.offers.store(Arc::new(offers(offer, resume.then_some(&before))?));
-        if !resume {
+        self.0.offers.store(Arc::new(offers(offer, same_authorities.then_some(&before))?));
+        if !same_authorities {
             // After the store: a handshake that began before still has the token that is cancelled here.
             before.outdated.cancel();
         }
@@ -128,13 +137,19 @@ impl Tls {
     }
 }
 
-fn offers(Offer(mut serving): Offer, before: Option<&Arc<Offers>>) -> Result<Offers, rustls::Error> {
-    // Tickets are sealed with keys that change every six hours. No memory is needed for each caller.
-    let outdated;
-    (serving.ticketer, outdated) = match before {
-        Some(before) => (Arc::clone(&before.serving.ticketer), before.outdated.clone()),
-        None => (Ticketer::new()?, CancellationToken::new()),
-    };
+/// `before` is the offer whose sessions and connections go on.
+fn offers(
+    Offer { config: mut serving, resumes }: Offer,
+    before: Option<&Arc<Offers>>,
+) -> Result<Offers, rustls::Error> {
+    if resumes {
+        // Tickets are sealed with keys that change every six hours. No memory is needed for each caller.
+        serving.ticketer = match before {
+            Some(before) => Arc::clone(&before.serving.ticketer),
+            None => Ticketer::new()?,
+        };
+    }
+    let outdated = before.map(|before| before.outdated.clone()).unwrap_or_default();
     let mut refusing = serving.clone();
     refusing.alpn_protocols = vec![HTTP1.to_vec()];
     Ok(Offers { serving: Arc::new(serving), refusing: Arc::new(refusing), outdated })

@@ -98,6 +98,7 @@ mod stream_limit;
 mod support;
 mod systemd;
 mod tls_callers;
+mod tls_certificates_that_end;
 mod unix_sockets;
 mod unmodified_clients;
 mod version_1;

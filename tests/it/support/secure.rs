@@ -2,16 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -59,18 +62,25 @@ impl Secure {
         for one in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             roots.add(one.expect("a certificate")).expect("an authority");
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).expect("versions");
+        let builder =
+            ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).expect("versions");
         let builder = builder.with_root_certificates(roots);
         Self(Arc::new(match own {
             None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
-                let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
-                let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-                builder.with_client_auth_cert(chain, key).expect("a pair")
-            }
+            Some(own) => builder.with_client_cert_resolver(Arc::new(Own::read(own))),
         }))
+    }
+
+    /// A caller whose certificate can be renewed. Its sessions go on.
+    pub fn renewing(
+        authority: &str,
+        version: &'static SupportedProtocolVersion,
+        (certificate, key): &(String, String),
+    ) -> (Self, Arc<Own>) {
+        let own = Arc::new(Own::read((certificate, key)));
+        let mut config = ClientConfig::clone(&Self::only(authority, version).0);
+        config.client_auth_cert_resolver = Arc::clone(&own) as Arc<dyn ResolvesClientCert>;
+        (Self(Arc::new(config)), own)
     }
 
     /// The same caller, which offers these protocols by ALPN.
@@ -119,6 +129,42 @@ impl Secure {
     pub async fn get(&self, address: SocketAddr, path: &str) -> (Answer, Handshake) {
         self.try_get(address, path).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
+}
+
+/// The certificate that a caller shows.
+#[derive(Debug)]
+pub struct Own(Mutex<Arc<CertifiedKey>>);
+
+impl Own {
+    fn read(files: (&String, &String)) -> Self {
+        Self(Mutex::new(Self::pair(files)))
+    }
+
+    /// Shows the certificate of these files from now on.
+    pub fn renew(&self, (certificate, key): &(String, String)) {
+        *self.0.lock().expect("no panic") = Self::pair((certificate, key));
+    }
+
+    fn pair((certificate, key): (&String, &String)) -> Arc<CertifiedKey> {
+        let chain = CertificateDer::pem_file_iter(certificate).expect("a file");
+        let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        Arc::new(CertifiedKey::from_der(chain, key, &provider()).expect("a pair"))
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.lock().expect("no panic")))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// The facts of a handshake that is over.
