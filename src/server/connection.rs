@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use super::caller_certificate::Validity;
 use super::cut::{Cut, Timeouts};
 use super::handshake::{self, Accepted};
 use super::listener::{Handler, Listener};
@@ -42,29 +43,29 @@ pub async fn serve_connection<H: Handler>(
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
-    let (mut stream, http2, outdated): (Connection, _, _) = match (&listener.tls, stream) {
+    let (mut stream, http2, validity): (Connection, _, _) = match (&listener.tls, stream) {
         (Some(tls), Either::Left(stream)) => {
             // In a box, so that a connection without TLS does not reserve space for a handshake.
             let accepted = Box::pin(handshake::accept(tls, stream, listener)).await?;
-            let Some(Accepted { stream, names, outdated, http2 }) = accepted else { return Ok(()) };
+            let Some(Accepted { stream, names, validity, http2 }) = accepted else { return Ok(()) };
             caller = Caller { tls: true, certificate: names, ..caller };
-            (Either::Right(stream), http2, outdated)
+            (Either::Right(stream), http2, validity)
         }
         (_, stream) => (Either::Left(stream), None, None),
     };
     let mut ahead = BytesMut::new();
     if listener.http2 {
-        match (read_preface(&mut stream, &mut ahead, outdated.as_ref(), listener).await?, http2) {
+        match (read_preface(&mut stream, &mut ahead, validity.as_ref(), listener).await?, http2) {
             (Beginning::Nothing, _) => return Ok(()),
             // The bytes break the promise of ALPN.
             (Beginning::Http2, Some(false)) | (Beginning::Http1, Some(true)) => return Err(Cut::Malformed),
             (Beginning::Http2, _) => {
-                return serve_http2(stream, ahead.freeze(), caller, outdated, handler, listener).await;
+                return serve_http2(stream, ahead.freeze(), caller, validity, handler, listener).await;
             }
             (Beginning::Http1, _) => {}
         }
     }
-    serve_http1(stream, ahead.freeze(), caller, outdated, handler, listener).await
+    serve_http1(stream, ahead.freeze(), caller, validity, handler, listener).await
 }
 
 /// The protocol of a connection, by its first bytes.
@@ -79,7 +80,7 @@ enum Beginning {
 async fn read_preface(
     stream: &mut Connection,
     ahead: &mut BytesMut,
-    outdated: Option<&CancellationToken>,
+    validity: Option<&Validity>,
     listener: &Listener,
 ) -> Result<Beginning, Cut> {
     let Timeouts { idle, head, .. } = listener.timeouts;
@@ -92,7 +93,7 @@ async fn read_preface(
                 (until, cut) = (until.min(Instant::now() + limit), Cut::Drain);
                 continue;
             }
-            () = cancelled(outdated), if ahead.is_empty() => return Ok(Beginning::Nothing),
+            () = over(validity), if ahead.is_empty() => return Ok(Beginning::Nothing),
             read = timeout_at(until, stream.read_buf(ahead)) => read,
         };
         match read {
@@ -113,9 +114,9 @@ async fn read_preface(
     }
 }
 
-async fn cancelled(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
+async fn over(validity: Option<&Validity>) {
+    match validity {
+        Some(validity) => validity.over().await,
         None => pending().await,
     }
 }
@@ -130,7 +131,7 @@ async fn serve_http1<H: Handler>(
     stream: Connection,
     ahead: Bytes,
     caller: Caller,
-    outdated: Option<CancellationToken>,
+    validity: Option<Validity>,
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
@@ -143,7 +144,7 @@ async fn serve_http1<H: Handler>(
         async move { Ok::<_, Infallible>(answer.await.map(|body| WatchedBody { body, _guard: busy })) }
     });
     let connection = pin!(protocol::http1(listener.max_head).serve_connection(io, service));
-    let ends = ends(&listener.stop.closing, outdated);
+    let ends = ends(&listener.stop.closing, validity);
     drive(connection, http1::Connection::graceful_shutdown, &clock, listener.timeouts, ends).await
 }
 
@@ -151,7 +152,7 @@ async fn serve_http2<H: Handler>(
     stream: Connection,
     ahead: Bytes,
     caller: Caller,
-    outdated: Option<CancellationToken>,
+    validity: Option<Validity>,
     handler: H,
     listener: &Listener,
 ) -> Result<(), Cut> {
@@ -176,23 +177,23 @@ async fn serve_http2<H: Handler>(
     });
     let server = protocol::http2(listener.max_head, TokioExecutor::new());
     let connection = pin!(server.serve_connection(io, service));
-    let ends = ends(&closing, outdated);
+    let ends = ends(&closing, validity);
     match drive(connection, http2::Connection::graceful_shutdown, &clock, listener.timeouts, ends).await {
-        // The response that was given up has been counted already. A certificate to be verified again is no failure.
+        // The response that was given up has been counted already. The end of a certificate is no failure.
         Err(Cut::Drain) if !listener.stop.closing.is_cancelled() => Ok(()),
         ended => ended,
     }
 }
 
-/// Waits until a connection is to take no further requests: the listener closes, or the caller's certificate has to be
-/// verified again.
-fn ends(closing: &CancellationToken, outdated: Option<CancellationToken>) -> Ends<'_> {
-    let Some(outdated) = outdated else { return Either::Left(closing.cancelled()) };
+/// Waits until a connection is to take no further requests: the listener closes, or the caller's certificate no longer
+/// counts.
+fn ends(closing: &CancellationToken, validity: Option<Validity>) -> Ends<'_> {
+    let Some(validity) = validity else { return Either::Left(closing.cancelled()) };
     // In a box, so that a connection without a certificate does not reserve space for both.
     Either::Right(Box::pin(async move {
         tokio::select! {
             () = closing.cancelled() => {}
-            () = outdated.cancelled() => {}
+            () = validity.over() => {}
         }
     }))
 }

@@ -11,9 +11,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
-use tokio_util::sync::CancellationToken;
 
-use super::client_names;
+use super::caller_certificate::{self, CallerCertificate, Validity};
 use super::cut::Cut;
 use super::listener::Listener;
 use super::phase::DRAIN_TIMEOUT;
@@ -28,8 +27,8 @@ pub(super) struct Accepted {
     pub stream: Box<TlsStream<TcpStream>>,
     /// The DNS and URI names of the caller's certificate, which was verified; `None` without one.
     pub names: Option<Arc<[String]>>,
-    /// Cancelled when the certificate has to be verified again; `None` without one.
-    pub outdated: Option<CancellationToken>,
+    /// How long the certificate counts; `None` without one.
+    pub validity: Option<Validity>,
     /// Whether ALPN chose HTTP/2; `None` without ALPN.
     pub http2: Option<bool>,
 }
@@ -40,9 +39,14 @@ pub(super) async fn accept(tls: &Tls, stream: TcpStream, listener: &Listener) ->
     let offers = tls.offers();
     let (serving, outdated) = (Arc::clone(&offers.serving), offers.outdated.clone());
     drop(offers);
-    let accepted = handshake(tls, stream, serving, listener).await?;
-    Ok(accepted.map(|accepted| Accepted { outdated: accepted.names.is_some().then_some(outdated), ..accepted }))
+    let Some((stream, certificate)) = handshake(tls, stream, serving, listener).await? else { return Ok(None) };
+    let http2 = stream.get_ref().1.alpn_protocol().map(|protocol| protocol == HTTP2);
+    let (names, end) = certificate.map(|CallerCertificate { names, end }| (names, end)).unzip();
+    Ok(Some(Accepted { stream, names, validity: end.map(|end| Validity { end, outdated }), http2 }))
 }
+
+/// A connection after its handshake, and the certificate of its caller, if there is one.
+type Secured = (Box<TlsStream<TcpStream>>, Option<CallerCertificate>);
 
 /// The handshake of a connection over the limit.
 pub(super) async fn accept_to_refuse(
@@ -51,7 +55,7 @@ pub(super) async fn accept_to_refuse(
     listener: &Listener,
 ) -> Result<Option<Connection>, Cut> {
     let accepted = handshake(tls, stream, Arc::clone(&tls.offers().refusing), listener).await?;
-    Ok(accepted.map(|accepted| Either::Right(accepted.stream)))
+    Ok(accepted.map(|(stream, _)| Either::Right(stream)))
 }
 
 async fn handshake(
@@ -59,7 +63,7 @@ async fn handshake(
     stream: TcpStream,
     offer: Arc<ServerConfig>,
     listener: &Listener,
-) -> Result<Option<Accepted>, Cut> {
+) -> Result<Option<Secured>, Cut> {
     let handshake = async {
         let mut first = [0];
         match (stream.peek(&mut first).await, first) {
@@ -77,13 +81,12 @@ async fn handshake(
         let accepted = TlsAcceptor::from(offer).accept(stream).await;
         let accepted = accepted.map_err(|error| failed(&error, tls, listener))?;
         let (_, connection) = accepted.get_ref();
-        let names = client_names::of(connection, Clock::system().now().wall).map_err(|unusable| {
-            log(&unusable.to_string(), tls, listener);
+        let certificate = caller_certificate::of(connection, Clock::system().now().wall).map_err(|malformed| {
+            log(&malformed.to_string(), tls, listener);
             Cut::ClientCertificate
         })?;
         count(connection, listener);
-        let http2 = connection.alpn_protocol().map(|protocol| protocol == HTTP2);
-        Ok(Some(Accepted { names, outdated: None, http2, stream: Box::new(accepted) }))
+        Ok(Some((Box::new(accepted), certificate)))
     };
     within_limits(handshake, listener).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Read next: [`socket`] opens the listening sockets, [`connection`] limits what a connection may do and how long.
 
-mod client_names;
+mod caller_certificate;
 pub mod connection;
 pub mod cut;
 pub mod files;

@@ -1,14 +1,24 @@
-//! The certificate of a caller ends, or the caller renews it, while it has a session.
+//! The certificate of a caller ends, or the caller renews it, while it has a session or an open connection.
 
 use std::time::{Duration, SystemTime};
 
-use rcgen::CertificateParams;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{CertificateParams, date_time_ymd};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
+use sezzle_sidecar::simulator::{Gate, Rule};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::support::secure::Secure;
 use crate::support::tls::Authority;
-use crate::support::{Harness, Setup, eventually};
+use crate::support::{Harness, Setup, arrived, eventually};
 
 const CUSTOMER: &str = "/v2/customer";
 
@@ -45,4 +55,100 @@ async fn a_caller_that_renews_its_certificate_is_served_whatever_sessions_it_has
         assert_eq!((answer.status, handshake.kind), (200, HandshakeKind::Full));
     }
     harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_connection_ends_with_its_certificate() {
+    let (ca, callers) = (Authority::new(), Authority::new());
+    let harness = start(&ca, &callers).await;
+    let short = callers.signed("short", &["shop.internal"], ends_in(LIFE));
+    ends_in_time(&harness, &Secure::showing(&ca.pem(), &short)).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_connection_ends_with_the_certificate_of_an_intermediate_authority() {
+    let (ca, callers) = (Authority::new(), Authority::new());
+    let harness = start(&ca, &callers).await;
+    let chained = callers.chained("chained", &["shop.internal"], ends_in(LIFE));
+    ends_in_time(&harness, &Secure::showing(&ca.pem(), &chained)).await;
+    harness.stop().await;
+}
+
+/// A request under way is answered, no other one is, and connections with another certificate or none notice nothing.
+async fn ends_in_time(harness: &Harness, caller: &Secure) {
+    let connect = async |caller: &Secure| caller.connect(harness.proxy).await.expect("connects");
+    let (mut silent, mut idle, mut eager, mut busy) =
+        (connect(caller).await, connect(caller).await, connect(caller).await, connect(caller).await);
+    let h2 = TokioIo::new(connect(&caller.offering(&["h2"])).await);
+    let (mut sender, h2) = http2::handshake(TokioExecutor::new(), h2).await.expect("speaks HTTP/2");
+    let h2 = tokio::spawn(h2);
+    let request = Request::get(format!("https://localhost{CUSTOMER}")).body(Empty::<Bytes>::new());
+    assert_eq!(sender.send_request(request.expect("a request")).await.expect("answered").status(), 200);
+    assert!(is_served(&mut idle).await && is_served(&mut eager).await);
+    let gate = Gate::new();
+    harness.gateway.script(Rule::path("/v2/webhooks").gate(&gate));
+    busy.write_all(b"GET /v2/webhooks HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("writes");
+    arrived(&gate, 1).await;
+
+    // This connection is never idle for long.
+    let served = async {
+        while is_served(&mut eager).await {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LIMIT, served).await.expect("closes in time");
+    assert!(caller.try_get(harness.proxy, CUSTOMER).await.is_err(), "not before the certificate has ended");
+    let read = timeout(LIMIT, silent.read(&mut [0; 16])).await.expect("closes in time");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    let read = timeout(LIMIT, idle.read(&mut [0; 16])).await.expect("closes in time");
+    assert_eq!(read.expect("closes as TLS says"), 0);
+    timeout(LIMIT, h2).await.expect("closes in time").expect("no panic").expect("closes gracefully");
+    gate.release();
+    let mut rest = Vec::new();
+    timeout(LIMIT, busy.read_to_end(&mut rest)).await.expect("closes in time").expect("closes as TLS says");
+    assert!(rest.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn connections_without_a_certificate_or_with_one_that_goes_on_stay_open() {
+    let (ca, callers) = (Authority::new(), Authority::new());
+    let harness = start(&ca, &callers).await;
+    let short = Secure::showing(&ca.pem(), &callers.signed("short", &["shop.internal"], ends_in(LIFE)));
+    let long = Secure::showing(&ca.pem(), &callers.signed("long", &["shop.internal"], |_| ()));
+    // TLS lets a caller send certificates that lead nowhere. Such a one may have ended long before.
+    let useless = {
+        let old = callers.signed("old", &["old.internal"], |params| params.not_after = date_time_ymd(2020, 1, 1));
+        let (certificate, key) = callers.signed("more", &["shop.internal"], |_| ());
+        let text = |file: &String| std::fs::read_to_string(file).expect("a file");
+        Secure::showing(&ca.pem(), &(callers.write("more.pem", &(text(&certificate) + &text(&old.0))), key))
+    };
+    let mut open = Vec::new();
+    for caller in [&long, &useless, &Secure::new(&ca.pem())] {
+        open.push(caller.connect(harness.proxy).await.expect("connects"));
+    }
+    assert!(is_served(&mut short.connect(harness.proxy).await.expect("connects")).await);
+    eventually("the end", async || short.try_get(harness.proxy, CUSTOMER).await.is_err()).await;
+    for stream in &mut open {
+        assert!(is_served(stream).await);
+    }
+    harness.stop().await;
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Makes a request over a connection that stays open. False if the sidecar has closed the connection.
+async fn is_served(stream: &mut TlsStream<TcpStream>) -> bool {
+    let request = format!("GET {CUSTOMER} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut answer = [0; 16_384];
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    match timeout(LIMIT, stream.read(&mut answer)).await.expect("in time") {
+        Ok(0) | Err(_) => false,
+        Ok(count) => {
+            assert!(answer[..count].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..count]));
+            true
+        }
+    }
 }

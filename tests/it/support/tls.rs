@@ -98,6 +98,17 @@ impl Authority {
         (certificate, self.write(&format!("{name}.key"), &key.serialize_pem()))
     }
 
+    /// As [`Self::files`], by an intermediate authority that `change` has changed. The chain has its certificate too.
+    pub fn chained(&self, name: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let mut between = authority_params("intermediate");
+        change(&mut between);
+        let between = CertifiedIssuer::signed_by(between, a_key(), &self.issuer).expect("signs");
+        let key = a_key();
+        let certificate = params(names).signed_by(&key, &between).expect("signs");
+        let chain = self.write(&format!("{name}.pem"), &(certificate.pem() + &between.pem()));
+        (chain, self.write(&format!("{name}.key"), &key.serialize_pem()))
+    }
+
     fn serve(&self, params: CertificateParams, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
         let key = a_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("signs");
