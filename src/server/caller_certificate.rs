@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConnection;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, DnsName};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use x509_parser::certificate::X509Certificate;
@@ -47,11 +47,12 @@ fn end(certificate: &X509Certificate<'_>) -> Wall {
     Wall(certificate.validity().not_after.timestamp().saturating_add(1).saturating_mul(1000))
 }
 
-/// The text of a DNS name or a URI.
+/// The text of a DNS name or a URI. The configuration tells both kinds apart by `://`, so a name that looks like one of the
+/// other kind is left out: an authority may be allowed to sign names of one kind only (RFC 5280, 4.2.1.10).
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        GeneralName::DNSName(name) => DnsName::try_from(*name).ok().map(|_| name.to_ascii_lowercase()),
+        GeneralName::URI(uri) => uri.contains("://").then(|| (*uri).to_owned()),
         _ => None,
     }
 }
@@ -126,6 +127,11 @@ mod tests {
         assert_eq!(names(all), ["shop.internal", "spiffe://example/ns/shop/sa/Web"]);
         assert!(names(vec![]).is_empty());
         assert_eq!(read(&[CertificateDer::from(vec![])], Wall(0)), Err(Malformed));
+    }
+
+    #[test]
+    fn a_name_of_one_kind_is_none_of_the_other() {
+        assert!(names(vec![uri("shop.internal"), uri("urn:shop.internal"), dns("spiffe://example/shop")]).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod allowed;
 mod amounts;
 mod certified;
 mod issued;
+mod kinds_of_names;
 mod mistakes;
 mod page;
 mod seen;
