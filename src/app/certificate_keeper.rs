@@ -9,11 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::error::StartError;
-use super::from_settings::handshakes;
 use super::looks::{Looks, Step};
 use super::tls_files::{self, Found, Mistake, Print};
 use crate::clock::Clock;
-use crate::config::Settings;
 use crate::config::settings::TlsSettings;
 use crate::server::tls::Tls;
 use crate::telemetry::metrics::{Metrics, TLS_KINDS, TLS_VERSIONS};
@@ -27,12 +25,10 @@ impl App {
         files: (TlsSettings, Found),
         shown: SeenCertificate,
         clock: Clock,
-        settings: &Settings,
     ) -> Result<Tls, StartError> {
         let from_pipe = files.1.from_pipe;
-        let handshakes = handshakes(settings.limits.connections);
         let (threads, metrics) = (self.blocking.files.clone(), Arc::clone(&self.metrics));
-        let (keeper, tls) = CertificateKeeper::new(files, handshakes, shown, threads, clock, metrics)?;
+        let (keeper, tls) = CertificateKeeper::new(files, shown, threads, clock, metrics)?;
         if !from_pipe {
             let (keeper, stop) = (Arc::new(tokio::sync::Mutex::new(keeper)), self.background_stop.clone());
             self.supervisor.keep("certificate_keeper", None, move |_| {
@@ -60,14 +56,13 @@ impl CertificateKeeper {
     /// Begins with the files as they were at the start. `shown` is for the status page.
     fn new(
         (files, found): (TlsSettings, Found),
-        handshakes: usize,
         shown: SeenCertificate,
         threads: Threads,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Tls), rustls::Error> {
         let Found { offer, print, certificate, .. } = found;
-        let tls = Tls::new(offer, handshakes)?;
+        let tls = Tls::new(offer)?;
         for gauges in [&metrics.tls_files_unusable, &metrics.tls_handshakes_under_way] {
             gauges.with_label_values(&[PROXY]).set(0);
         }

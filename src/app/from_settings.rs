@@ -159,11 +159,6 @@ pub(super) fn exporter(
     Ok(Some(Exporter::new(endpoint, tls, blocking.resolver.clone(), spans, settings.otlp.sample)?))
 }
 
-/// How many TLS handshakes may be under way at once. Each takes some 20 KiB of memory, and a millisecond of a core.
-pub(super) fn handshakes(connections: usize) -> usize {
-    connections.clamp(1, 512)
-}
-
 pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<LinkRewriter> {
     links_lead_to(settings, bound).map(|base_url| LinkRewriter::new(&settings.gateway.url, base_url))
 }

@@ -91,9 +91,6 @@ impl App {
         if !sockets.is_empty() {
             let limit = self.metrics.connections_limit.with_label_values(&[listener.name]);
             limit.set(gauge(listener.permits.available_permits()));
-            if let Some(tls) = &listener.tls {
-                self.metrics.tls_handshakes_limit.with_label_values(&[listener.name]).set(gauge(tls.handshakes()));
-            }
         }
         for socket in sockets {
             // The socket outlives a task that panics, so callers wait in its queue meanwhile.

@@ -273,7 +273,7 @@ impl App {
         app.run_refresher(upstream, told);
         let watched = Watched { told: callers_told, threads: app.blocking.files.clone(), clock: clock.clone() };
         callers::keep(&app.supervisor, watched, &app.metrics, &app.background_stop);
-        let tls = tls_files.map(|files| app.keep_certificate(files, shown, clock.clone(), settings)).transpose()?;
+        let tls = tls_files.map(|files| app.keep_certificate(files, shown, clock.clone())).transpose()?;
         if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
             let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
             if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {

@@ -27,7 +27,7 @@ words! {
         Drain = "drain",
         /// The bytes are not the head of a request, or the head is too large.
         Malformed = "malformed",
-        /// The TLS handshake took too long, or had to wait too long for others.
+        /// The TLS handshake took too long.
         HandshakeTimeout = "handshake_timeout",
         /// The TLS handshake failed, or the caller broke it off.
         Handshake = "handshake_failed",

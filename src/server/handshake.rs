@@ -75,7 +75,6 @@ async fn handshake(
             }
             (Ok(_), _) => {}
         }
-        let Ok(_permit) = tls.permits().acquire().await else { return Err(Cut::HandshakeTimeout) };
         let under_way = listener.metrics.tls_handshakes_under_way.with_label_values(&[listener.name]);
         let _under_way = Counted::begin(under_way);
         let accepted = TlsAcceptor::from(offer).accept(stream).await;
@@ -134,7 +133,8 @@ async fn within_limits<T>(work: impl Future<Output = Result<T, Cut>>, listener: 
     }
 }
 
-// As long as a head may take. A handshake takes two round trips and a millisecond of work.
+// As long as a head may take. A handshake takes two round trips and a millisecond of work. The limit of connections bounds
+// those under way: a lower bound would let peers that begin handshakes and do not go on keep others out.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 // The time for the answer to a caller that speaks plain HTTP.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(1);

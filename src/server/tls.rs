@@ -10,7 +10,6 @@ use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::monotonic_micros;
@@ -21,8 +20,6 @@ pub struct Tls(Arc<Shared>);
 
 struct Shared {
     offers: ArcSwap<Offers>,
-    handshakes: Semaphore,
-    limit: usize,
     /// The time of the last log line about a failed handshake, in microseconds of the monotonic clock; 0 for none.
     logged: AtomicU64,
 }
@@ -88,15 +85,9 @@ pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
 impl Tls {
-    /// `handshakes` is how many of them may be under way at once.
-    pub fn new(offer: Offer, handshakes: usize) -> Result<Self, rustls::Error> {
+    pub fn new(offer: Offer) -> Result<Self, rustls::Error> {
         let offers = ArcSwap::from_pointee(offers(offer, None)?);
-        Ok(Self(Arc::new(Shared {
-            offers,
-            handshakes: Semaphore::new(handshakes),
-            limit: handshakes,
-            logged: AtomicU64::new(0),
-        })))
+        Ok(Self(Arc::new(Shared { offers, logged: AtomicU64::new(0) })))
     }
 
     /// Makes new connections get another offer. Open connections go on, unless the callers' authorities have changed: then
@@ -109,16 +100,6 @@ impl Tls {
             before.outdated.cancel();
         }
         Ok(())
-    }
-
-    /// How many handshakes may be under way at once.
-    pub fn handshakes(&self) -> usize {
-        self.0.limit
-    }
-
-    /// One permit for each handshake under way.
-    pub(super) fn permits(&self) -> &Semaphore {
-        &self.0.handshakes
     }
 
     /// The offer to a new connection.

@@ -99,6 +99,7 @@ mod support;
 mod systemd;
 mod tls_callers;
 mod tls_certificates_that_end;
+mod tls_floods;
 mod unix_sockets;
 mod unmodified_clients;
 mod version_1;

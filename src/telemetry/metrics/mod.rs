@@ -153,11 +153,6 @@ metrics! {
         "TLS handshakes with callers under way.",
         &["listener"],
     );
-    tls_handshakes_limit: IntGaugeVec = gauges(
-        "tls_handshakes_limit",
-        "TLS handshakes with callers that may be under way at once.",
-        &["listener"],
-    );
     tls_certificate_expiry: IntGaugeVec = gauges(
         "tls_certificate_expiry_timestamp_seconds",
         "When the certificate that callers are shown ends, in seconds since the epoch.",
