@@ -83,7 +83,16 @@ impl Snapshot {
     }
 }
 
-const IDENTIFYING: [&str; 3] = ["credentials.merchant_uuid", "webhooks.forward_to", "webhooks.public_url"];
+const IDENTIFYING: [&str; 8] = [
+    "credentials.merchant_uuid",
+    "webhooks.forward_to",
+    "webhooks.public_url",
+    "callers.token_file",
+    "callers.private_key_file",
+    "callers.certificate",
+    "callers.uid",
+    "callers.max_amount",
+];
 const LEFT_OUT: &str = "[left out]";
 
 /// A URL up to its path.

@@ -5,6 +5,7 @@ mod amounts;
 mod certified;
 mod issued;
 mod kinds_of_names;
+mod left_out;
 mod mistakes;
 mod page;
 mod seen;
