@@ -16,6 +16,7 @@ use crate::config::settings::TlsSettings;
 use crate::server::tls::Tls;
 use crate::telemetry::metrics::{Metrics, TLS_KINDS, TLS_VERSIONS};
 use crate::threads::Threads;
+use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::SeenCertificate;
 
 impl App {
@@ -138,16 +139,20 @@ impl CertificateKeeper {
 
     fn change(&mut self, found: Found) -> Result<(), rustls::Error> {
         let Found { offer, print, certificate, .. } = found;
-        self.tls.change(offer, print.callers == self.in_use.callers)?;
+        let same_authorities = print.callers == self.in_use.callers;
+        let same_pair = print.pair == self.in_use.pair;
+        self.tls.change(offer, same_authorities)?;
         self.in_use = print;
         self.looks.used();
         self.usable();
         self.metrics.tls_reloads.with_label_values(&[PROXY, SUCCESS]).inc();
-        tracing::info!(
-            subject = certificate.subject,
-            issuer = certificate.issuer,
-            "the proxy listener shows a new certificate"
-        );
+        if !same_pair {
+            let Certificate { subject, issuer, .. } = &certificate;
+            tracing::info!(subject, issuer, "the proxy listener shows a new certificate");
+        }
+        if !same_authorities {
+            tracing::info!("the proxy listener verifies the certificates of callers by other authorities");
+        }
         self.note(certificate);
         Ok(())
     }
@@ -156,7 +161,7 @@ impl CertificateKeeper {
         self.metrics.tls_files_unusable.with_label_values(&[PROXY]).set(0);
     }
 
-    fn note(&self, certificate: crate::upstream::certificate::Certificate) {
+    fn note(&self, certificate: Certificate) {
         let ends = certificate.not_after.0.div_euclid(1000);
         self.metrics.tls_certificate_expiry.with_label_values(&[PROXY]).set(ends);
         self.shown.set(certificate);

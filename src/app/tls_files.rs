@@ -14,7 +14,7 @@ use crate::file::{self, Content, Pipes, ReadError};
 use crate::server::tls::Offer;
 use crate::sezzle::time::format_http_date;
 use crate::upstream::ca_file;
-use crate::upstream::certificate::Certificate;
+use crate::upstream::certificate::{Certificate, is_authority};
 
 /// Files that fit together.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Found {
 /// Tells one content of the files from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Print {
-    pair: Vec<u8>,
+    pub pair: Vec<u8>,
     pub callers: Vec<u8>,
 }
 
@@ -195,8 +195,15 @@ fn callers_of(path: &Path, content: &Content) -> Result<RootCertStore, Vec<Mista
     let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
     let mut authorities = RootCertStore::empty();
     for one in found {
+        let (line, authority) = (one.line, is_authority(&one.der));
         let added = authorities.add(CertificateDer::from(one.der));
-        added.map_err(|_| mistake(format!("line {}: this is not an X.509 certificate", one.line)))?;
+        added.map_err(|_| mistake(format!("line {line}: this is not an X.509 certificate")))?;
+        if !authority {
+            return Err(mistake(format!(
+                "line {line}: this certificate may sign no others; name the file of the authority that signs those of \
+                 callers"
+            )));
+        }
     }
     Ok(authorities)
 }
@@ -224,7 +231,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
     use tempfile::TempDir;
 
     use super::*;
@@ -284,13 +291,27 @@ mod tests {
         (params().self_signed(&key).expect("signs").pem(), key.serialize_pem())
     }
 
+    fn authority() -> String {
+        let mut params = params();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().expect("a key")).expect("signs").pem()
+    }
+
+    #[test]
+    fn authorities_of_callers_may_sign() {
+        let folder = Folder::new();
+        folder.write("callers", authority() + &pair().0);
+        let said = folder.read(true).expect_err("a mistake").concat();
+        assert!(said.starts_with("proxy.tls.client_ca_file: ") && said.contains("may sign no others"), "{said}");
+    }
+
     #[test]
     fn files_that_fit_are_used() {
         let folder = Folder::new();
         let first = folder.read(false).expect("usable");
         assert_eq!(Some(first.certificate.not_after), parse_rfc3339("2027-01-01T00:00:00Z"));
         assert_eq!(folder.read(false).expect("usable").print, first.print);
-        folder.write("callers", pair().0);
+        folder.write("callers", authority());
         let asking = folder.read(true).expect("usable");
         assert!(asking.print.pair == first.print.pair && asking.print.callers != first.print.callers);
         let (certificate, key) = pair();

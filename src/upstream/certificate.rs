@@ -8,7 +8,7 @@ use x509_parser::asn1_rs::{Any, Class, Sequence, Tag};
 use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{X509Name, X509Version};
 
 use crate::clock::Wall;
 use crate::text::printable;
@@ -35,6 +35,14 @@ impl Certificate {
             not_after: moment(*not_after),
         })
     }
+}
+
+/// Whether a certificate in DER may sign others (RFC 5280, 4.2.1.9). One of an earlier version than 3 does not say, and may.
+pub fn is_authority(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
+        let constraints = certificate.basic_constraints();
+        certificate.version() != X509Version::V3 || constraints.is_ok_and(|found| found.is_some_and(|one| one.value.ca))
+    })
 }
 
 /// The common name of a distinguished name, or else its organisation.

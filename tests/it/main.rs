@@ -97,6 +97,7 @@ mod stored_sessions;
 mod stream_limit;
 mod support;
 mod systemd;
+mod tls_authorities;
 mod tls_callers;
 mod tls_certificates_that_end;
 mod tls_floods;

@@ -468,6 +468,13 @@ async fn check_says_all_that_is_wrong_with_the_files() {
         (&certificate, &open, "", 77, &["users other than the owner may write this file (mode 666)"]),
         (&certificate, &certificate, "", 77, &["holds no private key in PEM"]),
         (&absent, &open, &key, 77, &["certificate_file", "No such file", "mode 666", "client_ca_file", "PRIVATE KEY"]),
+        (
+            &certificate,
+            &key,
+            &certificate,
+            78,
+            &["proxy.tls.client_ca_file", "line 1: this certificate may sign no others"],
+        ),
         (&certificate, "", "", 78, &["proxy.tls.key_file: required with proxy.tls.certificate_file"]),
     ] {
         let (found, stdout, stderr) = check(certificate, key, callers).await;
