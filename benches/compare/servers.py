@@ -54,7 +54,8 @@ def build_floor():
              "--message-format", "json-render-diagnostics"]
     environment = {**os.environ, "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags)}
     built = subprocess.run(cargo, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True).stdout
-    return next(file for line in built.splitlines() if (file := json.loads(line).get("executable")) and "floor" in file)
+    artifacts = [json.loads(line) for line in built.splitlines()]
+    return next(one["executable"] for one in artifacts if one.get("executable") and one["target"]["name"] == "floor")
 
 
 def version(command):
