@@ -2,10 +2,10 @@
 
 use crate::proxy::route::Class;
 use crate::server::cut::Cut;
-use crate::session::{CacheResult, Removal};
+use crate::session::CacheResult;
 use crate::telemetry::metrics::{
-    CALLER_EXCHANGE_RESULTS, CALLER_SECRET_RESULTS, ConfigReload, INVALIDATION_SOURCES, LISTENERS, Metrics,
-    OTHER_EVENT, RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
+    CALLER_EXCHANGE_RESULTS, CALLER_SECRET_RESULTS, ConfigReload, EVICTION_CAUSES, INVALIDATION_SOURCES, LISTENERS,
+    Metrics, OTHER_EVENT, RELOAD_RESULTS, RETRY_RESULTS, TASKS, TOKEN_RESULTS, TOKEN_TRIGGERS, WEBHOOK_EVENTS,
 };
 use crate::upstream::error::ErrorKind;
 use crate::upstream::retry::Failure;
@@ -23,7 +23,7 @@ pub fn create_series(metrics: &Metrics) {
     for (counters, words) in [
         (&metrics.task_restarts, &TASKS[..]),
         (&metrics.cache_requests, &CacheResult::WORDS),
-        (&metrics.cache_evictions, &Removal::WORDS),
+        (&metrics.cache_evictions, &EVICTION_CAUSES),
         (&metrics.cache_invalidations, &INVALIDATION_SOURCES),
         (&metrics.caller_exchanges, &CALLER_EXCHANGE_RESULTS),
         (&metrics.secret_reloads, &RELOAD_RESULTS),

@@ -8,8 +8,8 @@ use http::header::{AGE, IterMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use triomphe::ThinArc;
 
-use super::fetch_id::FetchId;
 use super::freshness::Freshness;
+use super::invalidation::FetchId;
 use super::invalidation::tag_id::TagId;
 use super::response::SessionResponse;
 use super::revalidation::Conditions;
@@ -31,18 +31,16 @@ struct EntryMeta {
     template: Arc<HeaderTemplate>,
     /// When the entry was stored: nanoseconds on the monotonic clock, and the wall clock. Below: milliseconds.
     since: (u64, Wall),
-    age: u64,
     /// How long before `since` the fetch was sent.
-    took: u32,
-    /// How long the entry stays fresh, counted from `since`. This and the next two end after 49 days at most.
-    ttl: u32,
+    took: u64,
+    age: u64,
+    /// How long the entry stays fresh, counted from `since`.
+    ttl: u64,
     /// How long the entry may be served when Sezzle fails, counted from `since`.
-    servable: u32,
+    servable: u64,
     /// How long until the session itself is over, counted from `since`.
-    session_left: u32,
-    /// The length of the tags, in bytes.
+    session_left: u64,
     tags: u32,
-    /// The position of the body behind the metadata.
     body: u32,
 }
 
@@ -148,11 +146,11 @@ impl Entry {
             template,
             since: (u64::try_from(now.mono.0.as_nanos()).ok()?, now.wall),
             // Rounded up: an entry may count as older than it is.
-            took: u32::try_from(millis(now.since(sent)).saturating_add(1)).ok()?,
+            took: millis(now.since(sent)).saturating_add(1),
             age: millis(freshness.age),
-            ttl: at_most(freshness.ttl),
-            servable: at_most(freshness.ttl.saturating_add(freshness.stale)),
-            session_left: at_most(freshness.session_left),
+            ttl: millis(freshness.ttl),
+            servable: millis(freshness.ttl.saturating_add(freshness.stale)),
+            session_left: millis(freshness.session_left),
             tags: u32::try_from(indexed).ok()?,
             body: u32::try_from(body).ok()?,
         };
@@ -247,12 +245,12 @@ impl Entry {
 
     /// When the fetch was sent, or up to a millisecond or two before: by each clock as it is read now.
     pub fn began(&self) -> Now {
-        let (since, took) = (self.since(), Duration::from_millis(self.meta().took.into()));
+        let (since, took) = (self.since(), Duration::from_millis(self.meta().took));
         Now { mono: since.mono.minus(took), wall: since.wall.minus(took) }
     }
 
-    fn after(&self, millis: u32) -> Deadline {
-        Deadline::after(self.since(), Duration::from_millis(millis.into()))
+    fn after(&self, millis: u64) -> Deadline {
+        Deadline::after(self.since(), Duration::from_millis(millis))
     }
 
     /// The current age (RFC 9111, 4.2.3).
@@ -283,31 +281,15 @@ impl Entry {
 
     /// Bytes that this entry takes; an estimate on the high side.
     pub fn weight(&self) -> u32 {
-        let block = allocated(size_of::<EntryMeta>().saturating_add(PER_BLOCK).saturating_add(self.0.slice.len()));
-        let tags = usize::try_from(self.meta().tags).unwrap_or(usize::MAX) / size_of::<TagId>();
-        let others = tags.saturating_mul(PER_TAG).saturating_add(PER_ENTRY);
-        u32::try_from(block.saturating_add(others)).unwrap_or(u32::MAX)
+        let tags = self.tags().count().saturating_mul(PER_TAG);
+        u32::try_from(self.0.slice.len().saturating_add(tags).saturating_add(PER_ENTRY)).unwrap_or(u32::MAX)
     }
 }
 
-/// Bytes that the allocator takes for a block: four sizes for each doubling, and a thirty-second for its own
-/// bookkeeping and for pages that are not full.
-fn allocated(block: usize) -> usize {
-    let size = block.next_multiple_of((block.next_power_of_two() / 8).max(16));
-    size.saturating_add(size / 32)
-}
-
-// The counter and the length of a block.
-const PER_BLOCK: usize = 16;
-// The slot of an entry, and its place in the table, just after that has grown. `benches/cache.rs` measures the total.
-const PER_ENTRY: usize = 60;
+// The cache's own node and the metadata before the block. `benches/cache.rs` measures the total.
+const PER_ENTRY: usize = 800;
 // Bytes per tag in the index, just after its table has grown.
-const PER_TAG: usize = 40;
-
-/// A duration in milliseconds, rounded down; 49 days if it is longer.
-fn at_most(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
+const PER_TAG: usize = 115;
 
 /// The headers to store: all but `Age`, which is computed for each response.
 fn stored_headers(answer: &SessionResponse) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {

@@ -11,10 +11,9 @@ use uuid::Uuid;
 
 use super::SessionCache;
 use super::entry::Entry;
-use super::fetch_id::FetchId;
 use super::flight::{Flight, FlightResult};
 use super::freshness::{self, Freshness, NotStored, RequestDirectives};
-use super::invalidation::{PurgeEpoch, Refused};
+use super::invalidation::{FetchId, PurgeEpoch, Refused};
 use super::results::{Fetched, Found, FromFleet, Hit, LookupResult};
 use super::revalidation::{Conditions, freshen, with_date};
 use super::take::{self, Asked};
@@ -62,8 +61,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let arrived = self.store.invalidation.epoch();
         // One deadline for all of the waits below.
         let until = Instant::now().checked_add(self.rules.load().lookup_timeout).unwrap_or_else(Instant::now);
-        let alone =
-            directives.no_store || directives.no_cache || !may_join || self.unshared.contains(key, self.clock.mono());
+        let alone = directives.no_store || directives.no_cache || !may_join || self.unshared.contains_key(&key);
         // The first round accepts any flight. If a write came between the flight's beginning and this caller's arrival,
         // the second round needs a flight that began after the arrival. That one is hardly ever refused, and then this
         // caller fetches alone.
@@ -150,7 +148,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.tasks.spawn(async move {
             let (result, shared) = cache.take_or_settle(key, began, &directives, basis, fetch).await;
             if matches!(shared, FlightResult::Released) {
-                cache.unshared.insert(key, cache.clock.mono());
+                cache.unshared.insert(key, ());
             }
             // The flight leaves the list only now that the answer is stored: new callers must find that answer, and
             // must not wait for a flight that is over.

@@ -12,19 +12,15 @@ mod elsewhere;
 pub mod ending;
 pub mod entry;
 mod fetch;
-pub mod fetch_id;
 mod flight;
 pub mod freshness;
 pub mod horizon;
 pub mod invalidation;
-mod recent;
 pub mod response;
 mod results;
 pub mod revalidation;
-mod seed;
 pub mod shared;
 mod store;
-mod table;
 mod take;
 pub mod writing;
 
@@ -33,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use moka::sync::Cache;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -41,10 +38,8 @@ use self::entry::Entry;
 use self::flight::Flights;
 use self::freshness::{NotStored, Policy, RequestDirectives};
 use self::horizon::{Outlook, Serve};
-use self::recent::Recent;
 pub use self::results::{CacheResult, Fetched, Found, FromFleet, Hit, LookupResult, StaleHit};
 use self::shared::Sharing;
-pub use self::store::Removal;
 use self::store::Store;
 use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::Metrics;
@@ -76,7 +71,7 @@ pub struct SessionCache<E> {
     store: Store,
     flights: Flights<E>,
     /// Sessions whose last answer was for one caller only: callers do not wait for each other's fetches of them.
-    unshared: Recent,
+    unshared: Cache<Uuid, ()>,
     fleet: Option<InFleet>,
     /// Set if the fleet shares answers.
     sharing: OnceLock<Sharing>,
@@ -93,6 +88,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         for reason in NotStored::ALL {
             metrics.cache_store_skipped.with_label_values(&[reason.as_str()]).inc_by(0);
         }
+        let unshared = Cache::builder().max_capacity(MAX_UNSHARED).time_to_live(UNSHARED_FOR).build();
         let Options { max_bytes, max_flights, rules, fleet } = options;
         let ids = fleet.as_ref().map(|fleet| fleet.ids.clone());
         Arc::new(Self {
@@ -101,7 +97,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             warned: AtomicBool::new(false),
             max_flights,
             rules: ArcSwap::from_pointee(rules),
-            unshared: Recent::new(UNSHARED_FOR, MAX_UNSHARED),
+            unshared,
             fleet,
             sharing: OnceLock::new(),
             tasks,
@@ -110,8 +106,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         })
     }
 
-    /// Looks up a session, by the caller's directives, both clocks, and what is known of other sidecars. Waits
-    /// for no purge.
+    /// Looks up a session, by the caller's directives, both clocks, and what is known of other sidecars. Takes no lock.
     pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
         // Before the entry: for what is read after it, the purges are done that the outlook includes.
         let outlook = self.outlook();
@@ -174,7 +169,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
 // How long callers do not wait for each other's fetches of a session whose last answer was for one caller only.
 const UNSHARED_FOR: Duration = Duration::from_secs(5);
-const MAX_UNSHARED: usize = 10_000;
+const MAX_UNSHARED: u64 = 10_000;
 
 #[cfg(test)]
 mod tests;

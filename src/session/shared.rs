@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::freshness::Freshness;
 use super::invalidation::PurgeEpoch;
 use super::invalidation::tag_id::TagId;
-use super::recent::Recent;
 use super::response::SessionResponse;
-use crate::clock::{Mono, Now, Wall};
+use crate::clock::{Now, Wall};
 use crate::sezzle::clock::SezzleClock;
 use crate::telemetry::metrics::fleet::BodyResult;
 
@@ -103,28 +103,29 @@ pub(super) struct Sharing {
     pub(super) sezzle: Arc<SezzleClock>,
     /// Sessions of which this sidecar has seen a newer answer that it did not store: it must not go back to an older
     /// one, which others may have shared.
-    outdated: Recent,
+    outdated: Cache<Uuid, ()>,
 }
 
 impl Sharing {
     pub(super) fn new(bodies: Arc<dyn SharedBodies>, sezzle: Arc<SezzleClock>) -> Self {
-        Self { bodies, sezzle, outdated: Recent::new(OUTDATED_FOR, MAX_OUTDATED) }
+        let outdated = Cache::builder().max_capacity(MAX_OUTDATED).time_to_live(OUTDATED_FOR).build();
+        Self { bodies, sezzle, outdated }
     }
 
-    pub(super) fn outdate(&self, session: Uuid, now: Mono) {
-        self.outdated.insert(session, now);
+    pub(super) fn outdate(&self, session: Uuid) {
+        self.outdated.insert(session, ());
     }
 
     /// Notes that an answer of Sezzle is stored, which is newer than all that was seen before.
     pub(super) fn renew(&self, session: Uuid) {
-        self.outdated.remove(session);
+        self.outdated.invalidate(&session);
     }
 
-    pub(super) fn is_outdated(&self, session: Uuid, now: Mono) -> bool {
-        self.outdated.contains(session, now)
+    pub(super) fn is_outdated(&self, session: Uuid) -> bool {
+        self.outdated.contains_key(&session)
     }
 }
 
 // No shared answer lives longer.
 const OUTDATED_FOR: Duration = Duration::from_secs(600);
-const MAX_OUTDATED: usize = 10_000;
+const MAX_OUTDATED: u64 = 10_000;

@@ -7,10 +7,9 @@ use http::header::DATE;
 use uuid::Uuid;
 
 use super::SessionCache;
-use super::fetch_id::FetchId;
 use super::freshness::{self, Freshness, RequestDirectives};
 use super::invalidation::tag_id::TagId;
-use super::invalidation::{PurgeEpoch, Tag};
+use super::invalidation::{FetchId, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use super::revalidation::single;
 use super::shared::{Held, Missed, Offer, SharedBodies, Sharing, Stored, Taken, Terms};
@@ -47,7 +46,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Asks the fleet for a session, and stores its answer if these rules and the caller's directives allow it.
     pub(super) async fn take(&self, key: Uuid, directives: &RequestDirectives) -> Asked {
         let (Some(sharing), Some(fleet)) = (self.sharing.get(), &self.fleet) else { return Asked::No };
-        if sharing.is_outdated(key, self.clock.mono()) {
+        if sharing.is_outdated(key) {
             self.count_body(BodyResult::Skipped);
             return Asked::No;
         }
@@ -131,7 +130,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     pub(super) fn outdate(&self, fetch_id: FetchId) {
         self.store.outdate(fetch_id);
         if let Some(sharing) = self.sharing.get() {
-            sharing.outdate(fetch_id.key, self.clock.mono());
+            sharing.outdate(fetch_id.key);
         }
     }
 

@@ -1,95 +1,83 @@
 //! The stored bodies by tag. Pure.
 
 use std::collections::HashMap;
-use std::num::NonZeroU64;
+use std::collections::hash_map::Entry;
 
 use uuid::Uuid;
 
 use super::tag_id::TagId;
-use crate::session::seed::Seed;
-use crate::session::table::{Hashed, Table};
 
-/// The sessions whose bodies are stored under each tag.
-///
-/// Each body adds its session once for each of its tags. So two bodies of one session, of which one is about to leave,
-/// stand here twice, and the first that leaves takes one with it. Two tags whose hashes are the same count as one: a
-/// purge of one then costs the other a fetch.
+/// One fetch: its session, and its number among all fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchId {
+    /// The UUID of the session.
+    pub key: Uuid,
+    /// Unique in the process, and larger for a fetch that begins later.
+    pub id: u64,
+}
+
+/// The bodies stored under each tag.
+#[derive(Debug, Default)]
+pub(super) struct Index(HashMap<TagId, Related>);
+
+/// The bodies that relate to a tag. Nearly always there is one.
 #[derive(Debug)]
-pub(super) struct Index {
-    seed: Seed,
-    /// The tags with one body, as nearly all have.
-    one: Table<Related>,
-    /// The tags with more, apart: in one table they would crowd at one place.
-    more: HashMap<NonZeroU64, Vec<Uuid>>,
-}
-
-/// A session, and the hash of a tag of its body.
-#[derive(Clone, Copy, Debug)]
-struct Related {
-    tag: NonZeroU64,
-    key: Uuid,
-}
-
-impl Hashed for Related {
-    fn hash(&self) -> u32 {
-        upper(self.tag)
-    }
-}
-
-fn upper(tag: NonZeroU64) -> u32 {
-    (tag.get() >> 32) as u32
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self { seed: Seed::random(), one: Table::default(), more: HashMap::new() }
-    }
+enum Related {
+    One(FetchId),
+    Many(Vec<FetchId>),
 }
 
 impl Index {
-    pub(super) fn add(&mut self, tags: &[TagId], key: Uuid) {
+    pub(super) fn add(&mut self, tags: &[TagId], fetch_id: FetchId) {
         for tag in tags {
-            let tag = self.hash(*tag);
-            if let Some(keys) = self.more.get_mut(&tag) {
-                keys.push(key);
-            } else if let Some(other) = self.one.remove(upper(tag), |other| other.tag == tag) {
-                self.more.insert(tag, vec![other.key, key]);
-            } else {
-                self.one.insert(Related { tag, key });
+            match self.0.entry(*tag) {
+                Entry::Vacant(vacant) => _ = vacant.insert(Related::One(fetch_id)),
+                Entry::Occupied(mut occupied) => occupied.get_mut().push(fetch_id),
             }
         }
     }
 
-    /// Removes a session once from those of a tag.
-    pub(super) fn remove(&mut self, tag: TagId, key: Uuid) {
-        let tag = self.hash(tag);
-        let Some(keys) = self.more.get_mut(&tag) else {
-            self.one.remove(upper(tag), |other| other.tag == tag && other.key == key);
-            return;
-        };
-        if let Some(at) = keys.iter().position(|other| *other == key) {
-            keys.swap_remove(at);
-        }
-        if let [last] = *keys.as_slice() {
-            self.more.remove(&tag);
-            self.one.insert(Related { tag, key: last });
+    pub(super) fn remove(&mut self, tag: TagId, fetch_id: FetchId) {
+        if self.0.get_mut(&tag).is_some_and(|related| related.remove(fetch_id)) {
+            self.0.remove(&tag);
         }
     }
 
     /// The sessions whose bodies are stored under a tag.
     pub(super) fn under(&self, tag: TagId) -> impl Iterator<Item = Uuid> {
-        let tag = self.hash(tag);
-        let one = self.one.near(upper(tag)).filter(move |related| related.tag == tag).map(|related| related.key);
-        one.chain(self.more.get(&tag).into_iter().flatten().copied())
-    }
-
-    fn hash(&self, tag: TagId) -> NonZeroU64 {
-        NonZeroU64::new(self.seed.hash(tag.0)).unwrap_or(NonZeroU64::MIN)
+        self.0.get(&tag).into_iter().flat_map(Related::all).map(|fetch_id| fetch_id.key)
     }
 
     /// How many bodies there are, each once for each of its tags.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.one.len() + self.more.values().map(Vec::len).sum::<usize>()
+        self.0.values().map(|related| related.all().len()).sum()
+    }
+}
+
+impl Related {
+    fn all(&self) -> &[FetchId] {
+        match self {
+            Self::One(fetch_id) => std::slice::from_ref(fetch_id),
+            Self::Many(all) => all,
+        }
+    }
+
+    fn push(&mut self, fetch_id: FetchId) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, fetch_id]),
+            Self::Many(all) => all.push(fetch_id),
+        }
+    }
+
+    /// Removes a body, and returns whether no other is left.
+    fn remove(&mut self, fetch_id: FetchId) -> bool {
+        match self {
+            Self::One(only) => *only == fetch_id,
+            Self::Many(all) => {
+                all.retain(|other| *other != fetch_id);
+                all.is_empty()
+            }
+        }
     }
 }

@@ -30,6 +30,7 @@ use crate::clock::Mono;
 use crate::sezzle::session::SessionFacts;
 
 pub use self::history::{Cause, PurgeEpoch, SETTLING, SETTLING_TTL};
+pub use self::index::FetchId;
 pub use self::tag::Tag;
 
 /// The history of purges, and the index of stored sessions by tag.
@@ -122,7 +123,7 @@ impl Invalidation {
         if in_order || last <= began { Ok(()) } else { Err(Refused::Purged) }
     }
 
-    /// Stores a body of a session, whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
+    /// Stores a body whose fetch began at `began` and was sent at `sent`. `insert` stores it: it receives the longest
     /// lifetime that the body may get, and may still refuse. A stored body is indexed.
     ///
     /// Fails when one of the tags was purged after `began`, a write to one of them is unsettled or under way at another
@@ -132,7 +133,7 @@ impl Invalidation {
         tags: &[TagId],
         began: PurgeEpoch,
         sent: Mono,
-        key: Uuid,
+        fetch_id: FetchId,
         insert: impl FnOnce(Duration) -> Result<T, NotStored>,
     ) -> Result<T, NotStored> {
         let mut state = self.lock();
@@ -144,7 +145,7 @@ impl Invalidation {
             return Err(NotStored::Unsettled);
         }
         let inserted = insert(if sent < mark.settling { SETTLING_TTL } else { Duration::MAX })?;
-        state.index.add(self.indexed(tags), key);
+        state.index.add(self.indexed(tags), fetch_id);
         Ok(inserted)
     }
 
@@ -228,10 +229,10 @@ impl Invalidation {
         self.latest.store(epoch.0, Ordering::SeqCst);
     }
 
-    /// Removes a session's body from the index after it left the cache, for whatever cause.
-    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, key: Uuid) {
+    /// Removes a body from the index after it left the cache, for whatever cause.
+    pub fn unindex(&self, tags: impl IntoIterator<Item = TagId>, fetch_id: FetchId) {
         let mut state = self.lock();
-        tags.into_iter().for_each(|tag| state.index.remove(tag, key));
+        tags.into_iter().for_each(|tag| state.index.remove(tag, fetch_id));
     }
 
     // No code under the lock can leave the state half changed, so a panic elsewhere does not make the state unusable.

@@ -1,34 +1,31 @@
 //! The store: a bounded map of sessions with an index by tag.
 
-mod map;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
 use uuid::Uuid;
 
-use self::map::{Map, Removed};
 use super::entry::{Entry, HeaderTemplate};
-use super::fetch_id::FetchId;
 use super::freshness::{Freshness, NotStored};
 use super::invalidation::tag_id::{TagId, TagIds};
-use super::invalidation::{Cause, Invalidation, PurgeEpoch, Tag};
+use super::invalidation::{Cause, FetchId, Invalidation, PurgeEpoch, Tag};
 use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 
-pub use self::map::Removal;
-
-/// Stored sessions, bounded in bytes.
+/// FetchId sessions, bounded in bytes.
 #[derive(Debug)]
 pub(super) struct Store {
-    entries: Map,
+    entries: Cache<Uuid, Entry>,
+    evicted: Evicted,
     pub(super) invalidation: Invalidation,
     next_id: AtomicU64,
     /// The template of the last entry, for the next one to share.
     template: Mutex<Arc<HeaderTemplate>>,
-    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -40,16 +37,27 @@ impl Store {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let evicted = Evicted::default();
+        let listener = (evicted.clone(), Arc::clone(&metrics));
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
+        let entries = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Entry| entry.weight())
+            .expire_after(EvictStale(clock))
+            .eviction_listener(move |_, entry, cause| {
+                let (evicted, metrics) = &listener;
+                metrics.cache_evictions.with_label_values(&[cause_label(cause)]).inc();
+                evicted.push(entry);
+            })
+            .build();
         metrics.cache_limit.set(gauge(max_bytes));
         let invalidation = Invalidation::new(usize::try_from(purge_log).unwrap_or(usize::MAX), max_ttl, fleet);
-        let (entries, next_id, template) = (Map::new(max_bytes), AtomicU64::new(0), Mutex::default());
-        Self { entries, invalidation, next_id, template, clock, metrics }
+        Self { entries, evicted, invalidation, next_id: AtomicU64::new(0), template: Mutex::default(), metrics }
     }
 
-    /// The entry of a session, fresh or stale. Takes no lock of the invalidation.
+    /// The entry of a session, fresh or stale. Takes none of our locks.
     pub(super) fn get(&self, key: Uuid) -> Option<Entry> {
-        self.entries.get(key)
+        self.entries.get(&key)
     }
 
     /// Numbers a fetch that begins now.
@@ -76,9 +84,8 @@ impl Store {
         freshness: Freshness,
         now: Now,
     ) -> Result<Freshness, NotStored> {
-        let mut removed = Vec::new();
-        let result = self.invalidation.store(tags, began, sent.mono, fetch_id.key, |most| {
-            if self.entries.get(fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
+        let result = self.invalidation.store(tags, began, sent.mono, fetch_id, |most| {
+            if self.entries.get(&fetch_id.key).is_some_and(|entry| entry.fetch_id().id > fetch_id.id) {
                 return Err(NotStored::Superseded);
             }
             let freshness = freshness.at_most(most);
@@ -88,17 +95,19 @@ impl Store {
                 Entry::new(answer, fetch_id, tags, freshness, sent, now, &template).ok_or(NotStored::TooLarge)?;
             template.clone_from(entry.template());
             drop(template);
-            let keep = entry.ttl(now).saturating_add(KEEP_STALE).max(entry.servable(now));
-            removed = self.entries.insert(entry, keep, now.mono);
+            self.entries.insert(fetch_id.key, entry);
             Ok(freshness)
         });
-        self.forget(removed);
+        self.unindex_evicted();
         result
     }
 
     /// Removes the body of an earlier fetch than this one, because Sezzle has given a different answer since.
     pub(super) fn outdate(&self, fetch_id: FetchId) {
-        self.forget(self.entries.remove(fetch_id.key, |entry| entry.fetch_id().id < fetch_id.id));
+        // A newer body may be stored between these two lines. Removing that one too costs one more fetch.
+        if self.get(fetch_id.key).is_some_and(|entry| entry.fetch_id().id < fetch_id.id) {
+            self.entries.invalidate(&fetch_id.key);
+        }
     }
 
     /// Purges the sessions that relate to a tag, and returns how many were stored.
@@ -108,9 +117,7 @@ impl Store {
 
     /// Purges all sessions, and returns how many were stored.
     pub(super) fn purge_all(&self) -> usize {
-        let mut removed = Vec::new();
-        self.invalidation.purge_all(|| removed = self.entries.remove_all());
-        self.forget(removed)
+        self.removed(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
     }
 
     pub(super) fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono) {
@@ -126,39 +133,38 @@ impl Store {
     }
 
     pub(super) fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono) {
-        let mut removed = Vec::new();
-        let all = || removed = self.entries.remove_all();
-        self.invalidation.all_changed_elsewhere(Cause::Answered, doubt, now, all);
-        self.forget(removed);
+        let cause = Cause::Answered;
+        self.removed(|remove| self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.remove_all(remove)));
+    }
+
+    fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
+        self.entries.iter().for_each(|(key, _)| remove(*key));
     }
 
     /// Runs a purge, and returns how many entries it removed.
     fn removed(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
-        let mut removed = Vec::new();
-        purge(&mut |key| removed.extend(self.entries.remove(key, |_| true)));
-        self.forget(removed)
-    }
-
-    /// Counts entries that left the map, and removes them from the index. Until then a purge looks for them in vain,
-    /// which does no harm. Returns how many they are.
-    fn forget(&self, removed: impl IntoIterator<Item = Removed>) -> usize {
-        let each = removed.into_iter().map(|(entry, cause)| {
-            self.metrics.cache_evictions.with_label_values(&[cause.as_str()]).inc();
-            self.invalidation.unindex(entry.tags(), entry.fetch_id().key);
-        });
-        each.count()
+        let mut removed: usize = 0;
+        purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
+        self.unindex_evicted();
+        removed
     }
 
     pub(super) fn set_max_ttl(&self, max_ttl: Duration) {
         self.invalidation.set_max_ttl(max_ttl);
     }
 
-    /// Updates the gauges, and frees the memory of entries that have been stale for a while. Every read decides for
-    /// itself whether an entry is stale: a lookup should still find that one had been stored.
+    /// Updates the gauges, and lets the map do its postponed work.
     pub(super) fn observe(&self) {
-        self.forget(self.entries.sweep(self.clock.mono()));
-        self.metrics.cache_entries.set(gauge(self.entries.len() as u64));
-        self.metrics.cache_bytes.set(gauge(self.entries.weight()));
+        self.entries.run_pending_tasks();
+        self.unindex_evicted();
+        self.metrics.cache_entries.set(gauge(self.entries.entry_count()));
+        self.metrics.cache_bytes.set(gauge(self.entries.weighted_size()));
+    }
+
+    fn unindex_evicted(&self) {
+        for entry in self.evicted.take() {
+            self.invalidation.unindex(entry.tags(), entry.fetch_id());
+        }
     }
 }
 
@@ -170,8 +176,55 @@ const PURGE_LOG: u64 = 10_000;
 const PURGE_LOG_SHARE: u64 = 8;
 const PER_PURGE: u64 = 300;
 
+/// Entries that left the store and are still in the index. The map reports an eviction while a lock of the index may be
+/// held, so the entry is put aside. Every store, purge and scrape clears the list, which never holds more entries than
+/// were stored.
+#[derive(Clone, Debug, Default)]
+struct Evicted(Arc<Mutex<Vec<Entry>>>);
+
+impl Evicted {
+    fn push(&self, entry: Entry) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
+    fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Frees the memory of entries that have been stale for a while. Every read decides for itself whether an entry is
+/// stale: a lookup should still find that one had been stored.
+struct EvictStale(Clock);
+
+impl Expiry<Uuid, Entry> for EvictStale {
+    fn expire_after_create(&self, _: &Uuid, entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(self.keep(entry))
+    }
+
+    // Without this an overwrite would keep the deadline of the old entry.
+    fn expire_after_update(&self, _: &Uuid, entry: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(self.keep(entry))
+    }
+}
+
+impl EvictStale {
+    fn keep(&self, entry: &Entry) -> Duration {
+        let now = self.0.now();
+        entry.ttl(now).saturating_add(KEEP_STALE).max(entry.servable(now))
+    }
+}
+
 // How long a stale entry is kept so that a 304 can renew it.
 const KEEP_STALE: Duration = Duration::from_secs(60);
+
+fn cause_label(cause: RemovalCause) -> &'static str {
+    match cause {
+        RemovalCause::Expired => "expired",
+        RemovalCause::Explicit => "explicit",
+        RemovalCause::Replaced => "replaced",
+        RemovalCause::Size => "size",
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -107,35 +107,3 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
     });
     assert!(store.get(key(0)).is_none_or(|entry| entry.answer().body == CHANGES.to_string()));
 }
-
-#[test]
-fn what_has_been_stale_for_a_while_is_freed_and_leaves_the_index() {
-    let (clock, shift) = Clock::shifted();
-    let metrics = Arc::new(Metrics::new().expect("valid metrics"));
-    let store = Store::new(1024 * 1024, LIFE.ttl, None, clock.clone(), Arc::clone(&metrics));
-    let (order, now) = (Tag::order("o"), clock.now());
-    let fetch_id = store.next(key(1));
-    let began = store.invalidation.epoch();
-    store.insert(fetch_id, began, now, &answer("{}"), &tags(key(1), &order), LIFE, now).expect("stored");
-    let entries = |after| {
-        shift.advance(after);
-        store.observe();
-        metrics.cache_entries.get()
-    };
-    assert_eq!(entries(LIFE.ttl), 1, "stale, and a 304 may renew it");
-    assert_eq!(entries(KEEP_STALE - Duration::from_secs(1)), 1);
-    assert_eq!(entries(Duration::from_secs(3)), 0);
-    assert_eq!(metrics.cache_evictions.with_label_values(&["expired"]).get(), 1);
-    assert_eq!(store.purge(&order, Cause::Changed, Mono::default()), 0);
-}
-
-#[test]
-fn what_is_outdated_is_removed_and_nothing_newer() {
-    let store = store(1024 * 1024);
-    let older = store.next(key(1));
-    fetched(&store, key(1), &Tag::order("o"), "1").expect("stored");
-    store.outdate(older);
-    assert!(store.get(key(1)).is_some(), "a later fetch brought it");
-    store.outdate(store.next(key(1)));
-    assert!(store.get(key(1)).is_none());
-}

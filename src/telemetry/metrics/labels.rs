@@ -8,6 +8,8 @@ pub const SHED_REASONS: [&str; 5] = ["queue_full", "queue_timeout", "receiving",
 pub const BREAKERS: [&str; 4] = ["session", "read", "report", "webhooks"];
 /// `class` of `rate_limited_until_timestamp_seconds`. Calls that move money are never held back.
 pub const RATE_LIMITED_CLASSES: [&str; 4] = BREAKERS;
+/// `cause` of `cache_evictions_total`.
+pub const EVICTION_CAUSES: [&str; 4] = ["expired", "explicit", "replaced", "size"];
 /// `source` of `cache_invalidations_total`.
 pub const INVALIDATION_SOURCES: [&str; 4] = ["write", "control", "webhook", "reload"];
 /// `result` of `token_refreshes_total`.

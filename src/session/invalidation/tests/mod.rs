@@ -31,8 +31,14 @@ fn changed(invalidation: &Invalidation, tag: &Tag) -> Vec<Uuid> {
 }
 
 /// Stores a fetched body, and returns the longest lifetime that it may get.
-fn store(invalidation: &Invalidation, tags: &[Tag], began: PurgeEpoch, sent: Mono) -> Result<Duration, NotStored> {
-    invalidation.store(&ids(tags), began, sent, KEY, Ok)
+fn store(
+    invalidation: &Invalidation,
+    tags: &[Tag],
+    began: PurgeEpoch,
+    sent: Mono,
+    id: u64,
+) -> Result<Duration, NotStored> {
+    invalidation.store(&ids(tags), began, sent, FetchId { key: KEY, id }, Ok)
 }
 
 fn later(seconds: f64) -> Mono {
@@ -43,7 +49,7 @@ fn later(seconds: f64) -> Mono {
 fn a_purge_finds_what_is_stored_under_the_tag_in_any_case() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("12a-G"), Tag::token("T")];
-    assert_eq!(store(&invalidation, &tags, invalidation.epoch(), START), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &tags, invalidation.epoch(), START, 1), Ok(Duration::MAX));
     assert_eq!(changed(&invalidation, &Tag::order("12A-g")), [KEY]);
     assert_eq!(changed(&invalidation, &Tag::token("t")), [KEY]);
     assert_eq!(changed(&invalidation, &Tag::order("t")), Vec::<Uuid>::new(), "an order is not a token");
@@ -57,7 +63,9 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
     changed(&invalidation, &Tag::order("o"));
     let late = invalidation.epoch();
 
-    let refused = invalidation.store(&ids(&tags), early, START, KEY, |_| -> Result<(), _> { panic!("must not run") });
+    let fetch_id = FetchId { key: KEY, id: 1 };
+    let refused =
+        invalidation.store(&ids(&tags), early, START, fetch_id, |_| -> Result<(), _> { panic!("must not run") });
     assert_eq!(refused, Err(NotStored::Purged));
     assert_eq!(accepts(&invalidation, Some(&tags), early, early), Ok(()), "it joined before the purge");
     assert_eq!(accepts(&invalidation, Some(&tags), early, late), Err(Refused::Purged));
@@ -69,27 +77,27 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_handed_to_later_calle
     assert_eq!(accepts(&invalidation, None, early, late), Err(Refused::Purged), "it may relate to anything");
     assert_eq!(accepts(&invalidation, Some(&tags), late, late), Ok(()));
     assert_eq!(accepts(&invalidation, None, late, late), Ok(()));
-    assert_eq!(store(&invalidation, &tags, late, START), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &tags, late, START, 2), Ok(Duration::MAX));
 }
 
 #[test]
 fn what_begins_during_a_purge_began_before_it() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
-    store(&invalidation, &tags, invalidation.epoch(), START).expect("stored");
+    store(&invalidation, &tags, invalidation.epoch(), START, 1).expect("stored");
     let mut during = None;
     invalidation.purge(&tags[0], Cause::Changed, START, |_| during = Some(invalidation.epoch()));
     let during = during.expect("something was stored");
     assert!(during < invalidation.epoch());
-    assert_eq!(store(&invalidation, &tags, during, START), Err(NotStored::Purged));
+    assert_eq!(store(&invalidation, &tags, during, START, 2), Err(NotStored::Purged));
 }
 
 #[test]
 fn what_is_not_stored_is_not_indexed() {
     let invalidation = invalidation(8);
-    let tags = [Tag::order("o")];
+    let (tags, fetch_id) = ([Tag::order("o")], FetchId { key: KEY, id: 1 });
     let superseded =
-        invalidation.store(&ids(&tags), invalidation.epoch(), START, KEY, |_| Err::<(), _>(NotStored::Superseded));
+        invalidation.store(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Err::<(), _>(NotStored::Superseded));
     assert_eq!(superseded, Err(NotStored::Superseded));
     assert!(invalidation.lock().index.len() == 0);
 }
@@ -100,10 +108,10 @@ fn after_an_answered_write_what_is_fetched_lives_shortly_for_a_while() {
     let (tags, other) = ([Tag::token("t"), Tag::order("o")], [Tag::order("p")]);
     invalidation.purge(&Tag::order("o"), Cause::Answered, later(5.0), |_| ());
     let began = invalidation.epoch();
-    assert_eq!(store(&invalidation, &tags, began, later(5.0)), Ok(SETTLING_TTL));
-    assert_eq!(store(&invalidation, &tags, began, later(14.999)), Ok(SETTLING_TTL));
-    assert_eq!(store(&invalidation, &tags, began, later(15.0)), Ok(Duration::MAX));
-    assert_eq!(store(&invalidation, &other, began, later(5.0)), Ok(Duration::MAX), "another order's write");
+    assert_eq!(store(&invalidation, &tags, began, later(5.0), 1), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(14.999), 2), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(15.0), 3), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &other, began, later(5.0), 4), Ok(Duration::MAX), "another order's write");
 }
 
 #[test]
@@ -116,9 +124,9 @@ fn after_an_unknown_outcome_nothing_is_stored_for_as_long_as_an_entry_may_live()
     changed(&invalidation, &tags[0]);
     invalidation.purge_all(|| ());
     let began = invalidation.epoch();
-    assert_eq!(store(&invalidation, &tags, began, later(59.999)), Err(NotStored::Unsettled));
-    assert_eq!(store(&invalidation, &tags, began, later(60.0)), Ok(Duration::MAX));
-    assert_eq!(store(&invalidation, &[Tag::order("p")], began, later(2.0)), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &tags, began, later(59.999), 1), Err(NotStored::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(60.0), 2), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &[Tag::order("p")], began, later(2.0), 3), Ok(Duration::MAX));
     assert_eq!(
         accepts(&invalidation, Some(&tags), began, invalidation.epoch()),
         Ok(()),
@@ -132,9 +140,9 @@ fn an_unknown_outcome_settles_where_entries_live_shorter_than_that_takes() {
     let tags = [Tag::order("o")];
     invalidation.purge(&tags[0], Cause::Unknown, START, |_| ());
     let began = invalidation.epoch();
-    assert_eq!(store(&invalidation, &tags, began, later(2.999)), Err(NotStored::Unsettled));
-    assert_eq!(store(&invalidation, &tags, began, later(3.0)), Ok(SETTLING_TTL));
-    assert_eq!(store(&invalidation, &tags, began, later(10.0)), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &tags, began, later(2.999), 1), Err(NotStored::Unsettled));
+    assert_eq!(store(&invalidation, &tags, began, later(3.0), 2), Ok(SETTLING_TTL));
+    assert_eq!(store(&invalidation, &tags, began, later(10.0), 3), Ok(Duration::MAX));
 }
 
 #[test]
@@ -161,9 +169,9 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
         changed(&invalidation, &Tag::order(&order.to_string()));
     }
     let began = invalidation.epoch();
-    assert_eq!(store(&invalidation, &unknown, began, later(59.0)), Err(NotStored::Unsettled));
+    assert_eq!(store(&invalidation, &unknown, began, later(59.0), 1), Err(NotStored::Unsettled));
     // The other purges have made room for each other, at no cost to later fetches.
-    assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0)), Ok(Duration::MAX));
+    assert_eq!(store(&invalidation, &[Tag::order("7")], began, later(1.0), 2), Ok(Duration::MAX));
 
     // Too many purges to remember one by one: for a while each session could be concerned.
     for order in 0..100 {
@@ -171,8 +179,8 @@ fn a_full_log_keeps_writes_that_have_not_settled() {
     }
     let began = invalidation.epoch();
     for tags in [&unknown, &[Tag::order("never-written")]] {
-        assert_eq!(store(&invalidation, tags, began, later(59.0)), Err(NotStored::Unsettled));
-        assert_eq!(store(&invalidation, tags, began, later(60.0)), Ok(Duration::MAX), "and then it is over");
+        assert_eq!(store(&invalidation, tags, began, later(59.0), 3), Err(NotStored::Unsettled));
+        assert_eq!(store(&invalidation, tags, began, later(60.0), 4), Ok(Duration::MAX), "and then it is over");
     }
     assert!(invalidation.lock().history.len() <= 4);
 }
@@ -194,29 +202,12 @@ fn an_identifier_too_long_to_be_stored_does_not_fill_the_log() {
 fn what_left_the_cache_leaves_the_index() {
     let invalidation = invalidation(8);
     let tags = [Tag::order("o")];
-    // The second body overwrites the first.
-    for _ in 0..2 {
-        invalidation.store(&ids(&tags), invalidation.epoch(), START, KEY, |_| Ok(())).expect("stored");
+    let (old, new) = (FetchId { key: KEY, id: 1 }, FetchId { key: KEY, id: 2 });
+    for fetch_id in [old, new] {
+        invalidation.store(&ids(&tags), invalidation.epoch(), START, fetch_id, |_| Ok(())).expect("stored");
     }
-    invalidation.unindex(ids(&tags), KEY);
+    invalidation.unindex(ids(&tags), old);
     assert_eq!(changed(&invalidation, &Tag::order("o")), [KEY], "the overwriting body is still there");
-    invalidation.unindex(ids(&tags), KEY);
-    assert!(invalidation.lock().index.len() == 0);
-}
-
-#[test]
-fn a_purge_finds_every_session_of_an_order_that_has_many() {
-    let invalidation = invalidation(8);
-    let (order, tags) = (Tag::order("o"), ids(&[Tag::order("o")]));
-    let keys: Vec<Uuid> = (0..100).map(Uuid::from_u128).collect();
-    for key in &keys {
-        invalidation.store(&tags, invalidation.epoch(), START, *key, |_| Ok(())).expect("stored");
-    }
-    for (gone, key) in keys.iter().enumerate() {
-        let mut found = changed(&invalidation, &order);
-        found.sort();
-        assert_eq!(found, keys[gone..]);
-        invalidation.unindex(tags.iter().copied(), *key);
-    }
+    invalidation.unindex(ids(&tags), new);
     assert!(invalidation.lock().index.len() == 0);
 }

@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::session::fetch_id::FetchId;
 use crate::session::freshness::MAX_IDENTIFIER;
 
 #[derive(Clone, Debug)]
@@ -172,7 +171,7 @@ impl World {
             Step::Evict(key) => self.drop_from_map(vec![Uuid::from_u128(key.into())]),
             Step::Report(index) if !self.evicted.is_empty() => {
                 let (fetch_id, tags) = self.evicted.remove(index.index(self.evicted.len()));
-                self.core.unindex(self.core.indexed(&all_ids(&tags)).iter().copied(), fetch_id.key);
+                self.core.unindex(self.core.indexed(&all_ids(&tags)).iter().copied(), fetch_id);
             }
             Step::Arrive => self.callers.push((self.core.epoch(), self.history.len())),
             Step::Offer(fetch, caller, tags) if !self.fetches.is_empty() && !self.callers.is_empty() => {
@@ -251,7 +250,7 @@ impl World {
         let newer =
             self.entries.get(&fetch.fetch_id.key).is_some_and(|(known, _)| known.fetch_id.id > fetch.fetch_id.id);
         let insert = |most| if newer { Err(NotStored::Superseded) } else { Ok(most) };
-        let result = self.core.store(&all_ids(&tags), fetch.began, fetch.sent, fetch.fetch_id.key, insert);
+        let result = self.core.store(&all_ids(&tags), fetch.began, fetch.sent, fetch.fetch_id, insert);
         if self.exact {
             assert_eq!(result, expected, "{fetch:?} {tags:?}");
         } else if let Ok(most) = result {
