@@ -143,7 +143,7 @@ pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, Upstre
         };
         let Some(frame) = frame else { return Ok(Content::Whole(Some(read.freeze()))) };
         if let Ok(data) = frame.map_err(|error| UpstreamError::from_body(&error))?.into_data() {
-            if read.is_empty() && body.is_end_stream() {
+            if read.is_empty() && data.len() <= share.bytes && body.is_end_stream() {
                 // Nearly every answer comes in one piece, which needs no copy.
                 return Ok(Content::Whole(Some(data)));
             }
