@@ -74,29 +74,40 @@ async fn memory() {
     }
 }
 
-/// Looks up 100 000 sessions of 1.3 KB by Zipf's law, with room for a tenth of them.
+/// Looks up sessions of 1.3 KB: 100 000 by Zipf's law with room for a tenth of them; and sessions that are looked up
+/// six times and never again, as those of a checkout are, with room for a fifth of those that are still looked up.
 async fn hit_ratio() {
     const SESSIONS: usize = 100_000;
     const ASKED: usize = 1_000_000;
+    const EACH: usize = 6;
     let one = weight_of_one().await;
     let room = SESSIONS / 10;
-    let cache = new(room as u64 * one);
-    let mut lru = Lru::new(room);
-    let zipf = Zipf::new(SESSIONS);
     let mut random = fastrand::Rng::with_seed(7);
-    let (mut own, mut plain) = (0_u32, 0_u32);
-    for _ in 0..ASKED {
-        let number = zipf.draw(&mut random);
-        if is_stored(&cache, number) {
-            own += 1;
-        } else {
-            store(&cache, number, 1300).await;
+    let zipf = Zipf::new(SESSIONS);
+    let by_zipf: Vec<usize> = (0..ASKED).map(|_| zipf.draw(&mut random)).collect();
+    let begun = (0..ASKED / EACH).flat_map(|session| [session; EACH]);
+    // A session is looked up at lags that are spread exponentially, while 8000 others begin on average.
+    let lag = |random: &mut fastrand::Rng| -8000.0 * random.f64().max(f64::MIN_POSITIVE).ln();
+    let mut passing: Vec<(f64, usize)> = begun.map(|session| (session as f64 + lag(&mut random), session)).collect();
+    passing.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let passing: Vec<usize> = passing.into_iter().map(|(_, session)| session).collect();
+    println!("\nhit ratio, room for {room} sessions ({one} bytes each)");
+    println!("{:<32}{:>16}{:>16}", "", "session cache", "plain LRU");
+    for (name, asked) in [("Zipf s = 1.0, 100 000 sessions", by_zipf), ("six lookups each, then none", passing)] {
+        let cache = new(room as u64 * one);
+        let mut lru = Lru::new(room);
+        let (mut own, mut plain) = (0_u32, 0_u32);
+        for number in &asked {
+            if is_stored(&cache, *number) {
+                own += 1;
+            } else {
+                store(&cache, *number, 1300).await;
+            }
+            plain += u32::from(lru.ask(*number));
         }
-        plain += u32::from(lru.ask(number));
+        let percent = |hits: u32| 100.0 * f64::from(hits) / asked.len() as f64;
+        println!("{name:<32}{:>14.2} %{:>14.2} %", percent(own), percent(plain));
     }
-    let percent = |hits: u32| 100.0 * f64::from(hits) / ASKED as f64;
-    println!("\nhit ratio, Zipf s = 1.0, {SESSIONS} sessions, room for {room} ({one} bytes each)");
-    println!("{:<12}{:>8.2} %\n{:<12}{:>8.2} %", "session cache", percent(own), "plain LRU", percent(plain));
 }
 
 fn new(max_bytes: u64) -> Cache {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use moka::Expiry;
 use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::response::SessionResponse;
 use crate::clock::{Clock, Mono, Now};
 use crate::telemetry::metrics::{Metrics, gauge};
 
-/// FetchId sessions, bounded in bytes.
+/// Stored sessions, bounded in bytes.
 #[derive(Debug)]
 pub(super) struct Store {
     entries: Cache<Uuid, Entry>,
@@ -42,6 +43,9 @@ impl Store {
         let purge_log = (max_bytes / PURGE_LOG_SHARE / PER_PURGE).min(PURGE_LOG);
         let entries = Cache::builder()
             .max_capacity(max_bytes)
+            // A checkout asks for its session a few times within minutes and never again. The default policy admits a
+            // session to a full cache only when it was asked for more often than others, and so answers hardly any.
+            .eviction_policy(EvictionPolicy::lru())
             .weigher(|_, entry: &Entry| entry.weight())
             .expire_after(EvictStale(clock))
             .eviction_listener(move |_, entry, cause| {

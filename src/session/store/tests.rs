@@ -107,3 +107,35 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
     });
     assert!(store.get(key(0)).is_none_or(|entry| entry.answer().body == CHANGES.to_string()));
 }
+
+#[test]
+fn what_is_outdated_is_removed_and_nothing_newer() {
+    let store = store(1024 * 1024);
+    let older = store.next(key(1));
+    fetched(&store, key(1), &Tag::order("o"), "1").expect("stored");
+    store.outdate(older);
+    assert!(store.get(key(1)).is_some(), "a later fetch brought it");
+    store.outdate(store.next(key(1)));
+    assert!(store.get(key(1)).is_none());
+}
+
+#[test]
+fn a_new_session_finds_room_among_sessions_that_were_asked_for_often() {
+    let store = store(64 * 1024);
+    let text = "x".repeat(4000);
+    let store_one = |number| fetched(&store, key(number), &Tag::order(&number.to_string()), &text).expect("stored");
+    // More than fit, each looked up several times.
+    for number in 0..40 {
+        store_one(number);
+        for _ in 0..6 {
+            let _ = store.get(key(number));
+        }
+        store.observe();
+    }
+    for number in 100..110 {
+        store_one(number);
+        store.observe();
+        assert!(store.get(key(number)).is_some(), "{number} is new, and was stored last");
+    }
+    assert!(store.get(key(0)).is_none(), "nobody has asked for the first for the longest time");
+}
