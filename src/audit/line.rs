@@ -196,6 +196,15 @@ impl Line {
         let (number, _) = (fields.find_number("n")?, fields.find_text("event")?);
         Some(Self { tip: Tip { number, hash: Hash::of(&fields.canonical()) }, previous, fields })
     }
+
+    /// Whether a write of a line that was cut off may leave this: the beginning of an object of fields, or nothing, and
+    /// behind it zeros, which a file system may leave in place of bytes that a crash took.
+    pub fn is_part(text: &[u8]) -> bool {
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        let length = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+        let begun = serde_json::from_slice::<Fields>(text.get(..length).unwrap_or_default());
+        begun.is_err_and(|error| error.is_eof())
+    }
 }
 
 impl<'de> Deserialize<'de> for Fields {

@@ -41,26 +41,43 @@ pub struct Verifier {
 #[derive(Clone, Copy, Debug, Default)]
 struct Torn {
     bytes: u64,
-    /// The first line of them, and its bytes.
+    /// The line of them that a finding is about, and its bytes: the first that is foreign, or else the first.
     line: u64,
     first: u64,
     /// Whether the last of them lacks its line break.
     is_cut: bool,
+    /// Whether a line of them is no part of an audit line, so that no cut write left it.
+    is_foreign: bool,
+    /// How the file is compressed, if they begin it and it is.
+    packed: Option<Packed>,
+}
+
+/// A way to compress a file.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    /// The first bytes of such a file.
+    magic: &'static [u8],
+    /// The program that makes such a file, and the one that unpacks it.
+    by: &'static str,
+    unpack: &'static str,
 }
 
 impl Torn {
-    fn add(&mut self, line: u64, bytes: u64, ends: bool) {
-        if self.bytes == 0 {
+    fn add(&mut self, line: u64, bytes: u64, ends: bool, is_part: bool) {
+        if self.bytes == 0 || !is_part && !self.is_foreign {
             (self.line, self.first) = (line, bytes);
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.is_cut = !ends;
+        self.is_foreign |= !is_part;
     }
 
     /// Why these bytes are a break, if no cut write left them.
     fn text(self) -> String {
         let size = self.first;
-        if size > LONGEST {
+        if let Some(Packed { by, unpack, .. }) = self.packed {
+            format!("the file is compressed with {by}; unpack it first, for example with {unpack}")
+        } else if size > LONGEST {
             format!("the line has {size} bytes, and no audit line has more than {LONGEST}")
         } else {
             NO_LINE.to_owned()
@@ -71,6 +88,7 @@ impl Torn {
 impl Verifier {
     /// Reads a file to its end. `tell` gets each finding.
     pub fn read(&mut self, file: &str, mut input: impl BufRead, tell: &mut impl FnMut(Finding)) -> io::Result<()> {
+        self.torn.packed = PACKED.into_iter().find(|packed| starts_with(&mut input, packed.magic));
         let mut number: u64 = 0;
         let mut text = Vec::new();
         loop {
@@ -89,12 +107,12 @@ impl Verifier {
             let ends = text.last() == Some(&b'\n');
             let size = u64::try_from(read).unwrap_or(u64::MAX);
             if !ends && size == LONGEST {
-                let (rest, ends) = skip_line(&mut input)?;
-                self.torn.add(number, size.saturating_add(rest), ends);
+                let Skipped { bytes, ends, is_zero } = skip_line(&mut input)?;
+                self.torn.add(number, size.saturating_add(bytes), ends, is_zero && Line::is_part(&text));
                 continue;
             }
             let Some(line) = Line::parse(text.trim_ascii_end()) else {
-                self.torn.add(number, size, ends);
+                self.torn.add(number, size, ends, Line::is_part(&text));
                 continue;
             };
             let torn = std::mem::take(&mut self.torn);
@@ -106,17 +124,18 @@ impl Verifier {
             self.lines = self.lines.saturating_add(1);
         }
         let torn = std::mem::take(&mut self.torn);
-        let Torn { bytes, line, is_cut, .. } = torn;
+        let Torn { bytes, line, is_cut, is_foreign, .. } = torn;
         if bytes > 0 {
-            let text = if is_cut {
+            let is_torn = is_cut && !is_foreign;
+            let text = if is_torn {
                 format!(
                     "the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk"
                 )
             } else {
                 torn.text()
             };
-            self.breaks = self.breaks.saturating_add(u64::from(!is_cut));
-            tell(Finding { file: file.to_owned(), line, is_break: !is_cut, text });
+            self.breaks = self.breaks.saturating_add(u64::from(!is_torn));
+            tell(Finding { file: file.to_owned(), line, is_break: !is_torn, text });
         }
         Ok(())
     }
@@ -155,7 +174,7 @@ fn judge_torn(torn: Torn, line: &Line) -> Option<Judgement> {
         (0, 0) => None,
         (0, _) => Some((true, None, format!("a torn line of {marked} bytes stood before this line and is gone"))),
         // The sidecar put a line break behind the torn line, if that had none.
-        (bytes, 1..) if bytes == marked || bytes == marked.saturating_add(1) => {
+        (bytes, 1..) if !torn.is_foreign && (bytes == marked || bytes == marked.saturating_add(1)) => {
             let text = "a torn line: a write was cut off here, and the chain goes on behind it";
             Some((false, Some(torn.line), text.to_owned()))
         }
@@ -189,21 +208,44 @@ fn judge_link(last: Option<Tip>, line: &Line) -> Option<Judgement> {
     Some((true, None, text))
 }
 
-/// Reads to the end of a line. Returns the bytes read, and whether a line break ends them.
-fn skip_line(input: &mut impl BufRead) -> io::Result<(u64, bool)> {
-    let mut skipped: u64 = 0;
+/// The rest of a line that is too long to be kept.
+struct Skipped {
+    bytes: u64,
+    /// Whether a line break ends them.
+    ends: bool,
+    /// Whether they are zeros but for the line break.
+    is_zero: bool,
+}
+
+/// Reads to the end of a line.
+fn skip_line(input: &mut impl BufRead) -> io::Result<Skipped> {
+    let mut skipped = Skipped { bytes: 0, ends: false, is_zero: true };
     loop {
         let buffer = input.fill_buf()?;
         let at = buffer.iter().position(|byte| *byte == b'\n');
         let (used, is_empty) = (at.map_or(buffer.len(), |at| at.saturating_add(1)), buffer.is_empty());
+        let content = buffer.get(..at.unwrap_or(used)).unwrap_or_default();
+        skipped.is_zero &= content.iter().all(|byte| *byte == 0);
         input.consume(used);
-        skipped = skipped.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
+        skipped.bytes = skipped.bytes.saturating_add(u64::try_from(used).unwrap_or(u64::MAX));
         if at.is_some() || is_empty {
-            return Ok((skipped, at.is_some()));
+            return Ok(Skipped { ends: at.is_some(), ..skipped });
         }
     }
 }
 
+/// Whether the input begins with these bytes. An input that cannot be read does not; the read after this one says why.
+fn starts_with(input: &mut impl BufRead, bytes: &[u8]) -> bool {
+    input.fill_buf().is_ok_and(|buffer| buffer.starts_with(bytes))
+}
+
+/// The programs that rotation uses.
+const PACKED: [Packed; 4] = [
+    Packed { magic: &[0x1f, 0x8b], by: "gzip", unpack: "gunzip" },
+    Packed { magic: &[0x28, 0xb5, 0x2f, 0xfd], by: "zstd", unpack: "unzstd" },
+    Packed { magic: b"\xfd7zXZ\0", by: "xz", unpack: "unxz" },
+    Packed { magic: b"BZh", by: "bzip2", unpack: "bunzip2" },
+];
 const MISSING: &str = "lines are missing, or were added or moved";
 const NO_LINE: &str = "this is no audit line, or was changed so that it is none any more";
 // The sidecar's own lines have less than 2 KiB.
@@ -292,6 +334,69 @@ mod tests {
         let (next, _) = tip.extend(Fields::of("open").number("torn", 11));
         let (breaks, said) = verified(&[file(&lines) + &next]);
         assert!(breaks == 1 && said[0].contains("is gone"), "{said:?}");
+    }
+
+    /// Rotated files are compressed, and one that was left so must not pass for a file that a crash cut off.
+    #[test]
+    fn what_no_cut_write_leaves_is_a_break_at_the_end_of_a_file_too() {
+        let lines = chain(&["open", "begin"]);
+        let whole = file(&lines);
+        for (end, line) in [
+            ("rubbish", 3),
+            ("rubbish\nrubbish\nrub", 3),
+            ("{}", 3),
+            ("{\"a\":1}", 3),
+            ("{\"n\":1,\"n\":2", 3),
+            ("{\"event\":\"e\nrubbish", 4),
+            ("{\"event\":\"e\0x", 3),
+            ("{\"event\":\"e\n", 3),
+        ] {
+            let (breaks, said) = verified(&[format!("{whole}{end}")]);
+            assert!(
+                breaks == 1 && said[0].starts_with(&format!("f0:{line}: BREAK: this is no audit")),
+                "{end}: {said:?}"
+            );
+        }
+        let (breaks, said) = verified(&[format!("{whole}{}", "{".repeat(70_000))]);
+        assert!(breaks == 1 && said[0].starts_with("f0:3: BREAK: the line has 70000 bytes"), "{said:?}");
+        // A file of nothing else, in front of the chain.
+        let (breaks, said) = verified(&["rubbish".to_owned(), whole.clone()]);
+        assert!(breaks == 1 && said[0].starts_with("f0:1: BREAK: this is no audit line"), "{said:?}");
+        // A line that the sidecar marks as torn must have been one.
+        let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
+        let (next, _) = tip.extend(Fields::of("open").number("torn", 7));
+        let (breaks, said) = verified(&[format!("{whole}rubbish\n{next}\n")]);
+        assert!(breaks == 1 && said[0].starts_with("f0:3: BREAK: this is no audit line"), "{said:?}");
+    }
+
+    #[test]
+    fn what_a_cut_write_leaves_is_a_torn_line() {
+        let whole = file(&chain(&["open", "begin"]));
+        // Each write to a full disk may leave another.
+        for end in ["{", "{\"", "{\"event\":", "{\"n\":12", "{\"n\":1,\"e", "{\"ev\n{\"e", "{\"ev\n\n{", "{\"e\0\0"] {
+            for before in ["", &whole] {
+                let (breaks, said) = verified(&[format!("{before}{end}")]);
+                assert!(breaks == 0 && said.len() == 1 && said[0].contains("ends in a torn line"), "{end}: {said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_is_named_as_one() {
+        let whole = file(&chain(&["open"]));
+        for (magic, program) in [
+            (&b"\x1f\x8b\x08\0"[..], "gunzip"),
+            (b"\x28\xb5\x2f\xfd\n", "unzstd"),
+            (b"\xfd7zXZ\0\n\n", "unxz"),
+            (b"BZh9", "bunzip2"),
+        ] {
+            let (mut verifier, mut said) = (Verifier::default(), Vec::new());
+            for (name, content) in [("packed", magic), ("plain", whole.as_bytes())] {
+                verifier.read(name, content, &mut |finding: Finding| said.push(finding.to_string())).expect("read");
+            }
+            assert_eq!((verifier.breaks, verifier.lines, said.len()), (1, 1, 1), "{said:?}");
+            assert!(said[0].starts_with("packed:1: BREAK: the file is compressed with ") && said[0].contains(program));
+        }
     }
 
     /// A file system may leave zeros in place of the bytes that a crash of the machine took.

@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Simulator};
 
-use crate::support::audit::{CAPTURE, file, of_calls, verified};
+use crate::support::audit::{CAPTURE, file, of_calls, verified, verify};
 use crate::support::process::{BINARY, Folder, Process, Sidecar};
 use crate::support::{Session, eventually};
 
@@ -184,6 +184,27 @@ async fn a_line_that_a_crash_cut_off_is_kept_and_marked() {
     assert_eq!(sidecar.stop().await.code, Some(0));
     assert!(verified(&[&path]).await.contains("audit.log:4: a torn line"));
     assert!(fs::read_to_string(&path).expect("the file").starts_with(&whole), "nothing was taken away");
+}
+
+/// logrotate compresses old files. The command must not take the rest of the chain for the whole one.
+#[tokio::test]
+async fn a_file_that_is_no_part_of_the_chain_is_never_taken_for_a_torn_line() {
+    let folder = Folder::new();
+    let path = file(&folder);
+    let sidecar = Sidecar::start(Options::default(), &[("AUDIT__FILE", path.to_str().expect("UTF-8"))]).await;
+    assert_eq!(capture(&sidecar).await, done());
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    let other = folder.path().join("other");
+    for (content, said) in [
+        (&b"\x1f\x8b\x08\0\0\0\0\0\0\x03packed"[..], "the file is compressed with gzip; unpack it first"),
+        (b"rubbish", "this is no audit line"),
+        (b"rubbish\nrubbish\n", "this is no audit line"),
+    ] {
+        fs::write(&other, content).expect("written");
+        let ended = verify(&[&other, &path]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+        assert!(ended.stdout.contains(&format!("other:1: BREAK: {said}")), "{}", ended.stdout);
+    }
 }
 
 /// Before the C library stands one whose `fdatasync` and `flock` wait while a file is there.
