@@ -16,6 +16,8 @@ pub enum FileError {
     System(#[from] io::Error),
     #[error("is no regular file")]
     NoFile,
+    #[error("is a symbolic link to a file that is not there; name that file here, or make it")]
+    Dangling,
     #[error("users other than the owner may write this file (mode {0:03o}); take that right away")]
     Writable(u32),
     #[error("another process writes to this file")]
@@ -50,6 +52,10 @@ impl AuditFile {
             options.custom_flags(flags.bits().cast_signed()).open(path)
         };
         let file = match open(false) {
+            // The system makes no new file through a link, and would say that the file exists.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+                return Err(FileError::Dangling);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = open(true)?;
                 // After a crash of the machine the name of the new file must be there, too.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sezzle_sidecar::simulator::{Options, Simulator};
 
 use crate::support::audit::{CAPTURE, file, of_calls, verified, verify};
-use crate::support::process::{BINARY, Folder, Process, Sidecar};
+use crate::support::process::{BINARY, Folder, Process, Sidecar, run};
 use crate::support::{Session, eventually};
 
 /// A sidecar that is started by a line of shell, in which `sidecar` stands for the command.
@@ -205,6 +205,24 @@ async fn a_file_that_is_no_part_of_the_chain_is_never_taken_for_a_torn_line() {
         assert_eq!(ended.code, Some(1), "{}", ended.stdout);
         assert!(ended.stdout.contains(&format!("other:1: BREAK: {said}")), "{}", ended.stdout);
     }
+}
+
+/// A link that leads nowhere is there, and what it leads to is not.
+#[tokio::test]
+async fn a_link_that_leads_nowhere_is_said_to_be_one() {
+    let folder = Folder::new();
+    let path = file(&folder);
+    std::os::unix::fs::symlink(folder.path().join("absent/audit.log"), &path).expect("a link");
+    let variables = [
+        ("GATEWAY__ENVIRONMENT", "sandbox"),
+        ("CREDENTIALS__PUBLIC_KEY", "a"),
+        ("CREDENTIALS__PRIVATE_KEY", "b"),
+        ("PROXY__LISTEN", "127.0.0.1:0"),
+        ("AUDIT__FILE", path.to_str().expect("UTF-8")),
+    ];
+    let ended = run(&["run"], &variables).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("audit.log: is a symbolic link to a file that is not there"), "{}", ended.stderr);
 }
 
 /// Before the C library stands one whose `fdatasync` and `flock` wait while a file is there.
