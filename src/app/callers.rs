@@ -52,6 +52,12 @@ impl CallersInForce {
         Self { settings: settings.into(), table: Some(Arc::new(ArcSwap::from_pointee(table))) }
     }
 
+    /// Why these callers may not follow those in force: secrets that still count for another caller.
+    pub(super) fn moved_secrets(&self, settings: &[CallerSettings], secrets: &[Secrets], clock: &Clock) -> Vec<String> {
+        let callers: Vec<_> = settings.iter().map(definition).zip(secrets.iter().cloned()).collect();
+        self.table.as_ref().map(|table| table.load().moved_secrets(&callers, clock.now())).unwrap_or_default()
+    }
+
     /// The callers for the status page, without counts.
     pub(super) fn states(&self) -> Vec<CallerState> {
         let state = |settings: &CallerSettings| {
@@ -267,11 +273,13 @@ impl CallerKeeper {
                 (step, _) => steps.push(step),
             }
         }
-        let shared = shared_secrets(&callers);
+        let now = self.watched.clock.now();
+        let mut shared = shared_secrets(&callers);
+        shared.extend(before.moved_secrets(&callers, now));
         if !shared.is_empty() {
             steps.extend(changed.iter_mut().map(|(_, looks)| looks.unusable(shared.join("; "))));
         } else if !changed.is_empty() {
-            table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), self.watched.clock.now())));
+            table.store(Arc::new(Table::new(callers, before.rules().clone(), Some(&before), now)));
             changed.iter_mut().for_each(|(caller, looks)| self.used(caller, looks));
         }
         let wait = if steps.contains(&Step::LookAgain) { SETTLED } else { INTERVAL };

@@ -31,9 +31,10 @@ impl App {
     /// Puts the new configuration in force, or logs every mistake in it and changes nothing. A reload cannot fail
     /// half-way. Requests in progress finish under the old configuration.
     pub fn reload(&mut self, read: Read) -> ConfigReload {
-        let read = read.and_then(|read| match self.would_open(&read.settings) {
-            Some(mistake) => Err(vec![mistake]),
-            None => Ok(read),
+        let read = read.and_then(|read| {
+            let mistakes: Vec<String> =
+                self.would_open(&read.settings).into_iter().chain(self.would_mix_up(&read)).collect();
+            if mistakes.is_empty() { Ok(read) } else { Err(mistakes) }
         });
         let reloaded = match read {
             Ok(read) => self.apply(read),
@@ -60,6 +61,12 @@ impl App {
             "callers: this process listens on {address} until a restart, and without callers everybody who reaches it \
              could move money; restart the sidecar"
         ))
+    }
+
+    /// Why the new callers must not follow those in force.
+    fn would_mix_up(&self, Configured { settings, secrets, .. }: &Configured) -> Vec<String> {
+        let moved = self.callers.borrow().moved_secrets(&settings.callers, secrets, &self.clock);
+        moved.into_iter().map(|mistake| format!("callers: {mistake}")).collect()
     }
 
     fn apply(&mut self, Configured { settings: new, key_files, secrets }: Configured) -> ConfigReload {

@@ -63,6 +63,18 @@ struct Held {
     pair: Option<Counting<(String, Secret)>>,
 }
 
+impl Held {
+    /// The secrets that tell this caller now: old ones for the overlap, and a private key as long as a token that was
+    /// issued for it.
+    fn counting(&self, overlap: Duration, now: Now) -> impl Iterator<Item = &Secret> {
+        let counts = move |replaced: Option<Now>, life| replaced.is_none_or(|replaced| now.since(replaced) < life);
+        let tokens = self.token.iter().flat_map(Counting::all).filter(move |(_, replaced)| counts(*replaced, overlap));
+        let life = overlap.max(LIFE);
+        let pairs = self.pair.iter().flat_map(Counting::all).filter(move |(_, replaced)| counts(*replaced, life));
+        tokens.map(|(token, _)| token).chain(pairs.map(|((_, private), _)| private))
+    }
+}
+
 #[derive(Debug)]
 struct Token {
     secret: Secret,
@@ -234,6 +246,27 @@ impl Table {
     }
 
     pub fn rules(&self) -> &Rules {
+    /// A line for each secret of a caller that another caller had and that still counts for that one, if these callers
+    /// come after this table. A service that sends its old secret would become the other caller.
+    pub fn moved_secrets(&self, callers: &[(Definition, Secrets)], now: Now) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (old_owner, kept) in callers {
+            let Some(held) = self.held(&old_owner.caller.name) else { continue };
+            let kept = secrets(kept);
+            let counting: Vec<&Secret> =
+                held.counting(self.rules.overlap, now).filter(|old| !kept.contains(old)).collect();
+            let owners = callers.iter().filter(|(owner, _)| owner.caller.name != old_owner.caller.name);
+            for (owner, _) in owners.filter(|(_, new)| secrets(new).iter().any(|secret| counting.contains(secret))) {
+                let (owner, old_owner) = (&owner.caller.name, &old_owner.caller.name);
+                lines.push(format!(
+                    "{owner:?} has a secret that {old_owner:?} had before and that still counts for {old_owner:?}; make \
+                     a new one for {owner:?}"
+                ));
+            }
+        }
+        lines
+    }
+
         &self.rules
     }
 
@@ -267,10 +300,6 @@ fn sha256(text: &str) -> digest::Digest {
 
 /// A line for each pair of callers with the same secret.
 pub fn shared_secrets(callers: &[(Definition, Secrets)]) -> Vec<String> {
-    let secrets = |Secrets { token, pair }: &Secrets| {
-        let pair = pair.as_ref().map(|(_, private)| private.clone());
-        token.iter().cloned().chain(pair).collect::<Vec<Secret>>()
-    };
     let mut lines = Vec::new();
     for (index, (one, of_one)) in callers.iter().enumerate() {
         for (other, of_other) in callers.iter().take(index) {
@@ -285,4 +314,8 @@ pub fn shared_secrets(callers: &[(Definition, Secrets)]) -> Vec<String> {
 }
 
 #[cfg(test)]
+fn secrets(Secrets { token, pair }: &Secrets) -> Vec<&Secret> {
+    token.iter().chain(pair.as_ref().map(|(_, private)| private)).collect()
+}
+
 mod tests;

@@ -144,6 +144,39 @@ fn an_old_token_counts_for_an_hour_beside_the_new_one() {
 #[test]
 fn keys_are_exchanged_for_a_token_that_tells_the_caller() {
     let all = || vec![caller("a", "", "private-a"), caller("b", "token-b", "private-b")];
+#[test]
+fn a_secret_that_still_counts_for_one_caller_is_no_new_secret_of_another() {
+    let first = table(vec![caller("a", "old", "key-1"), caller("b", "b", "key-b")], None, at(0));
+    let second = table(vec![caller("a", "new", "key-2"), caller("b", "b", "key-b")], Some(&first), at(100));
+    for (b, until) in [
+        (caller("b", "old", "key-b"), 3700),
+        (caller("b", "b", "old"), 3700),
+        (caller("b", "key-1", "key-b"), 6700),
+        (caller("b", "b", "key-1"), 6700),
+    ] {
+        let callers = [caller("a", "new", "key-2"), b];
+        let lines = second.moved_secrets(&callers, at(until - 1));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].starts_with("\"b\" has a secret that \"a\" had before"), "{lines:?}");
+        assert!(second.moved_secrets(&callers, at(until)).is_empty(), "{until}");
+    }
+    // A secret that changes hands in one step counts for the old owner from then on.
+    let swapped = [caller("a", "b", "key-2"), caller("b", "b-2", "key-b")];
+    assert_eq!(second.moved_secrets(&swapped, at(200)).len(), 1);
+    let crossed = [caller("a", "b", "key-2"), caller("b", "new", "key-b")];
+    assert_eq!(second.moved_secrets(&crossed, at(200)).len(), 2);
+    for fine in [
+        vec![caller("a", "old", "key-1"), caller("b", "b", "key-b")],
+        vec![caller("a", "key-1", "old"), caller("b", "b", "key-b")],
+        vec![caller("a", "newer", "key-3"), caller("b", "b-2", "key-b-2")],
+        // Another name for the caller: nobody else is left whom the secret tells.
+        vec![caller("c", "new", "old"), caller("b", "b", "key-b")],
+        vec![],
+    ] {
+        assert_eq!(second.moved_secrets(&fine, at(200)), [""; 0], "{fine:?}");
+    }
+}
+
     let (here, there) = (table(all(), None, at(0)), table(all(), None, at(0)));
     for (public, private) in [
         ("public of a", "private-b"),

@@ -127,6 +127,47 @@ async fn an_unusable_secret_leaves_the_old_one_in_use() {
     harness.stop().await;
 }
 
+/// A service that has not got its new token yet would become the other caller.
+#[tokio::test]
+async fn an_old_token_is_no_other_callers_while_it_counts() {
+    let folder = Folder::new();
+    let harness = harness(&folder).await;
+    folder.write("reader", NEW);
+    is_used(&harness, 1.0).await;
+    folder.write("till", READER);
+    eventually("the mistake is counted", async || {
+        harness.clock.advance(Duration::from_secs(6));
+        harness.metric("caller_secret_reloads_total{result=\"unusable\"}").await == 1.0
+    })
+    .await;
+    assert_eq!(status(&harness, "/v2/customer", READER).await, 200, "the old token is still the reader's");
+    assert_eq!(status(&harness, "/v2/session/x", READER).await, 403, "and not the till's");
+    assert_eq!(status(&harness, "/v2/session/x", TILL).await, 400, "which keeps its own");
+    harness.clock.advance(61 * MINUTE);
+    is_used(&harness, 2.0).await;
+    assert_eq!(status(&harness, "/v2/session/x", READER).await, 400, "when it counts no more, it may be the till's");
+    assert_eq!(harness.metric("caller_secrets_unusable").await, 0.0);
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn a_secret_that_changes_hands_is_refused_by_a_line_that_names_both_callers() {
+    let mut scene = Scene::start().await;
+    let refusal = r#""till\" has a secret that \"reader\" had before and that still counts for \"reader\""#;
+    scene.folder.write("till", READER);
+    scene.folder.write("reader", NEW);
+    scene.reload(CALLERS, "failed").await;
+    scene.sidecar.process.says(refusal).await;
+    assert_eq!(scene.get("/v2/customer", READER).await.status, 200);
+    let unusable = "caller_secret_reloads_total{result=\"unusable\"}";
+    eventually("the files are found unusable too", async || scene.sidecar.metric(unusable).await > 0.0).await;
+    assert_eq!(scene.get("/v2/customer", READER).await.status, 200);
+    let ended = scene.sidecar.stop().await;
+    let lines: Vec<&str> = ended.stdout.lines().filter(|line| line.contains(refusal)).collect();
+    assert!(lines.iter().any(|line| line.contains("the changed secret of a caller is not used")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("configuration not reloaded")), "{lines:?}");
+}
+
 #[tokio::test]
 async fn a_reload_puts_all_callers_in_force_at_once_or_none() {
     let mut scene = Scene::start().await;
