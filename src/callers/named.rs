@@ -50,6 +50,15 @@ pub struct KnownCaller {
     pub mark: Mark,
 }
 
+/// Why a request tells no caller.
+#[derive(Clone, Debug)]
+pub enum Stranger {
+    /// No caller has a mark of the request.
+    Unmarked,
+    /// The certificate has names of two callers, so it is the mark of neither.
+    OfTwo(Arc<NamedCaller>, Arc<NamedCaller>),
+}
+
 impl KnownCaller {
     pub fn is_by_token(&self) -> bool {
         self.mark == Mark::Token

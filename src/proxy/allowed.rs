@@ -9,7 +9,7 @@ use super::presence::HeaderPresence;
 use super::record::Record;
 use super::route::{Matched, Route};
 use crate::caller::{Caller, overflow_uid};
-use crate::callers::named::KnownCaller;
+use crate::callers::named::{KnownCaller, Stranger};
 use crate::callers::table::Table;
 use crate::clock::Now;
 
@@ -18,6 +18,7 @@ impl Proxy {
     /// not asked.
     #[inline(never)]
     pub(super) fn check_caller(
+        &self,
         callers: &ArcSwap<Table>,
         head: &Parts,
         present: HeaderPresence,
@@ -25,7 +26,11 @@ impl Proxy {
         matched: &Matched,
         record: &mut Record,
     ) -> Result<(), ProxyError> {
-        record.caller = identify(&callers.load(), head, present, connection, record.began);
+        match identify(&callers.load(), head, present, connection, record.began) {
+            Ok(known) => record.caller = Some(known),
+            Err(Stranger::OfTwo(one, other)) => self.ambiguous.count(&one, &other, record),
+            Err(Stranger::Unmarked) => {}
+        }
         allowed(record.caller.as_ref(), matched, head)
     }
 }
@@ -37,7 +42,7 @@ pub fn identify(
     present: HeaderPresence,
     connection: &Caller,
     now: Now,
-) -> Option<KnownCaller> {
+) -> Result<KnownCaller, Stranger> {
     let uid = connection.peer.and_then(|peer| peer.own_uid(overflow_uid()));
     let headers = present.authorization.then_some(&head.headers);
     let names = connection.certificate.as_deref().unwrap_or_default();

@@ -6,9 +6,10 @@ use http::HeaderMap;
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 
-use super::record::RequestId;
+use super::record::{Record, RequestId};
 use super::shown_path::shown_path;
 use crate::caller::Caller;
+use crate::callers::named::NamedCaller;
 use crate::clock::Mono;
 use crate::telemetry::log::excerpt::excerpt;
 use crate::telemetry::log::throttle::Throttle;
@@ -42,6 +43,23 @@ impl Astray {
                 user_agent = agent(&head.headers),
                 "requests come for paths outside /v2/; the base URL of a service may be wrong, or a client uses \
                  Sezzle's version 1 (see proxy.v1)"
+            );
+        }
+    }
+}
+
+/// Warns, once a minute at most, of requests whose certificate has names of two callers.
+#[derive(Debug, Default)]
+pub(super) struct Ambiguous(Throttle);
+
+impl Ambiguous {
+    pub(super) fn count(&self, one: &NamedCaller, other: &NamedCaller, record: &Record) {
+        if let Some(requests) = self.0.count(record.began.mono) {
+            tracing::warn!(
+                requests,
+                request_id = %record.request_id,
+                callers = [one.name.as_str(), other.name.as_str()].join(", "),
+                "a certificate has names of two callers, so it tells neither; give each caller a certificate of its own"
             );
         }
     }

@@ -21,7 +21,7 @@ use super::route::{Class, Matched, Route};
 use super::{Forwarded, card_data};
 use crate::caller::{Caller, Hosts};
 use crate::callers::amount::Bounds;
-use crate::callers::named::KnownCaller;
+use crate::callers::named::{KnownCaller, Stranger};
 use crate::callers::table::Table;
 use crate::clock::Now;
 use crate::method::is_safe;
@@ -62,6 +62,7 @@ pub fn request(
     if let Some(table) = callers {
         let known = identify(table, head, present, connection, now);
         say("caller", &caller(known.as_ref(), &matched));
+        let known = known.ok();
         if let Err(error) = allowed(known.as_ref(), &matched, head) {
             say("request", &refusal(&error));
             return text;
@@ -92,13 +93,16 @@ pub fn request(
 }
 
 /// The caller of a request, and the mark by which it is told.
-fn caller(known: Option<&KnownCaller>, matched: &Matched) -> String {
+fn caller(known: Result<&KnownCaller, &Stranger>, matched: &Matched) -> String {
     match known {
-        Some(KnownCaller { caller, mark }) => {
+        Ok(KnownCaller { caller, mark }) => {
             format!("{}, told by {}; allow: {}", caller.name, mark.as_str(), caller.allow.shown())
         }
-        None if matched.route == Route::Authentication => "told by the keys in the body".to_owned(),
-        None => "unknown: no caller has this uid, certificate or token".to_owned(),
+        Err(_) if matched.route == Route::Authentication => "told by the keys in the body".to_owned(),
+        Err(Stranger::OfTwo(one, other)) => {
+            format!("unknown: the certificate has names of two callers: {}, {}", one.name, other.name)
+        }
+        Err(Stranger::Unmarked) => "unknown: no caller has this uid, certificate or token".to_owned(),
     }
 }
 

@@ -62,7 +62,7 @@ impl Proxy {
             return Err(ProxyError::MethodNotAllowed("POST"));
         }
         if let Some(callers) = &self.options.callers {
-            Self::check_caller(callers, head, present, caller, &matched, record)?;
+            self.check_caller(callers, head, present, caller, &matched, record)?;
         }
         Ok((matched, class))
     }

@@ -58,7 +58,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
-use self::arrival::{Astray, log_arrival};
+use self::arrival::{Ambiguous, Astray, log_arrival};
 use self::attempt_log::PassedOn;
 use self::authentication::Authentication;
 use self::cache_status::{CacheStatus, Source};
@@ -144,6 +144,7 @@ pub struct Proxy {
     audit: Option<Arc<Audit>>,
     draining: Arc<AtomicBool>,
     astray: Arc<Astray>,
+    ambiguous: Arc<Ambiguous>,
     sinks: PerWorker<Arc<RecordSink>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -200,6 +201,7 @@ impl Proxy {
             authentication: Arc::new(authentication),
             draining: Arc::new(AtomicBool::new(false)),
             astray: Arc::default(),
+            ambiguous: Arc::default(),
             sinks: PerWorker::new(workers, || {
                 Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
             }),

@@ -15,7 +15,7 @@ use http::header::AUTHORIZATION;
 
 use super::issued::{LIFE, Signer, SignerId, Unverified};
 use super::memo::Memo;
-use super::named::{KnownCaller, Mark, NamedCaller};
+use super::named::{KnownCaller, Mark, NamedCaller, Stranger};
 use super::secrets::{Counting, Secrets};
 use crate::clock::{Deadline, Now, Wall};
 use crate::secret::{Secret, is_same};
@@ -170,18 +170,19 @@ impl Table {
         names: &[String],
         headers: Option<&HeaderMap>,
         now: Now,
-    ) -> Option<KnownCaller> {
+    ) -> Result<KnownCaller, Stranger> {
         if let Some(caller) = uid.and_then(|uid| self.uids.get(&uid)) {
-            return Some(KnownCaller { caller: Arc::clone(caller), mark: Mark::Uid });
+            return Ok(KnownCaller { caller: Arc::clone(caller), mark: Mark::Uid });
         }
         let mut certified = names.iter().filter_map(|name| self.certificates.get(name));
         if let Some(caller) = certified.next() {
-            // A certificate that names two callers tells neither.
-            let is_one = certified.all(|other| Arc::ptr_eq(other, caller));
-            return is_one.then(|| KnownCaller { caller: Arc::clone(caller), mark: Mark::Certificate });
+            return match certified.find(|other| !Arc::ptr_eq(other, caller)) {
+                Some(other) => Err(Stranger::OfTwo(Arc::clone(caller), Arc::clone(other))),
+                None => Ok(KnownCaller { caller: Arc::clone(caller), mark: Mark::Certificate }),
+            };
         }
-        let caller = self.by_token(bearer(headers?)?, now)?;
-        Some(KnownCaller { caller, mark: Mark::Token })
+        let caller = headers.and_then(bearer).and_then(|token| self.by_token(token, now));
+        caller.map(|caller| KnownCaller { caller, mark: Mark::Token }).ok_or(Stranger::Unmarked)
     }
 
     fn by_token(&self, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
@@ -245,7 +246,6 @@ impl Table {
         self.held.iter().map(one).collect()
     }
 
-    pub fn rules(&self) -> &Rules {
     /// A line for each secret of a caller that another caller had and that still counts for that one, if these callers
     /// come after this table. A service that sends its old secret would become the other caller.
     pub fn moved_secrets(&self, callers: &[(Definition, Secrets)], now: Now) -> Vec<String> {
@@ -267,6 +267,7 @@ impl Table {
         lines
     }
 
+    pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
@@ -313,9 +314,9 @@ pub fn shared_secrets(callers: &[(Definition, Secrets)]) -> Vec<String> {
     lines
 }
 
-#[cfg(test)]
 fn secrets(Secrets { token, pair }: &Secrets) -> Vec<&Secret> {
     token.iter().chain(pair.as_ref().map(|(_, private)| private)).collect()
 }
 
+#[cfg(test)]
 mod tests;

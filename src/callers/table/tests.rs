@@ -45,7 +45,7 @@ fn shown(lines: &[&str]) -> HeaderMap {
 }
 
 fn told(table: &Table, line: &str, now: Now) -> Option<String> {
-    table.identify(None, &[], Some(&shown(&[line])), now).map(|known| known.caller.name.clone())
+    table.identify(None, &[], Some(&shown(&[line])), now).ok().map(|known| known.caller.name.clone())
 }
 
 #[test]
@@ -67,9 +67,12 @@ fn marks_count_in_their_order() {
         (None, names(&["OTHER.shop"]), None, None),
     ] {
         let known = table.identify(uid, &certificate, headers, at(0));
-        let known = known.as_ref().map(|known| (known.caller.name.as_str(), known.mark));
+        let known = known.as_ref().ok().map(|known| (known.caller.name.as_str(), known.mark));
         assert_eq!(known, expected, "{uid:?} {certificate:?}");
     }
+    let two = table.identify(None, &names(&["a.shop", "other.shop", "spiffe://shop/till"]), Some(&token), at(0));
+    let Err(Stranger::OfTwo(one, other)) = two else { panic!("{two:?}") };
+    assert_eq!((one.name.as_str(), other.name.as_str()), ("other", "certificate"));
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn one_whole_bearer_token_tells_its_caller() {
     for lines in
         [&["Bearer token-a", "Bearer token-b"][..], &["Bearer token-a", "Bearer token-a"], &["x", "Bearer token-a"]]
     {
-        assert!(table.identify(None, &[], Some(&shown(lines)), at(0)).is_none(), "{lines:?}");
+        assert!(table.identify(None, &[], Some(&shown(lines)), at(0)).is_err(), "{lines:?}");
     }
 }
 
@@ -142,9 +145,6 @@ fn an_old_token_counts_for_an_hour_beside_the_new_one() {
 }
 
 #[test]
-fn keys_are_exchanged_for_a_token_that_tells_the_caller() {
-    let all = || vec![caller("a", "", "private-a"), caller("b", "token-b", "private-b")];
-#[test]
 fn a_secret_that_still_counts_for_one_caller_is_no_new_secret_of_another() {
     let first = table(vec![caller("a", "old", "key-1"), caller("b", "b", "key-b")], None, at(0));
     let second = table(vec![caller("a", "new", "key-2"), caller("b", "b", "key-b")], Some(&first), at(100));
@@ -177,6 +177,9 @@ fn a_secret_that_still_counts_for_one_caller_is_no_new_secret_of_another() {
     }
 }
 
+#[test]
+fn keys_are_exchanged_for_a_token_that_tells_the_caller() {
+    let all = || vec![caller("a", "", "private-a"), caller("b", "token-b", "private-b")];
     let (here, there) = (table(all(), None, at(0)), table(all(), None, at(0)));
     for (public, private) in [
         ("public of a", "private-b"),

@@ -8,10 +8,23 @@ use crate::callers::permission::Permissions;
 
 /// A word of `allow`.
 pub(in crate::config) fn permissions(text: &str) -> Parsed<Permissions> {
-    Permissions::of_word(text).ok_or_else(|| match nearest(text, Permissions::words()) {
+    Permissions::of_word(text).ok_or_else(|| match meant(text) {
         Some(known) => format!("expected a word for what a caller may do; did you mean {known:?}?"),
         None => "expected a word for what a caller may do".to_owned(),
     })
+}
+
+/// The word that a mistaken one seems to stand for. Who follows a hint must not give more rights than were meant, so a
+/// word for much is hinted at only if one letter is wrong.
+fn meant(text: &str) -> Option<&'static str> {
+    let trimmed = text.trim();
+    let same = Permissions::words().find(|word| word.eq_ignore_ascii_case(trimmed));
+    let letters = |word: &str| strsim::damerau_levenshtein(trimmed, word);
+    let is_near = |word: &&str| match *word {
+        "all" | "other" => letters(word) <= 1,
+        _ => letters(word).saturating_mul(2) <= word.len(),
+    };
+    same.or_else(|| nearest(trimmed, Permissions::words().filter(is_near)))
 }
 
 /// A bound of `max_amount`.
@@ -76,6 +89,29 @@ mod tests {
     fn words_of_callers() {
         let wrong = permissions("order.reed").expect_err("no word");
         assert!(wrong.ends_with("did you mean \"order.read\"?"), "{wrong}");
+        for (wrong, hint) in [
+            ("READ", Some("read")),
+            ("Order.Read", Some("order.read")),
+            (" capture", Some("capture")),
+            ("all ", Some("all")),
+            ("ALL", Some("all")),
+            ("al", Some("all")),
+            ("alll", Some("all")),
+            ("chekout", Some("checkout")),
+            ("order", Some("order.read")),
+            ("session", Some("session.read")),
+            ("", None),
+            (" ", None),
+            ("*", None),
+            ("a", None),
+            ("every", None),
+            ("allow", None),
+            ("anything at all", None),
+        ] {
+            let said = permissions(wrong).expect_err(wrong);
+            let hint = hint.map(|hint| format!("did you mean {hint:?}?"));
+            assert_eq!(said.split_once("; ").map(|(_, hint)| hint.to_owned()), hint, "{wrong:?}");
+        }
         assert_eq!(uid("0"), Ok(0));
         assert_eq!(uid("4294967294"), Ok(4_294_967_294));
         for wrong in ["", "-1", "4294967295", "root", "1.0"] {

@@ -112,14 +112,12 @@ async fn a_certificate_tells_the_caller_on_an_address_of_a_network() {
     })
     .await;
 
-    let uri = |params: &mut CertificateParams| {
-        params.subject_alt_names = vec![SanType::URI("spiffe://shop.internal/till".try_into().expect("a URI"))];
-    };
     let code = |answer: &Answer| if answer.status == 200 { "none".to_owned() } else { answer.error_code() };
     for (name, names, change, status, expected) in [
-        ("till", "any", Some(uri), 200, "none"),
+        ("till", "any", Some(uri as fn(&mut CertificateParams)), 200, "none"),
         ("office", "Office.Internal", None, 403, "sidecar.not_allowed"),
         ("stranger", "stranger.internal", None, 401, "sidecar.unknown_caller"),
+        ("both", "any", Some(names_of_two), 401, "sidecar.unknown_caller"),
     ] {
         let pair = callers.signed(name, &[names], |params| change.iter().for_each(|change| change(params)));
         for protocols in [&["h2"][..], &["http/1.1"]] {
@@ -132,8 +130,21 @@ async fn a_certificate_tells_the_caller_on_an_address_of_a_network() {
     }
     let (answer, _) = Secure::new(&ca.pem()).get(proxy, "/v2/customer").await;
     assert_eq!(answer.error_code(), "sidecar.unknown_caller", "neither a certificate nor a token");
-    eventually("the log", async || sidecar.stdout().contains("\"caller\":\"till\"")).await;
+    let two = "a certificate has names of two callers, so it tells neither";
+    for part in ["\"caller\":\"till\"", two, "\"callers\":\"till, office\""] {
+        eventually(part, async || sidecar.stdout().contains(part)).await;
+    }
+    assert_eq!(sidecar.stdout().matches(two).count(), 1, "one line a minute");
     sidecar.signal("TERM");
     assert_eq!(sidecar.end().await.code, Some(0));
     gateway.stop().await;
+}
+
+fn uri(params: &mut CertificateParams) {
+    params.subject_alt_names = vec![SanType::URI("spiffe://shop.internal/till".try_into().expect("a URI"))];
+}
+
+fn names_of_two(params: &mut CertificateParams) {
+    uri(params);
+    params.subject_alt_names.push(SanType::DnsName("office.internal".try_into().expect("a name")));
 }

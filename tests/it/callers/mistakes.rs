@@ -64,6 +64,10 @@ async fn mistakes_in_the_configuration_are_listed_by_check() {
     for line in ["[[callers]]", "name = \"till\" #", "allow = [\"session.read\", \"checkout\", \"capture\"] #"] {
         assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
     }
+    let capitals = CALLERS.replace("\"all\"", "\"READ\", \"\"");
+    let ended = started(&folder, "check", &capitals).await;
+    assert!(ended.code == Some(78) && ended.stderr.contains("did you mean \"read\"?"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("\"all\"") && ended.stderr.contains("found \"\""), "{}", ended.stderr);
     let wrong =
         CALLERS.replace("\"checkout\"", "\"chekout\"").replace("\"office\"", "\"till\"") + "max_amount = [\"x\"]";
     for command in ["check", "run"] {

@@ -38,6 +38,7 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
     let with_uid = format!("{CALLERS}\n[[callers]]\nname = \"local\"\nuid = 7\nallow = [\"read\"]\n");
     let certified = "[proxy.tls]\ncertificate_file = \"/a\"\nkey_file = \"/b\"\nclient_ca_file = \"/c\"\n[[callers]]\n\
                      name = \"far\"\ncertificate = \"Far.Shop\"\nallow = [\"read\"]\n";
+    let of_two = format!("{certified}[[callers]]\nname = \"near\"\ncertificate = \"near.shop\"\nallow = [\"read\"]\n");
     let bounded = CALLERS.replacen("\"capture\"]", "\"capture\"]\nmax_amount = [\"5.00 USD\"]", 1);
     for (configuration, arguments, expected) in [
         (
@@ -80,6 +81,11 @@ async fn explain_says_which_caller_a_request_would_be_and_why_it_is_refused() {
             certified,
             &["GET", "/v2/customer", "--certificate", "spiffe://shop/x", "--certificate", "FAR.shop"],
             &["caller      far, told by its certificate; allow: read", "request     let through"],
+        ),
+        (
+            &of_two,
+            &["GET", "/v2/customer", "--certificate", "far.shop", "--certificate", "near.shop"],
+            &["caller      unknown: the certificate has names of two callers: far, near"],
         ),
         (
             &bounded,
