@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::error::StartError;
 use super::looks::{Looks, Step};
-use super::tls_files::{self, Found, Mistake, Print};
+use super::tls_files::{self, CLIENT_CA, Found, Mistake, Print};
 use crate::clock::Clock;
 use crate::config::settings::TlsSettings;
 use crate::server::tls::Tls;
@@ -138,7 +138,7 @@ impl CertificateKeeper {
     }
 
     fn change(&mut self, found: Found) -> Result<(), rustls::Error> {
-        let Found { offer, print, certificate, .. } = found;
+        let Found { offer, print, certificate, ended, .. } = found;
         let same_authorities = print.callers == self.in_use.callers;
         let same_pair = print.pair == self.in_use.pair;
         self.tls.change(offer, same_authorities)?;
@@ -152,6 +152,9 @@ impl CertificateKeeper {
         }
         if !same_authorities {
             tracing::info!("the proxy listener verifies the certificates of callers by other authorities");
+            for text in ended {
+                tracing::warn!(key = CLIENT_CA, "{text}");
+            }
         }
         self.note(certificate);
         Ok(())

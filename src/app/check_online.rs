@@ -34,9 +34,9 @@ pub fn online_check(
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
     let fleet = fleet::connector(settings, materials.fleet.take(), &blocking).zip(settings.fleet.as_ref());
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
-    let shown = materials.tls.as_ref().and_then(|(_, found)| found.leaf.as_ref());
+    let found = materials.tls.as_ref().map(|(_, found)| found);
     let (secret, callers) = (materials.forward.as_ref(), &materials.callers);
-    let warnings = warnings_with(settings, Some(&materials.keys), secret, callers, shown);
+    let warnings = warnings_with(settings, Some(&materials.keys), secret, callers, found);
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
     Ok(OnlineCheck {

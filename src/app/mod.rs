@@ -147,9 +147,9 @@ impl App {
         let gateway = &settings.gateway;
         let tls_files = materials.tls.take();
         let Materials { keys, trust, .. } = &materials;
-        let shown = tls_files.as_ref().and_then(|(_, found)| found.leaf.as_ref());
+        let found = tls_files.as_ref().map(|(_, found)| found);
         let (secret, callers) = (materials.forward.as_ref(), &materials.callers);
-        for Warning { key, text } in warnings_with(settings, Some(keys), secret, callers, shown) {
+        for Warning { key, text } in warnings_with(settings, Some(keys), secret, callers, found) {
             tracing::warn!(key, "{text}");
         }
         if let Some(file) = &gateway.ca_file {

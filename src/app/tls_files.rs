@@ -25,6 +25,8 @@ pub(super) struct Found {
     pub certificate: Certificate,
     /// The same certificate, whole.
     pub leaf: Option<CertificateDer<'static>>,
+    /// A line for each authority of callers that has ended, and so is left out.
+    pub ended: Vec<String>,
     /// Whether a file came through a pipe, which cannot be read again.
     pub from_pipe: bool,
 }
@@ -54,7 +56,7 @@ impl Mistake {
 
 const CERTIFICATE: &str = "proxy.tls.certificate_file";
 const KEY: &str = "proxy.tls.key_file";
-const CLIENT_CA: &str = "proxy.tls.client_ca_file";
+pub(super) const CLIENT_CA: &str = "proxy.tls.client_ca_file";
 
 /// Reads the files, and blocks as long as the file system does.
 pub(super) fn read(settings: &TlsSettings, pipes: Pipes, now: Wall) -> Result<Found, Vec<Mistake>> {
@@ -114,7 +116,7 @@ impl Contents {
         let chain = certificate.map_err(one).and_then(|found| chain(&settings.certificate_file, &found, now));
         let key = key_content.map_err(one).and_then(|found| key(&settings.key_file, &found));
         let callers = settings.client_ca_file.as_ref().zip(callers_content);
-        let callers = callers.map(|(path, found)| found.map_err(one).and_then(|found| callers_of(path, &found)));
+        let callers = callers.map(|(path, found)| found.map_err(one).and_then(|found| callers_of(path, &found, now)));
         let (chain, certificate, key, callers, print) = match (chain, key, callers.transpose(), print) {
             (Ok((chain, certificate)), Ok(key), Ok(callers), Some(print)) => (chain, certificate, key, callers, print),
             (chain, key, callers, _) => {
@@ -122,9 +124,10 @@ impl Contents {
             }
         };
         let leaf = chain.first().cloned();
+        let (callers, ended) = callers.map_or((None, Vec::new()), |(authorities, ended)| (Some(authorities), ended));
         let offer = Offer::new(chain, key, callers);
         let offer = offer.map_err(|error| vec![Mistake::new(KEY, &settings.key_file, unfit(&error))])?;
-        Ok(Found { offer, print, certificate, leaf, from_pipe })
+        Ok(Found { offer, print, certificate, leaf, ended, from_pipe })
     }
 }
 
@@ -158,12 +161,19 @@ fn chain(path: &Path, content: &Content, now: Wall) -> Result<Chain, Vec<Mistake
 }
 
 fn untimely(certificate: &Certificate, now: Wall) -> Option<String> {
-    let Certificate { subject, not_before, not_after, .. } = certificate;
-    let subject = if subject.is_empty() { "without a name" } else { subject };
-    if *not_after < now {
-        return Some(format!("the certificate {subject} ended on {}", format_http_date(*not_after)));
-    }
-    (*not_before > now).then(|| format!("the certificate {subject} is valid from {} on", format_http_date(*not_before)))
+    let Certificate { not_before, .. } = certificate;
+    let early = || format!("the certificate {} is valid from {} on", shown(certificate), format_http_date(*not_before));
+    ended(certificate, now).or_else(|| (*not_before > now).then(early))
+}
+
+fn ended(certificate: &Certificate, now: Wall) -> Option<String> {
+    let Certificate { not_after, .. } = certificate;
+    let late = || format!("the certificate {} ended on {}", shown(certificate), format_http_date(*not_after));
+    (*not_after < now).then(late)
+}
+
+fn shown(Certificate { subject, .. }: &Certificate) -> &str {
+    if subject.is_empty() { "without a name" } else { subject }
 }
 
 fn key(path: &Path, content: &Content) -> Result<PrivateKeyDer<'static>, Vec<Mistake>> {
@@ -190,12 +200,18 @@ fn others_may_write(content: &Content) -> bool {
     content.mode & 0o022 != 0 && !content.bytes.is_empty()
 }
 
-fn callers_of(path: &Path, content: &Content) -> Result<RootCertStore, Vec<Mistake>> {
+/// The authorities of callers' certificates, and a line for each that has ended. rustls does not ask whether an authority
+/// has, so such a one is left out, and callers of the others still come in.
+fn callers_of(path: &Path, content: &Content, now: Wall) -> Result<(RootCertStore, Vec<String>), Vec<Mistake>> {
     let mistake = |text: String| vec![Mistake::new(CLIENT_CA, path, text)];
     let found = ca_file::certificates(&content.bytes).map_err(|error| mistake(error.to_string()))?;
-    let mut authorities = RootCertStore::empty();
+    let (mut authorities, mut left_out) = (RootCertStore::empty(), Vec::new());
     for one in found {
         let (line, authority) = (one.line, is_authority(&one.der));
+        if let Some(text) = Certificate::read(&one.der).filter(|_| authority).and_then(|facts| ended(&facts, now)) {
+            left_out.push(text);
+            continue;
+        }
         let added = authorities.add(CertificateDer::from(one.der));
         added.map_err(|_| mistake(format!("line {line}: this is not an X.509 certificate")))?;
         if !authority {
@@ -205,8 +221,13 @@ fn callers_of(path: &Path, content: &Content) -> Result<RootCertStore, Vec<Mista
             )));
         }
     }
-    Ok(authorities)
+    if authorities.is_empty() {
+        return Err(mistake(format!("{}, and no other authority is left", left_out.join("; "))));
+    }
+    Ok((authorities, left_out.into_iter().map(|text| text + LEFT_OUT).collect()))
 }
+
+const LEFT_OUT: &str = ", so callers with a certificate that it signed are refused";
 
 /// Why a pair cannot be used, though each of its files can be read.
 fn unfit(error: &rustls::Error) -> String {
@@ -231,7 +252,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
     use tempfile::TempDir;
 
     use super::*;
@@ -292,7 +313,14 @@ mod tests {
     }
 
     fn authority() -> String {
+        authority_until(2027)
+    }
+
+    /// The certificate of an authority that ends with the year before this one.
+    fn authority_until(year: i32) -> String {
         let mut params = params();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 1, 1));
+        params.distinguished_name.push(DnType::CommonName, format!("root until {year}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.self_signed(&KeyPair::generate().expect("a key")).expect("signs").pem()
     }
@@ -303,6 +331,26 @@ mod tests {
         folder.write("callers", authority() + &pair().0);
         let said = folder.read(true).expect_err("a mistake").concat();
         assert!(said.starts_with("proxy.tls.client_ca_file: ") && said.contains("may sign no others"), "{said}");
+    }
+
+    #[test]
+    fn an_authority_that_has_ended_is_left_out() {
+        let folder = Folder::new();
+        let (old, new) = (authority_until(2026), authority());
+        folder.write("callers", format!("{old}{new}"));
+        let both = folder.read(true).expect("usable");
+        let expected = "the certificate root until 2026 ended on Thu, 01 Jan 2026 00:00:00 GMT, so callers with a certificate \
+                        that it signed are refused";
+        assert_eq!(both.ended, [expected]);
+        folder.write("callers", &new);
+        let alone = folder.read(true).expect("usable");
+        assert!(alone.ended.is_empty() && alone.print.callers != both.print.callers);
+        folder.write("callers", format!("{old}{old}"));
+        let said = folder.read(true).expect_err("a mistake").concat();
+        assert!(
+            said.starts_with("proxy.tls.client_ca_file: ") && said.ends_with("no other authority is left"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustls::server::ParsedCertificate;
 
 use super::from_settings::links_lead_to;
 use super::materials::key_sources;
+use super::tls_files::{CLIENT_CA, Found};
 use super::{callers, tls_files};
 use crate::callers::secrets::Secrets;
 use crate::clock::Clock;
@@ -32,25 +33,26 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
     let tls = settings.proxy.tls.as_ref();
     let tls = tls.and_then(|files| tls_files::read(files, Pipes::Refuse, Clock::system().now().wall).ok());
     let keys = key_sources(settings).reload().ok();
-    let shown = tls.as_ref().and_then(|found| found.leaf.as_ref());
-    warnings_with(settings, keys.as_ref(), forward.as_ref(), &callers, shown)
+    warnings_with(settings, keys.as_ref(), forward.as_ref(), &callers, tls.as_ref())
 }
 
-/// Every setting that is probably a mistake, by the secrets that were read already. `shown` is the certificate of
-/// `proxy.tls`.
+/// Every setting that is probably a mistake, by the secrets that were read already. `tls` is what the files of `proxy.tls`
+/// hold.
 pub(super) fn warnings_with(
     settings: &Settings,
     keys: Option<&KeyPair>,
     forward: Option<&Secret>,
     callers: &[Secrets],
-    shown: Option<&CertificateDer<'_>>,
+    tls: Option<&Found>,
 ) -> Vec<Warning> {
     let warning = |key| move |text: String| Warning { key, text };
     let environment = settings.gateway.environment.warning().map(str::to_owned);
     let keys = keys.map(|keys| key_sources(settings).doubts(keys)).unwrap_or_default();
     let links = settings.links.warning(&settings.proxy.listen);
+    let shown = tls.and_then(|found| found.leaf.as_ref());
     let named = shown.and_then(|shown| uncovered(&links_lead_to(settings, &settings.proxy.listen)?, shown));
     let resolver = settings.gateway.resolver_warning(&settings.proxy.hosts);
+    let ended = tls.into_iter().flat_map(|found| found.ended.clone());
     let is_short = |secret: &Secret| secret.expose().len() < SHORT_SECRET;
     let forward = forward.filter(|secret| is_short(secret)).map(|_| SHORT.to_owned());
     let of_callers = settings.callers.iter().zip(callers).flat_map(|(caller, Secrets { token, pair })| {
@@ -66,6 +68,7 @@ pub(super) fn warnings_with(
         .chain(keys.into_iter().map(warning("credentials")))
         .chain(links.into_iter().chain(named).map(warning("links.base_url")))
         .chain(forward.map(warning("webhooks.forward_secret_file")))
+        .chain(ended.map(warning(CLIENT_CA)))
         .chain(of_callers)
         .collect()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use sezzle_sidecar::simulator::Options;
 
 use crate::support::eventually;
-use crate::support::process::Sidecar;
+use crate::support::process::{Sidecar, run};
 use crate::support::secure::Secure;
 use crate::support::tls::Authority;
 
@@ -33,4 +33,50 @@ async fn changed_authorities_are_used_or_refused_and_the_log_says_which() {
     assert_eq!(caller.get(sidecar.proxy, "/v2/customer").await.0.status, 200);
     let ended = sidecar.stop().await;
     assert!(!ended.stdout.contains("shows a new certificate"), "{}", ended.stdout);
+}
+
+/// rustls verifies by an authority whatever the date is.
+#[tokio::test]
+async fn an_authority_that_has_ended_lets_no_caller_in_and_is_named() {
+    let (ca, ended, callers) = (Authority::new(), Authority::ended(), Authority::new());
+    let (certificate, key) = ca.files("proxy", &["localhost"]);
+    let (both, old) = (ended.pem() + &callers.pem(), ended.write("old.pem", &ended.pem()));
+    let file = callers.write("both.pem", &both);
+    let mut sidecar = Sidecar::start(Options::default(), &files(&certificate, &key, &file)).await;
+    let status = async |by: &Authority| {
+        let pair = by.signed("caller", &["shop.internal"], |_| ());
+        let tried = Secure::showing(&ca.pem(), &pair).try_get(sidecar.proxy, "/v2/customer").await;
+        tried.map(|(answer, _)| answer.status).ok()
+    };
+    assert_eq!((status(&callers).await, status(&ended).await), (Some(200), None));
+    let named = "the certificate old root ended on Wed, 01 Jan 2020 00:00:00 GMT, so callers with a certificate";
+    sidecar.process.says(named).await;
+    assert_eq!(sidecar.process.stdout().matches(named).count(), 1, "at the start");
+    callers.write("both.pem", &(both + "\n"));
+    sidecar.process.says("by other authorities").await;
+    eventually("a line", async || sidecar.process.stdout().matches(named).count() == 2).await;
+    sidecar.stop().await;
+
+    let check = async |file: &str| {
+        let keys = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1"),
+            ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1"),
+        ];
+        run(&["check"], &[&keys[..], &files(&certificate, &key, file)].concat()).await
+    };
+    let checked = check(&file).await;
+    assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));
+    assert!(checked.stdout.contains(&format!("# proxy.tls.client_ca_file: {named}")), "{}", checked.stdout);
+    let checked = check(&old).await;
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(78), ""));
+    assert!(checked.stderr.contains("and no other authority is left"), "{}", checked.stderr);
+}
+
+fn files<'f>(certificate: &'f str, key: &'f str, callers: &'f str) -> [(&'static str, &'f str); 3] {
+    [
+        ("PROXY__TLS__CERTIFICATE_FILE", certificate),
+        ("PROXY__TLS__KEY_FILE", key),
+        ("PROXY__TLS__CLIENT_CA_FILE", callers),
+    ]
 }

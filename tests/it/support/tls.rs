@@ -24,6 +24,14 @@ impl Authority {
         authority
     }
 
+    /// As [`Self::new`], with an authority that has ended.
+    pub fn ended() -> Self {
+        let mut params = authority_params("old root");
+        params.not_after = date_time_ymd(2020, 1, 1);
+        let issuer = CertifiedIssuer::self_signed(params, a_key()).expect("signs");
+        Self { issuer, directory: tempfile::tempdir().expect("a directory") }
+    }
+
     /// The authority's certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
