@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod keys;
+mod pace;
 pub mod refresher;
 pub mod rotation;
 pub mod schedule;

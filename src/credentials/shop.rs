@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::TokenManager;
 use super::exchange::{MAX_ANSWER, TokenResponse, outgoing};
 use super::keys::KeyPair;
+use super::pace::Pace;
 use crate::clock::{Clock, Deadline, Now};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
@@ -57,6 +58,8 @@ pub enum NoVerdict {
     Failed(UpstreamError),
     /// Too many shops are being asked about.
     Busy,
+    /// Too many shops were asked about lately. The next one may be after this time.
+    TooOften(Duration),
 }
 
 /// Asks Sezzle about shops, one exchange at a time for each shop, and remembers the verdicts for a while.
@@ -66,6 +69,7 @@ pub struct Shops {
     clock: Clock,
     metrics: Arc<Metrics>,
     slots: StdMutex<HashMap<Id, Arc<Slot>>>,
+    pace: StdMutex<Pace>,
 }
 
 /// A digest of the shop's description: of fixed size, and without an address in memory.
@@ -125,12 +129,12 @@ impl RefusedExchange {
 
 impl Shops {
     pub fn new(upstream: Upstream, tokens: Arc<TokenManager>, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, tokens, clock, metrics, slots: StdMutex::default() }
+        Self { upstream, tokens, clock, metrics, slots: StdMutex::default(), pace: StdMutex::default() }
     }
 
-    /// Sezzle's verdict on a shop, remembered or from a new exchange.
-    pub async fn ask(&self, shop: &Shop) -> Result<Verdict, NoVerdict> {
-        let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop)).await;
+    /// Sezzle's verdict on a shop, remembered or from a new exchange. `caller` is the name of the caller that asks.
+    pub async fn ask(&self, shop: &Shop, caller: Option<&str>) -> Result<Verdict, NoVerdict> {
+        let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop, caller)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
             let detail = "Sezzle did not answer the exchange for a shop in time".to_owned();
             (Err(NoVerdict::Failed(UpstreamError::timeout(detail))), false)
@@ -139,19 +143,24 @@ impl Shops {
             _ if remembered => "remembered",
             Ok(Verdict::Granted) => "granted",
             Ok(Verdict::Other(refusal)) if refusal.is_final() => "refused",
-            Ok(Verdict::Other(_)) | Err(_) => "failed",
+            Err(NoVerdict::TooOften(_)) => "rate_limited",
+            Ok(Verdict::Other(_)) | Err(NoVerdict::Failed(_) | NoVerdict::Busy) => "failed",
         };
         self.metrics.caller_exchanges.with_label_values(&[result]).inc();
         answer
     }
 
     /// The verdict, and whether it was remembered.
-    async fn known_or_asked(&self, shop: &Shop) -> (Result<Verdict, NoVerdict>, bool) {
+    async fn known_or_asked(&self, shop: &Shop, caller: Option<&str>) -> (Result<Verdict, NoVerdict>, bool) {
         let Some(slot) = shop.id().and_then(|id| self.slot(id)) else { return (Err(NoVerdict::Busy), false) };
         let mut known = slot.lock().await;
         let keys = self.tokens.keys();
         if let Some(known) = known.as_ref().filter(|known| known.holds(&keys, self.clock.now())) {
             return (known.answer.clone(), true);
+        }
+        let taken = self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(caller, self.clock.mono());
+        if let Err(wait) = taken {
+            return (Err(NoVerdict::TooOften(wait)), false);
         }
         let answer = self.exchange(shop, &keys).await.map_err(NoVerdict::Failed);
         let life = match &answer {

@@ -58,13 +58,13 @@ impl Authentication {
     ///
     /// A caller that authenticated with keys of its own gets the token `issued` for them in place of the placeholder.
     ///
-    /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, or Sezzle
-    /// does not say whether the shop may sell.
+    /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, Sezzle does
+    /// not say whether the shop may sell, or callers named too many shops.
     pub async fn exchange(
         &self,
         headers: &HeaderMap,
         body: &Bytes,
-        issued: Option<Issued>,
+        (caller, issued): (Option<&KnownCaller>, Option<Issued>),
         now: Now,
     ) -> Result<CallerResponse, ProxyError> {
         let keys = if body.is_empty() {
@@ -81,13 +81,14 @@ impl Authentication {
         }
         match Shop::of(keys.cancel_url, platform(headers)?) {
             None => self.metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
-            Some(shop) => match self.shops.ask(&shop).await {
+            Some(shop) => match self.shops.ask(&shop, caller.map(|known| known.caller.name.as_str())).await {
                 Ok(Verdict::Granted) => {}
                 Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
                     return Ok(self.passed_on(refusal));
                 }
                 Err(NoVerdict::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
                 Err(NoVerdict::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
+                Err(NoVerdict::TooOften(wait)) if shop.is_named() => return Err(ProxyError::TooManyShops(wait)),
                 Ok(Verdict::Other(_)) | Err(_) => {}
             },
         }

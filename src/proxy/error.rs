@@ -56,6 +56,8 @@ pub enum ProxyError {
     Stopping,
     /// Sezzle asked for fewer calls of this class, for this time from now.
     RateLimited(Duration),
+    /// Callers named more shops than the sidecar asks Sezzle about. The sidecar asks again after this time.
+    TooManyShops(Duration),
     /// Calls of this class fail at Sezzle. The next trial is due after this time.
     CircuitOpen(Duration),
     NoToken(NoToken),
@@ -236,6 +238,11 @@ impl ProxyError {
             Self::RateLimited(wait) => {
                 let message = "Sezzle asked for fewer calls of this class, so the sidecar did not send this one; \
                                repeat it after Retry-After";
+                Facts::rate_limited(DENIED, message).retry_after(*wait)
+            }
+            Self::TooManyShops(wait) => {
+                let message = "callers named more shops than the sidecar asks Sezzle about in a minute, so it did not ask \
+                               about this one; repeat the exchange after Retry-After";
                 Facts::rate_limited(DENIED, message).retry_after(*wait)
             }
             Self::CircuitOpen(wait) => {

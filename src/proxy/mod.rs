@@ -326,7 +326,8 @@ impl Proxy {
                     None => None,
                     Some(table) => own_keys::exchange(&table, &body, now, &mut record.caller)?,
                 };
-                apart(|| self.authentication.exchange(&head.headers, &body, issued, now)).await
+                let caller = (record.caller.as_ref(), issued);
+                apart(|| self.authentication.exchange(&head.headers, &body, caller, now)).await
             }
             _ if call.matched.route.retry_safety(&head.method) != RetrySafety::Safe => {
                 apart(|| self.write(head, &call, caller, body, record)).await

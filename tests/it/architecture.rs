@@ -125,6 +125,7 @@ const PURE: &[&str] = &[
     "fleet/refusal.rs",
     "fleet/replies.rs",
     "fleet/seal.rs",
+    "credentials/pace.rs",
     "credentials/rotation.rs",
     "credentials/schedule.rs",
     "credentials/verifier.rs",

@@ -310,3 +310,37 @@ async fn one_exchange_at_a_time_is_made_for_a_shop() {
     assert_eq!(asked(&harness), 1);
     harness.stop().await;
 }
+
+/// A caller that may do next to nothing can name a new shop in each exchange.
+#[tokio::test]
+async fn exchanges_for_made_up_shops_do_not_reach_sezzle_without_a_bound() {
+    let harness = Harness::start().await;
+    let named = async |number: usize| exchange(&harness, &with_shop(&format!("https://{number}.example/")), None).await;
+    // On a slow machine some more are due while the test runs.
+    let mut granted = 0;
+    for number in 0..60 {
+        let answer = named(number).await;
+        if answer.status == 429 {
+            let told = (answer.error_code(), answer.header("retry-after").to_owned());
+            assert_eq!(told, ("sidecar.rate_limited".to_owned(), "1".to_owned()), "{number}");
+        } else {
+            assert_eq!(answer.status, 201, "{number}");
+            granted += 1;
+        }
+    }
+    assert!((20..50).contains(&granted), "{granted}");
+    let refused = (60 - granted) as f64;
+    assert_eq!((asked(&harness), counted(&harness, "rate_limited").await), (granted, refused));
+    assert_eq!(harness.metric("requests_refused_total{reason=\"rate_limited\"}").await, refused);
+    assert_eq!(named(0).await.status, 201, "Sezzle's last answer still counts");
+    assert_eq!(asked(&harness), granted);
+    // A client that names its platform alone asked for nothing that needs Sezzle.
+    assert_eq!(exchange(&harness, &json!({}), Some("p")).await.status, 201);
+    harness.clock.advance(Duration::from_secs(5));
+    assert_eq!([named(60).await.status, named(61).await.status, named(62).await.status], [201; 3]);
+    // The sidecar's own exchange is apart from these.
+    harness.clock.advance(Duration::from_secs(100 * 60));
+    let renewed = "token_refreshes_total{result=\"success\",trigger=\"schedule\"}";
+    eventually("the token is renewed", async || harness.metric(renewed).await == 1.0).await;
+    harness.stop().await;
+}

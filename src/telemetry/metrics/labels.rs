@@ -17,7 +17,8 @@ pub const TOKEN_RESULTS: [&str; 4] = ["success", "rejected", "wrong_merchant", "
 /// `trigger` of `token_refreshes_total`.
 pub const TOKEN_TRIGGERS: [&str; 4] = ["start", "schedule", "demand", "rotation"];
 /// `result` of `caller_exchanges_total`.
-pub const CALLER_EXCHANGE_RESULTS: [&str; 5] = ["placeholder", "granted", "refused", "failed", "remembered"];
+pub const CALLER_EXCHANGE_RESULTS: [&str; 6] =
+    ["placeholder", "granted", "refused", "failed", "remembered", "rate_limited"];
 /// `result` of `secret_reloads_total`: the new key pair is in use (`success`), or why it is not.
 pub const RELOAD_RESULTS: [&str; 5] = ["success", "unusable", "rejected", "wrong_merchant", "failed"];
 /// `reason` of `caller_requests_refused_total`.

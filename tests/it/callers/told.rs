@@ -148,6 +148,28 @@ async fn other_listeners_ask_for_no_caller() {
 }
 
 #[tokio::test]
+async fn a_caller_that_names_many_shops_keeps_no_other_from_asking_sezzle() {
+    let scene = Scene::start().await;
+    let ask = async |token: &str, number: usize| {
+        let shop = format!(r#"{{"cancel_url":"https://{number}.example/"}}"#);
+        scene.send(Method::POST, "/v2/authentication", token, &shop).await
+    };
+    // A few more come while the test runs.
+    let mut granted = 0;
+    for number in 0..60 {
+        let answer = ask(READER, number).await;
+        match answer.status {
+            201 => granted += 1,
+            status => assert_eq!((status, answer.error_code().as_str()), (429, "sidecar.rate_limited")),
+        }
+    }
+    assert!((10..30).contains(&granted), "{granted}");
+    assert_eq!(ask(TILL, 60).await.status, 201);
+    assert_eq!(scene.sidecar.gateway.count("POST", "/v2/authentication"), granted + 2, "with the sidecar's own");
+    scene.sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn without_callers_everything_is_as_before() {
     let scene = Scene::with("callers = []\n", &[]).await;
     assert_eq!(scene.sidecar.get("/v2/customer").await.status, 200);
