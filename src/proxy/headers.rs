@@ -51,6 +51,7 @@ fn is_private(name: &HeaderName) -> bool {
             | "expect"
             | "forwarded"
             | "host"
+            | "method-override"
             | "sec-fetch-mode"
             | "traceparent"
             | "tracestate"
@@ -58,10 +59,14 @@ fn is_private(name: &HeaderName) -> bool {
             | "x-http-method"
             | "x-http-method-override"
             | "x-method-override"
+            | "x-original-method"
+            | "x-original-url"
             | "x-real-ip"
+            | "x-rewrite-url"
     );
-    // Some servers read `a_b` as `a-b`, and so would see a removed header. A header that overrides the method is
-    // removed too: the sidecar would repeat as safe a request that Sezzle takes for a write.
+    // Some servers read `a_b` as `a-b`, and so would see a removed header. A header that overrides the method or the
+    // path is removed too: the sidecar would repeat as safe a request that Sezzle takes for a write, and would let a
+    // caller make a call that it may not make.
     known || name.starts_with("x-forwarded-") || name.contains('_')
 }
 
@@ -106,6 +111,12 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("x_forwarded_for", "1.2.3.4"),
             ("x-http-method-override", "POST"),
+            ("x-http-method", "POST"),
+            ("x-method-override", "POST"),
+            ("method-override", "POST"),
+            ("x-original-method", "POST"),
+            ("x-original-url", "/v2/order/o/refund"),
+            ("x-rewrite-url", "/v2/order/o/refund"),
             ("forwarded", "for=1.2.3.4"),
             ("upgrade", "h2c"),
             ("te", "trailers"),

@@ -351,6 +351,8 @@ async fn what_sezzle_sees_of_a_caller() {
         Forwarded: for=10.0.0.1\r\nX-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Host: evil.example\r\n\
         X-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\nAuthori_zation: Bearer x\r\n\
         Via: 1.0 caller\r\nSec-Fetch-Mode: cors\r\nUser-Agent: service/1\r\nAccept-Encoding: gzip\r\nAccept: application/json\r\n\
+        X-HTTP-Method: POST\r\nX-HTTP-Method-Override: POST\r\nX-Method-Override: POST\r\nMethod-Override: POST\r\n\
+        X-Original-Method: POST\r\nX-Original-URL: /v2/order/o/refund\r\nX-Rewrite-URL: /v2/order/o/refund\r\n\
         X-Request-Id: mine\r\nSezzle-Request-Id: key\r\nX-Custom: 1\r\nX-Custom: 2\r\nIf-None-Match: \"e\"\r\n";
     let harness = Harness::start().await;
     let session = Session::order(&harness.gateway).path;
