@@ -53,6 +53,7 @@ pub(super) fn warnings_with(
     let named = shown.and_then(|shown| uncovered(&links_lead_to(settings, &settings.proxy.listen)?, shown));
     let resolver = settings.gateway.resolver_warning(&settings.proxy.hosts);
     let ended = tls.into_iter().flat_map(|found| found.ended.clone());
+    let elsewhere = settings.gateway.egress_warning();
     let is_short = |secret: &Secret| secret.expose().len() < SHORT_SECRET;
     let forward = forward.filter(|secret| is_short(secret)).map(|_| SHORT.to_owned());
     let of_callers = settings.callers.iter().zip(callers).flat_map(|(caller, Secrets { token, pair })| {
@@ -64,7 +65,7 @@ pub(super) fn warnings_with(
     environment
         .map(warning("gateway.environment"))
         .into_iter()
-        .chain(resolver.map(warning("gateway.resolver")))
+        .chain(resolver.into_iter().chain(elsewhere).map(warning("gateway.resolver")))
         .chain(keys.into_iter().map(warning("credentials")))
         .chain(links.into_iter().chain(named).map(warning("links.base_url")))
         .chain(forward.map(warning("webhooks.forward_secret_file")))

@@ -283,6 +283,27 @@ async fn a_name_server_that_is_silent_has_a_deadline() {
 }
 
 #[tokio::test]
+async fn check_warns_of_a_resolver_that_an_egress_proxy_makes_idle() {
+    let warning = "# gateway.resolver: the proxy of gateway.egress_proxy resolves the name of the gateway";
+    for (resolver, proxy, is_warned) in [
+        ("dns", "http://proxy.internal:3128", true),
+        ("dns", "", false),
+        ("system", "http://proxy.internal:3128", false),
+    ] {
+        let variables = [
+            ("GATEWAY__ENVIRONMENT", "sandbox"),
+            ("CREDENTIALS__PUBLIC_KEY", "a"),
+            ("CREDENTIALS__PRIVATE_KEY", "b"),
+            ("GATEWAY__RESOLVER", resolver),
+            ("GATEWAY__EGRESS_PROXY", proxy),
+        ];
+        let set: Vec<_> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let ended = run(&["check"], &set).await;
+        assert_eq!((ended.code, ended.stdout.contains(warning)), (Some(0), is_warned), "{resolver} {proxy}: {ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn check_prints_who_resolves_the_name() {
     let variables = [
         ("GATEWAY__ENVIRONMENT", "sandbox"),

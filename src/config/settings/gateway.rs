@@ -101,6 +101,16 @@ impl GatewaySettings {
             )
         })
     }
+
+    /// A remark if name servers are named for the gateway, and the egress proxy asks its own.
+    pub fn egress_warning(&self) -> Option<String> {
+        let asks_servers = matches!(self.resolver, ResolverSettings::NameServers(_));
+        (asks_servers && self.egress_proxy.is_some()).then(|| {
+            "the proxy of gateway.egress_proxy resolves the name of the gateway, so this key concerns the name of that \
+             proxy alone; make sure that the proxy does not lead the gateway's name back to the sidecar"
+                .to_owned()
+        })
+    }
 }
 
 /// Also returns the write timeout by itself, so that the drain is checked against it even if another key of the section
