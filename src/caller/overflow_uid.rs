@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::file::{self, Pipes};
 
-/// That number, as the kernel says it when this is first asked.
+/// The overflow uid, as the kernel says it at the first call.
 pub fn overflow_uid() -> u32 {
     static READ: OnceLock<u32> = OnceLock::new();
     *READ.get_or_init(|| {

@@ -52,7 +52,7 @@ impl Explain {
     /// Explains the request, and Sezzle's response if standard input holds one, or if the command shall ask for it.
     pub(super) fn run(self, settings: &Settings) -> ExitCode {
         let (ask, connection) = (self.ask, self.connection());
-        let reads_stdin = !self.headers.iter().any(|value| value == headers::STDIN);
+        let reads_answer = !self.headers.iter().any(|value| value == headers::STDIN);
         let head = match self.head() {
             Ok(head) => head,
             Err(failure) => return ended(Err(failure)),
@@ -61,7 +61,7 @@ impl Explain {
         match request(settings, &hosts, &head, &connection) {
             Err(failure) => ended(Err(failure)),
             Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), asked(settings, &hosts, &head)),
-            Ok(()) if !reads_stdin => ended(Ok(())),
+            Ok(()) if !reads_answer => ended(Ok(())),
             Ok(()) => ended(
                 answer_on_stdin().map(|answer| answer.iter().for_each(|answer| judge(settings, &hosts, &head, answer))),
             ),

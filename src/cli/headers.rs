@@ -3,7 +3,6 @@
 //! Every user of the machine can read the arguments of a command, so a header that holds a secret comes from a file or from
 //! standard input only. No message repeats a value.
 
-use std::borrow::Cow;
 use std::io::{Read, stdin};
 use std::path::Path;
 
@@ -78,7 +77,7 @@ fn from_stdin() -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-fn usage(message: impl Into<Cow<'static, str>>) -> Failure {
+fn usage(message: String) -> Failure {
     Failure::Usage(message.into())
 }
 

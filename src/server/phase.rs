@@ -128,7 +128,7 @@ impl PhaseClock {
     /// acknowledged that the connection ends, and a hostile one never does so.
     pub fn is_late(&self) -> bool {
         let closing = self.closing.load(Ordering::Relaxed);
-        closing != 0 && self.nanos(Instant::now()).saturating_sub(closing) > LAST_REQUESTS_NANOS
+        closing != 0 && Duration::from_nanos(self.nanos(Instant::now()).saturating_sub(closing)) > LAST_REQUESTS
     }
 
     /// The time at which the connection is cut unless something happens first, and the reason.
@@ -175,7 +175,7 @@ impl PhaseClock {
 const NO_DEADLINE: Duration = Duration::from_secs(60);
 // Time in which a closing connection takes requests that a caller over HTTP/2 had sent before it learnt of the end. A
 // program whose thread is busy learns of it late.
-const LAST_REQUESTS_NANOS: u64 = 3_000_000_000;
+const LAST_REQUESTS: Duration = Duration::from_secs(3);
 // Time that a caller with an incomplete head gets when the listener closes.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 

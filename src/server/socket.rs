@@ -55,7 +55,7 @@ pub struct BindError {
     cause: io::Error,
 }
 
-/// What to do about an address that cannot be listened on.
+/// The end of an error message: the next step, after an address could not be listened on.
 fn advice(address: &Address, kind: io::ErrorKind) -> &'static str {
     match (kind, address.tcp()) {
         (io::ErrorKind::PermissionDenied, Some(_)) => {
@@ -259,9 +259,8 @@ mod tests {
             (https(), io::ErrorKind::AddrNotAvailable, ""),
             (Address::Unix("/run/proxy.sock".into()), io::ErrorKind::PermissionDenied, ""),
         ] {
-            let (_, said) = text(address.clone(), kind)
-                .split_once(&kind.to_string())
-                .map_or_else(|| panic!("{kind} is not named"), |(before, after)| (before.to_owned(), after.to_owned()));
+            let text = text(address.clone(), kind);
+            let (_, said) = text.split_once(&kind.to_string()).expect("the cause");
             assert!(said.starts_with(advice) && said.is_empty() == advice.is_empty(), "{address}: {said}");
         }
     }

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
-    /// Resolves the names.
+    /// Told when no connection could be made, so that names are resolved anew.
     resolver: Resolver,
     pub(super) http2: bool,
     /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.

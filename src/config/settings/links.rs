@@ -40,12 +40,9 @@ pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>, tls: bool) ->
     let base_url = r.optional("links.base_url", parse::base_url);
 
     if let (Some(None), Some(listen)) = (&base_url, listen) {
-        let why = match listen.iter().find_map(Address::tcp) {
-            None => Some("required, because callers cannot follow links to a Unix socket; set a URL by which they reach the sidecar".to_owned()),
-            Some(first) if first.ip().is_unspecified() => Some(format!(
-                "required, because callers cannot follow links to {first}, the first address of proxy.listen; set a URL by \
-                 which they reach the sidecar"
-            )),
+        let target = match listen.iter().find_map(Address::tcp) {
+            None => Some("a Unix socket".to_owned()),
+            Some(first) if first.ip().is_unspecified() => Some(format!("{first}, the first address of proxy.listen")),
             // With port 0 the system chooses the port at the start, so nothing can be checked here.
             Some(first) if first.port() == 0 => None,
             Some(first) => {
@@ -53,7 +50,10 @@ pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>, tls: bool) ->
                 None
             }
         };
-        if let Some(why) = why.filter(|_| rewrite == Some(true)) {
+        if let Some(target) = target.filter(|_| rewrite == Some(true)) {
+            let why = format!(
+                "required, because callers cannot follow links to {target}; set a URL by which they reach the sidecar"
+            );
             r.missing("links.base_url", why);
         }
     }

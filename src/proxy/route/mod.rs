@@ -36,8 +36,8 @@ enum Kind {
     Webhooks,
     /// A GET that destroys the card data it returns. Its path and its body are secret.
     CardData,
-    /// A lookup or a write of the older API. Its answers have no links to follow, and are passed on unread.
-    Older,
+    /// A lookup or a write of version 1. The answers have no links to follow, and are passed on unread.
+    Version1,
 }
 
 /// A segment of a template: a word, or a name in braces.
@@ -87,7 +87,7 @@ macro_rules! calls {
                 match self {
                     $(Self::$route => Kind::$kind,)+
                     Self::Other => Kind::Plain,
-                    Self::Version1 => Kind::Older,
+                    Self::Version1 => Kind::Version1,
                 }
             }
 
@@ -156,7 +156,7 @@ impl Route {
             _ if !is_safe(method) => Class::Money,
             Kind::Session => Class::Session,
             Kind::Report => Class::Report,
-            Kind::Plain | Kind::Keyed | Kind::Older => Class::Read,
+            Kind::Plain | Kind::Keyed | Kind::Version1 => Class::Read,
         }
     }
 
@@ -176,7 +176,7 @@ impl Route {
 
     /// Whether answers of this call may carry `links` to the gateway. Only those are held and read.
     pub fn carries_links(self) -> bool {
-        !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData | Kind::Older)
+        !matches!(self.kind(), Kind::Exchange | Kind::Report | Kind::CardData | Kind::Version1)
     }
 
     pub fn is_card_data(self) -> bool {
@@ -188,10 +188,10 @@ impl Route {
         !matches!(self, Self::Other | Self::Version1)
     }
 
-    /// Whether a 401 says that the token is not live any more. Nobody knows which paths of the older API take a token of
+    /// Whether a 401 says that the token is not live any more. Nobody knows which paths of version 1 take a token of
     /// version 2 at all.
     pub fn judges_token(self) -> bool {
-        self.kind() != Kind::Older
+        self.kind() != Kind::Version1
     }
 }
 

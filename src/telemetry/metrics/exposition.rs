@@ -1,4 +1,4 @@
-//! What a sidecar shows of its metrics.
+//! The text of all metrics, as `/metrics` shows them.
 
 use prometheus::TextEncoder;
 
