@@ -154,7 +154,7 @@ const MERCHANT: [(&str, &str); 2] =
 #[tokio::test]
 async fn a_sidecar_that_reaches_itself_says_so_and_says_nothing_of_its_keys() {
     let (ca, server, folder) = (Authority::new(), NameServer::start(600).await, Folder::new());
-    let (certificate, key) = ca.files("proxy", &["gateway.sezzle.com"]);
+    let (ca_file, (certificate, key)) = (ca.file(), ca.files("proxy", &["gateway.sezzle.com"]));
     let token = folder.write("token", "till-token-0123456789abcdef");
     let private = folder.write("private", "office-private-0123456789abcdef");
     let by_token = format!("[[callers]]\nname = \"till\"\ntoken_file = \"{token}\"\nallow = [\"all\"]\n");
@@ -170,7 +170,7 @@ async fn a_sidecar_that_reaches_itself_says_so_and_says_nothing_of_its_keys() {
         let mut variables = vec![
             ("GATEWAY__ENVIRONMENT", "sandbox"),
             ("GATEWAY__URL", url.as_str()),
-            ("GATEWAY__CA_FILE", ca.file().leak()),
+            ("GATEWAY__CA_FILE", ca_file.as_str()),
             ("GATEWAY__RESOLVER", "dns"),
             ("GATEWAY__NAMESERVERS", server.as_str()),
             ("PROXY__LISTEN", proxy.as_str()),

@@ -150,6 +150,15 @@ async fn a_name_that_no_server_knows_is_not_resolved() {
     harness.stop().await;
 }
 
+async fn gets_ready(harness: &Harness) {
+    eventually("ready", async || {
+        // The sidecar's next attempt to get a token. The answers of name servers age by the system's clock.
+        harness.clock.advance(Duration::from_secs(1));
+        harness.client.get(harness.ops, "/readyz").await.status == 200
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_name_that_did_not_exist_is_asked_for_again_within_seconds() {
     let (ca, server) = (Authority::new(), NameServer::start(600).await);
@@ -158,12 +167,7 @@ async fn a_name_that_did_not_exist_is_asked_for_again_within_seconds() {
     let errors = r#"upstream_errors_total{kind="dns"}"#;
     eventually("the name does not exist", async || harness.metric(errors).await >= 1.0).await;
     server.denies.store(false, Ordering::Relaxed);
-    eventually("ready", async || {
-        // The sidecar's next attempt to get a token. The answers of name servers age by the system's clock.
-        harness.clock.advance(Duration::from_secs(1));
-        harness.client.get(harness.ops, "/readyz").await.status == 200
-    })
-    .await;
+    gets_ready(&harness).await;
     harness.stop().await;
 }
 
@@ -176,11 +180,7 @@ async fn an_answer_that_leads_to_nobody_is_asked_for_again() {
     let refused = r#"upstream_errors_total{kind="connection_refused"}"#;
     eventually("nobody is there", async || harness.metric(refused).await >= 1.0).await;
     server.lead_to(Ipv4Addr::LOCALHOST);
-    eventually("ready", async || {
-        harness.clock.advance(Duration::from_secs(1));
-        harness.client.get(harness.ops, "/readyz").await.status == 200
-    })
-    .await;
+    gets_ready(&harness).await;
     harness.stop().await;
 }
 

@@ -42,6 +42,16 @@ async fn counted(harness: &Harness, reason: &str, count: f64) {
     eventually(reason, async || harness.metric(&refused(reason)).await == count).await;
 }
 
+/// Replaces the authority of callers by another one, and waits until that is in use.
+async fn trust_others(harness: &Harness, callers: &Authority) {
+    callers.write("ca.pem", &Authority::new().pem());
+    eventually("the change", async || {
+        harness.clock.advance(Duration::from_secs(2));
+        harness.metric(r#"tls_reloads_total{listener="proxy",result="success"}"#).await == 1.0
+    })
+    .await;
+}
+
 const CUSTOMER: &str = "/v2/customer";
 
 #[tokio::test]
@@ -314,20 +324,14 @@ async fn a_callers_certificate_is_verified_if_there_is_one() {
 
 #[tokio::test]
 async fn no_session_outlives_a_change_of_the_callers_authorities() {
-    let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
+    let (ca, callers) = (Authority::new(), Authority::new());
     let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
     let valid = callers.signed("valid", &["shop.internal"], |_| ());
     let caller = Secure::showing(&ca.pem(), &valid);
     for _ in 0..2 {
         assert_eq!(caller.get(harness.proxy, CUSTOMER).await.1.kind, HandshakeKind::Full);
     }
-    callers.write("ca.pem", &others.pem());
-    let success = r#"tls_reloads_total{listener="proxy",result="success"}"#;
-    eventually("the change", async || {
-        harness.clock.advance(Duration::from_secs(2));
-        harness.metric(success).await == 1.0
-    })
-    .await;
+    trust_others(&harness, &callers).await;
     assert!(caller.try_get(harness.proxy, CUSTOMER).await.is_err(), "its authority is no longer trusted");
     harness.stop().await;
 }
@@ -335,7 +339,7 @@ async fn no_session_outlives_a_change_of_the_callers_authorities() {
 /// A request under way is answered, idle connections close, and callers without a certificate notice nothing.
 #[tokio::test]
 async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
-    let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
+    let (ca, callers) = (Authority::new(), Authority::new());
     let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
     let valid = callers.signed("valid", &["shop.internal"], |_| ());
     let caller = Secure::showing(&ca.pem(), &valid);
@@ -355,13 +359,7 @@ async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
     harness.gateway.script(Rule::path(CUSTOMER).gate(&gate));
     busy.write_all(REQUEST).await.expect("writes");
     arrived(&gate, 1).await;
-    callers.write("ca.pem", &others.pem());
-    let success = r#"tls_reloads_total{listener="proxy",result="success"}"#;
-    eventually("the change", async || {
-        harness.clock.advance(Duration::from_secs(2));
-        harness.metric(success).await == 1.0
-    })
-    .await;
+    trust_others(&harness, &callers).await;
     // Nobody has spoken HTTP yet over this one, so it just ends.
     let read = timeout(LIMIT, silent.read(&mut [0; 16])).await.expect("closes in time");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
@@ -379,7 +377,7 @@ async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
 /// hyper refuses no stream until its ping behind GOAWAY is answered, and a hostile caller never answers.
 #[tokio::test]
 async fn a_caller_that_answers_no_ping_does_not_outlast_its_authority() {
-    let (ca, callers, others) = (Authority::new(), Authority::new(), Authority::new());
+    let (ca, callers) = (Authority::new(), Authority::new());
     let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
     let valid = callers.signed("valid", &["shop.internal"], |_| ());
     let stream = Secure::showing(&ca.pem(), &valid).offering(&["h2"]).connect(harness.proxy).await.expect("connects");
@@ -388,13 +386,7 @@ async fn a_caller_that_answers_no_ping_does_not_outlast_its_authority() {
     harness.gateway.script(Rule::path(CUSTOMER).gate(&gate));
     let under_way = caller.get(CUSTOMER).await;
     arrived(&gate, 1).await;
-    callers.write("ca.pem", &others.pem());
-    let success = r#"tls_reloads_total{listener="proxy",result="success"}"#;
-    eventually("the change", async || {
-        harness.clock.advance(Duration::from_secs(2));
-        harness.metric(success).await == 1.0
-    })
-    .await;
+    trust_others(&harness, &callers).await;
     // A request that was sent before its caller learnt of the end is answered, and a late one is not.
     let began = Instant::now();
     let refused = loop {
