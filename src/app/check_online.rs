@@ -8,7 +8,7 @@ use super::error::StartError;
 use super::fleet;
 use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
 use super::materials::{Blocking, Materials};
-use super::warnings::warnings_with;
+use super::warnings::warnings_of;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::Environment;
@@ -34,9 +34,7 @@ pub fn online_check(
     let connector = Connector::new(connect, clock.clone(), Arc::clone(&metrics));
     let fleet = fleet::connector(settings, materials.fleet.take(), &blocking).zip(settings.fleet.as_ref());
     let unusable = |_| StartError::Address(AddressError(gateway.url.clone()));
-    let found = materials.tls.as_ref().map(|(_, found)| found);
-    let (secret, callers) = (materials.forward.as_ref(), &materials.callers);
-    let warnings = warnings_with(settings, Some(&materials.keys), secret, callers, found);
+    let warnings = warnings_of(settings, &materials);
     let through_proxy = gateway.egress_proxy.is_some();
     let of_url = Environment::ALL.into_iter().find(|environment| environment.url() == gateway.url);
     Ok(OnlineCheck {

@@ -42,7 +42,7 @@ use self::initial::create_series;
 pub use self::materials::{Blocking, Materials, check_proxy_tls, open_audit};
 use self::sockets::{Sockets, addresses};
 pub use self::tls_files::Mistake;
-use self::warnings::{Warning, warnings_with};
+use self::warnings::{Warning, warnings_of};
 use crate::address::Address;
 use crate::audit::{Audit, OpenFile};
 use crate::caller::Hosts;
@@ -145,13 +145,11 @@ impl App {
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
         let gateway = &settings.gateway;
-        let tls_files = materials.tls.take();
-        let Materials { keys, trust, .. } = &materials;
-        let found = tls_files.as_ref().map(|(_, found)| found);
-        let (secret, callers) = (materials.forward.as_ref(), &materials.callers);
-        for Warning { key, text } in warnings_with(settings, Some(keys), secret, callers, found) {
+        for Warning { key, text } in warnings_of(settings, &materials) {
             tracing::warn!(key, "{text}");
         }
+        let tls_files = materials.tls.take();
+        let Materials { keys, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {
             let (certificates, issuers) = (trust.issuers.len(), trust.issuers.join(", "));
             tracing::info!(file = %file.display(), certificates, issuers, "the sidecar also trusts gateway.ca_file");

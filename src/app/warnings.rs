@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 
 use super::from_settings::links_lead_to;
-use super::materials::key_sources;
+use super::materials::{Materials, key_sources};
 use super::tls_files::{CLIENT_CA, Found};
 use super::{callers, tls_files};
 use crate::callers::secrets::Secrets;
@@ -36,9 +36,15 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
     warnings_with(settings, keys.as_ref(), forward.as_ref(), &callers, tls.as_ref())
 }
 
-/// Every setting that is probably a mistake, by the secrets that were read already. `tls` is what the files of `proxy.tls`
-/// hold.
-pub(super) fn warnings_with(
+/// As [`warnings`], with the files that were read already.
+pub(super) fn warnings_of(settings: &Settings, materials: &Materials) -> Vec<Warning> {
+    let Materials { keys, forward, callers, tls, .. } = materials;
+    let found = tls.as_ref().map(|(_, found)| found);
+    warnings_with(settings, Some(keys), forward.as_ref(), callers, found)
+}
+
+/// `tls` is what the files of `proxy.tls` hold.
+fn warnings_with(
     settings: &Settings,
     keys: Option<&KeyPair>,
     forward: Option<&Secret>,
