@@ -6,11 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Empty;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, SanType, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ProtocolVersion};
@@ -18,10 +13,10 @@ use sezzle_sidecar::simulator::{Gate, Options, Rule, Simulator};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::client::TlsStream;
 
 use crate::support::client::Client;
 use crate::support::frame_caller::{Ended, FrameCaller};
+use crate::support::open_connections::{OpenConnections, is_served};
 use crate::support::pages::page;
 use crate::support::process::{Folder, Process, free_address, run};
 use crate::support::secure::Secure;
@@ -343,34 +338,12 @@ async fn no_open_connection_outlives_a_change_of_the_callers_authorities() {
     let harness = setup(&ca).set("PROXY__TLS__CLIENT_CA_FILE", callers.file()).start().await;
     let valid = callers.signed("valid", &["shop.internal"], |_| ());
     let caller = Secure::showing(&ca.pem(), &valid);
-    let connect = async |caller: &Secure| caller.connect(harness.proxy).await.expect("connects");
-    let mut silent = connect(&caller).await;
-    let (mut idle, mut busy, mut other) =
-        (connect(&caller).await, connect(&caller).await, connect(&Secure::new(&ca.pem())).await);
-    is_served(&mut idle).await;
-    is_served(&mut other).await;
-    let h2 = TokioIo::new(connect(&caller.offering(&["h2"])).await);
-    let (mut sender, h2) = http2::handshake(TokioExecutor::new(), h2).await.expect("speaks HTTP/2");
-    let h2 = tokio::spawn(h2);
-    let request = Request::get(format!("https://localhost{CUSTOMER}")).body(Empty::<Bytes>::new());
-    assert_eq!(sender.send_request(request.expect("a request")).await.expect("answered").status(), 200);
-
-    let gate = Gate::new();
-    harness.gateway.script(Rule::path(CUSTOMER).gate(&gate));
-    busy.write_all(REQUEST).await.expect("writes");
-    arrived(&gate, 1).await;
+    let mut other = Secure::new(&ca.pem()).connect(harness.proxy).await.expect("connects");
+    assert!(is_served(&mut other).await);
+    let open = OpenConnections::of(&caller, &harness).await;
     trust_others(&harness, &callers).await;
-    // Nobody has spoken HTTP yet over this one, so it just ends.
-    let read = timeout(LIMIT, silent.read(&mut [0; 16])).await.expect("closes in time");
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
-    let read = timeout(LIMIT, idle.read(&mut [0; 16])).await.expect("closes in time");
-    assert_eq!(read.expect("closes as TLS says"), 0);
-    timeout(LIMIT, h2).await.expect("closes in time").expect("no panic").expect("closes gracefully");
-    gate.release();
-    let mut rest = Vec::new();
-    timeout(LIMIT, busy.read_to_end(&mut rest)).await.expect("closes in time").expect("closes as TLS says");
-    assert!(rest.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&rest));
-    is_served(&mut other).await;
+    open.end(LIMIT).await;
+    assert!(is_served(&mut other).await);
     harness.stop().await;
 }
 
@@ -417,16 +390,7 @@ async fn a_caller_that_answers_no_ping_does_not_outlast_its_authority() {
     harness.stop().await;
 }
 
-const REQUEST: &[u8] = b"GET /v2/customer HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// Makes a request over a connection that stays open.
-async fn is_served(stream: &mut TlsStream<TcpStream>) {
-    stream.write_all(REQUEST).await.expect("writes");
-    let mut answer = [0; 16_384];
-    let count = timeout(LIMIT, stream.read(&mut answer)).await.expect("in time").expect("reads");
-    assert!(answer[..count].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..count]));
-}
 
 #[tokio::test]
 async fn check_says_all_that_is_wrong_with_the_files() {

@@ -2,25 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Empty;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
-use sezzle_sidecar::simulator::{Gate, Rule};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::client::TlsStream;
 
+use crate::support::open_connections::{CUSTOMER, OpenConnections, is_served};
 use crate::support::secure::Secure;
 use crate::support::tls::Authority;
-use crate::support::{Harness, Setup, arrived, eventually};
-
-const CUSTOMER: &str = "/v2/customer";
+use crate::support::{Harness, Setup, eventually};
 
 async fn start(ca: &Authority, callers: &Authority) -> Harness {
     let (certificate, key) = ca.files("proxy", &["localhost"]);
@@ -77,19 +67,9 @@ async fn an_open_connection_ends_with_the_certificate_of_an_intermediate_authori
 
 /// A request under way is answered, no other one is, and connections with another certificate or none notice nothing.
 async fn ends_in_time(harness: &Harness, caller: &Secure) {
-    let connect = async |caller: &Secure| caller.connect(harness.proxy).await.expect("connects");
-    let (mut silent, mut idle, mut eager, mut busy) =
-        (connect(caller).await, connect(caller).await, connect(caller).await, connect(caller).await);
-    let h2 = TokioIo::new(connect(&caller.offering(&["h2"])).await);
-    let (mut sender, h2) = http2::handshake(TokioExecutor::new(), h2).await.expect("speaks HTTP/2");
-    let h2 = tokio::spawn(h2);
-    let request = Request::get(format!("https://localhost{CUSTOMER}")).body(Empty::<Bytes>::new());
-    assert_eq!(sender.send_request(request.expect("a request")).await.expect("answered").status(), 200);
-    assert!(is_served(&mut idle).await && is_served(&mut eager).await);
-    let gate = Gate::new();
-    harness.gateway.script(Rule::path("/v2/webhooks").gate(&gate));
-    busy.write_all(b"GET /v2/webhooks HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("writes");
-    arrived(&gate, 1).await;
+    let open = OpenConnections::of(caller, harness).await;
+    let mut eager = caller.connect(harness.proxy).await.expect("connects");
+    assert!(is_served(&mut eager).await);
 
     // This connection is never idle for long.
     let served = async {
@@ -99,15 +79,7 @@ async fn ends_in_time(harness: &Harness, caller: &Secure) {
     };
     timeout(LIMIT, served).await.expect("closes in time");
     assert!(caller.try_get(harness.proxy, CUSTOMER).await.is_err(), "not before the certificate has ended");
-    let read = timeout(LIMIT, silent.read(&mut [0; 16])).await.expect("closes in time");
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
-    let read = timeout(LIMIT, idle.read(&mut [0; 16])).await.expect("closes in time");
-    assert_eq!(read.expect("closes as TLS says"), 0);
-    timeout(LIMIT, h2).await.expect("closes in time").expect("no panic").expect("closes gracefully");
-    gate.release();
-    let mut rest = Vec::new();
-    timeout(LIMIT, busy.read_to_end(&mut rest)).await.expect("closes in time").expect("closes as TLS says");
-    assert!(rest.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&rest));
+    open.end(LIMIT).await;
 }
 
 #[tokio::test]
@@ -136,19 +108,3 @@ async fn connections_without_a_certificate_or_with_one_that_goes_on_stay_open() 
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// Makes a request over a connection that stays open. False if the sidecar has closed the connection.
-async fn is_served(stream: &mut TlsStream<TcpStream>) -> bool {
-    let request = format!("GET {CUSTOMER} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let mut answer = [0; 16_384];
-    if stream.write_all(request.as_bytes()).await.is_err() {
-        return false;
-    }
-    match timeout(LIMIT, stream.read(&mut answer)).await.expect("in time") {
-        Ok(0) | Err(_) => false,
-        Ok(count) => {
-            assert!(answer[..count].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..count]));
-            true
-        }
-    }
-}

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod frame_caller;
 pub mod frame_gateway;
 pub mod frames;
+pub mod open_connections;
 pub mod origin;
 pub mod pages;
 pub mod peer;
