@@ -1,7 +1,8 @@
-//! Checks that the lines of files form one chain, and says where they do not. One line at a time is in memory.
+//! Checks that the lines of files form one chain, and says where they do not. Only one line at a time is in memory.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
+use std::mem;
 
 use super::line::{Hash, Line, Tip};
 use crate::text::printable;
@@ -32,23 +33,24 @@ pub struct Verifier {
     /// The number of the first audit line.
     first: Option<u64>,
     torn: Torn,
-    /// Audit lines.
+    /// How many audit lines there are.
     pub lines: u64,
     pub breaks: u64,
 }
 
-/// Bytes since the last audit line that are none.
+/// The lines since the last audit line, none of which is an audit line.
 #[derive(Clone, Copy, Debug, Default)]
 struct Torn {
     bytes: u64,
-    /// The line of them that a finding is about, and its bytes: the first that is foreign, or else the first.
+    /// The line that a finding is about, by its number and its size in bytes: the first foreign line, or else the
+    /// first.
     line: u64,
-    first: u64,
-    /// Whether the last of them lacks its line break.
+    size: u64,
+    /// Whether the last line lacks its line break.
     is_cut: bool,
-    /// Whether a line of them is no part of an audit line, so that no cut write left it.
+    /// Whether a line is foreign: no cut write of an audit line can have left it.
     is_foreign: bool,
-    /// How the file is compressed, if they begin it and it is.
+    /// How the file is compressed, if the file begins with these lines and is compressed.
     packed: Option<Packed>,
 }
 
@@ -57,24 +59,25 @@ struct Torn {
 struct Packed {
     /// The first bytes of such a file.
     magic: &'static [u8],
-    /// The program that makes such a file, and the one that unpacks it.
+    /// The program that makes such a file.
     by: &'static str,
+    /// The program that unpacks such a file.
     unpack: &'static str,
 }
 
 impl Torn {
     fn add(&mut self, line: u64, bytes: u64, ends: bool, is_part: bool) {
         if self.bytes == 0 || !is_part && !self.is_foreign {
-            (self.line, self.first) = (line, bytes);
+            (self.line, self.size) = (line, bytes);
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.is_cut = !ends;
         self.is_foreign |= !is_part;
     }
 
-    /// Why these bytes are a break, if no cut write left them.
+    /// Why these lines are a break, if no cut write left them.
     fn text(self) -> String {
-        let size = self.first;
+        let size = self.size;
         if let Some(Packed { by, unpack, .. }) = self.packed {
             format!("the file is compressed with {by}; unpack it first, for example with {unpack}")
         } else if size > LONGEST {
@@ -82,6 +85,43 @@ impl Torn {
         } else {
             NO_LINE.to_owned()
         }
+    }
+
+    /// Judges the lines at the end of a file.
+    fn at_end(self) -> Option<Judgement> {
+        let Self { bytes, line, is_cut, is_foreign, .. } = self;
+        if bytes == 0 {
+            return None;
+        }
+        let is_torn = is_cut && !is_foreign;
+        let text = if is_torn {
+            format!("the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk")
+        } else {
+            self.text()
+        };
+        Some(Judgement { is_break: !is_torn, line: Some(line), text })
+    }
+}
+
+/// A finding of which only the file is not known yet.
+struct Judgement {
+    is_break: bool,
+    /// `None` for the audit line that is judged.
+    line: Option<u64>,
+    text: String,
+}
+
+impl Judgement {
+    fn break_of_chain(text: String) -> Self {
+        Self { is_break: true, line: None, text }
+    }
+
+    fn remark(text: String) -> Self {
+        Self { is_break: false, line: None, text }
+    }
+
+    fn about(self, line: u64) -> Self {
+        Self { line: Some(line), ..self }
     }
 }
 
@@ -98,12 +138,6 @@ impl Verifier {
                 break;
             }
             number = number.saturating_add(1);
-            let mut say = |is_break: bool, line: u64, text: String| {
-                if is_break {
-                    self.breaks = self.breaks.saturating_add(1);
-                }
-                tell(Finding { file: file.to_owned(), line, is_break, text });
-            };
             let ends = text.last() == Some(&b'\n');
             let size = u64::try_from(read).unwrap_or(u64::MAX);
             if !ends && size == LONGEST {
@@ -115,29 +149,25 @@ impl Verifier {
                 self.torn.add(number, size, ends, Line::is_part(&text));
                 continue;
             };
-            let torn = std::mem::take(&mut self.torn);
-            for (is_break, at, text) in judge(self.last, torn, &line) {
-                say(is_break, at.unwrap_or(number), text);
+            let torn = mem::take(&mut self.torn);
+            for judgement in judge(self.last, torn, &line) {
+                self.report(file, number, judgement, tell);
             }
             self.first.get_or_insert(line.tip.number);
             self.last = Some(line.tip);
             self.lines = self.lines.saturating_add(1);
         }
-        let torn = std::mem::take(&mut self.torn);
-        let Torn { bytes, line, is_cut, is_foreign, .. } = torn;
-        if bytes > 0 {
-            let is_torn = is_cut && !is_foreign;
-            let text = if is_torn {
-                format!(
-                    "the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk"
-                )
-            } else {
-                torn.text()
-            };
-            self.breaks = self.breaks.saturating_add(u64::from(!is_torn));
-            tell(Finding { file: file.to_owned(), line, is_break: !is_torn, text });
+        if let Some(judgement) = mem::take(&mut self.torn).at_end() {
+            self.report(file, number, judgement, tell);
         }
         Ok(())
+    }
+
+    /// Tells a judgement about line `number` of a file, or about the line that the judgement names.
+    fn report(&mut self, file: &str, number: u64, judgement: Judgement, tell: &mut impl FnMut(Finding)) {
+        let Judgement { is_break, line, text } = judgement;
+        self.breaks = self.breaks.saturating_add(u64::from(is_break));
+        tell(Finding { file: file.to_owned(), line: line.unwrap_or(number), is_break, text });
     }
 
     /// The numbers of the first and of the last line, and the hash of the last. `None` without a line.
@@ -147,38 +177,36 @@ impl Verifier {
     }
 }
 
-/// A finding about a line; the number of another line, if it is about that one.
-type Judgement = (bool, Option<u64>, String);
-
-/// Judges a line after `last`, with bytes between the two that are no line.
+/// Judges a line after `last`, with `torn` between the two.
 fn judge(last: Option<Tip>, torn: Torn, line: &Line) -> Vec<Judgement> {
-    let own = |name: &str| line.fields.find_text(name);
-    let lost = own("lost").map(|lost| {
+    let lost = line.fields.find_text("lost").map(|lost| {
         // Anybody may have written the file, so no other text of it reaches a terminal as it is.
         let lost = Hash::parse(lost).map_or_else(|| printable(lost, 64), |hash| hash.to_string());
         let text = format!("the sidecar had written a line with the hash {lost}, and the file did not have it");
-        (true, None, text)
+        Judgement::break_of_chain(text)
     });
     let missed = line.fields.find_number("missed").map(|missed| {
-        let text = format!("the sidecar could not write {missed} lines before this one");
-        (false, None, text)
+        Judgement::remark(format!("the sidecar could not write {missed} lines before this one"))
     });
     judge_torn(torn, line).into_iter().chain(judge_link(last, line)).chain(lost).chain(missed).collect()
 }
 
-/// Judges what stands before a line and is none. The sidecar says how many bytes a cut write left there.
+/// Judges the lines before an audit line that are none. The audit line says how many bytes a cut write left there.
 fn judge_torn(torn: Torn, line: &Line) -> Option<Judgement> {
     let is_open = line.fields.find_text("event") == Some("open");
     let marked = line.fields.find_number("torn").filter(|_| is_open).unwrap_or(0);
     match (torn.bytes, marked) {
         (0, 0) => None,
-        (0, _) => Some((true, None, format!("a torn line of {marked} bytes stood before this line and is gone"))),
+        (0, _) => {
+            let text = format!("a torn line of {marked} bytes stood before this line and is gone");
+            Some(Judgement::break_of_chain(text))
+        }
         // The sidecar put a line break behind the torn line, if that had none.
         (bytes, 1..) if !torn.is_foreign && (bytes == marked || bytes == marked.saturating_add(1)) => {
             let text = "a torn line: a write was cut off here, and the chain goes on behind it";
-            Some((false, Some(torn.line), text.to_owned()))
+            Some(Judgement::remark(text.to_owned()).about(torn.line))
         }
-        (_, _) => Some((true, Some(torn.line), torn.text())),
+        (_, _) => Some(Judgement::break_of_chain(torn.text()).about(torn.line)),
     }
 }
 
@@ -189,7 +217,7 @@ fn judge_link(last: Option<Tip>, line: &Line) -> Option<Judgement> {
         let is_first = named == Hash::NONE && number == 1;
         let before = number.saturating_sub(1);
         let text = format!("the chain begins before this file: line {before} has the hash {named}");
-        return (!is_first).then_some((false, None, text));
+        return (!is_first).then(|| Judgement::remark(text));
     };
     let follows = number == last.number.saturating_add(1);
     let text = if named == last.hash && follows {
@@ -205,15 +233,15 @@ fn judge_link(last: Option<Tip>, line: &Line) -> Option<Judgement> {
         let Tip { number: before, hash } = last;
         format!("line {number} follows line {before}, and names the hash {named} in place of {hash}: {MISSING}")
     };
-    Some((true, None, text))
+    Some(Judgement::break_of_chain(text))
 }
 
 /// The rest of a line that is too long to be kept.
 struct Skipped {
     bytes: u64,
-    /// Whether a line break ends them.
+    /// Whether a line break ends the line.
     ends: bool,
-    /// Whether they are zeros but for the line break.
+    /// Whether these bytes are zeros but for the line break.
     is_zero: bool,
 }
 
@@ -239,7 +267,7 @@ fn starts_with(input: &mut impl BufRead, bytes: &[u8]) -> bool {
     input.fill_buf().is_ok_and(|buffer| buffer.starts_with(bytes))
 }
 
-/// The programs that rotation uses.
+/// The programs by which log rotation compresses files.
 const PACKED: [Packed; 4] = [
     Packed { magic: &[0x1f, 0x8b], by: "gzip", unpack: "gunzip" },
     Packed { magic: &[0x28, 0xb5, 0x2f, 0xfd], by: "zstd", unpack: "unzstd" },
@@ -261,7 +289,7 @@ mod tests {
         let mut tip = Tip::NONE;
         let mut lines = Vec::new();
         for event in events {
-            let (line, next) = tip.extend(Fields::of(event));
+            let (line, next) = tip.extend(Fields::of_event(event));
             lines.push(line);
             tip = next;
         }
@@ -326,12 +354,12 @@ mod tests {
 
         let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
         for (marked, is_whole) in [(11, true), (12, true), (10, false), (0, false)] {
-            let (next, _) = tip.extend(Fields::of("open").number("torn", marked));
+            let (next, _) = tip.extend(Fields::of_event("open").number("torn", marked));
             let (breaks, said) = verified(&[format!("{torn}\n{next}\n")]);
             assert_eq!(breaks == 0, is_whole, "{marked}: {said:?}");
             assert!(said[0].starts_with("f0:3: "), "{said:?}");
         }
-        let (next, _) = tip.extend(Fields::of("open").number("torn", 11));
+        let (next, _) = tip.extend(Fields::of_event("open").number("torn", 11));
         let (breaks, said) = verified(&[file(&lines) + &next]);
         assert!(breaks == 1 && said[0].contains("is gone"), "{said:?}");
     }
@@ -364,7 +392,7 @@ mod tests {
         assert!(breaks == 1 && said[0].starts_with("f0:1: BREAK: this is no audit line"), "{said:?}");
         // A line that the sidecar marks as torn must have been one.
         let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
-        let (next, _) = tip.extend(Fields::of("open").number("torn", 7));
+        let (next, _) = tip.extend(Fields::of_event("open").number("torn", 7));
         let (breaks, said) = verified(&[format!("{whole}rubbish\n{next}\n")]);
         assert!(breaks == 1 && said[0].starts_with("f0:3: BREAK: this is no audit line"), "{said:?}");
     }
@@ -407,7 +435,7 @@ mod tests {
         let (breaks, said) = verified(&[file(&lines) + &zeros]);
         assert!(breaks == 0 && said[0].starts_with("f0:3: the file ends in a torn line (100000 bytes)"), "{said:?}");
         let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
-        let (next, _) = tip.extend(Fields::of("open").number("torn", 100_000));
+        let (next, _) = tip.extend(Fields::of_event("open").number("torn", 100_000));
         let (breaks, said) = verified(&[format!("{}{zeros}\n{next}\n", file(&lines))]);
         assert!(breaks == 0 && said[0].starts_with("f0:3: a torn line"), "{said:?}");
     }
@@ -416,12 +444,12 @@ mod tests {
     fn what_the_sidecar_says_of_its_file_is_passed_on() {
         let lines = chain(&["open", "begin"]);
         let tip = Line::parse(lines[1].as_bytes()).expect("a line").tip;
-        let (gap, _) = tip.extend(Fields::of("gap").number("missed", 3));
+        let (gap, _) = tip.extend(Fields::of_event("gap").number("missed", 3));
         let (breaks, said) = verified(&[file(&lines) + &gap]);
         assert_eq!((breaks, said.len()), (0, 1), "{said:?}");
-        let (open, _) = tip.extend(Fields::of("open").text("lost", &"a".repeat(64)));
+        let (open, _) = tip.extend(Fields::of_event("open").text("lost", &"a".repeat(64)));
         assert_eq!(verified(&[file(&lines) + &open]).0, 1);
-        let (open, _) = tip.extend(Fields::of("open").text("lost", "HASH"));
+        let (open, _) = tip.extend(Fields::of_event("open").text("lost", "HASH"));
         let (breaks, said) = verified(&[file(&lines) + &open.replace("HASH", "\\u001b[2J\\n")]);
         assert!(breaks == 1 && said[0].contains("the hash ?[2J?"), "{said:?}");
         let (breaks, said) = verified(&[file(&lines), file(&chain(&["open"]))]);
