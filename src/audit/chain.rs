@@ -1,4 +1,4 @@
-//! The place of the next line in the chain, across files and failed writes. Pure.
+//! Knows which line the next one follows, across files and failed writes. Pure.
 
 use super::line::{Fields, Hash, Tip};
 
@@ -7,9 +7,9 @@ use super::line::{Fields, Hash, Tip};
 pub struct Chain {
     /// The last line that was written.
     tip: Tip,
-    /// The lines of failed writes, of which some may be in the file.
+    /// The lines of failed writes. Some of them may be in the file.
     attempted: Vec<Hash>,
-    /// A line that the file did not have, until the file says so.
+    /// See [`Self::lost`].
     lost: Option<Hash>,
 }
 
@@ -21,7 +21,7 @@ impl Chain {
         self.tip
     }
 
-    /// The hash of a line that was written and that the file did not have, until a line says so.
+    /// The hash of a written line that was missing when a file was opened, until a line of the file states the loss.
     pub fn lost(&self) -> Option<Hash> {
         self.lost
     }
@@ -38,7 +38,7 @@ impl Chain {
         lacks
     }
 
-    /// The text of lines that are to be written now, and the last of them.
+    /// Begins a write: returns the text of the lines, each with its line break, and the last line.
     pub fn attempt(&mut self, lines: impl IntoIterator<Item = Fields>) -> (String, Tip) {
         let (mut text, mut tip) = (String::new(), self.tip);
         for fields in lines {
@@ -51,21 +51,21 @@ impl Chain {
         (text, tip)
     }
 
-    /// The lines of the last attempt are in the file, up to this one.
+    /// Takes note that the lines of the last attempt are in the file, up to `tip`.
     pub fn written(&mut self, tip: Tip) {
         *self = Self { tip, ..Self::EMPTY };
     }
 
-    /// The last attempt failed, and the last line in the file is `found`, if that is known. The chain goes on from the
-    /// lines that did get into the file.
+    /// Takes note that the last attempt failed, and that the last line in the file is `found`, if that is known. The
+    /// chain goes on from the lines that did get into the file.
     pub fn failed(&mut self, found: Option<Tip>) {
         self.tip = found.filter(|found| self.attempted.contains(&found.hash)).unwrap_or(self.tip);
         self.attempted.truncate(MOST_ATTEMPTED);
     }
 }
 
-// Each failed write leaves the hashes of its lines behind, and lines of the latest cannot be in the file without those
-// of the first.
+// Each failed write adds the hashes of its lines. The earliest are kept, since later lines cannot be in the file
+// without them.
 const MOST_ATTEMPTED: usize = 4096;
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn lines(count: usize) -> Vec<Fields> {
-        vec![Fields::of("begin"); count]
+        vec![Fields::of_event("begin"); count]
     }
 
     #[test]
@@ -99,11 +99,11 @@ mod tests {
         let mut chain = Chain::EMPTY;
         let (_, first) = chain.attempt(lines(1));
         chain.written(first);
-        let (_, second) = first.extend(Fields::of("begin"));
+        let (_, second) = first.extend(Fields::of_event("begin"));
         chain.attempt(lines(3));
         chain.failed(Some(second));
         assert_eq!(chain.tip(), second);
-        let (_, stranger) = Tip::NONE.extend(Fields::of("other"));
+        let (_, stranger) = Tip::NONE.extend(Fields::of_event("other"));
         chain.failed(Some(stranger));
         assert_eq!(chain.tip(), second, "a line of somebody else's is none of the chain");
         assert!(!chain.adopt(Some(second)));

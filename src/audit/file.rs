@@ -37,7 +37,7 @@ pub struct Tail {
     pub tip: Option<Tip>,
     /// Bytes after that line: a write was cut off there.
     pub torn: u64,
-    /// Whether the last byte is a line break, or there is none.
+    /// Whether the file is empty or its last byte is a line break.
     pub ends_line: bool,
 }
 
@@ -52,13 +52,13 @@ impl AuditFile {
             options.custom_flags(flags.bits().cast_signed()).open(path)
         };
         let file = match open(false) {
-            // The system makes no new file through a link, and would say that the file exists.
+            // The system creates no file through a link. Its error would say that the file exists.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
                 return Err(FileError::Dangling);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let file = open(true)?;
-                // After a crash of the machine the name of the new file must be there, too.
+                // The name of the new file must outlast a crash of the machine, too.
                 if let Some(folder) = path.parent() {
                     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
                     File::open(folder)?.sync_all()?;
@@ -105,29 +105,28 @@ impl AuditFile {
         }
     }
 
-    /// Appends bytes. From then on they outlast the process.
+    /// Appends bytes, which then outlast a crash of the process.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
     }
 
-    /// Waits until the disk has what was appended. From then on it outlasts the machine.
+    /// Waits until the disk has all appended bytes, which then outlast a crash of the machine.
     pub fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
 
-    /// Whether nobody can find the file any more, because it was removed.
+    /// Whether the file has no name any more, because it was removed.
     pub fn is_removed(&self) -> io::Result<bool> {
         self.0.metadata().map(|metadata| metadata.nlink() == 0)
     }
 
-    /// Whether both are the same file.
-    pub fn is(&self, other: &Self) -> io::Result<bool> {
+    pub fn is_same_file(&self, other: &Self) -> io::Result<bool> {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         Ok(identity(self.0.metadata()?) == identity(other.0.metadata()?))
     }
 }
 
-/// A line has about 500 bytes.
+// A line has about 500 bytes.
 const TAIL: u64 = 64 * 1024;
 // Each failed write may leave a torn line behind.
 const MOST_TAIL: u64 = 4 * 1024 * 1024;
@@ -161,7 +160,7 @@ mod tests {
     fn lines(count: usize) -> (String, Tip) {
         let (mut text, mut tip) = (String::new(), Tip::NONE);
         for _ in 0..count {
-            let (line, next) = tip.extend(Fields::of("begin"));
+            let (line, next) = tip.extend(Fields::of_event("begin"));
             text.push_str(&line);
             text.push('\n');
             tip = next;

@@ -70,7 +70,7 @@ impl Tip {
 /// The version of the form of lines.
 const VERSION: u64 = 1;
 
-/// Integers above are not the same for every JSON library.
+/// JSON libraries disagree on the value of larger integers.
 pub const LARGEST: u64 = (1 << 53) - 1;
 
 /// The fields of a line, sorted by name.
@@ -84,13 +84,12 @@ enum Value {
 }
 
 impl Fields {
-    /// The fields of a line about this.
-    pub fn of(event: &str) -> Self {
+    pub fn of_event(event: &str) -> Self {
         Self::default().text("event", event)
     }
 
-    /// Adds a text. In place of a text that may name a person or that needs escapes, such as an e-mail address, stands
-    /// its hash.
+    /// Adds a text, or its hash if the text is not plain: it may name a person, as an e-mail address does, or need
+    /// escapes.
     pub fn text(mut self, name: &str, text: &str) -> Self {
         let text = if is_plain(text) { text.to_owned() } else { format!("sha256:{}", Hash::of(text)) };
         self.0.insert(name.to_owned(), Value::Text(text));
@@ -153,7 +152,7 @@ impl Fields {
     }
 }
 
-/// Whether a text needs no escape in any JSON library, and is made as identifiers are.
+/// Whether a text has only characters of identifiers and paths, which no JSON library escapes.
 fn is_plain(text: &str) -> bool {
     text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:/{}[]".contains(&byte))
 }
@@ -189,7 +188,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Reads a line, however it is spelt. `None` for what is no line of an audit file.
+    /// Reads a line in any spelling that JSON allows. `None` if the text is no line of an audit file.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let fields: Fields = serde_json::from_slice(text).ok()?;
         let previous = Hash::parse(fields.find_text("prev")?)?;
@@ -197,8 +196,8 @@ impl Line {
         Some(Self { tip: Tip { number, hash: Hash::of(&fields.canonical()) }, previous, fields })
     }
 
-    /// Whether a write of a line that was cut off may leave this: the beginning of an object of fields, or nothing, and
-    /// behind it zeros, which a file system may leave in place of bytes that a crash took.
+    /// Whether a write of a line that was cut off may leave this text: the beginning of an object of fields, or
+    /// nothing, and behind it zeros, which a file system may leave in place of bytes that a crash took.
     pub fn is_part(text: &[u8]) -> bool {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let length = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
@@ -249,11 +248,11 @@ mod tests {
 
     #[test]
     fn a_line_is_sorted_and_names_the_line_before() {
-        let (first, tip) = Tip::NONE.extend(Fields::of("open").text("version", "0.1.0").number("pid", 7));
+        let (first, tip) = Tip::NONE.extend(Fields::of_event("open").text("version", "0.1.0").number("pid", 7));
         let zeros = "0".repeat(64);
         let expected = format!(r#"{{"event":"open","n":1,"pid":7,"prev":"{zeros}","v":1,"version":"0.1.0"}}"#);
         assert_eq!(first, expected);
-        let (second, next) = tip.extend(Fields::of("begin"));
+        let (second, next) = tip.extend(Fields::of_event("begin"));
         assert_eq!(next.number, 2);
         assert!(second.contains(&tip.hash.to_string()), "{second}");
         let read = Line::parse(second.as_bytes()).expect("a line");
@@ -262,7 +261,7 @@ mod tests {
 
     #[test]
     fn however_a_line_is_spelt_the_hash_is_the_same() {
-        let (line, tip) = Tip::NONE.extend(Fields::of("begin").text("key", "a-1").number("amount", 2500));
+        let (line, tip) = Tip::NONE.extend(Fields::of_event("begin").text("key", "a-1").number("amount", 2500));
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let spaced = serde_json::to_string_pretty(&value).expect("JSON");
         let escaped = line.replace("begin", "\\u0062egin");
@@ -287,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_none() {
-        let (line, _) = Tip::NONE.extend(Fields::of("begin"));
+        let (line, _) = Tip::NONE.extend(Fields::of_event("begin"));
         let twice = line.replace(r#""event""#, r#""n":2,"event""#);
         let float = line.replace(r#""n":1"#, r#""n":1.5"#);
         let nested = line.replace(r#""n":1"#, r#""n":[1]"#);

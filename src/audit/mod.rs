@@ -2,8 +2,8 @@
 //! before. `verify` says where such a chain breaks.
 //!
 //! A call waits until its first line is written, and its answer until both lines are on the disk, each for a bounded
-//! time. With `required`, a call whose first line is not written by then is not sent. The answer of a call that was sent
-//! is never lost to the audit: after the wait the caller gets the answer, and the line may follow.
+//! time. With `required`, a call whose first line is not written by then is not sent. The audit never costs a caller
+//! the answer to a call that was sent: after the wait the caller gets the answer, and the line may follow.
 
 mod chain;
 mod file;
@@ -80,7 +80,7 @@ words! {
     }
 }
 
-/// The first line of the call could not be written, and the audit requires it.
+/// Why a call must not be sent: its first line could not be written, and the audit requires that line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;
 
@@ -113,7 +113,7 @@ impl Audit {
             return Err(Unavailable);
         }
         let limit = if self.required { REQUIRED_TIMEOUT } else { TIMEOUT };
-        let written = self.queued(fields, Until::Written).written(&self.queue, limit).await;
+        let written = self.enqueue(fields, Until::Written).written(&self.queue, limit).await;
         self.count(Event::Begin, written);
         if self.required && written != Written::Yes {
             // The line may be in the file all the same, and the last line of the call tells a reader how it ended.
@@ -123,17 +123,17 @@ impl Audit {
         Ok(call)
     }
 
-    /// Continues the chain in the file that the path names by now.
+    /// Continues the chain in the file that the path names now.
     pub fn reopen(&self) {
         self.queue.reopen();
     }
 
-    /// Writes the lines that wait, for a limited time. Takes no more.
+    /// Waits a limited time until all queued lines are written. Lines that come later are lost.
     pub fn close(&self) {
         self.queue.close(CLOSE_TIMEOUT);
     }
 
-    fn queued(&self, fields: Fields, until: Until) -> Queued {
+    fn enqueue(&self, fields: Fields, until: Until) -> Queued {
         let (tell, told) = oneshot::channel();
         Queued(self.queue.push(Job { fields, until, told: tell }).then_some(told))
     }
@@ -161,7 +161,7 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        // The thread ends when it has written the lines that wait.
+        // The thread ends when it has written the queued lines.
         self.queue.close(Duration::ZERO);
     }
 }
@@ -183,55 +183,51 @@ impl Queued {
     }
 }
 
-/// A call whose first line is written, or was given up. Dropping it notes that it was not sent, or, once it may have
-/// been, that nobody knows how it ended.
+/// A call whose first line was queued. If a call is dropped before [`Self::end`], its last line says `not_sent` while
+/// [`Audit::begin`] runs, and `unknown` from then on.
 #[derive(Debug)]
 pub struct AuditedCall {
     audit: Arc<Audit>,
     id: Uuid,
     began: Mono,
-    /// The end that the last line names if the call is dropped; `None` for no line.
+    /// The outcome in the last line if the call is dropped; `None` for no line.
     dropped: Option<Outcome>,
 }
 
 impl AuditedCall {
-    /// Puts in the last line of the call at once. The returned future waits for it, for a limited time.
+    /// Queues the last line of the call at once. The returned future waits a limited time until the disk has the line.
     pub fn end(mut self, outcome: Outcome, fields: Fields) -> impl Future<Output = ()> + Send + use<> {
         self.dropped = None;
         let audit = Arc::clone(&self.audit);
-        let waiting = audit.queued(self.last(outcome, fields), Until::OnDisk);
+        let waiting = audit.enqueue(self.last_line(outcome, fields), Until::OnDisk);
         async move {
             let written = waiting.written(&audit.queue, TIMEOUT).await;
             audit.count(Event::End, written);
         }
     }
 
-    fn last(&self, outcome: Outcome, fields: Fields) -> Fields {
+    fn last_line(&self, outcome: Outcome, fields: Fields) -> Fields {
         let took = self.audit.clock.mono().since(self.began);
         let fields = fields.text("outcome", outcome.as_str()).number("ms", millis(took));
         self.audit.line(Event::End, self.id, fields)
-    }
-
-    /// Puts the last line in without waiting for it.
-    fn leave(&self, outcome: Outcome) {
-        let _ = self.audit.queued(self.last(outcome, Fields::default()), Until::OnDisk);
     }
 }
 
 impl Drop for AuditedCall {
     fn drop(&mut self) {
         if let Some(outcome) = self.dropped {
-            self.leave(outcome);
+            // Nobody is left to wait for the line.
+            let _ = self.audit.enqueue(self.last_line(outcome, Fields::default()), Until::OnDisk);
         }
     }
 }
 
-// A disk that stalls mostly does so for less. Half of it would refuse payments that could be made, and the caller's own
+// Most stalls of a disk are shorter. Half of this time would refuse payments that could be made, and the caller's own
 // timeout leaves no room for more.
 const REQUIRED_TIMEOUT: Duration = Duration::from_secs(5);
-// Nothing depends on the line, so a caller waits no longer than for a slow answer of Sezzle's.
+// The call does not depend on the line, so its caller waits no longer than for a slow answer of Sezzle's.
 const TIMEOUT: Duration = Duration::from_secs(1);
-// From then on calls do not each wait by themselves for a disk that hangs.
+// When the disk has hung for this long, further calls do not wait for it.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 // The end of a drain has a second for the tasks in the background, too.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

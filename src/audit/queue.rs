@@ -28,15 +28,15 @@ pub enum Until {
     OnDisk,
 }
 
-/// Shared by those who put lines in and the thread.
+/// The lines on their way from the calls to the thread, and what both know of the thread's state.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
-    /// The thread has work, or has ended.
+    /// Wakes the thread for work, and [`Self::close`] at the thread's end.
     wake: Condvar,
     /// When the thread began the write that it is in, in microseconds of the monotonic clock; 0 between writes.
     busy_since: AtomicU64,
-    /// Lines that were not written since the last that were.
+    /// How many lines were not written, less those of which the file states that they are missing.
     missed: AtomicU64,
 }
 
@@ -53,7 +53,7 @@ struct State {
 pub struct Work {
     /// The lines to write, at most [`BATCH`].
     pub jobs: Vec<Job>,
-    /// The file is to be opened anew, after these lines.
+    /// Whether the file is to be opened anew, after these lines.
     pub reopen: bool,
 }
 
@@ -72,7 +72,7 @@ impl Queue {
         true
     }
 
-    /// Waits for work. `None` at the end.
+    /// Waits for work. `None` when the queue is closed and empty. With work, the thread is busy until [`Self::done`].
     pub fn next(&self) -> Option<Work> {
         let mut state = self.lock();
         while state.jobs.is_empty() && !state.reopen {
@@ -89,12 +89,12 @@ impl Queue {
         Some(Work { jobs, reopen })
     }
 
-    /// The thread begins a write.
+    /// Takes note that the thread begins a write.
     pub fn busy(&self) {
         self.busy_since.store(monotonic_micros().max(1), Ordering::Relaxed);
     }
 
-    /// The thread has done its work.
+    /// Takes note that the thread is between writes.
     pub fn done(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
     }
@@ -108,7 +108,7 @@ impl Queue {
     }
 
     /// Counts lines that were not written.
-    pub fn miss(&self, lines: usize) {
+    pub fn add_missed(&self, lines: usize) {
         self.missed.fetch_add(u64::try_from(lines).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -116,12 +116,12 @@ impl Queue {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// The file says of so many lines that they are missing.
-    pub fn told(&self, missed: u64) {
+    /// Takes note that the file states how many lines are missing.
+    pub fn note_stated(&self, missed: u64) {
         self.missed.fetch_sub(missed, Ordering::Relaxed);
     }
 
-    /// Has the file opened anew.
+    /// Makes the thread open the file anew.
     pub fn reopen(&self) {
         self.lock().reopen = true;
         self.wake.notify_all();
@@ -136,7 +136,7 @@ impl Queue {
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The thread ends.
+    /// Takes note that the thread ends.
     pub fn ended(&self) {
         self.lock().ended = true;
         self.wake.notify_all();
@@ -150,5 +150,5 @@ impl Queue {
 
 // Two lines for each call that may be under way with the usual limits.
 const CAPACITY: usize = 1024;
-// 128 KiB. More lines than this in one write make the first of them wait.
+// About 128 KiB. A larger write would make the first of its lines wait for the last.
 const BATCH: usize = 256;

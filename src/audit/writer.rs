@@ -1,5 +1,5 @@
-//! The thread that writes the audit file: takes all lines that wait, gives them their places in the chain, writes them
-//! at once, and waits for the disk. While it waits the next lines gather, so many calls at once share a write.
+//! The thread that writes the audit file. The thread takes all queued lines, gives them their places in the chain,
+//! writes them in one go, and waits for the disk. Meanwhile the next lines gather, so that many calls share a write.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +19,7 @@ use crate::clock::{Clock, monotonic_micros};
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::metrics::Metrics;
 
-/// Why the audit cannot begin. Messages put the key before these texts.
+/// Why the audit cannot begin. Messages put the configuration key before this text.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", .path.display())]
 pub struct OpenError {
@@ -58,7 +58,7 @@ pub fn start(opened: OpenFile, queue: Arc<Queue>, clock: Clock, metrics: Arc<Met
     let mut writer = Writer { path, queue, clock, metrics, open: None, chain: Chain::EMPTY, failing: false };
     writer.adopt(file, tail);
     let run = move || {
-        // The calls whose lines a panic takes along count them as lost.
+        // A call whose line is gone with a panic counts that line as lost.
         while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
             writer.open = None;
             writer.queue.done();
@@ -88,14 +88,14 @@ struct Writer {
 /// An open file.
 struct Open {
     file: AuditFile,
-    /// The line that is to come first, and whether a line break comes before it.
+    /// The first line to write, and whether the file ends in a line break. `None` once that line is written.
     first: Option<(Fields, bool)>,
 }
 
 impl Writer {
     fn run(&mut self) {
         if self.open.is_some() {
-            // A disk that is full or hangs does not keep the sidecar from its start: calls find out.
+            // A disk that is full or hangs does not keep the sidecar from starting: the first calls find out.
             self.queue.busy();
             let written = self.write(Vec::new()).and_then(|()| self.sync());
             self.note(written);
@@ -115,14 +115,14 @@ impl Writer {
 
     fn commit(&mut self, jobs: Vec<Job>) {
         let began = monotonic_micros();
-        let (lines, tellers): (Vec<Fields>, Vec<_>) =
+        let (lines, waiting): (Vec<Fields>, Vec<_>) =
             jobs.into_iter().map(|job| (job.fields, (job.until, job.told))).unzip();
-        let mut unwritten = Unwritten { queue: Arc::clone(&self.queue), lines: tellers.len() };
+        let mut unwritten = Unwritten { queue: Arc::clone(&self.queue), lines: waiting.len() };
         let written = self.write(lines);
-        // A disk that failed may take a write and lose it, so nobody goes on before it has shown that it works again.
+        // A disk that failed may take a write and lose it, so no call goes on before the disk has synced again.
         let is_trusted = written.is_ok() && !self.failing;
         let (at_once, later): (Vec<_>, Vec<_>) =
-            tellers.into_iter().partition(|(until, _)| *until == Until::Written && is_trusted);
+            waiting.into_iter().partition(|(until, _)| *until == Until::Written && is_trusted);
         tell(at_once, true);
         let synced = written.and_then(|()| self.sync());
         let took = Duration::from_micros(monotonic_micros().saturating_sub(began));
@@ -136,10 +136,10 @@ impl Writer {
         tell(later, is_synced);
     }
 
-    /// Continues in the file that the path names by now, if that is another one. If that fails, the file in use stays.
+    /// Continues in the file that the path names now, if that is another file. If that fails, the file in use stays.
     fn reopen(&mut self) {
         let opened = AuditFile::open(&self.path).and_then(|new| match &self.open {
-            Some(Open { file, .. }) if file.is(&new)? => Ok(false),
+            Some(Open { file, .. }) if file.is_same_file(&new)? => Ok(false),
             Some(_) | None => {
                 new.lock()?;
                 let tail = new.tail()?;
@@ -172,7 +172,7 @@ impl Writer {
         let mut first = self.dated("open").text("version", env!("CARGO_PKG_VERSION"));
         first = first.number("pid", process::id().into());
         if torn > 0 {
-            // A full disk has each write open the file anew, and the log may be on the same disk.
+            // With a full disk, each write opens the file anew. The log may be on that disk, so it gets one line.
             if !self.failing {
                 let file = self.path.display();
                 tracing::warn!(%file, bytes = torn, "the audit file ends in a torn line, which is kept");
@@ -186,7 +186,8 @@ impl Writer {
         self.open = Some(Open { file, first: Some((first, ends_line)) });
     }
 
-    /// Writes lines, and in front of them what a reader must know of the file.
+    /// Writes lines. In front of them come the line that opens the file and the line about missing lines, if either is
+    /// due.
     fn write(&mut self, lines: Vec<Fields>) -> Result<(), FileError> {
         if let Some(Open { file, .. }) = &self.open
             && file.is_removed()?
@@ -211,7 +212,7 @@ impl Writer {
         file.append(text.as_bytes())?;
         *first = None;
         self.chain.written(tip);
-        self.queue.told(missed);
+        self.queue.note_stated(missed);
         Ok(())
     }
 
@@ -219,7 +220,8 @@ impl Writer {
         self.open.iter().try_for_each(|open| open.file.sync()).map_err(FileError::System)
     }
 
-    /// Takes note of how a write ended. Logs when writes begin to fail, and when they succeed again.
+    /// Takes note of how a write ended, and closes the file after a failed one. Logs when writes begin to fail, and
+    /// when they succeed again.
     fn note(&mut self, written: Result<(), FileError>) {
         if written.is_err() {
             self.give_up_file();
@@ -248,18 +250,18 @@ impl Writer {
     }
 
     fn dated(&self, event: &str) -> Fields {
-        Fields::of(event).maybe_text("at", format_rfc3339(self.clock.now().wall).as_deref())
+        Fields::of_event(event).maybe_text("at", format_rfc3339(self.clock.now().wall).as_deref())
     }
 
-    /// Logs the last line. Kept elsewhere, such a log line shows whether the end of the file is still there.
+    /// Logs the number and the hash of the last line. An auditor who has the log can then tell whether lines were cut
+    /// off the end of the file.
     fn log_end(&self, message: &'static str) {
         let Tip { number, hash } = self.chain.tip();
         tracing::warn!(file = %self.path.display(), line = number, %hash, "{message}");
     }
 }
 
-/// Lines of calls on their way to the disk. Dropping it counts them as missed: the write failed, or a panic took them
-/// along.
+/// The number of lines on their way to the disk. `Drop` counts them as missed: the write failed or panicked.
 struct Unwritten {
     queue: Arc<Queue>,
     lines: usize,
@@ -267,7 +269,7 @@ struct Unwritten {
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
-        self.queue.miss(self.lines);
+        self.queue.add_missed(self.lines);
     }
 }
 
@@ -294,7 +296,7 @@ mod tests {
     }
 
     fn lines(count: usize) -> Vec<Fields> {
-        vec![Fields::of("begin"); count]
+        vec![Fields::of_event("begin"); count]
     }
 
     fn breaks(files: &[&str]) -> Vec<String> {
@@ -366,7 +368,7 @@ mod tests {
         assert!(text.contains(r#""event":"gap""#) && text.contains(r#""missed":3"#), "{text}");
         // Lines that are written leave none.
         let (told, _) = oneshot::channel();
-        writer.commit(vec![Job { fields: Fields::of("begin"), until: Until::Written, told }]);
+        writer.commit(vec![Job { fields: Fields::of_event("begin"), until: Until::Written, told }]);
         assert_eq!(writer.queue.missed(), 0);
     }
 }
