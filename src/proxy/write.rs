@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::request::Parts;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::audited::ToAudit;
 use super::cache_status::CacheStatus;
@@ -13,24 +14,27 @@ use super::call::passed_on;
 use super::content::GatewayResponse;
 use super::decision::Call;
 use super::error::{PROXY_STATUS, ProxyError};
+use super::exchange::{Exchange, Sending};
 use super::headers::remove_conditions;
+use super::pressure::Permit;
 use super::record::{Record, RequestId};
 use super::response::CallerResponse;
 use super::route::Matched;
-use super::{Proxy, card_data, request_key};
+use super::{Proxy, Sessions, card_data, request_key};
 use crate::caller::Caller;
 use crate::method::is_safe;
 use crate::peer_body::PeerBody;
 use crate::session::ending::Ending;
+use crate::session::invalidation::Tag;
 use crate::telemetry::metrics::{Metrics, method_label};
 use crate::telemetry::recent_errors::Kind;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
 use crate::upstream::retry::RetrySafety;
 
 impl Proxy {
-    /// A write, or a read that cannot be repeated. The sessions that it changes are purged before it is sent, and again
-    /// when it has ended, before the first byte of its answer: a caller with the answer finds nothing older than the
-    /// write.
+    /// Serves a write, or a read that cannot be repeated. The sessions that a write changes are purged before it is
+    /// sent, and again when it has ended, before the first byte of its answer: a caller with the answer finds nothing
+    /// older than the write.
     pub(super) async fn write(
         &self,
         head: &Parts,
@@ -41,13 +45,57 @@ impl Proxy {
     ) -> Result<CallerResponse, ProxyError> {
         let body = if is_safe(&head.method) { Bytes::new() } else { self.receive(body, call.class, record).await? };
         let matched = &call.matched;
+        let mut sending = self.sending_write(head, call, body, record)?;
+        let remedy = sending.remedy.clone();
+        let now = self.clock.now();
+        let entered = self.pressure.enter(call.class, &head.method, now);
+        let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
+        // The wait counts toward the time of a write, because a drain must outlast the write.
+        let limit = &mut sending.outgoing.deadlines.head;
+        *limit = limit.saturating_sub(permit.since.mono.since(now.mono));
+        let audit = self.audit.as_ref().map(|audit| (audit, &self.clock));
+        let write = RunningWrite {
+            to_audit: audit.map(|audit| ToAudit::new(audit, head, matched, caller, &sending, record)),
+            sending,
+            permit,
+            report: self.write_report(head, matched, record),
+            tag: matched.purges(),
+            carries_links: matched.route.carries_links(),
+            sessions: Arc::clone(&self.sessions),
+            exchange: Arc::clone(&self.exchange),
+            cut: self.writes.cut.clone(),
+        };
+        let (give, answer) = oneshot::channel();
+        // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
+        self.writes.tasks.spawn(write.run(give));
+        let Ok((result, permit)) = answer.await else {
+            let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
+            return Err(ProxyError::OutcomeUnknown { remedy, cause });
+        };
+        record.permit = Some(permit);
+        let mut response = passed_on(result?, CacheStatus::BYPASS);
+        if matched.route.is_card_data() {
+            card_data::forbid_storing(&mut response.headers);
+        }
+        Ok(response)
+    }
+
+    /// The request of a write to Sezzle, with its key. Fails if the caller may not move the amount, or if its keys
+    /// differ.
+    fn sending_write(
+        &self,
+        head: &Parts,
+        call: &Call,
+        body: Bytes,
+        record: &mut Record,
+    ) -> Result<Sending, ProxyError> {
+        let matched = &call.matched;
         if let Some(bounds) = record.caller.as_ref().and_then(|known| known.caller.bounds.as_ref()) {
             let checked = matched.route.check_amount(head, &body, bounds);
             checked.map_err(ProxyError::AmountOverLimit)?;
         }
         let mut sending = self.sending(head, head.headers.clone(), call, body, record);
-        let is_card_data = matched.route.is_card_data();
-        if is_card_data {
+        if matched.route.is_card_data() {
             // If a card were cut off, the rest of it would be lost for ever.
             remove_conditions(&mut sending.outgoing.headers);
         }
@@ -60,31 +108,44 @@ impl Proxy {
             sending.retry_safety = RetrySafety::Keyed;
             record.request_key = Some((key, source));
         }
-        let remedy = record.remedy();
-        sending.remedy = remedy.clone();
-        let now = self.clock.now();
-        let entered = self.pressure.enter(call.class, &head.method, now);
-        let permit = self.writes.unless_cut(entered).await.ok_or(ProxyError::Stopping)??;
-        // The wait counts toward the time of a write, because a drain must outlast the write.
-        let limit = &mut sending.outgoing.deadlines.head;
-        *limit = limit.saturating_sub(permit.since.mono.since(now.mono));
-        let (sessions, exchange) = (Arc::clone(&self.sessions), Arc::clone(&self.exchange));
-        let (tag, links) = (matched.purges(), matched.route.carries_links());
-        let audit = self.audit.as_ref().map(|audit| (audit, &self.clock));
-        let to_audit = audit.map(|audit| ToAudit::new(audit, head, matched, caller, &sending, record));
-        let report = WriteReport {
+        sending.remedy = record.remedy();
+        Ok(sending)
+    }
+
+    fn write_report(&self, head: &Parts, matched: &Matched, record: &Record) -> WriteReport {
+        WriteReport {
             metrics: Arc::clone(&self.metrics),
             request_id: record.request_id.clone(),
             method: method_label(&head.method),
             matched: matched.clone(),
             key: record.request_key.as_ref().map(|(key, _)| key.clone()),
             concluded: false,
-        };
-        let (give, answer) = oneshot::channel();
-        let cut = self.writes.cut.clone();
-        // Not stopped when the caller hangs up: a write runs to its end and its outcome is logged.
-        let write = async move {
-            let (mut report, mut permit) = (report, permit);
+        }
+    }
+}
+
+/// A write with its permit, and all that its task needs.
+struct RunningWrite {
+    sending: Sending,
+    permit: Permit,
+    to_audit: Option<ToAudit>,
+    report: WriteReport,
+    tag: Option<Tag>,
+    carries_links: bool,
+    sessions: Arc<Sessions>,
+    exchange: Arc<Exchange>,
+    cut: CancellationToken,
+}
+
+impl RunningWrite {
+    /// Runs the write to its end, or until writes are cut, and gives its result and its permit to the caller.
+    fn run(
+        self,
+        give: oneshot::Sender<(Result<GatewayResponse, ProxyError>, Permit)>,
+    ) -> impl Future<Output = ()> + Send {
+        let Self { mut sending, mut permit, to_audit, mut report, tag, carries_links, sessions, exchange, cut } = self;
+        // Not an `async fn`: its future would keep room for `self` beside the parts.
+        async move {
             let begun = match to_audit {
                 Some(to_audit) => {
                     let begin = cut.run_until_cancelled(Box::pin(to_audit.begin(&mut sending, &mut permit)));
@@ -101,11 +162,11 @@ impl Proxy {
                 }
             };
             let writing = sessions.begin_write(tag);
-            let called = cut.run_until_cancelled(exchange.call(&mut sending, links, &permit));
+            let called = cut.run_until_cancelled(exchange.call(&mut sending, carries_links, &permit));
             let Some(mut result) = called.await else { return };
             report.conclude(&mut result);
             let in_audit = audited.map(|audited| Box::pin(audited.end(&result, &sending)));
-            // The end of a drain ends the waits for other sidecars and for the audit, but no answer that is there gets
+            // The end of a drain ends the waits for other sidecars and for the audit, but no answer that has come gets
             // lost.
             cut.run_until_cancelled(writing.end(ending(&result))).await;
             if let Some(in_audit) = in_audit {
@@ -114,18 +175,7 @@ impl Proxy {
             if let Err((unclaimed, _)) = give.send((result, permit)) {
                 report.log_unclaimed(&unclaimed);
             }
-        };
-        self.writes.tasks.spawn(write);
-        let Ok((result, permit)) = answer.await else {
-            let cause = UpstreamError::new(ErrorKind::Reset, Sent::Maybe, STOPPED);
-            return Err(ProxyError::OutcomeUnknown { remedy, cause });
-        };
-        record.permit = Some(permit);
-        let mut response = passed_on(result?, CacheStatus::BYPASS);
-        if is_card_data {
-            card_data::forbid_storing(&mut response.headers);
         }
-        Ok(response)
     }
 }
 
