@@ -30,7 +30,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where a server is, by its name or its IP address.
+/// A server's name or IP address, and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// In lower case; an IPv6 address has no brackets.
@@ -45,7 +45,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Where the fleet's server is.
+/// The address of the fleet's server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerAddress {
     Tcp {
@@ -53,10 +53,10 @@ pub enum ServerAddress {
         database: u16,
     },
     Unix(PathBuf),
-    /// Any of these Sentinels says where the server is. At least one.
+    /// Sentinels, each of which can name the server's address. The list is never empty.
     Sentinels {
         sentinels: Vec<HostPort>,
-        /// The name of the server there.
+        /// The name by which the Sentinels know the server.
         primary: String,
     },
 }

@@ -26,11 +26,12 @@ pub struct Content {
     pub from_pipe: bool,
 }
 
+/// How to treat a path that leads to a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipes {
-    /// Wait until its writer has finished: a shell's `<(…)`, or a program that fills a named pipe.
+    /// Wait until the pipe's writer has finished: a shell's `<(…)`, or a program that fills a named pipe.
     Wait,
-    /// Do not open it: the content of a pipe can be read only once.
+    /// Do not open the pipe, because its content can be read only once.
     Refuse,
 }
 

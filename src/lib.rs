@@ -14,10 +14,13 @@
 //! status page), [`control`] (the commands of operators), [`online_check`] (`check --online`), [`telemetry`],
 //! [`config`].
 //!
-//! Also: [`audit`] (a record of the calls that move money) and [`fleet`] (what many sidecars tell each other about their writes).
+//! Also: [`audit`] (a record of the calls that move money) and [`fleet`] (what the sidecars of a merchant tell each
+//! other about their writes).
 //!
-//! Leaves, which use none of the modules above: [`address`], [`caller`], [`callers`] (who may do what), [`sezzle`] (Sezzle's formats), [`drift`] (whether Sezzle's bodies keep them), [`systemd`]
-//! (the service manager's protocol), [`clock`], [`hop_by_hop`], [`secret`], [`worker`], [`threads`] (blocking calls),
+//! Leaves, which use none of the modules above: [`address`], [`caller`] (what a connection tells of its caller),
+//! [`callers`] (which caller may make which call), [`sezzle`] (Sezzle's formats), [`drift`] (whether Sezzle's bodies
+//! keep to these formats), [`systemd`] (the service manager's protocol), [`clock`], [`hop_by_hop`], [`http_client`]
+//! (limits of the HTTP client), [`secret`], [`text`] (texts for the log), [`worker`], [`threads`] (blocking calls),
 //! [`mod@file`] (files that an operator names), [`method`] (safe methods), [`units`] (durations and sizes), [`names`]
 //! (name resolution), [`peer_body`] (a complete body or an error), [`supervisor`] (tasks that must live as long as the
 //! process).

@@ -1,7 +1,7 @@
 //! Names to addresses, by the system's resolver or by asking name servers.
 //!
-//! The system's resolver blocks, so it runs on threads of its own. When the system can start no thread, lookups share the
-//! ones that there are, and a lookup that cannot be made is an error.
+//! The system's resolver blocks, so it runs on threads of its own. When the system can start no further thread, lookups
+//! share the running threads, and a lookup for which there is no room is an error.
 
 use std::fmt;
 use std::io;
@@ -24,47 +24,47 @@ use crate::threads::Threads;
 
 /// Looks names up. Cheap to clone.
 #[derive(Clone)]
-pub struct Resolver(Way);
+pub struct Resolver(Backend);
 
 #[derive(Clone)]
-enum Way {
+enum Backend {
     System(Threads),
     NameServers(NameServers),
 }
 
-/// Name servers, and what they answered. A clone shares the answers.
+/// Name servers, with a cache of their answers that all clones share.
 #[derive(Clone)]
 struct NameServers {
     resolver: Box<TokioResolver>,
-    kept: Arc<Mutex<Kept>>,
+    cache: Arc<Mutex<CacheState>>,
 }
 
-/// Whether the answers that are kept may be used.
+/// Decides when the cache is cleared.
 #[derive(Debug, Default)]
-struct Kept {
-    /// Whether an address of theirs has failed.
+struct CacheState {
+    /// Whether a connection to an address from the cache has failed since the cache was cleared.
     failed: bool,
-    dropped: Option<Instant>,
+    cleared: Option<Instant>,
 }
 
-impl Kept {
-    /// Whether the answers are to be dropped before a lookup. Answers that fail again and again are asked for with a
-    /// pause in between.
-    fn drops(&mut self, now: Instant) -> bool {
-        let is_due = self.dropped.is_none_or(|dropped| now.duration_since(dropped) >= PAUSE);
-        let drops = self.failed && is_due;
-        if drops {
-            *self = Self { failed: false, dropped: Some(now) };
+impl CacheState {
+    /// Returns whether the caller must clear the cache before a lookup, and notes that the cache is clear then. Two
+    /// clears are at least [`CLEAR_INTERVAL`] apart.
+    fn begin_clear(&mut self, now: Instant) -> bool {
+        let is_due = self.cleared.is_none_or(|cleared| now.duration_since(cleared) >= CLEAR_INTERVAL);
+        let clears = self.failed && is_due;
+        if clears {
+            *self = Self { failed: false, cleared: Some(now) };
         }
-        drops
+        clears
     }
 }
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Way::System(_) => "Resolver(system)",
-            Way::NameServers(_) => "Resolver(dns)",
+            Backend::System(_) => "Resolver(system)",
+            Backend::NameServers(_) => "Resolver(dns)",
         })
     }
 }
@@ -80,11 +80,11 @@ pub struct DnsError {
 impl Resolver {
     /// The system's resolver. Starts the first thread.
     pub fn start() -> io::Result<Self> {
-        Ok(Self(Way::System(Threads::start("names", MOST)?)))
+        Ok(Self(Backend::System(Threads::start("names", MOST)?)))
     }
 
-    /// Asks these name servers, and never reads `/etc/hosts`. Fails if the resolver cannot be built.
-    pub fn asking(servers: &[SocketAddr]) -> Result<Self, NetError> {
+    /// A resolver that asks these name servers and never reads `/etc/hosts`.
+    pub fn with_name_servers(servers: &[SocketAddr]) -> Result<Self, NetError> {
         let servers = servers.iter().map(|server| {
             let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
                 connection.port = server.port();
@@ -101,28 +101,28 @@ impl Resolver {
         options.negative_max_ttl = Some(NO_ADDRESS_TTL);
         options.timeout = SERVER_TIMEOUT;
         options.attempts = ATTEMPTS;
-        Ok(Self(Way::NameServers(NameServers { resolver: Box::new(builder.build()?), kept: Arc::default() })))
+        Ok(Self(Backend::NameServers(NameServers { resolver: Box::new(builder.build()?), cache: Arc::default() })))
     }
 
-    /// Takes note that no address of a name led to the peer that was looked for. The answers of name servers that are
-    /// kept are not used again.
-    pub fn failed(&self) {
-        if let Way::NameServers(NameServers { kept, .. }) = &self.0 {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
+    /// Takes note that no address of a name led to the expected peer. The next lookup then asks the name servers again,
+    /// in place of the cache.
+    pub fn note_failure(&self) {
+        if let Backend::NameServers(NameServers { cache, .. }) = &self.0 {
+            cache.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
         }
     }
 }
 
-// A lookup takes milliseconds, or ten seconds where no name server answers. Its callers wait for 5 s.
+// A lookup takes milliseconds, or ten seconds where no name server answers. Nobody waits longer than 5 s for a lookup.
 const MOST: usize = 64;
 // The sidecar knows the gateway and perhaps a proxy. The rest is for chains of aliases.
 const MOST_NAMES: u64 = 32;
-// The name of a new gateway is found soon after it was made known, whatever its zone says of names that it lacks.
+// A name that is new in its zone is found soon, whatever time the zone states for names that it lacks.
 const NO_ADDRESS_TTL: Duration = Duration::from_secs(5);
-// A wrong answer ends by itself, whatever its time to live. As long as a connection to the gateway lives.
+// A wrong answer ends after this time, whatever its time to live. A connection to the gateway lives as long.
 const LONGEST_TTL: Duration = Duration::from_secs(5 * 60);
-// While the gateway is down, every call fails to connect, and name servers are to notice little of that.
-const PAUSE: Duration = Duration::from_secs(1);
+// While the gateway is down, every call fails to connect. Each failure must not become a query to the name servers.
+const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
 const ATTEMPTS: usize = 2;
 // Leaves a connection that may take 5 s some time for TCP and TLS.
@@ -138,11 +138,11 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let way = self.0.clone();
+        let backend = self.0.clone();
         Box::pin(async move {
-            let found = match way {
-                Way::System(threads) => by_system(&threads, name.clone()).await,
-                Way::NameServers(servers) => by_name_servers(&servers, name.as_str()).await,
+            let found = match backend {
+                Backend::System(threads) => by_system(&threads, name.clone()).await,
+                Backend::NameServers(servers) => by_name_servers(&servers, name.as_str()).await,
             };
             found.map_err(|cause| DnsError { name: name.as_str().to_owned(), cause })
         })
@@ -156,14 +156,14 @@ async fn by_system(threads: &Threads, name: Name) -> io::Result<vec::IntoIter<So
 
 /// The addresses of both families, IPv6 first: a connection tries both.
 async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let NameServers { resolver, kept } = servers;
-    if kept.lock().unwrap_or_else(PoisonError::into_inner).drops(Instant::now()) {
+    let NameServers { resolver, cache } = servers;
+    if cache.lock().unwrap_or_else(PoisonError::into_inner).begin_clear(Instant::now()) {
         resolver.clear_cache();
     }
-    // The dot at its end keeps the name from being completed by a search list.
+    // With a dot at its end, no search list completes the name.
     let absolute = format!("{}.", name.trim_end_matches('.'));
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time");
-    let found = timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(absolute)).await.map_err(|_| late())?;
+    let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "no name server answered in time");
+    let found = timeout(LOOKUP_TIMEOUT, resolver.lookup_ip(absolute)).await.map_err(|_| timed_out())?;
     let found = found.map_err(|error| io::Error::other(error.to_string()))?;
     let addresses: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(ip, 0)).collect();
     if addresses.is_empty() {
@@ -172,14 +172,14 @@ async fn by_name_servers(servers: &NameServers, name: &str) -> io::Result<vec::I
     Ok(addresses.into_iter())
 }
 
-/// The name servers of a `resolv.conf`, at most three as in resolv.conf(5). A server with a scope (`fe80::1%eth0`) is left
-/// out: without its scope, no packet reaches it.
-pub fn listed(resolv_conf: &str) -> Vec<SocketAddr> {
+/// The name servers in the text of a `resolv.conf`, at most three as in resolv.conf(5). A server with a scope
+/// (`fe80::1%eth0`) is left out: without its scope, no packet reaches the server.
+pub fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
     let server = |line: &str| -> Option<SocketAddr> {
         let address: IpAddr = line.trim_start().strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok()?;
         Some(SocketAddr::new(address, DNS_PORT))
     };
-    resolv_conf.lines().filter_map(server).take(3).collect()
+    text.lines().filter_map(server).take(3).collect()
 }
 
 pub const DNS_PORT: u16 = 53;
@@ -191,17 +191,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_that_fail_are_dropped_with_a_pause_in_between() {
+    fn a_failure_clears_the_cache_with_a_pause_in_between() {
         let now = Instant::now();
-        let mut kept = Kept::default();
-        assert!(!kept.drops(now), "nothing has failed");
-        kept.failed = true;
-        assert!(kept.drops(now));
-        assert!(!kept.drops(now + 2 * PAUSE), "the new answers have not failed");
-        let mut kept = Kept { failed: true, dropped: Some(now) };
-        assert!(!kept.drops(now + PAUSE / 2));
-        assert!(kept.drops(now + PAUSE), "what failed early is dropped later");
-        assert!(!kept.drops(now + 2 * PAUSE));
+        let mut cache = CacheState::default();
+        assert!(!cache.begin_clear(now), "nothing has failed");
+        cache.failed = true;
+        assert!(cache.begin_clear(now));
+        assert!(!cache.begin_clear(now + 2 * CLEAR_INTERVAL), "the new answers have not failed");
+        let mut cache = CacheState { failed: true, cleared: Some(now) };
+        assert!(!cache.begin_clear(now + CLEAR_INTERVAL / 2));
+        assert!(cache.begin_clear(now + CLEAR_INTERVAL), "an early failure clears the cache later");
+        assert!(!cache.begin_clear(now + 2 * CLEAR_INTERVAL));
     }
 
     /// Answers one question: 127.0.0.1, for as long as a record may last.
@@ -219,8 +219,8 @@ mod tests {
     #[tokio::test]
     async fn no_answer_is_kept_for_longer_than_some_minutes() {
         let server = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
-        let resolver = Resolver::asking(&[server.local_addr().expect("an address")]).expect("a resolver");
-        let Way::NameServers(NameServers { resolver, .. }) = resolver.0 else { panic!("name servers") };
+        let resolver = Resolver::with_name_servers(&[server.local_addr().expect("an address")]).expect("a resolver");
+        let Backend::NameServers(NameServers { resolver, .. }) = resolver.0 else { panic!("name servers") };
         let (found, ()) = tokio::join!(resolver.ipv4_lookup("gateway.example."), answer_one(server));
         let left = found.expect("an answer").valid_until().duration_since(std::time::Instant::now());
         assert!(left <= LONGEST_TTL && left > LONGEST_TTL / 2, "{left:?}");
@@ -230,8 +230,8 @@ mod tests {
     fn name_servers_of_the_system() {
         let text = "# nameserver 1.1.1.1\nsearch a.example\nnameserver fe80::1%eth0\nnameserver 10.0.0.1\n  nameserver\tfd00::1 ; x\n\
                     nameserver none\nnameserver 10.0.0.3\nnameserver 10.0.0.4\noptions ndots:5\n";
-        let found: Vec<String> = listed(text).iter().map(ToString::to_string).collect();
+        let found: Vec<String> = parse_resolv_conf(text).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["10.0.0.1:53", "[fd00::1]:53", "10.0.0.3:53"]);
-        assert!(listed("").is_empty());
+        assert!(parse_resolv_conf("").is_empty());
     }
 }

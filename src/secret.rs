@@ -37,7 +37,7 @@ pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && black_box(differences) == 0
 }
 
-/// Where a secret comes from. The file is read when the secret is needed, and again when it rotates.
+/// Where a secret comes from. The file is read when the secret is needed, and again when the secret rotates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file whose whole content, less white space at its end, is the secret.

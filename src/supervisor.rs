@@ -28,21 +28,21 @@ pub struct Heartbeat(Arc<TaskState>);
 #[derive(Debug)]
 struct TaskState {
     task: &'static str,
-    /// A task that has not beaten for so long hangs. `None` for tasks that may wait for ever.
+    /// A task without a beat for this long hangs. `None` for tasks that may wait for ever.
     limit: Option<Duration>,
-    /// Of the last beat, in microseconds of the monotonic clock.
+    /// The time of the last beat, in microseconds of the monotonic clock.
     last: AtomicU64,
     gone: AtomicBool,
 }
 
 impl Supervisor {
-    /// Runs tasks on `tasks`, and counts by name how often they began anew.
+    /// Runs tasks on `tasks`, and counts in `restarts`, by the task's name, how often they began anew.
     pub fn new(tasks: TaskTracker, restarts: IntCounterVec) -> Self {
         Self { tasks, restarts, watched: Arc::default() }
     }
 
-    /// Runs a task until it returns, and begins it anew whenever it panics. The process is not alive while the task is
-    /// gone, nor when it has not beaten for `limit`.
+    /// Runs a task until it returns, and begins it anew whenever it panics. [`Self::failed_task`] names the task while
+    /// it is gone, and when it has not beaten for `limit`.
     pub fn keep<F>(
         &self,
         task: &'static str,
@@ -62,7 +62,7 @@ impl Supervisor {
                 let Err(ended) = tokio::spawn(make(heartbeat.clone())).await else { break };
                 let lived = Duration::from_micros(monotonic_micros().saturating_sub(began));
                 panics = if lived > STABLE_AFTER { 0 } else { panics };
-                if !supervisor.again(&heartbeat, &ended, &mut panics).await {
+                if !supervisor.wait_to_restart(&heartbeat, &ended, &mut panics).await {
                     return;
                 }
             }
@@ -71,10 +71,9 @@ impl Supervisor {
         });
     }
 
-    /// Waits until a task that has ended may begin anew; `false` if it may not.
-    async fn again(&self, heartbeat: &Heartbeat, ended: &JoinError, panics: &mut u32) -> bool {
+    /// Waits until a task that has ended may begin anew; `false` if the runtime ends, too.
+    async fn wait_to_restart(&self, heartbeat: &Heartbeat, ended: &JoinError, panics: &mut u32) -> bool {
         if !ended.is_panic() {
-            // The runtime ends.
             return false;
         }
         heartbeat.0.gone.store(true, Ordering::Relaxed);
@@ -116,7 +115,7 @@ impl Heartbeat {
         }))
     }
 
-    /// To be called by the task, more often than its limit.
+    /// The task must call this function more often than its limit.
     pub fn beat(&self) {
         self.0.last.store(monotonic_micros(), Ordering::Relaxed);
     }
@@ -138,7 +137,7 @@ fn back_off(panics: u32) -> Duration {
 }
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-// A task that lived for so long was well: its next panic is the first one again.
+// After a life this long, the next panic counts as the first in a row.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 

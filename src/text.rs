@@ -1,4 +1,4 @@
-//! Texts of libraries and of others, made fit for a log line and a terminal.
+//! Texts from libraries and peers, made fit for a log line and a terminal.
 
 use std::error::Error;
 
@@ -16,8 +16,8 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// The first `most` characters of a text, with a question mark for each that could garble a line: letters and digits of
-/// all scripts are left, and of everything else what is printable ASCII.
+/// The first `most` characters of a text. Letters and digits of all scripts and printable ASCII stay. A question mark
+/// stands for every other character, since it could garble a line.
 pub fn printable(text: &str, most: usize) -> String {
     let is_printable = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
     text.chars().take(most).map(|c| if is_printable(c) { c } else { '?' }).collect()

@@ -1,8 +1,8 @@
 //! Threads for jobs that block: files are read on them, and names are resolved.
 //!
-//! The first thread is started at once and stays. So the work goes on while the system can start no further thread, and
-//! nothing here panics then, as `spawn_blocking` does. More threads are started while all are busy, up to a bound, and
-//! end when they have been idle for a while.
+//! The first thread is started at once and stays. So the work goes on when the system can start no further thread,
+//! where `spawn_blocking` would panic. More threads are started while all are busy, up to a bound, and end when they
+//! have been idle for a while.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// A group of threads. They end when the last clone of this is dropped. Cheap to clone.
+/// A group of threads, which end when the last clone of the group is dropped. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Threads(Arc<Owner>);
 
-/// Why a job was not run, or brought nothing.
+/// Why a job has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDone {
     #[error("too many jobs wait for a thread already")]
@@ -33,7 +33,7 @@ struct Pool {
     name: &'static str,
     most: usize,
     state: Mutex<State>,
-    /// There is a job to run, or the end has come.
+    /// Wakes threads for a new job, and for the end.
     wake: Condvar,
 }
 
@@ -48,7 +48,7 @@ struct State {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Threads {
-    /// Starts the first thread. There are never more than `most`.
+    /// Starts the first of at most `most` threads.
     pub fn start(name: &'static str, most: usize) -> io::Result<Self> {
         let state = Mutex::new(State { threads: 1, ..State::default() });
         let pool = Arc::new(Pool { name, most, state, wake: Condvar::new() });
@@ -56,12 +56,12 @@ impl Threads {
         Ok(Self(Arc::new(Owner(pool))))
     }
 
-    /// Runs a job on one of the threads. A job that nobody waits for any more when its turn comes is left out.
+    /// Runs a job on one of the threads, unless its caller has stopped waiting before the job's turn comes.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
         let (tell, told) = oneshot::channel();
         let job = move || {
             if !tell.is_closed() {
-                // Nobody waits any more, perhaps.
+                // The caller may have stopped waiting since.
                 let _ = tell.send(job());
             }
         };
@@ -85,13 +85,13 @@ impl Pool {
         drop(state);
         self.wake.notify_one();
         if add && self.add(Some(IDLE)).is_err() {
-            // The threads that there are run this job as well, later.
+            // A running thread will take this job later.
             self.lock().threads -= 1;
         }
         Ok(())
     }
 
-    /// Starts a thread, which ends when it has been idle for so long.
+    /// Starts a thread, which ends when it has been idle for that long; `None` for a thread that stays.
     fn add(self: &Arc<Self>, idle: Option<Duration>) -> io::Result<()> {
         let pool = Arc::clone(self);
         thread::Builder::new().name(self.name.to_owned()).spawn(move || pool.work(idle)).map(drop)
@@ -102,7 +102,7 @@ impl Pool {
         while !state.closed {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                // The hook has told of the panic, and dropping the job tells who waits for it.
+                // The panic hook has logged the panic, and the dropped job wakes its caller with an error.
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 state = self.lock();
                 continue;

@@ -123,7 +123,7 @@ pub(super) fn connect_options(
     let egress = egress.map(|proxy| EgressProxy::new(&proxy.url, materials.egress.as_ref())).transpose()?;
     let resolver = match materials.name_servers.as_slice() {
         [] => blocking.resolver.clone(),
-        servers => Resolver::asking(servers).map_err(|error| StartError::Resolver(error.to_string()))?,
+        servers => Resolver::with_name_servers(servers).map_err(|error| StartError::Resolver(error.to_string()))?,
     };
     let unfollowed = unfollowed_trust(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()));
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })

@@ -115,7 +115,7 @@ fn name_servers(resolver: &ResolverSettings) -> Result<Vec<SocketAddr>, StartErr
         ResolverSettings::NameServers(_) => {
             let content = file::read(Path::new(RESOLV_CONF), LARGEST_RESOLV_CONF, Pipes::Refuse);
             let content = content.map_err(|error| StartError::NameServers(format!("{RESOLV_CONF} {error}")))?;
-            let servers = names::listed(&String::from_utf8_lossy(&content.bytes));
+            let servers = names::parse_resolv_conf(&String::from_utf8_lossy(&content.bytes));
             let none = || StartError::NameServers(format!("{RESOLV_CONF} names no name server"));
             if servers.is_empty() { Err(none()) } else { Ok(servers) }
         }

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{Counted, Metrics};
 pub struct Connector {
     inner: HttpsConnector<MaybeTunnel<HttpConnector<Resolver>>>,
     limit: Duration,
-    /// Told when no connection could be made, so that names are resolved anew.
+    /// Learns of failed connections, so that names are resolved anew.
     resolver: Resolver,
     pub(super) http2: bool,
     /// An ignored environment variable that names trusted certificates. Taken when the warning about it is logged.
@@ -120,12 +120,12 @@ impl Connector {
         self.certificate.clone()
     }
 
-    /// Lets the name be resolved anew, as its addresses may be wrong. Warns once that an environment variable is ignored,
-    /// when that may explain an untrusted certificate.
+    /// Lets the name be resolved anew, as its addresses may be wrong. If an ignored environment variable may explain an
+    /// untrusted certificate, warns of that once.
     fn note_failure(&self, error: &(dyn std::error::Error + 'static)) {
         let kind = UpstreamError::from_connecting(error).kind;
         if kind != ErrorKind::Dns {
-            self.resolver.failed();
+            self.resolver.note_failure();
         }
         if kind == ErrorKind::TlsCertificate
             && let Some(variable) = self.unfollowed.lock().unwrap_or_else(PoisonError::into_inner).take()
