@@ -1,4 +1,4 @@
-//! The certificate of a caller: its names, and how long it counts.
+//! The certificate of a caller: its names, and the time for which the certificate counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use x509_parser::prelude::FromDer;
 
 use crate::clock::{Clock, Wall};
 
-/// A certificate that a caller has proven to own, and that was verified.
+/// A certificate that was verified, and whose key the caller has proven to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CallerCertificate {
     /// The DNS names, in lower case, and the URIs.
     pub names: Arc<[String]>,
-    /// When the first certificate of the chain that leads to an authority ends.
+    /// The earliest end of the certificate and of those that the caller sent with it.
     pub end: Wall,
 }
 
@@ -27,14 +27,14 @@ pub(super) struct CallerCertificate {
 pub(super) struct Malformed;
 
 /// The certificate of a connection's caller; `None` if the caller has shown none.
-pub(super) fn of(connection: &ServerConnection, now: Wall) -> Result<Option<CallerCertificate>, Malformed> {
+pub(super) fn of_connection(connection: &ServerConnection, now: Wall) -> Result<Option<CallerCertificate>, Malformed> {
     connection.peer_certificates().filter(|chain| !chain.is_empty()).map(|chain| read(chain, now)).transpose()
 }
 
 fn read(chain: &[CertificateDer<'_>], now: Wall) -> Result<CallerCertificate, Malformed> {
     let mut chain = chain.iter().map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate));
     let own = chain.next().and_then(Result::ok).ok_or(Malformed)?;
-    // TLS lets a caller send certificates that lead nowhere. One that had ended before did not count in the verification.
+    // TLS lets a caller send certificates outside the chain. The verification did not use any that had already ended.
     let others = chain.filter_map(Result::ok).map(|certificate| end(&certificate)).filter(|end| *end > now);
     let end = others.fold(end(&own), Wall::min);
     let extension = own.subject_alternative_name().map_err(|_| Malformed)?;
@@ -47,7 +47,7 @@ fn end(certificate: &X509Certificate<'_>) -> Wall {
     Wall(certificate.validity().not_after.timestamp().saturating_add(1).saturating_mul(1000))
 }
 
-/// The text of a DNS name or a URI. The configuration tells both kinds apart by `://`, so a name that looks like one of the
+/// The text of a DNS name or a URI. The configuration tells both kinds apart by `://`, so a name that looks like the
 /// other kind is left out: an authority may be allowed to sign names of one kind only (RFC 5280, 4.2.1.10).
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
@@ -67,27 +67,27 @@ pub(super) struct Validity {
 
 impl Validity {
     /// Waits until the certificate no longer counts.
-    pub async fn over(&self) {
+    pub async fn ended(&self) {
         tokio::select! {
             () = self.outdated.cancelled() => {}
-            () = self.ended() => {}
+            () = self.time_is_over() => {}
         }
     }
 
     /// Waits for the end by the wall clock, which can be stepped, and which goes on while the machine is suspended.
-    async fn ended(&self) {
+    async fn time_is_over(&self) {
         loop {
             let left = self.end.since(Clock::system().now().wall);
             if left.is_zero() {
                 return;
             }
-            sleep(left.min(LOOK)).await;
+            sleep(left.min(CLOCK_INTERVAL)).await;
         }
     }
 }
 
-// The time between two looks at the wall clock.
-const LOOK: Duration = Duration::from_secs(60);
+// The time between two readings of the wall clock.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -93,7 +93,7 @@ async fn read_preface(
                 (until, cut) = (until.min(Instant::now() + limit), Cut::Drain);
                 continue;
             }
-            () = over(validity), if ahead.is_empty() => return Ok(Beginning::Nothing),
+            () = certificate_ended(validity), if ahead.is_empty() => return Ok(Beginning::Nothing),
             read = timeout_at(until, stream.read_buf(ahead)) => read,
         };
         match read {
@@ -114,9 +114,10 @@ async fn read_preface(
     }
 }
 
-async fn over(validity: Option<&Validity>) {
+/// Waits until the caller's certificate no longer counts: for ever without a certificate.
+async fn certificate_ended(validity: Option<&Validity>) {
     match validity {
-        Some(validity) => validity.over().await,
+        Some(validity) => validity.ended().await,
         None => pending().await,
     }
 }
@@ -161,7 +162,7 @@ async fn serve_http2<H: Handler>(
     // When a response is given up, its connection closes too: hyper keeps the stream until the connection ends.
     let closing = listener.stop.closing.child_token();
     let service = service_fn(|request: Request<Incoming>| {
-        // A late request does not make the connection busy, so that the connection ends when the earlier ones have ended.
+        // A late request does not make the connection busy: the connection ends when the earlier requests have ended.
         let busy = (!clock.is_late()).then(|| Busy::begin(&clock, false));
         let (handler, listener, closing) = (handler.clone(), listener.clone(), closing.clone());
         let caller = caller.clone();
@@ -185,15 +186,15 @@ async fn serve_http2<H: Handler>(
     }
 }
 
-/// Waits until a connection is to take no further requests: the listener closes, or the caller's certificate no longer
-/// counts.
+/// Waits until a connection must take no further requests, because the listener closes or the caller's certificate no
+/// longer counts.
 fn ends(closing: &CancellationToken, validity: Option<Validity>) -> Ends<'_> {
     let Some(validity) = validity else { return Either::Left(closing.cancelled()) };
     // In a box, so that a connection without a certificate does not reserve space for both.
     Either::Right(Box::pin(async move {
         tokio::select! {
             () = closing.cancelled() => {}
-            () = validity.over() => {}
+            () = validity.ended() => {}
         }
     }))
 }

@@ -18,7 +18,7 @@ pub struct Timeouts {
 words! {
     /// Why a connection was refused or cut.
     pub enum Cut {
-        /// The listener has as many connections as it may have.
+        /// The listener has as many connections as its limit allows.
         Limit = "limit",
         Head = "head_timeout",
         Idle = "idle_timeout",

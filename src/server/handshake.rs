@@ -33,8 +33,8 @@ pub(super) struct Accepted {
     pub http2: Option<bool>,
 }
 
-/// The handshake; `None` for a caller that closes the connection before it. The connection is cut when the handshake takes
-/// too long or fails.
+/// Runs the handshake. `None` if the caller closes the connection before it sends a byte. The error says why the
+/// connection is cut: the handshake took too long or failed.
 pub(super) async fn accept(tls: &Tls, stream: TcpStream, listener: &Listener) -> Result<Option<Accepted>, Cut> {
     let offers = tls.offers();
     let (serving, outdated) = (Arc::clone(&offers.serving), offers.outdated.clone());
@@ -48,7 +48,7 @@ pub(super) async fn accept(tls: &Tls, stream: TcpStream, listener: &Listener) ->
 /// A connection after its handshake, and the certificate of its caller, if there is one.
 type Secured = (Box<TlsStream<TcpStream>>, Option<CallerCertificate>);
 
-/// The handshake of a connection over the limit.
+/// Runs the handshake of a connection over the limit, so that the refusal can be sent.
 pub(super) async fn accept_to_refuse(
     tls: &Tls,
     stream: TcpStream,
@@ -68,7 +68,7 @@ async fn handshake(
         let mut first = [0];
         match (stream.peek(&mut first).await, first) {
             (Ok(0) | Err(_), _) => return Ok(None),
-            // A method of HTTP. The handshake begins with another byte.
+            // The first letter of an HTTP method. No handshake begins with a letter.
             (Ok(_), [b'A'..=b'Z']) => {
                 let _ = timeout(PLAIN_TIMEOUT, refusal::turn_away_plain(stream)).await;
                 return Err(Cut::PlainHttp);
@@ -80,7 +80,7 @@ async fn handshake(
         let accepted = TlsAcceptor::from(offer).accept(stream).await;
         let accepted = accepted.map_err(|error| failed(&error, tls, listener))?;
         let (_, connection) = accepted.get_ref();
-        let certificate = caller_certificate::of(connection, Clock::system().now().wall).map_err(|malformed| {
+        let certificate = caller_certificate::of_connection(connection, Clock::system().now().wall).map_err(|malformed| {
             log(&malformed.to_string(), tls, listener);
             Cut::ClientCertificate
         })?;
@@ -106,7 +106,7 @@ fn failed(error: &io::Error, tls: &Tls, listener: &Listener) -> Cut {
 }
 
 fn log(cause: &str, tls: &Tls, listener: &Listener) {
-    if tls.may_log() {
+    if tls.take_log_turn() {
         tracing::warn!(listener = listener.name, cause, "a TLS handshake failed");
     }
 }
@@ -133,8 +133,9 @@ async fn within_limits<T>(work: impl Future<Output = Result<T, Cut>>, listener: 
     }
 }
 
-// As long as a head may take. A handshake takes two round trips and a millisecond of work. The limit of connections bounds
-// those under way: a lower bound would let peers that begin handshakes and do not go on keep others out.
+// As long as a head may take. A handshake takes two round trips and a millisecond of work. Only the limit of
+// connections bounds the handshakes under way: with a lower bound, peers that begin handshakes and stop would keep
+// others out.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 // The time for the answer to a caller that speaks plain HTTP.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(1);

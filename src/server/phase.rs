@@ -1,5 +1,5 @@
-//! The phase of a connection, and the deadline of each phase. The socket and the responses report progress; the alarm asks
-//! for the deadline.
+//! The phase of a connection, and the deadline of each phase. The socket and the responses report progress; the
+//! connection asks for the deadline and sets its alarm to that time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::cut::{Cut, Timeouts};
 pub(super) struct PhaseClock {
     origin: Instant,
     /// Whether the connection speaks HTTP/1. Only there do bytes between requests begin a request (in HTTP/2 they may
-    /// be a ping), and only there are bytes that look like a response always one.
+    /// be a ping), and only there are bytes that look like a response always a response.
     http1: bool,
     phase: AtomicU8,
     /// The beginning of the phase, in nanoseconds since `origin`, or [`JUST_NOW`].
@@ -119,7 +119,7 @@ impl PhaseClock {
         self.broke_off.load(Ordering::Relaxed) && self.resets.load(Ordering::Relaxed)
     }
 
-    /// Records that the connection is to end: its caller is told to make no further requests.
+    /// Records that the connection begins to end: its caller is told to make no further requests.
     pub fn closes(&self) {
         self.closing.store(self.nanos(Instant::now()).saturating_add(1), Ordering::Relaxed);
     }
@@ -174,7 +174,7 @@ impl PhaseClock {
 // The alarm is reset whenever it rings, so a busy connection wakes its task once in this time.
 const NO_DEADLINE: Duration = Duration::from_secs(60);
 // Time in which a closing connection takes requests that a caller over HTTP/2 had sent before it learnt of the end. A
-// program whose thread is busy learns of it late.
+// program whose thread is busy learns of the end late.
 const LAST_REQUESTS: Duration = Duration::from_secs(3);
 // Time that a caller with an incomplete head gets when the listener closes.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

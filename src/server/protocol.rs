@@ -11,7 +11,7 @@ pub(super) fn http1(max_head: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // [`super::watch`] sets a deadline for each phase of a connection instead.
+        // [`super::phase`] has a deadline for each phase of a connection instead.
         .header_read_timeout(None)
         .max_buf_size(max_head)
         .max_header_size(max_head)

@@ -1,4 +1,4 @@
-//! Responses over HTTP/2, whose bodies are read by tasks of their own.
+//! Responses over HTTP/2. A task of its own reads each body.
 
 use std::error::Error;
 use std::time::Duration;

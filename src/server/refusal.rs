@@ -1,5 +1,5 @@
-//! Responses that are sent without reading a request: to a connection over the limit or at its end, and in place of hyper's
-//! own responses, which have no body.
+//! Responses that are sent without reading a request: to a connection over the limit or at its end, and in place of
+//! hyper's own responses, which have no body.
 
 use std::io;
 
@@ -97,13 +97,13 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// For HTTP/2, which has no header that closes a connection.
+    /// The response over HTTP/2, which has no header that closes a connection.
     pub fn response(&self) -> Response<Bytes> {
         let (headers, body) = self.parts();
         let mut response = Response::new(body.into());
         *response.status_mut() = self.status;
         for (name, value) in headers {
-            // Each is a word of ours or an id, and so valid.
+            // Each value is a word of ours or an id, and so valid.
             if let Ok(value) = value.try_into() {
                 response.headers_mut().insert(name, value);
             }

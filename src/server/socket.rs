@@ -100,7 +100,8 @@ pub fn bind(
     }
 }
 
-/// Uses a passed socket. The process that passed it shares it, made its file and will remove that file.
+/// Uses a passed socket. The process that passed the socket keeps it, too; that process made its file and will remove
+/// that file.
 fn take_over(socket: PassedSocket) -> io::Result<Socket> {
     match socket {
         PassedSocket::Tcp(socket, _) => {
@@ -230,7 +231,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
-                // Both calls can fail only when the connection has already gone, and its first read will tell.
+                // Both calls can fail only when the caller has already gone. The first read then reports that.
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().ok();
                 Ok((Either::Left(stream), Caller { local, remote: Some(remote), ..Caller::default() }))

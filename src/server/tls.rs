@@ -1,4 +1,4 @@
-//! The certificate that a listener shows to callers that speak TLS, and the certificates that it asks them for.
+//! TLS at a listener: the certificate that the listener shows, and the certificates that it accepts from callers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::monotonic_micros;
 
-/// The offer of a listener to callers that speak TLS, which can change. Cheap to clone.
+/// The offer of a listener to callers that speak TLS. The offer can change. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
@@ -27,16 +27,16 @@ struct Shared {
 /// The offer in force, as new connections get it.
 pub(super) struct Offers {
     pub serving: Arc<ServerConfig>,
-    /// For connections over the limit: HTTP/1.1 alone, because the answer to them is written in it.
+    /// For connections over the limit: HTTP/1.1 alone, because the refusal is written in that protocol.
     pub refusing: Arc<ServerConfig>,
-    /// Cancelled when the callers' authorities have changed, so that their certificates have to be verified again.
+    /// Cancelled when the callers' authorities have changed, so that callers' certificates have to be verified again.
     pub outdated: CancellationToken,
 }
 
-/// A certificate with its key, and the authorities of callers' certificates, if callers are asked for one.
+/// A certificate with its key and, if callers are asked for certificates, the authorities of these.
 pub struct Offer {
     config: ServerConfig,
-    /// Whether callers may resume their sessions.
+    /// Whether callers may resume their TLS sessions.
     resumes: bool,
 }
 
@@ -72,8 +72,9 @@ impl Offer {
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
         // Data before the end of the handshake could be replayed, and a replayed capture moves money again.
         config.max_early_data_size = 0;
-        // A resumed session keeps the certificate that began it, though it may have ended since, or have been renewed.
-        // TLS tells too late whose session a ticket resumes to decline it, and the connection would have to fail.
+        // A resumed session keeps the caller's certificate from its beginning, which may have ended since, or have been
+        // renewed. Only after the handshake is it known whose session a ticket has resumed, when the connection could
+        // only be cut.
         if !resumes {
             config.session_storage = Arc::new(NoServerSessionStorage {});
         }
@@ -90,8 +91,9 @@ impl Tls {
         Ok(Self(Arc::new(Shared { offers, logged: AtomicU64::new(0) })))
     }
 
-    /// Makes new connections get another offer. Open connections go on, unless the callers' authorities have changed: then
-    /// the connections with a certificate end after their requests under way, since another authority may have signed it.
+    /// Makes new connections get another offer. Open connections go on. But if the callers' authorities have changed,
+    /// a connection with a caller's certificate ends after its requests under way, because the new authorities may not
+    /// vouch for that certificate.
     pub fn change(&self, offer: Offer, same_authorities: bool) -> Result<(), rustls::Error> {
         let before = self.0.offers.load_full();
         self.0.offers.store(Arc::new(offers(offer, same_authorities.then_some(&before))?));
@@ -107,8 +109,8 @@ impl Tls {
         self.0.offers.load_full()
     }
 
-    /// Whether a failed handshake is to be logged: not if another one was a moment ago.
-    pub(super) fn may_log(&self) -> bool {
+    /// Decides whether to log a failed handshake, and notes the time if so: one line in [`LOG_INTERVAL`].
+    pub(super) fn take_log_turn(&self) -> bool {
         let (now, last) = (monotonic_micros(), self.0.logged.load(Ordering::Relaxed));
         let may = last == 0 || Duration::from_micros(now.saturating_sub(last)) >= LOG_INTERVAL;
         if may {
@@ -118,13 +120,13 @@ impl Tls {
     }
 }
 
-/// `before` is the offer whose sessions and connections go on.
+/// Makes both configurations of an offer. The TLS sessions and the connections of `before` go on.
 fn offers(
     Offer { config: mut serving, resumes }: Offer,
     before: Option<&Arc<Offers>>,
 ) -> Result<Offers, rustls::Error> {
     if resumes {
-        // Tickets are sealed with keys that change every six hours. No memory is needed for each caller.
+        // The ticketer seals tickets with keys that it changes every six hours. No memory is needed for each caller.
         serving.ticketer = match before {
             Some(before) => Arc::clone(&before.serving.ticketer),
             None => Ticketer::new()?,

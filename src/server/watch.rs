@@ -1,4 +1,4 @@
-//! A socket and a response's body that report to the phase clock how far they are.
+//! A socket and a response's body that report their progress to the phase clock.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -100,8 +100,8 @@ impl Workers {
     }
 }
 
-/// The runtime of a worker. If the worker's thread cannot be started, this is dropped inside another runtime, where a
-/// plain `Runtime` would panic.
+/// The runtime of a worker, which may be dropped inside another runtime: this happens if the worker's thread cannot be
+/// started, and a plain `Runtime` would panic there.
 struct Owned(Option<Runtime>);
 
 impl Owned {
