@@ -43,7 +43,7 @@ pub fn http2() -> Http2 {
     let mut builder = Http2::new();
     builder
         .enable_push(false)
-        .initial_max_send_streams(UNTOLD)
+        .initial_max_send_streams(UNSTATED_LIMIT)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADER_LIST)
@@ -53,7 +53,7 @@ pub fn http2() -> Http2 {
 }
 
 /// The assumed limit of streams while the gateway has not stated one. No gateway can state this number.
-pub const UNTOLD: usize = usize::MAX - 1;
+pub const UNSTATED_LIMIT: usize = usize::MAX - 1;
 
 // A header line has at least four bytes.
 const MAX_LINES: usize = MAX_HEAD / 4;

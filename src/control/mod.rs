@@ -30,7 +30,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Clone)]
 pub struct Control<E> {
     sessions: Arc<SessionCache<E>>,
-    /// Forgets how calls to Sezzle ended lately.
+    /// Resets the breakers, the holds and the retry budget.
     forget: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<Metrics>,
 }
@@ -64,7 +64,7 @@ struct LogLevel {
 }
 
 impl<E: Clone + Send + Sync + 'static> Control<E> {
-    /// `forget` makes the sidecar forget how calls to Sezzle ended lately.
+    /// `forget` resets the memory of how calls to Sezzle ended: the breakers, the holds and the retry budget.
     pub fn new(
         sessions: Arc<SessionCache<E>>,
         forget: impl Fn() + Send + Sync + 'static,
@@ -102,7 +102,7 @@ impl<E: Clone + Send + Sync + 'static> Control<E> {
         }
     }
 
-    /// Makes the state that of a process that has just started, except for its connections and its token.
+    /// Returns the process to the state after its start, except for its connections and its token.
     async fn reset(&self, caller: &Caller) -> Response<Full<Bytes>> {
         (self.forget)();
         let removed = self.sessions.purge_all().await;

@@ -98,7 +98,7 @@ impl ExchangeError {
 const LOOP: &str = "the sidecar reaches a sidecar in Sezzle's place (508 sidecar.loop_detected): gateway.url or a name \
                     server leads back here";
 
-/// Asks for a token. The keys may belong to `merchant` only, if given.
+/// Asks for a token. Fails if the keys authenticate as another merchant than `merchant`, if that is given.
 pub async fn exchange(
     upstream: &Upstream,
     keys: &KeyPair,

@@ -59,7 +59,7 @@ pub struct TokenManager {
     wanted: Notify,
     /// Wakes requests: an exchange has ended.
     ended: Notify,
-    /// Told of the `Date` of each granted token.
+    /// Learns the `Date` of each granted token.
     sezzle: Arc<SezzleClock>,
     clock: Clock,
     /// When the process began.
@@ -67,7 +67,8 @@ pub struct TokenManager {
     metrics: Arc<Metrics>,
 }
 
-/// Replaced as a whole, so that nobody sees one pair's token beside another pair's keys.
+/// The keys and the token in use. Replaced as a whole, so that no reader sees one pair's token beside another pair's
+/// keys.
 #[derive(Clone, Debug)]
 struct Held {
     keys: Arc<KeyPair>,
@@ -97,7 +98,8 @@ struct State {
 }
 
 impl TokenManager {
-    /// Creates a manager without a token. The keys may belong to `merchant` only, or else to that of the first token.
+    /// Creates a manager without a token. Its keys must authenticate as `merchant`, or if that is `None`, always as the
+    /// merchant of the first token.
     pub fn new(keys: KeyPair, merchant: Option<String>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         let verifier = Arc::new(Verifier::new(&keys.private));
         Arc::new(Self {
@@ -112,7 +114,7 @@ impl TokenManager {
         })
     }
 
-    /// Sezzle's clock as the answers with tokens showed it. Others may note what their answers said.
+    /// Sezzle's clock by the `Date` of each answer with a token. Readers of other answers may note their `Date`, too.
     pub fn sezzle(&self) -> Arc<SezzleClock> {
         Arc::clone(&self.sezzle)
     }

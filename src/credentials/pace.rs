@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// What was taken of the rates so far.
+/// How much of each rate is used up.
 #[derive(Debug, Default)]
 pub struct Pace {
     all: Bucket,
-    /// Those that are not full, by the name of the caller.
+    /// The buckets that are not full, by the caller's name.
     of_callers: HashMap<String, Bucket>,
 }
 
 impl Pace {
-    /// Takes an exchange for this caller, of whom there is none without `[[callers]]`. Otherwise says how long it takes
-    /// until one may be taken.
+    /// Takes one exchange of the rates; `caller` is `None` without `[[callers]]`. The error is the wait until an
+    /// exchange may be taken.
     pub fn take(&mut self, caller: Option<&str>, now: Mono) -> Result<(), Duration> {
         let own = caller.map(|name| (name, self.of_callers.get(name).copied().unwrap_or_default()));
         let wait = self.all.wait(&ALL, now).max(own.map_or(Duration::ZERO, |(_, own)| own.wait(&OF_CALLER, now)));
@@ -27,7 +27,7 @@ impl Pace {
         }
         self.all = self.all.after_one(&ALL, now);
         if let Some((name, own)) = own {
-            // So few can be left that the map stays small, whatever names a reload brings.
+            // A bucket is full again after a short time, so the map stays small, whatever names a reload brings.
             self.of_callers.retain(|_, bucket| bucket.full_at > now);
             self.of_callers.insert(name.to_owned(), own.after_one(&OF_CALLER, now));
         }
@@ -41,9 +41,9 @@ struct Rate {
     interval: Duration,
 }
 
-/// 60 a minute: as many as one client in each second that opens for a new shop.
+/// 60 a minute: enough for a client in each second that starts with a new shop.
 const ALL: Rate = Rate { burst: 20, interval: Duration::from_secs(1) };
-/// Half of it, so that no caller keeps the others from asking.
+/// Half of [`ALL`], so that no caller keeps the others from asking.
 const OF_CALLER: Rate = Rate { burst: 10, interval: Duration::from_secs(2) };
 
 /// A token bucket, by the time at which it is full again.
@@ -53,7 +53,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// How long it takes until one may be taken.
+    /// The wait until one exchange may be taken.
     fn wait(self, rate: &Rate, now: Mono) -> Duration {
         let others = rate.interval.saturating_mul(rate.burst.saturating_sub(1));
         self.full_at.since(now).saturating_sub(others)

@@ -94,6 +94,7 @@ impl Rotation {
         }
     }
 
+    /// Records that the new pair is in use.
     pub fn done(&mut self) {
         self.pending = None;
     }

@@ -19,7 +19,8 @@ impl Verifier {
         Self { current: key(private), previous: None }
     }
 
-    /// Checks with this key, and for an hour with the key before: Sezzle may take a while to sign with the new one.
+    /// A verifier for a new key, which accepts the current key for an hour more: Sezzle may take a while to sign with
+    /// the new one.
     pub fn replaced(&self, private: &Secret, now: Now) -> Self {
         Self { current: key(private), previous: Some((self.current.clone(), Deadline::after(now, OVERLAP))) }
     }

@@ -74,7 +74,7 @@ impl GatewayBody {
 
 // A report may take minutes, but a gateway that is silent for this long has stopped.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-// Limits how long a slow caller keeps other calls from its place.
+// Limits how long a slow caller keeps the permit of its call.
 const SLOWER: u32 = 10;
 
 impl Body for GatewayBody {

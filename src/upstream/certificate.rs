@@ -37,11 +37,12 @@ impl Certificate {
     }
 }
 
-/// Whether a certificate in DER may sign others (RFC 5280, 4.2.1.9). One of an earlier version than 3 does not say, and may.
+/// Whether a certificate in DER may sign others (RFC 5280, 4.2.1.9). A certificate of version 1 or 2 does not say, and
+/// counts as an authority.
 pub fn is_authority(der: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
         let constraints = certificate.basic_constraints();
-        certificate.version() != X509Version::V3 || constraints.is_ok_and(|found| found.is_some_and(|one| one.value.ca))
+        certificate.version() != X509Version::V3 || constraints.is_ok_and(|found| found.is_some_and(|extension| extension.value.ca))
     })
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::connector::GatewayConnection;
 use super::error::{Sent, Unanswered, UpstreamError};
 use super::stream_permit::StreamPermit;
-use crate::http_client::{self, MAX_HEAD, UNTOLD};
+use crate::http_client::{self, MAX_HEAD, UNSTATED_LIMIT};
 use crate::method::is_safe;
 
 /// An open connection, which makes progress while it is [driven](drive).
@@ -79,7 +79,7 @@ async fn vanished(pings: Option<PingPong>, calls: &AtomicUsize) {
 impl Sender {
     /// How many streams the gateway allows at once, if it has stated a limit.
     pub fn limit(&self) -> Option<usize> {
-        Some(self.requests.current_max_send_streams()).filter(|limit| *limit != UNTOLD)
+        Some(self.requests.current_max_send_streams()).filter(|limit| *limit != UNSTATED_LIMIT)
     }
 
     /// Whether the gateway allows one more stream now. Until it has stated a limit, one request is allowed.

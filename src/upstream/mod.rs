@@ -1,7 +1,7 @@
 //! Requests to the gateway: one gateway, pools of connections to it, a deadline for every wait.
 //!
-//! This module sends a request and reports the result. It adds no credential. It repeats a request only if a connection
-//! that had been idle returned the request unsent.
+//! This module sends a request and reports the result. Requests get no credential here, and are sent again only if a
+//! connection that had been idle returned them unsent.
 
 pub mod body;
 pub mod breaker;
@@ -225,8 +225,8 @@ impl Upstream {
                 Some(Err(Unanswered { untouched: true, .. })) if channel.kept && Instant::now() < latest => {}
                 Some(Err(Unanswered { error, .. })) => return Err(error),
                 None => {
-                    // Over HTTP/2 the connection stays open for its other calls. It may be dead, so no further call may
-                    // wait for it.
+                    // Over HTTP/2 the connection stays open for its other calls. But a connection without an answer may
+                    // be dead, so no further call may wait for one.
                     pool.retire(&channel);
                     return Err(UpstreamError::timeout("no answer in time".to_owned()));
                 }

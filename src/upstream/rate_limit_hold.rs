@@ -12,7 +12,7 @@ impl RateLimitHold {
     /// Records a 429 with its `Retry-After`, if it had a valid one. The period never becomes shorter than an earlier
     /// answer demanded. Returns whether a period begins now.
     pub fn extend(&mut self, retry_after: Option<Duration>, now: Now) -> bool {
-        let wait = retry_after.unwrap_or(UNSAID).min(LONGEST);
+        let wait = retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST);
         let left = self.left(now);
         if wait > left.unwrap_or_default() {
             self.0 = Some(Deadline::after(now, wait));
@@ -32,7 +32,7 @@ impl RateLimitHold {
 }
 
 // The wait for an answer without `Retry-After`.
-const UNSAID: Duration = Duration::from_secs(1);
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 // The longest wait: a mistake of Sezzle's must not hold calls back for a day.
 const LONGEST: Duration = Duration::from_secs(60);
 

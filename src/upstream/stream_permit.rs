@@ -10,7 +10,7 @@ pub(super) trait Streams: Debug + Send + Sync + 'static {
     fn freed(self: Arc<Self>, connection: u64);
 }
 
-/// A stream that is counted for one call, and freed when this is dropped.
+/// A stream that is counted for one call. `Drop` frees the stream.
 #[derive(Debug)]
 pub struct StreamPermit {
     /// `None` once the stream is free.

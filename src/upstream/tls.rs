@@ -50,7 +50,7 @@ impl Trust {
     }
 }
 
-/// The certificate by which the sidecar shows who it is, and its key.
+/// A client certificate for the sidecar, with its key.
 #[derive(Debug)]
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -58,9 +58,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads a certificate with those that lead to its issuer, and its key, from files in PEM.
+    /// Reads a certificate with its chain, and its key, from files in PEM.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let chain = certificates(certificate)?.into_iter().map(|one| CertificateDer::from(one.der)).collect();
+        let chain = certificates(certificate)?.into_iter().map(|found| CertificateDer::from(found.der)).collect();
         let content = file::read(key, LARGEST, Pipes::Wait);
         let content = content.map_err(|cause| TlsError::Unreadable { file: key.display().to_string(), cause })?;
         let no_key = |_| TlsError::NoKey { file: key.display().to_string() };
@@ -73,7 +73,7 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     client_config_as(trust, None)
 }
 
-/// As [`client_config`]. The sidecar shows its identity to a server that asks for one.
+/// As [`client_config`], with an identity for a server that asks for a client certificate.
 pub fn client_config_as(trust: &Trust, identity: Option<Identity>) -> Result<ClientConfig, TlsError> {
     let provider = CryptoProvider { kx_groups: GROUPS.to_vec(), ..aws_lc_rs::default_provider() };
     let builder = ClientConfig::builder_with_provider(Arc::new(provider))

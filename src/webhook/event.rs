@@ -61,12 +61,12 @@ impl Event {
         match position {
             Position::Name => self.name = WEBHOOK_EVENTS.into_iter().find(|known| *known == text),
             Position::OwnUuid => self.uuid = Some(text.to_owned()).filter(|text| is_identifier(text)),
-            Position::Identifier => self.concerns(text),
-            Position::Top | Position::Within => {}
+            Position::Identifier => self.add_identifier(text),
+            Position::Top | Position::Other => {}
         }
     }
 
-    fn concerns(&mut self, identifier: &str) {
+    fn add_identifier(&mut self, identifier: &str) {
         let Concerns::Tags(tags) = &mut self.concerns else { return };
         let session = Uuid::try_parse(identifier).ok().map(Tag::Session);
         tags.extend([Tag::order(identifier), Tag::token(identifier)].into_iter().chain(session));
@@ -89,7 +89,7 @@ enum Position {
     /// An identifier of an order, a token or a session.
     Identifier,
     /// Any other text.
-    Within,
+    Other,
 }
 
 impl Position {
@@ -104,7 +104,7 @@ impl Position {
                 // Matches `uuid`, `order_id`, `checkoutUUID`; `token`, `session`, `order`.
                 let is_identifier =
                     name.ends_with("id") || ["order", "token", "session"].iter().any(|word| name.contains(word));
-                if is_identifier { Self::Identifier } else { Self::Within }
+                if is_identifier { Self::Identifier } else { Self::Other }
             }
         }
     }

@@ -13,7 +13,7 @@ pub const SEZZLE: HeaderName = HeaderName::from_static("sezzle-signature");
 /// The sidecar's own signature, for the service that gets the webhook.
 pub const OWN: HeaderName = HeaderName::from_static("sezzle-sidecar-signature");
 
-/// A name that others use for a signature. Sezzle does not.
+/// A header that some code expects the signature in. Sezzle does not send it.
 const MISPLACED: HeaderName = HeaderName::from_static("x-sezzle-signature");
 
 /// Bytes of an HMAC-SHA256.

@@ -16,11 +16,12 @@ use crate::upstream::http2;
 use crate::upstream::stream_permit::{StreamPermit, Streams};
 
 /// How long an HTTP/1.1 connection may be idle before a safe call. Shorter than the keep-alive of common load balancers
-/// in front of a gateway (60 s and more), so that this side closes first. If the gateway was faster, the call is repeated.
+/// in front of a gateway (60 s and more), so that this side closes first. If the gateway closes first, the call is sent
+/// again.
 pub const IDLE_BEFORE_READ: Duration = Duration::from_secs(50);
 
-/// How long a connection may be idle before a write. Nobody knows what became of a write that met the gateway's close on
-/// the way, so this is shorter than the keep-alive of nearly all load balancers.
+/// How long a connection may be idle before a write. A write that crosses with the gateway's close has an unknown
+/// outcome, so this is shorter than the keep-alive of nearly all load balancers.
 pub const IDLE_BEFORE_WRITE: Duration = Duration::from_secs(15);
 
 #[derive(Default)]

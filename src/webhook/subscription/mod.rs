@@ -1,7 +1,7 @@
-//! Watches whether Sezzle has our webhook subscription, and registers it if that is wanted.
+//! Watches whether Sezzle has our webhook subscription, and registers it with `webhooks.subscription = "keep"`.
 //!
-//! Sezzle deletes a subscription after five days of failures, for all its events, and says so to nobody. Then no event
-//! comes any more, and stored sessions live to their end. Read next: [`plan`] for what is decided.
+//! Sezzle deletes a subscription after five days of failures, for all its events, and notifies nobody. Then no event
+//! comes any more, and stored sessions live to their end. Read next: [`plan`], which decides.
 
 pub mod plan;
 
@@ -28,12 +28,12 @@ pub struct Subscription(Arc<Inner>);
 struct Inner {
     /// The URL at which Sezzle reaches us.
     url: String,
-    /// Whether to register it.
+    /// Whether to register that URL.
     keep: bool,
     parts: Parts,
 }
 
-/// The parts that the task uses.
+/// The other parts of the sidecar that the task uses.
 pub struct Parts {
     pub upstream: Upstream,
     pub tokens: Arc<TokenManager>,
@@ -86,7 +86,8 @@ impl Subscription {
         }
     }
 
-    /// Asks Sezzle, and shows the result. `known` is the last one.
+    /// Asks Sezzle for the list of subscriptions, and shows the result in metrics and, if it differs from the last
+    /// result `known`, in the log. `None` if the list could not be read.
     async fn look(&self, known: &mut Option<LookResult>) -> Option<Found> {
         let Inner { url, parts: Parts { metrics, .. }, .. } = &*self.0;
         let (found, why) = match self.call(Method::GET, LIST, Bytes::new()).await {
@@ -114,7 +115,7 @@ impl Subscription {
     /// Registers our URL with every event, or adds the events that its subscription lacks.
     async fn change(&self, found: &Found, known: &mut Option<LookResult>) {
         let Inner { url, parts: Parts { metrics, .. }, .. } = &*self.0;
-        // Another sidecar may do the same just now, and a URL must not be registered twice.
+        // Another sidecar may make the same change at this moment, and a URL must not be registered twice.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..MOST_JITTER_MS))).await;
         if self.look(known).await.as_ref() != Some(found) {
             return;
@@ -144,7 +145,7 @@ impl Subscription {
         self.look(known).await;
     }
 
-    /// A call to Sezzle, made once. Returns the body of an answer 2xx, or why there is none.
+    /// Calls Sezzle once. Returns the body of a 2xx answer, or the reason why there is none.
     async fn call(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, String> {
         let Parts { upstream, tokens, .. } = &self.0.parts;
         let token = tokens.acquire(HEAD_TIMEOUT).await.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Whether Sezzle has our subscription, and the next thing to do about it: pure.
+//! Decides whether Sezzle has our subscription, when to look again, and whether to change it. Pure.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::telemetry::metrics::words;
 /// The state of our URL in Sezzle's list of subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Every event that we know.
+    /// Our URL with every event that we know.
     Whole,
     /// Our URL without some of these events.
     Incomplete {
@@ -83,28 +83,28 @@ fn is_same(one: &str, other: &str) -> bool {
     parts(one).is_some_and(|one| Some(one) == parts(other))
 }
 
-/// Changes of the subscription so far.
+/// The sidecar's changes of the subscription so far.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Since the subscription was last whole for a day.
+    /// The number of changes since the subscription was last whole for a day.
     count: u32,
     last: Option<Mono>,
 }
 
 impl Changes {
-    /// Whether the subscription may be changed now. The wait grows with each change, so that two programs that undo each
-    /// other's work do not do so for ever.
+    /// Whether the subscription may be changed now. The wait grows with each change, so that two programs that undo
+    /// each other's changes do so ever more rarely.
     pub fn may_change(&self, now: Mono) -> bool {
         self.last.is_none_or(|last| now.since(last) >= back_off(self.count))
     }
 
-    /// The subscription was changed at this time, or that was tried.
+    /// Records a change of the subscription at this time, or the attempt.
     pub fn changed(&mut self, now: Mono) {
         self.count = self.count.saturating_add(1);
         self.last = Some(now);
     }
 
-    /// The subscription is whole at this time.
+    /// Records that the subscription is whole at this time.
     pub fn whole(&mut self, now: Mono) {
         if self.last.is_some_and(|last| now.since(last) >= LASTING) {
             *self = Self::default();
@@ -118,10 +118,10 @@ fn back_off(count: u32) -> Duration {
 
 const FIRST: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-// A subscription that lasts so long was not deleted because of the sidecar.
+// A subscription that has lasted this long was not deleted because of the sidecar.
 const LASTING: Duration = Duration::from_secs(24 * 3600);
 
-/// The wait before the next look, after so many that failed.
+/// The wait before the next look, after `failures` failed looks in a row.
 pub fn next_look(failures: u32) -> Duration {
     match failures {
         0 => LOOK,
