@@ -147,7 +147,7 @@ impl Exchange {
             }
             match self.fetch(&mut asking, permit, now).await {
                 Fetched::Unchanged(headers) => match conditions.take() {
-                    Some(conditions) if conditions.are_of(&headers) => return Fetched::Unchanged(headers),
+                    Some(conditions) if conditions.concern(&headers) => return Fetched::Unchanged(headers),
                     Some(_) | None => {
                         now = self.clock.now();
                         sending.outgoing.deadlines.head = limit.saturating_sub(now.mono.since(began.mono));

@@ -1,6 +1,6 @@
 //! Changes through other sidecars, as the fleet's log tells of them.
 //!
-//! The link calls these in the order of the log, and publishes the horizon after them.
+//! The link calls these functions in the order of the log, and publishes the horizon after them.
 
 use super::SessionCache;
 use super::invalidation::Cause;
@@ -24,21 +24,21 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.store.changed_elsewhere(tag, self.clock.mono());
     }
 
-    /// Everything may have changed: purges all sessions, as after a write that was answered. Nothing that is asked for
-    /// before `doubt` is stored.
+    /// Everything may have changed: purges all sessions, as after a write that was answered. No answer to a request
+    /// that is sent before `doubt` is stored.
     pub fn all_changed_elsewhere(&self, doubt: Option<Mono>) {
         self.store.all_changed_elsewhere(doubt, self.clock.mono());
     }
 
-    /// The log was joined, for the first time or anew. Stored sessions stay, and the horizon confirms them no more.
-    /// Fetches in progress are not stored, and later ones are stored as after this change of everything. Nothing that is
-    /// asked for before `doubt` is stored.
+    /// The pod has joined the log, for the first time or anew. Stored sessions stay, but the horizon no longer confirms
+    /// them. Fetches in progress are not stored, and later ones are stored as after a change of everything for `cause`.
+    /// No answer to a request that is sent before `doubt` is stored.
     pub fn rejoined(&self, cause: Cause, doubt: Option<Mono>) {
         self.store.invalidation.all_changed_elsewhere(cause, doubt, self.clock.mono(), || ());
     }
 
-    /// Forgets writes whose end never came, once nothing matters any more that was fetched before they were overdue.
-    /// Called about once a second.
+    /// Forgets writes whose end never came, once they are overdue for so long that they cannot matter any more. Called
+    /// about once a second.
     pub fn forget_overdue(&self) {
         self.store.invalidation.forget_overdue(self.clock.mono());
     }

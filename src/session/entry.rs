@@ -18,8 +18,8 @@ use crate::telemetry::log::millis;
 
 /// A stored response, with status 200. Clones share it.
 ///
-/// There may be a million entries, so each takes one allocation of exactly its size and does not keep the buffers that
-/// it was read into.
+/// There may be a million entries, so each takes one allocation of exactly its size, and keeps none of the buffers into
+/// which it was read.
 #[derive(Clone, Debug)]
 pub struct Entry(ThinArc<EntryMeta, u8>);
 
@@ -71,7 +71,7 @@ impl HeaderTemplate {
     }
 }
 
-/// Where headers are added to an answer: a map, or the slots for them in a copy of `HeaderTemplate::all`.
+/// Adds headers to an answer: to a map, or to the slots for them in a copy of `HeaderTemplate::all`.
 #[derive(Debug)]
 pub enum HeaderWriter<'m> {
     Map(&'m mut HeaderMap),
@@ -226,7 +226,7 @@ impl Entry {
         })
     }
 
-    /// The body. It keeps the whole entry in memory.
+    /// The body, which keeps the whole entry in memory.
     pub fn body(&self) -> Bytes {
         Bytes::from_owner(Body(self.clone()))
     }

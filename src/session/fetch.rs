@@ -23,7 +23,7 @@ use crate::sezzle::session::SessionFacts;
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
     pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
-        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::vouches(&entry.answer(), headers);
+        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::is_same_representation(&entry.answer(), headers);
         // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
         if is_verdict(status, || freshness::is_json(headers))
             && self.store.get(asked.key).is_some_and(|entry| differs(&entry))
@@ -34,12 +34,12 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Numbers an exchange about a session that begins now, in the order of all exchanges.
     pub fn begin(&self, key: Uuid) -> FetchId {
-        self.store.next(key)
+        self.store.begin_fetch(key)
     }
 
     /// The number of exchanges about sessions so far.
     pub fn fetches(&self) -> u64 {
-        self.store.numbered()
+        self.store.fetches()
     }
 
     /// Fetches a session, or waits for the fetch in progress. `fetch` receives the conditions to revalidate a stored
@@ -144,7 +144,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             self.store.get(key).and_then(|entry| entry.conditions(now).map(|asked| (entry, asked))).unzip();
         // Boxed: a task is moved several times before it runs.
         let fetch = Box::pin(fetch(conditions));
-        // The flight's callers and the drain wait for this task. It ends by itself, because every fetch has a deadline.
+        // The flight's callers and the drain wait for this task, which ends by itself: every fetch has a deadline.
         self.tasks.spawn(async move {
             let (result, shared) = cache.take_or_settle(key, began, &directives, basis, fetch).await;
             if matches!(shared, FlightResult::Released) {
@@ -202,7 +202,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         asked: FromFleet,
         fetch: impl Future<Output = Fetched<S, E>>,
     ) -> (LookupResult<S, E>, FlightResult<E>) {
-        let (sent, fetch_id) = (self.clock.now(), self.store.next(key));
+        let (sent, fetch_id) = (self.clock.now(), self.store.begin_fetch(key));
         let fetched = fetch.await;
         let now = self.clock.now();
         let answer = match fetched {

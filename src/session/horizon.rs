@@ -1,7 +1,7 @@
 //! Whether memory may be trusted: how long ago a pod last knew everything that the log says. Pure.
 //!
-//! A pod that reads the log in time knows of every write before its answer is passed on. One that does not may serve
-//! what it has for a configured time, as if there were no fleet.
+//! A pod that reads the log in time knows of every write before the answer to that write is passed on. A pod that does
+//! not may serve its memory for a configured time, as if it were in no fleet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::clock::{Mono, Now};
 /// How far a pod's knowledge of the log reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Horizon {
-    /// When the pod last joined the log. Nothing that was fetched until then is ever confirmed again, because entries
-    /// may have been lost that concern it.
+    /// When the pod last joined the log. No session fetched until then is ever confirmed again, because log entries
+    /// about it may have been lost.
     pub epoch: Mono,
-    /// Everything that stood in the log at this time is known: when the last complete poll was *sent*.
+    /// The pod knows everything that stood in the log at this time, when the last complete poll was *sent*.
     pub synced: Option<Now>,
     /// The epoch before this one, and the last time it was synced.
     pub before: Option<(Mono, Now)>,
@@ -50,7 +50,7 @@ impl Horizon {
         self.synced = None;
     }
 
-    /// Notes that everything is known that stood in the log at `sent`.
+    /// Notes that the pod knows everything that stood in the log at `sent`.
     pub fn sync(&mut self, sent: Now) {
         // Replies may be read in another order than their polls were sent.
         if self.synced.is_none_or(|synced| sent.mono > synced.mono) {
@@ -58,7 +58,8 @@ impl Horizon {
         }
     }
 
-    /// Whether the pod knows enough of the log that nothing it has is older than a write whose answer was passed on.
+    /// Whether the pod knows enough of the log that no session in its memory is older than a write whose answer was
+    /// passed on.
     pub fn is_confirmed(&self, trust: &Trust, now: Now) -> bool {
         // By both clocks: a suspended machine stops the monotonic one. Not at the end of the lease itself: a writer may
         // pass its answer on at that very moment.
@@ -67,27 +68,26 @@ impl Horizon {
 
     /// Whether an entry may be served whose fetch was sent at `began`.
     ///
-    /// That the fetch itself was a moment ago confirms nothing: it may have been before a write that this pod has not
-    /// heard of.
+    /// A recent fetch alone confirms nothing: since then there may have been a write of which this pod has not heard.
     pub fn serve(&self, began: Now, trust: &Trust, now: Now) -> Serve {
         // Not at the epoch itself: with a coarse clock the fetch may have come first.
         if began.mono > self.epoch && self.is_confirmed(trust, now) {
             return Serve::Confirmed;
         }
-        let unconfirmed = self.lived_under(began).map_or(Duration::MAX, |synced| now.since(synced));
+        let unconfirmed = self.last_confirmed(began).map_or(Duration::MAX, |synced| now.since(synced));
         if unconfirmed.min(now.since(began)) < trust.alone_ttl { Serve::Unconfirmed } else { Serve::No }
     }
 
-    /// Whether a caller who arrives now may wait for a fetch that others began. A purge or a new epoch since it began
-    /// forbids it too, which `Invalidation` knows.
+    /// Whether a caller who arrives now may wait for a fetch that others began. `Invalidation` also forbids the wait,
+    /// after a purge or a new epoch since the fetch began.
     pub fn may_join(&self, trust: &Trust, now: Now) -> bool {
-        // Alone, a pod is what it is without a fleet.
+        // A pod that may serve unconfirmed memory treats flights as a sidecar without a fleet does.
         !trust.alone_ttl.is_zero() || self.is_confirmed(trust, now)
     }
 
-    /// The last time at which an entry was confirmed. An epoch further back is forgotten, and such an entry only has
-    /// the time of its own fetch.
-    fn lived_under(&self, began: Now) -> Option<Now> {
+    /// The last time at which an entry was confirmed, if its fetch was sent at `began`. `None` for an entry of an epoch
+    /// before the last two, which are forgotten.
+    fn last_confirmed(&self, began: Now) -> Option<Now> {
         if began.mono > self.epoch {
             return self.synced;
         }
@@ -95,7 +95,7 @@ impl Horizon {
     }
 }
 
-/// The horizon and the rules as they are now: one task publishes them, every lookup reads them without a lock.
+/// The horizon and the rules in force: one task publishes them, every lookup reads them without a lock.
 #[derive(Debug)]
 pub struct SharedHorizon(ArcSwap<Outlook>);
 
@@ -122,8 +122,8 @@ impl SharedHorizon {
         self.0.rcu(|outlook| Outlook { trust, ..**outlook });
     }
 
-    /// The horizon and the rules. A read of memory after this call finds every purge done that the horizon
-    /// includes, and whoever has read memory before it may not.
+    /// The horizon and the rules. Load them before you read memory: then every purge that the horizon includes is done.
+    /// After a read of memory, the horizon may include purges that came too late for that read.
     pub fn load(&self) -> Guard<Arc<Outlook>> {
         self.0.load()
     }

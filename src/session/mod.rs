@@ -108,7 +108,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
 
     /// Looks up a session, by the caller's directives, both clocks, and what is known of other sidecars. Takes no lock.
     pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
-        // Before the entry: for what is read after it, the purges are done that the outlook includes.
+        // Loaded before the entry is read: see `SharedHorizon::load`.
         let outlook = self.outlook();
         let Some(entry) = self.store.get(key) else { return Found::Absent };
         let (age, ttl) = (entry.age(now), entry.ttl(now));

@@ -78,7 +78,7 @@ pub enum FromFleet {
     NotAsked,
     /// Another sidecar had fetched and shared the answer.
     Hit,
-    /// Nobody had, so this sidecar asked Sezzle.
+    /// No other sidecar had shared a usable answer, so this sidecar asked Sezzle.
     Miss {
         /// Whether the answer is shared now.
         stored: bool,
@@ -90,7 +90,7 @@ pub enum FromFleet {
 pub enum LookupResult<S, E> {
     /// Another caller's fetch was stored a moment ago.
     Stored(Hit),
-    /// An answer, its freshness if it is stored now, and what the fleet had to do with it.
+    /// An answer, its freshness if it is stored now, and the part of the fleet in it.
     Answer(Arc<SessionResponse>, Result<Freshness, NotStored>, FromFleet),
     Streaming(S),
     Failed(E),

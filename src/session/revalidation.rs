@@ -9,7 +9,7 @@ use super::response::SessionResponse;
 use crate::clock::Wall;
 use crate::sezzle::time::{format_http_date, parse_http_date};
 
-/// The validators of a stored answer, which make a request conditional. They are Sezzle's own.
+/// Sezzle's own validators of a stored answer, which make a request conditional.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conditions {
     etag: Option<HeaderValue>,
@@ -45,7 +45,7 @@ impl Conditions {
 
     /// Whether the headers of a 304 concern the answer of these conditions. Headers without a validator do; headers
     /// with another validator do not (RFC 9111, 4.3.4).
-    pub fn are_of(&self, headers: &HeaderMap) -> bool {
+    pub fn concern(&self, headers: &HeaderMap) -> bool {
         let mut tags = headers.get_all(ETAG).iter().peekable();
         if tags.peek().is_some() {
             return tags.all(|tag| self.etag.as_ref().is_some_and(|own| same_tag(own.as_bytes(), tag.as_bytes())));
@@ -54,9 +54,9 @@ impl Conditions {
     }
 
     /// Whether these headers belong to the same representation as a stored answer, by Sezzle's own validators.
-    pub fn vouches(answer: &SessionResponse, headers: &HeaderMap) -> bool {
+    pub fn is_same_representation(answer: &SessionResponse, headers: &HeaderMap) -> bool {
         let own = Self { etag: answer.etag.clone(), modified: single(&answer.headers, &LAST_MODIFIED).cloned() };
-        own.are_of(headers)
+        own.concern(headers)
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
             (&[modified], &[tag], false),
         ];
         for (stored, fresh, expected) in rows {
-            assert_eq!(Conditions::vouches(&answer(stored), &headers(fresh)), expected, "{stored:?} {fresh:?}");
+            assert_eq!(Conditions::is_same_representation(&answer(stored), &headers(fresh)), expected, "{stored:?} {fresh:?}");
         }
     }
 

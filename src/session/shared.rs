@@ -1,4 +1,5 @@
-//! Answers that other sidecars fetched, and answers for them. The cache is given [`SharedBodies`] if its fleet has keys.
+//! Shares answers among the sidecars of a fleet, in both directions. The cache gets [`SharedBodies`] if its fleet has
+//! keys.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,35 +19,32 @@ use crate::telemetry::metrics::fleet::BodyResult;
 
 /// Gives and takes the answers that the sidecars of a fleet share.
 pub trait SharedBodies: fmt::Debug + Send + Sync {
-    /// Looks for a session's answer that another sidecar shared, and reads the fleet's log with it. When this returns,
-    /// everything is purged here that the log says.
-    ///
-    /// # Errors
-    /// When there is none that may be used.
+    /// Looks for a session's answer that another sidecar shared, and reads the fleet's log with it. On return, every
+    /// purge of the log is done here. Fails if the fleet has no answer that may be used.
     fn take<'a>(&'a self, session: TagId, terms: Terms) -> Taking<'a>;
 
     /// Notes how far the log is read. The offer may share an answer that is checked and stored after this call. `None`
-    /// if nothing can be shared now.
+    /// if no answer can be shared now.
     fn offer(&self, session: TagId) -> Option<Box<dyn Offer>>;
 }
 
 pub type Taking<'a> = Pin<Box<dyn Future<Output = Result<Taken, Missed>> + Send + 'a>>;
 
-/// No answer of another sidecar may be used.
+/// Why no answer of another sidecar may be used.
 #[derive(Debug)]
 pub struct Missed {
     pub reason: BodyResult,
-    /// Others wait for this sidecar's fetch, if there is one.
+    /// `Some` if other sidecars wait for this sidecar's fetch.
     pub held: Option<Box<dyn Held>>,
 }
 
-/// Others wait for this sidecar's fetch. If this is dropped, they learn that nothing is shared.
+/// A fetch of this sidecar for which other sidecars wait. `Drop` tells them that its answer is not shared.
 pub trait Held: fmt::Debug + Send {
-    /// The answer is on its way to them.
+    /// Takes note that the answer is on its way to them.
     fn shared(self: Box<Self>);
 }
 
-/// A place for one answer.
+/// The right to share one answer.
 pub trait Offer: fmt::Debug + Send {
     /// Shares an answer that was stored after this offer was made. Does not wait. Returns whether the answer is on its
     /// way.
@@ -60,7 +58,7 @@ pub struct Terms {
     pub margin: Duration,
     /// Longest lifetime of any entry.
     pub max_ttl: Duration,
-    /// The last `Date` that Sezzle sent to this sidecar, and when.
+    /// The last `Date` that Sezzle sent to this sidecar, and the local time of its arrival.
     pub sezzle: Option<(Wall, Now)>,
 }
 
@@ -70,19 +68,19 @@ pub struct Taken {
     pub answer: SessionResponse,
     /// The tags by which the log was searched for purges.
     pub tags: Vec<TagId>,
-    /// No purge of the log forbids the answer up to here.
+    /// Up to this epoch, no purge of the log forbids the answer.
     pub began: PurgeEpoch,
-    /// When the answer was asked for.
+    /// When the request for the answer was sent.
     pub sent: Now,
     /// How long from now the answer may be served.
     pub ttl: Duration,
-    /// Its age now (RFC 9111, 4.2.3).
+    /// The answer's age now (RFC 9111, 4.2.3).
     pub age: Duration,
-    /// How long from now until the session itself is over; `None` if nothing says.
+    /// How long from now until the session itself is over; `None` if that is not known.
     pub session_left: Option<Duration>,
 }
 
-/// An answer that was stored, for others.
+/// A stored answer, as other sidecars get it.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub answer: Arc<SessionResponse>,
@@ -116,7 +114,7 @@ impl Sharing {
         self.outdated.insert(session, ());
     }
 
-    /// Notes that an answer of Sezzle is stored, which is newer than all that was seen before.
+    /// Notes that an answer of Sezzle is stored, which is newer than all answers before.
     pub(super) fn renew(&self, session: Uuid) {
         self.outdated.invalidate(&session);
     }

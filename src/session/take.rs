@@ -1,4 +1,4 @@
-//! Takes a session from what other sidecars shared, and shares what was fetched.
+//! Takes sessions that other sidecars shared, and shares sessions that this sidecar fetched.
 
 use std::sync::Arc;
 
@@ -33,12 +33,13 @@ pub(super) enum Asked {
 }
 
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
-    /// From now on answers are shared with other sidecars. Effective once. `sezzle` is told of each answer's `Date`.
+    /// Shares answers with other sidecars from now on. Only the first call counts. `sezzle` learns each answer's
+    /// `Date`.
     pub fn share_with(&self, bodies: Arc<dyn SharedBodies>, sezzle: Arc<SezzleClock>) {
         let _ = self.sharing.set(Sharing::new(bodies, sezzle));
     }
 
-    /// The point that purges have reached. In a fleet, the link holds the lock of its log meanwhile.
+    /// The current epoch of purges. The fleet asks for it under the lock of its log.
     pub fn epoch(&self) -> PurgeEpoch {
         self.store.invalidation.epoch()
     }
@@ -54,8 +55,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
             let policy = &self.rules.load().policy;
             Terms { margin: policy.expiration_margin, max_ttl: policy.max_ttl, sezzle: sharing.sezzle.last() }
         };
-        // Numbered before the question: an answer that is asked of Sezzle later is newer.
-        let fetch_id = self.store.next(key);
+        // Numbered before the fleet is asked: an answer that Sezzle gives later is newer.
+        let fetch_id = self.store.begin_fetch(key);
         let taken = match sharing.bodies.take(fleet.ids.id(&Tag::Session(key)), terms).await {
             Ok(taken) => {
                 let stored = self.store_taken(fetch_id, taken, directives);
@@ -66,7 +67,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.count_body(taken.as_ref().map_or_else(|missed| missed.reason, |_| BodyResult::Hit));
         match taken {
             Ok((answer, tags, freshness)) => Asked::Taken { answer: Arc::new(answer), tags, freshness },
-            // Where nobody was asked, no caller is told of the fleet.
+            // The fleet was not asked, so `Cache-Status` does not name it.
             Err(Missed { reason: BodyResult::Skipped, .. }) => Asked::No,
             Err(Missed { held, .. }) => Asked::Missed(held),
         }
@@ -82,7 +83,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         let facts = SessionFacts::read(&answer.body).ok_or(BodyResult::Unopened)?;
         let tags = self.store.invalidation.tags(fetch_id.key, &facts);
         if *tags != *searched {
-            // Another version reads other tags from this body, and has searched the log for those.
+            // Another version of the sidecar reads other tags from this body, and has searched the log for them.
             return Err(BodyResult::Unopened);
         }
         let (rules, now) = (self.rules.load(), self.clock.now());
@@ -104,13 +105,13 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         Ok((answer, tags, freshness))
     }
 
-    /// Makes a place for an answer that is about to be checked and stored.
+    /// Prepares to share an answer that is about to be checked and stored.
     pub(super) fn offer(&self, key: Uuid) -> Option<Box<dyn Offer>> {
         let (sharing, fleet) = (self.sharing.get()?, self.fleet.as_ref()?);
         sharing.bodies.offer(fleet.ids.id(&Tag::Session(key)))
     }
 
-    /// Notes that an answer of Sezzle is stored, and shares it. Returns whether it is on its way to the fleet.
+    /// Notes that an answer of Sezzle is stored, and shares that answer. Returns whether it is on its way to the fleet.
     pub(super) fn share(&self, offer: Option<Box<dyn Offer>>, key: Uuid, stored: impl FnOnce() -> Stored) -> bool {
         if let Some(sharing) = self.sharing.get() {
             sharing.renew(key);
@@ -139,7 +140,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     }
 }
 
-/// An answer that was stored, for others.
+/// A stored answer, as other sidecars get it.
 pub(super) fn stored(
     answer: &Arc<SessionResponse>,
     tags: &Arc<[TagId]>,

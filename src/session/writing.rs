@@ -8,8 +8,8 @@ use super::ending::Ending;
 use super::invalidation::tag_id::TagId;
 use super::invalidation::{Cause, Tag};
 
-/// A write in progress. The sessions it changes were purged when the write began, and are purged again when it ends,
-/// unless the write was not done. Dropped without an end, its outcome is unknown.
+/// A write in progress. The sessions that a write changes are purged when it begins, and again when it ends, unless the
+/// write was not done. The outcome of a write that is dropped before [`Self::end`] is unknown.
 #[derive(Debug)]
 pub struct Writing<E: Clone + Send + Sync + 'static> {
     sessions: Arc<SessionCache<E>>,
@@ -67,7 +67,7 @@ impl<E: Clone + Send + Sync + 'static> Writing<E> {
 impl<E: Clone + Send + Sync + 'static> Drop for Writing<E> {
     fn drop(&mut self) {
         if !self.has_ended {
-            // The task of the write has died or was cut. Nobody waits for an answer any more.
+            // The task of the write panicked or was cut, so no caller waits for an answer any more.
             self.conclude(Ending::Unknown);
         }
     }

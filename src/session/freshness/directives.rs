@@ -9,8 +9,8 @@ use crate::sezzle::time::parse_http_date;
 
 /// Passes every directive of a list header to `take`, with its argument if it has one.
 ///
-/// A malformed argument is passed as it stands. It is not a number, and the caller of this function then applies the
-/// strictest value. Bytes outside ASCII spoil only the directive that contains them.
+/// A malformed argument is passed as it stands. The caller of this function finds that the argument is no number, and
+/// applies the strictest value. Bytes outside ASCII spoil only the directive that contains them.
 pub(super) fn for_each(headers: &HeaderMap, name: &HeaderName, mut take: impl FnMut(&str, Option<&str>)) {
     for line in headers.get_all(name) {
         let line = String::from_utf8_lossy(line.as_bytes());

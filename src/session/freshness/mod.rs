@@ -60,7 +60,7 @@ impl Freshness {
     /// This freshness, ended after `most` in every respect: for an answer that may be out of date already.
     pub fn at_most(self, most: Duration) -> Self {
         let ttl = self.ttl.min(most);
-        // Neither a failure of Sezzle nor a 304 from a lagging server may extend it.
+        // Neither a failure of Sezzle nor a 304 from a lagging server may extend this time.
         Self { ttl, stale: self.stale.min(most.saturating_sub(ttl)), session_left: self.session_left.min(most), ..self }
     }
 }
@@ -108,7 +108,7 @@ pub fn decide(
         ttl = ttl.min(lifetime);
     }
     let session_left = match facts.expiration {
-        Expiration::At(at) => until(at, policy, origin.date, elapsed, now)?,
+        Expiration::At(at) => time_left(at, policy, origin.date, elapsed, now)?,
         Expiration::Unreadable => return Err(NotStored::Expiration),
         Expiration::NotTokenized if lifetime.is_none() => {
             ttl = ttl.min(policy.untokenized_ttl);
@@ -125,8 +125,14 @@ pub fn decide(
     Ok(Freshness { ttl, age: origin.age, stale, session_left })
 }
 
-/// How long until `tokenize.expiration`, by the gateway's or the local clock, whichever is ahead.
-fn until(at: Wall, policy: &Policy, date: Option<Wall>, elapsed: Duration, now: Now) -> Result<Duration, NotStored> {
+/// The time left until `tokenize.expiration`, less the margin, by the gateway's or the local clock, whichever is ahead.
+fn time_left(
+    at: Wall,
+    policy: &Policy,
+    date: Option<Wall>,
+    elapsed: Duration,
+    now: Now,
+) -> Result<Duration, NotStored> {
     // A date before the epoch is Go's zero date or nonsense.
     if at.0 <= 0 {
         return Err(NotStored::Expiration);

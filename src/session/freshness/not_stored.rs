@@ -26,7 +26,8 @@ words! {
         Tokenize = "tokenize",
         /// The session has no `tokenize`, and the configuration gives such sessions no lifetime.
         Untokenized = "untokenized",
-        /// The session, its order or a token was purged after the fetch began, or the log of purges no longer tells.
+        /// The session, its order or a token was purged after the fetch began, or may have been: the log of purges is
+        /// bounded.
         Purged = "purged",
         /// A write with an unknown outcome concerns the session, its order or a token.
         Unsettled = "unsettled",

@@ -58,13 +58,13 @@ impl History {
 
     /// The combined facts about all purges that concern any of these tags.
     pub(super) fn mark(&self, tags: &[TagId]) -> PurgeMark {
-        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, mark| sum.and(mark))
+        tags.iter().filter_map(|tag| self.log.get(tag)).fold(self.floor, |sum, mark| sum.combine(mark))
     }
 
     /// Remembers a purge of one tag.
     pub(super) fn note(&mut self, tag: TagId, mark: PurgeMark, now: Mono) {
         if let Some(known) = self.log.get_mut(&tag) {
-            *known = known.and(&mark);
+            *known = known.combine(&mark);
             return;
         }
         if self.log.len() >= self.capacity {
@@ -80,7 +80,7 @@ impl History {
 
     /// Remembers a purge that concerns every tag.
     pub(super) fn note_all(&mut self, mark: PurgeMark) {
-        self.floor = self.floor.and(&mark);
+        self.floor = self.floor.combine(&mark);
     }
 
     /// Drops log entries of single tags. The facts that still matter move to the floor and apply to every tag from then
@@ -90,7 +90,7 @@ impl History {
         self.log.retain(|_, mark| mark.settling > now || mark.unsettled > now);
         // With too little room gained, the next purge would have to search again.
         if self.log.len() > self.capacity / 2 {
-            self.floor = self.log.drain().fold(self.floor, |sum, (_, mark)| sum.and(&mark));
+            self.floor = self.log.drain().fold(self.floor, |sum, (_, mark)| sum.combine(&mark));
         }
     }
 
@@ -112,8 +112,8 @@ impl PurgeMark {
         }
     }
 
-    /// The facts about both, the later time of each.
-    pub(super) fn and(&self, other: &Self) -> Self {
+    /// The facts about two purges together: of each time the later one.
+    pub(super) fn combine(&self, other: &Self) -> Self {
         Self {
             last: self.last.max(other.last),
             settling: self.settling.max(other.settling),

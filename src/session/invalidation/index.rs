@@ -44,7 +44,7 @@ impl Index {
     }
 
     /// The sessions whose bodies are stored under a tag.
-    pub(super) fn under(&self, tag: TagId) -> impl Iterator<Item = Uuid> {
+    pub(super) fn sessions(&self, tag: TagId) -> impl Iterator<Item = Uuid> {
         self.0.get(&tag).into_iter().flat_map(Related::all).map(|fetch_id| fetch_id.key)
     }
 

@@ -87,8 +87,8 @@ impl Invalidation {
         Tag::of(asked, facts).iter().map(|tag| self.ids.id(tag)).collect()
     }
 
-    /// The tags that a body with these tags is indexed under: all in a fleet. A sidecar by itself is never told the id
-    /// of a session whose key it does not know, and saves the memory for the first tag.
+    /// The tags under which a body with these tags is indexed. In a fleet these are all. A sidecar by itself only ever
+    /// purges a session whose key it knows, and saves the memory for the session's own tag, which is the first.
     pub fn indexed<'t>(&self, tags: &'t [TagId]) -> &'t [TagId] {
         if self.in_fleet { tags } else { tags.get(1..).unwrap_or_default() }
     }
@@ -152,7 +152,7 @@ impl Invalidation {
     /// Purges a tag. `remove` is called for each key stored under it.
     pub fn purge(&self, tag: &Tag, cause: Cause, now: Mono, mut remove: impl FnMut(Uuid)) {
         let id = self.ids.id(tag);
-        self.next(|state, epoch| {
+        self.change(|state, epoch| {
             if !tag.is_storable() {
                 // The log must not grow with identifiers that a caller makes up.
                 return state.history.end_fetches(epoch);
@@ -166,7 +166,7 @@ impl Invalidation {
 
     /// Purges every tag. `remove` must remove all stored sessions.
     pub fn purge_all(&self, remove: impl FnOnce()) {
-        self.next(|state, epoch| {
+        self.change(|state, epoch| {
             state.history.end_fetches(epoch);
             remove();
         });
@@ -174,7 +174,7 @@ impl Invalidation {
 
     /// Purges a tag to which another sidecar writes, and opens the write. At `overdue` its outcome becomes unknown.
     pub fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono, remove: impl FnMut(Uuid)) {
-        self.next(|state, epoch| {
+        self.change(|state, epoch| {
             state.open.open(tag, write, overdue, self.capacity);
             state.purge(tag, epoch, (Cause::Changed, now), remove);
         });
@@ -183,21 +183,21 @@ impl Invalidation {
     /// Closes a write of another sidecar. Purges its tag if there is a cause, which counts from the given time.
     pub fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>, remove: impl FnMut(Uuid)) {
         let Some(cause) = cause else { return self.lock().open.close(tag, write) };
-        self.next(|state, epoch| {
+        self.change(|state, epoch| {
             state.open.close(tag, write);
             state.purge(tag, epoch, cause, remove);
         });
     }
 
-    /// Purges a tag of which another sidecar was told that it has changed.
+    /// Purges a tag after another sidecar learnt of a change.
     pub fn changed_elsewhere(&self, tag: TagId, now: Mono, remove: impl FnMut(Uuid)) {
-        self.next(|state, epoch| state.purge(tag, epoch, (Cause::Changed, now), remove));
+        self.change(|state, epoch| state.purge(tag, epoch, (Cause::Changed, now), remove));
     }
 
-    /// Purges every tag. Nothing that is asked for before `doubt` is stored. `remove` removes all stored sessions, or
-    /// none if only what is fetched is in doubt.
+    /// Purges every tag. No answer to a request that is sent before `doubt` is stored. `remove` removes all stored
+    /// sessions, or none if only answers still to come are in doubt.
     pub fn all_changed_elsewhere(&self, cause: Cause, doubt: Option<Mono>, now: Mono, remove: impl FnOnce()) {
-        self.next(|state, epoch| {
+        self.change(|state, epoch| {
             let mark = PurgeMark::of(epoch, cause, now, state.max_ttl);
             state.history.note_all(PurgeMark { unsettled: mark.unsettled.max(doubt.unwrap_or_default()), ..mark });
             remove();
@@ -211,7 +211,7 @@ impl Invalidation {
         let first = state.open.first_overdue();
         drop(state);
         if first.is_some_and(|first| first < before) {
-            self.next(|state, epoch| {
+            self.change(|state, epoch| {
                 state.open.forget(before);
                 // A fetch in progress may have been sent while such a write still mattered.
                 state.history.end_fetches(epoch);
@@ -219,8 +219,8 @@ impl Invalidation {
         }
     }
 
-    /// Makes a change that follows all before it and precedes all after it.
-    fn next(&self, change: impl FnOnce(&mut State, PurgeEpoch)) {
+    /// Makes a change under the lock and gives it the next epoch, so that all changes have one order.
+    fn change(&self, change: impl FnOnce(&mut State, PurgeEpoch)) {
         let mut state = self.lock();
         // Does not overflow: at one purge per nanosecond the numbers last for centuries.
         let epoch = PurgeEpoch(self.latest.load(Ordering::SeqCst).saturating_add(1));
@@ -245,16 +245,16 @@ impl State {
     /// The combined facts about all purges and open writes that concern any of these tags.
     fn mark(&self, tags: &[TagId]) -> PurgeMark {
         let purged = self.history.mark(tags);
-        // Nobody knows what Sezzle shows until the write ends. Once that is overdue, its outcome is unknown.
+        // Until the write ends, Sezzle may show the state before or after it. An overdue write has an unknown outcome.
         let open = |overdue| PurgeMark::of(PurgeEpoch::default(), Cause::Unknown, overdue, self.max_ttl);
-        self.open.overdue(tags).map_or(purged, |overdue| purged.and(&open(overdue)))
+        self.open.overdue(tags).map_or(purged, |overdue| purged.combine(&open(overdue)))
     }
 
     /// Purges a tag for a cause that counts from the given time.
     fn purge(&mut self, tag: TagId, epoch: PurgeEpoch, cause: (Cause, Mono), remove: impl FnMut(Uuid)) {
         let (cause, since) = cause;
         self.history.note(tag, PurgeMark::of(epoch, cause, since, self.max_ttl), since);
-        self.index.under(tag).for_each(remove);
+        self.index.sessions(tag).for_each(remove);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes in progress at other pods.
 //!
-//! From the beginning of a write until its end, nobody can say whether Sezzle shows the state before or after it. So an
-//! answer that was asked for in that time is not stored, and is not handed to a caller who waited for it. Pure.
+//! From the beginning of a write until its end, Sezzle may show the state before or after it. So an answer to a request
+//! that was sent in that time is not stored, and is not handed to a caller who waited for it. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::clock::Mono;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OpenWrites {
     writes: BTreeMap<(TagId, u64), Mono>,
-    /// Stands for every tag: the open writes that there was no room for.
+    /// The time at which the open writes without room in the list are overdue. Applies to every tag.
     floor: Option<Mono>,
 }
 
 impl OpenWrites {
-    /// Opens a write under a tag. At `overdue` its outcome becomes unknown: its pod has died, or cannot publish.
+    /// Opens a write under a tag. At `overdue` its outcome becomes unknown, because its pod has died or cannot publish.
     pub fn open(&mut self, tag: TagId, write: u64, overdue: Mono, capacity: usize) {
         if self.writes.len() >= capacity && !self.writes.contains_key(&(tag, write)) {
             // A full list forgets nothing but gets more cautious: no write has to be found again to be obeyed.
@@ -33,8 +33,8 @@ impl OpenWrites {
         self.writes.remove(&(tag, write));
     }
 
-    /// When the last of the writes that are open under any of these tags becomes one with an unknown outcome. From then
-    /// on it counts as [`super::Cause::Unknown`]. `None` if no write is open: the usual case takes no search.
+    /// The time at which all writes that are open under any of these tags are overdue. From then on they count as
+    /// [`super::Cause::Unknown`]. `None` if no such write is open: the usual case takes no search.
     pub fn overdue(&self, tags: &[TagId]) -> Option<Mono> {
         if self.writes.is_empty() {
             return self.floor;
@@ -43,17 +43,17 @@ impl OpenWrites {
         tags.iter().flat_map(of).chain(self.floor).max()
     }
 
-    /// When the last of all open writes becomes one with an unknown outcome.
+    /// The time at which all open writes are overdue.
     pub fn last_overdue(&self) -> Option<Mono> {
         self.writes.values().copied().chain(self.floor).max()
     }
 
-    /// When the first of all open writes becomes one with an unknown outcome.
+    /// The time at which the first of all open writes is overdue.
     pub fn first_overdue(&self) -> Option<Mono> {
         self.writes.values().copied().chain(self.floor).min()
     }
 
-    /// Forgets the writes that have been of unknown outcome for long enough: those that became so before `before`.
+    /// Forgets the writes that were overdue before `before`.
     pub fn forget(&mut self, before: Mono) {
         self.writes.retain(|_, overdue| *overdue >= before);
         self.floor = self.floor.filter(|overdue| *overdue >= before);

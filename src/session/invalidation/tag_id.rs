@@ -24,8 +24,8 @@ impl TagIds {
         Self { space: Some(space.into()) }
     }
 
-    /// The ids of a sidecar by itself, which take a twentieth of the time. If somebody finds two tags of one id, both
-    /// are purged together, which costs a fetch.
+    /// The ids of a sidecar by itself, which take a twentieth of the time. If two tags ever have one id, both are
+    /// purged together, which costs a fetch.
     pub fn alone() -> Self {
         Self { space: None }
     }

@@ -65,12 +65,12 @@ impl Store {
     }
 
     /// Numbers a fetch that begins now.
-    pub(super) fn next(&self, key: Uuid) -> FetchId {
+    pub(super) fn begin_fetch(&self, key: Uuid) -> FetchId {
         FetchId { key, id: self.next_id.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// How many fetches were numbered.
-    pub(super) fn numbered(&self) -> u64 {
+    /// How many fetches have begun.
+    pub(super) fn fetches(&self) -> u64 {
         self.next_id.load(Ordering::Relaxed)
     }
 
@@ -116,29 +116,29 @@ impl Store {
 
     /// Purges the sessions that relate to a tag, and returns how many were stored.
     pub(super) fn purge(&self, tag: &Tag, cause: Cause, now: Mono) -> usize {
-        self.removed(|remove| self.invalidation.purge(tag, cause, now, remove))
+        self.run_purge(|remove| self.invalidation.purge(tag, cause, now, remove))
     }
 
     /// Purges all sessions, and returns how many were stored.
     pub(super) fn purge_all(&self) -> usize {
-        self.removed(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
+        self.run_purge(|remove| self.invalidation.purge_all(|| self.remove_all(remove)))
     }
 
     pub(super) fn begin_elsewhere(&self, tag: TagId, write: u64, overdue: Mono, now: Mono) {
-        self.removed(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));
+        self.run_purge(|remove| self.invalidation.begin_elsewhere(tag, write, overdue, now, remove));
     }
 
     pub(super) fn end_elsewhere(&self, tag: TagId, write: u64, cause: Option<(Cause, Mono)>) {
-        self.removed(|remove| self.invalidation.end_elsewhere(tag, write, cause, remove));
+        self.run_purge(|remove| self.invalidation.end_elsewhere(tag, write, cause, remove));
     }
 
     pub(super) fn changed_elsewhere(&self, tag: TagId, now: Mono) {
-        self.removed(|remove| self.invalidation.changed_elsewhere(tag, now, remove));
+        self.run_purge(|remove| self.invalidation.changed_elsewhere(tag, now, remove));
     }
 
     pub(super) fn all_changed_elsewhere(&self, doubt: Option<Mono>, now: Mono) {
         let cause = Cause::Answered;
-        self.removed(|remove| self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.remove_all(remove)));
+        self.run_purge(|remove| self.invalidation.all_changed_elsewhere(cause, doubt, now, || self.remove_all(remove)));
     }
 
     fn remove_all(&self, remove: &mut dyn FnMut(Uuid)) {
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Runs a purge, and returns how many entries it removed.
-    fn removed(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
+    fn run_purge(&self, purge: impl FnOnce(&mut dyn FnMut(Uuid))) -> usize {
         let mut removed: usize = 0;
         purge(&mut |key| removed = removed.saturating_add(self.entries.remove(&key).map_or(0, |_| 1)));
         self.unindex_evicted();

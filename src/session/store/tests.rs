@@ -24,7 +24,7 @@ fn tags(key: Uuid, order: &Tag) -> [TagId; 2] {
 
 /// A complete fetch of a session that names one order.
 fn fetched(store: &Store, key: Uuid, order: &Tag, text: &str) -> Result<Freshness, NotStored> {
-    let (began, now, fetch_id) = (store.invalidation.epoch(), Clock::system().now(), store.next(key));
+    let (began, now, fetch_id) = (store.invalidation.epoch(), Clock::system().now(), store.begin_fetch(key));
     store.insert(fetch_id, began, now, &answer(text), &tags(key, order), LIFE, now)
 }
 
@@ -95,7 +95,7 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
                         assert!(version >= known, "{version} was found after {known} was acknowledged");
                     }
                     let (began, now, fetch_id) =
-                        (store.invalidation.epoch(), Clock::system().now(), store.next(key(number)));
+                        (store.invalidation.epoch(), Clock::system().now(), store.begin_fetch(key(number)));
                     let answer = answer(&truth.load(Ordering::SeqCst).to_string());
                     let _ = store.insert(fetch_id, began, now, &answer, &tags(key(number), order), LIFE, now);
                     if known == CHANGES {
@@ -111,11 +111,11 @@ fn nothing_from_before_a_purge_that_has_ended_is_found_whatever_races_it() {
 #[test]
 fn what_is_outdated_is_removed_and_nothing_newer() {
     let store = store(1024 * 1024);
-    let older = store.next(key(1));
+    let older = store.begin_fetch(key(1));
     fetched(&store, key(1), &Tag::order("o"), "1").expect("stored");
     store.outdate(older);
     assert!(store.get(key(1)).is_some(), "a later fetch brought it");
-    store.outdate(store.next(key(1)));
+    store.outdate(store.begin_fetch(key(1)));
     assert!(store.get(key(1)).is_none());
 }
 

@@ -12,7 +12,7 @@ use crate::session::invalidation::tag_id::{TagId, TagIds};
 use crate::session::shared::{Missed, Offer, SharedBodies, Stored, Taken, Taking, Terms};
 use crate::telemetry::metrics::fleet::BodyResult;
 
-/// A fleet in which nobody else does anything.
+/// A fleet in which no other sidecar does anything.
 #[derive(Debug)]
 struct Quiet;
 
@@ -31,10 +31,10 @@ impl Announce for Quiet {
 type Answers = dyn Fn(&Sessions) -> Result<Taken, BodyResult> + Send;
 type Meanwhile = Box<dyn FnOnce(&Sessions) + Send>;
 
-/// What other sidecars share, and what this one shares.
+/// The answers that other sidecars share, and those that this one shares.
 struct Bodies {
     sessions: Sessions,
-    /// The result of the next question; without one nobody has shared anything.
+    /// The result of the next `take`; `None` if no sidecar has shared an answer.
     next: Mutex<Option<Box<Answers>>>,
     asked: Mutex<Vec<Terms>>,
     shared: Mutex<Vec<Stored>>,
@@ -102,7 +102,7 @@ fn pod() -> (Sessions, Arc<Bodies>, Arc<ClockShift>) {
 }
 
 impl Bodies {
-    /// Another sidecar has shared this.
+    /// Shares an answer as another sidecar does.
     fn has(&self, taken: impl Fn(&Sessions) -> Result<Taken, BodyResult> + Send + 'static) {
         *self.next.lock().unwrap() = Some(Box::new(taken));
     }

@@ -299,7 +299,8 @@ impl World {
         held.chain(self.evicted.iter().map(|(fetch_id, tags)| (*fetch_id, tags)))
     }
 
-    /// No purged body can be found, and every body is indexed once under each tag, outside a fleet except its session's.
+    /// No purged body can be found, and every body is indexed once under each tag, outside a fleet except its
+    /// session's.
     fn check(&self) {
         for (fetch, tags) in self.entries.values() {
             let mut purges = self.concerning(tags, fetch.since, self.history.len());
