@@ -4,7 +4,7 @@
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::IgnoredAny};
-use sezzle_sidecar::callers::amount::{Amount, Beyond, Bounds};
+use sezzle_sidecar::callers::amount::{Amount, Bounds, OutOfBounds};
 use sezzle_sidecar::callers::body;
 
 const PLACES: [&[&str]; 4] = [&[], &["capture_amount"], &["order", "order_amount"], &["a", "a", "a"]];
@@ -18,8 +18,8 @@ pub fn holds(data: &[u8]) {
     let bounds = Bounds::new(vec![Amount::parse("5.00 USD").expect("an amount")]).expect("bounds");
     match (bounds.check(read), read) {
         (Ok(()), read) => assert!(read.is_some_and(|read| read.cents <= 500 && read.currency.as_str() == "USD")),
-        (Err(Beyond::Unreadable), read) => assert_eq!(read, None),
-        (Err(Beyond::OtherCurrency | Beyond::Larger), read) => assert!(read.is_some()),
+        (Err(OutOfBounds::Unreadable), read) => assert_eq!(read, None),
+        (Err(OutOfBounds::OtherCurrency | OutOfBounds::Larger), read) => assert!(read.is_some()),
     }
     let Some(read) = read else { return };
     assert_eq!(Amount::parse(&read.to_string()), Some(read), "its text is another amount");

@@ -9,7 +9,7 @@ use http::Response;
 use http_body_util::Full;
 use tokio::time::timeout;
 
-use crate::caller::{Caller, check_shown};
+use crate::caller::{Caller, check_navigation};
 use crate::control::Control;
 use crate::ops::Ops;
 use crate::proxy::Proxy;
@@ -77,7 +77,7 @@ impl Handler for OpsHandler {
         Box::pin(async move {
             match (request.uri().path(), page) {
                 (path, Some(page)) if PATHS.contains(&path) => page.answer(&request.into_parts().0, &caller),
-                _ if check_shown(request.headers()).is_err() => Ops::refused(),
+                _ if check_navigation(request.headers()).is_err() => Ops::refused(),
                 // This thread is alive. The threads that serve callers and the vital tasks must be alive too.
                 ("/livez", _) if timeout(WORKERS_TIMEOUT, workers.respond()).await.is_err() => Ops::hanging(),
                 ("/livez", _) if let Some(task) = supervisor.failed_task() => Ops::missing(task),

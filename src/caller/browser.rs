@@ -1,13 +1,13 @@
-//! Tells requests that a web page has a browser make.
+//! Recognises requests that a browser sends, perhaps for a web page of an attacker.
 
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName};
 
 use super::Refusal;
 
-/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` is not one: Node's `fetch` sends that header too,
-/// and a browser that sends it sends `Sec-Fetch-Site` as well.
-pub fn is_of_browser(name: &HeaderName) -> bool {
+/// Whether only browsers send a header of this name. `Sec-Fetch-Mode` does not count: Node's `fetch` sends that header
+/// too, and a browser never sends it without `Sec-Fetch-Site`.
+pub fn is_browser_header(name: &HeaderName) -> bool {
     *name == ORIGIN || (name.as_str().starts_with("sec-fetch-") && *name != SEC_FETCH_MODE)
 }
 
@@ -18,18 +18,20 @@ pub const FROM_BROWSER: &str = "the sidecar refuses requests with Origin, Sec-Fe
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Lets a browser open a page in a window of its own, and refuses its other requests: web pages cannot load the page as
-/// an image, in a frame or by a script.
-pub fn check_shown(headers: &HeaderMap) -> Result<(), Refusal> {
-    if !headers.keys().any(is_of_browser) {
+/// Lets a browser open a page as a document of its own, and refuses its other requests: no web page may load the page
+/// as an image, in a frame or by a script.
+pub fn check_navigation(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !headers.keys().any(is_browser_header) {
         return Ok(());
     }
-    let is = |name: &HeaderName, value: &str| {
+    let has_only = |name: &HeaderName, value: &str| {
         let mut lines = headers.get_all(name).iter();
         lines.next().is_some_and(|line| line == value) && lines.next().is_none()
     };
-    let shown = is(&SEC_FETCH_MODE, "navigate") && is(&SEC_FETCH_DEST, "document") && !headers.contains_key(ORIGIN);
-    if shown { Ok(()) } else { Err(Refusal::Browser) }
+    let is_navigation = has_only(&SEC_FETCH_MODE, "navigate")
+        && has_only(&SEC_FETCH_DEST, "document")
+        && !headers.contains_key(ORIGIN);
+    if is_navigation { Ok(()) } else { Err(Refusal::Browser) }
 }
 
 #[cfg(test)]
@@ -45,7 +47,7 @@ mod tests {
                 lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
             let mut headers = HeaderMap::new();
             lines.for_each(|(name, value)| _ = headers.append(name, value));
-            check_shown(&headers).is_ok()
+            check_navigation(&headers).is_ok()
         };
         let (mode, dest, site) =
             (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-site", "none"));

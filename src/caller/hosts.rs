@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Version};
 
-use super::browser::is_of_browser;
+use super::browser::is_browser_header;
 use super::{Caller, Refusal};
 
 /// Hosts that callers may name besides loopback names and the address they connected to.
@@ -24,7 +24,7 @@ impl Hosts {
     /// first check a web page could point a name of its own at this address and call it (DNS rebinding).
     pub fn check(&self, head: &Parts, caller: &Caller) -> Result<(), Refusal> {
         self.check_host(head, caller)?;
-        if head.headers.keys().any(is_of_browser) { Err(Refusal::Browser) } else { Ok(()) }
+        if head.headers.keys().any(is_browser_header) { Err(Refusal::Browser) } else { Ok(()) }
     }
 
     /// Checks only that a request names an authority of this sidecar.

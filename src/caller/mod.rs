@@ -1,7 +1,7 @@
 //! The caller of a request: what its connection tells, and whether the request may come from it at all.
 //!
-//! Anyone who reaches a listener can move money or control the process. A web page must not be able to use a visitor's
-//! browser for that.
+//! Without `[[callers]]`, every program that reaches the proxy listener can move money, and every program that reaches
+//! the control listener can control the process. A web page must not be able to use a visitor's browser for that.
 
 mod browser;
 mod hosts;
@@ -10,7 +10,7 @@ mod overflow_uid;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-pub use self::browser::{FROM_BROWSER, SEC_FETCH_MODE, check_shown, is_of_browser};
+pub use self::browser::{FROM_BROWSER, SEC_FETCH_MODE, check_navigation, is_browser_header};
 pub use self::hosts::Hosts;
 pub use self::overflow_uid::overflow_uid;
 

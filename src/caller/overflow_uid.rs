@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::file::{self, Pipes};
 
-/// The overflow uid, as the kernel says it at the first call.
+/// The overflow uid. The first call reads the kernel's setting.
 pub fn overflow_uid() -> u32 {
     static READ: OnceLock<u32> = OnceLock::new();
     *READ.get_or_init(|| {
@@ -17,5 +17,5 @@ pub fn overflow_uid() -> u32 {
 
 const SETTING: &str = "/proc/sys/kernel/overflowuid";
 const LONGEST: usize = 64;
-// Of every kernel whose setting was not changed.
+// The kernel's default.
 const USUAL: u32 = 65534;

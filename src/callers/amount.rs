@@ -14,7 +14,7 @@ pub struct Amount {
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    pub fn of(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let letters: [u8; 3] = text.as_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
     }
@@ -34,12 +34,12 @@ impl Amount {
             None => (number, 0),
         };
         let cents = digits(whole)?.checked_mul(100)?.checked_add(hundredths)?;
-        Some(Self { cents, currency: Currency::of(currency)? })
+        Some(Self { cents, currency: Currency::parse(currency)? })
     }
 }
 
 fn digits(text: &str) -> Option<u64> {
-    // `parse` takes a sign.
+    // `str::parse` would accept a sign, too.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -53,9 +53,9 @@ impl fmt::Display for Amount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds(Vec<Amount>);
 
-/// Why a call is beyond the bounds of its caller.
+/// Why the bounds of its caller forbid a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beyond {
+pub enum OutOfBounds {
     /// The body does not say the amount in the documented way, and only in that way.
     Unreadable,
     OtherCurrency,
@@ -63,7 +63,7 @@ pub enum Beyond {
 }
 
 impl Bounds {
-    /// Bounds of which each has a currency of its own; `None` for others, and for none.
+    /// `None` if `bounds` is empty, or has two bounds of one currency.
     pub fn new(bounds: Vec<Amount>) -> Option<Self> {
         let twice = bounds
             .iter()
@@ -72,11 +72,11 @@ impl Bounds {
         (!bounds.is_empty() && !twice).then_some(Self(bounds))
     }
 
-    /// Whether one call may move this amount; `None` is an amount that could not be read.
-    pub fn check(&self, amount: Option<Amount>) -> Result<(), Beyond> {
-        let amount = amount.ok_or(Beyond::Unreadable)?;
-        let bound = self.0.iter().find(|bound| bound.currency == amount.currency).ok_or(Beyond::OtherCurrency)?;
-        if amount.cents > bound.cents { Err(Beyond::Larger) } else { Ok(()) }
+    /// Checks whether one call may move this amount; `None` is an amount that could not be read.
+    pub fn check(&self, amount: Option<Amount>) -> Result<(), OutOfBounds> {
+        let amount = amount.ok_or(OutOfBounds::Unreadable)?;
+        let bound = self.0.iter().find(|bound| bound.currency == amount.currency).ok_or(OutOfBounds::OtherCurrency)?;
+        if amount.cents > bound.cents { Err(OutOfBounds::Larger) } else { Ok(()) }
     }
 }
 
@@ -139,13 +139,13 @@ mod tests {
         for (moved, expected) in [
             ("500.00 USD", Ok(())),
             ("0.00 USD", Ok(())),
-            ("500.01 USD", Err(Beyond::Larger)),
-            ("100.01 CAD", Err(Beyond::Larger)),
-            ("0.01 EUR", Err(Beyond::OtherCurrency)),
+            ("500.01 USD", Err(OutOfBounds::Larger)),
+            ("100.01 CAD", Err(OutOfBounds::Larger)),
+            ("0.01 EUR", Err(OutOfBounds::OtherCurrency)),
         ] {
             assert_eq!(bounds.check(Some(amount(moved))), expected, "{moved}");
         }
-        assert_eq!(bounds.check(None), Err(Beyond::Unreadable));
+        assert_eq!(bounds.check(None), Err(OutOfBounds::Unreadable));
         assert_eq!(Bounds::new(Vec::new()), None);
         assert_eq!(Bounds::new(vec![amount("1 USD"), amount("2 USD")]), None);
     }

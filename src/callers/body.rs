@@ -1,7 +1,7 @@
-//! Reads the amount of a call from its body, and only if every server would read the same one.
+//! Reads the amount of a call from its body, but only if every server would read the same amount.
 //!
-//! Sezzle's servers may not mind the case of a member's name, and of two members with one name they may take either. So
-//! a body with such a pair where the amount stands has no amount, and neither has one that is anything but JSON.
+//! Sezzle's servers may ignore the case of members' names, and may take either of two members with one name. So an
+//! amount with such a pair on its path is ambiguous and is not read. Nor is anything read from a body that is not JSON.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::amount::{Amount, Currency};
 
-/// The amount that stands in a body under these members, one in the other; without members the body itself is the
-/// amount. `None` unless it is documented, unambiguous and in whole cents.
+/// The amount at a path in a body: `members` are the names on the path, the outermost first; without members the body
+/// itself is the amount. `None` unless the amount has the documented form, is unambiguous and counts whole cents.
 pub fn read(body: &[u8], members: &[&str]) -> Option<Amount> {
     let mut node: Node = serde_json::from_slice(body).ok()?;
     for member in members {
@@ -20,7 +20,7 @@ pub fn read(body: &[u8], members: &[&str]) -> Option<Amount> {
     let Node::Object(mut amount) = node else { return None };
     let Node::Number(cents) = take(&mut amount, "amount_in_cents")? else { return None };
     let Node::Text(currency) = take(&mut amount, "currency")? else { return None };
-    Some(Amount { cents, currency: Currency::of(&currency)? })
+    Some(Amount { cents, currency: Currency::parse(&currency)? })
 }
 
 /// A value of JSON, as far as an amount needs it.
@@ -29,7 +29,7 @@ enum Node {
     /// A whole number that is not negative.
     Number(u64),
     Text(String),
-    Else,
+    Other,
 }
 
 impl Node {
@@ -39,15 +39,15 @@ impl Node {
     }
 }
 
-/// The member of this very name, unless another one is the same to a server that ignores case.
+/// Takes the member with exactly this name, unless a server that ignores case would find a second one.
 fn take(members: &mut Vec<(String, Node)>, name: &str) -> Option<Node> {
     let mut alike = members.iter().enumerate().filter(|(_, (other, _))| folded(other) == name);
     let (index, (spelt, _)) = alike.next()?;
-    let is_it = alike.next().is_none() && spelt == name;
-    is_it.then(|| members.swap_remove(index).1)
+    let is_unambiguous = alike.next().is_none() && spelt == name;
+    is_unambiguous.then(|| members.swap_remove(index).1)
 }
 
-/// A name as a server reads it that ignores case, with the letters that Unicode folds into plain ones.
+/// A name as a server that ignores case reads it, with the letters that Unicode folds into plain ones.
 fn folded(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
@@ -77,7 +77,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Node::Else)
+        Ok(Node::Other)
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Node, E> {
@@ -89,19 +89,19 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Node, E> {
-        Ok(Node::Else)
+        Ok(Node::Other)
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Else)
+        Ok(Node::Other)
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Node, E> {
-        Ok(Node::Else)
+        Ok(Node::Other)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Node, E> {
-        Ok(Node::Else)
+        Ok(Node::Other)
     }
 }
 

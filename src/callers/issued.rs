@@ -2,7 +2,7 @@
 //!
 //! A token names its signer and its end, and carries their HMAC. Nothing is stored: every sidecar that reads the same
 //! key pair, for the same environment, derives the same signing key and so knows the token. The signing key comes from
-//! the caller's private key, so the token dies with it.
+//! the caller's private key, so a new private key ends the tokens of the old one.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::clock::{Now, Wall};
 use crate::secret::Secret;
 
-/// How long a token counts: as long as the sidecar uses one of Sezzle's.
+/// How long a token counts: as long as the sidecar uses a token of Sezzle's.
 pub const LIFE: Duration = Duration::from_secs(110 * 60);
-/// The clocks of two sidecars may differ so much. A token that ends later than a new one by more than this is refused.
+/// How far the clocks of two sidecars may differ. A token that ends later than a new one by more than this is refused.
 const SKEW: Duration = Duration::from_secs(5 * 60);
 
-/// The text tells readers of a configuration or a log that this is no token of Sezzle's. The digit is the version.
+/// Tells readers of a configuration or a log that a token is the sidecar's and not Sezzle's. The digit is the version.
 const PREFIX: &str = "sidecar1-";
 
-/// Names a signer in its tokens, and says nothing of its key.
+/// Names a signer in its tokens, and reveals nothing of the signer's key.
 pub type SignerId = [u8; 8];
 
 /// Signs and verifies the tokens of one key pair.
@@ -44,7 +44,7 @@ impl Signer {
 
     /// A token that ends [`LIFE`] from now, and its end.
     pub fn issue(&self, now: Now) -> (Secret, Wall) {
-        // Whole seconds, so that the end that the caller is told is the one that the token has.
+        // A token has whole seconds, and the caller must be told the same end as the token has.
         let seconds = now.wall.plus(LIFE).0.div_euclid(1000);
         let mut token = [self.id, seconds.to_be_bytes()].concat();
         token.extend_from_slice(hmac::sign(&self.key, &token).as_ref());
@@ -52,7 +52,7 @@ impl Signer {
         (Secret::new(text), Wall(seconds.saturating_mul(1000)))
     }
 
-    /// The end of a token, unless another key signed it or it has passed.
+    /// The end of a token. `None` if another key signed the token, or if its end has passed or is too far away.
     pub fn verify(&self, token: &Unverified, now: Now) -> Option<Wall> {
         let (message, tag) = token.0.split_at_checked(SIGNED)?;
         hmac::verify(&self.key, message, tag).ok()?;
@@ -65,7 +65,7 @@ impl Signer {
 /// The bytes of a token that has the right form.
 pub struct Unverified([u8; SIGNED + 32]);
 
-/// Signer and end.
+/// The signed bytes: the signer's id and the end.
 const SIGNED: usize = 16;
 
 impl Unverified {

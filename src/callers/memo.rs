@@ -1,4 +1,4 @@
-//! The issued tokens that were verified lately. To verify one takes as long as half of a hit.
+//! The issued tokens that were verified lately, because verifying a token takes half as long as a hit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use crate::clock::{Deadline, Now};
 use crate::secret::is_same;
 use crate::worker::PerWorker;
 
-/// For each worker the tokens that it has verified, at most [`PLACES`] of them: a new one takes the place of another.
+/// For each worker, at most [`PLACES`] tokens that it has verified. A new token may take the place of another.
 #[derive(Debug)]
 pub struct Memo(PerWorker<Mutex<Vec<Option<Verified>>>>);
 
@@ -28,12 +28,12 @@ impl Memo {
         Self(PerWorker::new(workers, Mutex::default))
     }
 
-    /// The caller of a token that was verified and has not ended.
+    /// The caller of a token that is remembered and has not ended.
     pub fn find(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
         let places = self.0.own().lock().unwrap_or_else(PoisonError::into_inner);
         let found = places.get(place(digest))?.as_ref()?;
-        let is_it = found.digest == digest && is_same(&found.token, token);
-        (is_it && !found.until.passed(now)).then(|| Arc::clone(&found.caller))
+        let matches = found.digest == digest && is_same(&found.token, token);
+        (matches && !found.until.passed(now)).then(|| Arc::clone(&found.caller))
     }
 
     pub fn keep(&self, digest: u64, token: &[u8], caller: &Arc<NamedCaller>, until: Deadline) {

@@ -1,8 +1,9 @@
 //! Callers, and the calls that each of them may make: the decisions behind `[[callers]]`. All are functions of their
 //! arguments; `app` reads the files, and `proxy` asks and obeys.
 //!
-//! Read [`table`] first: it tells callers apart. [`permission`] has the words of `allow`, [`amount`] and [`body`] what
-//! `max_amount` bounds, [`issued`] the tokens that callers get for their own keys, and [`secrets`] how a secret changes.
+//! Read [`table`] first, which tells callers apart. [`permission`] has the words of `allow`, [`amount`] and [`body`]
+//! read what `max_amount` bounds, [`issued`] makes the tokens that callers get for their own keys, and [`secrets`]
+//! decides for how long a replaced secret counts.
 
 pub mod amount;
 pub mod body;

@@ -15,11 +15,11 @@ pub struct NamedCaller {
     pub bounds: Option<Bounds>,
     /// The caller's own public key, if it has a key pair.
     pub public_key: Option<String>,
-    /// How the caller can be told, in words for operators.
+    /// The marks of the caller, in words for operators.
     pub told_by: String,
 }
 
-/// How a caller was told from others.
+/// The kind of mark by which a caller was told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The user id of the process at the other end of a Unix socket.
@@ -43,17 +43,17 @@ impl Mark {
     }
 }
 
-/// The caller of one request.
+/// The caller of one request, and the mark that told it.
 #[derive(Clone, Debug)]
 pub struct KnownCaller {
     pub caller: Arc<NamedCaller>,
     pub mark: Mark,
 }
 
-/// Why a request tells no caller.
+/// Why the caller of a request is not known.
 #[derive(Clone, Debug)]
 pub enum Stranger {
-    /// No caller has a mark of the request.
+    /// The request has no mark of any caller.
     Unmarked,
     /// The certificate has names of two callers, so it is the mark of neither.
     OfTwo(Arc<NamedCaller>, Arc<NamedCaller>),

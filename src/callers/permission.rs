@@ -36,16 +36,16 @@ impl Permissions {
     pub const ALL: Self = Self((1 << Permission::ALL.len()) - 1);
 
     const READ: Self = Self::of(Permission::SessionRead)
-        .and(Self::of(Permission::OrderRead))
-        .and(Self::of(Permission::CustomerRead))
-        .and(Self::of(Permission::ReportRead));
+        .union(Self::of(Permission::OrderRead))
+        .union(Self::of(Permission::CustomerRead))
+        .union(Self::of(Permission::ReportRead));
 
     pub const fn of(permission: Permission) -> Self {
         Self(1 << permission as u16)
     }
 
     #[must_use]
-    pub const fn and(self, more: Self) -> Self {
+    pub const fn union(self, more: Self) -> Self {
         Self(self.0 | more.0)
     }
 
@@ -59,8 +59,8 @@ impl Permissions {
         if lacking == Self::default() { None } else { Permission::ALL.into_iter().find(|one| lacking.has(*one)) }
     }
 
-    /// The meaning of one word of `allow`.
-    pub fn of_word(word: &str) -> Option<Self> {
+    /// The permissions that one word of `allow` gives.
+    pub fn from_word(word: &str) -> Option<Self> {
         let single = Permission::ALL.into_iter().find(|permission| permission.as_str() == word).map(Self::of);
         single.or_else(|| GROUPS.iter().find(|(group, _)| *group == word).map(|(_, permissions)| *permissions))
     }
@@ -90,24 +90,24 @@ mod tests {
     #[test]
     fn each_word_is_a_set() {
         for permission in Permission::ALL {
-            let set = Permissions::of_word(permission.as_str()).expect("a word");
+            let set = Permissions::from_word(permission.as_str()).expect("a word");
             assert_eq!(Permission::ALL.into_iter().filter(|other| set.has(*other)).collect::<Vec<_>>(), [permission]);
             assert!(Permissions::ALL.has(permission) && set.shown() == permission.as_str());
         }
-        let read = Permissions::of_word("read").expect("a group");
+        let read = Permissions::from_word("read").expect("a group");
         let reads = Permission::ALL.into_iter().filter(|permission| read.has(*permission));
         assert!(reads.map(Permission::as_str).eq(["session.read", "order.read", "customer.read", "report.read"]));
-        assert_eq!(Permissions::of_word("all"), Some(Permissions::ALL));
+        assert_eq!(Permissions::from_word("all"), Some(Permissions::ALL));
         for wrong in ["", "write", "session", "Read", "read ", "*"] {
-            assert_eq!(Permissions::of_word(wrong), None, "{wrong}");
+            assert_eq!(Permissions::from_word(wrong), None, "{wrong}");
         }
         assert_eq!(Permissions::words().count(), Permission::ALL.len() + 2);
     }
 
     #[test]
     fn what_a_set_lacks() {
-        let read = Permissions::of_word("read").expect("a group");
-        let needed = Permissions::of(Permission::OrderRead).and(Permissions::of(Permission::Capture));
+        let read = Permissions::from_word("read").expect("a group");
+        let needed = Permissions::of(Permission::OrderRead).union(Permissions::of(Permission::Capture));
         assert_eq!(read.lacking(needed), Some(Permission::Capture));
         assert_eq!(read.lacking(Permissions::of(Permission::OrderRead)), None);
         assert_eq!(Permissions::ALL.lacking(needed), None);
@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn a_set_is_shown_with_its_groups() {
-        let read = Permissions::of_word("read").expect("a group");
-        assert_eq!(read.and(Permissions::of(Permission::Refund)).shown(), "read, refund");
+        let read = Permissions::from_word("read").expect("a group");
+        assert_eq!(read.union(Permissions::of(Permission::Refund)).shown(), "read, refund");
         assert_eq!(Permissions::ALL.shown(), "all");
         assert_eq!(Permissions::default().shown(), "");
-        let two = Permissions::of(Permission::SessionRead).and(Permissions::of(Permission::Checkout));
+        let two = Permissions::of(Permission::SessionRead).union(Permissions::of(Permission::Checkout));
         assert_eq!(two.shown(), "session.read, checkout");
     }
 }

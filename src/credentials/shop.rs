@@ -53,12 +53,13 @@ pub struct RefusedExchange {
     pub body: Bytes,
 }
 
+/// Why there is no verdict on a shop.
 #[derive(Clone)]
 pub enum NoVerdict {
     Failed(UpstreamError),
-    /// Too many shops are being asked about.
+    /// The sidecar asks Sezzle about too many shops at this moment.
     Busy,
-    /// Too many shops were asked about lately. The next one may be after this time.
+    /// Callers asked about too many shops lately. The next exchange may begin after this time.
     TooOften(Duration),
 }
 
@@ -91,8 +92,8 @@ impl Known {
 }
 
 impl Shop {
-    /// A shop, if anything describes it. An empty address counts as absent.
-    pub fn of(cancel_url: Option<Value>, platform: Option<HeaderValue>) -> Option<Self> {
+    /// `None` if nothing describes the shop. An empty address counts as absent.
+    pub fn new(cancel_url: Option<Value>, platform: Option<HeaderValue>) -> Option<Self> {
         let cancel_url = cancel_url.filter(|url| !url.is_null() && *url != "");
         let platform = platform.filter(|platform| !platform.is_empty());
         (cancel_url.is_some() || platform.is_some()).then_some(Self { cancel_url, platform })
@@ -132,7 +133,8 @@ impl Shops {
         Self { upstream, tokens, clock, metrics, slots: StdMutex::default(), pace: StdMutex::default() }
     }
 
-    /// Sezzle's verdict on a shop, remembered or from a new exchange. `caller` is the name of the caller that asks.
+    /// Sezzle's verdict on a shop, remembered or from a new exchange. `caller` is the name of the caller that asks, if
+    /// `[[callers]]` are configured.
     pub async fn ask(&self, shop: &Shop, caller: Option<&str>) -> Result<Verdict, NoVerdict> {
         let asked = timeout(EXCHANGE_TIMEOUT, self.known_or_asked(shop, caller)).await;
         let (answer, remembered) = asked.unwrap_or_else(|_| {
@@ -166,7 +168,7 @@ impl Shops {
         let life = match &answer {
             Ok(Verdict::Granted) => GRANTED,
             Ok(Verdict::Other(refusal)) if refusal.is_of_shop() && refusal.body.len() <= MAX_KEPT => REFUSED,
-            // Long enough for the callers that have been waiting for it.
+            // Long enough for the callers that have been waiting for this answer.
             Ok(Verdict::Other(_)) | Err(_) => FAILED,
         };
         let until = Deadline::after(self.clock.now(), life);
@@ -225,7 +227,7 @@ const GRANTED: Duration = Duration::from_secs(10 * 60);
 // Short, so that a newly admitted shop need not wait.
 const REFUSED: Duration = Duration::from_secs(60);
 const FAILED: Duration = Duration::from_secs(1);
-/// One exchange takes at most 6 s, and the one before it as long.
+/// One exchange takes at most 6 s, and its caller may first wait as long for the exchange of another caller.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(12);
 const MOST_SHOPS: usize = 128;
 // An error of Sezzle's takes some hundred bytes.
@@ -238,7 +240,7 @@ mod tests {
     use super::*;
 
     fn shop(url: Value, platform: &'static str) -> Option<Shop> {
-        Shop::of(Some(url), Some(HeaderValue::from_static(platform)))
+        Shop::new(Some(url), Some(HeaderValue::from_static(platform)))
     }
 
     #[test]

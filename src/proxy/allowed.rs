@@ -1,4 +1,4 @@
-//! Whether a caller may make a call. Asked only where `[[callers]]` is configured.
+//! Who makes a call, and whether that caller may make it. Used only if `[[callers]]` are configured.
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
@@ -14,8 +14,8 @@ use crate::callers::table::Table;
 use crate::clock::Now;
 
 impl Proxy {
-    /// Finds the caller of a call, and whether it may make that call. Nothing was read or sent before, and memory was
-    /// not asked.
+    /// Finds the caller of a call, and checks whether it may make that call. Comes before any body is read, anything is
+    /// sent, and memory is asked.
     #[inline(never)]
     pub(super) fn check_caller(
         &self,
@@ -28,10 +28,10 @@ impl Proxy {
     ) -> Result<(), ProxyError> {
         match identify(&callers.load(), head, present, connection, record.began) {
             Ok(known) => record.caller = Some(known),
-            Err(Stranger::OfTwo(one, other)) => self.ambiguous.count(&one, &other, record),
+            Err(Stranger::OfTwo(one, other)) => self.ambiguous_certificates.count(&one, &other, record),
             Err(Stranger::Unmarked) => {}
         }
-        allowed(record.caller.as_ref(), matched, head)
+        check_permission(record.caller.as_ref(), matched, head)
     }
 }
 
@@ -49,9 +49,9 @@ pub fn identify(
     table.identify(uid, names, headers, now)
 }
 
-/// Whether a caller may make a call.
-pub fn allowed(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -> Result<(), ProxyError> {
-    // The keys in its body tell the caller of an exchange.
+/// Checks whether a caller may make a call.
+pub fn check_permission(known: Option<&KnownCaller>, matched: &Matched, head: &Parts) -> Result<(), ProxyError> {
+    // An exchange is told by the keys in its body, which are read later.
     if matched.route == Route::Authentication {
         return Ok(());
     }

@@ -1,4 +1,5 @@
-//! The lines of the log for a request when it arrives, at level `debug`, and of requests that go astray.
+//! The lines of the log for a request when it arrives, at level `debug`, and the warnings of requests that are probably
+//! mistakes of a service.
 
 use std::fmt;
 
@@ -32,9 +33,9 @@ pub(super) fn log_arrival(head: &Parts, caller: &Caller, request_id: &RequestId)
 
 /// Warns, once a minute at most, of requests for paths that the sidecar does not serve.
 #[derive(Debug, Default)]
-pub(super) struct Astray(Throttle);
+pub(super) struct UnservedPaths(Throttle);
 
-impl Astray {
+impl UnservedPaths {
     pub(super) fn count(&self, head: &Parts, now: Mono) {
         if let Some(requests) = self.0.count(now) {
             tracing::warn!(
@@ -50,9 +51,9 @@ impl Astray {
 
 /// Warns, once a minute at most, of requests whose certificate has names of two callers.
 #[derive(Debug, Default)]
-pub(super) struct Ambiguous(Throttle);
+pub(super) struct AmbiguousCertificates(Throttle);
 
-impl Ambiguous {
+impl AmbiguousCertificates {
     pub(super) fn count(&self, one: &NamedCaller, other: &NamedCaller, record: &Record) {
         if let Some(requests) = self.0.count(record.began.mono) {
             tracing::warn!(

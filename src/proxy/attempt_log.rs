@@ -15,18 +15,18 @@ use crate::upstream::error::UpstreamError;
 
 /// Warns, once a minute at most, of 401 answers that callers got.
 #[derive(Debug, Default)]
-pub(super) struct PassedOn(Throttle);
+pub(super) struct UnauthorizedAnswers(Throttle);
 
-impl PassedOn {
+impl UnauthorizedAnswers {
     pub(super) fn count(&self, outgoing: &Outgoing, request_id: &RequestId, now: Mono) {
         if let Some(answers) = self.0.count(now) {
-            tracing::warn!(%request_id, route = outgoing.route.word(), answers, "{PASSED_ON}");
+            tracing::warn!(%request_id, route = outgoing.route.word(), answers, "{UNAUTHORIZED}");
         }
     }
 }
 
-const PASSED_ON: &str = "Sezzle answered 401, and the callers got that answer: Sezzle refuses a token that it granted, \
-                         or the merchant may not make this call";
+const UNAUTHORIZED: &str = "Sezzle answered 401, and the callers got that answer: Sezzle refuses a token that it \
+                            granted, or the merchant may not make this call";
 
 /// Logs how one attempt ended.
 #[cold]
@@ -47,7 +47,7 @@ pub(super) fn log_attempt(
 }
 
 /// Logs that a call is sent again.
-pub(super) fn announce(
+pub(super) fn log_retry(
     retry: Retry,
     result: &Result<GatewayResponse, UpstreamError>,
     outgoing: &Outgoing,

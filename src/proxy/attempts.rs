@@ -1,7 +1,7 @@
 //! How often one call is sent to Sezzle: pure.
 //!
-//! [`Attempts::after`] is told each thing that happens and answers with the next step. The loop in [`super::exchange`]
-//! obeys. This file is what keeps a write from having its effect twice.
+//! [`Attempts::after`] learns each thing that happens and returns the next step. The loop in [`super::exchange`] obeys.
+//! These decisions keep a write from having its effect twice.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub enum Event {
     Answered(StatusCode),
     Failed {
         failure: Failure,
-        /// Whether the attempt was the one that tries a gateway after failures.
+        /// Whether the attempt was the trial of a half-open breaker.
         is_trial: bool,
         /// A number in 0 … 1, for the wait.
         random: f64,
@@ -78,12 +78,12 @@ pub struct Step {
 }
 
 impl Attempts {
-    /// The call is sent for the first time, and must not be sent again later than `latest`.
+    /// A call that is sent for the first time, and must not be sent again later than `latest`.
     pub fn new(retry_safety: RetrySafety, latest: Mono) -> Self {
         Self { retry_safety, latest, number: 1, replayed: false, retried: None, doubt: None }
     }
 
-    /// Decides on the next step after this event at this time.
+    /// Decides on the next step after `event`, which happened at `now`.
     pub fn after(&mut self, event: Event, now: Mono) -> Step {
         match event {
             Event::Unauthorized(generation) if !self.replayed => {
@@ -91,15 +91,15 @@ impl Attempts {
                 Step { next: Next::Renew(generation), count: None }
             }
             Event::Renewed if now < self.latest => Step { next: Next::Send, count: None },
-            Event::Unauthorized(_) | Event::Renewed | Event::NotRenewed => self.settled("success", Next::Stop),
-            Event::Answered(status) if status.is_server_error() => self.settled("failure", Next::Stop),
-            Event::Answered(_) => self.settled("success", Next::Stop),
+            Event::Unauthorized(_) | Event::Renewed | Event::NotRenewed => self.end_attempt("success", Next::Stop),
+            Event::Answered(status) if status.is_server_error() => self.end_attempt("failure", Next::Stop),
+            Event::Answered(_) => self.end_attempt("success", Next::Stop),
             Event::Failed { failure, is_trial, random } => {
                 let retry = Retry { failure, number: self.number, wait: back_off(self.number, failure, random) };
-                // The one call that tries a failing gateway tries it once.
+                // The trial of a failing gateway is sent once.
                 let allowed = !is_trial && is_repeated(self.retry_safety, failure, self.number);
                 let in_time = now.plus(retry.wait) <= self.latest;
-                self.settled("failure", if allowed && in_time { Next::Withdraw(retry) } else { Next::Stop })
+                self.end_attempt("failure", if allowed && in_time { Next::Withdraw(retry) } else { Next::Stop })
             }
             Event::Budget(retry, true) => Step { next: Next::Wait(retry), count: None },
             Event::Budget(retry, false) => {
@@ -118,8 +118,8 @@ impl Attempts {
         }
     }
 
-    /// The last attempt has its result. A retry is counted with it.
-    fn settled(&mut self, result: &'static str, next: Next) -> Step {
+    /// The step after the result of an attempt. If the attempt was a retry, the step counts it with that result.
+    fn end_attempt(&mut self, result: &'static str, next: Next) -> Step {
         Step { next, count: self.retried.take().map(|reason| (reason, result)) }
     }
 }
@@ -147,7 +147,7 @@ mod tests {
         failure.map_or(Event::Answered(status(code)), failed)
     }
 
-    /// Its wait is half of the longest.
+    /// A failure after which the wait is half of the longest.
     fn failed(failure: Failure) -> Event {
         Event::Failed { failure, is_trial: false, random: 0.5 }
     }
@@ -160,7 +160,7 @@ mod tests {
         if let Next::Withdraw(retry) = step.next { Some(retry) } else { None }
     }
 
-    /// Has the failed call sent again, and checks each step on the way.
+    /// Sends the failed call again, and checks each step on the way.
     fn retried(attempts: &mut Attempts, failure: Event) -> Retry {
         let retry = withdrawn(attempts.after(failure, EARLY)).expect("a retry");
         let wait = Step { next: Next::Wait(retry), count: None };
@@ -243,11 +243,11 @@ mod tests {
         for (event, _, _) in results().into_iter().filter(|(_, _, effect)| *effect) {
             for call in [RetrySafety::Unkeyed, RetrySafety::Once] {
                 assert_eq!(Attempts::new(call, LATEST).after(event, EARLY), STOP, "{call:?} after {event:?}");
-                // Nor after attempts of which nothing arrived.
+                // The same after an attempt of which nothing arrived.
                 let mut attempts = Attempts::new(call, LATEST);
                 retried(&mut attempts, error(Kind::ConnectionRefused, Sent::No));
                 assert_eq!(attempts.after(event, EARLY).next, Next::Stop, "{call:?} after {event:?}");
-                // Nor after a replay.
+                // The same after a replay.
                 let mut attempts = Attempts::new(call, LATEST);
                 attempts.after(Event::Unauthorized(1), EARLY);
                 attempts.after(Event::Renewed, EARLY);
@@ -292,7 +292,7 @@ mod tests {
         attempts.after(Event::Renewed, EARLY);
         assert_eq!([1, 2].map(|_| retried(&mut attempts, unsent).number), [1, 2]);
         assert_eq!(attempts.after(unsent, EARLY), counted("failure", Next::Stop));
-        // A retry that ends in a 401 which stays was served.
+        // A retry that ends in a lasting 401 counts as a success.
         for event in [Event::Unauthorized(2), Event::NotRenewed, Event::Renewed] {
             let mut attempts = Attempts::new(RetrySafety::Safe, LATEST);
             if event == Event::Unauthorized(2) {

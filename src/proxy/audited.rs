@@ -1,5 +1,5 @@
-//! The lines that the audit gets of a write: who asks for what, and how the call ended. Of the bodies they hold nothing
-//! but amounts and identifiers.
+//! The lines that the audit gets of a write: which caller makes which call, and how the call ended. Of the bodies these
+//! lines hold amounts and identifiers only.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::route::{Matched, Route};
 use crate::audit::{Audit, AuditedCall, Fields, Outcome};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::sezzle::movement::Named;
+use crate::sezzle::write_answer::WriteAnswer;
 use crate::telemetry::metrics::method_label;
 
 /// A call that is to be audited, with its first line.
@@ -47,7 +47,7 @@ impl ToAudit {
             .maybe_text("key_origin", key.map(|(_, origin)| origin))
             .maybe_number("amount", amount.as_ref().map(|amount| amount.cents))
             .maybe_text("currency", amount.as_ref().map(|amount| amount.currency.as_str()));
-        Self { audit: Arc::clone(audit), clock: clock.clone(), route: matched.route, line: who(line, caller) }
+        Self { audit: Arc::clone(audit), clock: clock.clone(), route: matched.route, line: with_peer(line, caller) }
     }
 
     /// Writes the first line. Fails if the call must not be sent. The wait counts toward the time of the call.
@@ -62,20 +62,21 @@ impl ToAudit {
     }
 }
 
-/// A call whose first line is written. Dropping it leaves the line that nobody knows the outcome.
+/// A call whose first line is written. If a call is dropped before [`Self::end`], its last line says that the outcome
+/// is unknown.
 pub(super) struct InAudit {
     call: AuditedCall,
     route: Route,
 }
 
 impl InAudit {
-    /// Puts in the last line at once. The returned future waits until the line is written, for a limited time.
+    /// Queues the last line at once. The returned future waits a limited time until the disk has the line.
     pub fn end(
         self,
         result: &Result<GatewayResponse, ProxyError>,
         sending: &Sending,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let named = named(result, self.route);
+        let answer = read_answer(result, self.route);
         let (status, error) = match result {
             Ok(answer) => (answer.status, None),
             Err(error) => (error.status(), Some(error.code())),
@@ -85,29 +86,30 @@ impl InAudit {
             .number("status", status.as_u16().into())
             .maybe_text("error", error)
             .maybe_number("attempts", sending.stats.snapshot().attempts)
-            .maybe_text("sezzle_uuid", named.uuid.as_deref())
-            .maybe_text("sezzle_order", named.order.as_deref())
-            .maybe_text("sezzle_debug", named.debug.as_deref());
-        self.call.end(outcome(result, named.approved), line)
+            .maybe_text("sezzle_uuid", answer.uuid.as_deref())
+            .maybe_text("sezzle_order", answer.order.as_deref())
+            .maybe_text("sezzle_debug", answer.debug.as_deref());
+        self.call.end(outcome(result, answer.approved), line)
     }
 }
 
-/// Adds who called: a process of this machine by its user, any other program by its address.
-fn who(line: Fields, Caller { remote, peer, .. }: &Caller) -> Fields {
+/// Adds the program that called: a process of this machine by its user, any other program by its address.
+fn with_peer(line: Fields, Caller { remote, peer, .. }: &Caller) -> Fields {
     line.maybe_number("uid", peer.map(|peer| peer.uid.into()))
         .maybe_number("pid", peer.and_then(|peer| u64::try_from(peer.pid?).ok()))
         .maybe_text("address", remote.map(|remote| remote.to_string()).as_deref())
 }
 
-/// The identifiers in Sezzle's answer. Of a card and of a call that nobody knows, nothing is read.
-fn named(result: &Result<GatewayResponse, ProxyError>, route: Route) -> Named {
+/// The facts in Sezzle's answer. Empty for a call that returns card data and for an unknown call, whose answers are not
+/// read.
+fn read_answer(result: &Result<GatewayResponse, ProxyError>, route: Route) -> WriteAnswer {
     match result {
         Ok(GatewayResponse { content: Content::Whole(Some(body)), .. })
             if !route.is_card_data() && route.is_known() =>
         {
-            Named::in_answer(body)
+            WriteAnswer::read(body)
         }
-        Ok(_) | Err(_) => Named::default(),
+        Ok(_) | Err(_) => WriteAnswer::default(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Callers that authenticate: with their token exchange, `POST /v2/authentication`, which is never forwarded, or with a
-//! public key. An unmodified Sezzle client gets a placeholder, and an expiration that makes it come back as often as it
-//! would with Sezzle.
+//! How callers authenticate: by a token exchange, `POST /v2/authentication`, or by a public key. The sidecar never
+//! forwards an exchange. An unmodified Sezzle client gets a placeholder in place of a token, with the lifetime of
+//! Sezzle's tokens, so that the client comes back as often as it would with Sezzle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::credentials::shop::{NoVerdict, RefusedExchange, SEZZLE_PLATFORM, Shop
 use crate::sezzle::time::format_rfc3339;
 use crate::telemetry::metrics::Metrics;
 
-/// Knows whom the sidecar acts for, and asks Sezzle about shops.
+/// Answers exchanges, and decides under which rights a call is sent.
 pub struct Authentication {
     pub(super) shops: Shops,
     pub(super) tokens: Arc<TokenManager>,
@@ -36,14 +36,14 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// With whose rights a call is sent if its `Authorization` may name a public key. Another merchant's is refused. The
-    /// caller's own public key stands for ours.
+    /// The rights under which a call is sent, if its `Authorization` may name a public key. Another merchant's key is
+    /// refused. The caller's own key, from the configuration, stands for ours.
     pub fn rights(&self, headers: &HeaderMap, caller: Option<&KnownCaller>) -> Result<Rights, ProxyError> {
         let callers_own = caller.and_then(|known| known.caller.public_key.as_deref());
         let named = callers_public_key(headers, callers_own, |key| self.tokens.is_our_public_key(key))?;
         Ok(match named {
             None => Rights::Merchant,
-            Some(NamedKey::Ours(as_it_is)) => Rights::PublicKey(Arc::new(as_it_is)),
+            Some(NamedKey::Ours(authorization)) => Rights::PublicKey(Arc::new(authorization)),
             Some(NamedKey::Callers) => {
                 Rights::PublicKey(Arc::new(self.tokens.public_key().ok_or(ProxyError::Internal)?))
             }
@@ -58,8 +58,8 @@ impl Authentication {
     ///
     /// A caller that authenticated with keys of its own gets the token `issued` for them in place of the placeholder.
     ///
-    /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, Sezzle does
-    /// not say whether the shop may sell, or callers named too many shops.
+    /// Fails when the body is not JSON, the public key is another merchant's, the merchant is not known yet, Sezzle
+    /// does not say whether the shop may sell, or callers named too many shops.
     pub async fn exchange(
         &self,
         headers: &HeaderMap,
@@ -79,12 +79,12 @@ impl Authentication {
         if issued.is_none() && keys.public_key.is_some_and(is_foreign) {
             return Err(ProxyError::ForeignKeys);
         }
-        match Shop::of(keys.cancel_url, platform(headers)?) {
+        match Shop::new(keys.cancel_url, platform(headers)?) {
             None => self.metrics.caller_exchanges.with_label_values(&["placeholder"]).inc(),
             Some(shop) => match self.shops.ask(&shop, caller.map(|known| known.caller.name.as_str())).await {
                 Ok(Verdict::Granted) => {}
                 Ok(Verdict::Other(refusal)) if shop.is_named() || refusal.is_final() => {
-                    return Ok(self.passed_on(refusal));
+                    return Ok(self.pass_on(refusal));
                 }
                 Err(NoVerdict::Failed(cause)) if shop.is_named() => return Err(ProxyError::Upstream(cause)),
                 Err(NoVerdict::Busy) if shop.is_named() => return Err(ProxyError::Overloaded),
@@ -117,7 +117,7 @@ impl Authentication {
     }
 
     /// Sezzle's answer with its own body. The headers are cleaned as in every answer.
-    fn passed_on(&self, RefusedExchange { status, mut headers, body }: RefusedExchange) -> CallerResponse {
+    fn pass_on(&self, RefusedExchange { status, mut headers, body }: RefusedExchange) -> CallerResponse {
         clean(&mut headers);
         if let Some(links) = &self.links {
             links.rewrite_headers(&mut headers);
@@ -139,8 +139,9 @@ fn platform(headers: &HeaderMap) -> Result<Option<HeaderValue>, ProxyError> {
 
 // The text tells readers of a log that this is not a token.
 const PLACEHOLDER: &str = "placeholder-the-sidecar-adds-the-real-token";
-// Stands for the merchant until the sidecar knows it.
+// How long an exchange waits for the sidecar's first token, which names the merchant.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+// The lifetime of Sezzle's tokens.
 const LIFE: Duration = Duration::from_secs(120 * 60);
 
 #[derive(Default, Deserialize)]

@@ -39,8 +39,8 @@ impl Proxy {
             Ok(body) => {
                 record.has_read_body = true;
                 if unstated {
-                    // Some callers that give up half a body end it before they reset its stream: Node's `close()` does.
-                    // hyper drops this future as soon as the reset has come.
+                    // Some callers that give up in the middle of a body end the body before they reset its stream, as
+                    // Node's `close()` does. hyper drops this future as soon as the reset has come.
                     sleep(RESET_GRACE).await;
                 }
                 Ok(body.to_bytes())
@@ -51,7 +51,7 @@ impl Proxy {
     }
 
     /// Reads the body of a request that should have none, and drops it. An empty body counts as none. The connection
-    /// then continues with the next request, and Sezzle gets this one without any framing of the caller's.
+    /// then continues with the next request, and Sezzle gets this request without the caller's framing.
     pub(super) async fn drop_body(
         &self,
         body: &mut PeerBody,
@@ -90,7 +90,7 @@ impl Proxy {
 struct Allowance {
     /// Bytes.
     limit: usize,
-    /// The limit's name, for a message.
+    /// The limit's name in the error message.
     named: &'static str,
     /// Time for a caller to send the body, once it has a permit.
     time: Duration,
@@ -115,13 +115,13 @@ fn allowance(class: Class, limits_body: usize) -> Allowance {
 }
 
 const LIMITS_BODY: &str = "limits.body";
-// For the longest private key, 4096 bytes, with each of them escaped, and for the address of a shop.
+// Room for the longest private key, 4096 bytes, with each byte escaped, and for the address of a shop.
 const KEYS_LIMIT: usize = 16 * 1024;
 const KEYS_NAMED: &str = "16 KiB, the most that an exchange of keys may have";
 const KEYS_TIMEOUT: Duration = Duration::from_secs(5);
 const KEYS_FREE: Duration = Duration::from_millis(100);
-// For the reset of an HTTP/2 request whose length was not stated and whose body came: the two are sent one right after
-// the other, and need not arrive at once.
+// Time for a reset that follows the body of an HTTP/2 request without a stated length: the caller sends one right after
+// the other, but they may arrive apart.
 const RESET_GRACE: Duration = Duration::from_millis(10);
 // Time for a caller to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Who made an answer, and the part of the cache in it.
+//! The source of an answer, and the part of the cache in it.
 
 use http::{HeaderValue, StatusCode};
 
@@ -8,7 +8,7 @@ use crate::telemetry::metrics::words;
 use crate::upstream::PSEUDONYM;
 
 words! {
-    /// Who made an answer: a metric label.
+    /// The source of an answer: a metric label.
     pub enum Source {
         Cache = "cache",
         /// Sezzle, just now.
@@ -25,7 +25,7 @@ pub struct CacheStatus {
     pub fwd_status: Option<StatusCode>,
     /// Seconds of lifetime left of the stored or served session; negative if the session is stale.
     pub ttl: Option<i64>,
-    /// The caller's own headers made the sidecar ask Sezzle.
+    /// Whether the caller's own directives made the sidecar ask Sezzle.
     pub by_request: bool,
     /// Whether the answer was stored, and if not, why.
     pub stored: Option<Result<(), NotStored>>,

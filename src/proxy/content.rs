@@ -39,18 +39,18 @@ pub enum Content {
         read: Option<Bytes>,
         rest: GatewayBody,
     },
-    /// Broken off: the part that came is on its way.
-    Broken(Box<Parting>),
+    /// Broken off: the part that came is on its way to the caller.
+    Broken(Box<DelayedFailure>),
 }
 
 /// A short wait before the body of an answer that broke off fails. When a body fails, hyper discards its unwritten
 /// bytes, the status line included. While a body makes hyper wait, hyper writes.
 #[derive(Debug)]
-pub struct Parting(Pin<Box<Sleep>>);
+pub struct DelayedFailure(Pin<Box<Sleep>>);
 
-impl Parting {
+impl DelayedFailure {
     pub fn begin() -> Box<Self> {
-        Box::new(Self(Box::pin(sleep(PARTING))))
+        Box::new(Self(Box::pin(sleep(FAILURE_DELAY))))
     }
 
     /// Ends in [`BrokenOff`].
@@ -59,25 +59,26 @@ impl Parting {
     }
 }
 
-const PARTING: Duration = Duration::from_millis(50);
+const FAILURE_DELAY: Duration = Duration::from_millis(50);
 
-/// The answer broke off. The record has the reason: hyper would look for the gateway's code of HTTP/2 among the causes,
-/// and end the caller's stream by the same, which may be NO_ERROR.
+/// The answer broke off. Only the record has the reason: hyper would look for the gateway's HTTP/2 error code among the
+/// causes, and end the caller's stream with the same code, which may be NO_ERROR.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off")]
 pub struct BrokenOff;
 
-/// How much of an answer is read before it is passed on. If the answer breaks off in that part, the call can be sent again.
+/// How much of an answer is read before it is passed on. If the answer breaks off in that part, the call can be sent
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     Nothing,
-    /// Of every answer the first piece, if it comes within a moment.
+    /// The first piece, if it comes within a moment.
     First,
-    /// Answers that may carry links. Of others only the first piece.
+    /// The whole answer if it may carry links, else only the first piece.
     Links,
-    /// Answers to writes: a write that may have been done must not end without a status line.
+    /// The whole answer to a write: a write that may have been done must not end without a status line.
     Write,
-    /// Every answer, for the cache.
+    /// The whole answer, for the cache.
     Session,
     /// The first piece, and the pieces that follow within a moment.
     Start,
@@ -91,7 +92,7 @@ impl Reading {
             _ if retry_safety == RetrySafety::Once => Self::Start,
             _ if !is_safe(method) => Self::Write,
             Method::HEAD => Self::Nothing,
-            // Every answer is passed on unread.
+            // Without the rewriting of links, answers are passed on unread.
             _ if !rewrites => Self::Nothing,
             _ if carries_links => Self::Links,
             _ => Self::First,
@@ -102,11 +103,11 @@ impl Reading {
 /// Answers that carry links are small; a larger one is passed on as it is.
 pub const MAX_LINKED: usize = 1024 * 1024;
 
-/// How much of a body is read before it is passed on: until it is longer than `bytes`, or `AT_ONCE` has passed.
+/// How much of a body is read before it is passed on: until that part is longer than `bytes`, or `AT_ONCE` has passed.
 #[derive(Clone, Copy, Debug)]
-pub struct Share {
+pub struct ReadAhead {
     bytes: usize,
-    /// The start of that time.
+    /// The moment from which `AT_ONCE` counts.
     since: Since,
 }
 
@@ -117,10 +118,11 @@ enum Since {
     Never,
 }
 
-impl Share {
-    /// Nearly every answer is whole within that time, and one that broke off can still be told from one that is on its way.
+impl ReadAhead {
+    /// Nearly every answer is whole within `AT_ONCE` of its first piece. Whether an answer has broken off shows in that
+    /// time, too.
     pub const START: Self = Self { bytes: AT_ONCE_BYTES, since: Since::FirstPiece };
-    /// An answer that breaks off before its first piece counts as no answer. A slow answer is passed on.
+    /// An answer that breaks off before its first piece counts as no answer. A slow answer is passed on unread.
     pub const FIRST: Self = Self { bytes: 0, since: Since::Head };
 
     /// The whole body. Of a body that states a larger size than this, only [`Self::START`].
@@ -130,10 +132,10 @@ impl Share {
 }
 
 /// Reads the part of a body that is read ahead. The rest is streamed.
-pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, UpstreamError> {
+pub async fn read(mut body: GatewayBody, ahead: ReadAhead) -> Result<Content, UpstreamError> {
     let mut read = BytesMut::new();
-    let mut ends = (share.since == Since::Head).then(|| Instant::now() + AT_ONCE);
-    while read.len() <= share.bytes {
+    let mut ends = (ahead.since == Since::Head).then(|| Instant::now() + AT_ONCE);
+    while read.len() <= ahead.bytes {
         let frame = match ends {
             None => body.frame().await,
             Some(ends) => match timeout_at(ends, body.frame()).await {
@@ -143,13 +145,13 @@ pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, Upstre
         };
         let Some(frame) = frame else { return Ok(Content::Whole(Some(read.freeze()))) };
         if let Ok(data) = frame.map_err(|error| UpstreamError::from_body(&error))?.into_data() {
-            if read.is_empty() && data.len() <= share.bytes && body.is_end_stream() {
+            if read.is_empty() && data.len() <= ahead.bytes && body.is_end_stream() {
                 // Nearly every answer comes in one piece, which needs no copy.
                 return Ok(Content::Whole(Some(data)));
             }
             read.extend_from_slice(&data);
         }
-        if share.since == Since::FirstPiece {
+        if ahead.since == Since::FirstPiece {
             ends.get_or_insert_with(|| Instant::now() + AT_ONCE);
         }
     }
@@ -157,7 +159,7 @@ pub async fn read(mut body: GatewayBody, share: Share) -> Result<Content, Upstre
 }
 
 /// Refuses a 200 without content, which is no answer to a read.
-pub fn something(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
+pub fn require_content(status: StatusCode, content: Content) -> Result<Content, UpstreamError> {
     match content {
         Content::Whole(Some(body)) if body.is_empty() && status == StatusCode::OK => {
             Err(UpstreamError::new(ErrorKind::Body, Sent::Maybe, "200 without content"))

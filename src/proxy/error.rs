@@ -10,10 +10,10 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::error_text::{beyond_message, unknown_message};
+use super::error_text::{bounds_message, unknown_message};
 use super::route::remedy::Remedy;
 use crate::caller::{FROM_BROWSER, Refusal};
-use crate::callers::amount::Beyond;
+use crate::callers::amount::OutOfBounds;
 use crate::callers::permission::Permission;
 use crate::credentials::NoToken;
 use crate::upstream::error::{ErrorKind, Sent, UpstreamError};
@@ -40,12 +40,12 @@ pub enum ProxyError {
     BodyBroken,
     /// The caller authenticates with a public key that is not ours.
     ForeignKeys,
-    /// `[[callers]]` has nobody who is told by this request.
+    /// The request has no mark of any caller in `[[callers]]`.
     UnknownCaller,
     /// The caller's `allow` lacks this word.
     NotAllowed(Permission),
     /// The call may move more than the caller's `max_amount`.
-    AmountOverLimit(Beyond),
+    AmountOverLimit(OutOfBounds),
     /// The request has several idempotency keys that differ.
     ConflictingKeys,
     /// The call would return card data, and `proxy.card_data` does not allow that.
@@ -94,7 +94,7 @@ impl From<Refusal> for ProxyError {
 /// The header of RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// What tells one error from another, in its body, in metrics and in the log.
+/// The facts that tell one error from another, in its body, in metrics and in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Code {
     /// The `code` of the body, less its prefix `sidecar.`.
@@ -162,17 +162,17 @@ struct Facts {
 }
 
 impl Facts {
-    fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+    fn with_header(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
         Self { header: Some((name, value.into())), ..self }
     }
 
     fn closing(self) -> Self {
-        self.with(CONNECTION, HeaderValue::from_static("close"))
+        self.with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
     fn retry_after(self, wait: Duration) -> Self {
         // Rounded up, or the caller would come back too early.
-        self.with(RETRY_AFTER, wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
+        self.with_header(RETRY_AFTER, wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)))
     }
 }
 
@@ -204,7 +204,7 @@ impl ProxyError {
                 let message = "no caller of the sidecar has this request's uid, certificate, token or keys, so the sidecar \
                                sent nothing to Sezzle; send a caller's token, or exchange a caller's keys for one";
                 // Some clients fail on a 401 without this header, which RFC 9110, 15.5.2 asks for.
-                Facts::unknown_caller(DENIED, message).with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+                Facts::unknown_caller(DENIED, message).with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
             }
             Self::NotAllowed(permission) => {
                 let message = format!(
@@ -213,7 +213,7 @@ impl ProxyError {
                 );
                 Facts::not_allowed(DENIED, message)
             }
-            Self::AmountOverLimit(beyond) => Facts::amount_over_limit(DENIED, beyond_message(*beyond)),
+            Self::AmountOverLimit(why) => Facts::amount_over_limit(DENIED, bounds_message(*why)),
             Self::Browser => Facts::browser_refused(DENIED, FROM_BROWSER),
             Self::CardDataRefused => {
                 let message = "this call returns card data, and the sidecar passes card data on only with \
@@ -223,7 +223,7 @@ impl ProxyError {
             Self::NotFound(why) => Facts::not_found(INVALID, *why),
             Self::MethodNotAllowed(allowed) => {
                 let message = format!("this sidecar serves this path for {allowed} only");
-                Facts::method_not_allowed(INVALID, message).with(ALLOW, HeaderValue::from_static(allowed))
+                Facts::method_not_allowed(INVALID, message).with_header(ALLOW, HeaderValue::from_static(allowed))
             }
             Self::BodyTimeout => {
                 let message = "the request's body did not arrive in time, so the sidecar sent nothing to Sezzle";
@@ -269,7 +269,8 @@ impl ProxyError {
                 Facts::no_token(INTERNAL, message).retry_after(SOON)
             }
             Self::AuditUnavailable => {
-                let message = "the sidecar cannot write its audit file, so it sent nothing to Sezzle; repeat it";
+                let message = "the sidecar cannot write its audit file, so it sent nothing to Sezzle; repeat the call \
+                               after Retry-After";
                 Facts::audit_unavailable(INTERNAL, message).retry_after(SOON)
             }
             Self::NotStored => {
@@ -314,8 +315,8 @@ impl ProxyError {
         self.facts().code.status
     }
 
-    /// Whether the sidecar refused the request before it sent anything: for the request itself, for too many others, for
-    /// want of a token, or because others failed.
+    /// Whether the sidecar refused the request before it sent anything: because of the request itself, of too many
+    /// other calls, of a missing token or audit line, or because other calls failed.
     pub fn is_refusal(&self) -> bool {
         self.facts().code.is_refusal
     }

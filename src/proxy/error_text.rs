@@ -5,18 +5,18 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::route::remedy::Remedy;
-use crate::callers::amount::Beyond;
+use crate::callers::amount::OutOfBounds;
 
 /// The message for a call that would move more than its caller may.
-pub fn beyond_message(beyond: Beyond) -> &'static str {
-    match beyond {
-        Beyond::Larger => {
+pub fn bounds_message(why: OutOfBounds) -> &'static str {
+    match why {
+        OutOfBounds::Larger => {
             "the amount is larger than callers.max_amount for this caller; the sidecar sent nothing to Sezzle"
         }
-        Beyond::OtherCurrency => {
+        OutOfBounds::OtherCurrency => {
             "callers.max_amount has no bound in this currency for this caller; the sidecar sent nothing to Sezzle"
         }
-        Beyond::Unreadable => {
+        OutOfBounds::Unreadable => {
             "callers.max_amount bounds what this caller may move, and the sidecar cannot read the amount of this call; \
              it sent nothing to Sezzle"
         }

@@ -8,9 +8,9 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::time::sleep;
 
-use super::attempt_log::{PassedOn, announce, log_attempt};
+use super::attempt_log::{UnauthorizedAnswers, log_attempt, log_retry};
 use super::attempts::{Attempts, Event, Next};
-use super::content::{Content, GatewayResponse, MAX_LINKED, Reading, Share, read, something};
+use super::content::{Content, GatewayResponse, MAX_LINKED, ReadAhead, Reading, read, require_content};
 use super::error::ProxyError;
 use super::etag;
 use super::headers::{clean, is_readable};
@@ -40,7 +40,7 @@ pub struct Sending {
     pub outgoing: Outgoing,
     /// When the request may be sent again.
     pub retry_safety: RetrySafety,
-    /// The caller's next step if nobody knows whether the request was carried out.
+    /// The caller's next step if the outcome is unknown.
     pub remedy: Remedy,
     pub rights: Rights,
     /// Whether a 401 says that the token is not live any more.
@@ -51,12 +51,12 @@ pub struct Sending {
     pub stats: Arc<UpstreamStats>,
 }
 
-/// With whose rights a request is sent.
+/// The rights under which a request is sent.
 #[derive(Clone, Debug)]
 pub enum Rights {
-    /// With the merchant's rights, by the token.
+    /// The merchant's rights, by the token.
     Merchant,
-    /// With the rights of the caller's own `Authorization`, which are fewer.
+    /// The rights of a public key, which are fewer, by this `Authorization`.
     PublicKey(Arc<HeaderValue>),
 }
 
@@ -91,7 +91,7 @@ pub struct Exchange {
     pub(super) links: Option<Arc<AnswerLinks>>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) passed_on: PassedOn,
+    pub(super) unauthorized: UnauthorizedAnswers,
     pub(super) drift: Drift,
 }
 
@@ -239,7 +239,7 @@ impl Exchange {
                         let again = permit.acquire_send(now).ok();
                         let step = attempts.after(Event::Waited(retry, again.is_some()), now.mono);
                         if let (Next::Send, Some(again)) = (step.next, again) {
-                            announce(retry, &result, outgoing, request_id);
+                            log_retry(retry, &result, outgoing, request_id);
                             send_permit = again;
                         }
                         step
@@ -250,7 +250,7 @@ impl Exchange {
         let refused = result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED);
         if refused && judges_token && credential.generation().is_some() {
             self.metrics.unauthorized_passed_on.inc();
-            self.passed_on.count(outgoing, request_id, ended);
+            self.unauthorized.count(outgoing, request_id, ended);
         }
         send_permit.finish(result.as_ref().map(|answer| answer.status), ended);
         concluded(result, retry_safety, remedy, attempts.doubt)
@@ -293,19 +293,20 @@ impl Exchange {
         let (status, mut headers) = (head.status, head.headers);
         send_permit.head_received(status, &headers);
         clean(&mut headers);
-        let share = match reading {
-            Reading::Links if is_readable(&headers) => Share::whole(MAX_LINKED, &body),
-            Reading::Write => Share::whole(MAX_LINKED, &body),
-            Reading::Session => Share::whole(MAX_BODY, &body),
-            Reading::Start => Share::START,
-            Reading::First | Reading::Links if !body.is_end_stream() => Share::FIRST,
+        let ahead = match reading {
+            Reading::Links if is_readable(&headers) => ReadAhead::whole(MAX_LINKED, &body),
+            Reading::Write => ReadAhead::whole(MAX_LINKED, &body),
+            Reading::Session => ReadAhead::whole(MAX_BODY, &body),
+            Reading::Start => ReadAhead::START,
+            Reading::First | Reading::Links if !body.is_end_stream() => ReadAhead::FIRST,
             Reading::Nothing | Reading::First | Reading::Links => {
                 let content = Content::Streamed { read: None, rest: body };
                 return Ok(GatewayResponse { status, headers, content, at, in_doubt: false });
             }
         };
-        let read = read(body, share).await;
-        let read = if reading == Reading::Start { read.and_then(|content| something(status, content)) } else { read };
+        let read = read(body, ahead).await;
+        let is_required = reading == Reading::Start;
+        let read = if is_required { read.and_then(|content| require_content(status, content)) } else { read };
         let content = match read {
             // Sezzle did not process the call, so a failure of the body does not matter.
             Err(_) if status == StatusCode::UNAUTHORIZED => Content::Whole(None),

@@ -1,5 +1,5 @@
-//! Why a request is or is not served from memory, and an answer stored or not: the decisions of the pipeline in words,
-//! without sending anything.
+//! Says in words how the pipeline decides on a request, and how the cache would decide on an answer, without sending
+//! anything.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode};
 use uuid::Uuid;
 
-use super::allowed::{allowed, identify};
+use super::allowed::{check_permission, identify};
 use super::error::ProxyError;
 use super::headers::clean;
 use super::inbound::{admit, is_cacheable};
@@ -25,7 +25,7 @@ use crate::callers::named::{KnownCaller, Stranger};
 use crate::callers::table::Table;
 use crate::clock::Now;
 use crate::method::is_safe;
-use crate::session::freshness::{self, MAX_BODY, NotStored, Policy, RequestDirectives};
+use crate::session::freshness::{self, Freshness, MAX_BODY, NotStored, Policy, RequestDirectives};
 use crate::session::invalidation::Tag;
 use crate::sezzle::session::SessionFacts;
 use crate::sezzle::time::parse_http_date;
@@ -63,7 +63,7 @@ pub fn request(
         let known = identify(table, head, present, connection, now);
         say("caller", &caller(known.as_ref(), &matched));
         let known = known.ok();
-        if let Err(error) = allowed(known.as_ref(), &matched, head) {
+        if let Err(error) = check_permission(known.as_ref(), &matched, head) {
             say("request", &refusal(&error));
             return text;
         }
@@ -213,19 +213,9 @@ pub fn answer(
     let facts = SessionFacts::read(answer.body());
     let freshness = freshness::decide(policy, asked, answer.status(), &headers, facts.as_ref(), Duration::ZERO, now);
     let freshness = if answer.body().len() > MAX_BODY { Err(NotStored::TooLarge) } else { freshness };
-    let freshness = if RequestDirectives::read(&head.headers).no_store {
-        freshness.and(Err(NotStored::Request))
-    } else {
-        freshness
-    };
-    let mut text = match freshness {
-        Ok(freshness) => {
-            let seconds = freshness.ttl.as_secs();
-            let less = "less the time of the exchange; shortly after a write for 2 s at most, or not at all";
-            line("answer", &format!("stored for {seconds} s, {less}"))
-        }
-        Err(reason) => line("answer", &format!("not stored: detail={}", reason.as_str())),
-    };
+    let may_store = !RequestDirectives::read(&head.headers).no_store;
+    let stored = freshness.and_then(|freshness| if may_store { Ok(freshness) } else { Err(NotStored::Request) });
+    let mut text = line("answer", &storing(stored));
     if answer.headers().get(&CACHE_STATUS).is_some_and(|value| value.as_bytes().starts_with(b"sezzle-")) {
         text += &line(
             "note",
@@ -241,6 +231,16 @@ pub fn answer(
         );
     }
     text
+}
+
+fn storing(stored: Result<Freshness, NotStored>) -> String {
+    match stored {
+        Ok(freshness) => format!(
+            "stored for {} s, less the time of the exchange; shortly after a write for 2 s at most, or not at all",
+            freshness.ttl.as_secs()
+        ),
+        Err(reason) => format!("not stored: detail={}", reason.as_str()),
+    }
 }
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");

@@ -1,8 +1,8 @@
-//! The decisions when a request arrives: whether it is admitted, with whose rights it is sent, and whether memory
+//! The decisions when a request arrives: whether it is admitted, under which rights it is sent, and whether memory
 //! answers it.
 //!
-//! Everybody who reaches the listener acts as the merchant, so a request is refused unless it is plainly meant for the
-//! sidecar. A request that is refused here does not reach Sezzle.
+//! Without `[[callers]]`, every program that reaches the listener acts as the merchant. So a request is refused unless
+//! it is plainly meant for the sidecar. A request that is refused here does not reach Sezzle.
 
 use http::header::{TRANSFER_ENCODING, VIA};
 use http::request::Parts;
@@ -52,12 +52,12 @@ impl Proxy {
         let Options { hosts, forwarded, .. } = &self.options;
         let matched = admit(hosts, forwarded.version_1, head, present, caller).inspect_err(|error| {
             if matches!(error, ProxyError::NotFound(_)) {
-                self.astray.count(head, record.began.mono);
+                self.unserved_paths.count(head, record.began.mono);
             }
         })?;
         let class = matched.route.class(&head.method);
         record.admitted(matched.clone(), class);
-        // Strangers may exchange keys. No body of another method is waited for.
+        // Strangers may exchange keys, but the sidecar waits for no body that a stranger sends with another method.
         if class == Class::Credentials && head.method != Method::POST {
             return Err(ProxyError::MethodNotAllowed("POST"));
         }
@@ -123,8 +123,8 @@ pub fn admit(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(ProxyError::MethodNotAllowed("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    // This check is the first, or a sidecar that reaches itself would be told of its host and not of the loop.
-    if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(passed_here)) {
+    // This check is the first, or a sidecar that reaches itself would hear of a wrong host and not of the loop.
+    if present.via && head.headers.get_all(VIA).iter().any(|via| via.to_str().is_ok_and(names_a_sidecar)) {
         return Err(ProxyError::Loop);
     }
     hosts.check_host(head, caller).map_err(|refusal| refused(refusal, head))?;
@@ -176,7 +176,7 @@ fn is_plain(path: &str) -> bool {
     plain & !doubled
 }
 
-/// A path that two parties could read differently is refused, since a write must be known for what it is.
+/// Refuses a path that two parties could read differently, since the sidecar must know which call a write is.
 fn check_path(path: &str) -> Result<(), ProxyError> {
     let refused = Err(ProxyError::Malformed("the path has empty, dot or ambiguously encoded segments"));
     // The first piece is what lies before the leading slash; a slash at the end leaves an empty last one.
@@ -198,8 +198,8 @@ fn check_path(path: &str) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// Whether something is encoded that needs no encoding (RFC 3986, 2.3). No client does that, and `%6frder` would be an
-/// order to Sezzle and none to us.
+/// Whether a character is encoded that needs no encoding (RFC 3986, 2.3). No client does that, and `%6frder` would be
+/// an order for Sezzle and an unknown word for the sidecar.
 fn encodes_plain_letters(segment: &str) -> bool {
     let encoded = segment.split('%').skip(1).filter_map(|rest| u8::from_str_radix(rest.get(..2)?, 16).ok());
     let mut plain = encoded.filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
@@ -211,7 +211,7 @@ fn is_well_encoded(segment: &str) -> bool {
     segment.split('%').skip(1).all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
 }
 
-fn passed_here(via: &str) -> bool {
+fn names_a_sidecar(via: &str) -> bool {
     via.split(',').any(|hop| hop.split_ascii_whitespace().nth(1) == Some(PSEUDONYM))
 }
 

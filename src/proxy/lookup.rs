@@ -120,7 +120,7 @@ impl Proxy {
         }
     }
 
-    /// A HEAD that the cache cannot answer. It goes to Sezzle as a HEAD, since nobody asked for the body.
+    /// A HEAD that the cache cannot answer. Sezzle gets a HEAD too, since nobody asked for the body.
     async fn head(
         &self,
         head: &Parts,
@@ -136,7 +136,7 @@ impl Proxy {
     }
 }
 
-/// Whether a status is one that RFC 5861, 4 calls an error.
+/// Whether RFC 5861, 4 calls the status an error.
 fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

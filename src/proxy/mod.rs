@@ -58,8 +58,8 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
-use self::arrival::{Ambiguous, Astray, log_arrival};
-use self::attempt_log::PassedOn;
+use self::arrival::{AmbiguousCertificates, UnservedPaths, log_arrival};
+use self::attempt_log::UnauthorizedAnswers;
 use self::authentication::Authentication;
 use self::cache_status::{CacheStatus, Source};
 pub use self::call::READ_BODY;
@@ -131,7 +131,7 @@ pub struct Limits {
     pub report: Duration,
 }
 
-/// Serves requests. One at a time per process, shared by all connections; [`Proxy::with_options`] makes its successor.
+/// Serves requests. All connections of a process share one proxy; [`Proxy::with_options`] makes its successor.
 #[derive(Clone)]
 pub struct Proxy {
     options: Options,
@@ -143,8 +143,8 @@ pub struct Proxy {
     /// `None` if no file is configured.
     audit: Option<Arc<Audit>>,
     draining: Arc<AtomicBool>,
-    astray: Arc<Astray>,
-    ambiguous: Arc<Ambiguous>,
+    unserved_paths: Arc<UnservedPaths>,
+    ambiguous_certificates: Arc<AmbiguousCertificates>,
     sinks: PerWorker<Arc<RecordSink>>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -192,7 +192,7 @@ impl Proxy {
             links,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
-            passed_on: PassedOn::default(),
+            unauthorized: UnauthorizedAnswers::default(),
             drift,
         };
         Self {
@@ -200,8 +200,8 @@ impl Proxy {
             exchange: Arc::new(exchange),
             authentication: Arc::new(authentication),
             draining: Arc::new(AtomicBool::new(false)),
-            astray: Arc::default(),
-            ambiguous: Arc::default(),
+            unserved_paths: Arc::default(),
+            ambiguous_certificates: Arc::default(),
             sinks: PerWorker::new(workers, || {
                 Arc::new(RecordSink::new(clock.clone(), Arc::clone(&metrics), options.sample_hits))
             }),
@@ -366,7 +366,7 @@ impl Proxy {
 
 // Most requests bring a body of this size with their head.
 const SMALL: u64 = 4096;
-// For a small body over HTTP/2 that is right behind its head.
+// The wait for a small body over HTTP/2 that is right behind its head.
 const SMALL_WAIT: Duration = Duration::from_secs(1);
 
 /// Boxes a rare future. Otherwise every passed-on call would pay for the size of a write's future: for the bytes that

@@ -9,8 +9,9 @@ use crate::callers::named::KnownCaller;
 use crate::callers::table::{Issued, Table};
 use crate::clock::Now;
 
-/// The token for a caller's own keys, which tell the caller from now on. `None` if the keys are nobody's: then `caller`
-/// must be known already, and gets what every caller gets without `[[callers]]`.
+/// Issues the token for a caller's own keys, and sets `caller` to the owner of the keys. `None` if the keys are of no
+/// caller: then `caller` must be known by another mark, and gets the answer that every caller gets without
+/// `[[callers]]`.
 pub fn exchange(
     table: &Table,
     body: &[u8],

@@ -6,10 +6,10 @@ use http::header::{
 };
 
 use super::headers::{TRACEPARENT, X_REQUEST_ID};
-use crate::caller::is_of_browser;
+use crate::caller::is_browser_header;
 
-/// Which of the headers that change a decision or stand in the log a request has, found in one pass. Most requests have none of them, and
-/// one look-up by name takes as long as the whole pass.
+/// Which of the headers that change a decision or stand in the log a request has, found in one pass. Most requests have
+/// none of these, and one look-up by name takes as long as the whole pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeaderPresence {
     pub(super) via: bool,
@@ -39,7 +39,7 @@ impl HeaderPresence {
                 IF_NONE_MATCH | IF_MODIFIED_SINCE => present.conditions = true,
                 _ if *name == X_REQUEST_ID => present.request_id = true,
                 _ if *name == TRACEPARENT => present.traceparent = true,
-                _ => present.browser |= is_of_browser(name),
+                _ => present.browser |= is_browser_header(name),
             }
         }
         present

@@ -132,7 +132,7 @@ impl Pressure {
     }
 
     /// Takes a permit to receive a body. These permits are apart from those of the classes, so that slow callers do not
-    /// keep others from Sezzle. Keys that a caller exchanges have permits of their own, because strangers may send some.
+    /// keep others from Sezzle. The bodies of exchanges have permits of their own, because strangers may send some.
     /// Nobody waits for a permit, because a caller may keep it for half a minute.
     pub fn receive(&self, class: Class) -> Result<OwnedSemaphorePermit, ProxyError> {
         let permits = if class == Class::Credentials { &self.receiving_keys } else { &self.receiving };

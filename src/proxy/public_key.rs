@@ -1,8 +1,8 @@
 //! Public keys that callers authenticate with: `Authorization: Basic` of a key that begins with `sz_pub_`, with or
 //! without a colon behind it. Sezzle's own SDKs for telephones send that.
 //!
-//! A caller with our public key asks for fewer rights than the merchant's token gives, and gets no more. One with
-//! another's expects to act for somebody else.
+//! A caller with our public key asks for fewer rights than the merchant's token gives, and gets no more. A caller with
+//! another merchant's key expects to act for that merchant, and is refused.
 
 use std::borrow::Cow;
 
@@ -20,12 +20,12 @@ use super::error::ProxyError;
 pub enum NamedKey {
     /// Ours, in the `Authorization` of the caller, which goes on to Sezzle as it is.
     Ours(HeaderValue),
-    /// The one that the configuration gave to this caller, and that Sezzle does not know.
+    /// The key that the configuration gave to this caller, and that Sezzle does not know.
     Callers,
 }
 
-/// The public key in the `Authorization` of a caller. Another merchant's is refused. `callers_own` is the public key
-/// that the configuration gave to this caller.
+/// The public key in the `Authorization` of a caller. Another merchant's key is refused. `callers_own` is the public
+/// key that the configuration gave to this caller.
 pub fn callers_public_key(
     headers: &HeaderMap,
     callers_own: Option<&str>,
@@ -54,7 +54,7 @@ pub fn looks_real(key: &str) -> bool {
 
 const PREFIX: &str = "sz_pub_";
 
-/// The public key that an `Authorization` names, and whether as Sezzle takes it.
+/// The public key that an `Authorization` names, and whether it has the form that Sezzle accepts.
 fn named_key(authorization: &[u8], callers_own: Option<&str>) -> Option<(String, bool)> {
     let authorization = authorization.trim_ascii();
     let end = authorization.iter().position(u8::is_ascii_whitespace).unwrap_or(authorization.len());
@@ -69,7 +69,7 @@ fn named_key(authorization: &[u8], callers_own: Option<&str>) -> Option<(String,
     if is_basic && let Some(key) = decoded(credentials).and_then(|decoded| key(&decoded)) {
         return Some((key, true));
     }
-    // Sezzle would not know these as a key, but the caller is known by them.
+    // Sezzle finds no key in these forms, but they show for which merchant the caller acts.
     key(credentials).or_else(|| key(scheme)).map(|key| (key, false))
 }
 

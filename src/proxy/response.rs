@@ -12,14 +12,14 @@ use hyper::ext::ReasonPhrase;
 
 use super::cache_status::{CacheStatus, Source};
 use super::conditional::is_unchanged;
-use super::content::{BrokenOff, Content, Parting};
+use super::content::{BrokenOff, Content, DelayedFailure};
 use super::headers::X_REQUEST_ID;
 use super::record::Record;
 use super::request_key::REQUEST_KEY;
 use crate::session::entry::HeaderWriter;
 use crate::upstream::OWN_VIA;
 
-/// An answer on its way to the caller, whoever made it.
+/// An answer on its way to the caller, whatever its source.
 #[derive(Debug)]
 pub struct CallerResponse {
     pub status: StatusCode,
@@ -79,8 +79,8 @@ impl CallerResponse {
     }
 }
 
-/// Writes the headers of our own that every answer of the proxy gets, whoever made it. `age` is the age of an answer from
-/// memory.
+/// Writes the headers of our own that every answer of the proxy gets, whatever its source. `age` is the age of an
+/// answer from memory.
 #[inline]
 pub fn write_own_headers(
     out: &mut HeaderWriter<'_>,
@@ -119,9 +119,9 @@ impl Body {
     #[cold]
     fn break_off<T>(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, BrokenOff>>> {
         self.record.broken();
-        let mut parting = Parting::begin();
-        let polled = parting.poll(context);
-        self.content = Content::Broken(parting);
+        let mut failure = DelayedFailure::begin();
+        let polled = failure.poll(context);
+        self.content = Content::Broken(failure);
         polled
     }
 }
@@ -144,7 +144,7 @@ impl http_body::Body for Body {
                     Err(_) => return this.break_off(context),
                 },
             },
-            Content::Broken(parting) => return parting.poll(context),
+            Content::Broken(failure) => return failure.poll(context),
         };
         if let Some(frame) = &frame {
             this.record.sent(frame.data_ref().map_or(0, Bytes::len));

@@ -18,9 +18,9 @@ pub struct UpstreamStats {
 pub struct StatsSnapshot {
     /// Bytes of the request's body.
     pub bytes_in: Option<u64>,
-    /// How often it was sent.
+    /// How often the call was sent.
     pub attempts: Option<u64>,
-    /// From the first attempt to the head of the last answer, or to the end of a body that is read whole.
+    /// The time from the first attempt to the head of the last answer, or to the end of a body that is read whole.
     pub upstream_ms: Option<f64>,
     /// Whether the last attempt found a connection that was open.
     pub conn_reused: Option<bool>,
@@ -32,26 +32,26 @@ pub struct StatsSnapshot {
 const NONE: u64 = u64::MAX;
 
 impl UpstreamStats {
-    /// For a call with a body of so many bytes.
+    /// The cost of a call with a body of this many bytes, before its first attempt.
     pub fn new(body: usize) -> Self {
         let none = || AtomicU64::new(NONE);
         let bytes_in = if body == 0 { NONE } else { u64::try_from(body).unwrap_or(NONE) };
         Self { bytes_in, attempts: AtomicU64::new(0), micros: none(), token: none(), reused: none() }
     }
 
-    /// The call is sent, under the token of this generation if it is sent under a token.
+    /// Records that the call is sent, with the token of this generation; `None` if it is sent without one.
     pub fn attempted(&self, generation: Option<u64>) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.token.store(generation.unwrap_or(NONE), Ordering::Relaxed);
         self.reused.store(NONE, Ordering::Relaxed);
     }
 
-    /// The head of an answer came. `reused` tells whether its connection was open before the call.
+    /// Records that the head of an answer came. `reused` says whether its connection was open before the call.
     pub fn answered(&self, reused: bool) {
         self.reused.store(u64::from(reused), Ordering::Relaxed);
     }
 
-    /// All attempts together took so long.
+    /// Records the time of all attempts together.
     pub fn took(&self, time: Duration) {
         self.micros.store(u64::try_from(time.as_micros()).unwrap_or(NONE), Ordering::Relaxed);
     }

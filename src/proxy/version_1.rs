@@ -1,10 +1,10 @@
-//! Calls of Sezzle's older API, below `/v1/`, which a client makes that takes the sidecar for the gateway.
+//! Calls of Sezzle's older API, below `/v1/`. A client that takes the sidecar for the gateway may make some.
 
 use super::error::ProxyError;
 use super::route::{Matched, Route};
 
-/// Finds the call of a path outside `/v2/`. `forward` is the setting. An exchange of keys is never let through: its keys
-/// would go to Sezzle, and a token would come back.
+/// Finds the call of a path outside `/v2/`. `forward` is the setting `proxy.v1`. An exchange of keys is never let
+/// through: its keys would go to Sezzle, and a token would come back.
 pub fn admit(forward: bool, path: &str) -> Result<Matched, ProxyError> {
     let matched = Matched::version_1(path).ok_or(ProxyError::NotFound(ELSEWHERE))?;
     match matched.route {

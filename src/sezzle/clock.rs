@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::{Now, Wall};
 
-/// The last `Date` that Sezzle sent to this sidecar, and when.
+/// The last `Date` that Sezzle sent to this sidecar, and the local time of its arrival.
 #[derive(Debug, Default)]
 pub struct SezzleClock(ArcSwap<Option<(Wall, Now)>>);
 

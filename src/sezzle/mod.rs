@@ -3,6 +3,6 @@
 pub mod clock;
 pub mod error;
 pub mod identifier;
-pub mod movement;
 pub mod session;
 pub mod time;
+pub mod write_answer;

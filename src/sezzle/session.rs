@@ -17,9 +17,9 @@ pub struct SessionFacts {
     pub uuid: Option<Uuid>,
     /// `order.uuid`: an opaque string, not always a valid UUID.
     pub order: Option<String>,
-    /// `tokenize.token` from each place of a `tokenize`.
+    /// `tokenize.token` of the session and of its order, where they have a `tokenize`.
     pub tokens: Vec<String>,
-    /// `tokenize.expiration`, the earlier one of two.
+    /// `tokenize.expiration`; the earlier one if the session and its order have a `tokenize` each.
     pub expiration: Expiration,
 }
 

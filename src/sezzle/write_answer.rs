@@ -1,12 +1,13 @@
-//! The result of a write, as Sezzle's answer names it. Nothing else of the answer is read: the rest may name a shopper.
+//! The facts in Sezzle's answer to a write that the audit keeps. The rest of the answer may name a shopper, and is not
+//! read.
 
 use serde_json::Value;
 
 use super::identifier::is_identifier;
 
-/// The identifiers in Sezzle's answer to a write.
+/// The identifiers in Sezzle's answer to a write, and whether Sezzle approved it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
+pub struct WriteAnswer {
     /// The thing that was made: a capture, a refund, a session, an order.
     pub uuid: Option<String>,
     pub order: Option<String>,
@@ -16,9 +17,9 @@ pub struct Named {
     pub approved: Option<bool>,
 }
 
-impl Named {
-    /// Reads an answer.
-    pub fn in_answer(body: &[u8]) -> Self {
+impl WriteAnswer {
+    /// Reads the body of an answer. A fact that is missing or malformed is `None`.
+    pub fn read(body: &[u8]) -> Self {
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return Self::default() };
         let id =
             |value: Option<&Value>| value.and_then(Value::as_str).filter(|id| is_identifier(id)).map(str::to_owned);
@@ -38,15 +39,15 @@ mod tests {
 
     #[test]
     fn the_identifiers_of_an_answer_are_read_and_nothing_else() {
-        let named = |body: &str| Named::in_answer(body.as_bytes());
+        let named = |body: &str| WriteAnswer::read(body.as_bytes());
         assert_eq!(named(r#"{"uuid":"a-1"}"#).uuid.as_deref(), Some("a-1"));
         assert_eq!(named(r#"{"uuid":"a","order":{"uuid":"b"}}"#).order.as_deref(), Some("b"));
         assert_eq!(named(r#"{"uuid":"a","authorization":{"approved":false}}"#).approved, Some(false));
         for body in [r#"[{"code":"c","debug_uuid":"d"}]"#, r#"{"code":"c","debug_uuid":"d"}"#] {
-            assert_eq!(named(body), Named { debug: Some("d".to_owned()), ..Named::default() }, "{body}");
+            assert_eq!(named(body), WriteAnswer { debug: Some("d".to_owned()), ..WriteAnswer::default() }, "{body}");
         }
         for body in ["", "[]", "null", "<html>", r#"{"uuid":"Ann Shopper"}"#, r#"{"uuid":{"a":1},"order":[]}"#] {
-            assert_eq!(named(body), Named::default(), "{body}");
+            assert_eq!(named(body), WriteAnswer::default(), "{body}");
         }
     }
 }

@@ -17,7 +17,7 @@ use http_body_util::Full;
 use super::content::Content;
 use super::snapshot::Snapshot;
 use super::{Status, json, page, text as plain};
-use crate::caller::{Caller, Hosts, Refusal, check_shown};
+use crate::caller::{Caller, Hosts, Refusal, check_navigation};
 use crate::ops::text;
 
 /// Serves the status page on one listener. Cheap to clone.
@@ -50,7 +50,7 @@ impl StatusPage {
 
     /// Answers a request for one of [`PATHS`].
     pub fn answer(&self, head: &Parts, caller: &Caller) -> Response<Full<Bytes>> {
-        match self.hosts.load().check_host(head, caller).and_then(|()| check_shown(&head.headers)) {
+        match self.hosts.load().check_host(head, caller).and_then(|()| check_navigation(&head.headers)) {
             Ok(()) => {}
             Err(Refusal::Malformed(how)) => return text(StatusCode::BAD_REQUEST, format!("{how}\n")),
             Err(Refusal::Misdirected) => return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),

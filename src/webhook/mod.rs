@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::event::{Concerns, Event};
 use self::forward::{Forward, ForwardError};
-use crate::caller::is_of_browser;
+use crate::caller::is_browser_header;
 use crate::clock::Clock;
 use crate::credentials::TokenManager;
 use crate::drift::Drift;
@@ -51,7 +51,7 @@ struct Inner<E> {
     tokens: Arc<TokenManager>,
     tasks: TaskTracker,
     drift: Drift,
-    /// Thins out the warnings of webhooks that Sezzle did not sign.
+    /// Limits the warnings of webhooks that Sezzle did not sign.
     unsigned: Throttle,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -115,7 +115,7 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
 
     /// Receives the whole body of a webhook, and checks Sezzle's signature.
     async fn receive(&self, head: &Parts, body: PeerBody) -> Result<Bytes, WebhookResult> {
-        if head.headers.keys().any(is_of_browser) {
+        if head.headers.keys().any(is_browser_header) {
             return Err(WebhookResult::Browser);
         }
         if head.uri.path() != self.0.path {
@@ -167,8 +167,8 @@ impl<E: Clone + Send + Sync + 'static> Webhooks<E> {
         sent
     }
 
-    /// Warns, once a minute at most, of webhooks that Sezzle did not sign. Only their sender can be named, and only by
-    /// headers that anybody can forge.
+    /// Warns, once a minute at most, of webhooks that Sezzle did not sign. The only facts about such a webhook are its
+    /// headers, which anybody can forge.
     fn warn_of_signature(&self, head: &Parts, hint: Option<&'static str>) {
         let Inner { unsigned, clock, .. } = &*self.0;
         let Some(webhooks) = unsigned.count(clock.mono()) else { return };

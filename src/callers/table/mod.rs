@@ -16,11 +16,11 @@ use http::header::AUTHORIZATION;
 use super::issued::{LIFE, Signer, SignerId, Unverified};
 use super::memo::Memo;
 use super::named::{KnownCaller, Mark, NamedCaller, Stranger};
-use super::secrets::{Counting, Secrets};
+use super::secrets::{SecretHistory, Secrets};
 use crate::clock::{Deadline, Now, Wall};
 use crate::secret::{Secret, is_same};
 
-/// A caller of the configuration, with all that it can be told by but its secrets.
+/// A caller of the configuration, with its marks except for the secret ones.
 #[derive(Clone, Debug)]
 pub struct Definition {
     pub caller: Arc<NamedCaller>,
@@ -43,12 +43,12 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Table {
     rules: Rules,
-    held: Vec<Held>,
+    holders: Vec<Holder>,
     uids: HashMap<u32, Arc<NamedCaller>>,
     certificates: HashMap<String, Arc<NamedCaller>>,
-    /// Keys the digests of tokens.
+    /// Makes the digests of tokens, under a key of its own.
     hasher: RandomState,
-    /// By digest, in order.
+    /// Sorted by digest.
     tokens: Vec<(u64, Token)>,
     pairs: Vec<Pair>,
     signers: HashMap<SignerId, (Signer, Arc<NamedCaller>, Option<Deadline>)>,
@@ -57,20 +57,22 @@ pub struct Table {
 
 /// A caller with its secrets.
 #[derive(Clone, Debug)]
-struct Held {
+struct Holder {
     definition: Definition,
-    token: Option<Counting<Secret>>,
-    pair: Option<Counting<(String, Secret)>>,
+    token: Option<SecretHistory<Secret>>,
+    pair: Option<SecretHistory<(String, Secret)>>,
 }
 
-impl Held {
-    /// The secrets that tell this caller now: old ones for the overlap, and a private key as long as a token that was
-    /// issued for it.
-    fn counting(&self, overlap: Duration, now: Now) -> impl Iterator<Item = &Secret> {
+impl Holder {
+    /// The secrets that tell this caller now. A replaced secret counts for the overlap, and a replaced private key
+    /// until every token that was issued for it has ended.
+    fn secrets_that_count(&self, overlap: Duration, now: Now) -> impl Iterator<Item = &Secret> {
         let counts = move |replaced: Option<Now>, life| replaced.is_none_or(|replaced| now.since(replaced) < life);
-        let tokens = self.token.iter().flat_map(Counting::all).filter(move |(_, replaced)| counts(*replaced, overlap));
+        let tokens = self.token.iter().flat_map(SecretHistory::all);
+        let tokens = tokens.filter(move |(_, replaced)| counts(*replaced, overlap));
         let life = overlap.max(LIFE);
-        let pairs = self.pair.iter().flat_map(Counting::all).filter(move |(_, replaced)| counts(*replaced, life));
+        let pairs = self.pair.iter().flat_map(SecretHistory::all);
+        let pairs = pairs.filter(move |(_, replaced)| counts(*replaced, life));
         tokens.map(|(token, _)| token).chain(pairs.map(|((_, private), _)| private))
     }
 }
@@ -79,7 +81,7 @@ impl Held {
 struct Token {
     secret: Secret,
     caller: Arc<NamedCaller>,
-    /// `None` for the secret that the file holds.
+    /// The end of the overlap; `None` for the secret that the file holds.
     until: Option<Deadline>,
 }
 
@@ -103,32 +105,33 @@ pub struct Issued {
 }
 
 impl Table {
-    /// A table of these callers, of whom no two share a secret. Secrets that differ from those in `before` replace them;
-    /// the old ones count for a while yet.
+    /// A table of these callers, of whom no two share a secret. Secrets that differ from those in `before` replace
+    /// them, and the replaced ones count for a while yet.
     pub fn new(callers: Vec<(Definition, Secrets)>, rules: Rules, before: Option<&Self>, now: Now) -> Self {
         let memory = rules.overlap.max(LIFE);
-        let held = callers.into_iter().map(|(definition, Secrets { token, pair })| {
-            let old = before.and_then(|before| before.held(&definition.caller.name));
+        let holders = callers.into_iter().map(|(definition, Secrets { token, pair })| {
+            let old = before.and_then(|before| before.holder(&definition.caller.name));
             let old_token = old.and_then(|old| old.token.as_ref());
             let old_pair = old.and_then(|old| old.pair.as_ref());
-            let token = token.map(|token| Counting::after(old_token, token, memory, now));
-            let pair = pair.map(|pair| Counting::after(old_pair, pair, memory, now));
-            Held { definition, token, pair }
+            let token = token.map(|token| SecretHistory::after(old_token, token, memory, now));
+            let pair = pair.map(|pair| SecretHistory::after(old_pair, pair, memory, now));
+            Holder { definition, token, pair }
         });
-        Self::of(held.collect(), rules)
+        Self::build(holders.collect(), rules)
     }
 
-    fn of(mut held: Vec<Held>, rules: Rules) -> Self {
-        // A secret that has gone from one caller to another is the other's from now on.
-        let tokens: Vec<Secret> = held.iter().filter_map(|held| Some(held.token.as_ref()?.current.clone())).collect();
-        let pairs: Vec<_> = held.iter().filter_map(|held| Some(held.pair.as_ref()?.current.clone())).collect();
-        for Held { token, pair, .. } in &mut held {
+    fn build(mut holders: Vec<Holder>, rules: Rules) -> Self {
+        // A secret that moves from one caller to another tells the new owner only, from now on.
+        let tokens: Vec<Secret> =
+            holders.iter().filter_map(|holder| Some(holder.token.as_ref()?.current.clone())).collect();
+        let pairs: Vec<_> = holders.iter().filter_map(|holder| Some(holder.pair.as_ref()?.current.clone())).collect();
+        for Holder { token, pair, .. } in &mut holders {
             token.iter_mut().for_each(|token| token.forget(|old| tokens.contains(old)));
             pair.iter_mut().for_each(|pair| pair.forget(|(_, old)| pairs.iter().any(|(_, current)| current == old)));
         }
         let mut table = Self {
             memo: Memo::new(rules.workers),
-            held: Vec::new(),
+            holders: Vec::new(),
             uids: HashMap::new(),
             certificates: HashMap::new(),
             hasher: RandomState::new(),
@@ -137,24 +140,24 @@ impl Table {
             signers: HashMap::new(),
             rules,
         };
-        for held in &held {
-            table.add(held);
+        for holder in &holders {
+            table.add(holder);
         }
         table.tokens.sort_by_key(|(digest, _)| *digest);
-        Self { held, ..table }
+        Self { holders, ..table }
     }
 
-    fn add(&mut self, Held { definition: Definition { caller, uid, certificate }, token, pair }: &Held) {
+    fn add(&mut self, Holder { definition: Definition { caller, uid, certificate }, token, pair }: &Holder) {
         self.uids.extend(uid.map(|uid| (uid, Arc::clone(caller))));
         self.certificates.extend(certificate.clone().map(|name| (name, Arc::clone(caller))));
-        for (secret, replaced) in token.iter().flat_map(Counting::all) {
+        for (secret, replaced) in token.iter().flat_map(SecretHistory::all) {
             let until = replaced.map(|replaced| Deadline::after(replaced, self.rules.overlap));
             let token = Token { secret: secret.clone(), caller: Arc::clone(caller), until };
             self.tokens.push((self.digest(secret.expose().as_bytes()), token));
         }
-        for ((public, private), replaced) in pair.iter().flat_map(Counting::all) {
+        for ((public, private), replaced) in pair.iter().flat_map(SecretHistory::all) {
             let signer = Signer::new(public, private, self.rules.environment);
-            // Every token that was issued before the change has ended then.
+            // By then, every token that was issued before the change has ended.
             let until = replaced.map(|replaced| Deadline::after(replaced, LIFE));
             self.signers.entry(signer.id).or_insert_with(|| (signer.clone(), Arc::clone(caller), until));
             let (public, private) = (public.clone(), sha256(private.expose()));
@@ -181,27 +184,27 @@ impl Table {
                 None => Ok(KnownCaller { caller: Arc::clone(caller), mark: Mark::Certificate }),
             };
         }
-        let caller = headers.and_then(bearer).and_then(|token| self.by_token(token, now));
+        let caller = headers.and_then(bearer).and_then(|token| self.find_by_token(token, now));
         caller.map(|caller| KnownCaller { caller, mark: Mark::Token }).ok_or(Stranger::Unmarked)
     }
 
-    fn by_token(&self, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
+    fn find_by_token(&self, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
         let digest = self.digest(token);
         if let Ok(index) = self.tokens.binary_search_by_key(&digest, |(digest, _)| *digest)
             && let Some((_, known)) = self.tokens.get(index)
         {
-            let is_it = is_same(known.secret.expose().as_bytes(), token);
+            let matches = is_same(known.secret.expose().as_bytes(), token);
             let counts = known.until.is_none_or(|until| !until.passed(now));
-            return (is_it && counts).then(|| Arc::clone(&known.caller));
+            return (matches && counts).then(|| Arc::clone(&known.caller));
         }
         if self.signers.is_empty() {
             return None;
         }
-        self.memo.find(digest, token, now).or_else(|| self.by_issued(digest, token, now))
+        self.memo.find(digest, token, now).or_else(|| self.verify_issued(digest, token, now))
     }
 
-    /// The caller to whom a token was issued. Remembers it.
-    fn by_issued(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
+    /// The caller to whom a token was issued. Remembers the token.
+    fn verify_issued(&self, digest: u64, token: &[u8], now: Now) -> Option<Arc<NamedCaller>> {
         let unverified = Unverified::read(token)?;
         let (signer, caller, until) = self.signers.get(&unverified.signer())?;
         let end = signer.verify(&unverified, now)?;
@@ -219,13 +222,13 @@ impl Table {
         let mut found = None;
         for pair in &self.pairs {
             let counts = pair.replaced.is_none_or(|replaced| now.since(replaced) < self.rules.overlap);
-            let is_it = is_same(pair.private.as_ref(), private.as_ref());
-            if is_it & counts & (pair.public == public.trim()) {
+            let matches = is_same(pair.private.as_ref(), private.as_ref());
+            if matches & counts & (pair.public == public.trim()) {
                 found = Some(pair);
             }
         }
         let Pair { caller, signer, replaced, .. } = found?;
-        // A token of an old pair ends no later than those that were issued before the change.
+        // A token for a replaced pair ends no later than the tokens that were issued before the change.
         let began = replaced.unwrap_or(now);
         let (token, end) = signer.issue(if began.wall < now.wall { began } else { now });
         let known = KnownCaller { caller: Arc::clone(caller), mark: Mark::Keys };
@@ -234,29 +237,29 @@ impl Table {
 
     /// Every caller, in the order of the configuration.
     pub fn callers(&self) -> impl Iterator<Item = &NamedCaller> {
-        self.held.iter().map(|held| &*held.definition.caller)
+        self.holders.iter().map(|holder| &*holder.definition.caller)
     }
 
-    /// The callers with the secrets that their files hold, as [`Self::new`] takes them.
+    /// The callers with their current secrets, as [`Self::new`] takes them.
     pub fn in_use(&self) -> Vec<(Definition, Secrets)> {
-        let one = |Held { definition, token, pair }: &Held| {
+        let in_use = |Holder { definition, token, pair }: &Holder| {
             let token = token.as_ref().map(|token| token.current.clone());
             (definition.clone(), Secrets { token, pair: pair.as_ref().map(|pair| pair.current.clone()) })
         };
-        self.held.iter().map(one).collect()
+        self.holders.iter().map(in_use).collect()
     }
 
-    /// A line for each secret of a caller that another caller had and that still counts for that one, if these callers
-    /// come after this table. A service that sends its old secret would become the other caller.
+    /// Says which of `callers`, if they replace this table, take over a secret that still counts for its old owner: one
+    /// line for each. The old owner's service, which may still send that secret, would pass for the new owner.
     pub fn moved_secrets(&self, callers: &[(Definition, Secrets)], now: Now) -> Vec<String> {
         let mut lines = Vec::new();
         for (old_owner, kept) in callers {
-            let Some(held) = self.held(&old_owner.caller.name) else { continue };
+            let Some(holder) = self.holder(&old_owner.caller.name) else { continue };
             let kept = secrets(kept);
-            let counting: Vec<&Secret> =
-                held.counting(self.rules.overlap, now).filter(|old| !kept.contains(old)).collect();
+            let given_up: Vec<&Secret> =
+                holder.secrets_that_count(self.rules.overlap, now).filter(|old| !kept.contains(old)).collect();
             let owners = callers.iter().filter(|(owner, _)| owner.caller.name != old_owner.caller.name);
-            for (owner, _) in owners.filter(|(_, new)| secrets(new).iter().any(|secret| counting.contains(secret))) {
+            for (owner, _) in owners.filter(|(_, new)| secrets(new).iter().any(|secret| given_up.contains(secret))) {
                 let (owner, old_owner) = (&owner.caller.name, &old_owner.caller.name);
                 lines.push(format!(
                     "{owner:?} has a secret that {old_owner:?} had before and that still counts for {old_owner:?}; make \
@@ -271,8 +274,8 @@ impl Table {
         &self.rules
     }
 
-    fn held(&self, name: &str) -> Option<&Held> {
-        self.held.iter().find(|held| held.definition.caller.name == name)
+    fn holder(&self, name: &str) -> Option<&Holder> {
+        self.holders.iter().find(|holder| holder.definition.caller.name == name)
     }
 
     fn digest(&self, token: &[u8]) -> u64 {
@@ -282,7 +285,7 @@ impl Table {
     }
 }
 
-/// The one bearer token of a request. With several lines of `Authorization` there is no telling which of them counts.
+/// The bearer token of a request. `None` for several lines of `Authorization`, since any of them might be meant.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else { return None };

@@ -8,7 +8,7 @@ use crate::callers::permission::Permissions;
 
 /// A word of `allow`.
 pub(in crate::config) fn permissions(text: &str) -> Parsed<Permissions> {
-    Permissions::of_word(text).ok_or_else(|| match meant(text) {
+    Permissions::from_word(text).ok_or_else(|| match meant(text) {
         Some(known) => format!("expected a word for what a caller may do; did you mean {known:?}?"),
         None => "expected a word for what a caller may do".to_owned(),
     })

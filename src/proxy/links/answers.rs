@@ -1,4 +1,4 @@
-//! Leads the links of one answer back here, and marks the tags of answers that change by it.
+//! Leads the links of one answer back here, and marks the entity tag if that changes the answer.
 
 use std::mem;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl AnswerLinks {
         rewritten
     }
 
-    /// Takes the marks off the conditions of a request. Returns whether there was one.
+    /// Takes the marks off the conditions of a request. Returns whether a condition had a mark.
     pub fn unmark_conditions(&self, headers: &mut HeaderMap) -> bool {
         self.tags.unmark(headers)
     }

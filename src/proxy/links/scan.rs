@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// Calls `found` with the place of each string that is the `href` of an object in an array called `links`, quotes
-/// included, and whether it has escapes. Says whether the links have the usual shape; `None` when brackets, commas and
-/// colons do not make a JSON text.
+/// Calls `found` for each string that is the `href` of an object in an array called `links`: with its range in `body`,
+/// quotes included, and whether it has escapes. Returns whether the links have the usual shape; `None` when brackets,
+/// commas and colons do not make a JSON text.
 ///
 /// Other values are not judged: strings end at their quote, numbers and words with their letters, and arrays and
 /// objects may be nested as deeply as the body's size allows. An odd value that has nothing to do with links, such as
@@ -18,19 +18,19 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
         let start = scan.next_token()?;
         match body.get(start)? {
             bracket @ (b'{' | b'[') => {
-                let inside = Open::with(*bracket, position);
-                // An empty one has ended already.
-                if !scan.closes(inside) {
+                let inside = Open::new(*bracket, position);
+                // An empty array or object ends at once.
+                if !scan.skip_end(inside) {
                     if position.wants_other(*bracket) {
                         usual = false;
                     }
-                    position = scan.inside(inside)?;
+                    position = scan.next_value(inside)?;
                     open.push(inside);
                     continue;
                 }
             }
             b'"' => {
-                let escaped = scan.string()?;
+                let escaped = scan.skip_string()?;
                 match position {
                     Position::Href => found(start..scan.at, escaped),
                     Position::Links | Position::Link => usual = false,
@@ -38,7 +38,7 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
                 }
             }
             byte if is_letter(*byte) => {
-                scan.letters();
+                scan.skip_letters();
                 let is_link = matches!(position, Position::Links | Position::Link | Position::Href);
                 if is_link && body.get(start..scan.at) != Some(b"null") {
                     usual = false;
@@ -51,10 +51,10 @@ pub fn hrefs(body: &[u8], mut found: impl FnMut(Range<usize>, bool)) -> Option<b
             let Some(inside) = open.last() else {
                 return scan.next_token().is_none().then_some(usual);
             };
-            if scan.closes(inside) {
+            if scan.skip_end(inside) {
                 open.pop();
             } else if body.get(scan.next_token()?) == Some(&b',') {
-                position = scan.inside(inside)?;
+                position = scan.next_value(inside)?;
                 break;
             } else {
                 return None;
@@ -69,20 +69,20 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The position of a value in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
-    /// Any outside of links.
+    /// Outside of links.
     Value,
     /// The value called `links`.
     Links,
-    /// An element of an array of that name.
+    /// An element of the array called `links`.
     Link,
-    /// The value called `href` in such an object.
+    /// The value called `href` in such an element.
     Href,
-    /// Anything else in it.
+    /// Any other value in such an element.
     Ignored,
 }
 
 impl Position {
-    /// Whether the value is not to be one that begins with this bracket.
+    /// Whether the usual shape has no value here that begins with this bracket.
     fn wants_other(self, bracket: u8) -> bool {
         match self {
             Self::Links => bracket != b'[',
@@ -103,7 +103,7 @@ impl Open {
     const LINK: u8 = 0b100;
     const IGNORED: u8 = 0b110;
 
-    fn with(bracket: u8, position: Position) -> Self {
+    fn new(bracket: u8, position: Position) -> Self {
         let object = bracket == b'{';
         let bits = match position {
             Position::Links if !object => Self::LINK,
@@ -131,7 +131,7 @@ impl Open {
     }
 }
 
-/// All that is open, innermost last: three bits each. Only texts of more than 21 levels take memory for this.
+/// The open arrays and objects, innermost last, in three bits each. Only texts of more than 21 levels take memory.
 #[derive(Default)]
 struct Stack {
     /// The innermost, in the lowest bits.
@@ -174,14 +174,14 @@ impl Scan<'_> {
         Some(*byte)
     }
 
-    /// Steps over white space and the byte after it, and says where that is.
+    /// Steps over white space and the byte after it, and returns the position of that byte.
     fn next_token(&mut self) -> Option<usize> {
         while matches!(self.next()?, b' ' | b'\n' | b'\r' | b'\t') {}
         self.at.checked_sub(1)
     }
 
-    /// Steps over the end of what is open, if it is next.
-    fn closes(&mut self, open: Open) -> bool {
+    /// Steps over the end of an array or object, if that end is next. Returns whether it was.
+    fn skip_end(&mut self, open: Open) -> bool {
         let before = self.at;
         let closes = self.next_token().and_then(|at| self.bytes.get(at)) == Some(&open.end());
         if !closes {
@@ -190,19 +190,19 @@ impl Scan<'_> {
         closes
     }
 
-    /// Steps to the next value in what is open, over its name if it has one.
-    fn inside(&mut self, open: Open) -> Option<Position> {
+    /// Steps to the next value in an array or object, over its name if it has one.
+    fn next_value(&mut self, open: Open) -> Option<Position> {
         let position = open.position();
         if !open.is_object() {
             return Some(position);
         }
         let start = self.next_token().filter(|at| self.bytes.get(*at) == Some(&b'"'))?;
-        let escaped = self.string()?;
+        let escaped = self.skip_string()?;
         let name = self.bytes.get(start..self.at)?;
         self.next_token().filter(|at| self.bytes.get(*at) == Some(&b':'))?;
         let named = |word: &[u8]| {
             if escaped {
-                // Written without escapes it may be that word.
+                // Without its escapes, the name may be that word.
                 let name: Option<String> = serde_json::from_slice(name).ok();
                 return name
                     .is_some_and(|name| word.get(1..).and_then(|w| w.strip_suffix(b"\"")) == Some(name.as_bytes()));
@@ -218,17 +218,17 @@ impl Scan<'_> {
     }
 
     /// Steps over the rest of a number or word.
-    fn letters(&mut self) {
+    fn skip_letters(&mut self) {
         while self.bytes.get(self.at).is_some_and(|byte| is_letter(*byte)) {
             self.at += 1;
         }
     }
 
-    /// Steps over a string, whose first quote was the last byte, and says whether it has escapes.
-    fn string(&mut self) -> Option<bool> {
+    /// Steps over a string, whose first quote was the last byte. Returns whether the string has escapes.
+    fn skip_string(&mut self) -> Option<bool> {
         let mut escaped = false;
         loop {
-            self.plain();
+            self.skip_plain();
             if self.next()? == b'"' {
                 return Some(escaped);
             }
@@ -239,7 +239,7 @@ impl Scan<'_> {
     }
 
     /// Steps to the next quote or backslash in a string, eight bytes at a time.
-    fn plain(&mut self) {
+    fn skip_plain(&mut self) {
         let Some(mut rest) = self.bytes.get(self.at..) else { return };
         while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
             let special = specials(u64::from_le_bytes(*chunk));
@@ -254,7 +254,7 @@ impl Scan<'_> {
     }
 }
 
-/// Whether a number, `true`, `false` or `null` may have this byte, or what some writers put there, as `NaN`.
+/// Whether a number, `true`, `false` or `null` may have this byte, or a word such as `NaN` that some writers use.
 fn is_letter(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'+' | b'.')
 }

@@ -212,7 +212,7 @@ impl Record {
         ProxyError::OutcomeUnknown { remedy: self.remedy(), cause }
     }
 
-    /// The caller's next step if nobody knows whether the call was carried out.
+    /// The caller's next step if the outcome of the call is unknown.
     pub(super) fn remedy(&self) -> Remedy {
         let key = match &self.request_key {
             None => Key::None,

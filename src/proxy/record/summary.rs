@@ -1,4 +1,4 @@
-//! What a record says of a request that has ended: its span, and the trouble that an operator should look at.
+//! The summary of a request that has ended: its span, and the trouble that an operator should look at.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Record {
             (Some(error), _, _) => error,
             (None, _, End::Broken) => "broke off",
             (None, None, _) => "its caller hung up",
-            // Where the sidecar itself answers with such a status, an error of ours is set.
+            // An answer of the sidecar's own with such a status has an error, and is found above.
             (None, Some(status), _)
                 if status.is_server_error()
                     || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =>
@@ -86,7 +86,7 @@ impl Record {
         self.stats.as_ref().map_or(StatsSnapshot::default(), |stats| stats.snapshot())
     }
 
-    /// Who broke off before the end of the answer.
+    /// The side that broke off before the end of the answer.
     pub(super) fn aborted(&self) -> Option<&'static str> {
         match self.end {
             End::Complete => None,

@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method};
 
 use super::Route;
-use crate::callers::amount::{Amount, Beyond, Bounds};
+use crate::callers::amount::{Amount, Bounds, OutOfBounds};
 use crate::callers::body;
 use crate::method::is_safe;
 
@@ -14,9 +14,10 @@ use crate::method::is_safe;
 pub enum AmountPlace {
     /// The call moves no money, or less than before.
     None,
-    /// The amount stands under these members of the body, one in the other; without members it is the body itself.
+    /// The amount stands at this path of members in the body, the outermost first; without members the body is the
+    /// amount.
     Under(&'static [&'static str]),
-    /// Nothing is documented, so the call may move any amount.
+    /// Sezzle documents no amount for this call, so it may move any.
     Unknown,
 }
 
@@ -38,15 +39,15 @@ impl Route {
         }
     }
 
-    /// Whether a call with this body stays within the bounds of its caller.
-    pub fn check_amount(self, head: &Parts, body: &[u8], bounds: &Bounds) -> Result<(), Beyond> {
+    /// Checks whether a call with this body stays within the bounds of its caller.
+    pub fn check_amount(self, head: &Parts, body: &[u8], bounds: &Bounds) -> Result<(), OutOfBounds> {
         match self.amount_place(&head.method) {
             AmountPlace::None => Ok(()),
             AmountPlace::Under(_) | AmountPlace::Unknown => bounds.check(self.amount(head, body)),
         }
     }
 
-    /// The amount that a call with this body moves. `None` unless every server would read the same one.
+    /// The amount that a call with this body moves. `None` unless every server would read the same amount.
     pub fn amount(self, head: &Parts, body: &[u8]) -> Option<Amount> {
         match self.amount_place(&head.method) {
             AmountPlace::Under(members) if is_json_alone(head) => body::read(body, members),
@@ -55,8 +56,8 @@ impl Route {
     }
 }
 
-/// Whether a server can read the call in no other way than as JSON of UTF-8. The same bytes can be JSON with a small
-/// amount and a form with a large one, and a server may take an amount from the query as well.
+/// Whether a server can read the call only as JSON in UTF-8. The same bytes can be JSON with a small amount and a form
+/// with a large one, and a server may take an amount from the query as well.
 fn is_json_alone(Parts { uri, headers, .. }: &Parts) -> bool {
     uri.query().is_none_or(str::is_empty)
         && all(headers, CONTENT_ENCODING, |coding| coding.eq_ignore_ascii_case("identity"))
@@ -116,11 +117,11 @@ mod tests {
         let (head, ()) = http::Request::post("/v2/x").body(()).expect("a request").into_parts();
         let check = |route: Route, body: &str| route.check_amount(&head, body.as_bytes(), &bounds);
         assert_eq!(check(Route::Refund, r#"{"amount_in_cents":500,"currency":"USD"}"#), Ok(()));
-        assert_eq!(check(Route::Refund, r#"{"amount_in_cents":501,"currency":"USD"}"#), Err(Beyond::Larger));
-        assert_eq!(check(Route::Refund, r#"{"amount_in_cents":1,"currency":"CAD"}"#), Err(Beyond::OtherCurrency));
-        assert_eq!(check(Route::Capture, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(Beyond::Unreadable));
+        assert_eq!(check(Route::Refund, r#"{"amount_in_cents":501,"currency":"USD"}"#), Err(OutOfBounds::Larger));
+        assert_eq!(check(Route::Refund, r#"{"amount_in_cents":1,"currency":"CAD"}"#), Err(OutOfBounds::OtherCurrency));
+        assert_eq!(check(Route::Capture, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(OutOfBounds::Unreadable));
         assert_eq!(check(Route::Release, "anything"), Ok(()));
-        assert_eq!(check(Route::Other, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(Beyond::Unreadable));
+        assert_eq!(check(Route::Other, r#"{"amount_in_cents":1,"currency":"USD"}"#), Err(OutOfBounds::Unreadable));
     }
 
     #[test]

@@ -57,8 +57,8 @@ macro_rules! identifier {
     ($name:ident $($rest:tt)*) => { Some($name) };
 }
 
-/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`], and the permissions that a caller needs for safe
-/// methods and for others. Of two templates that match, the first counts.
+/// Declares the calls: a variant, the segments below `/v2`, a [`Kind`], and the permissions that a caller needs for
+/// safe methods and for others. Of two templates that match, the first counts.
 macro_rules! calls {
     ($($route:ident [$($segment:tt),+] $kind:ident, $read:ident, $write:ident;)+) => {
         /// A call of the v2 surface, `Other`, or `Version1`. Identifiers are opaque and not part of it.
@@ -160,7 +160,8 @@ impl Route {
         }
     }
 
-    /// When a call with this method may be sent again. A call that [`Self::is_keyed`] names becomes `Keyed` with its key.
+    /// When a call with this method may be sent again. A call for which [`Self::is_keyed`] holds becomes `Keyed` once
+    /// it has its key.
     pub fn retry_safety(self, method: &Method) -> RetrySafety {
         match self.kind() {
             Kind::CardData => RetrySafety::Once,
@@ -183,7 +184,7 @@ impl Route {
         self.kind() == Kind::CardData
     }
 
-    /// Whether this is one of the calls that Sezzle or its plugins are known to have.
+    /// Whether Sezzle documents this call, or a plugin of Sezzle's makes it.
     pub fn is_known(self) -> bool {
         !matches!(self, Self::Other | Self::Version1)
     }
@@ -273,8 +274,8 @@ impl Matched {
         Some(Self { route, slash, subject })
     }
 
-    /// The permissions that a caller needs for a call to `path`, which this is the match of. A call that is unknown, but
-    /// known to a server that ignores case, needs that call's permission as well.
+    /// The permissions that a caller needs for a call to `path`, which is the matched path. An unknown call that a
+    /// server would know if it ignored case needs the permission of that known call as well.
     pub fn permissions(&self, method: &Method, path: &str) -> Permissions {
         let needed = Permissions::of(self.route.permission(method));
         if self.route != Route::Other {
@@ -284,7 +285,7 @@ impl Matched {
         let rest = folded.strip_prefix("/v2/").unwrap_or_default();
         let segments: Vec<&str> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
         let (route, _) = Route::from_segments(&segments);
-        needed.and(Permissions::of(route.permission(method)))
+        needed.union(Permissions::of(route.permission(method)))
     }
 
     /// The session that a known call names by a usual UUID. With a slash after it, Sezzle may see another resource.
@@ -342,8 +343,8 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// The calls that must be known however their path is spelt, with whatever follows it: keys go no further than here,
-/// and card data only where that is allowed. A gateway may not mind the case of a path.
+/// The calls that must be recognised in every spelling, and with any further segments: keys go no further than here,
+/// and card data only where that is allowed. A gateway may ignore the case of a path.
 fn sensitive(segments: &[&str]) -> Option<Route> {
     match *segments {
         [first, ..] if first.eq_ignore_ascii_case("authentication") => Some(Route::Authentication),
@@ -364,12 +365,12 @@ fn disguised(rest: &str) -> Option<Route> {
     sensitive(&folded(rest).split('/').collect::<Vec<_>>())
 }
 
-/// A text as a server reads it that decodes it.
+/// A text as a server that decodes it reads it.
 fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8_lossy()
 }
 
-/// A text as a server reads it that ignores case and decodes it.
+/// A text as a server that decodes it and ignores case reads it.
 fn folded(text: &str) -> String {
     decoded(text).chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }

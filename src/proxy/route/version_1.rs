@@ -3,8 +3,8 @@
 use super::{Matched, Route, Subject, disguised, sensitive};
 
 impl Matched {
-    /// Matches the path of a request. `None` when the path does not lie under `/v1/`. Keys and card data are known for
-    /// what they are here as well; everything else is [`Route::Version1`].
+    /// Matches the path of a request. `None` when the path does not lie under `/v1/`. Exchanges of keys and reads of
+    /// card data are recognised here as well; every other call is [`Route::Version1`].
     ///
     /// Expects a path that [`crate::proxy::inbound`] has accepted.
     pub fn version_1(path: &str) -> Option<Self> {
