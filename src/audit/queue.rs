@@ -28,7 +28,7 @@ pub enum Until {
     OnDisk,
 }
 
-/// The lines on their way from the calls to the thread, and what both know of the thread's state.
+/// The lines on their way from the calls to the thread, and the state of that thread.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -36,7 +36,7 @@ pub struct Queue {
     wake: Condvar,
     /// When the thread began the write that it is in, in microseconds of the monotonic clock; 0 between writes.
     busy_since: AtomicU64,
-    /// How many lines were not written, less those of which the file states that they are missing.
+    /// How many lines are missing from the file, and are not yet stated as missing there.
     missed: AtomicU64,
 }
 

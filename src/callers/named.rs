@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::amount::Bounds;
 use super::permission::Permissions;
 
-/// A caller, and what it may do.
+/// A caller, with its permissions and bounds.
 #[derive(Debug)]
 pub struct NamedCaller {
     /// A word of letters, digits, hyphens, underscores and dots, bounded in length by the configuration.

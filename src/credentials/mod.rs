@@ -181,8 +181,8 @@ impl TokenManager {
         self.held.load().verifier.verify(message, tag, self.clock.now())
     }
 
-    /// The live token. Waits for one that is being obtained, for 7 s at most and no longer than `limit`; fails at once
-    /// when exchanges are known to fail and the process is older than 7 s.
+    /// The live token. Waits for a token that is being obtained, for 7 s at most and no longer than `limit`; fails at
+    /// once when exchanges are known to fail and the process is older than 7 s.
     pub async fn acquire(&self, limit: Duration) -> Result<Arc<Token>, NoToken> {
         // A few seconds from now cannot overflow.
         let deadline = Instant::now() + FIRST_WAIT.min(limit);
@@ -301,7 +301,7 @@ impl TokenManager {
         self.metrics.token_expiry.set(seconds(expires.wall().0));
         let mut held = Held::clone(&self.held.load());
         if let Some(keys) = keys {
-            // Setting the same key twice would push out the one before it.
+            // Setting the same key twice would push out the previous key.
             if keys.private != held.keys.private {
                 held.verifier = Arc::new(held.verifier.replaced(&keys.private, self.clock.now()));
             }

@@ -19,7 +19,7 @@ use crate::upstream::retry::RetrySafety;
 #[derive(Debug)]
 pub struct GatewayResponse {
     pub status: StatusCode,
-    /// The headers, without those that are not for the caller.
+    /// The headers that the caller may get.
     pub headers: HeaderMap,
     /// The content, read as far as was asked for.
     pub content: Content,

@@ -1,6 +1,6 @@
 //! The errors that the sidecar itself answers with, in the shape of Sezzle's own. Their status is chosen here alone.
 //!
-//! The text a caller gets names no address and holds no secret; what exactly failed goes to the log.
+//! The text for the caller names no address and holds no secret; the exact failure goes to the log.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub enum ProxyError {
     /// The path does not take this method; the text lists the methods that it takes.
     MethodNotAllowed(&'static str),
     Browser,
-    /// The request is for somebody else; the text says why.
+    /// The request is not for this sidecar; the text says why.
     Misdirected(Cow<'static, str>),
     /// The request has passed a sidecar before.
     Loop,

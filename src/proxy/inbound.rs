@@ -147,8 +147,8 @@ pub fn admit(
     Matched::path(path).map_or_else(|| version_1::admit(forward_v1, path), Ok)
 }
 
-/// The error for a host that is not ours. A host that belongs to somebody else is quoted, since nothing shows a service
-/// its own `Host`.
+/// The error for a refused host. The message quotes a host that is not ours, because nothing else shows a service its
+/// own `Host`.
 fn refused(refusal: Refusal, head: &Parts) -> ProxyError {
     match (refusal, shown_host(head)) {
         (Refusal::Misdirected, host) if !host.is_empty() => ProxyError::Misdirected(
@@ -179,7 +179,7 @@ fn is_plain(path: &str) -> bool {
 /// Refuses a path that two parties could read differently, since the sidecar must know which call a write is.
 fn check_path(path: &str) -> Result<(), ProxyError> {
     let refused = Err(ProxyError::Malformed("the path has empty, dot or ambiguously encoded segments"));
-    // The first piece is what lies before the leading slash; a slash at the end leaves an empty last one.
+    // The first piece, before the leading slash, is skipped; a slash at the end leaves an empty last piece.
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         if segment.is_empty() && segments.peek().is_some() {

@@ -23,7 +23,7 @@ use crate::upstream::OWN_VIA;
 #[derive(Debug)]
 pub struct CallerResponse {
     pub status: StatusCode,
-    /// The headers, without those that are not for the caller.
+    /// The headers that the caller may get.
     pub headers: HeaderMap,
     pub content: Content,
     pub source: Source,
@@ -54,7 +54,7 @@ impl CallerResponse {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         if self.status.canonical_reason().is_none() {
-            // Some clients need a reason phrase, and hyper has none for a status that nobody has registered.
+            // Some clients need a reason phrase, and hyper has none for an unregistered status.
             response.extensions_mut().insert(ReasonPhrase::from_static(b"Unknown"));
         }
         *response.headers_mut() = self.headers;

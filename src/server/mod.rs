@@ -1,6 +1,6 @@
 //! From sockets to requests: the accept loop, connection limits, drain.
 //!
-//! Read next: [`socket`] opens the listening sockets, [`connection`] limits what a connection may do and how long.
+//! Read next: [`socket`] opens the listening sockets, [`connection`] serves one connection under deadlines.
 
 mod caller_certificate;
 pub mod connection;
@@ -88,7 +88,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// Answers a connection over the limit, by TLS if that is what its caller speaks.
+    /// Answers a connection over the limit, over TLS if its caller speaks TLS.
     async fn turn_away(&self, stream: Stream) -> io::Result<()> {
         match (&self.tls, stream) {
             (Some(tls), Either::Left(stream)) => match Box::pin(handshake::accept_to_refuse(tls, stream, self)).await {

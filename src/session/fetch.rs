@@ -171,7 +171,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         match self.take(key, directives).await {
             Asked::No => self.settle(key, began, true, basis, FromFleet::NotAsked, fetch).await,
             Asked::Missed(held) => {
-                // The log that was read meanwhile may have purged what is fetched only now.
+                // Purges by the log that was read meanwhile come before this fetch, which begins only now.
                 let (began, missed) = (self.store.invalidation.epoch(), FromFleet::Miss { stored: false });
                 let settled = self.settle(key, began, true, basis, missed, fetch).await;
                 let is_shared = matches!(settled.0, LookupResult::Answer(_, _, FromFleet::Miss { stored: true }));

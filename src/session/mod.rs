@@ -106,7 +106,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         })
     }
 
-    /// Looks up a session, by the caller's directives, both clocks, and what is known of other sidecars. Takes no lock.
+    /// Looks up a session, by the caller's directives, both clocks, and in a fleet the horizon. Takes no lock.
     pub fn find(&self, key: Uuid, directives: &RequestDirectives, now: Now) -> Found {
         // Loaded before the entry is read: see `SharedHorizon::load`.
         let outlook = self.outlook();
@@ -136,7 +136,8 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         self.fleet.as_ref().map(|fleet| fleet.horizon.load())
     }
 
-    /// Whether an entry may be served by what is known of other sidecars. Counts one that is served unconfirmed.
+    /// Decides by the horizon whether an entry may be served; `None` outside a fleet. Counts an entry that is served
+    /// unconfirmed.
     fn may_serve(&self, outlook: Option<&Arc<Outlook>>, entry: &Entry, now: Now) -> bool {
         match outlook.map(|outlook| outlook.serve(entry.began(), now)) {
             None | Some(Serve::Confirmed) => true,

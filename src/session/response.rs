@@ -9,7 +9,7 @@ pub struct SessionResponse {
     pub status: StatusCode,
     /// Sezzle's own status: 304 if Sezzle confirmed a stored response.
     pub fwd_status: StatusCode,
-    /// The headers, without those that are not for the caller.
+    /// The headers that the caller may get.
     pub headers: HeaderMap,
     /// Sezzle's own `ETag`. The one in the headers may be the sidecar's instead.
     pub etag: Option<HeaderValue>,

@@ -119,7 +119,7 @@ impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
         offer.is_some_and(|offer| offer.share(stored()))
     }
 
-    /// Notes what Sezzle's clock shows.
+    /// Notes the `Date` of Sezzle's answer.
     pub(super) fn note_date(&self, answer: &SessionResponse, now: Now) {
         if let (Some(sharing), Some(date)) = (self.sharing.get(), date(answer)) {
             sharing.sezzle.note(date, now);

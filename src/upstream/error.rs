@@ -118,7 +118,7 @@ impl UpstreamError {
 
     pub fn from_connecting(error: &(dyn Error + 'static)) -> Self {
         let kind = connect_kind(error);
-        // The libraries around the resolver say only once more that there is an error of DNS.
+        // The errors around the resolver's add only that DNS failed.
         let dns = find::<DnsError>(error).filter(|_| kind == ErrorKind::Dns);
         Self::unsent(kind, dns.map_or_else(|| with_causes(error), |dns| with_causes(dns)))
     }

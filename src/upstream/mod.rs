@@ -202,7 +202,7 @@ impl Upstream {
         error
     }
 
-    /// Sends the request over a connection of the pool, and over another if one that was kept returns it untouched.
+    /// Sends the request over a connection of the pool, and over another if a kept one returns the request untouched.
     async fn send_over(
         &self,
         pool: &Pool,

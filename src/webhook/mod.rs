@@ -3,7 +3,7 @@
 //!
 //! This is the one listener that strangers may reach. A body without Sezzle's signature has no effect and is not
 //! forwarded. The `Host` is not checked, since Sezzle uses a public name that the merchant chose. Read next: [`event`]
-//! for what is purged, and [`forward`] for what the service gets.
+//! for the purges, and [`forward`] for the request to the service.
 
 pub mod event;
 pub mod forward;

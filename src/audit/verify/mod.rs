@@ -191,7 +191,7 @@ fn judge(last: Option<Tip>, torn: Torn, line: &Line) -> Vec<Judgement> {
     judge_torn(torn, line).into_iter().chain(judge_link(last, line)).chain(lost).chain(missed).collect()
 }
 
-/// Judges the lines before an audit line that are none. The audit line says how many bytes a cut write left there.
+/// Judges the lines before an audit line that are no audit lines. The audit line says how many bytes a cut write left.
 fn judge_torn(torn: Torn, line: &Line) -> Option<Judgement> {
     let is_open = line.fields.find_text("event") == Some("open");
     let marked = line.fields.find_number("torn").filter(|_| is_open).unwrap_or(0);

@@ -1,6 +1,6 @@
 //! Links in Sezzle's answers are absolute URLs of its gateway. A client that follows one would leave the sidecar and
 //! be refused, so they are pointed back here. Of a body only `links[].href` is touched; every other byte stays as it
-//! was. Of the headers, those that hold URLs are led back in the same way.
+//! was. Headers that hold URLs are led back in the same way.
 
 pub(super) mod answers;
 mod headers;

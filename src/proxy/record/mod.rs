@@ -118,7 +118,7 @@ impl RequestId {
     pub fn header(&self) -> HeaderValue {
         match self {
             Self::Given(id) => id.clone(),
-            // Digits and hyphens are what a header may hold.
+            // A header may hold digits and hyphens.
             Self::Minted(id) => {
                 HeaderValue::from_str(text(*id, &mut Uuid::encode_buffer())).unwrap_or(HeaderValue::from_static(""))
             }

@@ -52,7 +52,8 @@ impl Record {
             && self.stats.is_none()
     }
 
-    /// The span of the request at `place` in its trace. A span has only what the metrics have, and the request's id.
+    /// The span of the request at `place` in its trace. Beside the request's id, a span holds only facts that the
+    /// metrics hold, too.
     pub(super) fn span(&self, place: InTrace, length: Duration) -> Span {
         let upstream = self.upstream();
         Span {

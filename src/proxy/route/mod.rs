@@ -197,7 +197,7 @@ impl Route {
 }
 
 words! {
-    /// Classes of calls, by what waiting for one costs and what sending one twice would do.
+    /// Classes of calls, by the cost of a wait and by the harm of a second call.
     #[derive(Hash)]
     pub enum Class {
         /// The cached lookup.

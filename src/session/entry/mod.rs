@@ -103,7 +103,8 @@ impl HeaderWriter<'_> {
         }
     }
 
-    /// Adds a header if there is none of its name. Such headers come last: without a slot left, there is one.
+    /// Adds a header unless the answer has one of its name. Such headers come last, so with no slot left the answer has
+    /// one.
     #[inline]
     pub fn set_missing(&mut self, name: HeaderName, value: HeaderValue) {
         match self {

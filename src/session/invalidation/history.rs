@@ -32,7 +32,8 @@ pub const SETTLING_TTL: Duration = Duration::from_secs(2);
 pub(super) struct History {
     /// The remembered purges of each tag.
     log: HashMap<TagId, PurgeMark>,
-    /// Applies to every tag: purges of everything, and the summary of those that the log had no room for.
+    /// The combined facts about purges of everything, and about purges without room in the log. They apply to every
+    /// tag.
     floor: PurgeMark,
     /// How many purged tags are remembered one by one.
     capacity: usize,
