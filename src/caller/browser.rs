@@ -28,9 +28,8 @@ pub fn check_navigation(headers: &HeaderMap) -> Result<(), Refusal> {
         let mut lines = headers.get_all(name).iter();
         lines.next().is_some_and(|line| line == value) && lines.next().is_none()
     };
-    let is_navigation = has_only(&SEC_FETCH_MODE, "navigate")
-        && has_only(&SEC_FETCH_DEST, "document")
-        && !headers.contains_key(ORIGIN);
+    let is_navigation =
+        has_only(&SEC_FETCH_MODE, "navigate") && has_only(&SEC_FETCH_DEST, "document") && !headers.contains_key(ORIGIN);
     if is_navigation { Ok(()) } else { Err(Refusal::Browser) }
 }
 

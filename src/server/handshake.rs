@@ -80,10 +80,11 @@ async fn handshake(
         let accepted = TlsAcceptor::from(offer).accept(stream).await;
         let accepted = accepted.map_err(|error| failed(&error, tls, listener))?;
         let (_, connection) = accepted.get_ref();
-        let certificate = caller_certificate::of_connection(connection, Clock::system().now().wall).map_err(|malformed| {
-            log(&malformed.to_string(), tls, listener);
-            Cut::ClientCertificate
-        })?;
+        let certificate =
+            caller_certificate::of_connection(connection, Clock::system().now().wall).map_err(|malformed| {
+                log(&malformed.to_string(), tls, listener);
+                Cut::ClientCertificate
+            })?;
         count(connection, listener);
         Ok(Some((Box::new(accepted), certificate)))
     };

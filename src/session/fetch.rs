@@ -23,7 +23,8 @@ use crate::sezzle::session::SessionFacts;
 impl<E: Clone + Send + Sync + 'static> SessionCache<E> {
     /// Compares Sezzle's answer to a HEAD with the stored one (RFC 9111, 4.3.5), which is outdated if they differ.
     pub fn head_seen(&self, asked: FetchId, status: StatusCode, headers: &HeaderMap) {
-        let differs = |entry: &Entry| status != StatusCode::OK || !Conditions::is_same_representation(&entry.answer(), headers);
+        let differs =
+            |entry: &Entry| status != StatusCode::OK || !Conditions::is_same_representation(&entry.answer(), headers);
         // Without a body, the media type tells whether a 404 or 410 is Sezzle's own.
         if is_verdict(status, || freshness::is_json(headers))
             && self.store.get(asked.key).is_some_and(|entry| differs(&entry))

@@ -188,7 +188,11 @@ mod tests {
             (&[modified], &[tag], false),
         ];
         for (stored, fresh, expected) in rows {
-            assert_eq!(Conditions::is_same_representation(&answer(stored), &headers(fresh)), expected, "{stored:?} {fresh:?}");
+            assert_eq!(
+                Conditions::is_same_representation(&answer(stored), &headers(fresh)),
+                expected,
+                "{stored:?} {fresh:?}"
+            );
         }
     }
 

@@ -42,7 +42,8 @@ impl Certificate {
 pub fn is_authority(der: &[u8]) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| {
         let constraints = certificate.basic_constraints();
-        certificate.version() != X509Version::V3 || constraints.is_ok_and(|found| found.is_some_and(|extension| extension.value.ca))
+        certificate.version() != X509Version::V3
+            || constraints.is_ok_and(|found| found.is_some_and(|extension| extension.value.ca))
     })
 }
 

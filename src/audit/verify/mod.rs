@@ -95,7 +95,9 @@ impl Torn {
         }
         let is_torn = is_cut && !is_foreign;
         let text = if is_torn {
-            format!("the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk")
+            format!(
+                "the file ends in a torn line ({bytes} bytes): a write was cut off there, by a crash or a full disk"
+            )
         } else {
             self.text()
         };
@@ -185,9 +187,10 @@ fn judge(last: Option<Tip>, torn: Torn, line: &Line) -> Vec<Judgement> {
         let text = format!("the sidecar had written a line with the hash {lost}, and the file did not have it");
         Judgement::break_of_chain(text)
     });
-    let missed = line.fields.find_number("missed").map(|missed| {
-        Judgement::remark(format!("the sidecar could not write {missed} lines before this one"))
-    });
+    let missed = line
+        .fields
+        .find_number("missed")
+        .map(|missed| Judgement::remark(format!("the sidecar could not write {missed} lines before this one")));
     judge_torn(torn, line).into_iter().chain(judge_link(last, line)).chain(lost).chain(missed).collect()
 }
 

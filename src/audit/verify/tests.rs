@@ -97,10 +97,7 @@ fn what_no_cut_write_leaves_is_a_break_at_the_end_of_a_file_too() {
         ("{\"event\":\"e\n", 3),
     ] {
         let (breaks, said) = verified(&[format!("{whole}{end}")]);
-        assert!(
-            breaks == 1 && said[0].starts_with(&format!("f0:{line}: BREAK: this is no audit")),
-            "{end}: {said:?}"
-        );
+        assert!(breaks == 1 && said[0].starts_with(&format!("f0:{line}: BREAK: this is no audit")), "{end}: {said:?}");
     }
     let (breaks, said) = verified(&[format!("{whole}{}", "{".repeat(70_000))]);
     assert!(breaks == 1 && said[0].starts_with("f0:3: BREAK: the line has 70000 bytes"), "{said:?}");

@@ -14,8 +14,7 @@ fn stored(answer: &SessionResponse, like: &Arc<HeaderTemplate>) -> Option<Entry>
 }
 
 fn answer(headers: &[(HeaderName, &[u8])], etag: Option<&'static str>, body: &'static str) -> SessionResponse {
-    let headers =
-        headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).expect("valid")));
+    let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).expect("valid")));
     let status = StatusCode::OK;
     let etag = etag.map(HeaderValue::from_static);
     let mut map = HeaderMap::new();
