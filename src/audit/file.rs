@@ -194,7 +194,7 @@ mod tests {
         file.lock().expect("locked");
         let second = AuditFile::open(&path).expect("opened");
         assert!(matches!(second.lock(), Err(FileError::Locked)));
-        assert!(file.is(&second).expect("known"));
+        assert!(file.is_same_file(&second).expect("known"));
         drop(file);
         second.lock().expect("free");
         for mode in [0o620, 0o602] {

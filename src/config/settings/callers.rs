@@ -160,7 +160,7 @@ fn one(r: &mut Reader<'_>, element: &Element<'_>, proxy: Option<&ProxySettings>)
             pair,
             certificate: certificate?,
             uid: uid?,
-            allow: allow??.into_iter().fold(Permissions::default(), Permissions::and),
+            allow: allow??.into_iter().fold(Permissions::default(), Permissions::union),
             max_amount,
         })
     };
