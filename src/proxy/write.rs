@@ -156,7 +156,7 @@ impl RunningWrite {
             let audited = match begun {
                 Ok(audited) => audited,
                 Err(error) => {
-                    report.concluded = true;
+                    report.dismiss();
                     let _ = give.send((Err(error), permit));
                     return;
                 }
@@ -192,6 +192,11 @@ struct WriteReport {
 }
 
 impl WriteReport {
+    /// Takes note that nothing was sent, so that there is nothing to report.
+    fn dismiss(&mut self) {
+        self.concluded = true;
+    }
+
     /// Reports everything in the write's result that an operator has to know, and marks an answer that is in doubt.
     fn conclude(&mut self, result: &mut Result<GatewayResponse, ProxyError>) {
         self.concluded = true;
