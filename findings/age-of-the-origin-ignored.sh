@@ -3,10 +3,11 @@
 #
 # Of:       nginx 1.22.1 and HAProxy 2.6.12 (Debian 12)
 # Input:    an origin that answers with `Cache-Control: max-age=60` and `Age: 57`, as a CDN in front of it would: three
-#           seconds of freshness are left. Each proxy is asked at 0, 2 and 4 seconds. The body counts the origin's answers.
+#           seconds of freshness are left. Each proxy is asked at 0, 2 and 4 seconds. The body counts the answers of the
+#           origin.
 # Expected: both count the answer's age (RFC 9111, 4.2.3), and ask the origin again at 4 seconds at the latest.
 # Seen:     both still answer from the cache. HAProxy says `age: 61` of an answer that may be 60 seconds old. nginx says
-#           `Age: 57` again and again. A body behind two caches can so be served for twice its life.
+#           `Age: 57` again and again. So a body behind two caches can be served for twice its life.
 # Needs:    apt-get of Debian 12 on x86-64, curl, Python 3
 set -euo pipefail
 folder=$(mktemp -d)

@@ -4,7 +4,7 @@
 # Of:       bytesize 2.7.0 (Rust), with which many programs read the sizes in their configuration
 # Expected: a size that does not fit 64 bits, or has a part of a byte, is an error. "m" is refused: for nginx it is MiB,
 #           for Kubernetes a thousandth.
-# Seen:     too large a size becomes the largest number there is, although too large a number without a unit is refused;
+# Seen:     a size that is too large becomes the largest number, although such a number without a unit is refused;
 #           "0.1b" becomes 0; "1m" is 1 000 000, "1k" 1000 and "1K" as well, while sizes are printed in KiB and MiB.
 # Needs:    cargo
 set -euo pipefail

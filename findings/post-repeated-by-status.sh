@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Clients send an answered POST again because of its status: by themselves, or when told to repeat failures.
 #
-# Of:       as they come: Apache HttpClient 5.2.1, OkHttp 3.13.1 (both Debian 12), the `fetch` of Node 20.20.2;
+# Of:       with defaults: Apache HttpClient 5.2.1, OkHttp 3.13.1 (both Debian 12), the `fetch` of Node 20.20.2;
 #           superagent 10.4.2 with `.retry(1)`, aiohttp-retry 2.9.1 with its default statuses and two attempts
 # Input:    a POST, answered each time with 408, 421, 503, 503 with `Retry-After: 0`, or 504, which leaves the outcome
 #           of the request unknown.

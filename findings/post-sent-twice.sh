@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # A POST that nobody asked to repeat is sent twice.
 #
-# Of:       pycurl 7.49.0 with its libcurl, httplib2 0.32.1, Deno 2.9.6 (`fetch`), OkHttp 3.13.1, each as it comes
+# Of:       pycurl 7.49.0 with its libcurl, httplib2 0.32.1, Deno 2.9.6 (`fetch`), OkHttp 3.13.1, each with its defaults
 # Input:    GET, answered with keep-alive; then POST on the same connection, which the server reads whole and then
 #           closes without a byte of an answer.
 # Expected: an error. RFC 9110, 9.2.2: a client should not automatically retry a request with a method that is not
 #           idempotent, unless it can tell that the request was never applied.
 # Seen:     all four send the POST again on a new connection, once, and report an error, if any, only when that
-#           connection ends in silence, too. A server that does the work before it dies does it twice.
+#           connection ends in silence, too. A server that does the work before it dies does the work twice.
 # Needs:    python3 with pip, npm, java with a compiler, apt-get of Debian 12, Linux on x86-64
 set -euo pipefail
 folder=$(mktemp -d)

@@ -4,8 +4,8 @@
 # Of:       rcgen 0.14.10 (Rust)
 # Input:    CertificateParams::new with one name, signed with a new key.
 # Expected: a validity of some months or years from today, as openssl, mkcert and the like choose.
-# Seen:     valid from 1975-01-01 to 4096-01-01. Verifiers accept such a certificate, so nobody notices; alerts that wait
-#           for the end of certificates never fire, and Apple's systems refuse more than 825 days.
+# Seen:     valid from 1975-01-01 to 4096-01-01. Verifiers accept such a certificate, so nobody notices. Alerts that
+#           wait for the end of certificates never fire, and Apple's systems refuse more than 825 days.
 # Needs:    cargo
 set -euo pipefail
 folder=$(mktemp -d)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# One space before a colon in the head of an answer: refused, kept in the name, or the end of all that follows.
+# One space before a colon in the head of an answer: some clients refuse the answer, one keeps the space in the name,
+# and one loses all lines that follow.
 #
 # Of:       hyper 1.12.0 with httparse 1.10.1 (Rust), httpx 0.28.1, http.client of Python 3 and so requests 2.34.2, the
 #           `fetch` of Node 20.20.2
 # Input:    200 with the lines `X-First: 1`, `X-Odd : 1`, `X-Last: 1`, as old servers and scripts behind gateways send
 #           them.
-# Expected: the same everywhere. RFC 9112, 5.1, forbids servers the space, has proxies remove it from answers, and curl
-#           and Ruby read the line as if it were not there.
+# Expected: all clients act alike. RFC 9112, 5.1, forbids servers the space and makes proxies remove it from answers.
+#           curl and Ruby read the line as if the space were not there.
 # Seen:     hyper and httpx refuse the whole answer, http.client drops that line and all lines after it without a word,
 #           and Node's `fetch` has a header of the name "x-odd ".
 # Needs:    cargo, npm, python3 with pip, Linux on x86-64

@@ -4,10 +4,10 @@
 # Of:       zstd by python-zstandard 0.25.0 (PyPI), which brings libzstd along
 # Input:    a JSON body, compressed with a dictionary of plain content, in a frame with the library's defaults;
 #           decompressed with that dictionary, with another of the same length, and with none.
-# Expected: a frame names its dictionary, so another one is refused. At least a checksum notices.
+# Expected: a frame names its dictionary, so another one is refused, or at least a checksum shows the mistake.
 # Seen:     a dictionary of plain content has the id 0, which is not written, and a frame has no checksum by default.
-#           The other dictionary gives a body of the right length with pieces of that dictionary in it. Only decompression
-#           without any dictionary fails.
+#           The other dictionary gives a body of the right length with pieces of that dictionary in it. Only
+#           decompression without any dictionary fails.
 # Needs:    Python 3 with pip
 set -euo pipefail
 folder=$(mktemp -d)
