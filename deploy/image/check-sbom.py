@@ -20,5 +20,5 @@ if not EXPECTED <= names or FOREIGN & names:
     sys.exit(f"bill of materials: lacks {EXPECTED - names}, has {FOREIGN & names}")
 refs = {component["bom-ref"] for component in bill["components"]} | {bill["metadata"]["component"]["bom-ref"]}
 if {dependency["ref"] for dependency in bill["dependencies"]} != refs:
-    sys.exit("bill of materials: what is listed is not what depends on each other")
+    sys.exit("bill of materials: the listed components are not those that depend on each other")
 print(f"bill of materials: {len(names)} crates")

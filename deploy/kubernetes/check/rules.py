@@ -18,7 +18,7 @@ GATEWAYS = {"production": "gateway.sezzle.com", "sandbox": "sandbox.gateway.sezz
 SERVICE_STOPS = 45
 # Memory of the program besides the cache and bodies.
 RESERVE = 48 << 20
-# Bodies in memory at once for each place in limits.in_flight: received, sent, and an eighth each of two more classes.
+# Bodies in memory at once for each permit of limits.in_flight: received, sent, and an eighth each of two more classes.
 BODIES = 2.25
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
