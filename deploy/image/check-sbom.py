@@ -1,4 +1,4 @@
-"""Checks the bill of materials on standard input against CycloneDX's schema, and for crates that must or must not be in it."""
+"""Checks the bill of materials on standard input: CycloneDX's schema, and crates that must or must not be in it."""
 
 import json
 import sys
