@@ -1,7 +1,7 @@
 """A service beside the sidecar: GET /checkout/UUID returns the state of a session at Sezzle.
 
-The service has no key and no token. It calls the sidecar as it would call Sezzle. It stops on SIGTERM, before the
-sidecar does."""
+The service has no key and no token, and calls the sidecar as it would call Sezzle. On SIGTERM the service stops before
+the sidecar does."""
 
 import http.client
 import json
