@@ -451,6 +451,7 @@ fn links_lead_somewhere() {
         root().join("CONTRIBUTING.md"),
         root().join("fuzz/README.md"),
         root().join("findings/README.md"),
+        root().join("examples/README.md"),
     ];
     pages.extend(fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("an entry").path()));
     let mut followed = 0;
