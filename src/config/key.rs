@@ -1,4 +1,4 @@
-//! What is known of one key.
+//! One key: its properties and its value.
 
 use crate::secret::Secret;
 
@@ -7,26 +7,26 @@ use crate::secret::Secret;
 pub struct KeyDoc {
     /// Section and name, with a dot between them. A name may have a dot of its own, as in `proxy.tls.key_file`.
     pub key: &'static str,
-    /// The default as TOML; none if the key is required, or if leaving it out has a meaning of its own.
+    /// The default as TOML; `None` if the key is required, or if its absence has a meaning of its own.
     pub default: Option<String>,
     /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
     pub required: bool,
-    pub takes: Takes,
+    pub applied_by: AppliedBy,
 }
 
 /// How a change of a key takes effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Takes {
+pub enum AppliedBy {
     Reload,
     #[default]
     Restart,
 }
 
-/// A key with its effective value as TOML, if it has a value.
+/// A key with its effective value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
     pub key: &'static str,
-    /// `None` if the key is not set. Secrets are redacted.
+    /// The value as TOML; `None` if the key is not set. Secrets are redacted.
     pub value: Option<String>,
     /// The file or the variable that sets the value, or `default`.
     pub origin: String,
@@ -35,9 +35,9 @@ pub struct Effective {
 /// The value of a secret in [`Effective`].
 pub(super) const REDACTED: &str = "\"[redacted]\"";
 
-/// The parsed value of a key, whatever its spelling and its source.
+/// The parsed value of a key. Two spellings of one value, or two sources, give the same parsed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Understood {
+pub enum ParsedValue {
     /// The output of `Debug`.
     Plain(String),
     /// The secret itself, not its source.

@@ -6,26 +6,27 @@ use std::fmt::Debug;
 
 use config::{Value, ValueKind};
 
-use super::key::{Effective, KeyDoc, REDACTED, Takes};
+use super::key::{AppliedBy, Effective, KeyDoc, REDACTED};
 use super::parse::Parsed;
 use super::parse::caller::caller_name;
 use super::problem::Problem;
-use super::reader::{Reader, is_a_key, origin, quotation, quoted, scalar_text, string};
+use super::reader::Reader;
 use super::source::child;
+use super::value_text::{is_sezzle_key, origin, quotation, quoted, scalar_text, string};
 
 /// One table of a list.
 pub(super) struct Element<'t> {
     value: &'t Value,
-    /// The name or the place of the table, for messages.
+    /// The name of the table, or its number in the list, for messages.
     shown: String,
 }
 
-/// Whether a key is the first of each table of a list, as [`Effective`] has them.
+/// Whether a key is the first of each table of a list, in the order of [`Effective`].
 pub(super) fn begins_element(key: &str) -> bool {
     key == "callers.name"
 }
 
-/// Whether a key is for a public key, which may be one of Sezzle's form, and is not shown.
+/// Whether a key holds a public key. Its value may have the form of Sezzle's keys, and is not shown.
 fn is_public_key(key: &str) -> bool {
     key == "callers.public_key"
 }
@@ -41,25 +42,25 @@ impl<'t> Reader<'t> {
                 self.refuse(section, &format!("expected a list: write [[{section}]] in place of [{section}]"));
                 &[]
             }
-            // The unknown keys report a value in the place of a list.
+            // `unknown` reports a value in the place of a list.
             Some(_) => &[],
         };
         for key in keys {
             self.known.insert(key);
-            self.docs.push(KeyDoc { key, default: None, required: false, takes: Takes::Reload });
+            self.docs.push(KeyDoc { key, default: None, required: false, applied_by: AppliedBy::Reload });
             let of_all: Vec<_> = values.iter().map(|value| member(value, key).map(text)).collect();
-            self.understand(key, &of_all);
+            self.note_value(key, &of_all);
         }
         let element = |(index, value): (usize, &'t Value)| {
             let name = child(value, "name").and_then(string).filter(|name| caller_name(name).is_ok());
-            let shown = name.filter(|name| !is_a_key(name)).map(|name| format!("{name:?}"));
+            let shown = name.filter(|name| !is_sezzle_key(name)).map(|name| format!("{name:?}"));
             Element { value, shown: shown.unwrap_or_else(|| (index + 1).to_string()) }
         };
         let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
         values.iter().all(is_table).then(|| values.iter().enumerate().map(element).collect())
     }
 
-    /// A key of a table that is text and may be absent: `Some(None)`.
+    /// The text of a key in a table; `Some(None)` if the table does not have the key.
     pub(super) fn member<T>(
         &mut self,
         element: &Element<'_>,
@@ -71,7 +72,7 @@ impl<'t> Reader<'t> {
             self.refuse_member(element, key, "expected a string");
             return None;
         };
-        if is_a_key(&text) && !is_public_key(key) {
+        if is_sezzle_key(&text) && !is_public_key(key) {
             self.refuse_member(element, key, "this value is one of Sezzle's keys and does not belong here");
             return None;
         }
@@ -93,7 +94,8 @@ impl<'t> Reader<'t> {
         self.parsed_member(element, key, &text, parse).map(Some)
     }
 
-    /// A key of a table that is a list of texts, in which nothing may occur twice, and may be absent: `Some(None)`.
+    /// The list of texts of a key in a table, in which no text may occur twice; `Some(None)` if the table does not have
+    /// the key.
     pub(super) fn members<T: Debug + PartialEq>(
         &mut self,
         element: &Element<'_>,
@@ -124,7 +126,7 @@ impl<'t> Reader<'t> {
         is_sound.then_some(Some(items))
     }
 
-    /// A problem with a key of a table.
+    /// Notes a problem with a key of a table.
     pub(super) fn refuse_member(&mut self, element: &Element<'_>, key: &'static str, message: &str) {
         let value = member(element.value, key).unwrap_or(element.value);
         let message = format!("caller {}: {message}", element.shown);
@@ -152,7 +154,7 @@ fn member<'t>(table: &'t Value, key: &str) -> Option<&'t Value> {
     child(table, key.rsplit('.').next().unwrap_or_default())
 }
 
-/// A value as text, to compare it with another.
+/// A value as text, for a comparison.
 fn text(value: &Value) -> String {
     match &value.kind {
         ValueKind::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("\n"),

@@ -1,7 +1,8 @@
 //! Configuration: files and environment variables in, [`Settings`] or the complete list of mistakes out.
 //!
-//! Files are laid over each other in order and variables over files. Only configuration files are read here; files that
-//! they name, secrets above all, are read where they are needed. [`settings`] has the keys, their defaults and bounds.
+//! A later file overrides an earlier one, and a variable overrides every file. Only configuration files are read here.
+//! The files that a configuration names, such as those of secrets, are read by the modules that need them. [`settings`]
+//! has the keys, their defaults and bounds.
 
 pub mod changes;
 mod key;
@@ -12,6 +13,7 @@ mod reader;
 pub mod settings;
 mod source;
 mod unknown;
+mod value_text;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
-pub use self::key::{Effective, KeyDoc, Takes};
+pub use self::key::{AppliedBy, Effective, KeyDoc};
 use self::reader::Reader;
 use self::source::{Environment, Layer};
 use crate::address::Address;
@@ -56,12 +58,12 @@ pub fn load(
 }
 
 /// Reads `ops.listen` and nothing else, for commands that ask a running sidecar for its health. A mistake in another
-/// key, made after the sidecar was started, must not make it look ill.
+/// key, made after the sidecar was started, must not make the sidecar look unhealthy.
 pub fn ops_listen(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<SocketAddr, Problems> {
-    some(files, environment, settings::ops_listen)
+    read_some(files, environment, settings::ops_listen)
 }
 
 /// Reads `control.listen` and `ops.listen` and nothing else, for commands that ask a running sidecar for its status or
@@ -70,7 +72,7 @@ pub fn operator_listeners(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<OperatorListeners, Problems> {
-    some(files, environment, |r| {
+    read_some(files, environment, |r| {
         let (control, ops) = (settings::control_listen(r), settings::ops_listen(r));
         Some(OperatorListeners { control: control?, ops: ops? })
     })
@@ -83,8 +85,8 @@ pub struct OperatorListeners {
     pub ops: SocketAddr,
 }
 
-/// Reads some keys, and overlooks mistakes in all others.
-fn some<T>(
+/// Reads the keys that `keys` reads, and overlooks mistakes in all others.
+fn read_some<T>(
     files: &[PathBuf],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     keys: impl FnOnce(&mut Reader<'_>) -> Option<T>,

@@ -28,7 +28,6 @@ impl Problems {
     }
 }
 
-/// One problem per line.
 /// One mistake: its subject, its description, and the file or variable that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -43,7 +42,7 @@ impl Problem {
         Self { subject: subject.into(), message: message.into(), origin: None }
     }
 
-    /// Names the file or variable the value came from.
+    /// Names the file or the variable that the value came from.
     pub(super) fn at(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
         self

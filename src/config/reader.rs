@@ -10,10 +10,11 @@ use std::mem;
 
 use config::{Value, ValueKind};
 
-use super::key::{Effective, KeyDoc, REDACTED, Takes, Understood};
+use super::key::{AppliedBy, Effective, KeyDoc, ParsedValue, REDACTED};
 use super::parse::{self, Parsed};
 use super::problem::{Problem, Problems};
-use super::source::{child, may_hold_a_key, variable};
+use super::source::{child, variable};
+use super::value_text::{bare_or_quoted, is_sezzle_key, origin, quotation, quoted, scalar_text, split, string};
 use crate::secret::{Secret, SecretSource};
 
 const DEFAULT: &str = "default";
@@ -22,14 +23,16 @@ const DEFAULT: &str = "default";
 pub(super) struct Reader<'t> {
     pub(super) tree: &'t Value,
     secrets: BTreeMap<&'static str, Secret>,
+    /// Whether no source is missing.
     complete: bool,
     pub(super) known: BTreeSet<&'static str>,
     /// The sections that are lists of tables.
     pub(super) lists: BTreeSet<&'static str>,
-    pub(super) takes: Takes,
+    /// How a change of the key that is read next takes effect.
+    pub(super) applied_by: AppliedBy,
     pub(super) docs: Vec<KeyDoc>,
     pub(super) effective: Vec<Effective>,
-    pub(super) understood: BTreeMap<&'static str, Understood>,
+    pub(super) values: BTreeMap<&'static str, ParsedValue>,
     pub(super) problems: Problems,
 }
 
@@ -42,18 +45,18 @@ impl<'t> Reader<'t> {
             complete,
             known: BTreeSet::new(),
             lists: BTreeSet::new(),
-            takes: Takes::default(),
+            applied_by: AppliedBy::default(),
             docs: Vec::new(),
             effective: Vec::new(),
-            understood: BTreeMap::new(),
+            values: BTreeMap::new(),
             problems: Problems::default(),
         }
     }
 
-    /// Says of the key that is read next that a reload applies it. A key needs a restart if a part of the process is
-    /// built from it at the start: listeners, the connections to Sezzle, limits, and the merchant.
+    /// Says of the key that is read next that a reload applies the key. A key needs a restart if a part of the process
+    /// is built from the key at the start: listeners, the connections to Sezzle, limits, and the merchant.
     pub(super) fn on_reload(&mut self) -> &mut Self {
-        self.takes = Takes::Reload;
+        self.applied_by = AppliedBy::Reload;
         self
     }
 
@@ -71,7 +74,7 @@ impl<'t> Reader<'t> {
         };
         self.show(key, bare_or_quoted(&text), &origin);
         let value = self.parsed(key, &text, &origin, parse)?;
-        self.understand(key, &value);
+        self.note_value(key, &value);
         Some(value)
     }
 
@@ -92,7 +95,7 @@ impl<'t> Reader<'t> {
     pub(super) fn required<T: Debug>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         self.register(key, None, true);
         let Some(value) = self.find(key) else {
-            // The parser is called for the text of its expectation.
+            // A parser says in its error what it expects.
             let expectation = parse("").err().unwrap_or_default();
             self.missing(key, format!("required, {expectation}"));
             return None;
@@ -100,7 +103,7 @@ impl<'t> Reader<'t> {
         self.text(key, value, parse)
     }
 
-    /// A list in which nothing may occur twice.
+    /// A list, in which no item may occur twice.
     pub(super) fn list<T: Debug + PartialEq>(
         &mut self,
         key: &'static str,
@@ -124,7 +127,7 @@ impl<'t> Reader<'t> {
                 None => {}
             }
         }
-        self.understand(key, &items);
+        self.note_value(key, &items);
         (items.len() == texts.len()).then_some(items)
     }
 
@@ -153,9 +156,9 @@ impl<'t> Reader<'t> {
         required: bool,
     ) -> Option<Option<SecretSource>> {
         // A variable keeps its value until a restart, so `on_reload` concerns the key of the file only.
-        let takes = mem::take(&mut self.takes);
+        let applied_by = mem::take(&mut self.applied_by);
         let name = variable(key);
-        if self.recognise(key).is_some() {
+        if self.register_forbidden(key) {
             self.refuse(
                 key,
                 &format!("a secret does not belong in a configuration file; use {file_key} or the variable {name}"),
@@ -163,14 +166,14 @@ impl<'t> Reader<'t> {
             return None;
         }
         let Some(value) = self.secrets.remove(key) else {
-            self.takes = takes;
+            self.applied_by = applied_by;
             self.register(file_key, None, required);
             return match self.find(file_key) {
                 Some(path) => self.text(file_key, path, parse::secret_file).map(|path| Some(SecretSource::File(path))),
                 None => Some(None),
             };
         };
-        if self.recognise(file_key).is_some() {
+        if self.register_forbidden(file_key) {
             self.refuse(file_key, &format!("set twice: also by the variable {name}; keep one of them"));
             return None;
         }
@@ -180,14 +183,15 @@ impl<'t> Reader<'t> {
         }
         self.effective.push(Effective { key, value: None, origin: String::new() });
         self.show(key, REDACTED.to_owned(), &name);
-        self.understood.insert(key, Understood::Secret(value.clone()));
+        self.values.insert(key, ParsedValue::Secret(value.clone()));
         Some(Some(SecretSource::Variable { name, value }))
     }
 
-    /// Notes a key that must not be read. Returns the text of its value, if it is set, which is empty for other types.
-    pub(super) fn recognise(&mut self, key: &'static str) -> Option<String> {
+    /// Registers a key that a file must not set, so that no second message calls the key unknown. Returns whether a
+    /// file sets the key all the same.
+    fn register_forbidden(&mut self, key: &'static str) -> bool {
         self.known.insert(key);
-        self.find(key).map(|value| scalar_text(value).unwrap_or_default())
+        self.find(key).is_some()
     }
 
     /// A problem with the value of `key`, which is not quoted.
@@ -215,17 +219,17 @@ impl<'t> Reader<'t> {
     }
 
     /// Notes the value of a key, for a comparison with another configuration.
-    pub(super) fn understand(&mut self, key: &'static str, value: &impl Debug) {
-        self.understood.insert(key, Understood::Plain(format!("{value:?}")));
+    pub(super) fn note_value(&mut self, key: &'static str, value: &impl Debug) {
+        self.values.insert(key, ParsedValue::Plain(format!("{value:?}")));
     }
 
-    /// Hands out the values by key.
-    pub(super) fn take_understood(&mut self) -> BTreeMap<&'static str, Understood> {
-        mem::take(&mut self.understood)
+    /// The noted values, by key.
+    pub(super) fn take_values(&mut self) -> BTreeMap<&'static str, ParsedValue> {
+        mem::take(&mut self.values)
     }
 
-    /// Shows the effective value of an absent key that follows from other keys.
-    pub(super) fn derived(&mut self, key: &str, text: &str) {
+    /// Shows the effective value of a key that is not set and follows from other keys.
+    pub(super) fn show_derived(&mut self, key: &str, text: &str) {
         self.show(key, quoted(text), DEFAULT);
     }
 
@@ -234,7 +238,7 @@ impl<'t> Reader<'t> {
         self.documented().find(|key| is_in(key, section) && self.find(key).is_some())
     }
 
-    /// Shows no value of a section: without another key of it, none of them has an effect.
+    /// Shows every key of a section as not set, because a key that is not set leaves all of them without effect.
     pub(super) fn show_as_absent(&mut self, section: &str) {
         self.effective.iter_mut().filter(|effective| is_in(effective.key, section)).for_each(|key| key.value = None);
     }
@@ -247,7 +251,7 @@ impl<'t> Reader<'t> {
         self.known.iter().any(|key| is_in(key, section))
     }
 
-    /// The keys a file may hold.
+    /// The keys that a file may hold.
     pub(super) fn documented(&self) -> impl Iterator<Item = &'static str> {
         self.docs.iter().map(|doc| doc.key)
     }
@@ -262,7 +266,7 @@ impl<'t> Reader<'t> {
 
     fn register(&mut self, key: &'static str, default: Option<String>, required: bool) {
         self.known.insert(key);
-        self.docs.push(KeyDoc { key, default, required, takes: mem::take(&mut self.takes) });
+        self.docs.push(KeyDoc { key, default, required, applied_by: mem::take(&mut self.applied_by) });
         self.effective.push(Effective { key, value: None, origin: String::new() });
     }
 
@@ -283,7 +287,7 @@ impl<'t> Reader<'t> {
     }
 
     fn parsed<T>(&mut self, key: &str, text: &str, origin: &str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
-        let parsed = match is_a_key(text) {
+        let parsed = match is_sezzle_key(text) {
             true => Err("this value is one of Sezzle's keys and does not belong here".to_owned()),
             false => parse(text),
         };
@@ -299,14 +303,14 @@ impl<'t> Reader<'t> {
 
     fn text<T: Debug>(&mut self, key: &'static str, value: &Value, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let text = self.scalar(key, value)?;
-        // A number here is a value meant for another key, or one that lacks its quotes and so its leading zeros.
+        // A number here is meant for another key, or lacks its quotes. Without quotes TOML drops leading zeros.
         if !matches!(value.kind, ValueKind::String(_)) {
             self.refuse(key, &format!("expected a string{}", quotation(key, &text)));
             return None;
         }
         self.show(key, quoted(&text), &origin(value));
         let value = self.parsed(key, &text, &origin(value), parse)?;
-        self.understand(key, &value);
+        self.note_value(key, &value);
         Some(value)
     }
 
@@ -334,114 +338,4 @@ impl<'t> Reader<'t> {
 
 fn is_in(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Accepts `a, b` as well as `["a", "b"]`. A bracket does not tell which: `[::1]:80, [::1]:81` begins with one too.
-fn split(text: &str) -> Vec<String> {
-    if let Ok(toml::Value::Array(items)) = text.trim().parse::<toml::Value>()
-        && let Some(texts) = items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
-    {
-        return texts;
-    }
-    if text.trim().is_empty() {
-        return Vec::new();
-    }
-    text.split(',').map(|item| item.trim().to_owned()).collect()
-}
-
-pub(super) fn string(value: &Value) -> Option<String> {
-    match &value.kind {
-        ValueKind::String(text) => Some(text.clone()),
-        _ => None,
-    }
-}
-
-/// The value as text. Only files have other types than strings.
-pub(super) fn scalar_text(value: &Value) -> Option<String> {
-    match &value.kind {
-        ValueKind::String(text) => Some(text.clone()),
-        ValueKind::Boolean(flag) => Some(flag.to_string()),
-        ValueKind::I64(number) => Some(number.to_string()),
-        ValueKind::Float(number) => Some(format!("{number:?}")),
-        _ => None,
-    }
-}
-
-pub(super) fn origin(value: &Value) -> String {
-    value.origin().unwrap_or_default().to_owned()
-}
-
-/// Whether a wrong value may be quoted. Not quoted are values of secrets, URLs, which may carry a password, paths, in whose
-/// place a secret may stand, and text that looks as if it was pasted into the wrong line.
-pub(super) fn quotation(key: &str, text: &str) -> String {
-    let is_withheld = ["url", "proxy", "forward_to", "endpoint", "_file"].iter().any(|end| key.ends_with(end));
-    let delicate = key.starts_with("credentials.") || is_withheld || text.contains('@');
-    if delicate || text.len() > 40 || may_hold_a_key(text) {
-        return String::new();
-    }
-    format!(", found {text:?}")
-}
-
-/// A key pasted over a host's name or a file's path would be accepted as such, and then be shown.
-pub(super) fn is_a_key(text: &str) -> bool {
-    let text = text.trim_start().to_ascii_lowercase();
-    text.starts_with("sz_pub_") || text.starts_with("sz_pr_")
-}
-
-fn bare_or_quoted(text: &str) -> String {
-    let is_bool = text.parse::<bool>().is_ok();
-    let is_plain_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
-    if is_bool || is_plain_number { text.to_owned() } else { quoted(text) }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists() {
-        let table: [(&str, &[&str]); 8] = [
-            ("", &[]),
-            ("[]", &[]),
-            ("a", &["a"]),
-            (" a , b ", &["a", "b"]),
-            ("[\"a\", 'b']", &["a", "b"]),
-            ("[::1]:80", &["[::1]:80"]),
-            ("[::1]:80,[::1]:81", &["[::1]:80", "[::1]:81"]),
-            ("a,,b", &["a", "", "b"]),
-        ];
-        for (text, expected) in table {
-            assert_eq!(split(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn quotations() {
-        assert_eq!(quotation("log.level", "loud\n"), ", found \"loud\\n\"");
-        for (key, text) in [
-            ("credentials.merchant_uuid", "x"),
-            ("gateway.url", "x"),
-            ("links.base_url", "x"),
-            ("webhooks.forward_to", "x"),
-            ("fleet.key_file", "x"),
-            ("log.level", "sz_pr_canary"),
-            ("proxy.hosts", "user:canary@host"),
-            ("log.level", "0123456789012345678901234567890123456789x"),
-        ] {
-            assert_eq!(quotation(key, text), "", "{key} {text}");
-        }
-    }
-
-    #[test]
-    fn values_as_toml() {
-        for (text, expected) in
-            [("true", "true"), ("10", "10"), ("007", "\"007\""), ("5s", "\"5s\""), ("1.5", "\"1.5\"")]
-        {
-            assert_eq!(bare_or_quoted(text), expected);
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The sources of values: files and environment variables become layers, which `config` then merges.
 //!
-//! A layer's values carry their origin. Nothing is converted here: a variable stays a string, because guessing turns a
-//! key such as `00123456` into a number. The secrets leave the environment before a layer is made.
+//! A layer's values carry their origin. No value is converted here: a variable stays a string, because a guess at its
+//! type would turn a key such as `00123456` into a number. The secrets leave the environment before a layer is made.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use crate::secret::Secret;
 /// `SEZZLE_SIDECAR_PORT` for a service that is called `sezzle-sidecar`.
 pub(super) const PREFIX: &str = "SEZZLE_SIDECAR__";
 
-/// Keys whose value may be given by variable, and by variable only.
+/// Keys that a variable may set and a file may not.
 pub(super) const SECRETS: [&str; 5] = [
     "credentials.public_key",
     "credentials.private_key",
@@ -27,11 +27,12 @@ pub(super) const SECRETS: [&str; 5] = [
     "fleet.password",
 ];
 
-/// More than any configuration needs, and too little for a wrong path, such as a device, to exhaust the memory.
+/// The largest file that is read, in bytes: more than any configuration needs, and too little for a wrong path, such as
+/// that of a device, to exhaust the memory.
 const LARGEST_FILE: usize = 1024 * 1024;
 
-/// All keys are kept below one root, so that `config` never takes a key for a path expression: one such as
-/// `"a[999999999]"` would make it allocate a list of that length.
+/// All keys are kept below one root, so that `config` never takes a key for a path expression: a key such
+/// as `"a[999999999]"` would make `config` allocate a list of that length.
 const ROOT: &str = "root";
 
 /// One file, or one variable.
@@ -91,7 +92,8 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
     let variables: Vec<(OsString, OsString)> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let mut environment = Environment::default();
     for (name, _) in &variables {
-        // Kubernetes sets variables of this form for a service of this name, but none with two underscores.
+        // The variables that Kubernetes sets for a service named `sezzle-sidecar` begin in this way, too, but have no
+        // two underscores in a row.
         let name = name.to_string_lossy();
         let rest = name.strip_prefix(PREFIX.trim_end_matches('_')).filter(|rest| !rest.starts_with("__"));
         if rest.is_some_and(|rest| rest.starts_with('_') && rest.contains("__")) {
@@ -130,6 +132,7 @@ pub(super) fn environment(variables: impl IntoIterator<Item = (OsString, OsStrin
     environment
 }
 
+/// The name of the variable that sets a key.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
@@ -168,7 +171,7 @@ fn value(origin: &String, value: toml::Value) -> Value {
         toml::Value::Integer(number) => ValueKind::I64(number),
         toml::Value::Float(number) => ValueKind::Float(number),
         toml::Value::Boolean(flag) => ValueKind::Boolean(flag),
-        // No key is a date, and as text every parser refuses it.
+        // No key is a date, and every parser refuses a date as text.
         toml::Value::Datetime(date) => ValueKind::String(date.to_string()),
         toml::Value::Array(items) => {
             ValueKind::Array(items.into_iter().map(|item| self::value(origin, item)).collect())
@@ -180,6 +183,7 @@ fn value(origin: &String, value: toml::Value) -> Value {
     Value::new(Some(origin), kind)
 }
 
+/// The value of a key in a table; `None` if `table` is no table.
 pub(super) fn child<'v>(table: &'v Value, key: &str) -> Option<&'v Value> {
     match &table.kind {
         ValueKind::Table(map) => map.get(key),
@@ -196,16 +200,16 @@ pub(super) fn empty_table() -> Value {
 /// where a key belongs, and a line break would forge another problem.
 pub(super) fn shown_segment(segment: &str) -> &str {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if segment.is_empty() || segment.len() > 40 || !segment.chars().all(plain) || may_hold_a_key(segment) {
+    if segment.is_empty() || segment.len() > 40 || !segment.chars().all(plain) || may_hold_sezzle_key(segment) {
         "[name withheld]"
     } else {
         segment
     }
 }
 
-/// Sezzle's keys begin with `sz_pub_` and `sz_pr_`. The test is wider than that, because it only keeps text from being
-/// shown.
-pub(super) fn may_hold_a_key(text: &str) -> bool {
+/// Whether a text may hold one of Sezzle's keys, which begin with `sz_pub_` and `sz_pr_`. The test is wider than that,
+/// because it only keeps text from being shown.
+pub(super) fn may_hold_sezzle_key(text: &str) -> bool {
     text.to_ascii_lowercase().contains("sz_")
 }
 

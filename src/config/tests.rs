@@ -141,7 +141,7 @@ fn defaults() {
         fleet,
         log,
         otlp,
-        understood: _,
+        values: _,
         effective: _,
     } = loaded(&[VALID], &[]).settings;
     assert_eq!(gateway.environment, Gateway::Sandbox);
@@ -384,7 +384,7 @@ fn what_a_key_refuses() {
         ("webhooks.forward_to = 'unix:/a'", "webhooks.forward_to: expected a URL such as "),
         (
             "webhooks.forward_to = 'https://a'",
-            "webhooks.forward_to: webhooks.listen is not set, so no webhooks arrive to hand on",
+            "webhooks.forward_to: webhooks.listen is not set, so no webhook arrives that could be forwarded",
         ),
         (
             "webhooks = { listen = '127.0.0.1:1', forward_to = 'http://127.0.0.1:1/webhooks/sezzle' }",
@@ -418,10 +418,7 @@ fn what_a_key_refuses() {
         ("fleet = { sentinels = ['a'], primary = 'b' }", "fleet.sentinels: expected a host and a port such as "),
         ("fleet = { sentinels = ['a:1'], primary = 'b c' }", "fleet.primary: expected a word of at most 64 letters"),
         ("fleet = { url = 'redis://a', username = 'b' }", "fleet.username: fleet.password_file is not set, and a user"),
-        (
-            "fleet = { url = 'redis://a', ca_file = '/b' }",
-            "fleet.ca_file: the connection has no TLS: that takes rediss",
-        ),
+        ("fleet = { url = 'redis://a', ca_file = '/b' }", "fleet.ca_file: the connection has no TLS; use rediss"),
         (
             "fleet = { url = 'rediss://a', client_certificate_file = '/b' }",
             "fleet.client_key_file: required with fleet.client_certificate_file",

@@ -1,5 +1,5 @@
-//! Finds keys that no code reads. If a misspelt key were ignored, a default would stay in force that the author of the
-//! file believes to have changed.
+//! Finds keys that no code reads. If the sidecar ignored a misspelt key, the default would stay in force, and the
+//! author of the file would not notice.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::problem::{Problem, Problems};
 use super::reader::Reader;
 use super::source::{Layer, shown_segment};
 
-/// Checks every layer by itself, so that a mistake is found even if a later layer overrides it.
+/// Checks every layer by itself, so that a mistake is found even if a later layer overrides the value.
 pub(super) fn find(layers: &[Layer], reader: &Reader<'_>) -> Problems {
     let mut problems = Problems::default();
     for layer in layers {
@@ -46,7 +46,7 @@ fn collect(prefix: &str, value: &Value, lists: &BTreeSet<&str>, leaves: &mut Vec
             }
         }
         ValueKind::Table(_) if prefix.is_empty() => {}
-        // A list of tables has the keys of each of its tables.
+        // The keys of a list are those of its tables.
         ValueKind::Array(items) if lists.contains(prefix) => {
             items.iter().for_each(|item| collect(prefix, item, lists, leaves));
         }

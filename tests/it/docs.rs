@@ -8,7 +8,7 @@ use std::path::Path;
 use http::Method;
 use serde_json::Value;
 use sezzle_sidecar::config;
-use sezzle_sidecar::config::Takes;
+use sezzle_sidecar::config::AppliedBy;
 use sezzle_sidecar::config::changes::rules;
 use sezzle_sidecar::drift::shape::Subject;
 use sezzle_sidecar::proxy::cache_status::Source;
@@ -65,8 +65,8 @@ fn the_page_says_of_every_key_and_no_other_whether_a_reload_applies_it() {
             assert!(explained.insert((key.clone(), row[2].to_owned())), "{key} is explained twice");
         }
     }
-    let by = |takes| if takes == Takes::Reload { "reload" } else { "restart" };
-    let keys = rules().map(|(key, takes)| (key.to_owned(), by(takes).to_owned()));
+    let by = |applied_by| if applied_by == AppliedBy::Reload { "reload" } else { "restart" };
+    let keys = rules().map(|(key, applied_by)| (key.to_owned(), by(applied_by).to_owned()));
     same("docs/configuration.md", &explained, &keys.collect());
 }
 

@@ -93,15 +93,15 @@ fn another_text(text: &str) -> String {
 
 /// Every key that a file may hold, with its value in `config/reference.toml`. The keys of a list have a test of their
 /// own.
-fn keys() -> Vec<(&'static str, Takes, toml::Value)> {
+fn keys() -> Vec<(&'static str, AppliedBy, toml::Value)> {
     let shown = crate::config::tests::shown_in_reference();
     let keys = reference().into_iter().filter(|doc| !doc.key.starts_with("callers."));
-    keys.map(|doc| (doc.key, doc.takes, shown[doc.key].clone())).collect()
+    keys.map(|doc| (doc.key, doc.applied_by, shown[doc.key].clone())).collect()
 }
 
 #[test]
 fn a_change_of_each_key_is_one_of_it_alone() {
-    for (key, takes, value) in keys() {
+    for (key, applied_by, value) in keys() {
         let by = if matches!(key, "fleet.sentinels" | "fleet.primary") { BY_SENTINELS } else { BY_URL };
         let base = settings(&[BASE, by], &[]);
         if key == "otlp.endpoint" && !cfg!(feature = "otlp") {
@@ -112,12 +112,16 @@ fn a_change_of_each_key_is_one_of_it_alone() {
         let changes = diff(&base, &base, &new);
         // By itself this key changes nothing, so nothing is to be said of it.
         let keys = if key == "proxy.allow_remote" { vec![] } else { vec![key] };
-        let expected = match takes {
-            Takes::Reload => Changes { applied: keys, need_restart: vec![] },
-            Takes::Restart => Changes { applied: vec![], need_restart: keys },
+        let expected = match applied_by {
+            AppliedBy::Reload => Changes { applied: keys, need_restart: vec![] },
+            AppliedBy::Restart => Changes { applied: vec![], need_restart: keys },
         };
         assert_eq!(changes, expected, "{key}");
-        assert_eq!(rules().filter(|(ruled, _)| *ruled == key).collect::<Vec<_>>(), [(key, takes)], "one rule each");
+        assert_eq!(
+            rules().filter(|(ruled, _)| *ruled == key).collect::<Vec<_>>(),
+            [(key, applied_by)],
+            "one rule each"
+        );
     }
 }
 
@@ -153,7 +157,7 @@ fn a_secret_of_a_variable_takes_a_restart() {
     let old: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "old")).collect();
     let base = settings(&files, &old);
     for (index, key) in SECRETS.into_iter().enumerate() {
-        assert!(rules().any(|rule| rule == (key, Takes::Restart)), "{key}");
+        assert!(rules().any(|rule| rule == (key, AppliedBy::Restart)), "{key}");
         let mut new = old.clone();
         new.get_mut(index).unwrap().1 = "new";
         let changes = diff(&base, &base, &settings(&files, &new));

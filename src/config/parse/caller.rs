@@ -8,15 +8,15 @@ use crate::callers::permission::Permissions;
 
 /// A word of `allow`.
 pub(in crate::config) fn permissions(text: &str) -> Parsed<Permissions> {
-    Permissions::from_word(text).ok_or_else(|| match meant(text) {
+    Permissions::from_word(text).ok_or_else(|| match intended_word(text) {
         Some(known) => format!("expected a word for what a caller may do; did you mean {known:?}?"),
         None => "expected a word for what a caller may do".to_owned(),
     })
 }
 
-/// The word that a mistaken one seems to stand for. Who follows a hint must not give more rights than were meant, so a
-/// word for much is hinted at only if one letter is wrong.
-fn meant(text: &str) -> Option<&'static str> {
+/// The word that the author of a mistaken word seems to have meant. An author who follows the hint must not give more
+/// rights than intended, so a word for many rights is a hint only if one letter is wrong.
+fn intended_word(text: &str) -> Option<&'static str> {
     let trimmed = text.trim();
     let same = Permissions::words().find(|word| word.eq_ignore_ascii_case(trimmed));
     let letters = |word: &str| strsim::damerau_levenshtein(trimmed, word);
@@ -38,7 +38,7 @@ pub(in crate::config) fn uid(text: &str) -> Parsed<u32> {
     uid.ok_or_else(|| format!("expected the number of a user, from 0 to {}", u32::MAX - 1))
 }
 
-/// A DNS name or URI of a certificate.
+/// A DNS name or a URI of a certificate.
 pub(in crate::config) fn certificate_name(text: &str) -> Parsed<String> {
     let is_uri = text.split_once("://").is_some_and(|(scheme, rest)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -60,8 +60,8 @@ pub(in crate::config) fn certificate_name(text: &str) -> Parsed<String> {
 // The longest SPIFFE id.
 const LONGEST_NAME: usize = 2048;
 
-/// A public key that clients send. One of Sezzle's form is allowed, since some clients check the form; a private key is
-/// in the wrong place.
+/// A public key that clients send. The form of Sezzle's public keys is allowed, because some clients check the form. A
+/// private key of Sezzle's is refused.
 pub(in crate::config) fn public_key(text: &str) -> Parsed<String> {
     let is_plain = !text.is_empty() && text.len() <= LONGEST_KEY && text.chars().all(|c| c.is_ascii_graphic());
     if !is_plain || text.to_ascii_lowercase().contains("sz_pr_") {

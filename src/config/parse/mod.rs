@@ -1,5 +1,5 @@
-//! Parses text into values of the right type. Every parser says what it expected and never repeats its input: whether a
-//! value may be quoted depends on its key, which a parser does not know.
+//! Parses text into values of the right type. The error of a parser says which text the parser expects. No parser
+//! repeats its input, because the key decides whether a value may be quoted, and a parser does not know the key.
 
 pub(super) mod caller;
 pub(super) mod redis;
@@ -17,7 +17,7 @@ use crate::address::Address;
 use crate::names::DNS_PORT;
 use crate::units;
 
-/// A value, or a sentence that says what was expected.
+/// A value, or the text that was expected in its place, such as `expected true or false`.
 pub(super) type Parsed<T> = Result<T, String>;
 
 /// `true` or `false`.
@@ -33,7 +33,7 @@ pub(super) fn choice<T: Copy, const N: usize>(words: [(&'static str, T); N]) -> 
     }
 }
 
-/// The word that is most like a mistaken one.
+/// The known word that is most like `text`.
 pub(super) fn nearest<'k>(text: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(text, known);
     known.max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
@@ -94,7 +94,8 @@ pub(super) fn tcp_address(text: &str) -> Parsed<SocketAddr> {
     socket(text, "expected an address such as \"127.0.0.1:9464\" or \"[::1]:9464\"")
 }
 
-/// Neither an IPv4 nor an IPv6 socket listens on an IPv4 address that is mapped into IPv6.
+/// An IP address with a port. An IPv4 address that is mapped into IPv6 is refused, because neither an IPv4 nor an IPv6
+/// socket listens on it.
 fn socket(text: &str, expected: &str) -> Parsed<SocketAddr> {
     let address: SocketAddr = text.parse().map_err(|_| expected.to_owned())?;
     match address.ip().to_canonical() {
@@ -103,7 +104,7 @@ fn socket(text: &str, expected: &str) -> Parsed<SocketAddr> {
     }
 }
 
-/// The address of a name server, with the usual port if none stands there.
+/// The address of a name server, with the usual port if the text has no port.
 pub(super) fn name_server(text: &str) -> Parsed<SocketAddr> {
     let with_port = text.parse::<SocketAddr>().ok();
     let found = with_port.or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
@@ -136,14 +137,14 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
 
 /// The path of a file with a secret. Text that looks like the secret itself is refused, because paths are shown.
 pub(super) fn secret_file(text: &str) -> Parsed<PathBuf> {
-    // A key in base64 may hold a slash, and most end with this sign.
+    // A key in base64 may hold a slash, and most such keys end with this sign.
     if text.ends_with('=') || !text.contains('/') && text.contains([':', ' ', '=']) {
         return Err("expected the path of a file that holds the secret".to_owned());
     }
     path(text)
 }
 
-/// Sezzle promises only an identifier, so no narrower form is required.
+/// An identifier of Sezzle's. Sezzle promises no narrower form.
 pub(super) fn identifier(text: &str) -> Parsed<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
@@ -187,7 +188,7 @@ pub(super) fn gateway_url(text: &str) -> Parsed<String> {
     Ok(url.origin)
 }
 
-/// Scheme and authority of an HTTP proxy. Its port differs from network to network, so none is assumed.
+/// Scheme and authority of an HTTP proxy. The text must have a port, because no port is usual for a proxy.
 pub(super) fn egress_proxy(text: &str) -> Parsed<String> {
     if text.contains('@') {
         return Err("user and password do not belong here: put \"user:password\" into a file, and its path into \
@@ -227,8 +228,8 @@ pub(super) fn forward_to(text: &str) -> Parsed<String> {
     }
 }
 
-/// Where spans are sent. Spans tell no more than the metrics do, so plain HTTP may leave this machine. Without a path
-/// in the URL, the usual one is used.
+/// The URL to which spans are sent, with OTLP's usual path if the text has no path. Spans tell no more than the metrics
+/// do, so plain HTTP may leave this machine.
 pub(super) fn otlp_endpoint(text: &str) -> Parsed<String> {
     match Url::parse(text) {
         Some(url) if is_plain(&url.path) => {
@@ -295,10 +296,10 @@ fn is_host_and_port(authority: &Authority) -> bool {
     let host = authority.host();
     let host_is_valid = match unbracketed(host) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        // Names a certificate could carry; `Authority` itself would let `*` and `a$b` pass.
+        // A name that a certificate could have. `Authority` itself would let `*` and `a$b` pass.
         None => ServerName::try_from(host).is_ok(),
     };
-    // Also refuses user information, which stands before the host.
+    // This also refuses user information, which stands before the host.
     let port_is_valid = match authority.as_str().strip_prefix(host) {
         Some("") => true,
         Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).is_some_and(|port: u16| port != 0),

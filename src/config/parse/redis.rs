@@ -1,4 +1,4 @@
-//! Parses where a server that speaks Redis's protocol listens.
+//! Parses the addresses of servers that speak Redis's protocol.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ impl RedisUrl {
     }
 }
 
-/// A URL of a server, with the number of the database as its path.
+/// The URL of a server, with the number of the database as its path.
 pub(in crate::config) fn url(text: &str) -> Parsed<RedisUrl> {
     if text.starts_with("unix:") {
         return match address(text)? {
@@ -59,7 +59,7 @@ fn plain_url(text: &str) -> Option<RedisUrl> {
     Some(RedisUrl::Tcp { at: host_and_port(authority, PORT), database, tls })
 }
 
-/// The address of a Sentinel. Its port differs from that of the server, so none is assumed.
+/// The address of a Sentinel. The text must have a port, because the default port is that of the server.
 pub(in crate::config) fn sentinel(text: &str) -> Parsed<HostPort> {
     match text.parse::<Authority>() {
         Ok(authority) if authority.port().is_some() && is_host_and_port(&authority) => {
@@ -75,7 +75,7 @@ fn host_and_port(authority: &Authority, default: u16) -> HostPort {
     HostPort { host, port: authority.port_u16().unwrap_or(default) }
 }
 
-/// The port of a URL without one: that of every client of Redis.
+/// The port of a URL that names none, as in every client of Redis.
 const PORT: u16 = 6379;
 
 const EXPECTED: &str = "expected a URL such as \"rediss://cache.internal:6379/0\", \"redis://127.0.0.1\" or \

@@ -9,7 +9,7 @@ use crate::config::reader::Reader;
 pub struct AuditSettings {
     /// `None` for no audit.
     pub file: Option<PathBuf>,
-    /// Whether a call whose first line cannot be written is refused.
+    /// Whether the sidecar refuses a call whose first line it cannot write.
     pub required: bool,
 }
 

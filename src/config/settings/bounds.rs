@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub(super) const MILLION: usize = 1_000_000;
 pub(super) const HOUR: Duration = seconds(3600);
-/// The shortest timeout that is not simply zero.
+/// The shortest timeout above zero.
 pub(super) const INSTANT: Duration = Duration::from_millis(1);
 
 pub(super) const fn seconds(seconds: u64) -> Duration {

@@ -8,7 +8,7 @@ use crate::config::reader::Reader;
 
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
-    /// Bodies, keys and bookkeeping together, in bytes.
+    /// Bytes that stored sessions may take: bodies, keys and bookkeeping together.
     pub max_bytes: u64,
     /// Longest lifetime of any entry.
     pub max_ttl: Duration,
@@ -16,7 +16,7 @@ pub struct CacheSettings {
     pub untokenized_ttl: Duration,
     /// How long before `tokenize.expiration` an entry becomes stale.
     pub expiration_margin: Duration,
-    /// Whether the origin's `no-store`, `no-cache` and `max-age=0` are obeyed.
+    /// Whether the cache obeys `no-store`, `no-cache` and `max-age=0` of Sezzle.
     pub origin_cache_control: OriginCacheControl,
     /// How long a stale entry may be served when Sezzle fails.
     pub stale_if_error: Duration,
@@ -31,11 +31,11 @@ pub enum OriginCacheControl {
 
 pub(super) fn read(r: &mut Reader<'_>) -> Option<CacheSettings> {
     let max_bytes = r.value("cache.max_bytes", "32MiB", parse::size(1 << 20..=1 << 40));
-    // Bounds how long another sidecar's write can go unnoticed here.
+    // The bound on how long a write through another sidecar can stay unnoticed here.
     let max_ttl = r.on_reload().value("cache.max_ttl", "60s", parse::duration(INSTANT..=24 * HOUR));
     let untokenized_ttl =
         r.on_reload().value("cache.untokenized_ttl", "30s", parse::duration(Duration::ZERO..=24 * HOUR));
-    // Covers the way to the caller and a clock that is a little off.
+    // Room for the way to the caller, and for a clock that is a little off.
     let expiration_margin =
         r.on_reload().value("cache.expiration_margin", "5s", parse::duration(Duration::ZERO..=seconds(600)));
     let origin_cache_control = r.on_reload().value(

@@ -1,13 +1,13 @@
-//! The section `control`: the listener that steers the process.
+//! The section `control`: the listener by which operators purge sessions and set the log level.
 
-use super::listen::{is_loopback, taken};
+use super::listen::{is_loopback, is_taken};
 use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
 
 #[derive(Clone, Debug)]
 pub struct ControlSettings {
-    /// Where the process can be controlled; nowhere unless set.
+    /// The address of the control listener; `None` for no such listener.
     pub listen: Option<Address>,
 }
 
@@ -20,14 +20,14 @@ pub(super) fn read(r: &mut Reader<'_>, proxy: Option<&[Address]>) -> Option<Cont
                 "control.listen",
                 "expected a Unix socket or a loopback address, because this listener controls the process",
             );
-        } else if taken(address, proxy) {
+        } else if is_taken(address, proxy) {
             r.conflict("control.listen", &format!("{address} is taken by proxy.listen"));
         }
     }
     Some(ControlSettings { listen: listen? })
 }
 
-/// `control.listen` alone, for commands that only call this listener.
+/// Reads `control.listen` alone, for commands that only call this listener.
 pub(in crate::config) fn control_listen(r: &mut Reader<'_>) -> Option<Option<Address>> {
     r.optional("control.listen", parse::address)
 }

@@ -8,7 +8,7 @@ use crate::secret::SecretSource;
 pub struct CredentialSettings {
     pub public_key: SecretSource,
     pub private_key: SecretSource,
-    /// The only merchant the keys may authenticate as.
+    /// The only merchant that the keys may belong to; `None` for any.
     pub merchant_uuid: Option<String>,
 }
 

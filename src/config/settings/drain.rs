@@ -11,12 +11,12 @@ use crate::units::shown;
 pub struct DrainSettings {
     /// How long connections are still accepted after SIGTERM.
     pub grace: Duration,
-    /// From SIGTERM to the hard end.
+    /// Time from SIGTERM to the hard end.
     pub timeout: Duration,
 }
 
 pub(super) fn read(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Option<DrainSettings> {
-    // As long as load balancers and endpoints usually take to notice.
+    // Load balancers and endpoints usually notice within this time.
     let grace = r.on_reload().value("drain.grace", "5s", parse::duration(Duration::ZERO..=HOUR));
     let timeout = r.on_reload().value("drain.timeout", "40s", parse::duration(INSTANT..=HOUR));
 
@@ -25,7 +25,7 @@ pub(super) fn read(r: &mut Reader<'_>, write_timeout: Option<Duration>) -> Optio
     {
         r.conflict("drain.timeout", &format!("{} is shorter than drain.grace ({})", shown(timeout), shown(grace)));
     }
-    // The last write may come in at the end of the grace period.
+    // The last write may arrive at the end of the grace period.
     if let (Some(write_timeout), Some(grace), Some(timeout)) = (write_timeout, grace, timeout)
         && timeout >= grace
         && timeout <= grace.saturating_add(write_timeout)

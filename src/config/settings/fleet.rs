@@ -17,19 +17,19 @@ pub struct FleetSettings {
     pub server: ServerAddress,
     /// `None` for a connection without TLS.
     pub tls: Option<FleetTls>,
-    /// The server's default user unless set. Never set without a password.
+    /// `None` for the server's default user. Never set without a password.
     pub username: Option<String>,
     pub password: Option<SecretSource>,
     /// Pods with the same name, merchant and environment are one fleet.
     pub name: String,
-    /// File with the keys that seal shared bodies. Without it only purges are shared.
+    /// The file with the keys that seal shared bodies. `None` if the fleet shares purges alone.
     pub key_file: Option<PathBuf>,
     pub times: FleetTimes,
 }
 
 #[derive(Clone, Debug)]
 pub struct FleetTls {
-    /// Further trust anchors in PEM.
+    /// A file with further trust anchors in PEM.
     pub ca_file: Option<PathBuf>,
     pub client: Option<FleetClientCertificate>,
 }
@@ -43,11 +43,11 @@ pub struct FleetClientCertificate {
 /// The keys of the section that a reload applies.
 #[derive(Clone, Copy, Debug)]
 pub struct FleetTimes {
-    /// From one poll of the log to the next.
+    /// Time from one poll of the log to the next.
     pub poll: Duration,
     /// How long memory counts as confirmed after a poll; at least two polls.
     pub lease: Duration,
-    /// How long an entry may be served that is not confirmed.
+    /// How long a sidecar may serve an entry that is not confirmed.
     pub alone_ttl: Duration,
     /// The longest time that a lookup waits for the server.
     pub timeout: Duration,
@@ -107,7 +107,10 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Option<FleetSettings>> {
         ("fleet.client_key_file", key_of_certificate.is_some()),
     ] {
         if is_set && !tls {
-            r.conflict(key, "the connection has no TLS: that takes rediss in fleet.url, or Sentinels without insecure");
+            r.conflict(
+                key,
+                "the connection has no TLS; use rediss in fleet.url, or fleet.sentinels without fleet.insecure",
+            );
         }
     }
     let client = match (certificate_file, key_of_certificate) {
@@ -135,7 +138,8 @@ struct Server {
 }
 
 impl Server {
-    /// An address of a Sentinel has no scheme, so only `fleet.insecure` can say that there is no TLS.
+    /// Whether connections have TLS. The address of a Sentinel has no scheme, so only `fleet.insecure` can say that
+    /// there is no TLS.
     fn is_tls(&self, insecure: bool) -> bool {
         self.url.as_ref().map_or(!insecure, RedisUrl::is_tls)
     }
@@ -161,17 +165,19 @@ impl Server {
 }
 
 fn times(r: &mut Reader<'_>) -> Option<FleetTimes> {
-    // Ten questions a second of each pod cost a server of 1000 pods a fifth of a core.
+    // With ten polls a second from each of 1000 pods, the server takes a fifth of a core.
     let poll = r.on_reload().value("fleet.poll", "100ms", parse::duration(POLL));
-    // Two polls may be late before memory is unconfirmed. The most is what a purge may hold a webhook's answer.
+    // Two polls may be late before memory is unconfirmed. The upper bound is the longest time for which a purge may
+    // hold the answer to a webhook.
     let lease = r.on_reload().value("fleet.lease", "300ms", parse::duration(INSTANT..=seconds(5)));
-    // The life of an entry in a sidecar without a fleet.
+    // As long as a sidecar without a fleet keeps an entry.
     let alone_ttl = r.on_reload().value("fleet.alone_ttl", "60s", parse::duration(Duration::ZERO..=seconds(86_400)));
     // No lookup takes more than 50 ms longer because of the server.
     let timeout = r.on_reload().value("fleet.timeout", "25ms", parse::duration(INSTANT..=WAIT));
     // Nearly always other pods know of a write before Sezzle has answered, so the wait is usually over at once.
     let write_wait = r.on_reload().value("fleet.write_wait", "50ms", parse::duration(Duration::ZERO..=seconds(1)));
-    // Off: a pod that waits for another's fetch depends on that pod. Its mark in the server ends after a second.
+    // Off by default, because a pod that waits for the fetch of another pod depends on that pod. The other pod's mark
+    // in the server ends after a second.
     let flight_wait = r.on_reload().value("fleet.flight_wait", "0s", parse::duration(Duration::ZERO..=seconds(1)));
 
     if let (Some(poll), Some(lease)) = (poll, lease)

@@ -17,28 +17,28 @@ use crate::telemetry::metrics::words;
 pub struct GatewaySettings {
     /// Which of Sezzle's gateways the keys belong to.
     pub environment: Environment,
-    /// Scheme and authority requests are sent to, without a trailing slash: the environment's own, or the override.
+    /// Scheme and authority of the gateway, without a trailing slash: the environment's own, or an override.
     pub url: String,
-    /// Further trust anchors in PEM.
+    /// A file with further trust anchors in PEM.
     pub ca_file: Option<PathBuf>,
     /// Bound on one TCP connection attempt.
     pub connect_timeout: Duration,
     pub http2: bool,
     pub egress_proxy: Option<EgressProxySettings>,
     pub resolver: ResolverSettings,
-    /// Until the head of an answer to a safe call.
+    /// Time until the head of an answer to a safe call.
     pub read_timeout: Duration,
-    /// Until the head of an answer to a write.
+    /// Time until the head of an answer to a write.
     pub write_timeout: Duration,
-    /// Until the head of a report.
+    /// Time until the head of a report.
     pub report_timeout: Duration,
 }
 
-/// The way to resolve the name of the gateway, or of the proxy on the way to it.
+/// The way to resolve the name of the gateway, or of the egress proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolverSettings {
     System,
-    /// These name servers, or those of the system if there are none here.
+    /// The sidecar asks these name servers, or those of the system if the list is empty.
     NameServers(Vec<SocketAddr>),
 }
 
@@ -86,8 +86,8 @@ impl Environment {
 }
 
 impl GatewaySettings {
-    /// A remark if `hosts` has the name of the gateway, and that name is resolved as for every program of this machine.
-    /// An egress proxy resolves the name elsewhere.
+    /// A remark if `hosts` has the name of the gateway, and the sidecar resolves that name as every program of this
+    /// machine does. An egress proxy resolves the name elsewhere.
     pub fn resolver_warning(&self, hosts: &[String]) -> Option<String> {
         let url: Uri = self.url.parse().ok()?;
         let name = url.host().filter(|_| self.resolver == ResolverSettings::System && self.egress_proxy.is_none())?;
@@ -102,7 +102,8 @@ impl GatewaySettings {
         })
     }
 
-    /// A remark if name servers are named for the gateway, and the egress proxy asks its own.
+    /// A remark if `gateway.resolver` is `dns` beside an egress proxy, because the proxy resolves the gateway's name
+    /// itself.
     pub fn egress_warning(&self) -> Option<String> {
         let asks_servers = matches!(self.resolver, ResolverSettings::NameServers(_));
         (asks_servers && self.egress_proxy.is_some()).then(|| {
@@ -122,18 +123,18 @@ pub(super) fn read(r: &mut Reader<'_>) -> (Option<GatewaySettings>, Option<Durat
     );
     let url = r.optional("gateway.url", parse::gateway_url);
     if let (Some(environment), Some(None)) = (environment, &url) {
-        r.derived("gateway.url", environment.url());
-        r.understand("gateway.url", &environment.url());
+        r.show_derived("gateway.url", environment.url());
+        r.note_value("gateway.url", &environment.url());
     }
     let ca_file = r.optional("gateway.ca_file", parse::path);
-    // A connection that takes longer fails soon enough for another attempt within the caller's own patience.
+    // A connection that is not made in this time fails soon enough for another attempt before the caller's own timeout.
     let connect_timeout = r.value("gateway.connect_timeout", "2s", parse::duration(INSTANT..=seconds(5)));
     let read_timeout = r.on_reload().value("gateway.read_timeout", "10s", parse::duration(TIMEOUT));
-    // Longer than a read: giving up on a write leaves its outcome unknown.
+    // Longer than for a read, because a write that the sidecar gives up has an unknown outcome.
     let write_timeout = r.on_reload().value("gateway.write_timeout", "30s", parse::duration(TIMEOUT));
-    // Reports are computed while the caller waits.
+    // Sezzle computes a report while the caller waits.
     let report_timeout = r.on_reload().value("gateway.report_timeout", "60s", parse::duration(TIMEOUT));
-    // One connection for all calls is one that a network can silently drop; several are the safer choice.
+    // With HTTP/2 all calls share one connection, which a network may silently drop. Several connections are safer.
     let http2 = r.value("gateway.http2", "false", parse::boolean);
     if http2 == Some(true) && plain_http(&url) {
         r.conflict("gateway.http2", "HTTP/2 needs TLS, and gateway.url is http");
@@ -193,5 +194,5 @@ fn egress_proxy(r: &mut Reader<'_>, plain_http: bool) -> Option<Option<EgressPro
     Some(url?.map(|url| EgressProxySettings { url, credentials }))
 }
 
-/// Nobody waits longer than this for the head of an answer.
+/// The bounds of the timeouts for the head of an answer.
 const TIMEOUT: RangeInclusive<Duration> = INSTANT..=seconds(600);

@@ -23,7 +23,8 @@ impl LinkSettings {
         let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
         let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("https") { 443 } else { 80 });
         let ports: Vec<u16> = listen.iter().filter_map(Address::tcp).map(|address| address.port()).collect();
-        // Callers of a Unix socket do not look at the host and port of a link. The system chooses in place of port 0.
+        // Callers of a Unix socket do not look at the host and port of a link. The system replaces port 0 by a port
+        // that nobody knows here.
         let leads_elsewhere = is_loopback && !ports.is_empty() && !ports.contains(&0) && !ports.contains(&port);
         leads_elsewhere.then(|| {
             format!(
@@ -46,7 +47,7 @@ pub(super) fn read(r: &mut Reader<'_>, listen: Option<&[Address]>, tls: bool) ->
             // With port 0 the system chooses the port at the start, so nothing can be checked here.
             Some(first) if first.port() == 0 => None,
             Some(first) => {
-                r.derived("links.base_url", &format!("{}://{first}", if tls { "https" } else { "http" }));
+                r.show_derived("links.base_url", &format!("{}://{first}", if tls { "https" } else { "http" }));
                 None
             }
         };

@@ -1,12 +1,12 @@
-//! Checks of addresses to listen on.
+//! Checks of the addresses of listeners.
 
 use std::net::SocketAddr;
 
 use crate::address::Address;
 
-/// Whether another listener has the address. Port 0 is another port each time, and 0.0.0.0 has the port of every
-/// address of its family.
-pub(super) fn taken(address: &Address, by: Option<&[Address]>) -> bool {
+/// Whether another listener has the address. Port 0 stands for another port each time, and 0.0.0.0 takes the port at
+/// every address of its family.
+pub(super) fn is_taken(address: &Address, by: Option<&[Address]>) -> bool {
     let collides = |other: &Address| match (address.tcp(), other.tcp()) {
         (Some(one), Some(two)) if one.port() == two.port() && one.is_ipv4() == two.is_ipv4() => {
             one.port() != 0 && (one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified())

@@ -1,6 +1,6 @@
 //! The validated configuration, one file per section: its settings, and each key with its default, its bounds and
 //! whether a reload applies it. `config/reference.toml` says the same to the author of a file, and a test holds the two
-//! equal. Every value has its final type, and nothing in here needs checking again.
+//! equal. Every value has its final type, and no value here needs checking again.
 
 mod audit;
 mod bounds;
@@ -41,11 +41,11 @@ pub use self::otlp::OtlpSettings;
 pub use self::proxy::{Passage, ProxySettings};
 pub use self::proxy_tls::TlsSettings;
 pub use self::webhooks::{ForwardSettings, Subscription, WebhookSettings};
-use super::key::{Effective, Understood};
+use super::key::{Effective, ParsedValue};
 use super::reader::Reader;
 use crate::address::Address;
 
-/// Everything the program can be told, after defaults were filled in.
+/// Every setting, with its default if no source sets it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub gateway: GatewaySettings,
@@ -65,8 +65,8 @@ pub struct Settings {
     pub fleet: Option<FleetSettings>,
     pub log: LogSettings,
     pub otlp: OtlpSettings,
-    /// The values by key, for a comparison with another configuration.
-    pub(super) understood: BTreeMap<&'static str, Understood>,
+    /// The value of each key, for a comparison with another configuration.
+    pub(super) values: BTreeMap<&'static str, ParsedValue>,
     /// The keys with their values, for operators to read.
     pub(super) effective: Vec<Effective>,
 }
@@ -110,7 +110,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> Option<Settings> {
         fleet: fleet?,
         log: log?,
         otlp: otlp?,
-        understood: r.take_understood(),
+        values: r.take_values(),
         effective: r.take_effective(),
     })
 }

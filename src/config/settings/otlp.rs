@@ -6,15 +6,15 @@ use crate::config::reader::Reader;
 
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
-    /// Where spans are exported to, the whole URL; nowhere unless set.
+    /// The whole URL to which the sidecar exports spans; `None` for no export.
     pub endpoint: Option<String>,
-    /// One of this many requests without a trace of its caller's begins a trace; at least 1.
+    /// Of the requests whose caller names no trace, one in this many begins a trace; at least 1.
     pub sample: u64,
 }
 
 pub(super) fn read(r: &mut Reader<'_>) -> Option<OtlpSettings> {
     let endpoint = r.optional("otlp.endpoint", parse::otlp_endpoint);
-    // Every request is traced unless somebody asks for fewer.
+    // By default every request is traced.
     let sample = r.value("otlp.sample", "1", parse::count(1..=MILLION));
 
     if let Some(Some(_)) = endpoint

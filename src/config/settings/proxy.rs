@@ -19,9 +19,9 @@ pub struct ProxySettings {
     pub hosts: Vec<String>,
     /// Whether `X-Sezzle-Request-Id` and `Idempotency-Key` are read as `Sezzle-Request-Id`.
     pub normalise_request_id: bool,
-    /// The call that returns card data.
+    /// Whether the sidecar forwards the call that returns card data.
     pub card_data: Passage,
-    /// The calls below `/v1/`.
+    /// Whether the sidecar forwards calls below `/v1/`.
     pub v1: Passage,
     /// `None` for plain HTTP.
     pub tls: Option<TlsSettings>,
@@ -36,7 +36,7 @@ impl ProxySettings {
     }
 }
 
-/// How calls are treated that most services never make.
+/// The treatment of calls that most services never make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
     Refuse,
@@ -51,7 +51,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
     let socket_mode = r.value("proxy.socket_mode", "0660", parse::socket_mode);
     let allow_remote = r.on_reload().value("proxy.allow_remote", "false", parse::boolean);
     let hosts = r.on_reload().list("proxy.hosts", "[]", parse::host);
-    // Sezzle does not know the misspelt name, so a write that its sender wants once could happen twice.
+    // Sezzle knows neither name, so without this a write that its sender wants once could happen twice.
     let normalise_request_id = r.on_reload().value("proxy.normalise_request_id", "true", parse::boolean);
     // Card data brings the service, and this process with it, into the scope of PCI DSS.
     let card_data = r.on_reload().value("proxy.card_data", "refuse", passage());
@@ -66,7 +66,7 @@ pub(super) fn read(r: &mut Reader<'_>, cores: usize) -> (Option<ProxySettings>, 
     let listen = listen.filter(|addresses| !addresses.is_empty());
     let remote: Vec<SocketAddr> =
         listen.iter().flatten().filter_map(Address::tcp).filter(|address| !is_loopback(*address)).collect();
-    // Callers of a network are then told apart, and nobody reads their secrets on the way.
+    // With both, the sidecar tells the callers of a network apart, and nobody reads their secrets on the way.
     let is_guarded = matches!(tls, Some(Some(_))) && r.has_tables("callers");
     let refused = allow_remote == Some(false) && !remote.is_empty() && !is_guarded;
     if refused {
@@ -105,7 +105,8 @@ fn passage() -> impl Fn(&str) -> parse::Parsed<Passage> {
     parse::choice([("refuse", Passage::Refuse), ("forward", Passage::Forward)])
 }
 
-/// A sidecar leaves most of the machine to the service beside it, and two threads serve more than Sezzle answers.
+/// The default of `proxy.workers`. A sidecar leaves most of the machine to the service beside it, and two threads serve
+/// more calls than Sezzle answers.
 fn default_workers(cores: usize) -> usize {
     cores.clamp(1, 2)
 }

@@ -8,10 +8,11 @@ use crate::config::reader::Reader;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// The sidecar's own certificate first, then those that lead to its issuer, in PEM.
+    /// A file in PEM: the sidecar's own certificate first, then the certificates that lead to its issuer.
     pub certificate_file: PathBuf,
     pub key_file: PathBuf,
-    /// The authorities of callers' certificates in PEM. Without this file the sidecar asks no caller for one.
+    /// A file in PEM with the authorities of callers' certificates. `None` if the sidecar asks no caller for a
+    /// certificate.
     pub client_ca_file: Option<PathBuf>,
 }
 

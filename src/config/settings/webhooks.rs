@@ -1,6 +1,6 @@
-//! The section `webhooks`: a listener for Sezzle's webhooks, and the service that gets them next.
+//! The section `webhooks`: a listener for Sezzle's webhooks, and the service to which the sidecar forwards them.
 
-use super::listen::taken;
+use super::listen::is_taken;
 use crate::address::Address;
 use crate::config::parse;
 use crate::config::reader::Reader;
@@ -8,11 +8,11 @@ use crate::secret::SecretSource;
 
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
-    /// Where Sezzle's posts are received; nowhere unless set.
+    /// The address of the webhook listener; `None` for no such listener.
     pub listen: Option<Address>,
-    /// The only path that accepts them.
+    /// The only path at which the listener accepts webhooks.
     pub path: String,
-    /// The service that they are forwarded to; none unless set.
+    /// The service that gets the webhooks; `None` if the sidecar forwards none.
     pub forward: Option<ForwardSettings>,
     /// The URL at which Sezzle reaches the listener.
     pub public_url: Option<String>,
@@ -24,7 +24,7 @@ pub struct WebhookSettings {
 pub enum Subscription {
     Off,
     Watch,
-    /// Register it, and again when Sezzle has deleted it.
+    /// Register the subscription, and register it again after Sezzle has deleted it.
     Keep,
 }
 
@@ -36,7 +36,7 @@ pub struct ForwardSettings {
     pub secret: Option<SecretSource>,
 }
 
-/// `others` are the addresses of other listeners, with their keys.
+/// `others` has the addresses of the other listeners, with their keys.
 pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
     let listen = r.optional("webhooks.listen", parse::address);
     let path = r.value("webhooks.path", "/webhooks/sezzle", parse::url_path);
@@ -45,13 +45,13 @@ pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<
 
     if let Some(Some(address)) = &listen {
         for (key, addresses) in others {
-            if taken(address, Some(addresses)) {
+            if is_taken(address, Some(addresses)) {
                 r.conflict("webhooks.listen", &format!("{address} is taken by {key}"));
             }
         }
     }
     if let (Some(None), Some(Some(_))) = (&listen, &forward_to) {
-        r.conflict("webhooks.forward_to", "webhooks.listen is not set, so no webhooks arrive to hand on");
+        r.conflict("webhooks.forward_to", "webhooks.listen is not set, so no webhook arrives that could be forwarded");
     }
     let public_url = r.optional("webhooks.public_url", parse::forward_to);
     let words = [("off", Subscription::Off), ("watch", Subscription::Watch), ("keep", Subscription::Keep)];
