@@ -1,4 +1,4 @@
-//! The callers of the configuration: reads their secrets, and reads them again while the sidecar runs.
+//! The callers of the configuration: reads their secrets at the start, and again and again while the sidecar runs.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,12 +30,13 @@ use crate::threads::Threads;
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallersInForce {
     pub(super) settings: Arc<[CallerSettings]>,
-    /// `None` without any caller.
+    /// `None` if the configuration has no caller.
     pub(super) table: Option<Arc<ArcSwap<Table>>>,
 }
 
 impl CallersInForce {
-    /// Puts callers in force, whose secrets were read. Secrets that differ from those of `before` replace them.
+    /// The callers of a configuration, whose secrets were read. A secret that differs from the caller's secret in
+    /// `before` replaces that secret, which still counts for [`OVERLAP`].
     pub(super) fn new(
         settings: &[CallerSettings],
         secrets: Vec<Secrets>,
@@ -52,7 +53,8 @@ impl CallersInForce {
         Self { settings: settings.into(), table: Some(Arc::new(ArcSwap::from_pointee(table))) }
     }
 
-    /// Why these callers may not follow those in force: secrets that still count for another caller.
+    /// Why these callers may not follow the callers in force: a line for each secret that still counts for another
+    /// caller.
     pub(super) fn moved_secrets(&self, settings: &[CallerSettings], secrets: &[Secrets], clock: &Clock) -> Vec<String> {
         let callers: Vec<_> = settings.iter().map(definition).zip(secrets.iter().cloned()).collect();
         self.table.as_ref().map(|table| table.load().moved_secrets(&callers, clock.now())).unwrap_or_default()
@@ -68,7 +70,7 @@ impl CallersInForce {
         self.settings.iter().map(state).collect()
     }
 
-    /// Creates the series of these callers, and removes those of others, so that reloads do not add up.
+    /// Creates the series of these callers, and removes the series of all others, so that reloads do not add up.
     pub(super) fn create_series(&self, metrics: &Metrics) {
         let is_there = |name: &str| self.settings.iter().any(|caller| caller.name == name);
         for gone in series(&metrics.caller_refusals) {
@@ -85,7 +87,7 @@ impl CallersInForce {
     }
 }
 
-/// The settings that the callers of this configuration have in common.
+/// The rules that hold for all callers of this configuration.
 pub(super) fn rules(settings: &Settings, workers: usize) -> Rules {
     Rules { environment: settings.gateway.environment.as_str(), overlap: OVERLAP, workers }
 }
@@ -108,7 +110,8 @@ fn definition(settings: &CallerSettings) -> Definition {
     Definition { caller: Arc::new(caller), uid: *uid, certificate: certificate.clone() }
 }
 
-/// The table of a configuration whose secrets are read now, or every mistake in them. Blocks.
+/// Reads the secrets of all callers and makes their table. `None` without callers. The error has every mistake in the
+/// secrets. Blocks as long as the file system does.
 pub fn read_table(settings: &Settings, clock: &Clock) -> Result<Option<Table>, Vec<String>> {
     let secrets = read(&settings.callers)?;
     let rules = rules(settings, 0);
@@ -116,7 +119,8 @@ pub fn read_table(settings: &Settings, clock: &Clock) -> Result<Option<Table>, V
     Ok((!settings.callers.is_empty()).then(|| Table::new(callers, rules, None, clock.now())))
 }
 
-/// Reads the secrets of all callers, or says every mistake in them. Blocks as long as the file system does.
+/// Reads the secrets of all callers, one element for each. The error has every mistake in them. Blocks as long as the
+/// file system does.
 pub(super) fn read(settings: &[CallerSettings]) -> Result<Vec<Secrets>, Vec<String>> {
     let (all, mistakes): (Vec<Secrets>, Vec<Option<String>>) = settings.iter().map(readable).unzip();
     let callers: Vec<_> = settings.iter().map(definition).zip(all.iter().cloned()).collect();
@@ -141,7 +145,7 @@ fn read_one(settings: &CallerSettings) -> Result<Secrets, String> {
     mistake.map_or(Ok(secrets), Err)
 }
 
-/// The secrets of a caller that can be used, and what is wrong with the others.
+/// The usable secrets of a caller, and the mistakes in the others as one text.
 fn readable(settings: &CallerSettings) -> (Secrets, Option<String>) {
     let CallerSettings { name, token_file, pair, .. } = settings;
     let load = |file: &std::path::PathBuf| {
@@ -161,15 +165,15 @@ fn readable(settings: &CallerSettings) -> (Secrets, Option<String>) {
     (secrets, mistake)
 }
 
-/// The callers whose files a task reads again, and the means to do so.
+/// The callers whose files a task reads again, and the task's tools.
 #[derive(Clone)]
 pub(super) struct Watched {
-    pub(super) told: watch::Receiver<CallersInForce>,
+    pub(super) in_force: watch::Receiver<CallersInForce>,
     pub(super) threads: Threads,
     pub(super) clock: Clock,
 }
 
-/// Runs the task that reads the files of callers again, until `stop`.
+/// Starts the task that reads the files of callers again, until `stop`.
 pub(super) fn keep(supervisor: &Supervisor, watched: Watched, metrics: &Arc<Metrics>, stop: &CancellationToken) {
     let (metrics, stop) = (Arc::clone(metrics), stop.clone());
     supervisor.keep("caller_keeper", Some(HANG_TIMEOUT), move |heartbeat| {
@@ -187,7 +191,7 @@ struct CallerKeeper {
 /// A task without a sign of life for this long hangs.
 const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-// A content that has changed is read again after this time, and used if it is still the same.
+// Changed content is read again after this time, and used if it is still the same.
 const SETTLED: Duration = Duration::from_secs(1);
 
 impl CallerKeeper {
@@ -200,7 +204,7 @@ impl CallerKeeper {
 
     async fn work(&mut self) {
         loop {
-            let in_force = self.watched.told.borrow_and_update().clone();
+            let in_force = self.watched.in_force.borrow_and_update().clone();
             let mut looks: Vec<Looks<Secrets>> = in_force.settings.iter().map(|_| Looks::default()).collect();
             self.metrics.caller_secrets_unusable.set(0);
             let mut wait = INTERVAL;
@@ -208,7 +212,7 @@ impl CallerKeeper {
                 self.heartbeat.beat();
                 tokio::select! {
                     () = self.watched.clock.sleep(wait) => {}
-                    told = self.watched.told.changed() => match told {
+                    new = self.watched.in_force.changed() => match new {
                         Ok(()) => break,
                         // The process ends.
                         Err(_) => return,
@@ -225,8 +229,8 @@ impl CallerKeeper {
         }
     }
 
-    /// Reads the files once, however long that takes: another read of a file system that hangs would block another
-    /// thread. `None` if nothing was read.
+    /// Reads the files once, however long that takes. If the file system hangs, a second read would block a second
+    /// thread. `None` if the read failed, or if a reload meanwhile may have named other files.
     async fn read(&self, settings: &Arc<[CallerSettings]>) -> Option<Vec<Result<Secrets, String>>> {
         let settings = Arc::clone(settings);
         let mut read = pin!(self.watched.threads.run(move || settings.iter().map(read_one).collect()));
@@ -245,8 +249,7 @@ impl CallerKeeper {
                     }
                     is_said = true;
                     self.heartbeat.beat();
-                    // A reload may name other files.
-                    if self.watched.told.has_changed().unwrap_or(true) {
+                    if self.watched.in_force.has_changed().unwrap_or(true) {
                         return None;
                     }
                 }
@@ -254,7 +257,8 @@ impl CallerKeeper {
         }
     }
 
-    /// Uses the secrets that have changed. Returns the wait until the next read.
+    /// Uses the secrets that have changed. `looks` and `found` have one element for each caller. Returns the wait until
+    /// the next read.
     fn act_on(
         &self,
         table: &ArcSwap<Table>,
@@ -290,7 +294,7 @@ impl CallerKeeper {
     fn used(&self, caller: &str, looks: &mut Looks<Secrets>) {
         looks.used();
         self.metrics.caller_secret_reloads.with_label_values(&["success"]).inc();
-        // Operators wait for this line before they take the old secret from the caller, also at level `warn`.
+        // A warning, because operators wait for this line before they take the old secret from the caller.
         tracing::warn!(caller, overlap_s = OVERLAP.as_secs(), "the secret of a caller has changed");
     }
 

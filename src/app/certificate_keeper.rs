@@ -1,4 +1,4 @@
-//! Keeps the certificate of the proxy listener as its files have it.
+//! Keeps the certificate of the proxy listener up to date with its files.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 use super::error::StartError;
 use super::looks::{Looks, Step};
-use super::tls_files::{self, CLIENT_CA, Found, Mistake, Print};
+use super::tls_files::{self, CLIENT_CA, Fingerprint, Mistake, UsableFiles};
 use crate::clock::Clock;
 use crate::config::settings::TlsSettings;
 use crate::server::tls::Tls;
@@ -20,10 +20,11 @@ use crate::upstream::certificate::Certificate;
 use crate::upstream::connector::SeenCertificate;
 
 impl App {
-    /// Makes TLS of these files, and follows their changes.
+    /// Makes the listener's TLS of these files, and starts the task that follows their changes. `shown` gets the
+    /// certificate for the status page.
     pub(super) fn keep_certificate(
         &self,
-        files: (TlsSettings, Found),
+        files: (TlsSettings, UsableFiles),
         shown: SeenCertificate,
         clock: Clock,
     ) -> Result<Tls, StartError> {
@@ -45,8 +46,8 @@ impl App {
 struct CertificateKeeper {
     files: TlsSettings,
     tls: Tls,
-    in_use: Print,
-    looks: Looks<Print>,
+    in_use: Fingerprint,
+    looks: Looks<Fingerprint>,
     shown: SeenCertificate,
     threads: Threads,
     clock: Clock,
@@ -54,15 +55,15 @@ struct CertificateKeeper {
 }
 
 impl CertificateKeeper {
-    /// Begins with the files as they were at the start. `shown` is for the status page.
+    /// Begins with the files as the start has read them.
     fn new(
-        (files, found): (TlsSettings, Found),
+        (files, found): (TlsSettings, UsableFiles),
         shown: SeenCertificate,
         threads: Threads,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Tls), rustls::Error> {
-        let Found { offer, print, certificate, .. } = found;
+        let UsableFiles { offer, fingerprint, certificate, .. } = found;
         let tls = Tls::new(offer)?;
         for gauges in [&metrics.tls_files_unusable, &metrics.tls_handshakes_under_way] {
             gauges.with_label_values(&[PROXY]).set(0);
@@ -73,9 +74,17 @@ impl CertificateKeeper {
         for result in [SUCCESS, UNUSABLE] {
             metrics.tls_reloads.with_label_values(&[PROXY, result]).inc_by(0);
         }
-        let keeper =
-            Self { files, tls: tls.clone(), in_use: print, looks: Looks::default(), shown, threads, clock, metrics };
-        keeper.note(certificate);
+        let keeper = Self {
+            files,
+            tls: tls.clone(),
+            in_use: fingerprint,
+            looks: Looks::default(),
+            shown,
+            threads,
+            clock,
+            metrics,
+        };
+        keeper.note_certificate(certificate);
         Ok((keeper, tls))
     }
 
@@ -93,7 +102,7 @@ impl CertificateKeeper {
         }
     }
 
-    /// Reads the files once, however long that takes: another read of a file system that hangs would block another
+    /// Reads the files once, however long that takes. If the file system hangs, a second read would block a second
     /// thread.
     async fn look(&mut self) {
         let (files, in_use, now) = (self.files.clone(), self.in_use.clone(), self.clock.now().wall);
@@ -111,13 +120,13 @@ impl CertificateKeeper {
         self.act_on(found);
     }
 
-    /// Uses files that have changed. `None` stands for files that have not.
-    fn act_on(&mut self, found: Result<Option<Found>, String>) {
-        let print = match &found {
-            Ok(found) => Ok(found.as_ref().map_or(&self.in_use, |found| &found.print)),
+    /// Uses files that have changed. `None` stands for files that have not changed.
+    fn act_on(&mut self, found: Result<Option<UsableFiles>, String>) {
+        let fingerprint = match &found {
+            Ok(found) => Ok(found.as_ref().map_or(&self.in_use, |found| &found.fingerprint)),
             Err(why) => Err(why.clone()),
         };
-        let step = match (self.looks.step(&self.in_use, print), found) {
+        let step = match (self.looks.step(&self.in_use, fingerprint), found) {
             (Step::Use, Ok(Some(found))) => {
                 self.change(found).map_or_else(|error| self.looks.unusable(error.to_string()), |()| Step::Keep)
             }
@@ -126,7 +135,7 @@ impl CertificateKeeper {
         match step {
             Step::Keep | Step::LookAgain | Step::Use => {}
             Step::Restored => {
-                self.usable();
+                self.note_usable();
                 tracing::info!("the files of proxy.tls hold the certificate in use again");
             }
             Step::Report(why) => {
@@ -137,14 +146,14 @@ impl CertificateKeeper {
         }
     }
 
-    fn change(&mut self, found: Found) -> Result<(), rustls::Error> {
-        let Found { offer, print, certificate, ended, .. } = found;
-        let same_authorities = print.callers == self.in_use.callers;
-        let same_pair = print.pair == self.in_use.pair;
+    fn change(&mut self, found: UsableFiles) -> Result<(), rustls::Error> {
+        let UsableFiles { offer, fingerprint, certificate, ended, .. } = found;
+        let same_authorities = fingerprint.callers == self.in_use.callers;
+        let same_pair = fingerprint.pair == self.in_use.pair;
         self.tls.change(offer, same_authorities)?;
-        self.in_use = print;
+        self.in_use = fingerprint;
         self.looks.used();
-        self.usable();
+        self.note_usable();
         self.metrics.tls_reloads.with_label_values(&[PROXY, SUCCESS]).inc();
         if !same_pair {
             let Certificate { subject, issuer, .. } = &certificate;
@@ -156,15 +165,16 @@ impl CertificateKeeper {
                 tracing::warn!(key = CLIENT_CA, "{text}");
             }
         }
-        self.note(certificate);
+        self.note_certificate(certificate);
         Ok(())
     }
 
-    fn usable(&self) {
+    fn note_usable(&self) {
         self.metrics.tls_files_unusable.with_label_values(&[PROXY]).set(0);
     }
 
-    fn note(&self, certificate: Certificate) {
+    /// Shows the certificate in the metrics and on the status page.
+    fn note_certificate(&self, certificate: Certificate) {
         let ends = certificate.not_after.0.div_euclid(1000);
         self.metrics.tls_certificate_expiry.with_label_values(&[PROXY]).set(ends);
         self.shown.set(certificate);
@@ -180,7 +190,7 @@ const PROXY: &str = "proxy";
 const SUCCESS: &str = "success";
 const UNUSABLE: &str = "unusable";
 
-// Two looks, after which a change is used and a mistake is reported, are less than five seconds.
+// A change is used, and a mistake reported, after two looks. Both happen within five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 // As long as the start waits for a pipe.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

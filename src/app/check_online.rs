@@ -1,4 +1,4 @@
-//! Builds the online check from the settings, as a start would build the sidecar.
+//! Builds the online check from the settings, from the same parts as a sidecar.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::connector::Connector;
 use crate::upstream::{AddressError, Upstream, probe};
 
-/// Prepares the online check. `is_set` tells whether an environment variable is set.
+/// Reads the files of the settings and builds the online check. `is_set` tells whether an environment variable is set.
+/// Blocks as long as the file system does.
 pub fn online_check(
     settings: &Settings,
     clock: Clock,
@@ -64,5 +65,5 @@ pub fn online_check(
     })
 }
 
-// Other programs follow these variables for https.
+// The variables by which other programs find a proxy for https.
 const PROXIES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

@@ -1,4 +1,4 @@
-//! Why a sidecar could not start.
+//! The errors that end the start of a sidecar.
 
 use http::uri::InvalidUri;
 
@@ -69,7 +69,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Combines errors, of which there is at least one.
+    /// Combines errors. `all` must not be empty.
     pub(super) fn several(mut all: Vec<Self>) -> Self {
         match all.pop() {
             Some(only) if all.is_empty() => only,

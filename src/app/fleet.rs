@@ -1,4 +1,5 @@
-//! Puts the fleet's parts together: the pod first, then the session cache that tells it of changes, then the link.
+//! Builds the fleet's parts: first the pod, then the parts for the session cache, which tells the pod of changes, then
+//! the link.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::fleet::keys::Keys;
 use crate::fleet::link::{self, Link, Parts};
 use crate::fleet::names::{Names, space};
 use crate::fleet::pod::{Pod, Times};
-use crate::fleet::shelf::Shelf;
+use crate::fleet::slots::Slots;
 use crate::proxy;
 use crate::proxy::error::ProxyError;
 use crate::session::announce::InFleet;
@@ -33,10 +34,10 @@ pub(super) fn pod(settings: &Settings, clock: &Clock, metrics: &Metrics) -> Opti
     Some(Arc::new(Pod::new(times(settings, fleet), clock.clone(), FleetSeries::new(metrics))))
 }
 
-/// The parts of the fleet that the session cache is given.
+/// The parts of the fleet for the session cache.
 pub(super) fn in_fleet(settings: &Settings, pod: &Arc<Pod>) -> Option<InFleet> {
     let fleet = settings.fleet.as_ref()?;
-    // Without the merchant, who may not be known yet: an identifier that Sezzle makes is one merchant's alone.
+    // The merchant may not be known yet, and is not needed: no two merchants have the same identifier of Sezzle's.
     let ids = TagIds::new(&space(settings.gateway.environment.as_str(), "", &fleet.name));
     Some(InFleet { ids, announce: Arc::<Pod>::clone(pod), horizon: pod.horizon() })
 }
@@ -62,8 +63,9 @@ pub(super) fn connector(settings: &Settings, files: Option<FleetFiles>, blocking
     Some(Connector::new(options, blocking.resolver.clone(), blocking.files.clone()))
 }
 
-/// The way to share answers, for the session cache; `None` without keys to seal them.
-pub(super) fn shelf(
+/// The places of shared sessions in the server; `None` without keys that seal sessions. `links` is the URL to which the
+/// sidecar points links.
+pub(super) fn slots(
     settings: &Settings,
     keys: Option<Keys>,
     pod: &Arc<Pod>,
@@ -71,13 +73,14 @@ pub(super) fn shelf(
     blocking: &Blocking,
     tasks: &TaskTracker,
     clock: &Clock,
-) -> Option<Shelf> {
+) -> Option<Slots> {
     let file = settings.fleet.as_ref()?.key_file.clone()?;
     let keys = Arc::new(KeyRing::new(file, keys?, blocking.files.clone(), clock.clone()));
-    Some(Shelf::new(Arc::clone(pod), keys, links.unwrap_or_default(), tasks.clone(), clock.clone()))
+    Some(Slots::new(Arc::clone(pod), keys, links.unwrap_or_default(), tasks.clone(), clock.clone()))
 }
 
-/// Keeps the link, once the merchant is known, whose name is a part of the keys.
+/// Starts the task that keeps the link. The task waits until the merchant is known, because the names of the keys in
+/// the server contain the merchant.
 pub(super) fn keep_link(
     supervisor: &Supervisor,
     stop: &CancellationToken,
@@ -101,5 +104,5 @@ pub(super) fn keep_link(
     });
 }
 
-// A task that gives no sign of life is said to hang.
+// The task gives a sign of life while it waits for the merchant, because a task without one counts as hanging.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);

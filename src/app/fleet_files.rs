@@ -9,7 +9,7 @@ use crate::fleet::connect::{FromFiles, ServerFiles};
 use crate::secret::{Secret, SecretSource};
 use crate::upstream::tls::{Identity, TlsError, Trust, client_config_as};
 
-/// Where the files are. Each connection reads them anew.
+/// The paths of the files, which each connection reads anew, and the first password.
 #[derive(Clone, Debug)]
 pub struct FleetFiles {
     password: Option<(SecretSource, Secret)>,
@@ -17,7 +17,8 @@ pub struct FleetFiles {
 }
 
 impl FleetFiles {
-    /// Reads the files for the first time, so that an unusable one ends the start. Blocks.
+    /// Reads the files for the first time, so that an unusable file ends the start. Blocks as long as the file system
+    /// does.
     pub(super) fn read(fleet: &FleetSettings) -> Result<Self, StartError> {
         let password = fleet.password.as_ref().map(|source| Ok((source.clone(), keys::load_one(source)?)));
         let password = password.transpose().map_err(StartError::FleetPassword)?;
@@ -28,15 +29,15 @@ impl FleetFiles {
 
 impl ServerFiles for FleetFiles {
     fn read(&self) -> Result<FromFiles, String> {
-        let password = self.password.as_ref().map(|(source, first)| again(source, first)).transpose();
+        let password = self.password.as_ref().map(|(source, first)| read_again(source, first)).transpose();
         let password = password.map_err(|error| format!("fleet.password_file: {error}"))?;
         let tls = self.tls.as_ref().map(tls).transpose().map_err(|error| error.to_string())?;
         Ok(FromFiles { password, tls })
     }
 }
 
-/// A password that came through a pipe at the start cannot be read again, and stays in use.
-fn again(source: &SecretSource, first: &Secret) -> Result<Secret, KeyError> {
+/// Reads the password again. A password that came through a pipe at the start cannot be read again, and stays in use.
+fn read_again(source: &SecretSource, first: &Secret) -> Result<Secret, KeyError> {
     match keys::load_again(source) {
         Err(error) if error.is_of_pipe() => Ok(first.clone()),
         read => read,

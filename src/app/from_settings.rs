@@ -1,10 +1,11 @@
-//! Translates the settings into the options of each part.
+//! Translates the settings into the options of each part of the sidecar.
 
 use std::path::Path;
 
 use super::callers::CallersInForce;
 use super::error::StartError;
 use super::materials::{Blocking, Materials};
+use super::sockets::Addresses;
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::settings::{GatewaySettings, OriginCacheControl, Passage};
@@ -54,12 +55,12 @@ pub(super) fn session_options(settings: &Settings, fleet: Option<InFleet>) -> se
 pub(super) fn session_rules(settings: &Settings) -> session::Rules {
     session::Rules {
         policy: policy(settings),
-        // A fetch ends by its own deadlines for permit, head and body; a caller waits no longer than their sum.
+        // A fetch has a deadline for its permit, its head and its body. A caller waits no longer than their sum.
         lookup_timeout: pressure::QUEUE_WAIT + settings.gateway.read_timeout.saturating_add(proxy::READ_BODY),
     }
 }
 
-/// `callers` are those in force.
+/// `callers` has the callers in force.
 pub(super) fn proxy_options(settings: &Settings, callers: &CallersInForce) -> proxy::Options {
     let limits = proxy::Limits {
         in_flight: settings.limits.in_flight,
@@ -80,10 +81,8 @@ pub fn forwarded(settings: &Settings) -> proxy::Forwarded {
     proxy::Forwarded { card_data: is_forwarded(settings.proxy.card_data), version_1: is_forwarded(settings.proxy.v1) }
 }
 
-/// The facts about this process. `listeners` has the addresses of each open listener.
-pub(super) fn about(settings: &Settings, trust: &Trust, listeners: &[(&'static str, &[Address])]) -> About {
-    let open = listeners.iter().filter(|(_, addresses)| !addresses.is_empty());
-    let named = open.map(|(name, addresses)| (*name, addresses.iter().map(ToString::to_string).collect()));
+/// The facts about this process that the status page shows and that do not change.
+pub(super) fn about(settings: &Settings, trust: &Trust, addresses: &Addresses) -> About {
     let authorities = trust.authorities.iter().map(|one| CertificateState::new("gateway.ca_file", one));
     About {
         host: host_name(std::env::var("HOSTNAME").ok()),
@@ -93,12 +92,12 @@ pub(super) fn about(settings: &Settings, trust: &Trust, listeners: &[(&'static s
         environment: settings.gateway.environment.as_str(),
         gateway: settings.gateway.url.clone(),
         cache_bytes: settings.cache.max_bytes,
-        listeners: named.collect(),
+        listeners: addresses.by_listener(),
         fleet: settings.fleet.as_ref().map(|fleet| fleet.server.to_string()),
     }
 }
 
-/// The name of the pod or of the container by its variable, or else the name of the machine.
+/// The name of the pod or of the container, which the variable `HOSTNAME` holds, or else the name of the machine.
 fn host_name(variable: Option<String>) -> String {
     let of_machine = || {
         let content = file::read(Path::new("/proc/sys/kernel/hostname"), 256, Pipes::Refuse).ok()?;
@@ -129,7 +128,8 @@ pub(super) fn connect_options(
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }
 
-/// A variable of the environment that names certificates to trust, if one is set. Other programs follow such variables.
+/// A variable of the environment that names certificates to trust, if one is set. Other programs follow such variables,
+/// and the sidecar does not.
 pub(super) fn unfollowed_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
         .into_iter()
@@ -163,7 +163,7 @@ pub(super) fn link_rewriter(settings: &Settings, bound: &[Address]) -> Option<Li
     links_lead_to(settings, bound).map(|base_url| LinkRewriter::new(&settings.gateway.url, base_url))
 }
 
-/// The URL to which links are pointed; `None` if they stay as they are.
+/// The URL to which the sidecar points links; `None` if the sidecar does not change links.
 pub(super) fn links_lead_to(settings: &Settings, bound: &[Address]) -> Option<String> {
     let base_url = match &settings.links.base_url {
         Some(url) => url.clone(),

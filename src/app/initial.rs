@@ -11,7 +11,7 @@ use crate::upstream::error::ErrorKind;
 use crate::upstream::retry::Failure;
 use crate::webhook::WebhookResult;
 
-/// Creates every series that alerts or people look for before anything has happened.
+/// Creates the series that alerts and people look for before the first event.
 pub fn create_series(metrics: &Metrics) {
     for (gauges, words) in [
         (&metrics.in_flight, &Class::WORDS[..]),

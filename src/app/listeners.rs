@@ -23,6 +23,7 @@ use crate::telemetry::metrics::gauge;
 use crate::webhook::Webhooks;
 
 impl App {
+    /// Starts the listeners on these sockets.
     pub(super) fn serve(
         &self,
         sockets: Sockets,
@@ -76,7 +77,7 @@ impl App {
             &side("control"),
             &ControlHandler(control, page(Arc::default(), Reader::Operator)),
         );
-        // The ops listener may be reached by other names than those of loopback.
+        // Requests may reach the ops listener by other names than those of loopback.
         let exposed = settings.ops.status_page.then(|| page(Arc::clone(&self.page_hosts), Reader::Network));
         let ops = OpsHandler {
             ops: self.ops.clone(),

@@ -1,17 +1,18 @@
-//! Decides on files that are looked at again and again: pure.
+//! Decides when changed files are used: pure.
 //!
-//! Several files cannot change in one step, and half of a change can be valid. So a change counts from the second look on
-//! that finds the same, and a reason not to use it does too.
+//! Several files cannot change in one step, and half of a change can be valid. So a change counts only once two looks
+//! in a row have found it. Likewise, a reason not to use the files counts once two looks in a row have found it.
 
-/// The consequence of one look at the files.
+/// The next step after one look at the files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// Keep the content in use.
     Keep,
-    /// This look found something for the first time.
+    /// Look again soon, because this look is the first to find this change or this mistake.
     LookAgain,
-    /// Use what this look found, and then call [`Looks::used`] or [`Looks::unusable`].
+    /// Use the content that this look found, and then call [`Looks::used`] or [`Looks::unusable`].
     Use,
-    /// The files hold what is in use again, after a report that they did not.
+    /// The files hold the content in use again, after a report that they did not.
     Restored,
     /// Report that the files cannot be used, for this reason.
     Report(String),
@@ -20,10 +21,11 @@ pub(super) enum Step {
 /// The memory of the last looks at files whose content is a `T`.
 #[derive(Debug)]
 pub(super) struct Looks<T> {
-    /// A change that the last look found.
+    /// The change that the last look found.
     changed: Option<T>,
-    /// The reason for which the last change cannot be used.
+    /// Why the files cannot be used, as the last look found.
     unusable: Option<String>,
+    /// The reason that was reported last, until files are used or restored.
     reported: Option<String>,
 }
 
@@ -34,7 +36,7 @@ impl<T> Default for Looks<T> {
 }
 
 impl<T: Clone + PartialEq> Looks<T> {
-    /// Decides after one look.
+    /// Decides after one look, which found this content or the reason why the files cannot be used.
     pub fn step(&mut self, in_use: &T, found: Result<&T, String>) -> Step {
         match found {
             Ok(found) if found == in_use => {
@@ -54,12 +56,12 @@ impl<T: Clone + PartialEq> Looks<T> {
         }
     }
 
-    /// The change that the last look found is in use.
+    /// Notes that the change which the last look found is in use.
     pub fn used(&mut self) {
         *self = Self::default();
     }
 
-    /// The change that the last look found cannot be used.
+    /// Notes why the change which the last look found cannot be used.
     pub fn unusable(&mut self, why: String) -> Step {
         if self.unusable.as_ref() != Some(&why) {
             self.unusable = Some(why);

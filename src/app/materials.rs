@@ -7,7 +7,7 @@ use std::path::Path;
 use super::callers;
 use super::error::StartError;
 use super::fleet_files::FleetFiles;
-use super::tls_files::{self, Found};
+use super::tls_files::{self, UsableFiles};
 use crate::audit::OpenFile;
 use crate::callers::secrets::Secrets;
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ pub struct Blocking {
 }
 
 impl Blocking {
-    /// Starts the first thread for each purpose. These threads stay, so that later work needs no new thread.
+    /// Starts the first thread of each kind. These threads stay, so that later work needs no new thread.
     pub fn start() -> io::Result<Self> {
         Ok(Self { files: Threads::start("files", MOST_READERS)?, resolver: Resolver::start()? })
     }
@@ -38,6 +38,7 @@ impl Blocking {
 // Each attempt on a hanging file system blocks one thread.
 const MOST_READERS: usize = 4;
 
+/// The content of the files that the settings name.
 #[derive(Debug)]
 pub struct Materials {
     pub(super) keys: KeyPair,
@@ -45,11 +46,11 @@ pub struct Materials {
     pub(super) trust: Trust,
     pub(super) egress: Option<Secret>,
     pub(super) forward: Option<Secret>,
-    /// One for each of the callers.
+    /// One element for each caller of the configuration.
     pub(super) callers: Vec<Secrets>,
-    /// The files of `proxy.tls`, and what they held.
-    pub(super) tls: Option<(TlsSettings, Found)>,
-    /// The name servers to ask; none for the system's resolver.
+    /// The paths of `proxy.tls`, and the content of the files.
+    pub(super) tls: Option<(TlsSettings, UsableFiles)>,
+    /// The name servers to ask; empty for the system's resolver.
     pub(super) name_servers: Vec<SocketAddr>,
     pub(super) fleet: Option<FleetFiles>,
     /// The keys that seal shared bodies.
@@ -57,53 +58,51 @@ pub struct Materials {
 }
 
 impl Materials {
-    /// Reads every file. Blocks as long as the file system does, and a limited time on pipes. The error names every
-    /// unusable file.
+    /// Reads every file. The error names every unusable file. Blocks as long as the file system does, and a limited
+    /// time on pipes.
     pub fn read(settings: &Settings) -> Result<Self, StartError> {
+        let mut errors = Vec::new();
         let sources = key_sources(settings);
-        let keys = sources.load().map_err(StartError::Key);
-        let trust = Trust::read(settings.gateway.ca_file.as_deref()).map_err(StartError::Tls);
+        let keys = noted(sources.load().map_err(StartError::Key), &mut errors);
+        let trust = Trust::read(settings.gateway.ca_file.as_deref());
+        let trust = noted(trust.map_err(StartError::Tls), &mut errors);
         let egress = settings.gateway.egress_proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
-        let egress = optional(egress).map_err(StartError::EgressKey);
+        let egress = noted(optional(egress).map_err(StartError::EgressKey), &mut errors);
         let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
-        let forward = optional(forward).map_err(StartError::WebhookKey);
-        let fleet = settings.fleet.as_ref().map(FleetFiles::read).transpose();
+        let forward = noted(optional(forward).map_err(StartError::WebhookKey), &mut errors);
+        let tls = noted(proxy_tls(settings), &mut errors);
+        let name_servers = noted(name_servers(&settings.gateway.resolver), &mut errors);
+        let fleet = noted(settings.fleet.as_ref().map(FleetFiles::read).transpose(), &mut errors);
         let key_file = settings.fleet.as_ref().and_then(|fleet| fleet.key_file.as_ref());
-        let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose().map_err(StartError::FleetKeys);
-        let callers = callers::read(&settings.callers).map_err(StartError::Callers);
-        let tls = proxy_tls(settings);
-        let name_servers = name_servers(&settings.gateway.resolver);
-        match (keys, trust, egress, forward, tls, name_servers, fleet, fleet_keys, callers) {
-            (
-                Ok((keys, read_once)),
-                Ok(trust),
-                Ok(egress),
-                Ok(forward),
-                Ok(tls),
-                Ok(name_servers),
-                Ok(fleet),
-                Ok(fleet_keys),
-                Ok(callers),
-            ) => {
-                sources.warn_of_readers();
-                key_file.iter().for_each(|file| keys::warn_of_readers(&SecretSource::File(file.to_path_buf())));
-                let tls_key = settings.proxy.tls.as_ref().map(|tls| SecretSource::File(tls.key_file.clone()));
-                tls_key.iter().for_each(keys::warn_of_readers);
-                callers::warn_of_readers(&settings.callers);
-                let files = KeyFiles { sources, read_once };
-                Ok(Self { keys, files, trust, egress, forward, callers, tls, name_servers, fleet, fleet_keys })
-            }
-            (keys, trust, egress, forward, tls, name_servers, fleet, fleet_keys, callers) => {
-                let others = [tls.err(), name_servers.err(), fleet.err(), fleet_keys.err(), callers.err()];
-                let all = [keys.err(), trust.err(), egress.err(), forward.err()].into_iter().chain(others);
-                Err(StartError::several(all.flatten().collect()))
-            }
+        let fleet_keys = key_file.map(|file| Keys::read(file, Pipes::Wait)).transpose();
+        let fleet_keys = noted(fleet_keys.map_err(StartError::FleetKeys), &mut errors);
+        let callers = noted(callers::read(&settings.callers).map_err(StartError::Callers), &mut errors);
+
+        let materials = || {
+            let (keys, read_once) = keys?;
+            let files = KeyFiles { sources, read_once };
+            let (trust, egress, forward, callers, tls) = (trust?, egress?, forward?, callers?, tls?);
+            let (name_servers, fleet, fleet_keys) = (name_servers?, fleet?, fleet_keys?);
+            Some(Self { keys, files, trust, egress, forward, callers, tls, name_servers, fleet, fleet_keys })
+        };
+        let materials = materials().ok_or_else(|| StartError::several(errors))?;
+        materials.files.sources.warn_of_readers();
+        let tls_key = settings.proxy.tls.as_ref().map(|tls| &tls.key_file);
+        for file in key_file.into_iter().chain(tls_key) {
+            keys::warn_of_readers(&SecretSource::File(file.clone()));
         }
+        callers::warn_of_readers(&settings.callers);
+        Ok(materials)
     }
 }
 
-/// Opens and locks the audit file, for a start alone: the online check must leave it to the sidecar that runs. Blocks as
-/// long as the file system does.
+/// The value, or `None` after its error was added to `errors`.
+fn noted<T>(result: Result<T, StartError>, errors: &mut Vec<StartError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
+}
+
+/// Opens and locks the audit file; `None` if no file is configured. Only a start calls this function: the online check
+/// must leave the file to the sidecar that runs. Blocks as long as the file system does.
 pub fn open_audit(settings: &Settings) -> Result<Option<OpenFile>, StartError> {
     Ok(settings.audit.file.clone().map(OpenFile::open).transpose()?)
 }
@@ -125,14 +124,14 @@ fn name_servers(resolver: &ResolverSettings) -> Result<Vec<SocketAddr>, StartErr
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const LARGEST_RESOLV_CONF: usize = 64 * 1024;
 
-fn proxy_tls(settings: &Settings) -> Result<Option<(TlsSettings, Found)>, StartError> {
+fn proxy_tls(settings: &Settings) -> Result<Option<(TlsSettings, UsableFiles)>, StartError> {
     let Some(files) = &settings.proxy.tls else { return Ok(None) };
     let found = tls_files::read(files, Pipes::Wait, Clock::system().now().wall);
     Ok(Some((files.clone(), found.map_err(StartError::ProxyTls)?)))
 }
 
-/// Everything that is wrong with the files of `proxy.tls`. A file behind a pipe cannot be checked, because a pipe can be
-/// read only once.
+/// Checks the files of `proxy.tls`. The error has every mistake in them. A pipe is not checked, because it can be read
+/// only once.
 pub fn check_proxy_tls(settings: &Settings) -> Result<(), StartError> {
     let Some(files) = &settings.proxy.tls else { return Ok(()) };
     match tls_files::read(files, Pipes::Refuse, Clock::system().now().wall) {

@@ -6,6 +6,7 @@ mod check_online;
 mod error;
 mod fleet;
 mod fleet_files;
+mod fleet_link;
 mod from_settings;
 mod handlers;
 mod initial;
@@ -19,7 +20,6 @@ mod tls_files;
 pub mod warnings;
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ pub use self::error::StartError;
 use self::from_settings::exporter;
 pub use self::from_settings::{BUILD, forwarded, policy};
 use self::from_settings::{
-    about, config_keys, connect_options, forward, link_rewriter, links_lead_to, proxy_options, session_options,
+    about, config_keys, connect_options, forward, link_rewriter, proxy_options, session_options,
 };
 use self::initial::create_series;
 pub use self::materials::{Blocking, Materials, check_proxy_tls, open_audit};
-use self::sockets::{Sockets, addresses};
+pub use self::sockets::Addresses;
+use self::sockets::Sockets;
 pub use self::tls_files::Mistake;
-use self::warnings::{Warning, warnings_of};
-use crate::address::Address;
+use self::warnings::log_warnings;
 use crate::audit::{Audit, OpenFile};
 use crate::caller::Hosts;
 use crate::callers::table::Rules;
@@ -56,8 +56,6 @@ use crate::credentials::TokenManager;
 use crate::credentials::keys::KeyFiles;
 use crate::credentials::refresher::{self, TokenRefresher};
 use crate::drift;
-use crate::fleet::bodies::Bodies;
-use crate::fleet::link;
 use crate::fleet::pod::Pod;
 use crate::ops::{Ops, Unready};
 use crate::proxy::{Dependencies, Proxy, Sessions, Writes};
@@ -84,22 +82,18 @@ pub struct App {
     ops: Ops,
     status: Arc<Status>,
     pub metrics: Arc<Metrics>,
-    /// With the ports that the system chose.
-    pub proxy_addresses: Vec<Address>,
-    pub control_address: Option<Address>,
-    pub webhooks_address: Option<Address>,
-    pub ops_address: SocketAddr,
-    /// The configuration from the start, which keys that need a restart keep. Boxed, because the app is moved.
+    pub addresses: Addresses,
+    /// The configuration of the start, whose values hold for keys that need a restart. Boxed, because the app is moved.
     started: Box<Settings>,
-    /// The configuration from the last reload.
+    /// The configuration of the last reload.
     reloaded: Box<Settings>,
     /// The names under which the ops listener serves the status page.
     page_hosts: Arc<ArcSwap<Hosts>>,
-    /// Sending a value makes the task that reads the secrets of callers read those of this one.
+    /// The callers in force. A new value makes the task that reads the secrets of callers read the files of that value.
     callers: watch::Sender<CallersInForce>,
     caller_rules: Rules,
     clock: Clock,
-    /// Sending a value, even the same one, makes the refresher read the key files.
+    /// The key files in force. A new value, even an equal one, makes the refresher read them.
     key_files: watch::Sender<KeyFiles>,
     stop: Stop,
     side_stop: Stop,
@@ -121,7 +115,7 @@ pub struct App {
 #[derive(Debug)]
 pub struct Parts {
     pub workers: Workers,
-    /// Passed sockets, each used in place of opening one for its address.
+    /// Sockets that a service manager passed. Each is used for its address, which is then not opened.
     pub passed: PassedSockets,
     pub blocking: Blocking,
     pub materials: Materials,
@@ -145,9 +139,7 @@ impl App {
         let metrics = Arc::new(Metrics::with_clock(clock.clone())?);
         create_series(&metrics);
         let gateway = &settings.gateway;
-        for Warning { key, text } in warnings_of(settings, &materials) {
-            tracing::warn!(key, "{text}");
-        }
+        log_warnings(settings, &materials);
         let tls_files = materials.tls.take();
         let Materials { keys, trust, .. } = &materials;
         if let Some(file) = &gateway.ca_file {
@@ -163,10 +155,7 @@ impl App {
         let exporter = exporter(settings, &materials, &blocking, &metrics.spans)?;
 
         let sockets = Sockets::open(settings, passed)?;
-        let proxy_addresses = addresses(&sockets.proxy)?;
-        let control_address = addresses(&sockets.control)?.pop();
-        let webhooks_address = addresses(&sockets.webhooks)?.pop();
-        let ops_address = addresses(&sockets.ops)?.iter().find_map(Address::tcp).unwrap_or(settings.ops.listen);
+        let addresses = Addresses::new(&sockets, settings)?;
 
         let merchant = settings.credentials.merchant_uuid.clone();
         let tokens = TokenManager::new(keys.clone(), merchant, clock.clone(), Arc::clone(&metrics));
@@ -184,7 +173,7 @@ impl App {
             sessions: Arc::clone(&sessions),
             upstream: upstream.clone(),
             tokens: Arc::clone(&tokens),
-            links: link_rewriter(settings, &proxy_addresses),
+            links: link_rewriter(settings, &addresses.proxy),
             writes: writes.clone(),
             audit: audit.clone(),
             drift: drift.clone(),
@@ -214,24 +203,15 @@ impl App {
             observed.0.load().observe();
             observed.1.iter().for_each(|pod| pod.observe());
         });
-        let about = about(
-            settings,
-            trust,
-            &[
-                ("proxy", &proxy_addresses),
-                ("webhooks", webhooks_address.as_slice()),
-                ("control", control_address.as_slice()),
-                ("ops", &[Address::Tcp(ops_address)]),
-            ],
-        );
+        let about = about(settings, trust, &addresses);
         let keys = config_keys(in_force(settings, settings));
         let certificates = (certificate, SeenCertificate::default());
         let shown = certificates.1.clone();
         let status = Status::new(about, keys, ops.clone(), Arc::clone(&tokens), certificates, clock.clone());
         status.set_callers(callers.states());
         let status = Arc::new(status);
-        let (key_files, told) = watch::channel(materials.files.clone());
-        let (callers, callers_told) = watch::channel(callers);
+        let (key_files, new_key_files) = watch::channel(materials.files.clone());
+        let (callers, new_callers) = watch::channel(callers);
         let background = TaskTracker::new();
         let supervisor = Supervisor::new(background.clone(), metrics.task_restarts.clone());
 
@@ -242,10 +222,7 @@ impl App {
             ops,
             status: Arc::clone(&status),
             metrics,
-            proxy_addresses,
-            control_address,
-            webhooks_address,
-            ops_address,
+            addresses,
             started: Box::new(settings.clone()),
             reloaded: Box::new(settings.clone()),
             page_hosts: Arc::new(ArcSwap::from_pointee(Hosts::new(&settings.proxy.hosts))),
@@ -265,21 +242,14 @@ impl App {
             blocking,
             pod,
         };
-        sezzle::keep_watch(&app.supervisor, &app.background_stop, drift_watch);
+        sezzle::keep_drift_watch(&app.supervisor, &app.background_stop, drift_watch);
         let parts = SubscriptionParts::new(&upstream, &tokens, &clock, &app.metrics);
         sezzle::keep_subscription(&app.supervisor, &app.background_stop, settings, parts);
-        app.run_refresher(upstream, told);
-        let watched = Watched { told: callers_told, threads: app.blocking.files.clone(), clock: clock.clone() };
+        app.run_refresher(upstream, new_key_files);
+        let watched = Watched { in_force: new_callers, threads: app.blocking.files.clone(), clock: clock.clone() };
         callers::keep(&app.supervisor, watched, &app.metrics, &app.background_stop);
         let tls = tls_files.map(|files| app.keep_certificate(files, shown, clock.clone())).transpose()?;
-        if let (Some(pod), Some(connector)) = (&app.pod, fleet::connector(settings, materials.fleet, &app.blocking)) {
-            let (keys, links) = (materials.fleet_keys, links_lead_to(settings, &app.proxy_addresses));
-            if let Some(shelf) = fleet::shelf(settings, keys, pod, links, &app.blocking, &app.work, &clock) {
-                app.sessions.share_with(Arc::new(Bodies::new(shelf, &app.sessions)), tokens.sezzle());
-            }
-            let parts = link::Parts { pod: Arc::clone(pod), sessions: Arc::clone(&app.sessions), connector, clock };
-            fleet::keep_link(&app.supervisor, &app.background_stop, settings, &app.tokens, parts);
-        }
+        app.join_fleet(settings, materials.fleet, materials.fleet_keys);
         #[cfg(feature = "otlp")]
         if let Some(exporter) = exporter {
             app.keep_exporter(exporter);
@@ -290,11 +260,12 @@ impl App {
         Ok(app)
     }
 
-    fn run_refresher(&self, upstream: Upstream, told: watch::Receiver<KeyFiles>) {
+    /// Runs the task that renews the token, and uses each new value of `key_files`.
+    fn run_refresher(&self, upstream: Upstream, key_files: watch::Receiver<KeyFiles>) {
         let (tokens, threads) = (Arc::clone(&self.tokens), self.blocking.files.clone());
         let stop = self.background_stop.clone();
         self.supervisor.keep("token_keeper", Some(refresher::HANG_TIMEOUT), move |heartbeat| {
-            TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), told.clone(), threads.clone(), heartbeat)
+            TokenRefresher::new(Arc::clone(&tokens), upstream.clone(), key_files.clone(), threads.clone(), heartbeat)
                 .run(stop.clone())
         });
     }
@@ -308,7 +279,7 @@ impl App {
         });
     }
 
-    /// Continues the audit in the file that the path names by now.
+    /// Opens `audit.file` anew and writes to the file that has this name now, so that the file can be rotated.
     pub fn reopen_audit(&self) {
         if let Some(audit) = &self.audit {
             audit.reopen();
@@ -325,7 +296,7 @@ impl App {
         self.tokens.first_token().await;
     }
 
-    /// Time from the start of [`Self::drain`] to its hard end.
+    /// The longest time that [`Self::drain`] may take.
     pub fn drain_timeout(&self) -> Duration {
         self.reloaded.drain.timeout
     }
@@ -336,7 +307,7 @@ impl App {
         self.drain_until(pending()).await;
     }
 
-    /// Like [`Self::drain`], but ends at once when `stop` completes. Returns whether `stop` did not complete first.
+    /// Like [`Self::drain`], but ends at once when `stop` completes. Returns `false` if `stop` completed first.
     pub async fn drain_until(self, stop: impl Future<Output = ()>) -> bool {
         let DrainSettings { grace, timeout: limit } = self.reloaded.drain;
         let began = Instant::now();
@@ -366,7 +337,7 @@ impl App {
             );
             self.stop_serving();
             self.writes.cut().await;
-            // Callers that still listen are told that their writes were cut.
+            // Callers that still listen get the answer that their writes were cut.
             let _ = timeout(LAST_ANSWER_TIMEOUT, self.connections.wait()).await;
         }
 
@@ -374,7 +345,8 @@ impl App {
         self.side_stop.accepting.cancel();
         self.side_stop.closing.cancel();
         self.background.close();
-        // Background tasks and operators' listeners stop once they notice; a hanging scrape must not delay the end.
+        // Background tasks and the listeners of operators stop once they notice. A hanging scrape must not delay the
+        // end.
         let _ = timeout(Duration::from_secs(1), self.background.wait()).await;
         if let Some(audit) = &self.audit {
             audit.close();

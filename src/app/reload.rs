@@ -23,7 +23,7 @@ use crate::telemetry::metrics::ConfigReload;
 use crate::threads::Threads;
 
 impl App {
-    /// Starts to read the configuration and its keys again. Ends within `READ_TIMEOUT`.
+    /// Reads the configuration, the merchant's keys and the secrets of callers again. Ends within `READ_TIMEOUT`.
     pub fn read_again(&self, files: Vec<PathBuf>) -> impl Future<Output = Read> + Send + use<> {
         read(self.blocking.files.clone(), files, self.key_files.borrow().clone())
     }
@@ -33,7 +33,7 @@ impl App {
     pub fn reload(&mut self, read: Read) -> ConfigReload {
         let read = read.and_then(|read| {
             let mistakes: Vec<String> =
-                self.would_open(&read.settings).into_iter().chain(self.would_mix_up(&read)).collect();
+                self.exposed_address(&read.settings).into_iter().chain(self.moved_secrets(&read)).collect();
             if mistakes.is_empty() { Ok(read) } else { Err(mistakes) }
         });
         let reloaded = match read {
@@ -52,9 +52,9 @@ impl App {
         reloaded
     }
 
-    /// Why the new configuration must not be in force beside the addresses of the start, which stay: nobody but callers
-    /// may reach them.
-    fn would_open(&self, new: &Settings) -> Option<String> {
+    /// A mistake if the new configuration has no callers, and the process listens until a restart on an address that
+    /// only callers may reach.
+    fn exposed_address(&self, new: &Settings) -> Option<String> {
         let is_opened = new.callers.is_empty() && !self.reloaded.callers.is_empty() && !new.proxy.allow_remote;
         let address = self.started.proxy.remote().next().filter(|_| is_opened)?;
         Some(format!(
@@ -63,8 +63,8 @@ impl App {
         ))
     }
 
-    /// Why the new callers must not follow those in force.
-    fn would_mix_up(&self, Configured { settings, secrets, .. }: &Configured) -> Vec<String> {
+    /// A mistake for each secret of the new callers that still counts for another caller.
+    fn moved_secrets(&self, Configured { settings, secrets, .. }: &Configured) -> Vec<String> {
         let moved = self.callers.borrow().moved_secrets(&settings.callers, secrets, &self.clock);
         moved.into_iter().map(|mistake| format!("callers: {mistake}")).collect()
     }
@@ -73,13 +73,14 @@ impl App {
         let (started, reloaded) = (&self.started, &self.reloaded);
         let changes = diff(started, reloaded, &new);
         let level = (new.log.level != reloaded.log.level).then_some(new.log.level);
-        // Logged at the more verbose of the two levels.
+        // The changes are logged at the more verbose of the two levels.
         let quieter = level.filter(|level| *level < reloaded.log.level);
         if quieter.is_some() {
-            say(&changes);
+            log_changes(&changes);
         }
 
-        // With its own table, so that no request meets callers of one configuration and limits of another.
+        // The new proxy gets the new table of callers, so that no request meets callers of one configuration and limits
+        // of another.
         let callers =
             CallersInForce::new(&new.callers, secrets, &self.caller_rules, &self.callers.borrow(), &self.clock);
         self.proxy.store(Arc::new(self.proxy.load().with_options(proxy_options(&new, &callers))));
@@ -97,15 +98,16 @@ impl App {
         *self.reloaded = new;
 
         if quieter.is_none() {
-            say(&changes);
+            log_changes(&changes);
         }
         if changes.need_restart.is_empty() { ConfigReload::Success } else { ConfigReload::NeedsRestart }
     }
 }
 
-fn say(Changes { applied, need_restart }: &Changes) {
+fn log_changes(Changes { applied, need_restart }: &Changes) {
     let (changed, restart) = (applied.join(", "), need_restart.join(", "));
-    // Warnings, because the operator who asked for the reload wants to see them; `info` has a line for each request.
+    // Warnings, because the operator who asked for the reload wants to see these lines, and level `info` has a line for
+    // each request.
     if need_restart.is_empty() {
         tracing::warn!(changed, "configuration reloaded");
     } else {
@@ -116,11 +118,11 @@ fn say(Changes { applied, need_restart }: &Changes) {
 /// A configuration, or every mistake in it.
 pub type Read = Result<Configured, Vec<String>>;
 
-/// A configuration with all that was read for it.
+/// A configuration, and the files that were read for it.
 pub struct Configured {
     settings: Settings,
     key_files: KeyFiles,
-    /// The secrets of the callers, one for each.
+    /// One element for each caller of the configuration.
     secrets: Vec<Secrets>,
 }
 
@@ -135,7 +137,7 @@ async fn read(threads: Threads, files: Vec<PathBuf>, in_use: KeyFiles) -> Read {
     }
 }
 
-// Longer than the wait for a pipe.
+// Longer than the wait for a pipe of the configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn read_blocking(files: &[PathBuf], in_use: &KeyFiles) -> Read {

@@ -1,4 +1,5 @@
-//! The tasks that watch what Sezzle has of us and what Sezzle sends.
+//! The tasks that watch Sezzle: the subscription of webhooks that Sezzle has, and the shape of the bodies that Sezzle
+//! sends.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::drift::Watch;
 use crate::supervisor::Supervisor;
 use crate::webhook::subscription::{Parts, Subscription};
 
-/// Watches the subscription of webhooks, if that is configured.
+/// Starts the task that watches or keeps the subscription of webhooks, if `webhooks.subscription` says so.
 pub(super) fn keep_subscription(supervisor: &Supervisor, stop: &CancellationToken, settings: &Settings, parts: Parts) {
     let wanted = settings.webhooks.subscription;
     let Some(url) = settings.webhooks.public_url.clone().filter(|_| wanted != Wanted::Off) else { return };
@@ -23,8 +24,8 @@ pub(super) fn keep_subscription(supervisor: &Supervisor, stop: &CancellationToke
     });
 }
 
-/// Compares Sezzle's bodies with their documented shape.
-pub(super) fn keep_watch(supervisor: &Supervisor, stop: &CancellationToken, watch: Watch) {
+/// Starts the task that compares Sezzle's bodies with their documented shape.
+pub(super) fn keep_drift_watch(supervisor: &Supervisor, stop: &CancellationToken, watch: Watch) {
     let (watch, stop) = (Arc::new(watch), stop.clone());
     supervisor.keep("contract_drift", None, move |_| {
         let (watch, stop) = (Arc::clone(&watch), stop.clone());

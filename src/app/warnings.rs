@@ -7,7 +7,7 @@ use rustls::server::ParsedCertificate;
 
 use super::from_settings::links_lead_to;
 use super::materials::{Materials, key_sources};
-use super::tls_files::{CLIENT_CA, Found};
+use super::tls_files::{CLIENT_CA, UsableFiles};
 use super::{callers, tls_files};
 use crate::callers::secrets::Secrets;
 use crate::clock::Clock;
@@ -24,8 +24,8 @@ pub struct Warning {
     pub text: String,
 }
 
-/// Every setting that is probably a mistake. Reads the secrets, and leaves out those that cannot be read or come through
-/// a pipe.
+/// Every setting that is probably a mistake. Reads the secrets, and leaves out those that cannot be read or come
+/// through a pipe.
 pub fn warnings(settings: &Settings) -> Vec<Warning> {
     let forward = settings.webhooks.forward.as_ref().and_then(|forward| forward.secret.as_ref());
     let forward = forward.and_then(|source| load_again(source).ok());
@@ -36,20 +36,27 @@ pub fn warnings(settings: &Settings) -> Vec<Warning> {
     warnings_with(settings, keys.as_ref(), forward.as_ref(), &callers, tls.as_ref())
 }
 
-/// As [`warnings`], with the files that were read already.
+/// As [`warnings`], without reading the files again.
 pub(super) fn warnings_of(settings: &Settings, materials: &Materials) -> Vec<Warning> {
     let Materials { keys, forward, callers, tls, .. } = materials;
     let found = tls.as_ref().map(|(_, found)| found);
     warnings_with(settings, Some(keys), forward.as_ref(), callers, found)
 }
 
-/// `tls` is what the files of `proxy.tls` hold.
+/// Logs every setting that is probably a mistake.
+pub(super) fn log_warnings(settings: &Settings, materials: &Materials) {
+    for Warning { key, text } in warnings_of(settings, materials) {
+        tracing::warn!(key, "{text}");
+    }
+}
+
+/// `tls` has the content of the files of `proxy.tls`.
 fn warnings_with(
     settings: &Settings,
     keys: Option<&KeyPair>,
     forward: Option<&Secret>,
     callers: &[Secrets],
-    tls: Option<&Found>,
+    tls: Option<&UsableFiles>,
 ) -> Vec<Warning> {
     let warning = |key| move |text: String| Warning { key, text };
     let environment = settings.gateway.environment.warning().map(str::to_owned);
@@ -94,7 +101,7 @@ fn uncovered(base_url: &str, shown: &CertificateDer<'_>) -> Option<String> {
     })
 }
 
-// Shorter secrets can be guessed by trying.
+// A stranger can guess a shorter secret by trying.
 const SHORT_SECRET: usize = 16;
 const SHORT: &str = "the secret has fewer than 16 bytes, and a short secret can be guessed; make a new one, for example \
                      with `openssl rand -hex 32`";

@@ -82,10 +82,10 @@ async fn run(
     tracing::info!(
         version = BUILD,
         gateway = settings.gateway.url,
-        proxy = app.proxy_addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        control = app.control_address.as_ref().map(tracing::field::display),
-        webhooks = app.webhooks_address.as_ref().map(tracing::field::display),
-        ops = %app.ops_address,
+        proxy = app.addresses.proxy.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        control = app.addresses.control.as_ref().map(tracing::field::display),
+        webhooks = app.addresses.webhooks.as_ref().map(tracing::field::display),
+        ops = %app.addresses.ops,
         cache_max_bytes = settings.cache.max_bytes,
         workers = settings.proxy.workers,
         "started"

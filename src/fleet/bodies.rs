@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::life::{Reader, ServerClock, left};
 use super::pause::Pause;
 use super::seal::unseal;
-use super::shelf::{Mark, Place, PlaceFor, Shelf};
+use super::slots::{FetchMark, Slot, SlotOffer, Slots};
 use crate::clock::{Mono, Now};
 use crate::session::SessionCache;
 use crate::session::invalidation::tag_id::TagId;
@@ -28,7 +28,7 @@ use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 /// The bodies that one pod takes and shares.
 #[derive(Debug)]
 pub struct Bodies<E: Clone + Send + Sync + 'static> {
-    shelf: Arc<Shelf>,
+    slots: Arc<Slots>,
     /// The cache holds this.
     sessions: Weak<SessionCache<E>>,
     asking: Semaphore,
@@ -45,13 +45,13 @@ enum Miss {
 }
 
 impl<E: Clone + Send + Sync + 'static> Bodies<E> {
-    pub fn new(shelf: Shelf, sessions: &Arc<SessionCache<E>>) -> Self {
+    pub fn new(slots: Slots, sessions: &Arc<SessionCache<E>>) -> Self {
         let asking = Semaphore::new(MOST_ASKED);
-        Self { shelf: Arc::new(shelf), sessions: Arc::downgrade(sessions), asking, pause: Pause::default() }
+        Self { slots: Arc::new(slots), sessions: Arc::downgrade(sessions), asking, pause: Pause::default() }
     }
 
     async fn look(&self, session: TagId, terms: Terms) -> Result<Taken, Missed> {
-        let Shelf { pod, clock, .. } = &*self.shelf;
+        let Slots { pod, clock, .. } = &*self.slots;
         let (began, wait) = (clock.mono(), pod.times().flight_wait);
         let found = match self.find(session, terms).await {
             Ok(taken) => Ok(taken),
@@ -67,7 +67,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
 
     /// Says that this pod fetches for all. If another pod has said so, waits for its body.
     async fn wait(&self, session: TagId, terms: Terms, until: Mono) -> Result<Taken, Missed> {
-        let clock = &self.shelf.clock;
+        let clock = &self.slots.clock;
         if let Some(held) = self.hold(session).await {
             return Err(Missed { held: Some(held), ..ABSENT });
         }
@@ -88,28 +88,28 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
 
     /// Marks that this pod fetches a session. `None` if another pod does, or nobody knows.
     async fn hold(&self, session: TagId) -> Option<Box<dyn Held>> {
-        let Shelf { pod, clock, .. } = &*self.shelf;
-        let place = self.shelf.place(session, clock.now())?;
+        let Slots { pod, clock, .. } = &*self.slots;
+        let slot = self.slots.slot(session, clock.now())?;
         let _permit = self.asking.try_acquire().ok()?;
-        let (line, pipeline) = (&place.lent.line, commands::hold(place.flight.as_ref()?));
+        let (line, pipeline) = (&slot.lent.line, commands::hold(slot.flight.as_ref()?));
         let limit = pod.times().timeout;
         let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::held).await;
         // The server may have been told: whoever asks next waits for nothing, for a moment.
         asked.ok().filter(|held| *held)?;
-        Some(Box::new(Mark::new(Arc::clone(&self.shelf), place)))
+        Some(Box::new(FetchMark::new(Arc::clone(&self.slots), slot)))
     }
 
     /// Asks for a body and for the log, and obeys the log.
     async fn find(&self, session: TagId, terms: Terms) -> Result<Taken, Miss> {
-        let Shelf { pod, clock, keys, .. } = &*self.shelf;
+        let Slots { pod, clock, keys, .. } = &*self.slots;
         let sent = clock.now();
-        let place = self.shelf.place(session, sent).filter(|place| !self.pause.holds(place.synced));
-        let (Some(place), Some(sessions), Ok(_permit)) = (place, self.sessions.upgrade(), self.asking.try_acquire())
+        let slot = self.slots.slot(session, sent).filter(|slot| !self.pause.holds(slot.synced));
+        let (Some(slot), Some(sessions), Ok(_permit)) = (slot, self.sessions.upgrade(), self.asking.try_acquire())
         else {
             pod.series.asked(FleetCommand::Read, CommandResult::Skipped);
             return Err(Miss::Other(BodyResult::Skipped));
         };
-        let Place { lent, body, flight, ticket, .. } = &place;
+        let Slot { lent, body, flight, ticket, .. } = &slot;
         let pipeline = commands::take(&lent.names, body, flight.as_deref(), ticket.from());
         let limit = pod.times().timeout;
         let taken = |replies| commands::taken(replies, flight.is_some());
@@ -160,9 +160,9 @@ impl<E: fmt::Debug + Clone + Send + Sync + 'static> SharedBodies for Bodies<E> {
     }
 
     fn offer(&self, session: TagId) -> Option<Box<dyn Offer>> {
-        let shelf = Arc::clone(&self.shelf);
-        let place = shelf.place(session, shelf.clock.now())?;
-        Some(Box::new(PlaceFor { shelf, place }))
+        let slots = Arc::clone(&self.slots);
+        let slot = slots.slot(session, slots.clock.now())?;
+        Some(Box::new(SlotOffer { slots, slot }))
     }
 }
 

@@ -32,5 +32,5 @@ pub mod refusal;
 pub mod replies;
 pub mod seal;
 mod sentinels;
-pub mod shelf;
+pub mod slots;
 mod stream;

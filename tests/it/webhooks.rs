@@ -584,7 +584,7 @@ async fn it_may_listen_on_a_unix_socket_and_does_not_listen_unless_told_to() {
 
     let harness = Harness::start().await;
     let (app, gateway) = harness.into_parts();
-    assert_eq!(app.webhooks_address, None);
+    assert_eq!(app.addresses.webhooks, None);
     app.drain().await;
     gateway.stop().await;
 }

@@ -37,9 +37,9 @@ impl Sidecar {
     }
 
     fn of(app: App) -> Result<Self, Failure> {
-        let proxy = app.proxy_addresses.iter().find_map(Address::tcp);
+        let proxy = app.addresses.proxy.iter().find_map(Address::tcp);
         let proxy = proxy.ok_or_else(|| failed("the sidecar has no address"))?;
-        let ops = app.ops_address;
+        let ops = app.addresses.ops;
         Ok(Self { app, proxy, ops })
     }
 }

@@ -155,8 +155,8 @@ impl Setup {
         let (clock, shift) = Clock::shifted();
         let app = App::start(&loaded.settings, clock)?;
         Ok(Harness {
-            proxy: app.proxy_addresses.iter().find_map(Address::tcp).expect("an address with a port"),
-            ops: app.ops_address,
+            proxy: app.addresses.proxy.iter().find_map(Address::tcp).expect("an address with a port"),
+            ops: app.addresses.ops,
             client: Client::new(),
             clock: shift,
             gateway,
@@ -198,17 +198,17 @@ impl Harness {
 
     /// Every address and port the sidecar listens on for callers.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.app.proxy_addresses.iter().filter_map(Address::tcp).collect()
+        self.app.addresses.proxy.iter().filter_map(Address::tcp).collect()
     }
 
     /// The address and port of the control listener.
     pub fn control(&self) -> SocketAddr {
-        self.app.control_address.as_ref().and_then(Address::tcp).expect("an address with a port")
+        self.app.addresses.control.as_ref().and_then(Address::tcp).expect("an address with a port")
     }
 
     /// The address and port of the webhook listener.
     pub fn webhooks(&self) -> SocketAddr {
-        self.app.webhooks_address.as_ref().and_then(Address::tcp).expect("an address with a port")
+        self.app.addresses.webhooks.as_ref().and_then(Address::tcp).expect("an address with a port")
     }
 
     /// The requests that the gateway received besides token exchanges, as method, path and query.

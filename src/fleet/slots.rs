@@ -27,7 +27,7 @@ use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
 /// The parts that reading and writing have in common.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct Slots {
     pub pod: Arc<Pod>,
     pub keys: Arc<KeyRing>,
     pub clock: Clock,
@@ -38,14 +38,14 @@ pub struct Shelf {
     writing: Arc<Semaphore>,
 }
 
-impl Shelf {
+impl Slots {
     pub fn new(pod: Arc<Pod>, keys: Arc<KeyRing>, links: String, tasks: TaskTracker, clock: Clock) -> Self {
         Self { pod, keys, clock, links, tasks, writing: Arc::new(Semaphore::new(MOST_WRITTEN)) }
     }
 
-    /// The place of a session's body, and the position in the log. `None` if the link is not synced, or if the server
+    /// The slot of a session's body, and the position in the log. `None` if the link is not synced, or if the server
     /// does not say who it is.
-    pub fn place(&self, session: TagId, now: Now) -> Option<Place> {
+    pub fn slot(&self, session: TagId, now: Now) -> Option<Slot> {
         let lent = self.pod.lent()?;
         let log = self.pod.lock();
         let (position, server, id) = log.position().filter(|_| log.state() == State::Synced)?;
@@ -54,7 +54,7 @@ impl Shelf {
         let waits = !self.pod.times().flight_wait.is_zero();
         let flight = waits.then(|| lent.names.flight(server, id, session));
         let (ticket, synced) = (log.ask(now)?, log.horizon().synced);
-        Some(Place { ticket, synced, position, body, flight, lent })
+        Some(Slot { ticket, synced, position, body, flight, lent })
     }
 
     /// The id of a session whose links lead to this pod's URL.
@@ -74,9 +74,9 @@ impl Shelf {
     }
 }
 
-/// A session's place in the server, as of a moment.
+/// A session's slot in the server, as of a moment.
 #[derive(Debug)]
-pub struct Place {
+pub struct Slot {
     pub lent: Arc<Lent>,
     /// The key of the body.
     pub body: String,
@@ -89,34 +89,34 @@ pub struct Place {
     position: Position,
 }
 
-/// A place for a body that is about to be stored.
+/// A slot for a body that is about to be stored.
 #[derive(Debug)]
-pub struct PlaceFor {
-    pub shelf: Arc<Shelf>,
-    pub place: Place,
+pub struct SlotOffer {
+    pub slots: Arc<Slots>,
+    pub slot: Slot,
 }
 
-impl Offer for PlaceFor {
+impl Offer for SlotOffer {
     fn share(self: Box<Self>, stored: Stored) -> bool {
-        let shelf = Arc::clone(&self.shelf);
-        let (now, server) = (shelf.clock.now(), shelf.pod.server_clock());
+        let slots = Arc::clone(&self.slots);
+        let (now, server) = (slots.clock.now(), slots.pod.server_clock());
         let life = stored.freshness.ttl.saturating_sub(now.since(stored.at));
-        let may_share = shelf.pod.lock().may_share(&stored.tags) && !life.is_zero();
-        let (Some(server), Some(permit)) = (server.filter(|_| may_share), shelf.permit()) else {
-            shelf.skipped();
+        let may_share = slots.pod.lock().may_share(&stored.tags) && !life.is_zero();
+        let (Some(server), Some(permit)) = (server.filter(|_| may_share), slots.permit()) else {
+            slots.skipped();
             return false;
         };
         let age = stored.freshness.age.saturating_add(now.since(stored.at));
         let times = Times::new(stored.date, stored.expiration, age, life, &server, now);
-        shelf.tasks.spawn(self.write(stored, times, permit));
+        slots.tasks.spawn(self.write(stored, times, permit));
         true
     }
 }
 
-impl PlaceFor {
+impl SlotOffer {
     async fn write(self: Box<Self>, stored: Stored, times: Times, _permit: OwnedSemaphorePermit) {
-        let Place { lent, body, position, .. } = &self.place;
-        let series = &self.shelf.pod.series;
+        let Slot { lent, body, position, .. } = &self.slot;
+        let series = &self.slots.pod.series;
         let mut headers = stored.answer.headers.clone();
         // The reader computes the age from the times.
         headers.remove(AGE);
@@ -126,7 +126,7 @@ impl PlaceFor {
         if rand::fill(&mut salt).is_err() {
             return;
         }
-        let sealed = match seal(&SharedBody { facts, answer }, &self.shelf.keys.keys(), body, salt) {
+        let sealed = match seal(&SharedBody { facts, answer }, &self.slots.keys.keys(), body, salt) {
             Ok(sealed) => sealed,
             Err(SealError::TooLarge) => return series.body(BodyResult::TooLarge),
             Err(SealError::Failed) => return,
@@ -141,33 +141,33 @@ impl PlaceFor {
 
 /// This pod has said that it fetches a session for all.
 #[derive(Debug)]
-pub struct Mark {
-    shelf: Arc<Shelf>,
-    place: Option<Place>,
+pub struct FetchMark {
+    slots: Arc<Slots>,
+    slot: Option<Slot>,
 }
 
-impl Mark {
-    pub fn new(shelf: Arc<Shelf>, place: Place) -> Self {
-        Self { shelf, place: Some(place) }
+impl FetchMark {
+    pub fn new(slots: Arc<Slots>, slot: Slot) -> Self {
+        Self { slots, slot: Some(slot) }
     }
 }
 
-impl Held for Mark {
+impl Held for FetchMark {
     fn shared(mut self: Box<Self>) {
-        self.place = None;
+        self.slot = None;
     }
 }
 
-impl Drop for Mark {
+impl Drop for FetchMark {
     /// Tells those who wait that this pod shares nothing.
     fn drop(&mut self) {
-        let shelf = &self.shelf;
-        let Some(Place { lent, body, .. }) = self.place.take() else { return };
-        let (Some(server), Some(permit)) = (shelf.pod.server_clock(), shelf.permit()) else {
-            return shelf.skipped();
+        let slots = &self.slots;
+        let Some(Slot { lent, body, .. }) = self.slot.take() else { return };
+        let (Some(server), Some(permit)) = (slots.pod.server_clock(), slots.permit()) else {
+            return slots.skipped();
         };
-        let (end, pod) = (server.at_least(shelf.clock.now()).plus(NOT_SHARED), Arc::clone(&shelf.pod));
-        shelf.tasks.spawn(async move {
+        let (end, pod) = (server.at_least(slots.clock.now()).plus(NOT_SHARED), Arc::clone(&slots.pod));
+        slots.tasks.spawn(async move {
             let pipeline = commands::share_nothing(&body, end);
             // Without a reply, others wait for as long as they are configured to.
             let _ = ask(&lent.line, &pod.series, FleetCommand::Share, &pipeline, STEP, commands::shared).await;
