@@ -39,10 +39,10 @@ impl Audit {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Action::Verify(Verify { files }) = self.action;
         let mut verifier = Verifier::default();
-        let mut told: u64 = 0;
-        let mut tell = |finding: Finding| {
-            told = told.saturating_add(1);
-            if told <= MOST_TOLD {
+        let mut found: u64 = 0;
+        let mut report = |finding: Finding| {
+            found = found.saturating_add(1);
+            if found <= MOST_PRINTED {
                 say(&format!("{finding}\n"));
             }
         };
@@ -50,10 +50,10 @@ impl Audit {
             let name = file.display().to_string();
             let unread = |error| Failure::Unaudited(format!("{name} cannot be read: {error}"));
             let input = BufReader::new(File::open(file).map_err(unread)?);
-            verifier.read(&name, input, &mut tell).map_err(unread)?;
+            verifier.read(&name, input, &mut report).map_err(unread)?;
         }
-        if told > MOST_TOLD {
-            say(&format!("and {} more\n", told.saturating_sub(MOST_TOLD)));
+        if found > MOST_PRINTED {
+            say(&format!("and {} more\n", found.saturating_sub(MOST_PRINTED)));
         }
         if verifier.breaks > 0 {
             let places = if verifier.breaks == 1 { "place" } else { "places" };
@@ -69,5 +69,5 @@ impl Audit {
     }
 }
 
-// A file of another kind would bring one finding for each line.
-const MOST_TOLD: u64 = 100;
+// The most findings that are printed, because a file of another kind brings a finding for each line.
+const MOST_PRINTED: u64 = 100;

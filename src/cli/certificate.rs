@@ -1,4 +1,4 @@
-//! `certificate`: makes a certificate for these names, and a local authority that signs it.
+//! `certificate`: makes a certificate for some names, and a local authority that signs the certificate.
 //!
 //! Such a certificate is for tests, and for networks whose services trust what their operator gives them.
 
@@ -31,7 +31,7 @@ use crate::upstream::certificate::Certificate;
 #[command(after_long_help = help::CERTIFICATE)]
 pub(super) struct MakeCertificate {
     /// The names: hosts, IP addresses, or URIs such as spiffe://example/shop.
-    #[arg(value_name = "NAME", required = true, value_parser = name)]
+    #[arg(value_name = "NAME", required = true, value_parser = parse_name)]
     names: Vec<SanType>,
     /// Write the files into this folder, which is made if it is missing.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -44,7 +44,7 @@ impl MakeCertificate {
         let Self { names, out } = self;
         let now = Clock::system().now().wall;
         fs::create_dir_all(&out).map_err(|error| failed(&out, error))?;
-        let stem = names.iter().map(stem).next().unwrap_or_default();
+        let stem = names.iter().map(file_stem).next().unwrap_or_default();
         let (certificate, key) = (out.join(format!("{stem}.pem")), out.join(format!("{stem}.key")));
         for path in [&certificate, &key] {
             if path.symlink_metadata().is_ok() {
@@ -59,13 +59,13 @@ impl MakeCertificate {
             Ok((params.signed_by(&key, &authority.issuer)?.pem(), key.serialize_pem()))
         })?;
         write_pair((&key, &own.1), (&certificate, &own.0))?;
-        say(&told(&names, &out, &certificate, &key, is_new, until));
+        say(&next_steps(&names, &out, &certificate, &key, is_new, until));
         Ok(())
     }
 }
 
-/// A host, an address or a URI.
-fn name(text: &str) -> Result<SanType, &'static str> {
+/// Parses a host, an address or a URI.
+fn parse_name(text: &str) -> Result<SanType, &'static str> {
     let host = |c: char| c.is_ascii_alphanumeric() || "-._*".contains(c);
     let name = || match text.parse() {
         Ok(address) => Some(SanType::IpAddress(address)),
@@ -77,19 +77,20 @@ fn name(text: &str) -> Result<SanType, &'static str> {
     name().filter(|_| is_plain).ok_or("expected a host without a port, an IP address, or a URI")
 }
 
-// As long as a name of DNS may be.
+// The longest name of DNS.
 const LONGEST_NAME: usize = 253;
 
-/// The name of the files for a certificate.
-fn stem(name: &SanType) -> String {
+/// The name of the files for a certificate, without the ending.
+fn file_stem(name: &SanType) -> String {
     let text = shown(name);
     let text = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' };
     let stem: String = text.trim_start_matches(['*', '.']).chars().map(safe).collect();
-    // The authority has this name.
+    // The files of the authority have this name already.
     if stem == AUTHORITY || stem.is_empty() { format!("{stem}-certificate") } else { stem }
 }
 
+/// A name as text.
 fn shown(name: &SanType) -> String {
     match name {
         SanType::DnsName(name) => name.as_str().to_owned(),
@@ -101,9 +102,10 @@ fn shown(name: &SanType) -> String {
 
 const AUTHORITY: &str = "authority";
 
-/// The authority of one folder.
+/// The authority of a folder, which signs all certificates there.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// When the authority ends.
     until: Wall,
 }
 
@@ -112,15 +114,15 @@ impl Authority {
     fn in_folder(folder: &Path, now: Wall) -> Result<(Self, bool), Failure> {
         let (certificate, key) = (folder.join(format!("{AUTHORITY}.pem")), folder.join(format!("{AUTHORITY}.key")));
         match (certificate.try_exists(), key.try_exists()) {
-            (Ok(false), Ok(false)) => Ok((Self::made(&certificate, &key, now)?, true)),
+            (Ok(false), Ok(false)) => Ok((Self::create(&certificate, &key, now)?, true)),
             (Ok(true), Ok(true)) => Ok((Self::read(&certificate, &key, now)?, false)),
             (Ok(true), _) => Err(failed(&key, "is missing, and authority.pem is there; keep both files together")),
             (_, _) => Err(failed(&certificate, "is missing, and authority.key is there; keep both files together")),
         }
     }
 
-    fn made(certificate: &Path, key: &Path, now: Wall) -> Result<Self, Failure> {
-        // A random word tells it from other authorities of this kind in a store of trusted certificates.
+    fn create(certificate: &Path, key: &Path, now: Wall) -> Result<Self, Failure> {
+        // In a store of trusted certificates, a random word tells this authority from others of its kind.
         let word: String = new_request_id().to_string().chars().take(8).collect();
         let params = params_of_authority(&format!("sezzle-sidecar authority {word}"), now, now.plus(AUTHORITY_LIFE));
         let pair = make(KeyPair::generate)?;
@@ -166,9 +168,9 @@ fn params_of(names: Vec<SanType>, now: Wall, until: Wall) -> CertificateParams {
         |wall: Wall| OffsetDateTime::from_unix_timestamp(wall.0.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, names.first().map(common).unwrap_or_default());
+    params.distinguished_name.push(DnType::CommonName, names.first().map(common_name).unwrap_or_default());
     params.subject_alt_names = names;
-    // For clocks that are behind.
+    // An hour ago, for clocks that are behind.
     params.not_before = at(Wall(now.0.saturating_sub(3_600_000)));
     params.not_after = at(until);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -177,16 +179,17 @@ fn params_of(names: Vec<SanType>, now: Wall, until: Wall) -> CertificateParams {
     params
 }
 
-/// A name as the common name, which may have 64 characters.
-fn common(name: &SanType) -> String {
+/// A name cut to the 64 characters that a common name may have.
+fn common_name(name: &SanType) -> String {
     shown(name).chars().take(64).collect()
 }
 
-/// Some clients take no certificate that lasts longer than 398 days.
+/// A year, because some clients refuse a certificate that lasts longer than 398 days.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 86_400);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 const LARGEST: usize = 64 * 1024;
 
+/// Runs a step of rcgen, and makes its error ours.
 fn make<T>(work: impl FnOnce() -> Result<T, rcgen::Error>) -> Result<T, Failure> {
     work().map_err(|error| Failure::NotWritten(format!("the certificate cannot be made: {error}")))
 }
@@ -201,7 +204,7 @@ fn write_pair(key: (&Path, &str), certificate: (&Path, &str)) -> Result<(), Fail
     write(certificate.0, certificate.1, 0o644).inspect_err(|_| remove(key.0))
 }
 
-/// Writes a new file, all of it or none.
+/// Writes a whole new file, or none. Fails if the file exists.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file = file.map_err(|error| match error.kind() {
@@ -214,12 +217,13 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     })
 }
 
-/// Removes a file that this run has made. The error that led here is the one to report.
+/// Removes a file that this run has made. An error is ignored, because the caller reports the error that led here.
 fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-fn told(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: bool, until: Wall) -> String {
+/// The text that tells the operator the meaning of each file and the next steps.
+fn next_steps(names: &[SanType], out: &Path, certificate: &Path, key: &Path, is_new: bool, until: Wall) -> String {
     let authority = out.join(format!("{AUTHORITY}.pem"));
     let state = if is_new { "new" } else { "as before" };
     let (authority, certificate, key) = (authority.display(), certificate.display(), key.display());
@@ -282,10 +286,10 @@ mod tests {
             ("spiffe://example/ns/shop/sa/web", "example-ns-shop-sa-web"),
             ("authority", "authority-certificate"),
         ] {
-            assert_eq!(stem(&name(text).expect(text)), expected, "{text}");
+            assert_eq!(file_stem(&parse_name(text).expect(text)), expected, "{text}");
         }
         for wrong in ["", "a b", "host:8080", "/etc/passwd", "ü.example", "a\n", &"a".repeat(300)] {
-            assert!(name(wrong).is_err(), "{wrong:?}");
+            assert!(parse_name(wrong).is_err(), "{wrong:?}");
         }
     }
 }

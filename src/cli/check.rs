@@ -26,7 +26,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    /// Prints a valid configuration, or tries Sezzle with it.
+    /// Prints a valid configuration, or with `--online` tests whether it reaches Sezzle.
     pub(super) fn run(self, loaded: &Loaded) -> ExitCode {
         if self.online {
             return with_runtime(&mut Builder::new_current_thread(), online(&loaded.settings));
@@ -44,7 +44,7 @@ impl Check {
 
 async fn online(settings: &Settings) -> Result<(), Failure> {
     let check = app::online_check(settings, Clock::system(), is_set)?;
-    check.run(|what, is| say(&format!("{what:<12}{is}\n"))).await?;
+    check.run(|topic, text| say(&format!("{topic:<12}{text}\n"))).await?;
     say("all is well: the sidecar reaches Sezzle, and Sezzle accepts the keys\n");
     Ok(())
 }

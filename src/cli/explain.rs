@@ -49,7 +49,7 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    /// Explains the request, and Sezzle's response if standard input holds one, or if the command shall ask for it.
+    /// Explains the request. Also explains Sezzle's answer: the one on standard input, or with `--ask` a fresh one.
     pub(super) fn run(self, settings: &Settings) -> ExitCode {
         let (ask, connection) = (self.ask, self.connection());
         let reads_answer = !self.headers.iter().any(|value| value == headers::STDIN);
@@ -58,20 +58,21 @@ impl Explain {
             Err(failure) => return ended(Err(failure)),
         };
         let hosts = Hosts::new(&settings.proxy.hosts);
-        match request(settings, &hosts, &head, &connection) {
+        match explain_request(settings, &hosts, &head, &connection) {
             Err(failure) => ended(Err(failure)),
-            Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), asked(settings, &hosts, &head)),
+            Ok(()) if ask => with_runtime(&mut Builder::new_current_thread(), ask_and_explain(settings, &hosts, &head)),
             Ok(()) if !reads_answer => ended(Ok(())),
             Ok(()) => ended(
-                answer_on_stdin().map(|answer| answer.iter().for_each(|answer| judge(settings, &hosts, &head, answer))),
+                answer_on_stdin()
+                    .map(|answer| answer.iter().for_each(|answer| explain_answer(settings, &hosts, &head, answer))),
             ),
         }
     }
 
-    /// The connection that the request comes over.
+    /// The connection over which the request would come, by `--uid` and `--certificate`.
     fn connection(&self) -> Caller {
         let peer = self.uid.map(|uid| Peer { uid, pid: None });
-        // TLS has DNS names in lower case, and URIs as they are.
+        // The TLS listener has DNS names in lower case, and URIs unchanged.
         let name = |name: &String| if name.contains("://") { name.clone() } else { name.to_ascii_lowercase() };
         let names: Vec<String> = self.names.iter().map(name).collect();
         let tls = !names.is_empty();
@@ -92,8 +93,8 @@ impl Explain {
     }
 }
 
-/// Explains a request over this connection.
-fn request(settings: &Settings, hosts: &Hosts, head: &Parts, connection: &Caller) -> Result<(), Failure> {
+/// Prints how the sidecar would handle a request over this connection.
+fn explain_request(settings: &Settings, hosts: &Hosts, head: &Parts, connection: &Caller) -> Result<(), Failure> {
     let clock = Clock::system();
     let table = app::callers::read_table(settings, &clock).map_err(StartError::Callers)?;
     let admission = explain::Admission { hosts, forwarded: app::forwarded(settings), callers: table.as_ref() };
@@ -101,25 +102,26 @@ fn request(settings: &Settings, hosts: &Hosts, head: &Parts, connection: &Caller
     Ok(())
 }
 
-/// Explains an answer of Sezzle's.
-fn judge(settings: &Settings, hosts: &Hosts, head: &Parts, answer: &Response<Bytes>) {
+/// Prints how the sidecar would handle an answer of Sezzle's.
+fn explain_answer(settings: &Settings, hosts: &Hosts, head: &Parts, answer: &Response<Bytes>) {
     let admission = explain::Admission { hosts, forwarded: app::forwarded(settings), callers: None };
     say(&explain::answer(admission, &app::policy(settings), head, answer, Clock::system().now()));
 }
 
 /// Looks the session up at Sezzle, and explains the answer.
-async fn asked(settings: &Settings, hosts: &Hosts, head: &Parts) -> Result<(), Failure> {
+async fn ask_and_explain(settings: &Settings, hosts: &Hosts, head: &Parts) -> Result<(), Failure> {
     let session =
         explain::looked_up(head).ok_or(Failure::Usage("--ask needs GET and the path /v2/session/{uuid}".into()))?;
     let (answer, took) = app::online_check(settings, Clock::system(), is_set)?.ask(session).await?;
     say(&format!("{:<12}{} in {} ms\n", "Sezzle says", answer.status().as_u16(), took.as_millis()));
     let headers = caching_headers(answer.headers());
     say(&format!("{:<12}{}\n", "headers", if headers.is_empty() { "no caching headers" } else { &headers }));
-    judge(settings, hosts, head, &answer);
+    explain_answer(settings, hosts, head, &answer);
     Ok(())
 }
 
-/// Reads a response as `curl -i` prints it, or a body, which counts as a 200 of JSON. `None` for a terminal or nothing.
+/// Reads an answer from standard input: the output of `curl -i`, or a body alone, which counts as a 200 of JSON. `None`
+/// if standard input is a terminal or empty.
 fn answer_on_stdin() -> Result<Option<Response<Bytes>>, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {

@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code for it.
+//! The failures of commands, and the exit code for each.
 
 use std::borrow::Cow;
 use std::io;
@@ -109,7 +109,7 @@ fn start_code(error: &StartError) -> u8 {
         | StartError::Thread(_)
         | StartError::Resolver(_)
         | StartError::Tickets(_) => 1,
-        // The code for a secret wins, if one of them has it.
+        // If several files are unusable, the code for a secret wins.
         StartError::Several(all) => all.iter().map(start_code).min().unwrap_or(1),
     }
 }

@@ -1,4 +1,4 @@
-//! The option `--config`, and what a command reads from those files.
+//! The option `--config`, and the parts of the configuration that commands read from its files.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,8 +18,13 @@ pub(super) struct ConfigFiles {
     pub(super) config: Vec<PathBuf>,
 }
 
-/// Runs a command with the configuration, or reports every mistake in it.
-pub(super) fn configured(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+/// Runs a command with the configuration, or reports every mistake in it. `files` stand before the name of the command,
+/// and `more` behind it.
+pub(super) fn with_configuration(
+    files: ConfigFiles,
+    more: ConfigFiles,
+    command: impl FnOnce(&Loaded) -> ExitCode,
+) -> ExitCode {
     let files = [files.config, more.config].concat();
     match config::load(&files, std::env::vars_os()) {
         Ok(loaded) => command(&loaded),
@@ -27,8 +32,12 @@ pub(super) fn configured(files: ConfigFiles, more: ConfigFiles, command: impl Fn
     }
 }
 
-/// Runs a command with the address of the ops listener, or reports its mistakes.
-pub(super) fn at_ops(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce(SocketAddr) -> ExitCode) -> ExitCode {
+/// As [`with_configuration`], with the address of the ops listener alone.
+pub(super) fn with_ops_listener(
+    files: ConfigFiles,
+    more: ConfigFiles,
+    command: impl FnOnce(SocketAddr) -> ExitCode,
+) -> ExitCode {
     let files = [files.config, more.config].concat();
     match config::ops_listen(&files, std::env::vars_os()) {
         Ok(listen) if listen.port() == 0 => ended(Err(Failure::NoPort)),
@@ -37,8 +46,8 @@ pub(super) fn at_ops(files: ConfigFiles, more: ConfigFiles, command: impl FnOnce
     }
 }
 
-/// Runs a command with the addresses of the control and ops listeners, or reports their mistakes.
-pub(super) fn at_operators(
+/// As [`with_configuration`], with the addresses of the control and ops listeners alone.
+pub(super) fn with_operator_listeners(
     files: ConfigFiles,
     more: ConfigFiles,
     command: impl FnOnce(OperatorListeners) -> ExitCode,

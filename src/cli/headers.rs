@@ -1,7 +1,7 @@
-//! Headers by `-H`, as curl takes them: as an argument, or from a file or standard input.
+//! Headers by `-H`, in the forms that curl has: an argument, a file, or standard input.
 //!
-//! Every user of the machine can read the arguments of a command, so a header that holds a secret comes from a file or from
-//! standard input only. No message repeats a value.
+//! Every user of the machine can read the arguments of a command, so a header that holds a secret comes from a file or
+//! from standard input only. No message repeats a value.
 
 use std::io::{Read, stdin};
 use std::path::Path;
@@ -56,7 +56,7 @@ fn argument(text: &str) -> Result<Header, Failure> {
     Ok(header)
 }
 
-/// The headers of a file. Empty lines count for nothing.
+/// The headers of a file, one on each line. Empty lines are ignored. `of` is the name of the file, for messages.
 fn lines(of: &str, content: &[u8]) -> Result<Vec<Header>, Failure> {
     let text = std::str::from_utf8(content).map_err(|_| usage(format!("{of}: is not UTF-8")))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

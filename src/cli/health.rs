@@ -49,7 +49,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Polls `/readyz` until the response is 200.
+    /// Requests `/readyz` until the response is 200, at most for `--max`.
     pub(super) async fn run(self, listen: SocketAddr) -> Result<(), Failure> {
         let mut last = "no answer".to_owned();
         let ready = async {
@@ -73,7 +73,7 @@ impl Wait {
     }
 }
 
-/// Accepts from 1 s, enough for one response, to one day.
+/// A duration from 1 s, which is enough for one response, to one day.
 fn limit(text: &str) -> Result<Duration, &'static str> {
     let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
     let duration = units::duration(text).filter(|duration| range.contains(duration));
@@ -85,9 +85,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The ops listener's response at a path: `Ok` for 200.
+/// The first line of the ops listener's response at a path: `Ok` for 200, and otherwise `Err` with the failure.
 async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
-    let address = near(listen);
+    let address = reachable_address(listen);
     let request = Request::get(path).header(HOST, "localhost").body(Full::default());
     let request = request.map_err(|error| error.to_string())?;
     let answer =
@@ -98,8 +98,8 @@ async fn ask(listen: SocketAddr, path: &str) -> Result<String, String> {
     }
 }
 
-/// The address of a listener as seen from this machine: loopback for a listener on all addresses.
-pub(super) fn near(mut listen: SocketAddr) -> SocketAddr {
+/// The address by which this machine reaches a listener: loopback for a listener on all addresses.
+pub(super) fn reachable_address(mut listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -108,10 +108,11 @@ pub(super) fn near(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
-// Enough for every reason of a sidecar that is not ready.
+// Enough for every reason why a sidecar is not ready, in characters.
 const LONGEST_LINE: usize = 400;
 
-/// The start of the body, without control characters: a peer that is no sidecar must not garble a terminal or a log.
+/// The first line of the body, without control characters: a peer that is no sidecar must not garble a terminal or a
+/// log.
 pub(super) fn first_line(answer: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(answer.body());
     let line = text.lines().next().unwrap_or_default();
@@ -131,7 +132,7 @@ mod tests {
             ("[::1]:1", "[::1]:1"),
             ("10.1.2.3:9464", "10.1.2.3:9464"),
         ] {
-            assert_eq!(near(listen.parse().expect("an address")).to_string(), asked);
+            assert_eq!(reachable_address(listen.parse().expect("an address")).to_string(), asked);
         }
     }
 

@@ -28,7 +28,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use self::failure::USAGE;
-use self::files::{ConfigFiles, at_operators, at_ops, configured};
+use self::files::{ConfigFiles, with_configuration, with_operator_listeners, with_ops_listener};
 #[cfg(feature = "simulator")]
 use self::process::with_threads;
 use self::process::{complain, ended, say, with_runtime};
@@ -118,6 +118,7 @@ enum Command {
     Version,
 }
 
+/// Runs the command that these arguments name. The first argument is the name of the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -132,34 +133,36 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(more) => serve::serve([files.config, more.config].concat(), is_bare),
         Command::Check(mut check) => {
             let more = std::mem::take(&mut check.files);
-            configured(files, more, |loaded| check.run(loaded))
+            with_configuration(files, more, |loaded| check.run(loaded))
         }
         Command::Healthcheck(mut healthcheck) => {
             let more = std::mem::take(&mut healthcheck.files);
-            at_ops(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), healthcheck.run(listen)))
+            with_ops_listener(files, more, |listen| {
+                with_runtime(&mut Builder::new_current_thread(), healthcheck.run(listen))
+            })
         }
         Command::Wait(mut wait) => {
             let more = std::mem::take(&mut wait.files);
-            at_ops(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), wait.run(listen)))
+            with_ops_listener(files, more, |listen| with_runtime(&mut Builder::new_current_thread(), wait.run(listen)))
         }
         Command::Explain(mut explain) => {
             let more = std::mem::take(&mut explain.files);
-            configured(files, more, |loaded| explain.run(&loaded.settings))
+            with_configuration(files, more, |loaded| explain.run(&loaded.settings))
         }
         Command::Purge(mut purge) => {
             let more = std::mem::take(&mut purge.files);
-            configured(files, more, |loaded| {
+            with_configuration(files, more, |loaded| {
                 with_runtime(&mut Builder::new_current_thread(), purge.run(&loaded.settings))
             })
         }
         Command::Status(mut status) => {
             let more = std::mem::take(&mut status.files);
             let run = |listeners| with_runtime(&mut Builder::new_current_thread(), status.run(listeners));
-            at_operators(files, more, run)
+            with_operator_listeners(files, more, run)
         }
         Command::LogLevel(mut level) => {
             let more = std::mem::take(&mut level.files);
-            at_operators(files, more, |listeners| {
+            with_operator_listeners(files, more, |listeners| {
                 with_runtime(&mut Builder::new_current_thread(), level.run(listeners))
             })
         }

@@ -1,4 +1,4 @@
-//! What every command does with the process: runs on a runtime, waits for signals, prints, and ends with an exit code.
+//! Steps that commands share: run on a runtime, wait for signals, print, and end with an exit code.
 
 #[cfg(feature = "simulator")]
 use std::env;
@@ -17,11 +17,13 @@ use super::failure::{BAD_CONFIGURATION, Failure};
 use crate::app::StartError;
 use crate::config::Problems;
 
+/// Runs a command on this kind of runtime, prints its error, and returns the exit code.
 pub(super) fn with_runtime(builder: &mut Builder, command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     ended(on_runtime(builder, command))
 }
 
-/// Runs on one thread per core. The threads are tried first, because the runtime panics if the system cannot start one.
+/// As [`with_runtime`], on one thread per core. The threads are tried first, because the runtime panics if the system
+/// cannot start one.
 #[cfg(feature = "simulator")]
 pub(super) fn with_threads(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let one = |_| thread::Builder::new().spawn(|| thread::sleep(Duration::from_millis(10)));
@@ -33,6 +35,7 @@ pub(super) fn with_threads(command: impl Future<Output = Result<(), Failure>>) -
     with_runtime(&mut Builder::new_multi_thread(), command)
 }
 
+/// Runs a command on this kind of runtime.
 pub(super) fn on_runtime(
     builder: &mut Builder,
     command: impl Future<Output = Result<(), Failure>>,
@@ -56,16 +59,18 @@ pub(super) fn ended(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Whether an environment variable is set, and not to nothing.
+/// Whether an environment variable is set and not empty.
 pub(super) fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| !value.is_empty())
 }
 
+/// Prints the mistakes in the configuration, and returns the exit code.
 pub(super) fn misconfigured(problems: &Problems) -> ExitCode {
     complain(&format!("{problems}\n"));
     ExitCode::from(BAD_CONFIGURATION)
 }
 
+/// SIGTERM and SIGINT, either of which ends the process.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -86,14 +91,15 @@ impl Signals {
     }
 }
 
-/// The program as its caller named it, for a shell: a printed command works where the program is not installed, too.
+/// The name by which this program was started, for a shell: a printed command then also works where the program is not
+/// in `PATH`.
 #[cfg(feature = "simulator")]
 pub(super) fn program() -> String {
     let named = env::args_os().next().map(|name| name.to_string_lossy().into_owned());
     quoted(named.as_deref().unwrap_or("sezzle-sidecar"))
 }
 
-/// A word for a shell, in quotes if the shell would read it otherwise.
+/// A word for a shell, in quotes if the shell would change the bare word.
 #[cfg(feature = "simulator")]
 pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
@@ -108,6 +114,7 @@ pub(super) fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
+/// Writes to standard error. A closed pipe is no error.
 pub(super) fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

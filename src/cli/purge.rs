@@ -14,7 +14,7 @@ use crate::control::client;
 #[derive(Args, Debug)]
 pub(super) struct Purge {
     #[command(flatten)]
-    what: What,
+    target: Target,
 
     #[command(flatten)]
     pub(super) files: ConfigFiles,
@@ -22,7 +22,7 @@ pub(super) struct Purge {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct What {
+struct Target {
     /// Purge this session.
     #[arg(value_name = "UUID")]
     session: Option<Uuid>,
@@ -41,13 +41,14 @@ impl Purge {
     /// Asks the sidecar through its control listener.
     pub(super) async fn run(self, settings: &Settings) -> Result<(), Failure> {
         let address = settings.control.listen.as_ref().ok_or(Failure::NoControl)?;
-        let answer = client::call(address, Method::POST, "/purge", &self.what.body()).await?;
+        let answer = client::call(address, Method::POST, "/purge", &self.target.body()).await?;
         say(&format!("removed {}\n", answer.get("removed").and_then(Value::as_u64).unwrap_or_default()));
         Ok(())
     }
 }
 
-impl What {
+impl Target {
+    /// The body of the request to the control listener.
     fn body(&self) -> Value {
         match (&self.session, &self.order, &self.token) {
             (Some(session), _, _) => json!({"session": session}),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 
 /// Whether a signal at `now` ends the drain that a signal at `first` began. Wrappers such as GNU `timeout` signal their
-/// child and then its process group, so two signals within a second are one wish.
+/// child and then its process group, so two signals within a second count as one.
 pub(super) fn ends_at_once(first: Mono, now: Mono) -> bool {
     now.since(first) >= PAIR
 }

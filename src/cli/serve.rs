@@ -33,7 +33,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::ConfigReload;
 
 /// Runs the sidecar until a signal, and drains it. `sources` are the configuration files, which a reload reads again.
-/// `is_bare` says that the caller gave no arguments.
+/// `is_bare` says that the command line has no arguments.
 pub(super) fn serve(sources: Vec<PathBuf>, is_bare: bool) -> ExitCode {
     // Runs before a second thread exists.
     let passed = PassedSockets::take_over();
@@ -50,7 +50,7 @@ pub(super) fn serve(sources: Vec<PathBuf>, is_bare: bool) -> ExitCode {
     code
 }
 
-/// Points somebody who started the program without any configuration to the demo.
+/// Points people to the demo who start the program without any configuration.
 #[cfg(feature = "simulator")]
 fn offer_demo() {
     if !env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("SEZZLE_SIDECAR__")) {
@@ -66,7 +66,7 @@ async fn run(
     passed: Result<PassedSockets, PassedError>,
     log: &mut Option<log::Guard>,
 ) -> Result<(), Failure> {
-    // Comes first: until then a SIGHUP ends the process.
+    // The handler comes first, because a SIGHUP without a handler ends the process.
     let mut hangups = signal(SignalKind::hangup())?;
     let mut signals = Signals::new()?;
     let blocking = Blocking::start().map_err(StartError::Thread)?;
@@ -100,14 +100,15 @@ async fn run(
     loop {
         tokio::select! {
             () = signals.next() => break,
-            // Another SIGHUP is handled after this reload: this read may have missed its changes.
+            // A further SIGHUP waits until this reload is over, because this read may have missed that signal's
+            // changes.
             Some(()) = hangups.recv(), if reading.is_none() => {
-                // A rotated file is left at once, also when the configuration cannot be read.
+                // The audit leaves a rotated file at once, even if the configuration cannot be read.
                 app.reopen_audit();
                 manager.reloading().await;
                 reading = Some(tokio::spawn(app.read_again(sources.clone())));
             }
-            read = done(&mut reading) => {
+            read = finished(&mut reading) => {
                 reading = None;
                 manager.reloaded(app.reload(read)).await;
             }
@@ -117,7 +118,7 @@ async fn run(
     let first = clock.mono();
     manager.notifier.stopping(app.drain_timeout().saturating_add(END_TIMEOUT)).await;
     let whole = tokio::select! {
-        whole = app.drain_until(second(&mut signals, &clock, first)) => whole,
+        whole = app.drain_until(second_signal(&mut signals, &clock, first)) => whole,
         never = manager.beat() => match never {},
     };
     // Requests that end here still get their log lines.
@@ -125,8 +126,8 @@ async fn run(
     if whole { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
-/// Waits for a signal that ends the drain at once, which a signal at `first` began.
-async fn second(signals: &mut Signals, clock: &Clock, first: Mono) {
+/// Waits for a signal that ends the drain at once. A signal at `first` began the drain.
+async fn second_signal(signals: &mut Signals, clock: &Clock, first: Mono) {
     loop {
         signals.next().await;
         if ends_at_once(first, clock.mono()) {
@@ -164,10 +165,11 @@ async fn read(
 // Enough to wait for several pipes in turn, but not for a hanging file system.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-// Time from the drain's hard end to the end of the process.
+// The longest time from the drain's hard end to the end of the process.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-async fn done(reading: &mut Option<JoinHandle<Read>>) -> Read {
+/// Waits for the configuration that a task reads; for ever if no task reads one.
+async fn finished(reading: &mut Option<JoinHandle<Read>>) -> Read {
     match reading {
         Some(reading) => {
             reading.await.unwrap_or_else(|_| Err(vec!["the sidecar could not read the configuration".to_owned()]))
@@ -195,7 +197,8 @@ impl Manager {
                     self.ready = true;
                 }
                 Some(why) => {
-                    // The limit is extended for as long as Sezzle cannot be reached: a restart would not help.
+                    // Each report extends the start's time limit, because a restart does not help while Sezzle is
+                    // unreachable.
                     self.notifier.starting(&why.to_string(), 10 * REPORT_INTERVAL).await;
                     let _ = timeout(REPORT_INTERVAL, app.first_token()).await;
                 }
@@ -204,6 +207,7 @@ impl Manager {
         self.beat().await
     }
 
+    /// Reports at intervals that the service is alive. Waits for ever if the service manager has no watchdog.
     async fn beat(&self) -> Infallible {
         let Some(interval) = self.notifier.heartbeat() else { return pending().await };
         loop {
@@ -233,5 +237,5 @@ impl Manager {
     }
 }
 
-// The interval of reports before readiness, since the obstacle may change.
+// The interval of reports before readiness, because the obstacle may change.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);

@@ -71,10 +71,10 @@ fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Fa
     })
 }
 
-// Room for every certificate of a chain that a client would take.
+// The largest certificate or key file, in bytes: room for every chain that a client would take.
 const LARGEST: usize = 1024 * 1024;
 
-/// Lines to try, which work as they are printed. A client has to trust `ca`, if the gateway speaks TLS.
+/// Commands to try, which work as printed. If the gateway speaks TLS, clients have to trust `ca`.
 fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let url = gateway.url();
     let Options { public_key, private_key, .. } = Options::default();
@@ -87,7 +87,7 @@ fn banner(gateway: &Simulator, ca: Option<&Path>) -> String {
     let rule = r#"'{"path":"/v2/order/*","times":3,"status":503}'"#;
     let lines = [
         "",
-        "Start a sidecar in front of it:",
+        "Start a sidecar in front of the gateway:",
         "",
         "  SEZZLE_SIDECAR__GATEWAY__ENVIRONMENT=sandbox \\",
         &format!("  SEZZLE_SIDECAR__GATEWAY__URL={url} \\"),

@@ -1,4 +1,4 @@
-//! `status`: prints what the status page of a running sidecar says, where there is no browser and no curl.
+//! `status`: prints the content of a running sidecar's status page, for machines without a browser or curl.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use super::failure::Failure;
 use super::files::ConfigFiles;
-use super::health::{first_line, near};
+use super::health::{first_line, reachable_address};
 use super::help;
 use super::process::say;
 use crate::address::Address;
@@ -28,12 +28,12 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Asks the control listener, which has all identifiers, or else the ops listener.
+    /// Asks the control listener, whose page has all identifiers, or else the ops listener.
     pub(super) async fn run(self, listeners: OperatorListeners) -> Result<(), Failure> {
         let address = match listeners.control {
             Some(address) => address,
             None if listeners.ops.port() == 0 => return Err(Failure::NoPort),
-            None => Address::Tcp(near(listeners.ops)),
+            None => Address::Tcp(reachable_address(listeners.ops)),
         };
         let (path, accept) = if self.json { ("/status.json", "application/json") } else { ("/", "text/plain") };
         let request = Request::get(path).header(HOST, "localhost").header(ACCEPT, accept).body(Full::default());

@@ -1,4 +1,4 @@
-//! The service of a tour, which calls a sidecar, and how a tour fails.
+//! The service of a tour, which calls a sidecar, and the failure of a tour.
 
 use std::net::SocketAddr;
 
@@ -32,14 +32,16 @@ impl Ids {
     }
 }
 
-pub(super) struct Called {
+/// An answer of the sidecar.
+pub(super) struct Answer {
     pub status: StatusCode,
+    /// The value of `Cache-Status`.
     pub cache: String,
     pub body: Bytes,
     pub json: Value,
 }
 
-impl Called {
+impl Answer {
     /// The amount captured of the session's order, in cents.
     pub fn captured(&self) -> Option<i64> {
         self.json.pointer("/order/captured_amount_in_cents").and_then(Value::as_i64)
@@ -62,7 +64,7 @@ impl Caller {
         Ok((Ids { session, order }, answer.status))
     }
 
-    pub async fn look_up(&self, ids: &Ids) -> Result<Called, Failure> {
+    pub async fn look_up(&self, ids: &Ids) -> Result<Answer, Failure> {
         self.call(Method::GET, &ids.session_path(), "").await
     }
 
@@ -73,14 +75,14 @@ impl Caller {
         Ok(self.call(Method::POST, &path, capture).await?.status)
     }
 
-    pub async fn call(&self, method: Method, path: &str, body: &'static str) -> Result<Called, Failure> {
+    pub async fn call(&self, method: Method, path: &str, body: &'static str) -> Result<Answer, Failure> {
         let request = self.request(method, path, body)?;
         let answer: Response<_> = self.client.request(request).await.map_err(|error| failed(&error.to_string()))?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| failed(&error.to_string()))?.to_bytes();
         let cache = head.headers.get("cache-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Called { status: head.status, cache: cache.to_owned(), body, json })
+        Ok(Answer { status: head.status, cache: cache.to_owned(), body, json })
     }
 
     pub fn request(&self, method: Method, path: &str, body: &'static str) -> Result<Request<Full<Bytes>>, Failure> {
@@ -93,10 +95,11 @@ impl Caller {
     }
 }
 
+/// Fails the tour with the message `otherwise`, unless the tour went as it should.
 pub(super) fn expect(holds: bool, otherwise: &str) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(failed(otherwise)) }
 }
 
-pub(super) fn failed(what: &str) -> Failure {
-    Failure::Tour(what.to_owned())
+pub(super) fn failed(message: &str) -> Failure {
+    Failure::Tour(message.to_owned())
 }

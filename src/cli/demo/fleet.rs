@@ -6,7 +6,7 @@ use http::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::caller::{Called, Caller, Ids, expect, failed};
+use super::caller::{Answer, Caller, Ids, expect, failed};
 use super::server::Server;
 use super::sidecar::Sidecar;
 use crate::app::App;
@@ -15,7 +15,7 @@ use crate::cli::process::{Signals, say};
 use crate::simulator::Simulator;
 
 pub(super) async fn run(once: bool, gateway: Simulator, signals: &mut Signals) -> Result<(), Failure> {
-    // The end of the terminal has to end the server too.
+    // A terminal that is closed sends SIGHUP, and the server has to end then, too.
     let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::start().await?;
     let (apps, members) = start(&gateway.url(), &server)?;
@@ -54,12 +54,12 @@ fn start(gateway: &str, server: &Server) -> Result<([App; 3], [Member; 3]), Fail
         ("FLEET__TIMEOUT", "50ms".to_owned()),
     ];
     let first = Sidecar::on_usual_ports(gateway, &variables)?;
-    // Sidecars share only sessions whose links lead to the same place. Each pod's sidecar has the same loopback address;
-    // here the addresses differ.
+    // Sidecars share only sessions whose links lead to the same place. Each pod's sidecar has the same loopback
+    // address; here the addresses differ.
     variables.push(("LINKS__BASE_URL", format!("http://{}", first.proxy)));
     let second = Sidecar::on_any_ports(gateway, &variables)?;
     let third = Sidecar::on_any_ports(gateway, &variables)?;
-    let members = [&first, &second, &third].map(Member::of);
+    let members = [&first, &second, &third].map(Member::new);
     Ok(([first.app, second.app, third.app], members))
 }
 
@@ -70,11 +70,11 @@ struct Member {
 }
 
 impl Member {
-    fn of(sidecar: &Sidecar) -> Self {
+    fn new(sidecar: &Sidecar) -> Self {
         Self { service: Caller::new(sidecar.proxy), ops: Caller::new(sidecar.ops) }
     }
 
-    /// The line of a series on /metrics.
+    /// The first line of /metrics that contains `series`.
     async fn line(&self, series: &str) -> Result<String, Failure> {
         let metrics = self.ops.call(Method::GET, "/metrics", "").await?.body;
         let metrics = String::from_utf8_lossy(&metrics);
@@ -88,8 +88,9 @@ impl Member {
         value.ok_or_else(|| failed(&format!("no value: {line}")))
     }
 
-    /// Waits until a series has at least this value. Returns whether it has.
-    async fn counts(&self, series: &str, least: f64, within: Duration) -> Result<bool, Failure> {
+    /// Waits until a series has at least this value, but no longer than `within`. Returns whether the series has that
+    /// value.
+    async fn reaches(&self, series: &str, least: f64, within: Duration) -> Result<bool, Failure> {
         let reached = async {
             while self.count(series).await? < least {
                 sleep(PAUSE).await;
@@ -107,7 +108,7 @@ const HIT: &str = r#"fleet_bodies_total{result="hit"}"#;
 const PUBLISHED: &str = r#"fleet_entries_total{direction="published",kind="answered"}"#;
 const APPLIED: &str = r#"fleet_entries_total{direction="applied",kind="answered"}"#;
 
-// Each takes well under a second, if the machine is not busy.
+// Each wait takes well under a second, if the machine is not busy.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const SHARE_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -115,7 +116,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct Tour {
     members: [Member; 3],
     gateway: Simulator,
-    /// The last, because its drop ends the server.
+    /// The last field, because its drop ends the server.
     server: Server,
 }
 
@@ -123,7 +124,7 @@ impl Tour {
     async fn take(&self) -> Result<Ids, Failure> {
         let [first, second, third] = &self.members;
         for member in &self.members {
-            let synced = member.counts(SYNCED, 1.0, TIMEOUT).await?;
+            let synced = member.reaches(SYNCED, 1.0, TIMEOUT).await?;
             expect(synced, &format!("a sidecar did not join the fleet within {} s", TIMEOUT.as_secs()))?;
         }
         say(&format!(
@@ -134,14 +135,14 @@ impl Tour {
         ));
         let ids = self.share().await?;
         self.capture(&ids).await?;
-        self.counted().await?;
+        self.show_counts().await?;
         Ok(ids)
     }
 
     async fn share(&self) -> Result<Ids, Failure> {
-        let (ids, [fetched, by_second, by_third, again]) = self.shared().await?;
+        let (ids, [fetched, by_second, by_third, again]) = self.look_up_through_all().await?;
         let path = ids.session_path();
-        let shown = |called: &Called| format!("   GET {path}: {}\n   Cache-Status: {}\n", called.status, called.cache);
+        let shown = |answer: &Answer| format!("   GET {path}: {}\n   Cache-Status: {}\n", answer.status, answer.cache);
         say(&format!(
             "1. A service looks a session up through the first sidecar. The sidecar shares what it fetches:\n{}\n",
             shown(&fetched)
@@ -160,23 +161,23 @@ impl Tour {
         Ok(ids)
     }
 
-    /// Looks a new session up through all. On a busy machine a sidecar may be too late to take what another has
-    /// fetched, and goes to the gateway instead: then the same with another session.
-    async fn shared(&self) -> Result<(Ids, [Called; 4]), Failure> {
+    /// Looks a new session up through all sidecars. On a busy machine a sidecar may be too late to take the session
+    /// that another one has fetched, and goes to the gateway instead. Then this function tries another session.
+    async fn look_up_through_all(&self) -> Result<(Ids, [Answer; 4]), Failure> {
         let [first, second, third] = &self.members;
         for _ in 0..ATTEMPTS {
             let before = first.count(STORED).await?;
             let (ids, _) = first.service.create().await?;
             let fetched = first.service.look_up(&ids).await?;
             if !fetched.cache.starts_with("sezzle-fleet; fwd=uri-miss; stored, ")
-                || !first.counts(STORED, before + 1.0, SHARE_TIMEOUT).await?
+                || !first.reaches(STORED, before + 1.0, SHARE_TIMEOUT).await?
             {
                 continue;
             }
             let by_second = second.service.look_up(&ids).await?;
             let by_third = third.service.look_up(&ids).await?;
             let again = third.service.look_up(&ids).await?;
-            let shared = [&by_second, &by_third].iter().all(|called| called.cache.starts_with("sezzle-fleet; hit"));
+            let shared = [&by_second, &by_third].iter().all(|answer| answer.cache.starts_with("sezzle-fleet; hit"));
             if shared && again.cache.starts_with("sezzle-sidecar; hit") {
                 return Ok((ids, [fetched, by_second, by_third, again]));
             }
@@ -200,12 +201,12 @@ impl Tour {
         expect(captured == Some(2500), "the lookup after the capture does not show the capture")
     }
 
-    async fn counted(&self) -> Result<(), Failure> {
+    async fn show_counts(&self) -> Result<(), Failure> {
         say("5. The sidecars count all this, at /metrics:\n");
         let [first, second, third] = &self.members;
         for (name, member, series) in [("first", first, PUBLISHED), ("second", second, HIT), ("third", third, APPLIED)]
         {
-            let counted = member.counts(series, 1.0, TIMEOUT).await?;
+            let counted = member.reaches(series, 1.0, TIMEOUT).await?;
             expect(counted, &format!("the {name} sidecar does not count {series}"))?;
             say(&format!("   {name:6}  {}\n", member.line(series).await?));
         }
@@ -232,5 +233,5 @@ impl Tour {
     }
 }
 
-// One is enough on a machine that is not busy.
+// On a machine that is not busy the first attempt is enough.
 const ATTEMPTS: usize = 10;

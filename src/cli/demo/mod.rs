@@ -1,4 +1,4 @@
-//! `demo`: the sidecar at work before a simulated gateway, without an account.
+//! `demo`: shows the sidecar in front of a simulated gateway, without an account at Sezzle.
 
 mod alone;
 mod caller;
@@ -26,8 +26,8 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// Runs a simulated gateway and a sidecar or a fleet before it, and shows their work. Then waits for a signal,
-    /// unless `once`.
+    /// Runs a simulated gateway behind a sidecar or a fleet, and shows their work. Then waits for a signal, unless
+    /// `--once` is given.
     pub(super) async fn run(self) -> Result<(), Failure> {
         // Warnings go to standard error; the tour goes to standard output.
         let _log = log::install(std::io::stderr(), log::Format::Text, LevelFilter::WARN);

@@ -76,7 +76,7 @@ impl Server {
         let connected = async {
             while UnixStream::connect(&socket).await.is_err() {
                 if let Some(status) = self.process.try_wait().map_err(|error| error.to_string())? {
-                    // A system whose server lacks a library says so here.
+                    // For example, the server lacks a library.
                     return Err(self
                         .said()
                         .map_or_else(|| format!("ended with {status}"), |log| format!("ended:\n{log}")));
@@ -128,7 +128,7 @@ fn spawn(program: &str, folder: &Path) -> io::Result<Child> {
         .args(["--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "600"])
         .args(["--save", "", "--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "volatile-ttl"])
         .current_dir(folder)
-        // Ctrl-C reaches a whole group, and the sidecars need the server until they have stopped.
+        // Ctrl-C reaches the whole process group, and the sidecars need the server until they have stopped.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -1,4 +1,5 @@
-//! The sidecars of a tour: configured as every other one is, and one of them on the usual ports if these are free.
+//! The sidecars of a tour. Variables configure them, as they configure every other sidecar. One sidecar listens on the
+//! usual ports if these are free.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -28,15 +29,15 @@ impl Sidecar {
         match App::start(&usual, Clock::system()) {
             // Another process took a port between the look and the start.
             Err(StartError::Bind(_)) => Self::on_any_ports(gateway, more),
-            started => Self::of(started?),
+            started => Self::new(started?),
         }
     }
 
     pub fn on_any_ports(gateway: &str, more: Variables<'_>) -> Result<Self, Failure> {
-        Self::of(App::start(&settings(gateway, ANY_PORT, ANY_PORT, more)?, Clock::system())?)
+        Self::new(App::start(&settings(gateway, ANY_PORT, ANY_PORT, more)?, Clock::system())?)
     }
 
-    fn of(app: App) -> Result<Self, Failure> {
+    fn new(app: App) -> Result<Self, Failure> {
         let proxy = app.addresses.proxy.iter().find_map(Address::tcp);
         let proxy = proxy.ok_or_else(|| failed("the sidecar has no address"))?;
         let ops = app.addresses.ops;
