@@ -1,9 +1,9 @@
-//! The effects of the log on memory.
+//! Applies the effects of the log to memory.
 
 use super::log::Effect;
 use crate::session::SessionCache;
 
-/// Does to memory what the log says, in its order. The caller holds the lock of the log.
+/// Applies effects to memory, in the order of the log. The caller holds the lock of the log.
 pub fn apply<E: Clone + Send + Sync + 'static>(sessions: &SessionCache<E>, effects: Vec<Effect>) {
     for effect in effects {
         match effect {

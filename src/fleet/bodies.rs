@@ -1,4 +1,4 @@
-//! Shared bodies: what other pods fetched is read from the server, and what this pod fetched is written there.
+//! Shared bodies: a pod writes the bodies that it has fetched to the server, and reads there the bodies of other pods.
 //!
 //! A lookup reads a body *and then the log* in one pipeline, and obeys the log before it looks at the body. Neither a
 //! clock nor a lease is involved: the body is used if the log says nothing against it since its position.
@@ -25,12 +25,13 @@ use crate::session::response::SessionResponse;
 use crate::session::shared::{Held, Missed, Offer, SharedBodies, Taken, Taking, Terms};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
-/// The bodies that one pod takes and shares.
+/// Takes the bodies of other pods, and shares those of this pod.
 #[derive(Debug)]
 pub struct Bodies<E: Clone + Send + Sync + 'static> {
     slots: Arc<Slots>,
-    /// The cache holds this.
+    /// Weak, because the cache holds this value.
     sessions: Weak<SessionCache<E>>,
+    /// Permits for questions under way.
     asking: Semaphore,
     pause: Pause,
 }
@@ -38,9 +39,9 @@ pub struct Bodies<E: Clone + Send + Sync + 'static> {
 /// Why a question brought no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Miss {
-    /// There is none. `fetched` if some pod says that it fetches.
+    /// The server has no body. `fetched` says whether some pod fetches the session.
     Absent { fetched: bool },
-    /// There is none that can be used, and waiting would not help.
+    /// No body can be used, and a wait would not help.
     Other(BodyResult),
 }
 
@@ -50,6 +51,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         Self { slots: Arc::new(slots), sessions: Arc::downgrade(sessions), asking, pause: Pause::default() }
     }
 
+    /// Looks for a usable body, if necessary by a wait for the pod that fetches it.
     async fn look(&self, session: TagId, terms: Terms) -> Result<Taken, Missed> {
         let Slots { pod, clock, .. } = &*self.slots;
         let (began, wait) = (clock.mono(), pod.times().flight_wait);
@@ -65,7 +67,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         found
     }
 
-    /// Says that this pod fetches for all. If another pod has said so, waits for its body.
+    /// Marks that this pod fetches the session for all pods. If another pod has done so, waits for the body of that
+    /// pod.
     async fn wait(&self, session: TagId, terms: Terms, until: Mono) -> Result<Taken, Missed> {
         let clock = &self.slots.clock;
         if let Some(held) = self.hold(session).await {
@@ -86,7 +89,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         }
     }
 
-    /// Marks that this pod fetches a session. `None` if another pod does, or nobody knows.
+    /// Marks that this pod fetches a session. `None` if another pod fetches it, or if the server did not answer.
     async fn hold(&self, session: TagId) -> Option<Box<dyn Held>> {
         let Slots { pod, clock, .. } = &*self.slots;
         let slot = self.slots.slot(session, clock.now())?;
@@ -94,7 +97,8 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let (line, pipeline) = (&slot.lent.line, commands::hold(slot.flight.as_ref()?));
         let limit = pod.times().timeout;
         let asked = ask(line, &pod.series, FleetCommand::Read, &pipeline, limit, commands::held).await;
-        // The server may have been told: whoever asks next waits for nothing, for a moment.
+        // Without an answer the mark may stand in the server all the same. The next pod then waits for a moment in
+        // vain.
         asked.ok().filter(|held| *held)?;
         Some(Box::new(FetchMark::new(Arc::clone(&self.slots), slot)))
     }
@@ -116,20 +120,21 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         let asked = ask(&lent.line, &pod.series, FleetCommand::Read, &pipeline, limit, taken).await;
         let received = clock.now();
         let (sealed, fetched, read) = asked.map_err(|failure| Miss::Other(self.unread(&failure, sent)))?;
-        // Before the lock is taken, because it takes some microseconds.
+        // Opening takes some microseconds, so it comes before the lock is taken.
         let opened = sealed.as_ref().map(|sealed| unseal(sealed, &keys.keys(), body));
         let page = read.page();
-        // The link joins anew at its next poll.
+        // If the log does not go on, the link joins anew at its next poll.
         let goes_on = pod.read(&sessions, &page, |log, now| log.read(ticket, &page, now)).is_ok();
         let SharedBody { facts: Facts { position, times, tags }, answer } = match opened {
             Some(Ok(body)) => body,
             None => return Err(Miss::Absent { fetched }),
-            // The pod that fetched for all has nothing to share.
+            // An empty body says that the pod which fetched for all has nothing to share.
             Some(Err(_)) if sealed.is_some_and(|sealed| sealed.is_empty()) => return other(BodyResult::Absent),
             Some(Err(_)) => return other(BodyResult::Unopened),
         };
         let began = {
-            // Whatever is purged from now on, by the log or by this pod, counts as purged since.
+            // The epoch is read under the lock, so every later purge, by the log or by this pod, counts as one since
+            // then.
             let log = pod.lock();
             (goes_on && log.may_take(ticket, &page, &tags, position)).then(|| sessions.epoch())
         };
@@ -143,6 +148,7 @@ impl<E: Clone + Send + Sync + 'static> Bodies<E> {
         Ok(Taken { answer, tags, began, sent, ttl: left.ttl, age: left.age, session_left: left.session })
     }
 
+    /// The result of a question that failed. After a late reply, lookups pause.
     fn unread(&self, failure: &Failure, sent: Now) -> BodyResult {
         match failure {
             Failure::Late(_) => {
@@ -172,8 +178,8 @@ fn other<T>(reason: BodyResult) -> Result<T, Miss> {
 
 const ABSENT: Missed = Missed { reason: BodyResult::Absent, held: None };
 
-// How often a lookup asks that waits for another pod's fetch.
+// The interval at which a lookup asks while it waits for the fetch of another pod.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-// More at once than a fast server leaves unanswered. Each body takes up to a quarter of a MiB.
+// The most questions under way, which is more than a fast server leaves unanswered. Each body takes up to 256 KiB.
 const MOST_ASKED: usize = 64;

@@ -1,6 +1,6 @@
 //! A stored session as another pod reads it: its parts, and their bytes. Pure.
 //!
-//! Reading is strict, as it is for the log: a body has one form, and what has another is refused.
+//! Decoding is strict, as for the log: each body has exactly one form, and bytes of another form are refused.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct SharedBody {
 /// The facts by which another pod decides about a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The log was read up to here before the body was checked and stored.
+    /// The position up to which the log was read before the body was checked and stored.
     pub position: Position,
     pub times: Times,
     /// The tags of the body.
@@ -32,7 +32,7 @@ pub struct Facts {
 /// The answer that callers get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Sezzle's own `ETag`. The one in the headers may be the sidecar's instead.
+    /// Sezzle's own `ETag`. The `ETag` in the headers may be the sidecar's.
     pub etag: Option<HeaderValue>,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -41,11 +41,12 @@ pub struct Answer {
 /// Largest answer that is shared, in bytes, headers included.
 pub const MAX_ANSWER: usize = 256 * 1024;
 
-// A session has four at most: itself, its order, and two tokens.
+// A session has four tags at most: itself, its order, and two tokens.
 const MAX_TAGS: usize = 16;
 
 impl Facts {
-    /// The bytes of the facts. `None` if a fact has no room: more tags than any body has, or an answer of many days.
+    /// The bytes of the facts. `None` if a fact has no room: more tags than any body has, or an age or a life of many
+    /// days.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let Times { date, expiration, age, life, end } = self.times;
         let mut bytes = self.position.to_bytes().to_vec();
@@ -82,14 +83,14 @@ impl Facts {
             end,
         };
         let facts = Self { position, times, tags };
-        // Comparing with the one right form also finds a field that has to be zero and is not.
+        // The comparison with the one right form also finds a field that has to be zero and is not.
         let form = facts.encode()?;
         (bytes.strip_prefix(&*form) == Some(rest.0)).then_some((facts, rest.0))
     }
 }
 
 impl Answer {
-    /// The bytes of the answer. `None` if the answer is larger than one that is shared.
+    /// The bytes of the answer. `None` if they are more than [`MAX_ANSWER`].
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.body.len().saturating_add(ROOM_FOR_HEADERS));
         put(&mut bytes, self.etag.as_ref().map_or(&[][..], HeaderValue::as_bytes))?;
@@ -120,14 +121,14 @@ impl Answer {
 
 const ROOM_FOR_HEADERS: usize = 512;
 
-/// Appends a text of at most 65,535 bytes behind its length.
+/// Appends the length of a text, in two bytes, and the text. `None` if the text has more than 65,535 bytes.
 fn put(bytes: &mut Vec<u8>, text: &[u8]) -> Option<()> {
     bytes.extend_from_slice(&u16::try_from(text.len()).ok()?.to_be_bytes());
     bytes.extend_from_slice(text);
     Some(())
 }
 
-/// The bytes that are not read yet.
+/// The bytes that are still to be read.
 struct Rest<'b>(&'b [u8]);
 
 impl<'b> Rest<'b> {

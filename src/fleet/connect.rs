@@ -1,8 +1,8 @@
 //! Connects to the fleet's server: files, name, TCP, TLS, user and password, each step under a deadline.
 //!
-//! redis-rs encodes commands and decodes replies over a stream that this file makes. So names are resolved, sockets are
-//! set and certificates are checked as everywhere in the sidecar, and a deadline that passes ends the connection: a
-//! server that hangs must not keep it.
+//! redis-rs encodes commands and decodes replies over a stream that this file makes. So the sidecar resolves names,
+//! sets socket options and checks certificates as for all its connections. A deadline that passes ends the connection,
+//! so a server that hangs cannot keep one.
 
 use std::error::Error;
 use std::fmt;
@@ -34,15 +34,15 @@ use crate::threads::Threads;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub server: ServerAddress,
-    /// The server's default user unless set.
+    /// `None` for the server's default user.
     pub username: Option<String>,
     pub files: Arc<dyn ServerFiles>,
 }
 
 /// The files that a connection needs.
 pub trait ServerFiles: fmt::Debug + Send + Sync {
-    /// Reads them. Called for each connection, so that a new password or certificate is used without a restart, on a
-    /// thread that may block.
+    /// Reads the files. [`Connector`] calls this function for each connection, on a thread that may block, so that a
+    /// new password or certificate is used without a restart.
     ///
     /// # Errors
     /// A message that names the file and holds nothing of its content.
@@ -56,7 +56,7 @@ pub struct FromFiles {
     pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// A way to ask over a connection that somebody else keeps, beside others who ask.
+/// A handle that sends commands over a connection of somebody else. Several handles may share one connection.
 #[derive(Clone, Debug)]
 pub struct Line(MultiplexedConnection);
 
@@ -65,7 +65,7 @@ pub struct Line(MultiplexedConnection);
 pub struct Connector {
     pub(super) options: Options,
     resolver: Resolver,
-    /// Files are read on these threads.
+    /// The threads on which files are read.
     threads: Threads,
 }
 
@@ -76,7 +76,7 @@ pub struct Connection {
     _driver: AbortOnDropHandle<()>,
     /// The server, for messages.
     pub at: String,
-    /// Whether another node named this one.
+    /// Whether another node of a cluster named this server.
     pub is_moved: bool,
 }
 
@@ -85,7 +85,7 @@ impl Connector {
         Self { options, resolver, threads }
     }
 
-    /// Connects to the server, or to the node that the server named for the keys.
+    /// Connects to the server, or to the node that another node named for the keys.
     pub async fn connect(&self, moved_to: Option<&HostPort>) -> Result<Connection, Failure> {
         let files = self.read_files().await?;
         let (connection, database) = match (&self.options.server, moved_to) {
@@ -119,7 +119,7 @@ impl Connector {
         }
     }
 
-    /// Connects to an address, without a user.
+    /// Connects to an address, without authentication.
     pub(super) async fn tcp(&self, at: &HostPort, files: &FromFiles) -> Result<Connection, Failure> {
         let unreachable =
             |error: &(dyn Error + 'static)| Failure::Unreachable { at: at.to_string(), cause: with_causes(error) };
@@ -141,7 +141,7 @@ impl Connector {
 
 impl Connection {
     async fn begin(stream: Bounded, at: String) -> Result<Self, Failure> {
-        // The name of the library would need a command that an ACL may forbid.
+        // redis-rs sets its name by a command that an ACL may forbid.
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let made = within(STEP, MultiplexedConnection::new_with_config(&info, stream, config)).await?;
@@ -149,13 +149,13 @@ impl Connection {
         Ok(Self { line: Line(commands), _driver: AbortOnDropHandle::new(tokio::spawn(driver)), at, is_moved: false })
     }
 
-    /// As [`Line::ask`]. After a failure the link gives the connection up, because the server may still do what it was
-    /// asked.
+    /// As [`Line::ask`]. After a failure the link gives the connection up, because the server may still carry out the
+    /// commands.
     pub async fn ask(&self, pipeline: &Pipeline, limit: Duration) -> Result<Replies, Failure> {
         self.line.ask(pipeline, limit).await
     }
 
-    /// For others who ask over this connection.
+    /// A handle to this connection, for others who send commands over it.
     pub fn line(&self) -> &Line {
         &self.line
     }
@@ -178,5 +178,5 @@ async fn within<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, 
 pub const STEP: Duration = Duration::from_secs(1);
 // The head start of the address family that the resolver prefers, as RFC 8305 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
-// Bytes that are stuck in a dead connection must not arrive much later.
+// Bytes that are stuck in a dead connection must not arrive long after this time.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);

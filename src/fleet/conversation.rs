@@ -17,7 +17,7 @@ use super::replies::Replies;
 use crate::clock::{Clock, Now};
 use crate::telemetry::metrics::fleet::{CommandResult, FleetCommand, FleetSeries};
 
-/// One connection, and what questions need besides.
+/// One connection, with the names, the pod and the clock that questions need.
 #[derive(Debug)]
 pub struct Conversation<'c> {
     pub connection: &'c Connection,
@@ -27,6 +27,7 @@ pub struct Conversation<'c> {
 }
 
 impl Conversation<'_> {
+    /// Asks the first questions on a new connection.
     pub async fn greet(&self) -> Result<Greeting, Failure> {
         let sent = self.clock.now();
         let read = |replies| commands::greeted(replies, sent);
@@ -35,16 +36,18 @@ impl Conversation<'_> {
         Ok(greeting)
     }
 
-    /// Makes a log.
+    /// Makes a new log, with a random name.
     pub async fn create(&self) -> Result<(), Failure> {
         let id = LogId(fastrand::u128(..).to_be_bytes());
         self.ask(FleetCommand::Join, &commands::create(self.names, id), STEP, commands::created).await
     }
 
+    /// Reads the log from a position on, as far as one reply goes.
     pub async fn scan(&self, from: Position) -> Result<Read, Failure> {
         self.ask(FleetCommand::Join, &commands::scan(self.names, from), STEP, commands::scanned).await
     }
 
+    /// Polls the log from a position on.
     pub async fn poll(&self, from: Position) -> Result<Read, Failure> {
         let sent = self.clock.now();
         let limit = patience(self.pod.times().poll);
@@ -54,6 +57,8 @@ impl Conversation<'_> {
         Ok(read)
     }
 
+    /// Publishes a batch. Returns the position of each entry, which is `None` if there is no log, and the log after
+    /// that.
     pub async fn publish(&self, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
         let limit = patience(self.pod.times().poll);
         let read = |replies| commands::published(replies, batch);
@@ -95,7 +100,7 @@ pub async fn ask<T>(
     result
 }
 
-/// The result of a question that failed so, or did not fail.
+/// The result that metrics count for a question, by its failure.
 pub fn label(failure: Option<&Failure>) -> CommandResult {
     match failure {
         None => CommandResult::Ok,

@@ -1,7 +1,8 @@
 //! One entry of the log: its bytes, and its position. Pure.
 //!
-//! Pods of different versions share one log while they are upgraded. So decoding is strict, one entry has one form, and
-//! what cannot be decoded is kept as [`Foreign`]: the reader must take it for the worst that it can mean.
+//! Pods of different versions share one log during an upgrade. So decoding is strict, and each entry has exactly one
+//! form. Bytes that cannot be decoded become a [`Foreign`] entry, which the reader must treat as the worst entry
+//! possible.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::session::invalidation::tag_id::TagId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
 
-/// The name of one log, made with it: a log that was lost and made again has another name.
+/// The random name of one log. A log that was lost and made again has another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(pub [u8; 16]);
 
@@ -68,7 +69,7 @@ impl Entry {
     /// # Errors
     /// When the bytes are not exactly what [`Entry::encode`] makes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
-        // Comparing with the one right form also finds a field that has to be zero and is not.
+        // The comparison with the one right form also finds a field that has to be zero and is not.
         Self::fields(bytes).filter(|entry| entry.encode() == bytes).ok_or_else(|| Foreign::of(bytes))
     }
 
@@ -116,7 +117,7 @@ impl Entry {
     }
 }
 
-// Zero is no kind: a zeroed entry must not be one.
+// Zero is no kind, so that a zeroed entry cannot be decoded.
 const BEGIN: u8 = 1;
 const ANSWERED: u8 = 2;
 const UNKNOWN: u8 = 3;
@@ -129,8 +130,8 @@ fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
-/// An entry that this version cannot read: damaged, forged, or of a version that knows more. The length and the first
-/// bytes tell two of them apart, and a long one takes no room.
+/// An entry that this version cannot read: damaged, forged, or of a later version. The length and the first bytes tell
+/// two such entries apart, and are all that is kept of a long entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Foreign {
     length: usize,
@@ -202,8 +203,8 @@ pub struct Item {
 }
 
 impl Item {
-    /// Reads an item from the id and the bytes that the server sent. `None` if the id is none: then the reply is not
-    /// one of a stream, and nothing in it can be trusted.
+    /// Reads an item from the id and the bytes that the server sent. `None` if the id has another form than those of a
+    /// stream. Nothing in such a reply can be trusted.
     pub fn read(id: &[u8], bytes: &[u8]) -> Option<Self> {
         Some(Self { at: Position::parse(id)?, entry: Entry::decode(bytes) })
     }

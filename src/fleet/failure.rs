@@ -1,4 +1,4 @@
-//! Why the link has no use of the server, in words for an operator. Pure.
+//! The failures of connections to the fleet's server, in words for an operator. Pure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::refusal::Refusal;
 use crate::address::HostPort;
 use crate::text::printable;
 
-/// Why a connection was not made, or is not used any longer.
+/// Why the link has no connection, or gives one up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// A file that a connection needs cannot be used.
@@ -16,7 +16,7 @@ pub enum Failure {
     Unreachable { at: String, cause: String },
     #[error("{at} is not trusted, or refuses this sidecar: {cause}")]
     Tls { at: String, cause: String },
-    /// A step has taken longer than it may.
+    /// A step has taken longer than this limit.
     #[error("the server did not answer within {} ms", .0.as_millis())]
     Late(Duration),
     /// The server or a proxy closed the connection, or sent something that is no reply.
@@ -24,10 +24,10 @@ pub enum Failure {
     Lost(String),
     #[error("the server answered {0}")]
     Refused(ErrorReply),
-    /// The server sent a reply that its command does not have.
+    /// The server sent a reply of a form that the reply to this command does not have.
     #[error("the server's reply to {0} has an unknown form")]
     Malformed(&'static str),
-    /// The server follows another.
+    /// The server is a replica of another.
     #[error("the server is a replica")]
     Replica,
     #[error("no Sentinel names the server {primary}: {cause}")]
@@ -50,7 +50,7 @@ impl ErrorReply {
         Self { code: printable(code, LONGEST_CODE), rest: printable(rest.unwrap_or_default(), LONGEST_TEXT) }
     }
 
-    /// The error without its text, which may repeat what was sent.
+    /// The error without its text, which may repeat the command.
     pub fn code_alone(self) -> Self {
         Self { rest: String::new(), ..self }
     }
@@ -78,7 +78,7 @@ impl Failure {
         Self::Lost(printable(why, LONGEST_TEXT))
     }
 
-    /// Advice to an operator.
+    /// The operator's next step, if the failure tells it.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Refused(error) => match error.refusal() {
@@ -103,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// Whether two failures are one and the same to an operator.
+    /// Whether two failures are the same news for an operator.
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Refused(one), Self::Refused(another)) => one.code == another.code,

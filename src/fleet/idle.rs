@@ -1,11 +1,11 @@
-//! How long nothing was looked up. Pure.
+//! Measures the time since the last lookup. Pure.
 
 use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// Watches the number of fetches. A lookup that is answered from memory need not be seen: what it finds was fetched
-/// within the longest life of an entry.
+/// Watches the number of fetches. A lookup that memory answers need not be seen, because its entry was fetched within
+/// the longest life of an entry.
 #[derive(Debug)]
 pub struct Idle {
     fetches: u64,

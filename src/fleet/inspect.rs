@@ -1,4 +1,4 @@
-//! What `check --online` asks the server, and what it has to say of the replies. Pure.
+//! The questions of `check --online` to the fleet's server, and the verdict on its replies. Pure.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::names::Names;
 use super::replies::{FIELD, Replies, Reply};
 use crate::text::printable;
 
-/// The facts that a server states of itself. Everything is unknown where an ACL forbids `INFO`.
+/// The facts that a server states of itself. All are unknown if an ACL forbids `INFO`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// Redis or Valkey, with its version.
@@ -26,7 +26,7 @@ pub struct Inspection {
     pub policy: Option<String>,
 }
 
-/// Asks for all of it, and tries each further command that the link uses, without any effect.
+/// Asks for these facts, and tries each further command that the link uses. No command has an effect.
 pub fn inspect(names: &Names) -> Pipeline {
     let (log, nothing) = (names.log(), names.nothing());
     let mut pipeline = redis::pipe();
@@ -39,6 +39,8 @@ pub fn inspect(names: &Names) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`inspect`].
+///
 /// # Errors
 /// When the server refuses a command that the link needs.
 pub fn inspected(mut replies: Replies) -> Result<Inspection, Failure> {
@@ -65,7 +67,7 @@ pub fn inspected(mut replies: Replies) -> Result<Inspection, Failure> {
         version,
         run: text("run_id").map(|run| run.chars().take(RUN_SHOWN).collect()),
         replicas: text("connected_slaves").and_then(|number| number.parse().ok()),
-        // The field is there only if the server counts them.
+        // The server has this field only if it refuses writes without enough replicas.
         needs_replicas: text("min_slaves_good_slaves").is_some(),
         policy: text("maxmemory_policy"),
     })

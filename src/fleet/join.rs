@@ -6,18 +6,18 @@ use super::log::{Greeting, Rejoin, Step};
 use crate::session::SessionCache;
 use crate::telemetry::metrics::fleet::{FleetState, RejoinReason};
 
-/// Joins the log, and returns once it can be polled. `why` says why it does not go on from the last known entry, if
-/// that is known already.
+/// Joins the log, and returns once the log can be polled. `why` says why the log does not go on from the last known
+/// entry, if the caller knows that already.
 pub async fn join<E: Clone + Send + Sync + 'static>(
     talk: &Conversation<'_>,
     sessions: &SessionCache<E>,
     mut why: Option<Rejoin>,
 ) -> Result<(), Failure> {
-    // Each round makes progress, or follows a change of the log. A log that changes all the time is given up.
+    // Each round makes progress, or follows a change of the log. The link gives up a log that changes all the time.
     for _ in 0..MOST_ROUNDS {
         let greeting = talk.greet().await?;
         let step = talk.pod.lock().greet(&greeting);
-        talk.pod.series.be(FleetState::Joining);
+        talk.pod.series.set_state(FleetState::Joining);
         let from = match (step, &greeting.ends) {
             (Step::Create, _) | (_, None) => {
                 talk.create().await?;
@@ -55,7 +55,7 @@ pub async fn join<E: Clone + Send + Sync + 'static>(
 fn reason(why: Option<Rejoin>, greeting: &Greeting) -> RejoinReason {
     match why {
         None | Some(Rejoin::Connect) => RejoinReason::Connect,
-        // The ACL forbids INFO, so each connection may be one to another server.
+        // The ACL forbids INFO, so each connection may lead to another server.
         Some(Rejoin::RunId) if greeting.server.is_none() => RejoinReason::Refused,
         Some(Rejoin::RunId) => RejoinReason::RunId,
         Some(Rejoin::Gap) => RejoinReason::Gap,

@@ -1,11 +1,11 @@
-//! Which changes of the link are worth a line in the log. Pure.
+//! Decides which changes of the link get a line in the sidecar's log. Pure.
 
 use std::time::Duration;
 
 use super::failure::Failure;
 use crate::clock::Mono;
 
-/// How the link is, to an operator.
+/// The situation of the link, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Situation {
     /// The log is read in time.
@@ -22,7 +22,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Whether to say how the link is: if that has changed, and at most once a second. Asked again and again.
+    /// Whether to log the situation. Yes if the situation differs from the one that was logged last, at most once a
+    /// second. The link asks again and again.
     pub fn is_news(&mut self, situation: &Situation, now: Mono) -> bool {
         let is_news = match &self.said {
             None => true,

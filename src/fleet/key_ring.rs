@@ -11,12 +11,13 @@ use crate::clock::{Clock, Mono};
 use crate::file::Pipes;
 use crate::threads::Threads;
 
+/// The keys in use, and their file.
 #[derive(Debug)]
 pub struct KeyRing {
     file: PathBuf,
     keys: ArcSwap<Keys>,
     reading: Mutex<Reading>,
-    /// The file is read on these threads.
+    /// The threads on which the file is read.
     threads: Threads,
     clock: Clock,
 }
@@ -31,17 +32,17 @@ struct Reading {
 }
 
 impl KeyRing {
-    /// The keys that were read from `file` a moment ago.
+    /// Begins with keys that were read from `file` a moment ago.
     pub fn new(file: PathBuf, keys: Keys, threads: Threads, clock: Clock) -> Self {
         let reading = Mutex::new(Reading { last: clock.mono(), ..Reading::default() });
         Self { file, keys: ArcSwap::from_pointee(keys), reading, threads, clock }
     }
 
-    /// The keys in use. Begins to read the file again if that was a while ago.
+    /// The keys in use. Starts to read the file again if the last read is [`INTERVAL`] ago.
     pub fn keys(self: &Arc<Self>) -> Arc<Keys> {
         if self.is_due() {
             let this = Arc::clone(self);
-            // One at a time: a file system that hangs keeps one thread.
+            // One read at a time, so that a file system that hangs blocks one thread.
             tokio::spawn(async move {
                 let file = this.file.clone();
                 let read = this.threads.run(move || Keys::read(&file, Pipes::Refuse)).await;
@@ -67,7 +68,7 @@ impl KeyRing {
         match read {
             Ok(keys) => {
                 reading.mistake = None;
-                if !keys.are(&self.keys.load()) {
+                if !keys.equal(&self.keys.load()) {
                     let count = keys.all().count();
                     self.keys.store(Arc::new(keys));
                     tracing::info!(file = %self.file.display(), keys = count, "the keys of shared sessions changed");
@@ -85,7 +86,7 @@ impl KeyRing {
     }
 }
 
-/// How often the file is read.
+/// The shortest time between two reads of the file.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -102,7 +103,7 @@ mod tests {
         let (clock, shift) = Clock::shifted();
         let threads = Threads::start("test", 1).expect("threads");
         let ring = Arc::new(KeyRing::new(file.clone(), keys(&[1]), threads, clock));
-        let are = |bytes: &[u8]| ring.keys.load().are(&keys(bytes));
+        let are = |bytes: &[u8]| ring.keys.load().equal(&keys(bytes));
         // The file is read once more after each interval, and the result is used from then on.
         let read_again = async || {
             shift.advance(INTERVAL);

@@ -1,4 +1,5 @@
-//! The keys that seal shared bodies, and the file that holds them. Errors name the file and the line, never the content.
+//! The keys that seal shared bodies, and the file that holds them. Errors name the file and the line, never the
+//! content.
 
 use std::fmt;
 use std::path::Path;
@@ -11,8 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::file::{self, Pipes, ReadError};
 
-/// The keys of a fleet: one seals, and all open. So a new key is first put behind the others everywhere, then in front,
-/// and then the old one is removed.
+/// The keys of a fleet. The first key seals, and all keys open. To replace a key, operators first add the new key
+/// behind the others at every pod, then move it to the front, and then remove the old key.
 pub struct Keys {
     seals: SealKey,
     others: Vec<SealKey>,
@@ -87,8 +88,8 @@ impl Keys {
         &self.seals
     }
 
-    /// Whether these are the same keys in the same order.
-    pub fn are(&self, other: &Self) -> bool {
+    /// Whether both have the same keys in the same order.
+    pub fn equal(&self, other: &Self) -> bool {
         let proof = |key: &SealKey| key.of_body(&[0; SALT]);
         let pairs = self.all().zip(other.all());
         self.others.len() == other.others.len()
@@ -114,18 +115,18 @@ impl SealKey {
 /// Random bytes from which the key of one body is made.
 pub const SALT: usize = 32;
 
-// Another use of the same key file would take another text.
+// A second use of the same key file would need another text.
 const PURPOSE: &[u8] = b"szs1 body";
 
 const NO_KEY: &str = "is not a key: 32 random bytes in base64, as `openssl rand -base64 32` writes";
 
 const SIZE: usize = 32;
-// One that seals, one that is to come, one that goes, and one in spare.
+// The key that seals, the next key, the previous key, and one to spare.
 const MOST: usize = 4;
 const MOST_BYTES: usize = 1024;
 
 fn decode(line: &[u8]) -> Option<Zeroizing<[u8; SIZE]>> {
-    // More room than a key takes, because the decoder wants some, and a longer line is no key.
+    // Twice the room of a key, because the decoder asks for more than it fills. A line that fills more is no key.
     let mut room = Zeroizing::new([0; 2 * SIZE]);
     let length = BASE64.decode_slice(line, &mut *room).ok().filter(|length| *length == SIZE)?;
     let mut key = Zeroizing::new([0; SIZE]);

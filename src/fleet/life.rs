@@ -1,13 +1,13 @@
 //! How long a body may be served that another pod fetched. Pure.
 //!
-//! Three clocks take part: Redis's, by which the key expires; Sezzle's, as far as its `Date` was seen; and this pod's.
-//! Each can be wrong, so each ends a life, and the first that does counts.
+//! Three clocks take part: Redis's, by which the key expires; Sezzle's, as far as this pod has seen its `Date`; and
+//! this pod's. Each clock can be wrong, so each of them ends a life, and the earliest end counts.
 
 use std::time::Duration;
 
 use crate::clock::{Now, Wall};
 
-/// All that is known of Redis's clock: one reply to `TIME`.
+/// Redis's clock, known by one reply to `TIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerClock {
     /// The reply.
@@ -24,15 +24,15 @@ impl ServerClock {
         Self { time: Wall(i64::try_from(time).unwrap_or(i64::MAX)), sent, received }
     }
 
-    /// The server's clock shows at least this.
+    /// A lower bound of the server's clock at `now`.
     pub fn at_least(&self, now: Now) -> Wall {
         // The monotonic clock alone never runs ahead of real time.
         self.time.plus(now.mono.since(self.received.mono))
     }
 
-    /// The server's clock shows at most this.
+    /// An upper bound of the server's clock at `now`.
     pub fn at_most(&self, now: Now) -> Wall {
-        // One more, because both readings are cut to whole milliseconds.
+        // One millisecond more, because both readings are cut to whole milliseconds.
         self.time.plus(now.since(self.sent)).plus(Duration::from_millis(1))
     }
 }
@@ -46,9 +46,9 @@ pub struct Times {
     pub expiration: Option<Wall>,
     /// Age of the answer when it was shared (RFC 9111, 4.2.3).
     pub age: Duration,
-    /// The life that the body was given when it was shared.
+    /// The life that was left when the body was shared.
     pub life: Duration,
-    /// The end of that life by Redis's clock, and of the key.
+    /// The end of that life by Redis's clock, which is also the end of the key.
     pub end: Wall,
 }
 
@@ -63,7 +63,7 @@ impl Times {
         now: Now,
     ) -> Self {
         let life = life.min(LONGEST);
-        // From the lower bound, so that a command which is stuck on the way gains nothing.
+        // The end counts from the lower bound, so that a delayed command does not lengthen the life.
         Self { date, expiration, age, life, end: server.at_least(now).plus(life) }
     }
 }
@@ -75,7 +75,7 @@ pub const LONGEST: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug)]
 pub struct Reader {
     pub server: ServerClock,
-    /// The last `Date` that Sezzle sent to this pod, and when.
+    /// The last `Date` that Sezzle sent to this pod, and when it came.
     pub sezzle: Option<(Wall, Now)>,
     /// The configured margin before `tokenize.expiration`.
     pub margin: Duration,
@@ -90,14 +90,14 @@ pub struct Left {
     pub ttl: Duration,
     /// The age of the answer now.
     pub age: Duration,
-    /// How long from now until the session itself is over; `None` if nothing says.
+    /// Time from now until the session itself ends; `None` if the session names no end.
     pub session: Option<Duration>,
 }
 
 /// The rest at `now` of the life of a body with these times. `None` if nothing is left.
 pub fn left(times: &Times, reader: &Reader, now: Now) -> Option<Left> {
     let by_server = signed_since(times.end, reader.server.at_most(now))?;
-    // A clock that was set back must not lengthen the life that was given.
+    // A clock that was set back must not lengthen the life.
     let given = by_server.min(times.life).min(LONGEST);
     let elapsed = times.life.saturating_sub(given);
     let age = times.age.saturating_add(elapsed);

@@ -1,8 +1,8 @@
 //! The task that keeps a sidecar joined to the log: it connects, reads the log at short intervals, and publishes what
 //! is queued.
 //!
-//! The link asks one thing at a time: a publication waits for the poll under way, which is less than a round trip. A
-//! reply that is overdue ends the connection, because the server may still do what it was asked.
+//! The link sends one pipeline at a time: a publication waits for the poll under way, for less than a round trip. An
+//! overdue reply ends the connection, because the server may still carry out the commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +46,11 @@ pub struct Link<E: Clone + Send + Sync + 'static> {
     stop: CancellationToken,
     journal: Journal,
     idle: Idle,
-    /// When what matters no more was forgotten last.
+    /// When the pod last forgot the publications that matter no more.
     tidied: Mono,
-    /// When the log was deleted last to make room.
+    /// When this link last deleted the log to make room.
     deleted: Option<Mono>,
-    /// The node that has the keys, as another node said last.
+    /// The node that has the keys, as another node has said.
     moved_to: Option<HostPort>,
 }
 
@@ -74,12 +74,12 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
         }
     }
 
-    /// Runs until `stop`, and then for a moment longer, so that what is queued is published.
+    /// Runs until `stop`, and then for a moment longer, so that queued entries are published.
     pub async fn run(self) {
         let (pod, stop) = (Arc::clone(&self.parts.pod), self.stop.clone());
         let over = async {
             stop.cancelled().await;
-            sleep(LAST_WORDS).await;
+            sleep(LAST_PUBLICATION).await;
         };
         tokio::select! {
             () = self.work() => {}
@@ -90,7 +90,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
 
     async fn work(mut self) {
         let parts = Arc::clone(&self.parts);
-        // Failures since a connection lasted. Attempts never end.
+        // The number of failures since a connection lasted. The link never gives up.
         let mut failed = 0;
         loop {
             let began = parts.clock.mono();
@@ -111,7 +111,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
 
     /// Connects, and serves until something fails or the sidecar stops.
     async fn connect(&mut self, parts: &Parts<E>) -> Result<(), Failure> {
-        self.keep_house(parts);
+        self.tidy(parts);
         let moved_to = self.moved_to.take();
         let made = timeout(ATTEMPT, parts.connector.connect(moved_to.as_ref())).await;
         let made = made.unwrap_or(Err(Failure::Late(ATTEMPT)));
@@ -142,14 +142,14 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
             if let Err(why) = exchange(parts, talk).await? {
                 joined(parts, talk, Some(why)).await?;
             }
-            self.keep_house(parts);
+            self.tidy(parts);
             if !self.wait(parts, asked).await {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until there is something to publish, or the next poll is due after one that was `asked` then. Returns
+    /// Waits until an entry is queued, or until the next poll is due. The last poll was sent at `asked`. Returns
     /// `false` once the sidecar stops and has nothing left to publish.
     async fn wait(&mut self, parts: &Parts<E>, asked: Mono) -> bool {
         let Parts { pod, sessions, clock, .. } = parts;
@@ -160,12 +160,12 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
             let (times, now) = (pod.times(), clock.mono());
             let idle = self.idle.time(sessions.fetches(), now);
             let due = between_polls(times.poll, idle, times.max_ttl).saturating_sub(now.since(asked));
-            // A log that was read in part is read on at once.
+            // A log that was read in part is read on at once, without a wait.
             if due.is_zero() || pod.lock().state() == State::Late {
                 return true;
             }
             tokio::select! {
-                // In slices, because the first fetch after a pause ends the slow polls.
+                // The wait has slices, because the first fetch after a pause ends the slow polls.
                 () = clock.sleep(due.min(times.poll)) => {}
                 () = pod.queued() => {
                     if pod.lock().has_queued() {
@@ -177,7 +177,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
         }
     }
 
-    /// Makes room in a server that is full. The log can be made again, and what the server keeps for others cannot.
+    /// Makes room in a full server: deletes the log, which the pods can make again.
     async fn make_room(&mut self, talk: &Conversation<'_>) {
         let now = talk.clock.mono();
         if self.deleted.is_none_or(|at| now.since(at) >= TIDY) {
@@ -186,8 +186,8 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
         }
     }
 
-    /// Gives a sign of life, and about once a second forgets what matters no more.
-    fn keep_house(&mut self, parts: &Parts<E>) {
+    /// Gives a sign of life. About once a second, forgets publications that matter no more.
+    fn tidy(&mut self, parts: &Parts<E>) {
         self.heartbeat.beat();
         let now = parts.clock.mono();
         if now.since(self.tidied) >= TIDY {
@@ -222,7 +222,7 @@ impl<E: Clone + Send + Sync + 'static> Link<E> {
     }
 }
 
-/// Joins within the time of an attempt.
+/// Joins the log within [`ATTEMPT`].
 async fn joined<E: Clone + Send + Sync + 'static>(
     parts: &Parts<E>,
     talk: &Conversation<'_>,
@@ -231,7 +231,7 @@ async fn joined<E: Clone + Send + Sync + 'static>(
     timeout(ATTEMPT, join(talk, &parts.sessions, why)).await.unwrap_or(Err(Failure::Late(ATTEMPT)))
 }
 
-/// Publishes what is queued, or polls.
+/// Publishes queued entries, or polls if none is queued. The inner error says why the log does not go on.
 async fn exchange<E: Clone + Send + Sync + 'static>(
     Parts { pod, sessions, clock, .. }: &Parts<E>,
     talk: &Conversation<'_>,
@@ -251,7 +251,7 @@ async fn exchange<E: Clone + Send + Sync + 'static>(
     Ok(pod.read(sessions, &page, |log, now| log.polled(&ticket, &page, now)))
 }
 
-/// The state that is shown until the next attempt.
+/// The state that metrics show after this failure, until the next attempt.
 fn state(failure: &Failure) -> FleetState {
     match failure {
         Failure::Refused(error) if error.refusal() == Refusal::Denied => FleetState::Down,
@@ -267,13 +267,13 @@ fn state(failure: &Failure) -> FleetState {
 
 const ALONE: &str = "the sidecar is cut off from its fleet, and serves as if there were none";
 
-// Each step has a shorter deadline. The sum of many, as with many dead Sentinels or a log that changes all the time,
-// must not look as if the task hung.
+// The longest attempt to connect or to join. Each step has a shorter deadline, but the sum of many steps, as with many
+// dead Sentinels or a log that changes all the time, must not look as if the task hung.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// The longest batch. With what other pods append meanwhile it still fits into one reply.
+// The most entries in one batch. With the entries that other pods append meanwhile, a batch still fits into one reply.
 const BATCH: usize = 500;
-// A connection that lasted for so long was well: the next failure is the first one again.
+// A connection that lasted for so long counts as sound, and the next failure as the first one.
 const LASTING: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_secs(1);
-// How long the end of the process waits for what is queued.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+// The longest time for which the end of the process waits until queued entries are published.
+const LAST_PUBLICATION: Duration = Duration::from_millis(300);

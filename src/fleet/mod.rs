@@ -2,10 +2,10 @@
 //! through all.
 //!
 //! Every pod appends the beginning and the end of its writes to one log, and reads that log at short intervals. [`log`]
-//! decides and does no I/O: it is the state of one pod's link. [`link`] is the task that talks to the server, and
-//! [`pod`] is what both the link and the session cache hold. [`life`] says how long a body lives that another pod
-//! fetched, and [`crate::session::horizon`] what memory may still be trusted. Read next: [`entry`], for what stands in
-//! the log. `docs/fleet-protocol.md` explains the protocol and its reasons.
+//! is the state of one pod's link, which decides and does no I/O. [`link`] is the task that talks to the server, and
+//! [`pod`] is the state that the link and the session cache share. [`life`] says how long a pod may serve a body of
+//! another pod, and [`crate::session::horizon`] how long memory may be trusted. Read next: [`entry`], for the entries
+//! of the log. `docs/fleet-protocol.md` explains the protocol and its reasons.
 
 mod apply;
 pub mod bodies;

@@ -29,45 +29,44 @@ impl Names {
         Self { space: space.into() }
     }
 
-    /// The stream of entries.
+    /// The key of the stream of entries.
     pub fn log(&self) -> String {
         format!("{}:log", self.space)
     }
 
-    /// The name of the log that is in force.
+    /// The key of the name of the log in force.
     pub fn id(&self) -> String {
         format!("{}:id", self.space)
     }
 
-    /// A key that there never is.
+    /// A key that never exists.
     pub fn nothing(&self) -> String {
         format!("{}:nothing", self.space)
     }
 
-    /// A sealed body. The key names the server, the history of its data and the log: what an earlier process, another
-    /// history or an earlier log knew as current cannot be found again.
+    /// The key of a sealed body. The key names the server, the history of its data and the log, so that a body from an
+    /// earlier process, another history or an earlier log is not found.
     pub fn body(&self, server: &Server, log: LogId, session: TagId) -> String {
         format!("{}:b:{}:{}:{}", self.space, server.key(), hex::encode(log.0), hex::encode(session.0))
     }
 
-    /// Who fetches a session for all.
+    /// The key of the mark that a pod fetches a session for all pods.
     pub fn flight(&self, server: &Server, log: LogId, session: TagId) -> String {
         format!("{}:f:{}:{}:{}", self.space, server.key(), hex::encode(log.0), hex::encode(session.0))
     }
 }
 
-/// A server process, and the history of its data. Entries that were acknowledged may be lost whenever one of them
-/// changes, and only then.
+/// A server process, and the history of its data. Acknowledged entries can get lost only if one of the two changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// `run_id`: another when the process is started again.
+    /// `run_id`, which changes when the process starts again.
     pub run: Run,
-    /// `master_replid`: another when the process is primary again after it has followed another.
+    /// `master_replid`, which changes when the process becomes primary again after it was a replica.
     pub history: Run,
 }
 
 impl Server {
-    /// The start of both, because keys take memory: 64 random bits each tell the servers of one fleet apart.
+    /// The first 64 bits of both, which tell the servers of one fleet apart. Longer keys would take more memory.
     fn key(&self) -> String {
         [&self.run, &self.history].map(|run| run.0.get(..IN_KEY).unwrap_or(&run.0)).join(".")
     }
@@ -78,14 +77,14 @@ impl Server {
 pub struct Run(Arc<str>);
 
 impl Run {
-    /// Takes a name that a server gave. `None` if it is none: it becomes a part of keys.
+    /// Takes a name that a server gave. `None` if the text has characters that must not get into keys, or is too long.
     pub fn new(text: &str) -> Option<Self> {
         let is_plain = text.len() <= LONGEST_RUN && !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
         is_plain.then(|| Self(text.into()))
     }
 }
 
-// Another version has keys of its own, so that pods of two versions with nothing in common do not meet.
+// The version of the protocol. Pods of two versions that do not understand each other have different keys.
 const VERSION: &str = "szs1";
 const IN_SPACE: usize = 20;
 const IN_KEY: usize = 16;

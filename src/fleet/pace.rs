@@ -1,11 +1,11 @@
-//! How often the link asks, and how long it waits before it connects again. Pure.
+//! The intervals of the link: between polls, and between attempts to connect. Pure.
 
 use std::time::Duration;
 
 /// The time from one poll to the next. `idle` is the time since the last lookup.
 ///
-/// A slow poll outlasts the lease. So it has to wait until nothing is left in memory that a lookup could find: only
-/// then does the first lookup after the pause ask Sezzle anyway.
+/// The slow interval is longer than the lease. So slow polls begin only when every entry in memory has expired, and the
+/// first lookup after the pause has to ask Sezzle in any case.
 pub fn between_polls(poll: Duration, idle: Duration, max_ttl: Duration) -> Duration {
     if idle >= IDLE.max(max_ttl) { poll.max(SLOW) } else { poll }
 }
@@ -15,15 +15,15 @@ pub fn patience(poll: Duration) -> Duration {
     poll.max(LEAST_PATIENCE)
 }
 
-/// The time before the next attempt to connect, after so many that failed. `chance` is a random number up to
+/// The time before the next attempt to connect, after `failed` attempts in a row. `chance` is a random number up to
 /// [`CHANCES`].
 pub fn back_off(failed: u32, chance: u32) -> Duration {
     let whole = FIRST.saturating_mul(1_u32.checked_shl(failed.min(DOUBLINGS)).unwrap_or(1)).min(LAST);
-    // Half to one and a half: pods that lost the same server must not come back together.
+    // Half to one and a half of the time, because pods that lost the same server must not come back together.
     whole.saturating_mul(chance.min(CHANCES).saturating_add(CHANCES / 2)) / CHANCES
 }
 
-/// The largest number that stands for chance.
+/// The largest random number for [`back_off`].
 pub const CHANCES: u32 = 1000;
 
 const IDLE: Duration = Duration::from_secs(30);

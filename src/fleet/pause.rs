@@ -1,23 +1,23 @@
-//! A pause in what lookups ask. Pure.
+//! A pause in the questions of lookups. Pure.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::clock::{Mono, Now};
 
-/// After a reply that was late nobody asks, until the server has answered a poll that was sent later. So a server that
-/// hangs makes a few lookups wait, and not each.
+/// After a late reply, no lookup asks until the server has answered a poll that was sent later. So a server that hangs
+/// delays a few lookups, and not every one.
 #[derive(Debug, Default)]
 pub struct Pause(Mutex<Option<Mono>>);
 
 impl Pause {
-    /// A question that was sent then was not answered in time.
+    /// Notes that a question, sent at this time, was not answered in time.
     pub fn begin(&self, sent: Now) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *since = Some(since.map_or(sent.mono, |since| since.max(sent.mono)));
     }
 
-    /// Whether nobody asks. `synced` is when the last poll was sent that was answered.
+    /// Whether lookups pause. `synced` is the time at which the last answered poll was sent.
     pub fn holds(&self, synced: Option<Now>) -> bool {
         let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.is_some_and(|since| synced.is_none_or(|synced| synced.mono <= since))

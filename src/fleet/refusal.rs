@@ -1,22 +1,22 @@
 //! The meaning of an error reply of Redis for the link. Pure.
 
-/// The next thing to do after an error reply.
+/// The kinds of error replies, by the link's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The server has no memory left, so nothing can be published. The log has to go.
+    /// The server has no memory left, so nothing can be published: delete the log.
     Full,
-    /// The keys are on another node.
+    /// The keys are on another node: connect to that node.
     Moved,
     /// The server cannot accept writes now, or is not the primary: connect again.
     Unfit,
-    /// The server does not let this pod in, or does not let it do this. An operator has to act.
+    /// The server refuses this pod or this command: an operator has to act.
     Denied,
     /// Any other error: connect again.
     Other,
 }
 
 impl Refusal {
-    /// Reads the first word of an error reply.
+    /// The kind of an error reply with this first word.
     pub fn of(code: &str) -> Self {
         match code {
             "OOM" => Self::Full,
@@ -29,8 +29,8 @@ impl Refusal {
         }
     }
 
-    /// The node that an error names: `MOVED 3999 127.0.0.1:6381`. `None` if it names none, or one without a host,
-    /// which means the node that was asked.
+    /// The node that an error names: `MOVED 3999 127.0.0.1:6381`. `None` if the error names no node, or
+    /// a node without a host, which means the node that was asked.
     pub fn moved_to(error: &str) -> Option<(&str, u16)> {
         let mut words = error.split_ascii_whitespace();
         let ("MOVED" | "ASK", Some(_), Some(address), None) = (words.next()?, words.next(), words.next(), words.next())

@@ -1,4 +1,4 @@
-//! Reads the server's replies, strictly: one that its command does not have is an error. Pure.
+//! Reads the server's replies, strictly: a reply of a form that its command does not have is an error. Pure.
 
 use redis::Value;
 
@@ -35,7 +35,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Any status: the command was done or was queued.
+    /// Reads any status: the server has carried out the command, or has queued it.
     pub fn status(self) -> Result<(), Failure> {
         match self.value {
             Value::Okay | Value::SimpleString(_) => Ok(()),
@@ -43,7 +43,7 @@ impl Reply {
         }
     }
 
-    /// Whether a command was done that has a condition.
+    /// Whether the server has carried out a command that has a condition.
     pub fn done(self) -> Result<bool, Failure> {
         if self.value == Value::Nil { Ok(false) } else { self.status().map(|()| true) }
     }
@@ -108,7 +108,7 @@ impl Reply {
         let [id, fields] = fixed(self.list()?, command)?;
         let id = id.bytes()?.unwrap_or_default();
         let mut fields: Vec<_> = fields.list()?.into_iter().map(Self::bytes).collect::<Result<_, _>>()?;
-        // An entry of this protocol has one field. Others are foreign, and are told apart by all that they hold.
+        // An entry of this protocol has one field. Other entries are foreign, and all their bytes tell them apart.
         let bytes = match fields.as_mut_slice() {
             [Some(name), Some(bytes)] if name == FIELD => std::mem::take(bytes),
             // No entry begins with zero.
@@ -122,7 +122,7 @@ impl Reply {
     }
 }
 
-/// A list of exactly so many.
+/// A list of exactly `N` replies.
 fn fixed<const N: usize>(list: Vec<Reply>, command: &'static str) -> Result<[Reply; N], Failure> {
     list.try_into().map_err(|_| Failure::Malformed(command))
 }

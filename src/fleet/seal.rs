@@ -1,4 +1,4 @@
-//! Seals a stored session for the other pods, and opens what they sealed. Pure: randomness is an argument.
+//! Seals a stored session for the other pods, and opens the sessions that they sealed. Pure: randomness is an argument.
 //!
 //! A sealed body begins with its version, its dictionary, its salt and its facts. Behind these the answer follows,
 //! compressed and encrypted. The name of the Redis key and everything before the answer are authenticated with it, so
@@ -20,7 +20,7 @@ pub enum SealError {
     /// The answer, its headers included, is larger than [`MAX_ANSWER`], or a fact has no room.
     #[error("the answer is too large to be shared")]
     TooLarge,
-    /// The library refused, which it does only without memory.
+    /// The library refused, as it does only without memory.
     #[error("the answer could not be compressed or encrypted")]
     Failed,
 }
@@ -34,12 +34,12 @@ pub enum UnsealError {
     /// No key opens the body: it was sealed with another key or for another place, or was changed.
     #[error("no key opens the body")]
     Key,
-    /// A key opens the body, and its content is none that this version writes.
+    /// A key opens the body, but this version does not write such content.
     #[error("the content of the body cannot be read")]
     Content,
 }
 
-/// Seals a body for the Redis key `name`. The salt has to be random: each body has its own key by it.
+/// Seals a body for the Redis key `name`. The salt has to be random, because it gives each body a key of its own.
 pub fn seal(body: &SharedBody, keys: &Keys, name: &str, salt: [u8; SALT]) -> Result<Vec<u8>, SealError> {
     let facts = body.facts.encode().ok_or(SealError::TooLarge)?;
     let answer = body.answer.encode().ok_or(SealError::TooLarge)?;
@@ -52,7 +52,7 @@ pub fn seal(body: &SharedBody, keys: &Keys, name: &str, salt: [u8; SALT]) -> Res
     Ok(sealed)
 }
 
-/// Opens what was read at the Redis key `name`.
+/// Opens the bytes that were read at the Redis key `name`.
 pub fn unseal(sealed: &[u8], keys: &Keys, name: &str) -> Result<SharedBody, UnsealError> {
     let (salt, rest) = match sealed {
         [VERSION, DICTIONARY, rest @ ..] => rest.split_first_chunk().ok_or(UnsealError::Form)?,
@@ -72,7 +72,7 @@ pub fn unseal(sealed: &[u8], keys: &Keys, name: &str) -> Result<SharedBody, Unse
     Ok(SharedBody { facts, answer: answer.ok_or(UnsealError::Content)? })
 }
 
-// Zero is no version: a zeroed value must not be one.
+// Zero is no version, so that a zeroed value does not open.
 const VERSION: u8 = 1;
 
 fn cipher(key: &SealKey, salt: &[u8; SALT]) -> Option<LessSafeKey> {

@@ -1,4 +1,4 @@
-//! Asks Sentinels where the server is, and leaves a server that they do not name any more.
+//! Asks Sentinels for the address of the server, and leaves a server that they no longer name.
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use crate::address::{HostPort, ServerAddress};
 
 impl Connector {
-    /// Returns once the Sentinels name another server than this connection's. Without Sentinels, never.
+    /// Returns once the Sentinels name another server than this connection's. Never returns without Sentinels.
     pub async fn replaced(&self, connection: &Connection) -> Failure {
         let ServerAddress::Sentinels { sentinels, primary } = &self.options.server else { return pending().await };
         loop {
@@ -25,7 +25,8 @@ impl Connector {
         }
     }
 
-    /// Asks one Sentinel after the other where the server is, from any on: the first may be dead for good.
+    /// Asks one Sentinel after the other for the address of the server. Begins at a random Sentinel, because the first
+    /// one may be dead for good.
     pub(super) async fn primary(
         &self,
         sentinels: &[HostPort],
@@ -54,5 +55,5 @@ impl Connector {
     }
 }
 
-// An old primary that lives on is left within about this time.
+// The link leaves an old primary that lives on within about this time.
 const ASK_AGAIN: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The places of shared bodies in the server, and what this pod writes there.
+//! The slots of shared bodies in the server, and the writes of this pod to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,18 @@ use crate::session::invalidation::tag_id::TagId;
 use crate::session::shared::{Held, Offer, Stored};
 use crate::telemetry::metrics::fleet::{BodyResult, CommandResult, FleetCommand};
 
-/// The parts that reading and writing have in common.
+/// Finds the slot of each session, and holds the parts that reading and writing have in common.
 #[derive(Debug)]
 pub struct Slots {
     pub pod: Arc<Pod>,
     pub keys: Arc<KeyRing>,
     pub clock: Clock,
-    /// The URL to which this pod points links; empty if it leaves them. Pods with another have bodies of their own.
+    /// The URL to which this pod points links; empty if it does not change links. Pods with different URLs share no
+    /// bodies.
     links: String,
-    /// Bodies are written as these tasks.
+    /// Runs the tasks that write bodies.
     tasks: TaskTracker,
+    /// Permits for bodies that are being written.
     writing: Arc<Semaphore>,
 }
 
@@ -43,8 +45,7 @@ impl Slots {
         Self { pod, keys, clock, links, tasks, writing: Arc::new(Semaphore::new(MOST_WRITTEN)) }
     }
 
-    /// The slot of a session's body, and the position in the log. `None` if the link is not synced, or if the server
-    /// does not say who it is.
+    /// The slot of a session's body. `None` if the link is not synced, or if the server does not name itself.
     pub fn slot(&self, session: TagId, now: Now) -> Option<Slot> {
         let lent = self.pod.lent()?;
         let log = self.pod.lock();
@@ -57,14 +58,14 @@ impl Slots {
         Some(Slot { ticket, synced, position, body, flight, lent })
     }
 
-    /// The id of a session whose links lead to this pod's URL.
+    /// The id of a session in the form of this pod, whose links lead to its URL.
     fn in_form(&self, session: TagId) -> TagId {
         let hash = digest(&SHA256, &[&session.0, self.links.as_bytes()].concat());
         // A digest of this kind has 32 bytes.
         TagId(hash.as_ref().first_chunk().copied().unwrap_or_default())
     }
 
-    /// The right to write one body more.
+    /// A permit to write one body; `None` if too many are being written.
     fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.writing).try_acquire_owned().ok()
     }
@@ -74,18 +75,18 @@ impl Slots {
     }
 }
 
-/// A session's slot in the server, as of a moment.
+/// The slot of a session in the server, and the state of the log at that moment.
 #[derive(Debug)]
 pub struct Slot {
     pub lent: Arc<Lent>,
     /// The key of the body.
     pub body: String,
-    /// The key of the mark that somebody fetches. `None` if this pod waits for nobody.
+    /// The key of the mark that a pod fetches the session. `None` if this pod does not wait for other pods.
     pub flight: Option<String>,
     pub ticket: Ticket,
-    /// When the last poll was sent that was answered.
+    /// When the last answered poll was sent.
     pub synced: Option<Now>,
-    /// The log was read up to here.
+    /// The position up to which the log was read.
     position: Position,
 }
 
@@ -139,7 +140,7 @@ impl SlotOffer {
     }
 }
 
-/// This pod has said that it fetches a session for all.
+/// The mark that this pod fetches a session for all pods.
 #[derive(Debug)]
 pub struct FetchMark {
     slots: Arc<Slots>,
@@ -159,7 +160,7 @@ impl Held for FetchMark {
 }
 
 impl Drop for FetchMark {
-    /// Tells those who wait that this pod shares nothing.
+    /// Tells the pods that wait that this pod shares nothing.
     fn drop(&mut self) {
         let slots = &self.slots;
         let Some(Slot { lent, body, .. }) = self.slot.take() else { return };
@@ -169,15 +170,15 @@ impl Drop for FetchMark {
         let (end, pod) = (server.at_least(slots.clock.now()).plus(NOT_SHARED), Arc::clone(&slots.pod));
         slots.tasks.spawn(async move {
             let pipeline = commands::share_nothing(&body, end);
-            // Without a reply, others wait for as long as they are configured to.
+            // If this fails, the other pods wait for `fleet.flight_wait`.
             let _ = ask(&lent.line, &pod.series, FleetCommand::Share, &pipeline, STEP, commands::shared).await;
             drop(permit);
         });
     }
 }
 
-// How long others see that a pod which fetched for all had nothing to share.
+// How long other pods see that the pod which fetched for all had nothing to share.
 const NOT_SHARED: Duration = Duration::from_millis(500);
 
-// More at once than a fast server leaves unanswered. Each body takes up to a quarter of a MiB.
+// The most bodies being written, which is more than a fast server leaves unanswered. Each takes up to 256 KiB.
 const MOST_WRITTEN: usize = 64;

@@ -11,8 +11,8 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Fails once the server has sent more than [`MOST`] since the last question. The codec keeps a reply in memory as a
-/// whole, and whoever may write to the server can make one of any length.
+/// Fails once the server has sent more than [`MOST`] bytes since the last question. The codec keeps a whole reply in
+/// memory, and every program that may write to the server can make a reply of any length.
 pub struct Bounded {
     inner: Box<dyn Duplex>,
     read: usize,
@@ -52,7 +52,7 @@ impl AsyncWrite for Bounded {
     }
 }
 
-// A page of 5000 entries takes half of a MiB, and a shared body a quarter; several may be asked for at once.
+// A page of 5000 entries takes 512 KiB, and a shared body 256 KiB. Several questions may be under way at once.
 const MOST: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

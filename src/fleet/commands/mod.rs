@@ -1,4 +1,4 @@
-//! The questions of a pod to the server: the pipelines, and their replies as the core takes them. Pure.
+//! The questions of a pod to the server: their pipelines, and the replies as the other modules use them. Pure.
 //!
 //! All commands exist in Redis 6.2. `docs/fleet.md` lists them for an ACL.
 
@@ -29,7 +29,8 @@ impl Read {
     }
 }
 
-/// The first commands of a connection: user and password, and the database. `None` if there is nothing to say.
+/// The first commands of a connection: user and password, and the database. `None` if the connection needs none of
+/// them.
 pub fn authenticate(username: Option<&str>, password: Option<&Secret>, database: u16) -> Option<Pipeline> {
     let mut pipeline = redis::pipe();
     if let Some(password) = password {
@@ -45,10 +46,11 @@ pub fn authenticate(username: Option<&str>, password: Option<&Secret>, database:
     (!pipeline.is_empty()).then_some(pipeline)
 }
 
+/// Reads the replies to [`authenticate`].
 pub fn authenticated(mut replies: Replies, with_password: bool, database: u16) -> Result<(), Failure> {
     if with_password {
         let done = replies.next("AUTH").and_then(|reply| reply.status());
-        // A server that does not know the command repeats its arguments.
+        // A server that does not know AUTH repeats the arguments, and so the password, in its error.
         done.map_err(|failure| match failure {
             Failure::Refused(error) => Failure::Refused(error.code_alone()),
             other => other,
@@ -57,14 +59,14 @@ pub fn authenticated(mut replies: Replies, with_password: bool, database: u16) -
     if database != 0 { replies.next("SELECT")?.status() } else { Ok(()) }
 }
 
-/// Asks a Sentinel where a server is.
+/// Asks a Sentinel for the address of a server.
 pub fn locate(primary: &str) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SENTINEL").arg("get-master-addr-by-name").arg(primary);
     pipeline
 }
 
-/// `None` if the Sentinel does not know the name.
+/// Reads the reply to [`locate`]. `None` if the Sentinel does not know the name.
 pub fn located(mut replies: Replies) -> Result<Option<HostPort>, Failure> {
     let Some(list) = replies.next("SENTINEL")?.optional_list()? else { return Ok(None) };
     let words: Vec<_> = list.into_iter().map(|word| word.text()).collect::<Result<_, _>>()?;
@@ -88,8 +90,9 @@ pub fn greet(names: &Names) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`greet`], which was sent at `sent`.
 pub fn greeted(mut replies: Replies, sent: Now) -> Result<Greeting, Failure> {
-    // An ACL may forbid INFO. Then each connection is one to another server.
+    // An ACL may forbid INFO. Then each connection counts as one to another server.
     let mut info = || match replies.next("INFO") {
         Ok(reply) => reply.text(),
         Err(Failure::Refused(_)) => Ok(String::new()),
@@ -113,7 +116,7 @@ pub fn greeted(mut replies: Replies, sent: Now) -> Result<Greeting, Failure> {
     Ok(Greeting { sent, server, id, ends: oldest.zip(newest), time })
 }
 
-/// Makes a log with this name.
+/// Makes a log with this name, which is also its first entry.
 pub fn create(names: &Names, id: LogId) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("MULTI").cmd("SET").arg(names.id()).arg(&id.0[..]);
@@ -122,6 +125,7 @@ pub fn create(names: &Names, id: LogId) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`create`].
 pub fn created(mut replies: Replies) -> Result<(), Failure> {
     for command in ["MULTI", "SET", "XADD"] {
         replies.next(command)?.status()?;
@@ -136,11 +140,12 @@ pub fn scan(names: &Names, from: Position) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`scan`].
 pub fn scanned(mut replies: Replies) -> Result<Read, Failure> {
     read(&mut replies, SCAN)
 }
 
-/// Reads what the log has from the last known entry on, and asks whether others can write.
+/// Reads the log from the last known entry on, and asks whether the server accepts writes.
 pub fn poll(names: &Names, from: Position) -> Pipeline {
     let mut pipeline = redis::pipe();
     probe(&mut pipeline, names);
@@ -148,12 +153,13 @@ pub fn poll(names: &Names, from: Position) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`poll`].
 pub fn polled(mut replies: Replies) -> Result<Read, Failure> {
     replies.next("SETRANGE")?.number()?;
     read(&mut replies, POLL)
 }
 
-/// Appends the entries of a batch to the log, if there is one, and reads what the log has then.
+/// Appends the entries of a batch to the log, if there is a log, and then reads the log.
 pub fn publish(names: &Names, batch: &Batch) -> Pipeline {
     let mut pipeline = redis::pipe();
     for entry in batch.entries() {
@@ -164,20 +170,21 @@ pub fn publish(names: &Names, batch: &Batch) -> Pipeline {
     pipeline
 }
 
+/// Reads the replies to [`publish`]. A position is `None` if there was no log.
 pub fn published(mut replies: Replies, batch: &Batch) -> Result<(Vec<Option<Position>>, Read), Failure> {
     let positions = batch.entries().map(|_| replies.next("XADD")?.position()).collect::<Result<_, _>>()?;
     Ok((positions, read(&mut replies, POLL)?))
 }
 
-/// Makes room in a server that is full. Every pod then makes a new log.
+/// Deletes the log, which makes room in a full server. The next pod that joins makes a new log.
 pub fn delete_log(names: &Names) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("DEL").arg(names.log());
     pipeline
 }
 
-/// Asks for a shared body, whether somebody fetches it, and then for the log, in this order: what the log does not say
-/// came after the body. Without `flight`, nobody waits for a fetch.
+/// Asks for a shared body, then whether a pod fetches it, and then for the log. The order matters: an entry that is not
+/// in the reply came after the body was read. Without `flight`, nobody waits for a fetch.
 pub fn take(names: &Names, body: &str, flight: Option<&str>, from: Position) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("GET").arg(body);
@@ -188,21 +195,21 @@ pub fn take(names: &Names, body: &str, flight: Option<&str>, from: Position) -> 
     pipeline
 }
 
-/// Reads the reply to [`take`]: the body, whether somebody fetches it, and the log.
+/// Reads the replies to [`take`]: the body, whether a pod fetches it, and the log.
 pub fn taken(mut replies: Replies, with_flight: bool) -> Result<(Option<Vec<u8>>, bool, Read), Failure> {
     let body = replies.next("GET")?.bytes()?;
     let fetched = with_flight && replies.next("GET")?.bytes()?.is_some();
     Ok((body, fetched, read(&mut replies, POLL)?))
 }
 
-/// Puts a sealed body in its place, until `end` by the server's clock.
+/// Stores a sealed body in its slot, until `end` by the server's clock.
 pub fn share(body: &str, sealed: &[u8], end: Wall) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SET").arg(body).arg(sealed).arg("PXAT").arg(end.0);
     pipeline
 }
 
-/// Says in the place of a body, if there is none, that the pod which fetched for all shares nothing.
+/// Says in an empty slot that the pod which fetched for all has no body to share.
 pub fn share_nothing(body: &str, end: Wall) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SET").arg(body).arg("").arg("NX").arg("PXAT").arg(end.0);
@@ -214,7 +221,7 @@ pub fn shared(mut replies: Replies) -> Result<(), Failure> {
     replies.next("SET")?.done().map(drop)
 }
 
-/// Marks that a pod fetches a session for all, unless another pod does.
+/// Marks that a pod fetches a session for all pods, unless another pod has done so.
 pub fn hold(flight: &str) -> Pipeline {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SET").arg(flight).arg("1").arg("NX").arg("PX").arg(FLIGHT);
@@ -226,7 +233,8 @@ pub fn held(mut replies: Replies) -> Result<bool, Failure> {
     replies.next("SET")?.done()
 }
 
-// Fails when the server refuses writes or has no memory left, and changes nothing.
+// Asks whether the server accepts writes. The command changes nothing, and fails if the server refuses writes or has no
+// memory left.
 fn probe(pipeline: &mut Pipeline, names: &Names) {
     pipeline.cmd("SETRANGE").arg(names.id()).arg(0).arg("");
 }
@@ -247,11 +255,11 @@ pub(super) fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-// Nine minutes of 120 entries a second, and 2.7 MB in the server.
+// About as many entries as the log keeps: nine minutes of 120 entries a second, and 2.7 MB in the server.
 const LOG_LENGTH: usize = 65_536;
-// How long others wait for a pod that fetches, in milliseconds: it may have died.
+// How long the mark of a pod that fetches stays, in milliseconds, because the pod may have died.
 const FLIGHT: u64 = 1000;
-// 1000 entries are applied in about a millisecond.
+// The most entries in a reply to a poll. A pod applies 1000 entries in about a millisecond.
 const POLL: usize = 1000;
 const SCAN: usize = 5000;
 

@@ -27,16 +27,16 @@ pub struct Greeting {
 /// The next thing to do after a greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// There is no log: make one, with its name as the first entry, and greet again.
+    /// There is no log: make a log, with its name as the first entry, and greet again.
     Create,
-    /// Log and server are those of before: read on. If the log does not go on, scan.
+    /// The log and the server are the same as before: read on. If the log does not go on, scan.
     GoOn(Ticket),
     /// Read the log from this position on, then [`Log::rejoin`].
     Scan(Position, Rejoin),
 }
 
 impl Log {
-    /// Begins with a new connection, or anew with the one there is. Publications under way are sent again.
+    /// Begins anew, on a new connection or on the present one. Publications under way are sent again.
     pub fn greet(&mut self, greeting: &Greeting) -> Step {
         self.lose_connection();
         self.state = State::Joining;
@@ -44,7 +44,7 @@ impl Log {
         let scan = |why| Step::Scan(self.scan_from(greeting, &ends.1), why);
         let Some(place) = &self.place else { return scan(Rejoin::Connect) };
         if place.server.is_none() || place.server != greeting.server {
-            // Entries may have been lost that were acknowledged, even if the last that this pod read is there.
+            // Acknowledged entries may be lost, even if the last entry that this pod read is still there.
             return scan(Rejoin::RunId);
         }
         if place.id != id {
@@ -53,8 +53,8 @@ impl Log {
         Step::GoOn(Ticket { generation: self.generation, from: place.last, sent: greeting.sent })
     }
 
-    /// Where a pod begins to read that trusts nothing it had before: as far back as a write may be open or unsettled,
-    /// and not after the newest entry.
+    /// The position at which a pod begins to read if it trusts nothing that it had before: as far back as a write may
+    /// be open or unsettled, and not after the newest entry.
     pub fn scan_from(&self, greeting: &Greeting, newest: &Item) -> Position {
         let window = u64::try_from(self.limits.window.as_millis()).unwrap_or(u64::MAX);
         newest.at.min(Position { ms: greeting.time.saturating_sub(window), seq: 0 })
@@ -71,8 +71,8 @@ impl Log {
         if page.is_whole && !page.items.contains(newest) {
             return Err(Rejoin::Gap);
         }
-        // Ends of the last seconds may be lost, of writes that Sezzle does not show everywhere yet. A pod that had read
-        // no log has lost none; it is what every sidecar is after its start.
+        // The ends of writes in the last seconds may be lost, and Sezzle may not show these writes everywhere yet. A
+        // pod that had read no log has lost no end, and is like every sidecar after its start.
         let cause = if self.place.is_none() { Cause::Changed } else { Cause::Answered };
         self.generation = self.generation.wrapping_add(1);
         self.horizon.rejoin(now);
@@ -83,7 +83,7 @@ impl Log {
         for item in page.items {
             effects.extend(self.apply(item, page.time, now));
         }
-        // After a page that was cut, the log can be read, and is not read in time yet.
+        // After a page that was cut, the log is not yet read to its end.
         self.state = State::Late;
         if page.is_whole {
             self.horizon.sync(greeting.sent);
@@ -92,8 +92,8 @@ impl Log {
         Ok(effects)
     }
 
-    /// Until when nothing may be stored because the log was cut, and a write may be open that was in the lost part. A
-    /// log that begins with its name was not cut.
+    /// The time until which nothing may be stored, if the log was cut: the beginning of an open write may be in the
+    /// part that is gone. A log that begins with its name was not cut.
     fn uncovered(&self, greeting: &Greeting, oldest: &Item, newest: &Item, now: Mono) -> Option<Mono> {
         let from = self.scan_from(greeting, newest);
         let is_covered = oldest.at <= from || matches!(oldest.entry, Ok(Entry::Id(_)));

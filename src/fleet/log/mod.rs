@@ -1,8 +1,9 @@
-//! The state of one pod's link to the log: what it has read, what it has told, and what both allow. Pure.
+//! The state of one pod's link to the log: the entries that it has read and published, and the decisions that follow.
+//! Pure.
 //!
-//! The link's task does the I/O: it asks this state what to send, feeds it what came back, and applies the [`Effect`]s
-//! in their order before anybody else sees the state again. Every reply brings back the [`Ticket`] of its question, so
-//! that a reply that outlived its connection or its log changes nothing.
+//! The link's task does the I/O: it sends the questions that this state makes, hands the replies back, and applies the
+//! [`Effect`]s in their order before anybody else sees the state again. Every reply brings back the [`Ticket`] of its
+//! question, so that a reply that outlived its connection or its log changes nothing.
 
 mod join;
 pub mod outbox;
@@ -24,7 +25,7 @@ use crate::session::invalidation::tag_id::TagId;
 
 pub use self::join::{Greeting, Step};
 pub use self::reply::{Effect, Page, Ticket};
-pub use self::tell::{Batch, Held, Hold, Wait};
+pub use self::tell::{Batch, Hold, HoldEnd, Wait};
 
 /// One pod's link to the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,18 +40,18 @@ pub struct Log {
     outbox: Outbox,
 }
 
-/// The configured part of the rules.
+/// The configured limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// How long a pod trusts its memory after a poll.
     pub lease: Duration,
     /// The longest life of an entry.
     pub max_ttl: Duration,
-    /// How far back a pod reads that joins: as long as a write may be open or unsettled.
+    /// How far back a joining pod reads: as long as a write may be open or unsettled.
     pub window: Duration,
 }
 
-/// The state of the link, for metrics and for those who would ask Redis something.
+/// The state of the link, for metrics and for lookups, which ask Redis only over a synced link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     Down,
@@ -58,19 +59,19 @@ pub enum State {
     Joining,
     /// The log is read in time.
     Synced,
-    /// A reply is overdue, or was a refusal. Nobody asks until the link is synced again.
+    /// A reply is overdue, or was a refusal. No lookup asks until the link is synced again.
     Late,
 }
 
-/// Why a pod trusts nothing any more that it had from the log.
+/// Why a pod no longer trusts the entries that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejoin {
     Connect,
-    /// Another server process, or one that has followed another in the meantime.
+    /// The server process is another, or was a replica in the meantime.
     RunId,
     /// The log does not go on from the last entry that was read.
     Gap,
-    /// The name of the log is gone or another.
+    /// The log has another name, or none.
     Id,
 }
 
@@ -82,7 +83,7 @@ struct Place {
     last: Item,
 }
 
-/// How long a write may be open beyond the longest time that its pod gives it, for the way of its end through the log.
+/// How long a write may stay open after the longest time that its pod allows, because the entry of its end takes time.
 pub const GRACE: Duration = Duration::from_secs(15);
 
 impl Log {
@@ -105,8 +106,9 @@ impl Log {
         &self.horizon
     }
 
-    /// The position up to which the log was read, and the server and the log that it is in. A body is shared with the
-    /// position that was read *before* it was stored here, so that every purge the position includes was obeyed.
+    /// The position up to which the log was read, with its server and the name of the log. A body is shared with the
+    /// position that was read *before* the body was stored here, so this pod has obeyed every purge up to that
+    /// position.
     pub fn position(&self) -> Option<(Position, &Server, LogId)> {
         let place = self.place.as_ref()?;
         Some((place.last.at, place.server.as_ref()?, place.id))
@@ -123,20 +125,20 @@ impl Log {
     }
 
     /// Notes that a reply is overdue, or was a refusal.
-    pub fn be_late(&mut self) {
+    pub fn set_late(&mut self) {
         if self.state == State::Synced {
             self.state = State::Late;
         }
     }
 
-    /// Notes that the connection is gone. Publications under way are sent again on the next.
+    /// Notes that the connection is gone. Publications under way are sent again on the next connection.
     pub fn lose_connection(&mut self) {
         self.state = State::Down;
         self.generation = self.generation.wrapping_add(1);
         self.outbox.lose_connection();
     }
 
-    /// A question to be sent now: what the log has from the last known entry on. `None` before the log was joined, and
+    /// A question to be sent now, for the log from the last known entry on. `None` before the log was joined, and
     /// without a connection.
     pub fn ask(&self, now: Now) -> Option<Ticket> {
         let place = self.place.as_ref().filter(|_| matches!(self.state, State::Synced | State::Late))?;
@@ -175,9 +177,9 @@ impl Log {
         Ok(effects)
     }
 
-    /// Whether a body that was read from Redis together with the log, and stands for the log up to `position`, may be
-    /// used by what the log and this pod's own writes say. Open writes of other pods forbid it too, which
-    /// `Invalidation` knows.
+    /// Whether the log and this pod's own writes allow the use of a body that was read from Redis together with the
+    /// log. The pod that shared the body had read the log up to `position`. Open writes of other pods forbid the use,
+    /// too: `Invalidation` decides about these.
     pub fn may_take(&self, ticket: &Ticket, page: &Page<'_>, tags: &[TagId], position: Position) -> bool {
         let last = self.place.as_ref().map(|place| place.last.at);
         ticket.generation == self.generation
@@ -196,18 +198,18 @@ impl Log {
         Keep { lease: self.limits.lease, max_ttl: self.limits.max_ttl, capacity: CAPACITY }
     }
 
-    /// Notes one entry, and says what it does to memory. `time` is the server's clock.
+    /// Notes one entry, and returns its effect on memory. `time` is the server's clock in milliseconds.
     fn apply(&mut self, item: &Item, time: u64, now: Mono) -> Option<Effect> {
         if let Some(place) = &mut self.place {
             place.last = *item;
         }
-        // When the entry was appended, on our clock. The last poll did not show it, so a clock of Redis that was set
-        // forward makes it no older than that.
+        // The time on our clock at which the entry was appended. The last poll did not show the entry, so the entry is
+        // no older than that poll, even if Redis's clock was set forward.
         let age = Duration::from_millis(time.saturating_sub(item.at.ms));
         let age = self.horizon.synced.map_or(age, |synced| age.min(now.since(synced.mono)));
         let since = Mono(now.0.saturating_sub(age));
         let Ok(entry) = item.entry else {
-            // Such an entry may be anything, even a write that is open for as long as one can be.
+            // A foreign entry may mean anything, even a write that stays open for the longest time.
             self.purged.note_all(item.at);
             return Some(Effect::All { doubt: Some(now.plus(self.limits.window)) });
         };
@@ -220,7 +222,7 @@ impl Log {
             Entry::NotSent { .. } | Entry::Id(_) => {}
         }
         if self.outbox.is_own(&entry) {
-            // This pod did what the entry says when it queued the entry.
+            // This pod has purged its memory already, when it queued the entry.
             let keep = self.keep();
             self.outbox.read(&entry, item.at, &keep, now);
             return None;
@@ -242,8 +244,8 @@ impl Log {
     }
 }
 
-/// The entries of a reply after `last`, if the log goes on: the reply begins with the entry that it was asked from,
-/// byte for byte, and `last` is in it if it reaches so far.
+/// The entries of a reply after `last`, if the log goes on. It goes on if the reply begins with the entry `from`, byte
+/// for byte, and contains `last`, unless the reply ends before `last`.
 fn go_on(from: Item, last: Item, items: &[Item]) -> Option<&[Item]> {
     let in_order = items.is_sorted_by(|earlier, later| earlier.at < later.at);
     let known = items.partition_point(|item| item.at < last.at);
@@ -258,7 +260,7 @@ fn go_on(from: Item, last: Item, items: &[Item]) -> Option<&[Item]> {
     }
 }
 
-/// Writes, purges and purged tags that are remembered one by one.
+/// The most writes, purges and purged tags that are remembered one by one.
 pub const CAPACITY: usize = 10_000;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The publications of this pod, and which of them have provably arrived. Pure.
 //!
-//! Nothing is lost silently: what is not acknowledged is published again, or is folded into one purge of everything, or
-//! is given up when no entry of another pod can be as old, and then it is counted.
+//! No publication is lost silently. A publication that is not acknowledged is published again, or is folded into one
+//! purge of everything, or is given up and counted once no entry of another pod can be as old.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -17,10 +17,11 @@ use crate::session::invalidation::tag_id::TagId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outbox {
     pub(super) writes: BTreeMap<WriteId, Write>,
-    /// One for each tag.
+    /// The last purge of each tag.
     purges: BTreeMap<TagId, Purge>,
+    /// The last purge of everything.
     all: Option<Purge>,
-    /// The publications to be sent, in this order. An element whose publication is not queued any more is skipped.
+    /// The publications to be sent, in this order. An element is skipped if its publication is no longer queued.
     pub(super) queue: VecDeque<Publication>,
     /// The numbers of this pod's writes and purges: from the first until before the next.
     first: WriteId,
@@ -37,21 +38,23 @@ impl Outbox {
     /// Begins a write that ends within `longest`.
     pub fn begin(&mut self, tag: TagId, longest: Duration, keep: &Keep, now: Mono) -> WriteId {
         let id = self.number();
-        // With so many writes open at once, only the end is published.
-        if self.has_room(keep, now) {
+        // Without room for the write, only its end is published.
+        if self.make_room(keep, now) {
             self.writes.insert(id, Write { begin: Some(Delivery::Queued), ..Write::new(tag, longest) });
             self.push(Publication::Begin(id));
         }
         id
     }
 
+    /// Ends a write. Nothing is published for a write of which no part was sent and whose beginning no pod can have
+    /// seen.
     pub fn end(&mut self, id: WriteId, tag: TagId, kind: Ending, keep: &Keep, now: Mono) {
         let is_out = self.writes.get(&id).is_some_and(|write| write.is_out);
         if kind == Ending::NotSent && !is_out {
             self.writes.remove(&id);
             return;
         }
-        if !self.writes.contains_key(&id) && !self.has_room(keep, now) {
+        if !self.writes.contains_key(&id) && !self.make_room(keep, now) {
             self.purge_all(doubt(kind, keep), now);
             return;
         }
@@ -62,12 +65,13 @@ impl Outbox {
         self.push(Publication::End(id));
     }
 
+    /// Publishes a purge of a tag.
     pub fn purge(&mut self, tag: TagId, keep: &Keep, now: Mono) {
-        // One that has not been sent yet does for both.
+        // An earlier purge of the tag that has not been sent yet serves for both.
         if self.purges.get(&tag).is_some_and(|purge| purge.delivery == Delivery::Queued) {
             return;
         }
-        if !self.has_room(keep, now) {
+        if !self.make_room(keep, now) {
             self.purge_all(Duration::ZERO, now);
             return;
         }
@@ -113,7 +117,7 @@ impl Outbox {
         }
     }
 
-    /// Publishes again what the server took but what was not found in the log.
+    /// Publishes a publication again that the server accepted, but that was not found in the log.
     pub fn missed(&mut self, publication: Publication) {
         if let Some(delivery) = self.delivery(publication).filter(|delivery| matches!(delivery, Delivery::Landed(_))) {
             *delivery = Delivery::Queued;
@@ -128,7 +132,7 @@ impl Outbox {
         entry.write().is_some_and(|WriteId(id)| id.wrapping_sub(self.first.0) < issued)
     }
 
-    /// Reads one of our own entries in the log.
+    /// Notes that an entry of our own was read in the log.
     pub fn read(&mut self, entry: &Entry, at: Position, keep: &Keep, now: Mono) {
         let publication = match *entry {
             Entry::Begin { write, .. } => Publication::Begin(write),
@@ -152,7 +156,7 @@ impl Outbox {
             match *entry {
                 Entry::Begin { tag, write, .. } => self.close_again(tag, write, keep, now),
                 Entry::Answered { write, .. } | Entry::Unknown { write, .. } | Entry::NotSent { write, .. } => {
-                    // The end that was missed is here.
+                    // This is the end that was believed lost.
                     let closing = self.writes.get_mut(&write).filter(|write| write.is_closing());
                     closing
                         .and_then(|write| write.end.as_mut())
@@ -164,12 +168,12 @@ impl Outbox {
         }
     }
 
-    /// Whether a publication has the position that the server named, and was not found in the log yet.
+    /// Whether the server has named a position for a publication that was not found in the log yet.
     pub fn is_landed(&self, publication: Publication) -> bool {
         matches!(self.state(publication), Some(Delivery::Landed(_)))
     }
 
-    /// Begins anew after the connection was lost: nothing is known of what was under way.
+    /// Begins anew after the connection was lost. Nobody knows whether the publications under way have arrived.
     pub fn lose_connection(&mut self) {
         self.requeue(|delivery| delivery != Delivery::Acked);
     }
@@ -182,15 +186,18 @@ impl Outbox {
         self.requeue(|_| true);
     }
 
+    /// How far a write has come.
     pub fn write_arrived(&self, id: WriteId, keep: &Keep, now: Mono) -> Arrived {
         let Some(write) = self.writes.get(&id) else { return Arrived::Nothing };
         arrived(write.acked.filter(|_| write.is_told()), keep, now)
     }
 
+    /// How far the last purge of a tag has come.
     pub fn purge_arrived(&self, tag: TagId, keep: &Keep, now: Mono) -> Arrived {
         self.purges.get(&tag).map_or(Arrived::Nothing, |purge| arrived(purge.acked, keep, now))
     }
 
+    /// How far the last purge of everything has come.
     pub fn all_arrived(&self, keep: &Keep, now: Mono) -> Arrived {
         self.all.as_ref().map_or(Arrived::Nothing, |all| arrived(all.acked, keep, now))
     }
@@ -216,7 +223,7 @@ impl Outbox {
         begins.chain(ends).chain(purges).filter(|delivery| *delivery != Delivery::Acked).count()
     }
 
-    /// Forgets what matters no more. Returns how many publications were given up.
+    /// Forgets publications that matter no more. Returns how many publications were given up.
     pub fn tidy(&mut self, keep: &Keep, now: Mono) -> u64 {
         let mut lost = 0_u64;
         let is_over = |from: Mono, length: Duration| now.since(from) >= length;
@@ -244,6 +251,7 @@ impl Outbox {
         lost
     }
 
+    /// A new number for a write or a purge.
     fn number(&mut self) -> WriteId {
         let id = self.next;
         self.next = WriteId(id.0.wrapping_add(1));
@@ -251,7 +259,7 @@ impl Outbox {
     }
 
     fn push(&mut self, publication: Publication) {
-        // A publication that was replaced or taken back leaves its element behind.
+        // A publication that was replaced or withdrawn leaves its element behind.
         if self.queue.len() > self.len().saturating_mul(4).saturating_add(100) {
             self.requeue(|delivery| delivery == Delivery::Queued);
         } else {
@@ -263,13 +271,13 @@ impl Outbox {
         self.writes.len().saturating_add(self.purges.len())
     }
 
-    /// Whether there is room for one more. Makes room, if necessary by folding what was not acknowledged into one purge
-    /// of everything.
-    fn has_room(&mut self, keep: &Keep, now: Mono) -> bool {
+    /// Makes room for one more write or purge, if necessary by folding all that are not acknowledged into one purge of
+    /// everything. Returns whether there is room.
+    fn make_room(&mut self, keep: &Keep, now: Mono) -> bool {
         if self.len() < keep.capacity {
             return true;
         }
-        // Acknowledged, these are kept for a rejoin only, except while an answer may wait for them.
+        // Acknowledged writes and purges are kept for a rejoin only, except while an answer may wait for them.
         let is_held = |acked: Option<Mono>| acked.is_some_and(|at| now.since(at) < keep.lease);
         self.writes.retain(|_, write| !write.is_told() || is_held(write.acked));
         self.purges.retain(|_, purge| purge.delivery != Delivery::Acked || is_held(purge.acked));
@@ -286,8 +294,8 @@ impl Outbox {
         self.len() < keep.capacity
     }
 
-    /// Ends a write again of which a beginning was read after its end: an attempt to publish that was believed lost was
-    /// stuck on the way, and has opened the write for all other pods.
+    /// Ends a write again whose beginning was read after its end: an attempt to publish the beginning was stuck on the
+    /// way, was believed lost, and has now opened the write for all other pods.
     fn close_again(&mut self, tag: TagId, id: WriteId, keep: &Keep, now: Mono) {
         if !self.writes.contains_key(&id) && self.len() < keep.capacity {
             let end = Some(End { kind: Ending::NotSent, at: now, delivery: Delivery::Acked });
@@ -300,7 +308,7 @@ impl Outbox {
         }
     }
 
-    /// Queues everything of which this holds, beginnings before ends.
+    /// Queues every publication for which `again` holds, beginnings before ends.
     fn requeue(&mut self, again: impl Fn(Delivery) -> bool) {
         self.queue.clear();
         for (id, write) in &mut self.writes {
@@ -329,6 +337,7 @@ impl Outbox {
         }
     }
 
+    /// How far a publication has come, to be changed. `None` if there is no such publication any more.
     fn delivery(&mut self, publication: Publication) -> Option<&mut Delivery> {
         match publication {
             Publication::Begin(id) => self.writes.get_mut(&id)?.begin.as_mut(),
@@ -338,6 +347,7 @@ impl Outbox {
         }
     }
 
+    /// As [`Self::delivery`], to be read.
     fn state(&self, publication: Publication) -> Option<Delivery> {
         match publication {
             Publication::Begin(id) => self.writes.get(&id)?.begin,
@@ -347,6 +357,7 @@ impl Outbox {
         }
     }
 
+    /// The entry of a publication, as it is now.
     fn entry(&self, publication: Publication) -> Option<Entry> {
         match publication {
             Publication::Begin(write) => self.writes.get(&write).map(|known| known.begin_entry(write)),

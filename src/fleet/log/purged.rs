@@ -1,4 +1,4 @@
-//! Which tags the log purged last, and where. Pure.
+//! The last purge of each tag in the log, by position. Pure.
 //!
 //! A shared body carries the position up to which its pod had read. Positions, not times, decide whether the body may
 //! be used: a pod may take any body that no later entry concerns.
@@ -12,12 +12,12 @@ use crate::session::invalidation::tag_id::TagId;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Purged {
     at: BTreeMap<TagId, Position>,
-    /// Nothing is known of what stands before this, so bodies from before it may not be used.
+    /// This pod does not know the purges before this position, so bodies from before it may not be used.
     floor: Position,
 }
 
 impl Purged {
-    /// Knows the log from `oldest` on.
+    /// A log that is read from `oldest` on, without any purge so far.
     pub fn since(oldest: Position) -> Self {
         Self { at: BTreeMap::new(), floor: oldest }
     }

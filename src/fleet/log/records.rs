@@ -1,4 +1,4 @@
-//! One publication in the outbox. Pure.
+//! The records of the outbox: its writes, its purges, and how far each publication has come. Pure.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use crate::session::ending::Ending;
 use crate::session::invalidation::SETTLING;
 use crate::session::invalidation::tag_id::TagId;
 
+/// An entry that this pod publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Publication {
     Begin(WriteId),
@@ -27,16 +28,16 @@ pub struct Keep {
     pub capacity: usize,
 }
 
-/// How far a write or purge has come for those who wait to pass on its answer.
+/// How far a write or purge has come, for an answer that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrived {
-    /// No pod serves anything from before it.
+    /// No pod serves anything from before the write or purge.
     Everywhere,
-    /// All entries are acknowledged, and every other pod's lease from before them is over at this time.
+    /// All entries are acknowledged. Every lease of another pod from before them is over at this time.
     At(Mono),
     /// Not acknowledged yet.
     NotYet,
-    /// Nothing waits for an acknowledgement: nothing was published, or it was given up.
+    /// No entry waits for an acknowledgement: nothing was published, or the publication was given up.
     Nothing,
 }
 
@@ -44,11 +45,11 @@ pub enum Arrived {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
     Queued,
-    /// Sent, and nothing is known of it.
+    /// The publication was sent, and no reply has come.
     Flying,
-    /// The server named this position. Whether the log that it stands in is the one that others read is not known yet.
+    /// The server named this position. Whether other pods read the same log is not known yet.
     Landed(Position),
-    /// Read again, in the log that goes on from what was read before.
+    /// This pod has read the entry in the log that it reads.
     Acked,
 }
 
@@ -56,11 +57,11 @@ pub enum Delivery {
 pub struct Write {
     pub tag: TagId,
     pub longest: Duration,
-    /// The beginning; `None` if only the end will be published.
+    /// How far the beginning has come; `None` if only the end is published.
     pub begin: Option<Delivery>,
     /// Whether another pod may have seen the beginning.
     pub is_out: bool,
-    /// The end, once it is over.
+    /// The end of the write, once it has ended.
     pub end: Option<End>,
     /// When the first entry of this write was acknowledged in the log that is read now.
     pub acked: Option<Mono>,
@@ -76,9 +77,9 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Purge {
     pub write: WriteId,
-    /// How long nothing may be stored after it.
+    /// How long nothing may be stored after the purge.
     pub doubt: Duration,
-    /// When it was asked for.
+    /// When the purge was asked for.
     pub at: Mono,
     pub delivery: Delivery,
     pub acked: Option<Mono>,
@@ -90,22 +91,22 @@ impl Write {
         Self { tag, longest, begin: None, is_out: false, end: None, acked: None }
     }
 
-    /// Whether it is over and its end is acknowledged.
+    /// Whether the write has ended, and the entry of its end is acknowledged.
     pub fn is_told(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.delivery == Delivery::Acked)
     }
 
-    /// Whether it only waits to be closed, with nothing else to say.
+    /// Whether only the entry that no part of the write was sent is still to be published.
     pub fn is_closing(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.kind == Ending::NotSent && end.delivery == Delivery::Queued)
     }
 
-    /// The entry of its beginning.
+    /// The entry of the beginning.
     pub fn begin_entry(&self, write: WriteId) -> Entry {
         Entry::Begin { tag: self.tag, write, longest: self.longest }
     }
 
-    /// The entry of its end.
+    /// The entry of the end; `None` for an open write.
     pub fn end_entry(&self, write: WriteId) -> Option<Entry> {
         let tag = self.tag;
         self.end.as_ref().map(|end| match end.kind {
@@ -122,7 +123,7 @@ impl Purge {
     }
 }
 
-/// How far something has come that was acknowledged at this time.
+/// How far a write or purge has come whose entry was acknowledged at `acked`.
 pub fn arrived(acked: Option<Mono>, keep: &Keep, now: Mono) -> Arrived {
     match acked.map(|at| at.plus(keep.lease)) {
         None => Arrived::NotYet,
@@ -131,8 +132,8 @@ pub fn arrived(acked: Option<Mono>, keep: &Keep, now: Mono) -> Arrived {
     }
 }
 
-/// How long an end has to be published again if the log is lost: until every pod has read it that reads in time, and as
-/// long as it keeps pods from storing answers.
+/// How long an end is kept, to be published again if the log is lost: until every pod that reads in time has read the
+/// end, and for as long as the end keeps pods from storing answers.
 pub fn remembered(kind: Ending, keep: &Keep) -> Duration {
     match kind {
         Ending::NotSent => keep.lease,
@@ -141,7 +142,7 @@ pub fn remembered(kind: Ending, keep: &Keep) -> Duration {
     }
 }
 
-/// How long nothing may be stored after a write that cannot be told by itself.
+/// How long nothing may be stored after a write of this ending, if a purge of everything stands for the write.
 pub fn doubt(kind: Ending, keep: &Keep) -> Duration {
     match kind {
         Ending::Unknown => keep.max_ttl,

@@ -8,39 +8,37 @@ use crate::session::invalidation::tag_id::TagId;
 /// The effect of an entry of the log on memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Another pod's write begins: purge the tag, and store nothing under it until the write ends. From `overdue` on
-    /// its outcome counts as unknown.
+    /// Another pod's write begins: purge the tag, and store nothing under the tag until the write ends.
     Begin {
         tag: TagId,
         write: WriteId,
-        /// When its outcome becomes unknown.
+        /// From this time on, the outcome of the write counts as unknown.
         overdue: Mono,
     },
     /// Another pod's write has ended: close this write alone, and purge the tag if there is a cause.
     End {
         tag: TagId,
         write: WriteId,
-        /// Why to purge, and when that was.
+        /// Why to purge, and when the write ended.
         cause: Option<(Cause, Mono)>,
     },
     Changed(TagId),
-    /// Purge everything, as after a write that was answered. Nothing that is asked for before `doubt` is to be stored.
+    /// Purge everything, as after a write that was answered.
     All {
-        /// Until when nothing is stored.
+        /// No answer to a lookup that begins before this time is stored.
         doubt: Option<Mono>,
     },
-    /// Nothing that was fetched until now is confirmed any more, though it stays in memory. Fetches under way are not
-    /// stored and not handed to those who arrive later. As in [`Effect::All`], nothing that is asked for before `doubt`
-    /// is to be stored.
+    /// Entries that were fetched until now stay in memory, and are no longer confirmed. Fetches under way are not
+    /// stored, and not handed to later callers.
     Rejoined {
-        /// How later fetches are stored.
+        /// The cause that decides how long later fetches are stored.
         cause: Cause,
-        /// Until when nothing is stored.
+        /// No answer to a lookup that begins before this time is stored.
         doubt: Option<Mono>,
     },
 }
 
-/// A question to the log: its reply is read with it.
+/// A question to the log. Its reply is read together with this ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(super) generation: u64,
@@ -49,7 +47,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The last entry that was read: the reply has to begin with it.
+    /// The position of the last entry that was read. The reply has to begin with that entry.
     pub fn from(&self) -> Position {
         self.from.at
     }

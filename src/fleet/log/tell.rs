@@ -10,10 +10,10 @@ use crate::fleet::entry::{Entry, Item, Position, WriteId};
 use crate::session::ending::Ending;
 use crate::session::invalidation::tag_id::TagId;
 
-/// Publications on their way.
+/// Publications for one pipeline, and the question for the log in the same pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Batch {
-    /// For the log read in the same pipeline.
+    /// The question for the log.
     pub ticket: Ticket,
     sent: Vec<(Publication, Entry)>,
 }
@@ -40,24 +40,24 @@ pub enum Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// The answer may be passed on.
-    Go(Held),
-    /// Not yet. Ask again at this time, and whenever the link has read something.
+    Go(HoldEnd),
+    /// The answer has to wait. Ask again at this time, and whenever the link has read something.
     Until(Mono),
 }
 
-/// Why an answer was passed on.
+/// Why a hold is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Held {
-    /// The link is not synced, or nothing was published.
-    None,
+pub enum HoldEnd {
+    /// The link is not synced, or nothing was published, so there is nothing to wait for.
+    NotAwaited,
     /// No pod serves anything from before the write.
-    Acked,
-    /// The wait was over first.
-    GaveUp,
+    AllKnow,
+    /// The longest wait was over first.
+    TimeIsUp,
 }
 
 impl Log {
-    /// Takes what is to be published now, at most `most` entries.
+    /// Takes at most `most` entries to publish now. `None` if there is none, or if the link is not synced.
     pub fn publish(&mut self, most: usize, now: Now) -> Option<Batch> {
         let ticket = self.ask(now).filter(|_| self.state == State::Synced && self.outbox.has_queued())?;
         Some(Batch { ticket, sent: self.outbox.take(most) }).filter(|batch| !batch.sent.is_empty())
@@ -88,7 +88,7 @@ impl Log {
         let last = self.place.as_ref().map(|place| place.last.at);
         for ((publication, entry), at) in batch.sent.iter().zip(positions.iter().flatten()) {
             if self.outbox.is_landed(*publication) && Some(*at) <= last {
-                // Another reply has shown it before its position was known.
+                // An earlier reply has shown the entry before its position was known.
                 let item = Item { at: *at, entry: Ok(*entry) };
                 if page.items.contains(&item) {
                     self.outbox.read(entry, *at, &self.keep(), now);
@@ -100,32 +100,34 @@ impl Log {
         Ok(effects)
     }
 
-    /// Begins a write of this pod. Memory here was purged already.
+    /// Begins a write of this pod, whose memory was purged already. The write ends within `longest`.
     pub fn begin(&mut self, tag: TagId, longest: Duration, now: Mono) -> WriteId {
         let keep = self.keep();
         self.outbox.begin(tag, longest, &keep, now)
     }
 
+    /// Ends a write of this pod.
     pub fn end(&mut self, write: WriteId, tag: TagId, ending: Ending, now: Mono) {
         let keep = self.keep();
         self.outbox.end(write, tag, ending, &keep, now);
     }
 
-    /// Tells of a change that a webhook or an operator reported.
+    /// Tells the other pods of a change that a webhook or an operator reported.
     pub fn purge(&mut self, tag: TagId, now: Mono) {
         let keep = self.keep();
         self.outbox.purge(tag, &keep, now);
     }
 
-    /// Tells that everything may have changed.
+    /// Tells the other pods that everything may have changed.
     pub fn purge_all(&mut self, now: Mono) {
         self.outbox.purge_all(Duration::ZERO, now);
     }
 
-    /// Whether an answer may be passed on that has waited, and may wait until `deadline`.
+    /// Whether an answer that waits for a publication may be passed on at `now`. The answer waits until `deadline` at
+    /// most.
     pub fn hold(&self, wait: Wait, deadline: Mono, now: Mono) -> Hold {
         if self.state != State::Synced {
-            return Hold::Go(Held::None);
+            return Hold::Go(HoldEnd::NotAwaited);
         }
         let keep = self.keep();
         let arrived = match wait {
@@ -134,9 +136,9 @@ impl Log {
             Wait::All => self.outbox.all_arrived(&keep, now),
         };
         match arrived {
-            Arrived::Nothing => Hold::Go(Held::None),
-            Arrived::Everywhere => Hold::Go(Held::Acked),
-            Arrived::At(_) | Arrived::NotYet if now >= deadline => Hold::Go(Held::GaveUp),
+            Arrived::Nothing => Hold::Go(HoldEnd::NotAwaited),
+            Arrived::Everywhere => Hold::Go(HoldEnd::AllKnow),
+            Arrived::At(_) | Arrived::NotYet if now >= deadline => Hold::Go(HoldEnd::TimeIsUp),
             Arrived::At(over) => Hold::Until(over.min(deadline)),
             Arrived::NotYet => Hold::Until(deadline),
         }
@@ -152,7 +154,8 @@ impl Log {
         self.outbox.unpublished()
     }
 
-    /// Forgets what matters no more; called about once a second. Returns how many publications were given up.
+    /// Forgets publications that matter no more. The link calls this about once a second. Returns how many publications
+    /// were given up.
     pub fn tidy(&mut self, now: Mono) -> u64 {
         let keep = self.keep();
         self.outbox.tidy(&keep, now)

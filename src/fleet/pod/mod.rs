@@ -1,5 +1,5 @@
-//! One sidecar's part in the fleet: what it has read and what it has to tell, shared by the link and by those whose
-//! answers wait.
+//! One sidecar's part in the fleet: the entries that it has read and those that it has to publish. The link and the
+//! answers that wait share this state.
 //!
 //! Nothing here does I/O. A write or a purge pushes into the outbox and wakes the link's task.
 
@@ -14,7 +14,7 @@ use super::apply::apply;
 use super::connect::Line;
 use super::entry::WriteId;
 use super::life::ServerClock;
-use super::log::{Effect, GRACE, Held, Hold, Limits, Log, Page, Rejoin, State, Wait};
+use super::log::{Effect, GRACE, Hold, HoldEnd, Limits, Log, Page, Rejoin, State, Wait};
 use super::names::Names;
 use super::pace::patience;
 use crate::clock::{Clock, Mono};
@@ -33,7 +33,7 @@ pub struct Times {
     pub poll: Duration,
     /// How long memory counts as confirmed after a poll.
     pub lease: Duration,
-    /// How long an entry may be served that is not confirmed.
+    /// How long a pod may serve an entry that is not confirmed.
     pub alone_ttl: Duration,
     /// How long a lookup waits for the server.
     pub timeout: Duration,
@@ -53,21 +53,21 @@ impl Times {
     }
 
     fn limits(&self) -> Limits {
-        // A write may be open for so long, and then unsettled.
+        // A write may be open for the longest write and the grace, and unsettled after that.
         let window = self.longest_write.saturating_add(GRACE).saturating_add(self.max_ttl.max(SETTLING));
         Limits { lease: self.lease, max_ttl: self.max_ttl, window }
     }
 }
 
-/// The state of one sidecar: how far it has read the log, and what it has to tell.
+/// The state of one sidecar in its fleet.
 #[derive(Debug)]
 pub struct Pod {
     log: Mutex<Log>,
     horizon: Arc<SharedHorizon>,
     times: ArcSwap<Times>,
-    /// Wakes the link: there is something to publish.
+    /// Wakes the link when there is something to publish.
     queued: Notify,
-    /// Wakes those who wait to pass an answer on: the link has read something, or has lost its connection.
+    /// Wakes the answers that wait, when the link has read something or has lost its connection.
     moved: Notify,
     server_clock: ArcSwapOption<ServerClock>,
     lent: ArcSwapOption<Lent>,
@@ -117,13 +117,13 @@ impl Pod {
         self.times.store(Arc::new(times));
     }
 
-    /// The state of the log, for a moment. A change that memory must obey goes through [`Pod::read`].
+    /// Locks the state of the log. A change that memory must obey goes through [`Pod::read`].
     pub fn lock(&self) -> MutexGuard<'_, Log> {
         // No code under the lock can leave the log half changed.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a reply, does to memory what it says, and publishes the horizon. Nobody sees the log or the horizon
+    /// Reads a reply, applies its effects to memory, and publishes the horizon. Nobody sees the log or the horizon
     /// meanwhile.
     ///
     /// # Errors
@@ -142,17 +142,18 @@ impl Pod {
             let direction = if log.is_own(item) { Direction::Published } else { Direction::Applied };
             self.series.entries(direction, item.entry.map_or(FOREIGN_ENTRY, |entry| entry.as_str()), 1);
         }
-        self.series.be(shown(log.state()));
+        self.series.set_state(shown(log.state()));
         drop(log);
         self.moved.notify_waiters();
         Ok(())
     }
 
-    /// Notes that the connection is gone, and lets those go on who wait. `shown` is the state to show until the next.
+    /// Notes that the connection is gone, and wakes the answers that wait. `shown` is the state that metrics show until
+    /// the next connection.
     pub fn lose_connection(&self, shown: FleetState) {
         self.lent.store(None);
         self.lock().lose_connection();
-        self.series.be(shown);
+        self.series.set_state(shown);
         self.moved.notify_waiters();
     }
 
@@ -166,12 +167,12 @@ impl Pod {
         self.lent.load_full()
     }
 
-    /// The last that is known of the server's clock.
+    /// The last reading of the server's clock.
     pub fn server_clock(&self) -> Option<ServerClock> {
         self.server_clock.load().as_deref().copied()
     }
 
-    /// Notes what the server's clock shows.
+    /// Notes a reading of the server's clock.
     pub fn note_clock(&self, clock: ServerClock) {
         let halfway = clock.sent.wall.plus(clock.received.since(clock.sent) / 2);
         self.series.clock_differs_by(seconds(clock.time.millis_since(halfway)));
@@ -194,7 +195,7 @@ impl Pod {
         self.series.unpublished(unpublished);
     }
 
-    /// Waits until an answer may be passed on.
+    /// Waits until all other pods know of these changes, so that their answer may be passed on.
     async fn hold(&self, announced: &[Announced]) {
         let began = self.clock.mono();
         let mut result = HoldResult::None;
@@ -208,7 +209,7 @@ impl Pod {
     /// The publication to wait for, and for how long.
     fn wait(&self, announced: Announced) -> (Wait, Duration) {
         let times = self.times();
-        // The other pods' leases have to end, and before that the connection may have to be given up.
+        // The leases of the other pods have to end. Before that, the link may have to give up its connection.
         let purge = times.lease.saturating_add(patience(times.poll));
         match announced {
             Announced::Write(write) => (Wait::Write(WriteId(write)), times.write_wait),
@@ -220,15 +221,15 @@ impl Pod {
     async fn hold_for(&self, wait: Wait, deadline: Mono) -> HoldResult {
         let mut known_at_once = HoldResult::None;
         loop {
-            // Listens before it looks, so that nothing is missed in between.
+            // The loop listens before it looks, so that no change in between is missed.
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
             let now = self.clock.mono();
             let hold = self.lock().hold(wait, deadline, now);
             match hold {
-                Hold::Go(Held::Acked) => return known_at_once,
-                Hold::Go(Held::GaveUp) => return HoldResult::Waited,
-                Hold::Go(Held::None) => return HoldResult::GaveUp,
+                Hold::Go(HoldEnd::AllKnow) => return known_at_once,
+                Hold::Go(HoldEnd::TimeIsUp) => return HoldResult::Waited,
+                Hold::Go(HoldEnd::NotAwaited) => return HoldResult::GaveUp,
                 Hold::Until(at) => {
                     known_at_once = HoldResult::Acked;
                     tokio::select! {
@@ -269,7 +270,7 @@ impl Announce for Pod {
     }
 }
 
-/// The result of two holds of one answer: the one that says less of what other pods know.
+/// The result of two holds of one answer: the result after which other pods may know less.
 fn worse(one: HoldResult, other: HoldResult) -> HoldResult {
     let of_less = [HoldResult::GaveUp, HoldResult::Waited, HoldResult::Acked];
     of_less.into_iter().find(|result| [one, other].contains(result)).unwrap_or(HoldResult::None)

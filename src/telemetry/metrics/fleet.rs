@@ -145,7 +145,7 @@ impl FleetSeries {
             holds: metrics.fleet_holds.clone(),
             unconfirmed_served: metrics.fleet_unconfirmed_served.with_label_values(NO_LABELS),
         };
-        series.be(FleetState::Down);
+        series.set_state(FleetState::Down);
         for (counters, firsts, seconds) in [
             (&series.entries, &Direction::WORDS[..], &ENTRY_KINDS[..]),
             (&series.commands, &FleetCommand::WORDS, &CommandResult::WORDS),
@@ -165,7 +165,7 @@ impl FleetSeries {
     }
 
     /// Shows the state of the link.
-    pub fn be(&self, state: FleetState) {
+    pub fn set_state(&self, state: FleetState) {
         for (index, gauge) in self.states.iter().enumerate() {
             gauge.set(i64::from(index == state.index()));
         }
@@ -268,7 +268,7 @@ mod tests {
         ] {
             assert!(text.contains(&format!("_{line}\n")), "{line} in\n{text}");
         }
-        series.clone().be(FleetState::Synced);
+        series.clone().set_state(FleetState::Synced);
         let text = shown(&metrics);
         for state in FleetState::ALL {
             let line = format!("{{state=\"{}\"}} {}\n", state.as_str(), u8::from(state == FleetState::Synced));

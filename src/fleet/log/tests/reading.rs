@@ -113,7 +113,7 @@ fn only_a_whole_poll_prolongs_the_lease() {
     let (mut log, mut items) = joined();
     items.push(item(1, Entry::Changed { tag: A, write: WriteId(1) }));
     let ticket = log.ask(at(100)).expect("joined");
-    log.be_late();
+    log.set_late();
     let cut = Page { is_whole: false, ..page(&items, 100) };
     assert_eq!(log.polled(&ticket, &cut, at(100).mono), Ok(vec![Effect::Changed(A)]));
     assert_eq!((log.horizon().synced, log.state()), (Some(at(0)), State::Late));
@@ -184,7 +184,7 @@ fn a_body_is_taken_only_if_nothing_says_no() {
     log.end(write, A, Ending::NotSent, at(60).mono);
     assert!(!log.may_share(&[A]), "others do not know that it is over");
     let mut log = log.clone();
-    log.be_late();
+    log.set_late();
     assert!(!log.may_share(&[B]));
 }
 

@@ -53,7 +53,7 @@ fn an_acknowledgement_in_a_log_that_is_gone_counts_no_more() {
     log.end(write, A, Ending::Answered, at(250).mono);
     assert_eq!(publish(&mut log, &mut items, 250), [answered(A, write.0)]);
     assert_eq!(log.hold(Wait::Write(write), NEVER, at(549).mono), Hold::Until(at(550).mono));
-    assert_eq!(log.hold(Wait::Write(write), NEVER, at(550).mono), Hold::Go(Held::Acked));
+    assert_eq!(log.hold(Wait::Write(write), NEVER, at(550).mono), Hold::Go(HoldEnd::AllKnow));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn an_earlier_purge_of_a_tag_does_not_acknowledge_a_later_one() {
     assert_eq!(log.hold(Wait::Purge(A), NEVER, at(1000).mono), Hold::Until(NEVER));
     items.push(item(2, Entry::Changed { tag: A, write: WriteId(FIRST + 1) }));
     assert_eq!(poll(&mut log, &items, 4), Ok(vec![]));
-    assert_eq!(log.hold(Wait::Purge(A), NEVER, at(1000).mono), Hold::Go(Held::Acked));
+    assert_eq!(log.hold(Wait::Purge(A), NEVER, at(1000).mono), Hold::Go(HoldEnd::AllKnow));
 }
 
 #[test]
@@ -187,15 +187,15 @@ fn an_answer_is_held_until_every_lease_from_before_its_write_is_over() {
     publish(&mut log, &mut items, 100);
     log.end(write, A, Ending::Answered, at(200).mono);
     assert_eq!(hold(&log, 250, 200), Hold::Until(at(250).mono), "the end is not told yet");
-    assert_eq!(hold(&log, 250, 250), go(Held::GaveUp));
+    assert_eq!(hold(&log, 250, 250), go(HoldEnd::TimeIsUp));
     publish(&mut log, &mut items, 210);
     assert_eq!(hold(&log, 1000, 210), Hold::Until(at(400).mono), "the lease counts from the beginning");
     assert_eq!(hold(&log, 250, 210), Hold::Until(at(250).mono));
-    assert_eq!(hold(&log, 250, 400), go(Held::Acked));
+    assert_eq!(hold(&log, 250, 400), go(HoldEnd::AllKnow));
     assert_eq!(hold(&log, 1000, 399), Hold::Until(at(400).mono));
-    log.be_late();
-    assert_eq!(hold(&log, 1000, 399), go(Held::None), "nobody waits for a link that is late");
-    assert_eq!(log.hold(Wait::Write(WriteId(7)), at(9).mono, at(1).mono), go(Held::None));
+    log.set_late();
+    assert_eq!(hold(&log, 1000, 399), go(HoldEnd::NotAwaited), "nobody waits for a link that is late");
+    assert_eq!(log.hold(Wait::Write(WriteId(7)), at(9).mono, at(1).mono), go(HoldEnd::NotAwaited));
 }
 
 #[test]
@@ -209,9 +209,9 @@ fn a_purge_is_held_like_a_write() {
     publish(&mut log, &mut items, 20);
     for wait in [Wait::Purge(A), Wait::All] {
         assert_eq!(log.hold(wait, at(500).mono, at(30).mono), Hold::Until(at(320).mono));
-        assert_eq!(log.hold(wait, at(500).mono, at(320).mono), Hold::Go(Held::Acked));
+        assert_eq!(log.hold(wait, at(500).mono, at(320).mono), Hold::Go(HoldEnd::AllKnow));
     }
-    assert_eq!(log.hold(Wait::Purge(B), at(500).mono, at(30).mono), Hold::Go(Held::None));
+    assert_eq!(log.hold(Wait::Purge(B), at(500).mono, at(30).mono), Hold::Go(HoldEnd::NotAwaited));
 }
 
 #[test]

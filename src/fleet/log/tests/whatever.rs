@@ -182,7 +182,7 @@ proptest! {
                 if pair.writer.place.as_ref().is_some_and(|place| is_known(place.last)) {
                     for (write, _) in &pair.ended {
                         let hold = pair.writer.hold(Wait::Write(*write), Mono(Duration::MAX), Mono(Duration::MAX));
-                        prop_assert!(hold != Hold::Go(Held::Acked) || pair.has_end(*write), "{write:?}");
+                        prop_assert!(hold != Hold::Go(HoldEnd::AllKnow) || pair.has_end(*write), "{write:?}");
                     }
                 }
             }

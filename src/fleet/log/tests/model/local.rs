@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::fleet::log::{Batch, Held, Hold, Ticket, Wait};
+use crate::fleet::log::{Batch, Hold, HoldEnd, Ticket, Wait};
 use crate::session::ending::Ending;
 use crate::session::freshness::NotStored;
 use crate::session::horizon::{Serve, Trust};
@@ -194,7 +194,7 @@ impl Local {
     }
 
     fn may_pass_on(&self, writer: &Writer, write: WriteId, now: Now) -> bool {
-        let hold = |now| writer.log.hold(Wait::Write(write), NEVER, now) == Hold::Go(Held::Acked);
+        let hold = |now| writer.log.hold(Wait::Write(write), NEVER, now) == Hold::Go(HoldEnd::AllKnow);
         let waited = writer.begin_acked.is_some_and(|acked| now.mono >= at(acked + self.lease).mono);
         match self.without {
             Without::EndAck => waited,

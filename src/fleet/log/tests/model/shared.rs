@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::fleet::log::{Batch, Held, Hold, Ticket, Wait};
+use crate::fleet::log::{Batch, Hold, HoldEnd, Ticket, Wait};
 use crate::session::ending::Ending;
 use crate::session::invalidation::open::OpenWrites;
 
@@ -140,7 +140,7 @@ impl Sharing {
             next(name, world);
         }
         let held = pod.log.hold(Wait::Write(write), NEVER, now.mono);
-        let is_free = held == Hold::Go(Held::Acked) || index == READER;
+        let is_free = held == Hold::Go(HoldEnd::AllKnow) || index == READER;
         let (name, world) = match pod.at_sezzle {
             AtSezzle::Sent => step("effect", &|world, pod| {
                 pod.at_sezzle = AtSezzle::Shown;
