@@ -9,7 +9,7 @@ use super::sockets::Addresses;
 use crate::address::Address;
 use crate::caller::Hosts;
 use crate::config::settings::{GatewaySettings, OriginCacheControl, Passage};
-use crate::config::{Effective, Settings};
+use crate::config::{Effective, Settings, ShownTo};
 use crate::file::{self, Pipes};
 use crate::names::Resolver;
 use crate::proxy;
@@ -109,7 +109,11 @@ fn host_name(variable: Option<String>) -> String {
 
 /// The keys of a configuration as the status page shows them.
 pub(super) fn config_keys(effective: Vec<Effective>) -> Vec<ConfigKey> {
-    effective.into_iter().map(|Effective { key, value, origin }| ConfigKey { key, value, source: origin }).collect()
+    let shown = |Effective { key, value, origin, shown_to }| {
+        let is_for_operators = shown_to == ShownTo::Operators;
+        ConfigKey { key, value, source: origin, is_for_operators }
+    };
+    effective.into_iter().map(shown).collect()
 }
 
 pub(super) fn connect_options(

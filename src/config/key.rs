@@ -12,6 +12,7 @@ pub struct KeyDoc {
     /// Whether the key must be set. A key for a secret's file must be set unless the secret comes by variable.
     pub required: bool,
     pub applied_by: AppliedBy,
+    pub shown_to: ShownTo,
 }
 
 /// How a change of a key takes effect.
@@ -22,6 +23,16 @@ pub enum AppliedBy {
     Restart,
 }
 
+/// The readers of the status page that see the value of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShownTo {
+    #[default]
+    Everybody,
+    /// The page on the ops listener leaves the value out, because it identifies the merchant, or tells how callers are told
+    /// apart and bounded.
+    Operators,
+}
+
 /// A key with its effective value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
@@ -30,6 +41,7 @@ pub struct Effective {
     pub value: Option<String>,
     /// The file or the variable that sets the value, or `default`.
     pub origin: String,
+    pub shown_to: ShownTo,
 }
 
 /// The value of a secret in [`Effective`].

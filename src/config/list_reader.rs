@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use config::{Value, ValueKind};
 
-use super::key::{AppliedBy, Effective, KeyDoc, REDACTED};
+use super::key::{AppliedBy, Effective, KeyDoc, REDACTED, ShownTo};
 use super::parse::Parsed;
 use super::parse::caller::caller_name;
 use super::problem::Problem;
@@ -32,8 +32,12 @@ fn is_public_key(key: &str) -> bool {
 }
 
 impl<'t> Reader<'t> {
-    /// The tables of a list, which have these keys; none if the list is absent. A reload applies every key.
-    pub(super) fn list_of_tables(&mut self, section: &'static str, keys: &[&'static str]) -> Option<Vec<Element<'t>>> {
+    /// The tables of a list, which have these keys; no table if the list is absent. A reload applies every key.
+    pub(super) fn list_of_tables(
+        &mut self,
+        section: &'static str,
+        keys: &[(&'static str, ShownTo)],
+    ) -> Option<Vec<Element<'t>>> {
         self.lists.insert(section);
         let values: &[Value] = match child(self.tree, section).map(|value| &value.kind) {
             None => &[],
@@ -45,9 +49,10 @@ impl<'t> Reader<'t> {
             // `unknown` reports a value in the place of a list.
             Some(_) => &[],
         };
-        for key in keys {
+        for (key, shown_to) in keys.iter().copied() {
             self.known.insert(key);
-            self.docs.push(KeyDoc { key, default: None, required: false, applied_by: AppliedBy::Reload });
+            let applied_by = AppliedBy::Reload;
+            self.docs.push(KeyDoc { key, default: None, required: false, applied_by, shown_to });
             let of_all: Vec<_> = values.iter().map(|value| member(value, key).map(text)).collect();
             self.note_value(key, &of_all);
         }
@@ -145,7 +150,8 @@ impl<'t> Reader<'t> {
     }
 
     fn show_member(&mut self, key: &'static str, value: String, from: &Value) {
-        self.effective.push(Effective { key, value: Some(value), origin: origin(from) });
+        let shown_to = self.docs.iter().find(|doc| doc.key == key).map(|doc| doc.shown_to).unwrap_or_default();
+        self.effective.push(Effective { key, value: Some(value), origin: origin(from), shown_to });
     }
 }
 

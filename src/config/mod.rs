@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
-pub use self::key::{AppliedBy, Effective, KeyDoc};
+pub use self::key::{AppliedBy, Effective, KeyDoc, ShownTo};
 use self::reader::Reader;
 use self::source::{Environment, Layer};
 use crate::address::Address;
@@ -131,7 +131,7 @@ impl Loaded {
     pub fn render(&self) -> String {
         let mut text = String::new();
         let mut current = "";
-        for Effective { key, value, origin } in &self.settings.effective {
+        for Effective { key, value, origin, .. } in &self.settings.effective {
             let Some((section, name)) = key.split_once('.') else {
                 continue;
             };

@@ -10,7 +10,7 @@ use std::mem;
 
 use config::{Value, ValueKind};
 
-use super::key::{AppliedBy, Effective, KeyDoc, ParsedValue, REDACTED};
+use super::key::{AppliedBy, Effective, KeyDoc, ParsedValue, REDACTED, ShownTo};
 use super::parse::{self, Parsed};
 use super::problem::{Problem, Problems};
 use super::source::{child, variable};
@@ -29,7 +29,9 @@ pub(super) struct Reader<'t> {
     /// The sections that are lists of tables.
     pub(super) lists: BTreeSet<&'static str>,
     /// How a change of the key that is read next takes effect.
-    pub(super) applied_by: AppliedBy,
+    applied_by: AppliedBy,
+    /// Who sees the value of the key that is read next.
+    shown_to: ShownTo,
     pub(super) docs: Vec<KeyDoc>,
     pub(super) effective: Vec<Effective>,
     pub(super) values: BTreeMap<&'static str, ParsedValue>,
@@ -46,6 +48,7 @@ impl<'t> Reader<'t> {
             known: BTreeSet::new(),
             lists: BTreeSet::new(),
             applied_by: AppliedBy::default(),
+            shown_to: ShownTo::default(),
             docs: Vec::new(),
             effective: Vec::new(),
             values: BTreeMap::new(),
@@ -57,6 +60,13 @@ impl<'t> Reader<'t> {
     /// is built from the key at the start: listeners, the connections to Sezzle, limits, and the merchant.
     pub(super) fn on_reload(&mut self) -> &mut Self {
         self.applied_by = AppliedBy::Reload;
+        self
+    }
+
+    /// Says of the key that is read next that only operators see its value: the status page on the ops listener leaves
+    /// the value out.
+    pub(super) fn for_operators(&mut self) -> &mut Self {
+        self.shown_to = ShownTo::Operators;
         self
     }
 
@@ -155,8 +165,9 @@ impl<'t> Reader<'t> {
         file_key: &'static str,
         required: bool,
     ) -> Option<Option<SecretSource>> {
-        // A variable keeps its value until a restart, so `on_reload` concerns the key of the file only.
-        let applied_by = mem::take(&mut self.applied_by);
+        // A variable keeps its value until a restart, and is redacted. So `on_reload` and `for_operators` concern the key
+        // of the file only.
+        let (applied_by, shown_to) = (mem::take(&mut self.applied_by), mem::take(&mut self.shown_to));
         let name = variable(key);
         if self.register_forbidden(key) {
             self.refuse(
@@ -166,7 +177,7 @@ impl<'t> Reader<'t> {
             return None;
         }
         let Some(value) = self.secrets.remove(key) else {
-            self.applied_by = applied_by;
+            (self.applied_by, self.shown_to) = (applied_by, shown_to);
             self.register(file_key, None, required);
             return match self.find(file_key) {
                 Some(path) => self.text(file_key, path, parse::secret_file).map(|path| Some(SecretSource::File(path))),
@@ -181,7 +192,7 @@ impl<'t> Reader<'t> {
             self.problems.push(Problem::new(key, "empty").at(name));
             return None;
         }
-        self.effective.push(Effective { key, value: None, origin: String::new() });
+        self.effective.push(Effective { key, value: None, origin: String::new(), shown_to: ShownTo::default() });
         self.show(key, REDACTED.to_owned(), &name);
         self.values.insert(key, ParsedValue::Secret(value.clone()));
         Some(Some(SecretSource::Variable { name, value }))
@@ -266,8 +277,9 @@ impl<'t> Reader<'t> {
 
     fn register(&mut self, key: &'static str, default: Option<String>, required: bool) {
         self.known.insert(key);
-        self.docs.push(KeyDoc { key, default, required, applied_by: mem::take(&mut self.applied_by) });
-        self.effective.push(Effective { key, value: None, origin: String::new() });
+        let (applied_by, shown_to) = (mem::take(&mut self.applied_by), mem::take(&mut self.shown_to));
+        self.docs.push(KeyDoc { key, default, required, applied_by, shown_to });
+        self.effective.push(Effective { key, value: None, origin: String::new(), shown_to });
     }
 
     fn show(&mut self, key: &str, toml: String, origin: &str) {

@@ -804,6 +804,27 @@ fn shipped_files_are_valid() {
 }
 
 #[test]
+fn keys_that_identify_or_tell_callers_apart_are_for_operators_alone() {
+    let keys = reference().into_iter().filter(|doc| doc.shown_to == ShownTo::Operators).map(|doc| doc.key);
+    assert_eq!(
+        keys.collect::<BTreeSet<_>>(),
+        BTreeSet::from([
+            "callers.certificate",
+            "callers.max_amount",
+            "callers.private_key_file",
+            "callers.token_file",
+            "callers.uid",
+            "credentials.merchant_uuid",
+            "webhooks.forward_to",
+            "webhooks.public_url",
+        ])
+    );
+    let loaded = loaded(&[VALID, SOCKET, CALLERS], &[]);
+    let uid = loaded.settings.effective.iter().find(|entry| entry.key == "callers.uid").unwrap();
+    assert_eq!(uid.shown_to, ShownTo::Operators);
+}
+
+#[test]
 fn reference_file_has_every_key_with_its_default() {
     let written: toml::Table = fs::read_to_string(shipped("reference.toml")).unwrap().parse().unwrap();
     let complete = complete_reference();

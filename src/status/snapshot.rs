@@ -64,7 +64,7 @@ impl Snapshot {
     pub fn without_identifiers(mut self) -> Self {
         self.has_identifiers = false;
         self.merchant = None;
-        for entry in self.configuration.keys.iter_mut().filter(|entry| IDENTIFYING.contains(&entry.key)) {
+        for entry in self.configuration.keys.iter_mut().filter(|entry| entry.is_for_operators) {
             entry.value = entry.value.as_ref().map(|_| format!("{LEFT_OUT:?}"));
         }
         if let Some(url) = self.webhooks.as_mut().and_then(|webhooks| webhooks.forward_to.as_mut()) {
@@ -83,16 +83,6 @@ impl Snapshot {
     }
 }
 
-const IDENTIFYING: [&str; 8] = [
-    "credentials.merchant_uuid",
-    "webhooks.forward_to",
-    "webhooks.public_url",
-    "callers.token_file",
-    "callers.private_key_file",
-    "callers.certificate",
-    "callers.uid",
-    "callers.max_amount",
-];
 const LEFT_OUT: &str = "[left out]";
 
 /// A URL up to its path.
@@ -160,6 +150,8 @@ pub struct ConfigKey {
     pub value: Option<String>,
     /// The file or the variable that sets the value, or `default`.
     pub source: String,
+    /// Whether only operators may see the value.
+    pub is_for_operators: bool,
 }
 
 /// Connections to Sezzle.

@@ -8,6 +8,7 @@ use crate::address::Address;
 use crate::caller::overflow_uid;
 use crate::callers::amount::Bounds;
 use crate::callers::permission::Permissions;
+use crate::config::key::ShownTo;
 use crate::config::list_reader::Element;
 use crate::config::parse::{self, caller};
 use crate::config::reader::Reader;
@@ -67,15 +68,15 @@ const MARKS: [&str; 4] = ["callers.name", "callers.public_key", "callers.certifi
 /// The values of [`MARKS`] that one caller has.
 type Marks = [Option<String>; MARKS.len()];
 
-const KEYS: [&str; 8] = [
-    "callers.name",
-    "callers.token_file",
-    "callers.public_key",
-    "callers.private_key_file",
-    "callers.certificate",
-    "callers.uid",
-    "callers.allow",
-    "callers.max_amount",
+const KEYS: [(&str, ShownTo); 8] = [
+    ("callers.name", ShownTo::Everybody),
+    ("callers.token_file", ShownTo::Operators),
+    ("callers.public_key", ShownTo::Everybody),
+    ("callers.private_key_file", ShownTo::Operators),
+    ("callers.certificate", ShownTo::Operators),
+    ("callers.uid", ShownTo::Operators),
+    ("callers.allow", ShownTo::Everybody),
+    ("callers.max_amount", ShownTo::Operators),
 ];
 
 /// Reads one caller. Its marks are known even if another key has a mistake.

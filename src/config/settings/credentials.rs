@@ -15,7 +15,7 @@ pub struct CredentialSettings {
 pub(super) fn read(r: &mut Reader<'_>) -> Option<CredentialSettings> {
     let public_key = r.on_reload().secret("credentials.public_key", "credentials.public_key_file");
     let private_key = r.on_reload().secret("credentials.private_key", "credentials.private_key_file");
-    let merchant_uuid = r.optional("credentials.merchant_uuid", parse::identifier);
+    let merchant_uuid = r.for_operators().optional("credentials.merchant_uuid", parse::identifier);
 
     Some(CredentialSettings { public_key: public_key?, private_key: private_key?, merchant_uuid: merchant_uuid? })
 }

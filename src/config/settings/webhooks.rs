@@ -40,7 +40,7 @@ pub struct ForwardSettings {
 pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<WebhookSettings> {
     let listen = r.optional("webhooks.listen", parse::address);
     let path = r.value("webhooks.path", "/webhooks/sezzle", parse::url_path);
-    let forward_to = r.optional("webhooks.forward_to", parse::forward_to);
+    let forward_to = r.for_operators().optional("webhooks.forward_to", parse::forward_to);
     let secret = r.optional_secret("webhooks.forward_secret", "webhooks.forward_secret_file");
 
     if let Some(Some(address)) = &listen {
@@ -53,7 +53,7 @@ pub(super) fn read(r: &mut Reader<'_>, others: &[(&str, &[Address])]) -> Option<
     if let (Some(None), Some(Some(_))) = (&listen, &forward_to) {
         r.conflict("webhooks.forward_to", "webhooks.listen is not set, so no webhook arrives that could be forwarded");
     }
-    let public_url = r.optional("webhooks.public_url", parse::forward_to);
+    let public_url = r.for_operators().optional("webhooks.public_url", parse::forward_to);
     let words = [("off", Subscription::Off), ("watch", Subscription::Watch), ("keep", Subscription::Keep)];
     let subscription = r.value("webhooks.subscription", "off", parse::choice(words));
     if subscription.is_some_and(|subscription| subscription != Subscription::Off) {

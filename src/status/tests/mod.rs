@@ -91,7 +91,8 @@ pub(super) fn well() -> Snapshot {
 }
 
 fn key(key: &'static str, value: Option<&str>, source: &str) -> ConfigKey {
-    ConfigKey { key, value: value.map(str::to_owned), source: source.to_owned() }
+    let is_for_operators = key == "credentials.merchant_uuid";
+    ConfigKey { key, value: value.map(str::to_owned), source: source.to_owned(), is_for_operators }
 }
 
 pub(super) fn certificate(whose: &'static str, subject: &str, days: u64) -> CertificateState {
