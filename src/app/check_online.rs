@@ -6,7 +6,7 @@ use http::Uri;
 
 use super::error::StartError;
 use super::fleet;
-use super::from_settings::{connect_options, forward, policy, unfollowed_trust};
+use super::from_settings::{connect_options, forward, ignored_trust, policy};
 use super::materials::{Blocking, Materials};
 use super::warnings::warnings_of;
 use crate::clock::Clock;
@@ -47,8 +47,8 @@ pub fn online_check(
         keys: materials.keys,
         merchant: settings.credentials.merchant_uuid.clone(),
         through_proxy,
-        unfollowed: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
-        unfollowed_trust: unfollowed_trust(is_set),
+        ignored_proxy: PROXIES.into_iter().find(|variable| !through_proxy && is_set(variable)),
+        ignored_trust: ignored_trust(is_set),
         issuers: materials.trust.issuers.to_vec(),
         upstream: Upstream::new(&gateway.url, connector.clone(), 0, clock.clone(), metrics)?,
         connector,

@@ -128,13 +128,13 @@ pub(super) fn connect_options(
         [] => blocking.resolver.clone(),
         servers => Resolver::with_name_servers(servers).map_err(|error| StartError::Resolver(error.to_string()))?,
     };
-    let unfollowed = unfollowed_trust(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()));
+    let unfollowed = ignored_trust(|variable| std::env::var_os(variable).is_some_and(|value| !value.is_empty()));
     Ok(connector::Options { tls, unfollowed, resolver, tcp: gateway.connect_timeout, egress, http2: gateway.http2 })
 }
 
 /// A variable of the environment that names certificates to trust, if one is set. Other programs follow such variables,
 /// and the sidecar does not.
-pub(super) fn unfollowed_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+pub(super) fn ignored_trust(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
         .into_iter()
         .find(|variable| is_set(variable))

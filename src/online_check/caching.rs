@@ -1,4 +1,4 @@
-//! Reports how a session would be cached with the headers of a given response.
+//! Reports how the cache would store a session with the headers of a response.
 
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use crate::clock::Now;
 use crate::session::freshness::{self, NotStored, Policy};
 use crate::sezzle::session::SessionFacts;
 
-/// Reports the caching headers, and how a session with them would be cached.
-pub(super) fn say(
+/// Reports the caching headers, and how the cache would store a session with them. `elapsed` is the time that the
+/// lookup of the session `asked` took.
+pub(super) fn report(
     policy: &Policy,
     asked: Uuid,
     headers: &HeaderMap,
@@ -19,9 +20,9 @@ pub(super) fn say(
     now: Now,
     say: &mut impl FnMut(&str, &str),
 ) {
-    let found = found(headers);
-    say("headers", if found.is_empty() { "no caching headers" } else { &found });
-    // The facts are those of a session without a token: a session with one expires with its token.
+    let shown = caching_headers(headers);
+    say("headers", if shown.is_empty() { "no caching headers" } else { &shown });
+    // The facts of a session without a token, because a session with a token expires with the token.
     let facts = SessionFacts::read(format!("{{\"uuid\":\"{asked}\"}}").as_bytes());
     let mut headers = headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -41,11 +42,11 @@ pub(super) fn say(
         Err(reason) => format!("a session with these headers is not stored ({})", reason.as_str()),
     };
     say("caching", &means);
-    say("", "this is what a 404 tells; explain judges the answer to a real session");
+    say("", "these are the headers of a 404; use explain for the answer to a real session");
 }
 
-/// The caching headers, as received. Empty if there are none.
-pub fn found(headers: &HeaderMap) -> String {
+/// The caching headers as received, in one line; empty if there are none.
+pub fn caching_headers(headers: &HeaderMap) -> String {
     let line = |name: &HeaderName| {
         let values = headers.get_all(name).iter();
         values.map(|value| format!("{name}: {}", value.to_str().unwrap_or("unreadable"))).collect::<Vec<_>>()
@@ -75,7 +76,7 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
         let (mut text, now) = (String::new(), Clock::system().now());
-        say(&policy, Uuid::nil(), &headers, Duration::ZERO, now, &mut |what, is| text += &format!("{what} {is}\n"));
+        report(&policy, Uuid::nil(), &headers, Duration::ZERO, now, &mut |what, is| text += &format!("{what} {is}\n"));
         text
     }
 

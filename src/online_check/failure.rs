@@ -1,4 +1,4 @@
-//! The problems that end the check, with advice.
+//! The problems that end the online check, with advice.
 
 use http::StatusCode;
 
@@ -12,28 +12,29 @@ use crate::upstream::error::{ErrorKind, UpstreamError};
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct CheckFailure {
+    /// Whether Sezzle does not accept the keys.
     pub is_of_keys: bool,
     text: String,
 }
 
-/// Facts for the advice.
+/// The facts on which the advice depends.
 pub(super) struct Hints<'c> {
     pub(super) gateway: String,
     pub(super) environment: &'static str,
     pub(super) key_names: &'c str,
     pub(super) through_proxy: bool,
-    pub(super) unfollowed: Option<&'static str>,
-    pub(super) unfollowed_trust: Option<&'static str>,
+    pub(super) ignored_proxy: Option<&'static str>,
+    pub(super) ignored_trust: Option<&'static str>,
     /// The names of the issuers in `gateway.ca_file`.
     pub(super) issuers: &'c [String],
-    /// The certificate that was shown, in words.
+    /// The certificate that the gateway showed, in words.
     pub(super) certificate: Option<String>,
     pub(super) now: Wall,
 }
 
 impl CheckFailure {
-    fn new(what: impl Into<String>, hints: &[String]) -> Self {
-        let mut text = what.into();
+    fn new(problem: impl Into<String>, hints: &[String]) -> Self {
+        let mut text = problem.into();
         for hint in hints {
             text.push_str("\n  ");
             text.push_str(hint);
@@ -80,10 +81,10 @@ impl CheckFailure {
                 ];
                 let trusted = (!hints.issuers.is_empty())
                     .then(|| format!("Besides the bundled roots, the sidecar trusts {}.", in_ca_file(hints.issuers)));
-                let unfollowed = hints.unfollowed_trust.map(|variable| {
+                let ignored = hints.ignored_trust.map(|variable| {
                     format!("The sidecar ignores {variable}, which is set: name its file in gateway.ca_file.")
                 });
-                let hints: Vec<String> = shown.into_iter().chain(trusted).chain(unfollowed).chain(what_to_do).collect();
+                let hints: Vec<String> = shown.into_iter().chain(trusted).chain(ignored).chain(what_to_do).collect();
                 Self::new(format!("the sidecar does not trust the certificate of {gateway}: {detail}"), &hints)
             }
             ErrorKind::Tls => Self::new(
@@ -152,7 +153,7 @@ impl CheckFailure {
         )
     }
 
-    /// The lookup was not answered by Sezzle.
+    /// Another server than Sezzle answered the lookup.
     pub(super) fn foreign(why: &str) -> Self {
         Self::new(
             format!("Sezzle accepted the keys, but the lookup failed: {why}"),
@@ -173,6 +174,7 @@ impl CheckFailure {
         Self::new(format!("the fleet has no server: {failure}"), &hints)
     }
 
+    /// Sezzle answered the lookup with a 5xx status.
     pub(super) fn failed(status: StatusCode) -> Self {
         Self::new(format!("Sezzle fails ({}): the keys are right, try again later", status.as_u16()), &[])
     }
@@ -180,7 +182,7 @@ impl CheckFailure {
 
 impl Hints<'_> {
     fn proxy(&self) -> String {
-        match (self.through_proxy, self.unfollowed) {
+        match (self.through_proxy, self.ignored_proxy) {
             (true, _) => "The connection goes through gateway.egress_proxy.".to_owned(),
             (false, Some(variable)) => format!(
                 "The sidecar ignores {variable}, which is set: if only that proxy may reach the internet, set \
@@ -193,7 +195,7 @@ impl Hints<'_> {
     }
 }
 
-/// Describes the certificates of `gateway.ca_file`.
+/// The number of certificates in `gateway.ca_file`, and their issuers, in words.
 pub(super) fn in_ca_file(issuers: &[String]) -> String {
     let certificates = if issuers.len() == 1 { "certificate" } else { "certificates" };
     let shown = issuers.iter().take(MOST_SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -216,8 +218,8 @@ mod tests {
             environment: "sandbox",
             key_names: "/run/public, /run/private",
             through_proxy: false,
-            unfollowed: Some("HTTPS_PROXY"),
-            unfollowed_trust: Some("SSL_CERT_FILE"),
+            ignored_proxy: Some("HTTPS_PROXY"),
+            ignored_trust: Some("SSL_CERT_FILE"),
             issuers: &issuers,
             certificate: Some("for gateway.example, by Middle Box CA, until then".to_owned()),
             now: Wall(0),
@@ -270,7 +272,7 @@ mod tests {
             let text = failure.to_string();
             assert!(text.starts_with(first) && text.contains(advice) && !failure.is_of_keys, "{kind:?}: {text}");
         }
-        hints.unfollowed = None;
+        hints.ignored_proxy = None;
         let text = CheckFailure::unreachable(&failed(ErrorKind::Dns), &hints).to_string();
         assert!(text.contains("If only a proxy may reach the internet") && !text.contains("HTTPS_PROXY"), "{text}");
         hints.through_proxy = true;

@@ -1,4 +1,4 @@
-//! Reports which server the fleet has, and what is wrong with it. Changes nothing there.
+//! Reports the server of the fleet, and the mistakes in its configuration. Changes nothing there.
 
 use std::time::Duration;
 
@@ -12,17 +12,19 @@ use crate::fleet::life::ServerClock;
 use crate::fleet::log::Greeting;
 use crate::fleet::names::{Names, space};
 
+/// The check of the fleet's server.
 pub struct FleetCheck {
     pub connector: Connector,
     /// `gateway.environment`.
     pub environment: &'static str,
     /// `fleet.name`.
     pub name: String,
+    /// `fleet.poll`.
     pub poll: Duration,
 }
 
 impl FleetCheck {
-    /// Connects, and reports what the server says of itself. The keys contain the merchant.
+    /// Connects, and reports the facts that the server states. `merchant` is a part of the names of the fleet's keys.
     pub(super) async fn run(
         &self,
         merchant: &str,
@@ -58,7 +60,7 @@ impl FleetCheck {
         say("log", if has_log { "there" } else { "none yet: the first sidecar makes one" });
         let took = received.since(greeting.sent);
         say("round trip", &format!("{} ms", took.as_millis()));
-        // The server read its clock between the two.
+        // The server read its clock between these two times.
         let ServerClock { time, .. } = ServerClock::new(greeting.time, greeting.sent, received);
         let (behind, ahead) = (greeting.sent.wall.millis_since(time), time.millis_since(received.wall));
         say("server time", &difference(behind, ahead));

@@ -1,8 +1,8 @@
 //! `check --online`: tests whether this configuration reaches the gateway, and reports the result.
 //!
-//! The test exchanges the keys for a token and looks up one session that does not exist. Nothing is created, and
-//! nobody's data is read. Each finding is reported on a line at once, so that a delay shows its step. A problem ends
-//! the test, with advice. Read next: [`failure`].
+//! The test exchanges the keys for a token and looks up one session that does not exist. The test creates nothing, and
+//! reads nobody's data. Each finding is reported at once on a line of its own, so that a delay shows its step. A
+//! problem ends the test, with advice. Read next: [`failure`].
 
 mod ask;
 mod caching;
@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 use uuid::Uuid;
 
-pub use self::caching::found as caching_headers;
+pub use self::caching::caching_headers;
 use self::failure::{CheckFailure, Hints, in_ca_file};
 use self::fleet::FleetCheck;
 use crate::clock::{Clock, Now, Wall};
@@ -39,9 +39,9 @@ pub struct OnlineCheck {
     pub gateway: Uri,
     /// `gateway.environment`.
     pub environment: &'static str,
-    /// Remarks on settings that are probably mistakes.
+    /// A line for each setting that is probably a mistake.
     pub warnings: Vec<String>,
-    /// The environment that `gateway.url` belongs to, if it is another one.
+    /// The environment to which `gateway.url` belongs, if that is not `gateway.environment`.
     pub other_environment: Option<&'static str>,
     /// The sources of the keys, for messages.
     pub key_names: String,
@@ -50,17 +50,17 @@ pub struct OnlineCheck {
     pub merchant: Option<String>,
     /// Whether `gateway.egress_proxy` is used.
     pub through_proxy: bool,
-    /// The environment variable that names a proxy, if one is set and ignored.
-    pub unfollowed: Option<&'static str>,
-    /// The environment variable that names certificates to trust, if one is set. The sidecar ignores it.
-    pub unfollowed_trust: Option<&'static str>,
+    /// The environment variable that names a proxy, if one is set and the sidecar ignores it.
+    pub ignored_proxy: Option<&'static str>,
+    /// The environment variable that names certificates to trust, if one is set. The sidecar ignores such variables.
+    pub ignored_trust: Option<&'static str>,
     /// The names of the issuers in `gateway.ca_file`.
     pub issuers: Vec<String>,
     pub connector: Connector,
-    /// The certificate that the connector was shown.
+    /// The certificate that the last handshake showed.
     pub peer_certificate: PeerCertificate,
     pub upstream: Upstream,
-    /// How long stored sessions live.
+    /// The rules for storing sessions.
     pub policy: Policy,
     /// Time limit until the head of the response to a lookup.
     pub lookup_timeout: Duration,
@@ -70,10 +70,10 @@ pub struct OnlineCheck {
 }
 
 impl OnlineCheck {
-    /// Runs the test and reports each finding as a topic and a text.
+    /// Runs the test, and reports each finding by `say` as a topic and a text. The topic of a further line is empty.
     pub async fn run(&self, mut say: impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
-        say("gateway", &format!("{} ({})", trimmed(&self.gateway), self.environment));
-        let way = match (self.through_proxy, self.unfollowed) {
+        say("gateway", &format!("{} ({})", without_slash(&self.gateway), self.environment));
+        let way = match (self.through_proxy, self.ignored_proxy) {
             (true, _) => "through gateway.egress_proxy".to_owned(),
             (false, None) => "direct".to_owned(),
             (false, Some(variable)) => format!("direct; the sidecar ignores {variable}, which is set"),
@@ -138,7 +138,7 @@ impl OnlineCheck {
     }
 
     async fn look_up(&self, granted: &Granted, say: &mut impl FnMut(&str, &str)) -> Result<(), CheckFailure> {
-        // The id is as random as that of a request.
+        // A random id, so that no session has it.
         let session = new_request_id();
         let began = self.clock.now();
         let sent = self.upstream.send(&mut self.lookup_of(session, granted)).await;
@@ -159,7 +159,7 @@ impl OnlineCheck {
             _ => {}
         }
         let now = self.clock.now();
-        caching::say(&self.policy, session, &head.headers, now.since(began), now, say);
+        caching::report(&self.policy, session, &head.headers, now.since(began), now, say);
         Ok(())
     }
 
@@ -178,12 +178,12 @@ impl OnlineCheck {
 
     fn hints(&self) -> Hints<'_> {
         Hints {
-            gateway: trimmed(&self.gateway),
+            gateway: without_slash(&self.gateway),
             environment: self.environment,
             key_names: &self.key_names,
             through_proxy: self.through_proxy,
-            unfollowed: self.unfollowed,
-            unfollowed_trust: self.unfollowed_trust,
+            ignored_proxy: self.ignored_proxy,
+            ignored_trust: self.ignored_trust,
             issuers: &self.issuers,
             certificate: self.peer_certificate.certificate().map(|shown| described(&shown, self.clock.now().wall)),
             now: self.clock.now().wall,
@@ -201,8 +201,8 @@ fn headers(authorization: &HeaderValue) -> HeaderMap {
     headers
 }
 
-/// Without the slash of an empty path.
-fn trimmed(gateway: &Uri) -> String {
+/// The URL without the slash of an empty path.
+fn without_slash(gateway: &Uri) -> String {
     gateway.to_string().trim_end_matches('/').to_owned()
 }
 
@@ -212,6 +212,7 @@ fn named(text: &str) -> &str {
     if text.is_empty() { "unnamed" } else { text }
 }
 
+/// A certificate in words.
 fn described(certificate: &Certificate, now: Wall) -> String {
     let Certificate { subject, issuer, not_before, not_after } = certificate;
     let moment = |wall| format_rfc3339(wall).unwrap_or_else(|| "another age".to_owned());
@@ -235,6 +236,7 @@ fn skew(date: Option<Wall>, began: Wall, ended: Wall) -> String {
     }
 }
 
+/// A difference of clocks in words, rounded up to seconds.
 fn about(millis: i64) -> String {
     format!("about {} s", millis.saturating_add(999) / 1000)
 }

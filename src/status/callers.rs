@@ -1,6 +1,6 @@
 //! The answers to callers, by route and by kind of status.
 
-use super::one_by_one::{OneByOne, wrapped};
+use super::elementwise::{Elementwise, wrapped};
 use crate::proxy::route::Route;
 use crate::telemetry::metrics::reading::series;
 use crate::telemetry::metrics::{Metrics, words};
@@ -12,7 +12,7 @@ words! {
         Redirection = "3xx",
         ClientError = "4xx",
         ServerError = "5xx",
-        /// The caller left before the answer (499), or the status is none of the others.
+        /// The caller left before the answer (499), or the status is of none of the other kinds.
         Other = "other",
     }
 }
@@ -51,13 +51,14 @@ impl Answers {
         answers
     }
 
-    /// Each route with any answer, in the order of [`Route::ALL`].
+    /// Each route that has an answer, in the order of [`Route::ALL`].
     pub fn routes(&self) -> impl Iterator<Item = (Route, &ByStatus)> {
         Route::ALL.iter().copied().zip(&self.0).filter(|(_, row)| row.iter().any(|count| *count > 0))
     }
 
+    /// The answers of all routes together.
     pub fn total(&self) -> ByStatus {
-        self.0.iter().fold(ByStatus::default(), |sum, row| sum.with(row, u32::wrapping_add))
+        self.0.iter().fold(ByStatus::default(), |sum, row| sum.combine(row, u32::wrapping_add))
     }
 
     /// Counts further answers.
@@ -68,9 +69,9 @@ impl Answers {
     }
 }
 
-impl OneByOne for Answers {
-    fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
-        Self(self.0.with(&other.0, each))
+impl Elementwise for Answers {
+    fn combine(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+        Self(self.0.combine(&other.0, each))
     }
 }
 
@@ -79,7 +80,7 @@ fn add(row: &mut ByStatus, kind: StatusKind, more: u32) {
     known.into_iter().for_each(|(_, count)| *count = count.wrapping_add(more));
 }
 
-/// The count of one kind.
+/// The count of one kind of status.
 pub fn of_kind(row: &ByStatus, kind: StatusKind) -> u32 {
     StatusKind::ALL.iter().zip(row).find(|(known, _)| **known == kind).map_or(0, |(_, count)| *count)
 }

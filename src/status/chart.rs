@@ -11,7 +11,7 @@ pub struct Chart {
     pub title: &'static str,
     /// The chart's content in words.
     pub description: String,
-    /// Columns from the earliest to the latest; `None` where nothing is known.
+    /// Columns from the earliest to the latest; `None` where no observation was made.
     pub columns: Vec<Option<Column>>,
     /// The value of a column of full height; at least 1.
     pub full: u32,
@@ -38,7 +38,7 @@ impl Chart {
         let start = self.columns.iter().position(Option::is_some).unwrap_or(self.columns.len());
         let last = self.columns.len().saturating_sub(1);
         for (index, column) in self.columns.iter().enumerate() {
-            // The last column covers a part of its time only, and is drawn lighter.
+            // The last column covers a part of its time only, so it is drawn lighter.
             let is_partial = index == last && column.is_some();
             html.raw(if is_partial { "<g class=\"partial\">\n" } else { "" });
             match column {

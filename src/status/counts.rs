@@ -1,7 +1,7 @@
-//! The metrics that the status page shows: counts of events and histograms of their durations.
+//! The counts that the status page shows: events, and histograms of durations.
 
 use super::callers::Answers;
-use super::one_by_one::{OneByOne, wrapped};
+use super::elementwise::{Elementwise, wrapped};
 use crate::proxy::error::ProxyError;
 use crate::proxy::route::{Class, Route};
 use crate::session::CacheResult;
@@ -56,8 +56,8 @@ macro_rules! counts {
         }
 
         impl Counts {
-            fn with(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
-                Self { $($field: self.$field.with(&other.$field, each),)+ }
+            fn combine(&self, other: &Self, each: fn(u32, u32) -> u32) -> Self {
+                Self { $($field: self.$field.combine(&other.$field, each),)+ }
             }
         }
     };
@@ -66,11 +66,11 @@ macro_rules! counts {
 counts! {
     /// Answers to callers.
     callers: Answers,
-    /// Writes that callers got a 503 of the sidecar's own for: nothing was sent.
+    /// Writes that the sidecar answered with a 503 of its own, so nothing was sent.
     writes_not_sent: u32,
     /// Answers to GET and HEAD.
     reads: u32,
-    /// Answers 500, 502, 503 and 504 among them, of the sidecar's own or of Sezzle's.
+    /// Answers 500, 502, 503 and 504 to GET and HEAD, of the sidecar or of Sezzle.
     failed_reads: u32,
     /// Session lookups, by [`CacheResult`].
     cache: [u32; CacheResult::ALL.len()],
@@ -92,7 +92,7 @@ counts! {
     unknown: u32,
     /// Writes refused after an attempt that may have taken effect.
     in_doubt: u32,
-    /// Lines of calls that the audit file did not have before its call went on.
+    /// Audit lines that were not in the file in time.
     audit_missing: u32,
     /// Members of Sezzle's bodies that were missing or had another form.
     drift: u32,
@@ -100,7 +100,7 @@ counts! {
     unauthorized: u32,
     /// Requests of unknown callers.
     unknown_callers: u32,
-    /// Requests of known callers that these may not make.
+    /// Requests of known callers that the caller may not make.
     forbidden_calls: u32,
     /// Token exchanges without a token.
     exchange_failures: u32,
@@ -177,11 +177,12 @@ impl Counts {
 
     /// The events between `earlier` and these counts.
     pub fn since(&self, earlier: &Self) -> Self {
-        self.with(earlier, u32::wrapping_sub)
+        self.combine(earlier, u32::wrapping_sub)
     }
 
+    /// The sum of both counts.
     pub fn plus(&self, other: &Self) -> Self {
-        self.with(other, u32::wrapping_add)
+        self.combine(other, u32::wrapping_add)
     }
 
     /// Session lookups that ended with one of these results.
@@ -209,20 +210,20 @@ impl Counts {
         self.cache.iter().sum::<u32>().saturating_sub(self.cache(&["bypass"]))
     }
 
-    /// Session lookups that cost no call to Sezzle: the session was in memory, or another caller's request for it was
-    /// on its way.
+    /// Session lookups that cost no call to Sezzle, because the session was in memory or another caller's request for
+    /// the session was on its way.
     pub fn saved(&self) -> u32 {
         self.cache(&["hit", "collapsed"])
     }
 
-    /// Attempts.
+    /// Attempts at calls to Sezzle.
     pub fn calls(&self) -> u32 {
         // A response that breaks off in its body is counted as a response already.
         let broken = named(&ErrorKind::WORDS, &self.errors, &["body"]);
         self.answers.saturating_add(self.errors.iter().sum::<u32>()).saturating_sub(broken)
     }
 
-    /// Attempts that failed.
+    /// Attempts at calls to Sezzle that failed.
     pub fn failed(&self) -> u32 {
         self.failures.saturating_add(self.errors.iter().sum())
     }
@@ -245,7 +246,8 @@ fn is_read(answers: &Series) -> bool {
     matches!(answers.label("method"), "GET" | "HEAD")
 }
 
-/// Exchanges and calls about webhooks move no money.
+/// Whether a series counts writes that the sidecar answered with a 503 of its own. Exchanges and calls about webhooks
+/// move no money, so they do not count as writes.
 fn is_write_not_sent(answers: &Series) -> bool {
     let route = answers.label("route");
     let moves_no_money = matches!(answers.label("method"), "GET" | "HEAD" | "OPTIONS")

@@ -1,4 +1,4 @@
-//! The state of each part, read back from its gauges.
+//! The state of each part of the sidecar, read from its metrics.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn class_state(metrics: &Metrics, class: &'static str, now: Wall) -> ClassState 
     let until = until.map(|seconds| Wall(seconds.saturating_mul(1000)));
     ClassState {
         class,
-        places: (of(&metrics.places_taken).unwrap_or_default(), of(&metrics.places_limit).unwrap_or_default()),
+        permits: (of(&metrics.places_taken).unwrap_or_default(), of(&metrics.places_limit).unwrap_or_default()),
         queue: (of(&metrics.queue_length).unwrap_or_default(), of(&metrics.queue_limit).unwrap_or_default()),
         breaker,
         held_until: until.filter(|until| *until > now),
@@ -42,7 +42,7 @@ pub(super) fn process() -> ProcessState {
     ProcessState { resident, open_files, most_files }
 }
 
-/// The callers in force, with what was refused to each.
+/// The callers in force, with the number of calls that were refused to each.
 pub(super) fn callers(metrics: &Metrics, callers: &[CallerState]) -> Vec<CallerState> {
     let refused = series(&metrics.caller_refusals).collect::<Vec<_>>();
     let of = |name: &str, reason: &str| {

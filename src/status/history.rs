@@ -33,7 +33,7 @@ pub const PARTS: u64 = 30;
 pub const PART: Duration = Duration::from_secs(120);
 
 impl History {
-    /// Begins at `now`. Events in `so_far` are left out of the history.
+    /// Begins at `now`. The history leaves out the events in `so_far`.
     pub fn new(so_far: Counts, now: Mono) -> Self {
         let parts = VecDeque::with_capacity(usize::try_from(PARTS).unwrap_or_default());
         Self { parts, last: so_far, began: now }
@@ -74,14 +74,15 @@ impl History {
         Hour { total, parts, length, current }
     }
 
+    /// The number of the part in which `now` lies.
     fn number(&self, now: Mono) -> u64 {
         now.since(self.began).as_secs() / PART.as_secs()
     }
 }
 
 impl Hour {
-    /// The counts of the last `minutes` or a little more, and the time that they cover: whole parts beside the current
-    /// one, so that no event of these minutes is missing.
+    /// The counts of the last `minutes` or a little more, and the time that they cover. They include whole parts and
+    /// the current part, so that no event of these minutes is missing.
     pub fn lately(&self, minutes: u64) -> (Counts, Duration) {
         let whole = u32::try_from(minutes.div_ceil(PART.as_secs() / 60)).unwrap_or(u32::MAX);
         let parts = usize::try_from(whole).unwrap_or(usize::MAX).saturating_add(1);

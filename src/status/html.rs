@@ -1,4 +1,4 @@
-//! Writes HTML. Markup comes only from string literals in the code; all other text is escaped.
+//! Writes HTML. Only string literals of the code are markup; all other text is escaped.
 
 use std::fmt::{Display, Write};
 

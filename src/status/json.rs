@@ -1,4 +1,4 @@
-//! Renders a snapshot as JSON, with the same content as the page. Pure. `docs/status.schema.json` describes it.
+//! Renders a snapshot as JSON, with the same content as the page. Pure. `docs/status.schema.json` describes the JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -199,8 +199,8 @@ fn class(state: &ClassState) -> Value {
     });
     json!({
         "class": state.class,
-        "under_way": state.places.0,
-        "under_way_limit": state.places.1,
+        "under_way": state.permits.0,
+        "under_way_limit": state.permits.1,
         "waiting": state.queue.0,
         "waiting_limit": state.queue.1,
         "breaker": breaker,
@@ -208,7 +208,7 @@ fn class(state: &ClassState) -> Value {
     })
 }
 
-/// RFC 3339 with whole seconds.
+/// A time in RFC 3339, with whole seconds.
 fn moment(wall: Wall) -> Option<String> {
     format_rfc3339(Wall(wall.0.div_euclid(1000).saturating_mul(1000)))
 }

@@ -1,15 +1,16 @@
-//! How long something has lasted, as far as observations tell. Pure.
+//! Measures how long a condition has lasted, by observations. Pure.
 
 use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// Remembers since when every observation has found the same.
+/// The time of the first observation in a row that has found the condition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lasting(Option<Mono>);
 
 impl Lasting {
-    /// Returns the time since the first observation in a row that found this; zero if this one does not.
+    /// Notes whether this observation finds the condition. Returns the time since the first observation in a row that
+    /// found it; zero if this one does not.
     pub fn observe(&mut self, found: bool, now: Mono) -> Duration {
         match (found, self.0) {
             (false, _) => self.0 = None,

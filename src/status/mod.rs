@@ -1,20 +1,20 @@
-//! The status page: what an operator needs to know first. One HTML page that loads nothing else, the same as plain text,
-//! and the same as JSON.
+//! The status page: the facts that an operator needs first. One HTML page that loads nothing else, the same as plain
+//! text, and the same as JSON.
 //!
 //! The page changes nothing and costs requests nothing: a task of its own reads the metrics every 30 s, and each view
-//! of the page reads them once more. Read next: [`snapshot`] for every fact, [`verdict`] for what counts as trouble,
+//! of the page reads them once more. Read next: [`snapshot`] for every fact, [`verdict`] for the remarks on trouble,
 //! [`content`] for the words, [`page`], [`text`] and [`json`] for the three forms, [`history`] for the last hour.
 
 pub mod callers;
 pub mod chart;
 pub mod content;
 pub mod counts;
+mod elementwise;
 mod gauges;
 pub mod history;
 pub mod html;
 pub mod json;
 mod lasting;
-mod one_by_one;
 pub mod page;
 pub mod quantile;
 pub mod serve;
@@ -54,20 +54,20 @@ pub struct Status {
     configuration: ArcSwap<Configuration>,
     /// The callers in force, without their counts.
     callers: ArcSwap<Vec<CallerState>>,
-    seen: Mutex<Seen>,
+    observed: Mutex<Observed>,
     started: Now,
     clock: Clock,
 }
 
-/// Everything that the observations so far have found.
-struct Seen {
+/// The results of all observations so far.
+struct Observed {
     history: History,
     unpublished: Lasting,
     unpublished_for: Duration,
 }
 
 impl Status {
-    /// Collects facts from these parts, from now on. `keys` are those of the configuration in force.
+    /// Collects facts from these parts, from now on. `keys` has the configuration in force.
     pub fn new(
         about: About,
         keys: Vec<ConfigKey>,
@@ -78,10 +78,22 @@ impl Status {
     ) -> Self {
         let started = clock.now();
         let history = History::new(Counts::default(), started.mono);
-        let seen = Mutex::new(Seen { history, unpublished: Lasting::default(), unpublished_for: Duration::ZERO });
+        let observed =
+            Mutex::new(Observed { history, unpublished: Lasting::default(), unpublished_for: Duration::ZERO });
         let configuration = ArcSwap::from_pointee(Configuration { keys, ..Configuration::default() });
         let callers = ArcSwap::default();
-        Self { about, ops, tokens, gateway_certificate, own_certificate, configuration, callers, seen, started, clock }
+        Self {
+            about,
+            ops,
+            tokens,
+            gateway_certificate,
+            own_certificate,
+            configuration,
+            callers,
+            observed,
+            started,
+            clock,
+        }
     }
 
     /// Reads the metrics every 30 s, until `stop`.
@@ -89,7 +101,7 @@ impl Status {
         let work = async {
             loop {
                 self.clock.sleep(INTERVAL).await;
-                self.look(self.ops.fresh_metrics(), self.clock.now(), |_| ());
+                self.observe(self.ops.fresh_metrics(), self.clock.now(), |_| ());
             }
         };
         tokio::select! {
@@ -98,11 +110,12 @@ impl Status {
         }
     }
 
+    /// All facts on the page, with identifiers.
     pub fn snapshot(&self) -> Snapshot {
         let (now, metrics) = (self.clock.now(), self.ops.fresh_metrics());
         let live = self.tokens.live().map(|token| (token.expires.remaining(now), token.expires.wall()));
         let (hour, unpublished_for) =
-            self.look(metrics, now, |seen| (seen.history.hour(now.mono), seen.unpublished_for));
+            self.observe(metrics, now, |observed| (observed.history.hour(now.mono), observed.unpublished_for));
         let listeners = gauges::listeners(metrics, &self.about);
         let has_webhooks = listeners.iter().any(|listener| listener.name == "webhooks");
         let last = metrics.last_webhook.get();
@@ -139,7 +152,7 @@ impl Status {
         }
     }
 
-    /// Notes a reload of the configuration, the keys in force since then, and those that wait for a restart.
+    /// Notes a reload of the configuration, the keys in force since then, and the keys that wait for a restart.
     pub fn reloaded(&self, how: ConfigReload, keys: Vec<ConfigKey>, waiting: Vec<&'static str>) {
         let last = Some((self.clock.now().wall, how));
         self.configuration.store(Arc::new(Configuration { keys, last, waiting }));
@@ -156,12 +169,13 @@ impl Status {
         shown.into_iter().chain(self.about.authorities.iter().cloned()).chain(own).collect()
     }
 
-    fn look<T>(&self, metrics: &Metrics, now: Now, then: impl FnOnce(&Seen) -> T) -> T {
+    /// Observes the metrics once more, and reads the results.
+    fn observe<T>(&self, metrics: &Metrics, now: Now, read: impl FnOnce(&Observed) -> T) -> T {
         // The counts are read under the lock: otherwise the later of two readers could bring the earlier counts.
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.history.observe(Counts::read(metrics), now.mono);
-        seen.unpublished_for = seen.unpublished.observe(gauges::unpublished(metrics) > 0, now.mono);
-        then(&seen)
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        observed.history.observe(Counts::read(metrics), now.mono);
+        observed.unpublished_for = observed.unpublished.observe(gauges::unpublished(metrics) > 0, now.mono);
+        read(&observed)
     }
 }
 

@@ -29,12 +29,13 @@ pub struct StatusPage {
     policy: HeaderValue,
 }
 
-/// The readers that may reach a listener.
+/// The kinds of readers that a listener has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Operators of this machine, on the control listener.
     Operator,
-    /// The pod's network, on the ops listener: identifiers are left out, and `/metrics` is beside the page.
+    /// Every reader in the pod's network, on the ops listener. The page leaves out identifiers, and `/metrics` is
+    /// beside it.
     Network,
 }
 
@@ -111,6 +112,6 @@ fn policy() -> HeaderValue {
         "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'"
     );
-    // All characters are valid in a header. If one were not, the page would be shown without style.
+    // All characters are valid in a header. With an invalid one the page would lose its style and stay safe.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }

@@ -23,7 +23,8 @@ pub struct Snapshot {
     pub unready: Option<String>,
     pub draining: bool,
     pub token: TokenState,
-    /// Why the pair in the changed key files is not in use, as `secret_reloads_total` has it; `None` if it is.
+    /// Why the pair in the changed key files is not in use, as a word of `secret_reloads_total`; `None` if the pair is
+    /// in use.
     pub unused_keys: Option<&'static str>,
     /// Sezzle's clock less this machine's, in seconds.
     pub clock_skew: i64,
@@ -40,7 +41,7 @@ pub struct Snapshot {
     pub upstream: UpstreamConnections,
     /// `None` without the webhook listener.
     pub webhooks: Option<WebhookState>,
-    /// Whether Sezzle had our webhook subscription at the last look; `None` if nobody looks.
+    /// Whether Sezzle had our webhook subscription at the last look; `None` if `webhooks.subscription` is `off`.
     pub subscribed: Option<bool>,
     /// The certificates of the gateway, if it showed any, of `gateway.ca_file`, and of `proxy.tls`.
     pub certificates: Vec<CertificateState>,
@@ -59,8 +60,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes out what only operators may see: the identifiers of the merchant, of requests and of orders, the path of the
-    /// service that webhooks go to, which may hold a token, and how callers are told and bounded.
+    /// Removes the facts that only operators may see: the identifiers of the merchant, of requests and of orders, the
+    /// path of the service to which webhooks go, which may hold a token, and the marks and bounds of callers.
     pub fn without_identifiers(mut self) -> Self {
         self.has_identifiers = false;
         self.merchant = None;
@@ -128,7 +129,7 @@ pub struct ProcessState {
 pub struct TokenState {
     /// Time left and time of expiry; `None` without a live token.
     pub left: Option<(Duration, Wall)>,
-    /// How the last token exchange failed; `None` if it did not.
+    /// How the last token exchange failed; `None` if the exchange succeeded.
     pub failure: Option<String>,
 }
 
@@ -139,7 +140,7 @@ pub struct Configuration {
     pub keys: Vec<ConfigKey>,
     /// When the last reload was, and how it ended; `None` without a reload.
     pub last: Option<(Wall, ConfigReload)>,
-    /// Keys that the files have changed and that keep their values until a restart.
+    /// Keys that a reload has changed and that keep their values until a restart.
     pub waiting: Vec<&'static str>,
 }
 
@@ -158,9 +159,9 @@ pub struct ConfigKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamConnections {
     pub open: u64,
-    /// Calls under way on them.
+    /// Calls under way on these connections.
     pub active: u64,
-    /// Calls that wait for one.
+    /// Calls that wait for a connection.
     pub waiting: u64,
 }
 
@@ -173,18 +174,18 @@ pub struct WebhookState {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateState {
-    /// The gateway, or the key that names a file.
+    /// `the gateway`, or the key of the configuration that names the file.
     pub whose: &'static str,
     pub subject: String,
     pub issuer: String,
     pub not_after: Wall,
 }
 
-/// A caller of the configuration. The counts are those since the start, or since a reload brought the caller.
+/// A caller of the configuration. The counts begin at the start, or at the reload that brought the caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallerState {
     pub name: String,
-    /// How the caller is told, in words.
+    /// The caller's marks, in words.
     pub told_by: String,
     /// The words of `allow`.
     pub allow: String,
@@ -206,7 +207,7 @@ pub struct ListenerState {
     pub limit: u64,
 }
 
-/// The link to the fleet's server. The counts are those since the start.
+/// The link to the fleet's server. The counts begin at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetLink {
     pub server: String,
@@ -226,18 +227,18 @@ pub struct FleetLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassState {
     pub class: &'static str,
-    /// Calls to Sezzle under way, and how many may be.
-    pub places: (u64, u64),
-    /// Calls that wait for a place, and how many may.
+    /// Permits that calls to Sezzle have taken, and all permits.
+    pub permits: (u64, u64),
+    /// Calls that wait for a permit, and the most that may wait.
     pub queue: (u64, u64),
-    /// `None` for a class without a breaker, such as that of calls that move money.
+    /// `None` for a class without a breaker, such as `money`.
     pub breaker: Option<Breaker>,
-    /// The time until which Sezzle asked for fewer calls, if not over.
+    /// The end of the hold after a 429 of Sezzle; `None` without a hold.
     pub held_until: Option<Wall>,
 }
 
 impl ClassState {
-    /// Whether calls of the class are not sent, or only as a trial.
+    /// Whether the breaker holds calls of the class back, or lets them through as trials only.
     pub fn is_broken(&self) -> bool {
         self.breaker.is_some_and(|breaker| breaker != Breaker::Closed)
     }

@@ -10,9 +10,10 @@ use super::verdict::remark::{Level, Remark};
 const WIDTH: usize = 80;
 const INDENT: usize = 2;
 const GAP: usize = 2;
-/// A column of text is not narrower, except for shorter texts.
+/// The smallest width to which a column of text is cut down.
 const NARROWEST: usize = 8;
 
+/// Renders the content.
 pub fn render(content: &Content) -> String {
     let mut text = String::new();
     let head = format!("sezzle-sidecar {} on {}: {}", content.environment, content.host, content.state);
@@ -102,7 +103,8 @@ fn rows(text: &mut String, rows: &[Vec<String>], texts: usize) {
     }
 }
 
-/// The widths of columns that fit into `room`: the widest of the columns of text gives way.
+/// The widths of columns that fit into `room` together. The first `texts` columns are text, and the widest of them
+/// gives way.
 fn fitted(mut widths: Vec<usize>, texts: usize, room: usize) -> Vec<usize> {
     loop {
         let over = widths.iter().sum::<usize>().saturating_sub(room);
@@ -152,7 +154,7 @@ fn broken(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A terminal obeys control characters.
+/// A character that a terminal may show: a terminal obeys control characters, so each of them is replaced.
 fn shown(character: char) -> char {
     if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
 }

@@ -23,7 +23,8 @@ pub fn counted(number: u32, one: &str, many: &str) -> String {
     format!("{} {}", count(number.into()), if number == 1 { one } else { many })
 }
 
-/// A share of a whole: `62 %`. Says 100 % only of the whole and 0 % only of nothing.
+/// A share of a whole: `62 %`. The text is 100 % only for the whole, and 0 % only for nothing. `None` if the whole is
+/// zero.
 pub fn share(part: u32, whole: u32) -> Option<String> {
     let (part, whole) = (u64::from(part), u64::from(whole));
     let percent = part.saturating_mul(1000).checked_div(whole)?;

@@ -1,9 +1,10 @@
-//! When something last happened.
+//! The last time of a kind of event.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::clock::{Clock, Wall};
 
+/// The last time of a kind of event, by the wall clock.
 #[derive(Debug)]
 pub struct LastTime {
     clock: Clock,
@@ -18,12 +19,12 @@ impl LastTime {
         Self { clock, at: AtomicI64::new(NEVER) }
     }
 
-    /// Notes that it happens now.
+    /// Notes that the event happens now.
     pub fn note(&self) {
         self.at.store(self.clock.now().wall.0, Ordering::Relaxed);
     }
 
-    /// The last time; `None` if it has never happened.
+    /// The last time; `None` if the event has never happened.
     pub fn get(&self) -> Option<Wall> {
         Some(self.at.load(Ordering::Relaxed)).filter(|at| *at != NEVER).map(Wall)
     }

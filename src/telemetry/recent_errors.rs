@@ -1,7 +1,7 @@
 //! Recent errors: one entry per kind, with how often the kind occurred and when it last did.
 //!
-//! Words of the code make up a kind, never parts of a request. A flood of one kind therefore pushes out no other, and
-//! the list stays bounded whatever callers and the gateway do. A healthy sidecar notes nothing.
+//! A kind consists of words of the code, never of parts of a request. So a flood of one kind pushes out no other kind,
+//! and the list stays bounded whatever callers and the gateway do. A healthy sidecar notes nothing.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -16,6 +16,7 @@ pub struct Kind {
     pub method: &'static str,
     /// The template of the request's route, or the part of the sidecar.
     pub about: &'static str,
+    /// The error itself, such as `outcome_unknown`.
     pub what: &'static str,
     /// The cause, if one word tells it.
     pub cause: Option<&'static str>,
@@ -43,7 +44,7 @@ pub struct RecentErrors {
     known: Mutex<Vec<RecentError>>,
 }
 
-/// More kinds than occur at once. One takes about 300 bytes at most.
+/// The most kinds that are kept, which is more than occur at once. A kind takes about 300 bytes at most.
 pub const CAPACITY: usize = 24;
 
 impl RecentErrors {

@@ -23,7 +23,7 @@ impl TraceParent {
             [fields.next()?, fields.next()?, fields.next()?, fields.next()?]
         };
         let version = hex(version, 2).filter(|version| *version != 0xff)?;
-        // Later versions may add fields after another hyphen. They are ignored.
+        // Later versions may add fields after another hyphen. The sidecar ignores such fields.
         if !more.is_empty() && (version == 0 || more.first() != Some(&b'-')) {
             return None;
         }

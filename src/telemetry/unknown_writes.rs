@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::clock::{Clock, Wall};
 
-/// A write that was sent and that no answer came to.
+/// A write that was sent and got no answer that tells its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownWrite {
     pub at: Wall,
@@ -19,14 +19,14 @@ pub struct UnknownWrite {
     pub sezzle_request_id: Option<String>,
 }
 
-/// The latest [`CAPACITY`] of them.
+/// The latest [`CAPACITY`] such writes.
 #[derive(Debug)]
 pub struct UnknownWrites {
     clock: Clock,
     latest: Mutex<VecDeque<UnknownWrite>>,
 }
 
-/// One takes at most a KiB, because each text is cut at `LONGEST`.
+/// The most writes that are kept. A write takes a KiB at most, because each text is cut at `LONGEST` characters.
 pub const CAPACITY: usize = 20;
 const LONGEST: usize = 200;
 

@@ -56,7 +56,7 @@ fn held(s: &Snapshot) -> String {
     format!("{}, {} of {}", count(s.sessions), bytes(s.session_bytes), bytes(s.about.cache_bytes))
 }
 
-/// A token exchange tells Sezzle's time.
+/// The difference to Sezzle's clock, which each token exchange tells.
 fn clock(s: &Snapshot) -> String {
     match s.clock_skew {
         0 if s.unready.is_some() && !s.draining => "not known before the first token".to_owned(),

@@ -50,14 +50,14 @@ pub struct Figure {
     pub chart: Chart,
 }
 
-/// Something that happened, once or several times.
+/// An event, which may have happened several times.
 #[derive(Debug, Default)]
 pub struct Event {
     pub subject: String,
-    /// The word that matters most.
+    /// The word that matters most, such as the error.
     pub what: &'static str,
     pub cause: Option<&'static str>,
     pub when: String,
-    /// Identifiers, each after its name.
+    /// Identifiers, each with its name.
     pub identifiers: Vec<(&'static str, String)>,
 }

@@ -5,7 +5,7 @@ use crate::clock::Wall;
 use crate::status::snapshot::Snapshot;
 use crate::status::words::{duration, moment};
 
-/// No section without a certificate, as over plain HTTP.
+/// The section; `None` without a certificate, as over plain HTTP.
 pub(super) fn certificates(s: &Snapshot) -> Option<Section> {
     if s.certificates.is_empty() {
         return None;
@@ -24,7 +24,7 @@ pub(super) fn certificates(s: &Snapshot) -> Option<Section> {
     Some(Section { id: "certificates", title: "Certificates", blocks: vec![Block::Table(table)] })
 }
 
-/// The end of a certificate, and how long it lasts.
+/// The end of a certificate, and the time left until then.
 pub(super) fn ends(not_after: Wall, now: Wall) -> String {
     match not_after.since(now) {
         left if left.is_zero() => format!("ended {}", moment(not_after)),

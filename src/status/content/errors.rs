@@ -1,4 +1,4 @@
-//! The sections about what went wrong lately, one event each.
+//! The sections about recent errors, one event each.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::status::words::{ago, count, duration, time};
 use crate::telemetry::recent_errors::RecentError;
 use crate::telemetry::unknown_writes::UnknownWrite;
 
-/// The latest writes whose outcome is unknown; no section without one.
+/// The section about the latest writes with an unknown outcome; `None` without such a write.
 pub(super) fn unknown_writes(s: &Snapshot) -> Option<Section> {
     if s.unknown_writes.is_empty() {
         return None;

@@ -5,7 +5,7 @@ use super::meaning::meaning;
 use crate::status::snapshot::Snapshot;
 use crate::status::words::{count, duration};
 
-/// The link to the fleet's server. No section for a sidecar that is in no fleet.
+/// The section; `None` for a sidecar that is in no fleet.
 pub(super) fn fleet(s: &Snapshot) -> Option<Section> {
     let fleet = s.fleet.as_ref()?;
     let facts = vec![

@@ -1,4 +1,4 @@
-//! The sections about the last hour: what the cache saved, and how long answers took.
+//! The sections about the last hour: the calls that the cache saved, and the times of answers.
 
 use super::block::{Block, Figure, Section, Table};
 use crate::status::chart::{Chart, Column};
@@ -10,7 +10,7 @@ use crate::status::words::{count, counted, duration, share};
 
 /// The time that counts of the hour cover, in words.
 pub(super) fn length(s: &Snapshot) -> String {
-    // The current part is seldom complete.
+    // The current part is seldom complete, so an hour has one part less.
     let whole = PART.saturating_mul(u32::try_from(PARTS - 1).unwrap_or_default());
     if s.hour.length >= whole { "the last hour".to_owned() } else { format!("the last {}", duration(s.hour.length)) }
 }
@@ -94,7 +94,7 @@ fn numbers(s: &Snapshot) -> Table {
             let mut row = vec![format!("{ago} to {until}")];
             row.extend(match parts.iter().any(Option::is_some) {
                 true => figures(&parts.iter().flatten().fold(Counts::default(), |sum, counts| sum.plus(counts))),
-                // Nobody looked, as on a suspended machine.
+                // No observation was made, as on a suspended machine.
                 false => ["–"; 5].map(str::to_owned),
             });
             rows.push(row);

@@ -4,7 +4,7 @@ use super::block::{Block, Section, Table};
 use crate::status::snapshot::Snapshot;
 use crate::status::words::count;
 
-/// No section where everybody who reaches the listener may call.
+/// The section; `None` without `[[callers]]`, when everybody who reaches the listener may call.
 pub(super) fn known_callers(s: &Snapshot) -> Option<Section> {
     if s.known_callers.is_empty() {
         return None;
@@ -17,7 +17,7 @@ pub(super) fn known_callers(s: &Snapshot) -> Option<Section> {
     });
     let table = Table {
         caption: "Callers, and their calls that were refused since the start".to_owned(),
-        texts: &["Caller", "Told by", "May", "Amount of one call"],
+        texts: &["Caller", "Marks", "May", "Amount of one call"],
         numbers: &["Not allowed", "Over limit"],
         is_of_words: false,
         rows: rows.collect(),

@@ -1,4 +1,4 @@
-//! The section about limits, and how much of each is taken.
+//! The section about limits, and how much of each is in use.
 
 use super::block::{Block, Section, Table};
 use crate::status::snapshot::Snapshot;
@@ -6,9 +6,9 @@ use crate::status::words::count;
 
 pub(super) fn limits(s: &Snapshot) -> Section {
     let of = |(taken, limit): (u64, u64)| format!("{} of {}", count(taken), count(limit));
-    let classes = s.classes.iter().map(|state| vec![state.class.to_owned(), of(state.places), of(state.queue)]);
+    let classes = s.classes.iter().map(|state| vec![state.class.to_owned(), of(state.permits), of(state.queue)]);
     let classes = Table {
-        caption: "Calls to Sezzle now: under way, and waiting for a place".to_owned(),
+        caption: "Calls to Sezzle now: under way, and waiting for a permit".to_owned(),
         texts: &["Class"],
         numbers: &["Under way", "Waiting"],
         is_of_words: false,
@@ -26,5 +26,5 @@ pub(super) fn limits(s: &Snapshot) -> Section {
     let upstream =
         format!("Connections to Sezzle: {open} open, {active} calls on them, {waiting} calls waiting for one.");
     let blocks = vec![Block::Table(classes), Block::Table(listeners), Block::Text(upstream)];
-    Section { id: "limits", title: "Places, queues and connections", blocks }
+    Section { id: "limits", title: "Permits, queues and connections", blocks }
 }

@@ -21,7 +21,7 @@ use super::verdict::remark::{Level, Remark};
 use super::verdict::remarks;
 use super::words::moment;
 
-/// Everything that the page says.
+/// The content of the page in words.
 #[derive(Debug)]
 pub struct Content {
     pub host: String,
@@ -31,7 +31,9 @@ pub struct Content {
     pub level: Level,
     /// Sections in reading order. Sections of one group may stand beside each other.
     pub groups: Vec<Vec<Section>>,
+    /// The time of the snapshot.
     pub as_of: String,
+    /// A sentence on the time that the counts cover.
     pub covers: String,
 }
 
@@ -81,7 +83,7 @@ pub fn state(s: &Snapshot, worst: Level) -> &'static str {
     }
 }
 
-/// The section in which more is said about a remark.
+/// The id of the section with more about a remark.
 pub fn section_of(remark: &Remark) -> &'static str {
     match remark.condition {
         Condition::NotReady

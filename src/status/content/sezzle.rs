@@ -1,4 +1,4 @@
-//! The sections about calls to Sezzle: how they fared, and which were not sent or sent again.
+//! The sections about calls to Sezzle: their results, and the calls that were not sent or were sent again.
 
 use super::block::{Block, Section, Table};
 use super::meaning::meaning;

@@ -6,7 +6,7 @@ use crate::status::snapshot::Snapshot;
 use crate::status::words::{ago, count, time};
 use crate::webhook::WebhookResult;
 
-/// No section without the listener.
+/// The section; `None` without the webhook listener.
 pub(super) fn webhooks(s: &Snapshot) -> Option<Section> {
     let webhooks = s.webhooks.as_ref()?;
     let last = match webhooks.last {

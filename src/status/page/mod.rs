@@ -16,7 +16,8 @@ pub const STYLE: &str = include_str!("page.css");
 /// The query that makes the page reload itself.
 pub const REFRESH: &str = "?refresh";
 
-/// Renders the page. With `refresh` a browser reloads it every 30 s. `has_metrics` says that `/metrics` is beside it.
+/// Renders the page. With `refresh`, browsers reload the page every 30 s. `has_metrics` says that the same listener
+/// serves `/metrics`.
 pub fn render(content: &Content, refresh: bool, has_metrics: bool) -> String {
     let mut html = Html::default();
     head(&mut html, content, refresh);

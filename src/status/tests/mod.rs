@@ -32,7 +32,7 @@ pub(super) fn well() -> Snapshot {
     }
     let closed = |class| ClassState {
         class,
-        places: (1, 64),
+        permits: (1, 64),
         queue: (0, 128),
         breaker: Some(Breaker::Closed),
         held_until: None,

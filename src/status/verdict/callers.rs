@@ -1,4 +1,4 @@
-//! Remarks on what callers get, whoever is to blame.
+//! Remarks on the answers to callers, whether the sidecar, Sezzle or a caller is the cause.
 
 use super::condition::Condition;
 use super::remark::Remark;
@@ -15,7 +15,7 @@ pub(super) fn lookups_failing(s: &Snapshot) -> Option<Remark> {
         count(lately.reads.into()),
         duration(length)
     );
-    // With fewer than 3 lookups a minute a share says nothing.
+    // Of fewer than 3 lookups a minute, a share of failures tells nothing.
     let is_share = lately.reads >= 15 && lately.failed_reads.saturating_mul(20) > lately.reads;
     is_share.then(|| Remark::notice(Condition::LookupsFailing, text))
 }
@@ -35,8 +35,8 @@ pub(super) fn slow(s: &Snapshot) -> impl Iterator<Item = Remark> {
     })
 }
 
-/// A service is set up wrongly, or somebody tries calls that are not allowed. A few requests need no attention, as for the
-/// alert.
+/// Refused requests: a service is set up wrongly, or somebody tries calls that are not allowed. As for the alert, a few
+/// such requests need no attention.
 pub(super) fn refused(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(15);
     let text = format!(
@@ -58,5 +58,5 @@ pub(super) fn secrets_not_used(s: &Snapshot) -> Option<Remark> {
     (s.caller_secrets_unusable > 0).then(|| Remark::notice(Condition::CallerSecretsNotUsed, text))
 }
 
-/// The limits in seconds. Reports may take minutes.
+/// The kinds of calls with the longest usual time of each, in seconds. Reports may take minutes.
 const SLOW: [(Timed, f64); 3] = [(Timed::Lookups, 5.0), (Timed::Reads, 5.0), (Timed::Writes, 15.0)];

@@ -36,10 +36,10 @@ pub fn gateway(s: &Snapshot) -> Remark {
     }
 }
 
-// Of the alerts that look at the failed share, each looks at five minutes.
+// The alerts on the share of failed calls look at five minutes, too.
 const LATELY: u64 = 5;
 
-/// The calls of some time in one sentence. A 429 is an answer, and not a failure.
+/// The calls of a time in one sentence. A 429 is an answer, and not a failure.
 fn summary(counts: &Counts, length: Duration) -> String {
     let (calls, failed, throttled) = (counts.calls(), counts.failed(), counts.throttled);
     let time = format!("of the last {}", duration(length));
@@ -73,14 +73,14 @@ pub(super) fn held(s: &Snapshot) -> Option<Remark> {
     (!asked.is_empty()).then(|| Remark::notice(Condition::RateLimited, text))
 }
 
-/// Calls that move money have a remark of their own.
+/// Calls that were not sent, except for calls that move money, which have a remark of their own.
 pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     let shed = s.hour.total.shed(&SHED_REASONS).saturating_sub(s.hour.total.money_shed);
     let calls = counted(shed, "call that moves no money was", "calls that move no money were");
     (shed > 0).then(|| Remark::notice(Condition::CallsShed, format!("{calls} not sent in the last hour.")))
 }
 
-/// Members that are missing or have another form. A member that Sezzle adds needs no attention.
+/// Members of Sezzle's bodies that are missing or have another form. A member that Sezzle adds needs no attention.
 pub(super) fn drift(s: &Snapshot) -> Option<Remark> {
     let text = format!(
         "In {} bodies of Sezzle's had another shape than documented in the last hour. The log names each member.",

@@ -31,7 +31,7 @@ pub(super) fn unpublished(s: &Snapshot) -> Option<Remark> {
     Some(Remark::notice(Condition::FleetUnpublished, text))
 }
 
-// The alert fires after a minute, and observations are half a minute apart.
+// Observations are half a minute apart, and the alert fires after a minute.
 const UNPUBLISHED: Duration = Duration::from_secs(30);
 
 pub(super) fn unconfirmed(s: &Snapshot) -> Option<Remark> {

@@ -36,7 +36,7 @@ pub(super) fn token(s: &Snapshot) -> Option<Remark> {
     }
 }
 
-// The alert's limit.
+// The limit of the alert.
 const EXPIRING: Duration = Duration::from_secs(600);
 
 pub(super) fn unused(s: &Snapshot) -> Option<Remark> {

@@ -1,7 +1,7 @@
-//! The remarks on what an operator should look at. Pure.
+//! The remarks on conditions that need an operator's attention. Pure.
 //!
-//! Each of our alerts that can fire because of one process has its [`condition`] here, with a limit that is not above the
-//! alert's and a time that is not shorter. A test holds both lists together.
+//! Each of our alerts that can fire because of one process has its [`condition`] here, with a limit that is not above
+//! the alert's and a time that is not shorter than the alert's. A test compares both lists.
 
 mod callers;
 pub mod calls;

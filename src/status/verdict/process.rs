@@ -10,7 +10,7 @@ use crate::telemetry::metrics::ConfigReload;
 
 /// One remark for each listener that is almost full.
 pub(super) fn connections(s: &Snapshot) -> impl Iterator<Item = Remark> {
-    // Above four fifths, as the alert.
+    // Above four fifths of the limit, as for the alert.
     let near = s.listeners.iter().filter(|one| one.connections.saturating_mul(5) > one.limit.saturating_mul(4));
     near.map(|one| {
         let text = format!(
@@ -75,5 +75,5 @@ pub(super) fn certificate_not_used(s: &Snapshot) -> Option<Remark> {
     s.tls_files_unusable.then(|| Remark::notice(Condition::CertificateNotUsed, text.to_owned()))
 }
 
-// Long enough to replace a certificate of one's own. Public ones are replaced at the latest about then.
+// Enough time to replace a certificate by hand. Public certificates are usually replaced about then.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

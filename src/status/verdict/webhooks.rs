@@ -6,7 +6,8 @@ use crate::status::snapshot::Snapshot;
 use crate::status::words::{count, counted, duration};
 use crate::webhook::WebhookResult;
 
-/// Strangers may send what they like, so a few requests without a valid signature need no attention: as for the alert.
+/// Webhooks without a valid signature. As for the alert, a few of them need no attention, because strangers may send
+/// such requests.
 pub(super) fn unsigned(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(30);
     let bad = lately.webhooks(&[WebhookResult::BadSignature]);

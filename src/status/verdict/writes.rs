@@ -22,7 +22,8 @@ pub(super) fn in_doubt(s: &Snapshot) -> Option<Remark> {
     (s.hour.total.in_doubt > 0).then(|| Remark::notice(Condition::RefusedInDoubt, text))
 }
 
-/// Writes that were turned away: trouble while the alert may fire, and a notice for the rest of the hour.
+/// Writes that were not sent for want of a permit: trouble while the alert may fire, and a notice for the rest of the
+/// hour.
 pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     let calls = counted(s.hour.total.money_shed, "call that moves money was", "calls that move money were");
     let text = format!("{calls} turned away in the last hour: callers got 503, and nothing was sent.");
@@ -30,7 +31,7 @@ pub(super) fn shed(s: &Snapshot) -> Option<Remark> {
     (s.hour.total.money_shed > 0).then(|| say(Condition::MoneyShed, text))
 }
 
-/// Writes that the audit lacks a line of, or that were refused for want of it.
+/// Writes without a line in the audit, and writes that were refused because their line could not be written.
 pub(super) fn unaudited(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(15);
     let text = format!(
@@ -41,7 +42,7 @@ pub(super) fn unaudited(s: &Snapshot) -> Option<Remark> {
     (lately.audit_missing > 0).then(|| Remark::trouble(Condition::AuditFailing, text))
 }
 
-/// Writes that callers got a 503 of the sidecar's own for, whatever the reason.
+/// Writes that the sidecar answered with a 503 of its own, for any reason.
 pub(super) fn not_sent(s: &Snapshot) -> Option<Remark> {
     let (lately, length) = s.hour.lately(5);
     let text = format!(

@@ -1,9 +1,9 @@
-//! The beginning of what a stranger sent, for a line of the log.
+//! The beginning of a text that a stranger sent, for a line of the log.
 
 /// The longest excerpt of a header or a path, in bytes.
 pub const LONGEST: usize = 64;
 
-/// Up to [`LONGEST`] bytes, and only up to the first that is not printable ASCII.
+/// The first [`LONGEST`] bytes, or fewer: the excerpt ends before the first byte that is not printable ASCII.
 pub fn excerpt(bytes: &[u8]) -> &str {
     let bytes = bytes.get(..LONGEST).unwrap_or(bytes);
     let end = bytes.iter().position(|byte| !(b' '..=b'~').contains(byte)).unwrap_or(bytes.len());

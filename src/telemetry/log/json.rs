@@ -1,7 +1,7 @@
 //! Events as JSON: one object per line, written directly into the bytes for the stream.
 //!
-//! The shape is that of tracing-subscriber's JSON with flattened fields. That formatter took 22 700 instructions for
-//! the line of a request; this one takes a tenth.
+//! The shape is that of tracing-subscriber's JSON with flattened fields. For the line of a request that formatter takes
+//! 22 400 instructions, and this one 5 500.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -23,7 +23,7 @@ impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let append = |scratch: &mut Scratch| self.0.append(scratch.line(event, wall_micros()));
         let done = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().map(|mut scratch| append(&mut scratch)));
-        // The thread is ending, or a value logs while it is being formatted.
+        // The scratch is gone because the thread is ending, or in use because a value logs while it is being formatted.
         if !matches!(done, Ok(Ok(()))) {
             append(&mut Scratch::default());
         }
@@ -34,7 +34,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Reused by a thread from one line to the next: the buffer, and the text of the current second.
+/// The memory that a thread reuses from one line to the next: the buffer, and the text of the current second.
 #[derive(Default)]
 struct Scratch {
     line: Vec<u8>,
@@ -42,6 +42,7 @@ struct Scratch {
 }
 
 impl Scratch {
+    /// Formats an event. `now` is the time in microseconds since the epoch.
     fn line(&mut self, event: &Event<'_>, now: i64) -> &[u8] {
         let line = &mut self.line;
         line.clear();
@@ -90,7 +91,7 @@ impl Second {
     }
 }
 
-/// Appends members to an object that has one already.
+/// Appends the fields of an event to an object that already has a member.
 struct Members<'l> {
     line: &'l mut Vec<u8>,
     /// Whether this crate logged the event. Its field names are identifiers and need no escaping.
@@ -151,6 +152,7 @@ impl Visit for Members<'_> {
     }
 }
 
+/// Writes a JSON string.
 fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(text, out);

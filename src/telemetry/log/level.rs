@@ -42,18 +42,18 @@ impl Level {
     }
 }
 
-/// The position in [`LEVELS`], which is the stored value.
+/// The stored value of a level: its position in [`LEVELS`].
 fn number(level: LevelFilter) -> u8 {
     LEVELS.iter().position(|(_, known)| *known == level).and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)
 }
 
-/// Passes events of the level or a more severe one. The decision for a callsite changes only with the level, so
-/// `tracing` asks once for each callsite.
+/// Passes events of the level in force or of a more severe one. The decision for a callsite changes only with the
+/// level, so `tracing` asks once for each callsite.
 pub(super) struct LevelLayer(pub(super) Level);
 
 impl LevelLayer {
-    /// Libraries log whole header blocks at their finer levels, and the bearer token is in them. Events of libraries
-    /// below a warning therefore never pass, whatever the level.
+    /// Whether an event passes. An event of a library below a warning never passes, because libraries log whole header
+    /// blocks at such levels, and the bearer token is in them.
     fn lets_through(&self, metadata: &Metadata<'_>) -> bool {
         let level = self.0.get();
         let own = metadata.target().strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));

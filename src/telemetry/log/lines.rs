@@ -15,25 +15,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-// The capacity of a pipe; this much also fits into a core's nearer caches.
+// The size at which lines are written: the capacity of a pipe, which also fits into a core's nearer caches.
 const BATCH: usize = 64 * 1024;
-// About 5 000 lines. A second buffer of this size may be on its way to the stream.
+// The most bytes that wait: about 5 000 lines. A second buffer of this size may be on its way to the stream.
 const ROOM: usize = 2 * 1024 * 1024;
-// Too short for a reader of the log to notice.
+// The wait for more lines: too short for a reader of the log to notice.
 const REST: Duration = Duration::from_millis(10);
 // Time to write the rest at exit. A stuck stream must not delay the exit for longer.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-// A repeated panic must not occupy a core.
+// The pause after a panic, because repeated panics must not occupy a core.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 
-/// Accepts lines. Cheap to clone.
+/// Accepts lines of the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lines(Arc<Buffer>);
 
 #[derive(Debug)]
 struct Buffer {
     gathered: Mutex<Gathered>,
-    /// Signals that the thread has work.
+    /// Wakes the thread, which has work.
     call: Condvar,
     /// Signals that the thread has ended.
     ended: Condvar,
@@ -174,7 +174,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Waits for lines; `false` at the end.
+    /// Waits for lines, and puts them into `batch`. Returns `false` once the log is closed and all lines are written.
     fn next(&self, batch: &mut Vec<u8>) -> bool {
         let buffer = &*self.buffer;
         let mut gathered = buffer.lock();
@@ -198,7 +198,7 @@ impl<W: Write> Writer<W> {
 
     /// Writes a batch. Returns how many of its lines were lost.
     fn write(&mut self, batch: &[u8]) -> u64 {
-        // Ends a torn line, so that the next one stands alone.
+        // Ends a torn line, so that the next line stands alone.
         if self.torn && self.put(b"\n") == 1 {
             self.torn = false;
         }
@@ -210,14 +210,14 @@ impl<W: Write> Writer<W> {
         left.iter().fold(0, |lines, byte| lines + u64::from(*byte == b'\n'))
     }
 
-    /// Writes bytes until the stream fails; returns how many it took.
+    /// Writes bytes until the stream fails. Returns how many bytes the stream took.
     fn put(&mut self, bytes: &[u8]) -> usize {
         let mut written: usize = 0;
         while let Some(rest @ [_, ..]) = bytes.get(written..) {
             match self.stream.write(rest) {
                 Ok(more @ 1..) => written = written.saturating_add(more),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Another process that shares the stream made it non-blocking, and it is full.
+                // Another process that shares the stream has made it non-blocking, and the stream is full.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(REST),
                 Ok(_) | Err(_) => break,
             }

@@ -1,5 +1,5 @@
 //! Logs: one line per event on one stream, as JSON or as text, at a level that can change while the process runs.
-//! Logging never waits for the stream: see `lines`.
+//! A thread that logs never waits for the stream: see `lines`.
 
 pub mod excerpt;
 mod json;
@@ -44,7 +44,7 @@ pub enum InstallError {
     System(#[from] io::Error),
 }
 
-/// The level of the installed log, by name.
+/// The name of the installed log's level; `None` without a log.
 pub fn level() -> Option<&'static str> {
     let level = INSTALLED.get()?.level.get();
     LEVELS.into_iter().find(|(_, known)| *known == level).map(|(word, _)| word)
@@ -85,7 +85,8 @@ struct Installed {
 
 /// Installs the log on a stream. Call it once, before anything is logged. Dropping the guard ends the log.
 pub fn install(stream: impl AsFd, format: Format, level: LevelFilter) -> Result<Guard, InstallError> {
-    // A file of its own bypasses the buffer and the lock of the standard library, which other code uses too.
+    // The log has a file of its own, because the standard library's stream has a buffer and a lock that other code
+    // uses, too.
     let stream = File::from(stream.as_fd().try_clone_to_owned()?);
     let (lines, guard) = Lines::start(stream)?;
     let level = Level::new(level);

@@ -1,4 +1,4 @@
-//! Logs panics as events, instead of text on standard error between the lines.
+//! Logs panics as events. Without this, a panic would be text on standard error.
 
 use std::panic;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Thins out warnings that anybody can cause as often as they like.
+//! Thins out warnings that a stranger can cause at will.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -12,8 +12,9 @@ use super::labels::{OTHER_METHOD, OTHER_ROUTE};
 
 /// A family of counters that shows only `most` series one by one.
 ///
-/// Later series are merged into an unknown route and method. They keep their other labels, so status and source, which
-/// alerts use, stay true. A series that was once shown alone stays so for ever, so that no counter goes back.
+/// Later series are merged into an unknown route and method. They keep their other labels, so that status and source,
+/// which alerts use, stay true. A series that was shown alone once is shown alone for ever, so that no counter goes
+/// back.
 #[derive(Debug)]
 pub(super) struct Bounded {
     name: &'static str,
@@ -40,7 +41,7 @@ impl Bounded {
                 if shown.len() < self.most {
                     shown.insert(own);
                 } else {
-                    blur(&mut metric);
+                    merge_labels(&mut metric);
                 }
             }
             let value = metric.get_counter().get_value();
@@ -60,7 +61,8 @@ fn values(metric: &Metric) -> Vec<String> {
     metric.get_label().iter().map(|label| label.value().to_owned()).collect()
 }
 
-fn blur(metric: &mut Metric) {
+/// Replaces the route and the method of a series by the words for unknown ones.
+fn merge_labels(metric: &mut Metric) {
     for label in metric.mut_label() {
         match label.name() {
             "route" => label.set_value(OTHER_ROUTE.to_owned()),

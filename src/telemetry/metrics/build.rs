@@ -9,8 +9,8 @@ use prometheus::{
     Registry,
 };
 
-// OpenTelemetry's HTTP buckets with room for reports and slow writes above, and for cache hits below.
-/// The upper bounds of the histograms of durations, in seconds.
+/// The upper bounds of the histograms of durations, in seconds: OpenTelemetry's buckets for HTTP, with further buckets
+/// for cache hits below and for reports and slow writes above.
 pub const DURATION_BUCKETS: [f64; 18] =
     [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 
@@ -85,7 +85,7 @@ impl Build {
         self.add(Gauge::with_opts(options(name, help))?)
     }
 
-    /// Gauges without labels, whose one series is there once it is asked for.
+    /// A gauge without labels, whose one series exists from its first use on.
     pub(super) fn float_gauges(&self, name: &str, help: &str) -> Result<GaugeVec, prometheus::Error> {
         self.add(GaugeVec::new(options(name, help), &[])?)
     }

@@ -1,4 +1,4 @@
-//! The count of lost log lines. The log counts them, and belongs to the process rather than to one sidecar.
+//! The metric of lost log lines. The log itself counts them, because it belongs to the process and not to one sidecar.
 
 use prometheus::IntCounter;
 use prometheus::core::{Collector, Desc};
@@ -22,7 +22,7 @@ impl Collector for LogLinesDropped {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // A counter of its own for each scrape: two scrapes at once must not add up.
+        // Each scrape has a counter of its own, because two scrapes at once must not add up.
         let Ok(Self(counter)) = Self::new() else { return Vec::new() };
         counter.inc_by(log::dropped());
         counter.collect()

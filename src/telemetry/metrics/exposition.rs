@@ -8,7 +8,8 @@ use super::labels::LOG_WRITER;
 use crate::telemetry::log;
 
 impl Metrics {
-    /// The text exposition format. Fails when a metric cannot be encoded, which would be a defect in its declaration.
+    /// All metrics in the text exposition format. Fails if a metric cannot be encoded, which is a defect in its
+    /// declaration.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let writer = self.task_restarts.with_label_values(&[LOG_WRITER]);
         writer.inc_by(log::writer_restarts().saturating_sub(writer.get()));

@@ -21,9 +21,9 @@ words! {
 words! {
     /// `direction` of `fleet_entries_total`.
     pub enum Direction {
-        /// Of this pod, and known to be in the log.
+        /// An entry of this pod that is known to be in the log.
         Published = "published",
-        /// Of another pod, and obeyed here.
+        /// An entry of another pod that this pod has obeyed.
         Applied = "applied",
     }
 }
@@ -35,7 +35,7 @@ pub const FOREIGN_ENTRY: &str = "foreign";
 words! {
     /// `reason` of `fleet_rejoins_total`.
     pub enum RejoinReason {
-        /// The first join of this process, or one that remembers no log.
+        /// The first join of this process.
         Connect = "connect",
         /// Another server process, or another history of its data.
         RunId = "run_id",
@@ -43,7 +43,7 @@ words! {
         Gap = "gap",
         /// The log has another name, or none.
         Id = "id",
-        /// The server refused what a pod needs.
+        /// The server refuses INFO, so the pod cannot know whether the log goes on.
         Refused = "refused",
         /// The keys are on another node.
         Moved = "moved",
@@ -51,13 +51,13 @@ words! {
 }
 
 words! {
-    /// `command` of `fleet_commands_total`: what a pod asks the server, each in one pipeline.
+    /// `command` of `fleet_commands_total`: the kinds of questions to the server. Each question is one pipeline.
     pub enum FleetCommand {
         Connect = "connect",
         Join = "join",
         Poll = "poll",
         Publish = "publish",
-        /// A shared body, and the log with it.
+        /// Read a shared body, and the log with it.
         Read = "read",
         Share = "share",
     }
@@ -72,7 +72,7 @@ words! {
         Refused = "refused",
         /// The connection failed.
         Error = "error",
-        /// Not sent: too many were under way, or the link is not synced.
+        /// The question was not sent, because too many were under way or the link is not synced.
         Skipped = "skipped",
     }
 }
@@ -82,13 +82,13 @@ words! {
     pub enum BodyResult {
         Hit = "hit",
         Absent = "absent",
-        /// Its session changed since it was shared.
+        /// The session changed since the body was shared.
         Purged = "purged",
         Expired = "expired",
-        /// No key of this pod opens it.
+        /// No key of this pod opens the body.
         Unopened = "unopened",
         Timeout = "timeout",
-        /// Not asked for.
+        /// The pod did not ask for the body.
         Skipped = "skipped",
         Stored = "stored",
         TooLarge = "too_large",
@@ -98,13 +98,13 @@ words! {
 words! {
     /// `result` of `fleet_holds_total`.
     pub enum HoldResult {
-        /// Nothing to wait for: all other pods knew already.
+        /// The answer was not held, because all other pods knew already.
         None = "none",
-        /// Until all other pods knew.
+        /// The answer was held until all other pods knew.
         Acked = "acked",
-        /// Until the longest wait was over.
+        /// The answer was held until the longest wait was over.
         Waited = "waited",
-        /// The link was not synced, or lost that.
+        /// The link was not synced or lost its connection, or the publication was given up.
         GaveUp = "gave_up",
     }
 }
@@ -171,7 +171,7 @@ impl FleetSeries {
         }
     }
 
-    /// Shows the time since the last poll that confirmed memory was sent, or since the start without one.
+    /// Shows the time since the last poll that confirmed memory was sent, or since the start without such a poll.
     pub fn synced_for(&self, age: Duration) {
         self.synced_age.set(age.as_secs_f64());
     }
@@ -207,14 +207,17 @@ impl FleetSeries {
         self.entries.with_label_values(&[direction.as_str(), kind]).inc_by(count);
     }
 
+    /// Counts a rejoin.
     pub fn rejoined(&self, reason: RejoinReason) {
         self.rejoins.with_label_values(&[reason.as_str()]).inc();
     }
 
+    /// Counts a question to the server.
     pub fn asked(&self, command: FleetCommand, result: CommandResult) {
         self.commands.with_label_values(&[command.as_str(), result.as_str()]).inc();
     }
 
+    /// Counts a shared body.
     pub fn body(&self, result: BodyResult) {
         self.bodies.with_label_values(&[result.as_str()]).inc();
     }

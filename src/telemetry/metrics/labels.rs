@@ -63,7 +63,7 @@ pub const WEBHOOK_EVENTS: [&str; 9] = [
     "dispute.closed.merchant_win",
     "dispute.closed.neutral",
 ];
-/// `event` of `webhooks_total` for every other event, and where the event was not read.
+/// `event` of `webhooks_total` for every other event, and for a webhook whose event was not read.
 pub const OTHER_EVENT: &str = "other";
 
 /// `route` of unknown calls.
@@ -73,8 +73,8 @@ pub const VERSION_1_ROUTE: &str = "v1";
 /// `method` of methods without a label.
 pub const OTHER_METHOD: &str = "_OTHER";
 
-/// A status code as a label: one per registered code, and a single word for all others, so that a gateway cannot create
-/// series either.
+/// A status code as a label value. Codes that are not registered share one word, so that a gateway cannot create
+/// series.
 pub fn code_label(status: StatusCode) -> &'static str {
     // `StatusCode::as_str` borrows from the value, so registered codes need static texts of their own.
     const CODES: [&str; 62] = [

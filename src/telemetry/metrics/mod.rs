@@ -1,7 +1,8 @@
 //! Every metric, its labels and its help text.
 //!
 //! Label values come from closed sets of words in the code, never from a request, so no caller can create a series.
-//! Series that alerts use exist from the start with the value 0: `app` creates them, because it knows every set of words.
+//! Series that alerts use exist from the start with the value 0: `app` creates them, because it knows every set of
+//! words.
 
 mod bound;
 mod build;
@@ -34,7 +35,8 @@ use super::spans::Spans;
 use super::unknown_writes::UnknownWrites;
 use crate::clock::Clock;
 
-/// Declares [`Metrics`]: for each metric its field, type and kind, then its name, its help text, and its labels or buckets.
+/// Declares [`Metrics`]: for each metric its field, type and kind, then its name, its help text, and its labels or
+/// buckets.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $kind:ident($name:literal, $help:literal $(, $more:expr)? $(,)?);)+) => {
         /// The metrics of one sidecar, in their own registry. The help texts below say what each one counts.
@@ -44,9 +46,9 @@ macro_rules! metrics {
             families: Vec<Family>,
             bounded: [Bounded; 2],
             $(#[doc = $help] pub $field: $type,)+
-            /// The queue of spans, and the count of them.
+            /// The queue of spans, and their count.
             pub spans: Spans,
-            /// Recent errors for the status page. Not a metric, but noted where metrics are counted.
+            /// Recent errors for the status page. They are no metric, but noted where metrics are counted.
             pub recent_errors: RecentErrors,
             /// The latest writes whose outcome is unknown, for the status page.
             pub unknown_writes: UnknownWrites,
@@ -351,12 +353,12 @@ const MOST_UPSTREAM_SERIES: usize = 300;
 const TTL_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0];
 
 impl Metrics {
-    /// Builds and registers everything, on the machine's clock.
+    /// Builds and registers all metrics, on the machine's clock.
     pub fn new() -> Result<Self, prometheus::Error> {
         Self::with_clock(Clock::system())
     }
 
-    /// Builds and registers everything. `clock` dates the recent errors. Fails when a name or label is invalid or not
+    /// Builds and registers all metrics. `clock` dates the recent errors. Fails if a name or a label is invalid or not
     /// unique, which a test excludes.
     pub fn with_clock(clock: Clock) -> Result<Self, prometheus::Error> {
         let r = Build::default();

@@ -7,11 +7,12 @@ use prometheus::proto::{LabelPair, Metric};
 /// One series of a metric, with its current value.
 pub struct Series(Metric);
 
+/// Every series of a metric.
 pub fn series(metric: &impl Collector) -> impl Iterator<Item = Series> {
     metric.collect().into_iter().flat_map(|mut family| family.take_metric()).map(Series)
 }
 
-/// The count of each word of a label, over all series.
+/// The sum of the counters for each word of a label.
 pub fn by_word<const N: usize>(metric: &impl Collector, label: &str, words: &[&str; N]) -> [u64; N] {
     let mut counts = [0_u64; N];
     for series in series(metric) {
@@ -26,7 +27,8 @@ pub fn sum(metric: &impl Collector, wanted: impl Fn(&Series) -> bool) -> u64 {
     series(metric).filter(wanted).map(|series| series.count()).fold(0, u64::saturating_add)
 }
 
-/// The gauges of these names that tell about the process; 0 where the system does not tell.
+/// The values of these standard gauges about the process, such as `process_open_fds`; 0 if the system does not tell
+/// one.
 pub fn of_process<const N: usize>(names: [&str; N]) -> [u64; N] {
     let families = ProcessCollector::for_self().collect();
     let gauge = |name| {
@@ -55,7 +57,7 @@ impl Series {
         self.0.get_gauge().get_value() as u64
     }
 
-    /// The count of each bucket alone. The last bucket has no upper bound.
+    /// The count of each bucket of a histogram, without the buckets below. The last bucket has no upper bound.
     pub fn buckets(&self) -> impl Iterator<Item = u64> {
         let histogram = self.0.get_histogram();
         let bounded = histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count());

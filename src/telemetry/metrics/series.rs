@@ -58,8 +58,8 @@ macro_rules! label {
     };
 }
 
-/// Declares a closed set of words: an enum without fields, each variant with its word. The words are labels of metrics,
-/// and what else says them takes them from here, too.
+/// Declares a closed set of words: an enum without fields, each variant with its word. The words are label values of
+/// metrics. The log, the status page and headers that show the same words take them from the enum, too.
 macro_rules! words {
     (
         $(#[$of_all:meta])*
@@ -98,7 +98,7 @@ pub struct RequestSeries {
     in_flight: SeriesByNumber<IntGauge>,
     lookups: SeriesByNumber<IntCounter>,
     durations: SeriesByNumber<Histogram>,
-    /// Responses 200 to a GET. Most requests that have to be fast get one.
+    /// Responses 200 to a GET, which most requests get that have to be fast.
     usual: SeriesByNumber<IntCounter>,
 }
 
@@ -129,12 +129,13 @@ impl RequestSeries {
         self.in_flight.update(class.index(), find, change);
     }
 
+    /// Counts a session lookup.
     pub fn looked_up(&self, result: impl Label) {
         let find = || self.metrics.cache_requests.with_label_values(&[result.word()]);
         self.lookups.update(result.index(), find, IntCounter::inc);
     }
 
-    /// Counts the response to a request. Without a status the caller left before it.
+    /// Counts the response to a request. `None` in place of a status says that the caller left before the response.
     pub fn answered<S: Label>(&self, route: impl Label, method: &Method, status: Option<StatusCode>, source: S) {
         let find = || {
             let labels = [route.word(), method_label(method), status.map_or("499", code_label), source.word()];
@@ -168,6 +169,7 @@ impl UpstreamSeries {
         Self { metrics, durations: SeriesByNumber::default(), usual: SeriesByNumber::default() }
     }
 
+    /// Counts a response of Sezzle's.
     pub fn answered(&self, route: LabelValue, method: &'static str, status: StatusCode) {
         let find = || self.metrics.upstream_requests.with_label_values(&[route.word, method, code_label(status)]);
         if method == "GET" && status == StatusCode::OK {
@@ -184,11 +186,11 @@ impl UpstreamSeries {
     }
 }
 
-/// Series that were found already, by number.
+/// Series by number, each of which is looked up once by its labels.
 #[derive(Debug)]
 struct SeriesByNumber<M>(Box<[OnceLock<M>]>);
 
-// At least the number of combinations of any two labels.
+// At least the number of combinations of two labels, such as route and source.
 const NUMBERS: usize = 96;
 
 impl<M> Default for SeriesByNumber<M> {

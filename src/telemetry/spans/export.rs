@@ -34,6 +34,7 @@ pub struct Exporter {
     scope: InstrumentationScope,
     spans: mpsc::Receiver<Span>,
     counted: IntCounterVec,
+    /// Whether the last export succeeded.
     works: bool,
 }
 
@@ -51,8 +52,8 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST: usize = 64 * 1024;
 
 impl Exporter {
-    /// Opens the queue of spans, for export to the URL `endpoint`. `tls` verifies https. Of the requests whose callers
-    /// name no trace, one in `sample` begins one.
+    /// Opens the queue of spans, for export to the URL `endpoint`. `tls` is for https. Of the requests whose callers
+    /// name no trace, one in `sample` begins a trace.
     pub fn new(
         endpoint: &str,
         tls: ClientConfig,
@@ -83,7 +84,7 @@ impl Exporter {
         Ok(Self { otlp, scope, spans: spans.open(sample), counted: spans.counted.clone(), works: true })
     }
 
-    /// Exports until told to stop, and then the rest of the queue.
+    /// Exports spans until `stop`, and then the rest of the queue.
     pub async fn run(&mut self, stop: CancellationToken) {
         loop {
             let first = tokio::select! {
@@ -118,7 +119,7 @@ impl Exporter {
             let result = if error.is_none() { "exported" } else { "export_failed" };
             self.counted.with_label_values(&[result]).inc_by(count);
             match error {
-                // Logged once, until exports work again.
+                // A failure is logged once, until exports work again.
                 Some(error) if self.works => tracing::warn!(error, "the sidecar cannot export spans"),
                 None if !self.works => tracing::info!("the sidecar exports spans again"),
                 Some(_) | None => {}

@@ -48,8 +48,8 @@ pub struct Span {
     pub ended: i64,
     pub length: Duration,
     pub request_id: String,
-    /// The name of the caller in the configuration; `None` for an unknown one, and where none is configured. Both the
-    /// length of a name and the number of callers are bounded by the configuration.
+    /// The name of the caller in the configuration; `None` for an unknown caller, and without `[[callers]]`. The
+    /// configuration bounds the length of a name and the number of callers.
     pub caller: Option<String>,
     /// The scheme by which the caller reached the sidecar.
     pub scheme: &'static str,
@@ -62,7 +62,7 @@ pub struct Span {
     /// Who made the response.
     pub source: &'static str,
     pub cache: &'static str,
-    /// The reason for that result.
+    /// The reason for the cache result.
     pub cache_detail: Option<&'static str>,
     /// The error, as the log names it.
     pub error: Option<&'static str>,
@@ -70,7 +70,7 @@ pub struct Span {
     pub aborted: Option<&'static str>,
     /// Bytes of the request's body that were sent to Sezzle.
     pub bytes_in: Option<u64>,
-    /// Bytes of the response's body, where they may be told.
+    /// Bytes of the response's body; `None` if the span must not tell them.
     pub bytes_out: Option<u64>,
     /// How often Sezzle was called for the request.
     pub attempts: Option<u64>,
@@ -93,8 +93,8 @@ impl Spans {
         Self { counted, queue: OnceLock::new() }
     }
 
-    /// Opens the queue and returns its receiver. Of the requests whose callers name no trace, one in `sample` begins
-    /// one. Call this once: later receivers get nothing.
+    /// Opens the queue and returns its receiver. Of the requests whose callers name no trace, one in `sample` begins a
+    /// trace. Call this once, because later receivers get nothing.
     pub fn open(&self, sample: u64) -> mpsc::Receiver<Span> {
         let (sender, spans) = mpsc::channel(ROOM);
         let dropped = self.counted.with_label_values(&["queue_full"]);
@@ -102,8 +102,8 @@ impl Spans {
         spans
     }
 
-    /// The position of a request that gets a span; `None` for other requests. A `traceparent` of the caller decides, if
-    /// there is one.
+    /// The position of a request in its trace; `None` for a request without a span. The `traceparent` of the caller
+    /// decides, if the caller sent one.
     pub fn in_trace(&self, parent: Option<TraceParent>) -> Option<InTrace> {
         let queue = self.queue.get()?;
         let span_id = fastrand::u64(1..);
