@@ -1,10 +1,10 @@
-//! A record that keeps its newest entries only: bounded in their number and in the bytes they hold.
+//! A record that keeps its newest entries only. Their number and the bytes of their bodies are bounded.
 
 use std::collections::VecDeque;
 
 #[derive(Debug)]
 pub(super) struct BoundedLog<T> {
-    /// Each entry with the bytes it holds.
+    /// Each entry, with the size of its body in bytes.
     entries: VecDeque<(T, usize)>,
     /// How many entries were forgotten, so that an entry keeps its number.
     forgotten: usize,
@@ -23,7 +23,7 @@ impl<T> BoundedLog<T> {
         self.forgotten + self.entries.len()
     }
 
-    /// Adds an entry that holds so many bytes, and answers its number.
+    /// Adds an entry with a body of `bytes` bytes, and returns its number.
     pub(super) fn push(&mut self, entry: T, bytes: usize) -> usize {
         let number = self.next();
         self.entries.push_back((entry, bytes));
@@ -32,7 +32,7 @@ impl<T> BoundedLog<T> {
         number
     }
 
-    /// Changes an entry, which holds so many bytes more from now on. Nothing happens to one that is forgotten.
+    /// Changes an entry, whose body grows by `more` bytes. Nothing happens if the entry is forgotten.
     pub(super) fn change(&mut self, number: usize, more: usize, change: impl FnOnce(&mut T)) {
         let Some((entry, bytes)) =
             number.checked_sub(self.forgotten).and_then(|position| self.entries.get_mut(position))
@@ -56,12 +56,12 @@ impl<T> BoundedLog<T> {
 
     /// The entries from this number on, with their numbers.
     pub(super) fn since(&self, number: usize) -> impl Iterator<Item = (usize, &T)> {
-        // Never beyond the end, or the first number could be the last one there is.
+        // At most up to the end, because a number near the largest would overflow.
         let skipped = number.saturating_sub(self.forgotten).min(self.entries.len());
         (self.forgotten + skipped..).zip(self.iter().skip(skipped))
     }
 
-    /// Forgets all entries. The numbers of those to come go on.
+    /// Forgets all entries. The numbers of later entries go on.
     pub(super) fn clear(&mut self) {
         self.forgotten = self.next();
         self.entries.clear();

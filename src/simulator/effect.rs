@@ -8,24 +8,24 @@ pub struct Effect {
     pub kind: EffectKind,
     /// The amount in cents; 0 where no money moves.
     pub cents: u64,
-    /// The idempotency key that came with it.
+    /// The idempotency key of the write.
     pub key: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectKind {
-    /// Its reference was changed.
+    /// The merchant's reference was changed.
     Update,
-    /// Its express checkout was changed.
+    /// The express checkout was changed.
     UpdateCheckout,
     DeleteCheckout,
     Capture,
     Refund,
     /// A part of the authorization was released.
     Release,
-    /// A new order was authorized in its place.
+    /// A new order was authorized in place of this order.
     Reauthorize,
-    /// A new order was authorized beside it.
+    /// A new order was authorized beside this order.
     Upcharge,
 }

@@ -1,4 +1,4 @@
-//! Serves a request: notes it, reads it, holds it or cuts it off as a rule says, and lets the gateway answer.
+//! Serves a request: notes the request, reads it, holds it or cuts it off as a rule says, and lets the gateway answer.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ use super::payload::{ConnectionEnd, Payload, Piece};
 use super::rule::{Action, Reset};
 use super::shared::Core;
 
-/// Runs a request in a task of its own, so that its effect at the gateway does not depend on its caller's patience.
+/// Serves a request in a task of its own, so that its effect at the gateway does not depend on how long its caller
+/// waits. `number` is that of the connection, and `reused` says whether the connection had an earlier request.
 pub(super) async fn run(
     core: Arc<Core>,
     number: usize,
@@ -32,7 +33,7 @@ pub(super) async fn run(
     let task = core.tasks.spawn({
         let core = core.clone();
         async move {
-            let exchange = served(&core, number, reused, request);
+            let exchange = serve(&core, number, reused, request);
             core.stopping.run_until_cancelled(exchange).await.unwrap_or(Err(ConnectionEnd::Close))
         }
     });
@@ -40,8 +41,8 @@ pub(super) async fn run(
     Ok(response.map(|payload| payload.busy(busy)))
 }
 
-/// Serves a request. `connection` and `reused` tell which connection it came on and whether it was not the first there.
-async fn served(
+/// Serves a request, as [`run`] does in a task.
+async fn serve(
     core: &Arc<Core>,
     connection: usize,
     reused: bool,
@@ -63,7 +64,7 @@ async fn served(
     let entry = core.journal().push(journal::entry(connection, &head), 0);
     let action = core.rules().apply(&head.method, head.uri.path(), reused);
 
-    end(&action, Reset::BeforeReading)?;
+    end_if_asked(&action, Reset::BeforeReading)?;
     let answer = match read(body, head.version).await? {
         Err(error) => error.into(),
         Ok(body) => {
@@ -71,7 +72,7 @@ async fn served(
             if let Some(gate) = &action.gate_before_effect {
                 gate.pass().await;
             }
-            end(&action, Reset::BeforeEffect)?;
+            end_if_asked(&action, Reset::BeforeEffect)?;
             decide(core, &action, &head, &body)
         }
     };
@@ -80,7 +81,7 @@ async fn served(
     if let Some(gate) = &action.gate_after_effect {
         gate.pass().await;
     }
-    end(&action, Reset::AfterEffect)?;
+    end_if_asked(&action, Reset::AfterEffect)?;
     sleep(action.delay).await;
     let response = response(core, &action, answer);
     if action.fault.as_ref().is_none_or(Fault::shows_status) {
@@ -93,7 +94,8 @@ async fn served(
     }
 }
 
-fn end(action: &Action, here: Reset) -> Result<(), ConnectionEnd> {
+/// Ends the connection if the rule asks for that at this point.
+fn end_if_asked(action: &Action, here: Reset) -> Result<(), ConnectionEnd> {
     match (action.reset, action.close) {
         (Some(at), _) if at == here => Err(ConnectionEnd::Reset),
         (_, Some(at)) if at == here => Err(ConnectionEnd::Close),
@@ -101,7 +103,8 @@ fn end(action: &Action, here: Reset) -> Result<(), ConnectionEnd> {
     }
 }
 
-/// The whole body, or 413. A request that breaks off ends its connection, or its stream where it shares one.
+/// Reads the whole body; 413 if it is too large. A request that breaks off ends its connection, or over HTTP/2 its
+/// stream.
 async fn read(mut body: Incoming, version: Version) -> Result<Result<Bytes, ApiError>, ConnectionEnd> {
     match Limited::new(&mut body, MAX_REQUEST_BODY).collect().await {
         // hyper ends a body without an error when its stream is reset with NO_ERROR.
@@ -162,5 +165,5 @@ fn response(core: &Core, action: &Action, answer: Answer) -> Response<Payload> {
     response
 }
 
-/// Far above any body Sezzle takes.
+/// The largest body of a request, in bytes: far above any that Sezzle takes.
 const MAX_REQUEST_BODY: usize = 16 * 1024 * 1024;

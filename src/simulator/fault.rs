@@ -17,7 +17,7 @@ use super::span;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Fault {
-    /// Sends these bytes in place of an HTTP answer, then closes the connection. Without any bytes it is just closed.
+    /// Sends these bytes, which may be none, in place of an HTTP answer. Then closes the connection.
     Garbage(#[serde(deserialize_with = "bytes")] Bytes),
     /// Waits this long in the middle of the head; closes the connection after the answer.
     SlowHead(#[serde(with = "span::one")] Duration),
@@ -25,7 +25,7 @@ pub enum Fault {
     LateBody(#[serde(with = "span::one")] Duration),
     /// Waits this long in the middle of the body; in a report, in the middle of its first rows.
     SlowBody(#[serde(with = "span::one")] Duration),
-    /// Closes the connection after this many bytes of the body, in front of its stated or chunked end.
+    /// Closes the connection after this many bytes of the body, before its stated or chunked end.
     CutBody(usize),
     /// Sends the body a few bytes at a time.
     DrippingBody {
@@ -42,12 +42,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the peer gets to see a status.
+    /// Whether the peer sees a status.
     pub(super) fn shows_status(&self) -> bool {
         !matches!(self, Self::Garbage(_))
     }
 
-    /// As [`Self::apply`], for an answer that shares its connection with others: nothing is sent past the framing.
+    /// As [`Self::apply`], for an answer that shares its connection with others, so that no bytes are sent past the
+    /// framing.
     pub(super) async fn apply_to_stream(
         &self,
         mut response: Response<Payload>,
@@ -66,6 +67,7 @@ impl Fault {
         }
     }
 
+    /// Spoils an answer. The error ends the connection.
     pub(super) fn apply(&self, response: Response<Payload>) -> Result<Response<Payload>, ConnectionEnd> {
         match *self {
             Self::Garbage(ref bytes) => Err(ConnectionEnd::Raw(vec![Piece::now(bytes.clone())])),
@@ -94,11 +96,12 @@ impl Fault {
     }
 }
 
-/// An answer as bytes, head and body. A long report has only its first rows here.
+/// Reads bytes from a text.
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
     String::deserialize(from).map(Bytes::from)
 }
 
+/// The bytes of an answer, head and body, with this stated length. A long report has only its first rows here.
 fn raw(response: Response<Payload>, stated: Option<u64>) -> (Bytes, Bytes) {
     let (parts, payload) = response.into_parts();
     let body = payload.beginning(RAW_BODY);
@@ -134,5 +137,5 @@ fn drops(mut bytes: Bytes, size: usize) -> impl Iterator<Item = Bytes> {
     })
 }
 
-/// Larger than any answer but a report.
+/// The most bytes of a raw body, which is more than any answer has but a report.
 const RAW_BODY: usize = 1024 * 1024;

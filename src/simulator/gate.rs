@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// A handle to one gate. Clones share it. Once released, a gate stays open.
+/// A handle to one gate, which clones share. Once released, a gate stays open.
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     passage: watch::Sender<Passage>,
@@ -13,13 +13,13 @@ impl Gate {
         Self::default()
     }
 
-    /// Waits, without a limit of its own, until `requests` requests in all have come to this gate.
+    /// Waits, without a time limit, until `requests` requests in all have come to this gate.
     pub async fn arrived(&self, requests: usize) {
         // The wait fails only once every sender is gone, and this handle is one.
         let _ = self.passage.subscribe().wait_for(|passage| passage.arrived >= requests).await;
     }
 
-    /// Lets every parked request go, and every later one pass.
+    /// Opens the gate for every waiting and every later request.
     pub fn release(&self) {
         self.passage.send_modify(|passage| passage.open = true);
     }
@@ -32,7 +32,7 @@ impl Gate {
         self.passage.borrow().open
     }
 
-    /// Parks the calling request until the release.
+    /// Makes the calling request wait until the release.
     pub(super) async fn pass(&self) {
         self.passage.send_modify(|passage| passage.arrived += 1);
         let _ = self.passage.subscribe().wait_for(|passage| passage.open).await;

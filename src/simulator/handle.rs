@@ -21,21 +21,22 @@ use super::shared::Core;
 #[derive(Clone, Debug)]
 pub struct Simulator {
     pub(super) core: Arc<Core>,
-    /// None in the handles of the simulator's own tasks, which do not keep it alive.
+    /// `None` in the handles of the simulator's own tasks, which do not keep the simulator alive.
     pub(super) _running: Option<Arc<DropGuard>>,
 }
 
 impl Simulator {
-    /// A handle for a task of the simulator's own.
-    pub(super) fn of(core: &Arc<Core>) -> Self {
+    /// A handle for a task of the simulator's own, which does not keep the simulator alive.
+    pub(super) fn for_task(core: &Arc<Core>) -> Self {
         Self { core: core.clone(), _running: None }
     }
 
+    /// The gateway's address.
     pub fn addr(&self) -> SocketAddr {
         self.core.addr
     }
 
-    /// Its base URL, without a slash at the end.
+    /// The gateway's base URL, without a slash at the end.
     pub fn url(&self) -> String {
         format!("{}://{}", self.core.scheme, self.core.addr)
     }
@@ -52,7 +53,7 @@ impl Simulator {
         journal.iter().filter(wanted).count()
     }
 
-    /// Forgets every request received so far. The numbers of those to come go on.
+    /// Forgets every request received so far. The numbers of later requests go on.
     pub fn clear_journal(&self) {
         self.core.journal().clear();
     }
@@ -67,7 +68,7 @@ impl Simulator {
         self.core.rules().add(rule);
     }
 
-    /// Puts all rules out of force. Requests they have caught already are not let go.
+    /// Puts all rules out of force. Requests that wait at a gate keep waiting.
     pub fn clear_rules(&self) {
         self.core.rules().clear();
     }
@@ -87,26 +88,26 @@ impl Simulator {
         self.core.gateway().create_session(kind)
     }
 
-    /// Lets the shopper finish the checkout of an order: it becomes authorized, and captured at once for intent
-    /// `CAPTURE`. `false` when there is no such order with an open checkout.
+    /// Lets the shopper finish the checkout of an order. The order becomes authorized, and captured at once for intent
+    /// `CAPTURE`. `false` if there is no such order with an open checkout.
     pub fn complete_checkout(&self, order: &str) -> bool {
         self.core.act(|gateway| gateway.complete_checkout(order))
     }
 
-    /// Lets the shopper accept the tokenize part of a session, and answers the customer's UUID. `None` when the token
-    /// is unknown, already used or past its time.
+    /// Lets the shopper accept the tokenize part of a session, and returns the customer's UUID. `None` if the token is
+    /// unknown, used or past its time.
     pub fn approve_token(&self, token: &str) -> Option<String> {
         self.core.act(|gateway| gateway.approve_token(token))
     }
 
-    /// Every write to an order that took effect. Repeated idempotent calls and the shopper's checkout are none.
+    /// Every write to an order that took effect. Repeated idempotent calls and the shopper's checkout do not count.
     pub fn effects(&self, order: &str) -> Vec<Effect> {
         self.core.gateway().effects(order).unwrap_or_default()
     }
 
-    /// Makes everything as it was at the start: settings, sessions, orders and customers, subscriptions, deliveries,
-    /// rules, journal and named gates, which let go what they hold. Only bearer tokens stay live, because their holder
-    /// would otherwise take the next call's refusal for a fault of its own.
+    /// Goes back to the state of the start: settings, sessions, orders and customers, subscriptions, deliveries, rules,
+    /// journal, and named gates, which let their requests go. Only bearer tokens stay live, because a caller would
+    /// otherwise take the 401 of its next call for a mistake of its own.
     pub fn reset(&self) {
         self.core.rules().clear();
         self.core.gateway().reset(self.core.options.clone());
@@ -115,73 +116,76 @@ impl Simulator {
         self.core.deliveries.reset();
     }
 
-    /// Accepts these keys, and for this long the previous ones too. Webhooks are signed with the new one at once.
+    /// Accepts these keys, and for `overlap` the previous keys, too. Webhooks are signed with the new private key at
+    /// once.
     pub fn rotate_keys(&self, public: &str, private: &str, overlap: Duration) {
         self.core.gateway().set_keys(public, private, overlap);
     }
 
-    /// Lets the shopper refuse the tokenize part of a session: its token is used up, and nobody is told. `false` when
-    /// the token is unknown, already used or past its time.
+    /// Lets the shopper refuse the tokenize part of a session. The token is used up, and no webhook reports that.
+    /// `false` if the token is unknown, used or past its time.
     pub fn deny_token(&self, token: &str) -> bool {
         self.core.gateway().deny_token(token)
     }
 
-    /// Lets the shopper refuse the checkout of an order, and nobody is told. `false` without such an open checkout.
+    /// Lets the shopper refuse the checkout of an order. No webhook reports that. `false` without such an open
+    /// checkout.
     pub fn deny_checkout(&self, order: &str) -> bool {
         self.core.gateway().deny_checkout(order)
     }
 
-    /// Moves money by a click in Sezzle's dashboard: past every caller, and told by a webhook whose `source` is
-    /// `dashboard`. `false` when the order does not let it.
+    /// Moves money by a click in Sezzle's dashboard. No caller sees such a call, and a webhook whose `source` is
+    /// `dashboard` reports it. `false` if the order does not allow the movement.
     pub fn click(&self, order: &str, kind: EffectKind, cents: u64) -> bool {
         self.core.act(|gateway| gateway.click(order, kind, cents)).is_some_and(|done| done.is_ok())
     }
 
-    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with Sezzle's data. `false` without the order.
+    /// Raises an event of a dispute, such as `dispute.closed.neutral`, with Sezzle's data. `false` if there is no such
+    /// order.
     pub fn dispute(&self, order: &str, event: &str) -> bool {
         self.core.act(|gateway| gateway.dispute(order, event))
     }
 
-    /// Creates a session for a virtual card without a request. Its data comes by a token.
+    /// Creates a session for a virtual card without a request. The card data comes by a token.
     pub fn create_card(&self) -> String {
         self.core.gateway().create_card()
     }
 
-    /// Lets the shopper finish a session for a virtual card, and answers the token of the card data, which is read
-    /// once. `None` without such a session, when its shopper has finished already, or when no token leads to the data.
+    /// Lets the shopper finish a session for a virtual card, and returns the token of the card data, which can be read
+    /// once. `None` without such a session, if its shopper has finished already, or if no token leads to the data.
     pub fn finish_card(&self, session: &str) -> Option<String> {
         self.core.gateway().finish_card(session).flatten()
     }
 
-    /// Changes settings while the simulator runs. [`Options`] say what each concerns; the listener stays as it was.
+    /// Changes settings while the simulator runs. The listener stays as it was.
     pub fn configure(&self, change: impl FnOnce(&mut Options)) {
         change(&mut self.core.gateway().options);
     }
 
-    /// Raises any event, known to Sezzle or not, with any data: disputes come about in no other way. Answers how many
-    /// subscriptions of the current merchant list it.
+    /// Raises an event with any data, whether Sezzle has such an event or not. Returns how many subscriptions of the
+    /// current merchant list the event.
     pub fn raise_event(&self, event: &str, data: &Value) -> usize {
         self.core.act(|gateway| gateway.raise(event, data))
     }
 
-    /// Every delivery so far, in the order they began. Only the newest 10,000 and 64 MiB of bodies are kept.
+    /// Every delivery so far, in the order of their beginning. Only the newest 10,000 and 64 MiB of bodies are kept.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.core.deliveries.log().iter().cloned().collect()
     }
 
-    /// Waits, without a limit of its own, until so many deliveries in all have come to their end.
+    /// Waits, without a time limit, until this many deliveries in all have a final state.
     pub async fn deliveries_settled(&self, deliveries: u64) {
         // The wait fails only once the sender is gone, and this handle keeps it.
         let _ = self.core.deliveries.settled.subscribe().wait_for(|settled| *settled >= deliveries).await;
     }
 
-    /// How many deliveries were not begun because a thousand were pending already.
+    /// How many deliveries did not begin because a thousand were pending already.
     pub fn deliveries_dropped(&self) -> u64 {
         self.core.deliveries.dropped.load(Ordering::SeqCst)
     }
 
     /// Sends the body of an earlier delivery again, signed anew, as a delivery of its own that is tried once. `false`
-    /// when there is no such delivery any more.
+    /// if that delivery is no longer kept.
     pub fn redeliver(&self, number: usize) -> bool {
         let job = self.core.deliveries.log().find(number).map(|delivery| WebhookJob {
             subscription: None,
@@ -194,7 +198,7 @@ impl Simulator {
         found
     }
 
-    /// Stops accepting, ends every connection and every request in progress, and returns once all tasks are gone.
+    /// Accepts no more connections, ends every connection and every request, and returns once all tasks have ended.
     pub async fn stop(self) {
         self.core.stopping.cancel();
         self.core.tasks.close();

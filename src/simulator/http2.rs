@@ -1,4 +1,4 @@
-//! HTTP/2 on the simulator's connections: by ALPN over TLS, by prior knowledge without.
+//! HTTP/2 on the simulator's connections: by ALPN over TLS, and by prior knowledge without TLS.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use super::payload::ConnectionEnd;
 use super::shared::Core;
 use super::socket::{HANDSHAKE_TIMEOUT, Socket};
 
-/// The configuration, offering HTTP/2 in front of HTTP/1.1 if asked to.
+/// The configuration of TLS, which offers HTTP/2 before HTTP/1.1 if `http2` is set.
 pub(super) fn offer(mut tls: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig> {
     if http2 {
         Arc::make_mut(&mut tls).alpn_protocols = vec![PROTOCOL.to_vec(), b"http/1.1".to_vec()];
@@ -28,7 +28,7 @@ pub(super) fn offer(mut tls: Arc<ServerConfig>, http2: bool) -> Arc<ServerConfig
     tls
 }
 
-/// Whether the peer of a plain connection begins with the preface of HTTP/2. A silent peer is one of HTTP/1.1.
+/// Whether the peer of a plain connection begins with the preface of HTTP/2. A silent peer counts as one of HTTP/1.1.
 pub(super) async fn announced(stream: &TcpStream) -> bool {
     let look = async {
         let mut begin = [0; PREFACE.len()];
@@ -84,8 +84,8 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
     }
 }
 
-/// The name by which ALPN knows it.
+/// The name of HTTP/2 in ALPN.
 pub(super) const PROTOCOL: &[u8] = b"h2";
-/// As much of the preface as no request of HTTP/1.1 begins with.
+/// The beginning of the preface, with which no request of HTTP/1.1 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 const PEEK_PAUSE: Duration = Duration::from_millis(1);

@@ -1,11 +1,11 @@
-//! Closes connections that have been idle for too long.
+//! Finds out when a connection has been idle for too long.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Counts the requests of one connection that are not answered to their end.
+/// The number of requests of one connection whose answers are not finished.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load(watch::Sender<usize>);
 
@@ -16,11 +16,11 @@ impl Load {
         Busy(self.0.clone())
     }
 
-    /// Returns once the connection has been idle for as long as the gateway lets it. It is idle from its first moment.
+    /// Returns once the connection has been idle for `limit`. A connection is idle from its first moment on.
     pub(super) async fn idle_too_long(&self, limit: impl Fn() -> Option<Duration>) {
         let mut load = self.0.subscribe();
         loop {
-            // Neither wait fails: the sender is in `self`.
+            // Neither wait fails, because `self` has the sender.
             let _ = load.wait_for(|requests| *requests == 0).await;
             match limit() {
                 None => _ = load.changed().await,

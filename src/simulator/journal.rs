@@ -9,7 +9,7 @@ use super::bounded_log::BoundedLog;
 /// A request as it arrived, and its result.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// Counts the accepted connections from 1: requests with the same number shared a connection.
+    /// The number of the connection, counted from 1. Requests with the same number shared a connection.
     pub connection: usize,
     pub version: Version,
     pub method: Method,
@@ -18,9 +18,9 @@ pub struct Exchange {
     /// The query, without the question mark.
     pub query: Option<String>,
     pub headers: HeaderMap,
-    /// The request's body. Empty until it was read to its end.
+    /// The request's body; empty until the whole body is read.
     pub body: Bytes,
-    /// The status answered; `None` while the request runs, and for good if it was cut off.
+    /// The status of the answer; `None` while the request runs, and for ever after a rule cut the request off.
     pub status: Option<u16>,
     /// Whether the request changed anything at the gateway. A repeated idempotent call does not.
     pub effect: bool,
@@ -32,6 +32,7 @@ pub(super) fn empty() -> Journal {
     BoundedLog::new(MAX_ENTRIES, MAX_BODY_BYTES)
 }
 
+/// The entry of a request whose body is not read yet.
 pub(super) fn entry(connection: usize, head: &Parts) -> Exchange {
     Exchange {
         connection,
@@ -46,7 +47,7 @@ pub(super) fn entry(connection: usize, head: &Parts) -> Exchange {
     }
 }
 
-/// More than any test sends, little enough for a demonstration that runs for days.
+/// The most requests: more than any test sends, and few enough for a demonstration that runs for days.
 const MAX_ENTRIES: usize = 100_000;
-/// Room for a few requests of the largest size.
+/// The most bytes of bodies: room for a few requests of the largest size.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;

@@ -1,9 +1,9 @@
 //! A simulated Sezzle gateway over real sockets, with a memory and with faults on demand.
 //!
-//! The demonstration commands and the integration tests use it as their backend. It shares no type with the product, so
-//! that a misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the handle; [`Options`] say how
-//! it starts, [`Rule`]s bend its answers, its journal tells what it received and its deliveries what it sent by
-//! webhook. What the calls do is in `gateway`.
+//! The demonstration commands and the integration tests use the simulator as their backend. The simulator shares no
+//! type with the product, so that a misreading of Sezzle's interface cannot cancel itself out. [`Simulator`] is the
+//! handle, and [`Options`] has the settings. [`Rule`]s bend the answers, the journal has the received requests, and the
+//! deliveries are the webhooks that were sent. `gateway` answers the calls.
 
 mod bounded_log;
 mod browser;

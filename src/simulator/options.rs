@@ -14,13 +14,15 @@ use super::{
     Upcharge, span,
 };
 
-/// Everything that can be chosen before the simulator starts. Credentials in here are invented: never put in real keys.
+/// The options at the start of the simulator. The credentials are invented: never put in real keys.
 ///
-/// The fields that serde does not skip are the settings of `/_simulator/settings`: they can be changed while it runs.
+/// The fields that serde does not skip are the settings of `/_simulator/settings`, which can be changed while the
+/// simulator runs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Options {
-    /// Where to listen. Port 0 lets the system choose; [`crate::simulator::Simulator::addr`] tells which one it was.
+    /// The address to listen on. With port 0 the system chooses a port, which [`crate::simulator::Simulator::addr`]
+    /// has.
     #[serde(skip)]
     pub listen: SocketAddr,
     /// The public key that `POST /v2/authentication` accepts.
@@ -29,7 +31,7 @@ pub struct Options {
     /// The private key that `POST /v2/authentication` accepts.
     #[serde(skip)]
     pub private_key: String,
-    /// The merchant stated with every token. A merchant sees only its own sessions and orders.
+    /// The merchant of every new token. A merchant sees only its own sessions and orders.
     #[serde(deserialize_with = "text")]
     pub merchant_uuid: String,
     /// Whether authorizations without a checkout are approved: preapprovals, and orders by customer, by reauthorization
@@ -46,10 +48,10 @@ pub struct Options {
     #[serde(deserialize_with = "digits")]
     pub expiration_digits: u8,
     pub tokenize_expiration: TokenizeExpiration,
-    /// How long an authorization given from now on lets money be captured or released.
+    /// How long after a new authorization money can be captured or released.
     #[serde(with = "span::one")]
     pub authorization_life: Duration,
-    /// How long the token of a virtual card that is issued from now on waits to be read.
+    /// How long the token of a new virtual card can be read.
     #[serde(with = "span::one")]
     pub card_token_life: Duration,
     /// The answer for every feature flag.
@@ -89,25 +91,25 @@ pub struct Options {
     pub unauthed_checkout_url: Option<String>,
     pub tokenized_data_type: TokenizedType,
     pub signature_encoding: Encoding,
-    /// Seconds by which this gateway's clock is ahead of the machine's (negative: behind). It moves `Date` and every
-    /// date in a body, never the moment at which a token really ends.
+    /// Seconds by which this gateway's clock is ahead of the machine's; negative for a clock that is behind. The
+    /// difference moves `Date` and every date in a body, but not the moment at which a token really ends.
     pub clock_skew: i64,
-    /// After how long without a request under way a connection is closed; never without.
+    /// How long a connection may be idle before the gateway closes it; `None` for ever.
     #[serde(with = "span::option")]
     pub idle_timeout: Option<Duration>,
     /// How long to wait after each failed attempt to deliver a webhook; after the last wait comes the last attempt. A
     /// thousand waits at most are used.
     #[serde(with = "span::list")]
     pub webhook_retries: Vec<Duration>,
-    /// How long a webhook's receiver may take to answer, connecting included.
+    /// How long the receiver of a webhook may take to answer, from the start of the connection.
     #[serde(with = "span::one")]
     pub webhook_timeout: Duration,
-    /// Whether HTTP/2 is spoken, too: agreed by ALPN over TLS, with prior knowledge without. Over HTTP/2 a reset at any
-    /// point and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the whole
-    /// connection without a farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
+    /// Whether the gateway speaks HTTP/2, too: by ALPN over TLS, and by prior knowledge without TLS. Over HTTP/2 a
+    /// reset at any point and a body cut short reset only their stream, [`crate::simulator::Fault::Garbage`] closes the
+    /// whole connection without a farewell, and [`crate::simulator::Fault::SlowHead`] delays the whole head.
     #[serde(skip)]
     pub http2: bool,
-    /// Serves TLS with this configuration; plain HTTP without.
+    /// The configuration of TLS; `None` for plain HTTP.
     #[serde(skip)]
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -167,11 +169,11 @@ impl Options {
         }
     }
 
-    /// Changes these settings: all of them or, with the reason, none.
+    /// Changes these settings. If one cannot be changed, changes none and says why.
     pub(super) fn change(&mut self, changes: Map<String, Value>) -> Result<(), String> {
         let mut settings = self.settings();
         for (name, value) in changes {
-            // Each one is read alone first, since an error of serde's does not name the field.
+            // Each setting is read alone first, because an error of serde's does not name the field.
             let alone = Map::from_iter([(name.clone(), value)]);
             Self::deserialize(Value::from(alone.clone())).map_err(|error| format!("{name}: {error}"))?;
             if !settings.contains_key(&name) {

@@ -15,10 +15,10 @@ pub(super) struct Payload {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
     /// Bytes still to come, if the length is stated; without it the body is chunked.
     length: Option<u64>,
-    /// Bytes still to be sent before the connection is closed in front of the end.
+    /// Bytes still to be sent before the connection is closed too early, if a rule asks for that.
     cut: Option<usize>,
     waiting: Option<(Pause, Bytes)>,
-    /// Given back once the body is sent or nobody wants it.
+    /// Marks the connection as busy until the body is sent or dropped.
     _busy: Option<Busy>,
 }
 
@@ -39,7 +39,7 @@ impl Piece {
     }
 }
 
-/// How a connection ends when a request gets no answer. Travels through hyper as the service's error.
+/// How a connection ends when a request gets no answer. hyper hands this on as the error of the service.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("a rule ends the connection")]
 pub(super) enum ConnectionEnd {
@@ -50,6 +50,7 @@ pub(super) enum ConnectionEnd {
 }
 
 impl Payload {
+    /// `length` is the length that the answer states, if any.
     pub(super) fn new(pieces: impl Iterator<Item = Piece> + Send + 'static, length: Option<u64>) -> Self {
         Self { pieces: Box::new(pieces), length, cut: None, waiting: None, _busy: None }
     }
@@ -59,7 +60,7 @@ impl Payload {
         Self::new(once(Piece::now(bytes)), Some(length))
     }
 
-    /// The body in smaller pieces.
+    /// Replaces the pieces of the body.
     pub(super) fn reshape<I>(self, change: impl FnOnce(Box<dyn Iterator<Item = Piece> + Send>) -> I) -> Self
     where
         I: Iterator<Item = Piece> + Send + 'static,
@@ -72,11 +73,12 @@ impl Payload {
         Self { _busy: Some(busy), ..self }
     }
 
+    /// Closes the connection after `kept` bytes of the body.
     pub(super) fn cut(self, kept: usize) -> Self {
         Self { cut: Some(kept), ..self }
     }
 
-    /// All bytes, but no piece that begins after so many.
+    /// The pieces from the beginning, until they have at least `limit` bytes.
     pub(super) fn beginning(self, limit: usize) -> Bytes {
         let mut bytes = BytesMut::new();
         for piece in self.pieces {
@@ -88,7 +90,8 @@ impl Payload {
         bytes.freeze()
     }
 
-    /// The next piece; once the cut is reached an empty one, after a moment in which the rest is flushed.
+    /// The next piece, and the wait before it. At the cut comes an empty piece after a short wait, so that hyper writes
+    /// all bytes before it.
     fn next(&mut self) -> Option<(Pause, Bytes)> {
         if self.cut == Some(0) {
             return Some((pause(FLUSH), Bytes::new()));
@@ -138,5 +141,5 @@ fn pause(wait: Duration) -> Pause {
     (!wait.is_zero()).then(|| Box::pin(sleep(wait)))
 }
 
-/// Gives hyper one turn to write what it holds before it learns of the cut.
+/// Time for hyper to write its bytes before it learns of the cut.
 const FLUSH: Duration = Duration::from_millis(1);

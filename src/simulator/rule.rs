@@ -1,6 +1,6 @@
 //! Rules bend the answers of the simulated gateway: late, wrong, missing, or held until a test lets them go.
 //!
-//! Every knob of a [`Rule`] is independent of the others. Only the newest rule that matches a request is applied to it.
+//! The parts of a [`Rule`] are independent of each other. Only the newest matching rule applies to a request.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Fault, Gate};
 
-/// Which requests to treat specially, how often, and how.
+/// The requests to treat specially, how often, and the treatment.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     pub(super) method: Option<Method>,
@@ -20,7 +20,7 @@ pub struct Rule {
     pub(super) action: Action,
 }
 
-/// Where a request's way ends with its connection being reset or closed.
+/// The point at which a connection is reset or closed in place of an answer.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Reset {
@@ -66,13 +66,13 @@ impl Rule {
         self
     }
 
-    /// Parks the request after it was read, before its effect.
+    /// Holds the request at a gate after it was read, before its effect.
     pub fn gate(mut self, gate: &Gate) -> Self {
         self.action.gate_before_effect = Some(gate.clone());
         self
     }
 
-    /// Parks the request after its effect, before the answer.
+    /// Holds the request at a gate after its effect, before the answer.
     pub fn gate_after_effect(mut self, gate: &Gate) -> Self {
         self.action.gate_after_effect = Some(gate.clone());
         self
@@ -84,8 +84,8 @@ impl Rule {
         self
     }
 
-    /// Replaces the body of the answer. Together with [`Rule::status`] it is sent as JSON; otherwise the effect, the
-    /// status and the type of the normal answer stay.
+    /// Replaces the body of the answer. Together with [`Rule::status`], the body is sent as JSON. Otherwise the effect,
+    /// the status and the type of the normal answer stay.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.action.body = Some(body.into());
         self
@@ -116,8 +116,8 @@ impl Rule {
     }
 
     /// Closes the connection at this point instead of answering, without a reset unless a part of the request is
-    /// unread. With [`Rule::reused_only`] and [`Reset::BeforeReading`] it is the gateway that ends an idle connection
-    /// just as the next request comes.
+    /// unread. With [`Rule::reused_only`] and [`Reset::BeforeReading`], the gateway ends an idle connection at the
+    /// moment when the next request comes.
     pub fn close(mut self, at: Reset) -> Self {
         self.action.close = Some(at);
         self
@@ -187,7 +187,7 @@ impl Rules {
         self.0.iter().filter(|rule| rule.times != Some(0)).count()
     }
 
-    /// The action for a request that arrives now. Counts as one application of the rule it comes from.
+    /// The action for a request that arrives now. Counts as one application of the rule.
     pub(super) fn apply(&mut self, method: &Method, path: &str, reused: bool) -> Action {
         self.0.retain(|rule| rule.times != Some(0));
         let Some(rule) = self.0.iter_mut().rev().find(|rule| rule.matches(method, path, reused)) else {
@@ -198,7 +198,8 @@ impl Rules {
     }
 }
 
-/// Whether a path is the wanted one. A `*` at its end stands for anything, one before it for the rest of a segment.
+/// Whether a path matches. A `*` at the end of `wanted` stands for any text, and a `*` before that for the rest of a
+/// segment.
 pub(super) fn path_matches(wanted: &str, path: &str) -> bool {
     match wanted.split_once('*') {
         None => wanted == path,

@@ -1,7 +1,7 @@
 //! Sockets: accepts connections, serves HTTP/1.1 on them and ends them as a rule asks. HTTP/2 is in `http2`.
 //!
-//! One task accepts, one serves each connection and one runs each request. All of them are tracked and end when
-//! `stopping` is cancelled; nothing waits for their results.
+//! One task accepts connections, each connection has a task, and each request has one. All tasks are tracked and end
+//! when `stopping` is cancelled. Nothing waits for their results.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -34,14 +34,14 @@ pub(super) async fn accept(core: Arc<Core>, listener: TcpListener, tls: Option<T
                 let stopping = core.stopping.clone();
                 core.tasks.spawn(async move { stopping.run_until_cancelled(connection).await });
             }
-            // Usually out of file descriptors: wait for some to be closed.
+            // Usually the process has no file descriptors left. Some may be closed after a pause.
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
 async fn connection(core: Arc<Core>, number: usize, stream: TcpStream, tls: Option<TlsAcceptor>) {
-    // Without it small answers wait for the peer's acknowledgement.
+    // With Nagle's algorithm, small answers would wait for the peer's acknowledgement.
     let _ = stream.set_nodelay(true);
     match tls {
         None if core.http2 && http2::announced(&stream).await => http2::serve(core, number, stream).await,

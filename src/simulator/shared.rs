@@ -1,4 +1,4 @@
-//! What the tasks of a simulator share.
+//! The state that the tasks of a simulator share.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -16,10 +16,10 @@ use super::journal::Journal;
 use super::options::Options;
 use super::rule::Rules;
 
-/// State that the tasks of a simulator share. No lock is held across a wait, nor two at once.
+/// The state that the tasks of a simulator share. No task holds a lock while it waits, nor two locks at once.
 #[derive(Debug)]
 pub(super) struct Core {
-    /// Whether HTTP/2 is spoken beside HTTP/1.1.
+    /// Whether the gateway speaks HTTP/2, too.
     pub(super) http2: bool,
     pub(super) addr: SocketAddr,
     pub(super) scheme: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Core {
     pub(super) connections: AtomicUsize,
     pub(super) deliveries: Deliveries,
     pub(super) stopping: CancellationToken,
-    /// Where tasks run that a handle starts, wherever it is used.
+    /// The runtime of the tasks that a handle starts, even if the handle is used outside a runtime.
     pub(super) runtime: Handle,
     pub(super) tasks: TaskTracker,
 }

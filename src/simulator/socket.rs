@@ -13,11 +13,12 @@ use super::payload::Piece;
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sized + 'static {
     fn tcp(&self) -> &TcpStream;
 
-    /// Throws away what is unsent and makes the peer see a reset.
+    /// Drops the unsent bytes, and resets the connection.
     fn reset(self) {
         let _ = self.tcp().set_zero_linger();
     }
 
+    /// Sends bytes past HTTP, and closes the connection.
     async fn send(mut self, pieces: &[Piece]) {
         for piece in pieces {
             sleep(piece.wait).await;
@@ -45,6 +46,6 @@ impl Socket for TlsStream<TcpStream> {
     }
 }
 
-/// Long enough for a busy machine, short enough that a silent peer does not hold its socket.
+/// The longest handshake: long enough for a busy machine, and short enough that a silent peer does not keep its socket.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Durations as they are written in JSON: `"30s"`.
+//! Durations in JSON, such as `"30s"`.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::units;
 
+/// A duration that JSON writes as a text.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(try_from = "Value", into = "String")]
 pub(super) struct Span(pub(super) Duration);
@@ -65,7 +66,7 @@ pub(super) mod list {
 
     use super::{Duration, Span};
 
-    /// More than five days have room for.
+    /// The most durations of a list, which is more waits than five days have room for.
     const MOST: usize = 1000;
 
     pub(in crate::simulator) fn serialize<S: Serializer>(spans: &[Duration], to: S) -> Result<S::Ok, S::Error> {

@@ -13,12 +13,12 @@ pub enum TlsError {
     Certificate(pem::Error),
     #[error("the key: {0}")]
     Key(pem::Error),
-    /// The key does not belong to the certificate, or TLS does not use their kind.
+    /// The key does not belong to the certificate, or TLS does not support keys of this kind.
     #[error("the certificate with the key: {0}")]
     Refused(#[from] rustls::Error),
 }
 
-/// Reads a chain of certificates, the server's own first, and the key to that one. Both are PEM.
+/// Reads a chain of certificates, the server's own first, and the key of the server's certificate. Both are PEM.
 pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(TlsError::Certificate)?;

@@ -7,14 +7,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Links {
-    /// Each with `href`, `method` and `rel`.
+    /// Each link has `href`, `method` and `rel`.
     #[default]
     Full,
-    /// As before an order had a link to delete its checkout.
+    /// An order has no link to delete its checkout, as in earlier times.
     WithoutCheckout,
-    /// Without `method`, which then means GET.
+    /// Links have no `method`, which then means GET.
     WithoutMethod,
-    /// With a space at the end of the first `href` of each list, as one of Sezzle's examples has it.
+    /// The first `href` of each list has a space at its end, as in one of Sezzle's examples.
     TrailingSpace,
     /// `[]`.
     EmptyList,
@@ -26,10 +26,10 @@ pub enum Links {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Upcharge {
-    /// Nothing: the new order is over the surplus alone.
+    /// No effect: the new order is over the surplus alone.
     #[default]
     Separate,
-    /// The rest of it is released, and the new order is over both sums, as in 2021.
+    /// The rest of the first order is released, and the new order is over both sums, as in 2021.
     Replaces,
 }
 
@@ -60,7 +60,7 @@ pub enum OrderReport {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Columns {
-    /// The columns of an older page: fewer.
+    /// The fewer columns of an older page.
     Older,
     #[default]
     Current,
@@ -100,7 +100,8 @@ pub enum Encoding {
     Base64,
 }
 
-/// Where a session shows its tokenize part: Sezzle's documents show both places. Without an order: `TopLevel`.
+/// The place of the tokenize part in a session. Sezzle's documents show both places. A session without an order has the
+/// part at the top level.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizePlace {

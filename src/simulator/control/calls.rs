@@ -12,7 +12,7 @@ use crate::simulator::effect::EffectKind;
 use crate::simulator::ids::SessionKind;
 use crate::simulator::span::Span;
 
-/// Reads a request to the control interface. `query` comes without its question mark.
+/// Reads a request to the control interface. `query` has no question mark.
 pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Command, CommandError> {
     let mut allowed = Vec::new();
     for call in &ENDPOINTS {
@@ -139,17 +139,20 @@ pub(super) const ENDPOINTS: [Endpoint; 25] = [
     }),
 ];
 
+/// A call of the control interface.
 pub(super) struct Endpoint {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    says: &'static str,
+    /// The description in the list of calls.
+    does: &'static str,
     takes: Takes,
 }
 
 #[derive(Clone, Copy)]
 enum Takes {
-    /// Neither query nor body.
+    /// The call takes neither a query nor a body.
     Nothing(Act),
+    /// The call reads its query or its body by this function.
     Input(Read),
 }
 
@@ -170,17 +173,17 @@ impl Endpoint {
     }
 }
 
-const fn act(method: &'static str, path: &'static str, says: &'static str, act: Act) -> Endpoint {
-    Endpoint { method, path, says, takes: Takes::Nothing(act) }
+const fn act(method: &'static str, path: &'static str, does: &'static str, act: Act) -> Endpoint {
+    Endpoint { method, path, does, takes: Takes::Nothing(act) }
 }
 
-const fn input(method: &'static str, path: &'static str, says: &'static str, read: Read) -> Endpoint {
-    Endpoint { method, path, says, takes: Takes::Input(read) }
+const fn input(method: &'static str, path: &'static str, does: &'static str, read: Read) -> Endpoint {
+    Endpoint { method, path, does, takes: Takes::Input(read) }
 }
 
 fn index() -> Value {
     let calls =
-        ENDPOINTS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.says}));
+        ENDPOINTS.iter().map(|call| json!({"call": format!("{} {}", call.method, call.path), "does": call.does}));
     json!({"calls": calls.collect::<Vec<_>>()})
 }
 

@@ -1,4 +1,4 @@
-//! One thing to do through the control interface.
+//! A command of the control interface.
 
 use std::time::Duration;
 
@@ -66,11 +66,12 @@ fn clicked(simulator: &Simulator, order: &str, kind: EffectKind, cents: u64) -> 
     }
 }
 
-/// The answer of a call without a result.
+/// The answer of a call that has no result.
 pub(super) fn done() -> CommandResult {
     Ok(json!({}))
 }
 
+/// [`done`], or 404 with the message `otherwise`.
 pub(super) fn done_if(done: bool, otherwise: &str) -> CommandResult {
     if done { self::done() } else { Err(CommandError::unknown(otherwise)) }
 }

@@ -1,4 +1,4 @@
-//! Why a call of the control interface was turned down.
+//! The errors of the control interface.
 
 use http::StatusCode;
 use serde_json::Value;
@@ -11,7 +11,7 @@ pub(in crate::simulator) type CommandResult = Result<Value, CommandError>;
 pub struct CommandError {
     pub status: StatusCode,
     pub message: String,
-    /// The methods of the path, if the request has another one.
+    /// The methods of the path, if the method of the request is none of them.
     pub(super) allow: Option<String>,
 }
 
@@ -30,6 +30,7 @@ impl CommandError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
+    /// 404: the object of the call does not exist.
     pub(super) fn unknown(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }

@@ -1,4 +1,4 @@
-//! Gates with names, for callers who cannot hold a [`Gate`].
+//! Gates with names, for callers of the control interface, who cannot hold a [`Gate`].
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::simulator::gate::Gate;
 pub(in crate::simulator) struct Gates(HashMap<String, Gate>);
 
 impl Gates {
-    /// The closed gate of this name; a new one if there is none or if it was released.
+    /// The closed gate of this name. Makes a new gate if there is none, or if it was released.
     pub(in crate::simulator) fn closed(&mut self, name: String) -> Result<Gate, CommandError> {
         if let Some(gate) = self.0.get(&name).filter(|gate| !gate.is_open()) {
             return Ok(gate.clone());
@@ -60,5 +60,5 @@ pub(super) fn name(text: String) -> Result<String, CommandError> {
 }
 
 const MAX_NAME: usize = 64;
-/// As many as there can be rules with two gates each.
+/// The most gates: two for each rule.
 const MAX_GATES: usize = 200;

@@ -1,4 +1,4 @@
-//! What comes with a request to the control interface.
+//! The input of a request to the control interface: its path, query and body.
 
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -18,7 +18,7 @@ pub(super) struct Input<'a> {
 }
 
 impl Input<'_> {
-    /// Checks a call that takes no input. Some clients send an empty object without input.
+    /// Refuses a query and a body. An empty object is accepted, because some clients send one in place of no body.
     pub(super) fn refuse(self) -> Result<(), CommandError> {
         self.refuse_query()?;
         match self.body.trim_ascii() {
@@ -34,7 +34,7 @@ impl Input<'_> {
         }
     }
 
-    /// The body; no query.
+    /// Reads the body. Refuses a query.
     pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, CommandError> {
         self.refuse_query()?;
         serde_json::from_slice(self.body).map_err(|error| match error.classify() {

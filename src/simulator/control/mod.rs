@@ -1,8 +1,8 @@
-//! The control interface: all that a test does with [`Simulator`](crate::simulator::Simulator), over HTTP.
+//! The control interface: over HTTP, a test can do all that it can do with [`Simulator`](crate::simulator::Simulator).
 //!
-//! The interface shares the gateway's port, below a prefix that Sezzle does not have. Rules do not apply to its
-//! requests, and the journal does not note them. [`parse`] turns a request into a [`Command`] without any I/O; `calls`
-//! lists all commands.
+//! The interface shares the gateway's port, below a prefix that Sezzle does not have. Rules do not apply to requests to
+//! the interface, and the journal does not note them. [`parse`] turns a request into a [`Command`] without any I/O;
+//! `calls` lists all commands.
 
 mod calls;
 mod command;

@@ -15,7 +15,7 @@ use crate::simulator::gateway::notation::rfc3339;
 use crate::simulator::journal::{Exchange, Journal};
 use crate::simulator::rule::path_matches;
 
-/// Which part is asked for.
+/// The entries that a request asks for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {
     since: usize,
@@ -23,7 +23,7 @@ pub(super) struct Page {
     path: Option<String>,
 }
 
-/// Reads a query that may have these names only.
+/// Reads a query, whose names must be among `known`.
 pub(super) fn read(input: Input<'_>, known: &[&str]) -> Result<Page, CommandError> {
     let query = input.query;
     Input { query: None, ..input }.refuse()?;
@@ -127,7 +127,7 @@ fn headers(headers: &HeaderMap) -> BTreeMap<&str, Vec<String>> {
     headers.keys().map(|name| (name.as_str(), headers.get_all(name).iter().map(text).collect())).collect()
 }
 
-/// A page that a person can still look through.
+/// The most entries of a page, so that a person can look through it.
 const MAX_ENTRIES: usize = 100;
-/// A page may exceed this size by one body.
+/// The size of the bodies after which a page ends. A page may exceed this size by one body.
 const MAX_BODY_BYTES: usize = 1024 * 1024;

@@ -16,7 +16,7 @@ use crate::simulator::handle::Simulator;
 use crate::simulator::rule::{Action, Edit, Reset, Rule};
 use crate::simulator::span::Span;
 
-/// A rule whose gates are still names.
+/// A rule whose gates are names so far.
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
     rule: Rule,
@@ -24,10 +24,10 @@ pub(super) struct Draft {
     gate_after_effect: Option<String>,
 }
 
-/// The body of the call, field by field.
+/// The body of the call.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Text {
+pub(super) struct RuleBody {
     method: Option<String>,
     path: Option<String>,
     times: Option<NonZeroU32>,
@@ -49,7 +49,8 @@ pub(super) struct Text {
     fault: Option<Fault>,
 }
 
-pub(super) fn read(text: Text) -> Result<Draft, CommandError> {
+/// Reads a rule.
+pub(super) fn read(text: RuleBody) -> Result<Draft, CommandError> {
     let mut headers = Vec::new();
     for name in text.remove_headers {
         headers.push(Edit::Remove(header(&name)?));
@@ -83,7 +84,7 @@ pub(super) fn read(text: Text) -> Result<Draft, CommandError> {
 }
 
 impl Draft {
-    /// Puts the rule in force, with its gates closed.
+    /// Puts the rule in force, with closed gates.
     pub(super) fn script(self, simulator: &Simulator) -> CommandResult {
         let in_force = simulator.core.rules().in_force();
         if in_force >= MAX_RULES {
@@ -105,7 +106,7 @@ fn method(text: String) -> Result<Method, CommandError> {
     Method::try_from(text.as_str()).map_err(|_| CommandError::wrong(format!("method: {text:?} is not a method")))
 }
 
-/// A path that a request can have. Otherwise a slip would make a rule that never applies.
+/// Checks that a request can have this path, because a rule with another path would never apply.
 fn path(text: String) -> Result<String, CommandError> {
     if text.starts_with('/') && !text.contains(['?', '#']) {
         Ok(text)
@@ -119,7 +120,7 @@ fn status(code: u16) -> Result<StatusCode, CommandError> {
     status.ok_or_else(|| CommandError::wrong(format!("status: expected a number from 200 to 599, found {code}")))
 }
 
-/// A text unchanged, which need not be JSON; an object or a list as JSON.
+/// The bytes of a body: a text unchanged, which need not be JSON, and an object or a list as JSON.
 fn body(value: Value) -> Result<Bytes, CommandError> {
     match value {
         Value::String(text) => Ok(text.into()),
@@ -143,7 +144,7 @@ fn header_value(name: &str, value: &str) -> Result<HeaderValue, CommandError> {
     HeaderValue::try_from(value).map_err(|_| CommandError::wrong(format!("headers: {name} cannot be {value:?}")))
 }
 
-/// More than a test needs; with bodies of the largest size they fit into memory.
+/// The most rules: more than a test needs, and few enough that bodies of the largest size fit into memory.
 const MAX_RULES: usize = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Requests to the control interface, from head to answer.
+//! Serves requests to the control interface.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(in crate::simulator) async fn serve(
         Ok(Err(_)) | Err(_) => return Err(ConnectionEnd::Close),
     };
     let command = parse(head.method.as_str(), head.uri.path(), head.uri.query(), &body);
-    Ok(response(command.and_then(|command| command.run(&Simulator::of(core)))))
+    Ok(response(command.and_then(|command| command.run(&Simulator::for_task(core)))))
 }
 
 /// Whether `Host` is an address or `localhost`. HTTP/2 has no `Host`, and no browser speaks HTTP/2 without TLS.
@@ -75,5 +75,5 @@ fn response(outcome: CommandResult) -> Response<Payload> {
 }
 
 const MAX_BODY: usize = 1024 * 1024;
-/// Long enough for a busy machine, short enough that a silent caller does not stay.
+/// The longest wait for a body: long enough for a busy machine, and short enough that a silent caller does not stay.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

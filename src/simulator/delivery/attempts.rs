@@ -9,15 +9,16 @@ use super::record::{Attempt, DeliveryState};
 use crate::simulator::gateway::WebhookJob;
 use crate::simulator::shared::Core;
 
+/// Makes attempts until the delivery has a final state.
 pub(super) async fn deliver(core: &Core, number: usize, job: &WebhookJob) -> DeliveryState {
-    let target = match Target::of(&job.url) {
+    let target = match Target::parse(&job.url) {
         Ok(target) => target,
         Err(reason) => return DeliveryState::NotSent(reason),
     };
-    let gone = |id: &String| !core.gateway().subscribed(id);
+    let gone = |id: &String| !core.gateway().is_subscribed(id);
     for retry in 0.. {
-        // The semaphore is never closed, and an attempt without a place would do no harm.
-        let place = core.deliveries.attempts.acquire().await;
+        // The semaphore is never closed, and an attempt without a permit would do no harm.
+        let permit = core.deliveries.attempts.acquire().await;
         if job.subscription.as_ref().is_some_and(gone) {
             return DeliveryState::Unsubscribed;
         }
@@ -27,7 +28,7 @@ pub(super) async fn deliver(core: &Core, number: usize, job: &WebhookJob) -> Del
         };
         let at = OffsetDateTime::now_utc().into();
         let status = post::attempt(&target, &signature, &job.body, limit).await;
-        drop(place);
+        drop(permit);
         core.deliveries.attempted(number, Attempt { at, status });
         if status == Some(200) {
             return DeliveryState::Accepted;
@@ -44,5 +45,5 @@ pub(super) async fn deliver(core: &Core, number: usize, job: &WebhookJob) -> Del
     DeliveryState::GivenUp
 }
 
-/// More than five days have room for.
+/// The most retries of a delivery, which is more than five days have room for.
 const MAX_RETRIES: usize = 1000;

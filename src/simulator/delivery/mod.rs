@@ -1,6 +1,6 @@
 //! Webhooks on their way: the record of every delivery, and the handle's methods about them.
 //!
-//! `gateway` decides which webhook goes to whom; [`attempts`] makes the attempts, [`post`] sends one of them.
+//! `gateway` makes the webhook for each subscription; [`attempts`] makes the attempts, and [`post`] sends one attempt.
 
 mod attempts;
 mod post;
@@ -16,21 +16,22 @@ pub(super) use self::record::Deliveries;
 pub use self::record::{Attempt, Delivery, DeliveryState};
 
 impl Core {
-    /// Does something at the gateway and delivers what it announces.
+    /// Lets `act` work on the gateway, and delivers the webhooks that result.
     pub(super) fn act<T>(self: &Arc<Self>, act: impl FnOnce(&mut Gateway) -> T) -> T {
         let (done, jobs) = {
             let mut gateway = self.gateway();
-            (act(&mut gateway), gateway.outbox())
+            (act(&mut gateway), gateway.take_outbox())
         };
         dispatch(self, jobs);
         done
     }
 }
 
-/// Begins to deliver, each job in a task of its own: none waits for another's retries. They end with the simulator.
+/// Starts a task for each delivery, so that no delivery waits for the retries of another. The tasks end with the
+/// simulator.
 pub(super) fn dispatch(core: &Arc<Core>, jobs: impl IntoIterator<Item = WebhookJob>) {
     for job in jobs {
-        let Ok(place) = core.deliveries.pending.clone().try_acquire_owned() else {
+        let Ok(permit) = core.deliveries.pending.clone().try_acquire_owned() else {
             core.deliveries.dropped.fetch_add(1, Ordering::SeqCst);
             continue;
         };
@@ -40,7 +41,7 @@ pub(super) fn dispatch(core: &Arc<Core>, jobs: impl IntoIterator<Item = WebhookJ
             async move {
                 let state = core.stopping.run_until_cancelled(attempts::deliver(&core, number, &job));
                 let state = abandoned.run_until_cancelled(state).await.flatten();
-                drop(place);
+                drop(permit);
                 if let Some(state) = state {
                     core.deliveries.settle(number, state);
                 }

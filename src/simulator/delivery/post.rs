@@ -1,4 +1,4 @@
-//! One webhook over one connection: signed, sent, and its status read. Only to this machine.
+//! Sends one webhook over one connection, signed, and reads the status. Sends to this machine only.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::simulator::Encoding;
 
-/// Where on this machine a webhook goes.
+/// The address of a webhook's receiver on this machine.
 #[derive(Debug)]
 pub(super) struct Target {
     addrs: Vec<SocketAddr>,
@@ -28,8 +28,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads a URL, or says why nothing is delivered there: the simulator never talks to another machine.
-    pub(super) fn of(url: &str) -> Result<Self, &'static str> {
+    /// Reads a URL. The error says why nothing is delivered there: the simulator never talks to another machine.
+    pub(super) fn parse(url: &str) -> Result<Self, &'static str> {
         let uri: Uri = url.parse().map_err(|_| "the URL cannot be read")?;
         if uri.scheme_str() != Some("http") {
             return Err("the simulator delivers over plain http only");
@@ -50,14 +50,14 @@ impl Target {
     }
 }
 
-/// The status the receiver answers in time, if it does.
+/// The status that the receiver answers within `limit`; `None` without an answer in time.
 pub(super) async fn attempt(target: &Target, signature: &str, body: &Bytes, limit: Duration) -> Option<u16> {
     let mut status = None;
     let _ = timeout(limit, send(target, signature, body.clone(), &mut status)).await;
     status
 }
 
-/// Returns the status as soon as it has arrived. `None` if no status will come.
+/// Sends the webhook. Sets `status` as soon as the status has arrived. `None` if the exchange failed.
 async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option<u16>) -> Option<()> {
     let stream = TcpStream::connect(target.addrs.as_slice()).await.ok()?;
     let request = Request::post(&target.path)
@@ -71,7 +71,7 @@ async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option
     let exchange = async move {
         let (head, body) = sender.send_request(request).await.ok()?.into_parts();
         *status = Some(head.status.as_u16());
-        // Read to its end, so that the receiver does not see its answer cut off.
+        // The body is read to its end, so that the receiver does not see its answer cut off.
         let _ = Limited::new(body, MAX_ANSWER).collect().await;
         Some(())
     };
@@ -83,7 +83,7 @@ async fn send(target: &Target, signature: &str, body: Bytes, status: &mut Option
     }
 }
 
-/// HMAC-SHA256 of a body.
+/// The HMAC-SHA256 of a body, in this encoding.
 pub(super) fn signature(key: &str, body: &[u8], encoding: Encoding) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
     let tag = hmac::sign(&key, body);
@@ -93,7 +93,7 @@ pub(super) fn signature(key: &str, body: &[u8], encoding: Encoding) -> String {
     }
 }
 
-/// Nobody reads the answer's body.
+/// The most bytes of the answer's body, which nobody looks at.
 const MAX_ANSWER: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -102,15 +102,15 @@ mod tests {
 
     #[test]
     fn only_plain_http_on_this_machine_is_a_target() {
-        let target = Target::of("http://localhost/hook?a=b#c").unwrap();
+        let target = Target::parse("http://localhost/hook?a=b#c").unwrap();
         assert_eq!(target.addrs, ["127.0.0.1:80".parse().unwrap(), "[::1]:80".parse().unwrap()]);
         assert_eq!((target.host.as_str(), target.path.as_str()), ("localhost:80", "/hook?a=b"));
-        assert_eq!(Target::of("http://[::1]:81").unwrap().host, "[::1]:81");
-        assert_eq!(Target::of("http://me:secret@127.0.0.9:81").unwrap().host, "127.0.0.9:81");
+        assert_eq!(Target::parse("http://[::1]:81").unwrap().host, "[::1]:81");
+        assert_eq!(Target::parse("http://me:secret@127.0.0.9:81").unwrap().host, "127.0.0.9:81");
         for url in
             ["https://127.0.0.1/", "http://192.0.2.1/", "http://localhost.example/", "http://127.0.0.1.nip.io/", "/"]
         {
-            assert!(Target::of(url).is_err(), "{url}");
+            assert!(Target::parse(url).is_err(), "{url}");
         }
     }
 

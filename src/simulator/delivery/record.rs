@@ -14,15 +14,15 @@ use crate::simulator::gateway::WebhookJob;
 /// An event on its way to a URL.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Counts the deliveries from 0; it stays the same while older ones are forgotten.
+    /// The number of the delivery, counted from 0. The number stays when older deliveries are forgotten.
     pub number: usize,
-    /// The subscription it is made for. A test event and a delivery sent again have none: they are tried once.
+    /// The subscription of the delivery. A test event and a delivery that is sent again have none, and are tried once.
     pub subscription: Option<String>,
     pub event: String,
     pub url: String,
     /// The body, which is the same in every attempt.
     pub body: Bytes,
-    /// The attempts that are over, the first one first.
+    /// The attempts that are over, the oldest first.
     pub attempts: Vec<Attempt>,
     pub state: DeliveryState,
 }
@@ -31,22 +31,22 @@ pub struct Delivery {
 pub struct Attempt {
     /// The start of the attempt, by the machine's clock.
     pub at: SystemTime,
-    /// The status that was answered; `None` without a connection or a complete head in time.
+    /// The status of the answer; `None` without a connection or a complete head in time.
     pub status: Option<u16>,
 }
 
 /// The state of a delivery. All states but the first are final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// Being tried, or waiting to be tried again. So it stays when the simulator is stopped meanwhile.
+    /// The delivery is being tried, or waits for its next attempt. The state stays if the simulator stops meanwhile.
     Pending,
-    /// Answered with 200.
+    /// The receiver answered 200.
     Accepted,
     /// The last attempt failed. The subscription, if it has one, was deleted for all its events.
     GivenUp,
     /// The subscription was deleted before the next attempt.
     Unsubscribed,
-    /// Never tried, for this reason.
+    /// The delivery was never tried, for this reason.
     NotSent(&'static str),
 }
 
@@ -58,9 +58,9 @@ pub(in crate::simulator) struct Deliveries {
     pub(in crate::simulator) dropped: AtomicU64,
     /// Ends the deliveries under way.
     abandoned: Mutex<CancellationToken>,
-    /// Places for deliveries that are not settled.
+    /// Permits for deliveries without a final state.
     pub(in crate::simulator) pending: Arc<Semaphore>,
-    /// Places for attempts under way.
+    /// Permits for attempts under way.
     pub(in crate::simulator) attempts: Semaphore,
 }
 
@@ -116,10 +116,10 @@ impl Default for Deliveries {
     }
 }
 
-/// Enough for a test to look back, and little enough for a demonstration that runs for days.
+/// The most deliveries: enough for a test to look back, and few enough for a demonstration that runs for days.
 const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// More than any test has under way.
+/// The most deliveries without a final state, which is more than any test has.
 const MAX_PENDING: usize = 1000;
-/// A receiver sees some at once, but not a flood.
+/// The most attempts at once, so that a receiver sees several at once, but no flood.
 const MAX_ATTEMPTS_AT_ONCE: usize = 16;

@@ -8,7 +8,7 @@ use super::notation;
 use super::rows::Rows;
 use crate::simulator::Errors;
 
-/// A complete answer, and whether giving it changed anything.
+/// A complete answer, and whether its call changed anything at the gateway.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct Answer {
     pub(in crate::simulator) status: StatusCode,
@@ -20,7 +20,7 @@ pub(in crate::simulator) struct Answer {
 pub(in crate::simulator) enum Content {
     Empty,
     Json(Bytes),
-    /// A small whole of another type.
+    /// A short text of another media type.
     Text(&'static str, Bytes),
     Rows(Rows),
 }
@@ -30,8 +30,8 @@ impl Answer {
         Self { status, content: Content::Empty, effect: false }
     }
 
-    /// As [`Self::empty`], with a status that a setting holds.
-    pub(super) fn done(status: u16) -> Self {
+    /// As [`Self::empty`], with a status from the settings.
+    pub(super) fn empty_with(status: u16) -> Self {
         Self::empty(StatusCode::from_u16(status).unwrap_or_default())
     }
 
@@ -82,7 +82,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", location, "No such resource.")
     }
 
-    /// 400 in the form that one call documents: not a list, and with these fields only.
+    /// 400 in the form that the documents of one call have: not a list, and with these fields only.
     pub(super) fn bare() -> Answer {
         Answer::json(StatusCode::BAD_REQUEST, &json!({"code": "bad_request", "message": "bad request"}))
     }
@@ -92,7 +92,7 @@ impl ApiError {
         self.problems.push(json!({"code": code, "location": location, "message": message, "debug_uuid": debug_uuid}));
     }
 
-    /// Joins all errors into one, so that every missing field is named at once. `None` when there is none.
+    /// Joins all errors into one, so that one answer names every missing field. `None` without errors.
     pub(super) fn all(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         errors.into_iter().reduce(|mut first, next| {
             first.problems.extend(next.problems);
@@ -100,7 +100,7 @@ impl ApiError {
         })
     }
 
-    /// The error in one of its forms. Only a list has room for more than one problem.
+    /// The error in one of its forms. Only the form of a list has room for more than one problem.
     pub(super) fn shaped(mut self, form: Errors) -> Answer {
         let keep: &[&str] = match (form, self.problems.first()) {
             (Errors::List, _) | (_, None) => return self.into(),
@@ -130,7 +130,7 @@ pub(super) struct Price {
 }
 
 impl Price {
-    /// Reads a price and names the wrong field below `location` (empty: the body itself).
+    /// Reads a price. An error names the wrong field below `location`, which is empty for the body itself.
     pub(super) fn read(value: &Value, location: &str) -> Result<Self, ApiError> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         let cents =

@@ -16,7 +16,7 @@ use super::records::{Bearer, PreviousKeys};
 use super::{Gateway, notation};
 
 impl Gateway {
-    /// `POST /v2/authentication`. Tokens issued before stay live.
+    /// `POST /v2/authentication`. Earlier tokens stay live.
     pub(super) fn authenticate(&mut self, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let key = |name: &str| {
@@ -46,7 +46,7 @@ impl Gateway {
         Ok(Answer::json(StatusCode::CREATED, &answer).with_effect())
     }
 
-    /// The merchant on whose behalf a call is made, or 401. A public key alone is enough for few calls.
+    /// The merchant of a call, or 401. A public key alone is enough for a few calls.
     pub(super) fn merchant(&self, headers: &HeaderMap, takes_public_key: bool) -> Result<String, ApiError> {
         let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
         match credentials {
@@ -62,7 +62,8 @@ impl Gateway {
         bearer.ends.is_none_or(|ends| Instant::now() < ends).then(|| bearer.merchant.clone())
     }
 
-    /// Sezzle's clients encode the key alone; other clients add a colon and an empty password.
+    /// The merchant of a public key in Base64. Sezzle's clients encode the key alone; other clients add a colon and an
+    /// empty password.
     fn bearer_of_public_key(&self, encoded: &str) -> Option<String> {
         let key = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
         let key = key.strip_suffix(':').unwrap_or(&key);
@@ -70,7 +71,7 @@ impl Gateway {
         (key == self.options.public_key || previous).then(|| self.options.merchant_uuid.clone())
     }
 
-    /// Accepts a new pair, and the one before for a while.
+    /// Accepts a new pair, and the previous pair for `overlap`.
     pub(in crate::simulator) fn set_keys(&mut self, public: &str, private: &str, overlap: Duration) {
         let options = &mut self.options;
         self.previous_keys = Some(PreviousKeys {

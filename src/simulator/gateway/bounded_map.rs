@@ -1,11 +1,11 @@
-//! A bounded map that forgets what was put there first, so that a long demonstration cannot fill the memory.
+//! A bounded map that forgets its oldest items, so that a long demonstration cannot fill the memory.
 
 use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug)]
 pub(super) struct BoundedMap<T> {
     items: HashMap<String, T>,
-    /// The keys in the order they came.
+    /// The keys, the oldest first.
     order: VecDeque<String>,
 }
 
@@ -52,7 +52,7 @@ impl<T> Default for BoundedMap<T> {
     }
 }
 
-/// More sessions, orders or tokens than any test looks back on.
+/// The most items, which is more than any test looks back on.
 const CAPACITY: usize = 100_000;
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Gateway {
         Ok(Answer::json(StatusCode::CREATED, &answer).with_effect())
     }
 
-    /// `GET /v2/session/card/token/{token}`: the first read deletes the token, HEAD included.
+    /// `GET /v2/session/card/token/{token}`. The first read deletes the token, even by HEAD.
     pub(super) fn read_card(&mut self, merchant: &str, token: &str) -> CallResult {
         let live = |card: &&CardData| card.merchant == merchant && card.ends.is_none_or(|ends| Instant::now() < ends);
         let card = self.card_data.find(token).filter(live).ok_or_else(|| ApiError::unknown("token"))?;
@@ -60,15 +60,15 @@ impl Gateway {
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
-    /// A card session of the current merchant, whose data comes by a token.
+    /// Creates a card session of the current merchant, whose card data comes by a token.
     pub(in crate::simulator) fn create_card(&mut self) -> String {
         let merchant = self.options.merchant_uuid.clone();
         let (first_name, last_name) = ("Test".to_owned(), "Shopper".to_owned());
         self.open_card(&merchant, Card { by_token: true, first_name, last_name, ..Card::default() })
     }
 
-    /// The shopper finishes in the window: answers the token, if the card data comes by one. `None` when there is no
-    /// such card session, or its shopper has finished already.
+    /// Lets the shopper finish in the window. Returns the token, if the card data comes by a token. `None` if there is
+    /// no such card session, or if its shopper has finished already.
     pub(in crate::simulator) fn finish_card(&mut self, id: &str) -> Option<Option<String>> {
         let ends = Instant::now().checked_add(self.options.card_token_life);
         let session = self.sessions.find_mut(id)?;
@@ -91,7 +91,7 @@ impl Gateway {
     }
 }
 
-/// A number that every card network knows as a test's.
+/// A card number that every card network reserves for tests.
 const TEST_NUMBER: &str = "4111111111111111";
-/// The last month that two digits can tell.
+/// The last month that two digits for the year can name.
 const TEST_EXPIRATION: &str = "1299";

@@ -46,7 +46,7 @@ impl Gateway {
         Ok(self.authorize_new(order))
     }
 
-    /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and as which customer.
+    /// `GET /v2/token/{token}/session`: whether the shopper has agreed, and the resulting customer.
     pub(super) fn get_token(&self, merchant: &str, token: &str) -> CallResult {
         let tokenize = self.tokenize(merchant, token)?;
         let links = links::list(&self.options, &[(&format!("token/{token}/session"), "GET", "self")]);
@@ -69,7 +69,7 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &json!({"customer_uuid": customer, "status": "Active", "links": links})))
     }
 
-    /// The shopper agrees: answers the new customer, or `None` for a token that is unknown, used or past its time.
+    /// Lets the shopper agree. Returns the new customer, or `None` for a token that is unknown, used or past its time.
     pub(in crate::simulator) fn approve_token(&mut self, token: &str) -> Option<String> {
         let id = notation::uuid();
         let (merchant, ended, details) = {
@@ -89,12 +89,13 @@ impl Gateway {
         Some(id)
     }
 
-    /// The shopper refuses. `false` as for [`Self::approve_token`].
+    /// Lets the shopper refuse. `false` for a token that is unknown, used or past its time.
     pub(in crate::simulator) fn deny_token(&mut self, token: &str) -> bool {
         self.decide(token, Decision::Denied).is_some()
     }
 
-    /// Uses up a token.
+    /// Notes the shopper's decision, which uses up the token. `None` for a token that is unknown, used or past its
+    /// time.
     fn decide(&mut self, token: &str, decision: Decision) -> Option<&Session> {
         let session = self.sessions.find_mut(self.tokens.find(token)?)?;
         let tokenize = session.tokenize.as_mut()?;

@@ -13,7 +13,8 @@ use super::{Gateway, notation};
 use crate::simulator::{EffectKind, TokenizedType};
 
 impl Gateway {
-    /// Raises any event for the current merchant, known or not, and answers how many subscriptions list it.
+    /// Raises an event for the current merchant, whether Sezzle has such an event or not. Returns how many
+    /// subscriptions list the event.
     pub(in crate::simulator) fn raise(&mut self, event: &str, data: &Value) -> usize {
         let merchant = self.options.merchant_uuid.clone();
         let before = self.outbox.len();
@@ -21,8 +22,8 @@ impl Gateway {
         self.outbox.len() - before
     }
 
-    /// Takes out the webhooks to deliver.
-    pub(in crate::simulator) fn outbox(&mut self) -> Vec<WebhookJob> {
+    /// Takes the webhooks that are to be delivered.
+    pub(in crate::simulator) fn take_outbox(&mut self) -> Vec<WebhookJob> {
         mem::take(&mut self.outbox)
     }
 
@@ -47,7 +48,7 @@ impl Gateway {
         self.outbox.push(WebhookJob { subscription: None, event: event.to_owned(), url, body });
     }
 
-    /// Reports that money was captured or refunded, and who asked for that.
+    /// Reports that money was captured or refunded. `source` says where the request came from.
     pub(super) fn announce_movement(&mut self, id: &str, kind: EffectKind, source: &str) {
         match kind {
             EffectKind::Capture => self.announce_order(id, "order.captured", Some(source)),
@@ -76,7 +77,7 @@ impl Gateway {
         self.announce(&merchant, event, &data.into());
     }
 
-    /// A shopper disputes an order, or the dispute goes on. `false` when there is no such order.
+    /// Lets a shopper dispute an order, or lets the dispute go on. `false` if there is no such order.
     pub(in crate::simulator) fn dispute(&mut self, id: &str, event: &str) -> bool {
         let Some(order) = self.orders.find(id) else { return false };
         let (merchant, price) = (order.merchant.clone(), order.price(order.room(EffectKind::Refund)));
@@ -137,5 +138,5 @@ impl Gateway {
     }
 }
 
-/// How long a merchant has to answer. Sezzle does not publish it.
+/// How long a merchant has to answer. Sezzle does not publish this time.
 const DISPUTE_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);

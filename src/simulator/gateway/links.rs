@@ -1,4 +1,4 @@
-//! The `links` of bodies, in the way that settings ask for.
+//! The `links` of bodies, in the form that the settings choose.
 
 use serde_json::{Value, json};
 

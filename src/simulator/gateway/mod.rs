@@ -68,7 +68,7 @@ impl Gateway {
         Self { options, ..Self::default() }
     }
 
-    /// Forgets everything but the bearer tokens.
+    /// Goes back to the state of the start, except for the bearer tokens.
     pub(super) fn reset(&mut self, options: Options) {
         let bearers = std::mem::take(&mut self.bearers);
         *self = Self { bearers, ..Self::new(options) };
@@ -83,12 +83,12 @@ impl Gateway {
         self.stated(OffsetDateTime::now_utc()).into()
     }
 
-    /// A true moment as this gateway's clock shows it.
+    /// A true moment on this gateway's clock, which may be wrong.
     fn stated(&self, moment: OffsetDateTime) -> OffsetDateTime {
         notation::skewed(moment, self.options.clock_skew)
     }
 
-    /// When a tokenize part ends, as this gateway writes it; `None` when it does not.
+    /// The end of a tokenize part as this gateway writes it; `None` if the gateway leaves the field out.
     fn tokenize_date(&self, moment: OffsetDateTime) -> Option<String> {
         match &self.options.tokenize_expiration {
             TokenizeExpiration::Utc => Some(self.date(moment)),

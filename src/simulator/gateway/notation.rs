@@ -8,29 +8,29 @@ pub(super) fn uuid() -> String {
     Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
-/// Shaped like a UUID, but with letters beyond `f`: Sezzle's own example of an order is no hexadecimal number either.
+/// A random identifier in the shape of a UUID, but with letters beyond `f`, as in Sezzle's own example of an order.
 pub(super) fn opaque() -> String {
     let letters = ['g', 'h', 'i', 'j', 'k'];
     let spell = |(position, digit)| match digit {
         '-' => '-',
-        // At least one letter is certain; the others are random.
+        // The first digit always becomes such a letter, and any other digit at random.
         _ if position == 0 || fastrand::u8(..5) == 0 => fastrand::choice(letters).unwrap_or('g'),
         _ => digit,
     };
     uuid().chars().enumerate().map(spell).collect()
 }
 
-/// The moment as a clock shows it that is `skew` seconds ahead.
+/// The moment on a clock that is `skew` seconds ahead.
 pub(super) fn skewed(moment: OffsetDateTime, skew: i64) -> OffsetDateTime {
     moment.saturating_add(Duration::seconds(skew)).max(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// The moment after a span of time, or the last one there is.
+/// The moment after a span of time, or the last possible moment.
 pub(super) fn later(moment: OffsetDateTime, span: std::time::Duration) -> OffsetDateTime {
     moment.saturating_add(Duration::try_from(span).unwrap_or(Duration::MAX))
 }
 
-/// RFC 3339 in UTC with this many fractional digits, nine at most.
+/// A moment in RFC 3339, in UTC, with this many fractional digits, nine at most.
 pub(in crate::simulator) fn rfc3339(moment: OffsetDateTime, digits: u8) -> String {
     let (year, month, day) = moment.to_calendar_date();
     let (hour, minute, second) = moment.to_hms();
@@ -40,7 +40,7 @@ pub(in crate::simulator) fn rfc3339(moment: OffsetDateTime, digits: u8) -> Strin
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{point}{fraction}Z")
 }
 
-/// RFC 3339 with an offset of so many minutes, less than a day.
+/// A moment in RFC 3339 with an offset of this many minutes, less than a day.
 pub(super) fn rfc3339_at(moment: OffsetDateTime, digits: u8, minutes: i16) -> String {
     let minutes = minutes.clamp(-1439, 1439);
     let local = rfc3339(moment.saturating_add(Duration::minutes(minutes.into())), digits);

@@ -14,19 +14,19 @@ pub(super) struct Order {
     amount: Price,
     pub(super) capture_at_once: bool,
     pub(super) stage: Stage,
-    /// When the authorization ends; without meaning before there is one.
+    /// When the authorization ends; without meaning before the order is authorized.
     pub(super) expiration: OffsetDateTime,
-    /// `reference_id`, `description`, `metadata` and `customer`, as they were sent.
+    /// `reference_id`, `description`, `metadata` and `customer`, as the merchant sent them.
     pub(super) details: Map<String, Value>,
-    /// Every movement of money, whoever caused it.
+    /// Every movement of money, by the merchant or by the gateway.
     movements: Vec<Movement>,
-    /// The order it is an upcharge of.
+    /// The order that this order is an upcharge of.
     pub(super) parent: Option<String>,
-    /// The orders that are upcharges of this one, each with its cents.
+    /// The orders that are upcharges of this order, each with its cents.
     upcharges: Vec<(String, u64)>,
     /// Every write to the order.
     pub(super) effects: Vec<Effect>,
-    /// Grows with every change, so that any two states of an order can be told apart.
+    /// A number that grows with every change, so that tests can tell two states of an order apart.
     revision: u64,
 }
 
@@ -100,6 +100,7 @@ impl Order {
         links::list(options, &links)
     }
 
+    /// The order as `GET /v2/order/{order}` shows it. `expiration` is the end of the authorization.
     pub(super) fn body(&self, options: &Options, expiration: &str) -> Value {
         let mut body = self.in_session(options);
         body.extend(self.details.clone());
@@ -134,12 +135,12 @@ impl Order {
         movements.map(|movement| json!({"uuid": movement.id, "amount": self.price(movement.cents).to_json()})).collect()
     }
 
-    /// So many cents in the order's currency.
+    /// An amount in the order's currency.
     pub(super) fn price(&self, cents: u64) -> Price {
         Price { cents, ..self.amount.clone() }
     }
 
-    /// The whole sum of the order and some cents more.
+    /// The sum of the order, with some cents more.
     pub(super) fn with_surplus(&self, cents: u64) -> Price {
         self.price(self.amount.cents.saturating_add(cents))
     }
@@ -180,7 +181,7 @@ impl Order {
         self.upcharges.push((id, cents));
     }
 
-    /// Reads how much money a call is about, and checks it against what the order lets it move.
+    /// Reads the amount of a call, and checks whether the order allows to move so much.
     pub(super) fn read_price(&self, kind: EffectKind, body: &Value) -> Result<Price, ApiError> {
         let field = match kind {
             EffectKind::Capture => "capture_amount",
@@ -193,7 +194,7 @@ impl Order {
         Ok(price)
     }
 
-    /// Whether the order lets so much money be moved.
+    /// Checks whether the order allows to move this amount. Errors name the field below `location`.
     pub(super) fn check(&self, kind: EffectKind, price: &Price, location: &str) -> Result<(), ApiError> {
         let below = |name: &str| if location.is_empty() { name.to_owned() } else { format!("{location}.{name}") };
         if self.stage != Stage::Authorized {
@@ -212,7 +213,7 @@ impl Order {
         Ok(())
     }
 
-    /// How many cents may still be asked for in this way.
+    /// How many cents a call of this kind may still move.
     pub(super) fn room(&self, kind: EffectKind) -> u64 {
         let captured = self.sum(EffectKind::Capture);
         match kind {
@@ -233,7 +234,7 @@ impl Order {
         self.movements.iter().filter(|movement| movement.kind == kind).map(|movement| movement.cents).sum()
     }
 
-    /// Releases the rest that is neither captured nor released.
+    /// Releases the part that is neither captured nor released.
     pub(super) fn release_rest(&mut self) {
         let rest = self.room(EffectKind::Release);
         if rest > 0 {
@@ -246,18 +247,19 @@ impl Order {
         self.revision += 1;
     }
 
-    /// Notes a movement of money and answers its id.
+    /// Notes a movement of money, and returns its id.
     pub(super) fn book(&mut self, kind: EffectKind, cents: u64) -> String {
         let id = notation::uuid();
         self.movements.push(Movement { kind, id: id.clone(), cents });
         id
     }
 
+    /// Notes a write to the order.
     pub(super) fn changed(&mut self, kind: EffectKind, cents: u64, key: Option<String>) {
         self.revision += 1;
         self.effects.push(Effect { kind, cents, key });
     }
 }
 
-/// All upcharges of an order together may be this much of it.
+/// The largest sum of all upcharges of an order, in percent of the order.
 const UPCHARGE_PERCENT: u64 = 15;

@@ -10,7 +10,7 @@ use super::{Gateway, notation};
 use crate::simulator::{Effect, EffectKind, Upcharge};
 
 impl Gateway {
-    /// Reads a new order, whose fields are named with `location` in front.
+    /// Reads a new order. Errors name its fields with `location` in front.
     pub(super) fn new_order(
         &mut self,
         merchant: &str,
@@ -29,7 +29,7 @@ impl Gateway {
         Ok(order)
     }
 
-    /// An id for the next order: every other one is no hexadecimal number, beginning with the first.
+    /// An id for the next order. Every second id is no hexadecimal number, beginning with the first.
     pub(super) fn order_id(&mut self) -> String {
         self.orders_made += 1;
         if self.orders_made % 2 == 1 { notation::opaque() } else { notation::uuid() }
@@ -53,9 +53,9 @@ impl Gateway {
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
-    /// `PATCH /v2/order/{order}/checkout`: where an express checkout is to be shipped to.
+    /// `PATCH /v2/order/{order}/checkout`: changes the shipping address of an express checkout.
     pub(super) fn patch_checkout(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
-        let done = Answer::done(self.options.checkout_update_status);
+        let done = Answer::empty_with(self.options.checkout_update_status);
         let order = self.order(merchant, id)?;
         let body = object(body).unwrap_or_default();
         if !["currency_code", "address_uuid"].iter().all(|name| body.get(*name).is_some_and(Value::is_string)) {
@@ -105,8 +105,8 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &json!({"uuid": movement})).with_effect())
     }
 
-    /// A click in Sezzle's dashboard: as [`Self::move_money`], past every caller. `None` when there is no such order,
-    /// else why it cannot be.
+    /// Moves money by a click in Sezzle's dashboard. No caller sees such a call. `None` if there is no such order; an
+    /// error if the order does not allow the movement.
     pub(in crate::simulator) fn click(
         &mut self,
         id: &str,
@@ -123,8 +123,9 @@ impl Gateway {
         Some(Ok(()))
     }
 
-    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which no session names and
-    /// which has the first one's reference. The authorization that is renewed may have run out, but need not have.
+    /// `POST /v2/order/{order}/reauthorize` and `/upcharge`. Both answer with a new order, which has the reference of
+    /// the first order and which no session names. The authorization of the first order may have ended, but need not
+    /// have.
     pub(super) fn renew(
         &mut self,
         merchant: &str,
@@ -162,13 +163,14 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// The shopper refuses the checkout, and nobody is told.
+    /// Lets the shopper refuse the checkout. No webhook reports that. `false` without such an open checkout.
     pub(in crate::simulator) fn deny_checkout(&mut self, id: &str) -> bool {
         let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
         order.deny();
         true
     }
 
+    /// Lets the shopper finish the checkout. `false` without such an open checkout.
     pub(in crate::simulator) fn complete_checkout(&mut self, id: &str) -> bool {
         let end = self.authorization_end();
         let Some(order) = self.orders.find_mut(id).filter(|order| order.stage == Stage::Open) else { return false };
@@ -195,7 +197,7 @@ impl Gateway {
         Answer { effect: self.options.approving, ..Answer::json(StatusCode::OK, &body) }
     }
 
-    /// When an authorization given now ends.
+    /// The end of an authorization that is given now.
     fn authorization_end(&self) -> OffsetDateTime {
         notation::later(OffsetDateTime::now_utc(), self.options.authorization_life)
     }

@@ -5,11 +5,11 @@ use time::{Date, Month};
 
 use super::answer::ApiError;
 
-/// A query, if there is one. None of its values needs percent-encoding.
+/// The query of a request, which may be empty. No value needs percent-encoding.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
-/// The days a report is about, the last one included.
+/// The days of a report, from `start` to `end`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) start: Date,
@@ -17,15 +17,16 @@ pub(super) struct Range {
 }
 
 impl<'a> Query<'a> {
-    pub(super) fn of(query: Option<&'a str>) -> Self {
+    pub(super) fn new(query: Option<&'a str>) -> Self {
         Self(query.unwrap_or_default())
     }
 
+    /// The value of a parameter.
     pub(super) fn value(&self, wanted: &str) -> Option<&'a str> {
         self.0.split('&').find_map(|pair| pair.strip_prefix(wanted)?.strip_prefix('='))
     }
 
-    /// `start-date`, which is required, to `end-date`, which is today if it is left out.
+    /// The days from `start-date`, which is required, to `end-date`, which is today by default.
     pub(super) fn range(&self, today: Date) -> Result<Range, ApiError> {
         let start = self.value("start-date").and_then(day);
         let start = start.ok_or_else(|| invalid("start-date", "A date is required, as yyyy-mm-dd."))?;
@@ -39,7 +40,7 @@ impl<'a> Query<'a> {
         Ok(Range { start, end })
     }
 
-    /// How many entries to leave out.
+    /// How many entries to leave out at the beginning.
     pub(super) fn offset(&self) -> Result<usize, ApiError> {
         let Some(offset) = self.value("offset") else { return Ok(0) };
         offset
@@ -49,7 +50,7 @@ impl<'a> Query<'a> {
             .ok_or_else(|| invalid("offset", "This is no number."))
     }
 
-    /// Whether the currency asked for is this one; US dollars if none is.
+    /// Whether the query asks for this currency. A query without a currency asks for US dollars.
     pub(super) fn is_about(&self, currency: &str) -> bool {
         self.value("currency-code").unwrap_or("USD").eq_ignore_ascii_case(currency)
     }
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn ranges_are_whole_and_run_forward() {
         let today = day("2026-03-10").unwrap();
-        let range = |query| Query::of(query).range(today).ok().map(|range| (range.start, range.end));
+        let range = |query| Query::new(query).range(today).ok().map(|range| (range.start, range.end));
         assert_eq!(range(Some("offset=1&start-date=2026-02-28")), Some((day("2026-02-28").unwrap(), today)));
         assert_eq!(
             range(Some("start-date=2026-03-11")),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Bearer {
     pub(super) merchant: String,
-    /// `None` when the end is too far away to be counted.
+    /// `None` if the end is too far away for the clock.
     pub(super) ends: Option<Instant>,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Bearer {
 pub(super) struct PreviousKeys {
     pub(super) public: String,
     pub(super) private: String,
-    /// `None` when the end is too far away to be counted.
+    /// `None` if the end is too far away for the clock.
     pub(super) ends: Option<Instant>,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Decision {
 }
 
 impl Tokenize {
-    /// The customer the shopper has become by it.
+    /// The customer that the shopper has become, if the shopper has agreed.
     pub(super) fn customer(&self) -> Option<&String> {
         match &self.decision {
             Some(Decision::Accepted(customer)) => Some(customer),
@@ -71,17 +71,17 @@ pub(super) struct Card {
     pub(super) finished: bool,
     pub(super) first_name: String,
     pub(super) last_name: String,
-    /// The merchant's own name for the order, once the merchant has told it.
+    /// The merchant's own name for the order, once the merchant has sent it.
     pub(super) order_id: Option<String>,
 }
 
-/// The card that a token leads to, once.
+/// The card data that a token leads to. It can be read once.
 #[derive(Debug)]
 pub(super) struct CardData {
     pub(super) merchant: String,
     pub(super) first_name: String,
     pub(super) last_name: String,
-    /// `None` when the end is too far away to be counted.
+    /// `None` if the end is too far away for the clock.
     pub(super) ends: Option<Instant>,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct Webhook {
 /// A webhook on its way to one URL.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct WebhookJob {
-    /// The subscription it is sent for; without one it is sent once and never retried.
+    /// The subscription of the webhook. A webhook without a subscription is sent once and never retried.
     pub(in crate::simulator) subscription: Option<String>,
     pub(in crate::simulator) event: String,
     pub(in crate::simulator) url: String,

@@ -38,13 +38,13 @@ impl Gateway {
         Ok(Answer::csv(details.ok_or_else(|| ApiError::unknown("payout_uuid"))?))
     }
 
-    /// `GET /v2/interest/balance`: there is only an account in US dollars.
+    /// `GET /v2/interest/balance`. The only account is in US dollars.
     pub(super) fn interest_balance(&self, query: &Query<'_>) -> CallResult {
         let balance = if query.is_about("USD") { 103.27 } else { 0.0 };
         Ok(Answer::json(StatusCode::OK, &json!({"interest_balance": balance})))
     }
 
-    /// `GET /v2/interest/activity`, all of it on the first day asked for.
+    /// `GET /v2/interest/activity`. All activity is on the first day of the range.
     pub(super) fn interest_activity(&self, query: &Query<'_>) -> CallResult {
         let range = query.range(self.today())?;
         let offset = query.offset()?;

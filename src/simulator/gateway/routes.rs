@@ -1,4 +1,4 @@
-//! The known calls, and who answers each.
+//! The known calls, and the function that answers each.
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -29,7 +29,7 @@ const VERSION_1: &str = "/v1/";
 /// The paths whose calls may carry the public key alone, as the mobile SDKs and WooCommerce send it.
 const PUBLIC_KEY: [&str; 3] = ["/v2/session", "/v2/session/", FEATURE_FLAG];
 
-/// Of two paths that fit, the first counts.
+/// Every call. If two paths match a request, the first one counts.
 const ROUTES: [Route; 36] = [
     ("POST", "/v2/session", |gateway, call| gateway.post_session(call.merchant, call.body)),
     // Sezzle's plugin for PrestaShop sends the slash.
@@ -77,7 +77,7 @@ const ROUTES: [Route; 36] = [
 ];
 
 impl Gateway {
-    /// An unknown path is refused before the token is looked at, a wrong method after it.
+    /// Answers a request. An unknown path is refused before the token is checked, and a wrong method after that.
     pub(super) fn dispatch(&mut self, request: ApiRequest<'_>) -> CallResult {
         let ApiRequest { path, headers, body, .. } = request;
         // HEAD is answered as GET; the connection leaves the body out.
@@ -95,7 +95,7 @@ impl Gateway {
         let merchant = &self.merchant(headers, PUBLIC_KEY.contains(&known))?;
         let route = ROUTES.iter().find(|(takes, of, _)| (*takes, *of) == (method, known));
         let (_, _, answer) = route.ok_or_else(wrong_method)?;
-        answer(self, Call { merchant, id, query: Query::of(request.query), body, request })
+        answer(self, Call { merchant, id, query: Query::new(request.query), body, request })
     }
 
     fn money(&mut self, call: Call<'_>, kind: EffectKind) -> CallResult {
@@ -106,7 +106,8 @@ impl Gateway {
         self.once(call, |gateway, key| gateway.renew(call.merchant, call.id, kind, call.body, key))
     }
 
-    /// Repeats the first answer to a call with an idempotency key, whatever it was, without a second effect.
+    /// Answers a call by `act`. A second call with the same idempotency key gets the first answer again, whatever that
+    /// was, and has no effect.
     fn once(
         &mut self,
         Call { merchant, request, .. }: Call<'_>,
@@ -125,7 +126,7 @@ impl Gateway {
     }
 }
 
-/// Answers a call of version 1 with what has arrived, since nobody has published the answers.
+/// Answers a call of version 1 with the request itself, because nobody has published the answers of Sezzle.
 fn echo(ApiRequest { method, path, query, body, .. }: ApiRequest<'_>) -> Answer {
     let text = String::from_utf8_lossy(body);
     let arrived = json!({"method": method.as_str(), "path": path, "query": query, "body": text});
@@ -133,7 +134,8 @@ fn echo(ApiRequest { method, path, query, body, .. }: ApiRequest<'_>) -> Answer 
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) { answer } else { answer.with_effect() }
 }
 
-/// The variable part of a path that fits a known one; empty if the known path has none.
+/// The variable part of a path that matches a known path; empty if the known path has none. `None` if the path does not
+/// match.
 fn variable<'p>(known: &str, path: &'p str) -> Option<&'p str> {
     let Some((before, after)) = known.split_once('{') else { return (known == path).then_some("") };
     let (_, after) = after.split_once('}')?;

@@ -1,26 +1,27 @@
-//! The order report: rows that are made as they are asked for, in constant memory however many they are.
+//! The order report: rows that are made on demand, so that a report of any length takes the same memory.
 
 use bytes::Bytes;
 
 use crate::simulator::OrderReport;
 
-/// The rows that are still to come. All have the same length, a heading too.
+/// The rows that are still to be made. All rows have the same length, even the heading.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct Rows {
     form: OrderReport,
     next: u64,
     count: u64,
-    /// Whether the end is still to come, which an array has and a table has not.
+    /// Whether the bracket at the end of an array is still to come.
     open: bool,
+    /// Whether the answer states its length.
     length_stated: bool,
 }
 
 impl Rows {
-    /// At least this many bytes, in whole rows.
+    /// Whole rows of at least `bytes` bytes in all.
     pub(super) fn new(form: OrderReport, bytes: u64, length_stated: bool) -> Self {
         let count = match form {
             OrderReport::Csv => bytes.div_ceil(length(form)).max(1),
-            // A row comes with the comma before it, which the first one has not.
+            // Before each row but the first stands a comma.
             OrderReport::Json => bytes.saturating_sub(1).div_ceil(length(form) + 1),
         };
         Self { form, next: 0, count, open: form == OrderReport::Json, length_stated }
@@ -33,7 +34,7 @@ impl Rows {
         }
     }
 
-    /// The length in bytes of the whole report, if it states it.
+    /// The length of the whole report in bytes, if the answer states its length.
     pub(in crate::simulator) fn stated_length(&self) -> Option<u64> {
         let length = match self.form {
             OrderReport::Csv => self.count.saturating_mul(length(self.form)),
@@ -70,7 +71,7 @@ impl Iterator for Rows {
     }
 }
 
-/// A row. Its shopper is invented: every name is a number at a domain that is reserved for examples.
+/// A row. Its shopper is invented, with an address at a domain that is reserved for examples.
 fn row(form: OrderReport, row: u64) -> String {
     match form {
         OrderReport::Csv if row == 0 => format!("{:<12},{:<32},{:>10},{:<3}\n", "row", "order_uuid", "cents", "cur"),
@@ -95,7 +96,7 @@ fn length(form: OrderReport) -> u64 {
     row(form, 0).len() as u64
 }
 
-/// About so many bytes make a piece: large enough to be fast, small enough never to matter.
+/// The size of a piece in bytes, roughly: large enough to be fast, and small enough never to matter.
 const PIECE: u64 = 16 * 1024;
 
 #[cfg(test)]

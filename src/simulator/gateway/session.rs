@@ -1,4 +1,4 @@
-//! Sessions, to which a shopper is sent: with an order to pay, a customer to tokenize, or both.
+//! Sessions, in which a shopper pays an order, agrees to be charged again, or both.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -36,7 +36,7 @@ impl Gateway {
         Ok(Answer { status: StatusCode::CREATED, ..self.get_session(merchant, &ids.session)? }.with_effect())
     }
 
-    /// `GET /v2/session/{session}`. Neither the end of its token nor its use changes what a session says of it.
+    /// `GET /v2/session/{session}`. The answer does not change when the token ends or is used.
     pub(super) fn get_session(&self, merchant: &str, id: &str) -> CallResult {
         if Uuid::parse_str(id).is_err() {
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid", "session_uuid", "This is not a UUID."));
@@ -46,7 +46,7 @@ impl Gateway {
         Ok(Answer::json(StatusCode::OK, &self.session_body(id, session)))
     }
 
-    /// A session of the current merchant; an order is over 100.00 USD with intent `AUTH`.
+    /// Creates a session of the current merchant. Its order is over 100.00 USD, with intent `AUTH`.
     pub(in crate::simulator) fn create_session(&mut self, kind: SessionKind) -> SessionIds {
         let merchant = self.options.merchant_uuid.clone();
         let order = (kind != SessionKind::Tokenize).then(|| {
@@ -125,7 +125,7 @@ impl Gateway {
         body
     }
 
-    /// Adds when a tokenize part ends, if this gateway says so.
+    /// Adds the end of a tokenize part, unless the settings leave it out.
     pub(super) fn put_expiration(&self, body: &mut Value, expiration: OffsetDateTime) {
         if let (Some(body), Some(date)) = (body.as_object_mut(), self.tokenize_date(expiration)) {
             body.insert("expiration".to_owned(), date.into());
@@ -133,7 +133,7 @@ impl Gateway {
     }
 }
 
-/// An error for each URL the shopper could not be sent back to.
+/// An error for each missing URL to which the shopper returns.
 fn missing(body: &Map<String, Value>) -> Vec<ApiError> {
     ["cancel_url", "complete_url"]
         .into_iter()

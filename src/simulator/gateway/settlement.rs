@@ -13,14 +13,16 @@ pub(super) fn payout_uuid(day: Date) -> String {
     format!("{PAYOUT}{:01$x}", day.to_julian_day(), PAYOUT_DAY)
 }
 
-/// The day of a payout, if it is one. The first day of 1970 for digits that are no day.
+/// The day of a payout by its UUID; `None` if the UUID is none of a payout. Digits that name no day stand for the first
+/// day of 1970.
 fn payout_day(payout: &str) -> Option<Date> {
     let day = payout.strip_prefix(PAYOUT).filter(|day| day.len() == PAYOUT_DAY)?;
     let day = i32::from_str_radix(day, 16).ok().and_then(|day| Date::from_julian_day(day).ok());
     Some(day.unwrap_or(OffsetDateTime::UNIX_EPOCH.date()))
 }
 
-/// The settlement details of a payout, with a column for each of these metadata keys that its lines have.
+/// The settlement details of a payout as CSV, with a column for each metadata key that the lines have. `None` for an
+/// unknown payout.
 pub(super) fn details(payout: &str, columns: Columns, metadata: &[&str]) -> Option<String> {
     let day = payout_day(payout)?;
     let sums = SUMS.iter().filter(|(_, _, since)| columns >= *since);
@@ -55,13 +57,13 @@ pub(super) fn details(payout: &str, columns: Columns, metadata: &[&str]) -> Opti
     Some(rows.map(|row| row + "\n").collect())
 }
 
-/// The metadata that every invented line has.
+/// The value of a metadata key that the invented lines have.
 fn value_of(key: &str) -> Option<&'static str> {
     let known = [("location_id", "123"), ("store_name", "Downtown")];
     known.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
 }
 
-/// The activity of the interest account, without the first `offset` lines.
+/// The activity of the interest account as CSV, without the first `offset` lines.
 pub(super) fn activity(day: Date, offset: usize) -> String {
     let date = notation::rfc3339(day.midnight().assume_utc(), 0);
     let heading = "type,event_date,interest_account_change_amount,interest_account_balance_after_change\n".to_owned();
@@ -69,7 +71,7 @@ pub(super) fn activity(day: Date, offset: usize) -> String {
     rows.fold(heading, |report, (kind, change, balance)| report + &format!("{kind},{date},{change},{balance}\n"))
 }
 
-/// The sums of a payout, and the first columns that have each. They are the sums of the lines below.
+/// The sums of the lines below, each with the oldest form of the report that has it.
 const SUMS: [(&str, &str, Columns); 20] = [
     ("total_order_amount", "9800.00", Columns::Older),
     ("total_capture_amount", "9800.00", Columns::Current),
@@ -94,7 +96,7 @@ const SUMS: [(&str, &str, Columns); 20] = [
 ];
 const LINE_COLUMNS: &str = "type,order_capture_date,order_created_at,event_date,order_uuid,customer_order_id,\
                             external_reference_id,order_amount,amount,posting_currency,type_code,chargeback_code,sezzle_order_id";
-/// The kind of a line, the order's amount or the line's own, and the kind once more as a number.
+/// The lines: the kind, the amount of the order, the amount of the line, and the kind as a number.
 const LINES: [(&str, &str, &str, &str); 4] = [
     ("ORDER", "9800.00", "", "001"),
     ("CAPTURE", "", "9800.00", "001"),

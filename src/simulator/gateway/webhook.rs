@@ -14,7 +14,7 @@ impl Gateway {
         self.put_webhook(merchant, notation::uuid(), body)
     }
 
-    /// `PATCH /v2/webhooks/{id}`: both fields in place of those there were.
+    /// `PATCH /v2/webhooks/{id}`: replaces both fields.
     pub(super) fn patch_webhook(&mut self, merchant: &str, id: &str, body: &[u8]) -> CallResult {
         self.webhook(merchant, id)?;
         self.put_webhook(merchant, id.to_owned(), body)
@@ -54,7 +54,8 @@ impl Gateway {
         Ok(Answer::empty(StatusCode::NO_CONTENT).with_effect())
     }
 
-    /// `POST /v2/webhooks/test`: one event, to the URL given or to all that subscribed to it.
+    /// `POST /v2/webhooks/test`: sends one event, to the URL in the body or else to every subscription that lists the
+    /// event.
     pub(super) fn test_webhook(&mut self, merchant: &str, body: &[u8]) -> CallResult {
         let body = object(body)?;
         let event = body.get("event").and_then(Value::as_str);
@@ -69,10 +70,11 @@ impl Gateway {
         } else {
             self.announce(merchant, event, &example);
         }
-        Ok(Answer::done(self.options.webhook_test_status))
+        Ok(Answer::empty_with(self.options.webhook_test_status))
     }
 
-    pub(in crate::simulator) fn subscribed(&self, id: &str) -> bool {
+    /// Whether a subscription exists.
+    pub(in crate::simulator) fn is_subscribed(&self, id: &str) -> bool {
         self.webhooks.find(id).is_some()
     }
 
@@ -113,7 +115,7 @@ fn read_url(body: &Map<String, Value>) -> Option<String> {
     (scheme == Scheme::HTTP || scheme == Scheme::HTTPS).then(|| url.to_owned())
 }
 
-/// The documents name no 422 for the calls that use it.
+/// 400 for one field. The documents of these calls have no 422.
 fn bad_request(location: &str, message: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid", location, message)
 }
