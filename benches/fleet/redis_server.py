@@ -11,7 +11,7 @@ from pathlib import Path
 
 from servers import free_port
 
-# As src/fleet/commands.rs sends it.
+# As src/fleet/commands/mod.rs sends it.
 KEYS = "szs1:{bench}"
 POLL = 0.1
 # How much of the time a slow server stands still, in seconds.

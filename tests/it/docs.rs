@@ -94,7 +94,7 @@ fn programs_get_the_codes_of_the_page() {
         assert_eq!(error["may_have_been_done"], code == "outcome_unknown", "{code}");
         (code.to_owned(), error["status"].to_string(), error["refusal"] == true)
     });
-    same("docs/errors.json", &codes.collect(), &explained_codes());
+    assert_eq!(codes.collect::<BTreeSet<_>>(), explained_codes(), "run docs/generate-errors");
 }
 
 /// The codes on the page of the proxy listener: word, status, and whether the error is a refusal.
@@ -787,7 +787,7 @@ fn the_contributors_page_names_what_there_is() {
         }
         touched.push(followed);
     }
-    assert_eq!(touched, [4, 2, 3], "the files for a key, a metric and an error code");
+    assert_eq!(touched, [4, 2, 2], "the files for a key, a metric and an error code");
 }
 
 #[test]
