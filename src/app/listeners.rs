@@ -33,48 +33,20 @@ impl App {
         settings: &Settings,
         (workers, tls): (Workers, Option<Tls>),
     ) {
-        let proxy = Listener {
-            name: "proxy",
-            http2: true,
-            tls,
-            max_head: settings.limits.head,
-            timeouts: PROXY_TIMEOUTS,
-            permits: Arc::new(Semaphore::new(files::room_for_connections(
-                settings.limits.connections,
-                pressure::all_permits(settings.limits.in_flight),
-            ))),
-            stop: self.stop.clone(),
-            workers,
-            connections: self.connections.clone(),
-            metrics: Arc::clone(&self.metrics),
-        };
-        // Operators' listeners serve until the drain is over, and the drain does not wait for them.
-        let side = |name| Listener {
-            name,
-            http2: false,
-            tls: None,
-            max_head: SIDE_HEAD,
-            timeouts: SIDE_TIMEOUTS,
-            permits: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
-            stop: self.side_stop.clone(),
-            workers: Workers::none(),
-            connections: self.background.clone(),
-            metrics: Arc::clone(&self.metrics),
-        };
+        let proxy = self.proxy_listener(settings, workers, tls);
         // The drain treats Sezzle's requests like those of callers.
         let webhook = Listener {
-            name: "webhooks",
             timeouts: WEBHOOK_TIMEOUTS,
             stop: self.stop.clone(),
             connections: self.connections.clone(),
-            ..side("webhooks")
+            ..self.side_listener("webhooks")
         };
         self.listen(sockets.webhooks, &webhook, &WebhookHandler(webhooks));
         self.listen(sockets.proxy, &proxy, &ProxyHandler(Arc::clone(&self.proxy)));
         let page = |hosts, reader| StatusPage::new(Arc::clone(&status), hosts, reader);
         self.listen(
             sockets.control,
-            &side("control"),
+            &self.side_listener("control"),
             &ControlHandler(control, page(Arc::default(), Reader::Operator)),
         );
         // Requests may reach the ops listener by other names than those of loopback.
@@ -85,7 +57,40 @@ impl App {
             workers: proxy.workers.clone(),
             supervisor: self.supervisor.clone(),
         };
-        self.listen(sockets.ops, &side("ops"), &ops);
+        self.listen(sockets.ops, &self.side_listener("ops"), &ops);
+    }
+
+    fn proxy_listener(&self, settings: &Settings, workers: Workers, tls: Option<Tls>) -> Listener {
+        let reserved = pressure::all_permits(settings.limits.in_flight);
+        let connections = files::room_for_connections(settings.limits.connections, reserved);
+        Listener {
+            name: "proxy",
+            http2: true,
+            tls,
+            max_head: settings.limits.head,
+            timeouts: PROXY_TIMEOUTS,
+            permits: Arc::new(Semaphore::new(connections)),
+            stop: self.stop.clone(),
+            workers,
+            connections: self.connections.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// A listener for operators, which serves until the drain is over, and for which the drain does not wait.
+    fn side_listener(&self, name: &'static str) -> Listener {
+        Listener {
+            name,
+            http2: false,
+            tls: None,
+            max_head: SIDE_HEAD,
+            timeouts: SIDE_TIMEOUTS,
+            permits: Arc::new(Semaphore::new(files::room_beside(SIDE_CONNECTIONS))),
+            stop: self.side_stop.clone(),
+            workers: Workers::none(),
+            connections: self.background.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     fn listen<H: Handler>(&self, sockets: Vec<Socket>, listener: &Listener, handler: &H) {

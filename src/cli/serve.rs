@@ -79,17 +79,7 @@ async fn run(
     let parts = Parts { workers: workers.clone(), passed, blocking, materials, audit };
     let clock = Clock::system();
     let mut app = App::start_with(parts, &settings, clock.clone())?;
-    tracing::info!(
-        version = BUILD,
-        gateway = settings.gateway.url,
-        proxy = app.addresses.proxy.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        control = app.addresses.control.as_ref().map(tracing::field::display),
-        webhooks = app.addresses.webhooks.as_ref().map(tracing::field::display),
-        ops = %app.addresses.ops,
-        cache_max_bytes = settings.cache.max_bytes,
-        workers = settings.proxy.workers,
-        "started"
-    );
+    log_started(&app, &settings);
     let mut manager = Manager {
         notifier: Notifier::from_environment(|name| env::var_os(name)),
         workers: workers.clone(),
@@ -124,6 +114,20 @@ async fn run(
     // Requests that end here still get their log lines.
     workers.end().await;
     if whole { Ok(()) } else { Err(Failure::Interrupted) }
+}
+
+fn log_started(app: &App, settings: &Settings) {
+    tracing::info!(
+        version = BUILD,
+        gateway = settings.gateway.url,
+        proxy = app.addresses.proxy.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        control = app.addresses.control.as_ref().map(tracing::field::display),
+        webhooks = app.addresses.webhooks.as_ref().map(tracing::field::display),
+        ops = %app.addresses.ops,
+        cache_max_bytes = settings.cache.max_bytes,
+        workers = settings.proxy.workers,
+        "started"
+    );
 }
 
 /// Waits for a signal that ends the drain at once. A signal at `first` began the drain.

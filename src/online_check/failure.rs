@@ -66,27 +66,7 @@ impl CheckFailure {
                 &["Read the proxy's log. The sidecar asks the proxy to CONNECT to the gateway's name and port."
                     .to_owned()],
             ),
-            ErrorKind::TlsCertificate => {
-                let now = Wall(hints.now.0.div_euclid(1000).saturating_mul(1000));
-                let now = format_rfc3339(now).unwrap_or_default();
-                let shown = hints.certificate.as_ref().map(|shown| format!("The certificate is {shown}."));
-                let what_to_do = [
-                    "If the issuer is your company, which opens TLS on the way out: put the issuer's certificate \
-                     into gateway.ca_file."
-                        .to_owned(),
-                    format!(
-                        "If the certificate is expired or not valid yet: check this machine's clock, which says {now}."
-                    ),
-                    "The verification cannot be turned off. The sidecar sent neither a key nor a token.".to_owned(),
-                ];
-                let trusted = (!hints.issuers.is_empty())
-                    .then(|| format!("Besides the bundled roots, the sidecar trusts {}.", in_ca_file(hints.issuers)));
-                let ignored = hints.ignored_trust.map(|variable| {
-                    format!("The sidecar ignores {variable}, which is set: name its file in gateway.ca_file.")
-                });
-                let hints: Vec<String> = shown.into_iter().chain(trusted).chain(ignored).chain(what_to_do).collect();
-                Self::new(format!("the sidecar does not trust the certificate of {gateway}: {detail}"), &hints)
-            }
+            ErrorKind::TlsCertificate => Self::untrusted(detail, hints),
             ErrorKind::Tls => Self::new(
                 format!("the sidecar cannot speak TLS with {gateway}: {detail}"),
                 &["Another server than Sezzle's gateway seems to answer.".to_owned(), hints.proxy()],
@@ -98,6 +78,28 @@ impl CheckFailure {
             | ErrorKind::Protocol
             | ErrorKind::Body => Self::new(format!("{gateway} gave no answer: {detail}"), &[]),
         }
+    }
+
+    /// The gateway's certificate is not trusted.
+    fn untrusted(detail: &str, hints: &Hints<'_>) -> Self {
+        let Hints { gateway, .. } = hints;
+        let now = Wall(hints.now.0.div_euclid(1000).saturating_mul(1000));
+        let now = format_rfc3339(now).unwrap_or_default();
+        let shown = hints.certificate.as_ref().map(|shown| format!("The certificate is {shown}."));
+        let what_to_do = [
+            "If the issuer is your company, which opens TLS on the way out: put the issuer's certificate \
+             into gateway.ca_file."
+                .to_owned(),
+            format!("If the certificate is expired or not valid yet: check this machine's clock, which says {now}."),
+            "The verification cannot be turned off. The sidecar sent neither a key nor a token.".to_owned(),
+        ];
+        let trusted = (!hints.issuers.is_empty())
+            .then(|| format!("Besides the bundled roots, the sidecar trusts {}.", in_ca_file(hints.issuers)));
+        let ignored = hints
+            .ignored_trust
+            .map(|variable| format!("The sidecar ignores {variable}, which is set: name its file in gateway.ca_file."));
+        let hints: Vec<String> = shown.into_iter().chain(trusted).chain(ignored).chain(what_to_do).collect();
+        Self::new(format!("the sidecar does not trust the certificate of {gateway}: {detail}"), &hints)
     }
 
     /// The exchange of the keys brought no token.

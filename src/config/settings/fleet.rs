@@ -84,7 +84,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Option<FleetSettings>> {
         return Some(None);
     }
     let server = Server { url: url?, sentinels: sentinels?, primary: primary? };
-    let (tls, insecure) = (server.is_tls(insecure?), insecure?);
+    let (is_tls, insecure) = (server.is_tls(insecure?), insecure?);
     server.check(r);
     let (username, password) = (username?, password?);
     if username.is_some() && password.is_none() {
@@ -100,17 +100,29 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Option<FleetSettings>> {
             "everybody on the way could read the password; use rediss, or accept that by fleet.insecure = true",
         );
     }
-    let (ca_file, certificate_file, key_of_certificate) = (ca_file?, certificate_file?, key_of_certificate?);
+    let tls_files = check_tls_files(r, is_tls, ca_file?, certificate_file?, key_of_certificate?);
+    let tls = is_tls.then_some(tls_files);
+    let (server, name, key_file) = (server.settings()?, name?, key_file?);
+    Some(Some(FleetSettings { server, tls, username, password, name, key_file, times: times? }))
+}
+
+/// Checks that the connection has TLS if there are files for it, and that a client certificate comes with its key.
+fn check_tls_files(
+    r: &mut Reader<'_>,
+    is_tls: bool,
+    ca_file: Option<PathBuf>,
+    certificate_file: Option<PathBuf>,
+    key_of_certificate: Option<PathBuf>,
+) -> FleetTls {
     for (key, is_set) in [
         ("fleet.ca_file", ca_file.is_some()),
         ("fleet.client_certificate_file", certificate_file.is_some()),
         ("fleet.client_key_file", key_of_certificate.is_some()),
     ] {
-        if is_set && !tls {
-            r.conflict(
-                key,
-                "the connection has no TLS; use rediss in fleet.url, or fleet.sentinels without fleet.insecure",
-            );
+        if is_set && !is_tls {
+            let message =
+                "the connection has no TLS; use rediss in fleet.url, or fleet.sentinels without fleet.insecure";
+            r.conflict(key, message);
         }
     }
     let client = match (certificate_file, key_of_certificate) {
@@ -125,9 +137,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Option<Option<FleetSettings>> {
             None
         }
     };
-    let tls = tls.then_some(FleetTls { ca_file, client });
-    let (server, name, key_file) = (server.settings()?, name?, key_file?);
-    Some(Some(FleetSettings { server, tls, username, password, name, key_file, times: times? }))
+    FleetTls { ca_file, client }
 }
 
 /// The keys that say where the server is.
