@@ -344,7 +344,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_sezzle_sees_of_a_caller() {
+async fn sezzle_sees_the_listed_headers_of_a_caller_and_no_other() {
     const SENT: &str = "Authorization: Bearer theirs\r\nProxy-Authorization: Basic eDp5\r\nCookie: a=b\r\n\
         Connection: keep-alive, X-Hop,x-other\r\nX-Hop: 1\r\nX-Other: 1\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Connection: keep-alive\r\nTE: trailers\r\nTrailer: x-end\r\nUpgrade: h2c\r\n\
@@ -413,7 +413,7 @@ async fn what_sezzle_sees_of_a_caller() {
 }
 
 #[tokio::test]
-async fn what_a_caller_sees_of_sezzle() {
+async fn a_caller_sees_the_listed_headers_of_sezzle_and_no_other() {
     let harness = Harness::start().await;
     let session = Session::order(&harness.gateway).path;
     let text = HeaderValue::from_static;

@@ -306,7 +306,7 @@ fn imports_point_one_way() {
 }
 
 #[test]
-fn what_no_rule_allows() {
+fn forbidden_imports_are_found() {
     for (module, other) in [
         ("sezzle", "session"),
         ("clock", "config"),
@@ -600,7 +600,7 @@ fn declaring<'t>(
 }
 
 #[test]
-fn circles_that_are_found_and_chains_that_are_none() {
+fn circles_are_found_and_chains_are_no_circles() {
     let found = |files: &[(&str, &str)]| {
         circles(&files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect())
     };

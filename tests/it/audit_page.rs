@@ -89,7 +89,7 @@ async fn every_step_works_as_printed() {
 
 /// The texts that the page explains are those of the command and of the log.
 #[test]
-fn what_the_page_quotes_is_said() {
+fn every_text_that_the_page_quotes_is_in_the_source() {
     let text = page("docs/audit.md");
     let sources =
         ["mod.rs", "file.rs", "verify.rs", "writer.rs"].map(|file| page(&format!("src/audit/{file}"))).concat();

@@ -47,7 +47,7 @@ fn is_unknown(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn without_the_setting_nothing_of_it_is_sent() {
+async fn without_the_setting_no_read_of_card_data_is_sent() {
     let harness = Harness::start().await;
     for path in SPELLINGS {
         for method in METHODS {
@@ -176,7 +176,7 @@ async fn a_read_of_which_nothing_was_done_is_sent_again() {
 }
 
 #[tokio::test]
-async fn what_does_not_come_at_once_is_streamed() {
+async fn a_slow_answer_is_streamed() {
     let harness = setup().start().await;
     harness.gateway.script(card().fault(Fault::SlowBody(Duration::from_secs(3600))));
     let mut wire = harness.wire().await;

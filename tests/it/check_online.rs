@@ -43,7 +43,7 @@ fn says(ended: &Ended, code: i32, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn it_tells_what_it_finds_and_leaves_no_trace() {
+async fn the_check_tells_its_findings_and_leaves_no_trace() {
     let ca = Authority::new();
     let gateway =
         Simulator::start(Options { tls: Some(ca.server(&["127.0.0.1"])), ..options() }).await.expect("starts");
@@ -123,7 +123,7 @@ async fn keys_that_are_not_taken_are_told_from_everything_else() {
 }
 
 #[tokio::test]
-async fn a_way_that_is_not_there_is_told_with_what_to_do() {
+async fn a_missing_way_to_sezzle_is_told_with_its_remedy() {
     let unresolved = "https://gateway.invalid";
     let ended = check(unresolved, &[]).await;
     says(
@@ -314,7 +314,7 @@ async fn the_way_through_a_proxy_is_tried_too() {
 }
 
 #[tokio::test]
-async fn what_answers_say_of_caching_and_of_the_clock_is_explained() {
+async fn caching_headers_and_the_clock_of_answers_are_explained() {
     let gateway = Simulator::start(options()).await.expect("starts");
     let lookup = || Rule::path("/v2/session/*").add_header(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     gateway.script(lookup());

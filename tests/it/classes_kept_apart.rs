@@ -125,7 +125,7 @@ async fn each_class_is_bounded_and_a_write_that_is_shed_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_place_that_becomes_free_goes_to_who_waits_longest() {
+async fn a_free_place_goes_to_the_call_that_waits_longest() {
     // Eight permits for lookups, and a queue of two.
     let harness = start(8).await;
     let (short, long, next) = (Gate::new(), Gate::new(), Gate::new());
@@ -452,7 +452,7 @@ async fn five_calls_without_a_connection_are_enough() {
 }
 
 #[tokio::test]
-async fn what_is_served_while_every_breaker_is_open() {
+async fn memory_and_writes_are_served_while_every_breaker_is_open() {
     let (harness, [stale, fresh, absent]) = with_sessions().await;
     harness.clock.advance(Duration::from_secs(11));
     for (class, path) in [("read", READ), ("report", REPORT), ("webhooks", "/v2/webhooks"), ("session", &absent)] {
@@ -474,7 +474,7 @@ async fn what_is_served_while_every_breaker_is_open() {
 }
 
 #[tokio::test]
-async fn what_is_no_failure_opens_no_breaker() {
+async fn calls_that_do_not_fail_open_no_breaker() {
     let harness = start(1).await;
     let gate = Gate::new();
     harness.gateway.script(Rule::path("/v2/order/held").gate(&gate));

@@ -261,7 +261,7 @@ async fn a_port_in_use_ends_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_signal_drains_and_ends_it_well() {
+async fn a_signal_drains_and_ends_the_process_well() {
     for signal in ["TERM", "INT"] {
         let sidecar = Sidecar::start(Options::default(), &[]).await;
         let Session { uuid, path, .. } = Session::order(&sidecar.gateway);

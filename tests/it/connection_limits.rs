@@ -266,7 +266,7 @@ async fn a_machine_without_ipv6_is_served_on_the_rest() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_parsed_is_told_why_in_the_usual_shape() {
+async fn a_request_that_cannot_be_parsed_gets_the_reason_in_the_usual_shape() {
     let harness = Setup::default().set("LIMITS__HEAD", "16KiB").start().await;
     let large = format!("GET /v2/customer HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200_000));
     for (request, status, code) in

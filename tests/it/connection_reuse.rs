@@ -109,7 +109,7 @@ fn acceptor(ca: &Authority, protocol: &[u8]) -> TlsAcceptor {
 }
 
 #[tokio::test]
-async fn whoever_waits_takes_the_connection_that_comes_first() {
+async fn a_waiting_request_takes_the_connection_that_comes_first() {
     let ca = Authority::new();
     let acceptor = acceptor(&ca, b"http/1.1");
     let (listener, address) = listener().await;
@@ -241,7 +241,7 @@ async fn everybody_is_told_that_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn what_is_idle_for_long_is_closed_and_what_is_used_is_not() {
+async fn a_connection_idle_for_long_is_closed_and_a_used_one_is_not() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
     let (clock, shift) = Clock::shifted();
@@ -325,7 +325,7 @@ async fn callers_who_leave_do_not_pile_up_connections() {
 }
 
 #[tokio::test]
-async fn what_has_been_idle_for_too_long_is_not_used_though_nobody_swept() {
+async fn a_connection_idle_for_too_long_is_not_used_even_before_a_sweep() {
     let ca = Authority::new();
     let (address, made) = calm_gateway(Duration::ZERO).await;
     let (clock, shift) = Clock::shifted();
@@ -360,7 +360,7 @@ async fn no_more_are_kept_than_one_worker_may_keep() {
 }
 
 #[tokio::test]
-async fn what_is_sent_once_more_is_the_same() {
+async fn a_repeated_request_has_the_same_bytes() {
     let ca = Authority::new();
     let (listener, address) = listener().await;
     let gateway = tokio::spawn(async move {

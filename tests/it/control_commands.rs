@@ -60,7 +60,7 @@ async fn a_purge_removes_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_not_understood_changes_nothing_and_says_why() {
+async fn a_misunderstood_command_changes_nothing_and_the_answer_says_why() {
     let folder = Folder::new();
     let (harness, control) = start(&folder).await;
     let session = Session::order(&harness.gateway).path;
@@ -150,7 +150,7 @@ async fn a_reset_closes_the_breaker_and_empties_the_cache() {
 }
 
 #[tokio::test]
-async fn a_web_page_cannot_ask_it() {
+async fn a_web_page_can_send_no_command() {
     let harness = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0").start().await;
     let control = harness.control();
     for (header, status) in [
@@ -171,7 +171,7 @@ async fn a_web_page_cannot_ask_it() {
 }
 
 #[tokio::test]
-async fn the_log_level_changes_while_it_runs() {
+async fn the_log_level_changes_while_the_sidecar_runs() {
     let folder = Folder::new();
     let control = folder.path().join("control.sock");
     let listen = format!("unix:{}", control.display());

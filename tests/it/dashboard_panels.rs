@@ -21,7 +21,7 @@ const QUESTIONS: [&str; 9] = [
 ];
 
 #[test]
-fn it_can_be_imported_anywhere() {
+fn the_dashboard_can_be_imported_anywhere() {
     let dashboard = load();
     // With an id, an import would replace another dashboard. By its uid, a newer version replaces the older one.
     assert_eq!((&dashboard["id"], &dashboard["uid"]), (&Value::Null, &"sezzle-sidecar".into()));

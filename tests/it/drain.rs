@@ -278,7 +278,7 @@ async fn a_second_signal_after_a_second_cuts_a_capture() {
 }
 
 #[tokio::test]
-async fn what_is_idle_or_half_sent_does_not_hold_it() {
+async fn idle_connections_and_half_sent_requests_do_not_hold_the_drain() {
     let harness = Harness::start().await;
     let mut idle = harness.wire().await;
     idle.send(GET).await;

@@ -398,7 +398,7 @@ async fn a_strict_fleet_shows_nothing_from_before_a_change_that_was_held() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn neither_does_one_that_shares_what_was_fetched() {
+async fn a_strict_fleet_that_shares_sessions_shows_nothing_from_before_a_change_either() {
     let folder = Folder::new();
     let key_file = key_file(&folder);
     let settings = [&STRICT[..], &sharing(&key_file), &[("FLEET__FLIGHT_WAIT", "200ms")]].concat();

@@ -139,7 +139,7 @@ async fn a_cluster_leads_to_the_node_that_has_the_keys() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn what_is_queued_is_published_before_the_process_ends() {
+async fn queued_entries_are_published_before_the_process_ends() {
     let redis = Redis::start().await;
     let network = RedisProxy::before(redis.address).await;
     let setup = setup(&format!("redis://{}", network.address)).set("FLEET__WRITE_WAIT", "0s");

@@ -85,7 +85,7 @@ impl Fleet {
 
 /// What the other tests of this file would find if the pods told each other nothing.
 #[tokio::test]
-async fn without_a_fleet_other_pods_show_what_was_before() {
+async fn without_a_fleet_other_pods_show_the_state_before_a_change() {
     let fleet = Fleet::start(None, &[]).await;
     for change in Change::ALL {
         let shown = fleet.change(1, change).await;
@@ -107,21 +107,21 @@ async fn nobody_shows_what_was_before(url: &str) {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn nobody_shows_what_was_before_with_redis() {
+async fn no_pod_shows_the_state_before_a_change_with_redis() {
     let redis = Redis::start().await;
     nobody_shows_what_was_before(&redis.url()).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Redis 6.2: tests/run"]
-async fn nobody_shows_what_was_before_with_redis_6_2() {
+async fn no_pod_shows_the_state_before_a_change_with_redis_6_2() {
     let redis = Redis::with(Engine::Redis62, &[]).await;
     nobody_shows_what_was_before(&redis.url()).await;
 }
 
 #[tokio::test]
 #[ignore = "needs valkey-server: tests/run"]
-async fn nobody_shows_what_was_before_with_valkey_over_a_unix_socket() {
+async fn no_pod_shows_the_state_before_a_change_with_valkey_over_a_unix_socket() {
     let valkey = Redis::with(Engine::Valkey, &[]).await;
     nobody_shows_what_was_before(&format!("unix:{}", valkey.socket().display())).await;
 }

@@ -93,7 +93,7 @@ async fn taken([first, second]: [&Harness; 2]) -> (Session, [Answer; 2]) {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn what_one_sidecar_has_fetched_another_takes() {
+async fn a_session_that_one_sidecar_has_fetched_another_takes() {
     let fleet = Fleet::start().await;
     let [first, second] = fleet.two().await;
     let (session, [fetched, answer]) = taken([&first, &second]).await;
@@ -122,7 +122,7 @@ async fn what_one_sidecar_has_fetched_another_takes() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn what_one_caller_asks_of_the_fleet_is_fetched_and_shared() {
+async fn a_fetched_session_is_shared_for_its_life_and_a_caller_may_want_a_newer_one() {
     let fleet = Fleet::start().await;
     let [first, second] = fleet.two().await;
     let (session, answer) = shared(&first).await;
@@ -289,7 +289,7 @@ async fn while_one_sidecar_fetches_another_waits() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
-async fn who_waits_for_a_fetch_that_brings_nothing_fetches() {
+async fn a_sidecar_that_waits_for_a_fruitless_fetch_fetches() {
     let fleet = Fleet::start().await;
     let setup = || fleet.setup(fleet.keys("keys", &[1])).set("FLEET__FLIGHT_WAIT", "1s");
     let first = synced(setup()).await;

@@ -147,7 +147,7 @@ async fn mistakes_are_told_by_their_exit_codes() {
 }
 
 #[tokio::test]
-async fn whoever_else_listens_there_is_not_taken_for_a_sidecar_that_is_well() {
+async fn another_program_on_the_address_is_not_taken_for_a_healthy_sidecar() {
     for (conduct, says) in [
         (Conduct::Close(b"HTTP/1.1 503 no\r\ncontent-length: 9\r\n\r\nno\x1b[2Jway"), "/livez answers 503: no[2Jway\n"),
         (Conduct::Close(b"HTTP/1.1 204 no\r\n\r\n"), "/livez answers 204: \n"),

@@ -167,7 +167,7 @@ async fn bash_completes_commands_options_and_their_values() {
 }
 
 #[tokio::test]
-async fn there_is_a_script_for_every_shell_and_no_other() {
+async fn every_shell_has_a_completion_script() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let Ended { code, stdout, stderr } = run(&["completions", shell], &[]).await;
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{shell}");

@@ -228,7 +228,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 #[ignore = "needs root and what deploy/image/build makes: tests/run"]
-async fn what_is_shipped_is_small_and_runs_with_nothing_around_it() {
+async fn the_shipped_files_are_small_and_run_with_nothing_around_them() {
     let shipped_files = listed(&shipped());
     let names: Vec<PathBuf> = shipped_files
         .iter()

@@ -347,7 +347,7 @@ async fn no_request_fails_while_keys_change() {
 }
 
 #[tokio::test]
-async fn who_is_refused_while_a_new_pair_is_tried_gets_its_token() {
+async fn callers_refused_while_a_new_pair_is_tried_get_its_token() {
     let rotating = Arc::new(Rotating::start().await);
     let gate = Gate::new();
     rotating.harness.gateway.script(Rule::path(EXCHANGE).gate(&gate).times(1));

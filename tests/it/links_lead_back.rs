@@ -291,7 +291,7 @@ async fn rewriting_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn what_may_or_can_not_be_read_is_left_alone() {
+async fn a_body_that_may_not_or_cannot_be_read_is_left_alone() {
     let harness = Harness::start().await;
     let Session { uuid, path: lookup, .. } = Session::order(&harness.gateway);
     let body = format!("{{\"uuid\":\"{uuid}\",\"links\":[{{\"href\":\"{GATEWAY}/v2/x\",\"method\":\"GET\"}}]}}");

@@ -138,7 +138,7 @@ async fn no_line_is_lost_at_the_end() {
 }
 
 #[tokio::test]
-async fn what_was_logged_is_written_however_it_ends() {
+async fn logged_lines_are_written_however_the_process_ends() {
     let drain = [("DRAIN__GRACE", "10m"), ("DRAIN__TIMEOUT", "20m")];
     let mut sidecar = Sidecar::start(Options::default(), &drain).await;
     hits(&sidecar, 100).await;
@@ -276,7 +276,7 @@ async fn of_hits_one_in_so_many_has_a_line_and_everything_else_does() {
 }
 
 #[tokio::test]
-async fn what_has_no_line_anyhow_is_not_left_out() {
+async fn a_request_without_a_line_is_not_counted_as_sampled_out() {
     let variables = [("LOG__SAMPLE_HITS", "10"), ("LOG__LEVEL", "warn")];
     let sidecar = Sidecar::start(Options::default(), &variables).await;
     hits(&sidecar, 20).await;

@@ -140,7 +140,7 @@ async fn every_metric_is_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn what_happens_is_counted_where_it_belongs() {
+async fn requests_are_counted_in_their_series() {
     let harness = Harness::start().await;
     let Session { path: lookup, order_path, .. } = Session::tokenize(&harness.gateway);
     harness.get(&lookup).await;
@@ -296,7 +296,7 @@ async fn not_even_all_words_together_make_two_thousand_series() {
 }
 
 #[tokio::test]
-async fn how_full_it_is_can_be_seen() {
+async fn the_metrics_show_how_full_the_sidecar_is() {
     let harness = Setup::default()
         .set("LIMITS__IN_FLIGHT", 8)
         .set("LIMITS__CONNECTIONS", 100)
@@ -409,7 +409,7 @@ async fn not_ready_without_a_token_and_the_reason_is_said() {
 }
 
 #[tokio::test]
-async fn once_ready_it_stays_so_without_sezzle() {
+async fn a_ready_sidecar_stays_ready_without_sezzle() {
     let harness = Harness::start().await;
     harness.gateway_goes_away().await;
     let answer = harness.get("/v2/customer").await;

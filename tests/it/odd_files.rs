@@ -44,7 +44,7 @@ const PUBLIC: (&str, &str) = ("CREDENTIALS__PUBLIC_KEY", "sz_pub_1");
 const PRIVATE: (&str, &str) = ("CREDENTIALS__PRIVATE_KEY", "sz_pr_1");
 
 #[tokio::test]
-async fn a_start_says_what_is_no_file() {
+async fn a_start_names_each_path_that_is_no_file() {
     for (what, expected) in [
         ("a directory", "cannot be read: is a directory, and not a file"),
         ("a device", "cannot be read: is a device, and not a file"),
@@ -156,7 +156,7 @@ async fn a_pipe_that_is_written_to_is_a_file_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_reload_that_meets_what_is_no_file_fails_and_the_next_one_works() {
+async fn a_reload_with_a_path_that_is_no_file_fails_and_the_next_one_works() {
     let folder = Folder::new();
     let (public, private) = (folder.write("public", "sz_pub_simulated"), folder.write("private", "sz_pr_simulated"));
     let configuration = folder.write("c.toml", "[limits]\nbody = '2KiB'\n");

@@ -230,7 +230,7 @@ fn failed() -> &'static str {
 }
 
 #[tokio::test]
-async fn what_authentication_may_answer_instead_of_a_token() {
+async fn every_answer_without_a_token_fails_the_exchange() {
     let auth = || Rule::path(EXCHANGE);
     let token = |merchant: &str, expiration: &str| {
         format!(r#"{{"token":"t","expiration_date":"{expiration}","merchant_uuid":"{merchant}"}}"#)
@@ -291,7 +291,7 @@ async fn what_authentication_may_answer_instead_of_a_token() {
 }
 
 #[tokio::test]
-async fn what_authentication_may_answer_with_a_token() {
+async fn every_answer_with_a_token_has_a_known_life() {
     let auth = || Rule::path(EXCHANGE);
     let merchant = sezzle_sidecar::simulator::Options::default().merchant_uuid;
     let without = format!(r#"{{"token":"t","merchant_uuid":"{merchant}"}}"#);

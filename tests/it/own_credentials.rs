@@ -65,7 +65,7 @@ async fn a_call_under_our_public_key_goes_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_sezzle_refuses_under_a_public_key_is_not_tried_with_the_token() {
+async fn a_call_refused_under_a_public_key_is_not_repeated_with_the_token() {
     let harness = Harness::start().await;
     let session = Session::order(&harness.gateway).path;
     harness.get(&session).await;
@@ -293,7 +293,7 @@ async fn without_an_answer_of_sezzles_a_shop_is_not_admitted() {
 }
 
 #[tokio::test]
-async fn one_exchange_at_a_time_is_made_for_a_shop() {
+async fn exchanges_for_one_shop_are_made_one_at_a_time() {
     let harness = Harness::start().await;
     let gate = Gate::new();
     harness.gateway.script(Rule::path(EXCHANGE).gate(&gate).status(StatusCode::FORBIDDEN).body(REFUSAL));

@@ -100,7 +100,7 @@ async fn encoded_answers_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_does_not_belong_to_the_caller_is_removed() {
+async fn headers_that_are_not_for_the_caller_are_removed() {
     let harness = Harness::start().await;
     let mut rule = Rule::path("/v2/customer");
     for (name, value) in [

@@ -9,14 +9,14 @@
 //! | `L1( r W(e) L2( L1) L2)` | `a_fetch_from_before_a_write_reaches_nobody_who_came_after_it` |
 //! | `W( L1( r e) L2( L1) L2)` | `a_fetch_from_during_a_write_reaches_nobody_who_came_after_it` |
 //! | `L1( r W( L2( L1) L2) e) L3()` | `a_fetch_from_before_a_write_reaches_nobody_who_came_during_it` |
-//! | `W( L1(r) e) L2()` and `W( e L1(r) ) L2()` | `what_is_stored_during_a_write_is_gone_with_its_answer` |
+//! | `W( L1(r) e) L2()` and `W( e L1(r) ) L2()` | `a_session_stored_during_a_write_is_gone_with_the_writes_answer` |
 //! | `W1( W2(e) L1() e1) L2()` | `two_writes_that_overlap_are_both_seen` |
 //! | `L1( r W1(e) L2( L1) r W2(e) L3( L2) L3)` | `a_caller_looks_again_once_at_most` |
 //! | `W(e) L1(old) L2()` | `a_gateway_that_is_behind_its_own_write_is_believed_for_two_seconds` |
 //! | `W( ) L1() e L2()` | `a_write_that_takes_effect_after_all_is_seen` |
-//! | `L1( r W(e) H() N() L1)` with HEAD and `no-store` | `callers_who_do_not_wait_for_others_see_it_too` |
+//! | `L1( r W(e) H() N() L1)` with HEAD and `no-store` | `callers_who_do_not_wait_for_others_see_the_write_too` |
 //! | `L1() L2() W(e) L3()`, L2 overwrites L1 | `an_overwritten_body_takes_no_relation_with_it` |
-//! | `L1( r W(e) L1)`, L1 names another order than before | `what_counts_is_the_order_that_the_body_names` |
+//! | `L1( r W(e) L1)`, L1 names another order than before | `the_order_that_the_body_names_counts` |
 //! | `L1( r W(e) L2( L1) L2)`, W of more than the log holds | `a_log_that_cannot_tell_is_cautious` |
 
 use std::sync::Arc;
@@ -186,7 +186,7 @@ async fn a_fetch_from_before_a_write_reaches_nobody_who_came_during_it() {
 }
 
 #[tokio::test]
-async fn what_is_stored_during_a_write_is_gone_with_its_answer() {
+async fn a_session_stored_during_a_write_is_gone_with_the_writes_answer() {
     for (park, seen) in [(Rule::gate as fn(Rule, &Gate) -> Rule, 1), (Rule::gate_after_effect, 2)] {
         let shop = Shop::open().await;
         let gate = Gate::new();
@@ -300,7 +300,7 @@ async fn a_write_that_takes_effect_after_all_is_seen() {
 }
 
 #[tokio::test]
-async fn whatever_leaves_the_outcome_open_leaves_it_unsettled() {
+async fn every_open_outcome_leaves_the_session_unsettled() {
     let timeout = || Setup::default().set("GATEWAY__WRITE_TIMEOUT", "300ms");
     for (rule, status) in [
         (Rule::any().reset(Reset::AfterEffect), 504),
@@ -338,7 +338,7 @@ async fn a_write_that_was_never_sent_is_none() {
 }
 
 #[tokio::test]
-async fn callers_who_do_not_wait_for_others_see_it_too() {
+async fn callers_who_do_not_wait_for_others_see_the_write_too() {
     let shop = Shop::open().await;
     let gate = Gate::new();
     let path = shop.lookup_path();
@@ -378,7 +378,7 @@ async fn an_overwritten_body_takes_no_relation_with_it() {
 }
 
 #[tokio::test]
-async fn what_counts_is_the_order_that_the_body_names() {
+async fn the_order_that_the_body_names_counts() {
     let shop = Shop::open().await;
     let path = shop.lookup_path();
     let naming = |order: &str| {

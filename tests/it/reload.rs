@@ -115,7 +115,7 @@ const LAST_WORD: [&str; 2] = ["configuration reloaded", "the previous configurat
 const NOT: &str = "configuration not reloaded";
 
 #[tokio::test]
-async fn what_takes_no_restart_is_in_force_at_once() {
+async fn keys_that_take_no_restart_are_in_force_at_once() {
     let mut this = Reloading::start("[limits]\nbody = \"2KiB\"\n[ops]\nstatus_page = true").await;
     let session = Session::tokenize(&this.sidecar.gateway).path;
     let capture = format!("{}/capture", Session::tokenize(&this.sidecar.gateway).order_path);
@@ -235,7 +235,7 @@ async fn a_drain_is_the_one_of_the_new_configuration() {
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_named_each_time_and_the_rest_is_applied() {
+async fn keys_that_take_a_restart_are_named_each_time_and_the_others_applied() {
     let mut this = Reloading::start("").await;
     let text = "[gateway]\nconnect_timeout = \"1s\"\n[limits]\nin_flight = 3\nbody = \"1KiB\"";
     let lines = this.reload(text, "needs_restart").await;

@@ -24,7 +24,7 @@ fn keys(harness: &Harness, path: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_lookup_survives_what_passes() {
+async fn a_lookup_survives_a_fault_that_passes() {
     for kind in ["order", "session", "customer"] {
         let harness = Harness::start().await;
         let path = match kind {

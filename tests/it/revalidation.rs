@@ -67,7 +67,7 @@ async fn a_304_renews_a_stale_session() {
 }
 
 #[tokio::test]
-async fn who_wants_something_younger_gets_it_by_a_304_too() {
+async fn a_caller_that_wants_a_younger_answer_gets_one_by_a_304_too() {
     let origin = Origin::start().await;
     let uuid = session();
     origin.serves(uuid, &[("ETag", "\"a\"")]);
@@ -152,7 +152,7 @@ async fn the_callers_own_condition_is_answered_by_what_was_revived() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_relied_on_is_fetched_whole() {
+async fn a_session_without_a_reliable_validator_is_fetched_whole() {
     let origin = Origin::start().await;
     for lines in [
         &[] as Lines<'_>,

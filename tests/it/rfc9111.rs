@@ -30,7 +30,7 @@ async fn served_again(rows: &[Row<'_>]) {
 }
 
 #[tokio::test]
-async fn cache_control_of_an_answer() {
+async fn cache_control_of_an_answer_is_obeyed() {
     let rows: &[Row<'_>] = &[
         ("none", &[], true),
         ("max-age", &[("Cache-Control", "max-age=3600")], true),
@@ -81,7 +81,7 @@ async fn cache_control_of_an_answer() {
 }
 
 #[tokio::test]
-async fn expires_date_and_age_of_an_answer() {
+async fn expires_date_and_age_of_an_answer_are_obeyed() {
     let rows: &[Row<'_>] = &[
         ("expires", &[("Date", "@0"), ("Expires", "@3600")], true),
         ("expires over", &[("Date", "@0"), ("Expires", "@2")], false),
@@ -114,7 +114,7 @@ async fn expires_date_and_age_of_an_answer() {
 }
 
 #[tokio::test]
-async fn vary_of_an_answer() {
+async fn vary_of_an_answer_is_obeyed() {
     let rows: &[Row<'_>] = &[
         ("accept-encoding", &[("Vary", "Accept-Encoding")], true),
         ("accept-encoding in any case", &[("Vary", "ACCEPT-encoding , ")], true),
@@ -180,7 +180,7 @@ async fn a_stored_answer_says_how_old_it_is_and_when_it_was_made() {
 }
 
 #[tokio::test]
-async fn what_is_between_two_neighbours_is_not_stored() {
+async fn headers_of_one_hop_are_not_stored() {
     let origin = Origin::start().await;
     let uuid = session();
     origin.serves(
@@ -211,7 +211,7 @@ async fn what_is_between_two_neighbours_is_not_stored() {
 }
 
 #[tokio::test]
-async fn directives_of_a_request() {
+async fn directives_of_a_request_are_obeyed() {
     let origin = Origin::start().await;
     for (name, line, hit) in [
         ("cache-control", "max-age=3600", true),
@@ -379,7 +379,7 @@ async fn a_head_that_was_passed_on_tells_whether_what_is_stored_is_outdated() {
 }
 
 #[tokio::test]
-async fn what_sezzle_said_later_outdates_what_is_stored() {
+async fn a_later_answer_of_sezzle_outdates_the_stored_session() {
     let origin = Origin::start().await;
     let fresh: Lines<'_> = &[("Cache-Control", "max-age=3600")];
     for (status, lines, kept) in [

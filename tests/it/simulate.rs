@@ -138,7 +138,7 @@ async fn printed_lines_work(gateway: &Gateway, sidecar: &Sidecar) {
 }
 
 #[tokio::test]
-async fn every_line_it_prints_works_as_printed() {
+async fn every_line_that_simulate_prints_works_as_printed() {
     let gateway = Gateway::start(&[]).await;
     let sidecar = Sidecar::start(&gateway.banner).await;
     printed_lines_work(&gateway, &sidecar).await;
@@ -147,7 +147,7 @@ async fn every_line_it_prints_works_as_printed() {
 }
 
 #[tokio::test]
-async fn every_line_it_prints_works_over_tls() {
+async fn every_line_that_simulate_prints_works_over_tls() {
     let folder = Folder::new();
     let (certificate, key) = self_signed_pem(&["127.0.0.1"]);
     // A shell would split this name without quotes.

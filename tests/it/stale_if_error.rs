@@ -125,7 +125,7 @@ async fn a_refusal_of_somebody_before_sezzle_says_nothing_of_the_session() {
 }
 
 #[tokio::test]
-async fn it_has_an_end() {
+async fn staleness_has_an_end() {
     let origin = start().await;
     let uuid = stale_session(&origin, &[]).await;
     origin.answers("503 S", &[], "[]");
@@ -239,7 +239,7 @@ async fn never_against_the_callers_word() {
 }
 
 #[tokio::test]
-async fn it_is_off_unless_it_is_set() {
+async fn stale_sessions_are_not_served_unless_configured() {
     let origin = Origin::start().await;
     let uuid = stale_session(&origin, &[("Cache-Control", "max-age=2, stale-if-error=3600")]).await;
     for failure in [Script::Last(Vec::new()), Script::Bytes(b"HTTP/1.1 503 S\r\ncontent-length: 0\r\n\r\n".to_vec())] {
@@ -251,7 +251,7 @@ async fn it_is_off_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn what_may_be_needed_is_kept() {
+async fn sessions_that_may_be_served_stale_stay_in_memory() {
     // Real time, by which the store frees memory. The same clock frees expired sessions that are of no further use.
     let setup = Setup::default().set("CACHE__STALE_IF_ERROR", "1h").set("CACHE__UNTOKENIZED_TTL", "20ms");
     let origin = Origin::start_with(setup).await;

@@ -65,7 +65,7 @@ async fn log_level_changes_the_level_of_the_running_sidecar() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_has_its_exit_code() {
+async fn every_mistake_has_its_exit_code() {
     let nobody = free_address().to_string();
     for (arguments, variables, code, says) in [
         (&["log-level", "debug"][..], &[][..], 78, "control.listen is not set"),

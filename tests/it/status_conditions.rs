@@ -69,7 +69,7 @@ async fn answers_5xx_are_named_as_what_fails_most() {
 }
 
 #[tokio::test]
-async fn callers_that_get_401_and_a_clock_that_is_wrong() {
+async fn callers_that_get_401_and_a_wrong_clock_are_reported() {
     let harness = Setup::default().gateway(|gateway| gateway.clock_skew = 300).start().await;
     reports(&harness, "clock_skew").await;
     harness.gateway.script(Rule::path("/v2/customer").status(StatusCode::UNAUTHORIZED));
@@ -85,7 +85,7 @@ async fn callers_that_get_401_and_a_clock_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn webhooks_that_nobody_signed_and_that_the_service_does_not_take() {
+async fn webhooks_unsigned_or_not_taken_by_the_service_are_reported() {
     let service = Service::start(Conduct::Answer(500)).await;
     let harness = Setup::default()
         .set("WEBHOOKS__LISTEN", "127.0.0.1:0")
@@ -110,7 +110,7 @@ async fn webhooks_that_nobody_signed_and_that_the_service_does_not_take() {
 }
 
 #[tokio::test]
-async fn a_new_pair_that_sezzle_rejects_until_the_files_hold_the_old_one_again() {
+async fn a_rejected_new_pair_is_reported_until_the_files_hold_the_old_one_again() {
     let folder = Folder::new();
     let write = |name: &str| {
         for (file, key) in [("public", format!("sz_pub_{name}")), ("private", format!("sz_pr_{name}"))] {
@@ -145,7 +145,7 @@ async fn a_new_pair_that_sezzle_rejects_until_the_files_hold_the_old_one_again()
 }
 
 #[tokio::test]
-async fn a_listener_that_is_almost_full() {
+async fn an_almost_full_listener_is_reported() {
     let harness = Setup::default().set("LIMITS__CONNECTIONS", "10").start().await;
     assert_eq!(conditions(&harness).await, [""; 0]);
     let mut wires = Vec::new();

@@ -89,7 +89,7 @@ async fn trouble(harness: &Harness) -> Session {
 }
 
 #[tokio::test]
-async fn it_is_what_the_schema_says_and_no_property_is_only_promised() {
+async fn the_document_matches_the_schema_and_has_every_property() {
     let (schema, mut seen) = (schema(), BTreeSet::new());
     let harness = Setup::default().set("CONTROL__LISTEN", "127.0.0.1:0").set("WEBHOOKS__LISTEN", "127.0.0.1:0");
     let harness = harness.start().await;

@@ -44,7 +44,7 @@ fn controlled() -> Setup {
 }
 
 #[tokio::test]
-async fn it_is_served_to_operators_and_unless_switched_off_to_the_network() {
+async fn the_page_is_served_to_operators_and_unless_switched_off_to_the_network() {
     let harness = controlled().start().await;
     let answer = ask(harness.control(), "GET", &["host: localhost"]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
@@ -66,7 +66,7 @@ async fn it_is_served_to_operators_and_unless_switched_off_to_the_network() {
 }
 
 #[tokio::test]
-async fn a_browser_may_show_it_and_no_other_page_may_use_it() {
+async fn a_browser_may_show_the_page_and_no_other_page_may_use_it() {
     let harness = controlled().start().await;
     let ask = async |method, lines: &[&str]| ask(harness.control(), method, lines).await;
     let host = "host: localhost";
@@ -110,7 +110,7 @@ async fn a_browser_may_show_it_and_no_other_page_may_use_it() {
 }
 
 #[tokio::test]
-async fn a_browser_may_show_what_else_the_ops_listener_has_and_no_page_may_use_it() {
+async fn a_browser_may_show_the_other_paths_of_the_ops_listener_and_no_page_may_use_them() {
     let harness = Harness::start().await;
     let shown = ["sec-fetch-site: none", "sec-fetch-mode: navigate", "sec-fetch-dest: document", "sec-fetch-user: ?1"];
     for path in ["/metrics", "/livez", "/readyz"] {
@@ -133,7 +133,7 @@ async fn a_browser_may_show_what_else_the_ops_listener_has_and_no_page_may_use_i
 }
 
 #[tokio::test]
-async fn it_tells_what_happened() {
+async fn the_page_tells_what_happened() {
     let harness = controlled().start().await;
     let merchant = harness.gateway.journal().len();
     assert_eq!(merchant, 1, "one exchange");
@@ -185,7 +185,7 @@ async fn it_tells_what_happened() {
 }
 
 #[tokio::test]
-async fn it_remembers_an_hour_by_a_task_of_its_own() {
+async fn a_task_of_its_own_remembers_an_hour_for_the_page() {
     let harness = controlled().start().await;
     let lookup = Session::order(&harness.gateway).path;
     harness.get(&lookup).await;
@@ -210,7 +210,7 @@ async fn it_remembers_an_hour_by_a_task_of_its_own() {
 }
 
 #[tokio::test]
-async fn it_says_why_it_is_not_ready_and_that_the_token_is_gone() {
+async fn the_page_says_why_the_sidecar_is_not_ready_and_that_the_token_is_gone() {
     let refusing = controlled()
         .gateway(|gateway| gateway.token_life = Duration::from_secs(600))
         .start_with(|gateway| gateway.set_keys("sz_pub_others", "sz_pr_others"))
@@ -331,7 +331,7 @@ fn pictures() -> PathBuf {
 
 #[tokio::test]
 #[ignore = "needs chromium: tests/run"]
-async fn a_browser_shows_it_on_every_screen_and_complains_of_nothing() {
+async fn a_browser_shows_the_page_on_every_screen_and_complains_of_nothing() {
     let harness = controlled().start().await;
     let (browser, folder) = (Browser::start().await, pictures());
     let url = format!("http://{}/", harness.control());
@@ -396,7 +396,7 @@ fn read_by(program: &str, arguments: &[&str], page: &str) -> (Option<i32>, Strin
 
 #[tokio::test]
 #[ignore = "needs w3m and lynx: tests/run"]
-async fn it_is_read_in_a_terminal() {
+async fn the_page_is_readable_in_a_terminal() {
     let harness = controlled().start().await;
     an_hour(&harness).await;
     a_bad_night(&harness).await;
@@ -433,7 +433,7 @@ async fn it_is_read_in_a_terminal() {
 
 #[tokio::test]
 #[ignore = "needs tidy: tests/run"]
-async fn its_html_is_valid() {
+async fn the_html_is_valid() {
     let harness = controlled().start().await;
     an_hour(&harness).await;
     let well = page(&harness).await;

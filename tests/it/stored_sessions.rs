@@ -143,7 +143,7 @@ async fn sessions_without_tokenize_live_as_long_as_the_settings_say() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_stored_is_passed_on_and_its_reason_counted() {
+async fn an_answer_that_may_not_be_stored_is_passed_on_and_the_reason_counted() {
     let harness = Harness::start().await;
     let Session { uuid, path, .. } = Session::tokenize(&harness.gateway);
     let with = |name, value: &'static str| Rule::path(&path).set_header(name, HeaderValue::from_static(value));

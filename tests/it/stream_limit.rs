@@ -150,7 +150,7 @@ async fn nothing_is_sent_where_no_stream_is_allowed() {
 }
 
 #[tokio::test]
-async fn what_waited_too_long_is_not_sent_then_or_later() {
+async fn a_call_that_waited_too_long_is_never_sent() {
     // The gateway answers nothing, so that every stream stays in use, on each of 16 connections.
     let scene = Scene::new(Some(1), None).await;
     let taken: Vec<_> = (0..16).map(|_| scene.begin(Duration::from_secs(20))).collect();

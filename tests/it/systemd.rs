@@ -78,7 +78,7 @@ fn command(variables: &[(&str, &str)]) -> Command {
 }
 
 #[tokio::test]
-async fn it_is_told_when_the_service_is_ready_reloads_and_stops() {
+async fn systemd_is_told_when_the_service_is_ready_reloads_and_stops() {
     let (folder, gateway) = (Folder::new(), Simulator::start(Options::default()).await.expect("gateway starts"));
     let (manager, gate) = (Manager::new(&folder), Gate::new());
     gateway.script(Rule::path("/v2/authentication").gate(&gate));
@@ -116,7 +116,7 @@ async fn it_is_told_when_the_service_is_ready_reloads_and_stops() {
 }
 
 #[tokio::test]
-async fn it_is_told_what_came_of_a_reload_and_what_stands_in_the_way_of_a_start() {
+async fn systemd_is_told_the_result_of_a_reload_and_the_obstacle_to_a_start() {
     let (folder, gateway) = (Folder::new(), Simulator::start(Options::default()).await.expect("gateway starts"));
     let manager = Manager::new(&folder);
     gateway.set_keys("sz_pub_other", "sz_pr_other");
@@ -212,7 +212,7 @@ async fn is_served(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_passed_socket_outlives_the_process_and_whoever_calls_meanwhile_is_served_by_the_next() {
+async fn a_passed_socket_outlives_the_process_and_the_next_one_serves_waiting_callers() {
     let folder = Folder::new();
     let path = folder.path().join("proxy.sock");
     let socket = UnixListener::bind(&path).expect("bound");
@@ -322,7 +322,7 @@ async fn a_socket_that_does_not_fit_is_never_left_unheard() {
 }
 
 #[tokio::test]
-async fn what_was_passed_to_another_process_is_none_of_its_business() {
+async fn sockets_passed_to_another_process_are_ignored() {
     let folder = Folder::new();
     let path = folder.path().join("proxy.sock");
     let listen = listen(&path);
@@ -432,7 +432,7 @@ fn setting<'u>(unit: &'u str, name: &str) -> &'u str {
 }
 
 #[tokio::test]
-async fn what_the_units_say_and_what_the_configuration_beside_them_says_fits() {
+async fn the_units_and_the_configuration_beside_them_agree() {
     let configuration = units().join("sidecar.toml").display().to_string();
     let checked = run(&["check", "--config", &configuration], &[]).await;
     assert_eq!((checked.code, checked.stderr.as_str()), (Some(0), ""));

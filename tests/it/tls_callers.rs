@@ -117,7 +117,7 @@ async fn requests_name_the_scheme_of_the_connection_and_a_close_is_announced() {
 }
 
 #[tokio::test]
-async fn what_is_not_tls_is_told_so_and_harms_nobody() {
+async fn a_peer_without_tls_is_told_so_and_harms_nobody() {
     let ca = Authority::new();
     let folder = Folder::new();
     let socket = folder.path().join("proxy.sock");

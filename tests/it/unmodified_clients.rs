@@ -344,7 +344,7 @@ async fn public_clients_go_the_whole_way() {
 }
 
 #[tokio::test]
-async fn what_nodes_own_fetch_sends_is_let_in() {
+async fn requests_of_nodes_own_fetch_are_let_in() {
     let harness = Harness::start().await;
     let mut wire = harness.wire().await;
     let line = "connection: keep-alive\r\naccept: */*\r\naccept-language: *\r\nsec-fetch-mode: cors\r\nuser-agent: node\r\n\

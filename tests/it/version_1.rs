@@ -27,7 +27,7 @@ fn is_unknown(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn without_the_setting_nothing_of_it_is_sent() {
+async fn without_the_setting_no_call_of_version_1_is_sent() {
     let harness = Harness::start().await;
     let paths = [LOGS, COMPLETE, "/v1/orders/o-1?x=1", "/v1/session", "/v1/authentication", "/v1/"];
     for path in paths {

@@ -93,7 +93,7 @@ async fn settled(harness: &Harness, deliveries: u64) -> DeliveryState {
 }
 
 #[tokio::test]
-async fn what_happened_elsewhere_is_seen_once_its_webhook_was_accepted() {
+async fn a_change_made_elsewhere_is_seen_once_its_webhook_was_accepted() {
     let harness = setup().start().await;
     subscribe(&harness, &["customer.tokenized", "order.authorized", "order.captured"]).await;
     let session = stored(&harness).await;
@@ -152,7 +152,7 @@ async fn every_event_purges_by_whatever_it_names() {
 }
 
 #[tokio::test]
-async fn what_sezzle_did_not_sign_has_no_effect() {
+async fn an_event_that_sezzle_did_not_sign_has_no_effect() {
     let service = Service::start(Conduct::Answer(200)).await;
     let harness = before(&service).await;
     let Session { path, order, .. } = stored(&harness).await;
@@ -321,7 +321,7 @@ async fn a_signed_body_that_cannot_be_read_goes_on_and_purges_everything() {
 }
 
 #[tokio::test]
-async fn what_was_being_fetched_when_a_webhook_came_is_neither_stored_nor_given_to_later_callers() {
+async fn a_fetch_under_way_when_a_webhook_comes_is_neither_stored_nor_shared_with_later_callers() {
     let harness = setup().start().await;
     subscribe(&harness, &["order.captured"]).await;
     let Session { path, order_path, .. } = Session::tokenize(&harness.gateway).authorized(&harness.gateway);
@@ -571,7 +571,7 @@ async fn a_drain_accepts_webhooks_and_waits_for_what_is_handed_on() {
 }
 
 #[tokio::test]
-async fn it_may_listen_on_a_unix_socket_and_does_not_listen_unless_told_to() {
+async fn the_listener_may_be_a_unix_socket_and_is_off_unless_configured() {
     let folder = Folder::new();
     let path = folder.path().join("webhooks.sock");
     let harness = setup().set("WEBHOOKS__LISTEN", format!("unix:{}", path.display())).start().await;

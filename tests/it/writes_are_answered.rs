@@ -34,7 +34,7 @@ fn is_unknown(answer: &Answer, keyed: bool) {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_breaks_off_over_http1() {
+async fn a_write_whose_answer_breaks_off_over_http1_is_answered() {
     let gateway = Scripted::start().await;
     let harness = Setup::default().set("GATEWAY__URL", format!("http://{}", gateway.addr)).start().await;
     for kind in ["text/plain", "application/json", "text/csv"] {
@@ -65,7 +65,7 @@ async fn a_write_whose_answer_breaks_off_over_http1() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_breaks_off_over_http2() {
+async fn a_write_whose_answer_breaks_off_over_http2_is_answered() {
     let authority = Authority::new();
     let gateway = FrameGateway::start(&authority).await;
     let setup = Setup::default()
@@ -113,7 +113,7 @@ async fn a_long_answer_that_breaks_off_shows_its_head_and_the_key() {
 }
 
 #[tokio::test]
-async fn writes_at_the_hard_end_whatever_they_wait_for() {
+async fn writes_are_answered_at_the_hard_end_whatever_they_wait_for() {
     let harness = Harness::start().await;
     let gate = Gate::new();
     harness.gateway.script(Rule::on(Method::POST, "/v2/order/*").gate(&gate));
@@ -163,7 +163,7 @@ async fn an_answer_before_the_body_was_read_says_that_the_connection_closes() {
 }
 
 #[tokio::test]
-async fn a_caller_that_ends_its_half_in_the_middle_of_its_body() {
+async fn a_caller_that_ends_its_half_in_the_middle_of_its_body_is_answered() {
     let harness = Harness::start().await;
     for framing in ["content-length: 99\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n5\r\n{"] {
         let mut wire = reused(&harness).await;
@@ -177,7 +177,7 @@ async fn a_caller_that_ends_its_half_in_the_middle_of_its_body() {
 }
 
 #[tokio::test]
-async fn what_is_pipelined_behind_the_last_request_does_not_take_its_answer_away() {
+async fn a_pipelined_request_does_not_cost_the_last_request_its_answer() {
     let harness = Harness::start().await;
     let gate = Gate::new();
     harness.gateway.script(Rule::on(Method::POST, "/v2/order/*").gate(&gate));

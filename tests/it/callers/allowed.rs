@@ -59,7 +59,7 @@ async fn each_word_allows_its_calls_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_session_in_memory_is_not_shown_to_who_may_not_look() {
+async fn a_session_in_memory_is_not_shown_to_callers_that_may_not_look() {
     let scene = Scene::start().await;
     let session = Session::order(&scene.sidecar.gateway).path;
     scene.get(&session, TILL).await;
@@ -87,7 +87,7 @@ async fn a_session_in_memory_is_not_shown_to_who_may_not_look() {
 }
 
 #[tokio::test]
-async fn a_fetch_under_way_is_shared_with_nobody_who_may_not_look() {
+async fn a_fetch_under_way_is_not_shared_with_callers_that_may_not_look() {
     let scene = Scene::start().await;
     let session = Session::order(&scene.sidecar.gateway).path;
     let gate = Gate::new();
@@ -105,7 +105,7 @@ async fn a_fetch_under_way_is_shared_with_nobody_who_may_not_look() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_call_makes_another_one_of_it() {
+async fn no_spelling_of_a_call_changes_its_permission() {
     let scene =
         Scene::with("[[callers]]\nname = \"odd\"\ntoken_file = \"@/till\"\nallow = [\"other\", \"read\"]\n", &[]).await;
     for (method, path, status) in [

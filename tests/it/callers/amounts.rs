@@ -122,7 +122,7 @@ async fn an_amount_that_cannot_be_read_is_too_large() {
 }
 
 #[tokio::test]
-async fn what_moves_no_money_has_no_bound() {
+async fn calls_that_move_no_money_have_no_bound() {
     let scene = Scene::with(CALLERS, &[]).await;
     scene.sidecar.gateway.script(Rule::path("/v2/*").status(StatusCode::OK).body("{}"));
     for (method, path) in [

@@ -108,7 +108,7 @@ async fn a_bearer_token_tells_its_caller_in_every_spelling_that_means_the_same()
 }
 
 #[tokio::test]
-async fn the_user_of_a_process_tells_it_on_a_unix_socket() {
+async fn the_user_of_a_process_tells_the_caller_on_a_unix_socket() {
     let folder = crate::support::process::Folder::new();
     let own = fs::metadata(folder.path()).expect("a folder").uid();
     let socket = folder.path().join("proxy.sock");

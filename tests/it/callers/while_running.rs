@@ -129,7 +129,7 @@ async fn an_unusable_secret_leaves_the_old_one_in_use() {
 
 /// A service that has not got its new token yet would become the other caller.
 #[tokio::test]
-async fn an_old_token_is_no_other_callers_while_it_counts() {
+async fn an_old_token_becomes_no_other_callers_while_it_counts() {
     let folder = Folder::new();
     let harness = harness(&folder).await;
     folder.write("reader", NEW);

@@ -81,7 +81,7 @@ async fn a_stated_length_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_no_http() {
+async fn an_answer_that_is_no_http_leaves_a_write_unknown() {
     let row = |fault| Row::new(fault).reads(1, FAILED).keyed(1, 1, UNKNOWN).unkeyed(1, 1, UNKNOWN);
     hold(vec![
         row("another protocol").always(|rule| rule.fault(Fault::Garbage(Bytes::from_static(b"SSH-2.0-x\r\n\r\n")))),

@@ -75,7 +75,7 @@ async fn the_outcome_of_a_write_whose_caller_has_gone_is_logged_with_its_order()
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_logged_with_its_order_and_key_whoever_waits_for_it() {
+async fn an_unknown_outcome_is_logged_with_its_order_and_key_even_if_no_caller_waits() {
     let sidecar = Sidecar::start(Options::default(), &[]).await;
     let gate = Gate::new();
     for (waits, own) in [(true, Some("key-1")), (true, None), (false, Some("key-2")), (false, None)] {
@@ -224,7 +224,7 @@ fn logged(log: &str, orders: &[String; 2], keys: &[String; 2]) {
 }
 
 #[tokio::test]
-async fn what_the_hard_end_cuts_is_said_to_be_unknown() {
+async fn a_write_that_the_hard_end_cuts_is_reported_unknown() {
     let Hanging { sidecar, waiting, orders, keys } = Hanging::start("900ms").await;
     let Sidecar { process, gateway, .. } = sidecar;
     process.signal("TERM");
@@ -238,7 +238,7 @@ async fn what_the_hard_end_cuts_is_said_to_be_unknown() {
 }
 
 #[tokio::test]
-async fn what_a_second_signal_cuts_is_logged_as_unknown() {
+async fn a_write_that_a_second_signal_cuts_is_logged_as_unknown() {
     let Hanging { sidecar, waiting, orders, keys } = Hanging::start("20s").await;
     let Sidecar { mut process, gateway, .. } = sidecar;
     process.signal("TERM");

@@ -283,7 +283,7 @@ async fn run(seed: u64) -> (usize, usize) {
 
 #[expect(clippy::print_stderr, reason = "shown only when the test fails")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_write_is_done_twice_and_no_caller_is_told_what_is_not_so() {
+async fn no_write_is_done_twice_and_no_caller_is_told_an_untruth() {
     let given = std::env::var("FAULTS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seeds: Vec<u64> = given.map_or_else(|| (0..SEEDS).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
     let mut all = (0, 0);

@@ -111,7 +111,7 @@ async fn an_idle_connection_closed_at_the_moment_of_its_reuse() {
 
 /// Every answer but a success looks as if nothing had been done, and carries the mark of an earlier attempt.
 #[tokio::test]
-async fn what_the_later_attempts_meet() {
+async fn later_attempts_decide_the_result() {
     hold(vec![
         Row::new("a refusal")
             .once(|rule| rule.reset(Reset::AfterEffect))

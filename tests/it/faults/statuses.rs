@@ -75,7 +75,7 @@ async fn a_gateway_that_wants_to_be_left_alone_is() {
 }
 
 #[tokio::test]
-async fn what_would_be_answered_again_is_not_tried_again() {
+async fn a_call_that_would_get_the_same_answer_is_not_repeated() {
     let once_each = |status, bend: Bend| {
         Row::new("always").always(bend).reads(1, Passed(status)).keyed(1, 0, Passed(status)).unkeyed(
             1,

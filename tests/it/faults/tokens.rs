@@ -19,7 +19,7 @@ async fn a_gateway_whose_clock_is_a_day_off() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_sent_and_it_recovers_by_itself() {
+async fn without_a_token_nothing_is_sent_and_the_sidecar_recovers_by_itself() {
     let faults: [(&str, super::Bend); 6] = [
         ("500", |rule| rule.status(StatusCode::INTERNAL_SERVER_ERROR)),
         ("503", |rule| rule.status(StatusCode::SERVICE_UNAVAILABLE)),

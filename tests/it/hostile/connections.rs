@@ -11,7 +11,7 @@ use super::{HIDDEN, NEXT, SEEN, Then, get, post, refused, run};
 use crate::support::{Harness, Session, Setup, arrived, eventually};
 
 #[tokio::test]
-async fn what_is_good_before_something_bad_is_answered() {
+async fn a_good_request_before_a_bad_one_is_answered() {
     let customer = || get("/v2/customer", "");
     let seen = "GET /v2/customer";
     let bad = format!("GET /v2/customer HTTP/1.1\r\nhost : localhost\r\n\r\n{HIDDEN}");
@@ -132,7 +132,7 @@ async fn an_early_answer_can_be_read_while_the_body_is_still_sent() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_caller_left_is_not_the_next_ones() {
+async fn an_answer_that_an_earlier_caller_left_reaches_no_other() {
     let harness = Harness::start().await;
     let gate = Gate::new();
     harness.gateway.script(Rule::path("/v2/customer").times(1).gate(&gate));

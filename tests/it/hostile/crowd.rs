@@ -24,7 +24,7 @@ fn places() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_only_hold_connections_keep_nobody_out() {
+async fn callers_that_only_hold_connections_keep_nobody_out() {
     let places = places();
     let half_heads = HALF_HEADS.min(places / 2);
     let idle = places - half_heads;

@@ -180,7 +180,7 @@ async fn answers_that_are_none() {
 }
 
 #[tokio::test]
-async fn what_follows_an_answer_is_for_nobody() {
+async fn bytes_behind_an_answer_reach_nobody() {
     use Gets::Passed;
     let poison = answer("200 OK", r#"{"poison":true}"#);
     let after = |first: &[u8]| [first, &poison[..]].concat();
@@ -206,7 +206,7 @@ async fn what_follows_an_answer_is_for_nobody() {
 }
 
 #[tokio::test]
-async fn what_a_streamed_answer_says_of_its_length_is_what_it_is() {
+async fn a_streamed_answer_has_the_length_that_it_states() {
     let (harness, gateway) = start().await;
     let csv = |lines: &str, body: &str| format!("HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\n{lines}\r\n{body}");
     let chunked = "transfer-encoding: chunked\r\n";
