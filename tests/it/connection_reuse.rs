@@ -1,4 +1,4 @@
-//! The pool of connections to the gateway: which request gets which connection, and the end of unused ones.
+//! A request gets the first connection that comes and never a stale one, and unused connections are closed.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,7 +20,7 @@ use sezzle_sidecar::upstream::error::{ErrorKind, Sent, UpstreamError};
 use sezzle_sidecar::upstream::{Outgoing, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -82,6 +82,27 @@ async fn calm_gateway(takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, made)
 }
 
+/// A gateway that answers every request over HTTP/2 after a while. Returns its URL.
+async fn http2_gateway(ca: &Authority, takes: Duration) -> String {
+    let acceptor = acceptor(ca, b"h2");
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let stream = TokioIo::new(acceptor.accept(stream).await.expect("TLS"));
+                let service = service_fn(move |request: Request<Incoming>| async move {
+                    request.into_body().collect().await.expect("a body");
+                    sleep(takes).await;
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+                });
+                http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
+            });
+        }
+    });
+    format!("https://localhost:{}", address.port())
+}
+
 async fn at_once(upstream: &Upstream, calls: usize) {
     let mut all = JoinSet::new();
     for _ in 0..calls {
@@ -114,6 +135,7 @@ async fn a_waiting_request_takes_the_connection_that_comes_first() {
     let acceptor = acceptor(&ca, b"http/1.1");
     let (listener, address) = listener().await;
     let (arrived, mut arrivals) = mpsc::channel(4);
+    let (asked, second) = oneshot::channel();
     let leave = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&leave);
     let gateway = tokio::spawn(async move {
@@ -131,6 +153,7 @@ async fn a_waiting_request_takes_the_connection_that_comes_first() {
         let serving = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         // The next connection waits for TLS.
         let _second = listener.accept().await.expect("accepts");
+        asked.send(()).expect("the test goes on");
         serving.await.expect("no panic").expect("served");
     });
 
@@ -144,7 +167,7 @@ async fn a_waiting_request_takes_the_connection_that_comes_first() {
         let upstream = upstream.clone();
         async move { call(&upstream, LIMIT).await }
     });
-    sleep(Duration::from_millis(50)).await;
+    second.await.expect("a second connection");
     leave.add_permits(2);
     assert_eq!(one.await.expect("no panic").expect("an answer"), "first");
     let answer = timeout(Duration::from_secs(2), two).await.expect("in less than it takes to give up a connection");
@@ -158,9 +181,10 @@ async fn a_connection_that_comes_too_late_is_kept_for_the_next() {
     let ca = Authority::new();
     let acceptor = acceptor(&ca, b"http/1.1");
     let (listener, address) = listener().await;
+    let (late, given_up) = oneshot::channel();
     let gateway = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("accepts");
-        sleep(Duration::from_millis(300)).await;
+        given_up.await.expect("the test goes on");
         let stream = acceptor.accept(stream).await.expect("TLS");
         let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"late")))));
         http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.expect("served");
@@ -168,6 +192,7 @@ async fn a_connection_that_comes_too_late_is_kept_for_the_next() {
     let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
     let error = call(&upstream, Duration::from_millis(100)).await.expect_err("too late");
     assert_eq!((error.kind, error.sent), (ErrorKind::ConnectTimeout, Sent::No), "{error}");
+    late.send(()).expect("the gateway waits");
     let began = Instant::now();
     assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "late");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
@@ -188,10 +213,9 @@ async fn a_connection_that_was_closed_while_it_was_idle_costs_nothing() {
     let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
     for number in ["1", "2", "3"] {
         assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), number);
-        sleep(Duration::from_millis(50)).await;
+        open(&metrics, 0).await;
     }
     assert_eq!(metrics.upstream_connections_opened.get(), 3);
-    assert_eq!(metrics.upstream_connections.with_label_values(&["open"]).get(), 0);
     gateway.abort();
 }
 
@@ -216,7 +240,7 @@ async fn bytes_that_nobody_asked_for_are_no_answer_to_the_next_call() {
     let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
     for number in ["1", "2", "3", "4"] {
         assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), number);
-        sleep(Duration::from_millis(60)).await;
+        open(&metrics, 0).await;
     }
     assert_eq!(metrics.upstream_connections_opened.get(), 4);
     assert!(!gateway.is_finished());
@@ -272,6 +296,7 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
     let (listener, address) = listener().await;
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
+    let (end, ended) = oneshot::channel();
     let gateway = tokio::spawn(async move {
         let service = || {
             service_fn(async |request: Request<Incoming>| {
@@ -284,7 +309,10 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
         let stream = TokioIo::new(multiplexed.accept(stream).await.expect("TLS"));
         let connection = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service());
         // The connection ends without GOAWAY.
-        let _ = timeout(Duration::from_millis(500), connection).await;
+        tokio::select! {
+            ended = ended => ended.expect("the test goes on"),
+            ended = connection => panic!("ended early: {ended:?}"),
+        }
         loop {
             let (stream, _) = listener.accept().await.expect("accepts");
             counted.fetch_add(1, Ordering::SeqCst);
@@ -296,7 +324,8 @@ async fn a_gateway_that_no_longer_speaks_http2_gets_a_connection_for_each_reques
     assert_eq!(call(&upstream, LIMIT).await.expect("an answer"), "served");
     at_once(&upstream, 3).await;
     assert_eq!(metrics.upstream_connections_opened.get(), 1, "one carries all");
-    sleep(Duration::from_millis(600)).await;
+    end.send(()).expect("the gateway waits");
+    open(&metrics, 0).await;
     at_once(&upstream, 3).await;
     assert_eq!(made.load(Ordering::SeqCst), 3);
     gateway.abort();
@@ -349,6 +378,23 @@ async fn a_connection_idle_for_too_long_is_not_used_even_before_a_sweep() {
     }
 }
 
+/// A write may take such a connection whichever call used it last, so the shorter limit holds for all calls.
+#[tokio::test]
+async fn an_http2_connection_idle_for_too_long_is_not_used_even_before_a_sweep() {
+    let ca = Authority::new();
+    let (clock, shift) = Clock::shifted();
+    let (upstream, metrics) = upstream::of_workers(0, clock, &http2_gateway(&ca, Duration::ZERO).await, &ca);
+    let (write, read) = (true, false);
+    for (idle, is_write, connections) in
+        [(0, write, 1), (14, write, 1), (14, read, 1), (16, write, 2), (14, read, 2), (16, read, 3), (3600, write, 4)]
+    {
+        shift.advance(Duration::from_secs(idle));
+        let answer = if is_write { call(&upstream, LIMIT).await } else { look_up(&upstream, LIMIT).await };
+        answer.expect("an answer");
+        assert_eq!(metrics.upstream_connections_opened.get(), connections, "after {idle} s, write: {is_write}");
+    }
+}
+
 #[tokio::test]
 async fn no_more_are_kept_than_one_worker_may_keep() {
     let ca = Authority::new();
@@ -371,12 +417,12 @@ async fn a_repeated_request_has_the_same_bytes() {
         }
         requests
     });
-    let (upstream, _) = upstream::to(&format!("http://{address}"), &ca);
+    let (upstream, metrics) = upstream::to(&format!("http://{address}"), &ca);
     let mut outgoing = upstream::write(LIMIT);
     for _ in 0..3 {
-        // Each call finds the previous connection closed, or learns that it is closing.
         upstream.send(&mut outgoing).await.expect("an answer").into_body().collect().await.expect("a body");
-        sleep(Duration::from_millis(50)).await;
+        // The gateway closes each connection behind its answer.
+        open(&metrics, 0).await;
     }
     let requests = gateway.await.expect("no panic");
     let text = String::from_utf8_lossy(requests.first().expect("one")).into_owned();
@@ -412,30 +458,13 @@ async fn an_answer_that_nobody_reads_takes_its_connection_along() {
 #[tokio::test]
 async fn a_burst_before_http2_is_known_leaves_one_connection() {
     let ca = Authority::new();
-    let acceptor = acceptor(&ca, b"h2");
-    let (listener, address) = listener().await;
-    let gateway = tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("accepts");
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let stream = TokioIo::new(acceptor.accept(stream).await.expect("TLS"));
-                let service = service_fn(async |request: Request<Incoming>| {
-                    request.into_body().collect().await.expect("a body");
-                    sleep(Duration::from_millis(100)).await;
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
-                });
-                http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
-            });
-        }
-    });
-    let (upstream, metrics) = upstream::to(&format!("https://localhost:{}", address.port()), &ca);
+    let url = http2_gateway(&ca, Duration::from_millis(100)).await;
+    let (upstream, metrics) = upstream::to(&url, &ca);
     at_once(&upstream, 30).await;
     open(&metrics, 1).await;
     let opened = metrics.upstream_connections_opened.get();
     at_once(&upstream, 30).await;
     assert_eq!(metrics.upstream_connections_opened.get(), opened);
-    gateway.abort();
 }
 
 #[tokio::test]

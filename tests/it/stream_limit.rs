@@ -1,5 +1,6 @@
-//! The gateway's limit of HTTP/2 streams. A call waits for a free stream and is counted meanwhile, or uses another
-//! connection if that helps. Nothing of a call is sent once it was cancelled or has no time left for an answer.
+//! No connection carries more HTTP/2 streams than its gateway allows. A call waits for a free stream and is counted
+//! meanwhile, or uses another connection if that helps. No part of a call is sent once the call was cancelled or has no
+//! time left for an answer.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -24,7 +25,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::client::Answer;
 use crate::support::frame_gateway::{Came, Conduct, FrameGateway};
-use crate::support::frames::{END_STREAM, GOAWAY, HEADERS, MAX_STREAMS, RST_STREAM, data, head, reset, settings};
+use crate::support::frames::{
+    ACK, END_STREAM, GOAWAY, HEADERS, MAX_STREAMS, RST_STREAM, SETTINGS, data, head, reset, settings,
+};
 use crate::support::scripted::TOKEN;
 use crate::support::tls::{Authority, offering};
 use crate::support::{Harness, Setup, eventually, header, upstream};
@@ -155,16 +158,22 @@ async fn a_call_that_waited_too_long_is_never_sent() {
     let scene = Scene::new(Some(1), None).await;
     let taken: Vec<_> = (0..16).map(|_| scene.begin(Duration::from_secs(20))).collect();
     eventually("all streams are taken", async || scene.gateway.whole().len() == 16).await;
-    let began = Instant::now();
-    let waiting = tokio::spawn({
-        let upstream = scene.upstream.clone();
-        async move { write(&upstream, Duration::from_secs(2)).await }
-    });
-    scene.waiting(1).await;
-    let ended = waiting.await.expect("no panic");
-    assert!(not_sent(&ended, ErrorKind::StreamLimit), "{ended:?}");
-    assert!(began.elapsed() < Duration::from_millis(1990), "a quarter of a second is kept for the answer");
-    assert_eq!(scene.metrics.upstream_errors.with_label_values(&["stream_limit"]).get(), 1);
+    let mut calls = 0;
+    loop {
+        let began = Instant::now();
+        let waiting = scene.begin(Duration::from_secs(2));
+        scene.waiting(1).await;
+        let ended = waiting.await.expect("no panic");
+        let took = began.elapsed();
+        assert!(not_sent(&ended, ErrorKind::StreamLimit), "{ended:?}");
+        calls += 1;
+        if took < Duration::from_millis(1990) {
+            break;
+        }
+        // A busy machine may hold one call up for longer, and hardly five.
+        assert!(calls < 5, "a quarter of a second is kept for the answer: {took:?}");
+    }
+    assert_eq!(scene.metrics.upstream_errors.with_label_values(&["stream_limit"]).get(), calls);
     scene.waiting(0).await;
     // Streams become free, and nothing else is sent.
     let resets = [1, 3].map(|stream| reset(stream, 8));
@@ -215,7 +224,12 @@ async fn a_limit_that_is_lowered_holds_from_then_on() {
     for connection in 0..scene.gateway.connections() {
         scene.gateway.send(connection, settings(&[(MAX_STREAMS, 1)]));
     }
-    sleep(Duration::from_millis(200)).await;
+    // The sidecar acknowledges the first settings of the connection in use, and then these.
+    let used = scene.gateway.heads().last().expect("a request").connection;
+    let is_acknowledgement =
+        |frame: &Came| frame.connection == used && frame.kind == SETTINGS && frame.flags & ACK != 0;
+    let acknowledged = || scene.gateway.frames().iter().filter(|frame| is_acknowledgement(frame)).count();
+    eventually("the lower limit is known", async || acknowledged() == 2).await;
     let before = scene.gateway.heads().len();
     assert!(scene.writes(10, LONG).await.iter().all(Result::is_ok));
     let mut open: HashMap<usize, Instant> = HashMap::new();
