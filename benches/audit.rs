@@ -1,5 +1,5 @@
-//! The cost of the audit for captures: throughput with `audit.file` beside that without, in one run, and the writes that the
-//! lines took.
+//! The cost of the audit for captures: throughput with `audit.file` beside that without, in one run, and the number of
+//! lines in each write.
 //!
 //! `cargo bench --bench audit` starts two release binaries in front of one simulated gateway in this process, which
 //! answers after 20 ms. Callers send to the one and to the other in turn, two seconds each. A folder may follow: the
@@ -23,11 +23,10 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use sezzle_sidecar::simulator::{Options, Rule, SessionKind, Simulator};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use self::sidecar::Sidecar;
+use self::sidecar::{Sidecar, exchange};
 
 const GATEWAY: Duration = Duration::from_millis(20);
 const TURN: Duration = Duration::from_secs(2);
@@ -89,23 +88,6 @@ async fn turn(gateway: &Simulator, proxy: SocketAddr, callers: usize) -> usize {
         });
     }
     all.join_all().await.into_iter().sum()
-}
-
-/// Sends a request and reads its answer, whose body has the stated length.
-async fn exchange(stream: &mut TcpStream, request: &str) -> String {
-    stream.write_all(request.as_bytes()).await.expect("is taken");
-    let mut read = Vec::with_capacity(4096);
-    loop {
-        assert!(stream.read_buf(&mut read).await.expect("an answer") > 0, "closed");
-        let text = String::from_utf8_lossy(&read);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-            if body.len() >= length.parse().expect("a number") {
-                return body.to_owned();
-            }
-        }
-    }
 }
 
 /// The lines of calls and the writes so far.

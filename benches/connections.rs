@@ -19,10 +19,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use sezzle_sidecar::simulator::{Options, SessionKind, Simulator};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use self::sidecar::Sidecar;
+use self::sidecar::{Sidecar, exchange};
 
 const IDLE: usize = 10_000;
 const HALF_HEADS: usize = 2_000;
@@ -34,7 +34,7 @@ enum Held {
     Nothing,
     /// One request, whose answer the caller has read.
     Request,
-    /// So many bytes of a head.
+    /// This many bytes of a head.
     HalfHead(usize),
 }
 
@@ -80,7 +80,7 @@ async fn measure(name: &str, number: usize, held: Held) {
         let mut connection = TcpStream::connect(sidecar.proxy).await.expect("connects");
         match held {
             Held::Nothing => {}
-            Held::Request => exchange(&mut connection, &request).await,
+            Held::Request => drop(exchange(&mut connection, &request).await),
             Held::HalfHead(bytes) => {
                 let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx-half: {}", "x".repeat(bytes - 42));
                 connection.write_all(head.as_bytes()).await.expect("is taken");
@@ -100,23 +100,6 @@ async fn measure(name: &str, number: usize, held: Held) {
     drop(connections);
     drop(sidecar);
     gateway.stop().await;
-}
-
-/// Sends a request and reads its answer, whose body has the stated length.
-async fn exchange(stream: &mut TcpStream, request: &str) {
-    stream.write_all(request.as_bytes()).await.expect("is taken");
-    let mut read = Vec::with_capacity(4096);
-    loop {
-        assert!(stream.read_buf(&mut read).await.expect("an answer") > 0, "closed");
-        let text = String::from_utf8_lossy(&read);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-            if body.len() >= length.parse().expect("a number") {
-                return;
-            }
-        }
-    }
 }
 
 /// The sidecar's resident bytes.

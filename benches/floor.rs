@@ -41,7 +41,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-// As in the sidecar.
+// The allocator of the sidecar.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -84,7 +84,7 @@ fn main() {
         None => Role::Pass(Arc::new(Gateway::new(&options))),
     };
     let acceptor = options.get("--certificate").map(|chain| acceptor(chain, named(&options, "--key")));
-    // As many as the sidecar has by default.
+    // The sidecar's default number of workers.
     let count = thread::available_parallelism().map_or(1, usize::from).min(2);
     let workers: Vec<Handle> = (0..count).map(|_| start_worker()).collect();
     runtime().block_on(async {

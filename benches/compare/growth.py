@@ -19,7 +19,7 @@ def connections(run):
     bench = run.bench
     for what, path, cache in (("hit", SESSION, True), ("pass-through", ORDER, False)):
         gateway = bench.gateway()
-        # No call waits for a place, and all connections to the gateway are kept.
+        # No call waits for a permit, and all connections to the gateway are kept.
         floor = bench.floor(gateway, answer=cache and bench.folder / "session")
         started = [bench.sidecar(gateway, rewrite=False, limits__in_flight=8192), *floor,
                    bench.nginx_proxy(gateway, cache, keepalive=4096)]

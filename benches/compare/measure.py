@@ -1,4 +1,4 @@
-"""How a server is loaded, and what the load costs."""
+"""Loads a server, and measures the cost of the load."""
 
 import json
 import os

@@ -18,7 +18,7 @@ class Bench(servers.Bench):
         super().__init__(binary)
         self.floor_program = floor
 
-    # Gateways, and what they answer.
+    # Gateways and their answers.
 
     def padded(self, least):
         """Writes the session with at least so many bytes, and returns the file."""

@@ -1,4 +1,4 @@
-"""Rounds of a measurement on a machine that may do other work, and how much of it that was."""
+"""Repeats measurements in rounds, and notes how much of the machine other work took meanwhile."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class Rounds:
             return int(answer.read())
 
     def machine(self, *versions):
-        """Prints what the figures hold for."""
+        """Prints the machine and the versions for which the figures hold."""
         model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read())
         others = self.foreign / self.elapsed if self.elapsed else 0
         print(f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}; Linux {platform.release()}; "

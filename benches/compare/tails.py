@@ -10,7 +10,7 @@ SHARES = (0.5, 0.8)
 def tails(run):
     bench = run.bench
     gateway = bench.gateway()
-    # The tail shows the machine's other work first, so it takes more rounds.
+    # Other work of the machine moves the slowest answers first, so tails take more rounds.
     rounds = run.rounds if run.quick else 2 * run.rounds
     for what, path, cache in (("hit", SESSION, True), ("pass-through", ORDER, False)):
         started = [bench.sidecar(gateway, rewrite=False), bench.haproxy(gateway, cache), bench.nginx_proxy(gateway, cache)]

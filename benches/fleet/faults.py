@@ -4,7 +4,7 @@ import time
 
 from servers import SESSION
 
-# The first second of a phase is as the last phase was, so that requests under way meet what happens.
+# A phase begins with a second in which all is as before, so that the fault meets requests under way.
 BEFORE = 1
 
 

@@ -21,7 +21,7 @@ class Bench(servers.Bench):
         super().__init__(binary)
         self.redis_program = redis
         self.compile(HERE / "history.c")
-        # The gateway writes the number there.
+        # The gateway writes the number of the session's writes into these zeros.
         self.write("session", '{"revision":0000000000,' + self.session[1:])
         self.keys = self.write("keys", KEY)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from servers import free_port
 
-# As src/fleet/commands/mod.rs sends it.
+# Keys and commands are those of src/fleet/commands/mod.rs. POLL is the default of fleet.poll, in seconds.
 KEYS = "szs1:{bench}"
 POLL = 0.1
 # How much of the time a slow server stands still, in seconds.

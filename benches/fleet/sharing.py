@@ -24,7 +24,7 @@ def fetches(bench):
     redis = bench.servers.redis()
     fetched, gone = {}, {}
     for name, server in (("without", None), ("with", redis)):
-        # As 100 ms are to a minute.
+        # The delay is to this time as 100 ms are to a minute.
         gateway = bench.servers.gateway(delay=round(seconds / 60 * 100))
         pods = [bench.servers.pod(gateway, server, name=f"{name} {number}") for number in range(PODS)]
         rate = sessions * LOOKUPS / PODS / seconds

@@ -1,4 +1,4 @@
-//! A sidecar that a benchmark starts in front of its simulated gateway.
+//! A sidecar that a benchmark starts in front of its simulated gateway, and a way to call it.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -58,6 +58,23 @@ impl Drop for Sidecar {
         // Both calls fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Sends a request, and returns the body of its answer. The answer must be a 200 that states its length.
+pub async fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.expect("is taken");
+    let mut read = Vec::with_capacity(4096);
+    loop {
+        assert!(stream.read_buf(&mut read).await.expect("an answer") > 0, "closed");
+        let text = String::from_utf8_lossy(&read);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            if body.len() >= length.parse().expect("a number") {
+                return body.to_owned();
+            }
+        }
     }
 }
 

@@ -50,7 +50,7 @@ fn refused(problems: &Problems) {
     assert!(!shown.is_empty());
     assert_eq!(shown.lines().count(), problems.iter().count(), "a line each: {shown:?}");
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
-    // Neither one that was pasted where it does not belong. Names of settings hold no such thing.
+    // A key that was pasted in the wrong place is not shown either. No name of a setting holds this text.
     assert!(!shown.to_ascii_lowercase().contains("sz_pr"), "{shown}");
 }
 

@@ -1,5 +1,5 @@
-//! Whatever comes in, what is let through is one call under `/v2/`, read alike by whoever decodes it first or last. With
-//! `proxy.v1 = "forward"` it may also be one under `/v1/`, which exchanges no keys.
+//! Whatever comes in, each request that is let through is one call under `/v2/`, also for a server that decodes its path
+//! first. With `proxy.v1 = "forward"` the call may lie under `/v1/`, and then exchanges no keys.
 //!
 //! Input: a line with method and target, then lines of headers. A `+` behind the method is ignored.
 
@@ -79,7 +79,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
         assert_eq!(matched.purges(), Some(Tag::Session(session)));
     }
     assert!(matched.order().is_none_or(|order| path.starts_with(&format!("/v2/order/{order}"))));
-    // Card data is known for what it is, whatever a gateway does not mind in a path.
+    // A read of card data is known as one in every spelling that a gateway may accept.
     let lower = path.to_ascii_lowercase();
     if lower.strip_prefix("/v2/session/card/token/").is_some_and(|token| !token.is_empty()) {
         assert_eq!(
@@ -87,7 +87,7 @@ fn path(path: &str, method: &Method, matched: &Matched) {
             (Route::CardToken, (Class::Money, RetrySafety::Once))
         );
     }
-    // A write is one whatever it is called, and one below an order or a token names what it changes.
+    // An unknown write is a write too, and below an order or a token it names the sessions to purge.
     let class = matched.route.class(method);
     if !is_safe(method) {
         assert!(!matches!(class, Class::Session | Class::Read | Class::Report));
