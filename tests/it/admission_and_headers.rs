@@ -1,5 +1,5 @@
-//! Accepted and refused requests, byte by byte; the part of a caller's request that Sezzle sees, and the part of Sezzle's
-//! answer that the caller sees.
+//! Only plain requests that are meant for the sidecar pass. Sezzle sees the listed headers of a caller, and a caller
+//! those of Sezzle.
 
 use http::header::{
     ALT_SVC, AUTHORIZATION, CONNECTION, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, UPGRADE,

@@ -1,4 +1,4 @@
-//! The shape of the source: which module may import which, which files stay pure, and that no file outgrows a reader.
+//! Imports point one way, decisions do no I/O, and no file outgrows a reader.
 //!
 //! These tests read the text of `src` without the tests in it. The simulator shares only the spelling of durations with
 //! the product, and has a rule of its own.
@@ -426,7 +426,7 @@ struct Source<'t> {
     file: &'t str,
     /// The paths that the file uses, by segment.
     imports: BTreeSet<Vec<String>>,
-    /// What the file hands on: the name, and the path to it.
+    /// The names that the file hands on, each with the path to it.
     handed_on: BTreeMap<String, Vec<String>>,
 }
 
@@ -471,7 +471,7 @@ fn module(file: &str) -> Vec<&str> {
     module
 }
 
-/// The text without modules of tests. What stands in another module of the same file reads as if it stood outside.
+/// The text without modules of tests. Code in another module of the same file reads as if it stood outside.
 fn at_one_level(text: &str) -> String {
     let mut open: Vec<(String, bool)> = Vec::new();
     let mut out = String::new();

@@ -74,7 +74,7 @@ async fn a_card_comes_as_sezzle_sent_it_and_is_stored_by_nobody() {
     harness
         .gateway
         .script(card().set_header(CACHE_CONTROL, stored).set_header(ETAG, HeaderValue::from_static("\"e\"")));
-    // A part of the card, or a 304, would be all that anybody ever gets of it.
+    // Sezzle deletes the card with this answer, so a part of the card or a 304 would be lost data.
     let conditions = [("range", "bytes=0-3"), ("if-none-match", "\"e\""), ("if-match", "\"f\"")];
     let answer = harness.get_with(PATH, &conditions).await;
     assert_eq!((answer.status, answer.text().as_str()), (200, CARD));

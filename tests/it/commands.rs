@@ -1,5 +1,5 @@
-//! The binary's command line: commands, exit codes, signals, log lines, and a tour whose printed lines work as they
-//! stand.
+//! Commands, exit codes, signals and log lines of the binary are as documented, and the lines that its tour prints work
+//! as they stand.
 
 use http::Method;
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Connections to the gateway: the addresses that are tried, the age at which a connection is replaced, and HTTP/2.
+//! Connections to the gateway go to every address of its name in turn, are replaced when they are old, and carry HTTP/2
+//! where both sides speak it.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The limits of one connection and of all connections together, and the conditions under which a listener starts.
+//! Each connection and all connections together have limits, and a listener that cannot start names the reason.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The control listener: its commands, its permitted callers, and that it exists only if it is configured.
+//! The control listener obeys its commands, takes none from a web page, and exists only if it is configured.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

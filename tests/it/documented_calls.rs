@@ -1,4 +1,4 @@
-//! Every call of Sezzle's v2 API through the sidecar, with its success and each of its documented errors.
+//! Every call of Sezzle's v2 API succeeds through the sidecar as without, and each of its documented errors passes.
 //! [`BothSides::call`] compares byte for byte the requests that Sezzle gets and the answers that the caller gets.
 
 use std::collections::BTreeSet;

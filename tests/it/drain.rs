@@ -252,7 +252,7 @@ async fn two_signals_within_a_second_are_one() {
     sidecar.process.signal_twice("TERM", 0.002);
     sidecar.process.says("draining").await;
     sidecar.process.signal("INT");
-    // That the drain goes on only shows by watching for a while.
+    // Only watching for a while shows that the drain goes on.
     sleep(Duration::from_millis(300)).await;
     assert!(!sidecar.process.has_ended() && !waiting.is_finished(), "{}", sidecar.process.stdout());
     gate.release();

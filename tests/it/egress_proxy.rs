@@ -1,5 +1,5 @@
-//! Calls through an HTTP proxy: TLS to the gateway inside the tunnel, the proxy's credentials for the proxy alone, and
-//! no request without a tunnel.
+//! Calls through an HTTP proxy are sealed by TLS to the gateway inside a tunnel. The proxy alone gets its credentials,
+//! and without a tunnel no request is sent.
 
 use http::HeaderValue;
 use http::header::CONNECTION;

@@ -18,9 +18,9 @@ const LOOKUPS: u32 = 200;
 /// From one lookup to the next, through each sidecar.
 const PACE: Duration = Duration::from_millis(10);
 const SESSIONS: usize = 60;
-/// What a fleet may add to a lookup or to a write at most.
+/// The longest time that a fleet may add to a lookup or to a write.
 const ADDED: Duration = Duration::from_millis(50);
-/// What a fleet adds to no call, on any machine: nobody waits until the server answers again.
+/// A time that a fleet adds to no call on any machine, because no call waits until the server answers again.
 const NEVER: Duration = Duration::from_secs(1);
 
 /// Two hundred lookups through a pod and as many through a sidecar in no fleet, each after the other. The server stops
@@ -70,7 +70,7 @@ async fn no_lookup_and_no_write_waits_for_a_server_that_hangs() {
         let pairs = done.chunks(2).filter(|pair| pair[0].0 == is_write);
         let mut added: Vec<Duration> = pairs.map(|pair| pair[0].1.saturating_sub(pair[1].1)).collect();
         added.sort();
-        // Whoever waits when the server stops answering waits in vain for a moment: some lookups, and two writes.
+        // Calls that wait when the server stops answering wait in vain for a moment: some lookups, and two writes.
         assert!(added[added.len() * 3 / 4] <= ADDED, "writes ({is_write}): {added:?}");
         assert!(added[added.len() - 1] <= NEVER, "writes ({is_write}): {added:?}");
     }
@@ -91,7 +91,7 @@ async fn asked_the_server(shop: &Shop, pod: Pod) -> f64 {
     sum
 }
 
-/// What lies in the server instead of a shared body is never an answer.
+/// Other data in the place of a shared body is never an answer.
 #[tokio::test]
 #[ignore = "needs redis-server: tests/run"]
 async fn a_body_that_is_gone_cut_damaged_or_of_another_is_a_miss() {

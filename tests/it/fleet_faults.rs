@@ -1,4 +1,4 @@
-//! What a fleet does when its server, the network or a pod fails: no lookup and no write fails, nobody waits longer
+//! When its server, the network or a pod fails, a fleet serves on: no lookup and no write fails, no caller waits longer
 //! than configured, nothing from before a change is shown for longer than allowed, and everything heals by itself.
 //!
 //! | what fails | tests |
@@ -29,9 +29,9 @@ use crate::support::redis_proxy::{RedisProxy, Way};
 use crate::support::{Harness, Session, arrived, eventually};
 
 const ALONE: Duration = Duration::from_secs(1);
-/// What a fleet may add to a lookup or to a write at most, here in the middle of many.
+/// The longest time that a fleet may add to a lookup or to a write, here in the middle of many.
 const ADDED: Duration = Duration::from_millis(50);
-/// What no call may take on any machine. Nobody waits for a server that is gone.
+/// A time that no call may take on any machine, because no call waits for a server that is gone.
 const NEVER: Duration = Duration::from_secs(3);
 const CALLS: usize = 15;
 
@@ -123,7 +123,7 @@ impl Pair {
         for what in ["lookups", "writes"] {
             let (mut with, mut without) = (Vec::new(), Vec::new());
             for _ in 0..CALLS {
-                // What the pod may not serve from memory is fetched in both ways.
+                // A session that the pod may not serve from memory is fetched in both ways.
                 let mut fetched = false;
                 for (pod, times) in [(pod, &mut with), (alone, &mut without)] {
                     let begun = Instant::now();
@@ -191,7 +191,7 @@ async fn a_server_that_is_not_there_yet_is_joined_later() {
     pair.stop().await;
 }
 
-/// What is unconfirmed is served for a second.
+/// Unconfirmed sessions are served for a second.
 const STRICT_ALONE: [(&str, &str); 4] =
     [("FLEET__POLL", "200ms"), ("FLEET__LEASE", "500ms"), ("FLEET__ALONE_TTL", "1s"), ("FLEET__WRITE_WAIT", "1s")];
 

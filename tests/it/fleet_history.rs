@@ -28,7 +28,7 @@ const MAX_TTL: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 const ALONE_TTL: Duration = Duration::from_secs(2);
 
-/// What happens to the server, to the network or to a pod.
+/// A fault of the server, of the network or of a pod.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     /// Nothing arrives on this way for a while, for one pod or for all.

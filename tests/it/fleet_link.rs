@@ -1,4 +1,4 @@
-//! The link between a sidecar and a real Redis: each way to reach the server, and the end of it.
+//! A sidecar reaches a real Redis in each documented way, and publishes its queue before the link ends.
 
 use std::fs;
 use std::time::Duration;

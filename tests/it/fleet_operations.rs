@@ -1,4 +1,4 @@
-//! What docs/fleet.md and the examples tell an operator, tried with a real server.
+//! The instructions of docs/fleet.md and of the examples work with a real server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

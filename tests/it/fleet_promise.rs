@@ -83,7 +83,7 @@ impl Fleet {
     }
 }
 
-/// What the other tests of this file would find if the pods told each other nothing.
+/// The other tests of this file would find this if the pods told each other nothing.
 #[tokio::test]
 async fn without_a_fleet_other_pods_show_the_state_before_a_change() {
     let fleet = Fleet::start(None, &[]).await;

@@ -22,7 +22,7 @@ async fn asked(server: Option<&mut Redis>, settings: &[(&str, &str)]) -> usize {
     let start = async || {
         let harnesses = join_all((0..PODS).map(|_| shop.pod(url.as_deref(), settings))).await;
         if url.is_some() {
-            // What is fetched in the moment in which a pod joins is not stored.
+            // A session that is fetched while a pod joins is not stored.
             join_all(harnesses.iter().map(|harness| shop.link_is(Pod::from(harness), "synced"))).await;
         }
         harnesses

@@ -80,7 +80,7 @@ async fn shared(sidecar: &Harness) -> (Session, Answer) {
     }
 }
 
-/// What the first shares and the second takes, with what each answered.
+/// A session that the first sidecar shares and the second takes, with the answer of each.
 async fn taken([first, second]: [&Harness; 2]) -> (Session, [Answer; 2]) {
     loop {
         let (session, fetched) = shared(first).await;
@@ -163,7 +163,7 @@ async fn after_a_write_nobody_takes_a_body_from_before_it() {
         assert_eq!(wrote.status, 204);
         let after = reader.get(&session.path).await;
         assert_ne!(before.body, after.body, "round {round}: {}", after.header("cache-status"));
-        // What is fetched after the write may be taken.
+        // A session that is fetched after the write may be taken.
         let other = writer.get(&session.path).await;
         assert_eq!(other.body, after.body, "round {round}");
     }

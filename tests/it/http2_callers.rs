@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS beside HTTP/1.1 on the same port, for callers that begin with its preface.
+//! HTTP/2 is spoken without TLS with callers that begin with its preface, on the port and under the rules of HTTP/1.1.
 
 use std::future::ready;
 use std::net::SocketAddr;
@@ -113,7 +113,7 @@ async fn a_small_body_that_comes_behind_its_head_is_taken_before_a_refusal() {
     caller.send(caller.head(next, END_STREAM, "GET", "/v2//customer", &[])).await;
     let frame = caller.frame().await.expect("an answer");
     assert_eq!((frame.stream, frame.kind), (next, HEADERS), "no reset came behind the answer");
-    // One that does not come keeps no answer back for long.
+    // A body that does not come keeps no answer back for long.
     let began = Instant::now();
     let stream = caller.stream();
     caller.send(caller.head(stream, 0, "POST", "/v2//customer", &length)).await;

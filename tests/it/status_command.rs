@@ -1,4 +1,4 @@
-//! `status` and `log-level`: where there is no browser and no curl.
+//! `status` and `log-level` work where neither a browser nor curl is installed.
 
 use serde_json::Value;
 use sezzle_sidecar::simulator::Options;

@@ -1,4 +1,4 @@
-//! `/status.json`: the schema that describes it, and what others than operators do not get.
+//! `/status.json` matches the schema that describes it, and only operators get identifiers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -143,7 +143,7 @@ async fn the_ops_listener_leaves_out_identifiers() {
             assert!(!less.contains(identifier), "{accept} {identifier}");
         }
         assert!(less.contains("/v2/order/{order}/checkout"), "{accept}");
-        // Neither has what the log does not have either.
+        // Data that the log leaves out stands in neither.
         for personal in [session.uuid.as_str(), "sz_pr_", "Bearer"] {
             assert!(!all.contains(personal) && !less.contains(personal), "{accept} {personal}");
         }

@@ -1,5 +1,5 @@
-//! The status page: its content, its permitted readers, and that it needs nothing but itself. Programs of several kinds
-//! look at it.
+//! The status page tells operators what happened, is of no use to other pages, and needs nothing but itself. Programs of
+//! several kinds look at it.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! `max_amount`: the most that one call of a caller may move.
+//! No call of a caller moves more than `max_amount` allows, however its body spells the amount.
 
 use http::{Method, StatusCode};
 use sezzle_sidecar::simulator::Rule;
@@ -161,7 +161,7 @@ async fn a_real_capture_within_the_bound_goes_through() {
     scene.sidecar.stop().await;
 }
 
-/// Such a body is JSON with a small amount to one server, and has a large amount for another.
+/// Each of these bodies has a small amount for a server that reads JSON, and a large one for another server.
 #[tokio::test]
 async fn an_amount_that_another_server_may_read_elsewhere_is_too_large() {
     let scene = Scene::with(CALLERS, &[]).await;

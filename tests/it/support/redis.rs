@@ -303,7 +303,7 @@ impl Sentinels {
         let numbers = own.filter_map(|line| line.split(' ').next()?.strip_prefix("id="));
         let kill: Vec<String> = numbers.map(|number| format!("CLIENT KILL ID {number}")).collect();
         assert_eq!(kill.len(), 6, "two of each: {list}");
-        // Whoever is connected may stay.
+        // Clients that are connected may stay.
         let commands = ["CONFIG SET maxclients 1".to_owned()].into_iter().chain(kill);
         let commands: Vec<u8> = commands.flat_map(|command| request(&command)).collect();
         exchange(server.address, &commands, 7).await.expect("replies");

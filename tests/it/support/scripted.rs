@@ -14,14 +14,14 @@ pub const TOKEN: &str = r#"{"token":"t","expiration_date":"2099-01-01T00:00:00Z"
 /// The answer to everything but token exchanges.
 #[derive(Clone, Debug, Default)]
 pub enum Script {
-    /// A good answer.
+    /// Sends a good answer.
     #[default]
     Good,
-    /// These bytes.
+    /// Sends these bytes.
     Bytes(Vec<u8>),
-    /// These bytes, and then the end of the connection.
+    /// Sends these bytes, and then ends the connection.
     Last(Vec<u8>),
-    /// These bytes, and then the second ones again and again.
+    /// Sends these bytes, and then the second ones again and again.
     Endless(Vec<u8>, Vec<u8>),
 }
 
